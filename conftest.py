@@ -1,0 +1,36 @@
+"""In CI a test that is skipped fails the run: nothing may be left out without notice."""
+
+import asyncio
+import os
+
+import pytest
+
+# The looptime plugin asks for the event loop around plain tests too. Without this, Python before
+# 3.14 makes one for it, which nobody closes: a warning at some later test, and so an error.
+asyncio.set_event_loop(None)
+
+# The help texts are compared as plain text; these make typer colour them, whatever their value.
+for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
+    os.environ.pop(name, None)
+
+
+def _skipped(config: pytest.Config) -> list[pytest.TestReport]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or os.environ.get("CI") != "true":
+        return []
+    return list(reporter.stats.get("skipped", []))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Turn success into failure when something was skipped."""
+    if session.exitstatus == pytest.ExitCode.OK and _skipped(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say why the run failed although every test that ran has passed."""
+    if skipped := _skipped(config):
+        terminalreporter.write_line(f"CI=true: {len(skipped)} skipped, which counts as failed")

@@ -1,0 +1,73 @@
+# The system packages that the tests need. Sourced by ./dev.
+
+missing_packages() {
+  find_postgresql || echo postgresql-15
+  find_etcd || echo etcd-server
+  command -v curl >/dev/null || echo curl
+  command -v git >/dev/null || echo git
+  local python
+  if ! python=$(find_python); then
+    echo python3-venv
+  elif can_install && [ ! -x "$venv/bin/python" ] && ! "$python" -c 'import ensurepip' 2>/dev/null; then
+    echo python3-venv
+  fi
+}
+
+can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+# Installs packages so that nothing of them is started, now or at the next boot, and no database
+# cluster is made. What is changed for that on the machine is put back, also after a failure.
+install_packages() (
+  policy=/usr/sbin/policy-rc.d
+  saved=$policy.before-openvcha
+  clusters=/etc/postgresql-common/createcluster.d/openvcha.conf
+  restore() {
+    rm -f "$policy" "$clusters"
+    if [ -e "$saved" ]; then mv "$saved" "$policy"; fi
+    if [ -n "$made" ]; then rmdir --ignore-fail-on-non-empty "$made"; fi
+  }
+  # A file that a killed run has saved is the machine's own: it is not overwritten.
+  if [ -e "$policy" ] && [ ! -e "$saved" ]; then mv "$policy" "$saved"; fi
+  made=$(dirname "$clusters")
+  if [ -d "$made" ]; then made=; fi
+  trap restore EXIT
+  trap 'exit 1' INT TERM HUP
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+  mkdir -p "$(dirname "$clusters")"
+  echo 'create_main_cluster = false' >"$clusters"
+
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q -o Acquire::Retries=3
+  packages=()
+  for package in "$@"; do
+    # Other releases carry another major version; postgresql is the release's own.
+    case $package in postgresql-*) apt-cache show "$package" >/dev/null 2>&1 || package=postgresql ;; esac
+    packages+=("$package")
+  done
+  apt-get install -q -y --no-install-recommends -o Acquire::Retries=3 "${packages[@]}"
+  for package in "${packages[@]}"; do
+    case $package in
+      etcd-server) unit=etcd.service ;;
+      postgresql*) unit=postgresql.service ;;
+      *) continue ;;
+    esac
+    if command -v systemctl >/dev/null; then systemctl --quiet disable "$unit" || true; fi
+  done
+)
+
+ensure_packages() {
+  local missing
+  mapfile -t missing < <(missing_packages)
+  [ "${#missing[@]}" = 0 ] && return
+  if can_install; then
+    say "Installing ${missing[*]} (their services are not started)"
+    install_packages "${missing[@]}" >&2
+    mapfile -t missing < <(missing_packages)
+    [ "${#missing[@]}" = 0 ] && return
+    die "still missing after the installation: ${missing[*]}"
+  fi
+  say "The tests need PostgreSQL 14 or newer, etcd 3.4 or newer, curl, git and Python 3.11 or newer."
+  say "Missing here (Debian's names of the packages): ${missing[*]}"
+  die "install them, for example: sudo apt-get install ${missing[*]}"
+}

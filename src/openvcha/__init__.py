@@ -1,0 +1,1 @@
+"""An open implementation of the vCenter High Availability cluster service."""
