@@ -1,0 +1,1 @@
+"""The contract: operations, structures, errors and messages. Pure, without input or output."""

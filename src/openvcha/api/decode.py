@@ -1,0 +1,101 @@
+"""From what a protocol carries to Python values, strictly.
+
+A wrong value raises ApiError INVALID_ARGUMENT, an unknown field UNEXPECTED_INPUT; the message
+names the field by its path, as `spec.placement.name`.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from openvcha.api.decoders import Slot, Style, decode_fields, decoder, slots
+from openvcha.api.errors import ApiError
+from openvcha.api.faults import missing
+from openvcha.api.model import descriptor
+from openvcha.api.operation import Operation, Parameter
+from openvcha.api.parsing import MAX_BYTES, MAX_DEPTH, parse_json
+from openvcha.api.queries import decode_query
+from openvcha.api.styles import REST, VAPI, fields_of
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "decode_arguments_rest",
+    "decode_arguments_vapi",
+    "decode_error_rest",
+    "decode_error_vapi",
+    "decode_rest",
+    "decode_vapi",
+    "parse_json",
+]
+
+
+def decode_rest(tp: Any, value: Any, path: str = "") -> Any:
+    """A value of the Python type `tp` from plain JSON."""
+    return decoder(REST, descriptor(tp))(value, path)
+
+
+def decode_vapi(tp: Any, value: Any, path: str = "") -> Any:
+    """A value of the Python type `tp` from vAPI's wrapped JSON."""
+    return decoder(VAPI, descriptor(tp))(value, path)
+
+
+def decode_error_rest(value: Any) -> ApiError:
+    """A standard error from its body on /api."""
+    return REST.error(value, "")
+
+
+def decode_error_vapi(value: Any) -> ApiError:
+    """A standard error from {"ERROR": {name: {…}}}."""
+    return VAPI.error(value, "")
+
+
+def decode_arguments_rest(
+    operation: Operation,
+    body: bytes | None,
+    path_params: Mapping[str, str],
+    query: Iterable[tuple[str, str]],
+    wrapped: bool = False,
+) -> dict[str, Any]:
+    """All parameters of the operation by name; None for what is unset.
+
+    `query` holds the query's pairs as they came (`action` and `vmw-task` are passed over);
+    `wrapped` is the way of /rest: the body names its parameter even when it is a single `spec`.
+    """
+    arguments = dict.fromkeys(parameter.name for parameter in operation.parameters)
+    for parameter in operation.path_parameters:
+        name = parameter.name
+        arguments[name] = decode_rest(parameter.type, path_params[name], name)
+    arguments |= decode_query(operation, query, wrapped)
+    value = parse_json(body) if body and not body.isspace() else None
+    return arguments | _decode_body(operation, value, wrapped)
+
+
+def _decode_body(operation: Operation, value: Any, wrapped: bool) -> dict[str, Any]:
+    if operation.body_is_spec and not wrapped:
+        if value is None:
+            raise missing("spec")
+        return {"spec": decode_rest(operation.body_parameters[0].type, value, "spec")}
+    values = {} if value is None else fields_of(value, "")
+    return decode_fields(_body_slots(operation), "the request's body", values, "")
+
+
+def decode_arguments_vapi(operation: Operation, input_value: Any) -> dict[str, Any]:
+    """All parameters of the operation by name from vAPI's `operation-input` structure."""
+    arguments = dict.fromkeys(parameter.name for parameter in operation.parameters)
+    values = VAPI.unwrap_structure("operation-input", input_value, "")
+    return arguments | decode_fields(_input_slots(operation), "operation-input", values, "")
+
+
+@cache
+def _body_slots(operation: Operation) -> Mapping[str, Slot]:
+    return _slots(REST, operation.body_parameters)
+
+
+@cache
+def _input_slots(operation: Operation) -> Mapping[str, Slot]:
+    return _slots(VAPI, operation.parameters)
+
+
+def _slots(style: Style, parameters: Iterable[Parameter]) -> Mapping[str, Slot]:
+    return slots(style, ((each.name, each.name, descriptor(each.type)) for each in parameters))

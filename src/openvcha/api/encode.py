@@ -1,0 +1,52 @@
+"""From Python values to what the protocols carry; the results are for a JSON encoder."""
+
+from typing import Any
+
+from openvcha.api.encoders import Redacted, Rest, Vapi, encode_time
+from openvcha.api.errors import ApiError
+
+__all__ = [
+    "encode_error_legacy",
+    "encode_error_rest",
+    "encode_error_vapi",
+    "encode_rest",
+    "encode_time",
+    "encode_vapi",
+    "encode_without_secrets",
+]
+
+_REST = Rest()
+_REDACTED = Redacted()
+_VAPI = Vapi()
+
+
+def encode_rest(tp: Any, value: Any) -> Any:
+    """A value of the Python type `tp` as plain JSON; secrets are shown, unset fields left out."""
+    return _REST.encode(tp, value)
+
+
+def encode_without_secrets(tp: Any, value: Any) -> Any:
+    """As `encode_rest`, for what is kept: secrets are left out."""
+    return _REDACTED.encode(tp, value)
+
+
+def encode_vapi(tp: Any, value: Any) -> Any:
+    """A value of the Python type `tp` as vAPI's wrapped JSON; secrets are shown."""
+    return _VAPI.encode(tp, value)
+
+
+def encode_error_rest(error: ApiError) -> dict[str, Any]:
+    """The body of an error on /api."""
+    body: dict[str, Any] = _REST.error(error)
+    return body
+
+
+def encode_error_legacy(error: ApiError) -> dict[str, Any]:
+    """The body of an error on /rest."""
+    return {"type": error.error_type.structure, "value": encode_error_rest(error)}
+
+
+def encode_error_vapi(error: ApiError) -> dict[str, Any]:
+    """The value of an error in vAPI JSON-RPC: {"ERROR": {name: {…}}}."""
+    body: dict[str, Any] = _VAPI.error(error)
+    return body

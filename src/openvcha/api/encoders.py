@@ -1,0 +1,209 @@
+"""Encoders of values: a protocol's form says how structures and the like are wrapped."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.model import (
+    AnyErrorType,
+    DateTimeType,
+    Enumeration,
+    EnumType,
+    ListType,
+    MapType,
+    Opaque,
+    OpaqueType,
+    OptionalType,
+    SecretType,
+    SetType,
+    StructType,
+    Structure,
+    Type,
+    descriptor,
+    fields,
+)
+from openvcha.api.structures.std import LocalizableMessage
+
+#: Takes a Python value, answers what the JSON encoder takes.
+Encode = Callable[[Any], Any]
+
+_WITH_CHALLENGE = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
+
+
+@dataclass(frozen=True)
+class Form(ABC):
+    """How a protocol wraps values that are encoded already."""
+
+    @abstractmethod
+    def structure(self, name: str, values: dict[str, Any]) -> Any:
+        """A structure of this name with these fields."""
+
+    @abstractmethod
+    def optional(self, value: Any) -> Any:
+        """An optional value that is set, or None."""
+
+    @abstractmethod
+    def secret(self, text: str) -> Any:
+        """A secret text."""
+
+    @abstractmethod
+    def entries(self, entries: dict[Any, Any]) -> Any:
+        """A map."""
+
+    @abstractmethod
+    def error(self, error: ApiError) -> Any:
+        """A standard error."""
+
+    def encode(self, tp: Any, value: Any) -> Any:
+        return encoder(self, descriptor(tp))(value)
+
+    def messages(self, error: ApiError) -> list[Any]:
+        return [self.encode(LocalizableMessage, message) for message in error.messages]
+
+    def data(self, error: ApiError) -> Any:
+        return None if error.data is None else self.encode(type(error.data), error.data)
+
+
+@dataclass(frozen=True)
+class Rest(Form):
+    """Plain JSON; what is unset is left out."""
+
+    def structure(self, name: str, values: dict[str, Any]) -> Any:  # noqa: ARG002 (plain JSON has no names)
+        return {key: value for key, value in values.items() if value is not None}
+
+    def optional(self, value: Any) -> Any:
+        return value
+
+    def secret(self, text: str) -> Any:
+        return text
+
+    def entries(self, entries: dict[Any, Any]) -> Any:
+        return entries
+
+    def error(self, error: ApiError) -> Any:
+        body = {"error_type": error.error_type.value, "messages": self.messages(error)}
+        if error.data is not None:
+            body["data"] = self.data(error)
+        if error.challenge is not None:
+            body["challenge"] = error.challenge
+        return body
+
+
+@dataclass(frozen=True)
+class Redacted(Rest):
+    """Plain JSON to be kept: without the secrets."""
+
+    def secret(self, text: str) -> Any:  # noqa: ARG002 (that is the point)
+        return None
+
+
+@dataclass(frozen=True)
+class Vapi(Form):
+    """vAPI JSON-RPC: structures by name, optionals, secrets and errors in wrappers."""
+
+    def structure(self, name: str, values: dict[str, Any]) -> Any:
+        return {"STRUCTURE": {name: values}}
+
+    def optional(self, value: Any) -> Any:
+        return {"OPTIONAL": value}
+
+    def secret(self, text: str) -> Any:
+        return {"SECRET": text}
+
+    def entries(self, entries: dict[Any, Any]) -> Any:
+        return [
+            self.structure("map-entry", {"key": key, "value": value})
+            for key, value in entries.items()
+        ]
+
+    def error(self, error: ApiError) -> Any:
+        values = {
+            "messages": self.messages(error),
+            "data": self.optional(self.data(error)),
+            "error_type": self.optional(error.error_type.value),
+        }
+        if error.error_type in _WITH_CHALLENGE:
+            values["challenge"] = self.optional(error.challenge)
+        return {"ERROR": {error.error_type.structure: values}}
+
+
+@cache
+def encoder(form: Form, type_: Type) -> Encode:
+    """The function that encodes values of this type."""
+    build = _BUILDERS.get(type(type_))
+    return build(form, type_) if build else _as_it_is
+
+
+def _structure(form: Form, cls: type[Structure]) -> Encode:
+    @cache
+    def encoders() -> tuple[tuple[str, str, Encode], ...]:
+        # Looked up at the first use, as a structure may contain itself.
+        return tuple((each.name, each.attribute, encoder(form, each.type)) for each in fields(cls))
+
+    def encode(value: Structure) -> Any:
+        values = {
+            name: encode_field(getattr(value, attribute))
+            for name, attribute, encode_field in encoders()
+        }
+        return form.structure(cls.vapi, values)
+
+    return encode
+
+
+def _optional(form: Form, element: Encode) -> Encode:
+    return lambda value: form.optional(None if value is None else element(value))
+
+
+def _list(element: Encode) -> Encode:
+    return lambda value: [element(item) for item in value]
+
+
+def _set(element: Encode) -> Encode:
+    # Sorted, so that equal values have equal texts.
+    return lambda value: sorted(element(item) for item in value)
+
+
+def _map(form: Form, key: Encode, element: Encode) -> Encode:
+    return lambda value: form.entries({key(name): element(item) for name, item in value.items()})
+
+
+def _enumeration(cls: type[Enumeration]) -> Encode:
+    return lambda value: cls(value).value
+
+
+def _opaque(form: Form, value: Opaque) -> Any:
+    return value.value if value.type is None else form.encode(value.type, value.value)
+
+
+def encode_time(value: datetime) -> str:
+    """A time in UTC with milliseconds. Raises ValueError for a time without a zone."""
+    if value.tzinfo is None:
+        raise ValueError("a time needs its zone")
+    text = value.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _secret(form: Form) -> Encode:
+    return lambda value: form.secret(value.reveal())
+
+
+_BUILDERS: Mapping[type[Type], Callable[[Form, Any], Encode]] = {
+    EnumType: lambda _form, type_: _enumeration(type_.cls),
+    DateTimeType: lambda _form, _type: encode_time,
+    SecretType: lambda form, _type: _secret(form),
+    StructType: lambda form, type_: _structure(form, type_.cls),
+    OptionalType: lambda form, type_: _optional(form, encoder(form, type_.element)),
+    ListType: lambda form, type_: _list(encoder(form, type_.element)),
+    SetType: lambda form, type_: _set(encoder(form, type_.element)),
+    MapType: lambda form, type_: _map(form, encoder(form, type_.key), encoder(form, type_.value)),
+    OpaqueType: lambda form, _type: lambda value: _opaque(form, value),
+    AnyErrorType: lambda form, _type: form.error,
+}

@@ -1,0 +1,288 @@
+"""The catalogue of messages: every text that a caller may read, by its id.
+
+Ids of our own stand here without their prefix, one table for each subject; `%s` takes an argument.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from openvcha.api.structures.std import LocalizableMessage
+
+PREFIX = "com.vmware.vcenter.vcha."
+
+# Ids known from real systems; the texts are ours.
+_KNOWN = {
+    "com.vmware.vapi.endpoint.method.authentication.required": "Log in first.",
+    "vapi.security.authentication.invalid": "The user name or the password is wrong.",
+    "vapi.security.authorization.invalid": "The user lacks the privilege %s.",
+    "com.vmware.vapi.rest.httpNotFound": "There is nothing at %s.",
+    "vapi.method.input.invalid.interface": "There is no service %s.",
+    "vapi.method.input.invalid.method": "There is no operation %s in service %s.",
+    "vapi.data.structure.field.unexpected": "%s is not a field of %s.",
+    "vapi.data.structure.field.missing": "%s is missing.",
+    "vapi.data.structure.field.invalid": "%s is not valid.",
+}
+
+# Reading requests.
+_DECODE = {
+    "decode.too.large": "The request is larger than %s bytes.",
+    "decode.encoding": "The request is not valid UTF-8.",
+    "decode.syntax": "The request is not valid JSON: %s at character %s.",
+    "decode.number": "The request holds a number that JSON does not have, or a too long one.",
+    "decode.finite": "%s must be a finite number.",
+    "decode.depth": "The request is nested deeper than %s levels.",
+    "decode.duplicate": "%s is given more than once.",
+    "decode.type": "%s must be %s, not %s.",
+    "decode.wrapper": "%s must be an object with the single key %s.",
+    "decode.name": "%s must be an object with a single key, the name of the structure.",
+    "decode.entry": "%s must be an entry of a map: its key and its value.",
+    "decode.structure": "%s must be the structure %s, not %s.",
+    "decode.text": "%s holds characters that are not valid Unicode.",
+    "decode.enum": "%s must be one of %s.",
+    "decode.range": "%s must be an integer from %s to %s.",
+    "decode.time": "%s must be a time as 2026-01-31T12:00:00Z.",
+    "decode.union.missing": "%s must be set when %s is %s.",
+    "decode.union.extra": "%s must not be set when %s is %s.",
+    "decode.query.repeated": "The query parameter %s is given more than once.",
+}
+
+# The protocols, sessions and users.
+_PROTOCOL = {
+    "operation.unsupported": "%s is not supported yet.",
+    "operation.unknown": "There is no such operation at %s.",
+    "internal.error": "Something went wrong inside; the log has more under operation id %s.",
+    "content.type": "A body must be application/json, not %s.",
+    "request.malformed": "The request is not valid HTTP.",
+    "store.unavailable": "The store of the cluster cannot be reached now; try again.",
+    "store.outcome.unknown": "The store was lost on the way: whether it was done is unknown.",
+    "server.stopping": "The server stops; whether it was done is unknown.",
+    "users.exists": "The user %s exists already.",
+    "users.unknown": "There is no user %s.",
+    "users.name": "A user name has 1 to %s printable characters, no colon and no slash.",
+    "users.password": "A password has %s to %s characters.",
+    "users.throttled": "Too many wrong passwords in a row; try again in %s seconds.",
+}
+
+# Tasks.
+_TASK = {
+    "task.not.found": "There is no task %s.",
+    "task.filter.empty": "At least one of tasks and services must be given.",
+    "task.filter.too.many": "More than %s tasks match; narrow the filter.",
+    "task.not.cancelable": "Task %s cannot be canceled.",
+    "task.canceled": "The task was canceled.",
+    "task.busy": "Operation %s is running as task %s.",
+    "task.concurrent": "The cluster changed while the request was checked; try again.",
+    "task.unreadable": "The record of task %s cannot be read; the log has more.",
+    "task.finished": "Task %s has ended already: %s.",
+    "task.cancel.never": "Operation %s cannot be stopped once it was accepted.",
+    "task.cancel.step": "Step %s must not be interrupted; try again when it is over.",
+    "task.cancel.undoing": "The task is being undone already.",
+    "task.step": "Step %s of %s: %s.",
+    "task.step.limit": "Step %s did not end within %s seconds.",
+    "task.step.patience": "Step %s was tried for %s seconds; the last reason is the next message.",
+    "task.succeeded": "Done.",
+    "task.undoing": "Undoing step %s.",
+    "task.undo.failed": "Step %s could not be undone; the reason is the next message.",
+    "task.undo.unknown": "Step %s was not undone: this version does not know it.",
+    "task.left": "These steps are left as they are: %s.",
+    "task.plan.unknown": "This version does not know how to carry out %s.",
+    "task.error.large": "The error was too large to be kept; the log has it.",
+}
+
+# The cluster and its operations.
+_CLUSTER = {
+    "cluster.not.configured": "There is no cluster yet; deploy one first.",
+    "cluster.exists": "The cluster is deployed already.",
+    "cluster.no.configuration": "This node has not written the cluster's configuration yet.",
+    "passive.redeploy": "Redeploy the passive node.",
+    "witness.redeploy": "Redeploy the witness node.",
+    "cluster.deploy": "Deploy the cluster.",
+    "passive.healthy": "The passive node %s is up and in sync; there is nothing to replace.",
+    "witness.healthy": "The witness node %s is up; there is nothing to replace.",
+    "no.active": "No node is active: nothing takes writes now.",
+    "active.no.vote": "The active node %s has no working vote.",
+    "active.no.vote.recommendation": "Look at the log of the store on %s.",
+    "active.is": "%s is the active node now.",
+    "no.majority": "Without the vote of %s the rest is no majority: first start %s again.",
+    "no.active.recommendation": "Wait for a failover; if none comes, look at the nodes' logs.",
+    "node.lost": "The %s node %s does not answer.",
+    "node.missing": "The cluster has no %s node.",
+    "node.redeploy.recommendation": "Start the %s node again, or redeploy it.",
+    "replication.stopped": "Replication to %s has stopped.",
+    "replication.stopped.recommendation": "Look at the logs of %s, or redeploy it.",
+    "replication.not.in.sync": "%s receives changes, but may not take over yet.",
+    "replication.not.in.sync.recommendation": "Wait until %s has caught up.",
+    "failover.mode.disabled": "Failover is switched off: the cluster's mode is DISABLED.",
+    "failover.mode.maintenance": "No failover by itself: the cluster's mode is MAINTENANCE.",
+    "failover.node.lost": "A failover needs all three nodes, and one is lost.",
+    "failover.passive.not.ready": "The passive node has not everything that the active has.",
+    "last.copy": "%s may hold the last copy of the data: %s is not a running primary.",
+    "check.refused": "The request cannot be carried out as it stands.",
+    "check.duplicate.name": "%s: both nodes cannot have the name %s; choose another.",
+    "check.not.self.managed": "vc_spec is not set, and this cluster does not manage itself.",
+    "deploy.placement.unset": "%s must be set for an automatic deployment.",
+    "deploy.manual": "Manual deployment is not supported yet; give AUTO and both placements.",
+    "deploy.remains": "An earlier deployment failed half-way and left these nodes: %s.",
+    "deploy.active.network": "%s: the active node is in network %s; give that, or none.",
+    "deploy.active.ha": "%s: the active node's HA address is %s and cannot be changed; give that.",
+    "wait.timeout": "Gave up after %s seconds; the last state is the next message.",
+    "copy.failed": "The data could not be copied to %s: %s",
+    "copy.stalled": "The copy to %s made no progress for %s seconds.",
+    "fence.powered.on": "Waiting until %s is off.",
+    "fence.still.votes": "Waiting until %s has no vote.",
+    "fence.still.in.sync": "Waiting until %s may no longer take over.",
+    "progress.check": "Checking.",
+    "progress.fence": "Making sure that %s is off and has no vote.",
+    "progress.clone": "Creating %s.",
+    "progress.promote": "Waiting until %s votes.",
+    "progress.copy.starting": "Waiting until %s begins to copy the data.",
+    "progress.copy": "Copying the data: %s of %s, %s/s, %s left.",
+    "progress.join.catching.up": "Waiting until %s starts and streams.",
+    "progress.join.sync": "Waiting until %s may take over.",
+    "progress.commit": "Making %s the cluster's.",
+    "progress.healthy": "Waiting until the cluster is healthy.",
+}
+
+# Placements and addresses.
+_PLACEMENT = {
+    "placement.name.invalid": (
+        "%s: %s is no usable name; take 1 to 80 ASCII letters, digits, spaces, '.', '_' or '-', "
+        "beginning with a letter or digit."
+    ),
+    "placement.name.taken": "%s: the name %s belongs to %s; choose another name.",
+    "placement.unknown": "%s: there is no %s in the inventory; choose one that is listed there.",
+    "placement.unset": "%s: nothing is known to be used by default; set it.",
+    "placement.folder.type": "%s: %s is a folder of type %s; choose one for virtual machines.",
+    "placement.network.type.missing": "%s: give the type of network %s.",
+    "placement.network.type.mismatch": "%s: %s is not the type of network %s; give %s.",
+    "placement.network.same": (
+        "%s: %s is also the management network; the two networks must be different."
+    ),
+    "placement.host.pool": (
+        "%s: host %s does not belong to the resource pool; choose a host of the pool's cluster."
+    ),
+    "placement.host.disconnected": "%s: host %s is %s; reconnect it or choose another host.",
+    "placement.host.off": "%s: host %s is powered off; power it on or choose another host.",
+    "placement.host.maintenance": (
+        "%s: host %s is in maintenance; end the maintenance or choose another host."
+    ),
+    "placement.host.network": (
+        "%s: host %s does not reach network %s; choose another host or network."
+    ),
+    "placement.host.none": (
+        "%s: no usable host of the resource pool reaches the networks and the datastore; "
+        "connect a host, or choose other networks or another datastore."
+    ),
+    "placement.host.shared": (
+        "%s: host %s carries another node of the cluster, both are lost with it; "
+        "better choose another host."
+    ),
+    "placement.host.shared.chosen": (
+        "%s: host %s carries another node of the cluster, both are lost with it, but there is "
+        "no other usable host; add or connect a host."
+    ),
+    "placement.datastore.unreachable": (
+        "%s: datastore %s is not reached from host %s; choose another datastore or host."
+    ),
+    "placement.datastore.none": "%s: host %s reaches no datastore; choose another host.",
+    "placement.datastore.space": (
+        "%s: datastore %s has %s bytes free and %s are needed; free space or choose another."
+    ),
+    "address.branch.missing": "%s: must be set when ip_family is %s.",
+    "address.branch.other": "%s: must not be set when ip_family is %s.",
+    "address.syntax": "%s: %s is not an IP address; give it without prefix, zone or port.",
+    "address.family": "%s: %s is not an address of the family %s.",
+    "address.prefix.missing": "%s: give prefix or subnet_mask.",
+    "address.prefix.range": "%s: %s is no length of a prefix; give 1 to %s.",
+    "address.prefix.network": "%s: the prefix %s is not that of the network, whose subnet is %s.",
+    "address.mask": "%s: %s is not a subnet mask; give one such as 255.255.255.0.",
+    "address.disagree": "%s: %s and the prefix %s do not agree; the mask has a prefix of %s.",
+    "address.unusable": (
+        "%s: %s cannot be the address of a host in %s; choose one that is neither the network's, "
+        "a broadcast, multicast, link-local nor reserved address."
+    ),
+    "address.gateway.outside": "%s: %s is not in the subnet %s of the address; choose one inside.",
+    "address.gateway.self": "%s: %s is the address itself; give the router's, or none.",
+    "address.ha.family": (
+        "%s: the HA address is %s and the management address is %s; both need the same family."
+    ),
+    "address.ha.subnet": (
+        "%s: %s lies in the management subnet %s; HA addresses need a subnet of their own."
+    ),
+    "address.outside": "%s: %s is not in the network's subnet %s; choose an address inside.",
+    "address.duplicate": "%s: %s is already the address of %s; choose another.",
+    "address.taken": "%s: %s was given to the virtual machine %s; choose another.",
+    "address.answering": "%s: somebody uses %s already; end that use or choose another.",
+}
+
+# The infrastructure that nodes live on.
+_INFRASTRUCTURE = {
+    "infrastructure.none": "There is no usable inventory at %s: %s.",
+    "infrastructure.other": "The inventory at %s was made with other subnets: %s; use those.",
+    "infrastructure.subnets": (
+        "The subnets %s and %s cannot be used: both must be IPv4, inside 127.0.0.0/8, have at "
+        "least four addresses, and not overlap."
+    ),
+    "infrastructure.unknown": "There is no %s in the inventory.",
+    "infrastructure.vm.exists": "The name %s belongs to %s; choose another name.",
+    "infrastructure.vm.name": "%s cannot be the name of a directory; choose another name.",
+    "infrastructure.vm.directory": (
+        "%s is there already and belongs to no virtual machine; move it away."
+    ),
+    "infrastructure.vm.deleting": "%s is being deleted; finish that first.",
+    "infrastructure.vm.on": "%s is powered on; power it off first.",
+    "infrastructure.vm.busy": "%s is being powered on or off, or deleted; try again after %s s.",
+    "infrastructure.file.path": "%s is not a relative path inside the virtual machine.",
+    "infrastructure.file.missing": "%s has no file %s.",
+    "infrastructure.power.died": "%s ended as soon as it was powered on. Its last words: %s",
+    "infrastructure.power.on.late": (
+        "%s was not up within %s s and was powered off again. Its last words: %s"
+    ),
+    "infrastructure.power.off.late": "Processes of %s are still there after %s s: %s.",
+    "infrastructure.ipv6": (
+        "The local infrastructure has only the loopback address ::1 for IPv6; use IPv4 addresses."
+    ),
+}
+
+# The peer that vc_spec names.
+_PEER = {
+    "peer.unverified": "The certificate of %s is not the expected one; its thumbprint is in data.",
+    "peer.certificate.ambiguous": "Give ssl_thumbprint or ssl_certificate, not both.",
+    "peer.certificate.malformed": "ssl_certificate is no PEM certificate.",
+    "peer.thumbprint.malformed": (
+        "ssl_thumbprint is neither SHA-1 (40 hexadecimal digits) nor SHA-256 (64)."
+    ),
+    "peer.hostname": "%s is neither a host name nor an IP address.",
+    "peer.port": "%s is no TCP port; give 1 to 65535.",
+    "peer.credentials.unset": "vc_spec.active_location.%s must be set.",
+    "peer.not.manager": "%s does not manage the active node; name the vCenter that does.",
+    "peer.unreachable": "%s cannot be reached: %s.",
+    "peer.timeout": "%s did not answer within %s seconds.",
+    "invalid.credentials": "%s refused the user name or the password.",
+}
+
+
+def _catalogue() -> Mapping[str, str]:
+    texts = dict(_KNOWN)
+    for subject in (_DECODE, _PROTOCOL, _TASK, _CLUSTER, _PLACEMENT, _INFRASTRUCTURE, _PEER):
+        for name, text in subject.items():
+            if PREFIX + name in texts:
+                raise ValueError(f"message {name} is defined twice")
+            texts[PREFIX + name] = text
+    return MappingProxyType(texts)
+
+
+CATALOGUE = _catalogue()
+
+
+def message(name: str, *arguments: object) -> LocalizableMessage:
+    """A message of the catalogue, by its full id or, for ours, without the prefix.
+
+    Raises KeyError for an unknown id and ValueError for a wrong number of arguments.
+    """
+    full = name if name in CATALOGUE else PREFIX + name
+    text = CATALOGUE[full]
+    texts = tuple(str(argument) for argument in arguments)
+    if text.replace("%%", "").count("%s") != len(texts):
+        raise ValueError(f"message {full} takes other arguments than {len(texts)}")
+    return LocalizableMessage(id=full, default_message=text % texts, args=texts)

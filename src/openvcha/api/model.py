@@ -1,0 +1,251 @@
+"""The type model: what structures are made of, and a tree of types to walk.
+
+Structures are `Structure` classes, enumerations are `Enumeration` classes, identifiers are
+`Annotated[str, Id("Folder")]`, optional fields are `X | None`.
+"""
+
+import enum
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from openvcha.api.secret import Secret
+
+
+@dataclass(frozen=True)
+class Id:
+    """Marks a string as the identifier of a resource of this type."""
+
+    resource: str
+
+
+@dataclass(frozen=True)
+class Union:
+    """Which fields go with which value of the discriminant: case -> field -> required."""
+
+    discriminant: str
+    cases: Mapping[str, Mapping[str, bool]]
+
+
+class _StructureMeta(msgspec.StructMeta):
+    """Makes every structure keyword-only and frozen, not only the base."""
+
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> "_StructureMeta":
+        options |= {"kw_only": True, "frozen": True, "omit_defaults": True}
+        return super().__new__(cls, name, bases, namespace, **options)
+
+
+@typing.dataclass_transform(
+    kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,)
+)
+class Structure(msgspec.Struct, metaclass=_StructureMeta, kw_only=True, frozen=True):
+    """Base of all structures; `vapi` is the full vAPI name."""
+
+    vapi: ClassVar[str]
+    union: ClassVar[Union | None] = None
+
+
+class Enumeration(enum.StrEnum):
+    """Base of all enumerations; `vapi` is the full vAPI name."""
+
+    vapi: ClassVar[str]
+
+    def __init_subclass__(cls, *, vapi: str) -> None:
+        super().__init_subclass__()
+        cls.vapi = vapi
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A value of any type. `type` None: `value` is the JSON as it came or goes on the wire."""
+
+    type: Any
+    value: Any
+
+
+class AnyError(Exception):
+    """Any standard error as the value of a field; `errors.ApiError` is the one that exists."""
+
+
+class Type:
+    """A node of the tree of types."""
+
+
+@dataclass(frozen=True)
+class StringType(Type):
+    pass
+
+
+@dataclass(frozen=True)
+class IntegerType(Type):
+    """Signed, 64 bits."""
+
+
+@dataclass(frozen=True)
+class DoubleType(Type):
+    pass
+
+
+@dataclass(frozen=True)
+class BooleanType(Type):
+    pass
+
+
+@dataclass(frozen=True)
+class SecretType(Type):
+    pass
+
+
+@dataclass(frozen=True)
+class DateTimeType(Type):
+    """A point in time, always with a zone; on the wire in UTC."""
+
+
+@dataclass(frozen=True)
+class VoidType(Type):
+    pass
+
+
+@dataclass(frozen=True)
+class OpaqueType(Type):
+    pass
+
+
+@dataclass(frozen=True)
+class AnyErrorType(Type):
+    pass
+
+
+@dataclass(frozen=True)
+class IdType(Type):
+    resource: str
+
+
+@dataclass(frozen=True)
+class EnumType(Type):
+    cls: type[Enumeration]
+
+    @property
+    def name(self) -> str:
+        return self.cls.vapi
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return tuple(member.value for member in self.cls)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: `name` on the wire, `attribute` in Python."""
+
+    name: str
+    attribute: str
+    type: Type
+
+    @property
+    def optional(self) -> bool:
+        return isinstance(self.type, OptionalType)
+
+
+@dataclass(frozen=True)
+class StructType(Type):
+    """A structure; its fields are looked up when asked for, as one may contain itself."""
+
+    cls: type[Structure]
+
+    @property
+    def name(self) -> str:
+        return self.cls.vapi
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return fields(self.cls)
+
+    @property
+    def union(self) -> Union | None:
+        return self.cls.union
+
+
+@dataclass(frozen=True)
+class OptionalType(Type):
+    element: Type
+
+
+@dataclass(frozen=True)
+class ListType(Type):
+    element: Type
+
+
+@dataclass(frozen=True)
+class SetType(Type):
+    element: Type
+
+
+@dataclass(frozen=True)
+class MapType(Type):
+    key: Type
+    value: Type
+
+
+_SCALARS: Mapping[Any, Type] = {
+    str: StringType(),
+    int: IntegerType(),
+    float: DoubleType(),
+    bool: BooleanType(),
+    Secret: SecretType(),
+    datetime: DateTimeType(),
+    None: VoidType(),
+    types.NoneType: VoidType(),
+    Opaque: OpaqueType(),
+    AnyError: AnyErrorType(),
+}
+
+
+@cache
+def fields(cls: type[Structure]) -> tuple[Field, ...]:
+    """The fields of a structure in the order of their declaration."""
+    return tuple(
+        Field(field.encode_name, field.name, descriptor(field.type))
+        for field in msgspec.structs.fields(cls)
+    )
+
+
+@cache
+def descriptor(tp: Any) -> Type:
+    """The tree of types of a Python type. Raises TypeError for one outside the model."""
+    if tp in _SCALARS:
+        return _SCALARS[tp]
+    if isinstance(tp, type) and not isinstance(tp, types.GenericAlias):
+        return _class(tp)
+    return _composed(tp, typing.get_origin(tp), typing.get_args(tp))
+
+
+def _class(tp: type) -> Type:
+    if issubclass(tp, Structure):
+        return StructType(tp)
+    if issubclass(tp, Enumeration):
+        return EnumType(tp)
+    raise TypeError(f"{tp!r} is not in the type model")
+
+
+def _composed(tp: Any, origin: Any, arguments: tuple[Any, ...]) -> Type:
+    if origin is Annotated and isinstance(arguments[1], Id):
+        return IdType(arguments[1].resource)
+    if origin in (types.UnionType, typing.Union) and types.NoneType in arguments:
+        (element,) = (argument for argument in arguments if argument is not types.NoneType)
+        return OptionalType(descriptor(element))
+    if origin is tuple and arguments[1:] == (Ellipsis,):
+        return ListType(descriptor(arguments[0]))
+    if origin is frozenset:
+        return SetType(descriptor(arguments[0]))
+    if origin in (dict, Mapping):
+        return MapType(descriptor(arguments[0]), descriptor(arguments[1]))
+    raise TypeError(f"{tp!r} is not in the type model")

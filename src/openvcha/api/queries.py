@@ -1,0 +1,84 @@
+"""Parameters in the query of a REST call."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from openvcha.api.decoders import decoder
+from openvcha.api.faults import unexpected, wrong
+from openvcha.api.model import (
+    BooleanType,
+    OptionalType,
+    SetType,
+    StructType,
+    Structure,
+    Type,
+    descriptor,
+)
+from openvcha.api.operation import Operation
+from openvcha.api.styles import REST
+
+# They choose the operation; `~action` is how old clients say it.
+_VERBS = frozenset({"action", "vmw-task", "~action", "~method"})
+
+_BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
+
+
+def decode_query(
+    operation: Operation, query: Iterable[tuple[str, str]], wrapped: bool
+) -> dict[str, Any]:
+    """The parameters that travel in the query, by name.
+
+    A set takes a name several times. With `wrapped`, also the way of /rest: `filter.names.1`.
+    Raises ApiError with the name in the query.
+    """
+    prefixes = tuple(f"{each.name}." for each in operation.query_parameters) if wrapped else ()
+    texts = _texts(query, prefixes)
+    arguments = {}
+    for parameter in operation.query_parameters:
+        structure = _structure(descriptor(parameter.type))
+        arguments[parameter.name] = _decode(structure, texts)
+    for name in texts:
+        raise unexpected(name, "the query")
+    return arguments
+
+
+def _texts(query: Iterable[tuple[str, str]], prefixes: tuple[str, ...]) -> dict[str, list[str]]:
+    texts: dict[str, list[str]] = {}
+    for name, text in query:
+        if name in _VERBS:
+            continue
+        plain = name
+        if prefixes and name.startswith(prefixes):
+            plain = re.sub(r"\.\d+$", "", name.split(".", 1)[1])
+        texts.setdefault(plain, []).append(text)
+    return texts
+
+
+def _structure(type_: Type) -> StructType:
+    element = type_.element if isinstance(type_, OptionalType) else type_
+    if not isinstance(element, StructType):
+        raise TypeError("only a structure's fields can travel in the query")
+    return element
+
+
+def _decode(type_: StructType, texts: dict[str, list[str]]) -> Structure | None:
+    values = {
+        field.name: _value(field.type, texts.pop(field.name), field.name)
+        for field in type_.fields
+        if field.name in texts
+    }
+    decoded: Structure | None = decoder(REST, type_)(values, "") if values else None
+    return decoded
+
+
+def _value(type_: Type, texts: list[str], name: str) -> Any:
+    """The texts of one name as the JSON value that the type expects."""
+    element = type_.element if isinstance(type_, OptionalType) else type_
+    if isinstance(element, SetType):
+        return [text for text in texts if text]
+    if len(texts) > 1:
+        raise wrong("decode.query.repeated", name)
+    if isinstance(element, BooleanType):
+        return _BOOLEANS.get(texts[0].lower(), texts[0])
+    return texts[0]

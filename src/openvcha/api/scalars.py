@@ -1,0 +1,90 @@
+"""Decoders of plain values; they are the same in all protocols."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from openvcha.api.faults import wrong, wrong_type
+from openvcha.api.model import (
+    BooleanType,
+    DateTimeType,
+    DoubleType,
+    Enumeration,
+    IntegerType,
+    StringType,
+    Type,
+)
+
+#: Takes a JSON value and its path, answers the Python value. Raises ApiError.
+Decode = Callable[[Any, str], Any]
+
+MIN_INTEGER = -(2**63)
+MAX_INTEGER = 2**63 - 1
+
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})", re.ASCII)
+
+
+def string(value: Any, path: str) -> str:
+    if type(value) is not str:
+        raise wrong_type(path, "a string", value)
+    return value
+
+
+def boolean(value: Any, path: str) -> bool:
+    if type(value) is not bool:
+        raise wrong_type(path, "a boolean", value)
+    return value
+
+
+def integer(value: Any, path: str) -> int:
+    if type(value) is not int:
+        raise wrong_type(path, "an integer", value)
+    if not MIN_INTEGER <= value <= MAX_INTEGER:
+        raise wrong("decode.range", path, MIN_INTEGER, MAX_INTEGER)
+    return value
+
+
+def double(value: Any, path: str) -> float:
+    if type(value) not in (int, float):
+        raise wrong_type(path, "a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise wrong("decode.finite", path)
+    return number
+
+
+def time(value: Any, path: str) -> datetime:
+    """A time of RFC 3339, in UTC."""
+    text = string(value, path)
+    if not _TIME.fullmatch(text):
+        raise wrong("decode.time", path)
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise wrong("decode.time", path) from error
+
+
+def enumeration(cls: type[Enumeration]) -> Decode:
+    members: Mapping[str, Enumeration] = {member.value: member for member in cls}
+
+    def decode(value: Any, path: str) -> Enumeration:
+        member = members.get(string(value, path))
+        if member is None:
+            raise wrong("decode.enum", path, ", ".join(members))
+        return member
+
+    return decode
+
+
+SCALARS: Mapping[type[Type], Decode] = {
+    StringType: string,
+    BooleanType: boolean,
+    IntegerType: integer,
+    DoubleType: double,
+    DateTimeType: time,
+}

@@ -1,0 +1,43 @@
+"""A text that shows itself only when asked to."""
+
+import hmac
+from typing import NoReturn
+
+
+class Secret:
+    """A secret text: `repr`, `str` and `format` show `***`; `reveal()` gives the text.
+
+    Comparison takes the same time wherever the texts differ. It cannot be pickled.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(_bytes(self._text), _bytes(other._text))
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")

@@ -1,0 +1,192 @@
+"""Structures of the cluster service."""
+
+from typing import ClassVar
+
+from openvcha.api.model import Enumeration, Structure, Union
+from openvcha.api.structures.ids import PlacementNetworkId, PlacementVmId
+from openvcha.api.structures.std import LocalizableMessage
+from openvcha.api.structures.vcha import (
+    BY_FAMILY,
+    CredentialsSpec,
+    IpSpec,
+    NetworkType,
+    PlacementInfo,
+    PlacementSpec,
+)
+
+
+class ClusterMode(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.cluster_mode"):
+    ENABLED = "ENABLED"
+    DISABLED = "DISABLED"
+    MAINTENANCE = "MAINTENANCE"
+
+
+class ClusterState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.cluster_state"):
+    HEALTHY = "HEALTHY"
+    DEGRADED = "DEGRADED"
+    ISOLATED = "ISOLATED"
+
+
+class ConfigState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.config_state"):
+    CONFIGURED = "CONFIGURED"
+    NOTCONFIGURED = "NOTCONFIGURED"
+    INVALID = "INVALID"
+    PREPARED = "PREPARED"
+
+
+class NodeState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.node_state"):
+    UP = "UP"
+    DOWN = "DOWN"
+
+
+class NodeRole(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.node_role"):
+    ACTIVE = "ACTIVE"
+    PASSIVE = "PASSIVE"
+    WITNESS = "WITNESS"
+
+
+class DeployType(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.type"):
+    AUTO = "AUTO"
+    MANUAL = "MANUAL"
+
+
+class ClusterIpFamily(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.ip_family"):
+    """The same families again: `IpInfo` has an enumeration of its own."""
+
+    IPV4 = "IPV4"
+    IPV6 = "IPV6"
+
+
+class Ipv4Info(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.ipv4_info"
+
+    address: str
+    subnet_mask: str
+    prefix: int | None = None
+
+
+class Ipv6Info(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.ipv6_info"
+
+    address: str
+    prefix: int
+
+
+class IpInfo(Structure):
+    """An address of the family that `ip_family` names."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.ip_info"
+    union: ClassVar[Union | None] = BY_FAMILY
+
+    ip_family: ClusterIpFamily
+    ipv4: Ipv4Info | None = None
+    ipv6: Ipv6Info | None = None
+    gateway_ip: str | None = None
+
+
+class NodeRuntimeInfo(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.node_runtime_info"
+
+    state: NodeState | None = None
+    role: NodeRole | None = None
+    placement: PlacementInfo | None = None
+
+
+class NodeInfo(Structure):
+    """A node that can be active; which role it has is in `runtime`."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.node_info"
+
+    failover_ip: IpInfo | None = None
+    ha_ip: IpInfo
+    runtime: NodeRuntimeInfo | None = None
+
+
+class WitnessInfo(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.witness_info"
+
+    ha_ip: IpInfo
+    runtime: NodeRuntimeInfo | None = None
+
+
+class ErrorCondition(Structure):
+    """Something that is wrong, and what to do about it where that is known."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.error_condition"
+
+    error: LocalizableMessage
+    recommendation: LocalizableMessage | None = None
+
+
+class ClusterInfo(Structure):
+    """All that is known about the cluster; the reasons are unset when it is healthy."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.info"
+
+    config_state: ConfigState | None = None
+    node1: NodeInfo | None = None
+    node2: NodeInfo | None = None
+    witness: WitnessInfo | None = None
+    mode: ClusterMode | None = None
+    health_state: ClusterState | None = None
+    health_exception: tuple[LocalizableMessage, ...] | None = None
+    health_warnings: tuple[ErrorCondition, ...] | None = None
+    manual_failover_allowed: bool | None = None
+    auto_failover_allowed: bool | None = None
+
+
+class ActiveSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.active_spec"
+
+    ha_network_type: NetworkType | None = None
+    ha_network: PlacementNetworkId | None = None
+    ha_ip: IpSpec
+
+
+class PassiveSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.passive_spec"
+
+    placement: PlacementSpec | None = None
+    ha_ip: IpSpec
+    failover_ip: IpSpec | None = None
+
+
+class WitnessSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.witness_spec"
+
+    placement: PlacementSpec | None = None
+    ha_ip: IpSpec
+
+
+class DeploySpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.deploy_spec"
+
+    vc_spec: CredentialsSpec | None = None
+    deployment: DeployType
+    active: ActiveSpec
+    passive: PassiveSpec
+    witness: WitnessSpec
+
+
+class NodeVmInfo(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.node_vm_info"
+
+    vm: PlacementVmId
+    bios_uuid: str
+
+
+class VmInfo(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.vm_info"
+
+    passive: NodeVmInfo
+    witness: NodeVmInfo
+
+
+class UndeploySpec(Structure):
+    """What happens to the other nodes' VMs: see `force_delete`, then `vms`."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.undeploy_spec"
+
+    vc_spec: CredentialsSpec | None = None
+    force_delete: bool | None = None
+    vms: VmInfo | None = None

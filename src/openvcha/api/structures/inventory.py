@@ -1,0 +1,218 @@
+"""Structures of the inventory lists: a summary and a filter for each kind."""
+
+from typing import ClassVar
+
+import msgspec
+
+from openvcha.api.model import Enumeration, Structure, Union
+from openvcha.api.structures.ids import (
+    ClusterId,
+    DatacenterId,
+    DatastoreId,
+    FolderId,
+    HostId,
+    NetworkId,
+    ResourcePoolId,
+    VmId,
+)
+
+
+class FolderType(Enumeration, vapi="com.vmware.vcenter.folder.type"):
+    DATACENTER = "DATACENTER"
+    DATASTORE = "DATASTORE"
+    HOST = "HOST"
+    NETWORK = "NETWORK"
+    VIRTUAL_MACHINE = "VIRTUAL_MACHINE"
+
+
+class HostConnectionState(Enumeration, vapi="com.vmware.vcenter.host.connection_state"):
+    CONNECTED = "CONNECTED"
+    DISCONNECTED = "DISCONNECTED"
+    NOT_RESPONDING = "NOT_RESPONDING"
+
+
+class HostPowerState(Enumeration, vapi="com.vmware.vcenter.host.power_state"):
+    POWERED_ON = "POWERED_ON"
+    POWERED_OFF = "POWERED_OFF"
+    STANDBY = "STANDBY"
+
+
+class InventoryNetworkType(Enumeration, vapi="com.vmware.vcenter.network.type"):
+    STANDARD_PORTGROUP = "STANDARD_PORTGROUP"
+    DISTRIBUTED_PORTGROUP = "DISTRIBUTED_PORTGROUP"
+    OPAQUE_NETWORK = "OPAQUE_NETWORK"
+
+
+class DatastoreType(Enumeration, vapi="com.vmware.vcenter.datastore.type"):
+    VMFS = "VMFS"
+    NFS = "NFS"
+    NFS41 = "NFS41"
+    CIFS = "CIFS"
+    VSAN = "VSAN"
+    VFFS = "VFFS"
+    VVOL = "VVOL"
+
+
+class VmPowerState(Enumeration, vapi="com.vmware.vcenter.vm.power.state"):
+    POWERED_OFF = "POWERED_OFF"
+    POWERED_ON = "POWERED_ON"
+    SUSPENDED = "SUSPENDED"
+
+
+class DatacenterFilterSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.datacenter.filter_spec"
+
+    datacenters: frozenset[DatacenterId] | None = None
+    names: frozenset[str] | None = None
+    folders: frozenset[FolderId] | None = None
+
+
+class DatacenterSummary(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.datacenter.summary"
+
+    datacenter: DatacenterId
+    name: str
+
+
+class ClusterFilterSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.cluster.filter_spec"
+
+    clusters: frozenset[ClusterId] | None = None
+    names: frozenset[str] | None = None
+    folders: frozenset[FolderId] | None = None
+    datacenters: frozenset[DatacenterId] | None = None
+
+
+class ClusterSummary(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.cluster.summary"
+
+    cluster: ClusterId
+    name: str
+    ha_enabled: bool
+    drs_enabled: bool
+
+
+class FolderFilterSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.folder.filter_spec"
+
+    folders: frozenset[FolderId] | None = None
+    names: frozenset[str] | None = None
+    type: FolderType | None = None
+    parent_folders: frozenset[FolderId] | None = None
+    datacenters: frozenset[DatacenterId] | None = None
+
+
+class FolderSummary(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.folder.summary"
+
+    folder: FolderId
+    name: str
+    type: FolderType
+
+
+class HostFilterSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.host.filter_spec"
+
+    hosts: frozenset[HostId] | None = None
+    names: frozenset[str] | None = None
+    folders: frozenset[FolderId] | None = None
+    datacenters: frozenset[DatacenterId] | None = None
+    standalone: bool | None = None
+    clusters: frozenset[ClusterId] | None = None
+    connection_states: frozenset[HostConnectionState] | None = None
+    host_uuids: frozenset[str] | None = None
+
+
+class HostSummary(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.host.summary"
+    union: ClassVar[Union | None] = Union(
+        "connection_state",
+        {"CONNECTED": {"power_state": True}, "DISCONNECTED": {}, "NOT_RESPONDING": {}},
+    )
+
+    host: HostId
+    name: str
+    connection_state: HostConnectionState
+    power_state: HostPowerState | None = None
+    host_uuid: str | None = None
+
+
+class ResourcePoolFilterSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.resource_pool.filter_spec"
+
+    resource_pools: frozenset[ResourcePoolId] | None = None
+    names: frozenset[str] | None = None
+    parent_resource_pools: frozenset[ResourcePoolId] | None = None
+    datacenters: frozenset[DatacenterId] | None = None
+    hosts: frozenset[HostId] | None = None
+    clusters: frozenset[ClusterId] | None = None
+
+
+class ResourcePoolSummary(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.resource_pool.summary"
+
+    resource_pool: ResourcePoolId
+    name: str
+
+
+class NetworkFilterSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.network.filter_spec"
+
+    networks: frozenset[NetworkId] | None = None
+    names: frozenset[str] | None = None
+    types: frozenset[InventoryNetworkType] | None = None
+    folders: frozenset[FolderId] | None = None
+    datacenters: frozenset[DatacenterId] | None = None
+
+
+class NetworkSummary(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.network.summary"
+
+    network: NetworkId
+    name: str
+    type: InventoryNetworkType
+
+
+class DatastoreFilterSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.datastore.filter_spec"
+
+    datastores: frozenset[DatastoreId] | None = None
+    names: frozenset[str] | None = None
+    types: frozenset[DatastoreType] | None = None
+    folders: frozenset[FolderId] | None = None
+    datacenters: frozenset[DatacenterId] | None = None
+
+
+class DatastoreSummary(Structure):
+    """Sizes are in bytes."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.datastore.summary"
+
+    datastore: DatastoreId
+    name: str
+    type: DatastoreType
+    free_space: int | None = None
+    capacity: int | None = None
+
+
+class VmFilterSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.VM.filter_spec"
+
+    vms: frozenset[VmId] | None = None
+    names: frozenset[str] | None = None
+    folders: frozenset[FolderId] | None = None
+    datacenters: frozenset[DatacenterId] | None = None
+    hosts: frozenset[HostId] | None = None
+    clusters: frozenset[ClusterId] | None = None
+    resource_pools: frozenset[ResourcePoolId] | None = None
+    power_states: frozenset[VmPowerState] | None = None
+
+
+class VmSummary(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.VM.summary"
+
+    vm: VmId
+    name: str
+    power_state: VmPowerState
+    cpu_count: int | None = None
+    memory_size_mib: int | None = msgspec.field(name="memory_size_MiB", default=None)

@@ -1,0 +1,87 @@
+"""Structures of tasks and sessions."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from openvcha.api.model import AnyError, Enumeration, Opaque, Structure, Union
+from openvcha.api.structures.ids import OperationId, ServiceId, TaskId
+from openvcha.api.structures.std import DynamicID, LocalizableMessage
+
+
+class TaskStatus(Enumeration, vapi="com.vmware.cis.task.status"):
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    BLOCKED = "BLOCKED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+class TaskProgress(Structure):
+    """How far a task is: `completed` of `total`, in the task's own units."""
+
+    vapi: ClassVar[str] = "com.vmware.cis.task.progress"
+
+    total: int
+    completed: int
+    message: LocalizableMessage
+
+
+_STARTED = {"progress": True, "result": False, "start_time": True}
+
+
+class TaskInfo(Structure):
+    """A task; clients enforce what must be set for which `status` (see `union`)."""
+
+    vapi: ClassVar[str] = "com.vmware.cis.task.info"
+    union: ClassVar[Union | None] = Union(
+        "status",
+        {
+            "PENDING": {},
+            "RUNNING": _STARTED,
+            "BLOCKED": _STARTED,
+            "SUCCEEDED": _STARTED | {"end_time": True},
+            "FAILED": _STARTED | {"end_time": True, "error": False},
+        },
+    )
+
+    progress: TaskProgress | None = None
+    result: Opaque | None = None
+    description: LocalizableMessage
+    service: ServiceId
+    operation: OperationId
+    parent: TaskId | None = None
+    target: DynamicID | None = None
+    status: TaskStatus
+    cancelable: bool
+    error: AnyError | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    user: str | None = None
+
+
+class TaskFilterSpec(Structure):
+    """Which tasks to list; each set that is there must match."""
+
+    vapi: ClassVar[str] = "com.vmware.cis.tasks.filter_spec"
+
+    tasks: frozenset[TaskId] | None = None
+    services: frozenset[ServiceId] | None = None
+    operations: frozenset[OperationId] | None = None
+    status: frozenset[TaskStatus] | None = None
+    targets: tuple[DynamicID, ...] | None = None
+    users: frozenset[str] | None = None
+
+
+class TaskGetSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.cis.tasks.get_spec"
+
+    return_all: bool | None = None
+    exclude_result: bool | None = None
+
+
+class SessionInfo(Structure):
+    vapi: ClassVar[str] = "com.vmware.cis.session.info"
+
+    user: str
+    created_time: datetime
+    last_accessed_time: datetime

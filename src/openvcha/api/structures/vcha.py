@@ -1,0 +1,138 @@
+"""Structures that several services of VCHA share: locations, placements, addresses."""
+
+from typing import ClassVar
+
+from openvcha.api.model import Enumeration, Structure, Union
+from openvcha.api.secret import Secret
+from openvcha.api.structures.ids import (
+    PlacementClusterId,
+    PlacementDatacenterId,
+    PlacementDatastoreId,
+    PlacementFolderId,
+    PlacementHostId,
+    PlacementNetworkId,
+    PlacementResourcePoolId,
+)
+
+BY_FAMILY = Union("ip_family", {"IPV4": {"ipv4": True}, "IPV6": {"ipv6": True}})
+
+
+class IpFamily(Enumeration, vapi="com.vmware.vcenter.vcha.ip_family"):
+    IPV4 = "IPV4"
+    IPV6 = "IPV6"
+
+
+class NetworkType(Enumeration, vapi="com.vmware.vcenter.vcha.network_type"):
+    STANDARD_PORTGROUP = "STANDARD_PORTGROUP"
+    DISTRIBUTED_PORTGROUP = "DISTRIBUTED_PORTGROUP"
+
+
+class CertificateInfo(Structure):
+    """A certificate that was met: SHA-256 thumbprint and PEM."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.certificate_info"
+
+    ssl_thumbprint: str
+    ssl_certificate: str | None = None
+
+
+class ConnectionSpec(Structure):
+    """How to reach a vCenter; a thumbprint or a certificate (PEM), never both."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.connection_spec"
+
+    hostname: str
+    port: int | None = None
+    ssl_thumbprint: str | None = None
+    ssl_certificate: str | None = None
+    username: str | None = None
+    password: Secret | None = None
+
+
+class CredentialsSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.credentials_spec"
+
+    active_location: ConnectionSpec
+
+
+class DiskSpec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.disk_spec"
+
+    datastore: PlacementDatastoreId | None = None
+
+
+class DiskInfo(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.disk_info"
+
+    datastore: PlacementDatastoreId
+    datastore_name: str
+
+
+class PlacementSpec(Structure):
+    """Where a node is to live; a network needs its type, a type alone is ignored."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.placement_spec"
+
+    name: str
+    folder: PlacementFolderId
+    host: PlacementHostId | None = None
+    resource_pool: PlacementResourcePoolId | None = None
+    ha_network_type: NetworkType | None = None
+    ha_network: PlacementNetworkId | None = None
+    management_network_type: NetworkType | None = None
+    management_network: PlacementNetworkId | None = None
+    storage: DiskSpec | None = None
+
+
+class PlacementInfo(Structure):
+    """Where a node lives."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.placement_info"
+
+    management_vcenter_name: str
+    management_vcenter_server_guid: str | None = None
+    vm_name: str
+    datacenter: PlacementDatacenterId
+    datacenter_name: str
+    host: PlacementHostId
+    host_name: str
+    cluster: PlacementClusterId | None = None
+    cluster_name: str | None = None
+    ha_network: PlacementNetworkId | None = None
+    ha_network_name: str | None = None
+    ha_network_type: NetworkType | None = None
+    management_network: PlacementNetworkId
+    management_network_name: str
+    management_network_type: NetworkType
+    storage: DiskInfo
+    bios_uuid: str | None = None
+
+
+class Ipv4Spec(Structure):
+    """An IPv4 address with its subnet as a mask, as a prefix, or both when they agree."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.ipv4_spec"
+
+    address: str
+    subnet_mask: str | None = None
+    prefix: int | None = None
+
+
+class Ipv6Spec(Structure):
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.ipv6_spec"
+
+    address: str
+    prefix: int
+
+
+class IpSpec(Structure):
+    """An address of the family that `ip_family` names."""
+
+    vapi: ClassVar[str] = "com.vmware.vcenter.vcha.ip_spec"
+    union: ClassVar[Union | None] = BY_FAMILY
+
+    ip_family: IpFamily
+    ipv4: Ipv4Spec | None = None
+    ipv6: Ipv6Spec | None = None
+    default_gateway: str | None = None
+    dns_servers: tuple[str, ...] | None = None

@@ -1,0 +1,121 @@
+"""The two ways in which the protocols wrap values: REST (plain JSON) and vAPI JSON-RPC."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from openvcha.api.decoders import Style, decoder, items
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.faults import wrong, wrong_type
+from openvcha.api.model import Opaque, StructType, Structure
+from openvcha.api.structures import BY_VAPI_NAME, CertificateInfo, LocalizableMessage
+
+
+class ErrorBody(Structure):
+    """The fields of a standard error."""
+
+    vapi: ClassVar[str] = "com.vmware.vapi.std.errors.error"
+
+    messages: tuple[LocalizableMessage, ...]
+    data: Opaque | None = None
+    error_type: ErrorType | None = None
+    challenge: str | None = None
+
+
+def fields_of(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise wrong_type(path, "an object", value)
+    return value
+
+
+@dataclass(frozen=True)
+class Rest(Style):
+    """Plain JSON; what is unset is left out or null."""
+
+    def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:  # noqa: ARG002 (plain JSON has no names)
+        return fields_of(value, path)
+
+    def unwrap_optional(self, value: Any, path: str) -> Any:  # noqa: ARG002 (nothing to unwrap)
+        return value
+
+    def unwrap_secret(self, value: Any, path: str) -> Any:  # noqa: ARG002 (nothing to unwrap)
+        return value
+
+    def entries(self, value: Any, path: str) -> Iterable[tuple[Any, Any, str]]:
+        return [(key, item, f"{path}[{key}]") for key, item in fields_of(value, path).items()]
+
+    def error(self, value: Any, path: str) -> ApiError:
+        body: ErrorBody = decoder(self, StructType(ErrorBody))(value, path)
+        error_type = body.error_type or ErrorType.ERROR
+        data = None if body.data is None else self._data(error_type, body.data.value, path)
+        return ApiError(error_type, *body.messages, data=data, challenge=body.challenge)
+
+    def _data(self, error_type: ErrorType, value: Any, path: str) -> Structure | None:
+        # Plain JSON does not name the structure; only one error has a known one.
+        if error_type is not ErrorType.UNVERIFIED_PEER:
+            return None
+        known: Structure = decoder(self, StructType(CertificateInfo))(value, f"{path}.data")
+        return known
+
+
+@dataclass(frozen=True)
+class Vapi(Style):
+    """vAPI JSON-RPC: structures by name, optionals, secrets and errors in wrappers."""
+
+    def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:
+        found, inner = named(wrapped("STRUCTURE", value, path), path)
+        if found != name:
+            raise wrong("decode.structure", path, name, found)
+        return inner
+
+    def unwrap_optional(self, value: Any, path: str) -> Any:
+        return None if value is None else wrapped("OPTIONAL", value, path)
+
+    def unwrap_secret(self, value: Any, path: str) -> Any:
+        return wrapped("SECRET", value, path)
+
+    def entries(self, value: Any, path: str) -> Iterator[tuple[Any, Any, str]]:
+        for index, item in enumerate(items(value, path)):
+            place = f"{path}[{index}]"
+            entry = self.unwrap_structure("map-entry", item, place)
+            if entry.keys() != {"key", "value"}:
+                raise wrong("decode.entry", place)
+            yield entry["key"], entry["value"], place
+
+    def error(self, value: Any, path: str) -> ApiError:
+        name, inner = named(wrapped("ERROR", value, path), path)
+        error_type = next((known for known in ErrorType if known.structure == name), None)
+        if error_type is None:
+            raise wrong("decode.structure", path, "a standard error", name)
+        body: ErrorBody = decoder(self, StructType(ErrorBody))(
+            {"STRUCTURE": {ErrorBody.vapi: inner}}, path
+        )
+        data = None if body.data is None else self._data(body.data.value, f"{path}.data")
+        return ApiError(error_type, *body.messages, data=data, challenge=body.challenge)
+
+    def _data(self, value: Any, path: str) -> Structure | None:
+        name, _ = named(wrapped("STRUCTURE", value, path), path)
+        cls = BY_VAPI_NAME.get(name)
+        if cls is None:
+            return None
+        known: Structure = decoder(self, StructType(cls))(value, path)
+        return known
+
+
+def wrapped(key: str, value: Any, path: str) -> Any:
+    """What is in the wrapper {key: …}."""
+    if not isinstance(value, dict) or value.keys() != {key}:
+        raise wrong("decode.wrapper", path, key)
+    return value[key]
+
+
+def named(value: Any, path: str) -> tuple[str, dict[str, Any]]:
+    """The name and the fields in {name: {…}}."""
+    if not isinstance(value, dict) or len(value) != 1:
+        raise wrong("decode.name", path)
+    ((name, inner),) = value.items()
+    return name, fields_of(inner, path)
+
+
+REST = Rest()
+VAPI = Vapi()
