@@ -1,0 +1,1 @@
+"""etcd: client, keys, leases, watches, compare-and-set. Everything durable goes through here."""

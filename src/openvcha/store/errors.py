@@ -1,0 +1,64 @@
+"""What can go wrong between us and the store."""
+
+
+class StoreError(Exception):
+    """The store answered with a refusal. ``code`` is its gRPC status code, -1 when ours."""
+
+    def __init__(self, message: str, code: int = -1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 - a state of the world, not a fault of ours
+    """No endpoint answered with a quorum behind it before the deadline; the text says why."""
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """A write was sent and its answer never came: it may have happened, or may yet happen."""
+
+
+class ClusterUnhealthy(StoreUnavailable):
+    """The store refused a membership change because it lacks (fresh) connections; try again."""
+
+
+class Compacted(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The revisions asked for are gone: list again, then watch from there.
+
+    ``revision`` is the oldest one that is still known.
+    """
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"revisions below {revision} have been compacted", 11)
+        self.revision = revision
+
+
+class LeaseNotFound(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The lease has expired, was revoked or never existed."""
+
+
+class LearnerNotReady(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The learner has not caught up with the leader yet: promote it again a little later."""
+
+
+class NotLearner(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The member to promote is a voter already."""
+
+
+class MemberNotFound(StoreError):  # noqa: N818 - see StoreUnavailable
+    """No member has this id (it may have been removed already)."""
+
+
+class PeerExists(StoreError):  # noqa: N818 - see StoreUnavailable
+    """A member with one of these peer URLs exists already."""
+
+
+class RecordMissing(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The record to change is not there."""
+
+
+class RecordInvalid(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The stored value is not what its type says."""
+
+
+class Fenced(StoreError):  # noqa: N818 - see StoreUnavailable
+    """A guard of a write did not hold: somebody else has taken over."""

@@ -1,0 +1,193 @@
+"""The store: etcd v3 over its JSON gateway (``/v3/``), as etcd 3.4 and later have it."""
+
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from types import TracebackType
+from typing import Self
+
+from openvcha.store import wire
+from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
+from openvcha.store.gateway import QUORUM_READ, Gateway
+from openvcha.store.protocol import (
+    Action,
+    Compare,
+    EndpointStatus,
+    Event,
+    KeyValue,
+    Member,
+    Snapshot,
+    TxnResult,
+)
+from openvcha.store.watch import Watch
+
+__all__ = ["EndpointStatus", "Etcd", "Member"]
+
+TIMEOUT_SECONDS = 5.0
+SILENCE_SECONDS = 2.0
+
+
+class Etcd:
+    """A client of the whole cluster: Store and Membership. Use it as an async context.
+
+    ``endpoints`` are client URLs; each request goes to the one that answered last, and on to the
+    next when it fails, until ``timeout`` (seconds) has passed. ``tls`` carries the client
+    certificate. ``silence`` is how many quiet seconds a watch trusts its endpoint.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        tls: ssl.SSLContext | None,
+        timeout: float = TIMEOUT_SECONDS,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
+        self._gateway = Gateway(endpoints, tls, timeout)
+        self._silence = silence
+
+    async def __aenter__(self) -> Self:
+        """Use the client."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._gateway.close()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Give the endpoints, the one in use in front."""
+        return self._gateway.endpoints
+
+    async def refresh_endpoints(self) -> tuple[str, ...]:
+        """Use what the voters that have started announce; gives the endpoints."""
+        voters = [member for member in await self.members() if not member.learner]
+        urls = [url for member in voters for url in member.client_urls]
+        if urls:
+            self._gateway.replace(urls)
+        return self.endpoints
+
+    async def get(self, key: str) -> KeyValue | None:
+        """Read a key, seeing every write that was acknowledged before."""
+        found = wire.key_values(
+            await self._gateway.read("/v3/kv/range", wire.range_of(key, prefix=False))
+        )
+        return found[0] if found else None
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        """Read all keys that begin with ``prefix``, sorted."""
+        body = wire.range_of(prefix, prefix=True) | {"keys_only": keys_only}
+        return list(wire.key_values(await self._gateway.read("/v3/kv/range", body)))
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """Read like ``prefix``, with the revision to go on watching from."""
+        answer = await self._gateway.read("/v3/kv/range", wire.range_of(prefix, prefix=True))
+        return Snapshot(wire.revision(answer), wire.key_values(answer))
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        """Write a value and give the revision. Raises LeaseNotFound."""
+        body = {"key": wire.text(key), "value": wire.binary(value), "lease": lease}
+        return wire.revision(await self._gateway.write("/v3/kv/put", body))
+
+    async def delete(self, key: str) -> bool:
+        """Delete a key; tells whether it was there."""
+        return await self._delete(key, prefix=False) > 0
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete all keys that begin with ``prefix``; gives how many."""
+        return await self._delete(prefix, prefix=True)
+
+    async def _delete(self, key: str, *, prefix: bool) -> int:
+        body = wire.range_of(key, prefix=prefix)
+        answer = await self._gateway.write("/v3/kv/deleterange", body)
+        return int(answer.get("deleted", 0))
+
+    async def txn(
+        self,
+        compares: Sequence[Compare],
+        success: Sequence[Action],
+        failure: Sequence[Action] = (),
+    ) -> TxnResult:
+        """Run ``success`` if all ``compares`` hold, else ``failure``; all at one revision."""
+        body = wire.transaction(compares, success, failure)
+        return wire.result(await self._gateway.write("/v3/kv/txn", body))
+
+    async def compact(self, revision: int) -> None:
+        """Forget the history before ``revision``."""
+        await self._gateway.write("/v3/kv/compaction", {"revision": revision})
+
+    async def lease_grant(self, ttl: int) -> int:
+        """Make a lease of ``ttl`` seconds (etcd may make it longer); gives its id."""
+        # Asked twice, a lease that nobody knows of ends by itself.
+        return int((await self._gateway.read("/v3/lease/grant", {"TTL": ttl}))["ID"])
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        """Start the lease's time anew; gives the seconds. Raises LeaseNotFound."""
+        answer = await self._gateway.read("/v3/lease/keepalive", {"ID": lease})
+        if "error" in answer:
+            raise wire.error(503, answer["error"])
+        seconds = int(answer["result"].get("TTL", 0))
+        if seconds <= 0:
+            raise LeaseNotFound(f"lease {lease:x} has ended", 5)
+        return seconds
+
+    async def lease_revoke(self, lease: int) -> None:
+        """End a lease and delete its keys. Raises LeaseNotFound."""
+        await self._gateway.write("/v3/lease/revoke", {"ID": lease})
+
+    def watch(self, target: str, start_revision: int = 0) -> AsyncGenerator[list[Event], None]:
+        """Follow a key, or with a trailing ``/`` all keys below it; see ``Store.watch``."""
+        return Watch(self._gateway, target, start_revision, self._silence).events()
+
+    async def members(self, *, local: bool = False) -> list[Member]:
+        """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
+        # Etcd answers this from memory (3.4 can do nothing else): hence `fresh`.
+        answer = await self._gateway.read("/v3/cluster/member/list", {}, fresh=not local)
+        return [wire.member(fields) for fields in answer.get("members", ())]
+
+    async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
+        """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
+        body = {"peerURLs": list(peer_urls), "isLearner": learner}
+        return wire.member((await self._gateway.write("/v3/cluster/member/add", body))["member"])
+
+    async def member_remove(self, member_id: int) -> None:
+        """Remove a member. Raises MemberNotFound."""
+        await self._gateway.write("/v3/cluster/member/remove", {"ID": member_id})
+
+    async def member_promote(self, member_id: int) -> None:
+        """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound."""
+        await self._gateway.write("/v3/cluster/member/promote", {"ID": member_id})
+
+    async def move_leader(self, endpoint: str, member_id: int) -> None:
+        """Let the member that leads, at ``endpoint``, give the lead to another."""
+        body = {"targetID": member_id}
+        await self._gateway.at(
+            endpoint, "/v3/maintenance/transfer-leadership", body, self._gateway.timeout
+        )
+
+    async def status(self, endpoint: str) -> EndpointStatus:
+        """Ask one endpoint (URL) for its own view."""
+        answer = await self._gateway.at(
+            endpoint, "/v3/maintenance/status", {}, self._gateway.timeout
+        )
+        return wire.endpoint_status(answer)
+
+    async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
+        """Tell whether an endpoint answers, with a quorum behind it, within ``timeout`` seconds.
+
+        A learner cannot ask the quorum: it is healthy when it answers.
+        """
+        try:
+            await self._gateway.at(endpoint, *QUORUM_READ, timeout)
+        except StoreUnavailable as error:
+            return "learner" in str(error)
+        except StoreError:
+            return False
+        return True

@@ -1,0 +1,200 @@
+"""One request to whichever endpoint answers: who is tried next, and what a failure means."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import msgspec
+
+from openvcha.store import wire
+from openvcha.store.errors import (
+    ClusterUnhealthy,
+    OutcomeUnknown,
+    StoreError,
+    StoreUnavailable,
+)
+
+CONNECT_SECONDS = 1.0
+READ_SECONDS = 2.0
+"""An endpoint that is silent this long is left for the next one, where asking twice is harmless."""
+QUORUM_READ = ("/v3/kv/range", {"key": wire.text("/"), "count_only": True})
+GRACE_SECONDS = 0.2
+"""The client's own limits, one a phase, come first: cut short in a TLS handshake, it would leave
+its socket open."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+# TLS alerts that come with the answer (a certificate refused) are passed through as OSError.
+_FAILED = (httpx2.TransportError, OSError, TimeoutError)
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+class Gateway:
+    """The endpoints (URLs) of etcd's JSON gateway, and the connections to them."""
+
+    def __init__(
+        self, endpoints: Sequence[str], tls: ssl.SSLContext | None, timeout: float
+    ) -> None:
+        self._endpoints = _checked(endpoints, tls)
+        self._tls = tls
+        self.timeout = timeout
+        # Without TLS an empty context keeps the client from loading the system's certificates.
+        self._http = httpx2.AsyncClient(
+            verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            trust_env=False,
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=16),
+        )
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Give the endpoints, the one to be tried first in front."""
+        return self._endpoints
+
+    def replace(self, endpoints: Sequence[str]) -> None:
+        """Use other endpoints; the current one stays in front when it is among them."""
+        wanted = _checked(endpoints, self._tls)
+        current = self._endpoints[0]
+        self._endpoints = tuple(sorted(wanted, key=lambda endpoint: endpoint != current))
+
+    def leave(self, endpoint: str) -> None:
+        """Put an endpoint that failed behind the others."""
+        if self._endpoints[0] == endpoint:
+            self._endpoints = (*self._endpoints[1:], endpoint)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def read(self, path: str, body: wire.Json, *, fresh: bool = False) -> wire.Json:
+        """Ask something that may be asked twice, until the deadline. Raises StoreUnavailable.
+
+        ``fresh`` first lets the endpoint catch up with the quorum, where it would answer from
+        what it remembers.
+        """
+
+        async def ask(endpoint: str, deadline: float) -> wire.Json:
+            if fresh:
+                await self._attempt(endpoint, *QUORUM_READ, deadline, share)
+            return await self._attempt(endpoint, path, body, deadline, share)
+
+        share = min(READ_SECONDS, self.timeout / len(self._endpoints))
+        return await self._until_deadline(ask)
+
+    async def write(self, path: str, body: wire.Json) -> wire.Json:
+        """Ask something that must not be done twice. Raises also OutcomeUnknown."""
+
+        async def ask(endpoint: str, deadline: float) -> wire.Json:
+            return await self._attempt(endpoint, path, body, deadline, None)
+
+        return await self._until_deadline(ask)
+
+    async def at(self, endpoint: str, path: str, body: wire.Json, seconds: float) -> wire.Json:
+        """Ask this endpoint, once, within so many seconds. Raises StoreUnavailable."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        return await self._attempt(endpoint, path, body, deadline, seconds)
+
+    @asynccontextmanager
+    async def stream(
+        self, endpoint: str, path: str, body: wire.Json
+    ) -> AsyncIterator[AsyncIterator[str]]:
+        """Open an answer without end: its lines. Raises StoreUnavailable, also while reading."""
+        request = self._http.build_request(
+            "POST",
+            endpoint + path,
+            content=msgspec.json.encode(body),
+            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+        )
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS + READ_SECONDS):
+                response = await self._http.send(request, stream=True)
+        except _FAILED as error:
+            raise StoreUnavailable(_reason(endpoint, error)) from error
+        try:
+            if response.status_code != httpx2.codes.OK:
+                raise _refusal(response.status_code, await response.aread())
+            yield response.aiter_lines()
+        except _FAILED as error:
+            raise StoreUnavailable(_reason(endpoint, error)) from error
+        finally:
+            await response.aclose()
+
+    async def _until_deadline(self, ask: Callable[[str, float], Awaitable[wire.Json]]) -> wire.Json:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.timeout
+        # An attempt that cannot wait for its answer would only make an outcome unknown.
+        last_start = deadline - min(LONGEST_PAUSE, self.timeout / 4)
+        pause = FIRST_PAUSE
+        refusals: dict[str, StoreUnavailable] = {}
+        while not refusals or clock() < last_start:
+            for endpoint in self._endpoints:
+                if refusals and clock() >= last_start:
+                    break
+                try:
+                    return await ask(endpoint, deadline)
+                except OutcomeUnknown:
+                    self.leave(endpoint)
+                    raise
+                except StoreUnavailable as error:
+                    self.leave(endpoint)
+                    refusals[endpoint] = error
+            await asyncio.sleep(min(pause, max(0.0, last_start - clock())))
+            pause = min(pause * 2, LONGEST_PAUSE)
+        raise type(next(iter(refusals.values())))("; ".join(map(str, refusals.values())))
+
+    async def _attempt(
+        self, endpoint: str, path: str, body: wire.Json, deadline: float, share: float | None
+    ) -> wire.Json:
+        """Ask once. ``share``: seconds to wait for what may be asked again; None for a write."""
+        left = deadline - asyncio.get_running_loop().time()
+        unsure = OutcomeUnknown if share is None else StoreUnavailable
+        seconds = left if share is None else min(left, share)
+        try:
+            async with asyncio.timeout_at(deadline + GRACE_SECONDS):
+                response = await self._http.post(
+                    endpoint + path,
+                    content=msgspec.json.encode(body),
+                    timeout=httpx2.Timeout(seconds, connect=min(left, CONNECT_SECONDS)),
+                )
+        except _NOT_SENT as error:
+            raise StoreUnavailable(_reason(endpoint, error)) from error
+        except _FAILED as error:
+            raise unsure(_reason(endpoint, error)) from error
+        return _answer(endpoint, response, unsure)
+
+
+def _answer(endpoint: str, response: httpx2.Response, unsure: type[StoreUnavailable]) -> wire.Json:
+    if response.status_code == httpx2.codes.OK:
+        answer: dict[str, Any] = msgspec.json.decode(response.content)
+        return answer
+    refusal = _refusal(response.status_code, response.content)
+    where = f"{endpoint}: {refusal}"
+    if wire.not_done(refusal) or isinstance(refusal, ClusterUnhealthy):
+        raise _sure(refusal)(where, refusal.code)
+    if isinstance(refusal, StoreUnavailable):
+        raise unsure(where, refusal.code)
+    raise refusal
+
+
+def _sure(refusal: StoreError) -> type[StoreUnavailable]:
+    return ClusterUnhealthy if isinstance(refusal, ClusterUnhealthy) else StoreUnavailable
+
+
+def _refusal(status: int, content: bytes) -> StoreError:
+    try:
+        fields = msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        fields = {"message": content[:200].decode(errors="replace")}
+    return wire.error(status, fields if isinstance(fields, dict) else {})
+
+
+def _reason(endpoint: str, error: Exception) -> str:
+    return f"{endpoint}: {type(error).__name__} {error}".rstrip()
+
+
+def _checked(endpoints: Sequence[str], tls: ssl.SSLContext | None) -> tuple[str, ...]:
+    if not endpoints:
+        raise ValueError("no endpoint of the store is known")
+    if tls is None and any(endpoint.startswith("https:") for endpoint in endpoints):
+        raise ValueError("an https endpoint needs a TLS context")
+    return tuple(endpoint.rstrip("/") for endpoint in endpoints)

@@ -1,0 +1,60 @@
+"""Every key name, in one place. A name ending in ``/`` is a prefix: everything below it."""
+
+from typing import Final
+from urllib.parse import quote
+
+ROOT: Final = "/openvcha/"
+CLUSTER: Final = ROOT + "cluster"
+OPERATION: Final = ROOT + "operation"
+RUNNER: Final = ROOT + "runner"
+USERS: Final = ROOT + "users/"
+SESSIONS: Final = ROOT + "sessions/"
+LOGINS: Final = ROOT + "logins/"
+TASKS: Final = ROOT + "tasks/"
+NODES: Final = ROOT + "nodes/"
+
+PATRONI_NAMESPACE: Final = ROOT + "patroni/"
+PATRONI_SCOPE: Final = "cluster"
+PATRONI: Final = f"{PATRONI_NAMESPACE}{PATRONI_SCOPE}/"
+PATRONI_CONFIG: Final = PATRONI + "config"
+PATRONI_FAILOVER: Final = PATRONI + "failover"
+PATRONI_INITIALIZE: Final = PATRONI + "initialize"
+PATRONI_LEADER: Final = PATRONI + "leader"
+PATRONI_MEMBERS: Final = PATRONI + "members/"
+PATRONI_STATUS: Final = PATRONI + "status"
+PATRONI_SYNC: Final = PATRONI + "sync"
+
+
+def part(name: str) -> str:
+    """Write a name as one part of a key, so that no name can reach into another's keys."""
+    return quote(name, safe="@:+=")
+
+
+def user(name: str) -> str:
+    """Give the key of a user."""
+    return USERS + part(name)
+
+
+def session(token_hash: str) -> str:
+    """Give the key of a session, by the hash of its token (hexadecimal)."""
+    return SESSIONS + part(token_hash)
+
+
+def login(name_hash: str) -> str:
+    """Give the key that counts a user's wrong passwords, by the hash of the name (hexadecimal)."""
+    return LOGINS + part(name_hash)
+
+
+def task(task_id: str) -> str:
+    """Give the key of a task."""
+    return TASKS + part(task_id)
+
+
+def node_copy(member: str) -> str:
+    """Give the key under which a node reports the progress of its data copy."""
+    return f"{NODES}{part(member)}/copy"
+
+
+def patroni_member(name: str) -> str:
+    """Give the key under which Patroni registers a member."""
+    return PATRONI_MEMBERS + name

@@ -1,0 +1,151 @@
+"""Holding a key: who holds it does the work, and ``Hold.guard`` fences off who held it before."""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Self
+
+from openvcha.store.errors import (
+    Compacted,
+    LeaseNotFound,
+    OutcomeUnknown,
+    StoreError,
+    StoreUnavailable,
+)
+from openvcha.store.protocol import Compare, EventType, Get, Put, Store, absent, created_at
+
+RETRY_SECONDS = 0.2
+
+
+class Hold:
+    """A key held by a lease that is kept alive until ``release``.
+
+    ``lost`` is set as soon as the key may be somebody else's: the lease could not be renewed in
+    time, the key was deleted or made anew, or it was released. A process that slept learns it
+    late: let every write that needs the hold have ``guard`` among its conditions.
+    """
+
+    def __init__(self, store: Store, key: str, lease: int, revision: int, ttl: int) -> None:
+        self._store = store
+        self._lease = lease
+        self._ttl = ttl
+        self._keeper: asyncio.Task[None] | None = None
+        self.key = key
+        self.revision = revision
+        """The fencing token: grows with every new holder."""
+        self.lost = asyncio.Event()
+
+    @property
+    def guard(self) -> Compare:
+        """Give the condition that this hold, and no later one, still stands."""
+        return created_at(self.key, self.revision)
+
+    async def __aenter__(self) -> Self:
+        """Hold the key during a block."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Release the key."""
+        await self.release()
+
+    async def release(self) -> None:
+        """Give the key up at once; where the store is away, it goes when its lease ends."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        self.lost.set()
+        await _abandon(self._store, self._lease)
+
+    def keep(self, expires: float) -> None:
+        """Begin to renew the lease, which ends at ``expires`` (the loop's time) at the earliest."""
+        self._keeper = asyncio.create_task(self._keep(expires), name=f"keep {self.key}")
+
+    async def _keep(self, expires: float) -> None:
+        renewed: float | None = expires
+        try:
+            while renewed is not None:
+                await asyncio.sleep(self._ttl / 3)
+                renewed = await self._renew(renewed)
+        finally:
+            self.lost.set()
+
+    async def _renew(self, expires: float) -> float | None:
+        """Renew until it succeeds; gives the new end, or None when the hold is lost."""
+        try:
+            async with asyncio.timeout_at(expires):
+                while True:
+                    started = asyncio.get_running_loop().time()
+                    try:
+                        await self._store.lease_keep_alive(self._lease)
+                        kv = await self._store.get(self.key)
+                    except LeaseNotFound:
+                        return None
+                    except StoreError:
+                        await asyncio.sleep(RETRY_SECONDS)  # until `expires`, then it is lost
+                    else:
+                        ours = kv is not None and kv.create_revision == self.revision
+                        return started + self._ttl if ours else None
+        except TimeoutError:
+            return None
+
+
+async def acquire(store: Store, key: str, value: bytes, ttl: int) -> Hold | None:
+    """Try once to hold a key (``ttl`` in seconds); None when somebody else holds it."""
+    expires = asyncio.get_running_loop().time() + ttl
+    lease = await store.lease_grant(ttl)
+    revision: int | None = None
+    try:
+        revision = await _take(store, key, value, lease)
+    finally:
+        if revision is None:
+            await _abandon(store, lease)
+    if revision is None:
+        return None
+    hold = Hold(store, key, lease, revision, ttl)
+    hold.keep(expires)
+    return hold
+
+
+async def campaign(store: Store, key: str, value: bytes, ttl: int) -> Hold:
+    """Wait until the key is free, as long as it takes and also while the store is away; hold it."""
+    while True:
+        try:
+            hold = await acquire(store, key, value, ttl)
+            if hold is not None:
+                return hold
+            await _freed(store, key)
+        except StoreUnavailable:
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _take(store: Store, key: str, value: bytes, lease: int) -> int | None:
+    try:
+        result = await store.txn([absent(key)], [Put(key, value, lease)], [Get(key)])
+    except OutcomeUnknown:
+        # Ours when our lease is on it. When not, giving the lease up stops a late write too.
+        kv = await store.get(key)
+        return kv.create_revision if kv is not None and kv.lease == lease else None
+    return result.revision if result.succeeded else None
+
+
+async def _freed(store: Store, key: str) -> None:
+    seen = await store.snapshot(key)
+    if all(kv.key != key for kv in seen.items):
+        return
+    async with contextlib.aclosing(store.watch(key, seen.revision + 1)) as changes:
+        try:
+            async for events in changes:
+                if any(event.type is EventType.DELETE for event in events):
+                    return
+        except Compacted:
+            return  # it may have been freed: the caller looks
+
+
+async def _abandon(store: Store, lease: int) -> None:
+    with contextlib.suppress(StoreError):  # it ends by itself when it is not renewed
+        await store.lease_revoke(lease)

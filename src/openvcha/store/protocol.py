@@ -1,0 +1,239 @@
+"""The store as the rest of the house sees it: values, conditions, and two protocols."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """A key with its value. Revisions count the store's writes; ``lease`` 0 is no lease."""
+
+    key: str
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    version: int = 1
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Keys (sorted) as they all were at one ``revision``; watch from ``revision + 1``."""
+
+    revision: int
+    items: tuple[KeyValue, ...]
+
+
+class Target(StrEnum):
+    """What a condition looks at."""
+
+    VERSION = "VERSION"
+    CREATE = "CREATE"
+    MOD = "MOD"
+    VALUE = "VALUE"
+    LEASE = "LEASE"
+
+
+class Relation(StrEnum):
+    """How what is found must stand to the operand."""
+
+    EQUAL = "EQUAL"
+    NOT_EQUAL = "NOT_EQUAL"
+    GREATER = "GREATER"
+    LESS = "LESS"
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """One condition of a transaction. A key that is not there has revisions and version 0."""
+
+    key: str
+    target: Target
+    operand: int | bytes
+    relation: Relation = Relation.EQUAL
+
+
+def absent(key: str) -> Compare:
+    """Require that the key does not exist."""
+    return Compare(key, Target.CREATE, 0)
+
+
+def present(key: str) -> Compare:
+    """Require that the key exists."""
+    return Compare(key, Target.CREATE, 0, Relation.GREATER)
+
+
+def unchanged(kv: KeyValue) -> Compare:
+    """Require that nobody has written or deleted the key since ``kv`` was read."""
+    return Compare(kv.key, Target.MOD, kv.mod_revision)
+
+
+def value_is(key: str, value: bytes) -> Compare:
+    """Require that the key exists and has exactly this value."""
+    return Compare(key, Target.VALUE, value)
+
+
+def created_at(key: str, revision: int) -> Compare:
+    """Require the very key that was created at this revision: the fencing token of a hold."""
+    return Compare(key, Target.CREATE, revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a value; it lives as long as ``lease`` (0: for ever)."""
+
+    key: str
+    value: bytes
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a key if it is there, or with ``prefix`` all keys that begin with it."""
+
+    key: str
+    prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Read a key, or with ``prefix`` all keys that begin with it."""
+
+    key: str
+    prefix: bool = False
+
+
+Action = Put | Delete | Get
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """``succeeded`` tells which branch ran; ``results`` has what each of its ``Get`` found.
+
+    ``revision`` is the store's revision after the transaction: what a key that it created has
+    as its ``create_revision``.
+    """
+
+    succeeded: bool
+    revision: int
+    results: tuple[tuple[KeyValue, ...], ...] = ()
+
+
+class EventType(StrEnum):
+    """What happened to a key."""
+
+    PUT = "PUT"
+    DELETE = "DELETE"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of one key. After DELETE only ``kv.key`` and ``kv.mod_revision`` are meant."""
+
+    type: EventType
+    kv: KeyValue
+
+
+class Store(Protocol):
+    """Keys with transactions, leases and watches.
+
+    Every method may raise StoreUnavailable (no quorum before the deadline) and StoreError (a
+    refusal). Methods that write raise OutcomeUnknown, a StoreUnavailable, when the request may
+    or may not have been carried out.
+    """
+
+    async def get(self, key: str) -> KeyValue | None:
+        """Read a key, seeing every write that was acknowledged before."""
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        """Read all keys that begin with ``prefix``, sorted; with ``keys_only`` values are empty."""
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """Read like ``prefix``, with the revision to go on watching from."""
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        """Write a value and give the revision. Raises LeaseNotFound."""
+
+    async def delete(self, key: str) -> bool:
+        """Delete a key; tells whether it was there."""
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete all keys that begin with ``prefix``; gives how many."""
+
+    async def txn(
+        self,
+        compares: Sequence[Compare],
+        success: Sequence[Action],
+        failure: Sequence[Action] = (),
+    ) -> TxnResult:
+        """Run ``success`` if all ``compares`` hold, else ``failure``; all at one revision.
+
+        A key may be put only once in a branch, and not be deleted in the same branch.
+        Raises LeaseNotFound.
+        """
+
+    async def lease_grant(self, ttl: int) -> int:
+        """Make a lease of ``ttl`` seconds (the store may make it longer); gives its id."""
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        """Start the lease's time anew; gives the seconds. Raises LeaseNotFound."""
+
+    async def lease_revoke(self, lease: int) -> None:
+        """End a lease and delete its keys. Raises LeaseNotFound."""
+
+    def watch(self, target: str, start_revision: int = 0) -> AsyncGenerator[list[Event], None]:
+        """Follow a key, or with a trailing ``/`` all keys below it, from a revision on.
+
+        ``start_revision`` is the first one wanted (``snapshot(...).revision + 1``); 0 means from
+        when the watch is set up, during the first step of the iteration. The watch outlives
+        lost connections and lost quorums without losing, repeating or reordering an event; it
+        never ends by itself. Raises Compacted. Close it with ``contextlib.aclosing``.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the store's cluster. ``name`` is empty until it has started once."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    learner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """One member's own view. ``leader`` 0: it knows none. ``db_size`` in bytes."""
+
+    member_id: int
+    leader: int
+    version: str
+    db_size: int
+    raft_term: int
+    raft_index: int
+    learner: bool = False
+
+
+class Membership(Protocol):
+    """Who belongs to the store's cluster. Raises as Store does."""
+
+    async def members(self, *, local: bool = False) -> list[Member]:
+        """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
+
+    async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
+        """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
+
+    async def member_remove(self, member_id: int) -> None:
+        """Remove a member. Raises MemberNotFound."""
+
+    async def member_promote(self, member_id: int) -> None:
+        """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound."""
+
+    async def status(self, endpoint: str) -> EndpointStatus:
+        """Ask one endpoint (URL) for its own view."""
+
+    async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
+        """Tell whether an endpoint answers, with a quorum behind it, within ``timeout`` seconds."""

@@ -1,0 +1,155 @@
+"""Typed values: structures as JSON, changed by compare-and-set."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+
+from openvcha.store.errors import Fenced, OutcomeUnknown, RecordInvalid, RecordMissing
+from openvcha.store.protocol import (
+    Action,
+    Compare,
+    Delete,
+    Get,
+    KeyValue,
+    Put,
+    Store,
+    absent,
+    unchanged,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[T]):
+    """A decoded value with the key-value pair it was read from."""
+
+    value: T
+    kv: KeyValue
+
+
+def encode(value: object) -> bytes:
+    """Write a value as records are stored."""
+    return msgspec.json.encode(value)
+
+
+def decode(kv: KeyValue, type_: type[T]) -> T:
+    """Read a stored value. Raises RecordInvalid, naming the key."""
+    try:
+        return msgspec.json.decode(kv.value, type=type_)
+    except msgspec.MsgspecError as error:
+        raise RecordInvalid(f"{kv.key}: {error}") from error
+
+
+class Record(Generic[T]):
+    """One value of a type ``T`` that msgspec can encode, under one key.
+
+    ``guards`` are conditions beside the record itself, as ``Hold.guard``; when one does not hold
+    the write did not happen and Fenced is raised. ``also`` is written in the same transaction.
+    """
+
+    def __init__(self, store: Store, key: str, type_: type[T]) -> None:
+        self._store = store
+        self._type = type_
+        self.key = key
+
+    async def get(self) -> T | None:
+        """Read the value; None when there is none."""
+        found = await self.read()
+        return None if found is None else found.value
+
+    async def read(self) -> Stored[T] | None:
+        """Read the value with its revisions, e.g. for a transaction with ``unchanged``."""
+        kv = await self._store.get(self.key)
+        return None if kv is None else Stored(decode(kv, self._type), kv)
+
+    async def create(
+        self,
+        value: T,
+        *,
+        guards: Sequence[Compare] = (),
+        also: Sequence[Action] = (),
+        lease: int = 0,
+    ) -> bool:
+        """Write the value unless one is there; tells whether it was written. Raises Fenced."""
+        result = await self._store.txn(
+            [absent(self.key), *guards],
+            [Put(self.key, encode(value), lease), *also],
+            [Get(self.key)],
+        )
+        if result.succeeded:
+            return True
+        if not result.results[0]:
+            raise Fenced(f"{self.key}: not created, a guard did not hold")
+        return False
+
+    async def update(
+        self,
+        change: Callable[[T], T],
+        *,
+        guards: Sequence[Compare] = (),
+        also: Sequence[Action] = (),
+        idempotent: bool = False,
+    ) -> T:
+        """Write ``change(value)`` and give it; read and try again while others write between.
+
+        ``change`` must be free of effects. Nothing is written when it changes nothing. With
+        ``idempotent``, a change that does no harm when applied twice, an unknown outcome is
+        cleared up by trying again; else OutcomeUnknown is raised. The lease of the key is kept.
+        Raises RecordMissing, Fenced.
+        """
+        while True:
+            found = await self.read()
+            if found is None:
+                raise RecordMissing(f"{self.key}: not there")
+            new = change(found.value)
+            if new == found.value and not also:
+                return new
+            try:
+                if await self._replace(found.kv, new, guards, also):
+                    return new
+            except OutcomeUnknown:
+                if not idempotent:
+                    raise
+
+    async def _replace(
+        self, old: KeyValue, new: T, guards: Sequence[Compare], also: Sequence[Action]
+    ) -> bool:
+        result = await self._store.txn(
+            [unchanged(old), *guards],
+            [Put(self.key, encode(new), old.lease), *also],
+            [Get(self.key)],
+        )
+        if result.succeeded:
+            return True
+        now = result.results[0]
+        if now and now[0].mod_revision == old.mod_revision:
+            raise Fenced(f"{self.key}: not changed, a guard did not hold")
+        return False
+
+    async def delete(self, *, guards: Sequence[Compare] = ()) -> bool:
+        """Delete the value; tells whether it was there. Raises Fenced."""
+        result = await self._store.txn(guards, [Get(self.key), Delete(self.key)])
+        if not result.succeeded:
+            raise Fenced(f"{self.key}: not deleted, a guard did not hold")
+        return bool(result.results[0])
+
+
+class Records(Generic[T]):
+    """All records of one type below a prefix that ends in ``/``."""
+
+    def __init__(self, store: Store, prefix: str, type_: type[T]) -> None:
+        self._store = store
+        self._type = type_
+        self.prefix = prefix
+
+    def record(self, key: str) -> Record[T]:
+        """Give the record under a full key."""
+        return Record(self._store, key, self._type)
+
+    async def all(self) -> dict[str, T]:
+        """Read all records, by full key."""
+        found = await self._store.prefix(self.prefix)
+        return {kv.key: decode(kv, self._type) for kv in found}

@@ -1,0 +1,106 @@
+"""A watch that outlives its connections: it always knows the next revision it has to see.
+
+An answer stream can fall silent without an end (a frozen member, a cut network, a member that
+lost its quorum and would never hear of a write). So after some silence the same endpoint has to
+answer a read that needs a quorum; and now and then a quiet stream is opened anew, which loses
+nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+import msgspec
+
+from openvcha.store import wire
+from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
+from openvcha.store.gateway import FIRST_PAUSE, LONGEST_PAUSE, QUORUM_READ, Gateway
+from openvcha.store.protocol import Event
+
+LEAST_CHECK_SECONDS = 0.5
+REOPEN_AFTER_CHECKS = 8
+
+
+class Watch:
+    """One watch. ``silence`` is how many quiet seconds pass before the endpoint is checked."""
+
+    def __init__(self, gateway: Gateway, target: str, start_revision: int, silence: float) -> None:
+        self._gateway = gateway
+        self._target = target
+        self._next = start_revision
+        self._silence = silence
+        self._check_seconds = max(LEAST_CHECK_SECONDS, 0.75 * silence)
+        self._pause = FIRST_PAUSE
+
+    async def events(self) -> AsyncGenerator[list[Event], None]:
+        """Give what happens, in order. Raises Compacted."""
+        while True:
+            endpoint = self._gateway.endpoints[0]
+            try:
+                async with (
+                    self._gateway.stream(endpoint, "/v3/watch", self._request()) as lines,
+                    aclosing(self._lively(endpoint, lines)) as lively,
+                ):
+                    async for line in lively:
+                        events = self._take(line)
+                        if events:
+                            yield events
+            except Compacted:
+                raise
+            except StoreError:  # its connection is gone or worthless: go on with the next
+                self._gateway.leave(endpoint)
+                await asyncio.sleep(self._pause)
+                self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    def _request(self) -> wire.Json:
+        request = wire.range_of(self._target, prefix=self._target.endswith("/"))
+        request |= {"start_revision": self._next, "progress_notify": True}
+        return {"create_request": request}
+
+    async def _lively(self, endpoint: str, lines: AsyncIterator[str]) -> AsyncGenerator[str, None]:
+        """Give the lines as long as they come or the endpoint shows that none were due."""
+        pending: asyncio.Future[str] | None = None
+        checks = 0
+        try:
+            while checks < REOPEN_AFTER_CHECKS:
+                pending = pending or asyncio.ensure_future(anext(lines))
+                await asyncio.wait([pending], timeout=self._silence)
+                if pending.done():
+                    line, pending, checks = pending.result(), None, 0
+                    yield line
+                else:
+                    await self._gateway.at(endpoint, *QUORUM_READ, self._check_seconds)
+                    checks += 1
+        except StopAsyncIteration:
+            raise StoreUnavailable(f"{endpoint}: the watch was ended") from None
+        finally:
+            if pending is not None:
+                pending.cancel()
+                await asyncio.wait([pending])
+
+    def _take(self, line: str) -> list[Event]:
+        try:
+            message = msgspec.json.decode(line)
+        except msgspec.DecodeError as error:  # cut off in the middle
+            raise StoreUnavailable(f"the watch broke: {error}") from error
+        if "error" in message:
+            raise wire.error(503, message["error"])
+        answer = message["result"]
+        if answer.get("canceled"):
+            raise _ended(answer)
+        events = [wire.event(fields) for fields in answer.get("events", ())]
+        self._pause = FIRST_PAUSE
+        if events:
+            self._next = events[-1].kv.mod_revision + 1
+        elif not answer.get("created") or not self._next:
+            # A progress report tells that all before it was delivered. The revision of "created"
+            # tells so only when the watch began there, and the one of events never does.
+            self._next = wire.revision(answer) + 1
+        return events
+
+
+def _ended(answer: wire.Json) -> StoreError:
+    compacted = int(answer.get("compact_revision", 0))
+    if compacted:
+        return Compacted(compacted)
+    return StoreUnavailable(f"the watch was canceled: {answer.get('cancel_reason', 'no reason')}")

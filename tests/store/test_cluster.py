@@ -1,0 +1,228 @@
+"""Three real members over TLS: what happens to a client when they die, freeze, come and go."""
+
+import asyncio
+import signal
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from openvcha.store.errors import (
+    LearnerNotReady,
+    MemberNotFound,
+    NotLearner,
+    PeerExists,
+    StoreUnavailable,
+)
+from openvcha.store.etcd import Etcd
+from openvcha.store.lease import campaign
+from openvcha.store.protocol import Event, KeyValue
+
+pytestmark = pytest.mark.engines
+
+
+class Tls(Protocol):
+    """The test's certificates."""
+
+    def context(self, *, certificate: bool = True) -> ssl.SSLContext:
+        """Make a client's context."""
+
+
+class Server(Protocol):
+    """A member as the fixture gives it."""
+
+    name: str
+    directory: Path
+    tls: Tls
+    url: str
+    peer_url: str
+
+    def start(self, initial: Sequence["Server"], state: str = "new") -> None:
+        """Start it."""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+def current(client: Etcd, servers: list[Server]) -> Server:
+    """Give the member that the client talks to."""
+    return next(server for server in servers if server.url == client.endpoints[0])
+
+
+async def test_killed_member_is_passed_over(client: Etcd, servers: list[Server]) -> None:
+    """When the member in use dies, requests go on with another, in well under their deadline."""
+    await client.put("/a", b"1")
+    current(client, servers).kill()
+    began = time.monotonic()
+    kv = await client.get("/a")
+    assert kv is not None
+    await client.put("/a", b"2")
+    assert time.monotonic() - began < 3.5
+
+
+async def test_frozen_member_is_passed_over(client: Etcd, servers: list[Server]) -> None:
+    """A member that hangs costs a read no more than one wait, and the next reads nothing."""
+    await client.put("/a", b"1")
+    current(client, servers).signal(signal.SIGSTOP)
+    assert await client.get("/a") is not None
+    began = time.monotonic()
+    assert await client.get("/a") is not None
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_watch_loses_nothing(client: Etcd, servers: list[Server], how: str) -> None:
+    """When the member dies or freezes under a watch, each event comes once and in order."""
+    start = await client.put("/first", b"") + 1
+    seen: list[Event] = []
+
+    async def follow() -> None:
+        async with aclosing(client.watch("/w/", start)) as changes:
+            async for events in changes:
+                seen.extend(events)
+
+    async def some() -> bool:
+        return len(seen) > 10
+
+    async def last() -> bool:
+        return seen[-1].kv.key == "/w/59"
+
+    watched = current(client, servers)
+    other = [server.url for server in servers if server is not watched]
+    following = asyncio.create_task(follow())
+    async with asyncio.timeout(20), Etcd(other, watched.tls.context(), timeout=1.5) as writer:
+        for number in range(60):
+            if number == 20:
+                await _until(some)
+                watched.kill() if how == "killed" else watched.signal(signal.SIGSTOP)
+            await _put_surely(writer, f"/w/{number}")
+        await _until(last)
+    following.cancel()
+    await asyncio.wait([following])
+    order = list(dict.fromkeys(event.kv.key for event in seen))
+    assert order == [f"/w/{number}" for number in range(60)]
+    revisions = [event.kv.mod_revision for event in seen]
+    assert revisions == sorted(set(revisions))
+
+
+async def test_lost_quorum(client: Etcd, servers: list[Server]) -> None:
+    """Without a quorum nothing is answered as if it were sure, and every call ends in time."""
+    await client.put("/a", b"1")
+    hold = await campaign(client, "/hold", b"", 1)
+    left = current(client, servers)
+    for server in servers:
+        if server is not left:
+            server.kill()
+    async with Etcd(client.endpoints, left.tls.context(), timeout=0.8) as hasty:
+        asked = (hasty.get("/a"), hasty.put("/a", b"2"), hasty.members())
+        began = time.monotonic()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert time.monotonic() - began < 1.6
+        assert [isinstance(one, StoreUnavailable) for one in answers] == [True] * 3, answers
+        assert not await hasty.healthy(left.url, 0.5)
+        assert len(await hasty.members(local=True)) == 3
+        assert (await hasty.status(left.url)).version.startswith("3.")
+    async with asyncio.timeout(3):
+        await hold.lost.wait()
+    for server in servers:
+        if server is not left:
+            server.start(servers)
+    kv = await _settled(client)
+    assert kv is not None
+    assert kv.value in {b"1", b"2"}  # the write that nobody acknowledged may have been kept
+    await hold.release()
+
+
+async def test_members_come_and_go(client: Etcd, servers: list[Server], tmp_path: Path) -> None:
+    """A lost member is removed, a new one joins as a learner and becomes a voter."""
+    lost = servers[2]
+    lost.kill()
+    members = {member.name: member for member in await client.members()}
+    assert set(members) == {"n1", "n2", "n3"}
+    await client.member_remove(members["n3"].id)
+    with pytest.raises(MemberNotFound):
+        await client.member_remove(members["n3"].id)
+    with pytest.raises(PeerExists):
+        await client.member_add([servers[0].peer_url])
+    with pytest.raises(MemberNotFound):
+        await client.member_promote(1)
+    with pytest.raises(NotLearner):
+        await client.member_promote(members["n1"].id)
+
+    added = await client.member_add([lost.peer_url])
+    assert added.learner
+    with pytest.raises(LearnerNotReady):
+        await client.member_promote(added.id)
+    lost.directory = tmp_path / "again"
+    lost.start(servers, "existing")
+    await _promote(client, added.id)
+    found = {member.id: member for member in await client.members()}
+    assert set(found) == {members["n1"].id, members["n2"].id, added.id}
+    assert not any(member.learner for member in found.values())
+    assert set(await client.refresh_endpoints()) == {server.url for server in servers}
+    await _until(lambda: client.healthy(lost.url, 1))
+
+
+async def test_leader_moves(client: Etcd, servers: list[Server]) -> None:
+    """The lead is given to the member that is named, by the one that has it."""
+    status = await client.status(servers[0].url)
+    members = {member.id: member for member in await client.members()}
+    leader = members[status.leader]
+    other = next(member for member in members.values() if member.id != leader.id)
+    await client.move_leader(leader.client_urls[0], other.id)
+
+    async def moved() -> bool:
+        return (await client.status(servers[0].url)).leader == other.id
+
+    await _until(moved)
+
+
+async def test_client_certificate_is_needed(servers: list[Server]) -> None:
+    """Who has no certificate gets no answer."""
+    bare = servers[0].tls.context(certificate=False)
+    async with Etcd([servers[0].url], bare, timeout=0.3) as stranger:
+        with pytest.raises(StoreUnavailable):
+            await stranger.get("/a")
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(8):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.02)
+
+
+async def _put_surely(client: Etcd, key: str) -> None:
+    while True:
+        try:
+            await client.put(key, b"")
+        except StoreUnavailable:
+            continue  # an election: the key is written again, which the test allows for
+        else:
+            return
+
+
+async def _settled(client: Etcd) -> KeyValue | None:
+    async with asyncio.timeout(8):
+        while True:
+            try:
+                return await client.get("/a")
+            except StoreUnavailable:
+                continue  # members are starting
+
+
+async def _promote(client: Etcd, member: int) -> None:
+    async with asyncio.timeout(8):
+        while True:
+            try:
+                return await client.member_promote(member)
+            except LearnerNotReady:
+                await asyncio.sleep(0.05)

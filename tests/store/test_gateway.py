@@ -1,0 +1,264 @@
+"""Failures of single endpoints, played by simulated ones that fail on purpose."""
+
+import asyncio
+import json
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+
+from openvcha.store import keys
+from openvcha.store.errors import (
+    ClusterUnhealthy,
+    LearnerNotReady,
+    OutcomeUnknown,
+    StoreError,
+    StoreUnavailable,
+)
+from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import Put
+from openvcha.store.wire import prefix_end
+
+
+class Request(NamedTuple):
+    """What a simulated endpoint was asked, and the connection to answer on."""
+
+    path: str
+    body: bytes
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+Behaviour = Callable[[Request], Awaitable[None]]
+
+
+@asynccontextmanager
+async def endpoint(behave: Behaviour) -> AsyncIterator[str]:
+    """Serve HTTP as ``behave`` says, one request a connection."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = next(line for line in head.split("\r\n") if line.lower().startswith("content-l"))
+        body = await reader.readexactly(int(length.split(":")[1]))
+        try:
+            await behave(Request(head.split()[1], body, reader, writer))
+        finally:
+            writer.close()
+
+    served: list[asyncio.Task[None]] = []
+    server = await asyncio.start_server(
+        lambda *streams: served.append(asyncio.create_task(serve(*streams))), "127.0.0.1", 0
+    )
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.close()
+        await asyncio.gather(*served, return_exceptions=True)
+
+
+def answer(status: int, body: dict[str, Any]) -> Behaviour:
+    """Answer always the same."""
+
+    async def behave(request: Request) -> None:
+        data = json.dumps(body).encode()
+        head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+        request.writer.write(head.encode() + data)
+        await request.writer.drain()
+
+    return behave
+
+
+async def hang_up(request: Request) -> None:
+    """Close without an answer."""
+    request.writer.close()
+
+
+async def hang(request: Request) -> None:
+    """Never answer, until the other side gives up."""
+    await request.reader.read()
+
+
+FINE = answer(200, {"header": {"revision": "7"}})
+EVENT = answer(
+    200,
+    {
+        "result": {
+            "header": {"revision": "9"},
+            "events": [{"kv": {"key": b64encode(b"a").decode(), "mod_revision": "5"}}],
+        }
+    },
+)
+NOWHERE = "http://127.0.0.1:1"
+
+
+async def begin_watch(request: Request) -> None:
+    """Answer as a watch does that was set up at revision 4."""
+    request.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    request.writer.write(b'{"result":{"header":{"revision":"4"},"created":true}}\n')
+    await request.writer.drain()
+
+
+def refuse(code: int, message: str, status: int = 503) -> Behaviour:
+    """Refuse as the gateway does."""
+    return answer(status, {"error": message, "message": message, "code": code})
+
+
+@asynccontextmanager
+async def client(*behaviours: Behaviour | str, patience: float = 1.0) -> AsyncIterator[Etcd]:
+    """Give a client of endpoints that behave so; a string is taken as a URL."""
+    async with AsyncExitStack() as stack:
+        urls = [
+            one if isinstance(one, str) else await stack.enter_async_context(endpoint(one))
+            for one in behaviours
+        ]
+        yield await stack.enter_async_context(Etcd(urls, None, timeout=patience))
+
+
+async def test_dead_endpoint_is_passed_over_and_remembered() -> None:
+    """Reads and writes go on to the next endpoint, and the one that answered is first then."""
+    async with client(NOWHERE, FINE) as etcd:
+        alive = etcd.endpoints[1]
+        assert await etcd.put("a", b"") == 7
+        assert etcd.endpoints == (alive, NOWHERE)
+        assert await etcd.get("a") is None
+
+
+@pytest.mark.parametrize(
+    "broken", [hang_up, hang, refuse(14, "etcdserver: request timed out"), refuse(2, "odd", 500)]
+)
+async def test_lost_answer_of_a_write_is_unknown(broken: Behaviour) -> None:
+    """A write that may have been done is never sent again, and never called failed."""
+    writes: list[Callable[[Etcd], Awaitable[object]]] = [
+        lambda etcd: etcd.put("a", b""),
+        lambda etcd: etcd.delete("a"),
+        lambda etcd: etcd.txn([], [Put("a", b"")]),
+        lambda etcd: etcd.member_remove(1),
+    ]
+
+    async def attempt(write: Callable[[Etcd], Awaitable[object]]) -> None:
+        async with client(broken, FINE, patience=0.3) as etcd:
+            with pytest.raises(OutcomeUnknown):
+                await write(etcd)
+            assert await etcd.get("a") is None  # the next request goes elsewhere
+
+    await asyncio.gather(*map(attempt, writes))
+
+
+@pytest.mark.parametrize(
+    "broken", [hang_up, refuse(14, "etcdserver: leader changed"), refuse(2, "odd", 500)]
+)
+async def test_reads_are_asked_again(broken: Behaviour) -> None:
+    """A read, and what does no harm twice, is asked elsewhere at once."""
+    async with client(broken, FINE) as etcd:
+        assert await etcd.get("a") is None
+    async with client(broken, answer(200, {"header": {}, "ID": "12"})) as etcd:
+        assert await etcd.lease_grant(5) == 12
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "etcdserver: rpc not supported for learner",
+        "etcdserver: no leader",
+        'connection error: desc = "transport: Error while dialing dial tcp: connection refused"',
+    ],
+)
+async def test_writes_go_on_after_a_sure_refusal(message: str) -> None:
+    """A refusal before anything was proposed lets a write try the next endpoint."""
+    async with client(refuse(14, message), FINE) as etcd:
+        assert await etcd.put("a", b"") == 7
+
+
+async def test_refusals_are_final() -> None:
+    """What the store refuses for good is not asked elsewhere."""
+    async with client(refuse(3, "etcdserver: key is not provided", 400), FINE) as etcd:
+        with pytest.raises(StoreError, match="key is not provided") as caught:
+            await etcd.put("", b"")
+        assert not isinstance(caught.value, StoreUnavailable)
+        assert caught.value.code == 3
+
+
+async def test_refusals_of_membership() -> None:
+    """An unhealthy cluster is waited for until the deadline; a learner that lags is said so."""
+    async with client(refuse(14, "etcdserver: unhealthy cluster"), patience=0.2) as etcd:
+        with pytest.raises(ClusterUnhealthy):
+            await etcd.member_add(["http://127.0.0.1:2"])
+    lag = "etcdserver: can only promote a learner member which is in sync with leader"
+    async with client(refuse(9, lag, 412)) as etcd:
+        with pytest.raises(LearnerNotReady):
+            await etcd.member_promote(1)
+
+
+@pytest.mark.parametrize("broken", [hang, hang_up, NOWHERE])
+async def test_deadline(broken: Behaviour | str) -> None:
+    """When no endpoint answers, a read ends at its deadline and says why."""
+    async with client(broken, NOWHERE, patience=0.4) as etcd:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1: ConnectError"):
+            await etcd.get("a")
+        assert time.monotonic() - began < 0.8
+        assert not await etcd.healthy(etcd.endpoints[0], 0.2)
+
+
+async def test_silent_watch_is_left() -> None:
+    """A watch at an endpoint that fell silent, and has no quorum, goes on elsewhere."""
+
+    async def silent(request: Request) -> None:
+        if request.path == "/v3/watch":
+            await begin_watch(request)
+        await hang(request)
+
+    async with AsyncExitStack() as stack:
+        urls = [await stack.enter_async_context(endpoint(one)) for one in (silent, EVENT)]
+        etcd = await stack.enter_async_context(Etcd(urls, None, silence=0.05))
+        changes = await stack.enter_async_context(aclosing(etcd.watch("a")))
+        async with asyncio.timeout(4):
+            events = await anext(changes)
+    assert [one.kv.mod_revision for one in events] == [5]
+
+
+@pytest.mark.parametrize(("wanted", "after"), [(2, 2), (0, 5)])
+async def test_broken_watch_goes_on_where_it_was(wanted: int, after: int) -> None:
+    """That a watch was set up tells nothing of what it has yet to deliver, unless it began then."""
+    asked: list[int] = []
+
+    async def breaks(request: Request) -> None:
+        asked.append(json.loads(request.body)["create_request"]["start_revision"])
+        await begin_watch(request)
+
+    async def works(request: Request) -> None:
+        asked.append(json.loads(request.body)["create_request"]["start_revision"])
+        await EVENT(request)
+
+    async with client(breaks, works) as etcd, aclosing(etcd.watch("a", wanted)) as changes:
+        async with asyncio.timeout(4):
+            await anext(changes)
+    assert asked == [wanted, after]
+
+
+def test_endpoints_are_checked() -> None:
+    """No endpoint at all, or TLS without its context, is refused at once."""
+    with pytest.raises(ValueError, match="no endpoint"):
+        Etcd([], None)
+    with pytest.raises(ValueError, match="TLS"):
+        Etcd(["https://127.0.0.1:2379"], None)
+
+
+def test_end_of_a_prefix() -> None:
+    """The end of a prefix is the first key after it, also next to the last byte."""
+    assert prefix_end(b"/a/") == b"/a0"
+    assert prefix_end(b"a\xff") == b"b"
+    assert prefix_end(b"\xff") == b"\0"
+    assert prefix_end(b"") == b"\0"
+
+
+def test_names_stay_inside_their_key() -> None:
+    """No name reaches into another's keys."""
+    assert keys.user("a/../b") == "/openvcha/users/a%2F..%2Fb"
+    assert keys.user("administrator@vsphere.local") == keys.USERS + "administrator@vsphere.local"
+    assert keys.node_copy("m-1") == "/openvcha/nodes/m-1/copy"
+    assert keys.PATRONI_LEADER == "/openvcha/patroni/cluster/leader"
