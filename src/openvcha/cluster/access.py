@@ -1,0 +1,23 @@
+"""What the cluster needs of its store and of Patroni, so that tests can stand in for both."""
+
+from typing import Protocol
+
+from openvcha.cluster.patroni import PatroniNode
+from openvcha.store.protocol import Membership, Store
+
+
+class ClusterStore(Store, Membership, Protocol):
+    """The store that the cluster itself carries: keys, and who votes on them."""
+
+    async def refresh_endpoints(self) -> tuple[str, ...]:
+        """Use what the voters that have started announce; gives the endpoints."""
+
+
+class PatroniAccess(Protocol):
+    """The Patronis of the data nodes, by their HA addresses."""
+
+    async def node(self, address: str) -> PatroniNode:
+        """Ask one node for its state. Raises PatroniUnreachable."""
+
+    async def wake(self, address: str) -> None:
+        """Make the leader's loop run now. Raises PatroniUnreachable."""

@@ -1,0 +1,102 @@
+"""What the cluster is meant to be: the one record that names its nodes and their addresses."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from openvcha.api.structures import ClusterMode, ConfigState, IpSpec
+from openvcha.store import keys
+from openvcha.store.protocol import Store
+from openvcha.store.records import Record
+
+Deployment = Literal["NONE", "AUTO", "MANUAL"]
+
+
+class NodeKind(StrEnum):
+    """Whether a node keeps data (and may be active or passive) or only votes."""
+
+    DATA = "data"
+    WITNESS = "witness"
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One node as configured.
+
+    ``member`` is its name in etcd and in Patroni. It is unique for each incarnation, so that
+    what a lost node left behind (a slot, a line in ``/sync``) is never taken for its successor.
+    """
+
+    member: str
+    name: str
+    kind: NodeKind
+    vm: str
+    bios_uuid: str
+    ha_ip: IpSpec
+    failover_ip: IpSpec | None = None
+
+    @property
+    def ha_address(self) -> str:
+        """Give the address that etcd, Patroni and PostgreSQL of this node listen on."""
+        return address_text(self.ha_ip)
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """TCP ports, the same on every node."""
+
+    etcd_client: int = 2379
+    etcd_peer: int = 2380
+    patroni: int = 8008
+    postgres: int = 5432
+    api: int = 8443
+
+
+class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration that the active holds. ``management`` is the public address."""
+
+    id: str
+    name: str
+    state: ConfigState
+    deployment: Deployment
+    mode: ClusterMode
+    management: IpSpec
+    ports: Ports
+    nodes: tuple[NodeConfig, ...]
+
+    def node(self, member: str) -> NodeConfig | None:
+        """Find a node by its member name."""
+        return next((node for node in self.nodes if node.member == member), None)
+
+    def of_kind(self, kind: NodeKind) -> Iterator[NodeConfig]:
+        """Give the nodes of one kind in their configured order."""
+        return (node for node in self.nodes if node.kind is kind)
+
+    def peer_of(self, leader: str) -> NodeConfig | None:
+        """Give the data node that is not ``leader``: the passive while ``leader`` is active."""
+        return next((n for n in self.of_kind(NodeKind.DATA) if n.member != leader), None)
+
+    @property
+    def witness(self) -> NodeConfig | None:
+        """Give the witness, when there is one."""
+        return next(self.of_kind(NodeKind.WITNESS), None)
+
+    def replacing(self, old: str | None, new: NodeConfig) -> "ClusterConfig":
+        """Give this configuration with ``new`` in the place of ``old``; twice is once."""
+        if self.node(new.member) is not None:
+            return self
+        nodes = tuple(new if node.member == old else node for node in self.nodes)
+        return msgspec.structs.replace(self, nodes=nodes if new in nodes else (*nodes, new))
+
+
+def address_text(spec: IpSpec) -> str:
+    """Give the bare address of an already validated specification."""
+    chosen = spec.ipv4 or spec.ipv6
+    if chosen is None:
+        raise ValueError("an address specification without an address")
+    return chosen.address
+
+
+def cluster_record(store: Store) -> Record[ClusterConfig]:
+    """Give the cluster's configuration as a compare-and-set record."""
+    return Record(store, keys.CLUSTER, ClusterConfig)

@@ -1,0 +1,87 @@
+"""Votes in etcd: always remove first, then add, so that there are never four voters.
+
+A member that has not started yet has no name in etcd; its peer URL tells who it is meant to be.
+A node that takes over the HA address of another has the same peer URL: whoever means the *old*
+one must go by the name alone.
+"""
+
+from collections.abc import Collection
+
+from openvcha.store.errors import LearnerNotReady, MemberNotFound, NotLearner, PeerExists
+from openvcha.store.protocol import Member, Membership
+
+
+async def find(store: Membership, name: str, peer_url: str | None = None) -> Member | None:
+    """Find a member by its name, or by its peer URL, where one is given, while it is unnamed."""
+    members = await store.members()
+    return pick(members, name, peer_url)
+
+
+def pick(members: list[Member], name: str, peer_url: str | None) -> Member | None:
+    """Choose the member meant; a *named* member at the same URL is another incarnation."""
+    return next(
+        (m for m in members if m.name == name or (not m.name and peer_url in m.peer_urls)), None
+    )
+
+
+async def remove(store: Membership, name: str, peer_url: str | None = None) -> None:
+    """Take a member's vote; one that has none already is fine. Finds it as ``find`` does."""
+    found = await find(store, name, peer_url)
+    if found is not None:
+        await _remove(store, found)
+
+
+async def remove_strangers(
+    store: Membership, names: Collection[str], peer_urls: Collection[str]
+) -> None:
+    """Remove every member that has none of the names, nor, being unnamed, one of the URLs.
+
+    Such a member is left of an operation that could not be undone. It would be in the way: only
+    one learner is permitted at a time, no two members may have one URL, and a dead vote counts.
+    """
+    for member in await store.members():
+        ours = (
+            member.name in names if member.name else not set(peer_urls).isdisjoint(member.peer_urls)
+        )
+        if not ours:
+            await _remove(store, member)
+
+
+async def _remove(store: Membership, member: Member) -> None:
+    try:
+        await store.member_remove(member.id)
+    except MemberNotFound:
+        return
+
+
+async def ensure_learner(store: Membership, name: str, peer_url: str) -> None:
+    """Register a node-to-be as a learner, unless it is registered already."""
+    if await find(store, name, peer_url) is not None:
+        return
+    try:
+        await store.member_add([peer_url], learner=True)
+    except PeerExists:
+        return
+
+
+async def promote(store: Membership, name: str, peer_url: str) -> bool:
+    """Try to make a learner a voter; False while it has not started or caught up."""
+    found = await find(store, name, peer_url)
+    if found is None or not found.name:
+        return False
+    if not found.learner:
+        return True
+    try:
+        await store.member_promote(found.id)
+    except (LearnerNotReady, MemberNotFound):
+        return False
+    except NotLearner:
+        return True
+    return True
+
+
+async def initial_cluster(store: Membership, name: str, peer_url: str) -> dict[str, str]:
+    """Give what a joining etcd is told: every member's name and peer URL, its own included."""
+    members = await store.members()
+    known = {m.name: m.peer_urls[0] for m in members if m.name}
+    return {**known, name: peer_url}

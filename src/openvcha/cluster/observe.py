@@ -1,0 +1,67 @@
+"""Looking: collects an Observation from etcd and from every node's Patroni, all at once."""
+
+import asyncio
+
+from openvcha.cluster import patroni
+from openvcha.cluster.access import ClusterStore, PatroniAccess
+from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
+from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
+from openvcha.store.protocol import Member
+
+PROBE_SECONDS = 1.0
+
+
+class Observer:
+    """Looks at the cluster as one node sees it."""
+
+    def __init__(self, store: ClusterStore, client: PatroniAccess) -> None:
+        self._store = store
+        self._patroni = client
+
+    async def config(self) -> ClusterConfig:
+        """Read the configuration. Raises LookupError before the first node has written it."""
+        found = await cluster_record(self._store).get()
+        if found is None:
+            raise LookupError("the cluster has no configuration yet")
+        return found
+
+    async def observe(self, running: tuple[str, str] | None = None) -> Observation:
+        """Look at everything. Raises StoreUnavailable when there is no quorum."""
+        config, leader, sync, members = await asyncio.gather(
+            self.config(),
+            patroni.leader(self._store),
+            patroni.sync_state(self._store),
+            self._store.members(),
+        )
+        voters = {member.name: member for member in members if not member.learner}
+        nodes = await asyncio.gather(
+            *(self._node(config, node, voters.get(node.member)) for node in config.nodes)
+        )
+        return Observation(config, leader, sync, tuple(nodes), running)
+
+    async def _node(
+        self, config: ClusterConfig, node: NodeConfig, voter: Member | None
+    ) -> NodeObservation:
+        answers, state = await asyncio.gather(
+            self._store.healthy(endpoint(config, node), PROBE_SECONDS), self._patroni_of(node)
+        )
+        return NodeObservation(node, voter is not None, answers, state)
+
+    async def _patroni_of(self, node: NodeConfig) -> PatroniNode | None:
+        if node.kind is not NodeKind.DATA:
+            return None
+        try:
+            return await self._patroni.node(node.ha_address)
+        except PatroniUnreachable:
+            return None
+
+
+def endpoint(config: ClusterConfig, node: NodeConfig) -> str:
+    """Give the URL of a node's etcd for clients."""
+    return f"https://{bracketed(node.ha_address)}:{config.ports.etcd_client}"
+
+
+def bracketed(address: str) -> str:
+    """Write an address as it stands in a URL."""
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,171 @@
+"""Patroni as seen from outside: its state in etcd, and its REST interface on each data node."""
+
+import json
+import ssl
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from openvcha.api.secret import Secret
+from openvcha.store import keys
+from openvcha.store.protocol import Put, Store, unchanged, value_is
+
+PROBE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class SyncState:
+    """Patroni's ``/sync``: who may take over without losing an acknowledged write."""
+
+    leader: str | None
+    standbys: frozenset[str]
+
+
+@dataclass(frozen=True)
+class PatroniNode:
+    """What one Patroni says of its PostgreSQL. ``state`` is Patroni's word: ``streaming``…"""
+
+    role: str
+    state: str
+    timeline: int | None
+    replication: tuple[str, ...]
+    """Members that stream from this node, when it is the primary."""
+
+    @property
+    def primary(self) -> bool:
+        """Tell whether this PostgreSQL takes writes."""
+        return self.role in {"primary", "master"} and self.state == "running"
+
+    @property
+    def streaming(self) -> bool:
+        """Tell whether this PostgreSQL is a standby that receives WAL."""
+        return self.role == "replica" and self.state == "streaming"
+
+
+class PatroniUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+    """A node's Patroni did not answer; the text says why."""
+
+
+async def leader(store: Store) -> str | None:
+    """Name the member that holds Patroni's leader key."""
+    found = await store.get(keys.PATRONI_LEADER)
+    return found.value.decode() if found else None
+
+
+async def sync_state(store: Store) -> SyncState:
+    """Read ``/sync``; nothing there is a cluster without a standby that may take over."""
+    found = await store.get(keys.PATRONI_SYNC)
+    return parse_sync(found.value if found else b"")
+
+
+def parse_sync(value: bytes) -> SyncState:
+    """Decode the value of ``/sync`` (JSON with ``leader`` and a comma list ``sync_standby``)."""
+    fields = json.loads(value) if value else {}
+    names = (fields.get("sync_standby") or "").split(",")
+    return SyncState(fields.get("leader"), frozenset(name for name in names if name))
+
+
+async def bar(store: Store, member: str) -> bool:
+    """Take a member's right to take over; False while nobody else leads, and then nothing is done.
+
+    Patroni may give the right back for as long as the member streams: end the member at once.
+    """
+    leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
+    if leads is None or leads.value == member.encode():
+        return False
+    standbys = parse_sync(sync.value).standbys if sync else frozenset()
+    if sync is None or member not in standbys:
+        return True
+    left = ",".join(sorted(standbys - {member})) or None
+    fields = {**json.loads(sync.value), "sync_standby": left}
+    return (
+        await store.txn(
+            [value_is(keys.PATRONI_LEADER, leads.value), unchanged(sync)],
+            [Put(keys.PATRONI_SYNC, json.dumps(fields).encode())],
+        )
+    ).succeeded
+
+
+async def member_states(store: Store) -> dict[str, str]:
+    """Give each registered member's own word for its state (the keys live for Patroni's ttl)."""
+    found = await store.prefix(keys.PATRONI_MEMBERS)
+    return {
+        kv.key.removeprefix(keys.PATRONI_MEMBERS): json.loads(kv.value).get("state", "")
+        for kv in found
+    }
+
+
+class PatroniClient:
+    """Patroni's REST on all data nodes, over mutual TLS with the password for changes."""
+
+    def __init__(self, tls: ssl.SSLContext, user: str, password: Secret, port: int) -> None:
+        self._port = port
+        self._auth = (user, password)
+        self._http = httpx2.AsyncClient(verify=tls, timeout=PROBE_SECONDS, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        """Use the client as a context, so that its connections are closed."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def node(self, address: str) -> PatroniNode:
+        """Ask one node for its state. Raises PatroniUnreachable."""
+        fields = await self._json("GET", address, "/patroni")
+        streams = fields.get("replication") or []
+        return PatroniNode(
+            role=str(fields.get("role", "")),
+            state=standby_state(fields),
+            timeline=fields.get("timeline"),
+            replication=tuple(
+                s["application_name"] for s in streams if s.get("state") == "streaming"
+            ),
+        )
+
+    async def wake(self, address: str) -> None:
+        """Make the leader's loop run now, by taking out a setting that there is not."""
+        await self._json("PATCH", address, "/config", {"openvcha_wake": None})
+
+    async def configure(self, address: str, change: dict[str, Any]) -> None:
+        """Change Patroni's dynamic configuration (merged; None removes a key)."""
+        await self._json("PATCH", address, "/config", change)
+
+    async def _json(
+        self, method: str, address: str, path: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        host = f"[{address}]" if ":" in address else address
+        user, password = self._auth
+        try:
+            reply = await self._http.request(
+                method,
+                f"https://{host}:{self._port}{path}",
+                json=body,
+                auth=(user, password.reveal()),
+            )
+        except httpx2.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise PatroniUnreachable(f"Patroni at {address}: {reason}") from error
+        # /patroni answers 503 with the same body while PostgreSQL is not running.
+        if reply.status_code not in {200, 503}:
+            raise PatroniUnreachable(f"Patroni at {address}: HTTP {reply.status_code} on {path}")
+        try:
+            fields = reply.json()
+        except ValueError as error:
+            raise PatroniUnreachable(f"Patroni at {address}: no JSON on {path}") from error
+        if not isinstance(fields, dict):
+            raise PatroniUnreachable(f"Patroni at {address}: no object on {path}")
+        return fields
+
+
+def standby_state(fields: dict[str, Any]) -> str:
+    """Give a standby's replication state where Patroni tells it apart from ``running``."""
+    return str(fields.get("replication_state") or fields.get("state", ""))

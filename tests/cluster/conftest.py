@@ -1,0 +1,85 @@
+"""Builders for observations: a healthy cluster of three, and what may be wrong with it."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec
+from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
+from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.patroni import PatroniNode, SyncState
+
+PRIMARY = PatroniNode("primary", "running", 1, ("b-2",))
+STREAMING = PatroniNode("replica", "streaming", 1, ())
+
+
+def ip(address: str) -> IpSpec:
+    return IpSpec(ip_family=IpFamily.IPV4, ipv4=Ipv4Spec(address=address, prefix=24))
+
+
+def configured(member: str, kind: NodeKind, number: int) -> NodeConfig:
+    return NodeConfig(
+        member=member,
+        name=f"vcha-{number}",
+        kind=kind,
+        vm=f"vm-{number}",
+        bios_uuid=f"uuid-{number}",
+        ha_ip=ip(f"127.83.2.1{number}"),
+    )
+
+
+class World:
+    """A cluster that a test breaks piece by piece."""
+
+    def __init__(self) -> None:
+        nodes = (
+            configured("a-1", NodeKind.DATA, 1),
+            configured("b-2", NodeKind.DATA, 2),
+            configured("w-3", NodeKind.WITNESS, 3),
+        )
+        config = ClusterConfig(
+            id="c",
+            name="lab",
+            state=ConfigState.CONFIGURED,
+            deployment="AUTO",
+            mode=ClusterMode.ENABLED,
+            management=ip("127.83.1.10"),
+            ports=Ports(),
+            nodes=nodes,
+        )
+        parts = (PRIMARY, STREAMING, None)
+        self.seen = Observation(
+            config=config,
+            leader="a-1",
+            sync=SyncState("a-1", frozenset({"b-2"})),
+            nodes=tuple(
+                NodeObservation(node, voter=True, etcd_answers=True, patroni=part)
+                for node, part in zip(nodes, parts, strict=True)
+            ),
+            running=None,
+        )
+
+    def node(self, member: str, **changes: object) -> None:
+        nodes = tuple(
+            replace(node, **changes) if node.config.member == member else node  # type: ignore[arg-type]  # the tests name the fields
+            for node in self.seen.nodes
+        )
+        self.seen = replace(self.seen, nodes=nodes)
+
+    def lose(self, member: str) -> None:
+        """As after a power loss, once Patroni has noticed."""
+        self.node(member, etcd_answers=False, patroni=None)
+        self.seen = replace(self.seen, sync=SyncState("a-1", frozenset()))
+
+    def set(self, **changes: object) -> None:
+        self.seen = replace(self.seen, **changes)  # type: ignore[arg-type]  # as above
+
+    def configure(self, **changes: object) -> None:
+        config = msgspec.structs.replace(self.seen.config, **changes)
+        self.seen = replace(self.seen, config=config)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()

@@ -1,0 +1,53 @@
+"""The configuration names each node once, however often a change of it is applied."""
+
+from tests.cluster.conftest import World, configured
+
+from openvcha.cluster.config import NodeKind
+from openvcha.cluster.membership import pick
+from openvcha.cluster.patroni import parse_sync
+from openvcha.store.protocol import Member
+
+
+def test_replacing_puts_the_new_node_in_the_place_of_the_old(world: World) -> None:
+    """The order of nodes, which node1 and node2 follow, does not change."""
+    new = configured("n-4", NodeKind.DATA, 4)
+    config = world.seen.config.replacing("b-2", new)
+    assert [node.member for node in config.nodes] == ["a-1", "n-4", "w-3"]
+
+
+def test_replacing_twice_is_replacing_once(world: World) -> None:
+    """A resumed commit finds its own work and changes nothing."""
+    new = configured("n-4", NodeKind.DATA, 4)
+    once = world.seen.config.replacing("b-2", new)
+    assert once.replacing("b-2", new) == once
+
+
+def test_replacing_nobody_adds(world: World) -> None:
+    """A deployment adds nodes."""
+    new = configured("n-4", NodeKind.DATA, 4)
+    config = world.seen.config.replacing(None, new)
+    assert [node.member for node in config.nodes] == ["a-1", "b-2", "w-3", "n-4"]
+
+
+def test_the_passive_is_whoever_does_not_lead(world: World) -> None:
+    """Roles are not tied to nodes."""
+    world.set(leader="b-2")
+    assert world.seen.passive is not None
+    assert world.seen.passive.config.member == "a-1"
+
+
+def test_an_unstarted_member_is_known_by_its_url_only() -> None:
+    """A named member at the same URL is another incarnation, and not to be touched."""
+    url = "https://127.83.2.12:2380"
+    old = Member(1, "old-2", (url,), ())
+    unstarted = Member(2, "", (url,), (), learner=True)
+    assert pick([old], "new-2", url) is None
+    assert pick([old, unstarted], "new-2", url) is unstarted
+
+
+def test_sync_is_read_in_every_form_it_has() -> None:
+    """No key, an empty key, nobody in sync, somebody in sync."""
+    assert parse_sync(b"").standbys == frozenset()
+    assert parse_sync(b'{"leader": null, "sync_standby": null}').leader is None
+    found = parse_sync(b'{"leader": "a-1", "sync_standby": "b-2,c-3"}')
+    assert found.standbys == {"b-2", "c-3"}

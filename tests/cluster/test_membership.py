@@ -1,0 +1,98 @@
+"""Votes: whose is taken and whose never, also when two nodes share an address one after another."""
+
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from openvcha.cluster import membership
+from openvcha.cluster.patroni import bar, sync_state
+from openvcha.store import keys
+from openvcha.store.errors import LearnerNotReady, MemberNotFound, NotLearner
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import EndpointStatus, Member, Membership
+
+URL = "https://127.83.2.12:2380"
+OTHER = "https://127.83.2.11:2380"
+
+
+class Members(Membership):
+    """Simulated: a list of members, and what promoting one answers."""
+
+    def __init__(self, *members: Member, promoting: Exception | None = None) -> None:
+        self.list = list(members)
+        self._promoting = promoting
+
+    async def members(self, *, local: bool = False) -> list[Member]:
+        del local
+        return list(self.list)
+
+    async def member_remove(self, member_id: int) -> None:
+        self.list = [member for member in self.list if member.id != member_id]
+
+    async def member_promote(self, member_id: int) -> None:
+        del member_id
+        if self._promoting:
+            raise self._promoting
+
+    async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
+        raise NotImplementedError(peer_urls, learner)
+
+    async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - the protocol's
+        raise NotImplementedError(endpoint, timeout)
+
+    async def status(self, endpoint: str) -> EndpointStatus:
+        raise NotImplementedError(endpoint)
+
+
+def names(members: Iterable[Member]) -> list[str]:
+    return [member.name for member in members]
+
+
+async def test_the_old_node_is_known_by_its_name_alone() -> None:
+    """Its successor at the same address, not started yet, is not mistaken for it."""
+    store = Members(Member(1, "a-1", (OTHER,), ()), Member(2, "", (URL,), (), learner=True))
+    await membership.remove(store, "old-2")
+    assert names(store.list) == ["a-1", ""]
+
+
+async def test_what_a_failed_undo_left_is_removed_and_nobody_else() -> None:
+    """A stranger at the new node's URL, a learner elsewhere, a dead vote: all go."""
+    store = Members(
+        Member(1, "a-1", (OTHER,), ()),
+        Member(2, "half-made", (URL,), (), learner=True),
+        Member(3, "", ("https://127.83.2.99:2380",), (), learner=True),
+        Member(4, "", (URL,), (), learner=True),
+    )
+    await membership.remove_strangers(store, {"a-1", "new-2"}, {URL})
+    assert [member.id for member in store.list] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("answer", "votes"),
+    [
+        (LearnerNotReady("not yet"), False),
+        (MemberNotFound("gone"), False),
+        (NotLearner("votes"), True),
+        (None, True),
+    ],
+)
+async def test_promoting_is_asked_again_until_it_votes(
+    answer: Exception | None, votes: bool
+) -> None:
+    """No answer of etcd to a promotion breaks the task."""
+    store = Members(Member(2, "new-2", (URL,), (), learner=True), promoting=answer)
+    assert await membership.promote(store, "new-2", URL) is votes
+
+
+async def test_a_member_is_barred_from_taking_over() -> None:
+    """The right is taken from this member only, and only while another one leads."""
+    store = MemoryStore()
+    await store.put(keys.PATRONI_LEADER, b"a-1")
+    await store.put(keys.PATRONI_SYNC, b'{"leader": "a-1", "sync_standby": "b-2,c-3", "quorum": 0}')
+    assert await bar(store, "b-2")
+    assert (await sync_state(store)).standbys == {"c-3"}
+    assert await bar(store, "b-2")
+    assert not await bar(store, "a-1")
+    await store.delete(keys.PATRONI_LEADER)
+    assert not await bar(store, "c-3")
+    assert (await sync_state(store)).standbys == {"c-3"}

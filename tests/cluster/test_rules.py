@@ -1,0 +1,107 @@
+"""One function says why an operation is refused."""
+
+from collections.abc import Callable
+
+import pytest
+from tests.cluster.conftest import World
+
+from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.cluster import rules
+from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.cluster.rules import why_not
+
+
+def nothing(world: World) -> None:
+    """Leave the cluster as it is."""
+
+
+def not_deployed(world: World) -> None:
+    world.configure(state=ConfigState.NOTCONFIGURED, nodes=world.seen.config.nodes[:1])
+
+
+def half_deployed(world: World) -> None:
+    world.configure(state=ConfigState.INVALID)
+
+
+def disabled(world: World) -> None:
+    world.configure(mode=ClusterMode.DISABLED)
+
+
+def active_without_vote(world: World) -> None:
+    world.node("a-1", etcd_answers=False)
+
+
+def passive_and_witness_lost(world: World) -> None:
+    """The passive's PostgreSQL is lost but its vote is what still makes the majority."""
+    passive_lags(world)
+    witness_lost(world)
+
+
+def passive_voteless_and_witness_lost(world: World) -> None:
+    """As it stands in the middle of a redeploy: nothing is left to be taken away."""
+    world.node("b-2", voter=False)
+    witness_lost(world)
+
+
+def witness_lost_and_passive_voteless(world: World) -> None:
+    world.node("b-2", etcd_answers=False)
+    witness_lost(world)
+
+
+def passive_lost(world: World) -> None:
+    world.lose("b-2")
+
+
+def witness_lost(world: World) -> None:
+    world.node("w-3", etcd_answers=False)
+
+
+def passive_lags(world: World) -> None:
+    world.set(sync=SyncState("a-1", frozenset()))
+
+
+def active_starting(world: World) -> None:
+    world.lose("b-2")
+    world.node("a-1", patroni=PatroniNode("primary", "starting", 1, ()))
+
+
+def no_leader(world: World) -> None:
+    world.set(leader=None)
+
+
+TABLE = [
+    (rules.DEPLOY, nothing, "cluster.exists"),
+    (rules.DEPLOY, not_deployed, None),
+    (rules.DEPLOY, half_deployed, "deploy.remains"),
+    (rules.REDEPLOY_PASSIVE, passive_and_witness_lost, "no.majority"),
+    (rules.REDEPLOY_PASSIVE, passive_voteless_and_witness_lost, None),
+    (rules.REDEPLOY_WITNESS, witness_lost_and_passive_voteless, "no.majority"),
+    (rules.FAILOVER, disabled, "failover.mode.disabled"),
+    (rules.FAILOVER, active_without_vote, "failover.node.lost"),
+    (rules.REDEPLOY_PASSIVE, nothing, "passive.healthy"),
+    (rules.REDEPLOY_PASSIVE, not_deployed, "cluster.not.configured"),
+    (rules.REDEPLOY_PASSIVE, passive_lost, None),
+    (rules.REDEPLOY_PASSIVE, passive_lags, None),
+    (rules.REDEPLOY_PASSIVE, active_starting, "no.active"),
+    (rules.REDEPLOY_PASSIVE, no_leader, "no.active"),
+    (rules.REDEPLOY_WITNESS, nothing, "witness.healthy"),
+    (rules.REDEPLOY_WITNESS, witness_lost, None),
+    (rules.FAILOVER, nothing, None),
+    (rules.FAILOVER, witness_lost, "failover.node.lost"),
+    (rules.FAILOVER, passive_lost, "failover.node.lost"),
+    (rules.FAILOVER, passive_lags, "failover.passive.not.ready"),
+    (rules.UNDEPLOY, not_deployed, "cluster.not.configured"),
+    (rules.SET_MODE, not_deployed, "cluster.not.configured"),
+    ("com.vmware.vcenter.vcha.cluster.get", no_leader, None),
+]
+
+
+@pytest.mark.parametrize(("operation", "breaks", "reason"), TABLE)
+def test_each_operation_is_refused_for_its_reason(
+    world: World, operation: str, breaks: Callable[[World], None], reason: str | None
+) -> None:
+    """The reason is the one that a person has to hear, or none."""
+    breaks(world)
+    found = why_not(operation, world.seen)
+    said = found.id.removeprefix("com.vmware.vcenter.vcha.") if found else None
+    assert said == reason
