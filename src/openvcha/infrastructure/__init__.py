@@ -1,0 +1,1 @@
+"""Where nodes live: the protocol, and one module for each kind."""

@@ -1,0 +1,240 @@
+"""The local infrastructure: VMs are directories, their power is whether processes run.
+
+It keeps nothing in memory. Any number of processes may use the same root directory at once.
+"""
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from msgspec.structs import replace
+
+from openvcha.api.errors import ErrorType, fail
+from openvcha.api.messages import message
+from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMessage, VmPowerState
+from openvcha.infrastructure import local_vms
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.local_files import inside, make_directory, write_atomically
+from openvcha.infrastructure.local_power import Limits, Power
+from openvcha.infrastructure.local_processes import ProcessTable, Starter, address_answers
+from openvcha.infrastructure.local_setup import Names, first_state
+from openvcha.infrastructure.local_space import DiskUsage, with_space
+from openvcha.infrastructure.local_state import State, StateFile, StillLocked, exclusive
+from openvcha.infrastructure.protocol import VmRequest
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is asked of this machine: who answers on an address, room, new identifiers."""
+
+    answers: Callable[[str], bool] = address_answers
+    disk_usage: DiskUsage = shutil.disk_usage
+    new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
+
+
+_LIMITS = Limits()
+_MACHINE = Machine()
+_NAMES = Names()
+
+
+class LocalInfrastructure:
+    """An Infrastructure below a directory of this machine (see the protocol for each method)."""
+
+    def __init__(
+        self,
+        root: Path,
+        processes: ProcessTable,
+        starter: Starter,
+        *,
+        limits: Limits = _LIMITS,
+        machine: Machine = _MACHINE,
+    ) -> None:
+        """Open what `create` made; the first use tells whether it is there."""
+        # Command lines name the directory of a node; they are compared with the real one.
+        self.root = root.resolve()
+        self._file = StateFile(self.root)
+        self._limits = limits
+        self._power = Power(processes, starter, limits)
+        self._machine = machine
+
+    @classmethod
+    async def create(
+        cls,
+        root: Path,
+        processes: ProcessTable,
+        starter: Starter,
+        *,
+        management_subnet: str = "127.83.1.0/24",
+        ha_subnet: str = "127.83.2.0/24",
+        names: Names = _NAMES,
+        limits: Limits = _LIMITS,
+        machine: Machine = _MACHINE,
+    ) -> Self:
+        """Make the inventory if there is none, and open it.
+
+        Raises ApiError INVALID_ARGUMENT when the subnets cannot be used or the inventory that
+        is there has others.
+        """
+        infrastructure = cls(root, processes, starter, limits=limits, machine=machine)
+        state = first_state(management_subnet, ha_subnet, names, machine.new_uuid)
+        await asyncio.to_thread(infrastructure._create, state)
+        return infrastructure
+
+    def _create(self, wanted: State) -> None:
+        state = self._file.create(wanted)
+        there = tuple(network.subnet for network in state.inventory.networks)
+        if there != tuple(network.subnet for network in wanted.inventory.networks):
+            known = ", ".join(dict.fromkeys(there))
+            fail(ErrorType.INVALID_ARGUMENT, message("infrastructure.other", self.root, known))
+        for datastore in state.inventory.datastores:
+            make_directory(self.root / datastore.path)
+        make_directory(self.root / "locks")
+
+    async def inventory(self) -> Inventory:
+        """Raises ApiError RESOURCE_INACCESSIBLE when there is no readable inventory."""
+        stored = await self._stored()
+        vms = await asyncio.gather(*map(self._with_power, stored.vms))
+        measured = await asyncio.to_thread(with_space, stored, self._machine.disk_usage)
+        return replace(measured, vms=tuple(vms))
+
+    async def vm_by_token(self, token: str) -> Vm | None:
+        vm = (await self._stored()).vm_by_token(token)
+        return await self._with_power(vm) if vm else None
+
+    async def create_vm(self, request: VmRequest) -> Vm:
+        bios_uuid = str(self._machine.new_uuid())
+        vm = await asyncio.to_thread(self._create_vm, request, bios_uuid)
+        return await self._with_power(vm)
+
+    def _create_vm(self, request: VmRequest, bios_uuid: str) -> Vm:
+        def add(state: State) -> tuple[State, Vm]:
+            return local_vms.added(state, self.root, request, bios_uuid)
+
+        vm = local_vms.absolute(self.root, self._file.change(add))
+        # Only after the entry: a directory without one would belong to nobody after a crash.
+        make_directory(Path(vm.directory))
+        return vm
+
+    async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
+        async with self._alone(vm_id):
+            vm = await self._vm(vm_id)
+            directory = Path(vm.directory)
+            if await self._power.is_on(directory):
+                fail(
+                    ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("infrastructure.vm.on", vm.name)
+                )
+            await asyncio.to_thread(_write_files, directory, dict(files))
+
+    async def read_file(self, vm_id: str, path: str) -> bytes:
+        vm = await self._vm(vm_id)
+        try:
+            return await asyncio.to_thread(inside(Path(vm.directory), path).read_bytes)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            fail(ErrorType.NOT_FOUND, message("infrastructure.file.missing", vm.name, path))
+
+    async def power_on(self, vm_id: str) -> None:
+        async with self._alone(vm_id):
+            vm = await self._vm(vm_id)
+            await self._power.switch_on(Path(vm.directory), vm.name)
+
+    async def power_off(self, vm_id: str) -> None:
+        async with self._alone(vm_id):
+            vm = await self._vm(vm_id, deleting=True)
+            await self._power.switch_off(Path(vm.directory), vm.name)
+
+    async def delete_vm(self, vm_id: str) -> None:
+        async with self._alone(vm_id):
+            vm = await asyncio.to_thread(self._file.change, local_vms.marked(vm_id))
+            if vm is None:
+                return
+            directory = self.root / vm.directory
+            await self._power.switch_off(directory, vm.name)
+            await asyncio.to_thread(_delete_tree, directory)
+            await asyncio.to_thread(self._file.change, local_vms.removed(vm_id))
+
+    async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
+        skipped = frozenset(ignoring)
+        inventory = await self._stored()
+        if inventory.vm_by_address(address, skipped) is not None:
+            return True
+        owner = inventory.vm_by_address(address)
+        if owner is not None and await self._power.is_on(Path(owner.directory)):
+            # It answers itself, and it is to be ignored.
+            return False
+        return await asyncio.to_thread(self._machine.answers, address)
+
+    def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
+        return message("infrastructure.ipv6") if family == IpFamily.IPV6 else None
+
+    async def free_bytes(self, datastore: str) -> int:
+        measured = await asyncio.to_thread(
+            with_space, await self._stored(), self._machine.disk_usage
+        )
+        found = measured.datastore(datastore)
+        if found is None:
+            fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", datastore))
+        return found.free_space
+
+    async def set_host(
+        self,
+        host: str,
+        *,
+        connection_state: HostConnectionState | None = None,
+        maintenance: bool | None = None,
+    ) -> None:
+        """Take a host out of use or back; None leaves as it is. Raises ApiError NOT_FOUND."""
+        step = local_vms.host_set(host, connection_state, maintenance)
+        await asyncio.to_thread(self._file.change, step)
+
+    async def set_reserved(self, datastore: str, reserved: int) -> None:
+        """Keep this many bytes of a datastore from VMs. Raises ApiError NOT_FOUND."""
+        await asyncio.to_thread(self._file.change, local_vms.reserved_set(datastore, reserved))
+
+    async def _stored(self) -> Inventory:
+        """The inventory as it is on disk, with absolute paths."""
+        state = await asyncio.to_thread(self._file.load)
+        return local_vms.with_absolute_paths(self.root, state.inventory)
+
+    async def _with_power(self, vm: Vm) -> Vm:
+        on = await self._power.is_on(Path(vm.directory))
+        return replace(vm, power_state=VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF)
+
+    async def _vm(self, vm_id: str, *, deleting: bool = False) -> Vm:
+        vm = (await self._stored()).vm(vm_id)
+        if vm is None:
+            fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", vm_id))
+        if vm.deleting and not deleting:
+            local_vms.fail_deleting(vm)
+        return vm
+
+    @asynccontextmanager
+    async def _alone(self, vm_id: str) -> AsyncIterator[None]:
+        """Keep others from switching, filling or deleting this VM meanwhile.
+
+        Raises ApiError RESOURCE_BUSY when they do not come to an end.
+        """
+        lock = self.root / "locks" / f"{quote(vm_id, safe='')}.lock"
+        busy = self._limits.busy
+        try:
+            async with exclusive(lock, self._limits.poll, busy):
+                yield
+        except StillLocked:
+            fail(ErrorType.RESOURCE_BUSY, message("infrastructure.vm.busy", vm_id, busy))
+
+
+def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    # All paths are looked at before the first file is written.
+    for path, content in [(inside(directory, name), files[name]) for name in files]:
+        make_directory(path.parent)
+        write_atomically(path, content)
+
+
+def _delete_tree(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -1,0 +1,62 @@
+"""Files that only their owner can read, and that are never half-written."""
+
+import os
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from openvcha.api.errors import ErrorType, fail
+from openvcha.api.messages import message
+
+
+def make_directory(path: Path) -> None:
+    """Make the directory, and those above it that are missing, for the owner only (0700)."""
+    for directory in (*reversed(path.parents), path):
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file (0600) by the content; after a crash it is the old or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names that were added to or removed from the directory last through a power loss."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def inside(directory: Path, relative: str) -> Path:
+    """Answer the path of a file below a directory.
+
+    Raises ApiError INVALID_ARGUMENT for any other path, also one that leaves it by a link.
+    """
+    parts = PurePosixPath(relative)
+    plain = bool(parts.parts) and not parts.is_absolute() and ".." not in parts.parts
+    path = directory / relative
+    if not plain or "\0" in relative or not path.resolve().is_relative_to(directory.resolve()):
+        fail(ErrorType.INVALID_ARGUMENT, message("infrastructure.file.path", relative))
+    return path
+
+
+def tail(path: Path, start: int, limit: int = 2000) -> str:
+    """Answer the end of what was written to a text file since the byte `start`."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(start, end - limit))
+            return file.read(limit).decode(errors="replace").strip()
+    except FileNotFoundError:
+        return ""

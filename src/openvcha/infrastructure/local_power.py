@@ -1,0 +1,109 @@
+"""Power of a local VM: on means that a process of its directory lives."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from openvcha.api.errors import ErrorType, fail
+from openvcha.api.messages import message
+from openvcha.infrastructure.local_files import make_directory, tail
+from openvcha.infrastructure.local_processes import (
+    ProcessTable,
+    Starter,
+    StartFailed,
+    started_at,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait for what, in seconds; `poll` is the pause between two looks."""
+
+    poll: float = 0.02
+    power_on: float = 30.0
+    power_off: float = 30.0
+    busy: float = 90.0
+
+
+class Power:
+    """Switches directories on and off; keeps nothing but how to do it."""
+
+    def __init__(self, processes: ProcessTable, starter: Starter, limits: Limits) -> None:
+        self._processes = processes
+        self._starter = starter
+        self._limits = limits
+
+    async def is_on(self, directory: Path) -> bool:
+        """Whether any process of the VM lives."""
+        return bool(await self._find(directory))
+
+    async def switch_on(self, directory: Path, name: str) -> None:
+        """Start the supervisor unless it lives; a failed start leaves the VM off.
+
+        Raises ApiError: ERROR when it ended at once, TIMED_OUT.
+        """
+        if await self._supervised(directory):
+            return
+        console = directory / "logs" / "console.log"
+        before = await asyncio.to_thread(_prepare, console)
+        try:
+            up = await self._start(directory, console)
+        except TimeoutError:
+            await self.switch_off(directory, name)
+            words = await asyncio.to_thread(_last_words, console, before)
+            late = message("infrastructure.power.on.late", name, self._limits.power_on, words)
+            fail(ErrorType.TIMED_OUT, late)
+        if not up:
+            await self.switch_off(directory, name)
+            words = await asyncio.to_thread(_last_words, console, before)
+            fail(ErrorType.ERROR, message("infrastructure.power.died", name, words))
+
+    async def switch_off(self, directory: Path, name: str) -> None:
+        """End everything at once; return when nothing is left. Raises ApiError TIMED_OUT."""
+        try:
+            async with asyncio.timeout(self._limits.power_off):
+                await self._processes.kill(directory)
+                while await self._find(directory):
+                    await asyncio.sleep(self._limits.poll)
+                    await self._processes.kill(directory)
+        except TimeoutError:
+            left = ", ".join(map(str, await self._find(directory)))
+            limit = self._limits.power_off
+            fail(ErrorType.TIMED_OUT, message("infrastructure.power.off.late", name, limit, left))
+
+    async def _start(self, directory: Path, console: Path) -> bool:
+        """Start and wait; answer whether it is up, False when it ended. Raises TimeoutError."""
+        try:
+            # Not under the time limit: what is started has to be known, to be ended again.
+            pid = await self._starter(directory, console)
+        except StartFailed:
+            return False
+        start = started_at(pid)
+        async with asyncio.timeout(self._limits.power_on):
+            while not await self._supervised(directory):
+                if start is None or started_at(pid) != start:
+                    return await self._supervised(directory)
+                await asyncio.sleep(self._limits.poll)
+        return True
+
+    async def _supervised(self, directory: Path) -> bool:
+        """Whether the process that calls itself the supervisor is one of the VM's."""
+        try:
+            text = await asyncio.to_thread((directory / "run" / "supervisor.pid").read_text)
+            return int(text) in await self._find(directory)
+        except (FileNotFoundError, ValueError):
+            # Not written yet, or only half: it says nothing until it is a number.
+            return False
+
+    async def _find(self, directory: Path) -> list[int]:
+        return await asyncio.to_thread(self._processes.find, directory)
+
+
+def _prepare(console: Path) -> int:
+    """Answer the size of the console's log, so that older words are told from the new."""
+    make_directory(console.parent)
+    return console.stat().st_size if console.exists() else 0
+
+
+def _last_words(console: Path, start: int) -> str:
+    return tail(console, start) or "(none)"

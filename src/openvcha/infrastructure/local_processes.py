@@ -1,0 +1,112 @@
+"""How the local infrastructure starts, finds and ends the processes of a node."""
+
+import asyncio
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from openvcha.infrastructure.local_files import make_directory
+
+#: Ports that the parts of a node listen on: etcd (clients, peers), Patroni, PostgreSQL, API.
+NODE_PORTS = (2379, 2380, 8008, 5432, 8443)
+
+#: Starts the supervisor of a node's directory, with its output to the second path; answers its
+#: process id. Raises StartFailed.
+Starter = Callable[[Path, Path], Awaitable[int]]
+
+
+class ProcessTable(Protocol):
+    """Finds and ends what belongs to a node, by the node's directory alone."""
+
+    def find(self, directory: Path) -> list[int]:
+        """Answer the process ids of all live processes of the node."""
+        ...
+
+    async def kill(self, directory: Path) -> None:
+        """End all processes of the node at once (SIGKILL)."""
+        ...
+
+
+class StartFailed(Exception):  # noqa: N818 - says what happened, as the standard library's do
+    """The command could not even be started."""
+
+
+# The supervisor must be nobody's child: the process which starts it is often part of another
+# node, and whoever ends that node ends its children. So a short-lived process starts it.
+_LAUNCH = """
+import os, signal, sys
+print(os.posix_spawn(
+    sys.argv[1], sys.argv[1:], os.environ, setsid=True,
+    file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)],
+    setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+))
+"""
+
+
+class DetachedStarter:
+    """Starts ``COMMAND DIRECTORY`` in a session of its own, child of no process of ours."""
+
+    def __init__(
+        self, command: Sequence[str] = (sys.executable, "-m", "openvcha", "node", "run")
+    ) -> None:
+        self.command = tuple(command)
+
+    async def __call__(self, directory: Path, console: Path) -> int:
+        return await asyncio.to_thread(self._start, directory, console)
+
+    def _start(self, directory: Path, console: Path) -> int:
+        make_directory(console.parent)
+        output = os.open(console, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            launch = (sys.executable, "-I", "-S", "-c", _LAUNCH)
+            done = subprocess.run(
+                [*launch, *self.command, str(directory)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                cwd="/",
+                umask=0o077,
+                check=False,
+            )
+        finally:
+            os.close(output)
+        if done.returncode != 0:
+            raise StartFailed(f"{self.command[0]} could not be started")
+        return int(done.stdout)
+
+
+def started_at(pid: int) -> int | None:
+    """Answer when a live process started (clock ticks since boot); None when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def address_answers(address: str, ports: Sequence[int] = NODE_PORTS) -> bool:
+    """Whether somebody on this machine listens on one of the ports of an address.
+
+    An address that this machine does not have is used by nobody here.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return any(_port_taken(family, address, port) for port in ports)
+
+
+def _port_taken(family: socket.AddressFamily, address: str, port: int) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Without this, connections that ended lately would count as somebody who listens.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise
+            return error.errno == errno.EADDRINUSE
+        return False

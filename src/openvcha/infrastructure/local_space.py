@@ -1,0 +1,44 @@
+"""How much room the datastores have."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from openvcha.infrastructure.inventory import Datastore, Inventory
+
+
+class Usage(Protocol):
+    """What `shutil.disk_usage` answers, in bytes."""
+
+    @property
+    def total(self) -> int: ...
+
+    @property
+    def free(self) -> int: ...
+
+
+DiskUsage = Callable[[Path], Usage]
+
+
+def with_space(inventory: Inventory, disk_usage: DiskUsage) -> Inventory:
+    """Measure all datastores; paths are absolute. A directory that is gone has no room.
+
+    Each file system is measured once: datastores on the same one are then equal.
+    """
+    measured: dict[int, Usage] = {}
+
+    def measure(datastore: Datastore) -> Datastore:
+        path = Path(datastore.path)
+        try:
+            device = path.stat().st_dev
+        except FileNotFoundError:
+            return replace(datastore, capacity=0, free_space=0)
+        if device not in measured:
+            measured[device] = disk_usage(path)
+        usage = measured[device]
+        free = max(0, usage.free - datastore.reserved)
+        return replace(datastore, capacity=usage.total, free_space=free)
+
+    return replace(inventory, datastores=tuple(map(measure, inventory.datastores)))

@@ -1,0 +1,148 @@
+"""The local inventory on disk: one file, many processes that read and write it.
+
+Whoever writes holds a lock on a file beside it and reads the inventory anew under that lock;
+readers need no lock, because the file is only ever replaced as a whole.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from openvcha.api.errors import ErrorType, fail
+from openvcha.api.messages import message
+from openvcha.infrastructure.inventory import Inventory
+from openvcha.infrastructure.local_files import make_directory, write_atomically
+
+ResultT = TypeVar("ResultT")
+
+
+class StillLocked(Exception):  # noqa: N818 - says what is, as the standard library's do
+    """Another process holds a lock for longer than one wants to wait."""
+
+
+VERSION = 1
+
+
+class State(msgspec.Struct, kw_only=True, frozen=True):
+    """What is on disk. `next_vm` only ever grows: the number of no VM is used again.
+
+    Paths in it are relative to the root, so that a root can be moved while all is off.
+    """
+
+    version: int = VERSION
+    next_vm: int
+    inventory: Inventory
+
+
+class StateFile:
+    """Reads and changes the state below a root directory. Blocks: call it in a thread."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.path = root / "inventory.json"
+
+    def load(self) -> State:
+        """Raises ApiError RESOURCE_INACCESSIBLE when there is no readable inventory."""
+        try:
+            state = msgspec.json.decode(self.path.read_bytes(), type=State)
+        except (OSError, msgspec.DecodeError) as error:
+            fail(
+                ErrorType.RESOURCE_INACCESSIBLE,
+                message("infrastructure.none", self.root, error),
+            )
+        if state.version != VERSION:
+            reason = f"its version is {state.version}"
+            fail(ErrorType.RESOURCE_INACCESSIBLE, message("infrastructure.none", self.root, reason))
+        return state
+
+    def create(self, state: State) -> State:
+        """Write the first state, or answer the one that is there already."""
+        make_directory(self.root)
+        with self._locked():
+            if self.path.exists():
+                return self.load()
+            self._save(state)
+            return state
+
+    def change(self, step: Callable[[State], tuple[State, ResultT]]) -> ResultT:
+        """Replace the state by what `step` makes of it, alone among all processes."""
+        with self._locked():
+            before = self.load()
+            after, result = step(before)
+            if after != before:
+                self._save(after)
+            return result
+
+    def _save(self, state: State) -> None:
+        content = msgspec.json.encode(state)
+        write_atomically(self.path, msgspec.json.format(content, indent=1) + b"\n")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        handle = _open_lock(self.root / "inventory.lock")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+@asynccontextmanager
+async def exclusive(path: Path, poll: float, limit: float) -> AsyncIterator[None]:
+    """Hold a lock file for as long as the block runs, among coroutines and processes.
+
+    Raises StillLocked when it is not free within `limit` seconds; looks every `poll` seconds.
+    """
+    handle = await _lock(path, poll, limit)
+    try:
+        yield
+    finally:
+        _unlock(path, handle)
+
+
+async def _lock(path: Path, poll: float, limit: float) -> int:
+    try:
+        async with asyncio.timeout(limit):
+            while (handle := _try_lock(path)) is None:  # noqa: ASYNC110 - no Event reaches here
+                await asyncio.sleep(poll)
+            return handle
+    except TimeoutError:
+        raise StillLocked(f"{path} is still locked after {limit} s") from None
+
+
+def _try_lock(path: Path) -> int | None:
+    """Answer the open lock file; None when another holds it or has just removed it."""
+    handle = _open_lock(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = _is(handle, path)
+    except BlockingIOError:
+        held = False
+    if held:
+        return handle
+    os.close(handle)
+    return None
+
+
+def _unlock(path: Path, handle: int) -> None:
+    """Remove the file while it is still locked: whoever waits for it sees that it is gone."""
+    path.unlink(missing_ok=True)
+    os.close(handle)
+
+
+def _is(handle: int, path: Path) -> bool:
+    """Whether the name still means the file that was opened."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

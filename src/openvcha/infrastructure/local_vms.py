@@ -1,0 +1,157 @@
+"""Changes of the local inventory, as functions from one state to the next. Nothing is written."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath
+from typing import NoReturn, TypeVar
+
+from msgspec.structs import replace
+
+from openvcha.api.errors import ErrorType, fail
+from openvcha.api.messages import message
+from openvcha.api.structures import HostConnectionState
+from openvcha.infrastructure.inventory import Datastore, Entity, Host, Inventory, Vm, VmNetworks
+from openvcha.infrastructure.local_state import State
+from openvcha.infrastructure.protocol import VmRequest
+
+EntityT = TypeVar("EntityT", bound=Entity)
+
+
+def added(state: State, root: Path, request: VmRequest, bios_uuid: str) -> tuple[State, Vm]:
+    """Add the requested VM, or find the one that the token made before.
+
+    Raises ApiError as `Infrastructure.create_vm` says.
+    """
+    inventory = state.inventory
+    made = inventory.vm_by_token(request.token)
+    if made is not None and made.deleting:
+        fail_deleting(made)
+    if made is not None:
+        return state, made
+    datastore = _check_request(inventory, request)
+    directory = PurePath(datastore.path) / request.name
+    _check_directory(root / directory)
+    vm = Vm(
+        id=f"vm-{state.next_vm}",
+        name=request.name,
+        token=request.token,
+        bios_uuid=bios_uuid,
+        host=request.host,
+        folder=request.folder,
+        resource_pool=request.resource_pool,
+        datastore=request.datastore,
+        networks=VmNetworks(ha=request.ha_network, management=request.management_network),
+        addresses=request.addresses,
+        directory=str(directory),
+    )
+    after = replace(inventory, vms=(*inventory.vms, vm))
+    return replace(state, next_vm=state.next_vm + 1, inventory=after), vm
+
+
+def marked(vm_id: str) -> Callable[[State], tuple[State, Vm | None]]:
+    """Mark a VM as being deleted; the step answers it, or None when there is none."""
+
+    def mark(state: State) -> tuple[State, Vm | None]:
+        vm = state.inventory.vm(vm_id)
+        if vm is None:
+            return state, None
+        gone = replace(vm, deleting=True)
+        vms = tuple(gone if other.id == vm_id else other for other in state.inventory.vms)
+        return replace(state, inventory=replace(state.inventory, vms=vms)), gone
+
+    return mark
+
+
+def removed(vm_id: str) -> Callable[[State], tuple[State, None]]:
+    """Take a VM out of the inventory."""
+
+    def remove(state: State) -> tuple[State, None]:
+        vms = tuple(vm for vm in state.inventory.vms if vm.id != vm_id)
+        return replace(state, inventory=replace(state.inventory, vms=vms)), None
+
+    return remove
+
+
+def host_set(
+    host_id: str, connection_state: HostConnectionState | None, maintenance: bool | None
+) -> Callable[[State], tuple[State, None]]:
+    """Set what is given of a host. The step raises ApiError NOT_FOUND."""
+
+    def change(host: Host) -> Host:
+        if connection_state is not None:
+            host = replace(host, connection_state=connection_state)
+        return host if maintenance is None else replace(host, maintenance=maintenance)
+
+    def step(state: State) -> tuple[State, None]:
+        inventory = state.inventory
+        _known(inventory.host(host_id), host_id)
+        hosts = tuple(change(host) if host.id == host_id else host for host in inventory.hosts)
+        return replace(state, inventory=replace(inventory, hosts=hosts)), None
+
+    return step
+
+
+def reserved_set(datastore_id: str, reserved: int) -> Callable[[State], tuple[State, None]]:
+    """Set the bytes of a datastore that VMs never get. The step raises ApiError NOT_FOUND."""
+
+    def step(state: State) -> tuple[State, None]:
+        inventory = state.inventory
+        _known(inventory.datastore(datastore_id), datastore_id)
+        datastores = tuple(
+            replace(item, reserved=reserved) if item.id == datastore_id else item
+            for item in inventory.datastores
+        )
+        return replace(state, inventory=replace(inventory, datastores=datastores)), None
+
+    return step
+
+
+def with_absolute_paths(root: Path, inventory: Inventory) -> Inventory:
+    """Answer the inventory as the outside sees it; on disk paths are relative to the root."""
+    return replace(
+        inventory,
+        vms=tuple(absolute(root, vm) for vm in inventory.vms),
+        datastores=tuple(
+            replace(item, path=str(root / item.path)) for item in inventory.datastores
+        ),
+    )
+
+
+def absolute(root: Path, vm: Vm) -> Vm:
+    """Answer the VM with the absolute path of its directory."""
+    return replace(vm, directory=str(root / vm.directory))
+
+
+def fail_deleting(vm: Vm) -> NoReturn:
+    """Raise the ApiError that says why nothing can be done with this VM any more."""
+    fail(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("infrastructure.vm.deleting", vm.name))
+
+
+def _check_request(inventory: Inventory, request: VmRequest) -> Datastore:
+    taken = inventory.vm_by_name(request.name)
+    if taken is not None:
+        exists = message("infrastructure.vm.exists", request.name, taken.id)
+        fail(ErrorType.ALREADY_EXISTS, exists)
+    if request.name in ("", ".", "..") or "/" in request.name or "\0" in request.name:
+        fail(ErrorType.INVALID_ARGUMENT, message("infrastructure.vm.name", repr(request.name)))
+    wanted: Iterable[tuple[Entity | None, str]] = (
+        (inventory.folder(request.folder), request.folder),
+        (inventory.host(request.host), request.host),
+        (inventory.resource_pool(request.resource_pool), request.resource_pool),
+        (inventory.network(request.ha_network), request.ha_network),
+        (inventory.network(request.management_network), request.management_network),
+    )
+    for entity, identifier in wanted:
+        _known(entity, identifier)
+    return _known(inventory.datastore(request.datastore), request.datastore)
+
+
+def _known(entity: EntityT | None, identifier: str) -> EntityT:
+    if entity is None:
+        fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", identifier))
+    return entity
+
+
+def _check_directory(directory: Path) -> None:
+    """Somebody's files are never taken for those of a new VM."""
+    if directory.exists() and any(directory.iterdir()):
+        fail(ErrorType.ALREADY_EXISTS, message("infrastructure.vm.directory", directory))

@@ -1,0 +1,87 @@
+"""What the cluster asks of whatever its nodes live on."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from openvcha.api.structures import IpFamily, LocalizableMessage
+from openvcha.infrastructure.inventory import Inventory, Vm
+
+
+class VmRequest(msgspec.Struct, kw_only=True, frozen=True):
+    """A VM that is wanted; every identifier is one of the inventory.
+
+    `token` is the creator's name for this request: the same token never makes a second VM.
+    """
+
+    token: str
+    name: str
+    folder: str
+    host: str
+    resource_pool: str
+    datastore: str
+    ha_network: str
+    management_network: str
+    addresses: tuple[str, ...] = ()
+
+
+class Infrastructure(Protocol):
+    """Where nodes live. All methods may be called again after a crash; they finish the work."""
+
+    async def inventory(self) -> Inventory:
+        """Take a picture of everything there is, power states and free space measured now."""
+        ...
+
+    async def vm_by_token(self, token: str) -> Vm | None:
+        """Answer the VM that `create_vm` made for this token, if any."""
+        ...
+
+    async def create_vm(self, request: VmRequest) -> Vm:
+        """Make the VM, powered off; with a token that was used before, answer that VM.
+
+        Raises ApiError: ALREADY_EXISTS (name taken), NOT_FOUND (identifier of the request),
+        NOT_ALLOWED_IN_CURRENT_STATE (the token's VM is being deleted).
+        """
+        ...
+
+    async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
+        """Put files (relative path: content) into a VM that is powered off, readable by it only.
+
+        Raises ApiError: NOT_FOUND, NOT_ALLOWED_IN_CURRENT_STATE, INVALID_ARGUMENT (path).
+        """
+        ...
+
+    async def read_file(self, vm_id: str, path: str) -> bytes:
+        """Answer a file's content. Raises ApiError: NOT_FOUND, INVALID_ARGUMENT (path)."""
+        ...
+
+    async def power_on(self, vm_id: str) -> None:
+        """Start the VM and return when its supervisor lives; nothing to do when it does.
+
+        Raises ApiError: NOT_FOUND, ERROR (it died at once; says why), TIMED_OUT.
+        """
+        ...
+
+    async def power_off(self, vm_id: str) -> None:
+        """Cut the power: return when no process of the VM is left.
+
+        Raises ApiError: NOT_FOUND, TIMED_OUT.
+        """
+        ...
+
+    async def delete_vm(self, vm_id: str) -> None:
+        """Power off and delete the VM with its data; nothing to do when it is gone."""
+        ...
+
+    async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
+        """Whether the address belongs to a VM (other than `ignoring`, ids) or someone uses it."""
+        ...
+
+    def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
+        """Say why nodes cannot have addresses of this family; None when they can."""
+        ...
+
+    async def free_bytes(self, datastore: str) -> int:
+        """Answer the bytes free for new VMs on a datastore. Raises ApiError: NOT_FOUND."""
+        ...

@@ -1,0 +1,192 @@
+"""The eight lists of the inventory. Pure.
+
+A filter without a field, or with an empty set in it, lets everything pass that field; a set is
+"any of these"; all fields together have to match.
+"""
+
+from collections.abc import Set as AbstractSet
+
+from openvcha.api.structures import (
+    ClusterFilterSpec,
+    ClusterSummary,
+    DatacenterFilterSpec,
+    DatacenterSummary,
+    DatastoreFilterSpec,
+    DatastoreSummary,
+    FolderFilterSpec,
+    FolderSummary,
+    HostConnectionState,
+    HostFilterSpec,
+    HostSummary,
+    NetworkFilterSpec,
+    NetworkSummary,
+    ResourcePoolFilterSpec,
+    ResourcePoolSummary,
+    VmFilterSpec,
+    VmSummary,
+)
+from openvcha.infrastructure.inventory import Host, Inventory, ResourcePool, Vm
+
+
+def list_datacenters(
+    inventory: Inventory, spec: DatacenterFilterSpec | None = None
+) -> list[DatacenterSummary]:
+    wanted = spec or DatacenterFilterSpec()
+    return [
+        DatacenterSummary(datacenter=item.id, name=item.name)
+        for item in inventory.datacenters
+        if _passes(wanted.datacenters, item.id)
+        and _passes(wanted.names, item.name)
+        and _passes(wanted.folders, item.folder)
+    ]
+
+
+def list_clusters(
+    inventory: Inventory, spec: ClusterFilterSpec | None = None
+) -> list[ClusterSummary]:
+    wanted = spec or ClusterFilterSpec()
+    return [
+        ClusterSummary(
+            cluster=item.id,
+            name=item.name,
+            ha_enabled=item.ha_enabled,
+            drs_enabled=item.drs_enabled,
+        )
+        for item in inventory.clusters
+        if _passes(wanted.clusters, item.id)
+        and _passes(wanted.names, item.name)
+        and _passes(wanted.folders, item.folder)
+        and _passes(wanted.datacenters, item.datacenter)
+    ]
+
+
+def list_folders(inventory: Inventory, spec: FolderFilterSpec | None = None) -> list[FolderSummary]:
+    wanted = spec or FolderFilterSpec()
+    return [
+        FolderSummary(folder=item.id, name=item.name, type=item.type)
+        for item in inventory.folders
+        if _passes(wanted.folders, item.id)
+        and _passes(wanted.names, item.name)
+        and wanted.type in (None, item.type)
+        and _passes(wanted.parent_folders, item.parent)
+        and _passes(wanted.datacenters, item.datacenter)
+    ]
+
+
+def list_hosts(inventory: Inventory, spec: HostFilterSpec | None = None) -> list[HostSummary]:
+    wanted = spec or HostFilterSpec()
+    return [
+        _host_summary(item)
+        for item in inventory.hosts
+        if _passes(wanted.hosts, item.id)
+        and _passes(wanted.names, item.name)
+        and _passes(wanted.folders, item.folder)
+        and _passes(wanted.datacenters, item.datacenter)
+        and wanted.standalone in (None, item.cluster is None)
+        and _passes(wanted.clusters, item.cluster)
+        and _passes(wanted.connection_states, item.connection_state)
+        and _passes(wanted.host_uuids, item.uuid)
+    ]
+
+
+def list_resource_pools(
+    inventory: Inventory, spec: ResourcePoolFilterSpec | None = None
+) -> list[ResourcePoolSummary]:
+    wanted = spec or ResourcePoolFilterSpec()
+    return [
+        ResourcePoolSummary(resource_pool=item.id, name=item.name)
+        for item in inventory.resource_pools
+        if _passes(wanted.resource_pools, item.id)
+        and _passes(wanted.names, item.name)
+        and _passes(wanted.parent_resource_pools, item.parent)
+        and _passes(wanted.datacenters, item.datacenter)
+        and _overlaps(wanted.hosts, _host_ids(inventory, item))
+        and _passes(wanted.clusters, item.cluster)
+    ]
+
+
+def list_networks(
+    inventory: Inventory, spec: NetworkFilterSpec | None = None
+) -> list[NetworkSummary]:
+    wanted = spec or NetworkFilterSpec()
+    return [
+        NetworkSummary(network=item.id, name=item.name, type=item.type)
+        for item in inventory.networks
+        if _passes(wanted.networks, item.id)
+        and _passes(wanted.names, item.name)
+        and _passes(wanted.types, item.type)
+        and _passes(wanted.folders, item.folder)
+        and _passes(wanted.datacenters, item.datacenter)
+    ]
+
+
+def list_datastores(
+    inventory: Inventory, spec: DatastoreFilterSpec | None = None
+) -> list[DatastoreSummary]:
+    wanted = spec or DatastoreFilterSpec()
+    return [
+        DatastoreSummary(
+            datastore=item.id,
+            name=item.name,
+            type=item.type,
+            free_space=item.free_space,
+            capacity=item.capacity,
+        )
+        for item in inventory.datastores
+        if _passes(wanted.datastores, item.id)
+        and _passes(wanted.names, item.name)
+        and _passes(wanted.types, item.type)
+        and _passes(wanted.folders, item.folder)
+        and _passes(wanted.datacenters, item.datacenter)
+    ]
+
+
+def list_vms(inventory: Inventory, spec: VmFilterSpec | None = None) -> list[VmSummary]:
+    wanted = spec or VmFilterSpec()
+    return [
+        VmSummary(vm=item.id, name=item.name, power_state=item.power_state)
+        for item in inventory.vms
+        if _passes(wanted.vms, item.id)
+        and _passes(wanted.names, item.name)
+        and _passes(wanted.folders, item.folder)
+        and _passes(wanted.datacenters, _datacenter_of(inventory, item))
+        and _passes(wanted.hosts, item.host)
+        and _passes(wanted.clusters, _cluster_of(inventory, item))
+        and _passes(wanted.resource_pools, item.resource_pool)
+        and _passes(wanted.power_states, item.power_state)
+    ]
+
+
+def _host_summary(host: Host) -> HostSummary:
+    """The power state of a host is known only while it is connected."""
+    connected = host.connection_state == HostConnectionState.CONNECTED
+    return HostSummary(
+        host=host.id,
+        name=host.name,
+        connection_state=host.connection_state,
+        power_state=host.power_state if connected else None,
+        host_uuid=host.uuid,
+    )
+
+
+def _host_ids(inventory: Inventory, pool: ResourcePool) -> frozenset[str]:
+    return frozenset(host.id for host in inventory.hosts_of_pool(pool))
+
+
+def _datacenter_of(inventory: Inventory, vm: Vm) -> str | None:
+    host = inventory.host(vm.host)
+    return host.datacenter if host else None
+
+
+def _cluster_of(inventory: Inventory, vm: Vm) -> str | None:
+    host = inventory.host(vm.host)
+    return host.cluster if host else None
+
+
+def _passes(wanted: AbstractSet[str] | None, value: str | None) -> bool:
+    """Whether the value is one of those wanted; none wanted means any."""
+    return not wanted or value in wanted
+
+
+def _overlaps(wanted: frozenset[str] | None, values: frozenset[str]) -> bool:
+    return not wanted or bool(wanted & values)

@@ -1,0 +1,254 @@
+"""Power of VMs: real processes, a stand-in for the supervisor."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.structures import VmPowerState
+from openvcha.infrastructure.inventory import Vm
+from openvcha.infrastructure.local import LocalInfrastructure, Machine
+from openvcha.infrastructure.local_power import Limits
+from openvcha.infrastructure.local_processes import DetachedStarter, ProcessTable, started_at
+from openvcha.infrastructure.local_state import exclusive
+from openvcha.infrastructure.protocol import VmRequest
+
+
+@pytest.fixture
+async def vm(infrastructure: LocalInfrastructure, request_1: VmRequest) -> Vm:
+    return await infrastructure.create_vm(request_1)
+
+
+async def power(infrastructure: LocalInfrastructure, vm: Vm) -> VmPowerState:
+    found = (await infrastructure.inventory()).vm(vm.id)
+    assert found is not None
+    return found.power_state
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110 - other processes set no Event
+            await asyncio.sleep(0.01)
+
+
+async def two_processes(processes: ProcessTable, vm: Vm) -> bool:
+    return len(processes.find(Path(vm.directory))) == 2
+
+
+async def gone(processes: ProcessTable, vm: Vm, pid: int) -> bool:
+    return pid not in processes.find(Path(vm.directory))
+
+
+def is_directory(vm: Vm) -> bool:
+    return Path(vm.directory).is_dir()
+
+
+def parent(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat[stat.rindex(")") + 2 :].split()[1])
+
+
+async def test_on_and_off(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
+) -> None:
+    """On is when the supervisor lives, off is when nothing is left; both can be asked again."""
+    directory = Path(vm.directory)
+    await infrastructure.power_on(vm.id)
+    assert await power(infrastructure, vm) == VmPowerState.POWERED_ON
+    first = processes.find(directory)
+    await infrastructure.power_on(vm.id)
+    assert processes.find(directory) == first != []
+    await infrastructure.power_off(vm.id)
+    await infrastructure.power_off(vm.id)
+    assert await power(infrastructure, vm) == VmPowerState.POWERED_OFF
+    assert [started_at(pid) for pid in first] == [None]
+
+
+async def test_off_takes_the_whole_tree(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
+) -> None:
+    """A child in a session of its own goes too."""
+    await infrastructure.write_files(vm.id, {"child": b""})
+    await infrastructure.power_on(vm.id)
+    await until(lambda: two_processes(processes, vm))
+    await infrastructure.power_off(vm.id)
+    assert processes.find(Path(vm.directory)) == []
+
+
+async def test_the_state_is_what_is(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
+) -> None:
+    """A supervisor killed by somebody else makes the VM off, and it can be powered on again."""
+    await infrastructure.power_on(vm.id)
+    (pid,) = processes.find(Path(vm.directory))
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: gone(processes, vm, pid))
+    assert await power(infrastructure, vm) == VmPowerState.POWERED_OFF
+    await infrastructure.power_on(vm.id)
+    assert processes.find(Path(vm.directory)) not in ([], [pid])
+
+
+async def test_orphans_are_no_supervisor(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
+) -> None:
+    """When only a child is left the VM counts as on, and powering on starts a supervisor."""
+    await infrastructure.write_files(vm.id, {"child": b""})
+    await infrastructure.power_on(vm.id)
+    directory = Path(vm.directory)
+    await until(lambda: two_processes(processes, vm))
+    supervisor = int((directory / "run" / "supervisor.pid").read_text())
+    os.kill(supervisor, signal.SIGKILL)
+    await until(lambda: gone(processes, vm, supervisor))
+    assert await power(infrastructure, vm) == VmPowerState.POWERED_ON
+    await infrastructure.power_on(vm.id)
+    assert int((directory / "run" / "supervisor.pid").read_text()) != supervisor
+
+
+async def test_a_pid_of_somebody_else_is_no_supervisor(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
+) -> None:
+    """A number that is left in the pid file and now means another process does not count."""
+    await infrastructure.write_files(vm.id, {"run/supervisor.pid": str(os.getpid()).encode()})
+    await infrastructure.power_on(vm.id)
+    text = (Path(vm.directory) / "run" / "supervisor.pid").read_text()
+    assert [int(text)] == processes.find(Path(vm.directory))
+
+
+async def test_started_process_is_nobodys_child(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
+) -> None:
+    """The supervisor is in a session of its own and no child of ours: our end is not its end."""
+    await infrastructure.power_on(vm.id)
+    (pid,) = processes.find(Path(vm.directory))
+    assert parent(pid) != os.getpid()
+    assert os.getsid(pid) == pid
+
+
+async def test_it_dies_at_once(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
+) -> None:
+    """A supervisor that ends at once fails the power on with what it said this time."""
+    for reason in (b"disk is gone", b"port is taken"):
+        await infrastructure.write_files(vm.id, {"die": reason})
+        with pytest.raises(ApiError) as caught:
+            await infrastructure.power_on(vm.id)
+        assert caught.value.error_type == ErrorType.ERROR
+        said = f"bad configuration: {reason.decode()}"
+        assert caught.value.messages[0].args == (vm.name, said)
+    assert processes.find(Path(vm.directory)) == []
+
+
+async def test_no_such_command(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
+) -> None:
+    """A command that is not there is told, not waited for."""
+    broken = LocalInfrastructure(
+        infrastructure.root, processes, DetachedStarter(("/nowhere/vcha",))
+    )
+    with pytest.raises(ApiError) as caught:
+        await broken.power_on(vm.id)
+    assert "/nowhere/vcha" in caught.value.messages[0].default_message
+
+
+async def test_never_ready(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable, starter: DetachedStarter
+) -> None:
+    """A supervisor that does not get ready in time is ended, and the VM is off."""
+    hasty = LocalInfrastructure(
+        infrastructure.root, processes, starter, limits=Limits(poll=0.01, power_on=0.3)
+    )
+    await infrastructure.write_files(vm.id, {"silent": b""})
+    with pytest.raises(ApiError) as caught:
+        await hasty.power_on(vm.id)
+    assert caught.value.error_type == ErrorType.TIMED_OUT
+    assert processes.find(Path(vm.directory)) == []
+
+
+class Undying:
+    """Processes in uninterruptible sleep: they are there whatever one does."""
+
+    def find(self, _: Path) -> list[int]:
+        return [4711]
+
+    async def kill(self, _: Path) -> None:
+        return
+
+
+async def test_what_does_not_die(infrastructure: LocalInfrastructure, vm: Vm) -> None:
+    """Power off says so when processes are left, and a delete then keeps the data."""
+    stuck = LocalInfrastructure(
+        infrastructure.root,
+        Undying(),
+        DetachedStarter((sys.executable,)),
+        limits=Limits(poll=0.01, power_off=0.05),
+    )
+    for tried in (stuck.power_off(vm.id), stuck.delete_vm(vm.id)):
+        with pytest.raises(ApiError) as caught:
+            await tried
+        assert caught.value.error_type == ErrorType.TIMED_OUT
+        assert "4711" in caught.value.messages[0].default_message
+    assert is_directory(vm)
+
+
+async def test_delete_powers_off_first(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
+) -> None:
+    """A VM that runs is powered off before its directory goes."""
+    await infrastructure.power_on(vm.id)
+    await infrastructure.delete_vm(vm.id)
+    assert processes.find(Path(vm.directory)) == []
+    assert not is_directory(vm)
+
+
+async def test_no_customization_while_on(infrastructure: LocalInfrastructure, vm: Vm) -> None:
+    """Files are written into a VM only while it is off."""
+    await infrastructure.power_on(vm.id)
+    with pytest.raises(ApiError) as caught:
+        await infrastructure.write_files(vm.id, {"a": b""})
+    assert caught.value.error_type == ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+
+
+async def test_many_power_it_on(
+    infrastructure: LocalInfrastructure,
+    vm: Vm,
+    processes: ProcessTable,
+    starter: DetachedStarter,
+) -> None:
+    """Whoever powers on at the same time, one supervisor is started."""
+    other = LocalInfrastructure(infrastructure.root, processes, starter)
+    await asyncio.gather(*(who.power_on(vm.id) for who in (infrastructure, other) * 3))
+    assert len(processes.find(Path(vm.directory))) == 1
+
+
+async def test_busy(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable, starter: DetachedStarter
+) -> None:
+    """A VM that somebody else is switching is waited for, but not for ever."""
+    impatient = LocalInfrastructure(
+        infrastructure.root, processes, starter, limits=Limits(poll=0.01, busy=0.05)
+    )
+    async with exclusive(infrastructure.root / "locks" / f"{vm.id}.lock", 0.01, 1):
+        with pytest.raises(ApiError) as caught:
+            await impatient.power_off(vm.id)
+        assert caught.value.error_type == ErrorType.RESOURCE_BUSY
+        waiting = asyncio.create_task(infrastructure.power_off(vm.id))
+        await asyncio.sleep(0)
+    await waiting
+
+
+async def test_own_address_answers(
+    infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable, starter: DetachedStarter
+) -> None:
+    """The address of a running VM that is to be ignored answers itself: not in use by others."""
+    hearing = LocalInfrastructure(
+        infrastructure.root, processes, starter, machine=Machine(answers=lambda _: True)
+    )
+    assert await hearing.address_in_use("127.83.2.12", ignoring=(vm.id,))
+    await infrastructure.power_on(vm.id)
+    assert not await hearing.address_in_use("127.83.2.12", ignoring=(vm.id,))
+    assert await hearing.address_in_use("127.83.2.12")
