@@ -1,0 +1,1 @@
+"""What runs inside one node: supervisor, its parts, identity, addresses."""

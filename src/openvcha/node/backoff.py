@@ -1,0 +1,25 @@
+"""How long to wait before something that failed is tried again."""
+
+import dataclasses
+
+FIRST_SECONDS = 0.2
+LONGEST_SECONDS = 10.0
+CALM_SECONDS = 30.0
+
+
+@dataclasses.dataclass
+class Backoff:
+    """Doubles the pause with each failure; forgets them after a calm run. All in seconds."""
+
+    first: float = FIRST_SECONDS
+    longest: float = LONGEST_SECONDS
+    calm: float = CALM_SECONDS
+    failures: int = 0
+
+    def pause(self, ran: float) -> float:
+        """Give the pause after a run that lasted `ran` seconds."""
+        if ran >= self.calm:
+            self.failures = 0
+        pause = min(self.longest, self.first * float(1 << min(self.failures, 30)))
+        self.failures += 1
+        return pause

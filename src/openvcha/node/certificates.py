@@ -1,0 +1,180 @@
+"""The cluster's certificate authority, its certificates and their thumbprints."""
+
+import dataclasses
+import datetime as dt
+import hashlib
+import ipaddress
+from collections.abc import Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_DAYS = 7300
+NODE_DAYS = 3650
+API_DAYS = 825  # the longest that common clients accept
+CLOCK_SKEW = dt.timedelta(hours=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyPair:
+    """A certificate and its private key, both PEM."""
+
+    certificate: bytes
+    key: bytes = dataclasses.field(repr=False)
+
+
+def now() -> dt.datetime:
+    """Tell the time that certificates are dated with."""
+    return dt.datetime.now(dt.UTC)
+
+
+def new_authority(cluster_name: str = "openvcha", issued: dt.datetime | None = None) -> KeyPair:
+    """Make a certificate authority that may sign end certificates only."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(f"{cluster_name} CA")
+    builder = (
+        _builder(name, name, key.public_key(), issued or now(), AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+    )
+    return _pair(builder.sign(key, hashes.SHA256()), key)
+
+
+def issue(
+    authority: KeyPair,
+    common_name: str,
+    sans: Sequence[str],
+    *,
+    days: int = NODE_DAYS,
+    client: bool = True,
+    server: bool = True,
+    issued: dt.datetime | None = None,
+) -> KeyPair:
+    """Make a certificate for the given IP addresses and host names."""
+    issuer = x509.load_pem_x509_certificate(authority.certificate)
+    issuer_key = _load_key(authority.key)
+    key = ec.generate_private_key(ec.SECP256R1())
+    usages = [
+        usage
+        for usage, wanted in (
+            (ExtendedKeyUsageOID.SERVER_AUTH, server),
+            (ExtendedKeyUsageOID.CLIENT_AUTH, client),
+        )
+        if wanted
+    ]
+    builder = (
+        _builder(issuer.subject, _name(common_name), key.public_key(), issued or now(), days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(_alternative_names(sans), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+    )
+    return _pair(builder.sign(issuer_key, hashes.SHA256()), key)
+
+
+def node_certificate(authority: KeyPair, member: str, ha_address: str) -> KeyPair:
+    """Make the certificate by which a node's programs know each other.
+
+    Connections inside one machine come from 127.0.0.1, and etcd compares that with the names.
+    """
+    return issue(authority, member, [ha_address, "127.0.0.1", "localhost"])
+
+
+def api_certificate(authority: KeyPair, public_address: str, host_name: str) -> KeyPair:
+    """Make the API's server certificate."""
+    names = [public_address, "127.0.0.1", "localhost", host_name]
+    return issue(authority, public_address, names, days=API_DAYS, client=False)
+
+
+def thumbprint_sha1(certificate: bytes) -> str:
+    """Give the SHA-1 thumbprint of a PEM or DER certificate, `AA:BB:...`."""
+    return _thumbprint(hashlib.sha1(_der(certificate), usedforsecurity=False).digest())
+
+
+def thumbprint_sha256(certificate: bytes) -> str:
+    """Give the SHA-256 thumbprint of a PEM or DER certificate, `AA:BB:...`."""
+    return _thumbprint(hashlib.sha256(_der(certificate)).digest())
+
+
+def _thumbprint(digest: bytes) -> str:
+    return digest.hex(":").upper()
+
+
+def _der(certificate: bytes) -> bytes:
+    if certificate.lstrip().startswith(b"-----BEGIN"):
+        loaded = x509.load_pem_x509_certificate(certificate)
+        return loaded.public_bytes(serialization.Encoding.DER)
+    return certificate
+
+
+def _name(common_name: str) -> x509.Name:
+    # X.509 allows 64 characters here; whoever verifies looks at the alternative names anyway.
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _alternative_names(sans: Sequence[str]) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([_alternative(san) for san in dict.fromkeys(sans) if san])
+
+
+def _alternative(san: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(san))
+    except ValueError:
+        return x509.DNSName(san)
+
+
+def _builder(
+    issuer: x509.Name,
+    subject: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    issued: dt.datetime,
+    days: int,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .issuer_name(issuer)
+        .subject_name(subject)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(issued - CLOCK_SKEW)
+        .not_valid_after(issued + dt.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the authority's key is not an elliptic curve key")
+    return key
+
+
+def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> KeyPair:
+    return KeyPair(
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )

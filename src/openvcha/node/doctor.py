@@ -1,0 +1,66 @@
+"""What this machine can carry: the engines, their gaps, and how root is given up."""
+
+import enum
+import os
+import platform
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from openvcha.node.engines import EngineMissing, EtcdProgram, Postgres, find_etcd, find_postgres
+from openvcha.node.privileges import RootStays, how_root_is_given_up
+
+
+class Verdict(enum.StrEnum):
+    """How good a finding is."""
+
+    OK = "OK"
+    LAB_ONLY = "LAB_ONLY"
+    MISSING = "MISSING"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    subject: str
+    verdict: Verdict
+    text: str
+
+
+def doctor(
+    environment: Mapping[str, str] = os.environ, root: Callable[[], str] = how_root_is_given_up
+) -> list[Finding]:
+    """Look at everything that a node needs."""
+    return [
+        Finding("python", Verdict.OK, f"{platform.python_version()} on {platform.system()}"),
+        _found("postgresql", lambda: _postgres(find_postgres(environment))),
+        _found("etcd", lambda: _etcd(find_etcd(environment))),
+        _found("privileges", lambda: Finding("privileges", Verdict.OK, root())),
+    ]
+
+
+def _found(subject: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except (EngineMissing, RootStays) as error:
+        return Finding(subject, Verdict.MISSING, str(error))
+
+
+def _postgres(found: Postgres) -> Finding:
+    text = f"{_version(found.version)} ({found.source}), {found.bin_dir}"
+    if found.has_tls:
+        return Finding("postgresql", Verdict.OK, f"{text}, with TLS")
+    lack = "built without TLS: passwords are safe (scram), the data on the wire are not encrypted"
+    return Finding("postgresql", Verdict.LAB_ONLY, f"{text}; {lack}")
+
+
+def _etcd(found: EtcdProgram) -> Finding:
+    text = f"{_version(found.version)} ({found.source}), {found.path}"
+    if not found.may_lose_data:
+        return Finding("etcd", Verdict.OK, text)
+    lack = "3.5.0 to 3.5.2 may become inconsistent after a crash: for a lab only"
+    return Finding("etcd", Verdict.LAB_ONLY, f"{text}; {lack}")
+
+
+def _version(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)

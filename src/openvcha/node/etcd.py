@@ -1,0 +1,124 @@
+"""How a node runs its etcd member."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from openvcha.node.identity import Identity, url
+from openvcha.node.layout import Layout
+from openvcha.store.errors import StoreError
+from openvcha.store.etcd import Etcd
+
+# etcd's own defaults, for networks of one site: ten lost heartbeats call an election.
+HEARTBEAT_MS = 100
+ELECTION_MS = 1000
+QUOTA_BYTES = 1 << 30
+PROBE_SECONDS = 2.0
+
+
+def client_url(identity: Identity) -> str:
+    """Give the URL at which this member serves clients."""
+    return url(identity.ha_address, identity.ports.etcd_client)
+
+
+def peer_url(identity: Identity) -> str:
+    """Give the URL at which this member serves its peers."""
+    return url(identity.ha_address, identity.ports.etcd_peer)
+
+
+def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
+    """Write the command line of a member; it names no secret."""
+    tls = {
+        "trusted-ca-file": layout.ca,
+        "cert-file": layout.certificate,
+        "key-file": layout.key,
+    }
+    options: dict[str, object] = {
+        "name": identity.member,
+        "data-dir": layout.etcd_data,
+        "listen-client-urls": client_url(identity),
+        "advertise-client-urls": client_url(identity),
+        "listen-peer-urls": peer_url(identity),
+        "initial-advertise-peer-urls": peer_url(identity),
+        "initial-cluster": _initial_cluster(identity),
+        "initial-cluster-state": identity.etcd_state,
+        "initial-cluster-token": identity.cluster_id,
+        "client-cert-auth": "true",
+        "peer-client-cert-auth": "true",
+        **tls,
+        **{f"peer-{name}": path for name, path in tls.items()},
+        "heartbeat-interval": HEARTBEAT_MS,
+        "election-timeout": ELECTION_MS,
+        "pre-vote": "true",  # a member that comes back disturbs no sitting leader
+        "strict-reconfig-check": "false",  # else the second join waits 5 s for the first
+        "experimental-initial-corrupt-check": "true",
+        "auto-compaction-mode": "periodic",
+        "auto-compaction-retention": "1h",
+        "quota-backend-bytes": QUOTA_BYTES,
+        "logger": "zap",
+        "log-outputs": "stdout",
+    }
+    return [str(binary), *(f"--{name}={value}" for name, value in options.items())]
+
+
+def known_endpoints(identity: Identity) -> list[str]:
+    """Give client URLs of the members known at the node's birth, the node's own first."""
+    own = client_url(identity)
+    others = [
+        client_url_of_peer(peer, identity.ports.etcd_client)
+        for peer in identity.etcd_initial_cluster.values()
+    ]
+    return list(dict.fromkeys([own, *others]))
+
+
+def client_url_of_peer(peer: str, client_port: int) -> str:
+    """Turn a peer URL into the client URL of the same member; all members use the same ports."""
+    scheme, _, rest = peer.partition("://")
+    return f"{scheme}://{rest.rpartition(':')[0]}:{client_port}"
+
+
+async def answers(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS) -> bool:
+    """Tell whether a member says of itself that it is healthy, which needs a quorum."""
+    try:
+        async with asyncio.timeout(seconds):
+            return b'"true"' in await _health(endpoint, tls)
+    except (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError):
+        return False
+
+
+async def wait_until_admitted(identity: Identity, tls: ssl.SSLContext, pause: float = 0.05) -> None:
+    """Wait until the store answers and this node belongs to it.
+
+    Its own member may be out of order while the others serve it. But a node that was replaced
+    while it was away must not bring its PostgreSQL back: the store no longer knows its name.
+    """
+    own, *others = known_endpoints(identity)
+    while not (await answers(own, tls) or await _is_listed(identity.member, others, tls)):  # noqa: ASYNC110 - it is another program's state
+        await asyncio.sleep(pause)
+
+
+async def _is_listed(member: str, endpoints: Sequence[str], tls: ssl.SSLContext) -> bool:
+    if not endpoints:
+        return False
+    try:
+        async with Etcd(endpoints, tls) as store:
+            return any(known.name == member for known in await store.members())
+    except StoreError:
+        return False
+
+
+async def _health(endpoint: str, tls: ssl.SSLContext) -> bytes:
+    host, _, port = endpoint.partition("://")[2].rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=tls)
+    try:
+        request = f"GET /health HTTP/1.0\r\nHost: {host}\r\n\r\n"
+        writer.write(request.encode())
+        return await reader.read()
+    finally:
+        writer.transport.abort()
+
+
+def _initial_cluster(identity: Identity) -> str:
+    members = {**identity.etcd_initial_cluster, identity.member: peer_url(identity)}
+    return ",".join(f"{name}={peer}" for name, peer in members.items())

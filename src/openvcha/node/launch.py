@@ -1,0 +1,135 @@
+"""Starting a program so that its output is read and its end is noticed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+LONGEST_LINE = 64 << 10
+DRAIN_SECONDS = 0.2
+# Programs that a node starts are told everything by their arguments and files.
+FOREIGN_SETTINGS = ("PG", "ETCD_", "PATRONI_")
+
+OnLine = Callable[[bytes], None]
+
+
+class Running(Protocol):
+    """A started program."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    async def wait(self) -> int:
+        """Wait until it ends; gives the exit code, negative for a signal."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it; nothing happens when it has ended."""
+
+
+class Launch(Protocol):
+    """How programs are started; tests give their own."""
+
+    async def __call__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        on_line: OnLine,
+        stdin: int = asyncio.subprocess.DEVNULL,
+    ) -> Running:
+        """Start a program; raises OSError."""
+
+
+class Child:
+    """A child process. Its output may outlive it: PostgreSQL inherits Patroni's."""
+
+    def __init__(self, process: asyncio.subprocess.Process, pump: asyncio.Task[None]) -> None:
+        self._process = process
+        self._pump = pump
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """Wait until it ends; gives the exit code, negative for a signal."""
+        code = await self._process.wait()
+        await asyncio.wait([self._pump], timeout=DRAIN_SECONDS)
+        self._pump.cancel()
+        return code
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it; nothing happens when it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+
+async def launch(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    on_line: OnLine,
+    stdin: int = asyncio.subprocess.DEVNULL,
+) -> Running:
+    """Start a program in its own session; each line of its output goes to `on_line`."""
+    read_end, write_end = os.pipe()
+    try:
+        # asyncio's own pipes would make wait() last until nobody holds the output open any more.
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            env=environment,
+            stdin=stdin,
+            stdout=write_end,
+            stderr=write_end,
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    pump = asyncio.create_task(_pump(read_end, on_line), name=f"output of {argv[0]}")
+    return Child(process, pump)
+
+
+def program_environment(
+    environment: Mapping[str, str], extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Give a part its environment, free of settings that would override its configuration."""
+    kept = {
+        name: value for name, value in environment.items() if not name.startswith(FOREIGN_SETTINGS)
+    }
+    return {**kept, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
+def describe_exit(code: int) -> str:
+    """Say how a program ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+async def _pump(descriptor: int, on_line: OnLine) -> None:
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb", 0))
+    rest = b""
+    try:
+        while chunk := await reader.read(LONGEST_LINE):
+            *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+            for line in lines:
+                if line:
+                    on_line(line)
+            if len(rest) > LONGEST_LINE:
+                on_line(rest)
+                rest = b""
+    finally:
+        if rest:
+            on_line(rest)
+        transport.close()

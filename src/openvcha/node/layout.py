@@ -1,0 +1,85 @@
+"""Where the things of a node are in its directory."""
+
+import dataclasses
+import ssl
+from pathlib import Path
+
+from openvcha.node import files
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The paths of one node; `root` is absolute."""
+
+    root: Path
+
+    @property
+    def etcd_data(self) -> Path:
+        """The data directory of etcd."""
+        return self.root / "etcd"
+
+    @property
+    def pgdata(self) -> Path:
+        """The data directory of PostgreSQL."""
+        return self.root / "pgdata"
+
+    @property
+    def pgdata_copying(self) -> Path:
+        """A copy of the data that is not whole yet."""
+        return self.root / "pgdata.copying"
+
+    @property
+    def patroni_config(self) -> Path:
+        """Patroni's configuration, rewritten at each start."""
+        return self.root / "patroni.yml"
+
+    @property
+    def logs(self) -> Path:
+        """All logs."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """What counts for this run only."""
+        return self.root / "run"
+
+    @property
+    def lock(self) -> Path:
+        """The lock that the supervisor holds."""
+        return self.run / "lock"
+
+    @property
+    def supervisor_pid(self) -> Path:
+        """The supervisor's process id, one decimal number."""
+        return self.run / "supervisor.pid"
+
+    @property
+    def status(self) -> Path:
+        """What the supervisor last wrote about its parts."""
+        return self.run / "status.json"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of the cluster's authority."""
+        return self.root / files.CA_CERTIFICATE
+
+    @property
+    def certificate(self) -> Path:
+        """The node's own certificate."""
+        return self.root / files.NODE_CERTIFICATE
+
+    @property
+    def key(self) -> Path:
+        """The key of the node's own certificate."""
+        return self.root / files.NODE_KEY
+
+    def make_directories(self) -> None:
+        """Make the directories that the supervisor needs; only their owner may enter them."""
+        for path in (self.root, self.logs, self.run):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def client_context(self) -> ssl.SSLContext:
+        """Make the TLS context with which this node talks to the others' etcd and Patroni."""
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(self.certificate, self.key)
+        return context

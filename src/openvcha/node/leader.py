@@ -1,0 +1,104 @@
+"""Who leads PostgreSQL now, and what a copy of its data takes."""
+
+import dataclasses
+import json
+from urllib.parse import urlsplit
+
+from openvcha.node.engines import Postgres
+from openvcha.node.identity import Secrets
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import SUPERUSER
+from openvcha.store import keys
+from openvcha.store.errors import StoreError
+from openvcha.store.protocol import Store
+
+CONNECT_SECONDS = 5
+FACTS = """
+    select sum(pg_database_size(oid))::bigint,
+           current_setting('server_version_num')::int / 10000
+      from pg_database
+"""
+
+
+class CopyFailed(Exception):  # noqa: N818 - the outcome of a step, not an accident
+    """A copy did not come about; `temporary` says whether trying again may help."""
+
+    def __init__(self, reason: str, *, temporary: bool) -> None:
+        super().__init__(reason)
+        self.temporary = temporary
+
+
+@dataclasses.dataclass(frozen=True)
+class Leader:
+    """The primary: its member name, its place, the size of its data and its major version."""
+
+    member: str
+    host: str
+    port: int
+    data_bytes: int
+    major: int
+
+
+async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: Postgres) -> Leader:
+    """Find the primary through Patroni's keys and ask it. Raises CopyFailed (temporary)."""
+    try:
+        member, host, port = await _place(store)
+        size, major = await _facts(host, port, layout, secrets, postgres)
+    except (StoreError, KeyError, ValueError) as error:
+        raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
+    return Leader(member, host, port, size, major)
+
+
+def place_of(member_record: bytes) -> tuple[str, int]:
+    """Read host and port of PostgreSQL from what Patroni keeps of a member."""
+    parts = urlsplit(json.loads(member_record)["conn_url"])
+    return parts.hostname or "", parts.port or 5432
+
+
+async def _place(store: Store) -> tuple[str, str, int]:
+    leader = await store.get(keys.PATRONI_LEADER)
+    if leader is None:
+        raise CopyFailed("there is no leader to copy from", temporary=True)
+    member = leader.value.decode()
+    record = await store.get(keys.patroni_member(member))
+    if record is None:
+        raise CopyFailed(f"the leader {member} has not told its address", temporary=True)
+    return (member, *place_of(record.value))
+
+
+async def _facts(
+    host: str, port: int, layout: Layout, secrets: Secrets, postgres: Postgres
+) -> tuple[int, int]:
+    # Loaded late: every start of a node would wait for it, and few nodes copy.
+    from psycopg import AsyncConnection, Error  # noqa: PLC0415
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415
+
+    place = make_conninfo(
+        host=host,
+        port=port,
+        user=SUPERUSER,
+        dbname="postgres",
+        password=secrets.superuser.reveal(),
+        connect_timeout=CONNECT_SECONDS,
+        **_tls(layout, postgres),
+    )
+    try:
+        connection = await AsyncConnection.connect(place)
+        async with connection:
+            row = await (await connection.execute(FACTS)).fetchone()
+    except Error as error:
+        raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
+    if row is None:
+        raise CopyFailed("the leader tells no size", temporary=True)
+    return int(row[0]), int(row[1])
+
+
+def _tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
+    if not postgres.has_tls:
+        return {"sslmode": "disable"}
+    return {
+        "sslmode": "verify-ca",
+        "sslrootcert": str(layout.ca),
+        "sslcert": str(layout.certificate),
+        "sslkey": str(layout.key),
+    }

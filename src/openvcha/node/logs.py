@@ -1,0 +1,123 @@
+"""Logs: JSON lines, one file a part, rotated by size."""
+
+import contextlib
+import datetime as dt
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+MAX_BYTES = 16 << 20
+KEPT = 3
+Logger = structlog.typing.FilteringBoundLogger
+
+
+class RotatingLog:
+    """A file of lines; when it is full it becomes `.1`, `.1` becomes `.2`, and so on."""
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._kept = kept
+        self.lost = 0
+        self._file = _open(path)
+        self._size = os.fstat(self._file).st_size
+
+    def write(self, line: bytes) -> None:
+        """Append one line (without its end). What a full disk refuses is counted and told later.
+
+        A log that raised would stop the reading of a program's output, and so the program.
+        """
+        if self.lost:
+            line = msgspec.json.encode({"time": utc_now(), "lost_lines": self.lost}) + b"\n" + line
+        data = line + b"\n"
+        try:
+            if self._size and self._size + len(data) > self._max_bytes:
+                self._rotate()
+            self._size += os.write(self._file, data)
+        except OSError:
+            self.lost += 1
+        else:
+            self.lost = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _rotate(self) -> None:
+        for number in range(self._kept, 0, -1):
+            older = self._numbered(number)
+            newer = self._numbered(number - 1) if number > 1 else self._path
+            with contextlib.suppress(FileNotFoundError):
+                newer.replace(older)
+        full, self._file = self._file, _open(self._path)
+        os.close(full)
+        self._size = 0
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def log_path(logs: Path, part: str) -> Path:
+    """Name the log file of a part."""
+    return logs / f"{part}.jsonl"
+
+
+def utc_now() -> str:
+    """Tell the time as logs write it."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+
+
+def wrap(part: str, line: bytes, now: Callable[[], str] = utc_now) -> bytes:
+    """Make a line of a part a JSON object; one that is an object already stays as it is."""
+    if line.startswith(b"{") and _is_json(line):
+        return line
+    text = line.decode(errors="backslashreplace")
+    return msgspec.json.encode({"time": now(), "part": part, "line": text})
+
+
+def logger(log: RotatingLog, part: str) -> Logger:
+    """Make a structured logger that writes to the file and changes nothing global."""
+    wrapped: Logger = structlog.wrap_logger(
+        _Lines(log),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.ExceptionRenderer(),
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.JSONRenderer(serializer=_json),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        part=part,
+    )
+    return wrapped
+
+
+class _Lines:
+    """What structlog hands its finished lines to."""
+
+    def __init__(self, log: RotatingLog) -> None:
+        self._log = log
+
+    def msg(self, line: str) -> None:
+        self._log.write(line.encode())
+
+    debug = info = warning = error = critical = exception = msg
+
+
+def _json(value: Any, **_: Any) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -1,0 +1,159 @@
+"""One part of a node: a program that is kept running."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from openvcha.node.backoff import Backoff
+from openvcha.node.launch import Launch, Running, describe_exit, launch
+from openvcha.node.logs import Logger, RotatingLog, wrap
+from openvcha.node.patroni_launcher import GO
+from openvcha.node.status import PartState, PartStatus
+
+
+@dataclasses.dataclass(frozen=True)
+class PartSpec:
+    """What a part runs. `stop_seconds` is how long it may take to end after SIGTERM.
+
+    A `gated` part loads at once but begins its work at a word on its standard input (one byte,
+    GO), which it gets when etcd answers and the data are there.
+    A `late` part is not even loaded before that: it would take the copy's share of the processors.
+    Lines that contain a text in `noise` are not logged.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    noise: tuple[bytes, ...] = ()
+    stop_seconds: float = 10.0
+    gated: bool = False
+    late: bool = False
+
+
+class Part:
+    """Runs a program again and again until it is stopped."""
+
+    def __init__(
+        self,
+        spec: PartSpec,
+        log: RotatingLog,
+        events: Logger,
+        changed: Callable[[], None],
+        *,
+        start: Launch = launch,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.spec = spec
+        self._log = log
+        self._events = events
+        self._changed = changed
+        self._start = start
+        self._clock = clock
+        self._sleep = sleep
+        self._backoff = backoff or Backoff()
+        self._running: Running | None = None
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._gate = asyncio.Event()
+        self.status = PartStatus(name=spec.name, state=PartState.WAITING)
+
+    def begin(self) -> None:
+        """Start keeping the program running."""
+        self._task = asyncio.create_task(self._keep(), name=f"part {self.spec.name}")
+
+    def open_gate(self) -> None:
+        """Let a gated part do its work, now and after every restart."""
+        self._gate.set()
+
+    async def stop(self) -> None:
+        """End the program: SIGTERM, at the deadline SIGKILL; returns when it is gone."""
+        self._stopping = True
+        task, running = self._task, self._running
+        if task is None:
+            self._log.close()
+            return
+        if running is None:
+            task.cancel()
+        else:
+            running.send(signal.SIGTERM)
+        _, pending = await asyncio.wait([task], timeout=self.spec.stop_seconds)
+        if pending and running:
+            self._events.warning("does not stop, killed", program=self.spec.name)
+            running.send(signal.SIGKILL)
+        await asyncio.wait([task])
+        self._set(PartState.STOPPED)
+        self._log.close()
+
+    async def _keep(self) -> None:
+        while not self._stopping:
+            began = self._clock()
+            reason = await self._run_once()
+            if self._stopping:
+                self._events.info("stopped", program=self.spec.name, reason=reason)
+                return
+            pause = self._backoff.pause(self._clock() - began)
+            self._events.warning("ended", program=self.spec.name, reason=reason, pause=pause)
+            self.status = _after_exit(self.status, reason)
+            self._set(PartState.BACKING_OFF)
+            await self._sleep(pause)
+
+    async def _run_once(self) -> str:
+        read_end, write_end = os.pipe()
+        try:
+            running = await self._start(self.spec.argv, self.spec.environment, self._line, read_end)
+        except OSError as error:
+            os.close(write_end)
+            return f"cannot be started: {error}"
+        finally:
+            os.close(read_end)
+        self._running = running
+        self._events.info("started", program=self.spec.name, pid=running.pid)
+        opening = asyncio.create_task(self._open(write_end), name=f"gate of {self.spec.name}")
+        self._set(self._state(), running.pid)
+        if self._stopping:
+            running.send(signal.SIGTERM)
+        try:
+            return describe_exit(await running.wait())
+        finally:
+            self._running = None
+            opening.cancel()
+            os.close(write_end)
+
+    async def _open(self, gate: int) -> None:
+        if not self.spec.gated:
+            return
+        await self._gate.wait()
+        with contextlib.suppress(BrokenPipeError):
+            os.write(gate, GO)
+        self._set(self._state(), self.status.pid)
+
+    def _state(self) -> PartState:
+        waits = self.spec.gated and not self._gate.is_set()
+        return PartState.WAITING if waits else PartState.RUNNING
+
+    def _line(self, line: bytes) -> None:
+        if not any(noise in line for noise in self.spec.noise):
+            self._log.write(wrap(self.spec.name, line))
+
+    def _set(self, state: PartState, pid: int | None = None) -> None:
+        self.status = PartStatus(
+            name=self.spec.name,
+            state=state,
+            pid=pid,
+            restarts=self.status.restarts,
+            last_exit=self.status.last_exit,
+        )
+        self._changed()
+
+
+def _after_exit(status: PartStatus, reason: str) -> PartStatus:
+    """Count one more end of the program."""
+    return PartStatus(
+        name=status.name, state=status.state, restarts=status.restarts + 1, last_exit=reason
+    )

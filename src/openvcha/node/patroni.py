@@ -1,0 +1,157 @@
+"""How a node runs Patroni, and PostgreSQL below it."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from openvcha.node.engines import Postgres
+from openvcha.node.identity import Identity, Secrets, host_port
+from openvcha.node.layout import Layout
+from openvcha.node.postgres_settings import Settings, local_settings, pg_hba, shared_settings
+from openvcha.store import keys
+
+REST_USER = "openvcha"
+LAUNCHER = "openvcha.node.patroni_launcher"
+SUPERUSER = "postgres"
+REPLICATION_USER = "replicator"
+REWIND_USER = "rewind"
+APPLICATION_USER = "app"
+APPLICATION_DATABASE = "app"
+
+# The smallest that Patroni permits. A lost leader is normally replaced at once by the cluster's
+# own failover; these count when that cannot act.
+TTL_SECONDS = 20
+LOOP_SECONDS = 1
+RETRY_SECONDS = 3
+OLD_SLOTS_KEPT = "5min"
+
+
+def patroni_argv(layout: Layout) -> list[str]:
+    """Write Patroni's command line."""
+    return [sys.executable, "-m", LAUNCHER, str(layout.patroni_config)]
+
+
+def patroni_config(
+    identity: Identity,
+    secrets: Secrets,
+    layout: Layout,
+    postgres: Postgres,
+    etcd_endpoints: Sequence[str],
+) -> bytes:
+    """Write `patroni.yml` (JSON, which YAML contains). It holds passwords: store it 0600."""
+    config = {
+        "scope": keys.PATRONI_SCOPE,
+        "namespace": keys.PATRONI_NAMESPACE.rstrip("/"),
+        "name": identity.member,
+        "log": {"level": "INFO", "deduplicate_heartbeat_logs": True},
+        "etcd3": _etcd(layout, etcd_endpoints),
+        "restapi": _restapi(identity, secrets, layout),
+        "ctl": {
+            "cacert": str(layout.ca),
+            "certfile": str(layout.certificate),
+            "keyfile": str(layout.key),
+        },
+        "bootstrap": _bootstrap(layout),
+        "postgresql": _postgresql(identity, secrets, layout, postgres),
+        "watchdog": {"mode": "off"},
+    }
+    return msgspec.json.format(msgspec.json.encode(config), indent=2)
+
+
+def _etcd(layout: Layout, endpoints: Sequence[str]) -> Settings:
+    return {
+        "hosts": [endpoint.partition("://")[2] for endpoint in endpoints],
+        "protocol": "https",
+        "cacert": str(layout.ca),
+        "cert": str(layout.certificate),
+        "key": str(layout.key),
+    }
+
+
+def _restapi(identity: Identity, secrets: Secrets, layout: Layout) -> Settings:
+    place = host_port(identity.ha_address, identity.ports.patroni)
+    return {
+        "listen": place,
+        "connect_address": place,
+        "certfile": str(layout.certificate),
+        "keyfile": str(layout.key),
+        "cafile": str(layout.ca),
+        "verify_client": "required",
+        "authentication": {"username": REST_USER, "password": secrets.patroni_rest.reveal()},
+    }
+
+
+def _bootstrap(layout: Layout) -> Settings:
+    return {
+        "dcs": {
+            "ttl": TTL_SECONDS,
+            "loop_wait": LOOP_SECONDS,
+            "retry_timeout": RETRY_SECONDS,
+            "primary_start_timeout": 0,
+            "synchronous_mode": True,
+            "synchronous_mode_strict": False,
+            "member_slots_ttl": OLD_SLOTS_KEPT,
+            "postgresql": {
+                "use_pg_rewind": True,
+                "use_slots": True,
+                "parameters": shared_settings(),
+            },
+        },
+        "initdb": [
+            "data-checksums",
+            {"encoding": "UTF8"},
+            # Sorting must be the same on every node, whatever C library it has.
+            {"locale": "C"},
+            {"auth-host": "scram-sha-256"},
+            {"auth-local": "scram-sha-256"},
+        ],
+        "post_bootstrap": shlex.join(
+            [sys.executable, "-m", "openvcha.node.post_bootstrap", str(layout.root)]
+        ),
+    }
+
+
+def _postgresql(
+    identity: Identity, secrets: Secrets, layout: Layout, postgres: Postgres
+) -> Settings:
+    place = host_port(identity.ha_address, identity.ports.postgres)
+    tls = _client_tls(layout) if postgres.has_tls else {}
+    users = {
+        "superuser": (SUPERUSER, secrets.superuser),
+        "replication": (REPLICATION_USER, secrets.replication),
+        "rewind": (REWIND_USER, secrets.rewind),
+    }
+    return {
+        "listen": place,
+        "connect_address": place,
+        "data_dir": str(layout.pgdata),
+        "bin_dir": str(postgres.bin_dir),
+        "pgpass": str(layout.run / "patroni.pgpass"),
+        "use_unix_socket": False,
+        "use_unix_socket_repl": False,
+        "authentication": {
+            section: {"username": user, "password": password.reveal(), **tls}
+            for section, (user, password) in users.items()
+        },
+        "parameters": local_settings(layout, postgres),
+        "pg_hba": pg_hba(postgres.has_tls, REPLICATION_USER, (SUPERUSER, REWIND_USER)),
+    }
+
+
+def _client_tls(layout: Layout) -> dict[str, Any]:
+    return {
+        "sslmode": "verify-ca",
+        "sslrootcert": str(layout.ca),
+        "sslcert": str(layout.certificate),
+        "sslkey": str(layout.key),
+    }
+
+
+def postgres_major(pgdata: Path) -> int | None:
+    """Tell which major version wrote a data directory; None when there are no data."""
+    version = pgdata / "PG_VERSION"
+    return int(version.read_text().split(".")[0]) if version.is_file() else None

@@ -1,0 +1,70 @@
+"""Which parts a node has. The order is the order of start; they are ended in reverse."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+from openvcha.node.engines import Engines
+from openvcha.node.etcd import etcd_argv
+from openvcha.node.identity import Identity
+from openvcha.node.launch import program_environment
+from openvcha.node.layout import Layout
+from openvcha.node.parts import PartSpec
+from openvcha.node.patroni import patroni_argv
+
+ETCD_STOP_SECONDS = 10.0
+PATRONI_STOP_SECONDS = 60.0  # PostgreSQL writes a checkpoint and sends it to the standby
+SERVICE_STOP_SECONDS = 10.0
+
+PartPlan = Callable[[Identity, Layout, Engines, Mapping[str, str]], tuple[PartSpec, ...]]
+
+
+def all_parts(
+    identity: Identity,
+    layout: Layout,
+    engines: Engines,
+    environment: Mapping[str, str] = os.environ,
+) -> tuple[PartSpec, ...]:
+    """Give the parts of a node: on a witness there is only etcd."""
+    own = engine_parts(identity, layout, engines, environment)
+    return (*own, service_part(layout, environment)) if identity.holds_data else own
+
+
+def engine_parts(
+    identity: Identity,
+    layout: Layout,
+    engines: Engines,
+    environment: Mapping[str, str] = os.environ,
+) -> tuple[PartSpec, ...]:
+    """Give the parts without the service: etcd, and Patroni on a data node."""
+    clean = program_environment(environment)
+    etcd = PartSpec(
+        "etcd",
+        tuple(etcd_argv(engines.etcd.path, identity, layout)),
+        clean,
+        # A warning for each request that comes with a certificate through its JSON gateway.
+        noise=(b"ignoring common name in gRPC-gateway proxy request",),
+        stop_seconds=ETCD_STOP_SECONDS,
+    )
+    if not identity.holds_data:
+        return (etcd,)
+    patroni = PartSpec(
+        "patroni",
+        tuple(patroni_argv(layout)),
+        clean,
+        stop_seconds=PATRONI_STOP_SECONDS,
+        gated=True,
+    )
+    return (etcd, patroni)
+
+
+def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) -> PartSpec:
+    """Give the part that serves the API and holds the public address while this node leads."""
+    argv = (sys.executable, "-m", "openvcha", "node", "service", str(layout.root))
+    return PartSpec(
+        "service",
+        argv,
+        program_environment(environment),
+        stop_seconds=SERVICE_STOP_SECONDS,
+        late=True,
+    )

@@ -1,0 +1,62 @@
+"""Tells the cluster how the copy goes; what it could not tell is told with the next news."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from openvcha.node.logs import Logger
+from openvcha.store import copies, keys
+from openvcha.store.copies import CopyReport
+from openvcha.store.errors import StoreError
+from openvcha.store.protocol import Store
+
+RETRY_SECONDS = 1.0
+
+
+class CopyPublisher:
+    """Writes the newest report of a node under its key; older ones that waited are skipped."""
+
+    def __init__(
+        self,
+        store: Store,
+        member: str,
+        events: Logger,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._key = keys.node_copy(member)
+        self._events = events
+        self._sleep = sleep
+        self._newest: CopyReport | None = None
+        self._news = asyncio.Event()
+
+    def publish(self, report: CopyReport) -> None:
+        """Take note of a report; it is written soon."""
+        self._newest = report
+        self._news.set()
+
+    async def __aenter__(self) -> Self:
+        """Begin to write reports."""
+        self._task = asyncio.create_task(self._run(), name="copy reports")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop; the next start of the node tells what was left untold."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._newest and not await self._written(self._newest):
+                self._news.set()
+                await self._sleep(RETRY_SECONDS)
+
+    async def _written(self, report: CopyReport) -> bool:
+        try:
+            await self._store.put(self._key, copies.encode(report))
+        except StoreError as error:
+            self._events.warning("copy report not written", reason=str(error))
+            return False
+        return True

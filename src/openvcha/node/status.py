@@ -1,0 +1,53 @@
+"""What the supervisor writes down about itself, for whoever asks from outside."""
+
+import enum
+from pathlib import Path
+
+import msgspec
+
+from openvcha.node.durable import write_private
+from openvcha.node.layout import Layout
+from openvcha.store.copies import CopyReport
+
+
+class PartState(enum.StrEnum):
+    """Where one part stands."""
+
+    WAITING = "WAITING"  # for what it needs: the store, or the data
+    RUNNING = "RUNNING"
+    BACKING_OFF = "BACKING_OFF"
+    STOPPED = "STOPPED"
+
+
+class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One part; `last_exit` says why it ended the last time."""
+
+    name: str
+    state: PartState
+    pid: int | None = None
+    restarts: int = 0
+    last_exit: str | None = None
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One node; `pid` and `started` (clock ticks since boot) are the supervisor's."""
+
+    member: str
+    kind: str
+    pid: int
+    started: int
+    parts: tuple[PartStatus, ...] = ()
+    copy: CopyReport | None = None
+
+
+def save_status(directory: Path, status: NodeStatus) -> None:
+    """Replace the status; raises OSError."""
+    write_private(Layout(directory).status, msgspec.json.encode(status))
+
+
+def load_status(directory: Path) -> NodeStatus | None:
+    """Read what the last supervisor wrote; None when there is nothing readable."""
+    try:
+        return msgspec.json.decode(Layout(directory).status.read_bytes(), type=NodeStatus)
+    except (OSError, msgspec.DecodeError):
+        return None

@@ -1,0 +1,176 @@
+"""The program of a node: starts its parts, keeps them running and ends them in order."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from openvcha.node.copy import CopyStep, has_data
+from openvcha.node.durable import write_durably, write_private
+from openvcha.node.engines import Engines, find_engines
+from openvcha.node.etcd import known_endpoints, wait_until_admitted
+from openvcha.node.identity import absolute, load_identity, load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.leader import find_leader
+from openvcha.node.lock import hold
+from openvcha.node.logs import RotatingLog, log_path, logger
+from openvcha.node.parts import Part, PartSpec
+from openvcha.node.patroni import patroni_config, postgres_major
+from openvcha.node.plan import PartPlan, all_parts
+from openvcha.node.processes import find_tree, kill_tree, read_process
+from openvcha.node.publisher import CopyPublisher
+from openvcha.node.status import NodeStatus, save_status
+from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import Store
+
+
+class Supervisor:
+    """Runs one node. Make it and await `run` once."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        plan: PartPlan = all_parts,
+        engines: Engines | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._layout = Layout(absolute(directory))
+        self._identity = load_identity(self._layout.root)
+        self._environment = environment
+        self._engines = engines or find_engines(environment, postgres_major(self._layout.pgdata))
+        self._plan = plan
+        self._layout.make_directories()
+        self._log = RotatingLog(log_path(self._layout.logs, "supervisor"))
+        self._events = logger(self._log, "supervisor")
+        self._parts: list[Part] = []
+        self._copy: CopyReport | None = None
+        own = read_process(os.getpid())
+        self._started = own.started if own else 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run the node until `stop` is set, then end all its parts. Raises NodeRuns."""
+        with hold(self._layout.lock):
+            self._end_orphans()
+            write_private(self._layout.supervisor_pid, str(os.getpid()).encode())
+            self._events.info("node starts", member=self._identity.member, pid=os.getpid())
+            try:
+                self._prepare()
+                await self._run_parts(stop)
+            except Exception:
+                self._events.exception("node fails")
+                raise
+            finally:
+                self._end_orphans()
+                self._layout.supervisor_pid.unlink(missing_ok=True)
+                self._events.info("node ended", member=self._identity.member)
+
+    def _end_orphans(self) -> None:
+        orphans = [process.pid for process in find_tree(self._layout.root)]
+        if orphans:
+            self._events.warning("left-over processes are ended", pids=orphans)
+            kill_tree(self._layout.root)
+
+    def _prepare(self) -> None:
+        if self._identity.holds_data:
+            config = patroni_config(
+                self._identity,
+                load_secrets(self._layout.root),
+                self._layout,
+                self._engines.postgres,
+                known_endpoints(self._identity),
+            )
+            write_durably(self._layout.patroni_config, config)
+        specs = self._plan(self._identity, self._layout, self._engines, self._environment)
+        self._parts = [self._part(spec) for spec in specs]
+        self._save()
+
+    def _part(self, spec: PartSpec) -> Part:
+        log = RotatingLog(log_path(self._layout.logs, spec.name))
+        return Part(spec, log, self._events, self._save)
+
+    async def _run_parts(self, stop: asyncio.Event) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            starting = asyncio.create_task(self._start_parts(stack), name="start of the parts")
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            try:
+                await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                await stopping
+            finally:
+                await _cancel(starting, stopping)
+                for part in reversed(self._parts):
+                    await part.stop()
+
+    async def _start_parts(self, stack: contextlib.AsyncExitStack) -> None:
+        for part in self._parts:
+            if not part.spec.late:
+                part.begin()
+        if not self._identity.holds_data or not await self._data_are_there(stack):
+            return
+        await wait_until_admitted(self._identity, self._layout.client_context())
+        for part in self._parts:
+            part.open_gate()
+            if part.spec.late:
+                part.begin()
+
+    async def _data_are_there(self, stack: contextlib.AsyncExitStack) -> bool:
+        if not self._identity.copy_from_leader:
+            return True
+        own, *others = known_endpoints(self._identity)
+        store = await stack.enter_async_context(Etcd([*others, own], self._layout.client_context()))
+        publisher = await stack.enter_async_context(
+            CopyPublisher(store, self._identity.member, self._events)
+        )
+        if has_data(self._layout):
+            # The last run may have ended between the copy's end and its report.
+            publisher.publish(CopyReport(state=CopyState.DONE))
+            return True
+        log = RotatingLog(log_path(self._layout.logs, "copy"))
+        stack.callback(log.close)
+        return await self._copy_step(store, publisher, log).run()
+
+    def _copy_step(self, store: Store, publisher: CopyPublisher, log: RotatingLog) -> CopyStep:
+        secrets = load_secrets(self._layout.root)
+        postgres = self._engines.postgres
+
+        def publish(report: CopyReport) -> None:
+            self._copy = report
+            self._save()
+            publisher.publish(report)
+
+        return CopyStep(
+            self._layout,
+            postgres,
+            secrets,
+            find_leader=lambda: find_leader(store, self._layout, secrets, postgres),
+            publish=publish,
+            log=log,
+            events=self._events,
+            environment=self._environment,
+        )
+
+    def _save(self) -> None:
+        status = NodeStatus(
+            member=self._identity.member,
+            kind=self._identity.kind,
+            pid=os.getpid(),
+            started=self._started,
+            parts=tuple(part.status for part in self._parts),
+            copy=self._copy,
+        )
+        try:
+            save_status(self._layout.root, status)
+        except OSError as error:
+            self._events.warning("status not written", reason=str(error))
+
+
+async def _cancel(*tasks: asyncio.Task[object]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,101 @@
+"""The public address: forwarded while held, gone at once when released."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from openvcha.node.address import Forwarder
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[int]:
+    """A server that gives back what it gets; its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side has ended the connection, in whichever way."""
+    try:
+        return await reader.read(1) == b""
+    except ConnectionError:
+        return True
+
+
+async def test_data_pass_both_ways(echo: int) -> None:
+    """Large data arrive whole, and the end of one direction reaches the other side."""
+    forwarder = Forwarder((HOST, 0), (HOST, echo))
+    await forwarder.acquire()
+    reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+    data = bytes(range(256)) * 8192
+    writer.write(data)
+    writer.write_eof()
+    assert await reader.read(-1) == data
+    writer.close()
+    await writer.wait_closed()
+    await forwarder.release()
+
+
+async def test_release_ends_open_connections_at_once(echo: int) -> None:
+    """A session through the address cannot outlive it."""
+    forwarder = Forwarder((HOST, 0), (HOST, echo))
+    await forwarder.acquire()
+    reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+    writer.write(b"x")
+    assert await reader.read(1) == b"x"
+    port = forwarder.port
+    async with asyncio.timeout(1):
+        await forwarder.release()
+        assert await ended(reader)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(HOST, port)
+    assert not forwarder.held
+    writer.transport.abort()
+
+
+async def test_two_holders_exclude_each_other(echo: int) -> None:
+    """The second gets the address only when the first has given it up."""
+    first = Forwarder((HOST, 0), (HOST, echo))
+    await first.acquire()
+    second = Forwarder((HOST, first.port), (HOST, echo))
+    with pytest.raises(OSError, match="in use"):
+        await second.acquire()
+    await first.release()
+    await second.acquire()
+    assert second.held
+    await second.release()
+
+
+async def test_a_lost_target_ends_the_connection() -> None:
+    """Clients of an address whose database is away are refused, not kept waiting."""
+    forwarder = Forwarder((HOST, 0), (HOST, 1))
+    await forwarder.acquire()
+    reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+    assert await ended(reader)
+    writer.transport.abort()
+    await forwarder.release()
+
+
+async def test_acquire_and_release_may_be_repeated(echo: int) -> None:
+    """Holding twice is holding; releasing twice is releasing."""
+    forwarder = Forwarder((HOST, 0), (HOST, echo))
+    await forwarder.release()
+    await forwarder.acquire()
+    await forwarder.acquire()
+    await forwarder.release()
+    await forwarder.release()
+    with pytest.raises(ValueError, match="not held"):
+        _ = forwarder.port

@@ -1,0 +1,154 @@
+"""The authority, its certificates and what a new node gets of them."""
+
+import datetime as dt
+import hashlib
+import ssl
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import PolicyBuilder, Store
+
+from openvcha.api.secret import Secret
+from openvcha.node.certificates import (
+    KeyPair,
+    api_certificate,
+    issue,
+    new_authority,
+    node_certificate,
+    thumbprint_sha1,
+    thumbprint_sha256,
+)
+from openvcha.node.files import node_files
+from openvcha.node.identity import (
+    Identity,
+    Secrets,
+    encode_identity,
+    encode_secrets,
+    load_identity,
+    load_secrets,
+    save_identity,
+    save_secrets,
+    url,
+)
+
+SECRETS = Secrets(
+    superuser=Secret("one-secret"),
+    replication=Secret("two-secret"),
+    rewind=Secret("three-secret"),
+    patroni_rest=Secret("four-secret"),
+    application=Secret("five-secret"),
+)
+
+
+def identity(kind: str = "data") -> Identity:
+    """An identity of this kind."""
+    return Identity(
+        cluster_id="c",
+        cluster_name="lab",
+        member="a-1",
+        kind="data" if kind == "data" else "witness",
+        vm="vm-1",
+        name="a",
+        ha_address="127.1.1.1",
+        public_address="127.2.2.2",
+        etcd_initial_cluster={"a-1": "https://127.1.1.1:2380"},
+        infrastructure={"kind": "local"},
+    )
+
+
+@pytest.fixture(scope="module")
+def authority() -> KeyPair:
+    """One authority for all tests of this module."""
+    return new_authority("lab")
+
+
+def loaded(pair: KeyPair) -> x509.Certificate:
+    """The certificate of a pair."""
+    return x509.load_pem_x509_certificate(pair.certificate)
+
+
+def names(pair: KeyPair) -> set[str]:
+    """The alternative names of a certificate."""
+    extension = loaded(pair).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return {str(name.value) for name in extension.value}
+
+
+def test_a_node_certificate_serves_and_asks(authority: KeyPair) -> None:
+    """It names the HA address and the loopback, for servers and clients; the authority vouches."""
+    pair = node_certificate(authority, "a-1", "127.1.1.1")
+    assert names(pair) == {"127.1.1.1", "127.0.0.1", "localhost"}
+    usage = loaded(pair).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert set(usage) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+    verifier = PolicyBuilder().store(Store([loaded(authority)])).build_client_verifier()
+    assert verifier.verify(loaded(pair), [])
+
+
+def test_the_api_certificate_is_for_servers_only(authority: KeyPair) -> None:
+    """It names the public address, and opens no door to the node's own programs."""
+    pair = api_certificate(authority, "127.2.2.2", "host.example")
+    assert names(pair) == {"127.2.2.2", "127.0.0.1", "localhost", "host.example"}
+    usage = loaded(pair).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert set(usage) == {ExtendedKeyUsageOID.SERVER_AUTH}
+
+
+def test_days_are_counted(authority: KeyPair) -> None:
+    """A certificate ends the given days after it was issued and begins a little before."""
+    issued = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    found = loaded(issue(authority, "x", ["::1"], days=10, issued=issued))
+    assert found.not_valid_after_utc == issued + dt.timedelta(days=10)
+    assert found.not_valid_before_utc < issued
+
+
+def test_thumbprints_are_those_of_the_der_form(authority: KeyPair) -> None:
+    """PEM and DER give the same thumbprint, written as vSphere does."""
+    der = ssl.PEM_cert_to_DER_cert(authority.certificate.decode())
+    assert thumbprint_sha1(authority.certificate) == thumbprint_sha1(der)
+    assert thumbprint_sha256(der).replace(":", "").lower() == hashlib.sha256(der).hexdigest()
+    assert len(thumbprint_sha1(der)) == 20 * 3 - 1
+
+
+def test_a_key_belongs_to_its_certificate(authority: KeyPair) -> None:
+    """A pair fits together and does not show its key."""
+    key = serialization.load_pem_private_key(authority.key, None)
+    form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert key.public_key().public_bytes(*form) == loaded(authority).public_key().public_bytes(
+        *form
+    )
+    assert "PRIVATE" not in repr(authority)
+
+
+def test_a_witness_gets_no_secret(authority: KeyPair) -> None:
+    """Whoever steals a witness can neither issue certificates nor read the database."""
+    files = node_files(identity("witness"), authority)
+    assert set(files) == {"node.json", "tls/ca.crt", "tls/node.crt", "tls/node.key"}
+    assert authority.key not in files.values()
+
+
+def test_a_data_node_gets_all(authority: KeyPair) -> None:
+    """A data node can go on alone: secrets, API certificate and the authority's key."""
+    api = api_certificate(authority, "127.2.2.2", "host")
+    files = node_files(identity(), authority, secrets=SECRETS, api=api)
+    assert {"secrets.json", "tls/ca.key", "tls/api.crt", "tls/api.key"} < set(files)
+    with pytest.raises(ValueError, match="data node"):
+        node_files(identity(), authority)
+
+
+def test_identity_and_secrets_survive_their_files(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is saved is what is loaded, and only the owner may read it."""
+    directory = tmp_path_factory.mktemp("node")
+    save_identity(directory, identity())
+    save_secrets(directory, SECRETS)
+    assert load_identity(directory) == identity()
+    assert load_secrets(directory) == SECRETS
+    assert (directory / "secrets.json").stat().st_mode & 0o777 == 0o600
+    assert b"one-secret" in encode_secrets(SECRETS)
+    assert b"secret" not in encode_identity(identity())
+    assert "one-secret" not in repr(SECRETS)
+
+
+def test_urls_have_brackets_for_ipv6() -> None:
+    """Both families make valid URLs."""
+    assert url("127.0.0.1", 1) == "https://127.0.0.1:1"
+    assert url("fd00::1", 1) == "https://[fd00::1]:1"

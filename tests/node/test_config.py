@@ -1,0 +1,131 @@
+"""What the parts are told: command lines, Patroni's configuration, PostgreSQL's settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from openvcha.api.secret import Secret
+from openvcha.node.engines import Engines, EtcdProgram, Postgres
+from openvcha.node.etcd import client_url_of_peer, etcd_argv, known_endpoints
+from openvcha.node.identity import Identity, Secrets
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import patroni_config, postgres_major
+from openvcha.node.plan import all_parts, engine_parts
+from openvcha.node.postgres_settings import local_settings, pg_hba
+
+LAYOUT = Layout(Path("/srv/a"))
+TLS = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")
+PLAIN = Postgres(Path("/pg/bin"), (14, 4), has_tls=False, source="embedded")
+ETCD = EtcdProgram(Path("/usr/bin/etcd"), (3, 4, 23), "system")
+SECRET = Secret("pw-secret")
+SECRETS = Secrets(
+    superuser=SECRET, replication=SECRET, rewind=SECRET, patroni_rest=SECRET, application=SECRET
+)
+MEMBERS = {"a": "https://127.1.1.1:2380", "b": "https://127.1.1.2:2380"}
+DATA = Identity(
+    cluster_id="c-1",
+    cluster_name="lab",
+    member="b",
+    kind="data",
+    vm="vm-1",
+    name="node",
+    ha_address="127.1.1.2",
+    etcd_initial_cluster=MEMBERS,
+    etcd_state="existing",
+)
+WITNESS = Identity(
+    cluster_id="c-1",
+    cluster_name="lab",
+    member="w",
+    kind="witness",
+    vm="vm-1",
+    name="node",
+    ha_address="127.1.1.3",
+    etcd_initial_cluster={},
+)
+
+
+def test_etcd_asks_everybody_for_a_certificate() -> None:
+    """Clients and peers need the cluster's certificate; nothing is served without TLS."""
+    argv = etcd_argv(Path("/usr/bin/etcd"), DATA, LAYOUT)
+    assert {"--client-cert-auth=true", "--peer-client-cert-auth=true"} < set(argv)
+    assert not any("http://" in word for word in argv)
+    assert "--initial-cluster=a=https://127.1.1.1:2380,b=https://127.1.1.2:2380" in argv
+    assert "--initial-cluster-state=existing" in argv
+
+
+def test_a_first_member_names_itself() -> None:
+    """A new cluster of one needs no list of members."""
+    argv = etcd_argv(Path("/usr/bin/etcd"), WITNESS, LAYOUT)
+    assert "--initial-cluster=w=https://127.1.1.3:2380" in argv
+
+
+def test_endpoints_have_the_own_first() -> None:
+    """Clients of a node ask its own member before the others, each once."""
+    assert known_endpoints(DATA) == ["https://127.1.1.2:2379", "https://127.1.1.1:2379"]
+    assert client_url_of_peer("https://[fd00::1]:2380", 2379) == "https://[fd00::1]:2379"
+
+
+def test_patroni_is_closed_to_strangers() -> None:
+    """Its REST wants certificate and password, and passwords are nowhere but in it."""
+    config = json.loads(patroni_config(DATA, SECRETS, LAYOUT, TLS, known_endpoints(DATA)))
+    assert config["restapi"]["verify_client"] == "required"
+    assert config["restapi"]["authentication"]["password"] == "pw-secret"
+    assert config["etcd3"]["hosts"] == ["127.1.1.2:2379", "127.1.1.1:2379"]
+    assert config["namespace"] == "/openvcha/patroni"
+    assert config["postgresql"]["authentication"]["replication"]["sslmode"] == "verify-ca"
+
+
+def test_the_cluster_is_synchronous_and_quick() -> None:
+    """Both promises that failover needs stand in the configuration of a new cluster."""
+    config = json.loads(patroni_config(DATA, SECRETS, LAYOUT, TLS, []))
+    dcs = config["bootstrap"]["dcs"]
+    assert dcs["synchronous_mode"] is True
+    assert dcs["synchronous_mode_strict"] is False
+    assert (dcs["ttl"], dcs["loop_wait"], dcs["retry_timeout"]) == (20, 1, 3)
+    assert dcs["primary_start_timeout"] == 0
+    assert "data-checksums" in config["bootstrap"]["initdb"]
+
+
+def test_without_tls_nothing_asks_for_it() -> None:
+    """A PostgreSQL without TLS gets no setting that it would refuse."""
+    config = patroni_config(DATA, SECRETS, LAYOUT, PLAIN, [])
+    assert b"sslmode" not in config
+    assert b'"ssl"' not in config
+    assert b"hostssl" not in config
+    assert local_settings(LAYOUT, PLAIN)["log_destination"] == "csvlog"
+    assert local_settings(LAYOUT, TLS)["log_destination"] == "jsonlog"
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_nobody_enters_without_a_password(tls: bool) -> None:
+    """Every line of pg_hba asks for scram; administrators come before the rest."""
+    lines = pg_hba(tls, "replicator", ("postgres", "rewind"))
+    assert all("scram-sha-256" in line and "trust" not in line for line in lines)
+    assert all(line.startswith("hostssl") is tls for line in lines)
+    assert all(line.endswith("clientcert=verify-ca") is tls for line in lines[:3])
+    assert " all all all " in lines[-1]
+
+
+def test_a_witness_has_etcd_only() -> None:
+    """The parts follow from the kind of the node; the service comes last, so it is ended first."""
+    engines = Engines(TLS, ETCD)
+    assert [part.name for part in all_parts(WITNESS, LAYOUT, engines, {})] == ["etcd"]
+    assert [part.name for part in engine_parts(DATA, LAYOUT, engines, {})] == ["etcd", "patroni"]
+    parts = all_parts(DATA, LAYOUT, engines, {})
+    assert [part.name for part in parts] == ["etcd", "patroni", "service"]
+    assert [part.gated for part in parts] == [False, True, False]
+
+
+def test_no_command_line_has_a_secret() -> None:
+    """Everybody on the machine can read command lines."""
+    parts = all_parts(DATA, LAYOUT, Engines(TLS, ETCD), {})
+    assert not any("secret" in word for part in parts for word in part.argv)
+
+
+def test_the_version_of_existing_data_is_read(tmp_path: Path) -> None:
+    """The engine is chosen for the data that are there."""
+    assert postgres_major(tmp_path) is None
+    (tmp_path / "PG_VERSION").write_text("15\n")
+    assert postgres_major(tmp_path) == 15

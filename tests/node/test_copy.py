@@ -1,0 +1,287 @@
+"""The copy of the data: what it reports, when it tries again, what it leaves."""
+
+import asyncio
+import errno
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from openvcha.api.secret import Secret
+from openvcha.node.base_backup import (
+    Progress,
+    backup_argv,
+    backup_environment,
+    is_temporary,
+    parse_progress,
+    pgpass_line,
+)
+from openvcha.node.copy import CopyStep, has_data
+from openvcha.node.engines import Postgres
+from openvcha.node.identity import Secrets
+from openvcha.node.launch import OnLine, Running
+from openvcha.node.layout import Layout
+from openvcha.node.leader import CopyFailed, Leader, place_of
+from openvcha.node.logs import RotatingLog, logger
+from openvcha.store.copies import CopyReport, CopyState, decode, encode
+
+SECRET = Secret("pass:word\\")
+SECRETS = Secrets(
+    superuser=SECRET,
+    replication=SECRET,
+    rewind=SECRET,
+    patroni_rest=SECRET,
+    application=SECRET,
+)
+POSTGRES = Postgres(Path("/usr/lib/postgresql/15/bin"), (15, 4), has_tls=True, source="system")
+LEADER = Leader("first", "127.1.1.1", 5432, 1000, 15)
+
+
+class Backup:
+    """Plays pg_basebackup: says its lines, makes the directory, ends."""
+
+    pid = 1
+
+    def __init__(self, code: int | None) -> None:
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.signals: list[signal.Signals] = []
+        if code is not None:
+            self.ended.set_result(code)
+
+    async def wait(self) -> int:
+        return await self.ended
+
+    def send(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+        if not self.ended.done():
+            self.ended.set_result(-number)
+
+
+class Stage:
+    """A copy step whose leader, programs, disk and time are played."""
+
+    def __init__(self, directory: Path, *runs: tuple[int | None, bytes]) -> None:
+        self.layout = Layout(directory)
+        self.layout.make_directories()
+        self.runs = list(runs)
+        self.reports: list[CopyReport] = []
+        self.pauses: list[float] = []
+        self.backups: list[Backup] = []
+        self.argv: list[str] = []
+        self.environment: Mapping[str, str] = {}
+        self.leaders: list[Leader | CopyFailed] = []
+        self.free = 1 << 40
+        self.began = asyncio.Event()
+        self.now = 0.0
+        log = RotatingLog(directory / "log")
+        self.step = CopyStep(
+            self.layout,
+            POSTGRES,
+            SECRETS,
+            find_leader=self.find_leader,
+            publish=self.reports.append,
+            log=log,
+            events=logger(log, "test"),
+            environment={"PATH": "/bin", "PGHOST": "elsewhere"},
+            start=self.start,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+            free_bytes=lambda _: self.free,
+        )
+
+    async def find_leader(self) -> Leader:
+        found = self.leaders.pop(0) if self.leaders else LEADER
+        if isinstance(found, CopyFailed):
+            raise found
+        return found
+
+    async def start(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        on_line: OnLine,
+        stdin: int = -1,
+    ) -> Running:
+        del stdin
+        assert not self.layout.pgdata_copying.exists()
+        self.argv, self.environment = list(argv), environment
+        code, output = self.runs.pop(0)
+        self.layout.pgdata_copying.mkdir()
+        (self.layout.pgdata_copying / "PG_VERSION").write_text("15")
+        for line in output.splitlines():
+            self.now += 1
+            on_line(line)
+        self.backups.append(Backup(code))
+        self.began.set()
+        return self.backups[-1]
+
+    async def sleep(self, pause: float) -> None:
+        self.pauses.append(pause)
+
+
+async def test_a_copy_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    """Success renames the copy to its place; the reports end with DONE and all bytes."""
+    stage = Stage(tmp_path, (0, b" 100/400 kB (25%), 0/1 tablespace\n 300/400 kB (75%), x"))
+    assert await stage.step.run()
+    assert has_data(stage.layout)
+    assert not stage.layout.pgdata_copying.exists()
+    assert [report.state for report in stage.reports] == ["RUNNING", "RUNNING", "RUNNING", "DONE"]
+    assert stage.reports[2].rate == 200 * 1024
+    assert stage.reports[2].seconds_left == 0.5
+    assert stage.reports[3].bytes_done == stage.reports[3].bytes_total == 400 * 1024
+
+
+async def test_temporary_failures_are_tried_again(tmp_path: Path) -> None:
+    """No leader, or a leader that goes away: told, then tried again after a pause, from zero."""
+    stage = Stage(tmp_path, (1, b"pg_basebackup: error: connection refused"), (0, b""))
+    stage.leaders = [CopyFailed("there is no leader", temporary=True)]
+    assert await stage.step.run()
+    failures = [report for report in stage.reports if report.state is CopyState.FAILED]
+    assert [failure.error for failure in failures] == [
+        "there is no leader",
+        "pg_basebackup: error: connection refused",
+    ]
+    assert all(failure.temporary for failure in failures)
+    assert stage.pauses == [0.2, 0.4]
+    assert [report.attempt for report in stage.reports] == [1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        b"pg_basebackup: error: could not write: No space left on device",
+        b'FATAL:  password authentication failed for user "replicator"',
+    ],
+)
+async def test_hopeless_failures_are_final(tmp_path: Path, output: bytes) -> None:
+    """What another try cannot mend is told as final, with its reason, and nothing is in place."""
+    stage = Stage(tmp_path, (1, output))
+    assert not await stage.step.run()
+    assert stage.reports[-1].state is CopyState.FAILED
+    assert stage.reports[-1].error == output.decode()
+    assert not stage.reports[-1].temporary
+    assert not has_data(stage.layout)
+
+
+async def test_the_disk_is_looked_at_before(tmp_path: Path) -> None:
+    """Too little space is told before anything is copied."""
+    stage = Stage(tmp_path)
+    stage.free = 1000
+    assert not await stage.step.run()
+    assert "1000 free" in (stage.reports[-1].error or "")
+
+
+async def test_another_major_version_is_refused(tmp_path: Path) -> None:
+    """Data of another major version cannot be run, so they are not copied."""
+    stage = Stage(tmp_path)
+    stage.leaders = [Leader("first", "127.1.1.1", 5432, 1000, 16)]
+    assert not await stage.step.run()
+    assert stage.reports[-1].error == "the leader runs PostgreSQL 16, this node has 15"
+
+
+async def test_a_half_copy_is_removed(tmp_path: Path) -> None:
+    """What an interrupted copy left does not get into the next one."""
+    stage = Stage(tmp_path, (0, b""))
+    stage.layout.pgdata_copying.mkdir()
+    (stage.layout.pgdata_copying / "old").touch()
+    assert await stage.step.run()
+    assert not (stage.layout.pgdata / "old").exists()
+
+
+async def test_stopping_ends_the_copy(tmp_path: Path) -> None:
+    """A node that is stopped ends pg_basebackup and leaves nothing that looks like data."""
+    stage = Stage(tmp_path, (None, b""))
+    copying = asyncio.create_task(stage.step.run())
+    await stage.began.wait()
+    await asyncio.sleep(0)
+    copying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await copying
+    assert stage.backups[0].signals[0] is signal.SIGTERM
+    assert not has_data(stage.layout)
+    assert not (stage.layout.run / "copy.pgpass").exists()
+
+
+async def test_a_full_disk_at_our_own_hands_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of our own file operations is a failure with a reason, not the supervisor's end."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("openvcha.node.copy.write_private", full)
+    stage = Stage(tmp_path)
+    assert not await stage.step.run()
+    assert "No space left" in (stage.reports[-1].error or "")
+
+
+async def test_no_password_is_in_arguments_or_environment(tmp_path: Path) -> None:
+    """The password is only in a file that the copy removes; others' settings do not reach it."""
+    stage = Stage(tmp_path, (0, b""))
+    assert await stage.step.run()
+    everything = [*stage.argv, *stage.environment, *stage.environment.values()]
+    assert not any("word" in text and "pass:" in text for text in everything)
+    assert "PGHOST" not in stage.environment
+    assert stage.environment["PGSSLMODE"] == "verify-ca"
+    assert "--checkpoint=fast" in stage.argv
+
+
+def test_without_tls_libpq_gets_no_tls_settings(tmp_path: Path) -> None:
+    """A libpq that was built without TLS refuses settings that ask for it."""
+    plain = Postgres(Path("/x"), (18, 4), has_tls=False, source="embedded")
+    settings = backup_environment(Layout(tmp_path), plain, tmp_path / "pgpass")
+    assert not any(name.startswith("PGSSL") for name in settings)
+    assert "--wal-method=stream" in backup_argv(plain, tmp_path, "h", 1, "u")
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (b"  17306/30447 kB (56%), 0/1 tablespace (...copying/base/5/2619)", (17721, 31177)),
+        (b"30458/30447 kB (100%), 1/1 tablespace", (31188, 31188)),
+        (b"waiting for checkpoint", None),
+        (b"pg_basebackup: error: 1/2 kB", None),
+        (b"", None),
+    ],
+)
+def test_progress_is_read(line: bytes, found: tuple[int, int] | None) -> None:
+    """Bytes done and total; a total that was estimated too low grows; other lines are none."""
+    read = parse_progress(line)
+    assert (tuple(part // 1000 for part in read) if read else None) == found
+
+
+def test_progress_never_falls_and_the_rate_is_smooth() -> None:
+    """One slow second changes the rate a little, not altogether."""
+    times = iter([0.0, 1.0, 2.0])
+    progress = Progress(lambda: next(times), attempt=1)
+    for done in (0, 1000, 1000):
+        report = progress.read(b"%d/4000 kB (0%%), x" % done)
+    assert report
+    assert report.bytes_done == 1000 * 1024
+    assert report.rate == pytest.approx(600 * 1024)
+    assert report.seconds_left == pytest.approx(5)
+
+
+def test_reports_survive_the_store() -> None:
+    """What is written is what is read."""
+    report = CopyReport(state=CopyState.FAILED, error="x", temporary=True, attempt=2)
+    assert decode(encode(report)) == report
+
+
+def test_the_password_file_is_escaped() -> None:
+    """Colons and backslashes of a password do not end it."""
+    assert pgpass_line("u", "a:b\\c") == b"*:*:*:u:a\\:b\\\\c\n"
+
+
+def test_temporary_is_the_rule() -> None:
+    """Only reasons that are known to be hopeless are final."""
+    assert is_temporary(b"server closed the connection unexpectedly")
+    assert not is_temporary(b"certificate verify failed")
+
+
+def test_the_leaders_place_is_read_from_patronis_record() -> None:
+    """Host and port are in the connection URL, also for IPv6."""
+    assert place_of(b'{"conn_url":"postgres://127.1.1.1:5433/postgres"}') == ("127.1.1.1", 5433)
+    assert place_of(b'{"conn_url":"postgres://[fd00::1]:5432/postgres"}') == ("fd00::1", 5432)

@@ -1,0 +1,168 @@
+"""What the machine gives: engines, a way to give up root, logs, locks, and the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from openvcha.cli.main import app
+from openvcha.node import engines
+from openvcha.node.doctor import Verdict, doctor
+from openvcha.node.engines import EngineMissing, EtcdProgram, find_etcd, find_postgres
+from openvcha.node.lock import NodeRuns, hold
+from openvcha.node.logs import RotatingLog, logger, wrap
+from openvcha.node.privileges import Account, RootStays, Stay, UserNamespace, Way, choose
+
+
+@pytest.mark.parametrize(
+    ("uid", "accounts", "namespaces", "way"),
+    [
+        (1000, set(), False, Stay()),
+        (0, {"openvcha", "nobody"}, True, Account("openvcha")),
+        (0, {"nobody"}, True, UserNamespace()),
+        (0, {"nobody"}, False, Account("nobody")),
+    ],
+)
+def test_root_is_given_up_in_the_best_way(
+    uid: int, accounts: set[str], namespaces: bool, way: Way
+) -> None:
+    """An account of our own, else a user namespace, else nobody."""
+    assert choose(uid, accounts.__contains__, lambda: namespaces) == way
+
+
+def test_root_that_cannot_be_given_up_is_told() -> None:
+    """Without a way the node does not run as root: it says what would help."""
+    with pytest.raises(RootStays, match="openvcha"):
+        choose(0, lambda _: False, lambda: False)
+
+
+def test_the_choice_of_engines_must_be_known() -> None:
+    """A typing error in the environment is not taken for a choice."""
+    with pytest.raises(EngineMissing, match="sytem"):
+        find_etcd({engines.CHOICE: "sytem"})
+
+
+def test_missing_engines_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing found is one error with the remedy."""
+    monkeypatch.setattr(engines, "_postgres_dirs", lambda _: [])
+    monkeypatch.setattr(engines, "_etcd_path", lambda _: None)
+    with pytest.raises(EngineMissing, match="install"):
+        find_postgres({})
+    with pytest.raises(EngineMissing, match="install"):
+        find_etcd({})
+    findings = {finding.subject: finding for finding in doctor({}, lambda: "not root")}
+    assert findings["postgresql"].verdict is Verdict.MISSING
+    assert findings["etcd"].verdict is Verdict.MISSING
+
+
+@pytest.mark.engines
+def test_data_choose_their_version() -> None:
+    """For data of a version that is not here nothing else is offered."""
+    with pytest.raises(EngineMissing, match="PostgreSQL 13"):
+        find_postgres({}, major=13)
+    assert find_postgres({engines.CHOICE: "system"}).has_tls
+
+
+@pytest.mark.parametrize(
+    ("version", "risky"), [((3, 5, 1), True), ((3, 4, 23), False), ((3, 5, 3), False)]
+)
+def test_the_risky_line_of_etcd_is_known(version: tuple[int, ...], risky: bool) -> None:
+    """3.5.0 to 3.5.2 are for a lab only."""
+    assert EtcdProgram(Path("etcd"), version, "system").may_lose_data is risky
+
+
+def test_lines_become_json_and_json_stays() -> None:
+    """Every line of a log is an object; what is one already is not touched."""
+    assert wrap("etcd", b'{"level":"info"}') == b'{"level":"info"}'
+    line = json.loads(wrap("patroni", b'say "x" \xff', lambda: "now"))
+    assert line == {"time": "now", "part": "patroni", "line": 'say "x" \\xff'}
+    assert json.loads(wrap("patroni", b'{"half'))["line"] == '{"half'
+
+
+def test_a_log_is_rotated_by_size(tmp_path: Path) -> None:
+    """The newest lines are in the file, older ones in numbered files, the oldest are gone."""
+    log = RotatingLog(tmp_path / "x.jsonl", max_bytes=20, kept=2)
+    for number in range(10):
+        log.write(b"line %d..." % number)
+    log.close()
+    assert (tmp_path / "x.jsonl").read_bytes() == b"line 8...\nline 9...\n"
+    assert (tmp_path / "x.jsonl.1").read_bytes() == b"line 6...\nline 7...\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "x.jsonl",
+        "x.jsonl.1",
+        "x.jsonl.2",
+    ]
+    assert (tmp_path / "x.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_does_not_stop_a_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that cannot be written are counted, and the count is told when there is room again."""
+    log = RotatingLog(tmp_path / "x.jsonl")
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        log.write(b"one")
+        log.write(b"two")
+    log.write(b"three")
+    log.close()
+    first, second = (tmp_path / "x.jsonl").read_bytes().splitlines()
+    assert json.loads(first)["lost_lines"] == 2
+    assert second == b"three"
+
+
+def test_events_are_structured(tmp_path: Path) -> None:
+    """An event has its time, its part and its fields; an exception has its trace."""
+    log = RotatingLog(tmp_path / "x.jsonl")
+    events = logger(log, "supervisor")
+    events.info("started", pid=1)
+    try:
+        int("reason")
+    except ValueError:
+        events.exception("fails")
+    log.close()
+    first, second = map(json.loads, (tmp_path / "x.jsonl").read_text().splitlines())
+    assert (first["event"], first["part"], first["pid"]) == ("started", "supervisor", 1)
+    assert "ValueError: invalid" in second["exception"]
+
+
+def test_a_lock_is_held_once(tmp_path: Path) -> None:
+    """While one holds a node another is refused, and afterwards it is free."""
+    path = tmp_path / "run" / "lock"
+    path.parent.mkdir()
+    with hold(path), pytest.raises(NodeRuns, match="runs already"), hold(path):
+        pass
+    with hold(path):
+        pass
+
+
+def test_the_launcher_ends_without_its_word(tmp_path: Path) -> None:
+    """When the supervisor goes before the data are there, Patroni never begins."""
+    argv = [sys.executable, "-m", "openvcha.node.patroni_launcher", str(tmp_path / "patroni.yml")]
+    result = subprocess.run(argv, input=b"", capture_output=True, timeout=30, check=False)
+    assert result.returncode == 1
+    assert b"before Patroni's moment" in result.stderr
+
+
+def test_status_of_a_node_that_never_ran(tmp_path: Path) -> None:
+    """A node that does not run is told by the exit code, also as JSON."""
+    result = CliRunner().invoke(app, ["node", "status", str(tmp_path), "--json"])
+    assert result.exit_code == 3
+    assert json.loads(result.output) == {"running": False, "processes": [], "status": None}
+
+
+def test_a_directory_without_identity_is_refused(tmp_path: Path) -> None:
+    """One line says what is wrong, without a traceback."""
+    argv = [sys.executable, "-m", "openvcha", "node", "run", str(tmp_path)]
+    result = subprocess.run(argv, capture_output=True, timeout=30, check=False, env=os.environ)
+    assert result.returncode == 1
+    assert b"cannot be run" in result.stderr
+    assert b"Traceback" not in result.stderr

@@ -1,0 +1,177 @@
+"""A part is kept running, with pauses, and ended when it is asked to."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from openvcha.node.backoff import Backoff
+from openvcha.node.launch import OnLine, Running, describe_exit, launch, program_environment
+from openvcha.node.logs import RotatingLog, logger
+from openvcha.node.parts import Part, PartSpec
+from openvcha.node.patroni_launcher import GO
+from openvcha.node.status import PartState
+
+
+class Program:
+    """A program that runs until it is told how to end."""
+
+    def __init__(self, deaf: bool = False) -> None:
+        self.pid = 4711
+        self.deaf = deaf
+        self.signals: list[signal.Signals] = []
+        self.code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> int:
+        return await self.code
+
+    def send(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+        if not self.code.done() and not (self.deaf and number is signal.SIGTERM):
+            self.code.set_result(-number)
+
+
+class Stage:
+    """Gives a part its programs, its clock and its sleep."""
+
+    def __init__(self, directory: Path, spec: PartSpec, runs: Sequence[float] = ()) -> None:
+        self.now = 0.0
+        self.changes = asyncio.Event()
+        self.runs = list(runs)
+        self.pauses: list[float] = []
+        self.started: list[Program] = []
+        self.words: list[bytes] = []
+        self.deaf = False
+        self.log = RotatingLog(directory / "log")
+        self.part = Part(
+            spec,
+            self.log,
+            logger(self.log, "test"),
+            self.changes.set,
+            start=self.start,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
+
+    async def start(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        on_line: OnLine,
+        stdin: int = -1,
+    ) -> Running:
+        del argv, environment, on_line
+        program = Program(self.deaf)
+        self.started.append(program)
+        self.stdin = os.dup(stdin)
+        if self.runs:
+            self.now += self.runs.pop(0)
+            program.code.set_result(1)
+        return program
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self.changes.clear()
+            await self.changes.wait()
+
+    async def sleep(self, pause: float) -> None:
+        self.pauses.append(pause)
+        await asyncio.sleep(0)
+
+
+SPEC = PartSpec("part", ("/bin/true",), {}, stop_seconds=0.05)
+
+
+async def settled(stage: Stage, starts: int) -> None:
+    """Wait until the part has started its program so often."""
+    await stage.until(lambda: len(stage.started) >= starts and stage.part.status.pid is not None)
+
+
+async def test_the_pause_doubles_and_is_forgotten_after_a_calm_run(tmp_path: Path) -> None:
+    """Programs that end soon are started more and more slowly, until one ran for long."""
+    stage = Stage(tmp_path, SPEC, runs=[0, 1, 0, 31, 0])
+    stage.part.begin()
+    await settled(stage, 6)
+    assert stage.pauses == [0.2, 0.4, 0.8, 0.2, 0.4]
+    assert stage.part.status.restarts == 5
+    assert stage.part.status.last_exit == "exit code 1"
+    await stage.part.stop()
+
+
+def test_the_pause_has_a_limit() -> None:
+    """However often it fails, the next try is not further away than the limit."""
+    backoff = Backoff(first=1, longest=10)
+    assert [backoff.pause(0) for _ in range(100)][-1] == 10
+
+
+async def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    """Stopping ends with SIGKILL at the deadline at the latest, and nothing is started again."""
+    stage = Stage(tmp_path, SPEC)
+    stage.deaf = True
+    stage.part.begin()
+    await settled(stage, 1)
+    await stage.part.stop()
+    assert stage.started[0].signals == [signal.SIGTERM, signal.SIGKILL]
+    assert stage.part.status.state is PartState.STOPPED
+    assert len(stage.started) == 1
+
+
+async def test_a_part_that_never_began_can_be_stopped(tmp_path: Path) -> None:
+    """A node that is stopped early has parts that have not run."""
+    stage = Stage(tmp_path, SPEC)
+    await stage.part.stop()
+    assert stage.started == []
+
+
+async def test_a_gated_part_waits_for_its_word(tmp_path: Path) -> None:
+    """It is started at once, but gets its word only when the gate is opened."""
+    stage = Stage(tmp_path, PartSpec("part", ("/bin/true",), {}, gated=True))
+    stage.part.begin()
+    await settled(stage, 1)
+    os.set_blocking(stage.stdin, False)
+    with pytest.raises(BlockingIOError):
+        os.read(stage.stdin, 1)
+    assert stage.part.status.state is PartState.WAITING
+    stage.part.open_gate()
+    await stage.until(lambda: stage.part.status.state is PartState.RUNNING)
+    assert os.read(stage.stdin, 9) == GO
+    await stage.part.stop()
+    os.close(stage.stdin)
+
+
+async def test_output_is_read_and_the_end_is_seen_while_a_child_holds_it() -> None:
+    """The program's end counts, though something it started keeps its output open."""
+    lines: list[bytes] = []
+    code = "import os,sys\nif os.fork(): print('one\\ntwo', flush=True); os._exit(3)\n"
+    code += "import time; time.sleep(2)"
+    async with asyncio.timeout(1.8):
+        running = await launch([sys.executable, "-c", code], os.environ, lines.append)
+        assert await running.wait() == 3
+    assert lines == [b"one", b"two"]
+
+
+def test_the_environment_overrides_no_configuration() -> None:
+    """What the caller has set for PostgreSQL, etcd or Patroni does not reach the parts."""
+    environment = {"PATH": "/bin", "PGHOST": "x", "ETCD_NAME": "x", "PATRONI_NAME": "x"}
+    found = program_environment(environment, {"EXTRA": "1"})
+    assert found["PATH"] == "/bin"
+    assert found["EXTRA"] == "1"
+    assert not {"PGHOST", "ETCD_NAME", "PATRONI_NAME"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (0, "exit code 0"),
+        (3, "exit code 3"),
+        (-9, "killed by SIGKILL"),
+        (-99, "killed by signal 99"),
+    ],
+)
+def test_an_exit_is_told_in_words(code: int, text: str) -> None:
+    """The log says how a program ended."""
+    assert describe_exit(code) == text

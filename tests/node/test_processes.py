@@ -1,0 +1,147 @@
+"""Which processes belong to a node, decided from what /proc shows."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openvcha.node.etcd import etcd_argv
+from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import patroni_argv
+from openvcha.node.plan import service_part
+from openvcha.node.processes import (
+    NodeProcesses,
+    Process,
+    ancestors,
+    is_alive,
+    members,
+    names_node,
+    node_run,
+    read_process,
+    read_table,
+    send,
+)
+
+HERE = Path("/srv/node-a")
+ELSEWHERE = Path("/srv/node-ab")
+IDENTITY = Identity(
+    cluster_id="c",
+    cluster_name="lab",
+    member="a",
+    kind="data",
+    vm="vm-1",
+    name="a",
+    ha_address="127.1.1.1",
+    etcd_initial_cluster={},
+)
+LAYOUT = Layout(HERE)
+
+OWN = [
+    (sys.executable, "-m", "openvcha", "node", "run", "/srv/node-a"),
+    (sys.executable, "-X", "dev", "-m", "openvcha", "node", "run", "--no-service", "/srv/node-a"),
+    ("/usr/bin/python3", "/usr/local/bin/vcha", "node", "run", "/srv/node-a"),
+    service_part(LAYOUT, {}).argv,
+    tuple(etcd_argv(Path("/usr/bin/etcd"), IDENTITY, LAYOUT)),
+    tuple(patroni_argv(LAYOUT)),
+    ("/usr/lib/postgresql/15/bin/postgres", "-D", "/srv/node-a/pgdata", "--port=5432"),
+    ("/usr/lib/postgresql/15/bin/postgres", "--single", "-D", "/srv/node-a/pgdata"),
+    ("/usr/bin/pg_basebackup", "--pgdata=/srv/node-a/pgdata.copying"),
+    ("/usr/bin/pg_rewind", "--target-pgdata=/srv/node-a/pgdata"),
+]
+FOREIGN: list[tuple[str, ...]] = [
+    (),
+    ("/usr/bin/tail", "-f", "/srv/node-a/logs/etcd.jsonl"),
+    ("/usr/bin/vim", "/srv/node-a/patroni.yml"),
+    ("/usr/bin/sudo", "python3", "-m", "openvcha", "node", "run", "/srv/node-a"),
+    ("/usr/bin/timeout", "60", "vcha", "node", "run", "/srv/node-a"),
+    (sys.executable, "-m", "openvcha", "node", "status", "/srv/node-a"),
+    (sys.executable, "-m", "openvcha", "node", "run", "/srv/node-ab"),
+    ("/usr/bin/postgres", "-D", "/srv/node-ab/pgdata"),
+    ("/usr/bin/etcd", "--data-dir=/srv/node-ab/etcd"),
+]
+
+
+@pytest.mark.parametrize("argv", OWN)
+def test_a_nodes_own_programs_are_known(argv: tuple[str, ...]) -> None:
+    """Every program that a node starts is recognised by its command line alone."""
+    assert names_node(argv, HERE)
+
+
+@pytest.mark.parametrize("argv", FOREIGN)
+def test_others_are_left_alone(argv: tuple[str, ...]) -> None:
+    """Other nodes, wrappers and people who look into the directory are no part of it."""
+    assert not names_node(argv, HERE)
+
+
+def test_descendants_belong_but_not_other_nodes() -> None:
+    """What a node's programs start is its own; another node started from it is not."""
+    table = {
+        1: Process(1, 0, 1, ("init",)),
+        2: Process(2, 1, 2, service_part(LAYOUT, {}).argv),
+        3: Process(3, 2, 3, ("sh",)),
+        4: Process(4, 3, 4, ("sleep",)),
+        5: Process(5, 2, 5, service_part(Layout(ELSEWHERE), {}).argv),
+        6: Process(6, 5, 6, ("sleep",)),
+        7: Process(7, 1, 7, ("sleep",)),
+    }
+    assert sorted(process.pid for process in members(table, HERE)) == [2, 3, 4]
+    assert sorted(process.pid for process in members(table, ELSEWHERE)) == [5, 6]
+
+
+def test_the_caller_and_its_ancestors_are_spared() -> None:
+    """Whoever ends a node's left-overs does not end itself or what it was started from."""
+    run = OWN[0]
+    table = {1: Process(1, 0, 1, ()), 2: Process(2, 1, 2, run), 3: Process(3, 2, 3, run)}
+    spared = ancestors(table, 3)
+    assert spared == {1, 2, 3}
+    assert members(table, HERE, spared=spared) == []
+
+
+def test_a_recorded_process_counts_only_with_its_start_time() -> None:
+    """An id that another process has got since is not taken for the supervisor."""
+    table = {5: Process(5, 1, 50, ("python3",))}
+    assert members(table, HERE, also=Process(5, 0, 50, ()))
+    assert not members(table, HERE, also=Process(5, 0, 49, ()))
+
+
+def test_signals_reach_only_the_very_process() -> None:
+    """A process that has the id but not the start time is not signalled."""
+    with subprocess.Popen(["/bin/sleep", "60"]) as sleeper:
+        found = read_process(sleeper.pid)
+        assert found
+        other = Process(found.pid, found.parent, found.started - 1, found.argv)
+        assert not send(other, signal.SIGKILL)
+        assert is_alive(found)
+        assert send(found, signal.SIGKILL)
+        assert sleeper.wait() == -signal.SIGKILL
+    assert not is_alive(found)
+    assert not send(found, signal.SIGKILL)
+
+
+def test_the_process_table_has_us() -> None:
+    """The running test is in the table with its command line and its parent."""
+    own = read_table()[os.getpid()]
+    assert own.parent == os.getppid()
+    assert own.argv
+
+
+async def test_kill_ends_a_tree_that_forks(tmp_path: Path) -> None:
+    """All of a tree is ended, also what it starts meanwhile; then nothing is found."""
+    fork = f"while true; do sleep 60 & sleep 0.001; done # {tmp_path}"
+    argv = ["postgres", "-c", fork, "-D", str(tmp_path / "pgdata")]
+    with subprocess.Popen(argv, executable="/bin/sh") as forking:  # noqa: ASYNC220 - it only forks
+        while len(NodeProcesses().find(tmp_path)) < 5:
+            assert forking.poll() is None
+        await NodeProcesses().kill(tmp_path)
+        assert forking.wait() == -signal.SIGKILL
+    assert NodeProcesses().find(tmp_path) == []
+
+
+def test_a_relative_directory_is_resolved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The directory in a command line is compared by what it really is."""
+    monkeypatch.chdir(tmp_path)
+    assert node_run(("python3", "-m", "openvcha", "node", "run", "./x")) == tmp_path / "x"
