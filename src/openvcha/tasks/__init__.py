@@ -1,0 +1,1 @@
+"""Durable tasks: the journal, steps, progress, cancel, resume."""

@@ -1,0 +1,242 @@
+"""One task carried out: forward step by step, or back the way it came; then its end."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from itertools import accumulate
+from typing import Final
+
+import msgspec
+import structlog
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage, TaskProgress, TaskStatus
+from openvcha.store.errors import Fenced, StoreUnavailable
+from openvcha.tasks.ledger import Change, Ledger
+from openvcha.tasks.record import TOTAL, ErrorRecord, Phase, TaskRecord, error_record, moved
+from openvcha.tasks.steps import Canceled, Step, TaskContext, Temporary
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+
+Attempt = Callable[[], Awaitable[None]]
+
+
+class Execution:
+    """Carries out one task from where its record and the world say it stands.
+
+    Raises Fenced when another runner has taken over, StoreError when its record is beyond use.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        context: TaskContext,
+        steps: Sequence[Step],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._ctx = context
+        self._steps = {step.name: step for step in steps}
+        self._clock = clock
+        self._log = structlog.get_logger(__name__).bind(
+            task=context.record.id, operation=context.record.operation_id
+        )
+        if len(self._steps) != len(steps):
+            raise ValueError("the names of a plan's steps must be unique")
+
+    async def run(self) -> None:
+        """Carry the task to its end."""
+        if self._ctx.record.phase is Phase.FORWARD:
+            error = await self._forward()
+            if error is None:
+                return
+            await self._turn_back(error)
+        await self._undo()
+        await self._end_failed()
+
+    async def _forward(self) -> ErrorRecord | None:
+        """Go through all steps to success; gives the error that stopped it."""
+        try:
+            await self._ctx.update(self._begun)
+            before = [0, *accumulate(step.weight for step in self._steps.values())]
+            for start, step in zip(before, self._steps.values(), strict=False):
+                self._ctx.set_span(start, step.weight, max(before[-1], 1))
+                await self._patiently(step, self._attempt(step))
+            await self._ledger.finish(self._ctx.record.id, self._succeeded)
+        except Exception as error:  # noqa: BLE001 - whatever a step raises, its task ends
+            return await self._explained(error)
+        self._log.info("task succeeded")
+        return None
+
+    def _attempt(self, step: Step) -> Attempt:
+        async def attempt() -> None:
+            if await step.done(self._ctx):
+                return
+            await self._ctx.update(lambda old: self._entered(old, step))
+            self._log.info("step begins", step=step.name)
+            await step.act(self._ctx)
+
+        return attempt
+
+    async def _undo(self) -> None:
+        """Undo the started steps, the last one first; what fails is noted and passed over."""
+        for name in reversed(self._ctx.record.started):
+            await self._show(message("task.undoing", name))
+            failure: tuple[LocalizableMessage, ...] = ()
+            if name not in self._steps:
+                failure = (message("task.undo.unknown", name),)
+            else:
+                try:
+                    await self._take_back(self._steps[name])
+                except Exception as error:  # noqa: BLE001 - the other steps are undone all the same
+                    cause = await self._explained(error)
+                    failure = (message("task.undo.failed", name), *cause.messages)
+            await self._ctx.update(_undone(name, failure))
+
+    async def _take_back(self, step: Step) -> None:
+        self._log.info("step is undone", step=step.name)
+        await self._patiently(step, lambda: step.undo(self._ctx))
+
+    async def _patiently(self, step: Step, attempt: Attempt) -> None:
+        """Try until it works. Raises ApiError TIMED_OUT after the step's patience or limit."""
+        try:
+            async with asyncio.timeout(step.limit) as scope:
+                await self._repeatedly(step, attempt)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            late = message("task.step.limit", step.name, f"{step.limit:g}")
+            raise ApiError(ErrorType.TIMED_OUT, late) from None
+
+    async def _repeatedly(self, step: Step, attempt: Attempt) -> None:
+        now = asyncio.get_running_loop().time
+        until: float | None = None
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await attempt()
+            except (Temporary, StoreUnavailable) as error:
+                reason = _reason(error)
+            until = now() + step.patience if until is None else until
+            if now() + pause > until:
+                tired = message("task.step.patience", step.name, f"{step.patience:g}")
+                raise ApiError(ErrorType.TIMED_OUT, tired, reason)
+            await self._show(reason)
+            await self._ctx.pause(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _explained(self, error: Exception) -> ErrorRecord:
+        """Say what ended a step in a way fit to be kept and shown; passes on a lost hold."""
+        if isinstance(error, Fenced) and not await self._ledger.holds():
+            raise error
+        if isinstance(error, Canceled):
+            self._log.info("task stops as asked")
+            return error_record(ApiError(ErrorType.CANCELED, message("task.canceled")))
+        if isinstance(error, ApiError):
+            self._log.warning("step failed", step=self._ctx.record.step, error=str(error))
+            return error_record(error)
+        incident = secrets.token_hex(8)
+        self._log.error("step broke", incident=incident, exc_info=error)
+        return error_record(
+            ApiError(ErrorType.INTERNAL_SERVER_ERROR, message("internal.error", incident))
+        )
+
+    async def _show(self, text: LocalizableMessage) -> None:
+        if text != self._ctx.record.progress.message:
+            await self._ctx.update(
+                lambda old: msgspec.structs.replace(old, progress=moved(old, None, text))
+            )
+
+    async def _turn_back(self, error: ErrorRecord) -> None:
+        await self._ctx.update(
+            lambda old: msgspec.structs.replace(
+                old,
+                phase=Phase.UNDO,
+                error=error,
+                cancelable=False,
+                status=TaskStatus.RUNNING,
+                start_time=old.start_time or self._clock(),
+            )
+        )
+
+    async def _end_failed(self) -> None:
+        await self._ledger.finish(self._ctx.record.id, failed(self._clock()))
+        self._log.info("task failed")
+
+    def _begun(self, old: TaskRecord) -> TaskRecord:
+        _stop_if_asked(old)
+        return msgspec.structs.replace(
+            old, status=TaskStatus.RUNNING, start_time=old.start_time or self._clock()
+        )
+
+    def _entered(self, old: TaskRecord, step: Step) -> TaskRecord:
+        _stop_if_asked(old)
+        names = list(self._steps)
+        text = message("task.step", names.index(step.name) + 1, len(names), step.name)
+        started = old.started if step.name in old.started else (*old.started, step.name)
+        return msgspec.structs.replace(
+            old,
+            step=step.name,
+            started=started,
+            cancelable=old.may_cancel and step.cancelable,
+            progress=moved(old, self._ctx.reached(0.0), text),
+        )
+
+    def _succeeded(self, old: TaskRecord) -> TaskRecord:
+        _stop_if_asked(old)
+        return msgspec.structs.replace(
+            old,
+            status=TaskStatus.SUCCEEDED,
+            cancelable=False,
+            end_time=self._clock(),
+            progress=TaskProgress(total=TOTAL, completed=TOTAL, message=message("task.succeeded")),
+        )
+
+
+def failed(now: datetime, error: ErrorRecord | None = None) -> Change:
+    """Give the change that ends a task as FAILED.
+
+    The error it has comes first, then what ``error`` says, then the steps that stay half-done.
+    """
+
+    def change(old: TaskRecord) -> TaskRecord:
+        reason = old.error or error
+        if old.error and error:
+            reason = old.error.followed_by(*error.messages)
+        if reason and old.started:
+            left = message("task.left", ", ".join(old.started))
+            reason = reason.followed_by(left)
+        return msgspec.structs.replace(
+            old,
+            status=TaskStatus.FAILED,
+            cancelable=False,
+            start_time=old.start_time or now,
+            end_time=now,
+            error=reason,
+        )
+
+    return change
+
+
+def _undone(name: str, failure: tuple[LocalizableMessage, ...]) -> Change:
+    def change(old: TaskRecord) -> TaskRecord:
+        if name not in old.started:
+            return old
+        error = old.error.followed_by(*failure) if old.error and failure else old.error
+        started = tuple(other for other in old.started if other != name)
+        return msgspec.structs.replace(old, started=started, error=error)
+
+    return change
+
+
+def _stop_if_asked(record: TaskRecord) -> None:
+    """Decide in the transaction itself: a cancel that was accepted is never passed over."""
+    if record.cancel_requested:
+        raise Canceled
+
+
+def _reason(error: Exception) -> LocalizableMessage:
+    return error.reason if isinstance(error, Temporary) else message("store.unavailable")

@@ -1,0 +1,287 @@
+"""The tasks of the cluster: created before they are promised, looked up, asked to stop."""
+
+import contextlib
+import secrets
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import (
+    DynamicID,
+    LocalizableMessage,
+    TaskFilterSpec,
+    TaskGetSpec,
+    TaskInfo,
+    TaskProgress,
+    TaskStatus,
+)
+from openvcha.store import keys
+from openvcha.store.errors import Compacted, OutcomeUnknown, RecordInvalid
+from openvcha.store.protocol import (
+    Compare,
+    EventType,
+    Get,
+    KeyValue,
+    Put,
+    Snapshot,
+    Store,
+    absent,
+)
+from openvcha.store.records import Record, decode, encode
+from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bare, bounded_part, to_info
+
+INSTANCE: Final = "com.vmware.vcenter.vcha"
+MAX_MATCHES: Final = 1000
+RETENTION: Final = timedelta(days=30)
+CREATE_TRIES: Final = 3
+
+_log = structlog.get_logger(__name__)
+
+
+def utc_now() -> datetime:
+    """Give the time, with its zone."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record with the key-value pair it was read from."""
+
+    record: TaskRecord
+    kv: KeyValue
+
+
+class Journal:
+    """The records of tasks. Every method may raise StoreUnavailable.
+
+    ``random(n)`` gives n unguessable bytes; ``instance`` is the second part of every id;
+    ``results`` maps an operation's full id to the Python type of its result, where it has one.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime] = utc_now,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+        instance: str = INSTANCE,
+        results: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self._store = store
+        self._random = random
+        self._instance = instance
+        self._results = results
+        self.clock = clock
+
+    async def create(
+        self,
+        *,
+        service: str,
+        operation: str,
+        description: LocalizableMessage,
+        user: str | None,
+        target: DynamicID | None = None,
+        arguments: Any = None,
+        cancelable: bool = True,
+        guards: Sequence[Compare] = (),
+    ) -> TaskRecord:
+        """Make a PENDING task that holds the one operation of the cluster; durable on return.
+
+        ``operation`` is the wire name (``redeploy$task``). ``arguments`` are JSON or structures.
+        ``guards`` are what the caller's checks rest on, e.g. ``unchanged(...)`` of the
+        configuration it read. Raises ApiError RESOURCE_BUSY naming the operation that runs, or
+        CONCURRENT_CHANGE when a guard does not hold; TypeError when the arguments hold a secret,
+        ValueError when they are too large.
+        """
+        progress = TaskProgress(total=TOTAL, completed=0, message=description)
+        record = TaskRecord(
+            id=self._new_id(),
+            description=description,
+            service=service,
+            operation=operation,
+            created=self.clock(),
+            status=TaskStatus.PENDING,
+            progress=progress,
+            cancelable=cancelable,
+            may_cancel=cancelable,
+            target=target,
+            user=user,
+            arguments=bounded_part(arguments),
+        )
+        await self._insert(record, guards)
+        _log.info("task created", task=record.id, operation=record.operation_id, user=user)
+        return record
+
+    async def read(self, task_id: str) -> TaskRecord:
+        """Give a task's record. Raises ApiError NOT_FOUND or RESOURCE_INACCESSIBLE."""
+        return _readable(task_id, await self._store.get(keys.task(task_id)))
+
+    async def get(self, task_id: str, spec: TaskGetSpec | None = None) -> TaskInfo:
+        """Show a task. Raises as ``read``."""
+        return self.info(await self.read(task_id), spec)
+
+    async def list(
+        self, filter_spec: TaskFilterSpec | None = None, result_spec: TaskGetSpec | None = None
+    ) -> dict[str, TaskInfo]:
+        """Show the tasks that match every set of the filter that is there and not empty.
+
+        Raises ApiError INVALID_ARGUMENT when neither tasks nor services are given,
+        RESOURCE_INACCESSIBLE when more than 1000 match.
+        """
+        if filter_spec is None or not (filter_spec.tasks or filter_spec.services):
+            raise ApiError(ErrorType.INVALID_ARGUMENT, message("task.filter.empty"))
+        _, found = await self.snapshot()
+        matching = [item.record for item in found if matches(item.record, filter_spec)]
+        if len(matching) > MAX_MATCHES:
+            raise ApiError(
+                ErrorType.RESOURCE_INACCESSIBLE, message("task.filter.too.many", MAX_MATCHES)
+            )
+        return {record.id: self.info(record, result_spec) for record in matching}
+
+    def info(self, record: TaskRecord, spec: TaskGetSpec | None = None) -> TaskInfo:
+        """Show a record. ``return_all`` adds nothing: these tasks have no data of their own."""
+        return to_info(
+            record,
+            exclude_result=bool(spec and spec.exclude_result),
+            result_type=self._results.get(record.operation_id),
+        )
+
+    async def running(self) -> TaskRecord | None:
+        """Give the task that holds the one operation of the cluster, from its creation on."""
+        kv = await self._store.get(keys.OPERATION)
+        if kv is None:
+            return None
+        found = await self._store.get(keys.task(kv.value.decode()))
+        return None if found is None else decode(found, TaskRecord)
+
+    async def request_cancel(self, task_id: str) -> None:
+        """Ask a task to stop at its next safe point and undo what it did. Asking twice is once.
+
+        Raises ApiError NOT_FOUND, NOT_ALLOWED_IN_CURRENT_STATE when it has ended, UNSUPPORTED
+        with the reason when it cannot be canceled (now).
+        """
+        await self.read(task_id)
+        record = Record(self._store, keys.task(task_id), TaskRecord)
+        await record.update(_asked, idempotent=True)
+        _log.info("task asked to stop", task=task_id)
+
+    async def watch(self, task_id: str) -> AsyncGenerator[TaskRecord, None]:
+        """Follow a task: its record now, then after every change; ends after the finished one.
+
+        Intermediate states may be left out. Raises ApiError NOT_FOUND, also when it is deleted.
+        Close it with ``contextlib.aclosing`` when leaving early.
+        """
+        while True:
+            kv = await self._store.get(keys.task(task_id))
+            record = _readable(task_id, kv)
+            yield record
+            if record.finished or kv is None:
+                return
+            changes = self._store.watch(kv.key, kv.mod_revision + 1)
+            with contextlib.suppress(Compacted):  # then it is read again
+                async with contextlib.aclosing(changes):
+                    async for events in changes:
+                        last = events[-1]
+                        record = _readable(task_id, last.kv if last.type is EventType.PUT else None)
+                        yield record
+                        if record.finished:
+                            return
+
+    async def snapshot(self) -> tuple[Snapshot, tuple[Found, ...]]:
+        """Give all readable records, with the revision to go on watching from."""
+        seen = await self._store.snapshot(keys.TASKS)
+        return seen, tuple(_decoded(seen.items))
+
+    def _new_id(self) -> str:
+        return f"{uuid.UUID(bytes=self._random(16), version=4)}:{self._instance}"
+
+    async def _insert(self, record: TaskRecord, guards: Sequence[Compare]) -> None:
+        """Insert once, also when the store loses the answer: the id tells whose task it is."""
+        for remaining in reversed(range(CREATE_TRIES)):
+            try:
+                return await self._try_insert(record, guards)
+            except OutcomeUnknown:
+                if not remaining:
+                    raise
+        return None
+
+    async def _try_insert(self, record: TaskRecord, guards: Sequence[Compare]) -> None:
+        key = keys.task(record.id)
+        result = await self._store.txn(
+            [absent(keys.OPERATION), absent(key), *guards],
+            [Put(keys.OPERATION, record.id.encode()), Put(key, encode(record))],
+            [Get(keys.OPERATION), Get(key)],
+        )
+        if result.succeeded:
+            return
+        operation, own = result.results
+        if own:
+            return  # an earlier try, whose answer was lost, did it
+        if operation:
+            raise await self._busy(operation[0].value.decode())
+        raise ApiError(ErrorType.CONCURRENT_CHANGE, message("task.concurrent"))
+
+    async def _busy(self, task_id: str) -> ApiError:
+        kv = await self._store.get(keys.task(task_id))
+        name = task_id if kv is None else decode(kv, TaskRecord).operation_id
+        return ApiError(ErrorType.RESOURCE_BUSY, message("task.busy", name, task_id))
+
+
+def matches(record: TaskRecord, wanted: TaskFilterSpec) -> bool:
+    """Tell whether a task matches every set that is there and not empty."""
+    operations = {bare(operation) for operation in wanted.operations or ()}
+    return (
+        (not wanted.tasks or record.id in wanted.tasks)
+        and (not wanted.services or record.service in wanted.services)
+        and (not operations or bare(record.operation) in operations)
+        and (not wanted.status or record.status in wanted.status)
+        and (not wanted.targets or record.target in wanted.targets)
+        and (not wanted.users or record.user in wanted.users)
+    )
+
+
+def _asked(record: TaskRecord) -> TaskRecord:
+    if record.finished:
+        ended = message("task.finished", record.id, record.status.value)
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, ended)
+    if record.cancel_requested:
+        return record
+    if not record.cancelable:
+        reason = _why_not(record)
+        refused = message("task.not.cancelable", record.id)
+        raise ApiError(ErrorType.UNSUPPORTED, refused, reason)
+    return msgspec.structs.replace(record, cancel_requested=True)
+
+
+def _why_not(record: TaskRecord) -> LocalizableMessage:
+    if not record.may_cancel:
+        return message("task.cancel.never", record.operation_id)
+    if record.phase is Phase.UNDO:
+        return message("task.cancel.undoing")
+    return message("task.cancel.step", record.step)
+
+
+def _readable(task_id: str, kv: KeyValue | None) -> TaskRecord:
+    if kv is None:
+        raise ApiError(ErrorType.NOT_FOUND, message("task.not.found", task_id))
+    try:
+        return decode(kv, TaskRecord)
+    except RecordInvalid as error:
+        _log.exception("a task's record cannot be read", task=task_id)
+        unreadable = message("task.unreadable", task_id)
+        raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, unreadable) from error
+
+
+def _decoded(items: Sequence[KeyValue]) -> Iterator[Found]:
+    for kv in items:
+        try:
+            yield Found(decode(kv, TaskRecord), kv)
+        except RecordInvalid:
+            _log.exception("a task's record cannot be read", key=kv.key)

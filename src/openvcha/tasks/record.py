@@ -1,0 +1,220 @@
+"""What is kept of a task, and how it looks to a caller."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.model import Opaque, Structure
+from openvcha.api.secret import Secret
+from openvcha.api.structures import (
+    DynamicID,
+    LocalizableMessage,
+    TaskInfo,
+    TaskProgress,
+    TaskStatus,
+)
+
+TOTAL = 100
+"""A task that has succeeded stands at this; every other one stands below it."""
+MAX_ERROR_BYTES = 64 * 1024
+MAX_PART_BYTES = 128 * 1024
+"""Bound of what a caller or a step may put into a record at a time (arguments, state, result)."""
+
+FINISHED = frozenset({TaskStatus.SUCCEEDED, TaskStatus.FAILED})
+
+
+class Phase(StrEnum):
+    """Which way a task goes. It turns back at most once."""
+
+    FORWARD = "FORWARD"
+    UNDO = "UNDO"
+
+
+class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A standard error at rest; ``data_type`` is the vAPI name of the structure in ``data``."""
+
+    error_type: ErrorType
+    messages: tuple[LocalizableMessage, ...] = ()
+    data_type: str | None = None
+    data: Any = None
+
+    def to_error(self) -> ApiError:
+        """Give the error back as it was raised."""
+        data = None
+        if self.data_type is not None and self.data_type in (known := _structures()):
+            data = msgspec.convert(self.data, known[self.data_type])
+        return ApiError(self.error_type, *self.messages, data=data)
+
+    def followed_by(self, *messages: LocalizableMessage) -> "ErrorRecord":
+        """Give this error with further causes."""
+        return _bounded(msgspec.structs.replace(self, messages=(*self.messages, *messages)))
+
+
+def error_record(error: ApiError) -> ErrorRecord:
+    """Write an error down; one that is too large loses its data, then its last causes.
+
+    Raises TypeError when the data hold a secret.
+    """
+    data = None if error.data is None else plain(error.data)
+    return _bounded(
+        ErrorRecord(
+            error_type=error.error_type,
+            messages=error.messages,
+            data_type=None if error.data is None else error.data.vapi,
+            data=data,
+        )
+    )
+
+
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task as it stands in the store.
+
+    ``operation`` is the name on the wire (``redeploy$task``). ``started`` names the steps whose
+    action has begun and was not undone, in order. ``cancelable`` is what a caller sees now;
+    ``may_cancel`` is whether the operation permits it at all.
+    """
+
+    id: str
+    description: LocalizableMessage
+    service: str
+    operation: str
+    created: datetime
+    status: TaskStatus
+    progress: TaskProgress
+    cancelable: bool
+    may_cancel: bool
+    target: DynamicID | None = None
+    user: str | None = None
+    parent: str | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    error: ErrorRecord | None = None
+    result: Any = None
+    arguments: Any = None
+    state: dict[str, Any] = {}
+    phase: Phase = Phase.FORWARD
+    step: str | None = None
+    started: tuple[str, ...] = ()
+    cancel_requested: bool = False
+
+    @property
+    def operation_id(self) -> str:
+        """The operation's full id, as ``com.vmware.vcenter.vcha.cluster.passive.redeploy``."""
+        return f"{self.service}.{bare(self.operation)}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the task has ended, either way."""
+        return self.status in FINISHED
+
+
+def bare(operation: str) -> str:
+    """Give an operation's name without the mark of its task form."""
+    return operation.removesuffix("$task")
+
+
+def to_info(
+    record: TaskRecord, *, exclude_result: bool = False, result_type: Any = None
+) -> TaskInfo:
+    """Show a task as the API does; ``result_type`` is the Python type of its result, if any.
+
+    Which fields are set goes by the status, as clients enforce it.
+    """
+    begun = record.status is not TaskStatus.PENDING
+    failed = record.status is TaskStatus.FAILED
+    show_result = begun and not exclude_result and record.result is not None
+    return TaskInfo(
+        description=record.description,
+        service=record.service,
+        operation=record.operation,
+        parent=record.parent,
+        target=record.target,
+        status=record.status,
+        cancelable=record.cancelable,
+        user=record.user,
+        progress=record.progress if begun else None,
+        start_time=record.start_time if begun else None,
+        end_time=record.end_time if record.finished else None,
+        error=record.error.to_error() if failed and record.error else None,
+        result=_opaque(record.result, result_type) if show_result else None,
+    )
+
+
+def _opaque(result: Any, result_type: Any) -> Opaque:
+    if result_type is None:
+        return Opaque(None, result)
+    return Opaque(result_type, msgspec.convert(result, result_type))
+
+
+def moved(
+    record: TaskRecord, completed: int | None, text: LocalizableMessage | None
+) -> TaskProgress:
+    """Give the progress after a report: it never falls, and is full only after success."""
+    reached = min(completed or 0, TOTAL - 1)
+    return TaskProgress(
+        total=TOTAL,
+        completed=max(record.progress.completed, reached),
+        message=text or record.progress.message,
+    )
+
+
+def plain(value: Any) -> Any:
+    """Give a value as JSON can hold it.
+
+    Raises TypeError when a Secret is anywhere inside, or something that JSON cannot hold.
+    """
+    for part in _parts(value):
+        if isinstance(part, Secret):
+            raise TypeError("a task's record never holds a secret")
+    return msgspec.to_builtins(value)
+
+
+def bounded_part(value: Any) -> Any:
+    """Give ``plain(value)``. Raises ValueError when it is too large for a record."""
+    made = plain(value)
+    size = _size(made)
+    if size > MAX_PART_BYTES:
+        raise ValueError(f"{size} bytes are more than a task's record takes ({MAX_PART_BYTES})")
+    return made
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, msgspec.Struct):
+        inner = [getattr(value, name) for name in value.__struct_fields__]
+    elif isinstance(value, Mapping):
+        inner = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = list(value)
+    else:
+        return
+    for part in inner:
+        yield from _parts(part)
+
+
+def _bounded(error: ErrorRecord) -> ErrorRecord:
+    if _size(error) > MAX_ERROR_BYTES:
+        error = msgspec.structs.replace(error, data_type=None, data=None)
+    while _size(error) > MAX_ERROR_BYTES:
+        kept = error.messages[:-1] or (message("task.error.large"),)
+        error = msgspec.structs.replace(error, messages=kept)
+    return error
+
+
+def _size(value: Any) -> int:
+    return len(msgspec.json.encode(value))
+
+
+def _structures() -> dict[str, type[Structure]]:
+    found: dict[str, type[Structure]] = {}
+    todo = list(Structure.__subclasses__())
+    while todo:
+        cls = todo.pop()
+        found[cls.vapi] = cls
+        todo += cls.__subclasses__()
+    return found

@@ -1,0 +1,169 @@
+"""Who carries tasks out: one runner at a time, which goes on with whatever is unfinished."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.store import keys
+from openvcha.store.errors import Compacted, Fenced, StoreError, StoreUnavailable
+from openvcha.store.lease import Hold, campaign
+from openvcha.store.protocol import EventType, Store
+from openvcha.tasks.execution import Execution, failed
+from openvcha.tasks.journal import RETENTION, Journal
+from openvcha.tasks.ledger import RETRY_SECONDS, Ledger
+from openvcha.tasks.record import TaskRecord, error_record
+from openvcha.tasks.steps import Step, TaskContext
+
+HOLD_SECONDS: Final = 5
+SWEEP_SECONDS: Final = 3600.0
+GIVE_UP_SECONDS: Final = 5.0
+
+Plan = Callable[[TaskRecord], Sequence[Step]]
+"""Gives the steps of a task, by its record; the same ones every time it is asked."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Runner:
+    """Carries out the tasks of ``plans`` (by the operation's full id), oldest first.
+
+    ``name`` tells people which runner holds the key; ``hold_seconds`` is how long after a runner's
+    sudden death the next one begins.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        plans: Mapping[str, Plan],
+        clock: Callable[[], datetime] | None = None,
+        *,
+        name: str = "",
+        hold_seconds: int = HOLD_SECONDS,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._plans = plans
+        self._clock = clock or journal.clock
+        self._name = name
+        self._hold_seconds = hold_seconds
+
+    async def run(self) -> None:
+        """Run until canceled. A task in progress stays as it is and is gone on with later."""
+        while True:
+            hold = await campaign(self._store, keys.RUNNER, self._name.encode(), self._hold_seconds)
+            _log.info("runner begins", runner=self._name, token=hold.revision)
+            async with hold:
+                await self._tenure(hold)
+            _log.warning("runner lost its hold", runner=self._name, token=hold.revision)
+
+    async def _tenure(self, hold: Hold) -> None:
+        ledger = Ledger(self._store, hold.guard)
+        try:
+            await _first(hold.lost.wait(), self._serve(ledger), self._sweep_always(ledger))
+        except Fenced:
+            _log.info("another runner has taken over", token=hold.revision)
+
+    async def _serve(self, ledger: Ledger) -> None:
+        while True:
+            try:
+                await self._work_off(ledger)
+            except (StoreUnavailable, Compacted) as error:
+                _log.warning("the tasks cannot be read", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _work_off(self, ledger: Ledger) -> None:
+        """Carry out the oldest unfinished task, or wait for one."""
+        seen, found = await self._journal.snapshot()
+        todo = [item.record for item in found if not item.record.finished]
+        if not todo:
+            await self._changed(seen.revision + 1)
+            return
+        record = min(todo, key=lambda record: (record.created, record.id))
+        try:
+            await self._execute(ledger, record)
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001 - no task may hold the operation for ever
+            await self._give_up(ledger, record, error)
+
+    async def _give_up(self, ledger: Ledger, record: TaskRecord, error: Exception) -> None:
+        """End a task that its execution could not end."""
+        incident = secrets.token_hex(8)
+        _log.error("a task broke", task=record.id, incident=incident, exc_info=error)
+        internal = ApiError(ErrorType.INTERNAL_SERVER_ERROR, message("internal.error", incident))
+        try:
+            await ledger.finish(record.id, failed(self._clock(), error_record(internal)))
+        except StoreError as refusal:
+            if isinstance(refusal, Fenced):
+                raise
+            _log.exception("a task cannot be ended", task=record.id)
+            await asyncio.sleep(GIVE_UP_SECONDS)
+
+    async def _changed(self, revision: int) -> None:
+        async with aclosing(self._store.watch(keys.TASKS, revision)) as changes:
+            async for events in changes:
+                if any(event.type is EventType.PUT for event in events):
+                    return
+
+    async def _execute(self, ledger: Ledger, record: TaskRecord) -> None:
+        plan = self._plans.get(record.operation_id)
+        if plan is None:
+            unknown = message("task.plan.unknown", record.operation_id)
+            error = error_record(ApiError(ErrorType.ERROR, unknown))
+            await ledger.finish(record.id, failed(self._clock(), error))
+            return
+        context = TaskContext(ledger, record)
+        execution = Execution(ledger, context, plan(record), self._clock)
+        await _first(execution.run(), self._watch_for_cancel(context))
+
+    async def _watch_for_cancel(self, context: TaskContext) -> None:
+        """Pass a cancel request on the moment it is made; never returns."""
+        while not context.canceled.is_set():
+            try:
+                async with aclosing(self._journal.watch(context.record.id)) as changes:
+                    async for record in changes:
+                        if record.cancel_requested:
+                            context.canceled.set()
+                            break
+            except (StoreError, ApiError) as error:
+                _log.warning("a task cannot be watched", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.Event().wait()
+
+    async def _sweep_always(self, ledger: Ledger) -> None:
+        while True:
+            try:
+                await self._sweep(ledger)
+            except StoreUnavailable as error:
+                _log.warning("old tasks could not be swept", reason=str(error))
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _sweep(self, ledger: Ledger) -> None:
+        """Delete the tasks that ended longer ago than they are kept."""
+        oldest = self._clock() - RETENTION
+        _, found = await self._journal.snapshot()
+        for item in found:
+            ended = item.record.end_time
+            if item.record.finished and ended is not None and ended < oldest:
+                await ledger.forget(item.kv)
+
+
+async def _first(*works: Coroutine[Any, Any, Any]) -> None:
+    """Run all until the first ends, end the others, raise what it raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()

@@ -1,0 +1,400 @@
+"""Killed anywhere and started again, a task ends, the world is consistent, nothing is held."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from enum import StrEnum
+from itertools import pairwise
+
+import pytest
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import TaskStatus
+from openvcha.store import keys
+from openvcha.store.errors import Fenced, StoreUnavailable
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import (
+    Action,
+    Compare,
+    Event,
+    EventType,
+    KeyValue,
+    Snapshot,
+    Store,
+    TxnResult,
+    created_at,
+)
+from openvcha.store.records import decode
+from openvcha.tasks.execution import Execution
+from openvcha.tasks.journal import Journal
+from openvcha.tasks.ledger import Ledger
+from openvcha.tasks.record import TaskRecord, to_info
+from openvcha.tasks.runner import Runner
+from openvcha.tasks.steps import Step, TaskContext
+
+pytestmark = pytest.mark.looptime
+
+SERVICE = "com.vmware.vcenter.vcha.cluster.passive"
+PARTS = ("first half", "second half")
+
+
+class Story(StrEnum):
+    """What is to happen while the task runs."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    CANCEL = "CANCEL"
+
+
+class Death(StrEnum):
+    """Whether the write during which the process dies still reaches the store."""
+
+    BEFORE = "BEFORE"
+    AFTER = "AFTER"
+
+
+class Life:
+    """One process: it dies at its n-th moment (a write to the store, or a boundary in a step)."""
+
+    def __init__(self, dies_at: int | None = None, death: Death = Death.BEFORE) -> None:
+        self._dies_at = dies_at
+        self._death = death
+        self.moments = 0
+        self.died = asyncio.Event()
+
+    async def before(self) -> None:
+        """Pass the beginning of a moment."""
+        self.check()
+        self.moments += 1
+        if self._death is Death.BEFORE:
+            await self._perhaps_die()
+
+    async def after(self) -> None:
+        """Pass the end of a moment."""
+        if self._death is Death.AFTER:
+            await self._perhaps_die()
+
+    async def _perhaps_die(self) -> None:
+        if self.moments == self._dies_at:
+            self.died.set()
+            await asyncio.Event().wait()
+
+    def check(self) -> None:
+        """Let the dead do nothing."""
+        if self.died.is_set():
+            raise StoreUnavailable("dead")
+
+
+class MortalStore:
+    """The shared simulated store as one process sees it."""
+
+    def __init__(self, store: MemoryStore, life: Life) -> None:
+        self._store = store
+        self._life = life
+
+    async def get(self, key: str) -> KeyValue | None:
+        """Read a key."""
+        self._life.check()
+        return await self._store.get(key)
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        """Read keys."""
+        self._life.check()
+        return await self._store.prefix(prefix, keys_only=keys_only)
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """Read keys with the revision."""
+        self._life.check()
+        return await self._store.snapshot(prefix)
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        """Write a key."""
+        raise NotImplementedError
+
+    async def delete(self, key: str) -> bool:
+        """Delete a key."""
+        raise NotImplementedError
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete keys."""
+        raise NotImplementedError
+
+    async def txn(
+        self,
+        compares: Sequence[Compare],
+        success: Sequence[Action],
+        failure: Sequence[Action] = (),
+    ) -> TxnResult:
+        """Run a transaction: a moment to die at."""
+        await self._life.before()
+        result = await self._store.txn(compares, success, failure)
+        await self._life.after()
+        return result
+
+    async def lease_grant(self, ttl: int) -> int:
+        """Make a lease."""
+        self._life.check()
+        return await self._store.lease_grant(ttl)
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        """Renew a lease."""
+        self._life.check()
+        return await self._store.lease_keep_alive(lease)
+
+    async def lease_revoke(self, lease: int) -> None:
+        """End a lease."""
+        self._life.check()
+        await self._store.lease_revoke(lease)
+
+    async def watch(
+        self, target: str, start_revision: int = 0
+    ) -> AsyncGenerator[list[Event], None]:
+        """Follow keys."""
+        async for events in self._store.watch(target, start_revision):
+            self._life.check()
+            yield events
+
+
+class World:
+    """The simulated world that all processes act upon; it outlives them."""
+
+    def __init__(self, story: Story, client: Journal) -> None:
+        self.story = story
+        self.client = client
+        self.there: set[tuple[str, str]] = set()
+
+
+class Build(Step):
+    """Makes two things, one after the other, and can be killed around each."""
+
+    def __init__(self, name: str, world: World, life: Life, weight: int = 1) -> None:
+        self.name = name
+        self.weight = weight
+        self._world = world
+        self._life = life
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Look whether both are there."""
+        await ctx.progress(0, message("progress.check"))
+        return all((self.name, part) in self._world.there for part in PARTS)
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Make both."""
+        for part in PARTS:
+            await self._life.before()
+            self._world.there.add((self.name, part))
+            await self._life.after()
+            await ctx.progress(0.5, message("progress.clone", part))
+        await ctx.remember(**{self.name: "made"})
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Unmake both."""
+        await ctx.progress(1, message("progress.fence", self.name))
+        for part in reversed(PARTS):
+            await self._life.before()
+            self._world.there.discard((self.name, part))
+            await self._life.after()
+
+
+class Turn(Build):
+    """Makes its things; then the story takes its turn."""
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Hold only where the story lets it."""
+        return self._world.story is Story.SUCCESS and await super().done(ctx)
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Make both, then fail or be asked to stop."""
+        await super().act(ctx)
+        if self._world.story is Story.FAILURE:
+            raise ApiError(ErrorType.ERROR, message("wait.timeout", "1"))
+        if self._world.story is Story.CANCEL:
+            await self._world.client.request_cancel(ctx.record.id)
+            await ctx.pause(3600)
+
+
+class Final(Build):
+    """A step that must not be interrupted."""
+
+    cancelable = False
+
+
+def plan(world: World, life: Life) -> list[Step]:
+    """Give three steps of different weight."""
+    return [Build("a", world, life), Turn("b", world, life, 5), Final("c", world, life, 2)]
+
+
+class Scene:
+    """A store with one task in it, a world, and the processes that come and go."""
+
+    def __init__(self, story: Story) -> None:
+        self.store = MemoryStore()
+        self.journal = Journal(self.store)
+        self.world = World(story, self.journal)
+        self.task = ""
+
+    async def begin(self) -> None:
+        """Create the task."""
+        record = await self.journal.create(
+            service=SERVICE,
+            operation="redeploy$task",
+            description=message("passive.redeploy"),
+            user="root",
+        )
+        self.task = record.id
+
+    async def live(self, life: Life) -> None:
+        """Run one process until it dies or the task has ended."""
+        store: Store = MortalStore(self.store, life)
+        plans = {f"{SERVICE}.redeploy": lambda _: plan(self.world, life)}
+        works = [
+            asyncio.create_task(Runner(store, Journal(store), plans).run()),
+            asyncio.create_task(life.died.wait()),
+            asyncio.create_task(self._ended()),
+        ]
+        async with asyncio.timeout(600):
+            await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+        for work in works:
+            work.cancel()
+        await asyncio.wait(works)
+
+    async def _ended(self) -> None:
+        async for _ in self.journal.watch(self.task):
+            pass
+
+    async def validate(self) -> None:
+        """Check the end, and every state that a caller could have seen on the way."""
+        versions = self._versions()
+        last, revision = versions[-1]
+        wanted = TaskStatus.SUCCEEDED if self.world.story is Story.SUCCESS else TaskStatus.FAILED
+        assert last.status is wanted
+        assert len(self.world.there) == (6 if wanted is TaskStatus.SUCCEEDED else 0)
+        assert last.error is None or last.error.error_type is self._error()
+        assert self._freed() == [revision]
+        assert not any(record.finished for record, _ in versions[:-1])
+        completed = [record.progress.completed for record, _ in versions]
+        assert completed == sorted(completed)
+        assert (completed[-1] == 100) == (wanted is TaskStatus.SUCCEEDED)
+        for (record, _), (later, _) in pairwise(versions):
+            check_union(record)
+            assert record.error is None or set(later.started) <= set(record.started)
+
+    def _error(self) -> ErrorType:
+        return ErrorType.CANCELED if self.world.story is Story.CANCEL else ErrorType.ERROR
+
+    def _versions(self) -> list[tuple[TaskRecord, int]]:
+        return [
+            (decode(event.kv, TaskRecord), event.kv.mod_revision)
+            for event in self.store._history
+            if event.kv.key == keys.task(self.task)
+        ]
+
+    def _freed(self) -> list[int]:
+        return [
+            event.kv.mod_revision
+            for event in self.store._history
+            if event.kv.key == keys.OPERATION and event.type is EventType.DELETE
+        ]
+
+
+def check_union(record: TaskRecord) -> None:
+    """Check which fields are set for the status, as clients do."""
+    info = to_info(record)
+    assert info.union is not None
+    case = info.union.cases[info.status.value]
+    for name in {field for fields in info.union.cases.values() for field in fields}:
+        value = getattr(info, name)
+        assert value is not None or not case.get(name, False), f"{name} is missing"
+        assert value is None or name in case, f"{name} must not be set"
+
+
+async def moments(story: Story) -> int:
+    """Count the moments of an undisturbed life."""
+    scene, life = Scene(story), Life()
+    await scene.begin()
+    await scene.live(life)
+    await scene.validate()
+    return life.moments
+
+
+@pytest.mark.parametrize("story", Story)
+@pytest.mark.parametrize("death", Death)
+async def test_killed_anywhere_the_task_is_carried_to_its_end(story: Story, death: Death) -> None:
+    """Whichever moment the runner dies at, the next one ends the task and leaves no half."""
+    total = await moments(story)
+    assert total > 15
+    for dies_at in range(1, total + 1):
+        scene, life = Scene(story), Life(dies_at, death)
+        await scene.begin()
+        await scene.live(life)
+        assert life.died.is_set()
+        await scene.live(Life())
+        await scene.validate()
+
+
+@pytest.mark.parametrize("story", Story)
+async def test_killed_twice_the_task_is_carried_to_its_end(story: Story) -> None:
+    """A death while going on after a death changes nothing about that."""
+    total = await moments(story)
+    for first in range(1, total + 1):
+        for second in range(1, total + 1, 2):
+            scene = Scene(story)
+            await scene.begin()
+            await scene.live(Life(first, Death.AFTER))
+            await scene.live(Life(second, Death.BEFORE))
+            await scene.live(Life())
+            await scene.validate()
+
+
+class Usurped(MortalStore):
+    """A store on which another runner takes over at the n-th moment."""
+
+    def __init__(self, store: MemoryStore, at: int) -> None:
+        super().__init__(store, Life())
+        self._remaining = at
+        self.taken_at: int | None = None
+
+    async def txn(
+        self,
+        compares: Sequence[Compare],
+        success: Sequence[Action],
+        failure: Sequence[Action] = (),
+    ) -> TxnResult:
+        """Run a transaction, after the take-over when it is time for that."""
+        self._remaining -= 1
+        if not self._remaining:
+            await self._store.delete(keys.RUNNER)
+            self.taken_at = await self._store.put(keys.RUNNER, b"another")
+        return await super().txn(compares, success, failure)
+
+
+@pytest.mark.parametrize("story", [Story.SUCCESS, Story.FAILURE])
+async def test_a_superseded_runner_writes_nothing_more(story: Story) -> None:
+    """A runner that lost its key without noticing stops at its next write, which fails."""
+    at = 1
+    while (await usurped(story, at)).taken_at is not None:
+        at += 1
+    assert at > 10
+
+
+async def usurped(story: Story, at: int) -> Usurped:
+    """Carry out a task until another runner takes over at this moment, if it comes to that."""
+    scene = Scene(story)
+    await scene.begin()
+    store = Usurped(scene.store, at)
+    token = await scene.store.put(keys.RUNNER, b"one")
+    ledger = Ledger(store, created_at(keys.RUNNER, token))
+    context = TaskContext(ledger, await scene.journal.read(scene.task))
+    steps = plan(scene.world, Life())
+    run = Execution(ledger, context, steps, scene.journal.clock).run()
+    if at > 100:
+        pytest.fail("it never came to its end")
+    try:
+        await run
+    except Fenced:
+        assert store.taken_at is not None
+        assert scene._versions()[-1][1] < store.taken_at
+        assert await scene.store.get(keys.OPERATION)
+    else:
+        assert store.taken_at is None
+    return store

@@ -1,0 +1,638 @@
+"""The runner: steps in order, progress, patience, cancel, undo, ends, retention, succession."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.secret import Secret
+from openvcha.api.structures import TaskStatus
+from openvcha.store import keys
+from openvcha.store.errors import Fenced, StoreUnavailable
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import KeyValue, Snapshot
+from openvcha.store.records import decode, encode
+from openvcha.tasks.journal import Journal
+from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.runner import SWEEP_SECONDS, Plan, Runner
+from openvcha.tasks.steps import Step, TaskContext, Temporary
+
+pytestmark = pytest.mark.looptime
+
+PASSIVE = "com.vmware.vcenter.vcha.cluster.passive"
+REDEPLOY = f"{PASSIVE}.redeploy"
+
+Act = Callable[[TaskContext], Awaitable[None]]
+
+
+async def nothing(_: TaskContext) -> None:
+    """Do nothing."""
+
+
+@dataclass
+class Told(Step):
+    """A step that does what it is told and notes when."""
+
+    name: str
+    log: list[str]
+    doing: Act = nothing
+    undoing: Act = nothing
+    weight: int = 1
+    cancelable: bool = True
+    patience: float = 60.0
+    limit: float | None = None
+    holds: bool = False
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Say what it was told to say."""
+        assert ctx.record.status is TaskStatus.RUNNING
+        return self.holds
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Note it, then do what it was told."""
+        self.log.append(self.name)
+        await self.doing(ctx)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Note it, then do what it was told."""
+        self.log.append(f"-{self.name}")
+        await self.undoing(ctx)
+
+
+class Weak(MemoryStore):
+    """Simulated: a store that can be away."""
+
+    away = False
+
+    async def get(self, key: str) -> KeyValue | None:
+        """Read, unless away."""
+        if self.away:
+            raise StoreUnavailable("away")
+        return await super().get(key)
+
+
+@dataclass
+class Stage:
+    """A store, a journal and a clock that goes with the loop's."""
+
+    store: Weak = field(default_factory=Weak)
+    log: list[str] = field(default_factory=list)
+    start: datetime = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        """Give the time by the loop's clock."""
+        return self.start + timedelta(seconds=asyncio.get_running_loop().time())
+
+    @property
+    def journal(self) -> Journal:
+        """Give a journal."""
+        return Journal(self.store, self.now)
+
+    def step(self, name: str, doing: Act = nothing, undoing: Act = nothing, **told: Any) -> Told:
+        """Give a step that writes into the log."""
+        return Told(name, self.log, doing, undoing, **told)
+
+    async def make(self, **values: Any) -> str:
+        """Create a task."""
+        given: dict[str, Any] = {
+            "service": PASSIVE,
+            "operation": "redeploy$task",
+            "description": message("passive.redeploy"),
+            "user": "root",
+        }
+        return (await self.journal.create(**(given | values))).id
+
+    @asynccontextmanager
+    async def runner(
+        self, *steps: Step, plans: dict[str, Plan] | None = None
+    ) -> AsyncIterator[Any]:
+        """Have a runner at work during a block."""
+        plans = {REDEPLOY: lambda _: steps} if plans is None else plans
+        running = asyncio.create_task(Runner(self.store, self.journal, plans).run())
+        try:
+            yield running
+            assert not running.done()
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    async def until(self, task: str, holds: Callable[[TaskRecord], bool]) -> TaskRecord:
+        """Wait until something holds for a task."""
+        async with asyncio.timeout(3600):
+            async for record in self.journal.watch(task):
+                if holds(record):
+                    return record
+        raise AssertionError("the task ended first")
+
+    async def ended(self, task: str) -> TaskRecord:
+        """Wait for the end of a task, and see that the operation is free."""
+        record = await self.until(task, lambda record: record.finished)
+        assert await self.store.get(keys.OPERATION) is None
+        return record
+
+    async def carry_out(self, *steps: Step, **values: Any) -> TaskRecord:
+        """Create a task of these steps and carry it to its end."""
+        task = await self.make(**values)
+        async with self.runner(*steps):
+            return await self.ended(task)
+
+    def states(self, task: str) -> list[TaskRecord]:
+        """Give all states that a task has had."""
+        history = self.store._history
+        return [
+            decode(event.kv, TaskRecord) for event in history if event.kv.key == keys.task(task)
+        ]
+
+
+@pytest.fixture
+def stage() -> Stage:
+    """Give an empty stage."""
+    return Stage()
+
+
+def raising(error: Exception) -> Act:
+    """Give an action that fails."""
+
+    async def act(_: TaskContext) -> None:
+        raise error
+
+    return act
+
+
+def reasons(record: TaskRecord) -> tuple[ErrorType | None, list[str]]:
+    """Give the type of a task's error and the ends of its messages' ids."""
+    if record.error is None:
+        return None, []
+    ids = [text.id.removeprefix("com.vmware.vcenter.vcha.") for text in record.error.messages]
+    return record.error.error_type, ids
+
+
+BAD = ApiError(ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, message("wait.timeout", "1"))
+
+
+async def test_steps_run_in_order_to_success(stage: Stage) -> None:
+    """A task whose steps work out has succeeded, stands at total and has both times."""
+    record = await stage.carry_out(*(stage.step(name) for name in "abc"))
+    assert stage.log == ["a", "b", "c"]
+    assert record.status is TaskStatus.SUCCEEDED
+    assert (record.progress.completed, record.progress.total) == (100, 100)
+    assert record.start_time is not None
+    assert record.end_time is not None
+    assert not record.cancelable
+
+
+async def test_what_is_already_so_is_skipped_and_never_undone(stage: Stage) -> None:
+    """A step whose postcondition held from the start is neither acted nor undone."""
+    steps = stage.step("a", holds=True), stage.step("b"), stage.step("c", raising(BAD))
+    await stage.carry_out(*steps)
+    assert stage.log == ["b", "c", "-c", "-b"]
+
+
+async def test_a_plan_without_steps_succeeds(stage: Stage) -> None:
+    """Nothing to do is done."""
+    assert (await stage.carry_out()).status is TaskStatus.SUCCEEDED
+
+
+async def test_a_task_made_later_starts_at_once(stage: Stage) -> None:
+    """An idle runner notices a new task when it is made, not at some later look."""
+    async with stage.runner(stage.step("a")):
+        await asyncio.sleep(1000)
+        before = asyncio.get_running_loop().time()
+        await stage.ended(await stage.make())
+        assert asyncio.get_running_loop().time() == before
+
+
+class Eventful(Weak):
+    """Simulated: something happens right after the first look at all tasks that finds none."""
+
+    happening: Callable[[], Awaitable[Any]] | None = None
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """Look, then let it happen."""
+        seen = await super().snapshot(prefix)
+        if prefix == keys.TASKS and self.happening is not None:
+            happening, self.happening = self.happening, None
+            await happening()
+        return seen
+
+
+async def test_a_task_made_between_look_and_watch_is_not_missed() -> None:
+    """The runner watches from the revision of its look, so nothing falls in between."""
+    store = Eventful()
+    stage = Stage(store)
+    made: list[str] = []
+
+    async def happening() -> None:
+        made.append(await stage.make())
+
+    store.happening = happening
+    async with stage.runner(stage.step("a")):
+        await asyncio.sleep(1)
+        assert stage.log == ["a"]
+        await stage.ended(made[0])
+
+
+async def test_progress_follows_the_weights(stage: Stage) -> None:
+    """A step's own share counts by its weight; the words are those that were given."""
+    text = message("progress.clone", "b")
+    reached: list[int] = []
+
+    async def half(ctx: TaskContext) -> None:
+        for fraction in (0.5, 0.25, 7.0):
+            await ctx.progress(fraction, text)
+            reached.append(ctx.record.progress.completed)
+        assert ctx.record.progress.message == text
+
+    await stage.carry_out(stage.step("a"), stage.step("b", half, weight=3))
+    assert reached == [62, 62, 99]
+
+
+async def test_what_changes_nothing_is_not_written(stage: Stage) -> None:
+    """The same progress reported a thousand times is one write."""
+
+    async def same(ctx: TaskContext) -> None:
+        text = message("progress.check")
+        await ctx.progress(0.1, text)
+        before = stage.store.revision
+        for _ in range(1000):
+            await ctx.progress(0.1, text)
+        assert stage.store.revision == before
+
+    assert (await stage.carry_out(stage.step("a", same))).status is TaskStatus.SUCCEEDED
+
+
+async def test_what_is_remembered_is_there_for_later_steps(stage: Stage) -> None:
+    """State is durable when `remember` returns, and is changed in no other way."""
+
+    async def first(ctx: TaskContext) -> None:
+        await ctx.remember(node={"vm": "vm-42"})
+        assert (await stage.journal.read(ctx.record.id)).state == {"node": {"vm": "vm-42"}}
+        with pytest.raises(TypeError):
+            ctx.state["node"] = None  # type: ignore[index]  # that it cannot be is the point
+
+    async def second(ctx: TaskContext) -> None:
+        assert ctx.state["node"]["vm"] == "vm-42"
+        await ctx.result({"vm": "vm-42"})
+
+    record = await stage.carry_out(stage.step("a", first), stage.step("b", second))
+    assert record.result == {"vm": "vm-42"}
+
+
+async def test_a_failure_undoes_backwards_and_says_why(stage: Stage) -> None:
+    """The error of the step is the task's; what was done is undone, the failed step first."""
+    steps = stage.step("a"), stage.step("b"), stage.step("c", raising(BAD)), stage.step("d")
+    record = await stage.carry_out(*steps)
+    assert stage.log == ["a", "b", "c", "-c", "-b", "-a"]
+    assert record.status is TaskStatus.FAILED
+    assert record.error is not None
+    assert record.error.to_error() == BAD
+    assert record.progress.completed < 100
+
+
+async def test_an_undo_that_fails_does_not_stop_the_others(stage: Stage) -> None:
+    """What cannot be undone is told after the first error, with its cause; the task ends."""
+    other = ApiError(ErrorType.ERROR, message("copy.failed", "b", "x"))
+    steps = stage.step("a"), stage.step("b", nothing, raising(other)), stage.step("c", raising(BAD))
+    record = await stage.carry_out(*steps)
+    assert stage.log == ["a", "b", "c", "-c", "-b", "-a"]
+    ids = ["wait.timeout", "task.undo.failed", "copy.failed"]
+    assert reasons(record) == (ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, ids)
+
+
+async def test_an_unexpected_exception_is_only_in_the_log(stage: Stage) -> None:
+    """The record shows an operation id that is in the log, and nothing of the exception."""
+    with structlog.testing.capture_logs() as logs:
+        record = await stage.carry_out(stage.step("a", raising(RuntimeError("hunter2"))))
+    assert reasons(record) == (ErrorType.INTERNAL_SERVER_ERROR, ["internal.error"])
+    assert record.error is not None
+    (incident,) = record.error.messages[0].args
+    assert [entry["incident"] for entry in logs if "incident" in entry] == [incident]
+    assert b"hunter2" not in encode(record)
+
+
+async def test_a_secret_in_the_state_is_refused(stage: Stage) -> None:
+    """A step that would write a secret breaks, and nothing of it is written."""
+
+    async def leak(ctx: TaskContext) -> None:
+        await ctx.remember(password=Secret("hunter2"))
+
+    record = await stage.carry_out(stage.step("a", leak))
+    assert reasons(record)[0] is ErrorType.INTERNAL_SERVER_ERROR
+    assert record.state == {}
+
+
+@dataclass
+class Failing:
+    """An action that fails some times, then works."""
+
+    errors: list[Exception]
+    times: list[float] = field(default_factory=list)
+
+    async def __call__(self, _: TaskContext) -> None:
+        """Fail as long as there is an error left."""
+        self.times.append(asyncio.get_running_loop().time())
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+@pytest.mark.parametrize(
+    "error", [Temporary(message("fence.powered.on", "b")), StoreUnavailable("no quorum")]
+)
+async def test_what_may_pass_is_tried_again_later_and_later(stage: Stage, error: Exception) -> None:
+    """A temporary failure is repeated with growing pauses, and its reason is shown."""
+    failing = Failing([error] * 5)
+    task = await stage.make()
+    async with stage.runner(stage.step("a", failing)):
+        assert (await stage.ended(task)).status is TaskStatus.SUCCEEDED
+    pauses = [b - a for a, b in zip(failing.times, failing.times[1:], strict=False)]
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6])
+    shown = {record.progress.message.id.rsplit("vcha.")[-1] for record in stage.states(task)}
+    assert shown & {"fence.powered.on", "store.unavailable"}
+
+
+async def test_patience_ends(stage: Stage) -> None:
+    """What does not pass within the step's patience is TIMED_OUT with the last reason."""
+    failing = Failing([Temporary(message("fence.powered.on", "b"))] * 100)
+    started = stage.now()
+    record = await stage.carry_out(stage.step("a", failing, patience=30))
+    ids = ["task.step.patience", "fence.powered.on"]
+    assert reasons(record) == (ErrorType.TIMED_OUT, ids)
+    assert record.end_time is not None
+    assert timedelta(seconds=20) < record.end_time - started <= timedelta(seconds=30)
+
+
+async def test_a_step_has_a_limit(stage: Stage) -> None:
+    """A step that hangs is interrupted at its limit, and undone."""
+
+    async def hang(_: TaskContext) -> None:
+        await asyncio.Event().wait()
+
+    record = await stage.carry_out(stage.step("a", hang, limit=40))
+    assert reasons(record) == (ErrorType.TIMED_OUT, ["task.step.limit"])
+    assert stage.log == ["a", "-a"]
+
+
+async def test_an_undo_is_patient_too(stage: Stage) -> None:
+    """A temporary failure of an undo is repeated; a hanging one ends at the limit."""
+    patient = Failing([Temporary(message("fence.powered.on", "b"))] * 3)
+
+    async def hang(_: TaskContext) -> None:
+        await asyncio.Event().wait()
+
+    steps = stage.step("a", nothing, patient), stage.step("b", raising(BAD), hang, limit=9)
+    record = await stage.carry_out(*steps)
+    assert reasons(record)[1] == ["wait.timeout", "task.undo.failed", "task.step.limit"]
+    assert len(patient.times) == 4
+
+
+async def waits(ctx: TaskContext) -> None:
+    """Wait for what never comes, at a safe point."""
+    await ctx.pause(100_000)
+
+
+async def test_a_cancel_is_noticed_at_once_and_undone(stage: Stage) -> None:
+    """A waiting step stops the moment it is asked; the task has FAILED with CANCELED."""
+    task = await stage.make()
+    async with stage.runner(stage.step("a"), stage.step("b", waits), stage.step("c")):
+        await stage.until(task, lambda record: record.step == "b")
+        await asyncio.sleep(100)
+        asked = stage.now()
+        await stage.journal.request_cancel(task)
+        record = await stage.ended(task)
+    assert reasons(record) == (ErrorType.CANCELED, ["task.canceled"])
+    assert stage.log == ["a", "b", "-b", "-a"]
+    assert record.end_time == asked
+
+
+async def test_a_step_without_safe_points_is_finished_first(stage: Stage) -> None:
+    """A cancel takes effect where the step says it may: here after it, before the next."""
+
+    async def busy(ctx: TaskContext) -> None:
+        await stage.journal.request_cancel(ctx.record.id)
+        await asyncio.sleep(10)
+        stage.log.append("still")
+
+    record = await stage.carry_out(stage.step("a", busy), stage.step("b"))
+    assert stage.log == ["a", "still", "-a"]
+    assert reasons(record)[0] is ErrorType.CANCELED
+
+
+async def test_a_cancel_that_was_accepted_in_the_last_step_counts(stage: Stage) -> None:
+    """Who was told that the task will stop does not find it succeeded."""
+
+    async def asked(ctx: TaskContext) -> None:
+        await stage.journal.request_cancel(ctx.record.id)
+
+    record = await stage.carry_out(stage.step("a", asked))
+    assert reasons(record)[0] is ErrorType.CANCELED
+
+
+async def test_a_step_that_must_not_be_interrupted_is_not(stage: Stage) -> None:
+    """While it acts a cancel is refused, and what callers see says so."""
+
+    async def asked(ctx: TaskContext) -> None:
+        assert not (await stage.journal.get(ctx.record.id)).cancelable
+        with pytest.raises(ApiError) as caught:
+            await stage.journal.request_cancel(ctx.record.id)
+        assert caught.value.error_type is ErrorType.UNSUPPORTED
+
+    steps = stage.step("a"), stage.step("b", asked, cancelable=False), stage.step("c")
+    record = await stage.carry_out(*steps)
+    assert record.status is TaskStatus.SUCCEEDED
+    states = stage.states(record.id)
+    assert {state.cancelable for state in states if state.step == "c" and not state.finished} == {
+        True
+    }
+
+
+async def test_an_operation_that_cannot_be_canceled_never_is(stage: Stage) -> None:
+    """Where the operation does not permit it no step makes it possible."""
+    record = await stage.carry_out(stage.step("a"), cancelable=False)
+    assert not any(state.cancelable for state in stage.states(record.id))
+
+
+async def test_a_task_canceled_before_it_began_has_done_nothing(stage: Stage) -> None:
+    """It ends with progress and both times, as clients expect of every task that ended."""
+    task = await stage.make()
+    await stage.journal.request_cancel(task)
+    async with stage.runner(stage.step("a")):
+        record = await stage.ended(task)
+    assert stage.log == []
+    assert reasons(record)[0] is ErrorType.CANCELED
+    begun = [state for state in stage.states(task) if state.status is not TaskStatus.PENDING]
+    assert all(state.start_time is not None for state in begun)
+    assert record.end_time is not None
+
+
+async def test_interruptible_work_cleans_up_before_the_undo(stage: Stage) -> None:
+    """What runs when a cancel comes is ended first, then the steps are undone."""
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(3)
+            stage.log.append("cleaned")
+
+    async def act(ctx: TaskContext) -> None:
+        await ctx.interruptible(work())
+
+    task = await stage.make()
+    async with stage.runner(stage.step("a", act)):
+        await stage.until(task, lambda record: record.step == "a")
+        await stage.journal.request_cancel(task)
+        await stage.ended(task)
+    assert stage.log == ["a", "cleaned", "-a"]
+
+
+async def test_an_operation_that_nobody_knows_ends(stage: Stage) -> None:
+    """A task of another version ends FAILED saying so, instead of holding the operation."""
+    task = await stage.make()
+    async with stage.runner(plans={}):
+        record = await stage.ended(task)
+    assert reasons(record) == (ErrorType.ERROR, ["task.plan.unknown"])
+    assert record.start_time is not None
+
+
+async def test_what_an_unknown_operation_had_begun_is_named(stage: Stage) -> None:
+    """Its error says which steps stay as they are."""
+    task = await stage.make()
+    begun = msgspec.structs.replace(await stage.journal.read(task), started=("clone", "copy"))
+    await stage.store.put(keys.task(task), encode(begun))
+    async with stage.runner(plans={}):
+        record = await stage.ended(task)
+    assert reasons(record)[1] == ["task.plan.unknown", "task.left"]
+
+
+async def test_a_started_step_that_is_gone_is_named(stage: Stage) -> None:
+    """A step that this version's plan lacks is told among the things not undone."""
+    task = await stage.make()
+    begun = msgspec.structs.replace(await stage.journal.read(task), started=("old",))
+    await stage.store.put(keys.task(task), encode(begun))
+    async with stage.runner(stage.step("a", raising(BAD))):
+        record = await stage.ended(task)
+    assert stage.log == ["a", "-a"]
+    assert reasons(record)[1] == ["wait.timeout", "task.undo.unknown"]
+
+
+def broken_plan(_: TaskRecord) -> list[Step]:
+    """Fail to give a plan."""
+    raise KeyError("hunter2")
+
+
+def ambiguous_plan(_: TaskRecord) -> list[Step]:
+    """Give two steps of one name."""
+    return [Told("a", []), Told("a", [])]
+
+
+@pytest.mark.parametrize("plan", [broken_plan, ambiguous_plan])
+async def test_a_plan_that_breaks_ends_its_task(stage: Stage, plan: Plan) -> None:
+    """Nothing that goes wrong in a plan keeps the operation for ever."""
+    task = await stage.make()
+    async with stage.runner(plans={REDEPLOY: plan}):
+        record = await stage.ended(task)
+    assert reasons(record) == (ErrorType.INTERNAL_SERVER_ERROR, ["internal.error"])
+
+
+async def test_an_own_condition_that_fails_is_an_error_like_any(stage: Stage) -> None:
+    """A step's Fenced about something else does not make the runner think it was superseded."""
+    record = await stage.carry_out(stage.step("a", raising(Fenced("something of the step's"))))
+    assert reasons(record)[0] is ErrorType.INTERNAL_SERVER_ERROR
+
+
+async def test_a_step_can_fence_its_own_writes(stage: Stage) -> None:
+    """The guard holds while the runner does, and no longer."""
+
+    async def act(ctx: TaskContext) -> None:
+        assert (await stage.store.txn([ctx.guard], [])).succeeded
+        if stage.log != ["a"]:
+            return
+        await stage.store.delete(keys.RUNNER)
+        assert not (await stage.store.txn([ctx.guard], [])).succeeded
+
+    assert (await stage.carry_out(stage.step("a", act))).status is TaskStatus.SUCCEEDED
+
+
+async def test_a_task_waits_while_the_store_is_away(stage: Stage) -> None:
+    """A short loss of the store is not a failure: the task goes on when it is back."""
+
+    async def away(ctx: TaskContext) -> None:
+        stage.store.away = True
+        asyncio.get_running_loop().call_later(2, setattr, stage.store, "away", False)
+        await ctx.remember(a=1)
+
+    record = await stage.carry_out(stage.step("a", away))
+    assert record.status is TaskStatus.SUCCEEDED
+    assert record.state == {"a": 1}
+
+
+async def test_another_runner_goes_on_when_one_goes(stage: Stage) -> None:
+    """A runner that is stopped leaves its task RUNNING, and the next carries it on at once."""
+    task = await stage.make()
+    async with stage.runner(stage.step("a"), stage.step("b", waits)):
+        await stage.until(task, lambda record: record.step == "b")
+    assert (await stage.journal.read(task)).status is TaskStatus.RUNNING
+    async with stage.runner(stage.step("a", holds=True), stage.step("b")):
+        assert (await stage.ended(task)).status is TaskStatus.SUCCEEDED
+    assert stage.log == ["a", "b", "b"]
+
+
+async def test_two_runners_never_work_together(stage: Stage) -> None:
+    """The second one waits as long as the first one holds the key."""
+    async with stage.runner(stage.step("a")) as first, stage.runner(stage.step("a")):
+        for _ in range(3):
+            await stage.ended(await stage.make())
+        first_log = list(stage.log)
+        assert not first.done()
+    assert first_log == ["a", "a", "a"]
+
+
+async def test_a_runner_that_lost_its_key_begins_anew(stage: Stage) -> None:
+    """After its key was deleted it stops its work, campaigns again and goes on."""
+    task = await stage.make()
+    async with stage.runner(stage.step("a", waits)):
+        await stage.until(task, lambda record: record.step == "a")
+        await stage.store.delete(keys.RUNNER)
+        await asyncio.sleep(30)
+        assert await stage.store.get(keys.RUNNER)
+        assert stage.log == ["a", "a"]
+        await stage.journal.request_cancel(task)
+        await stage.ended(task)
+
+
+async def test_old_tasks_are_swept(stage: Stage) -> None:
+    """A task is kept for 30 days after its end and gone at the next hourly look."""
+    async with stage.runner(stage.step("a")):
+        old = await stage.make()
+        await stage.ended(old)
+        stage.start += timedelta(days=30, minutes=-1)
+        young = await stage.make()
+        await stage.ended(young)
+        assert (await stage.journal.read(old)).finished
+        await asyncio.sleep(SWEEP_SECONDS + 61)
+        left = await stage.store.prefix(keys.TASKS)
+        assert [kv.key for kv in left] == [keys.task(young)]
+
+
+async def test_old_tasks_are_swept_at_the_start(stage: Stage) -> None:
+    """A runner that comes after a long pause does not wait for an hour."""
+    record = await stage.carry_out(stage.step("a"))
+    stage.start += timedelta(days=31)
+    async with stage.runner(stage.step("a")):
+        await asyncio.sleep(1)
+        assert await stage.store.get(keys.task(record.id)) is None
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keep the log out of the tests' output."""
+    with structlog.testing.capture_logs():
+        yield
