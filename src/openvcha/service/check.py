@@ -1,0 +1,168 @@
+"""The check of a node-to-be: what `check` answers is what `redeploy` and `deploy` go by."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from openvcha.api.structures import IpSpec, LocalizableMessage, PlacementSpec
+from openvcha.cluster.config import NodeConfig, NodeKind
+from openvcha.cluster.observation import Observation
+from openvcha.infrastructure.addresses import (
+    Address,
+    check_ha_address,
+    check_in_subnet,
+    examine,
+    in_use,
+)
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.placement import PlacementDefaults, defaults_from, resolve
+from openvcha.service.context import Services
+from openvcha.service.new_node import NewNode, member_name
+
+WITNESS_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a caller asks for one node. ``path`` is where its fields stand in the request."""
+
+    path: str
+    kind: NodeKind
+    placement: PlacementSpec
+    ha_ip: IpSpec | None
+    failover_ip: IpSpec | None
+    token: str
+    replaces: NodeConfig | None = None
+    taken: dict[str, str] = field(default_factory=dict)
+    """Addresses that other nodes of the same request get, by what they are called."""
+    avoid_hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All findings at once; ``node`` is there exactly when there are no errors."""
+
+    node: NewNode | None
+    errors: tuple[LocalizableMessage, ...]
+    warnings: tuple[LocalizableMessage, ...]
+
+
+async def check(services: Services, seen: Observation, wish: Wish) -> Verdict:
+    """Look at placement and addresses of one node-to-be; changes nothing."""
+    inventory, need = await asyncio.gather(
+        services.infrastructure.inventory(), _need(services, wish.kind)
+    )
+    defaults = _defaults(inventory, seen, wish)
+    found = resolve(wish.placement, inventory, defaults, need, f"{wish.path}placement")
+    addresses = _Addresses(services, seen, inventory, wish)
+    errors = [*found.errors, *await addresses.examine()]
+    if errors or found.placement is None:
+        return Verdict(None, tuple(errors), tuple(found.warnings))
+    node = NewNode(
+        kind=wish.kind,
+        member=member_name(wish.placement.name, wish.token),
+        token=wish.token,
+        placement=found.placement,
+        ha_ip=addresses.ha_ip,
+        failover_ip=addresses.failover_ip,
+    )
+    return Verdict(node, (), tuple(found.warnings))
+
+
+async def _need(services: Services, kind: NodeKind) -> int:
+    return WITNESS_BYTES if kind is NodeKind.WITNESS else await services.data_bytes()
+
+
+def _defaults(inventory: Inventory, seen: Observation, wish: Wish) -> PlacementDefaults:
+    """As the active has it; the node that is replaced frees its place."""
+    stay = [node.config.vm for node in seen.nodes if node.config != wish.replaces]
+    active_vm = inventory.vm(seen.active.config.vm if seen.active else None)
+    others = tuple(vm for vm in inventory.vms if vm.id in stay and vm != active_vm)
+    if active_vm is None:
+        return PlacementDefaults(token=wish.token)
+    found = defaults_from(inventory, active_vm, others, wish.token)
+    return PlacementDefaults(
+        resource_pool=found.resource_pool,
+        ha_network=found.ha_network,
+        management_network=found.management_network,
+        used_hosts=found.used_hosts | wish.avoid_hosts,
+        used_datastores=found.used_datastores,
+        token=wish.token,
+    )
+
+
+class _Addresses:
+    """The addresses of one wish: filled in from what is stored, and examined."""
+
+    def __init__(
+        self, services: Services, seen: Observation, inventory: Inventory, wish: Wish
+    ) -> None:
+        self._services = services
+        self._seen = seen
+        self._inventory = inventory
+        self._wish = wish
+        stored = wish.replaces.ha_ip if wish.replaces else None
+        config = seen.config
+        self.ha_ip: IpSpec = wish.ha_ip or stored or config.management
+        is_data = wish.kind is NodeKind.DATA
+        self.failover_ip = (wish.failover_ip or config.management) if is_data else None
+
+    async def examine(self) -> list[LocalizableMessage]:
+        """Find everything that is wrong with either address."""
+        return [*await self._ha(), *await self._failover()]
+
+    async def _ha(self) -> list[LocalizableMessage]:
+        path = f"{self._wish.path}ha_ip"
+        address, findings = examine(self.ha_ip, path)
+        if address is None:
+            return findings
+        if said := self._services.infrastructure.unsupported_family(address.family):
+            return [said]
+        management, _ = examine(self._seen.config.management, "management")
+        if management is None:
+            return findings
+        found = check_ha_address(
+            address,
+            path,
+            management=management,
+            ha_subnet=self._subnet(self._wish.placement.ha_network, lambda vm: vm.networks.ha),
+            others=self._others(),
+        )
+        return found or await self._used(address, path)
+
+    async def _failover(self) -> list[LocalizableMessage]:
+        if self._wish.failover_ip is None or self._wish.kind is not NodeKind.DATA:
+            return []
+        path = f"{self._wish.path}failover_ip"
+        address, findings = examine(self._wish.failover_ip, path)
+        if address is None:
+            return findings
+        if said := self._services.infrastructure.unsupported_family(address.family):
+            return [said]
+        subnet = self._subnet(
+            self._wish.placement.management_network, lambda vm: vm.networks.management
+        )
+        found = check_in_subnet(address, path, subnet) if subnet else []
+        public, _ = examine(self._seen.config.management, "management")
+        if found or (public is not None and public.address == address.address):
+            return found
+        return await self._used(address, path)
+
+    def _subnet(self, wished: str | None, of_vm: Callable[[Vm], str]) -> str | None:
+        active = self._seen.active
+        vm = self._inventory.vm(active.config.vm if active else None)
+        network = self._inventory.network(wished or (of_vm(vm) if vm else None))
+        return network.subnet if network else None
+
+    def _others(self) -> dict[str, str]:
+        nodes = self._seen.config.nodes
+        known = {n.name: n.ha_address for n in nodes if n != self._wish.replaces}
+        return {**known, **self._wish.taken}
+
+    async def _used(self, address: Address, path: str) -> list[LocalizableMessage]:
+        infrastructure = self._services.infrastructure
+        ignoring: Iterable[str] = [self._wish.replaces.vm] if self._wish.replaces else []
+        if not await infrastructure.address_in_use(address.address, ignoring):
+            return []
+        owner = self._inventory.vm_by_address(address.address, ignoring)
+        return [in_use(address.address, path, owner.name if owner else None)]

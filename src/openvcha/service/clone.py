@@ -1,0 +1,123 @@
+"""Cloning: the new node exists at its placement, runs, and votes."""
+
+import msgspec
+
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage, VmPowerState
+from openvcha.cluster import membership, patroni
+from openvcha.cluster.config import NodeKind, cluster_record
+from openvcha.infrastructure.inventory import Vm
+from openvcha.service.context import Services
+from openvcha.service.last_copy import last_copy
+from openvcha.service.material import files_of
+from openvcha.service.new_node import ROLES, NewNode, committed, leads, recall, relied_on, remember
+from openvcha.service.votes import take_vote
+from openvcha.service.waiting import until
+from openvcha.store import keys
+from openvcha.tasks.steps import Step, TaskContext, Temporary
+
+PROMOTE_SECONDS = 60.0
+
+
+class Clone(Step):
+    """Create the VM, register it as a learner, give it its identity, power on, promote."""
+
+    weight = 10
+
+    def __init__(self, services: Services, role: str) -> None:
+        self._services = services
+        self._role = role
+        self.name = f"clone.{role}"
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """A voter of that name is in etcd, and the VM runs."""
+        if await relied_on(self._services, ctx, self._role):
+            return True
+        node = recall(ctx, self._role)
+        if node.vm is None or not await self._votes(node):
+            return False
+        vm = (await self._services.infrastructure.inventory()).vm(node.vm)
+        return vm is not None and vm.power_state is VmPowerState.POWERED_ON
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Make it so; every part of it finds what an earlier try has done."""
+        node = recall(ctx, self._role)
+        services = self._services
+        await ctx.progress(0.0, message("progress.clone", node.placement.name))
+        vm = await services.infrastructure.create_vm(
+            node.placement.request(node.token, (node.ha_address,))
+        )
+        node = msgspec.structs.replace(node, vm=vm.id, bios_uuid=vm.bios_uuid)
+        await remember(ctx, self._role, node)
+        await self._register(ctx, node)
+        await self._start(node, vm)
+        await until(ctx, lambda: self._not_voting(node), PROMOTE_SECONDS, fraction=0.5)
+        await services.store.refresh_endpoints()
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Delete the half-made node and its vote, unless the cluster relies on it."""
+        if self._role not in ctx.state or await committed(self._services, ctx, self._role):
+            return
+        node = recall(ctx, self._role)
+        if await leads(self._services, node):
+            await self._adopt(ctx, node)
+            return
+        if node.kind is NodeKind.DATA:
+            await self._bar(node)
+        await self._delete(node)
+
+    async def _adopt(self, ctx: TaskContext, node: NewNode) -> None:
+        """Name the node that took over meanwhile: there is no way back behind what it wrote."""
+        old = str(ctx.state.get("old") or "") or None
+        await cluster_record(self._services.store).update(
+            lambda config: config.replacing(old, node.configured()),
+            guards=[ctx.guard],
+            idempotent=True,
+        )
+
+    async def _bar(self, node: NewNode) -> None:
+        """Let it not take over in the middle of its end, which would lose what it then takes."""
+        name = node.placement.name
+        if reason := last_copy(await self._services.observe(), node.member, name):
+            raise Temporary(reason)
+        if not await patroni.bar(self._services.store, node.member):
+            raise Temporary(message("fence.still.in.sync", name))
+
+    async def _delete(self, node: NewNode) -> None:
+        """The vote goes while the node lives: of two votes, each is needed to take the other."""
+        services = self._services
+        url = services.peer_url(node.ha_address)
+        await take_vote(services, node.placement.name, node.member, url)
+        vm = await services.infrastructure.vm_by_token(node.token)
+        if vm is not None:
+            await services.infrastructure.delete_vm(vm.id)
+        await services.store.delete(keys.patroni_member(node.member))
+        await services.store.delete(keys.node_copy(node.member))
+
+    async def _register(self, ctx: TaskContext, node: NewNode) -> None:
+        services = self._services
+        config = await services.observer.config()
+        made = [recall(ctx, role) for role in ctx.state if role in ROLES]
+        names = {n.member for n in config.nodes} | {n.member for n in made}
+        urls = {services.peer_url(n.ha_address) for n in made}
+        await membership.remove_strangers(services.store, names, urls)
+        url = services.peer_url(node.ha_address)
+        await membership.ensure_learner(services.store, node.member, url)
+
+    async def _start(self, node: NewNode, vm: Vm) -> None:
+        """Write the identity only into a node that is off: a running one has read its own."""
+        infrastructure = self._services.infrastructure
+        if vm.power_state is not VmPowerState.POWERED_ON:
+            await infrastructure.write_files(vm.id, await files_of(self._services, node))
+        await infrastructure.power_on(vm.id)
+
+    async def _votes(self, node: NewNode) -> bool:
+        url = self._services.peer_url(node.ha_address)
+        found = await membership.find(self._services.store, node.member, url)
+        return found is not None and bool(found.name) and not found.learner
+
+    async def _not_voting(self, node: NewNode) -> LocalizableMessage | None:
+        url = self._services.peer_url(node.ha_address)
+        if await membership.promote(self._services.store, node.member, url):
+            return None
+        return message("progress.promote", node.placement.name)

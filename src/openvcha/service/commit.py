@@ -1,0 +1,93 @@
+"""Committing: the configuration names the new nodes; what is left of the old one goes."""
+
+from collections.abc import Callable, Sequence
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import ClusterState, LocalizableMessage
+from openvcha.cluster.config import ClusterConfig, NodeConfig, cluster_record
+from openvcha.cluster.health import assess
+from openvcha.infrastructure.inventory import Vm
+from openvcha.service.context import Services
+from openvcha.service.last_copy import last_copy
+from openvcha.service.new_node import committed, recall
+from openvcha.service.waiting import until
+from openvcha.store import keys
+from openvcha.tasks.steps import Step, TaskContext
+
+HEALTHY_SECONDS = 60.0
+ACTIVE_SECONDS = 300.0
+
+Change = Callable[[ClusterConfig, Sequence[NodeConfig], str | None], ClusterConfig]
+
+
+class Commit(Step):
+    """``change`` makes the new configuration from the old one; applied twice it is once."""
+
+    name = "commit"
+    weight = 5
+    cancelable = False
+
+    def __init__(self, services: Services, roles: Sequence[str], change: Change) -> None:
+        self._services = services
+        self._roles = roles
+        self._change = change
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """All parts: the new nodes are named, and nothing is left of the old one."""
+        named = [await committed(self._services, ctx, role) for role in self._roles]
+        return all(named) and await self._remains(ctx) is None and not await self._reports(ctx)
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Name the new nodes first: from then on the new copy is the second, the old may go."""
+        nodes = [recall(ctx, role).configured() for role in self._roles]
+        old = _old(ctx)
+        await ctx.progress(0.1, message("progress.commit", ", ".join(n.name for n in nodes)))
+        await cluster_record(self._services.store).update(
+            lambda config: self._change(config, nodes, old), guards=[ctx.guard], idempotent=True
+        )
+        if await self._remains(ctx):
+            await until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
+        # While it waited somebody may have deleted it.
+        if vm := await self._remains(ctx):
+            await self._services.infrastructure.delete_vm(vm.id)
+        for key in await self._reports(ctx):
+            await self._services.store.delete(key)
+        await self._settle(ctx)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing: a committed node stays."""
+
+    async def _remains(self, ctx: TaskContext) -> Vm | None:
+        vm = str(ctx.state.get("old_vm") or "")
+        return (await self._services.infrastructure.inventory()).vm(vm)
+
+    async def _reports(self, ctx: TaskContext) -> list[str]:
+        """Find the reports of copies that nobody needs any more: the new nodes', the old one's."""
+        members = [recall(ctx, role).member for role in self._roles]
+        members += [old] if (old := _old(ctx)) else []
+        found = [await self._services.store.get(keys.node_copy(name)) for name in members]
+        return [kv.key for kv in found if kv is not None]
+
+    async def _last_copy(self, ctx: TaskContext) -> LocalizableMessage | None:
+        vm = await self._remains(ctx)
+        if vm is None:
+            return None
+        return last_copy(await self._services.observe(), _old(ctx) or "", vm.name)
+
+    async def _settle(self, ctx: TaskContext) -> None:
+        """Give the cluster time to be HEALTHY; a new fault meanwhile is not this task's."""
+
+        async def unhealthy() -> LocalizableMessage | None:
+            health = assess(await self._services.observe())
+            return None if health.state is ClusterState.HEALTHY else health.warnings[0].error
+
+        try:
+            await until(ctx, unhealthy, HEALTHY_SECONDS, fraction=0.5)
+        except ApiError as error:
+            if error.error_type is not ErrorType.TIMED_OUT:
+                raise
+
+
+def _old(ctx: TaskContext) -> str | None:
+    return str(ctx.state.get("old") or "") or None

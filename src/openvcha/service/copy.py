@@ -1,0 +1,116 @@
+"""Copying: the node fetches the data itself and reports; the task follows the reports."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage
+from openvcha.service.context import Services
+from openvcha.service.new_node import NewNode, recall, relied_on
+from openvcha.store import copies, keys
+from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.errors import StoreUnavailable
+from openvcha.tasks.steps import Step, TaskContext
+
+STALL_SECONDS = 180.0
+FREE_ATTEMPTS = 5
+"""After so many, only bytes that no attempt had reached count as movement."""
+LOOK_SECONDS = 0.1
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass
+class _Watch:
+    """When the copy last moved, and how far it has ever come."""
+
+    bytes_done: int = -1
+    furthest: int = -1
+    since: float = 0.0
+
+    def moves(self, report: CopyReport) -> bool:
+        """Take note of a report; tells whether the copy comes nearer to its end."""
+        furthest, before = self.furthest, self.bytes_done
+        self.bytes_done, self.furthest = report.bytes_done, max(furthest, report.bytes_done)
+        return self.furthest > furthest or (
+            report.attempt <= FREE_ATTEMPTS and report.bytes_done != before
+        )
+
+
+class Copy(Step):
+    """The data have arrived on the new node. Undoing the clone deletes them."""
+
+    weight = 60
+
+    def __init__(self, services: Services, role: str) -> None:
+        self._services = services
+        self._role = role
+        self.name = f"copy.{role}"
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """The node has said so, after making the copy durable."""
+        if await relied_on(self._services, ctx, self._role):
+            return True
+        report = await self._report(recall(ctx, self._role))
+        return report is not None and report.state is CopyState.DONE
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Follow the reports until the copy is whole. Raises ApiError ERROR or TIMED_OUT."""
+        node = recall(ctx, self._role)
+        name = node.placement.name
+        watch = _Watch(since=asyncio.get_running_loop().time())
+        report: CopyReport | None = None
+        while not _whole(report, name):
+            _not_stalled(watch, report, name)
+            await ctx.progress(_fraction(report), said(report, name))
+            await ctx.pause(LOOK_SECONDS)
+            # A copy may take hours; the store may be away now and then meanwhile.
+            with contextlib.suppress(StoreUnavailable):
+                report = await self._report(node)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing of its own."""
+
+    async def _report(self, node: NewNode) -> CopyReport | None:
+        found = await self._services.store.get(keys.node_copy(node.member))
+        return copies.decode(found.value) if found else None
+
+
+def _whole(report: CopyReport | None, name: str) -> bool:
+    if report is not None and report.state is CopyState.FAILED and not report.temporary:
+        raise ApiError(ErrorType.ERROR, message("copy.failed", name, report.error or "unknown"))
+    return report is not None and report.state is CopyState.DONE
+
+
+def _not_stalled(watch: _Watch, report: CopyReport | None, name: str) -> None:
+    now = asyncio.get_running_loop().time()
+    if report is not None and watch.moves(report):
+        watch.since = now
+    elif now - watch.since > STALL_SECONDS:
+        causes = [message("copy.failed", name, report.error)] if report and report.error else []
+        stalled = message("copy.stalled", name, f"{STALL_SECONDS:g}")
+        raise ApiError(ErrorType.TIMED_OUT, stalled, *causes)
+
+
+def _fraction(report: CopyReport | None) -> float:
+    return report.bytes_done / report.bytes_total if report and report.bytes_total else 0.0
+
+
+def said(report: CopyReport | None, name: str) -> LocalizableMessage:
+    """Say how far a copy is, for people."""
+    if report is None or not report.bytes_total:
+        return message("progress.copy.starting", name)
+    left = "?" if report.seconds_left is None else f"{report.seconds_left:.0f} s"
+    return message(
+        "progress.copy", size(report.bytes_done), size(report.bytes_total), size(report.rate), left
+    )
+
+
+def size(amount: float) -> str:
+    """Write bytes for people, in powers of 1000."""
+    for unit in _UNITS[:-1]:
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} {_UNITS[-1]}"

@@ -1,0 +1,215 @@
+"""Deploying: from one active node to a cluster of three, by a task."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import (
+    ClusterMode,
+    ConfigState,
+    DeploySpec,
+    DeployType,
+    DynamicID,
+    LocalizableMessage,
+)
+from openvcha.cluster import rules
+from openvcha.cluster.config import (
+    ClusterConfig,
+    NodeConfig,
+    NodeKind,
+    address_text,
+    cluster_record,
+)
+from openvcha.cluster.observation import Observation
+from openvcha.infrastructure.addresses import address_of
+from openvcha.service.call import Caller
+from openvcha.service.check import Verdict, Wish, check
+from openvcha.service.clone import Clone
+from openvcha.service.commit import Commit
+from openvcha.service.context import Services
+from openvcha.service.copy import Copy
+from openvcha.service.join import Join
+from openvcha.service.new_node import PASSIVE, ROLES, WITNESS, recall, remember
+from openvcha.service.redeploy import require
+from openvcha.service.trust import check_peer
+from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.steps import Step, TaskContext
+
+SERVICE = "com.vmware.vcenter.vcha.cluster"
+
+
+async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
+    """Promise the deployment: validate, verify the peer, look at the state, make the task."""
+    _require_automatic(spec)
+    for path, address in (
+        ("active.ha_ip", spec.active.ha_ip),
+        ("passive.ha_ip", spec.passive.ha_ip),
+        ("passive.failover_ip", spec.passive.failover_ip),
+        ("witness.ha_ip", spec.witness.ha_ip),
+    ):
+        if address is not None:
+            address_of(address, f"spec.{path}")
+    seen = await services.observe()
+    require(rules.DEPLOY, seen)
+    own = services.identity.ha_address
+    if address_of(spec.active.ha_ip, "spec.active.ha_ip").address != own:
+        said = message("deploy.active.ha", "spec.active.ha_ip", own)
+        raise ApiError(ErrorType.INVALID_ARGUMENT, said)
+    await check_peer(services, seen, spec.vc_spec)
+    active = seen.active
+    task = await services.journal.create(
+        service=SERVICE,
+        operation="deploy$task",
+        description=message("cluster.deploy"),
+        user=caller.user,
+        target=DynamicID(type="VirtualMachine", id=active.config.vm) if active else None,
+        arguments=msgspec.structs.replace(spec, vc_spec=None),
+    )
+    return task.id
+
+
+def _require_automatic(spec: DeploySpec) -> None:
+    if spec.deployment is not DeployType.AUTO:
+        raise ApiError(ErrorType.UNSUPPORTED, message("deploy.manual"))
+    missing = [
+        message("deploy.placement.unset", f"spec.{role}.placement")
+        for role, node in ((PASSIVE, spec.passive), (WITNESS, spec.witness))
+        if node.placement is None
+    ]
+    if missing:
+        raise ApiError(ErrorType.INVALID_ARGUMENT, *missing)
+
+
+def deploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
+    """Give the steps of a deploy task."""
+    spec = msgspec.convert(record.arguments, DeploySpec)
+    return (
+        CheckBoth(services, spec),
+        Clone(services, PASSIVE),
+        Clone(services, WITNESS),
+        Copy(services, PASSIVE),
+        Join(services, PASSIVE),
+        Commit(services, (PASSIVE, WITNESS), _configured),
+    )
+
+
+class CheckBoth(Step):
+    """Both nodes are decided; the findings of both are told at once."""
+
+    name = "check"
+    weight = 2
+
+    def __init__(self, services: Services, spec: DeploySpec) -> None:
+        self._services = services
+        self._spec = spec
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Decided once."""
+        return PASSIVE in ctx.state and WITNESS in ctx.state
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Check both. Raises ApiError with all findings."""
+        await ctx.progress(0.0, message("progress.check"))
+        seen = await self._services.observe()
+        require(rules.DEPLOY, seen)
+        passive, witness = await self._verdicts(seen, ctx.record.id)
+        active = await self._active(seen)
+        errors = (*active, *passive.errors, *witness.errors, *self._same_name())
+        if errors or passive.node is None or witness.node is None:
+            raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *errors)
+        await remember(ctx, PASSIVE, passive.node)
+        await remember(ctx, WITNESS, witness.node)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Undone last: what the other steps could not take back makes the cluster INVALID.
+
+        One that was INVALID before stays so, and one that was committed stays CONFIGURED.
+        """
+        nodes = [recall(ctx, role) for role in ROLES if role in ctx.state]
+        left = [await self._services.infrastructure.vm_by_token(node.token) for node in nodes]
+        if any(left):
+            await cluster_record(self._services.store).update(
+                _half_made, guards=[ctx.guard], idempotent=True
+            )
+
+    async def _verdicts(self, seen: Observation, token: str) -> tuple[Verdict, Verdict]:
+        wanted = self._spec.passive
+        if wanted.placement is None or self._spec.witness.placement is None:
+            raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"))
+        passive = await check(
+            self._services,
+            seen,
+            Wish(
+                path="spec.passive.",
+                kind=NodeKind.DATA,
+                placement=wanted.placement,
+                ha_ip=wanted.ha_ip,
+                failover_ip=wanted.failover_ip,
+                token=f"{token}/{PASSIVE}",
+            ),
+        )
+        chosen = passive.node
+        witness = await check(
+            self._services,
+            seen,
+            Wish(
+                path="spec.witness.",
+                kind=NodeKind.WITNESS,
+                placement=self._spec.witness.placement,
+                ha_ip=self._spec.witness.ha_ip,
+                failover_ip=None,
+                token=f"{token}/{WITNESS}",
+                taken={"spec.passive.ha_ip": address_text(wanted.ha_ip)},
+                avoid_hosts=frozenset({chosen.placement.host} if chosen else ()),
+            ),
+        )
+        return passive, witness
+
+    async def _active(self, seen: Observation) -> tuple[LocalizableMessage, ...]:
+        """The active is there already: its network can only be confirmed."""
+        wanted = self._spec.active
+        if wanted.ha_network is None or seen.active is None:
+            return ()
+        inventory = await self._services.infrastructure.inventory()
+        vm = inventory.vm(seen.active.config.vm)
+        network = inventory.network(vm.networks.ha if vm else None)
+        path = "spec.active.ha_network"
+        if wanted.ha_network_type is None:
+            said = message("placement.network.type.missing", f"{path}_type", wanted.ha_network)
+        elif network is None:
+            return ()
+        elif wanted.ha_network != network.id:
+            said = message("deploy.active.network", path, network.id)
+        elif wanted.ha_network_type.value != network.type.value:
+            kinds = (wanted.ha_network_type, network.id, network.type)
+            said = message("placement.network.type.mismatch", f"{path}_type", *kinds)
+        else:
+            return ()
+        return (said,)
+
+    def _same_name(self) -> tuple[LocalizableMessage, ...]:
+        passive, witness = self._spec.passive.placement, self._spec.witness.placement
+        if passive is None or witness is None or passive.name.lower() != witness.name.lower():
+            return ()
+        return (message("check.duplicate.name", "spec.witness.placement.name", witness.name),)
+
+
+def _half_made(config: ClusterConfig) -> ClusterConfig:
+    if config.state is not ConfigState.NOTCONFIGURED:
+        return config
+    return msgspec.structs.replace(config, state=ConfigState.INVALID)
+
+
+def _configured(
+    config: ClusterConfig, nodes: Sequence[NodeConfig], old: str | None
+) -> ClusterConfig:
+    for node in nodes:
+        config = config.replacing(old, node)
+    return msgspec.structs.replace(
+        config,
+        state=ConfigState.CONFIGURED,
+        deployment="AUTO",
+        mode=ClusterMode.ENABLED,
+    )

@@ -1,0 +1,86 @@
+"""Fencing: the node to be replaced is off, has no vote, and may not take over."""
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage, VmPowerState
+from openvcha.cluster import membership, patroni, rules
+from openvcha.cluster.config import NodeConfig
+from openvcha.service.context import Services
+from openvcha.service.last_copy import last_copy
+from openvcha.service.new_node import relied_on
+from openvcha.service.votes import take_vote
+from openvcha.service.waiting import until
+from openvcha.store import keys
+from openvcha.tasks.steps import Step, TaskContext
+
+FENCE_SECONDS = 30.0
+
+
+class Fence(Step):
+    """Take the old node's right to take over, then its vote, then its power.
+
+    The vote goes while the node may still live: where two votes are left, each is needed to take
+    the other. ``role`` is the new node's.
+    """
+
+    name = "fence"
+    weight = 3
+
+    def __init__(self, services: Services, role: str) -> None:
+        self._services = services
+        self._role = role
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Never taken from memory: looking again costs little."""
+        old = await self._old(ctx)
+        if old is None or await relied_on(self._services, ctx, self._role):
+            return True
+        return await self._threat(old) is None
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Refuse what has become wrong since the check; else fence the old node off."""
+        old = await self._old(ctx)
+        if old is None:
+            return
+        await ctx.progress(0.1, message("progress.fence", old.name))
+        await self._require(old)
+        await until(ctx, lambda: self._press(old), FENCE_SECONDS, fraction=0.5)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing: the old node was lost before, and a dead vote is not given back."""
+
+    async def _require(self, old: NodeConfig) -> None:
+        """The node may be well again or lead, and it may hold the last copy of the data."""
+        seen = await self._services.observe()
+        reason = last_copy(seen, old.member, old.name)
+        if reason := reason or rules.why_not(rules.REDEPLOY_PASSIVE, seen):
+            raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
+
+    async def _press(self, old: NodeConfig) -> LocalizableMessage | None:
+        """Do what there is to do, also again: somebody may start the node meanwhile."""
+        services = self._services
+        if not await patroni.bar(services.store, old.member):
+            return message("fence.still.in.sync", old.name)
+        await take_vote(services, old.name, old.member)
+        if await self._powered(old):
+            await services.infrastructure.power_off(old.vm)
+        await services.store.delete(keys.patroni_member(old.member))
+        return await self._threat(old)
+
+    async def _threat(self, old: NodeConfig) -> LocalizableMessage | None:
+        store = self._services.store
+        if await self._powered(old):
+            return message("fence.powered.on", old.name)
+        if await membership.find(store, old.member):
+            return message("fence.still.votes", old.name)
+        if old.member in (await patroni.sync_state(store)).standbys:
+            return message("fence.still.in.sync", old.name)
+        return None
+
+    async def _powered(self, old: NodeConfig) -> bool:
+        vm = (await self._services.infrastructure.inventory()).vm(old.vm)
+        return vm is not None and vm.power_state is VmPowerState.POWERED_ON
+
+    async def _old(self, ctx: TaskContext) -> NodeConfig | None:
+        config = await self._services.observer.config()
+        return config.node(str(ctx.state.get("old", "")))

@@ -1,0 +1,109 @@
+"""Which function does which operation of the table."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.operations import Operation
+from openvcha.api.structures import TaskFilterSpec, TaskGetSpec, TaskInfo
+from openvcha.infrastructure import queries
+from openvcha.infrastructure.inventory import Inventory
+from openvcha.service import deploy, reads, redeploy
+from openvcha.service.call import Caller
+from openvcha.service.context import Services
+from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.steps import Step
+
+Handler = Callable[..., Awaitable[Any]]
+VCHA = "com.vmware.vcenter.vcha"
+
+
+class Handlers:
+    """The dispatcher of a serving node: every operation of the table has a function here."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._handlers = handlers()
+
+    async def invoke(
+        self, operation: Operation, arguments: Mapping[str, Any], caller: Caller
+    ) -> Any:
+        """Do one operation. Raises ApiError and the store's errors."""
+        handler = self._handlers.get(operation.id)
+        if handler is None:
+            raise ApiError(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
+        return await handler(self._services, caller, **arguments)
+
+
+def handlers() -> Mapping[str, Handler]:
+    """Give the function of each operation that is available, by the operation's full id."""
+    return {
+        f"{VCHA}.cluster.get": reads.get_cluster,
+        f"{VCHA}.cluster.deploy": deploy.deploy,
+        f"{VCHA}.cluster.mode.get": reads.get_mode,
+        f"{VCHA}.cluster.deployment_type.get": reads.get_deployment_type,
+        f"{VCHA}.operations.get": reads.get_operations,
+        f"{VCHA}.cluster.passive.check": redeploy.check_passive,
+        f"{VCHA}.cluster.passive.redeploy": redeploy.redeploy_passive,
+        "com.vmware.cis.tasks.get": _get_task,
+        "com.vmware.cis.tasks.list": _list_tasks,
+        "com.vmware.cis.tasks.cancel": _cancel_task,
+        **{f"com.vmware.vcenter.{kind}.list": _lister(find) for kind, find in _LISTS.items()},
+    }
+
+
+def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]]:
+    """Give the maker of the steps of each kind of task, by the operation's full id."""
+    return {
+        f"{VCHA}.cluster.deploy": lambda record: list(deploy.deploy_plan(services, record)),
+        f"{VCHA}.cluster.passive.redeploy": lambda record: list(
+            redeploy.redeploy_plan(services, record)
+        ),
+    }
+
+
+async def _get_task(
+    services: Services, caller: Caller, task: str, spec: TaskGetSpec | None = None
+) -> TaskInfo:
+    del caller
+    return await services.journal.get(task, spec)
+
+
+async def _list_tasks(
+    services: Services,
+    caller: Caller,
+    filter_spec: TaskFilterSpec | None = None,
+    result_spec: TaskGetSpec | None = None,
+) -> dict[str, TaskInfo]:
+    del caller
+    return await services.journal.list(filter_spec, result_spec)
+
+
+async def _cancel_task(services: Services, caller: Caller, task: str) -> None:
+    del caller
+    await services.journal.request_cancel(task)
+
+
+_LISTS: Mapping[str, Callable[[Inventory, Any], Any]] = {
+    "datacenter": queries.list_datacenters,
+    "cluster": queries.list_clusters,
+    "folder": queries.list_folders,
+    "host": queries.list_hosts,
+    "resource_pool": queries.list_resource_pools,
+    "network": queries.list_networks,
+    "datastore": queries.list_datastores,
+    "VM": queries.list_vms,
+}
+
+
+def _lister(find: Callable[[Inventory, Any], Any]) -> Handler:
+    return partial(_list_inventory, find)
+
+
+async def _list_inventory(
+    find: Callable[[Inventory, Any], Any], services: Services, caller: Caller, **arguments: Any
+) -> Any:
+    del caller
+    return find(await services.infrastructure.inventory(), arguments.get("filter"))

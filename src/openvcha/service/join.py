@@ -1,0 +1,64 @@
+"""Joining: the new standby streams, catches up, and Patroni's ``/sync`` names it."""
+
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage
+from openvcha.cluster import patroni
+from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.service.context import Services
+from openvcha.service.new_node import NewNode, leads, recall, relied_on
+from openvcha.service.waiting import until
+from openvcha.tasks.steps import Step, TaskContext, Temporary
+
+JOIN_SECONDS = 600.0
+
+
+class Join(Step):
+    """Done when a failover would find the new node ready."""
+
+    weight = 20
+
+    def __init__(self, services: Services, role: str) -> None:
+        self._services = services
+        self._role = role
+        self.name = f"join.{role}"
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Judged by what Patroni would go by in a failover."""
+        if await relied_on(self._services, ctx, self._role):
+            return True
+        return await self._unmet(recall(ctx, self._role)) is None
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Wait; once the standby streams, the leader's loop is woken so that it need not poll."""
+        node = recall(ctx, self._role)
+        await until(ctx, lambda: self._unmet(node), JOIN_SECONDS)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing of its own: undoing the clone ends the standby."""
+
+    async def _unmet(self, node: NewNode) -> LocalizableMessage | None:
+        services = self._services
+        name = node.placement.name
+        if await leads(services, node):
+            return None  # it has taken over already
+        leader = await patroni.leader(services.store)
+        sync = await patroni.sync_state(services.store)
+        if sync.leader == leader and node.member in sync.standbys:
+            return None
+        if not await self._streams(node):
+            return message("progress.join.catching.up", name)
+        waiting = message("progress.join.sync", name)
+        try:
+            await services.patroni.wake(services.identity.ha_address)
+        except PatroniUnreachable as error:
+            raise Temporary(waiting) from error
+        return waiting
+
+    async def _streams(self, node: NewNode) -> bool:
+        """Ask the active who streams from it: a starting standby keeps those who ask it waiting."""
+        services = self._services
+        try:
+            active = await services.patroni.node(services.identity.ha_address)
+        except PatroniUnreachable:
+            return False
+        return node.member in active.replication

@@ -1,0 +1,57 @@
+"""What a new node is given before its first start: its identity and its secrets."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+from openvcha.cluster import membership
+from openvcha.cluster.config import NodeKind, address_text
+from openvcha.node import files
+from openvcha.node.certificates import KeyPair, api_certificate
+from openvcha.node.files import node_files
+from openvcha.node.identity import Identity, load_secrets
+from openvcha.service.context import Services
+from openvcha.service.new_node import NewNode
+
+
+async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
+    """Make the files of a node that joins the cluster (relative path: content)."""
+    if node.vm is None:
+        raise ValueError(f"node {node.member} has no VM yet")
+    own = services.identity
+    data = node.kind is NodeKind.DATA
+    failover_ip = node.failover_ip
+    identity = Identity(
+        cluster_id=own.cluster_id,
+        cluster_name=own.cluster_name,
+        member=node.member,
+        kind="data" if data else "witness",
+        vm=node.vm,
+        name=node.placement.name,
+        ha_address=node.ha_address,
+        public_address=address_text(failover_ip) if failover_ip else "",
+        ports=own.ports,
+        etcd_initial_cluster=await membership.initial_cluster(
+            services.store, node.member, services.peer_url(node.ha_address)
+        ),
+        etcd_state="existing",
+        copy_from_leader=data,
+        infrastructure=own.infrastructure,
+        sessions=own.sessions,
+    )
+    return await asyncio.to_thread(_files, services.directory, own, identity)
+
+
+def _files(directory: Path, own: Identity, identity: Identity) -> dict[str, bytes]:
+    authority = _pair(directory, files.CA_CERTIFICATE, files.CA_KEY)
+    if not identity.holds_data:
+        return node_files(identity, authority)
+    api = _pair(directory, files.API_CERTIFICATE, files.API_KEY)
+    if identity.public_address != own.public_address:
+        # A passive that serves at another address after a failover shows that address's name.
+        api = api_certificate(authority, identity.public_address, socket.gethostname())
+    return node_files(identity, authority, secrets=load_secrets(directory), api=api)
+
+
+def _pair(directory: Path, certificate: str, key: str) -> KeyPair:
+    return KeyPair((directory / certificate).read_bytes(), (directory / key).read_bytes())

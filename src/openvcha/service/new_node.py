@@ -1,0 +1,87 @@
+"""A node that a task is making: what was decided about it, kept in the task's record."""
+
+import hashlib
+import re
+
+import msgspec
+
+from openvcha.api.structures import IpSpec
+from openvcha.cluster import patroni
+from openvcha.cluster.config import NodeConfig, NodeKind, address_text
+from openvcha.infrastructure.placement import Placement
+from openvcha.service.context import Services
+from openvcha.tasks.steps import TaskContext
+
+PASSIVE = "passive"
+WITNESS = "witness"
+ROLES = (PASSIVE, WITNESS)
+"""Under which names a task's state keeps the nodes that it makes."""
+
+
+class NewNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A decided node. ``token`` makes its creation repeatable; ``vm`` is known once it exists."""
+
+    kind: NodeKind
+    member: str
+    token: str
+    placement: Placement
+    ha_ip: IpSpec
+    failover_ip: IpSpec | None = None
+    vm: str | None = None
+    bios_uuid: str = ""
+
+    @property
+    def ha_address(self) -> str:
+        """Give the bare HA address."""
+        return address_text(self.ha_ip)
+
+    def configured(self) -> NodeConfig:
+        """Give the line that the cluster's configuration gets for this node."""
+        if self.vm is None:
+            raise ValueError(f"node {self.member} has no VM yet")
+        return NodeConfig(
+            member=self.member,
+            name=self.placement.name,
+            kind=self.kind,
+            vm=self.vm,
+            bios_uuid=self.bios_uuid,
+            ha_ip=self.ha_ip,
+            failover_ip=self.failover_ip,
+        )
+
+
+def member_name(name: str, token: str) -> str:
+    """Name a member so that no two incarnations share a name, but a person still recognises it."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    return f"{plain}-{hashlib.sha256(token.encode()).hexdigest()[:6]}"
+
+
+def recall(ctx: TaskContext, role: str) -> NewNode:
+    """Read what this task decided about its new node. Raises KeyError before the check step."""
+    return msgspec.convert(ctx.state[role], NewNode)
+
+
+async def remember(ctx: TaskContext, role: str, node: NewNode) -> None:
+    """Keep what was decided, durable before anything is done with it."""
+    await ctx.remember(**{role: msgspec.to_builtins(node)})
+
+
+async def committed(services: Services, ctx: TaskContext, role: str) -> bool:
+    """Tell whether the configuration names the node."""
+    return (await services.observer.config()).node(recall(ctx, role).member) is not None
+
+
+async def leads(services: Services, node: NewNode) -> bool:
+    """Tell whether the node has taken over before it was committed."""
+    return await patroni.leader(services.store) == node.member
+
+
+async def relied_on(services: Services, ctx: TaskContext, role: str) -> bool:
+    """Tell whether the cluster relies on the node: then no step before commit has work left.
+
+    A resumed task asks every step again. What later steps tidied away must not count as undone,
+    and a node that may take over may have done so: it is ready then, whatever else it is.
+    """
+    if role not in ctx.state:
+        return False
+    return await committed(services, ctx, role) or await leads(services, recall(ctx, role))

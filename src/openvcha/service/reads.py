@@ -1,0 +1,157 @@
+"""The operations that only look: the cluster, its mode, its deployment type, its operations."""
+
+from openvcha.api.operations import OPERATIONS
+from openvcha.api.structures import (
+    ClusterInfo,
+    ClusterMode,
+    ClusterState,
+    CredentialsSpec,
+    DeploymentType,
+    DeploymentTypeInfo,
+    IpInfo,
+    IpSpec,
+    ModeClusterMode,
+    ModeInfo,
+    NodeInfo,
+    NodeRole,
+    NodeRuntimeInfo,
+    NodeState,
+    OperationsInfo,
+    PlacementInfo,
+    WitnessInfo,
+)
+from openvcha.cluster import health, rules
+from openvcha.cluster.config import NodeKind
+from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.infrastructure.addresses import address_of, to_ip_info
+from openvcha.infrastructure.inventory import Inventory
+from openvcha.infrastructure.placement import placement_info
+from openvcha.service.call import Caller
+from openvcha.service.context import Services
+from openvcha.service.trust import check_peer
+
+
+async def get_cluster(
+    services: Services,
+    caller: Caller,
+    vc_spec: CredentialsSpec | None = None,
+    partial: bool | None = None,
+) -> ClusterInfo:
+    """Tell everything that is known of the cluster; ``partial`` leaves the placements out."""
+    del caller
+    seen = await services.observe()
+    await check_peer(services, seen, vc_spec)
+    if not health.deployed(seen):
+        return ClusterInfo(config_state=seen.config.state)
+    inventory = None if partial else await services.infrastructure.inventory()
+    view = _View(services, seen, inventory)
+    judged = health.assess(seen)
+    unwell = judged.state is not ClusterState.HEALTHY
+    may_fail_over = rules.why_not(rules.FAILOVER, seen) is None
+    automatic = may_fail_over and seen.config.mode is ClusterMode.ENABLED
+    nodes = [view.node(n) for n in seen.nodes if n.config.kind is NodeKind.DATA]
+    return ClusterInfo(
+        config_state=seen.config.state,
+        node1=nodes[0] if nodes else None,
+        node2=nodes[1] if len(nodes) > 1 else None,
+        witness=view.witness(seen.witness) if seen.witness else None,
+        mode=seen.config.mode,
+        health_state=judged.state,
+        health_warnings=judged.warnings if unwell else None,
+        manual_failover_allowed=may_fail_over if unwell else None,
+        auto_failover_allowed=automatic if unwell else None,
+    )
+
+
+async def get_mode(services: Services, caller: Caller) -> ModeInfo:
+    """Tell the cluster's mode."""
+    del caller
+    return ModeInfo(mode=ModeClusterMode((await services.observer.config()).mode.value))
+
+
+async def get_deployment_type(services: Services, caller: Caller) -> DeploymentTypeInfo:
+    """Tell how the cluster was deployed."""
+    del caller
+    config = await services.observer.config()
+    return DeploymentTypeInfo(deployment_type=DeploymentType(config.deployment))
+
+
+VCHA = "com.vmware.vcenter.vcha"
+LISTED = frozenset(
+    f"{VCHA}.cluster.{name}"
+    for name in (
+        "deploy",
+        "failover",
+        "get",
+        "undeploy",
+        "passive.redeploy",
+        "witness.redeploy",
+        "mode.get",
+        "mode.set",
+    )
+)
+"""What operations.get speaks of, by the API's own description of it."""
+
+
+async def get_operations(services: Services, caller: Caller) -> OperationsInfo:
+    """Tell which operations run now, and which would be refused."""
+    del caller
+    seen = await services.observe()
+    unavailable = {op.id for op in OPERATIONS if not op.available}
+    refused = {op for op in LISTED if rules.why_not(op, seen) is not None}
+    active = {seen.running[0]} if seen.running else set()
+    busy = {op for op in LISTED if op in rules.RULES} if active else set()
+    return OperationsInfo(
+        disabled=frozenset(((refused | busy | unavailable) & LISTED) - active),
+        active=frozenset(active & LISTED),
+    )
+
+
+class _View:
+    """Shows observed nodes as the API's structures."""
+
+    def __init__(self, services: Services, seen: Observation, inventory: Inventory | None) -> None:
+        self._services = services
+        self._seen = seen
+        self._inventory = inventory
+
+    def node(self, node: NodeObservation) -> NodeInfo:
+        config = node.config
+        return NodeInfo(
+            failover_ip=_shown(config.failover_ip or self._seen.config.management),
+            ha_ip=_shown(config.ha_ip),
+            runtime=self._runtime(node),
+        )
+
+    def witness(self, node: NodeObservation) -> WitnessInfo:
+        return WitnessInfo(ha_ip=_shown(node.config.ha_ip), runtime=self._runtime(node))
+
+    def _runtime(self, node: NodeObservation) -> NodeRuntimeInfo:
+        return NodeRuntimeInfo(
+            state=NodeState.UP if node.up else NodeState.DOWN,
+            role=self._role(node),
+            placement=self._placement(node),
+        )
+
+    def _role(self, node: NodeObservation) -> NodeRole | None:
+        """Tell the role; of data nodes it is unknown while none of them leads."""
+        if node.config.kind is NodeKind.WITNESS:
+            return NodeRole.WITNESS
+        if self._seen.active is None:
+            return None
+        leads = node.config.member == self._seen.leader
+        return NodeRole.ACTIVE if leads else NodeRole.PASSIVE
+
+    def _placement(self, node: NodeObservation) -> PlacementInfo | None:
+        """Give the placement, unless the VM is gone or it was not asked for."""
+        if self._inventory is None:
+            return None
+        vm = self._inventory.vm(node.config.vm)
+        if vm is None:
+            return None
+        identity = self._services.identity
+        return placement_info(vm, self._inventory, identity.public_address, identity.cluster_id)
+
+
+def _shown(spec: IpSpec) -> IpInfo:
+    return to_ip_info(address_of(spec, "stored"))

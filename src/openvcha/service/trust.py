@@ -1,0 +1,36 @@
+"""The check of ``vc_spec``, and the privileges that only the peer can judge."""
+
+import asyncio
+import ssl
+from pathlib import Path
+
+from openvcha.api.structures import CredentialsSpec
+from openvcha.cluster.observation import Observation
+from openvcha.node import files
+from openvcha.service.context import Services
+from openvcha.service.peer import ActiveNode, verify_peer
+
+
+async def check_peer(
+    services: Services, seen: Observation, vc_spec: CredentialsSpec | None
+) -> None:
+    """Verify the management vCenter; unset means that the cluster manages itself.
+
+    Raises ApiError as ``peer.verify_peer`` does.
+    """
+    if vc_spec is None:
+        return
+    active = seen.active
+    own = await asyncio.to_thread(_own_certificate, services.directory)
+    await verify_peer(
+        vc_spec,
+        ActiveNode(
+            api_certificate=own,
+            bios_uuid=active.config.bios_uuid if active else "",
+            trust=services.directory / files.CA_CERTIFICATE,
+        ),
+    )
+
+
+def _own_certificate(directory: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert((directory / files.API_CERTIFICATE).read_text())

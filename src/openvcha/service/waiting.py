@@ -1,0 +1,43 @@
+"""Waiting for the world: always a condition, a deadline, and a reason that is shown."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage
+from openvcha.store.errors import StoreUnavailable
+from openvcha.tasks.steps import TaskContext, Temporary
+
+POLL_SECONDS = 0.05
+
+Unmet = LocalizableMessage | None
+
+
+async def until(
+    ctx: TaskContext, unmet: Callable[[], Awaitable[Unmet]], seconds: float, fraction: float = 0.0
+) -> None:
+    """Wait until ``unmet`` gives None; what it gives meanwhile is the task's progress message.
+
+    What may pass by itself (Temporary, StoreUnavailable) is a reason to wait like any other.
+    Raises ApiError TIMED_OUT naming the last reason after ``seconds``; Canceled when asked to stop.
+    """
+    deadline = asyncio.get_running_loop().time() + seconds
+    shown: Unmet = None
+    while (reason := await _reason(unmet)) is not None:
+        if reason != shown:
+            await ctx.progress(fraction, reason)
+            shown = reason
+        if asyncio.get_running_loop().time() >= deadline:
+            timeout = message("wait.timeout", f"{seconds:g}")
+            raise ApiError(ErrorType.TIMED_OUT, timeout, reason)
+        await ctx.pause(POLL_SECONDS)
+
+
+async def _reason(unmet: Callable[[], Awaitable[Unmet]]) -> Unmet:
+    try:
+        return await unmet()
+    except Temporary as error:
+        return error.reason
+    except StoreUnavailable:
+        return message("store.unavailable")

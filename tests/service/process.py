@@ -1,0 +1,309 @@
+"""A process that serves a simulated cluster: what it sees of the world, and how it dies."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
+from tests.service.simulated import World
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import IpFamily, LocalizableMessage, VmPowerState
+from openvcha.cluster.observe import Observer
+from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.protocol import VmRequest
+from openvcha.node.identity import IDENTITY, Identity, encode_identity
+from openvcha.service.context import Services
+from openvcha.service.handlers import plans
+from openvcha.service.new_node import NewNode
+from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.protocol import (
+    Action,
+    Compare,
+    EndpointStatus,
+    Event,
+    KeyValue,
+    Member,
+    Snapshot,
+    TxnResult,
+)
+from openvcha.tasks.journal import Journal
+from openvcha.tasks.runner import Runner
+
+GIGABYTE = 1_000_000_000
+
+
+class Life:
+    """One process: it dies at its n-th moment, before or after what it does there."""
+
+    def __init__(self, dies_at: int | None = None, *, after: bool = False) -> None:
+        self._dies_at = dies_at
+        self._after = after
+        self.moments = 0
+        self.died = asyncio.Event()
+
+    async def before(self) -> None:
+        self.check()
+        self.moments += 1
+        if not self._after:
+            await self._perhaps_die()
+
+    async def after(self) -> None:
+        if self._after:
+            await self._perhaps_die()
+
+    def check(self) -> None:
+        if self.died.is_set():
+            raise StoreUnavailable("dead")
+
+    async def _perhaps_die(self) -> None:
+        if self.moments == self._dies_at:
+            self.died.set()
+            await asyncio.Event().wait()
+
+
+@dataclass
+class SeenStore:
+    """The store as one process sees it: a ClusterStore."""
+
+    world: World
+    life: Life
+
+    def _ask(self) -> None:
+        self.life.check()
+        if not self.world.quorum():
+            raise StoreUnavailable("no quorum")
+
+    async def get(self, key: str) -> KeyValue | None:
+        self._ask()
+        return await self.world.store.get(key)
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        self._ask()
+        return await self.world.store.prefix(prefix, keys_only=keys_only)
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        self._ask()
+        return await self.world.store.snapshot(prefix)
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        async with self._writing():
+            return await self.world.store.put(key, value, lease)
+
+    async def delete(self, key: str) -> bool:
+        if "reports stay" in self.world.faults and key.startswith(keys.NODES):
+            raise StoreUnavailable("away")
+        async with self._writing():
+            return await self.world.store.delete(key)
+
+    async def delete_prefix(self, prefix: str) -> int:
+        async with self._writing():
+            return await self.world.store.delete_prefix(prefix)
+
+    async def txn(
+        self,
+        compares: Sequence[Compare],
+        success: Sequence[Action],
+        failure: Sequence[Action] = (),
+    ) -> TxnResult:
+        async with self._writing():
+            return await self.world.store.txn(compares, success, failure)
+
+    async def lease_grant(self, ttl: int) -> int:
+        self._ask()
+        return await self.world.store.lease_grant(ttl)
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        self._ask()
+        return await self.world.store.lease_keep_alive(lease)
+
+    async def lease_revoke(self, lease: int) -> None:
+        self._ask()
+        await self.world.store.lease_revoke(lease)
+
+    async def watch(
+        self, target: str, start_revision: int = 0
+    ) -> AsyncGenerator[list[Event], None]:
+        async for events in self.world.store.watch(target, start_revision):
+            self.life.check()
+            yield events
+
+    async def members(self, *, local: bool = False) -> list[Member]:
+        if not local:
+            self._ask()
+        await asyncio.sleep(0)
+        return list(self.world.members)
+
+    async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
+        assert learner
+        async with self._writing():
+            return self.world.add_member(peer_urls[0])
+
+    async def member_remove(self, member_id: int) -> None:
+        async with self._writing():
+            self.world.remove_member(member_id)
+
+    async def member_promote(self, member_id: int) -> None:
+        async with self._writing():
+            self.world.promote_member(member_id)
+
+    async def status(self, endpoint: str) -> EndpointStatus:
+        raise NotImplementedError(endpoint)
+
+    async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - the protocol's
+        del timeout
+        self.life.check()
+        await asyncio.sleep(0)
+        machine = self.world.at(endpoint.removeprefix("https://").rpartition(":")[0])
+        return machine is not None and machine.etcd and self.world.quorum()
+
+    async def refresh_endpoints(self) -> tuple[str, ...]:
+        self._ask()
+        return ()
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        await self.life.before()
+        self._ask()
+        yield
+        await self.life.after()
+
+
+@dataclass
+class SeenInfrastructure:
+    """The infrastructure as one process sees it: an Infrastructure."""
+
+    world: World
+    life: Life
+
+    async def inventory(self) -> Inventory:
+        self.life.check()
+        await asyncio.sleep(0)
+        inventory = self.world.state.inventory
+        stores = (
+            replace(item, capacity=100 * GIGABYTE, free_space=50 * GIGABYTE)
+            for item in inventory.datastores
+        )
+        vms = (self._with_power(vm) for vm in inventory.vms)
+        return replace(inventory, datastores=tuple(stores), vms=tuple(vms))
+
+    def _with_power(self, vm: Vm) -> Vm:
+        on = self.world.machines[vm.id].on
+        return replace(vm, power_state=VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF)
+
+    async def vm_by_token(self, token: str) -> Vm | None:
+        return (await self.inventory()).vm_by_token(token)
+
+    async def create_vm(self, request: VmRequest) -> Vm:
+        async with self._acting():
+            return self._with_power(self.world.add_vm(request))
+
+    async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
+        async with self._acting():
+            assert not self.world.machines[vm_id].on
+            self.world.machines[vm_id].files.update(files)
+
+    async def read_file(self, vm_id: str, path: str) -> bytes:
+        raise NotImplementedError(vm_id, path)
+
+    async def power_on(self, vm_id: str) -> None:
+        async with self._acting():
+            self.world.power_on(vm_id)
+
+    async def power_off(self, vm_id: str) -> None:
+        async with self._acting():
+            self.world.cut(vm_id)
+
+    async def delete_vm(self, vm_id: str) -> None:
+        if "cannot delete" in self.world.faults:
+            raise ApiError(ErrorType.TIMED_OUT, message("infrastructure.vm.busy", vm_id, 1))
+        async with self._acting():
+            await self.world.delete_vm(vm_id)
+
+    async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
+        return self.world.state.inventory.vm_by_address(address, ignoring) is not None
+
+    def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
+        del family
+        return None
+
+    async def free_bytes(self, datastore: str) -> int:
+        raise NotImplementedError(datastore)
+
+    @asynccontextmanager
+    async def _acting(self) -> AsyncIterator[None]:
+        await self.life.before()
+        self.life.check()
+        yield
+        await self.life.after()
+
+
+@dataclass
+class SeenPatroni:
+    """Patroni as one process sees it: a PatroniAccess."""
+
+    world: World
+    life: Life
+
+    async def node(self, address: str) -> PatroniNode:
+        self.life.check()
+        await asyncio.sleep(0)
+        machine = self.world.at(address)
+        if machine is None or not machine.postgres:
+            raise PatroniUnreachable(f"nobody at {address}")
+        if machine.postgres == "primary":
+            return PatroniNode("primary", "running", 1, self.world.streaming())
+        return PatroniNode("replica", machine.postgres, 1, ())
+
+    async def wake(self, address: str) -> None:
+        await self.node(address)
+        self.world.woken.set()
+
+
+class Process:
+    """The service of the node that leads."""
+
+    def __init__(self, world: World, identity: Identity, life: Life | None = None) -> None:
+        self.life = life or Life()
+        store = SeenStore(world, self.life)
+        patroni = SeenPatroni(world, self.life)
+
+        async def data_bytes() -> int:
+            return GIGABYTE
+
+        self.services = Services(
+            store=store,
+            patroni=patroni,
+            observer=Observer(store, patroni),
+            infrastructure=SeenInfrastructure(world, self.life),
+            journal=Journal(store),
+            identity=identity,
+            directory=world.root,
+            data_bytes=data_bytes,
+        )
+
+    def runner(self) -> Runner:
+        services = self.services
+        return Runner(
+            services.store, services.journal, plans(services), name=services.identity.member
+        )
+
+
+async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
+    """Stand in for the real one, which makes keys and certificates: the identity alone."""
+    assert node.vm is not None
+    own = services.identity
+    changes: dict[str, Any] = {
+        "member": node.member,
+        "kind": node.kind.value,
+        "vm": node.vm,
+        "name": node.placement.name,
+        "ha_address": node.ha_address,
+        "etcd_state": "existing",
+    }
+    return {IDENTITY: encode_identity(replace(own, **changes))}

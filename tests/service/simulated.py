@@ -1,0 +1,414 @@
+"""A SIMULATED world: etcd's members and quorum, VMs with nodes in them, who leads and who may.
+
+The store's keys and the pure parts of the local inventory are the real ones. The world outlives the
+processes that act upon it, and notes every violation of what must always hold.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+
+import msgspec
+from tests.cluster.conftest import ip
+
+from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
+from openvcha.cluster.patroni import parse_sync
+from openvcha.infrastructure import local_vms
+from openvcha.infrastructure.inventory import Vm
+from openvcha.infrastructure.local_setup import Names, first_state
+from openvcha.infrastructure.protocol import VmRequest
+from openvcha.node.identity import IDENTITY, Identity, encode_identity, url
+from openvcha.store import copies, keys
+from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.errors import (
+    LearnerNotReady,
+    MemberNotFound,
+    NotLearner,
+    PeerExists,
+    StoreError,
+)
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import Member
+
+ROOT = Path("/simulated")
+LOOP_SECONDS = 0.5
+
+
+@dataclass
+class Machine:
+    """A VM's disk and what runs on it. ``written`` is how far its copy of the data goes."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    running: asyncio.Task[None] | None = None
+    etcd: bool = False
+    member_id: int = 0
+    postgres: str = ""
+    """primary, streaming or nothing."""
+    written: int = -1
+
+    @property
+    def on(self) -> bool:
+        return self.running is not None
+
+    @property
+    def identity(self) -> Identity:
+        return msgspec.json.decode(self.files[IDENTITY], type=Identity)
+
+
+class World:
+    """Everything that is there. ``faults`` names what does not work in it."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.members: list[Member] = []
+        self.state = first_state("127.83.1.0/24", "127.83.2.0/24", Names())
+        self.machines: dict[str, Machine] = {}
+        self.faults: set[str] = set()
+        self.acknowledged = 0
+        self.violations: list[str] = []
+        self.woken = asyncio.Event()
+        self.root = ROOT
+        self.leads = ""
+        self.founded: set[str] = set()
+        self.late: set[int] = set()
+        self._ids = count(100)
+
+    # --- how it begins
+
+    async def found(self, name: str, number: int, *, witness: bool = False) -> NodeConfig:
+        """Put a node there that has always been there, on."""
+        member = f"{name}-old"
+        self.founded.add(name)
+        vm = self.add_vm(
+            VmRequest(
+                token=name,
+                name=name,
+                folder="group-v3",
+                host=f"host-{10 + number}",
+                resource_pool="resgroup-9",
+                datastore="datastore-14",
+                ha_network="network-15",
+                management_network="network-12",
+                addresses=(f"127.83.2.1{number}",),
+            )
+        )
+        identity = Identity(
+            cluster_id="c",
+            cluster_name="lab",
+            member=member,
+            kind="witness" if witness else "data",
+            vm=vm.id,
+            name=name,
+            ha_address=f"127.83.2.1{number}",
+            public_address="" if witness else "127.83.1.10",
+            etcd_initial_cluster={},
+        )
+        machine = self.machines[vm.id]
+        machine.files[IDENTITY] = encode_identity(identity)
+        machine.written = -1 if witness else 0
+        peer = url(identity.ha_address, identity.ports.etcd_peer)
+        machine.member_id = next(self._ids)
+        self.members.append(Member(machine.member_id, member, (peer,), ()))
+        self.power_on(vm.id)
+        machine.etcd = True
+        return NodeConfig(
+            member=member,
+            name=name,
+            kind=NodeKind.WITNESS if witness else NodeKind.DATA,
+            vm=vm.id,
+            bios_uuid=vm.bios_uuid,
+            ha_ip=ip(identity.ha_address),
+        )
+
+    async def configure(self, state: ConfigState, *nodes: NodeConfig) -> None:
+        config = ClusterConfig(
+            id="c",
+            name="lab",
+            state=state,
+            deployment="AUTO" if state is ConfigState.CONFIGURED else "NONE",
+            mode=ClusterMode.ENABLED,
+            management=ip("127.83.1.10"),
+            ports=Ports(),
+            nodes=nodes,
+        )
+        await cluster_record(self.store).create(config)
+        await self.lead(nodes[0].member)
+
+    # --- looking
+
+    def vm(self, vm_id: str) -> Vm:
+        found = self.state.inventory.vm(vm_id)
+        assert found is not None
+        return found
+
+    def machine_of(self, member: str) -> Machine | None:
+        found = [
+            machine
+            for machine in self.machines.values()
+            if IDENTITY in machine.files and machine.identity.member == member
+        ]
+        return found[0] if found else None
+
+    def machine(self, member: str) -> Machine:
+        found = self.machine_of(member)
+        assert found is not None
+        return found
+
+    def member(self, name: str) -> Member:
+        return next(member for member in self.members if member.name == name)
+
+    def rename(self, member: Member, name: str) -> None:
+        self.members[self.members.index(member)] = replace(member, name=name)
+
+    def at(self, address: str) -> Machine | None:
+        """Give the machine that answers at an HA address."""
+        found = [m for m in self.machines.values() if m.on and m.identity.ha_address == address]
+        # Of two at one address, the one that has the ports.
+        return max(found, key=lambda m: (m.etcd, m.postgres), default=None)
+
+    def quorum(self) -> bool:
+        if "no quorum" in self.faults:
+            return False
+        voters = [member for member in self.members if not member.learner]
+        machines = [self.machine_of(member.name) for member in voters]
+        return 2 * sum(m is not None and m.on and m.etcd for m in machines) > len(voters)
+
+    async def leader(self) -> str | None:
+        found = await self.store.get(keys.PATRONI_LEADER)
+        return found.value.decode() if found else None
+
+    async def config(self) -> ClusterConfig:
+        found = await cluster_record(self.store).get()
+        assert found is not None
+        return found
+
+    async def standbys(self) -> frozenset[str]:
+        found = await self.store.get(keys.PATRONI_SYNC)
+        return parse_sync(found.value if found else b"").standbys
+
+    # --- what a person or fate does
+
+    def power_on(self, vm_id: str) -> None:
+        machine = self.machines[vm_id]
+        if not machine.on:
+            machine.running = asyncio.create_task(self._live(vm_id), name=f"node {vm_id}")
+
+    def power_off(self, vm_id: str) -> None:
+        machine = self.machines[vm_id]
+        running, machine.running = machine.running, None
+        machine.etcd, machine.postgres = False, ""
+        if running:
+            running.cancel()
+
+    def kill(self, member: str) -> None:
+        self.power_off(self.machine(member).identity.vm)
+
+    async def lead(self, member: str) -> None:
+        """Make a member the leader, as Patroni does once nobody else is."""
+        self.machine(member).postgres = "primary"
+        self.leads = member
+        await self.store.put(keys.PATRONI_LEADER, member.encode())
+        await self._write_sync(member, None)
+
+    async def lose_leader(self) -> bool:
+        """Cut the leader's power; a standby in sync takes over. Tells whether one did."""
+        leader = await self.leader()
+        assert leader is not None
+        self.kill(leader)
+        heirs = [
+            name
+            for name in await self.standbys()
+            if (machine := self.machine_of(name)) and machine.postgres == "streaming"
+        ]
+        if heirs and self.quorum():
+            await self.lead(heirs[0])
+            return True
+        return False
+
+    def streaming(self) -> tuple[str, ...]:
+        """Give the members that stream from the primary."""
+        machines = self.machines.values()
+        return tuple(m.identity.member for m in machines if m.on and m.postgres == "streaming")
+
+    # --- what goes on by itself
+
+    async def patroni(self) -> None:
+        """Write, replicate, and keep ``/sync`` as Patroni's leader does. Never returns."""
+        while True:
+            await self._loop_once()
+            self.woken.clear()
+            try:
+                async with asyncio.timeout(LOOP_SECONDS):
+                    await self.woken.wait()
+            except TimeoutError:
+                continue
+
+    async def _loop_once(self) -> None:
+        leader = await self.leader()
+        primary = self.machine_of(leader) if leader else None
+        if leader is None or primary is None or not self.quorum() or primary.postgres != "primary":
+            return
+        standbys = {
+            machine.identity.member: machine
+            for machine in self.machines.values()
+            if machine.on and machine.postgres == "streaming"
+        }
+        named = await self.standbys()
+        if named <= standbys.keys():
+            # No commit is acknowledged that the standby in sync does not have.
+            primary.written += 1
+            self.acknowledged = primary.written
+            for machine in standbys.values():
+                machine.written = primary.written
+        wanted = next(iter(standbys), None)
+        if "never in sync" in self.faults:
+            wanted = None
+        if named != frozenset([wanted] if wanted else []):
+            await self._write_sync(leader, wanted)
+
+    async def _write_sync(self, leader: str, standby: str | None) -> None:
+        value = {"leader": leader, "sync_standby": standby, "quorum": 0}
+        await self.store.put(keys.PATRONI_SYNC, json.dumps(value).encode())
+
+    async def _live(self, vm_id: str) -> None:
+        """Be a node: etcd first; then data, copied where there are none; then PostgreSQL."""
+        machine = self.machines[vm_id]
+        identity = machine.identity
+        await asyncio.sleep(0.1)
+        while not self._join_etcd(machine, identity):  # noqa: ASYNC110 - as a part's restarts
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(20 if "slow etcd" in self.faults else 0.1)
+        while not self._publish(machine, identity):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.2)
+        if identity.kind == "witness":
+            await asyncio.Event().wait()
+        if machine.written < 0:
+            await self._copy(machine, identity)
+        await asyncio.sleep(0.3)
+        if await self.leader() == identity.member:
+            machine.postgres = "primary"
+        elif "never streams" not in self.faults:
+            machine.postgres = "streaming"
+        await asyncio.Event().wait()
+
+    def _join_etcd(self, machine: Machine, identity: Identity) -> bool:
+        """Learn the own id, once: it is kept on the disk for ever."""
+        if "etcd never starts" in self.faults and identity.etcd_state == "existing":
+            return False
+        peer = url(identity.ha_address, identity.ports.etcd_peer)
+        for member in self.members:
+            ours = member.name == identity.member
+            if ours or (not machine.member_id and not member.name and peer in member.peer_urls):
+                machine.member_id = member.id
+                return True
+        return bool(machine.member_id)
+
+    def _publish(self, machine: Machine, identity: Identity) -> bool:
+        """Show the own name; a member that was removed never gets so far."""
+        for at, member in enumerate(self.members):
+            if member.id == machine.member_id:
+                self.members[at] = replace(member, name=identity.member)
+                machine.etcd = True
+                return True
+        return False
+
+    async def _copy(self, machine: Machine, identity: Identity) -> None:
+        for attempt in count(1):
+            for part in range(4):
+                await self._report(identity, CopyState.RUNNING, part, attempt)
+                await asyncio.sleep(50 if "slow copy" in self.faults else 0.2)
+                if "copy hangs" in self.faults:
+                    await asyncio.Event().wait()
+            if "copy fails" in self.faults:
+                await self._report(identity, CopyState.FAILED, 3, attempt, error="disk full")
+                await asyncio.Event().wait()
+            if "copy begins anew" not in self.faults:
+                break
+        machine.written = self.acknowledged
+        await self._report(identity, CopyState.DONE, 4, 1)
+
+    async def _report(
+        self,
+        identity: Identity,
+        state: CopyState,
+        part: int,
+        attempt: int,
+        error: str | None = None,
+    ) -> None:
+        report = CopyReport(
+            state=state, bytes_done=part, bytes_total=4, attempt=attempt, error=error
+        )
+        await self.store.put(keys.node_copy(identity.member), copies.encode(report))
+
+    # --- what the infrastructure does
+
+    def add_vm(self, request: VmRequest) -> Vm:
+        vm_uuid = f"uuid-{self.state.next_vm}"
+        self.state, vm = local_vms.added(self.state, ROOT, request, vm_uuid)
+        self.machines.setdefault(vm.id, Machine())
+        return vm
+
+    async def delete_vm(self, vm_id: str) -> None:
+        if vm_id not in self.machines:
+            return
+        machine = self.machines[vm_id]
+        rest = [m.written for other, m in self.machines.items() if other != vm_id]
+        if machine.written >= self.acknowledged and max(rest, default=-1) < self.acknowledged:
+            self.violations.append(f"{vm_id} was the last copy")
+        if machine.files and machine.identity.member == await self.leader():
+            self.violations.append(f"{vm_id} leads and is deleted")
+        self.cut(vm_id)
+        del self.machines[vm_id]
+        self.state, _ = local_vms.removed(vm_id)(self.state)
+
+    def cut(self, vm_id: str) -> None:
+        """Power off on the task's behalf: that must not stop the cluster."""
+        before = self.quorum()
+        self.power_off(vm_id)
+        self._note_quorum(before, f"{vm_id} was powered off")
+
+    def remove_member(self, member_id: int) -> None:
+        before = self.quorum()
+        gone = [member for member in self.members if member.id == member_id]
+        if not gone:
+            raise MemberNotFound("no such member")
+        if "removals are heard late" in self.faults and gone[0].id not in self.late:
+            self.late.add(gone[0].id)
+            return
+        self.members.remove(gone[0])
+        machine = self.machine_of(gone[0].name)
+        if machine:
+            machine.etcd = False
+        self._note_quorum(before, f"{gone[0].name} was removed")
+
+    def add_member(self, peer_url: str) -> Member:
+        if any(peer_url in member.peer_urls for member in self.members):
+            raise PeerExists("peer URL exists")
+        if any(member.learner for member in self.members):
+            raise StoreError("too many learner members in cluster")
+        member = Member(next(self._ids), "", (peer_url,), (), learner=True)
+        self.members.append(member)
+        return member
+
+    def promote_member(self, member_id: int) -> None:
+        for at, member in enumerate(self.members):
+            if member.id == member_id:
+                if not member.learner:
+                    raise NotLearner("a voter")
+                machine = self.machine_of(member.name)
+                if machine is None or not machine.etcd:
+                    raise LearnerNotReady("not in sync with leader")
+                self.members[at] = Member(member.id, member.name, member.peer_urls, ())
+                return
+        raise MemberNotFound("no such member")
+
+    def _note_quorum(self, before: bool, what: str) -> None:
+        if before and not self.quorum():
+            self.violations.append(f"no quorum since {what}")
+
+    async def end(self) -> None:
+        for vm_id in list(self.machines):
+            self.power_off(vm_id)

@@ -1,0 +1,209 @@
+"""A deployment, whatever happens to it: three nodes or the one, never a store that stands still."""
+
+import pytest
+from tests.cluster.conftest import ip
+from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene, placement
+from tests.service.process import Life
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.structures import (
+    ActiveSpec,
+    ConfigState,
+    DeploySpec,
+    DeployType,
+    NetworkType,
+    PassiveSpec,
+    TaskStatus,
+    WitnessSpec,
+)
+from openvcha.service.deploy import deploy
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+PREFIX = "com.vmware.vcenter.vcha."
+
+
+def spec(
+    active: ActiveSpec | None = None, passive: str = "127.83.2.12", witness: str = "127.83.2.13"
+) -> DeploySpec:
+    return DeploySpec(
+        deployment=DeployType.AUTO,
+        active=active or ActiveSpec(ha_ip=ip("127.83.2.11")),
+        passive=PassiveSpec(placement=placement(), ha_ip=ip(passive)),
+        witness=WitnessSpec(placement=placement(NEW_WITNESS), ha_ip=ip(witness)),
+    )
+
+
+async def begin(scene: Scene) -> None:
+    await scene.single()
+    await scene.deploy(spec())
+
+
+async def validate_deployed(scene: Scene) -> None:
+    await scene.validate(TaskStatus.SUCCEEDED)
+    config = await scene.world.config()
+    assert config.state is ConfigState.CONFIGURED
+    assert [node.name for node in config.nodes] == ["vcha-1", NEW, NEW_WITNESS]
+    assert len(scene.world.members) == 3
+
+
+async def validate_single(scene: Scene) -> None:
+    await scene.validate(TaskStatus.FAILED)
+    config = await scene.world.config()
+    assert config.state is ConfigState.NOTCONFIGURED
+    assert [member.name for member in scene.world.members] == ["vcha-1-old"]
+    assert [vm.name for vm in scene.world.state.inventory.vms] == ["vcha-1"]
+    assert scene.world.quorum()
+
+
+async def findings(scene: Scene) -> list[str]:
+    await scene.carry()
+    error = (await scene.record()).error
+    assert error is not None
+    assert error.error_type is ErrorType.INVALID_ARGUMENT
+    return [text.id.removeprefix(PREFIX) for text in error.messages[1:]]
+
+
+async def test_one_node_becomes_three(scene: Scene) -> None:
+    """A passive that may take over, a witness, three votes."""
+    await begin(scene)
+    await scene.carry()
+    await validate_deployed(scene)
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_killed_at_any_moment_it_goes_on_to_its_end(scene: Scene, after: bool) -> None:
+    """Whatever the process was doing, the next one finds it and finishes."""
+    await begin(scene)
+    undisturbed = Life()
+    await scene.carry(scene.process(undisturbed))
+    await scene.end()
+    assert undisturbed.moments > 30
+    for dies_at in range(1, undisturbed.moments + 1):
+        again = Scene()
+        await begin(again)
+        await again.carry(again.process(Life(dies_at, after=after)))
+        await again.carry()
+        await validate_deployed(again)
+        await again.end()
+
+
+@pytest.mark.parametrize("step", ["clone.passive", "clone.witness", "copy.passive", "join.passive"])
+async def test_cancelled_it_is_one_node_again(scene: Scene, step: str) -> None:
+    """Two votes on the way back need each other: the store never stands still."""
+    await begin(scene)
+    carrying = await scene.until(step)
+    await scene.journal.request_cancel(scene.task)
+    await carrying
+    await validate_single(scene)
+    await scene.deploy(spec())
+    await scene.carry()
+    await validate_deployed(scene)
+
+
+@pytest.mark.usefixtures("scene")
+@pytest.mark.parametrize("after", [False, True])
+async def test_killed_while_it_is_undone_it_is_undone_all_the_same(after: bool) -> None:
+    """Every crash point of a deployment that fails in its copy."""
+    dies_at, finished = 1, False
+    while not finished:
+        again = Scene()
+        await again.single()
+        again.world.faults.add("copy fails")
+        await again.deploy(spec())
+        life = Life(dies_at, after=after)
+        await again.carry(again.process(life))
+        finished = not life.died.is_set()
+        if not finished:
+            await again.carry()
+        await validate_single(again)
+        await again.end()
+        dies_at += 1
+    assert dies_at > 40
+
+
+async def test_a_vote_is_not_believed_taken_before_the_others_know(scene: Scene) -> None:
+    """The member itself may have answered: it lives until another one has heard of it."""
+    await begin(scene)
+    carrying = await scene.until("copy.passive")
+    scene.world.faults.add("removals are heard late")
+    await scene.journal.request_cancel(scene.task)
+    await carrying
+    await validate_single(scene)
+
+
+async def test_what_cannot_be_taken_back_makes_the_cluster_invalid(scene: Scene) -> None:
+    """A VM that stays is not passed over in silence, and a later refusal does not hide it."""
+    await scene.single()
+    scene.world.faults |= {"copy fails", "cannot delete"}
+    await scene.deploy(spec())
+    await scene.carry()
+    assert (await scene.world.config()).state is ConfigState.INVALID
+    error = (await scene.record()).error
+    assert error is not None
+    assert f"{PREFIX}task.undo.failed" in {text.id for text in error.messages}
+    await scene.deploy(spec())
+    assert "placement.name.taken" in await findings(scene)
+    assert (await scene.world.config()).state is ConfigState.INVALID
+
+
+async def test_a_failure_after_the_commit_does_not_speak_ill_of_the_cluster(scene: Scene) -> None:
+    """The nodes are named and work: CONFIGURED, whatever could not be tidied away."""
+    await begin(scene)
+    scene.world.faults.add("reports stay")
+    await scene.carry()
+    assert (await scene.record()).status is TaskStatus.FAILED
+    config = await scene.world.config()
+    assert config.state is ConfigState.CONFIGURED
+    assert len(config.nodes) == len(scene.world.members) == 3
+    assert await scene.world.store.get(keys.OPERATION) is None
+
+
+@pytest.mark.parametrize(
+    ("active", "finding"),
+    [
+        (ActiveSpec(ha_ip=ip("127.83.2.11"), ha_network="network-15"), "type.missing"),
+        (
+            ActiveSpec(
+                ha_ip=ip("127.83.2.11"),
+                ha_network="network-15",
+                ha_network_type=NetworkType.DISTRIBUTED_PORTGROUP,
+            ),
+            "type.mismatch",
+        ),
+        (
+            ActiveSpec(
+                ha_ip=ip("127.83.2.11"),
+                ha_network="dvportgroup-16",
+                ha_network_type=NetworkType.DISTRIBUTED_PORTGROUP,
+            ),
+            "active.network",
+        ),
+    ],
+)
+async def test_the_active_nodes_network_can_only_be_confirmed(
+    scene: Scene, active: ActiveSpec, finding: str
+) -> None:
+    """What is asked for and not done is refused, not passed over."""
+    await scene.single()
+    await scene.deploy(spec(active))
+    (found,) = await findings(scene)
+    assert found.endswith(finding)
+    await validate_single(scene)
+
+
+async def test_addresses_are_compared_even_when_the_passive_is_wrong(scene: Scene) -> None:
+    """All findings at once: one wrong node does not hide what is wrong with the other."""
+    await scene.single()
+    await scene.deploy(spec(passive="127.83.2.11", witness="127.83.2.11"))
+    assert (await findings(scene)).count("address.duplicate") >= 3
+
+
+async def test_another_ha_address_of_the_active_is_refused_at_once(scene: Scene) -> None:
+    """It runs there already."""
+    await scene.single()
+    wrong = spec(ActiveSpec(ha_ip=ip("127.83.2.14")))
+    with pytest.raises(ApiError) as caught:
+        await deploy(scene.process().services, CALLER, wrong)
+    assert caught.value.error_type is ErrorType.INVALID_ARGUMENT

@@ -1,0 +1,101 @@
+"""What a new node is given: all that it needs and nothing that it must not have."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from tests.cluster.conftest import ip
+from tests.service.process import Process
+from tests.service.simulated import World
+
+from openvcha.api.secret import Secret
+from openvcha.cluster.config import NodeKind
+from openvcha.infrastructure.placement import Placement
+from openvcha.node import files
+from openvcha.node.certificates import api_certificate, new_authority
+from openvcha.node.files import node_files
+from openvcha.node.identity import IDENTITY, SECRETS, Secrets, load_identity
+from openvcha.service.context import Services
+from openvcha.service.material import files_of
+from openvcha.service.new_node import NewNode
+
+PASSWORD = Secret("never on a witness")
+
+
+async def active(directory: Path) -> tuple[World, Services]:
+    world = World()
+    node = await world.found("vcha-1", 1)
+    identity = world.machine(node.member).identity
+    authority = new_authority()
+    secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, PASSWORD))
+    api = api_certificate(authority, identity.public_address, "localhost")
+    for name, data in node_files(identity, authority, secrets=secrets, api=api).items():
+        path = directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    world.root = directory
+    return world, Process(world, identity).services
+
+
+def new(kind: NodeKind, failover: str | None) -> NewNode:
+    place = Placement(
+        name="vcha-new",
+        folder="group-v3",
+        host="host-12",
+        resource_pool="resgroup-9",
+        datastore="datastore-14",
+        ha_network="network-15",
+        management_network="network-12",
+    )
+    return NewNode(
+        kind=kind,
+        member="vcha-new-1",
+        token="t",
+        placement=place,
+        ha_ip=ip("127.83.2.12"),
+        failover_ip=ip(failover) if failover else None,
+        vm="vm-99",
+    )
+
+
+async def made(directory: Path, node: NewNode) -> dict[str, bytes]:
+    source = directory / "active"
+    source.mkdir()
+    world, services = await active(source)
+    found = await files_of(services, node)
+    await world.end()
+    return found
+
+
+async def test_a_data_node_joins_what_is_there(tmp_path: Path) -> None:
+    """It copies from the leader, knows the members, and serves with the same certificate."""
+    found = await made(tmp_path, new(NodeKind.DATA, "127.83.1.10"))
+    (tmp_path / IDENTITY).write_bytes(found[IDENTITY])
+    identity = load_identity(tmp_path)
+    assert identity.copy_from_leader
+    assert identity.etcd_state == "existing"
+    assert set(identity.etcd_initial_cluster) == {"vcha-1-old", "vcha-new-1"}
+    assert identity.public_address == "127.83.1.10"
+    own = (tmp_path / "active" / files.API_CERTIFICATE).read_bytes()
+    assert found[files.API_CERTIFICATE] == own
+
+
+async def test_another_failover_address_gets_a_certificate_of_its_own(tmp_path: Path) -> None:
+    """After a failover clients meet a certificate that names the address they asked for."""
+    found = await made(tmp_path, new(NodeKind.DATA, "127.83.1.20"))
+    own = (tmp_path / "active" / files.API_CERTIFICATE).read_bytes()
+    assert found[files.API_CERTIFICATE] != own
+
+
+async def test_a_witness_gets_no_secret(tmp_path: Path) -> None:
+    """Whoever steals it can neither read the data nor make certificates."""
+    found = await made(tmp_path, new(NodeKind.WITNESS, None))
+    assert SECRETS not in found
+    assert files.CA_KEY not in found
+    assert not any(PASSWORD.reveal().encode() in data for data in found.values())
+
+
+async def test_a_node_without_a_vm_gets_nothing(tmp_path: Path) -> None:
+    """Its identity would name no VM."""
+    with pytest.raises(ValueError, match="no VM"):
+        await made(tmp_path, replace(new(NodeKind.DATA, None), vm=None))

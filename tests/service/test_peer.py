@@ -1,0 +1,261 @@
+"""vc_spec is really used: certificate, credentials, and what the peer manages."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.secret import Secret
+from openvcha.api.structures import CertificateInfo, ConnectionSpec, CredentialsSpec
+from openvcha.node.certificates import (
+    KeyPair,
+    api_certificate,
+    new_authority,
+    thumbprint_sha1,
+    thumbprint_sha256,
+)
+from openvcha.protocols.serve import HttpsServer
+from openvcha.service.peer import ActiveNode, verify_peer
+
+USER, PASSWORD = "administrator@vsphere.local", "correct horse"
+BIOS = "bios-of-the-active"
+
+
+class StandInVcenter:
+    """Answers the few calls that the check makes, and remembers which sessions stay open."""
+
+    def __init__(self) -> None:
+        self.open: set[str] = set()
+        self.bios = BIOS
+        self.is_vcenter = True
+        self.token = "token"
+        self.reply: object = None
+        self.frozen: asyncio.Event | None = None
+        self.app = Starlette(
+            routes=[
+                Route("/api/session", self.session, methods=["POST", "DELETE"]),
+                Route("/api/vcenter/vcha/cluster", self.cluster, methods=["POST"]),
+            ]
+        )
+
+    async def session(self, request: Request) -> Response:
+        if not self.is_vcenter:
+            return PlainTextResponse("It works!")
+        if request.method == "DELETE":
+            if self.frozen:
+                await self.frozen.wait()
+            self.open.discard(request.headers["vmware-api-session-id"])
+            return Response(status_code=204)
+        wanted = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        if request.headers["authorization"] != f"Basic {wanted}":
+            return JSONResponse({"error_type": "UNAUTHENTICATED", "messages": []}, 401)
+        self.open.add(self.token)
+        return JSONResponse(self.token, 201)
+
+    async def cluster(self, request: Request) -> Response:
+        del request
+        if self.frozen:
+            await self.frozen.wait()
+        if self.reply is not None:
+            return JSONResponse(self.reply)
+        node = {"runtime": {"placement": {"bios_uuid": self.bios}}}
+        return JSONResponse({"node1": node})
+
+
+@dataclass
+class Peer:
+    """A running stand-in and how to name it."""
+
+    vcenter: StandInVcenter
+    port: int
+    certificate: KeyPair
+    ca: Path
+
+    def spec(self, **changes: object) -> CredentialsSpec:
+        fields: dict[str, object] = {
+            "hostname": "127.0.0.1",
+            "port": self.port,
+            "username": USER,
+            "password": Secret(PASSWORD),
+            "ssl_thumbprint": thumbprint_sha256(self.certificate.certificate),
+        }
+        return CredentialsSpec(active_location=ConnectionSpec(**{**fields, **changes}))  # type: ignore[arg-type]  # the tests name the fields
+
+    async def refusal(self, **changes: object) -> ApiError:
+        with pytest.raises(ApiError) as caught:
+            await self.check(None, **changes)
+        assert not self.vcenter.open, "a session was left behind"
+        return caught.value
+
+    async def check(self, trust: Path | None = None, /, **changes: object) -> None:
+        active = ActiveNode(api_certificate=b"another", bios_uuid=BIOS, trust=trust)
+        await verify_peer(self.spec(**changes), active, seconds=2.0)
+        assert not self.vcenter.open, "a session was left behind"
+
+
+@pytest.fixture
+async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
+    authority = new_authority()
+    pair = api_certificate(authority, "127.0.0.1", "localhost")
+    for name, data in (("crt", pair.certificate), ("key", pair.key)):
+        (tmp_path / f"api.{name}").write_bytes(data)
+    (tmp_path / "ca.crt").write_bytes(authority.certificate)
+    vcenter = StandInVcenter()
+    server = HttpsServer(vcenter.app, tmp_path / "api.crt", tmp_path / "api.key")
+    _, port = await server.start("127.0.0.1", 0)
+    yield Peer(vcenter, port, pair, tmp_path / "ca.crt")
+    await server.stop()
+
+
+def ids(error: ApiError) -> list[str]:
+    return [m.id.removeprefix("com.vmware.vcenter.vcha.") for m in error.messages]
+
+
+async def test_every_way_to_name_the_right_certificate_is_accepted(peer: Peer) -> None:
+    """SHA-1 or SHA-256, with or without colons, in any case; PEM; or the trust store."""
+    der = peer.certificate.certificate
+    for thumbprint in (thumbprint_sha1(der), thumbprint_sha256(der)):
+        await peer.check(ssl_thumbprint=thumbprint)
+        await peer.check(ssl_thumbprint=thumbprint.replace(":", "").lower())
+    await peer.check(ssl_thumbprint=None, ssl_certificate=der.decode())
+    await peer.check(peer.ca, ssl_thumbprint=None)
+
+
+@pytest.mark.parametrize("wrong", ["00" * 20, ":".join(["00"] * 32)])
+async def test_another_certificate_is_shown_to_the_caller(peer: Peer, wrong: str) -> None:
+    """UNVERIFIED_PEER carries what was met, so that a person can compare."""
+    error = await peer.refusal(ssl_thumbprint=wrong)
+    assert error.error_type is ErrorType.UNVERIFIED_PEER
+    assert isinstance(error.data, CertificateInfo)
+    assert error.data.ssl_thumbprint == thumbprint_sha256(peer.certificate.certificate)
+    assert error.data.ssl_certificate == peer.certificate.certificate.decode()
+
+
+async def test_an_unknown_authority_is_not_trusted(peer: Peer) -> None:
+    """Without thumbprint and certificate only the trust store decides."""
+    error = await peer.refusal(ssl_thumbprint=None)
+    assert error.error_type is ErrorType.UNVERIFIED_PEER
+
+
+@pytest.mark.parametrize("wrong", [{"username": "nobody"}, {"password": Secret("wrong")}])
+async def test_refused_credentials_are_an_invalid_argument(
+    peer: Peer, wrong: dict[str, object]
+) -> None:
+    """A wrong password and an unknown user read the same, and show no password."""
+    error = await peer.refusal(**wrong)
+    assert error.error_type is ErrorType.INVALID_ARGUMENT
+    assert ids(error) == ["invalid.credentials"]
+    assert PASSWORD not in str(error)
+
+
+async def test_a_vcenter_of_something_else_is_refused(peer: Peer) -> None:
+    """The peer must manage this very active node."""
+    peer.vcenter.bios = "somebody else's"
+    assert ids(await peer.refusal()) == ["peer.not.manager"]
+
+
+async def test_a_web_server_is_no_vcenter(peer: Peer) -> None:
+    """Whatever answers there with something else does not manage the active node."""
+    peer.vcenter.is_vcenter = False
+    error = await peer.refusal()
+    assert error.error_type is ErrorType.INVALID_ARGUMENT
+    assert ids(error) == ["peer.not.manager"]
+
+
+@pytest.mark.parametrize("reply", [[], {"node1": "x"}, {"node1": {"runtime": {"placement": 1}}}])
+async def test_whatever_a_peer_answers_breaks_nothing(peer: Peer, reply: object) -> None:
+    """A stranger's answer is no fault of ours."""
+    peer.vcenter.reply = reply
+    assert ids(await peer.refusal()) == ["peer.not.manager"]
+
+
+async def test_a_session_that_is_no_header_is_refused(peer: Peer) -> None:
+    """A token with line ends or other alphabets is not sent back."""
+    peer.vcenter.token = "to\r\nken: \u00fc"
+    with pytest.raises(ApiError) as caught:
+        await peer.check()
+    assert ids(caught.value) == ["peer.not.manager"]
+
+
+async def test_a_peer_that_freezes_after_the_login_holds_nothing_up(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the question nor the logout waits for ever."""
+    monkeypatch.setattr("openvcha.service.peer.LOG_OUT_SECONDS", 0.2)
+    peer.vcenter.frozen = asyncio.Event()
+    async with asyncio.timeout(10):
+        with pytest.raises(ApiError) as caught:
+            await peer.check()
+    peer.vcenter.frozen.set()
+    assert ids(caught.value) == ["peer.timeout"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        *(
+            ({"hostname": name}, "peer.hostname")
+            for name in ("", "a b", "a/b", "x@y", "a\0b", "a" * 64, ".", "fe80::1%lo", "a." * 200)
+        ),
+        ({"ssl_certificate": "x"}, "peer.certificate.ambiguous"),
+        ({"ssl_thumbprint": "AA:BB"}, "peer.thumbprint.malformed"),
+        ({"ssl_thumbprint": None, "ssl_certificate": "x"}, "peer.certificate.malformed"),
+        ({"port": 0}, "peer.port"),
+        ({"port": 70000}, "peer.port"),
+        ({"username": None}, "peer.credentials.unset"),
+        ({"password": None}, "peer.credentials.unset"),
+    ],
+)
+async def test_a_specification_that_cannot_be_used_is_refused_unsent(
+    peer: Peer, wrong: dict[str, object], said: str
+) -> None:
+    """Nobody is asked when the request itself is wrong."""
+    error = await peer.refusal(**wrong)
+    assert error.error_type is ErrorType.INVALID_ARGUMENT
+    assert ids(error) == [said]
+
+
+async def test_nobody_there_is_told_with_the_reason(peer: Peer) -> None:
+    """A refused connection is an error that names the address."""
+    listener = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    listener.close()
+    await listener.wait_closed()
+    error = await peer.refusal(port=port)
+    assert error.error_type is ErrorType.ERROR
+    assert f"127.0.0.1:{port}" in str(error)
+
+
+async def test_a_silent_peer_costs_no_longer_than_the_deadline(peer: Peer) -> None:
+    """Somebody who accepts and says nothing does not hold the call."""
+    silence = asyncio.Event()
+
+    async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await silence.wait()
+        writer.close()
+
+    async with await asyncio.start_server(wait, "127.0.0.1", 0) as listener:
+        error = await peer.refusal(port=listener.sockets[0].getsockname()[1])
+        silence.set()
+    assert ids(error) == ["peer.timeout"]
+
+
+async def test_plain_text_is_not_tls(peer: Peer) -> None:
+    """A peer without TLS is unreachable for us."""
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as listener:
+        error = await peer.refusal(port=listener.sockets[0].getsockname()[1])
+    assert ids(error) == ["peer.unreachable"]

@@ -1,0 +1,138 @@
+"""What cluster.get and operations.get say is true, also while things are wrong or unknown."""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+from tests.service.conftest import CALLER, Scene, placement
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.structures import (
+    ClusterMode,
+    ClusterState,
+    ConfigState,
+    NodeRole,
+    NodeState,
+    PassiveCheckSpec,
+)
+from openvcha.cluster import rules
+from openvcha.cluster.config import cluster_record
+from openvcha.service.reads import get_cluster, get_operations
+from openvcha.service.redeploy import check_passive
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+OLD = "vcha-2-old"
+PREFIX = "com.vmware.vcenter.vcha."
+
+
+async def healthy(scene: Scene) -> None:
+    await scene.cluster()
+    scene.world.power_on(scene.world.machine(OLD).identity.vm)
+    await scene.in_sync(OLD)
+
+
+async def test_a_healthy_cluster_shows_everything_and_no_reasons(scene: Scene) -> None:
+    """Roles, states, placements, addresses; what only an unwell one has is unset."""
+    await healthy(scene)
+    info = await get_cluster(scene.process().services, CALLER)
+    assert info.config_state is ConfigState.CONFIGURED
+    assert info.health_state is ClusterState.HEALTHY
+    nodes = [info.node1, info.node2, info.witness]
+    assert all(node and node.runtime and node.runtime.state is NodeState.UP for node in nodes)
+    roles = [node.runtime.role for node in nodes if node and node.runtime]
+    assert roles == [NodeRole.ACTIVE, NodeRole.PASSIVE, NodeRole.WITNESS]
+    assert all(node and node.runtime and node.runtime.placement for node in nodes)
+    assert info.health_warnings is None
+    assert info.manual_failover_allowed is None
+    assert info.auto_failover_allowed is None
+
+
+async def test_partial_leaves_the_placements_out(scene: Scene) -> None:
+    """They need the infrastructure."""
+    await healthy(scene)
+    info = await get_cluster(scene.process().services, CALLER, partial=True)
+    assert info.node1
+    assert info.node1.runtime
+    assert info.node1.runtime.placement is None
+
+
+async def test_a_lost_passive_is_told_with_what_follows(scene: Scene) -> None:
+    """DEGRADED, no failover of either kind, and what to do."""
+    await scene.cluster()
+    await asyncio.sleep(2)
+    info = await get_cluster(scene.process().services, CALLER)
+    assert info.health_state is ClusterState.DEGRADED
+    assert info.node2
+    assert info.node2.runtime
+    assert info.node2.runtime.state is NodeState.DOWN
+    assert info.node2.runtime.role is NodeRole.PASSIVE
+    assert info.manual_failover_allowed is False
+    assert info.auto_failover_allowed is False
+    assert info.health_warnings
+    assert all(warning.recommendation for warning in info.health_warnings)
+
+
+async def test_without_a_leader_nobody_is_called_active_or_passive(scene: Scene) -> None:
+    """An unknown role is unset: to call both passive would be an untruth."""
+    await healthy(scene)
+    services = scene.process().services
+    await scene.world.store.delete(keys.PATRONI_LEADER)
+    info = await get_cluster(services, CALLER)
+    assert info.node1
+    assert info.node2
+    assert info.witness
+    runtimes = (info.node1.runtime, info.node2.runtime, info.witness.runtime)
+    assert [runtime.role for runtime in runtimes if runtime] == [None, None, NodeRole.WITNESS]
+    assert info.health_state is ClusterState.DEGRADED
+
+
+async def test_a_mode_without_failover_allows_none(scene: Scene) -> None:
+    """DISABLED forbids both kinds, also when all are there."""
+    await scene.cluster()
+    record = cluster_record(scene.world.store)
+    await record.update(lambda config: replace(config, mode=ClusterMode.DISABLED))
+    info = await get_cluster(scene.process().services, CALLER)
+    assert info.mode is ClusterMode.DISABLED
+    assert info.manual_failover_allowed is False
+
+
+async def test_what_is_not_deployed_says_only_that(scene: Scene) -> None:
+    """There is no health of what is not there."""
+    await scene.single()
+    info = await get_cluster(scene.process().services, CALLER)
+    assert info.config_state is ConfigState.NOTCONFIGURED
+    assert info.node1 is None
+    assert info.health_state is None
+
+
+async def test_a_check_without_an_active_is_refused(scene: Scene) -> None:
+    """Which node is the passive is not known then: findings would be about the wrong one."""
+    await healthy(scene)
+    services = scene.process().services
+    await scene.world.store.delete(keys.PATRONI_LEADER)
+    with pytest.raises(ApiError) as caught:
+        await check_passive(services, CALLER, PassiveCheckSpec(placement=placement()))
+    assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+
+
+async def test_a_check_of_a_healthy_passive_finds_that_too(scene: Scene) -> None:
+    """One finding of many; nothing is changed by asking."""
+    await healthy(scene)
+    wrong = PassiveCheckSpec(placement=placement("vcha-3"))
+    found = await check_passive(scene.process().services, CALLER, wrong)
+    ids = [text.id.removeprefix(PREFIX) for text in found.errors]
+    assert ids == ["passive.healthy", "placement.name.taken"]
+
+
+async def test_operations_tell_what_runs_and_what_would_be_refused(scene: Scene) -> None:
+    """While a redeploy runs every other change is disabled."""
+    await scene.cluster()
+    services = scene.process().services
+    assert rules.REDEPLOY_PASSIVE not in (await get_operations(services, CALLER)).disabled
+    await scene.redeploy()
+    told = await get_operations(services, CALLER)
+    assert told.active == {rules.REDEPLOY_PASSIVE}
+    assert rules.REDEPLOY_PASSIVE not in told.disabled
+    assert {rules.DEPLOY, rules.FAILOVER, rules.SET_MODE} <= told.disabled

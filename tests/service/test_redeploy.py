@@ -1,0 +1,344 @@
+"""A redeploy, whatever happens to it: nothing is lost, nothing is left, and it ends."""
+
+import asyncio
+
+import pytest
+from tests.cluster.conftest import ip
+from tests.service.conftest import CALLER, NEW, Scene, placement
+from tests.service.process import Life
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.structures import (
+    PassiveCheckSpec,
+    PassiveRedeploySpec,
+    VmPowerState,
+)
+from openvcha.service.redeploy import check_passive, redeploy_passive
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+OLD = "vcha-2-old"
+ACTIVE = "vcha-1-old"
+WITNESS = "vcha-3-old"
+PREFIX = "com.vmware.vcenter.vcha."
+
+
+def said(error: ApiError) -> list[str]:
+    return [text.id.removeprefix(PREFIX) for text in error.messages]
+
+
+async def reasons(scene: Scene) -> list[str]:
+    error = (await scene.record()).error
+    assert error is not None
+    return said(error.to_error())
+
+
+def new_member(scene: Scene) -> str:
+    return next(m.name for m in scene.world.members if m.name.startswith(NEW))
+
+
+async def begin(scene: Scene) -> None:
+    await scene.cluster()
+    await scene.redeploy()
+
+
+async def moments(scene: Scene) -> int:
+    """Count the moments of an undisturbed process."""
+    await begin(scene)
+    life = Life()
+    await scene.carry(scene.process(life))
+    await scene.validate_renewed()
+    await scene.end()
+    return life.moments
+
+
+async def test_a_lost_passive_is_replaced(scene: Scene) -> None:
+    """The main job, at the old node's address."""
+    await begin(scene)
+    await scene.carry()
+    await scene.validate_renewed()
+
+
+async def test_a_lost_passive_is_replaced_at_another_address(scene: Scene) -> None:
+    """And at one that is its own."""
+    await scene.cluster()
+    await scene.redeploy(PassiveRedeploySpec(placement=placement(), ha_ip=ip("127.83.2.99")))
+    await scene.carry()
+    await scene.validate_renewed()
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_killed_at_any_moment_it_goes_on_to_its_end(scene: Scene, after: bool) -> None:
+    """Whatever the process was doing, the next one finds it and finishes."""
+    total = await moments(scene)
+    assert total > 25
+    for dies_at in range(1, total + 1):
+        again = Scene()
+        await begin(again)
+        life = Life(dies_at, after=after)
+        await again.carry(again.process(life))
+        assert life.died.is_set()
+        await again.carry()
+        await again.validate_renewed()
+        await again.end()
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
+    scene: Scene, after: bool
+) -> None:
+    """The new node takes over as soon as it may, and then the task is finished from there.
+
+    Before that nobody may; the active comes back, and the task goes on where it was.
+    """
+    total = await moments(scene)
+    outcomes = set()
+    for dies_at in range(1, total + 1):
+        again = Scene()
+        await begin(again)
+        life = Life(dies_at, after=after)
+        await again.carry(again.process(life))
+        taken_over = await again.world.lose_leader()
+        outcomes.add(taken_over)
+        if not taken_over:
+            await asyncio.sleep(3)
+            again.world.power_on(again.world.machine(ACTIVE).identity.vm)
+            await again.primary()
+        await again.carry()
+        await again.validate_renewed()
+        if taken_over:
+            assert again.world.leads != ACTIVE
+        await again.end()
+    assert outcomes == {False, True}
+
+
+@pytest.mark.parametrize("step", ["fence", "clone.passive", "copy.passive", "join.passive"])
+async def test_cancelled_it_leaves_the_cluster_as_it_was(scene: Scene, step: str) -> None:
+    """The half-made node goes; the old node's data stay; the next try succeeds."""
+    await begin(scene)
+    carrying = await scene.until(step)
+    await scene.journal.request_cancel(scene.task)
+    await carrying
+    assert (await reasons(scene))[0] == "task.canceled"
+    await scene.validate_as_before()
+    await scene.redeploy()
+    await scene.carry()
+    await scene.validate_renewed()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.usefixtures("scene")
+async def test_killed_while_it_is_undone_it_is_undone_all_the_same(after: bool) -> None:
+    """A failure in the last waiting step: every crash point of the way back."""
+    dies_at, finished = 1, False
+    while not finished:
+        again = Scene()
+        await again.cluster()
+        again.world.faults.add("copy fails")
+        await again.redeploy()
+        life = Life(dies_at, after=after)
+        await again.carry(again.process(life))
+        finished = not life.died.is_set()
+        if not finished:
+            await again.carry()
+        await again.validate_as_before()
+        await again.end()
+        dies_at += 1
+    assert dies_at > 30
+
+
+@pytest.mark.parametrize("step", ["join.passive", "commit"])
+async def test_cancelled_while_the_active_is_lost_the_new_active_stays(
+    scene: Scene, step: str
+) -> None:
+    """Who took over has what nobody else has: it is named, not undone."""
+    await begin(scene)
+    await scene.die_in(step)
+    await scene.in_sync(new_member(scene))
+    if (await scene.record()).cancelable:
+        await scene.journal.request_cancel(scene.task)
+    assert await scene.world.lose_leader()
+    await scene.carry()
+    config = await scene.world.config()
+    assert config.node(scene.world.leads) is not None
+    assert scene.world.violations == []
+    assert await scene.world.store.get(keys.OPERATION) is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("etcd never starts", "progress.promote"),
+        ("copy fails", "copy.failed"),
+        ("copy hangs", "copy.stalled"),
+        ("copy begins anew", "copy.stalled"),
+        ("never streams", "progress.join.catching.up"),
+        ("never in sync", "progress.join.sync"),
+    ],
+)
+async def test_what_never_comes_is_given_up_and_taken_back(
+    scene: Scene, fault: str, reason: str
+) -> None:
+    """No step waits for ever; the task says for what it waited; nothing is left."""
+    await scene.cluster()
+    scene.world.faults.add(fault)
+    await scene.redeploy()
+    await scene.carry()
+    assert reason in await reasons(scene)
+    await scene.validate_as_before()
+
+
+@pytest.mark.parametrize("step", ["clone.passive", "copy.passive", "join.passive"])
+async def test_the_old_node_started_again_by_a_person_changes_nothing(
+    scene: Scene, step: str
+) -> None:
+    """It has no vote any more and no right to take over; at the end it is deleted."""
+    await scene.cluster()
+    await scene.redeploy(PassiveRedeploySpec(placement=placement(), ha_ip=ip("127.83.2.99")))
+    carrying = await scene.until(step)
+    scene.world.power_on(scene.world.machine(OLD).identity.vm)
+    await carrying
+    await scene.validate_renewed()
+
+
+async def test_the_old_node_started_again_is_fenced_again_after_a_crash(scene: Scene) -> None:
+    """A resumed task looks at what is: the power is on, so it is cut again."""
+    await begin(scene)
+    await scene.die_in("copy.passive")
+    scene.world.power_on(scene.world.machine(OLD).identity.vm)
+    await scene.carry()
+    await scene.validate_renewed()
+
+
+async def test_a_new_node_not_named_yet_is_not_taken_for_the_old_one(scene: Scene) -> None:
+    """At the same address, in the middle of its first start, when the process is lost."""
+    await scene.cluster()
+    scene.world.faults.add("slow etcd")
+    await scene.redeploy()
+    life = Life()
+    carrying = await scene.until("clone.passive", scene.process(life))
+    await asyncio.sleep(2)
+    assert not scene.world.members[-1].name
+    life.died.set()
+    await carrying
+    await scene.carry()
+    await scene.validate_renewed()
+
+
+async def test_a_passive_that_recovered_after_the_check_is_left_alone(scene: Scene) -> None:
+    """Between check and fence it came back in sync: nothing is taken from a healthy cluster."""
+    await begin(scene)
+    await scene.die_in("fence")
+    scene.world.power_on(scene.world.machine(OLD).identity.vm)
+    await scene.in_sync(OLD)
+    await scene.carry()
+    assert await reasons(scene) == ["passive.healthy"]
+    await scene.validate_as_before()
+    assert scene.world.machine(OLD).on
+
+
+async def test_a_passive_that_took_over_after_the_check_is_not_fenced(scene: Scene) -> None:
+    """It leads now: the task was about another cluster."""
+    await begin(scene)
+    await scene.die_in("fence")
+    scene.world.power_on(scene.world.machine(OLD).identity.vm)
+    await scene.in_sync(OLD)
+    assert await scene.world.lose_leader()
+    await scene.carry()
+    assert (await reasons(scene))[0] == "active.is"
+    await scene.validate_as_before()
+    assert scene.world.machine(OLD).on
+
+
+async def test_what_an_earlier_failure_left_in_etcd_is_not_in_the_way(scene: Scene) -> None:
+    """A dead learner at the very same address, which no undo could remove."""
+    await scene.cluster()
+    scene.world.kill(OLD)
+    scene.world.remove_member(scene.world.member(OLD).id)
+    scene.world.add_member("https://127.83.2.12:2380")
+    stranger = scene.world.members[-1]
+    scene.world.rename(stranger, "half-made")
+    await scene.redeploy()
+    await scene.carry()
+    await scene.validate_renewed()
+
+
+async def test_a_store_that_is_away_for_a_while_ends_nothing(scene: Scene) -> None:
+    """Twice, with longer between than a step's patience: a copy takes hours."""
+    await begin(scene)
+    scene.world.faults.add("slow copy")
+    carrying = await scene.until("copy.passive")
+    for _ in range(2):
+        scene.world.faults.add("no quorum")
+        await asyncio.sleep(3)
+        scene.world.faults.discard("no quorum")
+        await asyncio.sleep(61)
+    await carrying
+    await scene.validate_renewed()
+
+
+async def test_the_vote_of_the_passive_is_needed_while_the_witness_is_lost(scene: Scene) -> None:
+    """PostgreSQL of the passive is broken but its vote makes the majority: refused."""
+    await scene.cluster()
+    world = scene.world
+    world.faults.add("never streams")
+    world.power_on(world.machine(OLD).identity.vm)
+    await asyncio.sleep(2)
+    world.kill(WITNESS)
+    with pytest.raises(ApiError) as caught:
+        await scene.redeploy()
+    assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+    assert said(caught.value) == ["no.majority"]
+
+
+async def test_a_second_redeploy_meanwhile_is_told_of_the_first(scene: Scene) -> None:
+    """One operation at a time, and the refusal names it."""
+    await begin(scene)
+    with pytest.raises(ApiError) as caught:
+        await redeploy_passive(
+            scene.process().services, CALLER, PassiveRedeploySpec(placement=placement("other"))
+        )
+    assert caught.value.error_type is ErrorType.RESOURCE_BUSY
+    assert scene.task in str(caught.value)
+
+
+async def test_the_task_is_refused_with_all_that_the_check_finds(scene: Scene) -> None:
+    """The same list, and nothing was changed."""
+    await scene.cluster()
+    wrong = placement("vcha-3")
+    services = scene.process().services
+    found = await check_passive(services, CALLER, PassiveCheckSpec(placement=wrong))
+    await scene.redeploy(PassiveRedeploySpec(placement=wrong))
+    await scene.carry()
+    error = (await scene.record()).error
+    assert error is not None
+    assert error.error_type is ErrorType.INVALID_ARGUMENT
+    assert error.messages[0].id == f"{PREFIX}check.refused"
+    assert error.messages[1:] == found.errors
+    await scene.validate_as_before()
+
+
+async def test_the_old_vm_is_kept_while_nobody_takes_writes(scene: Scene) -> None:
+    """The last-copy guard counts at the end too: no running primary, nothing is wiped."""
+    await begin(scene)
+    await scene.die_in("join.passive")
+    await scene.in_sync(new_member(scene))
+    scene.world.machine(ACTIVE).postgres = "starting"
+    carrying = await scene.until("commit")
+    await asyncio.sleep(20)
+    assert scene.world.state.inventory.vm_by_name("vcha-2") is not None
+    scene.world.machine(ACTIVE).postgres = "primary"
+    await carrying
+    await scene.validate_renewed()
+
+
+async def test_the_new_node_runs_where_it_was_decided(scene: Scene) -> None:
+    """The VM of the placement is on and the configuration names it."""
+    await begin(scene)
+    await scene.carry()
+    inventory = await scene.process().services.infrastructure.inventory()
+    vm = inventory.vm_by_name(NEW)
+    assert vm is not None
+    assert vm.power_state is VmPowerState.POWERED_ON
+    assert vm.id in {node.vm for node in (await scene.world.config()).nodes}
