@@ -1,0 +1,1 @@
+"""How the contract is spoken: REST, legacy REST, JSON-RPC, OpenAPI; sessions, users, TLS."""

@@ -1,0 +1,80 @@
+"""The application: every protocol at its place."""
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from openvcha.api.encode import encode_error_rest
+from openvcha.protocols import openapi
+from openvcha.protocols.http import refuse, reply
+from openvcha.protocols.jsonrpc import JsonRpc
+from openvcha.protocols.pipeline import Pipeline
+from openvcha.protocols.rest import API, LEGACY, Rest
+from openvcha.protocols.routes import unknown_path
+from openvcha.protocols.sessions import Sessions
+from openvcha.protocols.users import Users
+from openvcha.service.call import Dispatcher
+
+
+def build(
+    dispatcher: Dispatcher,
+    users: Users,
+    sessions: Sessions,
+    *,
+    pipeline: Pipeline | None = None,
+    routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """Make the ASGI application. `routes` are further ones (pages), tried after the protocols."""
+    pipeline = pipeline or Pipeline(dispatcher, users, sessions)
+    rest = Rest(pipeline, API)
+    app = Starlette(
+        routes=[
+            Route("/api", _ByMethod({"POST": JsonRpc(pipeline)}, rest)),
+            Mount("/api", rest),
+            Mount("/rest", Rest(pipeline, LEGACY)),
+            Route("/openapi.json", _OpenApi()),
+            *routes,
+        ]
+    )
+    app.router.redirect_slashes = False
+    app.router.default = _not_found
+    return app
+
+
+class _ByMethod:
+    """Gives a request to the application of its method, or to the other one."""
+
+    def __init__(self, methods: dict[str, ASGIApp], other: ASGIApp) -> None:
+        self._methods = methods
+        self._other = other
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._methods.get(scope["method"], self._other)
+        await app(scope, receive, send)
+
+
+class _OpenApi:
+    """Serves the description of the API; it is no secret."""
+
+    def __init__(self) -> None:
+        self._document = msgspec.json.encode(openapi.document())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = self._response() if scope["method"] in {"GET", "HEAD"} else _missing(scope)
+        await response(scope, receive, send)
+
+    def _response(self) -> Response:
+        return reply(self._document)
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    await _missing(scope)(scope, receive, send)
+
+
+def _missing(scope: Scope) -> Response:
+    error = unknown_path(scope["path"])
+    return refuse(encode_error_rest(error), 404, error)

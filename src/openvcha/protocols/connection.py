@@ -1,0 +1,89 @@
+"""One HTTP connection: as uvicorn has it, but slow clients are cut off and bad ones get JSON."""
+
+import asyncio
+from typing import ClassVar
+
+import h11
+import msgspec
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from openvcha.api.encode import encode_error_rest
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.protocols.http import JSON
+
+LEAVE_SECONDS = 0.2
+
+
+class Connection(H11Protocol):
+    """Gives a client `request_seconds` to send a whole request, headers and body.
+
+    The time runs from the connection's beginning, and then from each request's first byte; an
+    idle connection between two requests is uvicorn's keep-alive's business.
+    """
+
+    request_seconds: ClassVar[float] = 30.0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer with the connection."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in data, and see whether more must follow soon."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, of which a part may be here already."""
+        super().on_response_complete()
+        self._watch()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Answer what is no HTTP request; the text of uvicorn is replaced by a standard error."""
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.close()
+            return
+        error = ApiError(ErrorType.INVALID_REQUEST, message("request.malformed"))
+        body = msgspec.json.encode(encode_error_rest(error))
+        headers = [("content-type", JSON), ("content-length", str(len(body)))]
+        response = h11.Response(status_code=400, headers=[*headers, ("connection", "close")])
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close when idle; a client that does not take leave is not waited for."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(LEAVE_SECONDS, self.transport.abort)
+
+    def _watch(self) -> None:
+        if self._awaits_more() and not self.transport.is_closing():
+            self._start_timer()
+        else:
+            self._stop_timer()
+
+    def _awaits_more(self) -> bool:
+        begun = bool(self.conn.trailing_data[0])
+        state = self.conn.their_state
+        return state is h11.SEND_BODY or (state is h11.IDLE and begun)
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.request_seconds, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        self.transport.abort()

@@ -1,0 +1,88 @@
+"""Who is calling: credentials as they came, and what they are worth."""
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from openvcha.api.operations import Operation
+from openvcha.api.secret import Secret
+from openvcha.protocols.sessions import Sessions, unauthenticated
+from openvcha.protocols.users import User, Users
+from openvcha.service.call import Caller
+
+SESSION_SERVICE = "com.vmware.cis.session"
+SESSION_HEADER = "vmware-api-session-id"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a request brought: a session's token, a user name with its password, both or none."""
+
+    token: Secret | None = None
+    user: str | None = None
+    password: Secret | None = None
+
+    def secrets(self) -> Iterator[Secret]:
+        """Give what must not be shown."""
+        yield from (secret for secret in (self.token, self.password) if secret is not None)
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A caller together with the user behind it."""
+
+    caller: Caller
+    user: User
+
+
+class Gate:
+    """Turns credentials into a caller."""
+
+    def __init__(self, users: Users, sessions: Sessions) -> None:
+        self._users = users
+        self._sessions = sessions
+
+    async def admit(self, operation: Operation, given: Credentials, origin: str) -> Visitor:
+        """Authenticate a call; raises ApiError UNAUTHENTICATED.
+
+        A session goes before a password, except for logging in, which is what passwords are for.
+        """
+        logs_in = operation.service == SESSION_SERVICE and operation.name == "create"
+        if given.token is not None and not logs_in:
+            session = await self._sessions.resolve(given.token)
+            return _visitor(session.user, session.hash, origin)
+        if given.user is None or given.password is None:
+            raise unauthenticated()
+        return _visitor(await self._users.verify(given.user, given.password), None, origin)
+
+
+def from_headers(headers: Mapping[str, str]) -> Credentials:
+    """Read the credentials of a request's headers; what is malformed counts as not given."""
+    token = headers.get(SESSION_HEADER)
+    user, password = _basic(headers.get("authorization", ""))
+    return Credentials(Secret(token) if token else None, user, password)
+
+
+def _basic(header: str) -> tuple[str | None, Secret | None]:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None, None
+    try:
+        user, colon, password = _text(base64.b64decode(encoded.strip(), validate=True)).partition(
+            ":"
+        )
+    except (binascii.Error, ValueError):
+        return None, None
+    return (user, Secret(password)) if colon else (None, None)
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")  # what older clients send
+
+
+def _visitor(user: User, session: bytes | None, origin: str) -> Visitor:
+    return Visitor(Caller(user.name, user.privileges, session, origin), user)

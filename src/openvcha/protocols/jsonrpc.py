@@ -1,0 +1,208 @@
+"""vAPI JSON-RPC, which the official SDK speaks: POST /api, always answered by HTTP 200."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from openvcha.api.decode import decode_arguments_vapi, parse_json
+from openvcha.api.encode import encode_error_vapi, encode_vapi
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.operations import OPERATIONS, Operation, by_wire
+from openvcha.api.secret import Secret
+from openvcha.protocols.credentials import Credentials, from_headers
+from openvcha.protocols.http import UNREAD, origin, read_body, reply, session_headers
+from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+_SCHEMES = "com.vmware.vapi.std.security."
+_SERVICES = frozenset(operation.service for operation in OPERATIONS)
+_CLIENT_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+
+
+class RpcError(Exception):
+    """A request that is no proper call; ``request_id`` is its id as far as it is known."""
+
+    def __init__(
+        self, code: int, text: str, request_id: str | int | None = None, *, unread: bool = False
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.request_id = request_id
+        self.unread = unread
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A proper call; what it names need not exist."""
+
+    id: str | int
+    service: str
+    operation: str
+    input: Any
+    credentials: Credentials
+    client_id: str | None
+
+
+class JsonRpc:
+    """An ASGI application for POST /api."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except RpcError as error:
+            response = _refuse(error)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        asked = read_invocation(await _parse(request), from_headers(request.headers))
+        operation = by_wire(asked.service, asked.operation)
+        if operation is None:
+            return _answer(asked.id, Answer(error=_unknown(asked)))
+        answer = await self._pipeline.answer(_call(request, asked, operation))
+        return _answer(asked.id, answer)
+
+
+def read_invocation(value: Any, headers: Credentials) -> Invocation:
+    """Read the envelope of a call; raises RpcError. `headers` serve when it has no credentials."""
+    if not isinstance(value, dict):
+        raise RpcError(INVALID_REQUEST, "The request is not an object.")
+    request_id = _id(value.get("id"))
+    if value.get("jsonrpc") != "2.0" or not isinstance(value.get("method"), str):
+        raise RpcError(INVALID_REQUEST, "The request is not JSON-RPC 2.0.", request_id)
+    if value["method"] != "invoke":
+        raise RpcError(METHOD_NOT_FOUND, "The only method is invoke.", request_id)
+    try:
+        return _invocation(request_id, value.get("params"), headers)
+    except _ParamsError as error:
+        raise RpcError(INVALID_PARAMS, str(error), request_id) from None
+
+
+class _ParamsError(Exception):
+    """The parameters of `invoke` are not what they must be."""
+
+
+def _invocation(request_id: str | int, params: Any, headers: Credentials) -> Invocation:
+    known = _object(params, "params")
+    context = _object(known.get("ctx") or {}, "ctx")
+    application = _object(context.get("appCtx") or {}, "appCtx")
+    return Invocation(
+        id=request_id,
+        service=_text(known, "serviceId"),
+        operation=_text(known, "operationId"),
+        input=_object(known.get("input"), "input"),
+        credentials=_credentials(_object(context.get("securityCtx") or {}, "securityCtx"), headers),
+        client_id=_client_id(application.get("opId")),
+    )
+
+
+def _credentials(context: dict[str, Any], headers: Credentials) -> Credentials:
+    scheme = context.get("schemeId")
+    match scheme.removeprefix(_SCHEMES) if isinstance(scheme, str) else scheme:
+        case None | "no_authentication":
+            return headers
+        case "session_id":
+            return Credentials(token=Secret(_text(context, "sessionId")))
+        case "user_pass":
+            return Credentials(
+                user=_text(context, "userName"), password=Secret(_text(context, "password"))
+            )
+        case str():
+            return Credentials()  # a scheme that is not spoken here is worth nothing
+    raise _ParamsError("schemeId must be a string.")
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _ParamsError(f"{name} must be an object.")
+    return value
+
+
+def _text(values: dict[str, Any], name: str) -> str:
+    value = values.get(name)
+    if not isinstance(value, str):
+        raise _ParamsError(f"{name} must be a string.")
+    return value
+
+
+def _id(value: Any) -> str | int:
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return value
+    raise RpcError(INVALID_REQUEST, "The id must be a string or an integer.")
+
+
+def _client_id(value: Any) -> str | None:
+    return value if isinstance(value, str) and _CLIENT_ID.fullmatch(value) else None
+
+
+async def _parse(request: Request) -> Any:
+    try:
+        body = await read_body(request)
+    except ApiError as error:
+        text = error.messages[0].default_message
+        raise RpcError(INVALID_REQUEST, text, unread=True) from None
+    try:
+        return parse_json(body)
+    except ApiError as error:
+        raise RpcError(PARSE_ERROR, error.messages[0].default_message) from None
+
+
+def _unknown(asked: Invocation) -> ApiError:
+    if asked.service in _SERVICES:
+        text = message("vapi.method.input.invalid.method", asked.operation, asked.service)
+    else:
+        text = message("vapi.method.input.invalid.interface", asked.service)
+    return ApiError(ErrorType.OPERATION_NOT_FOUND, text)
+
+
+def _call(request: Request, asked: Invocation, operation: Operation) -> Call:
+    async def decode() -> Arguments:
+        return decode_arguments_vapi(operation, asked.input)
+
+    return Call(
+        protocol="json-rpc",
+        operation=operation,
+        credentials=asked.credentials,
+        origin=origin(request),
+        decode=decode,
+        encode=_encode,
+        client_id=asked.client_id,
+    )
+
+
+def _encode(operation: Operation, value: Any) -> bytes:
+    return msgspec.json.encode({"output": encode_vapi(operation.reply, value)})
+
+
+def _answer(request_id: str | int, answer: Answer) -> Response:
+    if answer.error is not None:
+        result = msgspec.json.encode({"error": encode_error_vapi(answer.error)})
+    else:
+        result = answer.body
+    envelope = {"jsonrpc": "2.0", "id": request_id, "result": msgspec.Raw(result)}
+    return reply(msgspec.json.encode(envelope), headers=session_headers(answer.token))
+
+
+def _refuse(error: RpcError) -> Response:
+    envelope = {
+        "jsonrpc": "2.0",
+        "id": error.request_id,
+        "error": {"code": error.code, "message": error.text},
+    }
+    return reply(msgspec.json.encode(envelope), headers=UNREAD if error.unread else None)

@@ -1,0 +1,176 @@
+"""OpenAPI 3.0.3 of REST below /api, made from the table of operations."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from openvcha.api.errors import STATUS, ErrorType
+from openvcha.api.model import OptionalType, StructType, Type, descriptor
+from openvcha.api.operations import OPERATIONS, Operation, Parameter
+from openvcha.api.structures import LocalizableMessage
+from openvcha.protocols import schemas
+from openvcha.protocols.credentials import SESSION_HEADER
+
+_LOGIN = "com.vmware.cis.session.create"
+
+
+def document() -> dict[str, Any]:
+    """Give the whole description, ready to be written as JSON."""
+    components: dict[str, Any] = {}
+    schemas.collect(descriptor(LocalizableMessage), components)
+    schemas.collect(descriptor(ErrorType), components)
+    components[schemas.ERROR] = schemas.error()
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        for type_ in _types(operation):
+            schemas.collect(type_, components)
+        paths.setdefault(_key(operation), {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.0.3",
+        "info": {
+            "title": "openvcha",
+            "description": "vCenter High Availability: the cluster, its nodes and its tasks.",
+            "version": "9.1.0.0",
+        },
+        "servers": [{"url": "/api"}],
+        "tags": [{"name": name} for name in dict.fromkeys(map(_tag, OPERATIONS))],
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(components.items())),
+            "securitySchemes": {
+                "api_key_auth": {"type": "apiKey", "in": "header", "name": SESSION_HEADER},
+                "basic_auth": {"type": "http", "scheme": "basic"},
+            },
+        },
+    }
+
+
+def _key(operation: Operation) -> str:
+    verbs = [f"action={operation.action}"] if operation.action else []
+    verbs += ["vmw-task=true"] if operation.task else []
+    return operation.path + ("?" + "&".join(verbs) if verbs else "")
+
+
+def _tag(operation: Operation) -> str:
+    return schemas.name(operation.service)
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    suffix = "$Task" if operation.task else ""
+    described: dict[str, Any] = {
+        "tags": [_tag(operation)],
+        "summary": operation.summary,
+        "description": _description(operation),
+        "operationId": f"{_tag(operation)}_{operation.name}{suffix}",
+        "responses": _responses(operation),
+        "security": _security(operation),
+    }
+    if parameters := [*_path_parameters(operation), *_query_parameters(operation)]:
+        described["parameters"] = parameters
+    if operation.body_parameters:
+        described["requestBody"] = _body(operation)
+    return described
+
+
+def _description(operation: Operation) -> str:
+    needs = f" Needs the privilege {operation.privilege.value}." if operation.privilege else ""
+    later = "" if operation.available else " Not supported yet."
+    return f"{operation.summary}{needs}{later}"
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    if operation.id == _LOGIN:
+        return [{"basic_auth": []}]
+    return [{"api_key_auth": []}, {"basic_auth": []}]
+
+
+def _path_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
+    for parameter in operation.path_parameters:
+        schema = schemas.schema(descriptor(parameter.type))
+        yield {"name": parameter.name, "in": "path", "required": True, "schema": schema}
+
+
+def _query_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
+    for parameter in operation.query_parameters:
+        structure = _inner(descriptor(parameter.type))
+        if not isinstance(structure, StructType):
+            raise TypeError(f"{operation.id}: {parameter.name} must be a structure")
+        for field in structure.fields:
+            yield {
+                "name": field.name,
+                "in": "query",
+                "required": not field.optional,
+                "schema": schemas.schema(_inner(field.type)),
+            }
+
+
+def _body(operation: Operation) -> dict[str, Any]:
+    parameters = operation.body_parameters
+    if operation.body_is_spec:
+        schema = schemas.schema(_inner(descriptor(parameters[0].type)))
+    else:
+        schema = _object(parameters)
+    required = not all(parameter.optional for parameter in parameters)
+    return {"required": required, "content": _json(schema)}
+
+
+def _object(parameters: Iterable[Parameter]) -> dict[str, Any]:
+    types = [(each.name, descriptor(each.type)) for each in parameters]
+    return schemas.object_of(types)
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    success: dict[str, Any] = {"description": "Done."}
+    if operation.task:
+        success["description"] = "Begun; answers the task's identifier."
+    if operation.reply is not None:
+        success["content"] = _json(schemas.schema(descriptor(operation.reply)))
+    by_status: dict[int, list[str]] = {}
+    for error in _errors(operation):
+        by_status.setdefault(STATUS[error], []).append(error.value)
+    failures = {
+        str(status): {
+            "description": " or ".join(sorted(names)),
+            "content": _error(),
+        }
+        for status, names in sorted(by_status.items())
+    }
+    other = {"description": "Any other standard error.", "content": _error()}
+    return {str(operation.status): success, **failures, "default": other}
+
+
+def _errors(operation: Operation) -> Iterable[ErrorType]:
+    """Give the declared errors and those that the protocol itself may answer."""
+    own = [ErrorType.INTERNAL_SERVER_ERROR, ErrorType.UNAUTHENTICATED]
+    own += [ErrorType.SERVICE_UNAVAILABLE]
+    if operation.privilege is not None:
+        own.append(ErrorType.UNAUTHORIZED)
+    if operation.parameters:
+        own += [ErrorType.INVALID_ARGUMENT, ErrorType.UNEXPECTED_INPUT, ErrorType.INVALID_REQUEST]
+    if not operation.available:
+        own.append(ErrorType.UNSUPPORTED)
+    return dict.fromkeys((*operation.errors, *own))
+
+
+def _types(operation: Operation) -> Iterator[Type]:
+    # Structures in the query are spread out into their fields and are no schema of their own.
+    for parameter in operation.parameters:
+        type_ = descriptor(parameter.type)
+        structure = _inner(type_)
+        if parameter.query and isinstance(structure, StructType):
+            yield from (field.type for field in structure.fields)
+        else:
+            yield type_
+    yield descriptor(operation.reply)
+    yield descriptor(operation.output)  # what a task's result will be
+
+
+def _inner(type_: Type) -> Type:
+    return type_.element if isinstance(type_, OptionalType) else type_
+
+
+def _error() -> dict[str, Any]:
+    return _json(schemas.reference(schemas.ERROR))
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}

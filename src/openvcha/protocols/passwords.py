@@ -1,0 +1,47 @@
+"""Passwords: argon2id, in a thread, at the same price whether or not there is a user."""
+
+import asyncio
+import base64
+import secrets
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+
+# Each verification takes 64 MiB; more at once would only wait for the processor.
+AT_ONCE = 2
+
+
+class Passwords:
+    """Hashes and verifies passwords without holding up the event loop."""
+
+    def __init__(self, hasher: PasswordHasher | None = None) -> None:
+        self._hasher = hasher or PasswordHasher()
+        self._nobody = _unmatchable(self._hasher)
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    async def hash(self, password: str) -> str:
+        """Give the argon2id hash, with its parameters and salt, as one text."""
+        async with self._turn:
+            return await asyncio.to_thread(self._hasher.hash, password)
+
+    async def verify(self, known: str | None, password: str) -> bool:
+        """Say whether the password has this hash; None costs the same and is never right."""
+        async with self._turn:
+            matches = await asyncio.to_thread(self._matches, known or self._nobody, password)
+        return matches and known is not None
+
+    def _matches(self, known: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(known, password)
+        except VerificationError:
+            return False
+
+
+def _unmatchable(hasher: PasswordHasher) -> str:
+    """Make up a hash with the hasher's own parameters, so that trying it takes as long."""
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    salt, digest = (
+        base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=")
+        for size in (hasher.salt_len, hasher.hash_len)
+    )
+    return f"$argon2id$v=19${costs}${salt}${digest}"

@@ -1,0 +1,184 @@
+"""The one way that every call goes, whatever protocol it came by.
+
+authenticate, authorize, decode, carry out; whatever goes wrong becomes a standard error.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from openvcha.api.errors import ApiError, ErrorType, fail
+from openvcha.api.messages import message
+from openvcha.api.operations import Operation, Privilege, required_privilege
+from openvcha.protocols import redaction
+from openvcha.protocols.credentials import SESSION_SERVICE, Credentials, Gate, Visitor
+from openvcha.protocols.sessions import Sessions, unauthenticated
+from openvcha.protocols.users import Users
+from openvcha.service.call import Dispatcher
+from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call on its way in; `decode` reads its arguments, and is not run before it may be."""
+
+    protocol: str
+    operation: Operation
+    credentials: Credentials
+    origin: str
+    decode: Callable[[], Awaitable[Arguments]]
+    encode: Callable[[Operation, Any], bytes]
+    """Writes the result as the protocol answers it."""
+    client_id: str | None = None
+    """What the client itself calls this call, for the log."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a call: `body` is the written result, or `error` is set."""
+
+    body: bytes = b""
+    error: ApiError | None = None
+    token: str | None = None
+    """The token of the session that the call has begun."""
+
+
+class Pipeline:
+    """Carries calls out. ``operation_id`` makes the ids that internal errors are found by."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        users: Users,
+        sessions: Sessions,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        operation_id: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._gate = Gate(users, sessions)
+        self._sessions = sessions
+        self._monotonic = monotonic
+        self._operation_id = operation_id
+        self._log = structlog.get_logger("openvcha.protocols")
+
+    async def answer(self, call: Call) -> Answer:
+        """Carry a call out; never raises."""
+        running = _Running(call)
+        begun = self._monotonic()
+        try:
+            answer = await self._carry_out(running)
+        except asyncio.CancelledError:
+            # Only the server cancels, at the deadline of its stop: the client is to know.
+            answer = Answer(error=_stopping())
+        except Exception as failure:  # noqa: BLE001 - the last line: whatever it is becomes an answer
+            answer = Answer(error=self._error(failure, running))
+        self._record(running, answer, self._monotonic() - begun)
+        return answer
+
+    async def _carry_out(self, running: "_Running") -> Answer:
+        call, operation = running.call, running.call.operation
+        visitor = running.visitor = await self._gate.admit(operation, call.credentials, call.origin)
+        _authorize(visitor, least_privilege(operation))
+        arguments = running.arguments = await call.decode()
+        _authorize(visitor, required_privilege(operation, arguments))
+        if not operation.available:
+            fail(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
+        if operation.service == SESSION_SERVICE:
+            return await self._session(call, visitor)
+        value = await self._dispatcher.invoke(operation, arguments, visitor.caller)
+        return Answer(call.encode(operation, value))
+
+    async def _session(self, call: Call, visitor: Visitor) -> Answer:
+        if call.operation.name == "create":
+            token = await self._sessions.create(visitor.user)
+            return Answer(call.encode(call.operation, token), token=token.reveal())
+        session = visitor.caller.session
+        if session is None:
+            raise unauthenticated()
+        if call.operation.name == "get":
+            return Answer(call.encode(call.operation, await self._sessions.get(session)))
+        await self._sessions.delete(session)
+        return Answer(call.encode(call.operation, None))
+
+    def _error(self, failure: Exception, running: "_Running") -> ApiError:
+        if isinstance(failure, ApiError):
+            return failure
+        if isinstance(failure, StoreUnavailable):
+            return self._store_lost(failure)
+        return self.internal(failure, running.secrets(), operation=running.call.operation.id)
+
+    def _store_lost(self, failure: StoreUnavailable) -> ApiError:
+        self._log.warning("store unavailable", reason=str(failure))
+        unknown = isinstance(failure, OutcomeUnknown)
+        text = message("store.outcome.unknown" if unknown else "store.unavailable")
+        return ApiError(ErrorType.SERVICE_UNAVAILABLE, text)
+
+    def internal(
+        self, failure: BaseException, hidden: tuple[Any, ...] | None, **where: str
+    ) -> ApiError:
+        """Log a failure of our own without the secrets, and give what the caller is told."""
+        operation_id = self._operation_id()
+        self._log.error(
+            "internal error",
+            operation_id=operation_id,
+            failure=redaction.describe(failure, hidden),
+            **where,
+        )
+        return ApiError(ErrorType.INTERNAL_SERVER_ERROR, message("internal.error", operation_id))
+
+    def _record(self, running: "_Running", answer: Answer, seconds: float) -> None:
+        call, visitor, error = running.call, running.visitor, answer.error
+        changes = call.operation.privilege is Privilege.GLOBAL_VCSERVER or error is not None
+        write = self._log.info if changes else self._log.debug
+        write(
+            "call",
+            protocol=call.protocol,
+            operation=call.operation.id,
+            user=visitor.caller.user if visitor else None,
+            origin=call.origin,
+            result=error.error_type.value if error else "OK",
+            milliseconds=round(seconds * 1000, 1),
+            client_id=call.client_id,
+        )
+
+
+@dataclass
+class _Running:
+    """What is known of a call so far."""
+
+    call: Call
+    visitor: Visitor | None = None
+    arguments: Arguments | None = None
+
+    def secrets(self) -> tuple[Any, ...] | None:
+        if self.visitor is not None and self.arguments is None:
+            return None  # it failed while the body was read: nobody knows what is in there
+        return (
+            *self.call.credentials.secrets(),
+            *redaction.secrets_in(self.arguments or {}),
+        )
+
+
+def least_privilege(operation: Operation) -> Privilege | None:
+    """Give the privilege without which no arguments help; checked before they are read."""
+    return required_privilege(operation, {each.name: True for each in operation.parameters})
+
+
+def _stopping() -> ApiError:
+    return ApiError(ErrorType.SERVICE_UNAVAILABLE, message("server.stopping"))
+
+
+def _authorize(visitor: Visitor, privilege: Privilege | None) -> None:
+    if privilege is not None and privilege not in visitor.caller.privileges:
+        fail(
+            ErrorType.UNAUTHORIZED,
+            message("vapi.security.authorization.invalid", privilege.value),
+        )

@@ -1,0 +1,100 @@
+"""REST: the table below /api, and in the older form below /rest."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from openvcha.api.decode import decode_arguments_rest
+from openvcha.api.encode import encode_error_legacy, encode_error_rest, encode_rest
+from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
+from openvcha.api.operations import Operation
+from openvcha.protocols.credentials import from_headers
+from openvcha.protocols.http import origin, read_body, refuse, reply, session_headers
+from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
+from openvcha.protocols.routes import Match, Router, api_routes, legacy_routes
+
+
+@dataclass(frozen=True)
+class Form:
+    """In what the two kinds of REST differ. ``wrapped``: bodies name their parameters."""
+
+    name: str
+    wrapped: bool
+    encode: Callable[[Operation, Any], bytes]
+    status: Callable[[Operation], int]
+    error: Callable[[ApiError], Any]
+    error_status: Mapping[ErrorType, int]
+
+
+def _plain(operation: Operation, value: Any) -> bytes:
+    if operation.reply is None:
+        return b""
+    return msgspec.json.encode(encode_rest(operation.reply, value))
+
+
+def _in_value(operation: Operation, value: Any) -> bytes:
+    return msgspec.json.encode({"value": encode_rest(operation.reply, value)})
+
+
+API = Form("rest", False, _plain, lambda operation: operation.status, encode_error_rest, STATUS)
+LEGACY = Form("legacy", True, _in_value, lambda _: 200, encode_error_legacy, LEGACY_STATUS)
+
+
+class Rest:
+    """An ASGI application that serves the table in one form, mounted at its prefix."""
+
+    def __init__(self, pipeline: Pipeline, form: Form) -> None:
+        self._pipeline = pipeline
+        self._form = form
+        self._router = Router(legacy_routes() if form is LEGACY else api_routes())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        try:
+            response = await self._respond(request, path)
+        except ApiError as error:
+            response = self._refuse(error)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request, path: str) -> Response:
+        if request.method == "OPTIONS":
+            return reply(b"", 204, {"allow": ", ".join(sorted(self._router.methods(path)))})
+        match = self._router.find(request.method, path, request.query_params)
+        answer = await self._pipeline.answer(self._call(request, match))
+        return self._render(match.operation, answer)
+
+    def _call(self, request: Request, match: Match) -> Call:
+        async def decode() -> Arguments:
+            return decode_arguments_rest(
+                match.operation,
+                await read_body(request),
+                match.path_parameters,
+                request.query_params.multi_items(),
+                self._form.wrapped,
+            )
+
+        return Call(
+            protocol=self._form.name,
+            operation=match.operation,
+            credentials=from_headers(request.headers),
+            origin=origin(request),
+            decode=decode,
+            encode=self._form.encode,
+        )
+
+    def _render(self, operation: Operation, answer: Answer) -> Response:
+        if answer.error is not None:
+            return self._refuse(answer.error)
+        return reply(answer.body, self._form.status(operation), session_headers(answer.token))
+
+    def _refuse(self, error: ApiError) -> Response:
+        return refuse(self._form.error(error), self._form.error_status[error.error_type], error)

@@ -1,0 +1,113 @@
+"""Which operation a method, a path and a query name."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.operations import OPERATIONS, Operation
+from openvcha.protocols.credentials import SESSION_SERVICE
+
+ACTION = "action"
+LEGACY_ACTION = "~action"
+TASK = "vmw-task"
+#: Query parameters that choose the operation and are no arguments of it.
+VERBS = frozenset({ACTION, LEGACY_ACTION, TASK})
+LEGACY_SESSION = "/com/vmware/cis/session"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way to reach an operation; `path` may have `{parameters}`."""
+
+    method: str
+    path: str
+    action: str | None
+    operation: Operation
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a request means: the operation and the parameters in its path."""
+
+    operation: Operation
+    path_parameters: Mapping[str, str]
+
+
+def api_routes() -> tuple[Route, ...]:
+    """Give the routes below /api."""
+    return tuple(_route(operation, operation.path) for operation in OPERATIONS)
+
+
+def legacy_routes() -> tuple[Route, ...]:
+    """Give the routes below /rest: the session has a path of its own, and may be asked by POST."""
+    routes = [
+        _route(each, LEGACY_SESSION if each.service == SESSION_SERVICE else each.path)
+        for each in OPERATIONS
+    ]
+    asked = [
+        Route("POST", route.path, "get", route.operation)
+        for route in routes
+        if route.operation.service == SESSION_SERVICE and route.operation.name == "get"
+    ]
+    return (*routes, *asked)
+
+
+class Router:
+    """Finds the operation of a request."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._fixed: dict[str, list[Route]] = defaultdict(list)
+        self._patterns: dict[re.Pattern[str], list[Route]] = defaultdict(list)
+        for route in routes:
+            if "{" in route.path:
+                self._patterns[_pattern(route.path)].append(route)
+            else:
+                self._fixed[route.path].append(route)
+
+    def find(self, method: str, path: str, query: Mapping[str, str]) -> Match:
+        """Give what the request means; raises ApiError OPERATION_NOT_FOUND."""
+        routes, parameters = self._at(path)
+        action = query.get(ACTION) or query.get(LEGACY_ACTION)
+        task = query.get(TASK, "").lower() == "true"
+        wanted = "GET" if method == "HEAD" else method, action, task
+        for route in routes:
+            if (route.method, route.action, route.operation.task) == wanted:
+                return Match(route.operation, parameters)
+        raise ApiError(ErrorType.OPERATION_NOT_FOUND, message("operation.unknown", path))
+
+    def methods(self, path: str) -> frozenset[str]:
+        """Give the methods that this path knows; raises ApiError OPERATION_NOT_FOUND."""
+        methods = {route.method for route in self._at(path)[0]}
+        return frozenset(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
+
+    def _at(self, path: str) -> tuple[list[Route], Mapping[str, str]]:
+        if path in self._fixed:
+            return self._fixed[path], {}
+        for pattern, routes in self._patterns.items():
+            if found := pattern.fullmatch(path):
+                return routes, found.groupdict()
+        raise unknown_path(path)
+
+
+def unknown_path(path: str) -> ApiError:
+    """Make the OPERATION_NOT_FOUND of a path that nothing is at."""
+    return ApiError(
+        ErrorType.OPERATION_NOT_FOUND, message("com.vmware.vapi.rest.httpNotFound", path)
+    )
+
+
+def _route(operation: Operation, path: str) -> Route:
+    return Route(operation.method, path, operation.action, operation)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    pieces = re.split(r"\{(\w+)\}", path)
+    return re.compile(
+        "".join(
+            f"(?P<{piece}>[^/]+)" if place % 2 else re.escape(piece)
+            for place, piece in enumerate(pieces)
+        )
+    )

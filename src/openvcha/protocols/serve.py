@@ -1,0 +1,196 @@
+"""HTTPS on one address, inside a loop that is running already."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from openvcha.protocols.connection import Connection
+
+BACKLOG = 1024
+
+
+class AddressUnusableError(OSError):
+    """The address cannot be listened on: it is taken, not ours, or not permitted."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds for clients: seconds, bytes of the headers, connections at once."""
+
+    request_seconds: float = 30.0
+    keep_alive_seconds: int = 30
+    handshake_seconds: float = 10.0
+    stop_seconds: int = 5
+    header_bytes: int = 32 * 1024
+    connections: int = 1000
+
+
+class HttpsServer:
+    """Serves an ASGI application; may be started and stopped many times."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        certificate: Path,
+        key: Path,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        """`certificate` (with its chain) and `key` are PEM files, read anew at each start."""
+        self._app = app
+        self._certificate = certificate
+        self._key = key
+        self._limits = limits or Limits()
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Say whether it serves now."""
+        return self._serving is not None and not self._serving.done()
+
+    async def start(self, address: str, port: int) -> tuple[str, int]:
+        """Listen; gives the address and the port (of the system's choice when it was 0).
+
+        Raises AddressUnusableError, ssl.SSLError or OSError for certificate and key, and
+        RuntimeError when it is running.
+        """
+        if self.running:
+            raise RuntimeError("the server is running already")
+        context = _tls(self._certificate, self._key)
+        listener = _listen(address, port)
+        host, bound = listener.getsockname()[:2]
+        server = _Server(self._config(), context, self._limits)
+        name = f"https {host}:{bound}"
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name=name)
+        self._server, self._serving = server, serving
+        ready = asyncio.create_task(server.ready.wait())
+        try:
+            await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        finally:
+            ready.cancel()
+        if serving.done():
+            listener.close()
+            await serving  # raises what went wrong
+            raise RuntimeError("the server ended while it was starting")
+        return host, bound
+
+    async def stop(self) -> None:
+        """Stop listening, let running requests end within the limit, cut off what is left."""
+        server, serving = self._server, self._serving
+        self._server = self._serving = None
+        if server is None or serving is None:
+            return
+        server.should_exit = True
+        await serving
+        await server.cut_off()
+
+    async def wait(self) -> None:
+        """Wait until the server ends; raises what ended it."""
+        if self._serving is not None:
+            await asyncio.shield(self._serving)
+
+    def _config(self) -> uvicorn.Config:
+        limits = self._limits
+        kind = type("BoundConnection", (Connection,), {"request_seconds": limits.request_seconds})
+        return uvicorn.Config(
+            self._app,
+            http=kind,
+            ws="none",
+            lifespan="off",
+            loop="none",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=limits.keep_alive_seconds,
+            timeout_graceful_shutdown=limits.stop_seconds,
+            limit_concurrency=limits.connections,
+            h11_max_incomplete_event_size=limits.header_bytes,
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, told to leave signals alone and to use our TLS."""
+
+    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext, limits: Limits) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self._context = context
+        self._limits = limits
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                self._connection,
+                sock=listener,
+                ssl=self._context,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=self._limits.handshake_seconds,
+                ssl_shutdown_timeout=self._limits.stop_seconds,
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
+        self.ready.set()
+
+    async def cut_off(self) -> None:
+        """Wait until the cancelled handlers have answered, then abort what is still connected."""
+        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+
+    def _connection(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn's own
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+
+def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise AddressUnusableError(error.errno, _why(error, address, port)) from error
+    return listener
+
+
+def _why(error: OSError, address: str, port: int) -> str:
+    known = {
+        errno.EADDRINUSE: "another process listens there",
+        errno.EADDRNOTAVAIL: "this machine does not have the address",
+        errno.EACCES: "no permission for this port",
+    }
+    reason = known.get(error.errno or 0, error.strerror)
+    return f"cannot listen on {address} port {port}: {reason}"

@@ -1,0 +1,145 @@
+"""Sessions: a token of 256 random bits, of which only the hash is kept, in the store."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.secret import Secret
+from openvcha.api.structures import SessionInfo
+from openvcha.protocols.throttle import CHALLENGE, now
+from openvcha.protocols.users import User, Users
+from openvcha.store import keys
+from openvcha.store.errors import LeaseNotFound, OutcomeUnknown
+from openvcha.store.protocol import Put, Store, unchanged
+from openvcha.store.records import Record, Stored, encode
+
+TOKEN_BYTES = 32
+_TOKEN = re.compile(r"[0-9a-f]{64}")
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as stored; `generation` is that of the user's password at its creation."""
+
+    user: str
+    generation: str
+    created: datetime
+    last_accessed: datetime
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session that is alive: its `hash` names it, `user` is who it belongs to as of now."""
+
+    hash: bytes
+    user: User
+
+
+class Sessions:
+    """The sessions, kept in the store, where they outlive this process and its node.
+
+    `idle` is the longest time between two requests, kept to within `idle / 60`, which is how
+    rarely the time of the last access is written. `absolute` is the longest life.
+    Every method may raise StoreUnavailable.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        users: Users,
+        *,
+        clock: Callable[[], datetime] = now,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+        idle: timedelta = timedelta(minutes=30),
+        absolute: timedelta = timedelta(hours=24),
+    ) -> None:
+        self._store = store
+        self._users = users
+        self._clock = clock
+        self._random = random
+        self._idle = idle
+        self._absolute = absolute
+
+    async def create(self, user: User) -> Secret:
+        """Begin a session of this user and give its token."""
+        token, time = self._random(TOKEN_BYTES).hex(), self._clock()
+        record = SessionRecord(
+            user=user.name, generation=user.generation, created=time, last_accessed=time
+        )
+        # The lease only clears away what is over: the limits are checked at each request.
+        lease = await self._store.lease_grant(int((2 * self._idle).total_seconds()) + 1)
+        await self._record(token_hash(token)).create(record, lease=lease)
+        return Secret(token)
+
+    async def resolve(self, token: Secret) -> Session:
+        """Give the session of this token and note its use; raises ApiError UNAUTHENTICATED."""
+        if not _TOKEN.fullmatch(token.reveal()):
+            raise unauthenticated()
+        digest = token_hash(token.reveal())
+        found = await self._record(digest).read()
+        if found is None or self._over(found.value):
+            raise unauthenticated()
+        user = await self._users.find(found.value.user)
+        if user is None or user.generation != found.value.generation:
+            raise unauthenticated()
+        await self._touch(found)
+        return Session(digest, user)
+
+    async def get(self, digest: bytes) -> SessionInfo:
+        """Describe the session of this hash; raises ApiError UNAUTHENTICATED when it is over."""
+        record = await self._record(digest).get()
+        if record is None:
+            raise unauthenticated()
+        return SessionInfo(
+            user=record.user,
+            created_time=record.created,
+            last_accessed_time=self._clock(),
+        )
+
+    async def delete(self, digest: bytes) -> None:
+        """End the session of this hash; raises ApiError UNAUTHENTICATED when it is over."""
+        found = await self._record(digest).read()
+        if found is None:
+            raise unauthenticated()
+        try:
+            await self._store.lease_revoke(found.kv.lease)
+        except LeaseNotFound:
+            await self._record(digest).delete()
+
+    def _over(self, record: SessionRecord) -> bool:
+        time = self._clock()
+        return time - record.last_accessed > self._idle or time - record.created > self._absolute
+
+    async def _touch(self, found: Stored[SessionRecord]) -> None:
+        time = self._clock()
+        if time - found.value.last_accessed < self._idle / 60:
+            return
+        value = encode(msgspec.structs.replace(found.value, last_accessed=time))
+        kv = found.kv
+        try:
+            await self._store.txn([unchanged(kv)], [Put(kv.key, value, kv.lease)])
+            await self._store.lease_keep_alive(kv.lease)
+        except LeaseNotFound:
+            raise unauthenticated() from None  # it was ended in between
+        except OutcomeUnknown:
+            return  # at worst the use is not noted
+
+    def _record(self, digest: bytes) -> Record[SessionRecord]:
+        return Record(self._store, keys.session(digest.hex()), SessionRecord)
+
+
+def token_hash(token: str) -> bytes:
+    """Give what is kept of a token."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def unauthenticated() -> ApiError:
+    """Make the UNAUTHENTICATED of a request without credentials or with a session that is over."""
+    cause = message("com.vmware.vapi.endpoint.method.authentication.required")
+    return ApiError(ErrorType.UNAUTHENTICATED, cause, challenge=CHALLENGE)

@@ -1,0 +1,178 @@
+"""Users: names, roles and passwords. Changes take effect with the next request."""
+
+import asyncio
+import enum
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from openvcha.api.errors import ErrorType, fail
+from openvcha.api.messages import message
+from openvcha.api.operations import Privilege
+from openvcha.api.secret import Secret
+from openvcha.protocols.passwords import Passwords
+from openvcha.protocols.throttle import Throttle, now, refused
+from openvcha.protocols.verified import Verified
+from openvcha.store import keys
+from openvcha.store.errors import RecordMissing
+from openvcha.store.protocol import Store
+from openvcha.store.records import Record, Records
+
+LONGEST_NAME = 128
+SHORTEST_PASSWORD = 8
+LONGEST_PASSWORD = 1024
+
+
+class Role(enum.StrEnum):
+    """What a user may do."""
+
+    ADMINISTRATOR = "Administrator"
+    READ_ONLY = "ReadOnly"
+    NO_ACCESS = "NoAccess"
+
+
+PRIVILEGES: Mapping[Role, frozenset[Privilege]] = MappingProxyType(
+    {
+        Role.ADMINISTRATOR: frozenset({Privilege.SYSTEM_READ, Privilege.GLOBAL_VCSERVER}),
+        Role.READ_ONLY: frozenset({Privilege.SYSTEM_READ}),
+        Role.NO_ACCESS: frozenset(),
+    }
+)
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """A user as stored. `generation` is new with each password: older sessions end by it."""
+
+    name: str
+    role: Role
+    password_hash: str
+    generation: str
+
+    def __repr__(self) -> str:
+        return f"User(name={self.name!r}, role={self.role.value})"
+
+    @property
+    def privileges(self) -> frozenset[Privilege]:
+        """Give what the role permits."""
+        return PRIVILEGES[self.role]
+
+
+class Users:
+    """The users, kept in the store. Every method may raise StoreUnavailable.
+
+    Names are compared without regard to case. Verifying is one at a time for each name, so that
+    nobody gets more tries than the throttle permits by trying them all at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], datetime] = now,
+        passwords: Passwords | None = None,
+        verified: Verified | None = None,
+        token: Callable[[], str] = lambda: secrets.token_hex(16),
+    ) -> None:
+        self._store = store
+        self._passwords = passwords or Passwords()
+        self._verified = verified or Verified()
+        self._throttle = Throttle(store, clock)
+        self._token = token
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def add(self, name: str, password: Secret, role: Role) -> User:
+        """Add a user. Raises ApiError: INVALID_ARGUMENT or ALREADY_EXISTS."""
+        _require_name(name)
+        user = User(
+            name=name,
+            role=role,
+            password_hash=await self._hash(password),
+            generation=self._token(),
+        )
+        if not await self._record(name).create(user):
+            fail(ErrorType.ALREADY_EXISTS, message("users.exists", name))
+        await self._throttle.succeeded(name.casefold())
+        return user
+
+    async def remove(self, name: str) -> None:
+        """Remove a user, whose sessions are then worth nothing. Raises ApiError: NOT_FOUND."""
+        if not await self._record(name).delete():
+            fail(ErrorType.NOT_FOUND, message("users.unknown", name))
+
+    async def list(self) -> list[User]:
+        """Give all users, by name."""
+        return list((await Records(self._store, keys.USERS, User).all()).values())
+
+    async def passwd(self, name: str, password: Secret) -> None:
+        """Give a user another password; ends the user's sessions and forgets wrong tries.
+
+        Raises ApiError: INVALID_ARGUMENT or NOT_FOUND.
+        """
+        known, generation = await self._hash(password), self._token()
+        await self._change(
+            name,
+            lambda user: msgspec.structs.replace(user, password_hash=known, generation=generation),
+        )
+        await self._throttle.succeeded(name.casefold())
+
+    async def set_role(self, name: str, role: Role) -> None:
+        """Give a user another role, in running sessions too. Raises ApiError: NOT_FOUND."""
+        await self._change(name, lambda user: msgspec.structs.replace(user, role=role))
+
+    async def find(self, name: str) -> User | None:
+        """Give the user of this name, None when there is none."""
+        return await self._record(name).get()
+
+    async def verify(self, name: str, password: Secret) -> User:
+        """Give the user whose credentials these are; raises ApiError UNAUTHENTICATED.
+
+        What is raised does not tell whether there is such a user.
+        """
+        user = await self.find(name)
+        if user is not None and self._verified.knows(*_credentials(user, password)):
+            return user
+        async with self._turn(name.casefold()):
+            return await self._try(name.casefold(), user, password)
+
+    async def _try(self, folded: str, user: User | None, password: Secret) -> User:
+        failed_before = await self._throttle.check(folded)
+        known = user.password_hash if user else None
+        if not await self._passwords.verify(known, password.reveal()) or user is None:
+            await self._throttle.failed(folded)
+            raise refused()
+        if failed_before:
+            await self._throttle.succeeded(folded)
+        self._verified.remember(*_credentials(user, password))
+        return user
+
+    async def _hash(self, password: Secret) -> str:
+        if not SHORTEST_PASSWORD <= len(password.reveal()) <= LONGEST_PASSWORD:
+            limits = SHORTEST_PASSWORD, LONGEST_PASSWORD
+            fail(ErrorType.INVALID_ARGUMENT, message("users.password", *limits))
+        return await self._passwords.hash(password.reveal())
+
+    async def _change(self, name: str, change: Callable[[User], User]) -> None:
+        try:
+            await self._record(name).update(change, idempotent=True)
+        except RecordMissing:
+            fail(ErrorType.NOT_FOUND, message("users.unknown", name))
+
+    def _turn(self, folded: str) -> asyncio.Lock:
+        return self._turns.setdefault(folded, asyncio.Lock())
+
+    def _record(self, name: str) -> Record[User]:
+        return Record(self._store, keys.user(name.casefold()), User)
+
+
+def _require_name(name: str) -> None:
+    printable = name.isprintable() and name == name.strip()
+    if not printable or not 1 <= len(name) <= LONGEST_NAME or set(name) & {":", "/"}:
+        fail(ErrorType.INVALID_ARGUMENT, message("users.name", LONGEST_NAME))
+
+
+def _credentials(user: User, password: Secret) -> tuple[str, str, str]:
+    return user.name, password.reveal(), user.generation

@@ -1,0 +1,41 @@
+"""A short memory of credentials that were right, so that Basic on each request stays cheap."""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+
+REMEMBERED = 1024
+
+
+class Verified:
+    """Remembers, under a key that never leaves this process, which credentials were right.
+
+    `generation` ties a memory to one password of one user: it is worth nothing after a change.
+    """
+
+    def __init__(
+        self, seconds: float = 60.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._key = secrets.token_bytes(32)
+        self._until: dict[bytes, float] = {}
+
+    def remember(self, user: str, password: str, generation: str) -> None:
+        """Keep that these credentials were right just now."""
+        digest = self._digest(user, password, generation)
+        self._until.pop(digest, None)
+        if len(self._until) >= REMEMBERED:
+            del self._until[next(iter(self._until))]
+        self._until[digest] = self._monotonic() + self._seconds
+
+    def knows(self, user: str, password: str, generation: str) -> bool:
+        """Say whether these credentials were right a short time ago."""
+        until = self._until.get(self._digest(user, password, generation))
+        return until is not None and self._monotonic() < until
+
+    def _digest(self, *parts: str) -> bytes:
+        data = b"".join(hashlib.sha256(part.encode()).digest() for part in parts)
+        return hmac.digest(self._key, data, "sha256")

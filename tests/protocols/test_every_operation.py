@@ -1,0 +1,162 @@
+"""Every operation of the table answers in every protocol, with the same arguments and result."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from tests.protocols.conftest import ADMINISTRATOR, Edge, example
+
+from openvcha.api.encode import encode_rest, encode_vapi
+from openvcha.api.model import OptionalType, StructType, descriptor
+from openvcha.api.operations import OPERATIONS, Operation
+
+OF_THE_DISPATCHER = [each for each in OPERATIONS if each.service != "com.vmware.cis.session"]
+AVAILABLE = [each for each in OF_THE_DISPATCHER if each.available]
+LATER = [each for each in OF_THE_DISPATCHER if not each.available]
+
+
+def by_id(operation: Operation) -> str:
+    return operation.id
+
+
+def arguments_of(operation: Operation) -> dict[str, Any]:
+    return {each.name: example(each.type) for each in operation.parameters}
+
+
+def rest_request(operation: Operation, arguments: Mapping[str, Any], *, wrapped: bool) -> Any:
+    """The method, path, query and body by which REST calls this."""
+    path = operation.path.format(**{p.name: arguments[p.name] for p in operation.path_parameters})
+    query = [("action", operation.action)] if operation.action else []
+    query += [("vmw-task", "true")] if operation.task else []
+    for parameter in operation.query_parameters:
+        query += query_of(parameter.type, arguments[parameter.name])
+    body = {p.name: encode_rest(p.type, arguments[p.name]) for p in operation.body_parameters}
+    if operation.body_is_spec and not wrapped:
+        body = body["spec"]
+    return operation.method, path, query, body or None
+
+
+def query_of(tp: Any, value: Any) -> list[tuple[str, str]]:
+    type_ = descriptor(tp)
+    structure = type_.element if isinstance(type_, OptionalType) else type_
+    assert isinstance(structure, StructType)
+    return [
+        (name, str(text).lower() if isinstance(text, bool) else text)
+        for name, encoded in encode_rest(structure.cls, value).items()
+        for text in (encoded if isinstance(encoded, list) else [encoded])
+    ]
+
+
+async def call_rest(edge: Edge, operation: Operation, *, prefix: str) -> Any:
+    wrapped = prefix == "/rest"
+    method, path, query, body = rest_request(operation, arguments_of(operation), wrapped=wrapped)
+    return await edge.client.request(
+        method, prefix + path, params=query, json=body, headers=await edge.headers()
+    )
+
+
+async def call_rpc(edge: Edge, operation: Operation, **more: Any) -> Any:
+    fields = {
+        each.name: encode_vapi(each.type, example(each.type)) for each in operation.parameters
+    }
+    request = {
+        "jsonrpc": "2.0",
+        "id": "7",
+        "method": "invoke",
+        "params": {
+            "serviceId": operation.service,
+            "operationId": operation.wire_name,
+            "input": {"STRUCTURE": {"operation-input": fields}},
+            "ctx": {"appCtx": {"opId": "client-op"}},
+        },
+    } | more
+    return await edge.client.post("/api", json=request, headers=await edge.headers())
+
+
+def received(edge: Edge) -> tuple[str, Mapping[str, Any], str]:
+    ((operation, arguments, caller),) = edge.dispatcher.calls
+    return operation.id, arguments, caller.user
+
+
+@pytest.mark.parametrize("operation", AVAILABLE, ids=by_id)
+async def test_rest_calls_it_and_answers_its_result(edge: Edge, operation: Operation) -> None:
+    """/api: the dispatcher gets the arguments; status and body are those of the table."""
+    response = await call_rest(edge, operation, prefix="/api")
+    assert received(edge) == (operation.id, arguments_of(operation), ADMINISTRATOR)
+    assert response.status_code == operation.status
+    if operation.reply is None:
+        assert response.content == b""
+    else:
+        assert response.headers["content-type"] == "application/json"
+        assert response.json() == encode_rest(operation.reply, example(operation.reply))
+
+
+@pytest.mark.parametrize("operation", AVAILABLE, ids=by_id)
+async def test_legacy_rest_calls_it_and_answers_its_result(
+    edge: Edge, operation: Operation
+) -> None:
+    """/rest: the same, with bodies wrapped, and always 200."""
+    response = await call_rest(edge, operation, prefix="/rest")
+    assert received(edge) == (operation.id, arguments_of(operation), ADMINISTRATOR)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {"value": encode_rest(operation.reply, example(operation.reply))}
+
+
+@pytest.mark.parametrize("operation", AVAILABLE, ids=by_id)
+async def test_json_rpc_calls_it_and_answers_its_result(edge: Edge, operation: Operation) -> None:
+    """JSON-RPC: the same, wrapped by vAPI; the id comes back as it went."""
+    response = await call_rpc(edge, operation)
+    assert received(edge) == (operation.id, arguments_of(operation), ADMINISTRATOR)
+    assert response.status_code == 200
+    assert response.json() == {
+        "jsonrpc": "2.0",
+        "id": "7",
+        "result": {"output": encode_vapi(operation.reply, example(operation.reply))},
+    }
+
+
+@pytest.mark.parametrize("operation", LATER, ids=by_id)
+async def test_what_comes_later_says_so_in_every_protocol(edge: Edge, operation: Operation) -> None:
+    """A row that is not available is UNSUPPORTED, and the dispatcher is not asked."""
+    rest = await call_rest(edge, operation, prefix="/api")
+    legacy = await call_rest(edge, operation, prefix="/rest")
+    rpc = await call_rpc(edge, operation)
+    assert (rest.status_code, rest.json()["error_type"]) == (400, "UNSUPPORTED")
+    assert operation.id in rest.json()["messages"][0]["default_message"]
+    assert legacy.json()["type"] == "com.vmware.vapi.std.errors.unsupported"
+    assert list(rpc.json()["result"]["error"]["ERROR"]) == [
+        "com.vmware.vapi.std.errors.unsupported"
+    ]
+    assert edge.dispatcher.calls == []
+
+
+@pytest.mark.parametrize("operation", OF_THE_DISPATCHER, ids=by_id)
+@pytest.mark.parametrize("prefix", ["/api", "/rest"])
+async def test_each_needs_authentication_first(
+    edge: Edge, operation: Operation, prefix: str
+) -> None:
+    """Without credentials it is 401, even when the body is rubbish of the wrong kind."""
+    method, path, query, _ = rest_request(operation, arguments_of(operation), wrapped=False)
+    response = await edge.client.request(
+        method,
+        prefix + path,
+        params=[*query, ("rubbish", "1")],
+        content=b"{",
+        headers={"content-type": "text/x"},
+    )
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith("Basic ")
+    assert edge.dispatcher.calls == []
+
+
+@pytest.mark.parametrize("operation", OF_THE_DISPATCHER, ids=by_id)
+async def test_each_needs_its_privilege(edge: Edge, operation: Operation) -> None:
+    """Who has no privilege gets 403, even when the body is rubbish."""
+    method, path, query, _ = rest_request(operation, arguments_of(operation), wrapped=False)
+    headers = await edge.headers("nobody@vsphere.local") | {"content-type": "application/json"}
+    response = await edge.client.request(
+        method, "/api" + path, params=query, content=b"{", headers=headers
+    )
+    assert (response.status_code, response.json()["error_type"]) == (403, "UNAUTHORIZED")
+    assert edge.dispatcher.calls == []

@@ -1,0 +1,89 @@
+"""OpenAPI: valid, complete, and spelled as the official description."""
+
+from typing import Any
+
+from openapi_spec_validator import validate
+from tests.protocols.conftest import Edge
+
+from openvcha.api.errors import STATUS
+from openvcha.api.operations import OPERATIONS
+from openvcha.protocols import openapi
+
+
+async def test_it_is_served_without_a_session(edge: Edge) -> None:
+    """It describes the API and is no secret."""
+    response = await edge.client.get("/openapi.json")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == openapi.document()
+
+
+def test_it_is_valid() -> None:
+    """By the specification's own rules."""
+    validate(openapi.document())
+    assert openapi.document()["openapi"] == "3.0.3"
+    assert openapi.document()["servers"] == [{"url": "/api"}]
+
+
+def test_every_operation_is_in_it_once() -> None:
+    """And legacy REST is not."""
+    paths = openapi.document()["paths"]
+    ids = [operation["operationId"] for path in paths.values() for operation in path.values()]
+    assert len(ids) == len(set(ids)) == len(OPERATIONS)
+    assert not any("com/vmware" in path for path in paths)
+
+
+def test_the_names_are_the_official_ones() -> None:
+    """Keys with their query, operation ids and schema names."""
+    document = openapi.document()
+    redeploy = document["paths"]["/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"][
+        "post"
+    ]
+    assert redeploy["operationId"] == "Vcenter.Vcha.Cluster.Passive_redeploy$Task"
+    assert redeploy["tags"] == ["Vcenter.Vcha.Cluster.Passive"]
+    assert redeploy["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/Vcenter.Vcha.Cluster.Passive.RedeploySpec"
+    }
+    assert redeploy["requestBody"]["required"] is True
+    assert {"202", "400", "401", "403", "500", "default"} <= redeploy["responses"].keys()
+    schema = document["components"]["schemas"]["Vcenter.Vcha.Cluster.Passive.RedeploySpec"]
+    assert schema["required"] == ["placement"]
+    assert set(schema["properties"]) == {"vc_spec", "placement", "ha_ip", "failover_ip"}
+    assert document["paths"]["/cis/tasks/{task}"]["get"]["parameters"][0]["in"] == "path"
+    assert (
+        document["paths"]["/vcenter/vcha/cluster?action=get"]["post"]["requestBody"]["required"]
+        is False
+    )
+
+
+def test_every_declared_error_has_its_status() -> None:
+    """So that a client knows what to expect."""
+    paths = openapi.document()["paths"]
+    by_id = {each["operationId"]: each for path in paths.values() for each in path.values()}
+    for operation in OPERATIONS:
+        (described,) = (
+            each
+            for name, each in by_id.items()
+            if name == openapi._operation(operation)["operationId"]
+        )
+        wanted = {str(STATUS[error]) for error in operation.errors} | {str(operation.status)}
+        assert wanted <= described["responses"].keys()
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """No schema is missing, none is left over."""
+    document = openapi.document()
+    found: set[str] = set()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                found.add(value["$ref"].rpartition("/")[2])
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(document)
+    assert found <= document["components"]["schemas"].keys()

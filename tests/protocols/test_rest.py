@@ -1,0 +1,215 @@
+"""REST and legacy REST: what is where, and how errors look."""
+
+from typing import Any
+
+import pytest
+from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge
+
+from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import CertificateInfo
+from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
+
+BASIC = (ADMINISTRATOR, PASSWORD)
+REDEPLOY = "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
+MINIMAL = {"placement": {"name": "passive-2", "folder": "group-v3"}}
+OPERATIONS_GET = "com.vmware.vcenter.vcha.operations.get"
+
+
+@pytest.mark.parametrize("prefix", ["/api", "/rest"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/nothing"),
+        ("GET", "/"),
+        ("GET", "/vcenter/vcha/cluster/passive/"),
+        ("POST", "/vcenter/vcha/cluster/passive"),
+        ("POST", "/vcenter/vcha/cluster/passive?action=redeploy"),
+        ("POST", "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=false"),
+        ("POST", "/vcenter/vcha/cluster/passive?action=unknown&vmw-task=true"),
+        ("POST", "/vcenter/vcha/cluster/passive?action=check&vmw-task=true"),
+        ("POST", "/vcenter/vcha/cluster/passive?vmw-task=true"),
+        ("PUT", "/vcenter/vcha/cluster/mode"),
+        ("DELETE", "/vcenter/vcha/cluster/mode"),
+        ("PATCH", "/vcenter/vcha/operations"),
+        ("GET", "/cis/tasks/"),
+        ("GET", "/cis/tasks/a/b"),
+        ("POST", "/cis/tasks/a?action=start"),
+        ("BREW", "/vcenter/vcha/operations"),
+    ],
+)
+async def test_what_does_not_exist_is_404_even_without_a_session(
+    edge: Edge, prefix: str, method: str, path: str
+) -> None:
+    """An unknown path, method, action, or a task without vmw-task=true."""
+    response = await edge.client.request(method, prefix + path)
+    body = response.json() if prefix == "/api" else response.json()["value"]
+    assert (response.status_code, body["error_type"]) == (404, "OPERATION_NOT_FOUND")
+    assert response.headers["content-type"] == "application/json"
+
+
+async def test_unknown_paths_have_the_known_message(edge: Edge) -> None:
+    """Clients know httpNotFound; it stands everywhere, in the form of the place."""
+    for path in ("/api/nothing", "/nothing", "/", "/openapi.json/x"):
+        body = (await edge.client.get(path)).json()
+        assert body["messages"][0]["id"] == "com.vmware.vapi.rest.httpNotFound"
+    legacy = (await edge.client.get("/rest/nothing")).json()
+    assert legacy["type"] == "com.vmware.vapi.std.errors.operation_not_found"
+    assert (await edge.client.get("/api")).status_code == 404
+    assert (await edge.client.post("/rest")).status_code == 404
+    assert (await edge.client.post("/openapi.json")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "vmw-task=true&action=redeploy",
+        "action=redeploy&vmw-task=True",
+        "~action=redeploy&vmw-task=TRUE",
+    ],
+)
+async def test_the_verbs_come_in_any_order_and_case_of_true(edge: Edge, query: str) -> None:
+    """Clients order and write the query in their own ways."""
+    response = await edge.client.post(
+        f"/api/vcenter/vcha/cluster/passive?{query}", json=MINIMAL, auth=BASIC
+    )
+    assert (response.status_code, response.json()) == (202, "com.vmware.cis.TASK-1")
+
+
+@pytest.mark.parametrize("task", ["8a3e:com.vmware.vcenter", "8a3e%3Acom.vmware.vcenter"])
+async def test_the_colon_of_a_task_id_may_be_quoted(edge: Edge, task: str) -> None:
+    """Some clients quote it, some do not."""
+    response = await edge.client.get(f"/api/cis/tasks/{task}", auth=BASIC)
+    assert response.status_code == 200
+    assert edge.dispatcher.calls[0][1]["task"] == "8a3e:com.vmware.vcenter"
+
+
+async def test_old_scripts_post_nothing_or_an_empty_object(edge: Edge) -> None:
+    """`get` takes an optional body, with or without a content type."""
+    path = "/vcenter/vcha/cluster?action=get"
+    bodies: list[dict[str, Any]] = [{}, {"content": b""}, {"content": b"{}"}]
+    for body in [*bodies, {"json": {}}, {"json": {"partial": None}}]:
+        for prefix in ("/api", "/rest"):
+            response = await edge.client.post(prefix + path, auth=BASIC, **body)
+            assert response.status_code == 200
+    assert {arguments["partial"] for _, arguments, _ in edge.dispatcher.calls} == {None}
+
+
+@pytest.mark.parametrize(
+    ("content", "error_type", "message_id"),
+    [
+        (b"", "INVALID_ARGUMENT", "vapi.data.structure.field.invalid"),
+        (b"{}", "INVALID_ARGUMENT", "vapi.data.structure.field.invalid"),
+        (b"{", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.syntax"),
+        (b"\xff", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.encoding"),
+        (b'{"nonsense": 1}', "UNEXPECTED_INPUT", "vapi.data.structure.field.unexpected"),
+        (b" " * (1 << 20) + b"{}", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.too.large"),
+    ],
+)
+async def test_a_bad_body_is_400_and_nothing_happened(
+    edge: Edge, content: bytes, error_type: str, message_id: str
+) -> None:
+    """Each with its standard error, in both forms."""
+    headers = {"content-type": "application/json"}
+    for prefix in ("/api", "/rest"):
+        response = await edge.client.post(
+            prefix + REDEPLOY, content=content, headers=headers, auth=BASIC
+        )
+        body = response.json() if prefix == "/api" else response.json()["value"]
+        assert (response.status_code, body["error_type"]) == (400, error_type)
+        assert body["messages"][0]["id"] == message_id
+    assert edge.dispatcher.calls == []
+
+
+async def test_a_body_in_pieces_is_measured_too(edge: Edge) -> None:
+    """Without a content length the limit holds while the body arrives."""
+
+    async def pieces() -> Any:
+        for _ in range(20):
+            yield b" " * 65536
+
+    response = await edge.client.post(f"/api{REDEPLOY}", content=pieces(), auth=BASIC)
+    assert response.status_code == 400
+    assert response.json()["messages"][0]["id"].endswith("decode.too.large")
+    assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x", ""])
+async def test_another_content_type_is_400(edge: Edge, kind: str) -> None:
+    """A body must be JSON; a charset and no type at all are let through."""
+    json = b'{"placement": {"name": "n", "folder": "f"}}'
+    response = await edge.client.post(
+        f"/api{REDEPLOY}", content=json, headers={"content-type": kind}, auth=BASIC
+    )
+    assert (response.status_code, response.json()["error_type"]) == (400, "INVALID_REQUEST")
+    for good in ({"content-type": "Application/JSON; charset=UTF-8"}, {}):
+        response = await edge.client.post(f"/api{REDEPLOY}", content=json, headers=good, auth=BASIC)
+        assert response.status_code == 202
+
+
+@pytest.mark.parametrize("error_type", list(ErrorType))
+async def test_each_error_has_its_status_and_form(edge: Edge, error_type: ErrorType) -> None:
+    """As the table of errors says, on /api and on /rest."""
+    data = CertificateInfo(ssl_thumbprint="AA:BB", ssl_certificate="PEM")
+    edge.dispatcher.answers[OPERATIONS_GET] = ApiError(
+        error_type, message("task.canceled"), message("cluster.not.configured"), data=data
+    )
+    rest = await edge.client.get("/api/vcenter/vcha/operations", auth=BASIC)
+    legacy = await edge.client.get("/rest/vcenter/vcha/operations", auth=BASIC)
+    assert rest.status_code == STATUS[error_type]
+    assert legacy.status_code == LEGACY_STATUS[error_type]
+    assert rest.json()["error_type"] == error_type.value
+    assert rest.json()["data"] == {"ssl_thumbprint": "AA:BB", "ssl_certificate": "PEM"}
+    assert legacy.json() == {"type": error_type.structure, "value": rest.json()}
+    assert ("www-authenticate" in rest.headers) == (error_type is ErrorType.UNAUTHENTICATED)
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (StoreUnavailable("no quorum at etcd-1"), "store.unavailable"),
+        (OutcomeUnknown("connection lost"), "store.outcome.unknown"),
+    ],
+)
+async def test_a_lost_store_is_503(edge: Edge, failure: Exception, text: str) -> None:
+    """Callers see that it is passing, and whether something may have been done."""
+    edge.dispatcher.answers[OPERATIONS_GET] = failure
+    response = await edge.client.get("/api/vcenter/vcha/operations", auth=BASIC)
+    assert (response.status_code, response.json()["error_type"]) == (503, "SERVICE_UNAVAILABLE")
+    assert response.json()["messages"][0]["id"].endswith(text)
+
+
+async def test_the_reader_may_look_but_not_change(edge: Edge) -> None:
+    """System.Read is enough for reads and for a partial `get`, not for a full one."""
+    reader = (READER, PASSWORD)
+    get = "/api/vcenter/vcha/cluster?action=get"
+    assert (await edge.client.get("/api/vcenter/vcha/operations", auth=reader)).status_code == 200
+    assert (await edge.client.post(get, json={"partial": True}, auth=reader)).status_code == 200
+    for body in ({}, {"partial": False}):
+        assert (await edge.client.post(get, json=body, auth=reader)).status_code == 403
+    response = await edge.client.post(f"/api{REDEPLOY}", json=MINIMAL, auth=reader)
+    assert response.status_code == 403
+    assert response.json()["messages"][0]["id"] == "vapi.security.authorization.invalid"
+    assert response.json()["messages"][0]["args"] == ["Global.VCServer"]
+
+
+async def test_options_and_head(edge: Edge) -> None:
+    """OPTIONS tells the methods; HEAD is a GET."""
+    response = await edge.client.options("/api/session")
+    assert (response.status_code, response.headers["allow"]) == (
+        204,
+        "DELETE, GET, HEAD, OPTIONS, POST",
+    )
+    assert (await edge.client.options("/api/nothing")).status_code == 404
+    assert (await edge.client.head("/api/vcenter/vcha/operations")).status_code == 401
+    head = await edge.client.head("/api/vcenter/vcha/operations", auth=BASIC)
+    assert head.status_code == 200
+
+
+async def test_legacy_filters_have_their_prefix(edge: Edge) -> None:
+    """Old clients write filter.names.1."""
+    response = await edge.client.get(
+        "/rest/vcenter/vm", params={"filter.names.1": "a", "filter.names.2": "b"}, auth=BASIC
+    )
+    assert response.status_code == 200
+    assert edge.dispatcher.calls[0][1]["filter"].names == frozenset({"a", "b"})

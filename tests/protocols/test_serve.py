@@ -1,0 +1,313 @@
+"""HTTPS on a real socket: TLS, limits, slow clients, starting and stopping."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, Edge, Served, TlsFiles
+
+from openvcha.protocols.serve import AddressUnusableError, HttpsServer
+
+BASIC = (ADMINISTRATOR, PASSWORD)
+
+
+@contextlib.asynccontextmanager
+async def client(served: Served) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client that trusts the server's authority."""
+    context = ssl.create_default_context(cafile=str(served.tls.authority))
+    async with httpx2.AsyncClient(verify=context, base_url=f"https://{served.where}") as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def raw(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare TLS connection."""
+    context = ssl.create_default_context(cafile=str(served.tls.authority))
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=context)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the server closes or resets the connection."""
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+
+
+async def test_it_speaks_https(served: Served) -> None:
+    """From login to logout, on one connection; no server header, exact content types."""
+    async with client(served) as https:
+        created = await https.post("/api/session", auth=BASIC)
+        assert (created.status_code, created.headers["content-type"]) == (201, "application/json")
+        assert "server" not in created.headers
+        header = {"vmware-api-session-id": created.json()}
+        assert (await https.get("/api/session", headers=header)).status_code == 200
+        assert (await https.head("/api/session", headers=header)).content == b""
+        deleted = await https.delete("/api/session", headers=header)
+        assert (deleted.status_code, deleted.content) == (204, b"")
+        assert served.edge.dispatcher.calls == []
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("version", "spoken"),
+    [
+        (ssl.TLSVersion.TLSv1_1, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
+)
+async def test_tls_begins_with_1_2(served: Served, version: ssl.TLSVersion, spoken: bool) -> None:
+    """Older versions are not spoken, newer ones are."""
+    context = ssl.create_default_context(cafile=str(served.tls.authority))
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    expected = (
+        contextlib.nullcontext() if spoken else pytest.raises((ssl.SSLError, ConnectionResetError))
+    )
+    with expected:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=context)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_plain_http_gets_nothing(served: Served) -> None:
+    """HTTPS only."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"GET /api/session HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"HTTP/" not in await rest_of(reader)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 10000,
+        b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+    ids=["nonsense", "no-host", "long-header", "negative-length", "two-lengths"],
+)
+async def test_what_is_no_http_is_answered_with_a_standard_error(
+    served: Served, request_: bytes
+) -> None:
+    """400 and JSON, then the connection ends."""
+    async with raw(served) as (reader, writer):
+        writer.write(request_)
+        head, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"content-type: application/json" in head
+    assert json.loads(body)["error_type"] == "INVALID_REQUEST"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"",
+        b"GET /api/ses",
+        b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+    ],
+    ids=["nothing", "half-a-header", "half-a-body"],
+)
+async def test_a_slow_client_is_cut_off(served: Served, part: bytes) -> None:
+    """Who sends nothing, or half a request, for too long (half a second in this test)."""
+    async with raw(served) as (reader, writer):
+        writer.write(part)
+        async with asyncio.timeout(5):
+            assert await rest_of(reader) == b""
+
+
+async def test_a_second_request_that_does_not_end_is_cut_off_too(served: Served) -> None:
+    """The time runs for each request on a connection, not only for the first."""
+    async with raw(served) as (reader, writer):
+        writer.write(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"404" in await reader.readuntil(b"}]}")
+        writer.write(b"GET /api/")
+        async with asyncio.timeout(3):
+            assert await rest_of(reader) == b""
+
+
+async def test_idle_between_requests_is_no_slowness(served: Served) -> None:
+    """A connection that is kept alive may rest longer than a request may take."""
+    async with raw(served) as (reader, writer):
+        for _ in range(2):
+            writer.write(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"404" in await reader.readuntil(b"}]}")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.read(1), 0.8)
+
+
+async def test_a_body_over_the_limit_is_refused_before_it_has_arrived(served: Served) -> None:
+    """By its announced length; the connection ends, as the rest cannot be told from a request."""
+    length = b"Content-Length: 99999999\r\n\r\n"
+    async with raw(served) as (reader, writer):
+        writer.write(b"POST /api HTTP/1.1\r\nHost: x\r\n" + length)
+        answer = await rest_of(reader)
+    assert b"HTTP/1.1 200" in answer
+    assert b"-32600" in answer
+
+
+async def test_a_body_is_not_asked_for_without_a_session(served: Served) -> None:
+    """A client that waits for `100 Continue` is told 401 instead."""
+    async with raw(served) as (reader, writer):
+        writer.write(
+            b"POST /api/cis/tasks?action=list HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+
+
+async def test_an_address_that_is_taken_is_said_clearly(served: Served) -> None:
+    """With the address and the reason."""
+    other = HttpsServer(served.edge.app, served.tls.certificate, served.tls.key)
+    with pytest.raises(AddressUnusableError, match="another process listens there"):
+        await other.start("127.0.0.1", served.port)
+    assert not other.running
+    with pytest.raises(
+        AddressUnusableError, match=r"192\.0\.2\.1 port 0.*does not have the address"
+    ):
+        await other.start("192.0.2.1", 0)
+
+
+async def test_bad_files_are_said_at_the_start(tmp_path: Path, tls: TlsFiles) -> None:
+    """A missing or a wrong certificate; nothing listens then."""
+    app: Any = None
+    with pytest.raises(OSError, match="No such file"):
+        await HttpsServer(app, tmp_path / "none", tls.key).start("127.0.0.1", 0)
+    with pytest.raises(ssl.SSLError):
+        await HttpsServer(app, tls.authority, tls.key).start("127.0.0.1", 0)
+
+
+async def test_it_starts_and_stops_many_times_on_one_address(served: Served) -> None:
+    """As when the node becomes the active one, and is it no more, and becomes it again."""
+    for _ in range(3):
+        async with client(served) as https:
+            assert (await https.get("/api/nothing")).status_code == 404
+            await served.server.stop()
+            assert not served.server.running
+            with pytest.raises(httpx2.TransportError):
+                await https.get("/api/nothing")
+        await served.server.start("127.0.0.1", served.port)
+    with pytest.raises(RuntimeError, match="running already"):
+        await served.server.start("127.0.0.1", served.port)
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_behind(edge: Edge, tls: TlsFiles) -> None:
+    """As when the node loses its lead while it takes the address."""
+    server = HttpsServer(edge.app, tls.certificate, tls.key)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    starting = asyncio.create_task(server.start("127.0.0.1", port))
+    await asyncio.sleep(0)  # it has bound the address and waits for the server
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not server.running
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+async def test_stopping_closes_idle_connections_at_once(served: Served) -> None:
+    """Nobody waits for a client that only keeps its connection."""
+    async with raw(served) as (reader, writer):
+        writer.write(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"}]}")
+        begun = time.monotonic()
+        await served.server.stop()
+        assert time.monotonic() - begun < 0.9
+        assert await rest_of(reader) == b""
+
+
+async def test_stopping_does_not_wait_for_a_client_that_never_answers(served: Served) -> None:
+    """Not even for its part of taking leave in TLS."""
+
+    def connect() -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=str(served.tls.authority))
+        plain = socket.create_connection(("127.0.0.1", served.port))
+        client = context.wrap_socket(plain, server_hostname="127.0.0.1")
+        client.sendall(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(9) == b"HTTP/1.1 "
+        return client
+
+    deaf = await asyncio.to_thread(connect)
+    begun = time.monotonic()
+    await served.server.stop()
+    assert time.monotonic() - begun < 0.9
+    deaf.close()
+
+
+class Slow:
+    """A SIMULATED dispatcher whose call lasts until it is let go, or cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.cancelled = False
+
+    async def invoke(self, *_: Any) -> Any:
+        self.begun.set()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return "task-1"
+
+
+async def slow(served: Served, https: httpx2.AsyncClient) -> tuple[Slow, asyncio.Task[Any]]:
+    """A request that is being worked on."""
+    dispatcher = Slow()
+    pipeline: Any = served.edge.app.routes[1].app._pipeline  # type: ignore[attr-defined]  # a Mount
+    pipeline._dispatcher = dispatcher
+    path = "/api/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
+    spec = {"placement": {"name": "n", "folder": "f"}}
+    asked = asyncio.create_task(https.post(path, json=spec, auth=BASIC))
+    await dispatcher.begun.wait()
+    return dispatcher, asked
+
+
+async def test_stopping_lets_a_running_request_end(served: Served) -> None:
+    """It still gets its answer."""
+    async with client(served) as https:
+        dispatcher, asked = await slow(served, https)
+        stopping = asyncio.create_task(served.server.stop())
+        dispatcher.go.set()
+        assert (await asked).status_code == 202
+        await stopping
+
+
+async def test_stopping_has_a_deadline(served: Served) -> None:
+    """A request that does not end is cancelled (after one second in this test), and told so."""
+    async with client(served) as https:
+        dispatcher, asked = await slow(served, https)
+        async with asyncio.timeout(5):
+            await served.server.stop()
+        answer = await asked
+        assert (answer.status_code, answer.json()["error_type"]) == (503, "SERVICE_UNAVAILABLE")
+        assert answer.json()["messages"][0]["id"].endswith("server.stopping")
+        assert dispatcher.cancelled
+
+
+async def test_the_listener_can_be_taken_over_at_once(served: Served) -> None:
+    """After a stop another socket may bind the address, although connections linger."""
+    async with client(served) as https:
+        await https.get("/api/nothing")
+    await served.server.stop()
+    with socket.create_server(("127.0.0.1", served.port)):
+        pass

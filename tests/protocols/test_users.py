@@ -1,0 +1,206 @@
+"""Users: passwords, roles, and the delay after wrong tries."""
+
+import asyncio
+import base64
+
+import pytest
+from argon2 import PasswordHasher, extract_parameters
+from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge, make_edge
+
+from openvcha.api.errors import ApiError
+from openvcha.api.operations import Privilege
+from openvcha.api.secret import Secret
+from openvcha.protocols.passwords import Passwords
+from openvcha.protocols.throttle import delay
+from openvcha.protocols.users import Role, User
+from openvcha.store import keys
+
+READ = "/api/vcenter/vcha/operations"
+WRONG = Secret("wrong-password")
+
+
+async def tried(edge: Edge, password: str, name: str = ADMINISTRATOR) -> int:
+    """The status of a read with these credentials."""
+    return int((await edge.client.get(READ, auth=(name, password))).status_code)
+
+
+async def refusal(edge: Edge, name: str, password: Secret) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        await edge.users.verify(name, password)
+    return caught.value
+
+
+async def test_a_user_is_kept_with_an_argon2id_hash(edge: Edge) -> None:
+    """The password itself is nowhere."""
+    stored = await edge.store.get(keys.user(ADMINISTRATOR))
+    assert stored is not None
+    assert b"$argon2id$" in stored.value
+    assert PASSWORD not in repr(stored)
+
+
+async def test_the_roles_are_those_of_the_issue(edge: Edge) -> None:
+    """Administrator, ReadOnly, NoAccess."""
+    privileges = {user.name: user.privileges for user in await edge.users.list()}
+    assert privileges == {
+        ADMINISTRATOR: {Privilege.SYSTEM_READ, Privilege.GLOBAL_VCSERVER},
+        READER: {Privilege.SYSTEM_READ},
+        "nobody@vsphere.local": frozenset(),
+    }
+    assert [role.value for role in Role] == ["Administrator", "ReadOnly", "NoAccess"]
+
+
+async def test_names_differ_by_more_than_case(edge: Edge) -> None:
+    """The name is shown as it was added."""
+    user = await edge.users.verify("Administrator@VSPHERE.local", Secret(PASSWORD))
+    assert user.name == ADMINISTRATOR
+    with pytest.raises(ApiError, match="ALREADY_EXISTS"):
+        await edge.users.add("ADMINISTRATOR@vsphere.local", Secret(PASSWORD), Role.READ_ONLY)
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "a/b", " a", "a\n", "a" * 129])
+async def test_a_name_that_could_not_be_used_is_refused(edge: Edge, name: str) -> None:
+    """No colon (Basic), no control characters."""
+    with pytest.raises(ApiError, match="INVALID_ARGUMENT"):
+        await edge.users.add(name, Secret(PASSWORD), Role.READ_ONLY)
+
+
+@pytest.mark.parametrize("password", ["", "short", "x" * 1025])
+async def test_a_password_has_a_sensible_length(edge: Edge, password: str) -> None:
+    """8 to 1024 characters."""
+    with pytest.raises(ApiError, match="INVALID_ARGUMENT"):
+        await edge.users.add("new", Secret(password), Role.READ_ONLY)
+    with pytest.raises(ApiError, match="INVALID_ARGUMENT"):
+        await edge.users.passwd(READER, Secret(password))
+
+
+async def test_changing_a_user_that_is_not_there(edge: Edge) -> None:
+    """NOT_FOUND for each change."""
+    for change in (
+        edge.users.remove("x"),
+        edge.users.passwd("x", Secret(PASSWORD)),
+        edge.users.set_role("x", Role.READ_ONLY),
+    ):
+        with pytest.raises(ApiError, match="NOT_FOUND"):
+            await change
+
+
+def test_the_delay_grows_from_the_fifth_wrong_password_on() -> None:
+    """Four are free; then 5 s, 10 s, 20 s … up to five minutes."""
+    assert [delay(count).total_seconds() for count in range(1, 13)] == [
+        *(0, 0, 0, 0),
+        *(5, 10, 20, 40, 80, 160, 300, 300),
+    ]
+    assert delay(10**6).total_seconds() == 300
+
+
+@pytest.mark.parametrize("name", [ADMINISTRATOR, "no-such-user"])
+async def test_five_wrong_passwords_delay_the_next_try(edge: Edge, name: str) -> None:
+    """Even the right one has to wait; it says how long, and the same for an unknown name."""
+    for _ in range(5):
+        error = await refusal(edge, name, WRONG)
+        assert [each.id for each in error.messages] == ["vapi.security.authentication.invalid"]
+    error = await refusal(edge, name, Secret(PASSWORD))
+    assert error.messages[1].id == "com.vmware.vcenter.vcha.users.throttled"
+    assert error.messages[1].args == ("5",)
+    edge.clock.advance(seconds=5)
+    if name == ADMINISTRATOR:
+        assert (await edge.users.verify(name, Secret(PASSWORD))).name == name
+        for _ in range(4):  # counted from nothing again
+            assert len((await refusal(edge, name, WRONG)).messages) == 1
+
+
+async def test_each_further_wrong_password_delays_more(edge: Edge) -> None:
+    """Tries during a delay are not counted, those after it are."""
+    for _ in range(5):
+        await refusal(edge, ADMINISTRATOR, WRONG)
+    for seconds in (5, 10, 20):
+        edge.clock.advance(seconds=seconds - 1)
+        assert (await refusal(edge, ADMINISTRATOR, WRONG)).messages[1].args == ("1",)
+        edge.clock.advance(seconds=1)
+        assert len((await refusal(edge, ADMINISTRATOR, WRONG)).messages) == 1
+
+
+async def test_trying_all_at_once_gives_no_more_tries(edge: Edge) -> None:
+    """Of fifty tries at the same time five are looked at."""
+    errors = await asyncio.gather(*(refusal(edge, ADMINISTRATOR, WRONG) for _ in range(50)))
+    assert sum(len(error.messages) == 1 for error in errors) == 5
+
+
+async def test_the_delay_holds_on_every_node(edge: Edge) -> None:
+    """It is counted in the store."""
+    for _ in range(5):
+        await refusal(edge, ADMINISTRATOR, WRONG)
+    other = await make_edge(edge.store)
+    async with other.client:
+        assert len((await refusal(other, ADMINISTRATOR, Secret(PASSWORD))).messages) == 2
+
+
+async def test_a_new_password_ends_the_delay(edge: Edge) -> None:
+    """`vcha user passwd` lets a user in who has locked himself out."""
+    for _ in range(5):
+        await refusal(edge, ADMINISTRATOR, WRONG)
+    await edge.users.passwd(ADMINISTRATOR, Secret("another-password"))
+    await edge.users.verify(ADMINISTRATOR, Secret("another-password"))
+
+
+async def test_names_of_failed_logins_cannot_fill_the_store_for_ever(edge: Edge) -> None:
+    """Each count lives under a lease."""
+    await refusal(edge, "no-such-user", WRONG)
+    (counted,) = await edge.store.prefix(keys.LOGINS)
+    assert counted.lease
+    assert "no-such-user" not in counted.key
+
+
+class Counting(Passwords):
+    """Counts verifications, of known and of unknown users."""
+
+    def __init__(self) -> None:
+        super().__init__(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        self.tried: list[str | None] = []
+
+    async def verify(self, known: str | None, password: str) -> bool:
+        self.tried.append(known)
+        return await super().verify(known, password)
+
+
+async def test_basic_on_each_request_is_verified_once_a_minute(edge: Edge) -> None:
+    """Right credentials are remembered for a minute, wrong ones never."""
+    counting = edge.users._passwords = Counting()
+    for _ in range(10):
+        assert await tried(edge, PASSWORD) == 200
+    assert len(counting.tried) == 1
+    edge.clock.advance(seconds=61)
+    assert await tried(edge, PASSWORD) == 200
+    assert len(counting.tried) == 2
+    for _ in range(2):
+        assert await tried(edge, "wrong-password") == 401
+    assert len(counting.tried) == 4
+
+
+async def test_remembered_credentials_die_with_the_user(edge: Edge) -> None:
+    """Removing a user holds at once, whatever is remembered."""
+    assert await tried(edge, PASSWORD) == 200
+    await edge.users.remove(ADMINISTRATOR)
+    assert await tried(edge, PASSWORD) == 401
+
+
+async def test_an_unknown_user_costs_a_whole_verification() -> None:
+    """With the same parameters, and no password is right for it."""
+    hasher = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1)
+    passwords = Passwords(hasher)
+    mine, nobodys = extract_parameters(hasher.hash("x")), extract_parameters(passwords._nobody)
+    assert mine == nobodys
+    assert not await passwords.verify(None, "x")
+
+
+async def test_latin_1_credentials_of_old_clients(edge: Edge) -> None:
+    """Basic was Latin-1 once; such a password is understood."""
+    text = base64.b64encode(f"{ADMINISTRATOR}:{PASSWORD}".encode("latin-1")).decode()
+    response = await edge.client.get(READ, headers={"authorization": f"bAsIc {text}"})
+    assert response.status_code == 200
+
+
+def test_a_user_says_who_it_is() -> None:
+    """And nothing of the password."""
+    user = User(name="a", role=Role.READ_ONLY, password_hash="$argon2id$", generation="g")
+    assert repr(user) == "User(name='a', role=ReadOnly)"
