@@ -1,0 +1,1 @@
+"""A data node's service: everything put together, and served while the node leads."""

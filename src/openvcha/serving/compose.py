@@ -1,0 +1,144 @@
+"""Putting a serving node together from its directory."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from openvcha.cluster.access import ClusterStore
+from openvcha.cluster.observe import Observer
+from openvcha.cluster.patroni import PatroniClient
+from openvcha.infrastructure.local import LocalInfrastructure
+from openvcha.infrastructure.local_processes import DetachedStarter
+from openvcha.infrastructure.protocol import Infrastructure
+from openvcha.node import files
+from openvcha.node.address import Forwarder
+from openvcha.node.identity import Identity, load_identity, load_secrets, url
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import REST_USER
+from openvcha.node.processes import NodeProcesses
+from openvcha.protocols.app import build
+from openvcha.protocols.serve import HttpsServer
+from openvcha.protocols.sessions import Sessions
+from openvcha.protocols.users import Users
+from openvcha.service.context import Services
+from openvcha.service.handlers import Handlers, plans
+from openvcha.serving.duty import Duty
+from openvcha.serving.first import write_first_config
+from openvcha.serving.leadership import Leadership
+from openvcha.store.errors import StoreError
+from openvcha.store.etcd import Etcd
+from openvcha.tasks.journal import Journal
+from openvcha.tasks.runner import Runner
+
+REFRESH_SECONDS = 15.0
+DATA_MARGIN = 1.1
+DATA_EXTRA = 64 * 1024 * 1024
+
+
+async def serve(directory: Path) -> None:
+    """Be the service of a data node until canceled."""
+    async with services_of(directory) as services:
+        duty = _duty(services)
+        refreshing = asyncio.create_task(_keep_refreshed(services.store), name="endpoints")
+        try:
+            leadership = Leadership(services.store, services.patroni, services.identity)
+            await duty.follow(leadership.changes())
+        finally:
+            refreshing.cancel()
+            await asyncio.wait([refreshing])
+
+
+@asynccontextmanager
+async def services_of(directory: Path) -> AsyncIterator[Services]:
+    """Open everything that the operations need, as this node sees it."""
+    layout = Layout(directory)
+    identity = load_identity(directory)
+    tls = layout.client_context()
+    password = load_secrets(directory).patroni_rest
+    async with (
+        Etcd(endpoints(identity), tls) as store,
+        PatroniClient(tls, REST_USER, password, identity.ports.patroni) as patroni,
+    ):
+        await _refresh(store)
+        yield Services(
+            store=store,
+            patroni=patroni,
+            observer=Observer(store, patroni),
+            infrastructure=infrastructure_of(identity),
+            journal=Journal(store),
+            identity=identity,
+            directory=directory,
+            data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
+        )
+
+
+def endpoints(identity: Identity) -> list[str]:
+    """Give the etcd endpoints that a node knows at its start, its own first."""
+    own = url(identity.ha_address, identity.ports.etcd_client)
+    peers = (urlsplit(peer).hostname for peer in identity.etcd_initial_cluster.values())
+    others = (url(host, identity.ports.etcd_client) for host in peers if host)
+    return list(dict.fromkeys((own, *others)))
+
+
+def infrastructure_of(identity: Identity) -> Infrastructure:
+    """Open the infrastructure that the node lives on. Raises ValueError for an unknown kind."""
+    kind = identity.infrastructure.get("kind")
+    if kind != "local":
+        raise ValueError(f"node.json names an unknown infrastructure {kind!r}")
+    root = Path(str(identity.infrastructure["root"]))
+    return LocalInfrastructure(root, NodeProcesses(), DetachedStarter())
+
+
+def _duty(services: Services) -> Duty:
+    identity = services.identity
+    layout = Layout(services.directory)
+    users = Users(services.store)
+    sessions = Sessions(
+        services.store,
+        users,
+        idle=timedelta(minutes=identity.sessions.idle_minutes),
+        absolute=timedelta(hours=identity.sessions.absolute_hours),
+    )
+    app = build(Handlers(services), users, sessions)
+    server = HttpsServer(app, layout.root / files.API_CERTIFICATE, layout.root / files.API_KEY)
+    return Duty(
+        prepare=lambda: write_first_config(services.store, services.infrastructure, identity),
+        forwarder=Forwarder(
+            (identity.public_address, identity.ports.postgres),
+            (identity.ha_address, identity.ports.postgres),
+        ),
+        server=server,
+        address=(identity.public_address, identity.ports.api),
+        work=Runner(services.store, services.journal, plans(services), name=identity.member).run,
+    )
+
+
+async def _keep_refreshed(store: ClusterStore) -> None:
+    """Follow the members while other nodes replace them: else only addresses of the past stay."""
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        await _refresh(store)
+
+
+async def _refresh(store: ClusterStore) -> None:
+    """Learn the members that came later; at a cold start there is nobody to ask yet."""
+    try:
+        await store.refresh_endpoints()
+    except StoreError:
+        return
+
+
+def _copy_bytes(pgdata: Path) -> int:
+    """Measure what a copy will take, with room for the changes meanwhile."""
+    total = 0
+    for folder, _, names in os.walk(pgdata):
+        for name in names:
+            try:
+                total += (Path(folder) / name).lstat().st_size
+            except FileNotFoundError:
+                continue  # PostgreSQL removes files all the time
+    return int(total * DATA_MARGIN) + DATA_EXTRA

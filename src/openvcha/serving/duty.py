@@ -1,0 +1,128 @@
+"""What the active node does: holds the public address, serves the API, carries out tasks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+RETRY_SECONDS = 0.1
+
+_log = structlog.get_logger(__name__)
+
+
+class Forwarding(Protocol):
+    """The public address of the data: node.address.Forwarder."""
+
+    @property
+    def held(self) -> bool: ...
+
+    async def acquire(self) -> None:
+        """Take the address. Raises OSError while somebody else has it."""
+
+    async def release(self) -> None:
+        """Give the address up and end all connections at once."""
+
+
+class Server(Protocol):
+    """The API: protocols.serve.HttpsServer."""
+
+    @property
+    def running(self) -> bool: ...
+
+    async def start(self, address: str, port: int) -> object:
+        """Listen. Raises OSError while that is not possible."""
+
+    async def stop(self) -> None:
+        """Stop serving."""
+
+    async def wait(self) -> None:
+        """Wait until the server ends; raises what ended it."""
+
+
+class Duty:
+    """Starts and ends everything that only the active does; both may be repeated."""
+
+    def __init__(
+        self,
+        prepare: Callable[[], Awaitable[None]],
+        forwarder: Forwarding,
+        server: Server,
+        address: tuple[str, int],
+        work: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._prepare = prepare
+        self._forwarder = forwarder
+        self._server = server
+        self._address = address
+        self._work_off = work
+        self._prepared = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    async def follow(self, leads: AsyncIterator[bool]) -> None:
+        """Be on duty exactly while ``leads`` says so; end it when canceled."""
+        try:
+            async for leading in leads:
+                await (self._begin() if leading else self._end())
+        finally:
+            await self._end()
+
+    async def _begin(self) -> None:
+        _log.info("this node is active", address=self._address[0])
+        self._running = asyncio.create_task(self._work(), name="duty of the active")
+
+    async def _end(self) -> None:
+        running, self._running = self._running, None
+        if running is None:
+            return
+        _log.info("this node is not active any more", address=self._address[0])
+        running.cancel()
+        # Clients go first: the rest may have to wait for a store that does not answer.
+        await self._forwarder.release()
+        await asyncio.gather(running, return_exceptions=True)
+        await self._forwarder.release()
+        await self._server.stop()
+
+    async def _work(self) -> None:
+        """Carry out tasks and serve, neither waiting for the other."""
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(_always(self._prepare_and_run))
+            parts.create_task(_always(self._serve))
+
+    async def _prepare_and_run(self) -> None:
+        await self._prepare()
+        self._prepared.set()
+        await self._work_off()
+
+    async def _serve(self) -> None:
+        """Take the address once there is something to show; return when it is lost."""
+        await self._prepared.wait()
+        await self._take_address()
+        await self._server.wait()
+
+    async def _take_address(self) -> None:
+        shown = None
+        while not (self._forwarder.held and self._server.running):
+            try:
+                await self._forwarder.acquire()
+                if not self._server.running:
+                    await self._server.start(*self._address)
+            except OSError as error:
+                if str(error) != shown:
+                    shown = str(error)
+                    _log.warning("the public address cannot be taken yet", reason=shown)
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _always(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it again and again; whatever breaks is logged, once for each reason in a row."""
+    shown = None
+    while True:
+        try:
+            await work()
+            shown = None
+        except Exception as error:  # noqa: BLE001 - without its duty nobody can reach the data
+            if repr(error) != shown:
+                shown = repr(error)
+                _log.exception("the duty of the active was interrupted")
+        await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,68 @@
+"""The first record of a cluster: written once, by the node that leads it alone."""
+
+from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec, Ipv6Spec
+from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.protocol import Infrastructure
+from openvcha.node.identity import Identity
+from openvcha.store.protocol import Store
+
+
+async def write_first_config(
+    store: Store, infrastructure: Infrastructure, identity: Identity
+) -> None:
+    """Write what a cluster of one node is, unless it is written already."""
+    record = cluster_record(store)
+    if await record.get() is not None:
+        return
+    inventory = await infrastructure.inventory()
+    vm = inventory.vm(identity.vm)
+    if vm is None:
+        raise LookupError(f"the inventory does not know this node's VM {identity.vm}")
+    await record.create(first_config(identity, inventory, vm))
+
+
+def first_config(identity: Identity, inventory: Inventory, vm: Vm) -> ClusterConfig:
+    """Make the configuration of a cluster that is not deployed yet."""
+    management = _spec(identity.public_address, _subnet(inventory, vm.networks.management))
+    ports = identity.ports
+    return ClusterConfig(
+        id=identity.cluster_id,
+        name=identity.cluster_name,
+        state=ConfigState.NOTCONFIGURED,
+        deployment="NONE",
+        mode=ClusterMode.ENABLED,
+        management=management,
+        ports=Ports(
+            etcd_client=ports.etcd_client,
+            etcd_peer=ports.etcd_peer,
+            patroni=ports.patroni,
+            postgres=ports.postgres,
+            api=ports.api,
+        ),
+        nodes=(
+            NodeConfig(
+                member=identity.member,
+                name=identity.name,
+                kind=NodeKind.DATA,
+                vm=vm.id,
+                bios_uuid=vm.bios_uuid,
+                ha_ip=_spec(identity.ha_address, _subnet(inventory, vm.networks.ha)),
+                failover_ip=management,
+            ),
+        ),
+    )
+
+
+def _subnet(inventory: Inventory, network: str) -> str:
+    found = inventory.network(network)
+    if found is None:
+        raise LookupError(f"the inventory does not know the network {network}")
+    return found.subnet
+
+
+def _spec(address: str, subnet: str) -> IpSpec:
+    prefix = int(subnet.rsplit("/", 1)[1])
+    if ":" in address:
+        return IpSpec(ip_family=IpFamily.IPV6, ipv6=Ipv6Spec(address=address, prefix=prefix))
+    return IpSpec(ip_family=IpFamily.IPV4, ipv4=Ipv4Spec(address=address, prefix=prefix))

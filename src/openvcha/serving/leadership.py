@@ -1,0 +1,109 @@
+"""Does this node lead? Asked again at each change of Patroni's leader key, and every second."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+
+import structlog
+
+from openvcha.api.structures import ClusterMode
+from openvcha.cluster import patroni
+from openvcha.cluster.access import PatroniAccess
+from openvcha.cluster.config import cluster_record
+from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.node.identity import Identity
+from openvcha.store import keys
+from openvcha.store.errors import Compacted, StoreError
+from openvcha.store.protocol import Store
+
+LOOK_SECONDS = 1.0
+STARTING_SECONDS = 0.1
+ASK_SECONDS = 3.0
+GRACE_SECONDS = 8.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Leadership:
+    """Follows whether this node is the active one.
+
+    While the store does not answer, a leader stays one for ``GRACE_SECONDS``: shorter than it
+    takes anybody else to become one, longer than an election in etcd. In MAINTENANCE and DISABLED
+    nobody else may become one, and the active goes on alone.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        client: PatroniAccess,
+        identity: Identity,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._store = store
+        self._patroni = client
+        self._identity = identity
+        self._clock = clock or asyncio.get_running_loop().time
+        self._changed = asyncio.Event()
+        self._leads = False
+        self._certain = self._clock()
+        self._mode = ClusterMode.ENABLED
+
+    async def changes(self) -> AsyncIterator[bool]:
+        """Give whether this node leads, now and at every change."""
+        async with self._watching():
+            yield self._leads
+            while True:
+                self._changed.clear()
+                leads = await self._look()
+                if leads != self._leads:
+                    self._leads = leads
+                    yield leads
+                await self._wait()
+
+    async def _look(self) -> bool:
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                named = await patroni.leader(self._store) == self._identity.member
+                if config := await cluster_record(self._store).get():
+                    self._mode = config.mode
+        except (StoreError, TimeoutError):
+            return self._leads and self._may_go_on()
+        self._certain = self._clock()
+        return named and (self._leads or await self._writable())
+
+    def _may_go_on(self) -> bool:
+        if self._mode is not ClusterMode.ENABLED:
+            return True
+        return self._clock() - self._certain < GRACE_SECONDS
+
+    async def _writable(self) -> bool:
+        try:
+            return (await self._patroni.node(self._identity.ha_address)).primary
+        except PatroniUnreachable:
+            return False
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS if self._leads else STARTING_SECONDS):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    @asynccontextmanager
+    async def _watching(self) -> AsyncIterator[None]:
+        watching = asyncio.create_task(self._watch(), name="watch the leader key")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                async with aclosing(self._store.watch(keys.PATRONI_LEADER)) as events:
+                    async for _ in events:
+                        self._changed.set()
+            except (Compacted, StoreError) as error:
+                _log.warning("the leader key cannot be watched", reason=str(error))
+                await asyncio.sleep(LOOK_SECONDS)

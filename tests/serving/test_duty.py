@@ -1,0 +1,162 @@
+"""The active's duty: on exactly while it leads, and no client outlives it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from openvcha.serving.duty import Duty
+
+pytestmark = pytest.mark.looptime
+
+
+@dataclass
+class Address:
+    """Simulated: an address that may be taken by somebody else."""
+
+    log: list[str]
+    taken: bool = False
+    held: bool = False
+
+    async def acquire(self) -> None:
+        if self.taken:
+            raise OSError("taken")
+        if not self.held:
+            self.held = True
+            self.log.append("address")
+
+    async def release(self) -> None:
+        if self.held:
+            self.held = False
+            self.log.append("-address")
+
+
+@dataclass
+class Api:
+    """Simulated: a server that may end by itself."""
+
+    log: list[str]
+    refuses: bool = False
+    running: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start(self, address: str, port: int) -> None:
+        del address, port
+        if self.refuses:
+            raise OSError("port taken")
+        self.running, self.ended = True, asyncio.Event()
+        self.log.append("api")
+
+    async def stop(self) -> None:
+        if self.running:
+            self.running = False
+            self.log.append("-api")
+
+    async def wait(self) -> None:
+        await self.ended.wait()
+
+    def die(self) -> None:
+        self.running = False
+        self.ended.set()
+
+
+class Stage:
+    """A duty with everything around it simulated."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.address, self.api = Address(self.log), Api(self.log)
+        self.unready = 0
+        self.ending = 0.0
+        self.leads: asyncio.Queue[bool] = asyncio.Queue()
+        duty = Duty(self.prepare, self.address, self.api, ("127.0.0.1", 1), self.work)
+        self.following = asyncio.create_task(duty.follow(self.changes()))
+
+    async def prepare(self) -> None:
+        if self.unready:
+            self.unready -= 1
+            raise LookupError("not yet")
+
+    async def work(self) -> None:
+        self.log.append("tasks")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(self.ending)
+            self.log.append("-tasks")
+
+    async def changes(self) -> AsyncIterator[bool]:
+        while True:
+            yield await self.leads.get()
+
+    async def set(self, leads: bool, seconds: float = 1.0) -> None:
+        await self.leads.put(leads)
+        await asyncio.sleep(seconds)
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    made = Stage()
+    yield made
+    made.following.cancel()
+    await asyncio.wait([made.following])
+    assert not made.address.held
+    assert not made.api.running
+
+
+async def test_it_serves_while_it_leads(stage: Stage) -> None:
+    """On, off, and on again."""
+    await stage.set(leads=True)
+    assert sorted(stage.log) == ["address", "api", "tasks"]
+    await stage.set(leads=False)
+    assert sorted(stage.log[3:]) == ["-address", "-api", "-tasks"]
+    await stage.set(leads=True)
+    assert sorted(stage.log[6:]) == ["address", "api", "tasks"]
+
+
+async def test_clients_go_first_when_it_ends(stage: Stage) -> None:
+    """The tasks' end may have to wait for the store; an open session must not wait with it."""
+    stage.ending = 30.0
+    await stage.set(leads=True)
+    await stage.set(leads=False, seconds=0.1)
+    assert stage.log[3:] == ["-address"]
+    await asyncio.sleep(31)
+    assert stage.log[3:] == ["-address", "-tasks", "-api"]
+
+
+async def test_tasks_go_on_while_the_address_is_taken(stage: Stage) -> None:
+    """A frozen former active may hold it for long; what it waits for may be a task's work."""
+    stage.address.taken = True
+    await stage.set(leads=True)
+    assert stage.log == ["tasks"]
+    stage.address.taken = False
+    await asyncio.sleep(1)
+    assert stage.log == ["tasks", "address", "api"]
+
+
+async def test_an_api_that_ended_is_started_again(stage: Stage) -> None:
+    """To lead and not to be reachable must not last."""
+    await stage.set(leads=True)
+    stage.api.die()
+    await asyncio.sleep(1)
+    assert stage.api.running
+    assert stage.log.count("tasks") == 1
+
+
+async def test_nothing_is_shown_before_it_is_prepared(stage: Stage) -> None:
+    """Failures of the preparation are tried again."""
+    stage.unready = 3
+    await stage.set(leads=True, seconds=0.15)
+    assert stage.log == []
+    await asyncio.sleep(2)
+    assert sorted(stage.log) == ["address", "api", "tasks"]
+
+
+async def test_an_end_in_the_middle_of_a_beginning_leaves_nothing(stage: Stage) -> None:
+    """Leadership that flaps: off before the address was there."""
+    stage.api.refuses = True
+    await stage.set(leads=True)
+    assert stage.address.held
+    await stage.set(leads=False)
+    assert not stage.address.held

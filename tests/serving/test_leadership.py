@@ -1,0 +1,136 @@
+"""Who leads: told by the leader key, kept through an election, given up in time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec.structs import replace
+from tests.service.process import Process
+from tests.service.simulated import World
+
+from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.cluster.config import cluster_record
+from openvcha.serving.leadership import GRACE_SECONDS, Leadership
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+OWN = "vcha-1-old"
+OTHER = "vcha-2-old"
+
+
+class Stage:
+    """A world, and what one node of it thinks of its own leadership."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.seen: list[tuple[float, bool]] = []
+        self._following: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        a, b = await self.world.found("vcha-1", 1), await self.world.found("vcha-2", 2)
+        await self.world.configure(ConfigState.CONFIGURED, a, b)
+        services = Process(self.world, self.world.machine(OWN).identity).services
+        leadership = Leadership(services.store, services.patroni, services.identity)
+        self._following = asyncio.create_task(self._follow(leadership))
+        await asyncio.sleep(1)
+
+    async def _follow(self, leadership: Leadership) -> None:
+        async for leads in leadership.changes():
+            self.seen.append((asyncio.get_running_loop().time(), leads))
+
+    async def end(self) -> None:
+        await self.world.end()
+        if self._following:
+            self._following.cancel()
+            await asyncio.wait([self._following])
+
+    @property
+    def leads(self) -> bool:
+        return self.seen[-1][1]
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    made = Stage()
+    yield made
+    await made.end()
+
+
+async def test_it_leads_when_the_key_names_it_and_it_takes_writes(stage: Stage) -> None:
+    """Not before, also when the key is there already."""
+    await stage.begin()
+    assert stage.leads
+
+
+async def test_the_key_alone_makes_no_leader(stage: Stage) -> None:
+    """PostgreSQL has to take writes before anybody is sent to it."""
+    await stage.begin()
+    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(2)
+    stage.world.machine(OWN).postgres = "starting"
+    await stage.world.store.put(keys.PATRONI_LEADER, OWN.encode())
+    await asyncio.sleep(5)
+    assert not stage.leads
+    stage.world.machine(OWN).postgres = "primary"
+    await asyncio.sleep(1)
+    assert stage.leads
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_it_ends_at_once_when_the_key_names_another_or_nobody(
+    stage: Stage, gone: bool
+) -> None:
+    """Watched, not polled."""
+    await stage.begin()
+    before = asyncio.get_running_loop().time()
+    if gone:
+        await stage.world.store.delete(keys.PATRONI_LEADER)
+    else:
+        await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(0.1)
+    assert not stage.leads
+    assert stage.seen[-1][0] - before < 0.05
+
+
+async def test_an_election_of_the_store_ends_no_leadership(stage: Stage) -> None:
+    """Short absences are nothing to drop every client for."""
+    await stage.begin()
+    stage.world.faults.add("no quorum")
+    await asyncio.sleep(GRACE_SECONDS / 2)
+    stage.world.faults.discard("no quorum")
+    await asyncio.sleep(GRACE_SECONDS)
+    assert stage.leads
+    assert len(stage.seen) == 2
+
+
+async def test_without_a_store_it_ends_before_another_may_lead(stage: Stage) -> None:
+    """Patroni's key outlives its holder by 20 s at most: given up well before."""
+    await stage.begin()
+    before = asyncio.get_running_loop().time()
+    stage.world.faults.add("no quorum")
+    await asyncio.sleep(20)
+    assert not stage.leads
+    assert stage.seen[-1][0] - before < 12
+
+
+@pytest.mark.parametrize("mode", [ClusterMode.MAINTENANCE, ClusterMode.DISABLED])
+async def test_where_nobody_else_may_lead_it_goes_on_alone(stage: Stage, mode: ClusterMode) -> None:
+    """In these modes the active serves although all others are lost."""
+    await stage.begin()
+    record = cluster_record(stage.world.store)
+    await record.update(lambda config: replace(config, mode=mode))
+    await asyncio.sleep(3)
+    stage.world.faults.add("no quorum")
+    await asyncio.sleep(60)
+    assert stage.leads
+
+
+async def test_who_never_led_does_not_begin_without_a_store(stage: Stage) -> None:
+    """Not knowing is no reason to serve."""
+    await stage.begin()
+    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(1)
+    stage.world.faults.add("no quorum")
+    await asyncio.sleep(60)
+    assert not stage.leads
