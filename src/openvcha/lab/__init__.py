@@ -1,0 +1,1 @@
+"""A whole cluster on this machine, on loopback addresses, for trying and for testing."""

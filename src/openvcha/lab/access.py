@@ -1,0 +1,129 @@
+"""Reaching the parts of a lab: its infrastructure, its API, its database."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.structures import VmPowerState
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.local import LocalInfrastructure
+from openvcha.infrastructure.local_processes import DetachedStarter
+from openvcha.lab import trust
+from openvcha.lab.client import ApiClient
+from openvcha.lab.errors import LabFailed, Refused
+from openvcha.lab.state import ADMINISTRATOR, Lab
+from openvcha.node.identity import Identity, load_identity
+from openvcha.node.layout import Layout
+from openvcha.node.processes import NodeProcesses, Process, find_tree
+
+
+def infrastructure_of(lab: Lab) -> LocalInfrastructure:
+    """Give the lab's infrastructure, which may not be made yet."""
+    return LocalInfrastructure(lab.infrastructure, NodeProcesses(), DetachedStarter())
+
+
+async def open_infrastructure(lab: Lab) -> LocalInfrastructure:
+    """Open the lab's infrastructure, making its inventory when there is none."""
+    state = lab.state()
+    return await LocalInfrastructure.create(
+        lab.infrastructure,
+        NodeProcesses(),
+        DetachedStarter(),
+        management_subnet=state.management_subnet,
+        ha_subnet=state.ha_subnet,
+    )
+
+
+async def inventory_of(lab: Lab) -> Inventory:
+    """Take a picture of the lab's inventory; an empty one when it is not made yet."""
+    try:
+        return await infrastructure_of(lab).inventory()
+    except ApiError as error:
+        if error.error_type is not ErrorType.RESOURCE_INACCESSIBLE:
+            raise
+        return Inventory()
+
+
+@asynccontextmanager
+async def client(lab: Lab) -> AsyncIterator[ApiClient]:
+    """Give a client of the lab's API."""
+    async with ApiClient(lab.state().api, trust.by_authority(lab.ca)) as api:
+        yield api
+
+
+@asynccontextmanager
+async def logged_in(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiClient]:
+    """Give a client of the lab's API that is logged in. Raises LabFailed, Refused, Unreachable."""
+    async with client(lab) as api, AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(api.session(user, lab.password(user)))
+        except Refused as error:
+            if error.status != 401:
+                raise
+            raise LabFailed(
+                f"the password of {user} that the lab keeps is not accepted: {error.text}"
+                f" `vcha user passwd {user}` sets another"
+            ) from error
+        yield api
+
+
+def identity_of(vm: Vm) -> Identity | None:
+    """Read who a VM's node is; None when it has no identity yet."""
+    try:
+        return load_identity(Path(vm.directory))
+    except FileNotFoundError:
+        return None
+
+
+def is_on(vm: Vm) -> bool:
+    """Tell whether a VM runs."""
+    return vm.power_state is VmPowerState.POWERED_ON
+
+
+def supervisor_of(vm: Vm) -> Process | None:
+    """Give the process that keeps a VM's node running."""
+    directory = Path(vm.directory)
+    try:
+        pid = int(Layout(directory).supervisor_pid.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return next((process for process in find_tree(directory) if process.pid == pid), None)
+
+
+def data_nodes(inventory: Inventory) -> list[tuple[Vm, Identity]]:
+    """Give the VMs with data, those that run first."""
+    known = [(vm, identity) for vm in inventory.vms if (identity := identity_of(vm))]
+    found = [(vm, identity) for vm, identity in known if identity.holds_data]
+    return sorted(found, key=lambda pair: not is_on(pair[0]))
+
+
+async def database(lab: Lab) -> dict[str, str]:
+    """Give libpq's parameters for the lab. Raises LabFailed when no node was ever started."""
+    for vm, _ in data_nodes(await inventory_of(lab)):
+        if (tls := serves_tls(Path(vm.directory))) is not None:
+            return lab.database(tls)
+    raise LabFailed("no node of the lab has ever run: `vcha lab up` starts it")
+
+
+def connection_string(parameters: Mapping[str, str]) -> str:
+    """Write libpq's parameters as its connection string."""
+    return " ".join(f"{name}={_quoted(value)}" for name, value in parameters.items())
+
+
+def _quoted(value: str) -> str:
+    if value and not set(value) & set(" '\\"):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def serves_tls(directory: Path) -> bool | None:
+    """Tell whether a node's PostgreSQL speaks TLS; None when it was never started."""
+    try:
+        config = msgspec.json.decode(Layout(directory).patroni_config.read_bytes())
+    except FileNotFoundError:
+        return None
+    return bool(config["postgresql"]["parameters"].get("ssl") == "on")

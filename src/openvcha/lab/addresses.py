@@ -1,0 +1,64 @@
+"""Which addresses a lab gets: its own second octet of 127.x.y.z."""
+
+import errno
+import socket
+from collections.abc import Callable, Iterable
+
+from openvcha.infrastructure.local_processes import address_answers
+from openvcha.lab.errors import LabFailed
+from openvcha.lab.state import LabState
+from openvcha.node.identity import Ports
+
+FIRST_OCTET = 83
+LAST_OCTET = 250
+CLAIM_HOST = 254
+
+Answers = Callable[[str], bool]
+Claim = Callable[[int], socket.socket | None]
+
+
+def choose_octet(
+    taken: Iterable[int], answers: Answers = address_answers, claim: "Claim | None" = None
+) -> tuple[int, socket.socket]:
+    """Choose addresses that nobody has: no known lab, and nobody who answers there now.
+
+    Gives the octet and what claims it against others who choose at the same time; keep that open
+    until the lab runs. Raises LabFailed when nothing is free.
+    """
+    known = frozenset(taken)
+    for octet in range(FIRST_OCTET, LAST_OCTET + 1):
+        if octet in known:
+            continue
+        held = (claim or claimed)(octet)
+        if held is None:
+            continue
+        if not any(answers(address) for address in addresses(octet)):
+            return octet, held
+        held.close()
+    ports = Ports()
+    numbers = ", ".join(
+        map(str, (ports.etcd_client, ports.etcd_peer, ports.patroni, ports.postgres, ports.api))
+    )
+    raise LabFailed(
+        f"no addresses are free in 127.{FIRST_OCTET}.0.0 to 127.{LAST_OCTET}.255.255: probably a"
+        f" program listens on all addresses (`ss -ltn` shows it) with one of the ports {numbers}"
+    )
+
+
+def claimed(octet: int) -> socket.socket | None:
+    """Take an address of this octet that no node uses; None when another process has it."""
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        holder.bind((f"127.{octet}.1.{CLAIM_HOST}", Ports().api))
+    except OSError as error:
+        holder.close()
+        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            raise
+        return None
+    return holder
+
+
+def addresses(octet: int) -> tuple[str, ...]:
+    """Give all addresses of a lab: the public one and three HA addresses."""
+    state = LabState(name="", octet=octet, cluster_id="")
+    return state.public_address, *(state.ha_address(number) for number in (1, 2, 3))

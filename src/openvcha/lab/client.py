@@ -1,0 +1,131 @@
+"""A client of the API, as the lab and the command line use it."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import httpx2
+
+from openvcha.api.secret import Secret
+from openvcha.lab.errors import Refused, Unreachable
+
+REQUEST_SECONDS = 30.0
+FOLLOW_SECONDS = 0.1
+SILENCE_SECONDS = 90.0
+LOGIN = ("POST", "/session")
+OPEN = frozenset({"PENDING", "RUNNING", "BLOCKED"})
+Query = Sequence[tuple[str, str]]
+
+
+class ApiClient:
+    """REST under /api at ``server`` (https://HOST:PORT), with a session. Use it as a context."""
+
+    def __init__(self, server: str, tls: ssl.SSLContext) -> None:
+        self.server = server.rstrip("/")
+        self._basic: tuple[str, Secret] | None = None
+        self._http = httpx2.AsyncClient(
+            base_url=f"{self.server}/api", verify=tls, timeout=REQUEST_SECONDS, trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        """Use the client."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    @asynccontextmanager
+    async def session(self, user: str, password: Secret) -> AsyncIterator[None]:
+        """Be logged in during a block. Raises Refused, Unreachable."""
+        self._basic = user, password
+        token = await self.call("POST", "/session")
+        self._http.headers["vmware-api-session-id"] = token
+        try:
+            yield
+        finally:
+            await self._log_out()
+
+    async def answers(self) -> bool:
+        """Tell whether the API is there, without logging in."""
+        try:
+            return (await self._send("GET", "/session")).status_code == 401
+        except Unreachable:
+            return False
+
+    async def call(self, method: str, path: str, body: Any = None, query: Query = ()) -> Any:
+        """Call an operation and give its result. Raises Refused, Unreachable."""
+        target = f"{path}{'&' if '?' in path else '?'}{urlencode(query)}" if query else path
+        options: dict[str, Any] = {}
+        if (method, path) == LOGIN and self._basic:
+            user, password = self._basic
+            options["auth"] = user, password.reveal()
+        return _value(await self._send(method, target, json=body, **options))
+
+    async def follow(
+        self, task: str, silence: float = SILENCE_SECONDS
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Give a task's info at each change, until it has ended; outlives a failover.
+
+        Raises Refused; Unreachable when nobody has answered for ``silence`` seconds.
+        """
+        shown: Any = None
+        clock = asyncio.get_running_loop().time
+        heard = clock()
+        while True:
+            try:
+                info = await self.call("GET", f"/cis/tasks/{task}")
+            except (Unreachable, Refused) as error:
+                away = isinstance(error, Unreachable) or error.status == 503
+                if not away or clock() - heard > silence:
+                    raise
+                await asyncio.sleep(FOLLOW_SECONDS)
+                continue
+            heard = clock()
+            if info != shown:
+                shown = info
+                yield info
+            if info["status"] not in OPEN:
+                return
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        try:
+            return await self._http.request(method, path, **options)
+        except httpx2.HTTPError as error:
+            raise Unreachable(_why(self.server, str(error) or type(error).__name__)) from error
+
+    async def _log_out(self) -> None:
+        """End the session; one that cannot be ended now ends by its age."""
+        try:
+            await self._send("DELETE", "/session")
+        except Unreachable:
+            return
+        finally:
+            self._http.headers.pop("vmware-api-session-id", None)
+
+
+def _why(server: str, reason: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" not in reason:
+        return f"the API at {server} does not answer: {reason}"
+    said = reason.partition("verify failed: ")[2].partition(" (_ssl")[0]
+    return f"{server} shows a certificate that is not trusted ({said}): say --ca or --thumbprint"
+
+
+def _value(reply: httpx2.Response) -> Any:
+    try:
+        body = reply.json() if reply.content else None
+    except ValueError:
+        body = None
+    if not reply.is_success:
+        raise Refused(reply.status_code, body)
+    return body

@@ -1,0 +1,40 @@
+"""What can go wrong with a lab and its API; the texts are for people and say what to do."""
+
+from typing import Any
+
+
+class LabFailed(Exception):  # noqa: N818 - reads as what happened
+    """The lab could not do it; the text says why and what to look at."""
+
+
+class NoLab(LabFailed):
+    """There is no such lab."""
+
+
+class Refused(Exception):  # noqa: N818 - the answer of the other side, not an accident of ours
+    """The API answered with an error; ``body`` is the standard error structure."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        self.status = status
+        self.body = body
+        super().__init__(self.text)
+
+    @property
+    def text(self) -> str:
+        """Give the error type and all messages, for people."""
+        if not isinstance(self.body, dict):
+            return f"HTTP {self.status}"
+        return error_text(self.body) or f"HTTP {self.status}"
+
+
+class Unreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+    """The API did not answer; the text says where and why."""
+
+
+def error_text(body: dict[str, Any]) -> str:
+    """Write a standard error for people: its type, all its messages, a certificate's thumbprint."""
+    messages = [m.get("default_message", "") for m in body.get("messages") or []]
+    data = body.get("data")
+    if isinstance(data, dict) and "ssl_thumbprint" in data:
+        messages.append(f"Met was the one with the thumbprint {data['ssl_thumbprint']}.")
+    return ": ".join(filter(None, (body.get("error_type"), " ".join(messages))))

@@ -1,0 +1,88 @@
+"""The first node of a lab: made by hand, because there is no API yet that could make it."""
+
+import asyncio
+import secrets
+import socket
+from pathlib import Path
+
+from openvcha.api.secret import Secret
+from openvcha.infrastructure.inventory import Vm
+from openvcha.infrastructure.protocol import Infrastructure, VmRequest
+from openvcha.lab.state import Lab, LabState
+from openvcha.node.certificates import api_certificate, new_authority
+from openvcha.node.durable import write_durably
+from openvcha.node.files import CA_CERTIFICATE, node_files
+from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets, url
+from openvcha.node.patroni import APPLICATION_USER
+
+TOKEN = "lab-first-node"  # noqa: S105 - names a request, opens nothing
+NAME = "vcha-1"
+
+
+def first_node_made(lab: Lab) -> bool:
+    """Tell whether the first node was made, once and for all: it may have been replaced since."""
+    return lab.ca.exists()
+
+
+async def make_first_node(lab: Lab, infrastructure: Infrastructure) -> Vm:
+    """Create the first node's VM with its identity; leaves it off. Finishes what was begun."""
+    state = lab.state()
+    vm = await infrastructure.create_vm(await _request(infrastructure, state))
+    directory = Path(vm.directory)
+    if not (directory / IDENTITY).exists():
+        made = await asyncio.to_thread(_files, lab, state, vm)
+        # The identity comes last: a node that has it has everything.
+        identity = {IDENTITY: made.pop(IDENTITY)}
+        await infrastructure.write_files(vm.id, made | identity)
+    certificate = (directory / CA_CERTIFICATE).read_bytes()
+    await asyncio.to_thread(write_durably, lab.ca, certificate, 0o644)
+    return vm
+
+
+async def _request(infrastructure: Infrastructure, state: LabState) -> VmRequest:
+    inventory = await infrastructure.inventory()
+    folder = next(f for f in inventory.folders if f.type == "VIRTUAL_MACHINE")
+    host = inventory.hosts[0]
+    ha = next(n for n in inventory.networks if n.subnet == state.ha_subnet)
+    management = next(n for n in inventory.networks if n.subnet == state.management_subnet)
+    return VmRequest(
+        token=TOKEN,
+        name=NAME,
+        folder=folder.id,
+        host=host.id,
+        resource_pool=inventory.resource_pools[0].id,
+        datastore=next(d.id for d in inventory.datastores if d.id in host.datastores),
+        ha_network=ha.id,
+        management_network=management.id,
+        addresses=(state.ha_address(1),),
+    )
+
+
+def _files(lab: Lab, state: LabState, vm: Vm) -> dict[str, bytes]:
+    address = state.ha_address(1)
+    member = f"{NAME}-{secrets.token_hex(3)}"
+    identity = Identity(
+        cluster_id=state.cluster_id,
+        cluster_name=state.name,
+        member=member,
+        kind="data",
+        vm=vm.id,
+        name=NAME,
+        ha_address=address,
+        public_address=state.public_address,
+        etcd_initial_cluster={member: url(address, Ports().etcd_peer)},
+        infrastructure={"kind": "local", "root": str(lab.infrastructure)},
+    )
+    authority = new_authority(f"openvcha {state.name}")
+    return node_files(
+        identity,
+        authority,
+        secrets=_secrets(lab),
+        api=api_certificate(authority, state.public_address, socket.gethostname()),
+    )
+
+
+def _secrets(lab: Lab) -> Secrets:
+    names = ("superuser", "replication", "rewind", "patroni_rest")
+    made = {name: Secret(secrets.token_urlsafe(24)) for name in names}
+    return Secrets(**made, application=lab.password(APPLICATION_USER))

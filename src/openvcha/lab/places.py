@@ -1,0 +1,104 @@
+"""Where labs are kept, and by what names."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from openvcha.lab.errors import LabFailed, NoLab
+from openvcha.lab.state import Lab
+
+VARIABLE = "OPENVCHA_LABS"
+SHARED = Path("/var/lib/openvcha")
+DEFAULT_NAME = "default"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+
+
+def own_base(environment: Mapping[str, str] = os.environ) -> Path:
+    """Give the folder of this user's labs. Raises LabFailed when there is no home directory."""
+    state = Path(environment.get("XDG_STATE_HOME", ""))
+    if state.is_absolute():  # the XDG specification: a relative one does not count
+        return state / "openvcha"
+    try:
+        return Path.home() / ".local" / "state" / "openvcha"
+    except RuntimeError as error:
+        raise LabFailed(f"there is no home directory ({error}): say --dir") from error
+
+
+def base_of_new(
+    given: Path | None, account: tuple[int, int] | None, own: Path, shared: Path = SHARED
+) -> Path:
+    """Choose the folder for a new lab; ``account`` (uid, gid) is whom root is given up for.
+
+    Raises LabFailed when the account cannot reach a folder that was asked for.
+    """
+    base = given or own
+    if account is None or reachable(base, *account):
+        return base
+    if given is not None:
+        raise LabFailed(
+            f"the nodes cannot run as root, and user {account[0]} may not enter {given}:"
+            f" choose another folder with --dir, for example {shared}"
+        )
+    return shared
+
+
+def reachable(path: Path, uid: int, gid: int) -> bool:
+    """Tell whether an account may enter all folders on the way that exist."""
+    for folder in (path, *path.parents):
+        try:
+            found = folder.stat()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+        if not _may_enter(found, uid, gid):
+            return False
+    return True
+
+
+def _may_enter(found: os.stat_result, uid: int, gid: int) -> bool:
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    if found.st_uid == uid:
+        return bool(found.st_mode & stat.S_IXUSR)
+    if found.st_gid == gid:
+        return bool(found.st_mode & stat.S_IXGRP)
+    return bool(found.st_mode & stat.S_IXOTH)
+
+
+def find(name: str, given: Path | None = None) -> Lab:
+    """Find a lab that was made before. Raises NoLab, LabFailed for an impossible name."""
+    check_name(name)
+    bases = [given] if given else [own_base(), SHARED]
+    for base in bases:
+        if os.path.isfile(base / name / "lab.json"):  # noqa: PTH113 - Path's raises when it may not look
+            return Lab(base / name)
+    raise NoLab(f"there is no lab {name!r} in {bases[0]}: `vcha lab up` makes one")
+
+
+def labs(bases: Iterable[Path]) -> list[Lab]:
+    """Give all labs in some folders, by name."""
+    return [Lab(path.parent) for base in bases for path in sorted(base.glob("*/lab.json"))]
+
+
+def check_name(name: str) -> None:
+    """Raise LabFailed for a name that cannot be a lab's."""
+    if not _NAME.fullmatch(name):
+        raise LabFailed(
+            f"{name!r} cannot be the name of a lab: up to 32 small letters, digits, '.', '_', '-'"
+        )
+
+
+def check_directory(directory: Path) -> None:
+    """Raise LabFailed for a directory that is not a lab's: a lab owns and deletes all in it."""
+    if directory.is_symlink():
+        raise LabFailed(f"{directory} is a link: a lab needs a directory of its own")
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise LabFailed(f"{directory} is not a directory")
+    lab = Lab(directory)
+    if any(directory.iterdir()) and not (lab.exists or lab.passwords_file.exists()):
+        raise LabFailed(f"{directory} holds files that are not a lab's: choose another --name")

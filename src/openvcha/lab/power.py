@@ -1,0 +1,103 @@
+"""Losing nodes on purpose, and stopping a lab in order."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+from pathlib import Path
+
+from openvcha.infrastructure.inventory import Vm
+from openvcha.infrastructure.local import LocalInfrastructure
+from openvcha.lab.access import infrastructure_of, inventory_of, is_on, supervisor_of
+from openvcha.lab.errors import LabFailed
+from openvcha.lab.lock import hold
+from openvcha.lab.narrator import Narrator
+from openvcha.lab.places import check_directory
+from openvcha.lab.roles import ACTIVE, PASSIVE, WITNESS, Roles, roles, select
+from openvcha.lab.state import Lab
+from openvcha.node.processes import is_alive, send
+
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.05
+ORDER = (None, PASSIVE, ACTIVE, WITNESS)
+
+
+async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
+    """End a node as a power loss does; tells which it was and whether it ran. Raises LabFailed."""
+    inventory = await inventory_of(lab)
+    vm = select(inventory, await roles(inventory), node)
+    await infrastructure_of(lab).power_off(vm.id)
+    return vm, is_on(vm)
+
+
+async def destroy(lab: Lab, role: str) -> Vm:
+    """End a node and delete it with its data, as a lost host does. Raises LabFailed."""
+    if role not in (PASSIVE, WITNESS):
+        raise LabFailed(f"only the passive and the witness can be destroyed, not {role!r}")
+    inventory = await inventory_of(lab)
+    vm = select(inventory, await roles(inventory), role)
+    await infrastructure_of(lab).delete_vm(vm.id)
+    return vm
+
+
+async def down(lab: Lab, narrator: Narrator) -> int:
+    """Stop all nodes in order, the active after the passive; gives how many ran.
+
+    So nobody takes over meanwhile, and the active comes back as the active.
+    """
+    async with hold(lab.directory, lambda: narrator.say("Waiting for another vcha on this lab")):
+        return await _stop_all(lab, narrator)
+
+
+async def reset(lab: Lab, narrator: Narrator) -> None:
+    """End the lab and delete its directory. Raises LabFailed when that is not a lab's."""
+    check_directory(lab.directory)
+    async with hold(lab.directory, lambda: narrator.say("Waiting for another vcha on this lab")):
+        infrastructure = infrastructure_of(lab)
+        for vm in (await inventory_of(lab)).vms:
+            with narrator.step(f"Ending {vm.name}"):
+                await infrastructure.power_off(vm.id)
+        with narrator.step(f"Deleting {lab.directory}"):
+            await asyncio.to_thread(_delete, lab.directory)
+
+
+def _delete(directory: Path) -> None:
+    """Delete all of it; the emptied directory stays where its parent is another user's."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    with contextlib.suppress(PermissionError):
+        directory.rmdir()
+
+
+async def _stop_all(lab: Lab, narrator: Narrator) -> int:
+    inventory = await inventory_of(lab)
+    running = [vm for vm in inventory.vms if is_on(vm)]
+    if not running:
+        return 0
+    known = await roles(inventory)
+    infrastructure = infrastructure_of(lab)
+    for vm in sorted(running, key=lambda vm: ORDER.index(known.of(vm))):
+        with narrator.step(f"Stopping {_described(vm, known)}"):
+            await _stop(infrastructure, vm)
+    return len(running)
+
+
+async def _stop(infrastructure: LocalInfrastructure, vm: Vm) -> None:
+    """Let the node end its parts in order; what is left at the deadline loses its power."""
+    supervisor = await asyncio.to_thread(supervisor_of, vm)
+    if supervisor and send(supervisor, signal.SIGTERM):
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                while is_alive(supervisor):  # noqa: ASYNC110 - another process's end is no Event
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            pass  # the power goes now
+    await infrastructure.power_off(vm.id)
+
+
+def _described(vm: Vm, known: Roles) -> str:
+    role = known.of(vm)
+    return f"{vm.name} ({role})" if role else vm.name

@@ -1,0 +1,117 @@
+"""Which node is which now, as the cluster's own records say it."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from openvcha.cluster import patroni
+from openvcha.cluster.config import ClusterConfig
+from openvcha.cluster.patroni import PatroniClient, PatroniUnreachable
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.lab.access import data_nodes, identity_of, is_on
+from openvcha.lab.errors import LabFailed
+from openvcha.node.identity import Identity, load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import REST_USER
+from openvcha.service.context import Services
+from openvcha.serving.compose import services_of
+from openvcha.store.errors import StoreError
+
+ASK_SECONDS = 3.0
+ACTIVE, PASSIVE, WITNESS = "active", "passive", "witness"
+ROLES = (ACTIVE, PASSIVE, WITNESS)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The VM's id for each role that is known; None for a configured node whose VM is gone."""
+
+    vms: dict[str, str | None]
+
+    def of(self, vm: Vm) -> str | None:
+        """Give the role of a VM."""
+        return next((role for role, known in self.vms.items() if known == vm.id), None)
+
+
+async def roles(inventory: Inventory) -> Roles:
+    """Find out who is who: from etcd, else from Patroni itself, else from the nodes' kinds."""
+    nodes = data_nodes(inventory)
+    first = next((vm for vm, _ in nodes if is_on(vm)), None)
+    if first and (found := await _by_records(Path(first.directory), inventory)):
+        return found
+    return _by_kind(inventory, await _primary(nodes))
+
+
+def select(inventory: Inventory, known: Roles, node: str) -> Vm:
+    """Find the VM that a person means: by role, name or id. Raises LabFailed."""
+    if node not in ROLES:
+        if vm := inventory.vm(node) or inventory.vm_by_name(node):
+            return vm
+        names = ", ".join((*ROLES, *(vm.name for vm in inventory.vms)))
+        raise LabFailed(f"there is no node {node!r}; there are: {names}")
+    if node not in known.vms:
+        raise LabFailed(f"nobody can tell now which node is the {node}: name it instead")
+    vm = inventory.vm(known.vms[node])
+    if vm is None:
+        raise LabFailed(f"there is no {node}: it has been destroyed (`vcha lab status`)")
+    return vm
+
+
+async def _by_records(directory: Path, inventory: Inventory) -> Roles | None:
+    """Read the configuration and the leader key; None when etcd does not answer."""
+    try:
+        async with asyncio.timeout(ASK_SECONDS), services_of(directory) as services:
+            return await _read(services, inventory)
+    except (StoreError, LookupError, TimeoutError):
+        return None
+
+
+async def _read(services: Services, inventory: Inventory) -> Roles | None:
+    config = await services.observer.config()
+    leader = await patroni.leader(services.store)
+    if leader is None or config.node(leader) is None:
+        return None
+    return Roles(_assigned(config, leader, inventory))
+
+
+def _assigned(config: ClusterConfig, leader: str, inventory: Inventory) -> dict[str, str | None]:
+    """Give each configured node its role; a VM that is gone is None."""
+    there = {vm.id for vm in inventory.vms}
+    named = {
+        ACTIVE: config.node(leader),
+        PASSIVE: config.peer_of(leader),
+        WITNESS: config.witness,
+    }
+    return {role: node.vm if node.vm in there else None for role, node in named.items() if node}
+
+
+async def _primary(nodes: list[tuple[Vm, Identity]]) -> str | None:
+    """Ask each Patroni whether it has the primary; a lone data node is it anyhow."""
+    for vm, identity in nodes:
+        if is_on(vm) and await _leads(Path(vm.directory), identity):
+            return vm.id
+    return nodes[0][0].id if len(nodes) == 1 else None
+
+
+async def _leads(directory: Path, identity: Identity) -> bool:
+    tls = Layout(directory).client_context()
+    password = load_secrets(directory).patroni_rest
+    async with PatroniClient(tls, REST_USER, password, identity.ports.patroni) as client:
+        try:
+            return (await client.node(identity.ha_address)).primary
+        except PatroniUnreachable:
+            return False
+
+
+def _by_kind(inventory: Inventory, primary: str | None) -> Roles:
+    """Tell what the identities alone show; without a primary the data nodes stay unknown."""
+    found: dict[str, str | None] = {}
+    for vm in inventory.vms:
+        identity = identity_of(vm)
+        if identity is None:
+            continue
+        if not identity.holds_data:
+            found[WITNESS] = vm.id
+        elif primary is not None:
+            found[ACTIVE if vm.id == primary else PASSIVE] = vm.id
+    return Roles(found)

@@ -1,0 +1,134 @@
+"""What a lab is: its directory, its addresses, its users."""
+
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from openvcha.api.secret import Secret
+from openvcha.lab.errors import LabFailed
+from openvcha.node.durable import write_durably
+from openvcha.node.identity import Ports
+from openvcha.node.patroni import APPLICATION_DATABASE, APPLICATION_USER
+
+ADMINISTRATOR = "administrator@vsphere.local"
+READER = "reader@vsphere.local"
+PASSWORD_BYTES = 15
+
+
+class LabState(msgspec.Struct, frozen=True, kw_only=True):
+    """One lab: ``octet`` is the second one of all its addresses, 127.OCTET.x.y."""
+
+    name: str
+    octet: int
+    cluster_id: str
+
+    @property
+    def management_subnet(self) -> str:
+        """Give the subnet of the public address."""
+        return f"127.{self.octet}.1.0/24"
+
+    @property
+    def ha_subnet(self) -> str:
+        """Give the subnet that the nodes talk in."""
+        return f"127.{self.octet}.2.0/24"
+
+    @property
+    def public_address(self) -> str:
+        """Give the address of the service."""
+        return f"127.{self.octet}.1.10"
+
+    @property
+    def api(self) -> str:
+        """Give the URL of the API's server."""
+        return f"https://{self.public_address}:{Ports().api}"
+
+    def ha_address(self, number: int) -> str:
+        """Give the HA address of the first, second or third node (1 to 3)."""
+        return f"127.{self.octet}.2.{10 + number}"
+
+
+class Lab:
+    """The files of one lab below ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
+        self.infrastructure = self.directory / "infrastructure"
+        self.ca = self.directory / "ca.crt"
+        self.passwords_file = self.directory / "passwords.json"
+        self.pgpass = self.directory / "pgpass"
+        self.state_file = self.directory / "lab.json"
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether the lab was ever made."""
+        return self.state_file.exists()
+
+    def state(self) -> LabState:
+        """Read what the lab is. Raises LabFailed when there is nothing readable."""
+        try:
+            return msgspec.json.decode(self.state_file.read_bytes(), type=LabState)
+        except (OSError, msgspec.DecodeError) as error:
+            raise LabFailed(f"{self.state_file} cannot be read: {error}") from error
+
+    def make(self, state: LabState) -> None:
+        """Write down what the lab is, and passwords for its users; twice is once."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.passwords_file.exists():
+            names = (ADMINISTRATOR, READER, APPLICATION_USER)
+            self._save({name: secrets.token_urlsafe(PASSWORD_BYTES) for name in names})
+        if not self.pgpass.exists():
+            password = self.password(APPLICATION_USER).reveal()
+            line = f"{state.public_address}:*:*:{APPLICATION_USER}:{password}\n"
+            write_durably(self.pgpass, line.encode())
+        if not self.exists:
+            write_durably(self.state_file, msgspec.json.encode(state))
+
+    def knows(self, user: str) -> bool:
+        """Tell whether the lab keeps the password of this user of the API. Raises LabFailed."""
+        return self._key(user) is not None
+
+    def password(self, user: str) -> Secret:
+        """Read a user's password. Raises LabFailed."""
+        found = self._passwords().get(self._key(user) or user)
+        if found is None:
+            raise LabFailed(f"{self.passwords_file} has no password of {user}")
+        return Secret(found)
+
+    def learn_password(self, user: str, password: Secret) -> bool:
+        """Keep a user's new password if this lab keeps that user's; tells whether it does."""
+        key = self._key(user)
+        if key is None:
+            return False
+        self._save(self._passwords() | {key: password.reveal()})
+        return True
+
+    def _key(self, user: str) -> str | None:
+        """Find a user of the API, without regard to case as the API does; the role is none."""
+        names = (name for name in self._passwords() if name != APPLICATION_USER)
+        return next((name for name in names if name.casefold() == user.casefold()), None)
+
+    def database(self, tls: bool) -> dict[str, str]:
+        """Give libpq's parameters to reach PostgreSQL through the public address.
+
+        The password is in the file that they name. The certificate is the node's, not the public
+        address's: it is checked that the cluster's authority has issued it.
+        """
+        proof = {"sslmode": "verify-ca", "sslrootcert": str(self.ca)} if tls else {}
+        return {
+            "host": self.state().public_address,
+            "port": str(Ports().postgres),
+            "dbname": APPLICATION_DATABASE,
+            "user": APPLICATION_USER,
+            "passfile": str(self.pgpass),
+            **proof,
+        }
+
+    def _passwords(self) -> dict[str, str]:
+        try:
+            return msgspec.json.decode(self.passwords_file.read_bytes(), type=dict[str, str])
+        except (OSError, msgspec.DecodeError) as error:
+            raise LabFailed(f"{self.passwords_file} cannot be read: {error}") from error
+
+    def _save(self, passwords: dict[str, str]) -> None:
+        write_durably(self.passwords_file, msgspec.json.encode(passwords))

@@ -1,0 +1,186 @@
+"""How a lab is: through its API, and what can be told without it."""
+
+import asyncio
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from openvcha.api.structures import ClusterState
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.lab.access import identity_of, inventory_of, is_on, logged_in
+from openvcha.lab.errors import LabFailed, Refused, Unreachable
+from openvcha.lab.roles import roles
+from openvcha.lab.state import Lab
+from openvcha.lab.tasks import running_task
+
+ASK_SECONDS = 10.0
+
+
+class Overall(StrEnum):
+    """The one word for a lab."""
+
+    HEALTHY = "HEALTHY"
+    DEGRADED = "DEGRADED"
+    ISOLATED = "ISOLATED"
+    SINGLE = "SINGLE"  # one node, nothing deployed yet
+    UNKNOWN = "UNKNOWN"  # nodes run, the API does not answer
+    DOWN = "DOWN"
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One node; ``role`` and ``state`` are unset when nobody can tell."""
+
+    name: str
+    role: str | None = None
+    state: str | None = None
+    power: str | None = None
+    host: str | None = None
+    datastore: str | None = None
+    ha_address: str | None = None
+    vm: str | None = None
+
+
+class Warning_(msgspec.Struct, frozen=True, kw_only=True):  # noqa: N801 - the plain name is Python's
+    """Something that is wrong, and what to do about it."""
+
+    error: str
+    recommendation: str | None = None
+
+
+class RunningTask(msgspec.Struct, frozen=True, kw_only=True):
+    """The operation that runs now."""
+
+    id: str
+    operation: str
+    status: str
+    completed: int = 0
+    total: int = 0
+    message: str = ""
+
+
+class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """All that can be told of a lab; ``api_problem`` says why the API could not be asked."""
+
+    name: str
+    directory: str
+    state: Overall
+    api: str
+    api_problem: str | None = None
+    config_state: str | None = None
+    mode: str | None = None
+    warnings: tuple[Warning_, ...] = ()
+    nodes: tuple[NodeStatus, ...] = ()
+    task: RunningTask | None = None
+
+
+async def status(lab: Lab) -> LabStatus:
+    """Look at a lab. Raises LabFailed when its files cannot be read."""
+    state = lab.state()
+    inventory = await inventory_of(lab)
+    base = LabStatus(
+        name=state.name, directory=str(lab.directory), state=Overall.DOWN, api=state.api
+    )
+    if not any(map(is_on, inventory.vms)):
+        nodes = tuple(_without_api(inventory, vm, None) for vm in inventory.vms)
+        return msgspec.structs.replace(base, nodes=nodes)
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            return await _asked(base, lab, inventory)
+    except (LabFailed, Refused, Unreachable, TimeoutError) as error:
+        reason = str(error) or f"it did not answer within {ASK_SECONDS:g} s"
+    known = await roles(inventory)
+    return msgspec.structs.replace(
+        base,
+        state=Overall.UNKNOWN,
+        api_problem=reason,
+        nodes=tuple(_without_api(inventory, vm, known.of(vm)) for vm in inventory.vms),
+    )
+
+
+async def _asked(base: LabStatus, lab: Lab, inventory: Inventory) -> LabStatus:
+    async with logged_in(lab) as api:
+        info = await api.call("POST", "/vcenter/vcha/cluster?action=get")
+        task = await running_task(api)
+    warnings = tuple(
+        Warning_(error=_text(w["error"]) or "", recommendation=_text(w.get("recommendation")))
+        for w in info.get("health_warnings", ())
+    )
+    return msgspec.structs.replace(
+        base,
+        state=_overall(info),
+        config_state=info.get("config_state"),
+        mode=info.get("mode"),
+        warnings=warnings,
+        nodes=_nodes(info, inventory),
+        task=_task(*task) if task else None,
+    )
+
+
+def _overall(info: dict[str, Any]) -> Overall:
+    if info.get("config_state") != "CONFIGURED":
+        return Overall.SINGLE
+    return Overall(info.get("health_state") or ClusterState.DEGRADED.value)
+
+
+def _nodes(info: dict[str, Any], inventory: Inventory) -> tuple[NodeStatus, ...]:
+    """Give the cluster's nodes by role, then VMs that are not the cluster's (yet, or any more)."""
+    configured = [info[key] for key in ("node1", "node2", "witness") if key in info]
+    shown = [_with_api(node, inventory) for node in configured]
+    known = {node.vm for node in shown}
+    shown.sort(key=lambda node: ("ACTIVE", "PASSIVE", "WITNESS").index(node.role or "WITNESS"))
+    rest = (vm for vm in inventory.vms if vm.id not in known)
+    return *shown, *(_without_api(inventory, vm, None) for vm in rest)
+
+
+def _with_api(node: dict[str, Any], inventory: Inventory) -> NodeStatus:
+    runtime = node.get("runtime", {})
+    placement = runtime.get("placement") or {}
+    uuid = placement.get("bios_uuid")
+    vm = next((vm for vm in inventory.vms if vm.bios_uuid == uuid), None)
+    family = node["ha_ip"].get("ipv4") or node["ha_ip"].get("ipv6") or {}
+    return NodeStatus(
+        name=placement.get("vm_name") or "(gone)",
+        role=runtime.get("role"),
+        state=runtime.get("state"),
+        power=_power(vm) if vm else None,
+        host=placement.get("host_name"),
+        datastore=(placement.get("storage") or {}).get("datastore_name"),
+        ha_address=family.get("address"),
+        vm=vm.id if vm else None,
+    )
+
+
+def _without_api(inventory: Inventory, vm: Vm, role: str | None) -> NodeStatus:
+    identity = identity_of(vm)
+    kind = None if identity is None or identity.holds_data else "WITNESS"
+    host, datastore = inventory.host(vm.host), inventory.datastore(vm.datastore)
+    return NodeStatus(
+        name=vm.name,
+        role=role.upper() if role else kind,
+        power=_power(vm),
+        host=host.name if host else vm.host,
+        datastore=datastore.name if datastore else vm.datastore,
+        ha_address=identity.ha_address if identity else next(iter(vm.addresses), None),
+        vm=vm.id,
+    )
+
+
+def _power(vm: Vm) -> str:
+    return "on" if is_on(vm) else "off"
+
+
+def _text(message: dict[str, Any] | None) -> str | None:
+    return message.get("default_message") if message else None
+
+
+def _task(key: str, info: dict[str, Any]) -> RunningTask:
+    progress = info.get("progress") or {}
+    return RunningTask(
+        id=key,
+        operation=f"{info['service']}.{info['operation']}".removesuffix("$task"),
+        status=info["status"],
+        completed=progress.get("completed", 0),
+        total=progress.get("total", 0),
+        message=_text(progress.get("message")) or "",
+    )

@@ -1,0 +1,62 @@
+"""Tasks as the lab and the command line look at them, through the API."""
+
+from typing import Any
+
+from openvcha.api.operations import OPERATIONS
+from openvcha.lab.client import OPEN, ApiClient
+from openvcha.lab.errors import LabFailed
+
+Info = dict[str, Any]
+SERVICES = sorted({operation.service for operation in OPERATIONS if operation.task})
+
+
+async def list_tasks(api: ApiClient, **sets: list[str]) -> dict[str, Info]:
+    """Give the tasks of all services, the newest last; ``sets`` narrow the filter."""
+    spec = {"filter_spec": {"services": SERVICES, **sets}}
+    found = await api.call("POST", "/cis/tasks?action=list", spec)
+    return dict(sorted(found.items(), key=lambda item: item[1].get("start_time") or "9"))
+
+
+async def running_task(api: ApiClient) -> tuple[str, Info] | None:
+    """Give the task that is not finished, if there is one: there is one operation at a time."""
+    found = await list_tasks(api, status=sorted(OPEN))
+    return next(iter(found.items()), None)
+
+
+async def find_task(api: ApiClient, text: str | None) -> str:
+    """Give the id that begins with ``text``; without it that of the running or newest task.
+
+    Raises LabFailed when there is none or more than one.
+    """
+    if text and ":" in text:
+        return text
+    found = await list_tasks(api)
+    if text is None:
+        return _unfinished(found) or _newest(found)
+    matching = [key for key in found if key.startswith(text)]
+    if len(matching) != 1:
+        raise LabFailed(f"{len(matching) or 'no'} tasks have an id that begins with {text!r}")
+    return matching[0]
+
+
+async def find_running(api: ApiClient, text: str | None) -> str:
+    """Give the id that begins with ``text``; without it that of the running task.
+
+    Raises LabFailed when nothing runs.
+    """
+    if text is not None:
+        return await find_task(api, text)
+    running = await running_task(api)
+    if running is None:
+        raise LabFailed("no task is running")
+    return running[0]
+
+
+def _unfinished(found: dict[str, Info]) -> str | None:
+    return next((key for key, info in found.items() if info["status"] in OPEN), None)
+
+
+def _newest(found: dict[str, Info]) -> str:
+    if not found:
+        raise LabFailed("there are no tasks")
+    return list(found)[-1]

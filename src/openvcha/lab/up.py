@@ -1,0 +1,190 @@
+"""Bringing a lab up, each part only as far as it is not there yet."""
+
+import asyncio
+import socket
+import uuid
+from pathlib import Path
+from typing import Any
+
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.local import LocalInfrastructure
+from openvcha.lab.access import (
+    client,
+    data_nodes,
+    identity_of,
+    inventory_of,
+    is_on,
+    logged_in,
+    open_infrastructure,
+    supervisor_of,
+)
+from openvcha.lab.addresses import choose_octet
+from openvcha.lab.client import ApiClient
+from openvcha.lab.deploy import cluster, deploy, follow, follow_to_success
+from openvcha.lab.errors import LabFailed, Refused, Unreachable, error_text
+from openvcha.lab.first_node import NAME, first_node_made, make_first_node
+from openvcha.lab.lock import hold
+from openvcha.lab.narrator import Narrator
+from openvcha.lab.places import labs
+from openvcha.lab.state import Lab, LabState
+from openvcha.lab.tasks import running_task
+from openvcha.lab.users import make_users
+
+START_SECONDS = 90.0
+HEALTHY_SECONDS = 90.0
+POLL_SECONDS = 0.1
+
+
+async def up(lab: Lab, narrator: Narrator) -> bool:
+    """Bring the lab up and wait until it is HEALTHY; tells whether it is.
+
+    It is not when a node has been destroyed: replacing that one is a redeploy, not this.
+    Raises LabFailed, Refused, Unreachable and ApiError.
+    """
+    async with hold(lab.directory, lambda: narrator.say("Waiting for another vcha on this lab")):
+        claim = _make(lab, narrator)
+        try:
+            return await _up(lab, narrator)
+        finally:
+            if claim:
+                claim.close()
+
+
+def _make(lab: Lab, narrator: Narrator) -> socket.socket | None:
+    """Write down what the lab is, unless it is; gives what keeps its addresses for it."""
+    if lab.exists:
+        return None
+    with narrator.step(f"Making the lab in {lab.directory}"):
+        name = lab.directory.name
+        taken = (other.state().octet for other in labs([lab.directory.parent]))
+        octet, claim = choose_octet(taken)
+        lab.make(LabState(name=name, octet=octet, cluster_id=str(uuid.uuid4())))
+    return claim
+
+
+async def _up(lab: Lab, narrator: Narrator) -> bool:
+    infrastructure = await open_infrastructure(lab)
+    if not first_node_made(lab):
+        with narrator.step(f"Creating the first node, {NAME}"):
+            await make_first_node(lab, infrastructure)
+    await _finish_running(lab, narrator)
+    await _power_on(lab, infrastructure, narrator)
+    with narrator.step(f"Waiting for the API at {lab.state().api}"):
+        await _answering(lab)
+    async with logged_in(lab) as api:
+        await _finish_tasks(api, narrator)
+        return await _deployed(lab, api, narrator)
+
+
+async def _finish_running(lab: Lab, narrator: Narrator) -> None:
+    """What runs already is let finish first: a redeploy must find the old node as it left it."""
+    async with client(lab) as api:
+        if not await api.answers():
+            return
+    async with logged_in(lab) as api:
+        await _finish_tasks(api, narrator)
+
+
+async def _finish_tasks(api: ApiClient, narrator: Narrator) -> None:
+    """Follow the operation that runs, from a call before this one; a failed one is only told."""
+    while running := await running_task(api):
+        task, info = running
+        with narrator.step(f"Following what runs: {info['description']['default_message']}"):
+            ended = await follow(api, task, narrator)
+        if ended.get("error"):
+            narrator.say(f"It failed: {error_text(ended['error'])}")
+
+
+async def _power_on(lab: Lab, infrastructure: LocalInfrastructure, narrator: Narrator) -> None:
+    for vm in (await infrastructure.inventory()).vms:
+        if vm.deleting:
+            with narrator.step(f"Deleting what is left of {vm.name}"):
+                await infrastructure.delete_vm(vm.id)
+    inventory = await infrastructure.inventory()
+    off = [vm for vm in inventory.vms if identity_of(vm) and not supervisor_of(vm)]
+    if not off:
+        return
+    await _addresses_free(lab, infrastructure, inventory, off)
+    with narrator.step(f"Starting {', '.join(vm.name for vm in off)}"):
+        await asyncio.gather(*(infrastructure.power_on(vm.id) for vm in off))
+
+
+async def _addresses_free(
+    lab: Lab, infrastructure: LocalInfrastructure, inventory: Inventory, off: list[Vm]
+) -> None:
+    own = [vm.id for vm in inventory.vms]
+    wanted = [address for vm in off for address in vm.addresses]
+    if not any(is_on(vm) for vm, _ in data_nodes(inventory)):
+        wanted.append(lab.state().public_address)
+    for address in wanted:
+        if await infrastructure.address_in_use(address, ignoring=own):
+            raise LabFailed(
+                f"another program uses {address}, an address of this lab, perhaps a lab in another"
+                " folder: stop that (`ss -ltnp` shows it), or `vcha lab reset` and begin anew"
+            )
+
+
+async def _answering(lab: Lab) -> None:
+    """Wait for the API; meanwhile the users are made, for which the store is enough."""
+    nodes = data_nodes(await inventory_of(lab))
+    if not nodes:
+        raise LabFailed("no node with data is left: `vcha lab reset`, then begin anew")
+    making = asyncio.create_task(make_users(lab, Path(nodes[0][0].directory)), name="users")
+    try:
+        async with asyncio.timeout(START_SECONDS), client(lab) as api:
+            while not await api.answers():  # noqa: ASYNC110 - nothing here can set an Event
+                await asyncio.sleep(POLL_SECONDS)
+            await making
+    except TimeoutError:
+        raise LabFailed(
+            f"the API at {lab.state().api} did not answer within {START_SECONDS:g} s:"
+            f" `vcha lab logs {nodes[0][0].name}` shows why"
+        ) from None
+    finally:
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+
+
+async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator) -> bool:
+    state = (await cluster(api, partial=True))["config_state"]
+    if state == "NOTCONFIGURED":
+        with narrator.step("Deploying the passive and the witness through the API"):
+            task = await deploy(api, lab.state(), await inventory_of(lab))
+            await follow_to_success(api, task, narrator)
+    elif state != "CONFIGURED":
+        raise LabFailed(f"the cluster is {state} after a deployment that failed: `vcha lab reset`")
+    if (await cluster(api))["health_state"] == "HEALTHY":
+        return True
+    with narrator.step("Waiting until the cluster is HEALTHY"):
+        return await _healthy(api)
+
+
+async def _healthy(api: ApiClient) -> bool:
+    """Wait for HEALTHY; without all nodes it would never come."""
+    try:
+        async with asyncio.timeout(HEALTHY_SECONDS):
+            while True:
+                info = await _cluster_or_none(api)
+                if info and (info["health_state"] == "HEALTHY" or lacks_a_node(info)):
+                    return bool(info["health_state"] == "HEALTHY")
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        return False
+
+
+async def _cluster_or_none(api: ApiClient) -> dict[str, Any] | None:
+    """Ask, unless the active is just changing: then there is no answer, or 503."""
+    try:
+        return await cluster(api)
+    except Unreachable:
+        return None
+    except Refused as error:
+        if error.status != 503:
+            raise
+        return None
+
+
+def lacks_a_node(info: dict[str, Any]) -> bool:
+    """Tell whether the VM of a configured node is gone."""
+    nodes = (info.get(key) for key in ("node1", "node2", "witness"))
+    return any(node is None or "placement" not in node.get("runtime", {}) for node in nodes)

@@ -1,0 +1,41 @@
+"""The users that a lab begins with."""
+
+import asyncio
+from pathlib import Path
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.lab.state import ADMINISTRATOR, READER, Lab
+from openvcha.protocols.users import Role, Users
+from openvcha.serving.compose import services_of
+from openvcha.store.errors import StoreUnavailable
+
+POLL_SECONDS = 0.05
+
+
+async def make_users(lab: Lab, node: Path) -> None:
+    """Add the lab's users as soon as the store of a node answers, unless that was done before.
+
+    The administrator comes last and stands for all: who removes the other is not contradicted.
+    """
+    async with services_of(node) as services:
+        users = Users(services.store)
+        if await _waited(users):
+            return
+        for name, role in ((READER, Role.READ_ONLY), (ADMINISTRATOR, Role.ADMINISTRATOR)):
+            await _add(users, lab, name, role)
+
+
+async def _waited(users: Users) -> bool:
+    while True:
+        try:
+            return await users.find(ADMINISTRATOR) is not None
+        except StoreUnavailable:
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def _add(users: Users, lab: Lab, name: str, role: Role) -> None:
+    try:
+        await users.add(name, lab.password(name), role)
+    except ApiError as error:
+        if error.error_type is not ErrorType.ALREADY_EXISTS:
+            raise

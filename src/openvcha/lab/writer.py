@@ -1,0 +1,120 @@
+"""A client that writes all the time, and knows of every row what it was told."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from openvcha.lab.access import connection_string
+
+PACE_SECONDS = 0.01
+CONNECT_SECONDS = 2
+STATEMENT_SECONDS = 30.0
+FILLING_ROW = 1024
+RETRY_SECONDS = 0.1
+
+
+@dataclass
+class Account:
+    """What became of each row, by its number. A pause is the time between two acknowledgements.
+
+    A row is acknowledged when its commit succeeded without a warning. One whose commit was
+    canceled, warned about or never answered is unknown: it may be there or not.
+    """
+
+    acknowledged: set[int] = field(default_factory=set)
+    unknown: set[int] = field(default_factory=set)
+    longest_pause: float = 0.0
+    last_error: str = ""
+
+
+class Writer:
+    """Inserts rows one by one into a table of its own, through any interruption."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, str],
+        table: str,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._target = connection_string(parameters)
+        self._table = sql.Identifier(table)
+        self._clock = clock or asyncio.get_running_loop().time
+        self._next = 0
+        self._heard = self._clock()
+        self._warned = False
+        self.account = Account()
+
+    async def prepare(self, filling: int = 0) -> None:
+        """Make the table, which must not be there, and some data beside it. Raises psycopg.Error.
+
+        ``filling`` is in bytes; it goes into rows of the same table, with negative numbers.
+        """
+        async with await self._connect() as connection:
+            query = sql.SQL("create table {} (number bigint primary key, filling text)")
+            await connection.execute(query.format(self._table))
+            query = sql.SQL(
+                "insert into {} select -n, repeat(md5(n::text), %s) from generate_series(1, %s) n"
+            )
+            rows = filling // FILLING_ROW
+            await connection.execute(query.format(self._table), (FILLING_ROW // 32, rows))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Write until told to stop; the row that is being written is waited for."""
+        self._heard = self._clock()
+        while not stop.is_set():
+            try:
+                async with await self._connect() as connection:
+                    await self._write(connection, stop)
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                self.account.last_error = str(error).strip() or type(error).__name__
+                await asyncio.sleep(RETRY_SECONDS)
+        self._paused(self._clock())
+
+    async def missing(self) -> set[int]:
+        """Give the acknowledged rows that are not there. Raises psycopg.Error."""
+        async with await self._connect() as connection:
+            query = sql.SQL("select number from {} where number >= 0").format(self._table)
+            rows = await (await connection.execute(query)).fetchall()
+        return self.account.acknowledged - {number for (number,) in rows}
+
+    async def clean_up(self) -> None:
+        """Drop the table. Raises psycopg.Error."""
+        async with await self._connect() as connection:
+            await connection.execute(sql.SQL("drop table if exists {}").format(self._table))
+
+    async def _write(self, connection: psycopg.AsyncConnection[Any], stop: asyncio.Event) -> None:
+        query = sql.SQL("insert into {} values (%s)").format(self._table)
+        while not stop.is_set():
+            number, self._next = self._next, self._next + 1
+            self._warned = False
+            self.account.unknown.add(number)
+            async with asyncio.timeout(STATEMENT_SECONDS):
+                await connection.execute(query, (number,))
+            self._answered(number)
+            await asyncio.sleep(PACE_SECONDS)
+
+    def _answered(self, number: int) -> None:
+        self._paused(self._clock())
+        if not self._warned:
+            self.account.unknown.discard(number)
+            self.account.acknowledged.add(number)
+
+    def _paused(self, now: float) -> None:
+        self.account.longest_pause = max(self.account.longest_pause, now - self._heard)
+        self._heard = now
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        connection = await psycopg.AsyncConnection.connect(
+            self._target, autocommit=True, connect_timeout=CONNECT_SECONDS
+        )
+        connection.add_notice_handler(self._notice)
+        return connection
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        """A commit that is not on the standby succeeds with a warning."""
+        if diagnostic.severity_nonlocalized == "WARNING":
+            self._warned = True

@@ -1,0 +1,113 @@
+"""One real lab for the module, made and used with the commands that a person uses."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from openvcha.cli.main import app
+from openvcha.cli.options import PROGRAM
+from openvcha.lab.places import VARIABLE
+from openvcha.lab.state import Lab
+
+NAME = "tried"
+SECONDS = 120.0
+# Whoever is root gives it up for these by starting anew, which a test's process cannot.
+ACTING = frozenset({"up", "down", "kill", "destroy", "reset", "demo"})
+KILLED_AT = "Creating vcha-2"
+
+
+@dataclass
+class Labs:
+    """A folder of labs, and how vcha is called for them."""
+
+    base: Path
+    name: str = NAME
+    killed: str = ""
+    again: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lab(self) -> Lab:
+        return Lab(self.base / self.name)
+
+    def start(self, *words: str, name: str = NAME) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "openvcha", *words, "--name", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment,
+        )
+
+    def run(self, *words: str, code: int = 0, stdin: str = "", name: str = NAME) -> str:
+        """Run a command to its end, which must have the code; gives all that it printed."""
+        if not set(words[:2]) & ACTING:
+            return self.ask(*words, code=code, stdin=stdin, name=name)
+        process = self.start(*words, name=name)
+        out, _ = process.communicate(stdin, timeout=SECONDS)
+        assert process.returncode == code, out
+        return out
+
+    def ask(self, *words: str, code: int | None = 0, stdin: str = "", name: str = NAME) -> str:
+        """Run a command that needs no process of its own in this one; None allows any code."""
+        line = [*words, "--name", name]
+        done = CliRunner().invoke(app, line, prog_name="vcha", input=stdin, env=self.environment)
+        assert code in (None, done.exit_code), done.output
+        return done.output
+
+    @property
+    def state(self) -> str:
+        """The one word for how the lab is."""
+        return str(json.loads(self.ask("lab", "status", "--json", code=None))["state"])
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < end, self.run("lab", "status", code=1)
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
+    """A HEALTHY lab; its first `up` was killed in the middle, the second has finished it."""
+    base = tmp_path_factory.mktemp("labs")
+    environment = {**os.environ, VARIABLE: str(base), "COLUMNS": "100"}
+    environment.pop(PROGRAM, None)
+    labs = Labs(base, environment=environment)
+    try:
+        labs.killed = _killed(labs)
+        labs.again = labs.run("lab", "up")
+        yield labs
+    finally:
+        for directory in base.iterdir():
+            process = labs.start("lab", "reset", "--yes", name=directory.name)
+            process.communicate(timeout=SECONDS)
+
+
+def _killed(labs: Labs) -> str:
+    """Bring the lab up, and kill that at once when the task of the deployment is at work."""
+    process = labs.start("lab", "up")
+    assert process.stdout
+    printed = ""
+    with contextlib.closing(process.stdout) as lines:
+        for line in lines:
+            printed += line
+            if KILLED_AT in line:
+                process.send_signal(signal.SIGKILL)
+                break
+    process.wait(SECONDS)
+    if process.stdin:
+        process.stdin.close()
+    return printed

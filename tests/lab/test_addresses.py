@@ -1,0 +1,55 @@
+"""Each lab has addresses of its own."""
+
+import socket
+
+import pytest
+
+from openvcha.infrastructure.local_processes import address_answers
+from openvcha.lab.addresses import (
+    FIRST_OCTET,
+    LAST_OCTET,
+    Answers,
+    addresses,
+    choose_octet,
+    claimed,
+)
+from openvcha.lab.errors import LabFailed
+
+
+def _chosen(taken: set[int], answers: Answers) -> int:
+    octet, claim = choose_octet(taken, answers)
+    claim.close()
+    return octet
+
+
+def test_the_first_octet_that_no_lab_has_is_chosen() -> None:
+    """Known labs keep their addresses, whether they run or not."""
+    assert _chosen({FIRST_OCTET, FIRST_OCTET + 2}, lambda _: False) == FIRST_OCTET + 1
+
+
+def test_addresses_that_answer_are_somebody_elses() -> None:
+    """A lab below another folder is not known, but it answers."""
+    used = {addresses(FIRST_OCTET)[0], addresses(FIRST_OCTET + 1)[3]}
+    assert _chosen(set(), used.__contains__) == FIRST_OCTET + 2
+
+
+def test_a_listening_program_is_met_for_real() -> None:
+    """One port of one node is enough to leave the addresses to whom they belong."""
+    with socket.create_server((addresses(LAST_OCTET)[2], 2379)):
+        everything_else = set(range(FIRST_OCTET, LAST_OCTET))
+        with pytest.raises(LabFailed, match="no addresses are free"):
+            _chosen(everything_else, address_answers)
+    assert _chosen(everything_else, address_answers) == LAST_OCTET
+
+
+def test_two_who_choose_at_once_get_different_addresses() -> None:
+    """What is chosen is claimed until the nodes listen there."""
+    first, claim = choose_octet(set(range(FIRST_OCTET, 200)), lambda _: False)
+    try:
+        assert claimed(first) is None
+        assert _chosen(set(range(FIRST_OCTET, 200)), lambda _: False) > first
+    finally:
+        claim.close()
+    again = claimed(first)
+    assert again
+    again.close()

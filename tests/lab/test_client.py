@@ -1,0 +1,97 @@
+"""The client of the API."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from openvcha.api.secret import Secret
+from openvcha.lab.client import ApiClient
+from openvcha.lab.errors import Refused, Unreachable
+
+Answer = Callable[[httpx2.Request], httpx2.Response]
+RUNNING = {"status": "RUNNING", "progress": {"completed": 10}}
+SUCCEEDED = {"status": "SUCCEEDED", "progress": {"completed": 100}}
+
+
+def client(answer: Answer) -> ApiClient:
+    """A client whose requests are answered here."""
+    api = ApiClient("https://server:1", ssl.create_default_context())
+    api._http = httpx2.AsyncClient(
+        base_url="https://server:1/api", transport=httpx2.MockTransport(answer)
+    )
+    return api
+
+
+async def _followed(api: ApiClient, silence: float = 10.0) -> list[str]:
+    return [info["status"] async for info in api.follow("t:1", silence)]
+
+
+async def test_following_outlives_a_failover() -> None:
+    """No connection and 503 are waited for; what does not change is not repeated."""
+    answers: list[Any] = [RUNNING, RUNNING, httpx2.ConnectError("gone"), 503, SUCCEEDED]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert request.url.path == "/api/cis/tasks/t:1"
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, int):
+            return httpx2.Response(found)
+        return httpx2.Response(200, json=found)
+
+    async with client(answer) as api:
+        assert await _followed(api) == ["RUNNING", "SUCCEEDED"]
+
+
+async def test_following_ends_when_nobody_answers_any_more() -> None:
+    """Silence has a limit, and the error says who is silent."""
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("refused")
+
+    async with client(answer) as api:
+        with pytest.raises(Unreachable, match="https://server:1 does not answer: refused"):
+            await _followed(api, silence=0.0)
+
+
+async def test_a_refusal_is_told_in_the_words_of_the_api() -> None:
+    """The type and all messages of the standard error."""
+    body: dict[str, Any] = {
+        "error_type": "ERROR",
+        "messages": [{"default_message": t} for t in ("One.", "Two.")],
+    }
+    async with client(lambda _: httpx2.Response(500, json=body)) as api:
+        with pytest.raises(Refused, match=r"^ERROR: One\. Two\.$"):
+            await api.call("GET", "/x")
+    body["data"] = {"ssl_thumbprint": "AA:BB"}
+    async with client(lambda _: httpx2.Response(400, json=body)) as api:
+        with pytest.raises(Refused, match="with the thumbprint AA:BB"):
+            await api.call("GET", "/x")
+    async with client(lambda _: httpx2.Response(502, text="<html>")) as api:
+        with pytest.raises(Refused, match=r"^HTTP 502$"):
+            await api.call("GET", "/x")
+
+
+async def test_a_session_is_ended_and_its_password_goes_nowhere_else() -> None:
+    """Basic is sent to log in only; the token is in every other request until the log-out."""
+    seen: list[tuple[str, str, bool, str | None]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        headers = request.headers
+        token = headers.get("vmware-api-session-id")
+        seen.append((request.method, request.url.path, "authorization" in headers, token))
+        return httpx2.Response(201, json="token")
+
+    async with client(answer) as api:
+        async with api.session("bob", Secret("pw")):
+            await api.call("GET", "/x", query=[("a", "1"), ("a", "2 3")])
+        await asyncio.sleep(0)
+    assert seen == [
+        ("POST", "/api/session", True, None),
+        ("GET", "/api/x", False, "token"),
+        ("DELETE", "/api/session", False, "token"),
+    ]

@@ -1,0 +1,268 @@
+"""A real lab: brought up, looked at, broken and repaired by its commands."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.lab.conftest import KILLED_AT, NAME, Labs
+
+from openvcha.api.secret import Secret
+from openvcha.lab.access import inventory_of
+from openvcha.lab.first_node import NAME as FIRST
+from openvcha.lab.state import ADMINISTRATOR, READER
+from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
+from openvcha.node.layout import Layout
+
+pytestmark = pytest.mark.engines
+OTHER = "other"
+
+
+def _status(labs: Labs, code: int = 0) -> dict[str, object]:
+    found: dict[str, object] = json.loads(labs.run("lab", "status", "--json", code=code))
+    return found
+
+
+def _roles(labs: Labs, code: int = 0) -> dict[str, str]:
+    nodes = _status(labs, code)["nodes"]
+    assert isinstance(nodes, list)
+    return {node["role"]: node["name"] for node in nodes}
+
+
+def test_an_up_that_was_killed_is_finished_by_the_next(labs: Labs) -> None:
+    """The deployment went on by itself; it is followed, not begun again."""
+    assert KILLED_AT in labs.killed
+    assert "Making the lab" not in labs.again
+    assert "Deploying" not in labs.again
+    assert f"Lab {NAME} is HEALTHY" in labs.again
+
+
+def test_up_shows_all_that_one_needs(labs: Labs) -> None:
+    """Addresses, users, where the passwords are, both thumbprints, psql, and what to try next."""
+    out = labs.again
+    state = labs.lab.state()
+    served = ssl.get_server_certificate((state.public_address, 8443)).encode()
+    for text in (
+        state.api,
+        ADMINISTRATOR,
+        READER,
+        str(labs.lab.passwords_file),
+        str(labs.lab.ca),
+        thumbprint_sha1(served),
+        thumbprint_sha256(served),
+        f"vcha demo --name {NAME}",
+        f"vcha lab status --name {NAME}",
+        f"vcha lab destroy passive --name {NAME}",
+    ):
+        assert text in out
+    for user in (ADMINISTRATOR, READER, "app"):
+        assert labs.lab.password(user).reveal() not in out
+
+
+def test_the_psql_line_works_as_it_is_shown(labs: Labs) -> None:
+    """Without a password on it: that is in a file which libpq finds."""
+    (line,) = re.findall(r"psql '(host=.+)'", labs.again)
+    with psycopg.connect(line) as connection:
+        row = connection.execute("select current_user, current_database()").fetchone()
+    assert row == ("app", "app")
+
+
+def test_the_environment_is_for_a_shell(labs: Labs) -> None:
+    """With it, the curl of the README and psql need no more."""
+    lines = labs.run("lab", "env")
+    call = "$API/api/vcenter/vcha/cluster/mode"
+    shell = f'{lines}\ncurl -sS --cacert "$CA" -u "$VCHA_USER:$PASSWORD" "{call}"'
+    shown = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert json.loads(shown.stdout) == {"mode": "ENABLED"}
+    assert "export PGPASSFILE=" in lines
+
+
+def test_status_shows_each_node(labs: Labs) -> None:
+    """Role, state, power, host, datastore, address, VM."""
+    out = labs.run("lab", "status")
+    assert f"Lab {NAME} is HEALTHY, mode ENABLED" in out
+    for role, number in (("active", 1), ("passive", 2), ("witness", 3)):
+        address = labs.lab.state().ha_address(number).replace(".", r"\.")
+        assert re.search(
+            rf"vcha-{number} +{role} +UP +on +host-\w\.local +datastore-\w +{address} +vm-\d+", out
+        )
+    assert _roles(labs) == {"ACTIVE": "vcha-1", "PASSIVE": "vcha-2", "WITNESS": "vcha-3"}
+
+
+def test_logs_of_a_node_are_one_stream(labs: Labs) -> None:
+    """By role or name; one part, and only so many lines."""
+    lines = labs.run("lab", "logs", "active", "--lines", "200").splitlines()
+    assert {line.split()[1] for line in lines} >= {"etcd", "patroni", "service"}
+    only = labs.run("lab", "logs", "vcha-3", "--part", "etcd", "-n", "3").splitlines()
+    assert [line.split()[1] for line in only] == ["etcd"] * 3
+    assert "there are: console, etcd, supervisor" in labs.run(
+        "lab", "logs", "witness", "--part", "patroni", code=2
+    )
+
+
+def test_users_are_added_changed_and_removed(labs: Labs, tmp_path: Path) -> None:
+    """And each change counts with the next call."""
+    secret = tmp_path / "secret"
+    secret.write_text("first-password\n")
+    as_bob = ("--user", "bob", "--password-file", str(secret))
+    labs.run("user", "add", "bob", "--password-file", str(secret))
+    assert "bob" in labs.run("user", "list")
+    labs.run("call", "operations.get", *as_bob)
+    assert "UNAUTHORIZED" in labs.run("call", "cluster.get", *as_bob, code=1)
+    labs.run("user", "role", "bob", "Administrator")
+    labs.run("call", "cluster.get", *as_bob)
+    labs.run("user", "passwd", "bob", stdin="second-password\n")
+    assert "UNAUTHENTICATED" in labs.run("call", "operations.get", *as_bob, code=1)
+    assert "ALREADY_EXISTS" in labs.run("user", "add", "bob", stdin="x" * 9, code=1)
+    directory = next(labs.lab.infrastructure.glob("datastores/*/vcha-1"))
+    labs.run("user", "remove", "bob", "--node", str(directory))
+    assert "NOT_FOUND" in labs.run("user", "remove", "bob", code=1)
+
+
+def test_the_labs_own_password_can_be_changed(labs: Labs) -> None:
+    """The lab learns it, and goes on; one that it has not learned is told with its remedy."""
+    assert labs.lab.learn_password(ADMINISTRATOR, Secret("not-the-password"))
+    out = labs.run("lab", "status", code=1)
+    assert "is not accepted" in out
+    assert f"`vcha user passwd {ADMINISTRATOR}` sets another" in out
+    assert re.search(r"vcha-2 +passive +- +on", out)
+    labs.run("user", "passwd", ADMINISTRATOR, stdin="another-password\n")
+    assert labs.lab.password(ADMINISTRATOR).reveal() == "another-password"
+    labs.run("lab", "status")
+
+
+def test_any_server_can_be_called(labs: Labs, tmp_path: Path) -> None:
+    """Known by its authority or by its thumbprint, and by nothing less."""
+    secret = tmp_path / "secret"
+    secret.write_text(labs.lab.password(READER).reveal())
+    state = labs.lab.state()
+    there = ("--server", state.api, "--user", READER, "--password-file", str(secret))
+    served = ssl.get_server_certificate((state.public_address, 8443)).encode()
+    good = thumbprint_sha256(served)
+    mode = ("call", "cluster.mode.get", *there)
+    assert json.loads(labs.run(*mode, "--ca", str(labs.lab.ca))) == {"mode": "ENABLED"}
+    assert json.loads(labs.run(*mode, "--thumbprint", good.lower())) == {"mode": "ENABLED"}
+    assert "is not trusted" in labs.run(*mode, code=1)
+    wrong = ("00" if good[:2] != "00" else "11") + good[2:]
+    assert good in labs.run(*mode, "--thumbprint", wrong, code=1)
+
+
+def test_dead_nodes_are_told_and_started_again(labs: Labs) -> None:
+    """DEGRADED with the reason and what to do, then HEALTHY by the next up.
+
+    Also a node whose supervisor alone has crashed, so that other processes of it still live.
+    """
+    assert "vcha-2 (passive) is dead" in labs.run("lab", "kill", "passive")
+    labs.until(lambda: labs.state == "DEGRADED")
+    out = labs.run("lab", "status", code=1)
+    assert "The passive node vcha-2" in out
+    assert "redeploy it" in out
+    assert "off already" in labs.run("lab", "kill", "passive")
+    supervisor = _crash_supervisor(labs, "vcha-3")
+    up = labs.run("lab", "up")
+    assert "Starting vcha-2, vcha-3" in up or "Starting vcha-3, vcha-2" in up
+    assert f"Lab {NAME} is HEALTHY" in up
+    assert _supervisor(labs, "vcha-3") != supervisor
+
+
+def test_two_ups_of_another_lab_beside_this_one(labs: Labs) -> None:
+    """Side by side with its own addresses; the second up waits and finds it done."""
+    both = [labs.start("lab", "up", name=OTHER) for _ in range(2)]
+    outs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outs
+    assert sorted("Making the lab" in out for out in outs) == [False, True]
+    assert any("Waiting for another vcha on this lab" in out for out in outs)
+    addresses = {state["api"] for state in (_status(labs), _other(labs))}
+    assert len(addresses) == 2
+    labs.run("lab", "reset", "--yes", name=OTHER)
+    assert not (labs.base / OTHER).exists()
+    assert _status(labs)["state"] == "HEALTHY"
+
+
+def test_the_demo_loses_no_row(labs: Labs) -> None:
+    """The whole main job, explained; the passive is a new one afterwards."""
+    before = {vm["vm"] for vm in json.loads(labs.run("call", "VM.list"))}
+    out = labs.run("demo", "--data", "1")
+    for text in (
+        "Destroying the passive",
+        "The cluster is DEGRADED, and says why:",
+        'curl --cacert "$CA"',
+        "passive?action=redeploy&vmw-task=true",
+        "Copying the data",
+        "Every acknowledged row is there.",
+    ):
+        assert text in out
+    (rows,) = re.findall(r"(\d+) rows were acknowledged", out)
+    assert int(rows) >= 100
+    after = {vm["vm"] for vm in json.loads(labs.run("call", "VM.list"))}
+    assert len(before - after) == len(after - before) == 1
+    assert "cluster.passive.redeploy  SUCCEEDED" in labs.run("task", "list")
+
+
+def test_a_lost_passive_is_redeployed_by_hand(labs: Labs) -> None:
+    """Destroyed, checked, redeployed with a name that was asked for, followed to the end."""
+    labs.run("lab", "destroy", "passive")
+    labs.until(lambda: labs.state == "DEGRADED")
+    assert "nothing is in the way" in labs.run("passive", "check")
+    assert "spec.placement.folder" in labs.run("passive", "check", "--folder", "x", code=1)
+    out = labs.run("passive", "redeploy", "--placement-name", "anew", "--host", "host-13")
+    assert "SUCCEEDED" in out
+    assert _roles(labs)["PASSIVE"] == "anew"
+    shown = json.loads(labs.run("task", "get"))
+    assert shown["status"] == "SUCCEEDED"
+    assert "NOT_ALLOWED_IN_CURRENT_STATE" in labs.run("passive", "redeploy", code=1)
+
+
+def test_what_is_stopped_in_order_comes_back_as_it_was(labs: Labs) -> None:
+    """Nobody takes over while the lab goes down; status tells what it can, with its own code."""
+    before = _roles(labs)
+    out = labs.run("lab", "down")
+    stopped = re.findall(r"Stopping \S+ \((\w+)\)", out)
+    assert stopped == ["passive", "active", "witness"]
+    assert "down already" in labs.run("lab", "down")
+    assert f"Lab {NAME} is DOWN" in labs.run("lab", "status", code=3)
+    assert all(vm.power_state == "POWERED_OFF" for vm in asyncio.run(inventory_of(labs.lab)).vms)
+    assert f"Lab {NAME} is HEALTHY" in labs.run("lab", "up")
+    assert _roles(labs) == before
+
+
+def test_a_dead_active_is_told_without_its_api(labs: Labs) -> None:
+    """Nobody answers for a moment: what can be told is told; then the other one is the active."""
+    active, passive = (_roles(labs)[role] for role in ("ACTIVE", "PASSIVE"))
+    assert f"{active} (active) is dead" in labs.run("lab", "kill", "active")
+    known = json.loads(labs.run("lab", "status", "--json", code=1))
+    assert known["state"] in {"UNKNOWN", "DEGRADED"}
+    assert f"Lab {NAME} is HEALTHY" in labs.run("lab", "up")
+    labs.until(lambda: _roles(labs) == {"ACTIVE": passive, "PASSIVE": active, "WITNESS": "vcha-3"})
+
+
+def test_the_first_node_is_not_made_a_second_time(labs: Labs) -> None:
+    """It is the passive now. Once destroyed it is replaced by a redeploy, not by an up."""
+    assert f"{FIRST} (passive) is gone" in labs.run("lab", "destroy", "passive")
+    labs.until(lambda: labs.state == "DEGRADED")
+    out = labs.run("lab", "up", code=1)
+    assert f"vcha passive redeploy --name {NAME}" in out
+    assert "Creating the first node" not in out
+    assert FIRST not in {vm["name"] for vm in json.loads(labs.run("call", "VM.list"))}
+
+
+def _supervisor(labs: Labs, name: str) -> int:
+    directory = next(labs.lab.infrastructure.glob(f"datastores/*/{name}"))
+    return int(Layout(directory).supervisor_pid.read_text())
+
+
+def _crash_supervisor(labs: Labs, name: str) -> int:
+    pid = _supervisor(labs, name)
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def _other(labs: Labs) -> dict[str, object]:
+    found: dict[str, object] = json.loads(labs.run("lab", "status", "--json", name=OTHER))
+    return found

@@ -1,0 +1,82 @@
+"""Where labs are kept."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from openvcha.lab import places
+from openvcha.lab.errors import LabFailed, NoLab
+from openvcha.lab.state import Lab, LabState
+
+NOBODY = (65534, 65534)
+STATE = LabState(name="x", octet=99, cluster_id="c")
+
+
+def test_the_state_home_is_used_only_when_it_is_absolute(tmp_path: Path) -> None:
+    """As the XDG specification wants it."""
+    home = Path.home() / ".local" / "state" / "openvcha"
+    assert places.own_base({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "openvcha"
+    assert places.own_base({"XDG_STATE_HOME": "state"}) == home
+    assert places.own_base({}) == home
+
+
+def test_an_account_that_may_not_enter_gets_the_shared_folder(tmp_path: Path) -> None:
+    """Root's home is closed to others; a folder that was asked for is not replaced silently."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    base = closed / "openvcha"
+    other = (os.getuid() + 1, os.getgid() + 1)
+    shared = tmp_path / "shared"
+    assert places.base_of_new(None, None, base, shared) == base
+    assert places.base_of_new(None, (os.getuid(), os.getgid()), base, shared) == base
+    assert places.base_of_new(None, other, base, shared) == shared
+    with pytest.raises(LabFailed, match="--dir"):
+        places.base_of_new(base, other, base, shared)
+
+
+def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None:
+    """The first that fits decides, as the kernel does it."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    uid, gid = os.getuid(), os.getgid()
+    for mode, owner, group, others in ((0o700, 1, 0, 0), (0o670, 0, 1, 0), (0o661, 0, 0, 1)):
+        folder.chmod(mode)
+        # What is above pytest's folders is not of interest here.
+        found = [
+            places._may_enter(folder.stat(), *who)
+            for who in ((uid, gid), (uid + 1, gid), (uid + 1, gid + 1))
+        ]
+        assert found == [bool(owner), bool(group), bool(others)]
+
+
+def test_a_lab_is_found_by_its_name(tmp_path: Path) -> None:
+    """Only what was made is a lab."""
+    with pytest.raises(NoLab, match="`vcha lab up` makes one"):
+        places.find("x", tmp_path)
+    Lab(tmp_path / "x").make(STATE)
+    assert places.find("x", tmp_path).directory == tmp_path / "x"
+    assert [lab.directory.name for lab in places.labs([tmp_path, tmp_path / "no"])] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-x", "x" * 33, ".hidden"])
+def test_a_name_is_never_a_path(name: str, tmp_path: Path) -> None:
+    """Nor anything else that surprises in a shell."""
+    with pytest.raises(LabFailed, match="cannot be the name"):
+        places.find(name, tmp_path)
+
+
+def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
+    """A lab's directory is given away and deleted: it must be empty, or a lab's."""
+    places.check_directory(tmp_path / "new")
+    places.check_directory(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(LabFailed, match="not a lab's"):
+        places.check_directory(tmp_path)
+    with pytest.raises(LabFailed, match="not a directory"):
+        places.check_directory(tmp_path / "file")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(LabFailed, match="is a link"):
+        places.check_directory(tmp_path / "link")
+    Lab(tmp_path / "lab").make(STATE)
+    places.check_directory(tmp_path / "lab")

@@ -1,0 +1,46 @@
+"""Which node a person means."""
+
+import pytest
+
+from openvcha.infrastructure.inventory import Inventory, Vm, VmNetworks
+from openvcha.lab.errors import LabFailed
+from openvcha.lab.roles import Roles, select
+
+
+def _vm(identifier: str, name: str) -> Vm:
+    return Vm(
+        id=identifier,
+        name=name,
+        token=name,
+        bios_uuid=name,
+        host="host-11",
+        folder="group-v3",
+        resource_pool="resgroup-9",
+        datastore="datastore-14",
+        networks=VmNetworks(ha="network-15", management="network-12"),
+        directory=name,
+    )
+
+
+INVENTORY = Inventory(vms=(_vm("vm-42", "vcha-1"), _vm("vm-43", "vcha-2")))
+KNOWN = Roles({"active": "vm-43", "passive": None})
+
+
+@pytest.mark.parametrize("text", ["active", "vcha-2", "VCHA-2", "vm-43"])
+def test_a_node_has_a_role_a_name_and_an_id(text: str) -> None:
+    """Each of them finds it."""
+    assert select(INVENTORY, KNOWN, text).id == "vm-43"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("passive", "has been destroyed"),
+        ("witness", "nobody can tell now"),
+        ("vcha-9", "there are: active, passive, witness, vcha-1, vcha-2"),
+    ],
+)
+def test_what_is_not_there_is_told(text: str, told: str) -> None:
+    """With what one can say instead."""
+    with pytest.raises(LabFailed, match=told):
+        select(INVENTORY, KNOWN, text)

@@ -1,0 +1,68 @@
+"""What counts as an acknowledged row."""
+
+import asyncio
+from typing import Any, Self
+
+import psycopg
+import pytest
+
+from openvcha.lab.writer import Writer
+
+
+class Connection:
+    """A simulated connection: each statement ends as the next outcome says."""
+
+    def __init__(self, writer: Writer, outcomes: list[str], stop: asyncio.Event) -> None:
+        self._writer = writer
+        self._outcomes = outcomes
+        self._stop = stop
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return
+
+    async def execute(self, *_: object) -> None:
+        outcome = self._outcomes.pop(0)
+        if not self._outcomes:
+            self._stop.set()
+        if outcome == "warned":
+            self._writer._notice(Diagnostic("WARNING"))  # type: ignore[arg-type]  # as libpq's
+        elif outcome == "noticed":
+            self._writer._notice(Diagnostic("NOTICE"))  # type: ignore[arg-type]  # as libpq's
+        elif outcome == "lost":
+            raise psycopg.OperationalError("the connection is lost")
+
+
+class Diagnostic:
+    """What PostgreSQL says beside its answer."""
+
+    def __init__(self, severity: str) -> None:
+        self.severity_nonlocalized = severity
+
+
+async def test_only_a_clean_answer_is_an_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning (the standby has not confirmed) and a lost connection leave it unknown."""
+    stop = asyncio.Event()
+    writer = Writer({"host": "nowhere"}, "rows")
+    outcomes = ["fine", "warned", "fine", "lost", "noticed"]
+    connection = Connection(writer, outcomes, stop)
+
+    async def connect() -> Any:
+        return connection
+
+    monkeypatch.setattr(writer, "_connect", connect)
+    await asyncio.wait_for(writer.run(stop), 10)
+    assert writer.account.acknowledged == {0, 2, 4}
+    assert writer.account.unknown == {1, 3}
+    assert writer.account.last_error == "the connection is lost"
+
+
+async def test_the_longest_pause_includes_the_time_without_a_connection() -> None:
+    """It is what a client has to wait, for whatever reason."""
+    times = iter((0.0, 0.1, 2.1, 2.2))
+    writer = Writer({"host": "nowhere"}, "rows", clock=lambda: next(times))
+    for number in range(3):
+        writer._answered(number)
+    assert writer.account.longest_pause == pytest.approx(2.0)
