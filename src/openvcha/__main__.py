@@ -1,0 +1,6 @@
+"""Runs the command line: `python -m openvcha`."""
+
+from openvcha.cli.main import main
+
+if __name__ == "__main__":
+    main()

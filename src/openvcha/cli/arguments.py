@@ -1,0 +1,103 @@
+"""From what is typed on the command line to a REST call."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from openvcha.api.model import BooleanType, DoubleType, IntegerType, ListType, SecretType, SetType
+from openvcha.api.operations import Operation
+from openvcha.cli.describe import Leaf, body_leaves, path_leaves, query_leaves, rest, words
+from openvcha.lab.errors import LabFailed
+
+
+@dataclass
+class Call:
+    """A REST call under /api."""
+
+    method: str
+    path: str
+    body: Any = None
+    query: list[tuple[str, str]] = field(default_factory=list)
+
+
+def build(operation: Operation, body: str | None, params: Sequence[str]) -> Call:
+    """Put path, query and body together. Raises LabFailed saying what is wrong where."""
+    given = [_pair(text) for text in params]
+    method, path = rest(operation).split(" ", 1)
+    call = Call(method, path, _read_body(body))
+    paths = {leaf.name: leaf for leaf in path_leaves(operation)}
+    queries = {leaf.name: leaf for leaf in query_leaves(operation)}
+    bodies = {leaf.name: leaf for leaf in body_leaves(operation)}
+    if call.body is not None and not bodies:
+        raise LabFailed(f"{operation.id} takes no body")
+    for name, text in given:
+        if name in paths:
+            call.path = call.path.replace(f"{{{name}}}", quote(text, safe=":"))
+        elif name in queries:
+            call.query.append((name, text))
+        elif name in bodies:
+            call.body = _set(call.body, bodies[name], text)
+        else:
+            known = ", ".join((*paths, *queries, *bodies)) or "none"
+            raise LabFailed(f"{operation.id} has no parameter {name!r}; it has: {known}")
+    if missing := [name for name in paths if f"{{{name}}}" in call.path]:
+        raise LabFailed(f"{operation.id} needs --param {missing[0]}=…")
+    return call
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise LabFailed(f"--param {text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _read_body(text: str | None) -> Any:
+    if text is None:
+        return None
+    if text == "-":
+        source, content = "standard input", sys.stdin.read()
+    elif text.startswith("@"):
+        source, content = text[1:], Path(text[1:]).read_text()
+    else:
+        source, content = "the body", text
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise LabFailed(f"{source} is not JSON: {error}") from error
+
+
+def _set(body: Any, leaf: Leaf, text: str) -> Any:
+    """Set one value, making the objects around it; a list takes its name several times."""
+    root = {} if body is None else body
+    *around, last = leaf.name.split(".")
+    place = root
+    for name in around:
+        place = place.setdefault(name, {}) if isinstance(place, dict) else None
+    if not isinstance(place, dict):
+        raise LabFailed(f"the body has no room for {leaf.name}: something else is in its place")
+    if isinstance(leaf.type, ListType | SetType):
+        place.setdefault(last, []).append(_value(leaf, text))
+    else:
+        place[last] = _value(leaf, text)
+    return root
+
+
+def _value(leaf: Leaf, text: str) -> Any:
+    """Give the text as the JSON value that the type asks for; the server judges the rest."""
+    if isinstance(leaf.type, SecretType):
+        raise LabFailed(
+            f"{leaf.name} is a secret: others could see it on a command line;"
+            " give the body as @FILE or - (standard input)"
+        )
+    element = leaf.type.element if isinstance(leaf.type, ListType | SetType) else leaf.type
+    if not isinstance(element, BooleanType | IntegerType | DoubleType):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise LabFailed(f"{leaf.name} must be {words(element)}, not {text!r}") from error

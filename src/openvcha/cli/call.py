@@ -1,0 +1,171 @@
+"""`vcha call`: any operation of the API, straight from the table of operations."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.padding import Padding
+from rich.table import Table
+from typer.core import TyperCommand, TyperGroup
+
+from openvcha.api.errors import STATUS
+from openvcha.api.model import descriptor
+from openvcha.api.operations import OPERATIONS, Operation
+from openvcha.cli.arguments import Call, build
+from openvcha.cli.describe import (
+    Leaf,
+    body_leaves,
+    named,
+    path_leaves,
+    query_leaves,
+    rest,
+    short_name,
+    words,
+)
+from openvcha.cli.exits import EPILOG
+from openvcha.cli.following import follow_task
+from openvcha.cli.screen import console, simple_table
+from openvcha.cli.target import Target, with_target
+
+Body = Annotated[
+    str | None, typer.Argument(metavar="[JSON|@FILE|-]", help="The body; - is standard input.")
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="NAME=VALUE", help="One parameter; see below."),
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Follow the task until it ends, with its progress.")
+]
+
+
+class Operations(TyperGroup):
+    """The operations as commands, made when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name them all."""
+        del ctx
+        return [short_name(operation) for operation in OPERATIONS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find one by its id or the end of it. Raises BadParameter when that is ambiguous."""
+        del ctx
+        found = named(cmd_name)
+        if len(found) > 1:
+            names = ", ".join(short_name(operation) for operation in found)
+            raise typer.BadParameter(f"{cmd_name!r} may be any of: {names}")
+        return _command(found[0]) if found else None
+
+
+app = typer.Typer(
+    cls=Operations,
+    epilog=f"`vcha call OPERATION --help` tells parameters, privilege and errors. {EPILOG}",
+    invoke_without_command=True,
+    subcommand_metavar="OPERATION [ARGS]...",
+)
+
+
+@app.callback()
+def call(
+    ctx: typer.Context,
+    listing: Annotated[bool, typer.Option("--list", help="List all operations.")] = False,
+) -> None:
+    """Call any operation of the API by its name or the end of it: passive.redeploy."""
+    if listing:
+        console().print(_list())
+    elif ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+    else:
+        return
+    raise typer.Exit
+
+
+def _list() -> Table:
+    table = simple_table("operation", "privilege", "what it does")
+    for operation in OPERATIONS:
+        later = "" if operation.available else " (not supported yet)"
+        table.add_row(
+            short_name(operation),
+            operation.privilege or "-",
+            operation.summary + later,
+        )
+    return table
+
+
+def _command(operation: Operation) -> Any:
+    """Make the command of one operation."""
+
+    def plain(body: Body = None, *, param: Params = None, target: Target) -> None:
+        asyncio.run(_call(target, build(operation, body, param or ()), follow=False))
+
+    def task(
+        body: Body = None, *, param: Params = None, follow: Follow = False, target: Target
+    ) -> None:
+        asyncio.run(_call(target, build(operation, body, param or ()), follow=follow))
+
+    function: Callable[..., None] = task if operation.task else plain
+    single = typer.Typer(add_completion=False)
+    single.command(
+        short_name(operation),
+        cls=_documented(operation),
+        help=operation.summary,
+    )(with_target(function))
+    return typer.main.get_command(single)
+
+
+async def _call(target: Target, call: Call, *, follow: bool) -> None:
+    async with target.api() as api:
+        answer = await api.call(call.method, call.path, call.body, call.query)
+        if answer is not None:
+            typer.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
+        if follow:
+            await follow_task(api, answer)
+
+
+def _documented(operation: Operation) -> type[TyperCommand]:
+    class Documented(TyperCommand):
+        """Says after its options what the table says of the operation."""
+
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            super().format_help(ctx, formatter)
+            _describe(operation)
+
+    return Documented
+
+
+def _describe(operation: Operation) -> None:
+    out = console()
+    out.print(f" {rest(operation)}", markup=False)
+    for title, leaves in (
+        ("In the path", path_leaves(operation)),
+        ("In the query", query_leaves(operation)),
+        ("In the body", body_leaves(operation)),
+    ):
+        if leaves:
+            out.print(f"\n {title}, * required")
+            out.print(Padding.indent(_leaf_table(leaves), 3))
+    out.print(f"\n Privilege   {operation.privilege or 'none'}")
+    out.print(f" Answers     {_answer(operation)}", soft_wrap=True)
+    by_status = sorted((STATUS[error], error.value) for error in operation.errors)
+    out.print(f" Errors      {', '.join(f'{name} ({status})' for status, name in by_status)}")
+    if not operation.available:
+        out.print(" Not supported yet: it answers UNSUPPORTED.")
+
+
+def _leaf_table(leaves: Iterable[Leaf]) -> Table:
+    table = simple_table()
+    table.show_header = False
+    for _ in range(3):
+        table.add_column()
+    for leaf in leaves:
+        table.add_row("*" if leaf.required else "", leaf.name, words(leaf.type))
+    return table
+
+
+def _answer(operation: Operation) -> str:
+    if operation.task:
+        return f"{operation.status}, the id of a task"
+    result = "" if operation.output is None else f", {words(descriptor(operation.output))}"
+    return f"{operation.status}{result}"

@@ -1,0 +1,78 @@
+"""`vcha demo`: the main job, played and explained."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from openvcha.cli.errors import fail
+from openvcha.cli.exits import Code
+from openvcha.cli.options import Base, Name, command
+from openvcha.cli.root import lab_to_make
+from openvcha.cli.screen import console, narrator, simple_table
+from openvcha.lab import power
+from openvcha.lab.demo import Report, play
+from openvcha.lab.narrator import Narrator
+from openvcha.lab.places import DEFAULT_NAME
+from openvcha.lab.state import Lab
+from openvcha.lab.up import up
+
+MEGABYTE = 1_000_000
+REPAIR = ("redeploy", "healthy")
+
+
+def demo(
+    data: Annotated[
+        int, typer.Option(min=0, help="Megabytes of data that the new passive has to copy.")
+    ] = 100,
+    keep: Annotated[bool, typer.Option(help="Keep the lab afterwards.")] = True,
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+) -> None:
+    """Lose the passive under a steady writer, redeploy it over the API, count the rows.
+
+    Brings a lab up if there is none. Exit code 1 when an acknowledged row is missing.
+    """
+    lab = lab_to_make(name, base)
+    environment = f'eval "$({command("lab env", name, base)})"'
+    report = asyncio.run(_demo(lab, narrator(), data * MEGABYTE, environment, keep=keep))
+    out = console()
+    _show(out, report)
+    if report.missing:
+        numbers = ", ".join(map(str, sorted(report.missing)[:10]))
+        raise fail(f"{len(report.missing)} acknowledged rows are missing: {numbers} …", Code.FAILED)
+    if keep:
+        out.print(f"\nThe lab is still there: {command('lab status', name, base)}", soft_wrap=True)
+
+
+async def _demo(lab: Lab, out: Narrator, filling: int, environment: str, *, keep: bool) -> Report:
+    await up(lab, out)
+    out.say()
+    report = await play(lab, out, filling, environment)
+    if not keep and not report.missing:
+        await power.reset(lab, out)
+    return report
+
+
+def _times(report: Report) -> Table:
+    table = simple_table("step", "seconds")
+    for name, seconds in report.steps:
+        table.add_row(name, f"{seconds:.1f}")
+    return table
+
+
+def _show(out: Console, report: Report) -> None:
+    account = report.account
+    if not out.is_terminal:  # there, each step has its time already
+        out.print(_times(report))
+    gone = sum(seconds for name, seconds in report.steps if name in REPAIR)
+    out.print(f"\nWithout a passive for {gone:.1f} s, from the call until HEALTHY.")
+    out.print(
+        f"The writer's longest wait for an answer was {account.longest_pause:.1f} s. "
+        f"{len(account.acknowledged)} rows were acknowledged; {len(account.unknown)} more have an"
+        " unknown outcome.",
+    )
+    if not report.missing:
+        out.print("Every acknowledged row is there.", style="bold green")

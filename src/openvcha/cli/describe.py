@@ -1,0 +1,133 @@
+"""The operations of the API in words: names, parameters, types."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from openvcha.api.model import (
+    BooleanType,
+    DateTimeType,
+    DoubleType,
+    EnumType,
+    Field,
+    IdType,
+    IntegerType,
+    ListType,
+    MapType,
+    OptionalType,
+    SecretType,
+    SetType,
+    StructType,
+    Type,
+    descriptor,
+)
+from openvcha.api.operations import OPERATIONS, Operation, Parameter
+
+_PREFIXES = ("com.vmware.vcenter.vcha.", "com.vmware.")
+_WORDS: dict[type[Type], str] = {
+    BooleanType: "true or false",
+    DateTimeType: "time (2026-01-31T12:00:00Z)",
+    DoubleType: "number",
+    IntegerType: "integer",
+    SecretType: "secret",
+}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value that can be given: ``name`` is its path with dots."""
+
+    name: str
+    type: Type
+    required: bool
+
+
+def short_name(operation: Operation) -> str:
+    """Give the name by which people call an operation: cluster.passive.redeploy."""
+    prefix = next(p for p in _PREFIXES if operation.id.startswith(p))
+    return operation.id.removeprefix(prefix)
+
+
+def named(text: str) -> list[Operation]:
+    """Find the operations whose id is, or ends with, this name."""
+    wanted = text.casefold()
+    exact = [op for op in OPERATIONS if wanted in (op.id.casefold(), short_name(op).casefold())]
+    return exact or [op for op in OPERATIONS if op.id.casefold().endswith(f".{wanted}")]
+
+
+def rest(operation: Operation) -> str:
+    """Write method and path as they are on /api."""
+    verbs = [f"action={operation.action}"] if operation.action else []
+    verbs += ["vmw-task=true"] if operation.task else []
+    return f"{operation.method} {operation.path}" + ("?" + "&".join(verbs) if verbs else "")
+
+
+def path_leaves(operation: Operation) -> list[Leaf]:
+    """Give the parameters in the path."""
+    return [Leaf(p.name, descriptor(p.type), required=True) for p in operation.path_parameters]
+
+
+def query_leaves(operation: Operation) -> list[Leaf]:
+    """Give the parameters in the query: the fields of their structures."""
+    return [leaf for p in operation.query_parameters for leaf in _inside("", p.type)]
+
+
+def body_leaves(operation: Operation) -> list[Leaf]:
+    """Give all that a body can hold; of several parameters each has its name in front."""
+    if operation.body_is_spec:
+        return list(_inside("", operation.body_parameters[0].type))
+    return [leaf for p in operation.body_parameters for leaf in _of(p)]
+
+
+def words(type_: Type) -> str:
+    """Say what a value must be."""
+    match type_:
+        case OptionalType(element):
+            found = words(element)
+        case EnumType():
+            found = " | ".join(type_.values)
+        case IdType(resource):
+            found = f"id of a {resource.partition(':')[0].rsplit('.', 1)[-1]}"
+        case ListType(element):
+            found = f"list of {words(element)}"
+        case SetType(element):
+            found = f"set of {words(element)}"
+        case MapType(key, value):
+            found = f"map of {words(key)} to {words(value)}"
+        case StructType():
+            found = type_.name.rsplit(".", 1)[-1]
+        case _:
+            found = _WORDS.get(type(type_), "text")
+    return found
+
+
+def _of(parameter: Parameter) -> Iterator[Leaf]:
+    type_ = descriptor(parameter.type)
+    yield from _leaves(parameter.name, type_, required=True)
+
+
+def _inside(prefix: str, python_type: Any) -> Iterator[Leaf]:
+    type_ = _bare(descriptor(python_type))
+    if not isinstance(type_, StructType):
+        raise TypeError(f"{type_} has no fields")
+    for field in type_.fields:
+        yield from _field(prefix, field, required=True)
+
+
+def _field(prefix: str, field: Field, *, required: bool) -> Iterator[Leaf]:
+    yield from _leaves(f"{prefix}{field.name}", field.type, required=required)
+
+
+def _leaves(name: str, type_: Type, *, required: bool) -> Iterator[Leaf]:
+    """Spread structures out; what is in an optional one is required only with it."""
+    needed = required and not isinstance(type_, OptionalType)
+    bare = _bare(type_)
+    if isinstance(bare, StructType):
+        for field in bare.fields:
+            yield from _field(f"{name}.", field, required=needed)
+    else:
+        yield Leaf(name, bare, needed)
+
+
+def _bare(type_: Type) -> Type:
+    return type_.element if isinstance(type_, OptionalType) else type_

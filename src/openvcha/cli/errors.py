@@ -1,0 +1,83 @@
+"""Errors as people read them: one line, and an exit code."""
+
+import errno
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from openvcha.api.errors import ApiError
+from openvcha.cli.exits import Code
+from openvcha.cli.options import program
+from openvcha.lab.errors import LabFailed, NoLab, Refused, Unreachable
+from openvcha.node.engines import EngineMissing
+from openvcha.node.lock import NodeRuns
+from openvcha.node.privileges import RootStays
+from openvcha.node.processes import StillAlive
+from openvcha.store.errors import StoreError
+
+TRACEBACK = "OPENVCHA_TRACEBACK"
+_EXPECTED = (
+    ApiError,
+    EngineMissing,
+    LabFailed,
+    NodeRuns,
+    Refused,
+    RootStays,
+    StillAlive,
+    StoreError,
+    Unreachable,
+)
+
+
+class Telling(TyperGroup):
+    """A group whose commands' errors are told instead of traced."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with told():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Tell what goes wrong in the block in one line on stderr, and exit with its code."""
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Abort):
+        raise fail("interrupted", Code.INTERRUPTED) from None
+    except Exception as error:
+        if _is_typers(error):
+            raise
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
+        raise fail(_text(error), _code(error)) from error
+
+
+def fail(text: str, code: Code = Code.FAILED) -> typer.Exit:
+    """Say what went wrong; raise what this gives."""
+    typer.echo(f"vcha: {text}", err=True)
+    return typer.Exit(code)
+
+
+def _is_typers(error: Exception) -> bool:
+    # Usage errors are told by typer itself, and so is a reader that has gone away.
+    if isinstance(error, OSError):
+        return error.errno == errno.EPIPE
+    return isinstance(error, typer.Exit) or hasattr(error, "format_message")
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, _EXPECTED):
+        return str(error).replace("`vcha ", f"`{program()} ")
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    kind = type(error).__name__
+    return f"a fault of vcha itself: {kind}: {error} ({TRACEBACK}=1 shows where)"
+
+
+def _code(error: Exception) -> Code:
+    return Code.DOWN if isinstance(error, NoLab) else Code.FAILED

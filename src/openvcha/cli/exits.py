@@ -1,0 +1,19 @@
+"""Exit codes, the same for all commands; scripts may rely on them."""
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """What the end of a command tells."""
+
+    OK = 0
+    FAILED = 1  # refused, failed, or not HEALTHY
+    USAGE = 2  # by typer itself
+    DOWN = 3  # the lab is down, or there is none
+    INTERRUPTED = 130
+
+
+EPILOG = (
+    "Exit codes: 0 done (status: HEALTHY), 1 refused, failed or not HEALTHY, 2 wrong usage,"
+    " 3 the lab is down or there is none, 130 interrupted."
+)

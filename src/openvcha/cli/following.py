@@ -1,0 +1,27 @@
+"""Following a task on the screen."""
+
+from typing import Any
+
+import typer
+
+from openvcha.cli.errors import fail
+from openvcha.cli.screen import narrator, progress_of
+from openvcha.lab.client import ApiClient
+from openvcha.lab.deploy import follow
+from openvcha.lab.errors import error_text
+
+
+async def follow_task(api: ApiClient, task: str) -> None:
+    """Show a task's progress until it ends; exits with FAILED when the task does."""
+    info = await api.call("GET", f"/cis/tasks/{task}")
+    out = narrator()
+    with out.step(info["description"]["default_message"].rstrip(".")):
+        ended = await follow(api, task, out)
+        if ended["status"] != "SUCCEEDED":
+            raise fail(_why(ended))
+    _, _, message = progress_of(ended)
+    typer.echo(f"{ended['status']}: {message}")
+
+
+def _why(info: dict[str, Any]) -> str:
+    return error_text(info.get("error") or {}) or f"the task is {info['status']}"

@@ -1,0 +1,177 @@
+"""`vcha lab`: a whole cluster on this machine."""
+
+import asyncio
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+import typer
+
+from openvcha.cli import lab_logs, lab_show, lab_summary
+from openvcha.cli.errors import fail
+from openvcha.cli.exits import EPILOG, Code
+from openvcha.cli.options import AsJson, Base, Name, command
+from openvcha.cli.root import existing_lab, lab_to_make
+from openvcha.cli.screen import console, narrator
+from openvcha.lab import places, power
+from openvcha.lab.access import database
+from openvcha.lab.places import DEFAULT_NAME
+from openvcha.lab.state import ADMINISTRATOR
+from openvcha.lab.status import Overall
+from openvcha.lab.status import status as look
+from openvcha.lab.up import up as bring_up
+
+app = typer.Typer(
+    help="A whole cluster of three nodes on this machine, on loopback addresses.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+)
+
+
+class Role(StrEnum):
+    """Which node is meant, as the roles are now."""
+
+    ACTIVE = "active"
+    PASSIVE = "passive"
+    WITNESS = "witness"
+
+
+class Replaceable(StrEnum):
+    """Which nodes can be destroyed: those that the API can make anew."""
+
+    PASSIVE = "passive"
+    WITNESS = "witness"
+
+
+@app.command(epilog=EPILOG)
+def up(name: Name = DEFAULT_NAME, base: Base = None) -> None:
+    """Bring the lab up; what is there already is left as it is."""
+    began = time.monotonic()
+    lab = lab_to_make(name, base)
+    try:
+        healthy = asyncio.run(bring_up(lab, narrator()))
+    except KeyboardInterrupt:
+        again = command("lab up", name, base)
+        raise fail(f"interrupted; `{again}` goes on from here", Code.INTERRUPTED) from None
+    seconds = time.monotonic() - began
+    asyncio.run(lab_summary.summary(lab, seconds, lambda words: command(words, name, base)))
+    if not healthy:
+        raise typer.Exit(Code.FAILED)
+
+
+@app.command(epilog=EPILOG)
+def status(name: Name = DEFAULT_NAME, base: Base = None, as_json: AsJson = False) -> None:
+    """Show the nodes, the cluster's health and why, and what runs; exit code 0 is HEALTHY."""
+    found = asyncio.run(look(places.find(name, base)))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        lab_show.show_status(found, lambda words: command(words, name, base))
+    if found.state is Overall.DOWN:
+        raise typer.Exit(Code.DOWN)
+    if found.state is not Overall.HEALTHY:
+        raise typer.Exit(Code.FAILED)
+
+
+@app.command(epilog=EPILOG)
+def kill(
+    role: Annotated[Role, typer.Argument(help="Which node.")],
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+) -> None:
+    """End a node at once, as a power loss does; `vcha lab up` starts it again."""
+    vm, ran = asyncio.run(power.kill(existing_lab(name, base), role))
+    if not ran:
+        typer.echo(f"{vm.name} ({role}) is off already")
+        return
+    typer.echo(f"{vm.name} ({role}) is dead; its data are still there")
+    typer.echo(f"  {command('lab up', name, base)}      starts it again")
+
+
+@app.command(epilog=EPILOG)
+def destroy(
+    role: Annotated[Replaceable, typer.Argument(help="Which node.")],
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+) -> None:
+    """End a node at once and delete it with its data, as a lost host does."""
+    vm = asyncio.run(power.destroy(existing_lab(name, base), role))
+    typer.echo(f"{vm.name} ({role}) is gone, with its data")
+    words, meaning = lab_summary.REPAIRS[role]
+    typer.echo(f"  {command(words, name, base)}      {meaning}")
+
+
+@app.command(epilog=EPILOG)
+def down(name: Name = DEFAULT_NAME, base: Base = None) -> None:
+    """Stop all nodes in order; the lab stays, and `vcha lab up` starts it again."""
+    lab = existing_lab(name, base)
+    stopped = asyncio.run(power.down(lab, narrator()))
+    if not stopped:
+        typer.echo("the lab is down already")
+
+
+@app.command(epilog=EPILOG)
+def reset(
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """End the lab and delete it with all its data."""
+    lab = existing_lab(name, base)
+    if not yes and not _agreed(f"Delete the lab {name!r} in {lab.directory} with all its data?"):
+        raise fail("nothing was deleted")
+    asyncio.run(power.reset(lab, narrator()))
+
+
+@app.command("list", epilog=EPILOG)
+def list_(base: Base = None, as_json: AsJson = False) -> None:
+    """List all labs."""
+    bases = [base] if base else [places.own_base(), places.SHARED]
+    rows = asyncio.run(lab_show.rows(places.labs(bases)))
+    if as_json:
+        typer.echo(msgspec.json.encode(rows))
+    elif rows:
+        console().print(lab_show.lab_table(rows))
+    else:
+        typer.echo(f"there are no labs in {bases[0]}: `{command('lab up', base=base)}` makes one")
+
+
+@app.command(epilog=EPILOG)
+def env(name: Name = DEFAULT_NAME, base: Base = None) -> None:
+    """Print variables for a shell: eval "$(vcha lab env)".
+
+    API, CA, VCHA_USER and PASSWORD are for curl and the SDK, PGHOST and so on for psql. Since one
+    of them is a password, they are not printed on a terminal.
+    """
+    if sys.stdout.isatty():
+        words = command("lab env", name, base)
+        raise fail(f'there is a password in it; use it so: eval "$({words})"', Code.USAGE)
+    lab = places.find(name, base)
+    variables = {
+        "API": lab.state().api,
+        "CA": str(lab.ca),
+        "VCHA_USER": ADMINISTRATOR,
+        "PASSWORD": lab.password(ADMINISTRATOR).reveal(),
+        **_libpq(asyncio.run(database(lab))),
+    }
+    for key, value in variables.items():
+        typer.echo(f"export {key}={shlex.quote(value)}")
+
+
+app.command("logs", epilog=EPILOG)(lab_logs.logs)
+
+
+def _libpq(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Give libpq's parameters as its environment variables."""
+    names = {"dbname": "PGDATABASE"}
+    return {names.get(key, f"PG{key.upper()}"): value for key, value in parameters.items()}
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise fail("nobody can be asked here: say --yes", Code.USAGE)
+    return typer.confirm(question)

@@ -1,0 +1,74 @@
+"""`vcha lab logs`."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from openvcha.cli.errors import fail
+from openvcha.cli.exits import Code
+from openvcha.cli.options import Base, Name
+from openvcha.cli.screen import console
+from openvcha.lab import logs as reading
+from openvcha.lab import places
+from openvcha.lab.access import inventory_of
+from openvcha.lab.logs import Line
+from openvcha.lab.places import DEFAULT_NAME
+from openvcha.lab.roles import ROLES, Roles, roles, select
+from openvcha.lab.state import Lab
+from openvcha.node.layout import Layout
+
+LINES = 40
+_STYLES = {"warning": "yellow", "warn": "yellow", "error": "red", "fatal": "red", "critical": "red"}
+
+
+def logs(
+    node: Annotated[str, typer.Argument(help="A node's name, or active, passive, witness.")],
+    *,
+    part: Annotated[
+        str | None, typer.Option(help="Only this part: etcd, patroni, postgresql, service …")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on showing what is written.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="How many to begin with.")
+    ] = LINES,
+    raw: Annotated[bool, typer.Option("--raw", help="Lines as they are in the files.")] = False,
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+) -> None:
+    """Show the logs of a node, all parts in one."""
+    folder = asyncio.run(_folder(places.find(name, base), node))
+    known = reading.parts(folder)
+    if part is not None and part not in known:
+        raise fail(f"{node} has no logs of {part!r}; there are: {', '.join(known)}", Code.USAGE)
+    out = console()
+    for line in reading.last_lines(folder, part, lines):
+        _print(out, line, raw)
+    if follow:
+        asyncio.run(_follow(out, folder, part, raw))
+
+
+async def _folder(lab: Lab, node: str) -> Path:
+    inventory = await inventory_of(lab)
+    known = await roles(inventory) if node in ROLES else Roles({})
+    return Layout(Path(select(inventory, known, node).directory)).logs
+
+
+async def _follow(out: Console, folder: Path, part: str | None, raw: bool) -> None:
+    async for line in reading.follow(folder, part):
+        _print(out, line, raw)
+
+
+def _print(out: Console, line: Line, raw: bool) -> None:
+    if raw:
+        out.print(line.raw, markup=False, soft_wrap=True)
+        return
+    clock = line.time.strftime("%H:%M:%S.%f")[:-3]
+    style = _STYLES.get(line.level, "")
+    text = Text.assemble((clock, "dim"), f" {line.part:<10} ", (line.text, style))
+    out.print(text, soft_wrap=True)

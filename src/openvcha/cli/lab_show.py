@@ -1,0 +1,119 @@
+"""How a lab is shown."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from openvcha.cli.screen import console, simple_table
+from openvcha.lab.access import inventory_of, is_on
+from openvcha.lab.state import Lab
+from openvcha.lab.status import LabStatus, NodeStatus, Overall
+
+Command = Callable[[str], str]
+_STYLES = {
+    "HEALTHY": "green",
+    "UP": "green",
+    "DEGRADED": "yellow",
+    "SINGLE": "yellow",
+    "DOWN": "red",
+    "ISOLATED": "red",
+    "UNKNOWN": "red",
+}
+_MEANINGS = {
+    Overall.SINGLE: "one node; the other two are not deployed",
+    Overall.UNKNOWN: "nodes run, but the API cannot be asked",
+    Overall.DOWN: "no node runs",
+}
+_COLUMNS = ("node", "role", "state", "power", "host", "datastore", "HA address", "VM")
+
+
+class LabRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One lab in the list of labs."""
+
+    name: str
+    running: int
+    nodes: int
+    api: str
+    directory: str
+
+
+async def rows(labs: Sequence[Lab]) -> list[LabRow]:
+    """Look at labs from outside: what runs, and where."""
+    return [await _row(lab) for lab in labs]
+
+
+async def _row(lab: Lab) -> LabRow:
+    vms = (await inventory_of(lab)).vms
+    state = lab.state()
+    return LabRow(
+        name=lab.directory.name,
+        running=sum(map(is_on, vms)),
+        nodes=len(vms),
+        api=state.api,
+        directory=str(lab.directory),
+    )
+
+
+def lab_table(found: Sequence[LabRow]) -> Table:
+    """Make the table of labs."""
+    table = simple_table("lab", "nodes", "API", "directory")
+    for row in found:
+        runs = f"{row.running} of {row.nodes} run" if row.running else "down"
+        table.add_row(row.name, runs, row.api, row.directory)
+    return table
+
+
+def show_status(found: LabStatus, command: Command) -> None:
+    """Print a lab's status."""
+    out = console()
+    meaning = _MEANINGS.get(found.state)
+    said = f", mode {found.mode}" if found.mode else f": {meaning}" if meaning else ""
+    out.print(Text.assemble(f"Lab {found.name} is ", coloured(found.state.value), said))
+    if found.api_problem:
+        out.print(f"  {found.api_problem}", markup=False, soft_wrap=True)
+    print_warnings(out, found)
+    if found.nodes:
+        out.print()
+        out.print(_node_table(found.nodes))
+    _print_task(out, found)
+    if found.state is Overall.DOWN:
+        out.print(f"\n{command('lab up')}   starts it", markup=False, soft_wrap=True)
+
+
+def print_warnings(out: Console, found: LabStatus) -> None:
+    """Print what is wrong, and what to do about it."""
+    for warning in found.warnings:
+        out.print(Text.assemble(("  ! ", "yellow"), warning.error), soft_wrap=True)
+        if warning.recommendation:
+            out.print(f"    {warning.recommendation}", markup=False, soft_wrap=True)
+
+
+def _node_table(nodes: Sequence[NodeStatus]) -> Table:
+    table = simple_table(*_COLUMNS)
+    for node in nodes:
+        values = (node.host, node.datastore, node.ha_address, node.vm)
+        table.add_row(
+            node.name,
+            (node.role or "-").lower(),
+            Text(*coloured(node.state or "-")),
+            node.power or "-",
+            *(value or "-" for value in values),
+        )
+    return table
+
+
+def _print_task(out: Console, found: LabStatus) -> None:
+    task = found.task
+    if task is None:
+        return
+    percent = 100 * task.completed // (task.total or 1)
+    out.print(f"\nRunning: {task.operation}, {percent} %, {task.message}", soft_wrap=True)
+    out.print(f"  task {task.id}", soft_wrap=True)
+
+
+def coloured(word: str) -> tuple[str, str]:
+    """Give a state with its colour."""
+    return word, _STYLES.get(word, "")

@@ -1,0 +1,79 @@
+"""What one needs to work with a lab, shown when it has come up."""
+
+import shlex
+
+from rich.console import Console
+from rich.text import Text
+
+from openvcha.cli.lab_show import Command, coloured, print_warnings
+from openvcha.cli.screen import console
+from openvcha.lab import trust
+from openvcha.lab.access import connection_string, database
+from openvcha.lab.state import ADMINISTRATOR, READER, Lab
+from openvcha.lab.status import LabStatus, Overall, status
+from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
+from openvcha.node.identity import Ports
+from openvcha.node.patroni import APPLICATION_DATABASE, APPLICATION_USER
+
+LABEL_WIDTH = 13
+DEMO = ("demo", "lose the passive, redeploy it over the API, count the rows")
+STATUS = ("lab status", "what runs where, and how well")
+REPAIRS = {
+    "passive": ("passive redeploy", "replaces the passive by a new one"),
+    # Redeploying a witness is a row of the table that is not available yet.
+    "witness": ("lab reset", "deletes the lab: a witness cannot be redeployed yet"),
+}
+
+
+async def summary(lab: Lab, seconds: float, command: Command) -> None:
+    """Print addresses, users, files, thumbprints, and what to try next."""
+    out = console()
+    found = await status(lab)
+    state = lab.state()
+    out.print()
+    out.print(
+        Text.assemble(f"Lab {state.name} is ", coloured(found.state.value), f" ({seconds:.1f} s)")
+    )
+    print_warnings(out, found)
+    out.print()
+    for node in found.nodes:
+        where = f"{node.ha_address} on {node.host}" if node.host else "destroyed"
+        _fact(out, (node.role or "node").capitalize(), f"{node.name}, {where}")
+    _fact(out, "API", state.api)
+    _fact(out, "Users", f"{ADMINISTRATOR} (all), {READER} (read only)")
+    _fact(out, "PostgreSQL", f"role {APPLICATION_USER}, database {APPLICATION_DATABASE}")
+    _fact(out, "Passwords", f"{lab.passwords_file} (only you can read it)")
+    _fact(out, "Authority", str(lab.ca))
+    _fact(out, "psql", f"psql {shlex.quote(connection_string(await database(lab)))}")
+    _fact(out, "Shell", f'eval "$({command("lab env")})" sets $API, $CA, $PASSWORD, $PGHOST …')
+    await _thumbprints(out, state.public_address)
+    _next(out, found, command)
+
+
+def _fact(out: Console, label: str, value: str) -> None:
+    out.print(Text.assemble((f"  {label:<{LABEL_WIDTH}}", "bold"), value), soft_wrap=True)
+
+
+async def _thumbprints(out: Console, address: str) -> None:
+    met = await trust.met_certificate(address, Ports().api)
+    out.print("\nThe API's certificate has the thumbprints (SHA-1 and SHA-256)")
+    for thumbprint in (thumbprint_sha1(met), thumbprint_sha256(met)):
+        out.print(f"  {thumbprint}", soft_wrap=True)
+
+
+def _next(out: Console, found: LabStatus, command: Command) -> None:
+    chosen = _tries(found)
+    width = max(len(command(words)) for words, _ in chosen)
+    out.print("\nTry next")
+    for words, meaning in chosen:
+        line = Text.assemble("  ", (f"{command(words):<{width}}", "cyan"), f"   {meaning}")
+        out.print(line, soft_wrap=True)
+
+
+def _tries(found: LabStatus) -> tuple[tuple[str, str], ...]:
+    """Give three commands that make sense now."""
+    if found.state is Overall.HEALTHY:
+        return DEMO, STATUS, ("lab destroy passive", "lose it yourself, to see what comes next")
+    gone = [(node.role or "").lower() for node in found.nodes if node.vm is None]
+    repairs = [REPAIRS[role] for role in gone if role in REPAIRS]
+    return (*repairs, STATUS, ("lab logs active", "what the active node says"))[:3]

@@ -1,0 +1,39 @@
+"""`vcha`, the one command."""
+
+import typer
+
+from openvcha.cli.errors import Telling
+from openvcha.cli.exits import EPILOG
+from openvcha.cli.lazy import Load, lazy
+
+COMMANDS = {
+    "lab": Load("openvcha.cli.lab:app"),
+    "demo": Load("openvcha.cli.demo:demo"),
+    "passive": Load("openvcha.cli.passive:app"),
+    "task": Load("openvcha.cli.task:app"),
+    "call": Load("openvcha.cli.call:app"),
+    "user": Load("openvcha.cli.user:app"),
+    "openapi": Load("openvcha.cli.openapi:openapi"),
+    "doctor": Load("openvcha.cli.node:doctor"),
+    "node": Load("openvcha.cli.node:app"),
+}
+
+app = typer.Typer(
+    cls=lazy(COMMANDS, Telling),
+    name="vcha",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def vcha() -> None:
+    """An open vCenter High Availability cluster."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="vcha")

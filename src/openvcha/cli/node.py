@@ -1,0 +1,104 @@
+"""`vcha node` and `vcha doctor`."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from openvcha.cli.lazy import Load, lazy
+from openvcha.node.doctor import Verdict
+from openvcha.node.doctor import doctor as examine
+from openvcha.node.engines import EngineMissing
+from openvcha.node.identity import absolute
+from openvcha.node.lock import NodeRuns
+from openvcha.node.plan import PartPlan, all_parts, engine_parts
+from openvcha.node.privileges import RootStays, give_up_root, own_command_line
+from openvcha.node.processes import NodeProcesses, StillAlive
+from openvcha.node.status import NodeStatus, load_status
+from openvcha.node.supervisor import Supervisor
+
+app = typer.Typer(
+    # The service is a large program of its own: what only supervises does not load it.
+    cls=lazy({"service": Load("openvcha.cli.service:service", hidden=True)}),
+    help="One node of the cluster.",
+    no_args_is_help=True,
+)
+
+Directory = Annotated[
+    Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+NOT_RUNNING = 3
+
+
+@app.command()
+def run(
+    directory: Directory,
+    service: Annotated[
+        bool, typer.Option(help="Serve the API and hold the public address too.")
+    ] = True,
+) -> None:
+    """Run a node until SIGTERM: etcd, and on a data node Patroni, PostgreSQL and the API."""
+    try:
+        give_up_root(own_command_line(), owned=[absolute(directory)])
+        asyncio.run(_run(directory, all_parts if service else engine_parts))
+    except (RootStays, EngineMissing, NodeRuns, StillAlive) as error:
+        raise _refusal(str(error)) from error
+    except (OSError, msgspec.DecodeError) as error:
+        raise _refusal(f"the node in {directory} cannot be run: {error}") from error
+
+
+@app.command()
+def status(directory: Directory, as_json: AsJson = False) -> None:
+    """Show a node's parts; exit code 3 when its supervisor does not run."""
+    found = load_status(absolute(directory))
+    pids = NodeProcesses().find(absolute(directory))
+    runs = found is not None and found.pid in pids
+    if as_json:
+        typer.echo(msgspec.json.encode({"running": runs, "processes": pids, "status": found}))
+    else:
+        _show(found, runs, pids)
+    if not runs:
+        raise typer.Exit(NOT_RUNNING)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Say what this machine has and what it lacks; exit code 1 when something is missing."""
+    findings = examine()
+    if as_json:
+        typer.echo(msgspec.json.encode(findings))
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.verdict:<8} {finding.subject:<11} {finding.text}")
+    if any(finding.verdict is Verdict.MISSING for finding in findings):
+        raise typer.Exit(1)
+
+
+async def _run(directory: Path, plan: PartPlan) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Supervisor(directory, plan=plan).run(stop)
+
+
+def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:
+    if found is None:
+        typer.echo("never started")
+        return
+    state = "running" if runs else f"not running ({len(pids)} processes left over)"
+    typer.echo(f"{found.member} ({found.kind}): {state}")
+    for part in found.parts:
+        line = f"  {part.name:<9} {part.state:<12} restarts {part.restarts}"
+        typer.echo(f"{line}  last: {part.last_exit}" if part.last_exit else line)
+    if found.copy:
+        typer.echo(f"  copy      {found.copy.state:<12} {found.copy.bytes_done} bytes")
+
+
+def _refusal(text: str) -> typer.Exit:
+    typer.echo(f"vcha: {text}", err=True)
+    return typer.Exit(1)

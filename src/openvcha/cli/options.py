@@ -1,0 +1,38 @@
+"""Options that many commands have, and what they mean."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openvcha.lab.places import DEFAULT_NAME, VARIABLE
+
+PROGRAM = "OPENVCHA_COMMAND"
+
+Name = Annotated[str, typer.Option("--name", help="The lab's name.", rich_help_panel="Which lab")]
+Base = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir",
+        envvar=VARIABLE,
+        file_okay=False,
+        help="The folder of all labs; else $XDG_STATE_HOME/openvcha or ~/.local/state/openvcha.",
+        rich_help_panel="Which lab",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def command(words: str, name: str = DEFAULT_NAME, base: Path | None = None) -> str:
+    """Write a command of ours as one types it here, for the same lab."""
+    named = f" --name {name}" if name != DEFAULT_NAME else ""
+    usual = os.environ.get(VARIABLE)
+    placed = f" --dir {shlex.quote(str(base))}" if base and str(base) != usual else ""
+    return f"{program()} {words}{named}{placed}"
+
+
+def program() -> str:
+    """Give what one types for `vcha` here; `./dev` says so."""
+    return os.environ.get(PROGRAM) or "vcha"

@@ -1,0 +1,115 @@
+"""`vcha passive`: replacing a lost passive node."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from openvcha.api.structures import NetworkType
+from openvcha.cli.exits import EPILOG, Code
+from openvcha.cli.following import follow_task
+from openvcha.cli.target import Target, with_target
+from openvcha.lab import redeploy as redeploying
+from openvcha.lab.client import ApiClient
+from openvcha.lab.errors import LabFailed
+
+app = typer.Typer(help="The passive node.", epilog=EPILOG, no_args_is_help=True)
+
+PANEL = "Where the new node is to live; what is left out is chosen"
+
+
+def _placement(help_text: str) -> Any:
+    return typer.Option(help=help_text, rich_help_panel=PANEL)
+
+
+VmName = Annotated[
+    str | None, typer.Option("--placement-name", help="The VM's name.", rich_help_panel=PANEL)
+]
+Folder = Annotated[str | None, _placement("The VM's folder: `vcha call folder.list`.")]
+Host = Annotated[str | None, _placement("The host: `vcha call host.list`.")]
+Datastore = Annotated[str | None, _placement("The datastore: `vcha call datastore.list`.")]
+Pool = Annotated[str | None, _placement("The resource pool: `vcha call resource_pool.list`.")]
+HaNetwork = Annotated[str | None, _placement("The network between the nodes, with its type.")]
+Network = Annotated[str | None, _placement("The network of the public address, with its type.")]
+HaNetworkType = Annotated[NetworkType | None, _placement("Goes with --ha-network.")]
+ManagementType = Annotated[NetworkType | None, _placement("Goes with --management-network.")]
+
+
+@app.command(epilog=EPILOG)
+@with_target
+def redeploy(
+    *,
+    target: Target,
+    placement_name: VmName = None,
+    folder: Folder = None,
+    host: Host = None,
+    datastore: Datastore = None,
+    resource_pool: Pool = None,
+    ha_network: HaNetwork = None,
+    ha_network_type: HaNetworkType = None,
+    management_network: Network = None,
+    management_network_type: ManagementType = None,
+    follow: Annotated[bool, typer.Option(help="Show the progress until the end.")] = True,
+) -> None:
+    """Replace a lost passive node by a new one, while the active goes on."""
+    wanted = {
+        "host": host,
+        "resource_pool": resource_pool,
+        "ha_network": ha_network,
+        "ha_network_type": ha_network_type,
+        "management_network": management_network,
+        "management_network_type": management_network_type,
+        "storage": {"datastore": datastore} if datastore else None,
+    }
+
+    async def work() -> None:
+        async with target.api() as api:
+            placement = await _chosen(api, placement_name, folder, wanted)
+            task = await redeploying.redeploy(api, {"placement": placement})
+            typer.echo(f"redeploying the passive as {placement['name']}, task {task}")
+            if follow:
+                await follow_task(api, task)
+
+    asyncio.run(work())
+
+
+@app.command(epilog=EPILOG)
+@with_target
+def check(
+    *,
+    target: Target,
+    placement_name: VmName = None,
+    folder: Folder = None,
+    host: Host = None,
+    datastore: Datastore = None,
+    resource_pool: Pool = None,
+) -> None:
+    """Find all that would keep a redeploy from being done; exit code 1 when there is something."""
+    wanted = {
+        "host": host,
+        "resource_pool": resource_pool,
+        "storage": {"datastore": datastore} if datastore else None,
+    }
+
+    async def work() -> dict[str, Any]:
+        async with target.api() as api:
+            return await redeploying.check(api, await _chosen(api, placement_name, folder, wanted))
+
+    found = asyncio.run(work())
+    for kind in ("errors", "warnings"):
+        for message in found[kind]:
+            typer.echo(f"{kind.removesuffix('s')}: {message['default_message']}")
+    if found["errors"]:
+        raise typer.Exit(Code.FAILED)
+    typer.echo("nothing is in the way of a redeploy")
+
+
+async def _chosen(
+    api: ApiClient, name: str | None, folder: str | None, wanted: dict[str, Any]
+) -> dict[str, Any]:
+    """Fill in what the API requires and a lab can choose. Raises LabFailed."""
+    folder = folder or await redeploying.choose_folder(api)
+    if folder is None:
+        raise LabFailed("there is more than one folder: say --folder (`vcha call folder.list`)")
+    given = {key: value for key, value in wanted.items() if value is not None}
+    return {"name": name or await redeploying.choose_name(api), "folder": folder, **given}

@@ -1,0 +1,160 @@
+"""What is printed: in colour on a terminal, as plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from openvcha.lab.narrator import Narrator
+
+PLAIN_WIDTH = 200
+BAR_WIDTH = 28
+PLAIN_STEP = 10
+Clock = Callable[[], float]
+
+
+def console() -> Console:
+    """Give the console for results; where no terminal is, nothing is cut off."""
+    wide = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(highlight=False, width=wide)
+
+
+def narrator(clock: Clock = time.monotonic) -> Narrator:
+    """Give the narrator that fits where the output goes."""
+    out = console()
+    return TerminalNarrator(out, clock) if out.is_terminal else PlainNarrator(out, clock)
+
+
+def simple_table(*columns: str) -> Table:
+    """Make a table without lines, as most commands show."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def progress_of(info: Mapping[str, Any]) -> tuple[int, int, str]:
+    """Give completed, total and the message of a task's info."""
+    progress = info.get("progress") or {}
+    message = progress.get("message") or {}
+    return (
+        progress.get("completed", 0),
+        progress.get("total", 0) or 1,
+        message.get("default_message", ""),
+    )
+
+
+class TerminalNarrator:
+    """Steps with a spinner, tasks with a bar, and a line for each step that is done."""
+
+    def __init__(self, out: Console, clock: Clock) -> None:
+        self._out = out
+        self._clock = clock
+        self._running: _Running | None = None
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Show that something is done, then how long it took."""
+        running = self._running = _Running(text, self._clock)
+        mark, style = "left", "yellow"  # by Ctrl-C
+        try:
+            with Live(running, console=self._out, transient=True):
+                yield
+            mark, style = "ok", "green"
+        except Exception:
+            mark, style = "failed", "bold red"
+            raise
+        finally:
+            self._running = None
+            line = Text.assemble((f"{mark:>6} ", style), text, (f"  {running.elapsed()}", "dim"))
+            self._out.print(line, soft_wrap=True)
+
+    def task(self, info: Mapping[str, Any]) -> None:
+        """Move the bar."""
+        if self._running:
+            self._running.info = info
+
+    def say(self, text: str = "") -> None:
+        """Print a paragraph."""
+        self._out.print(text, markup=False)
+
+    def code(self, text: str) -> None:
+        """Print a command so that it can be copied."""
+        self._out.print(Text(text, style="cyan"), soft_wrap=True)
+
+
+class _Running:
+    """A step that runs, drawn anew many times a second."""
+
+    def __init__(self, text: str, clock: Clock) -> None:
+        self._text = text
+        self._clock = clock
+        self._began = clock()
+        self._spinner = Spinner("line")
+        self.info: Mapping[str, Any] | None = None
+
+    def elapsed(self) -> str:
+        return f"{self._clock() - self._began:.1f} s"
+
+    def __rich__(self) -> Group:
+        head = Table.grid(padding=(0, 1, 0, 0))
+        spinner = self._spinner.render(self._clock())
+        head.add_row("    ", spinner, self._text, Text(self.elapsed(), style="dim"))
+        return Group(head, *self._bar())
+
+    def _bar(self) -> Iterator[Padding]:
+        if self.info is None:
+            return
+        completed, total, message = progress_of(self.info)
+        row = Table.grid(padding=(0, 2, 0, 0))
+        bar = ProgressBar(total=total, completed=completed, width=BAR_WIDTH)
+        row.add_row(bar, f"{100 * completed // total:3} %", Text(message, overflow="ellipsis"))
+        yield Padding(row, (0, 0, 0, 7))
+
+
+class PlainNarrator:
+    """A line for each step and each change of a task, with the seconds since the beginning."""
+
+    def __init__(self, out: Console, clock: Clock) -> None:
+        self._out = out
+        self._clock = clock
+        self._began = clock()
+        self._shown = ("", 0)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Say what is done; its end is told by what comes next."""
+        self._line(text)
+        yield
+
+    def task(self, info: Mapping[str, Any]) -> None:
+        """Say it when the task does something else, or has come on a good deal."""
+        completed, total, message = progress_of(info)
+        percent = 100 * completed // total
+        words, last = self._shown
+        # Numbers in a message count up all the time: what is said is what counts.
+        kind = "".join(letter for letter in message if letter.isalpha())
+        if kind != words or percent >= last + PLAIN_STEP:
+            self._shown = (kind, percent)
+            self._line(f"  {percent:3} %  {message}")
+
+    def say(self, text: str = "") -> None:
+        """Print a paragraph as it is."""
+        self._out.print(text, markup=False, soft_wrap=True)
+
+    def code(self, text: str) -> None:
+        """Print a command."""
+        self._out.print(text, markup=False, soft_wrap=True)
+
+    def _line(self, text: str) -> None:
+        since = self._clock() - self._began
+        self._out.print(f"[{since:6.1f} s] {text}", markup=False, soft_wrap=True)

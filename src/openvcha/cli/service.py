@@ -1,0 +1,53 @@
+"""`vcha node service`: the part of a data node that serves the API while the node leads."""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from openvcha.node.identity import absolute
+from openvcha.node.privileges import give_up_root, own_command_line
+from openvcha.serving.compose import serve
+
+Directory = Annotated[
+    Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)
+]
+
+
+def service(directory: Directory) -> None:
+    """Serve the API while this node is the active one (the supervisor starts this)."""
+    give_up_root(own_command_line())
+    _log_as_json()
+    asyncio.run(_until_told(absolute(directory)))
+
+
+async def _until_told(directory: Path) -> None:
+    serving = asyncio.create_task(serve(directory), name="service")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        return
+
+
+def _log_as_json() -> None:
+    """Write one JSON object a line; the supervisor puts the lines into the part's file."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )

@@ -1,0 +1,126 @@
+"""Which API a command talks to: a lab's, or any other."""
+
+import dataclasses
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from openvcha.api.secret import Secret
+from openvcha.cli.options import Base, Name
+from openvcha.cli.passwords import read_password
+from openvcha.lab import places, trust
+from openvcha.lab.access import client
+from openvcha.lab.client import ApiClient
+from openvcha.lab.errors import LabFailed
+from openvcha.lab.places import DEFAULT_NAME
+from openvcha.lab.state import ADMINISTRATOR, Lab
+
+PANEL = "Which server, if not a lab"
+DEFAULT_PORT = 443
+
+Server = Annotated[
+    str | None, typer.Option(help="https://HOST:PORT of another API.", rich_help_panel=PANEL)
+]
+User = Annotated[
+    str | None,
+    typer.Option(help="Who calls; else the lab's administrator.", rich_help_panel=PANEL),
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        allow_dash=True,
+        help="A file with the user's password, - for standard input; else it is asked for.",
+        rich_help_panel=PANEL,
+    ),
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option(help="The authority that issued the server's certificate.", rich_help_panel=PANEL),
+]
+Thumbprint = Annotated[
+    str | None,
+    typer.Option(help="SHA-256 of the server's certificate, instead.", rich_help_panel=PANEL),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+    """The options that say it."""
+
+    name: Name = DEFAULT_NAME
+    base: Base = None
+    server: Server = None
+    user: User = None
+    password_file: PasswordFile = None
+    ca: Ca = None
+    thumbprint: Thumbprint = None
+
+    @asynccontextmanager
+    async def api(self) -> AsyncIterator[ApiClient]:
+        """Be logged in there. Raises LabFailed, Refused, Unreachable."""
+        if self.server is not None:
+            async with self._elsewhere(self.server) as found:
+                yield found
+            return
+        if self.ca or self.thumbprint:
+            raise LabFailed("--ca and --thumbprint go with --server: a lab's certificate is known")
+        lab = places.find(self.name, self.base)
+        user = self.user or ADMINISTRATOR
+        password = self._password_for(lab, user)
+        async with client(lab) as found, found.session(user, password):
+            yield found
+
+    def lab(self) -> Lab | None:
+        """Give the lab that is meant, None for another server."""
+        return None if self.server else places.find(self.name, self.base)
+
+    def _password_for(self, lab: Lab, user: str) -> Secret:
+        if self.password_file is None and lab.knows(user):
+            return lab.password(user)
+        return read_password(self.password_file, f"Password of {user}")
+
+    @asynccontextmanager
+    async def _elsewhere(self, server: str) -> AsyncIterator[ApiClient]:
+        url = urlsplit(server)
+        if url.scheme != "https" or not url.hostname or url.path not in ("", "/"):
+            raise LabFailed(f"{server!r} is not a server: write https://HOST:PORT")
+        if self.user is None:
+            raise LabFailed("say --user with --server")
+        if self.ca and self.thumbprint:
+            raise LabFailed("give --ca or --thumbprint, not both")
+        password = read_password(self.password_file, f"Password of {self.user}")
+        port = url.port or DEFAULT_PORT
+        if self.thumbprint:
+            tls = await trust.by_thumbprint(url.hostname, port, self.thumbprint)
+        else:
+            tls = trust.by_authority(self.ca)
+        async with ApiClient(server, tls) as found, found.session(self.user, password):
+            yield found
+
+
+def with_target(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of Target; it gets them as the argument ``target``."""
+    signature = inspect.signature(function)
+    own = [p for name, p in signature.parameters.items() if name != "target"]
+    fields = dataclasses.fields(Target)
+    more = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+        )
+        for field in fields
+    ]
+
+    def command(**arguments: Any) -> None:
+        target = Target(**{field.name: arguments.pop(field.name) for field in fields})
+        function(**arguments, target=target)
+
+    command.__name__ = function.__name__
+    command.__doc__ = function.__doc__
+    command.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]  # inspect reads it
+    command.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
+    return command

@@ -1,0 +1,132 @@
+"""`vcha user`: who may use the API."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+import typer
+
+from openvcha.cli.exits import EPILOG
+from openvcha.cli.options import AsJson, Base, Name
+from openvcha.cli.passwords import read_password
+from openvcha.cli.screen import console, simple_table
+from openvcha.lab import places
+from openvcha.lab.access import data_nodes, inventory_of, is_on
+from openvcha.lab.errors import LabFailed
+from openvcha.lab.places import DEFAULT_NAME
+from openvcha.node.identity import absolute
+from openvcha.protocols.users import Role, User, Users
+from openvcha.serving.compose import services_of
+
+app = typer.Typer(
+    help="Users of the API and their roles: Administrator, ReadOnly, NoAccess.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+)
+
+Who = Annotated[str, typer.Argument(help="The user's name.")]
+Node = Annotated[
+    Path | None,
+    typer.Option("--node", exists=True, file_okay=False, help="A data node's directory instead."),
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        allow_dash=True,
+        help="A file with the password, - for standard input; else it is asked for.",
+    ),
+]
+T = TypeVar("T")
+AsRole = Annotated[Role, typer.Option("--role", help="What the user may do.")]
+
+
+@app.command(epilog=EPILOG)
+def add(
+    user: Who,
+    role: AsRole = Role.READ_ONLY,
+    *,
+    password_file: PasswordFile = None,
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+    node: Node = None,
+) -> None:
+    """Add a user."""
+    password = read_password(password_file, f"Password for {user}", new=True)
+    _with_users(name, base, node, lambda users: users.add(user, password, role))
+    typer.echo(f"{user} is a user now: {role.value}")
+
+
+@app.command(epilog=EPILOG)
+def remove(user: Who, name: Name = DEFAULT_NAME, base: Base = None, node: Node = None) -> None:
+    """Remove a user; sessions of that user end."""
+    _with_users(name, base, node, lambda users: users.remove(user))
+    typer.echo(f"{user} is no user any more")
+
+
+@app.command("list", epilog=EPILOG)
+def list_(
+    name: Name = DEFAULT_NAME, base: Base = None, node: Node = None, as_json: AsJson = False
+) -> None:
+    """List the users with their roles and privileges."""
+    found: list[User] = _with_users(name, base, node, lambda users: users.list())
+    if as_json:
+        shown = [
+            {"name": u.name, "role": u.role, "privileges": sorted(u.privileges)} for u in found
+        ]
+        typer.echo(msgspec.json.encode(shown))
+        return
+    table = simple_table("user", "role", "privileges")
+    for one in found:
+        table.add_row(one.name, one.role.value, ", ".join(sorted(one.privileges)) or "-")
+    console().print(table)
+
+
+@app.command(epilog=EPILOG)
+def passwd(
+    user: Who,
+    *,
+    password_file: PasswordFile = None,
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+    node: Node = None,
+) -> None:
+    """Give a user another password; sessions of that user end."""
+    password = read_password(password_file, f"New password for {user}", new=True)
+    _with_users(name, base, node, lambda users: users.passwd(user, password))
+    kept = node is None and places.find(name, base).learn_password(user, password)
+    typer.echo(f"{user} has another password" + (", which the lab keeps too" if kept else ""))
+
+
+@app.command(epilog=EPILOG)
+def role(
+    user: Who,
+    role: Annotated[Role, typer.Argument(help="What the user may do.")],
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+    node: Node = None,
+) -> None:
+    """Give a user another role, in running sessions too."""
+    _with_users(name, base, node, lambda users: users.set_role(user, role))
+    typer.echo(f"{user} is {role.value} now")
+
+
+def _with_users(
+    name: str, base: Path | None, node: Path | None, work: Callable[[Users], Awaitable[T]]
+) -> T:
+    """Do something with the users of a lab, or of any node's cluster."""
+
+    async def connected() -> T:
+        directory = absolute(node) if node else await _running_node(name, base)
+        async with services_of(directory) as services:
+            return await work(Users(services.store))
+
+    return asyncio.run(connected())
+
+
+async def _running_node(name: str, base: Path | None) -> Path:
+    for vm, _ in data_nodes(await inventory_of(places.find(name, base))):
+        if is_on(vm):
+            return Path(vm.directory)
+    raise LabFailed("no node with data runs: `vcha lab up` starts the lab")

@@ -1,0 +1,203 @@
+"""The commands as a whole: names, help, exit codes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from openvcha.api.operations import OPERATIONS
+from openvcha.cli.describe import short_name
+from openvcha.cli.main import app
+from openvcha.cli.options import PROGRAM
+from openvcha.lab.places import VARIABLE
+from openvcha.lab.state import Lab, LabState
+
+LAB = "lab"
+
+
+def run(*arguments: str, stdin: str | None = None) -> tuple[int, str, str]:
+    """Run vcha in this process; gives exit code, output, errors."""
+    done = CliRunner().invoke(app, list(arguments), prog_name="vcha", input=stdin)
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture(autouse=True)
+def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for labs that is empty, whatever there is on this machine."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.delenv(PROGRAM, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+def _commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*words, name), command
+        if hasattr(command, "list_commands"):
+            yield from _commands(command, (*words, name))
+
+
+ALL = dict(_commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_command_has_help(words: tuple[str, ...]) -> None:
+    """Also those that are made from the table of operations."""
+    code, out, err = run(*words, "--help")
+    assert code == 0, err
+    assert "Usage: vcha" in out
+    assert "Exit codes:" in out or words[0] in {"call", "doctor", "node", "openapi", "demo"}
+
+
+def test_no_password_is_taken_from_the_command_line() -> None:
+    """Others on the machine can read it: there is no option, and no argument, for one."""
+    taken = [
+        (words, parameter.name)
+        for words, command in ALL.items()
+        for parameter in command.params
+        if parameter.name and ("password" in parameter.name or "secret" in parameter.name)
+    ]
+    assert taken
+    assert {name for _, name in taken} == {"password_file"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("lab", "status"),
+        ("lab", "logs", "active"),
+        ("lab", "kill", "passive"),
+        ("lab", "destroy", "passive"),
+        ("lab", "down"),
+        ("lab", "reset", "--yes"),
+        ("task", "list"),
+        ("call", "cluster.get"),
+        ("user", "list"),
+        ("passive", "redeploy"),
+    ],
+    ids=" ".join,
+)
+def test_without_a_lab_every_command_says_how_to_make_one(words: tuple[str, ...]) -> None:
+    """And ends with the code for it."""
+    code, out, err = run(*words)
+    assert code == 3
+    assert not out
+    assert "there is no lab 'default'" in err
+    assert "`vcha lab up` makes one" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nonsense",), "No such command 'nonsense'"),
+        (("stat",), "No such command 'stat'"),
+        (("lab", "statsu"), "Did you mean 'status'"),
+        (("lab", "kill", "all"), "'all' is not one of 'active', 'passive', 'witness'"),
+        (("lab", "destroy", "active"), "'active' is not one of 'passive', 'witness'"),
+        (("user", "add", "bob", "--role", "King"), "'King' is not one of"),
+        (("call", "nonsense"), "No such command 'nonsense'"),
+        (("call", "redeploy"), "may be any of: cluster.passive.redeploy"),
+        (("call", "cluster.mode.get", "--follow"), "No such option"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_usage_is_told_with_what_would_be_right(words: tuple[str, ...], told: str) -> None:
+    """By exit code 2."""
+    code, _, err = run(*words)
+    assert code == 2
+    assert told in " ".join(err.replace("│", " ").split())
+
+
+def test_the_list_of_operations_is_the_table() -> None:
+    """All of them, with what they need and do."""
+    code, out, _ = run("call", "--list")
+    assert code == 0
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [short_name(op) for op in OPERATIONS]
+    assert "Global.VCServer" in next(line for line in lines if "passive.redeploy" in line)
+
+
+def test_help_of_an_operation_tells_parameters_privilege_and_errors() -> None:
+    """All from the table."""
+    _, out, _ = run("call", "passive.redeploy", "--help")
+    for text in (
+        "POST /vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true",
+        "*  placement.folder",
+        "STANDARD_PORTGROUP | DISTRIBUTED_PORTGROUP",
+        "Privilege   Global.VCServer",
+        "202, the id of a task",
+        "UNVERIFIED_PEER (400)",
+    ):
+        assert text in out
+
+
+def test_the_description_of_the_api_is_printed() -> None:
+    """As JSON, for other programs."""
+    code, out, _ = run("openapi")
+    assert code == 0
+    assert json.loads(out)["openapi"] == "3.0.3"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--server", "http://h:1", "--user", "u"], "write https://HOST:PORT"),
+        (["--server", "https://h/path", "--user", "u"], "write https://HOST:PORT"),
+        (["--server", "https://h"], "say --user with --server"),
+        (["--server", "https://h", "--user", "u", "--ca", "f", "--thumbprint", "t"], "not both"),
+        (["--server", "https://h", "--user", "u", "--ca", "/nowhere"], "/nowhere cannot be used"),
+        (["--server", "https://h", "--user", "u", "--thumbprint", "AB"], "64 hexadecimal digits"),
+        (["--ca", "f"], "go with --server"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_server_that_cannot_be_meant_is_told(options: list[str], told: str) -> None:
+    """Before any password is sent."""
+    code, _, err = run("call", "cluster.get", *options, stdin="geheim\n")
+    assert code == 1
+    assert told in err
+    assert "geheim" not in err
+
+
+def test_a_lab_that_is_down_is_told_by_words_and_code(labs: Path) -> None:
+    """Also as JSON, and in the list."""
+    Lab(labs / LAB).make(LabState(name=LAB, octet=199, cluster_id="c"))
+    code, out, _ = run("lab", "status", "--name", LAB)
+    assert code == 3
+    assert f"Lab {LAB} is DOWN" in out
+    assert f"vcha lab up --name {LAB}" in out
+    code, out, _ = run("lab", "status", "--name", LAB, "--json")
+    assert code == 3
+    assert json.loads(out)["state"] == "DOWN"
+    _, out, _ = run("lab", "list")
+    assert out.splitlines()[1].split()[:2] == [LAB, "down"]
+
+
+def test_no_labs_is_not_an_error() -> None:
+    """It is told what one can do."""
+    assert run("lab", "list")[0] == 0
+    assert run("lab", "list", "--json")[1] == "[]\n"
+
+
+def test_a_supervisor_loads_nothing_of_the_api_or_the_terminal_interface() -> None:
+    """Three nodes start at once on a small machine: what they load is what one waits for."""
+    heavy = ["uvicorn", "starlette", "openvcha.serving.compose", "openvcha.lab.demo"]
+    program = f"""
+import sys
+from typer.testing import CliRunner
+from openvcha.cli.main import app
+assert CliRunner().invoke(app, ["node", "status", "/"]).exit_code == 3
+print([name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[]\n"
