@@ -1,0 +1,72 @@
+"""Looking behind the API: what etcd, Patroni and PostgreSQL themselves say."""
+
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.e2e.conftest import RunningLab
+
+from openvcha.cluster import patroni
+from openvcha.node.engines import find_engines
+from openvcha.node.identity import load_identity, load_secrets
+from openvcha.node.patroni import REPLICATION_USER
+from openvcha.service.context import Services
+from openvcha.serving.compose import services_of
+from openvcha.store.protocol import Member
+
+
+@asynccontextmanager
+async def behind(running: RunningLab) -> AsyncIterator[Services]:
+    """Open the stores with the certificates of the active node."""
+    async with services_of(running.directory(running.name_of("ACTIVE"))) as services:
+        yield services
+
+
+async def sync_names(running: RunningLab) -> frozenset[str]:
+    """Give the members that ``/sync`` names."""
+    async with behind(running) as services:
+        return (await patroni.sync_state(services.store)).standbys
+
+
+async def members(running: RunningLab) -> list[Member]:
+    """Give etcd's members."""
+    async with behind(running) as services:
+        return await services.store.members()
+
+
+async def answering_members(running: RunningLab) -> int:
+    """Count the members of etcd that answer."""
+    async with behind(running) as services:
+        return sum(
+            [
+                await services.store.healthy(m.client_urls[0], 2.0)
+                for m in await services.store.members()
+            ]
+        )
+
+
+def verify_checksums(running: RunningLab, name: str) -> None:
+    """Read every page of a node's data with its checksum; PostgreSQL itself does it."""
+    layout = running.layout(name)
+    identity, passwords = load_identity(layout.root), load_secrets(layout.root)
+    program = find_engines().postgres.bin_dir / "pg_basebackup"
+    arguments = ["-D", "-", "-F", "tar", "-X", "none", "--checkpoint=fast"]
+    done = subprocess.run(
+        [str(program), "-h", identity.ha_address, "-U", REPLICATION_USER, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+        env={
+            **os.environ,
+            "PGPASSWORD": passwords.replication.reveal(),
+            "PGSSLMODE": "verify-ca",
+            "PGSSLROOTCERT": str(layout.ca),
+            "PGSSLCERT": str(layout.certificate),
+            "PGSSLKEY": str(layout.key),
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert "checksum" not in done.stderr, done.stderr

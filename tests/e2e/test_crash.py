@@ -1,0 +1,74 @@
+"""Any process may die in the middle of a repair: the task goes on, and no row is lost."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.e2e import cluster
+from tests.e2e.conftest import RunningLab
+from tests.e2e.writer import Writer
+
+from openvcha.node.processes import read_table
+
+pytestmark = pytest.mark.engines
+
+
+def pid_of(directory: Path, part: str) -> int:
+    """Find one part's process by its command line."""
+    return next(
+        process.pid
+        for process in read_table().values()
+        if part in process.argv and str(directory) in process.argv
+    )
+
+
+def begin(running: RunningLab, name: str) -> str:
+    """Start a repair and wait until it has made something that could be left behind."""
+    task = str(running.admin.redeploy({"placement": {"name": name, "folder": running.folder}}))
+    running.until(lambda: name in {vm.name for vm in running.vms()})
+    return task
+
+
+async def assert_repaired(running: RunningLab, task: str, name: str, writer: Writer) -> None:
+    assert running.admin.finished(task)["status"] == "SUCCEEDED"
+    assert running.healthy()
+    assert running.name_of("PASSIVE") == name
+    assert len(await cluster.members(running)) == 3
+    assert len(running.vms()) == 3
+    assert writer.missing() == set()
+
+
+async def test_the_service_dies_in_the_middle(degraded: RunningLab, writer: Writer) -> None:
+    """The process that carries the task out is killed; its successor goes on."""
+    active = degraded.directory(degraded.name_of("ACTIVE"))
+    task = begin(degraded, "after-service")
+    os.kill(pid_of(active, "service"), signal.SIGKILL)
+    await assert_repaired(degraded, task, "after-service", writer)
+
+
+async def test_the_new_node_dies_in_the_middle(degraded: RunningLab, writer: Writer) -> None:
+    """The half-made node loses its power; the step starts it again, or undoes it and says so."""
+    task = begin(degraded, "after-power-loss")
+    new = degraded.directory("after-power-loss")
+    degraded.until((new / "run" / "supervisor.pid").exists)
+    supervisor = int((new / "run" / "supervisor.pid").read_text())
+    os.kill(supervisor, signal.SIGKILL)
+    info = degraded.admin.finished(task)
+    if info["status"] == "SUCCEEDED":
+        await assert_repaired(degraded, task, "after-power-loss", writer)
+        return
+    assert "after-power-loss" not in {vm.name for vm in degraded.vms()}
+    assert len(await cluster.members(degraded)) == 2
+    degraded.repair("after-undo")
+    assert writer.missing() == set()
+
+
+async def test_the_active_dies_in_the_middle(degraded: RunningLab, writer: Writer) -> None:
+    """There is nobody to fail over to: the active comes back, and with it the task."""
+    name = degraded.name_of("ACTIVE")
+    task = begin(degraded, "after-active")
+    degraded.vcha("lab", "kill", "active")
+    degraded.vcha("lab", "up")
+    assert degraded.name_of("ACTIVE") == name
+    await assert_repaired(degraded, task, "after-active", writer)

@@ -1,0 +1,92 @@
+"""A writer that knows which of its rows were acknowledged."""
+
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+
+PAUSE_SECONDS = 0.02
+CONNECT_SECONDS = 3
+
+
+class Writer:
+    """Inserts one row after the other through the public address.
+
+    A row counts as acknowledged only when its commit was answered with success and without a
+    warning: a commit whose wait for the standby was canceled answers with WARNING 01000.
+    """
+
+    def __init__(self, address: str, password: str, ca: Path, port: int = 5432) -> None:
+        self._dsn = psycopg.conninfo.make_conninfo(
+            host=address,
+            port=port,
+            dbname="app",
+            user="app",
+            password=password,
+            sslmode="verify-ca",
+            sslrootcert=str(ca),
+            connect_timeout=CONNECT_SECONDS,
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write, name="writer")
+        self._next = 0
+        self.acknowledged: set[int] = set()
+        self.unknown: set[int] = set()
+        self.longest_gap = 0.0
+
+    def __enter__(self) -> Self:
+        with psycopg.connect(self._dsn) as connection:
+            connection.execute("DROP TABLE IF EXISTS written")
+            connection.execute("CREATE TABLE written (id bigint PRIMARY KEY)")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def missing(self) -> set[int]:
+        """Stop, read back, and give the acknowledged rows that are not there."""
+        self.stop()
+        assert len(self.acknowledged) > 20, "too little was written to prove anything"
+        with psycopg.connect(self._dsn) as connection:
+            there = {row[0] for row in connection.execute("SELECT id FROM written")}
+        return self.acknowledged - there
+
+    def _write(self) -> None:
+        last = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                with psycopg.connect(self._dsn, autocommit=True) as connection:
+                    warned = threading.Event()
+                    connection.add_notice_handler(lambda _: warned.set())  # noqa: B023 - ours alone
+                    while not self._stop.is_set():
+                        self._insert(connection, warned)
+                        now = time.monotonic()
+                        self.longest_gap = max(self.longest_gap, now - last)
+                        last = now
+                        self._stop.wait(PAUSE_SECONDS)
+            except psycopg.Error:
+                self._stop.wait(PAUSE_SECONDS)
+
+    def _insert(self, connection: "psycopg.Connection[object]", warned: threading.Event) -> None:
+        row = self._next
+        self._next += 1
+        warned.clear()
+        try:
+            connection.execute("INSERT INTO written VALUES (%s)", (row,))
+        except psycopg.Error:
+            self.unknown.add(row)
+            raise
+        (self.unknown if warned.is_set() else self.acknowledged).add(row)
