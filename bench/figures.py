@@ -1,0 +1,23 @@
+"""What every benchmark here prints: medians with their spread, and the machine they are from."""
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+
+
+def machine() -> str:
+    """Describe the machine in one line."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
+
+
+def row(name: str, values: Sequence[float], unit: str = "s") -> str:
+    """Write minimum, median and maximum of some figures."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{name:<44} {low:8.2f} {middle:8.2f} {high:8.2f} {unit}  (n={len(values)})"
+
+
+def header() -> str:
+    """Write the line above the rows."""
+    return f"{'':<44} {'min':>8} {'median':>8} {'max':>8}"
