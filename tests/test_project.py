@@ -1,0 +1,210 @@
+"""The project itself: what is kept in it, its locks, its map, its entrance."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+LOCKS = sorted((ROOT / "locks").glob("*.txt"))
+
+# Written in two parts, so that this file does not hold what it looks for.
+REGISTRIES = [
+    "pypi" + ".org",
+    "python" + "hosted.org",
+    "debian" + ".org",
+    "docker" + ".io",
+    "ghcr" + ".io",
+    "npmjs" + ".org",
+    "--index" + "-url",
+    "--extra-index" + "-url",
+    "--find" + "-links",
+]
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:ro{2}t|home/\w|work/|opt/\w|Users/\w)")
+
+
+def _tracked() -> Iterator[Path]:
+    # Another account may own the checkout: git is told that this is fine, for this call.
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
+    yield from (ROOT / name for name in names.decode().split("\0") if name)
+
+
+def _lines() -> Iterator[tuple[Path, int, str]]:
+    for path in _tracked():
+        if path.is_file():
+            lines = path.read_text(errors="replace").splitlines()
+            yield from (
+                (path.relative_to(ROOT), number, line) for number, line in enumerate(lines, 1)
+            )
+
+
+def _pins(lock: Path) -> dict[str, str]:
+    found = re.findall(r"^([\w.-]+)==([^\s;]+)", lock.read_text(), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def _wanted(*extras: str) -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"]]
+    for extra in extras:
+        texts += project["optional-dependencies"][extra]
+    return [Requirement(text) for text in texts]
+
+
+def _dev(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "dev", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_no_tracked_file_names_a_registry() -> None:
+    """Where packages come from is the machine's setting: no file of the project decides it."""
+    assert not [
+        (str(path), number, word)
+        for path, number, line in _lines()
+        for word in REGISTRIES
+        if word in line
+    ]
+
+
+def test_no_tracked_file_holds_a_path_of_a_machine() -> None:
+    """Nothing depends on where the checkout or a home directory of somebody is."""
+    assert not [
+        (str(path), number, line) for path, number, line in _lines() if MACHINE_PATHS.search(line)
+    ]
+
+
+def test_the_locks_are_there() -> None:
+    """Each environment that ./dev makes has its lock."""
+    assert [lock.stem for lock in LOCKS] == ["build", "embedded", "lock", "runtime", "test"]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+def test_each_locked_package_has_hashes_and_no_address(lock: Path) -> None:
+    """A package is taken by its version and hash only, from wherever the machine gets packages."""
+    text = lock.read_text()
+    assert not re.findall(r"://| @ |^-", text, re.MULTILINE)
+    packages = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert len(packages) == len(_pins(lock)) > 0
+    assert not [package for package in packages if "--hash=sha256:" not in package]
+
+
+@pytest.mark.parametrize("name", ["build", "embedded", "runtime"])
+def test_no_two_locks_differ_in_a_version(name: str) -> None:
+    """What is tested is what is installed."""
+    pins = _pins(ROOT / "locks" / f"{name}.txt")
+    assert pins.items() <= _pins(ROOT / "locks" / "test.txt").items()
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("runtime", []), ("embedded", ["embedded"]), ("test", ["embedded", "test"])],
+)
+def test_a_lock_holds_what_the_project_asks_for(name: str, extras: list[str]) -> None:
+    """A dependency that was added or raised without ./dev lock is noticed."""
+    pins = _pins(ROOT / "locks" / f"{name}.txt")
+    assert not [
+        str(wanted)
+        for wanted in _wanted(*extras)
+        if not wanted.specifier.contains(pins.get(canonicalize_name(wanted.name), "0"))
+    ]
+
+
+def test_every_room_is_on_the_map() -> None:
+    """ARCHITECTURE.md names each package folder in its table of rooms."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = {path.parent.name for path in (ROOT / "src" / "openvcha").glob("*/__init__.py")}
+    assert rooms
+    assert not [room for room in rooms if f"| `{room}` |" not in text]
+
+
+def test_the_map_names_only_files_that_exist() -> None:
+    """The starting points that ARCHITECTURE.md gives can be opened."""
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| ([^|]+) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE
+    )
+    assert rows
+    package = ROOT / "src" / "openvcha"
+    named = [package / room / name for room, cell in rows for name in re.findall(r"`(.+?)`", cell)]
+    assert not [str(path) for path in named if not path.is_file()]
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    """A relative link in a document names a file of the project."""
+    broken = [
+        (path.name, target)
+        for path in _tracked()
+        if path.suffix == ".md"
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
+        if not (path.parent / target).exists()
+    ]
+    assert not broken
+
+
+def _commands_in_readme() -> Iterator[list[str]]:
+    for block in re.findall(
+        r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    ):
+        for line in block.splitlines():
+            if line.startswith("./dev "):
+                yield line.split("#")[0].split()[1:]
+    for inline in re.findall(r"`\./dev ([^`]+)`", (ROOT / "README.md").read_text()):
+        yield inline.split()
+
+
+def test_the_readme_names_only_commands_of_dev_that_exist() -> None:
+    """Each ./dev command in README.md is one that ./dev help lists."""
+    listed = set(re.findall(r"^  ([a-z]+) ", _dev("help").stdout, re.MULTILINE))
+    assert {"lab", "test", "check"} <= listed
+    used = {command[0] for command in _commands_in_readme()}
+    assert {"lab", "test", "vcha"} <= used <= listed
+
+
+@pytest.mark.parametrize(
+    "words",
+    sorted({tuple(command[1:]) for command in _commands_in_readme() if command[0] == "vcha"}),
+    ids=" ".join,
+)
+def test_the_readme_names_only_commands_of_vcha_that_exist(words: tuple[str, ...]) -> None:
+    """Each vcha command in README.md can be asked for its help."""
+    command = [sys.executable, "-m", "openvcha", *words, "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_dev_refuses_an_unknown_command() -> None:
+    """A typing error is told, with the commands that there are, and fails."""
+    answer = _dev("labb")
+    assert answer.returncode != 0
+    assert "unknown command: labb" in answer.stderr
+    assert "lab [ARG...]" in answer.stderr
+
+
+@pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
+def test_a_skipped_test_fails_the_run_in_ci(tmp_path: Path, ci: str, code: int) -> None:
+    """In CI nothing is left out without notice; elsewhere a skip is only reported."""
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\ndef test_run(): pass\ndef test_skip(): pytest.skip('no engine')\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        env={**os.environ, "CI": ci, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "1 passed, 1 skipped" in run.stdout
+    assert run.returncode == code
+    assert ("which counts as failed" in run.stdout) == (ci == "true")
