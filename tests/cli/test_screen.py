@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from openvcha.cli.screen import PlainNarrator, TerminalNarrator, console, narrator
+from openvcha.cli.screen import PlainNarrator, TerminalNarrator, console, narrator, simple_table
 
 
 def _info(completed: int, text: str) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def test_plain_output_is_a_line_for_each_thing_that_is_new() -> None:
     """With the seconds since the beginning; counting numbers alone are not news until 10 %."""
     out = io.StringIO()
     times = iter(range(100))
-    plain = PlainNarrator(Console(file=out, width=200), lambda: next(times))
+    plain = PlainNarrator(Console(file=out, width=200, markup=False), lambda: next(times))
     with plain.step("Doing [it]"):
         plain.task(_info(1, "copying 1 MB"))
         plain.task(_info(2, "copying 2 MB"))
@@ -41,8 +42,19 @@ def test_without_a_terminal_there_are_neither_colours_nor_cut_lines(
     """What is piped into a file or another program is read by programs."""
     assert isinstance(narrator(), PlainNarrator)
     narrator().code("x" * 300)
-    console().print("[red]red[/red]")
+    console().print(Text("red", style="red"))
     assert capsys.readouterr().out == "x" * 300 + "\nred\n"
+
+
+@pytest.mark.parametrize("text", ["13:AA:CD:E2:AB:00:VS:ID", "a [bold]name[/bold]"])
+def test_text_is_printed_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """To rich, parts of a thumbprint are pictures, and names in brackets styles."""
+    table = simple_table("text")
+    table.add_row(text)
+    console().print(text)
+    console().print(table)
+    narrator().say(text)
+    assert capsys.readouterr().out.count(text) == 3
 
 
 @pytest.mark.parametrize(

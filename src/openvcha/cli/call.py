@@ -137,7 +137,7 @@ def _documented(operation: Operation) -> type[TyperCommand]:
 
 def _describe(operation: Operation) -> None:
     out = console()
-    out.print(f" {rest(operation)}", markup=False)
+    out.print(f" {rest(operation)}")
     for title, leaves in (
         ("In the path", path_leaves(operation)),
         ("In the query", query_leaves(operation)),

@@ -66,7 +66,7 @@ async def _follow(out: Console, folder: Path, part: str | None, raw: bool) -> No
 
 def _print(out: Console, line: Line, raw: bool) -> None:
     if raw:
-        out.print(line.raw, markup=False, soft_wrap=True)
+        out.print(line.raw, soft_wrap=True)
         return
     clock = line.time.strftime("%H:%M:%S.%f")[:-3]
     style = _STYLES.get(line.level, "")

@@ -73,14 +73,14 @@ def show_status(found: LabStatus, command: Command) -> None:
     said = f", mode {found.mode}" if found.mode else f": {meaning}" if meaning else ""
     out.print(Text.assemble(f"Lab {found.name} is ", coloured(found.state.value), said))
     if found.api_problem:
-        out.print(f"  {found.api_problem}", markup=False, soft_wrap=True)
+        out.print(f"  {found.api_problem}", soft_wrap=True)
     print_warnings(out, found)
     if found.nodes:
         out.print()
         out.print(_node_table(found.nodes))
     _print_task(out, found)
     if found.state is Overall.DOWN:
-        out.print(f"\n{command('lab up')}   starts it", markup=False, soft_wrap=True)
+        out.print(f"\n{command('lab up')}   starts it", soft_wrap=True)
 
 
 def print_warnings(out: Console, found: LabStatus) -> None:
@@ -88,7 +88,7 @@ def print_warnings(out: Console, found: LabStatus) -> None:
     for warning in found.warnings:
         out.print(Text.assemble(("  ! ", "yellow"), warning.error), soft_wrap=True)
         if warning.recommendation:
-            out.print(f"    {warning.recommendation}", markup=False, soft_wrap=True)
+            out.print(f"    {warning.recommendation}", soft_wrap=True)
 
 
 def _node_table(nodes: Sequence[NodeStatus]) -> Table:

@@ -25,7 +25,8 @@ Clock = Callable[[], float]
 def console() -> Console:
     """Give the console for results; where no terminal is, nothing is cut off."""
     wide = None if sys.stdout.isatty() else PLAIN_WIDTH
-    return Console(highlight=False, width=wide)
+    # Text is shown as it is: to rich, ":CD:" in a thumbprint is a disc, "[x]" in a name a colour.
+    return Console(highlight=False, emoji=False, markup=False, width=wide)
 
 
 def narrator(clock: Clock = time.monotonic) -> Narrator:
@@ -85,7 +86,7 @@ class TerminalNarrator:
 
     def say(self, text: str = "") -> None:
         """Print a paragraph."""
-        self._out.print(text, markup=False)
+        self._out.print(text)
 
     def code(self, text: str) -> None:
         """Print a command so that it can be copied."""
@@ -149,12 +150,12 @@ class PlainNarrator:
 
     def say(self, text: str = "") -> None:
         """Print a paragraph as it is."""
-        self._out.print(text, markup=False, soft_wrap=True)
+        self._out.print(text, soft_wrap=True)
 
     def code(self, text: str) -> None:
         """Print a command."""
-        self._out.print(text, markup=False, soft_wrap=True)
+        self._out.print(text, soft_wrap=True)
 
     def _line(self, text: str) -> None:
         since = self._clock() - self._began
-        self._out.print(f"[{since:6.1f} s] {text}", markup=False, soft_wrap=True)
+        self._out.print(f"[{since:6.1f} s] {text}", soft_wrap=True)
