@@ -8,6 +8,7 @@ from pathlib import Path
 
 from openvcha.node.copy import CopyStep, has_data
 from openvcha.node.durable import write_durably, write_private
+from openvcha.node.duties import DutyView, carry_out
 from openvcha.node.engines import Engines, find_engines
 from openvcha.node.etcd import known_endpoints, wait_until_admitted
 from openvcha.node.identity import absolute, load_identity, load_secrets
@@ -93,7 +94,12 @@ class Supervisor:
 
     async def _run_parts(self, stop: asyncio.Event) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            starting = asyncio.create_task(self._start_parts(stack), name="start of the parts")
+            store = await stack.enter_async_context(self._store())
+            starting = asyncio.create_task(
+                self._start_parts(stack, store), name="start of the parts"
+            )
+            view = DutyView(self._identity, self._layout, self._engines, store, self._events)
+            duties = asyncio.create_task(carry_out(view), name="duties")
             stopping = asyncio.create_task(stop.wait(), name="stop")
             try:
                 await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -101,15 +107,20 @@ class Supervisor:
                     starting.result()
                 await stopping
             finally:
-                await _cancel(starting, stopping)
+                await _cancel(starting, stopping, duties)
                 for part in reversed(self._parts):
                     await part.stop()
 
-    async def _start_parts(self, stack: contextlib.AsyncExitStack) -> None:
+    def _store(self) -> Etcd:
+        """Give the cluster's store; the others come first, this node's own etcd may be starting."""
+        own, *others = known_endpoints(self._identity)
+        return Etcd([*others, own], self._layout.client_context())
+
+    async def _start_parts(self, stack: contextlib.AsyncExitStack, store: Store) -> None:
         for part in self._parts:
             if not part.spec.late:
                 part.begin()
-        if not self._identity.holds_data or not await self._data_are_there(stack):
+        if not self._identity.holds_data or not await self._data_are_there(stack, store):
             return
         await wait_until_admitted(self._identity, self._layout.client_context())
         for part in self._parts:
@@ -117,11 +128,9 @@ class Supervisor:
             if part.spec.late:
                 part.begin()
 
-    async def _data_are_there(self, stack: contextlib.AsyncExitStack) -> bool:
+    async def _data_are_there(self, stack: contextlib.AsyncExitStack, store: Store) -> bool:
         if not self._identity.copy_from_leader:
             return True
-        own, *others = known_endpoints(self._identity)
-        store = await stack.enter_async_context(Etcd([*others, own], self._layout.client_context()))
         publisher = await stack.enter_async_context(
             CopyPublisher(store, self._identity.member, self._events)
         )

@@ -1,0 +1,64 @@
+"""What a supervisor does beside keeping its parts running: each duty by itself, while it runs."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping
+
+from openvcha.node.engines import Engines
+from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
+from openvcha.node.logs import Logger
+from openvcha.store.errors import StoreError
+from openvcha.store.etcd import Etcd
+
+REFRESH_SECONDS = 15.0
+RETRY_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DutyView:
+    """What a duty works with: its node, and the cluster's store as the node reaches it."""
+
+    identity: Identity
+    layout: Layout
+    engines: Engines
+    store: Etcd
+    events: Logger
+
+
+Duty = Callable[[DutyView], Awaitable[None]]
+"""Runs until it is canceled; when it ends or breaks it is begun anew."""
+
+
+async def follow_members(view: DutyView) -> None:
+    """Follow the store's members: else a node whose peers were replaced knows nobody alive."""
+    while True:
+        try:
+            await view.store.refresh_endpoints()
+        except StoreError as error:
+            view.events.debug("members not refreshed", reason=str(error))
+        await asyncio.sleep(REFRESH_SECONDS)
+
+
+ALL_DUTIES: Mapping[str, Duty] = {"members": follow_members}
+
+
+async def carry_out(view: DutyView, duties: Mapping[str, Duty] = ALL_DUTIES) -> None:
+    """Carry out all duties until canceled; one that breaks does not touch the others."""
+    async with asyncio.TaskGroup() as group:
+        for name, duty in duties.items():
+            group.create_task(_always(name, duty, view), name=f"duty {name}")
+
+
+async def _always(name: str, duty: Duty, view: DutyView) -> None:
+    """Begin a duty again and again; the same reason in a row is logged once."""
+    shown = None
+    while True:
+        try:
+            await duty(view)
+            shown = None
+        except Exception as error:  # noqa: BLE001 - a broken duty must not end a node
+            if repr(error) != shown:
+                shown = repr(error)
+                view.events.exception("a duty was interrupted", duty=name)
+        await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,72 @@
+"""What a supervisor does beside keeping its parts running."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openvcha.node.duties import RETRY_SECONDS, DutyView, carry_out, follow_members
+from openvcha.store.errors import StoreUnavailable
+
+pytestmark = pytest.mark.looptime
+
+
+class Events:
+    """Counts what is logged as broken."""
+
+    def __init__(self) -> None:
+        self.broken: list[str] = []
+
+    def exception(self, _: str, *, duty: str) -> None:
+        self.broken.append(duty)
+
+    def debug(self, *_: Any, **__: Any) -> None:
+        """Of no interest here."""
+
+
+def view(store: Any = None) -> Any:
+    return SimpleNamespace(events=Events(), store=store)
+
+
+async def run_for(seconds: float, seen: Any, duties: Any) -> None:
+    working = asyncio.create_task(carry_out(seen, duties))
+    await asyncio.sleep(seconds)
+    working.cancel()
+    await asyncio.wait([working])
+
+
+async def test_a_broken_duty_is_begun_anew_and_touches_no_other() -> None:
+    """Its reason is logged once as long as it stays the same."""
+    begun = {"broken": 0, "sound": 0}
+
+    async def broken(_: DutyView) -> None:
+        begun["broken"] += 1
+        raise ValueError("no")
+
+    async def sound(_: DutyView) -> None:
+        begun["sound"] += 1
+        await asyncio.sleep(1000)
+
+    seen = view()
+    await run_for(10 * RETRY_SECONDS, seen, {"broken": broken, "sound": sound})
+    assert begun["broken"] >= 9
+    assert begun["sound"] == 1
+    assert seen.events.broken == ["broken"]
+
+
+async def test_members_are_followed_also_after_the_store_was_away() -> None:
+    """A node whose peers were all replaced would else know nobody."""
+    asked = 0
+
+    class Store:
+        async def refresh_endpoints(self) -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                raise StoreUnavailable("away")
+
+    seen = view(Store())
+    await run_for(40, seen, {"members": follow_members})
+    assert asked == 3
+    assert seen.events.broken == []
