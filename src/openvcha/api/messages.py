@@ -136,6 +136,7 @@ _CLUSTER = {
     "progress.clone": "Creating %s.",
     "progress.promote": "Waiting until %s votes.",
     "progress.copy.starting": "Waiting until %s begins to copy the data.",
+    "progress.copy.unmeasured": "Copying the data: %s of %s.",
     "progress.copy": "Copying the data: %s of %s, %s/s, %s left.",
     "progress.join.catching.up": "Waiting until %s starts and streams.",
     "progress.join.sync": "Waiting until %s may take over.",

@@ -101,10 +101,11 @@ def said(report: CopyReport | None, name: str) -> LocalizableMessage:
     """Say how far a copy is, for people."""
     if report is None or not report.bytes_total:
         return message("progress.copy.starting", name)
-    left = "?" if report.seconds_left is None else f"{report.seconds_left:.0f} s"
-    return message(
-        "progress.copy", size(report.bytes_done), size(report.bytes_total), size(report.rate), left
-    )
+    so_far = size(report.bytes_done), size(report.bytes_total)
+    if report.seconds_left is None:
+        return message("progress.copy.unmeasured", *so_far)
+    left = f"{report.seconds_left:.0f} s"
+    return message("progress.copy", *so_far, size(report.rate), left)
 
 
 def size(amount: float) -> str:

@@ -1,0 +1,30 @@
+"""What is said of a copy while it goes on."""
+
+from openvcha.service.copy import said, size
+from openvcha.store.copies import CopyReport, CopyState
+
+
+def report(**values: float) -> CopyReport:
+    return CopyReport(state=CopyState.RUNNING, **values)  # type: ignore[arg-type]  # of the tests
+
+
+def test_a_copy_is_said_in_bytes_rate_and_time_left() -> None:
+    """Before there is a rate nothing is made up about it."""
+    assert said(None, "n").default_message == "Waiting until n begins to copy the data."
+    begun = said(report(bytes_total=2_000_000), "n")
+    assert begun.default_message == "Copying the data: 0 B of 2.0 MB."
+    going = said(
+        report(bytes_done=1_000_000, bytes_total=2_000_000, rate=5e5, seconds_left=2.0), "n"
+    )
+    assert going.default_message == "Copying the data: 1.0 MB of 2.0 MB, 500.0 kB/s, 2 s left."
+
+
+def test_sizes_are_written_in_powers_of_1000() -> None:
+    """As disks are sold."""
+    assert [size(n) for n in (0, 999, 1000, 2.5e9, 4e15)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "2.5 GB",
+        "4000.0 TB",
+    ]
