@@ -87,8 +87,6 @@ LATER = {
     f"{CLUSTER}.failover",
     f"{CLUSTER}.undeploy",
     f"{CLUSTER}.mode.set",
-    f"{CLUSTER}.witness.check",
-    f"{CLUSTER}.witness.redeploy",
     f"{CLUSTER}.active.get",
 }
 

@@ -82,6 +82,8 @@ def test_no_password_is_taken_from_the_command_line() -> None:
         ("call", "cluster.get"),
         ("user", "list"),
         ("passive", "redeploy"),
+        ("witness", "redeploy"),
+        ("witness", "check"),
     ],
     ids=" ".join,
 )

@@ -27,7 +27,7 @@ with warnings.catch_warnings():
     from com.vmware.cis.task_client import Status
     from com.vmware.cis_client import Tasks
     from com.vmware.vapi.std import errors_client
-    from com.vmware.vcenter.vcha.cluster_client import Mode, Passive, Witness
+    from com.vmware.vcenter.vcha.cluster_client import Mode, Passive
     from com.vmware.vcenter.vcha_client import (
         CertificateInfo as SdkCertificateInfo,
     )
@@ -277,9 +277,8 @@ async def test_each_error_is_raised_as_its_class(served: Served) -> None:
 
 async def test_what_comes_later_is_unsupported(served: Served) -> None:
     """A row that is not available says so."""
-    spec = Witness.RedeploySpec(placement=PlacementSpec(name="w", folder="group-v3"))
     with pytest.raises(errors_client.Unsupported):
-        await using(served, lambda client: client.vcenter.vcha.cluster.Witness.redeploy_task(spec))
+        await using(served, lambda client: client.vcenter.vcha.Cluster.failover_task(planned=True))
 
 
 class Ended:

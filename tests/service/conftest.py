@@ -14,11 +14,12 @@ from openvcha.api.structures import (
     PassiveRedeploySpec,
     PlacementSpec,
     TaskStatus,
+    WitnessRedeploySpec,
 )
 from openvcha.node.identity import Identity
 from openvcha.service.call import Caller
 from openvcha.service.deploy import deploy
-from openvcha.service.redeploy import redeploy_passive
+from openvcha.service.redeploy import redeploy_passive, redeploy_witness
 from openvcha.store import keys
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
@@ -41,13 +42,13 @@ class Scene:
         self.task = ""
         self._replicating: asyncio.Task[None] | None = None
 
-    async def cluster(self) -> None:
-        """Begin with a cluster of three whose passive has just lost its power."""
+    async def cluster(self, lost: str = "vcha-2") -> None:
+        """Begin with a cluster of three of which one has just lost its power."""
         world = self.world
         a, b = await world.found("vcha-1", 1), await world.found("vcha-2", 2)
         w = await world.found("vcha-3", 3, witness=True)
         await world.configure(ConfigState.CONFIGURED, a, b, w)
-        world.kill("vcha-2-old")
+        world.kill(f"{lost}-old")
         self._replicating = asyncio.create_task(world.patroni(), name="replication")
 
     async def single(self) -> None:
@@ -73,6 +74,10 @@ class Scene:
     async def redeploy(self, spec: PassiveRedeploySpec | None = None) -> None:
         spec = spec or PassiveRedeploySpec(placement=placement())
         self.task = await redeploy_passive(self.process().services, CALLER, spec)
+
+    async def redeploy_witness(self, spec: WitnessRedeploySpec | None = None) -> None:
+        spec = spec or WitnessRedeploySpec(placement=placement())
+        self.task = await redeploy_witness(self.process().services, CALLER, spec)
 
     async def deploy(self, spec: DeploySpec) -> None:
         self.task = await deploy(self.process().services, CALLER, spec)
@@ -148,20 +153,20 @@ class Scene:
         }
         assert await self.world.store.prefix(keys.NODES) == []
 
-    async def validate_renewed(self) -> None:
+    async def validate_renewed(self, old: str = "vcha-2") -> None:
         """Check that the cluster is whole again, with the new node and without the old one."""
         await self.validate(TaskStatus.SUCCEEDED)
-        config = await self.world.config()
-        assert [node.name for node in config.nodes] == ["vcha-1", NEW, "vcha-3"]
-        assert self.world.state.inventory.vm_by_name("vcha-2") is None
+        names = [NEW if name == old else name for name in ("vcha-1", "vcha-2", "vcha-3")]
+        assert [node.name for node in (await self.world.config()).nodes] == names
+        assert self.world.state.inventory.vm_by_name(old) is None
         assert len(self.world.members) == 3
 
-    async def validate_as_before(self) -> None:
-        """Check that a failed redeploy left the old configuration and the old data."""
+    async def validate_as_before(self, old: str = "vcha-2") -> None:
+        """Check that a failed redeploy left the old configuration and the old node's data."""
         await self.validate(TaskStatus.FAILED)
         assert [n.name for n in (await self.world.config()).nodes] == ["vcha-1", "vcha-2", "vcha-3"]
         assert self.world.state.inventory.vm_by_name(NEW) is None
-        assert self.world.state.inventory.vm_by_name("vcha-2") is not None
+        assert self.world.state.inventory.vm_by_name(old) is not None
 
 
 @pytest.fixture

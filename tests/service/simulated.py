@@ -402,6 +402,8 @@ class World:
                 if machine is None or not machine.etcd:
                     raise LearnerNotReady("not in sync with leader")
                 self.members[at] = Member(member.id, member.name, member.peer_urls, ())
+                if sum(not each.learner for each in self.members) > 3:
+                    self.violations.append(f"a fourth voter: {member.name}")
                 return
         raise MemberNotFound("no such member")
 

@@ -325,7 +325,6 @@ _NODE_SERVICES = (
         parameters=_spec(WitnessCheckSpec),
         output=WitnessCheckResult,
         privilege=_CHANGE,
-        available=False,
     ),
     Operation(
         service=f"{_CLUSTER}.witness",
@@ -339,7 +338,6 @@ _NODE_SERVICES = (
         parameters=_spec(WitnessRedeploySpec),
         status=202,
         privilege=_CHANGE,
-        available=False,
     ),
 )
 

@@ -20,8 +20,7 @@ DEMO = ("demo", "lose the passive, redeploy it over the API, count the rows")
 STATUS = ("lab status", "what runs where, and how well")
 REPAIRS = {
     "passive": ("passive redeploy", "replaces the passive by a new one"),
-    # Redeploying a witness is a row of the table that is not available yet.
-    "witness": ("lab reset", "deletes the lab: a witness cannot be redeployed yet"),
+    "witness": ("witness redeploy", "replaces the witness by a new one"),
 }
 
 

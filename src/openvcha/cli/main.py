@@ -9,7 +9,8 @@ from openvcha.cli.lazy import Load, lazy
 COMMANDS = {
     "lab": Load("openvcha.cli.lab:app"),
     "demo": Load("openvcha.cli.demo:demo"),
-    "passive": Load("openvcha.cli.passive:app"),
+    "passive": Load("openvcha.cli.replace:passive"),
+    "witness": Load("openvcha.cli.replace:witness"),
     "task": Load("openvcha.cli.task:app"),
     "call": Load("openvcha.cli.call:app"),
     "user": Load("openvcha.cli.user:app"),

@@ -17,7 +17,7 @@ from openvcha.lab.deploy import cluster, follow_to_success
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.narrator import Narrator
 from openvcha.lab.power import destroy
-from openvcha.lab.redeploy import PATH, choose_folder, choose_name, redeploy
+from openvcha.lab.redeploy import choose_folder, choose_name, redeploy, redeploy_path
 from openvcha.lab.roles import PASSIVE
 from openvcha.lab.state import Lab
 from openvcha.lab.writer import Account, Writer
@@ -141,7 +141,7 @@ class _Play:
         self._narrator.code(f"  {self._environment}\n{_curl(spec)}")
         say()
         with self._step("Redeploying the passive", "redeploy"):
-            task = await redeploy(self._api, spec)
+            task = await redeploy(self._api, PASSIVE, spec)
             await follow_to_success(self._api, task, self._narrator)
         with self._step("Asking whether the cluster is HEALTHY", "healthy"):
             await self._until(self._healthy, HEALTHY_SECONDS, "the cluster does not get HEALTHY")
@@ -202,6 +202,6 @@ def _reasons(info: dict[str, Any]) -> list[str]:
 def _curl(spec: dict[str, Any]) -> str:
     return (
         '  curl --cacert "$CA" -u "$VCHA_USER:$PASSWORD" -H "Content-Type: application/json" \\\n'
-        f'    -X POST "$API/api{PATH}" \\\n'
+        f'    -X POST "$API/api{redeploy_path(PASSIVE)}" \\\n'
         f"    -d '{json.dumps(spec)}'"
     )

@@ -1,22 +1,25 @@
-"""Replacing the passive of a lab through the API."""
+"""Replacing a lost node of a lab, the passive or the witness, through the API."""
 
 from itertools import count
 from typing import Any
 
 from openvcha.lab.client import ApiClient
 
-PATH = "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
-CHECK = "/vcenter/vcha/cluster/passive?action=check"
+
+def redeploy_path(role: str) -> str:
+    """Give path and query of a role's redeploy."""
+    return f"/vcenter/vcha/cluster/{role}?action=redeploy&vmw-task=true"
 
 
-async def redeploy(api: ApiClient, spec: dict[str, Any]) -> str:
-    """Call passive.redeploy; gives the task's id. Raises Refused, Unreachable."""
-    return str(await api.call("POST", PATH, spec))
+async def redeploy(api: ApiClient, role: str, spec: dict[str, Any]) -> str:
+    """Call a role's redeploy; gives the task's id. Raises Refused, Unreachable."""
+    return str(await api.call("POST", redeploy_path(role), spec))
 
 
-async def check(api: ApiClient, placement: dict[str, Any]) -> dict[str, Any]:
-    """Call passive.check; gives its warnings and errors. Raises Refused, Unreachable."""
-    found: dict[str, Any] = await api.call("POST", CHECK, {"placement": placement})
+async def check(api: ApiClient, role: str, placement: dict[str, Any]) -> dict[str, Any]:
+    """Call a role's check; gives its warnings and errors. Raises Refused, Unreachable."""
+    path = f"/vcenter/vcha/cluster/{role}?action=check"
+    found: dict[str, Any] = await api.call("POST", path, {"placement": placement})
     return found
 
 

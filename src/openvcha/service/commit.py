@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterState, LocalizableMessage
-from openvcha.cluster.config import ClusterConfig, NodeConfig, cluster_record
+from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.health import assess
 from openvcha.infrastructure.inventory import Vm
 from openvcha.service.context import Services
@@ -71,7 +71,7 @@ class Commit(Step):
 
     async def _last_copy(self, ctx: TaskContext) -> LocalizableMessage | None:
         vm = await self._remains(ctx)
-        if vm is None:
+        if vm is None or not any(recall(ctx, role).kind is NodeKind.DATA for role in self._roles):
             return None
         return last_copy(await self._services.observe(), _old(ctx) or "", vm.name)
 

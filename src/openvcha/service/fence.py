@@ -4,7 +4,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
 from openvcha.cluster import membership, patroni, rules
-from openvcha.cluster.config import NodeConfig
+from openvcha.cluster.config import NodeConfig, NodeKind
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.new_node import relied_on
@@ -20,15 +20,16 @@ class Fence(Step):
     """Take the old node's right to take over, then its vote, then its power.
 
     The vote goes while the node may still live: where two votes are left, each is needed to take
-    the other. ``role`` is the new node's.
+    the other. ``role`` is the new node's; ``operation`` is what has to be allowed still.
     """
 
     name = "fence"
     weight = 3
 
-    def __init__(self, services: Services, role: str) -> None:
+    def __init__(self, services: Services, role: str, operation: str) -> None:
         self._services = services
         self._role = role
+        self._operation = operation
 
     async def done(self, ctx: TaskContext) -> bool:
         """Never taken from memory: looking again costs little."""
@@ -52,14 +53,15 @@ class Fence(Step):
     async def _require(self, old: NodeConfig) -> None:
         """The node may be well again or lead, and it may hold the last copy of the data."""
         seen = await self._services.observe()
-        reason = last_copy(seen, old.member, old.name)
-        if reason := reason or rules.why_not(rules.REDEPLOY_PASSIVE, seen):
+        data = old.kind is NodeKind.DATA
+        reason = last_copy(seen, old.member, old.name) if data else None
+        if reason := reason or rules.why_not(self._operation, seen):
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
 
     async def _press(self, old: NodeConfig) -> LocalizableMessage | None:
         """Do what there is to do, also again: somebody may start the node meanwhile."""
         services = self._services
-        if not await patroni.bar(services.store, old.member):
+        if old.kind is NodeKind.DATA and not await patroni.bar(services.store, old.member):
             return message("fence.still.in.sync", old.name)
         await take_vote(services, old.name, old.member)
         if await self._powered(old):

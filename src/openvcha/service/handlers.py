@@ -47,6 +47,8 @@ def handlers() -> Mapping[str, Handler]:
         f"{VCHA}.operations.get": reads.get_operations,
         f"{VCHA}.cluster.passive.check": redeploy.check_passive,
         f"{VCHA}.cluster.passive.redeploy": redeploy.redeploy_passive,
+        f"{VCHA}.cluster.witness.check": redeploy.check_witness,
+        f"{VCHA}.cluster.witness.redeploy": redeploy.redeploy_witness,
         "com.vmware.cis.tasks.get": _get_task,
         "com.vmware.cis.tasks.list": _list_tasks,
         "com.vmware.cis.tasks.cancel": _cancel_task,
@@ -59,7 +61,10 @@ def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]
     return {
         f"{VCHA}.cluster.deploy": lambda record: list(deploy.deploy_plan(services, record)),
         f"{VCHA}.cluster.passive.redeploy": lambda record: list(
-            redeploy.redeploy_plan(services, record)
+            redeploy.passive_plan(services, record)
+        ),
+        f"{VCHA}.cluster.witness.redeploy": lambda record: list(
+            redeploy.witness_plan(services, record)
         ),
     }
 

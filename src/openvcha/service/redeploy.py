@@ -1,10 +1,11 @@
-"""Redeploying the passive: check, fence, clone, copy, join, commit.
+"""Redeploying the passive: check, fence, clone, copy, join, commit. The witness: no copy, no join.
 
 Everything that can be refused without looking at the inventory is refused before the task exists;
 the task's first step is the very check that the check operation runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -12,13 +13,18 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import (
     DynamicID,
+    IpSpec,
+    LocalizableMessage,
     PassiveCheckResult,
     PassiveCheckSpec,
     PassiveRedeploySpec,
+    WitnessCheckResult,
+    WitnessCheckSpec,
+    WitnessRedeploySpec,
 )
 from openvcha.cluster import health, rules
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.infrastructure.addresses import address_of
 from openvcha.service.call import Caller
 from openvcha.service.check import Verdict, Wish, check
@@ -28,12 +34,30 @@ from openvcha.service.context import Services
 from openvcha.service.copy import Copy
 from openvcha.service.fence import Fence
 from openvcha.service.join import Join
-from openvcha.service.new_node import PASSIVE, remember
+from openvcha.service.new_node import PASSIVE, WITNESS, remember
 from openvcha.service.trust import check_peer
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
-SERVICE = "com.vmware.vcenter.vcha.cluster.passive"
+CLUSTER = "com.vmware.vcenter.vcha.cluster"
+
+RedeploySpec = PassiveRedeploySpec | WitnessRedeploySpec
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Which node is replaced: its role, the operation that does it, where the old one is found."""
+
+    role: str
+    kind: NodeKind
+    operation: str
+    old: Callable[[Observation], NodeObservation | None]
+
+
+OF_PASSIVE = Replacement(PASSIVE, NodeKind.DATA, rules.REDEPLOY_PASSIVE, lambda seen: seen.passive)
+OF_WITNESS = Replacement(
+    WITNESS, NodeKind.WITNESS, rules.REDEPLOY_WITNESS, lambda seen: seen.witness
+)
 
 
 def require(operation: str, seen: Observation) -> None:
@@ -47,48 +71,37 @@ async def check_passive(
 ) -> PassiveCheckResult:
     """Tell all that would make a redeploy fail, and all that is worth a warning."""
     del caller
-    seen = await services.observe()
-    reason = rules.why_not(rules.REDEPLOY_PASSIVE, seen)
-    # Without a cluster or an active there is nothing to check; the rest is a finding of many.
-    if reason is not None and not (health.deployed(seen) and seen.active):
-        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
-    await check_peer(services, seen, spec.vc_spec)
-    verdict = await _verdict(services, seen, PassiveRedeploySpec(placement=spec.placement), "")
-    refused = (reason,) if reason else ()
-    return PassiveCheckResult(warnings=verdict.warnings, errors=(*refused, *verdict.errors))
+    wanted = PassiveRedeploySpec(placement=spec.placement, vc_spec=spec.vc_spec)
+    errors, warnings = await _findings(services, OF_PASSIVE, wanted)
+    return PassiveCheckResult(warnings=warnings, errors=errors)
+
+
+async def check_witness(
+    services: Services, caller: Caller, spec: WitnessCheckSpec
+) -> WitnessCheckResult:
+    """Tell the same of the witness."""
+    del caller
+    wanted = WitnessRedeploySpec(placement=spec.placement, vc_spec=spec.vc_spec)
+    errors, warnings = await _findings(services, OF_WITNESS, wanted)
+    return WitnessCheckResult(warnings=warnings, errors=errors)
 
 
 async def redeploy_passive(services: Services, caller: Caller, spec: PassiveRedeploySpec) -> str:
-    """Promise the repair: validate, verify the peer, look at the state, then make the task."""
-    for name, address in (("ha_ip", spec.ha_ip), ("failover_ip", spec.failover_ip)):
-        if address is not None:
-            address_of(address, f"spec.{name}")
-    if running := await services.journal.running():
-        raise ApiError(
-            ErrorType.RESOURCE_BUSY, message("task.busy", running.operation_id, running.id)
-        )
-    seen = await services.observe()
-    require(rules.REDEPLOY_PASSIVE, seen)
-    await check_peer(services, seen, spec.vc_spec)
-    old = seen.passive
-    task = await services.journal.create(
-        service=SERVICE,
-        operation="redeploy$task",
-        description=message("passive.redeploy"),
-        user=caller.user,
-        target=DynamicID(type="VirtualMachine", id=old.config.vm) if old else None,
-        # The peer's credentials were used; nothing of them is kept.
-        arguments=msgspec.structs.replace(spec, vc_spec=None),
-    )
-    return task.id
+    """Promise the repair of the passive; gives the task's id."""
+    return await _promise(services, caller, OF_PASSIVE, spec)
 
 
-def redeploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Give the steps of a redeploy task."""
+async def redeploy_witness(services: Services, caller: Caller, spec: WitnessRedeploySpec) -> str:
+    """Promise the repair of the witness; gives the task's id."""
+    return await _promise(services, caller, OF_WITNESS, spec)
+
+
+def passive_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
+    """Give the steps of a redeploy of the passive."""
     spec = msgspec.convert(record.arguments, PassiveRedeploySpec)
     return (
-        CheckPassive(services, spec),
-        Fence(services, PASSIVE),
+        Check(services, OF_PASSIVE, spec),
+        Fence(services, PASSIVE, OF_PASSIVE.operation),
         Clone(services, PASSIVE),
         Copy(services, PASSIVE),
         Join(services, PASSIVE),
@@ -96,49 +109,111 @@ def redeploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
     )
 
 
-class CheckPassive(Step):
+def witness_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
+    """Give the steps of a redeploy of the witness: once it votes, it is all that it has to be."""
+    spec = msgspec.convert(record.arguments, WitnessRedeploySpec)
+    return (
+        Check(services, OF_WITNESS, spec),
+        Fence(services, WITNESS, OF_WITNESS.operation),
+        Clone(services, WITNESS),
+        Commit(services, (WITNESS,), _replaced),
+    )
+
+
+class Check(Step):
     """What is to be made is decided, and every finding that forbids it is known."""
 
     name = "check"
     weight = 2
 
-    def __init__(self, services: Services, spec: PassiveRedeploySpec) -> None:
+    def __init__(self, services: Services, which: Replacement, spec: RedeploySpec) -> None:
         self._services = services
+        self._which = which
         self._spec = spec
 
     async def done(self, ctx: TaskContext) -> bool:
         """Decided once: later steps make that node and no other."""
-        return PASSIVE in ctx.state
+        return self._which.role in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
         """Check as the check operation does. Raises ApiError with all findings."""
+        which = self._which
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require(rules.REDEPLOY_PASSIVE, seen)
-        verdict = await _verdict(self._services, seen, self._spec, ctx.record.id)
+        require(which.operation, seen)
+        verdict = await _verdict(self._services, seen, which, self._spec, ctx.record.id)
         if verdict.node is None:
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *verdict.errors)
-        old = seen.passive.config if seen.passive else None
+        old = _config(which.old(seen))
         await ctx.remember(old=old.member if old else "", old_vm=old.vm if old else "")
-        await remember(ctx, PASSIVE, verdict.node)
+        await remember(ctx, which.role, verdict.node)
 
     async def undo(self, ctx: TaskContext) -> None:
         """Nothing was changed."""
 
 
+async def _findings(
+    services: Services, which: Replacement, spec: RedeploySpec
+) -> tuple[tuple[LocalizableMessage, ...], tuple[LocalizableMessage, ...]]:
+    """Give the errors and the warnings. Raises ApiError when there is nothing to check."""
+    seen = await services.observe()
+    reason = rules.why_not(which.operation, seen)
+    # Without a cluster or an active there is nothing to check; the rest is a finding of many.
+    if reason is not None and not (health.deployed(seen) and seen.active):
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
+    await check_peer(services, seen, spec.vc_spec)
+    verdict = await _verdict(services, seen, which, spec, "")
+    return (*((reason,) if reason else ()), *verdict.errors), verdict.warnings
+
+
+async def _promise(
+    services: Services, caller: Caller, which: Replacement, spec: RedeploySpec
+) -> str:
+    """Validate, verify the peer, look at the state, then make the task."""
+    for name, address in (("ha_ip", spec.ha_ip), ("failover_ip", _failover_ip(spec))):
+        if address is not None:
+            address_of(address, f"spec.{name}")
+    if running := await services.journal.running():
+        raise ApiError(
+            ErrorType.RESOURCE_BUSY, message("task.busy", running.operation_id, running.id)
+        )
+    seen = await services.observe()
+    require(which.operation, seen)
+    await check_peer(services, seen, spec.vc_spec)
+    old = _config(which.old(seen))
+    task = await services.journal.create(
+        service=f"{CLUSTER}.{which.role}",
+        operation="redeploy$task",
+        description=message(f"{which.role}.redeploy"),
+        user=caller.user,
+        target=DynamicID(type="VirtualMachine", id=old.vm) if old else None,
+        # The peer's credentials were used; nothing of them is kept.
+        arguments=msgspec.structs.replace(spec, vc_spec=None),
+    )
+    return task.id
+
+
 async def _verdict(
-    services: Services, seen: Observation, spec: PassiveRedeploySpec, token: str
+    services: Services, seen: Observation, which: Replacement, spec: RedeploySpec, token: str
 ) -> Verdict:
     wish = Wish(
         path="spec.",
-        kind=NodeKind.DATA,
+        kind=which.kind,
         placement=spec.placement,
         ha_ip=spec.ha_ip,
-        failover_ip=spec.failover_ip,
+        failover_ip=_failover_ip(spec),
         token=token,
-        replaces=seen.passive.config if seen.passive else None,
+        replaces=_config(which.old(seen)),
     )
     return await check(services, seen, wish)
+
+
+def _failover_ip(spec: RedeploySpec) -> IpSpec | None:
+    return spec.failover_ip if isinstance(spec, PassiveRedeploySpec) else None
+
+
+def _config(node: NodeObservation | None) -> NodeConfig | None:
+    return node.config if node else None
 
 
 def _replaced(config: ClusterConfig, nodes: Sequence[NodeConfig], old: str | None) -> ClusterConfig:

@@ -1,4 +1,4 @@
-"""`vcha passive`: replacing a lost passive node."""
+"""`vcha passive` and `vcha witness`: replacing a lost node."""
 
 import asyncio
 from typing import Annotated, Any
@@ -12,8 +12,6 @@ from openvcha.cli.target import Target, with_target
 from openvcha.lab import redeploy as redeploying
 from openvcha.lab.client import ApiClient
 from openvcha.lab.errors import LabFailed
-
-app = typer.Typer(help="The passive node.", epilog=EPILOG, no_args_is_help=True)
 
 PANEL = "Where the new node is to live; what is left out is chosen"
 
@@ -35,9 +33,9 @@ HaNetworkType = Annotated[NetworkType | None, _placement("Goes with --ha-network
 ManagementType = Annotated[NetworkType | None, _placement("Goes with --management-network.")]
 
 
-@app.command(epilog=EPILOG)
 @with_target
 def redeploy(
+    ctx: typer.Context,
     *,
     target: Target,
     placement_name: VmName = None,
@@ -51,7 +49,7 @@ def redeploy(
     management_network_type: ManagementType = None,
     follow: Annotated[bool, typer.Option(help="Show the progress until the end.")] = True,
 ) -> None:
-    """Replace a lost passive node by a new one, while the active goes on."""
+    """Replace the lost node by a new one, while the active goes on."""
     wanted = {
         "host": host,
         "resource_pool": resource_pool,
@@ -65,17 +63,17 @@ def redeploy(
     async def work() -> None:
         async with target.api() as api:
             placement = await _chosen(api, placement_name, folder, wanted)
-            task = await redeploying.redeploy(api, {"placement": placement})
-            typer.echo(f"redeploying the passive as {placement['name']}, task {task}")
+            task = await redeploying.redeploy(api, ctx.obj, {"placement": placement})
+            typer.echo(f"redeploying the {ctx.obj} as {placement['name']}, task {task}")
             if follow:
                 await follow_task(api, task)
 
     asyncio.run(work())
 
 
-@app.command(epilog=EPILOG)
 @with_target
 def check(
+    ctx: typer.Context,
     *,
     target: Target,
     placement_name: VmName = None,
@@ -93,7 +91,8 @@ def check(
 
     async def work() -> dict[str, Any]:
         async with target.api() as api:
-            return await redeploying.check(api, await _chosen(api, placement_name, folder, wanted))
+            placement = await _chosen(api, placement_name, folder, wanted)
+            return await redeploying.check(api, ctx.obj, placement)
 
     found = asyncio.run(work())
     for kind in ("errors", "warnings"):
@@ -113,3 +112,20 @@ async def _chosen(
         raise LabFailed("there is more than one folder: say --folder (`vcha call folder.list`)")
     given = {key: value for key, value in wanted.items() if value is not None}
     return {"name": name or await redeploying.choose_name(api), "folder": folder, **given}
+
+
+def _commands(role: str) -> typer.Typer:
+    """Give the commands of one role; they find it in their context."""
+    app = typer.Typer(epilog=EPILOG, no_args_is_help=True)
+
+    @app.callback(help=f"The {role} node.", epilog=EPILOG)
+    def remember(ctx: typer.Context) -> None:
+        ctx.obj = role
+
+    app.command(epilog=EPILOG)(redeploy)
+    app.command(epilog=EPILOG)(check)
+    return app
+
+
+passive = _commands("passive")
+witness = _commands("witness")
