@@ -87,7 +87,6 @@ LATER = {
     f"{CLUSTER}.failover",
     f"{CLUSTER}.undeploy",
     f"{CLUSTER}.mode.set",
-    f"{CLUSTER}.active.get",
 }
 
 

@@ -162,6 +162,15 @@ async def test_a_vcenter_of_something_else_is_refused(peer: Peer) -> None:
     assert ids(await peer.refusal()) == ["peer.not.manager"]
 
 
+async def test_operations_that_have_a_not_found_say_that(peer: Peer) -> None:
+    """As check and active.get document it."""
+    peer.vcenter.bios = "somebody else's"
+    active = ActiveNode(b"another", BIOS, None, unmanaged=ErrorType.NOT_FOUND)
+    with pytest.raises(ApiError) as caught:
+        await verify_peer(peer.spec(), active, seconds=2.0)
+    assert caught.value.error_type is ErrorType.NOT_FOUND
+
+
 async def test_a_web_server_is_no_vcenter(peer: Peer) -> None:
     """Whatever answers there with something else does not manage the active node."""
     peer.vcenter.is_vcenter = False

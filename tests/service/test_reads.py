@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from msgspec.structs import replace
+from tests.cluster.conftest import ip
 from tests.service.conftest import CALLER, Scene, placement
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -11,13 +12,18 @@ from openvcha.api.structures import (
     ClusterMode,
     ClusterState,
     ConfigState,
+    ConnectionSpec,
+    CredentialsSpec,
     NodeRole,
     NodeState,
     PassiveCheckSpec,
 )
 from openvcha.cluster import rules
 from openvcha.cluster.config import cluster_record
-from openvcha.service.reads import get_cluster, get_operations
+from openvcha.cluster.observation import Observation
+from openvcha.infrastructure import local_vms
+from openvcha.service.context import Services
+from openvcha.service.reads import get_active, get_cluster, get_operations
 from openvcha.service.redeploy import check_passive
 from openvcha.store import keys
 
@@ -72,6 +78,91 @@ async def test_a_lost_passive_is_told_with_what_follows(scene: Scene) -> None:
     assert info.auto_failover_allowed is False
     assert info.health_warnings
     assert all(warning.recommendation for warning in info.health_warnings)
+
+
+ELSEWHERE = CredentialsSpec(active_location=ConnectionSpec(hostname="vc.example"))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[ErrorType]:
+    """Stand in for the check of the peer; gives what each call has it raise when unmanaged."""
+    calls: list[ErrorType] = []
+
+    async def check_peer(
+        services: Services,
+        seen: Observation,
+        vc_spec: CredentialsSpec | None,
+        unmanaged: ErrorType = ErrorType.INVALID_ARGUMENT,
+    ) -> None:
+        del services, seen
+        if vc_spec is not None:
+            calls.append(unmanaged)
+
+    monkeypatch.setattr("openvcha.service.reads.check_peer", check_peer)
+    return calls
+
+
+async def test_the_active_tells_its_addresses_and_where_it_lives(scene: Scene) -> None:
+    """The same placement as in cluster.get, complete."""
+    await healthy(scene)
+    services = scene.process().services
+    info = await get_active(services, CALLER)
+    assert info.management == ip("127.83.1.10")
+    assert info.ha == ip("127.83.2.11")
+    assert info.placement
+    cluster = await get_cluster(services, CALLER)
+    assert cluster.node1
+    assert cluster.node1.runtime
+    assert info.placement == cluster.node1.runtime.placement
+    unset = [name for name in info.placement.__struct_fields__ if not getattr(info.placement, name)]
+    assert unset == []
+
+
+async def test_the_active_is_told_before_there_is_a_cluster(scene: Scene) -> None:
+    """Whoever deploys wants to know where it lives first."""
+    await scene.single()
+    info = await get_active(scene.process().services, CALLER)
+    assert info.placement
+    assert info.placement.vm_name == "vcha-1"
+
+
+async def test_a_partial_get_asks_no_other_vcenter(scene: Scene, asked: list[ErrorType]) -> None:
+    """It needs less privilege, so nobody may make this one connect elsewhere by it."""
+    await healthy(scene)
+    services = scene.process().services
+    partial = await get_active(services, CALLER, vc_spec=ELSEWHERE, partial=True)
+    await get_cluster(services, CALLER, vc_spec=ELSEWHERE, partial=True)
+    assert asked == []
+    assert partial.placement is None
+    full = await get_active(services, CALLER, vc_spec=ELSEWHERE)
+    await get_cluster(services, CALLER, vc_spec=ELSEWHERE)
+    assert asked == [ErrorType.NOT_FOUND, ErrorType.INVALID_ARGUMENT]
+    assert full.placement
+    assert full.placement.management_vcenter_name == "vc.example"
+    assert full.placement.management_vcenter_server_guid is None
+
+
+async def test_an_active_that_the_inventory_does_not_know_is_not_found(scene: Scene) -> None:
+    """Its addresses are known all the same."""
+    await healthy(scene)
+    services = scene.process().services
+    scene.world.state, _ = local_vms.removed(scene.world.machine("vcha-1-old").identity.vm)(
+        scene.world.state
+    )
+    with pytest.raises(ApiError) as caught:
+        await get_active(services, CALLER)
+    assert caught.value.error_type is ErrorType.NOT_FOUND
+    assert (await get_active(services, CALLER, partial=True)).ha == ip("127.83.2.11")
+
+
+async def test_nobody_is_called_active_without_a_leader(scene: Scene) -> None:
+    """ERROR with the reason, the one that is documented for everything else."""
+    await healthy(scene)
+    services = scene.process().services
+    await scene.world.store.delete(keys.PATRONI_LEADER)
+    with pytest.raises(ApiError) as caught:
+        await get_active(services, CALLER, partial=True)
+    assert caught.value.error_type is ErrorType.ERROR
 
 
 async def test_without_a_leader_nobody_is_called_active_or_passive(scene: Scene) -> None:

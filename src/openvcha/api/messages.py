@@ -102,6 +102,7 @@ _CLUSTER = {
     "no.active": "No node is active: nothing takes writes now.",
     "active.no.vote": "The active node %s has no working vote.",
     "active.no.vote.recommendation": "Look at the log of the store on %s.",
+    "active.unmanaged": "The active node %s is not managed here: there is no virtual machine %s.",
     "active.is": "%s is the active node now.",
     "no.majority": "Without the vote of %s the rest is no majority: first start %s again.",
     "no.active.recommendation": "Wait for a failover; if none comes, look at the nodes' logs.",

@@ -254,7 +254,6 @@ _NODE_SERVICES = (
         parameters=_GET,
         output=ActiveInfo,
         privilege=_CHANGE,
-        available=False,
     ),
     Operation(
         service=f"{_CLUSTER}.deployment_type",

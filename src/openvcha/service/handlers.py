@@ -41,6 +41,7 @@ def handlers() -> Mapping[str, Handler]:
     """Give the function of each operation that is available, by the operation's full id."""
     return {
         f"{VCHA}.cluster.get": reads.get_cluster,
+        f"{VCHA}.cluster.active.get": reads.get_active,
         f"{VCHA}.cluster.deploy": deploy.deploy,
         f"{VCHA}.cluster.mode.get": reads.get_mode,
         f"{VCHA}.cluster.deployment_type.get": reads.get_deployment_type,

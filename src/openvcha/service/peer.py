@@ -2,7 +2,8 @@
 
 Source of the rules: the error descriptions of the redeploy operation. A certificate that does not
 match is UNVERIFIED_PEER with the certificate that was met; credentials that are refused, or a peer
-that does not manage the active node, are INVALID_ARGUMENT; a peer that cannot be reached is ERROR.
+that does not manage the active node, are INVALID_ARGUMENT (the latter is NOT_FOUND where an
+operation has that); a peer that cannot be reached is ERROR.
 """
 
 import asyncio
@@ -41,6 +42,8 @@ class ActiveNode:
     bios_uuid: str
     trust: Path | None
     """PEM file of authorities trusted beside the system's."""
+    unmanaged: ErrorType = ErrorType.INVALID_ARGUMENT
+    """What it is when the peer does not manage this node."""
 
 
 async def verify_peer(
@@ -172,7 +175,7 @@ async def _log_in(
         header = {"vmware-api-session-id": token}
         try:
             if met != active.api_certificate and not await _manages(http, header, active):
-                raise _not_a_manager(host)
+                raise ApiError(active.unmanaged, message("peer.not.manager", host))
         finally:
             await _log_out(http, header)
 

@@ -1,7 +1,10 @@
-"""The operations that only look: the cluster, its mode, its deployment type, its operations."""
+"""The operations that only look: the cluster, its active, its mode, its operations."""
 
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
 from openvcha.api.operations import OPERATIONS
 from openvcha.api.structures import (
+    ActiveInfo,
     ClusterInfo,
     ClusterMode,
     ClusterState,
@@ -37,14 +40,19 @@ async def get_cluster(
     vc_spec: CredentialsSpec | None = None,
     partial: bool | None = None,
 ) -> ClusterInfo:
-    """Tell everything that is known of the cluster; ``partial`` leaves the placements out."""
+    """Tell everything that is known of the cluster.
+
+    ``partial`` leaves out what only the vCenter that manages the nodes knows, their placements;
+    then ``vc_spec`` is not used. Raises ApiError as ``check_peer`` does.
+    """
     del caller
     seen = await services.observe()
-    await check_peer(services, seen, vc_spec)
+    if not partial:
+        await check_peer(services, seen, vc_spec)
     if not health.deployed(seen):
         return ClusterInfo(config_state=seen.config.state)
     inventory = None if partial else await services.infrastructure.inventory()
-    view = _View(services, seen, inventory)
+    view = _View(seen, inventory, _manager(services, vc_spec))
     judged = health.assess(seen)
     unwell = judged.state is not ClusterState.HEALTHY
     may_fail_over = rules.why_not(rules.FAILOVER, seen) is None
@@ -60,6 +68,37 @@ async def get_cluster(
         health_warnings=judged.warnings if unwell else None,
         manual_failover_allowed=may_fail_over if unwell else None,
         auto_failover_allowed=automatic if unwell else None,
+    )
+
+
+async def get_active(
+    services: Services,
+    caller: Caller,
+    vc_spec: CredentialsSpec | None = None,
+    partial: bool | None = None,
+) -> ActiveInfo:
+    """Tell the active's addresses and, unless ``partial``, where it lives.
+
+    Raises ApiError ERROR while no node is active, NOT_FOUND when the vCenter that manages the
+    nodes does not know the active's VM, and as ``check_peer`` does.
+    """
+    del caller
+    seen = await services.observe()
+    active = seen.active
+    if active is None:
+        raise ApiError(ErrorType.ERROR, message("no.active"))
+    placement = None
+    if not partial:
+        await check_peer(services, seen, vc_spec, unmanaged=ErrorType.NOT_FOUND)
+        inventory = await services.infrastructure.inventory()
+        placement = _View(seen, inventory, _manager(services, vc_spec)).placement(active)
+        if placement is None:
+            said = message("active.unmanaged", active.config.name, active.config.vm)
+            raise ApiError(ErrorType.NOT_FOUND, said)
+    return ActiveInfo(
+        management=active.config.failover_ip or seen.config.management,
+        ha=active.config.ha_ip,
+        placement=placement,
     )
 
 
@@ -110,10 +149,12 @@ async def get_operations(services: Services, caller: Caller) -> OperationsInfo:
 class _View:
     """Shows observed nodes as the API's structures."""
 
-    def __init__(self, services: Services, seen: Observation, inventory: Inventory | None) -> None:
-        self._services = services
+    def __init__(
+        self, seen: Observation, inventory: Inventory | None, manager: tuple[str, str | None]
+    ) -> None:
         self._seen = seen
         self._inventory = inventory
+        self._manager = manager
 
     def node(self, node: NodeObservation) -> NodeInfo:
         config = node.config
@@ -130,7 +171,7 @@ class _View:
         return NodeRuntimeInfo(
             state=NodeState.UP if node.up else NodeState.DOWN,
             role=self._role(node),
-            placement=self._placement(node),
+            placement=self.placement(node),
         )
 
     def _role(self, node: NodeObservation) -> NodeRole | None:
@@ -142,15 +183,21 @@ class _View:
         leads = node.config.member == self._seen.leader
         return NodeRole.ACTIVE if leads else NodeRole.PASSIVE
 
-    def _placement(self, node: NodeObservation) -> PlacementInfo | None:
+    def placement(self, node: NodeObservation) -> PlacementInfo | None:
         """Give the placement, unless the VM is gone or it was not asked for."""
         if self._inventory is None:
             return None
         vm = self._inventory.vm(node.config.vm)
         if vm is None:
             return None
-        identity = self._services.identity
-        return placement_info(vm, self._inventory, identity.public_address, identity.cluster_id)
+        return placement_info(vm, self._inventory, *self._manager)
+
+
+def _manager(services: Services, vc_spec: CredentialsSpec | None) -> tuple[str, str | None]:
+    """Give name and GUID of the vCenter that manages the nodes; another one's GUID is unknown."""
+    if vc_spec is not None:
+        return vc_spec.active_location.hostname, None
+    return services.identity.public_address, services.identity.cluster_id
 
 
 def _shown(spec: IpSpec) -> IpInfo:

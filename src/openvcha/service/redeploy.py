@@ -161,7 +161,7 @@ async def _findings(
     # Without a cluster or an active there is nothing to check; the rest is a finding of many.
     if reason is not None and not (health.deployed(seen) and seen.active):
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
-    await check_peer(services, seen, spec.vc_spec)
+    await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
     verdict = await _verdict(services, seen, which, spec, "")
     return (*((reason,) if reason else ()), *verdict.errors), verdict.warnings
 

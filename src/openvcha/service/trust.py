@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from pathlib import Path
 
+from openvcha.api.errors import ErrorType
 from openvcha.api.structures import CredentialsSpec
 from openvcha.cluster.observation import Observation
 from openvcha.node import files
@@ -12,9 +13,15 @@ from openvcha.service.peer import ActiveNode, verify_peer
 
 
 async def check_peer(
-    services: Services, seen: Observation, vc_spec: CredentialsSpec | None
+    services: Services,
+    seen: Observation,
+    vc_spec: CredentialsSpec | None,
+    unmanaged: ErrorType = ErrorType.INVALID_ARGUMENT,
 ) -> None:
     """Verify the management vCenter; unset means that the cluster manages itself.
+
+    ``unmanaged`` is what it is when the peer does not manage the active node: the operations that
+    have a NOT_FOUND of their own say that.
 
     Raises ApiError as ``peer.verify_peer`` does.
     """
@@ -28,6 +35,7 @@ async def check_peer(
             api_certificate=own,
             bios_uuid=active.config.bios_uuid if active else "",
             trust=services.directory / files.CA_CERTIFICATE,
+            unmanaged=unmanaged,
         ),
     )
 
