@@ -1,17 +1,30 @@
 """Builders for observations: a healthy cluster of three, and what may be wrong with it."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
-from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.observation import Heard, NodeObservation, Observation
 from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.store.facts import NodeFacts
 
 PRIMARY = PatroniNode("primary", "running", 1, ("b-2",))
 STREAMING = PatroniNode("replica", "streaming", 1, ())
+
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+FACTS = NodeFacts(
+    versions={"openvcha": "0.1", "etcd": "3.4.23", "postgresql": "15.4", "patroni": "4.1.5"},
+    disk_free=60 << 30,
+    disk_total=100 << 30,
+    clock=NOW,
+    certificate_until=NOW + timedelta(days=3650),
+    api_certificate_until=NOW + timedelta(days=825),
+)
 
 
 def ip(address: str) -> IpSpec:
@@ -54,10 +67,13 @@ class World:
             leader="a-1",
             sync=SyncState("a-1", frozenset({"b-2"})),
             nodes=tuple(
-                NodeObservation(node, voter=True, etcd_answers=True, patroni=part)
+                NodeObservation(
+                    node, voter=True, etcd_answers=True, patroni=part, heard=Heard(FACTS, 0.0)
+                )
                 for node, part in zip(nodes, parts, strict=True)
             ),
             running=None,
+            time=NOW,
         )
 
     def node(self, member: str, **changes: object) -> None:
@@ -66,6 +82,14 @@ class World:
             for node in self.seen.nodes
         )
         self.seen = replace(self.seen, nodes=nodes)
+
+    def hear(self, member: str, **changes: object) -> None:
+        node = self.seen.node(member)
+        assert node is not None
+        self.node(member, heard=replace(node.heard, **changes))  # type: ignore[arg-type]  # as above
+
+    def tell(self, member: str, **facts: object) -> None:
+        self.hear(member, facts=msgspec.structs.replace(FACTS, **facts))
 
     def lose(self, member: str) -> None:
         """As after a power loss, once Patroni has noticed."""

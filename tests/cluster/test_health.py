@@ -1,17 +1,27 @@
 """The cluster's state is a pure function of what was seen, and every fault has its reason."""
 
+from collections.abc import Callable
+from datetime import timedelta
+
 import pytest
-from tests.cluster.conftest import PRIMARY, STREAMING, World
+from tests.cluster.conftest import NOW, PRIMARY, STREAMING, World
 
 from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster.health import assess
+from openvcha.cluster.observation import Lag
 from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.cluster.threats import CLOCK_SECONDS, GIB, LAG_BYTES, LAG_SECONDS
+
+PREFIX = "com.vmware.vcenter.vcha."
 
 
 def reasons(world: World) -> set[str]:
+    """What degrades the cluster; every finding has an error and a recommendation."""
     found = assess(world.seen)
-    assert bool(found.warnings) is (found.state is not ClusterState.HEALTHY)
-    return {w.error.id.removeprefix("com.vmware.vcenter.vcha.") for w in found.warnings}
+    assert all(w.error.default_message and w.recommendation for w in found.warnings)
+    names = {w.error.id.removeprefix(PREFIX) for w in found.warnings}
+    assert bool(names) is (found.state is not ClusterState.HEALTHY)
+    return names
 
 
 def test_three_connected_nodes_in_sync_are_healthy(world: World) -> None:
@@ -23,8 +33,7 @@ def test_three_connected_nodes_in_sync_are_healthy(world: World) -> None:
 def test_a_lost_node_is_named_with_what_to_do(world: World, member: str) -> None:
     """A node that does not answer is DEGRADED, with a recommendation."""
     world.lose(member)
-    assert "node.lost" in reasons(world)
-    assert all(warning.recommendation for warning in assess(world.seen).warnings)
+    assert {"node.lost", "quorum.no.margin"} <= reasons(world)
 
 
 def test_a_node_without_a_vote_is_lost_even_if_it_answers(world: World) -> None:
@@ -66,7 +75,7 @@ def test_an_active_that_takes_no_writes_is_a_fault(world: World) -> None:
 def test_an_active_without_its_vote_is_a_fault(world: World) -> None:
     """Two votes of three go on, but one more loss would stop everything."""
     world.node("a-1", etcd_answers=False)
-    assert reasons(world) == {"active.no.vote"}
+    assert reasons(world) == {"active.no.vote", "quorum.no.margin"}
 
 
 def test_disabled_mode_wants_no_replication(world: World) -> None:
@@ -75,6 +84,109 @@ def test_disabled_mode_wants_no_replication(world: World) -> None:
     world.node("b-2", patroni=None)
     world.set(sync=SyncState(None, frozenset()))
     assert reasons(world) == set()
+
+
+def out_of_sync(world: World) -> None:
+    world.set(sync=SyncState("a-1", frozenset()))
+
+
+def test_a_passive_out_of_sync_that_lags_is_told_with_bytes_and_seconds(world: World) -> None:
+    """That it lags is why it is not in sync: how far says whether to wait."""
+    out_of_sync(world)
+    world.set(lags=(Lag("b-2", LAG_BYTES + 1, 3.25),))
+    assert reasons(world) == {"replication.lagging"}
+    (warning,) = assess(world.seen).warnings
+    assert warning.error.args == ("vcha-2", str(LAG_BYTES + 1), "3.2")
+
+
+def test_one_vote_less_than_three_leaves_no_margin(world: World) -> None:
+    """After a fence two votes are there, both answer, and one more loss stops the store."""
+    world.node("w-3", voter=False)
+    (warning,) = [w for w in assess(world.seen).warnings if w.error.id.endswith("no.margin")]
+    assert warning.error.args == ("2", "2")
+
+
+def lag(bytes_behind: int, seconds: float) -> Callable[[World], None]:
+    return lambda world: world.set(lags=(Lag("b-2", bytes_behind, seconds),))
+
+
+def told(member: str, **facts: object) -> Callable[[World], None]:
+    return lambda world: world.tell(member, **facts)
+
+
+def clock(off: float) -> Callable[[World], None]:
+    return lambda world: world.hear("w-3", clock_off=off)
+
+
+SOON, LATER = NOW + timedelta(days=29), NOW + timedelta(days=31)
+
+THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] = [
+    ("lag in bytes", lag(LAG_BYTES + 1, 1.0), "replication.lagging", ("vcha-2",)),
+    ("lag in seconds", lag(1, LAG_SECONDS + 1), "replication.lagging", ("vcha-2", "1", "11.0")),
+    ("little lag", lag(LAG_BYTES, LAG_SECONDS), None, ()),
+    ("disk below all", told("b-2", disk_free=GIB - 1), "disk.nearly.full", ("vcha-2",)),
+    ("disk below 5 %", told("b-2", disk_free=4 * GIB), "disk.nearly.full", ("vcha-2",)),
+    ("disk of 5 %", told("b-2", disk_free=5 * GIB), None, ()),
+    ("large disk", told("b-2", disk_free=10 * GIB, disk_total=900 * GIB), None, ()),
+    ("small disk", told("b-2", disk_free=GIB, disk_total=2 * GIB), None, ()),
+    ("node's", told("w-3", certificate_until=SOON), "certificate.expires", ("node", "vcha-3")),
+    ("API's", told("a-1", api_certificate_until=SOON), "certificate.expires", ("API", "vcha-1")),
+    ("expired", told("w-3", certificate_until=NOW), "certificate.expires", ("node", "vcha-3")),
+    ("valid", told("w-3", certificate_until=LATER), None, ()),
+    ("clock ahead", clock(CLOCK_SECONDS + 0.1), "clock.skew", ("vcha-3", "+2.1")),
+    ("clock behind", clock(-CLOCK_SECONDS - 0.1), "clock.skew", ("vcha-3", "-2.1")),
+    ("clock near", clock(-CLOCK_SECONDS), None, ()),
+    ("versions", told("b-2", versions={"patroni": "4.0"}), "versions.differ", ("patroni",)),
+    ("silent", lambda world: world.hear("w-3", facts=None, silent=True), "node.silent", ()),
+    ("unknown", lambda world: world.hear("w-3", facts=None), None, ()),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "arguments"), [row[1:] for row in THREATS], ids=[row[0] for row in THREATS]
+)
+def test_what_only_threatens_is_told_and_leaves_the_cluster_healthy(
+    world: World,
+    change: Callable[[World], None],
+    reason: str | None,
+    arguments: tuple[str, ...],
+) -> None:
+    """HEALTHY is about connection and replication; a threat stands beside it, with its advice."""
+    change(world)
+    found = assess(world.seen)
+    assert found.state is ClusterState.HEALTHY
+    assert [w.error.id.removeprefix(PREFIX) for w in found.warnings] == ([reason] if reason else [])
+    for warning in found.warnings:
+        assert warning.error.args[: len(arguments)] == arguments
+        assert warning.recommendation
+        assert warning.recommendation.default_message
+
+
+def test_a_fault_comes_before_what_only_threatens(world: World) -> None:
+    """The first warning is the one to act on."""
+    world.tell("b-2", disk_free=1)
+    world.node("w-3", etcd_answers=False)
+    assert [w.error.id.removeprefix(PREFIX) for w in assess(world.seen).warnings] == [
+        "node.lost",
+        "quorum.no.margin",
+        "disk.nearly.full",
+    ]
+    assert assess(world.seen).state is ClusterState.DEGRADED
+
+
+def test_a_silent_node_that_is_lost_is_only_lost(world: World) -> None:
+    """That it tells nothing follows from its loss."""
+    world.hear("w-3", facts=None, silent=True)
+    world.lose("w-3")
+    assert "node.silent" not in reasons(world)
+
+
+def test_the_key_of_a_finding_outlives_its_numbers(world: World) -> None:
+    """Else each byte of lag would be a new event."""
+    world.tell("b-2", disk_free=5)
+    before = [found.key for found in assess(world.seen).findings]
+    world.tell("b-2", disk_free=4)
+    assert [found.key for found in assess(world.seen).findings] == before
 
 
 def test_patroni_states_mean_what_patroni_means() -> None:

@@ -113,6 +113,27 @@ _CLUSTER = {
     "replication.stopped.recommendation": "Look at the logs of %s, or redeploy it.",
     "replication.not.in.sync": "%s receives changes, but may not take over yet.",
     "replication.not.in.sync.recommendation": "Wait until %s has caught up.",
+    "replication.lagging": "%s is %s bytes and %s s behind the active node.",
+    "replication.lagging.recommendation": (
+        "Wait until %s has caught up; if it does not, look at its disk, network and long queries."
+    ),
+    "quorum.no.margin": "One more loss stops the cluster: %s of %s votes answer.",
+    "quorum.no.margin.recommendation": "Bring back the node that is lost, or redeploy it.",
+    "versions.differ": "The nodes have different versions of %s: %s.",
+    "versions.differ.recommendation": "Bring all nodes to the same version of %s.",
+    "disk.nearly.full": "The disk of %s is nearly full: %s of %s bytes are free.",
+    "disk.nearly.full.recommendation": "Free or add space on %s: a full disk ends its database.",
+    "certificate.expires": "The %s certificate of %s is valid until %s only.",
+    "certificate.node.recommendation": (
+        "Redeploy %s, which gives it a new one; if it is active, make it passive before."
+    ),
+    "certificate.api.recommendation": (
+        "Put a new tls/api.crt with its key on %s; it is read when the node becomes active."
+    ),
+    "clock.skew": "The clock of %s is %s s off the active node's.",
+    "clock.skew.recommendation": "Let %s follow a time server (NTP) again.",
+    "node.silent": "%s has not told its versions, disk and clock for over a minute.",
+    "node.silent.recommendation": "Look at the log of the supervisor on %s.",
     "failover.mode.disabled": "Failover is switched off: the cluster's mode is DISABLED.",
     "failover.mode.maintenance": "No failover by itself: the cluster's mode is MAINTENANCE.",
     "failover.node.lost": "A failover needs all three nodes, and one is lost.",

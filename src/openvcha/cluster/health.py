@@ -1,30 +1,38 @@
-"""How well the cluster is, and why: a pure function of an observation."""
+"""How well the cluster is, and why: a pure function of an observation.
 
+HEALTHY and DEGRADED mean what the API's description says: all three nodes are connected and the
+passive has everything, or not. Operations go by that state, so what only *threatens* (a disk that
+fills, a certificate that ends, clocks or versions that differ, no news) does not change it: it is
+a warning beside it, also of a HEALTHY cluster. So no warning means HEALTHY, as described.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from openvcha.api.messages import message
-from openvcha.api.structures import (
-    ClusterMode,
-    ClusterState,
-    ConfigState,
-    ErrorCondition,
-)
+from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, ErrorCondition
+from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.threats import lagging, threats
 
 
 @dataclass(frozen=True)
 class Health:
-    """The state with its reasons; ``warnings`` is empty exactly when the state is HEALTHY."""
+    """The state, with all that was found: first what degrades, then what only threatens."""
 
     state: ClusterState
-    warnings: tuple[ErrorCondition, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def warnings(self) -> tuple[ErrorCondition, ...]:
+        """Give error and recommendation of each; there is always one unless HEALTHY."""
+        return tuple(found.condition for found in self.findings)
 
 
 def assess(seen: Observation) -> Health:
     """Judge a deployed cluster (design notes: HEALTHY means connected, streaming and in sync)."""
-    warnings = (*_lost_nodes(seen), *_replication(seen))
-    state = ClusterState.DEGRADED if warnings else ClusterState.HEALTHY
-    return Health(state, warnings)
+    faults = (*_active(seen), *_lost_nodes(seen), *_margin(seen), *_replication(seen))
+    state = ClusterState.DEGRADED if faults else ClusterState.HEALTHY
+    return Health(state, (*faults, *threats(seen)))
 
 
 def deployed(seen: Observation) -> bool:
@@ -32,49 +40,48 @@ def deployed(seen: Observation) -> bool:
     return seen.config.state is ConfigState.CONFIGURED
 
 
-def _lost_nodes(seen: Observation) -> tuple[ErrorCondition, ...]:
-    found = []
-    if seen.active is None or not writable(seen.active):
-        found.append(_condition("no.active", "no.active.recommendation"))
-    elif _down(seen.active):
-        name = seen.active.config.name
-        found.append(_condition("active.no.vote", "active.no.vote.recommendation", name))
-    for role, node in (("passive", seen.passive), ("witness", seen.witness)):
-        if node is None:
-            found.append(_condition("node.missing", "node.redeploy.recommendation", role))
-        elif _down(node):
-            found.append(
-                ErrorCondition(
-                    error=message("node.lost", role, node.config.name),
-                    recommendation=message(
-                        "com.vmware.vcenter.vcha.node.redeploy.recommendation", role
-                    ),
-                )
-            )
-    return tuple(found)
-
-
 def writable(node: NodeObservation) -> bool:
     """Tell whether PostgreSQL of the node takes writes."""
     return node.patroni is not None and node.patroni.primary
 
 
-def _down(node: NodeObservation) -> bool:
-    return not (node.voter and node.etcd_answers)
+def votes(node: NodeObservation) -> bool:
+    """Tell whether the node has a vote and can give it."""
+    return node.voter and node.etcd_answers
 
 
-def _replication(seen: Observation) -> tuple[ErrorCondition, ...]:
+def _active(seen: Observation) -> Iterator[Finding]:
+    if seen.active is None or not writable(seen.active):
+        yield finding("no.active")
+    elif not votes(seen.active):
+        yield finding("active.no.vote", seen.active.config.name)
+
+
+def _lost_nodes(seen: Observation) -> Iterator[Finding]:
+    for role, node in (("passive", seen.passive), ("witness", seen.witness)):
+        if node is None:
+            yield finding("node.missing", role, advice=("node.redeploy.recommendation", role))
+        elif not votes(node):
+            name = node.config.name
+            yield finding("node.lost", role, name, advice=("node.redeploy.recommendation", role))
+
+
+def _margin(seen: Observation) -> Iterator[Finding]:
+    """Tell when one more loss would stop the store: then nobody could take over, nor write."""
+    voters = [node for node in seen.nodes if node.voter]
+    answering = sum(node.etcd_answers for node in voters)
+    if answering <= len(voters) // 2 + 1:
+        yield finding("quorum.no.margin", answering, len(voters), about=())
+
+
+def _replication(seen: Observation) -> Iterator[Finding]:
     passive = seen.passive
     wanted = seen.config.mode is not ClusterMode.DISABLED
-    if passive is None or _down(passive) or not wanted or seen.passive_in_sync:
-        return ()
-    streams = passive.patroni is not None and passive.patroni.streaming
-    reason = "replication.not.in.sync" if streams else "replication.stopped"
-    return (_condition(reason, f"{reason}.recommendation", passive.config.name),)
-
-
-def _condition(error: str, recommendation: str, *args: str) -> ErrorCondition:
-    return ErrorCondition(
-        error=message(error, *args),
-        recommendation=message(recommendation, *args),
-    )
+    if passive is None or not votes(passive) or not wanted or seen.passive_in_sync:
+        return
+    if passive.patroni is None or not passive.patroni.streaming:
+        yield finding("replication.stopped", passive.config.name)
+    elif (lag := lagging(seen, passive)) is not None:
+        yield lag
+    else:
+        yield finding("replication.not.in.sync", passive.config.name)

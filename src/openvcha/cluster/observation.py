@@ -1,9 +1,24 @@
 """What is true of the cluster right now, as far as this node can see."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
 from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.store.facts import NodeFacts
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a node has told of itself; ``facts`` unset: unknown, which is no fault by itself.
+
+    ``clock_off``: seconds by which its clock is ahead of the observer's, None while unknown.
+    ``silent``: nothing was heard for longer than a node takes to start.
+    """
+
+    facts: NodeFacts | None = None
+    clock_off: float | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -14,6 +29,7 @@ class NodeObservation:
     voter: bool
     etcd_answers: bool
     patroni: PatroniNode | None
+    heard: Heard = Heard()
 
     @property
     def up(self) -> bool:
@@ -23,10 +39,9 @@ class NodeObservation:
 
 @dataclass(frozen=True)
 class Lag:
-    """How far one standby is behind the primary."""
+    """How far what one standby has replayed is behind the primary."""
 
     member: str
-    state: str
     bytes_behind: int
     seconds_behind: float
 
@@ -41,6 +56,10 @@ class Observation:
     nodes: tuple[NodeObservation, ...]
     running: tuple[str, str] | None
     """The operation that runs now and its task id."""
+    lags: tuple[Lag, ...] = ()
+    """Of the standbys that stream from the active; empty when it could not be asked."""
+    time: datetime | None = None
+    """When it was seen."""
 
     def node(self, member: str | None) -> NodeObservation | None:
         """Find what is known of one member."""
@@ -67,6 +86,10 @@ class Observation:
     def witness(self) -> NodeObservation | None:
         """Give the witness."""
         return next((n for n in self.nodes if n.config.kind is NodeKind.WITNESS), None)
+
+    def lag(self, member: str) -> Lag | None:
+        """Find how far a standby is behind; None: unknown."""
+        return next((lag for lag in self.lags if lag.member == member), None)
 
     @property
     def passive_in_sync(self) -> bool:

@@ -1,23 +1,40 @@
 """Looking: collects an Observation from etcd and from every node's Patroni, all at once."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from openvcha.cluster import patroni
 from openvcha.cluster.access import ClusterStore, PatroniAccess
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
-from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.hearing import Hearing
+from openvcha.cluster.observation import Lag, NodeObservation, Observation
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
 from openvcha.store.protocol import Member
 
 PROBE_SECONDS = 1.0
+Lags = Callable[[], Awaitable[tuple[Lag, ...]]]
 
 
 class Observer:
     """Looks at the cluster as one node sees it."""
 
-    def __init__(self, store: ClusterStore, client: PatroniAccess) -> None:
+    def __init__(
+        self,
+        store: ClusterStore,
+        client: PatroniAccess,
+        lags: Lags | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """``lags`` asks the active how far its standbys are behind; without it that is unknown.
+
+        What the nodes tell of themselves is known while somebody runs ``hearing``.
+        """
         self._store = store
         self._patroni = client
+        self.hearing = Hearing(store)
+        self._lags = lags or _unknown
+        self._clock = clock
 
     async def config(self) -> ClusterConfig:
         """Read the configuration. Raises LookupError before the first node has written it."""
@@ -28,17 +45,18 @@ class Observer:
 
     async def observe(self, running: tuple[str, str] | None = None) -> Observation:
         """Look at everything. Raises StoreUnavailable when there is no quorum."""
-        config, leader, sync, members = await asyncio.gather(
+        config, leader, sync, members, lags = await asyncio.gather(
             self.config(),
             patroni.leader(self._store),
             patroni.sync_state(self._store),
             self._store.members(),
+            self._lags(),
         )
         voters = {member.name: member for member in members if not member.learner}
         nodes = await asyncio.gather(
             *(self._node(config, node, voters.get(node.member)) for node in config.nodes)
         )
-        return Observation(config, leader, sync, tuple(nodes), running)
+        return Observation(config, leader, sync, tuple(nodes), running, lags, self._clock())
 
     async def _node(
         self, config: ClusterConfig, node: NodeConfig, voter: Member | None
@@ -46,7 +64,8 @@ class Observer:
         answers, state = await asyncio.gather(
             self._store.healthy(endpoint(config, node), PROBE_SECONDS), self._patroni_of(node)
         )
-        return NodeObservation(node, voter is not None, answers, state)
+        heard = self.hearing.of(node.member)
+        return NodeObservation(node, voter is not None, answers, state, heard)
 
     async def _patroni_of(self, node: NodeConfig) -> PatroniNode | None:
         if node.kind is not NodeKind.DATA:
@@ -55,6 +74,10 @@ class Observer:
             return await self._patroni.node(node.ha_address)
         except PatroniUnreachable:
             return None
+
+
+async def _unknown() -> tuple[Lag, ...]:
+    return ()
 
 
 def endpoint(config: ClusterConfig, node: NodeConfig) -> str:

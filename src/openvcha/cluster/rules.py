@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
-from openvcha.cluster.health import writable
+from openvcha.cluster.health import votes, writable
 from openvcha.cluster.observation import NodeObservation, Observation
 
 VCHA = "com.vmware.vcenter.vcha"
@@ -84,13 +84,9 @@ def _failover(seen: Observation) -> Reason:
     if seen.config.mode is ClusterMode.DISABLED:
         return message("failover.mode.disabled")
     nodes = (seen.active, seen.passive, seen.witness)
-    if not all(node is not None and _votes(node) for node in nodes):
+    if not all(node is not None and votes(node) for node in nodes):
         return message("failover.node.lost")
     return None if seen.passive_in_sync else message("failover.passive.not.ready")
-
-
-def _votes(node: NodeObservation) -> bool:
-    return node.voter and node.etcd_answers
 
 
 RULES: Mapping[str, Callable[[Observation], Reason]] = {

@@ -3,8 +3,10 @@
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from openvcha.node.engines import Engines
+from openvcha.node.facts import FactsPublisher, look
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.logs import Logger
@@ -40,7 +42,13 @@ async def follow_members(view: DutyView) -> None:
         await asyncio.sleep(REFRESH_SECONDS)
 
 
-ALL_DUTIES: Mapping[str, Duty] = {"members": follow_members}
+async def tell_facts(view: DutyView) -> None:
+    """Tell what only the node knows of itself: the active judges the cluster's health by it."""
+    gather = partial(look, view.identity, view.layout, view.engines)
+    await FactsPublisher(view.store, view.identity.member, gather, view.events).run()
+
+
+ALL_DUTIES: Mapping[str, Duty] = {"members": follow_members, "facts": tell_facts}
 
 
 async def carry_out(view: DutyView, duties: Mapping[str, Duty] = ALL_DUTIES) -> None:

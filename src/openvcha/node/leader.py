@@ -71,17 +71,8 @@ async def _facts(
 ) -> tuple[int, int]:
     # Loaded late: every start of a node would wait for it, and few nodes copy.
     from psycopg import AsyncConnection, Error  # noqa: PLC0415
-    from psycopg.conninfo import make_conninfo  # noqa: PLC0415
 
-    place = make_conninfo(
-        host=host,
-        port=port,
-        user=SUPERUSER,
-        dbname="postgres",
-        password=secrets.superuser.reveal(),
-        connect_timeout=CONNECT_SECONDS,
-        **_tls(layout, postgres),
-    )
+    place = superuser_place(host, port, layout, secrets, postgres)
     try:
         connection = await AsyncConnection.connect(place)
         async with connection:
@@ -91,6 +82,23 @@ async def _facts(
     if row is None:
         raise CopyFailed("the leader tells no size", temporary=True)
     return int(row[0]), int(row[1])
+
+
+def superuser_place(
+    host: str, port: int, layout: Layout, secrets: Secrets, postgres: Postgres
+) -> str:
+    """Give the connection string, with its password, by which a node asks a PostgreSQL."""
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - as above
+
+    return make_conninfo(
+        host=host,
+        port=port,
+        user=SUPERUSER,
+        dbname="postgres",
+        password=secrets.superuser.reveal(),
+        connect_timeout=CONNECT_SECONDS,
+        **_tls(layout, postgres),
+    )
 
 
 def _tls(layout: Layout, postgres: Postgres) -> dict[str, str]:

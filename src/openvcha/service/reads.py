@@ -65,7 +65,7 @@ async def get_cluster(
         witness=view.witness(seen.witness) if seen.witness else None,
         mode=seen.config.mode,
         health_state=judged.state,
-        health_warnings=judged.warnings if unwell else None,
+        health_warnings=judged.warnings or None,
         manual_failover_allowed=may_fail_over if unwell else None,
         auto_failover_allowed=automatic if unwell else None,
     )

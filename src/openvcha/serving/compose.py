@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ from openvcha.service.context import Services
 from openvcha.service.handlers import Handlers, plans
 from openvcha.serving.duty import Duty
 from openvcha.serving.first import write_first_config
+from openvcha.serving.lags import Lags, PostgresOf
 from openvcha.serving.leadership import Leadership
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
@@ -44,12 +45,14 @@ async def serve(directory: Path) -> None:
     async with services_of(directory) as services:
         duty = _duty(services)
         refreshing = asyncio.create_task(_keep_refreshed(services.store), name="endpoints")
+        listening = asyncio.create_task(services.observer.hearing.run(), name="facts of the nodes")
         try:
             leadership = Leadership(services.store, services.patroni, services.identity)
             await duty.follow(leadership.changes())
         finally:
             refreshing.cancel()
-            await asyncio.wait([refreshing])
+            listening.cancel()
+            await asyncio.wait([refreshing, listening])
 
 
 @asynccontextmanager
@@ -62,12 +65,13 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
     async with (
         Etcd(endpoints(identity), tls) as store,
         PatroniClient(tls, REST_USER, password, identity.ports.patroni) as patroni,
+        aclosing(Lags(PostgresOf(layout, identity).connect)) as lags,
     ):
         await _refresh(store)
         yield Services(
             store=store,
             patroni=patroni,
-            observer=Observer(store, patroni),
+            observer=Observer(store, patroni, lags),
             infrastructure=infrastructure_of(identity),
             journal=Journal(store),
             identity=identity,

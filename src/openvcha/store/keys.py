@@ -55,6 +55,11 @@ def node_copy(member: str) -> str:
     return f"{NODES}{part(member)}/copy"
 
 
+def node_facts(member: str) -> str:
+    """Give the key under which a node tells what it alone knows of itself."""
+    return f"{NODES}{part(member)}/facts"
+
+
 def patroni_member(name: str) -> str:
     """Give the key under which Patroni registers a member."""
     return PATRONI_MEMBERS + name

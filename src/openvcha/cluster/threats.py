@@ -1,0 +1,82 @@
+"""What is not a fault yet but will become one: pure judgements of what the nodes have told."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import timedelta
+
+from openvcha.cluster.finding import Finding, finding
+from openvcha.cluster.observation import NodeObservation, Observation
+
+GIB = 1 << 30
+DISK_LEAST_BYTES = GIB
+"""A base backup's logs, or a replication slot that holds some back, take this in minutes."""
+DISK_PERCENT, DISK_ENOUGH_BYTES = 5, 10 * GIB
+"""Below this share it is told earlier, unless so much is left that a large disk is not full yet."""
+CERTIFICATE_DAYS = 30
+"""Time to plan a redeploy: a month is what certificate services warn at too."""
+CLOCK_SECONDS = 2.0
+"""etcd itself complains from one second on; a report needs a good part of one on a busy machine."""
+LAG_BYTES = 64 << 20
+"""Four segments of the log: a passive that streams and keeps up is never that far behind."""
+LAG_SECONDS = 10.0
+"""What is not replayed yet is replayed before a takeover ends, and it should take seconds."""
+
+
+def threats(seen: Observation) -> Iterator[Finding]:
+    """Find all that threatens; what is not known is not judged."""
+    passive = seen.passive
+    if passive is not None and seen.passive_in_sync and (lag := lagging(seen, passive)):
+        yield lag
+    yield from _versions(seen)
+    for node in seen.nodes:
+        yield from _disk(node)
+        yield from _certificates(seen, node)
+        yield from _clock(node)
+        if node.heard.silent and node.etcd_answers:
+            yield finding("node.silent", node.config.name)
+
+
+def lagging(seen: Observation, node: NodeObservation) -> Finding | None:
+    """Tell by how much a standby lags, when that is more than a takeover should wait for."""
+    lag = seen.lag(node.config.member)
+    if lag is None or (lag.bytes_behind <= LAG_BYTES and lag.seconds_behind <= LAG_SECONDS):
+        return None
+    seconds = f"{lag.seconds_behind:.1f}"
+    return finding("replication.lagging", node.config.name, lag.bytes_behind, seconds)
+
+
+def _versions(seen: Observation) -> Iterator[Finding]:
+    by_program: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for node in seen.nodes:
+        for program, version in (node.heard.facts.versions if node.heard.facts else {}).items():
+            by_program[program][version].append(node.config.name)
+    for program, versions in by_program.items():
+        if len(versions) > 1:
+            shown = "; ".join(f"{v} on {', '.join(names)}" for v, names in versions.items())
+            yield finding("versions.differ", program, shown)
+
+
+def _disk(node: NodeObservation) -> Iterator[Finding]:
+    facts = node.heard.facts
+    if facts is None:
+        return
+    share = facts.disk_total * DISK_PERCENT // 100
+    if facts.disk_free < max(DISK_LEAST_BYTES, min(share, DISK_ENOUGH_BYTES)):
+        yield finding("disk.nearly.full", node.config.name, facts.disk_free, facts.disk_total)
+
+
+def _certificates(seen: Observation, node: NodeObservation) -> Iterator[Finding]:
+    facts = node.heard.facts
+    if facts is None or seen.time is None:
+        return
+    for kind, until in (("node", facts.certificate_until), ("API", facts.api_certificate_until)):
+        if until is not None and until - seen.time < timedelta(days=CERTIFICATE_DAYS):
+            name, day = node.config.name, f"{until:%Y-%m-%d %H:%M} UTC"
+            advice = (f"certificate.{kind.lower()}.recommendation", name)
+            yield finding("certificate.expires", kind, name, day, about=(kind, name), advice=advice)
+
+
+def _clock(node: NodeObservation) -> Iterator[Finding]:
+    off = node.heard.clock_off
+    if off is not None and abs(off) > CLOCK_SECONDS:
+        yield finding("clock.skew", node.config.name, f"{off:+.1f}")

@@ -1,0 +1,114 @@
+"""A node tells what only it knows, again and again, and what it told goes with it."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.node.test_certificates import SECRETS, identity
+
+from openvcha.node.certificates import API_DAYS, NODE_DAYS, api_certificate, new_authority
+from openvcha.node.engines import Engines, EtcdProgram, Postgres
+from openvcha.node.facts import LEASE_SECONDS, PUBLISH_SECONDS, FactsPublisher, look
+from openvcha.node.files import node_files
+from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
+from openvcha.store import facts, keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.facts import NodeFacts
+from openvcha.store.memory import MemoryStore
+
+KEY = keys.node_facts("b-2")
+ENGINES = Engines(
+    Postgres(Path("/pg"), (15, 4), True, "system"), EtcdProgram(Path("/e"), (3, 4, 23), "system")
+)
+
+
+def make_node(root: Path, *, witness: bool) -> Identity:
+    """Write the files of a node as they are before its first start."""
+    made = identity("witness" if witness else "data")
+    authority = new_authority()
+    api = None if witness else api_certificate(authority, "127.83.1.10", "host")
+    secrets = None if witness else SECRETS
+    for name, content in node_files(made, authority, secrets=secrets, api=api).items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(content)
+    return made
+
+
+def days_left(until: datetime) -> int:
+    return (until - datetime.now(UTC)).days
+
+
+def test_a_data_node_tells_everything(tmp_path: Path) -> None:
+    """Versions, disk, and until when both certificates are valid."""
+    told = look(make_node(tmp_path, witness=False), Layout(tmp_path), ENGINES)
+    assert set(told.versions) == {"openvcha", "etcd", "postgresql", "patroni"}
+    assert (told.versions["etcd"], told.versions["postgresql"]) == ("3.4.23", "15.4")
+    assert 0 < told.disk_free < told.disk_total
+    assert told.api_certificate_until
+    assert days_left(told.api_certificate_until) == API_DAYS - 1
+    assert days_left(told.certificate_until) == NODE_DAYS - 1
+
+
+def test_a_witness_tells_what_it_has(tmp_path: Path) -> None:
+    """No database, no Patroni, no API."""
+    told = look(make_node(tmp_path, witness=True), Layout(tmp_path), ENGINES)
+    assert set(told.versions) == {"openvcha", "etcd"}
+    assert told.api_certificate_until is None
+
+
+def example() -> NodeFacts:
+    day = datetime(2030, 1, 1, tzinfo=UTC)
+    return NodeFacts(versions={}, disk_free=1, disk_total=2, clock=day, certificate_until=day)
+
+
+class Quiet:
+    """Takes log lines."""
+
+    def debug(self, *_: Any, **__: Any) -> None:
+        """Of no interest here."""
+
+
+async def run_for(seconds: float, store: Any) -> None:
+    publisher = FactsPublisher(store, "b-2", example, Quiet())  # type: ignore[arg-type]  # enough of a logger
+    running = asyncio.create_task(publisher.run())
+    await asyncio.sleep(seconds)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+@pytest.mark.looptime
+async def test_facts_are_there_while_the_node_runs_and_go_after_it() -> None:
+    """Nothing has to clear up after a node that was replaced."""
+    store = MemoryStore()
+    await run_for(5 * LEASE_SECONDS, store)
+    found = await store.get(KEY)
+    assert found is not None
+    assert found.version >= 5 * LEASE_SECONDS / PUBLISH_SECONDS - 1
+    assert facts.decode(found.value).clock > datetime(2026, 1, 1, tzinfo=UTC)
+    assert facts.decode(found.value).clock < example().clock
+    await asyncio.sleep(LEASE_SECONDS + 1)
+    assert await store.get(KEY) is None
+
+
+@pytest.mark.looptime
+async def test_it_goes_on_after_the_store_was_away_or_has_lost_the_lease() -> None:
+    """A lease that ended while nobody could keep it alive is replaced."""
+    store = MemoryStore()
+    keep, away = store.lease_keep_alive, 0
+
+    async def keep_alive(lease: int) -> int:
+        nonlocal away
+        away += 1
+        if away == 1:
+            raise StoreUnavailable("away")
+        if away == 2:
+            await store.lease_revoke(lease)
+        return await keep(lease)
+
+    store.lease_keep_alive = keep_alive  # type: ignore[method-assign]  # a store with faults
+    await run_for(5 * PUBLISH_SECONDS, store)
+    assert away > 2
+    assert await store.get(KEY) is not None
