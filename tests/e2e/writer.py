@@ -52,6 +52,10 @@ class Writer:
     ) -> None:
         self.stop()
 
+    def connect(self, address: str) -> "psycopg.Connection[object]":
+        """Open a session of the same user; the caller closes it."""
+        return psycopg.connect(self._dsn, host=address, autocommit=True)
+
     def stop(self) -> None:
         self._stop.set()
         self._thread.join(timeout=30)

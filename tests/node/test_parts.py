@@ -127,6 +127,22 @@ async def test_a_part_that_never_began_can_be_stopped(tmp_path: Path) -> None:
     assert stage.started == []
 
 
+async def test_a_part_that_was_halted_can_begin_again(tmp_path: Path) -> None:
+    """Between the two nothing runs, and its log stays open."""
+    stage = Stage(tmp_path, SPEC)
+    stage.part.begin()
+    await settled(stage, 1)
+    await stage.part.halt()
+    await asyncio.sleep(0.1)
+    assert len(stage.started) == 1
+    assert stage.part.status.state is PartState.STOPPED
+    stage.part.begin()
+    await settled(stage, 2)
+    stage.log.write(b"still open")
+    await stage.part.stop()
+    assert stage.log.lost == 0
+
+
 async def test_a_gated_part_waits_for_its_word(tmp_path: Path) -> None:
     """It is started at once, but gets its word only when the gate is opened."""
     stage = Stage(tmp_path, PartSpec("part", ("/bin/true",), {}, gated=True))

@@ -17,7 +17,7 @@ from openvcha.node.lock import NodeRuns
 from openvcha.node.plan import PartPlan, all_parts, engine_parts
 from openvcha.node.privileges import RootStays, give_up_root, own_command_line
 from openvcha.node.processes import NodeProcesses, StillAlive
-from openvcha.node.status import NodeStatus, load_status
+from openvcha.node.status import NodeStatus, OwnView, load_status
 from openvcha.node.supervisor import Supervisor
 
 app = typer.Typer(
@@ -54,7 +54,7 @@ def run(
 
 @app.command()
 def status(directory: Directory, as_json: AsJson = False) -> None:
-    """Show a node's parts; exit code 3 when its supervisor does not run."""
+    """Show a node's parts and how the node sees the cluster; exit code 3 when it does not run."""
     found = load_status(absolute(directory))
     pids = NodeProcesses().find(absolute(directory))
     runs = found is not None and found.pid in pids
@@ -95,8 +95,19 @@ def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:
     for part in found.parts:
         line = f"  {part.name:<9} {part.state:<12} restarts {part.restarts}"
         typer.echo(f"{line}  last: {part.last_exit}" if part.last_exit else line)
+    if runs and found.view:
+        typer.echo(f"  {_sees(found.view)}")
     if found.copy:
         typer.echo(f"  copy      {found.copy.state:<12} {found.copy.bytes_done} bytes")
+    for duty, text in found.notes.items():
+        typer.echo(f"  {duty:<9} {text}")
+
+
+def _sees(view: OwnView) -> str:
+    """Say in one line how the node sees itself."""
+    writes = {True: ", takes writes", False: ", takes no writes", None: ""}[view.writable]
+    line = f"{view.contact} since {view.since}: {view.role}{writes}"
+    return f"{line}; does not hear {', '.join(view.waits_for)}" if view.waits_for else line
 
 
 def _refusal(text: str) -> typer.Exit:

@@ -1,31 +1,19 @@
 """What a supervisor does beside keeping its parts running: each duty by itself, while it runs."""
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from openvcha.node.engines import Engines
+from openvcha.node.control import DutyView
 from openvcha.node.facts import FactsPublisher, look
-from openvcha.node.identity import Identity
-from openvcha.node.layout import Layout
-from openvcha.node.logs import Logger
+from openvcha.node.rejoin import rejoin
+from openvcha.node.view import see
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import Etcd
+
+__all__ = ["ALL_DUTIES", "Duty", "DutyView", "carry_out", "follow_members"]
 
 REFRESH_SECONDS = 15.0
 RETRY_SECONDS = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class DutyView:
-    """What a duty works with: its node, and the cluster's store as the node reaches it."""
-
-    identity: Identity
-    layout: Layout
-    engines: Engines
-    store: Etcd
-    events: Logger
 
 
 Duty = Callable[[DutyView], Awaitable[None]]
@@ -48,7 +36,12 @@ async def tell_facts(view: DutyView) -> None:
     await FactsPublisher(view.store, view.identity.member, gather, view.events).run()
 
 
-ALL_DUTIES: Mapping[str, Duty] = {"members": follow_members, "facts": tell_facts}
+ALL_DUTIES: Mapping[str, Duty] = {
+    "members": follow_members,
+    "facts": tell_facts,
+    "rejoin": rejoin,
+    "view": see,
+}
 
 
 async def carry_out(view: DutyView, duties: Mapping[str, Duty] = ALL_DUTIES) -> None:

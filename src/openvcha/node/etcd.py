@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from openvcha.node.http import ask
 from openvcha.node.identity import Identity, url
 from openvcha.node.layout import Layout
 from openvcha.store.errors import StoreError
@@ -80,11 +81,7 @@ def client_url_of_peer(peer: str, client_port: int) -> str:
 
 async def answers(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS) -> bool:
     """Tell whether a member says of itself that it is healthy, which needs a quorum."""
-    try:
-        async with asyncio.timeout(seconds):
-            return b'"true"' in await _health(endpoint, tls)
-    except (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError):
-        return False
+    return b'"true"' in (await ask(endpoint, "/health", tls, seconds) or b"")
 
 
 async def wait_until_admitted(identity: Identity, tls: ssl.SSLContext, pause: float = 0.05) -> None:
@@ -106,17 +103,6 @@ async def _is_listed(member: str, endpoints: Sequence[str], tls: ssl.SSLContext)
             return any(known.name == member for known in await store.members())
     except StoreError:
         return False
-
-
-async def _health(endpoint: str, tls: ssl.SSLContext) -> bytes:
-    host, _, port = endpoint.partition("://")[2].rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=tls)
-    try:
-        request = f"GET /health HTTP/1.0\r\nHost: {host}\r\n\r\n"
-        writer.write(request.encode())
-        return await reader.read()
-    finally:
-        writer.transport.abort()
 
 
 def _initial_cluster(identity: Identity) -> str:

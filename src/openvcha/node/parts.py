@@ -65,6 +65,7 @@ class Part:
 
     def begin(self) -> None:
         """Start keeping the program running."""
+        self._stopping = False
         self._task = asyncio.create_task(self._keep(), name=f"part {self.spec.name}")
 
     def open_gate(self) -> None:
@@ -72,11 +73,15 @@ class Part:
         self._gate.set()
 
     async def stop(self) -> None:
+        """End the program for good, as `halt` does."""
+        await self.halt()
+        self._log.close()
+
+    async def halt(self) -> None:
         """End the program: SIGTERM, at the deadline SIGKILL; returns when it is gone."""
         self._stopping = True
         task, running = self._task, self._running
         if task is None:
-            self._log.close()
             return
         if running is None:
             task.cancel()
@@ -87,8 +92,8 @@ class Part:
             self._events.warning("does not stop, killed", program=self.spec.name)
             running.send(signal.SIGKILL)
         await asyncio.wait([task])
+        self._task = None
         self._set(PartState.STOPPED)
-        self._log.close()
 
     async def _keep(self) -> None:
         while not self._stopping:

@@ -63,13 +63,14 @@ def kill_tree(
     deadline: float = DEADLINE_SECONDS,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    which: Callable[[Process], bool] = lambda _: True,
 ) -> None:
     """Freeze the whole tree, then end it, so that nothing in it sees another part go.
 
-    Raises StillAlive when something is left at the deadline (seconds).
+    ``which`` chooses from it. Raises StillAlive when something is left at the deadline (seconds).
     """
     end = clock() + deadline
-    while tree := _freeze(directory):
+    while tree := _freeze(directory, which):
         for process in tree:
             send(process, signal.SIGKILL)
         while any(is_alive(process) for process in tree):
@@ -116,15 +117,27 @@ def names_node(argv: tuple[str, ...], directory: Path) -> bool:
     if not argv:
         return False
     layout = Layout(directory)
-    program = Path(argv[0]).name
+    name = program(argv)
     if node_run(argv) == directory:
         return True
-    if program == "etcd":
+    if name == "etcd":
         return _names(argv, layout.etcd_data)
-    if program in {"postgres", "initdb"} or program.startswith("pg_"):
+    if is_postgres(argv):
         return _names(argv, layout.pgdata) or _names(argv, layout.pgdata_copying)
-    is_patroni = program.startswith("python") and PATRONI in argv
+    is_patroni = name.startswith("python") and PATRONI in argv
     return is_patroni and _names(argv, layout.patroni_config)
+
+
+def is_postgres(argv: tuple[str, ...]) -> bool:
+    """Tell whether a command line or title is PostgreSQL's or one of its tools'."""
+    name = program(argv)
+    return name in {"postgres", "initdb"} or name.startswith("pg_")
+
+
+def program(argv: tuple[str, ...]) -> str:
+    """Name the program of a command line; a server process's title counts as its program's."""
+    # PostgreSQL's processes call themselves "postgres: CLUSTER: what they do".
+    return Path(argv[0].partition(": ")[0]).name if argv else ""
 
 
 def node_run(argv: tuple[str, ...]) -> Path | None:
@@ -193,10 +206,10 @@ def send(process: Process, number: signal.Signals) -> bool:
     return True
 
 
-def _freeze(directory: Path) -> list[Process]:
+def _freeze(directory: Path, which: Callable[[Process], bool]) -> list[Process]:
     # What is frozen forks no more, so at the end the list is complete.
     frozen: dict[int, Process] = {}
-    while fresh := [process for process in find_tree(directory) if process.pid not in frozen]:
+    while fresh := [p for p in find_tree(directory) if p.pid not in frozen and which(p)]:
         for process in fresh:
             send(process, signal.SIGSTOP)
             frozen[process.pid] = process

@@ -29,8 +29,42 @@ class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_exit: str | None = None
 
 
+class Role(enum.StrEnum):
+    """What a node is in the cluster; UNKNOWN while nobody leads or nobody could be asked yet."""
+
+    ACTIVE = "ACTIVE"
+    PASSIVE = "PASSIVE"
+    WITNESS = "WITNESS"
+    UNKNOWN = "UNKNOWN"
+
+
+class Contact(enum.StrEnum):
+    """Whether the node is in touch with a majority of the cluster."""
+
+    STARTING = "STARTING"  # not once yet
+    CONNECTED = "CONNECTED"
+    ISOLATED = "ISOLATED"
+
+
+class OwnView(msgspec.Struct, frozen=True, kw_only=True):
+    """How the node sees itself; ``role`` is the last one that the cluster confirmed.
+
+    ``since`` (ISO 8601) is when ``contact`` became what it is. ``writable`` is None where nobody
+    can say. ``waits_for`` names the members that do not answer while the majority is missed.
+    """
+
+    role: Role
+    contact: Contact
+    since: str
+    writable: bool | None = None
+    waits_for: tuple[str, ...] = ()
+
+
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One node; `pid` and `started` (clock ticks since boot) are the supervisor's."""
+    """One node; `pid` and `started` (clock ticks since boot) are the supervisor's.
+
+    `notes` are sentences of its duties, by their names: what they do or what hinders them.
+    """
 
     member: str
     kind: str
@@ -38,6 +72,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     started: int
     parts: tuple[PartStatus, ...] = ()
     copy: CopyReport | None = None
+    notes: dict[str, str] = {}
+    view: OwnView | None = None
 
 
 def save_status(directory: Path, status: NodeStatus) -> None:

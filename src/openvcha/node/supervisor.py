@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from openvcha.node.aside import asides
+from openvcha.node.control import Control
 from openvcha.node.copy import CopyStep, has_data
 from openvcha.node.durable import write_durably, write_private
 from openvcha.node.duties import DutyView, carry_out
@@ -21,7 +23,8 @@ from openvcha.node.patroni import patroni_config, postgres_major
 from openvcha.node.plan import PartPlan, all_parts
 from openvcha.node.processes import find_tree, kill_tree, read_process
 from openvcha.node.publisher import CopyPublisher
-from openvcha.node.status import NodeStatus, save_status
+from openvcha.node.rejoin import copy_or_put_back
+from openvcha.node.status import NodeStatus, OwnView, save_status
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.etcd import Etcd
 from openvcha.store.protocol import Store
@@ -48,6 +51,8 @@ class Supervisor:
         self._events = logger(self._log, "supervisor")
         self._parts: list[Part] = []
         self._copy: CopyReport | None = None
+        self._notes: dict[str, str] = {}
+        self._view: OwnView | None = None
         own = read_process(os.getpid())
         self._started = own.started if own else 0
 
@@ -95,10 +100,15 @@ class Supervisor:
     async def _run_parts(self, stop: asyncio.Event) -> None:
         async with contextlib.AsyncExitStack() as stack:
             store = await stack.enter_async_context(self._store())
-            starting = asyncio.create_task(
-                self._start_parts(stack, store), name="start of the parts"
+            control = Control(
+                self._parts, lambda: self._copied(store, _unpublished), self._tell, self._show
             )
-            view = DutyView(self._identity, self._layout, self._engines, store, self._events)
+            starting = asyncio.create_task(
+                self._start_parts(stack, store, control), name="start of the parts"
+            )
+            view = DutyView(
+                self._identity, self._layout, self._engines, store, self._events, control
+            )
             duties = asyncio.create_task(carry_out(view), name="duties")
             stopping = asyncio.create_task(stop.wait(), name="stop")
             try:
@@ -116,19 +126,29 @@ class Supervisor:
         own, *others = known_endpoints(self._identity)
         return Etcd([*others, own], self._layout.client_context())
 
-    async def _start_parts(self, stack: contextlib.AsyncExitStack, store: Store) -> None:
+    async def _start_parts(
+        self, stack: contextlib.AsyncExitStack, store: Store, control: Control
+    ) -> None:
         for part in self._parts:
             if not part.spec.late:
                 part.begin()
-        if not self._identity.holds_data or not await self._data_are_there(stack, store):
+        if not self._identity.holds_data or not await self._data_are_there(stack, store, control):
             return
         await wait_until_admitted(self._identity, self._layout.client_context())
         for part in self._parts:
             part.open_gate()
             if part.spec.late:
                 part.begin()
+        control.ready.set()
 
-    async def _data_are_there(self, stack: contextlib.AsyncExitStack, store: Store) -> bool:
+    async def _data_are_there(
+        self, stack: contextlib.AsyncExitStack, store: Store, control: Control
+    ) -> bool:
+        if asides(self._layout):
+            # The last run ended while a stuck standby was being copied anew.
+            if not has_data(self._layout):
+                await copy_or_put_back(self._layout, control.copy)
+            return True
         if not self._identity.copy_from_leader:
             return True
         publisher = await stack.enter_async_context(
@@ -138,18 +158,46 @@ class Supervisor:
             # The last run may have ended between the copy's end and its report.
             publisher.publish(CopyReport(state=CopyState.DONE))
             return True
-        log = RotatingLog(log_path(self._layout.logs, "copy"))
-        stack.callback(log.close)
-        return await self._copy_step(store, publisher, log).run()
+        return await self._copied(store, publisher.publish)
 
-    def _copy_step(self, store: Store, publisher: CopyPublisher, log: RotatingLog) -> CopyStep:
+    async def _copied(self, store: Store, publish: Callable[[CopyReport], None]) -> bool:
+        log = RotatingLog(log_path(self._layout.logs, "copy"))
+        try:
+            return await self._copy_step(store, publish, log).run()
+        finally:
+            log.close()
+
+    def _tell(self, duty: str, text: str | None) -> None:
+        """Keep a duty's sentence; what is new of it is logged too."""
+        if text == self._notes.get(duty):
+            return
+        if text is None:
+            del self._notes[duty]
+        else:
+            self._notes[duty] = text
+            self._events.warning("a duty tells", duty=duty, text=text)
+        self._save()
+
+    def _show(self, view: OwnView) -> None:
+        """Keep how the node sees the cluster; a change of its contact is logged."""
+        before, self._view = self._view, view
+        if before == view:
+            return
+        if before is None or before.contact is not view.contact:
+            silent = list(view.waits_for)
+            self._events.warning("contact", state=view.contact, role=view.role, silent=silent)
+        self._save()
+
+    def _copy_step(
+        self, store: Store, tell: Callable[[CopyReport], None], log: RotatingLog
+    ) -> CopyStep:
         secrets = load_secrets(self._layout.root)
         postgres = self._engines.postgres
 
         def publish(report: CopyReport) -> None:
             self._copy = report
             self._save()
-            publisher.publish(report)
+            tell(report)
 
         return CopyStep(
             self._layout,
@@ -170,11 +218,17 @@ class Supervisor:
             started=self._started,
             parts=tuple(part.status for part in self._parts),
             copy=self._copy,
+            notes=dict(self._notes),
+            view=self._view,
         )
         try:
             save_status(self._layout.root, status)
         except OSError as error:
             self._events.warning("status not written", reason=str(error))
+
+
+def _unpublished(_: CopyReport) -> None:
+    """Tell nobody: only a task that makes a node waits for its copy's reports."""
 
 
 async def _cancel(*tasks: asyncio.Task[object]) -> None:

@@ -1,0 +1,55 @@
+"""What a duty works with, and what it may do to its node: end a part, make a copy, say a word."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+
+from openvcha.node.engines import Engines
+from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
+from openvcha.node.logs import Logger
+from openvcha.node.parts import Part
+from openvcha.node.status import OwnView
+from openvcha.store.etcd import Etcd
+
+
+class Control:
+    """``ready`` is set when the parts have begun and the data are there.
+
+    ``copy`` makes a copy of the leader's data and tells whether it is there. ``tell`` keeps a
+    duty's sentence in the node's status; None takes it out. ``show`` keeps how the node sees the
+    cluster there.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        copy: Callable[[], Awaitable[bool]],
+        tell: Callable[[str, str | None], None],
+        show: Callable[[OwnView], None],
+    ) -> None:
+        self._parts = {part.spec.name: part for part in parts}
+        self.copy = copy
+        self.tell = tell
+        self.show = show
+        self.ready = asyncio.Event()
+
+    async def halt(self, name: str) -> None:
+        """End a part until it is begun again; returns when its program is gone."""
+        await self._parts[name].halt()
+
+    def begin(self, name: str) -> None:
+        """Begin a part that was halted."""
+        self._parts[name].begin()
+
+
+@dataclasses.dataclass(frozen=True)
+class DutyView:
+    """What a duty works with: its node, and the cluster's store as the node reaches it."""
+
+    identity: Identity
+    layout: Layout
+    engines: Engines
+    store: Etcd
+    events: Logger
+    control: Control

@@ -1,0 +1,173 @@
+"""Nodes come back by themselves, and an active that is cut off acknowledges nothing."""
+
+import json
+import shutil
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+from tests.e2e.conftest import RunningLab, run_vcha
+from tests.e2e.test_failover import wait_for_successor
+from tests.e2e.writer import Writer
+
+from openvcha.node.aside import asides
+from openvcha.node.identity import load_identity
+from openvcha.node.processes import find_tree, send
+
+pytestmark = pytest.mark.engines
+
+
+def events(running: RunningLab, name: str) -> list[str]:
+    """What the node's supervisor has logged, in order."""
+    lines = (running.layout(name).logs / "supervisor.jsonl").read_text().splitlines()
+    return [json.loads(line)["event"] for line in lines]
+
+
+def assert_copied_anew(running: RunningLab, name: str) -> None:
+    """The old data were set aside before the copy and deleted after the node was in sync."""
+    order = ["stuck data are set aside", "copy done", "the new copy is in sync: the old data"]
+    found = [event for event in events(running, name) if event.startswith(tuple(order))]
+    assert all(event.startswith(wanted) for event, wanted in zip(found[-3:], order, strict=True))
+    assert not asides(running.layout(name))
+
+
+@pytest.mark.parametrize("role", ["passive", "witness"])
+def test_a_killed_node_that_is_started_again_is_back(
+    running: RunningLab, writer: Writer, role: str
+) -> None:
+    """The same node in the same role, without anybody doing anything."""
+    name = running.name_of(role.upper())
+    running.vcha("lab", "kill", role)
+    running.until(lambda: running.admin.cluster(partial=True)["health_state"] == "DEGRADED")
+    running.vcha("lab", "up")
+    assert running.name_of(role.upper()) == name
+    assert writer.missing() == set()
+
+
+def test_a_standby_with_broken_files_is_copied_anew(running: RunningLab, writer: Writer) -> None:
+    """Its old data are kept until the new copy is in sync."""
+    name = running.name_of("PASSIVE")
+    running.vcha("lab", "kill", "passive")
+    control = running.layout(name).pgdata / "global" / "pg_control"
+    control.write_bytes(bytes(control.stat().st_size))
+    running.vcha("lab", "up", check=False)
+    running.until(running.healthy, 120)
+    running.until(lambda: not asides(running.layout(name)))
+    assert running.name_of("PASSIVE") == name
+    assert_copied_anew(running, name)
+    assert writer.missing() == set()
+
+
+def test_an_old_active_that_cannot_be_rewound_is_copied_anew(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Its WAL is gone, so nobody knows where its history and the successor's part."""
+    old = running.name_of("ACTIVE")
+    running.until(lambda: len(writer.acknowledged) > 20)
+    running.vcha("lab", "kill", "active")
+    wait_for_successor(running, old)
+    wal = running.layout(old).pgdata / "pg_wal"
+    shutil.rmtree(wal)
+    (wal / "archive_status").mkdir(parents=True)
+    running.vcha("lab", "up", check=False)
+    running.until(running.healthy, 120)
+    running.until(lambda: not asides(running.layout(old)))
+    assert running.name_of("PASSIVE") == old
+    assert_copied_anew(running, old)
+    assert writer.missing() == set()
+
+
+def node_status(running: RunningLab, name: str) -> dict[str, Any]:
+    """What `vcha node status` says on the node itself."""
+    done = run_vcha(["node", "status", "--json", str(running.directory(name))], check=False)
+    return dict(json.loads(done.stdout))
+
+
+def freeze(running: RunningLab, name: str, signal_: signal.Signals) -> None:
+    """Stop or continue all processes of a node: its peers see a node that is cut off."""
+    directory = running.directory(name)
+    if signal_ is signal.SIGSTOP:
+        while frozen := [p for p in find_tree(directory) if not is_stopped(p.pid)]:
+            for process in frozen:
+                send(process, signal_)
+    else:
+        for process in find_tree(directory):
+            send(process, signal_)
+
+
+def is_stopped(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
+def test_an_active_that_is_cut_off_acknowledges_nothing_and_comes_back(
+    running: RunningLab, writer: Writer
+) -> None:
+    """An open session cannot commit, nobody gets in any more, and the node itself says why."""
+    active, passive, witness = (running.name_of(r) for r in ("ACTIVE", "PASSIVE", "WITNESS"))
+    running.until(lambda: len(writer.acknowledged) > 20)
+    public = running.lab.state().public_address
+    own = load_identity(running.directory(active)).ha_address
+    sessions = [writer.connect(public), writer.connect(own)]
+    for name in (passive, witness):
+        freeze(running, name, signal.SIGSTOP)
+    with ThreadPoolExecutor() as threads:
+        outcomes = list(threads.map(outcome_of_a_write, sessions, (-1, -2)))
+    assert outcomes == ["ended", "ended"]
+    wait_until_isolated(running, active)
+    for port in (5432, 8443):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((public, port), 5).close()
+    for name in (passive, witness):
+        freeze(running, name, signal.SIGCONT)
+    running.until(lambda: answers_healthy(running), 120)
+    running.until(lambda: node_status(running, active)["status"]["view"]["contact"] == "CONNECTED")
+    assert writer.missing() == set()
+
+
+def outcome_of_a_write(session: "psycopg.Connection[Any]", row: int) -> str:
+    """Commit a row in an open session: "acknowledged", "unknown" (with a warning), or "ended"."""
+    warned: list[str] = []
+    session.add_notice_handler(lambda notice: warned.append(str(notice.message_primary)))
+    try:
+        session.execute("INSERT INTO written VALUES (%s)", (row,))
+    except psycopg.Error:
+        return "ended"
+    finally:
+        session.close()
+    return "unknown" if warned else "acknowledged"
+
+
+def wait_until_isolated(running: RunningLab, active: str) -> None:
+    """Wait until the node itself says that it is cut off, from whom, and that it takes nothing."""
+    others = {running.layout(n).root for n in (vm.name for vm in running.vms()) if n != active}
+    silent = sorted(load_identity(directory).member for directory in others)
+
+    def isolated() -> bool:
+        view = node_status(running, active)["status"]["view"]
+        seen = view["contact"], view["writable"], sorted(view["waits_for"])
+        return seen == ("ISOLATED", False, silent)
+
+    deadline = time.monotonic() + 60
+    while not isolated():
+        assert time.monotonic() < deadline, node_status(running, active)
+        time.sleep(0.2)
+    said = run_vcha(["node", "status", str(running.directory(active))], check=True).stdout
+    assert "ISOLATED since" in said
+    assert silent[0] in said
+
+
+def answers_healthy(running: RunningLab) -> bool:
+    try:
+        return running.healthy()
+    except (httpx2.TransportError, AssertionError):
+        return False  # nobody serves yet

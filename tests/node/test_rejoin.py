@@ -1,0 +1,256 @@
+"""A stuck standby is copied anew; its old data are kept until the new copy is in sync."""
+
+import asyncio
+import datetime as dt
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openvcha.node import rejoin
+from openvcha.node.aside import asides, discard, put_back, remove_discarded, set_aside
+from openvcha.node.layout import Layout
+from openvcha.node.leader import CopyFailed, Leader
+from openvcha.node.logs import RotatingLog, logger
+from openvcha.node.processes import Process
+from openvcha.node.stuck import STUCK_SECONDS, WORK_SECONDS, Look, Watch, look_at
+from openvcha.store import keys
+from openvcha.store.memory import MemoryStore
+
+pytestmark = pytest.mark.looptime
+
+PRIMARY = {"role": "primary", "state": "running"}
+STANDBY = {"role": "replica", "state": "running", "replay_lsn": 100}
+ROOM = 10 << 30
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+class Stage:
+    """Node ``own``, whose standby is stuck behind the primary ``other``."""
+
+    def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.layout = Layout(directory)
+        self.layout.pgdata.mkdir()
+        (self.layout.pgdata / "row").write_text("old")
+        self.store = MemoryStore()
+        self.log = RotatingLog(directory / "log")
+        self.done: list[str] = []
+        self.told: list[str | None] = []
+        self.copies = True
+        self.leader: Leader | None = Leader("other", "127.1.1.1", 5432, 1000, 15)
+        self.free = ROOM
+        self.on_halt = ""
+        patch.setattr(rejoin, "find_leader", self.find_leader)
+        patch.setattr(rejoin, "load_secrets", lambda _: None)
+        patch.setattr(rejoin, "find_tree", lambda _: [])
+        patch.setattr(rejoin, "kill_tree", lambda _, **__: self.done.append("end postgres"))
+        self.view: Any = SimpleNamespace(
+            identity=SimpleNamespace(member="own", holds_data=True),
+            layout=self.layout,
+            engines=SimpleNamespace(postgres=None),
+            store=self.store,
+            events=logger(self.log, "test"),
+            control=self,
+        )
+        self.duty: asyncio.Task[None] | None = None
+
+    async def find_leader(self, *_: Any) -> Leader:
+        if self.leader is None:
+            raise CopyFailed("cannot be asked", temporary=True)
+        return self.leader
+
+    async def halt(self, name: str) -> None:
+        self.done.append(f"halt {name}")
+        if self.on_halt:
+            await self.tell_leader(self.on_halt)
+
+    def begin(self, name: str) -> None:
+        assert (self.layout.pgdata / "row").exists(), "Patroni would make a new database"
+        self.done.append(f"begin {name}")
+
+    async def copy(self) -> bool:
+        assert self.kept() == ["old"]
+        self.done.append("copy")
+        if self.copies:
+            self.layout.pgdata.mkdir()
+            (self.layout.pgdata / "row").write_text("new")
+        return self.copies
+
+    def tell(self, _: str, text: str | None) -> None:
+        self.told.append(text)
+
+    def kept(self) -> list[str]:
+        return [(path / "row").read_text() for path in asides(self.layout)]
+
+    async def put(self, key: str, fields: dict[str, Any]) -> None:
+        await self.store.put(key, json.dumps(fields).encode())
+
+    async def tell_leader(self, name: str, standby: str | None = None) -> None:
+        await self.store.put(keys.PATRONI_LEADER, name.encode())
+        await self.put(keys.PATRONI_SYNC, {"leader": name, "sync_standby": standby})
+
+    async def begin_stuck(self) -> None:
+        await self.tell_leader("other")
+        await self.put(keys.patroni_member("other"), PRIMARY)
+        await self.put(keys.patroni_member("own"), STANDBY)
+        duty = rejoin.Rejoin(self.view, free_bytes=lambda _: self.free)
+        self.duty = asyncio.create_task(duty.run())
+
+    async def joined(self) -> None:
+        await self.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
+        await self.tell_leader("other", "own")
+
+    @property
+    def row(self) -> str:
+        return (self.layout.pgdata / "row").read_text()
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    made = Stage(tmp_path, monkeypatch)
+    yield made
+    made.log.close()
+    if made.duty:
+        made.duty.cancel()
+        await asyncio.wait([made.duty])
+
+
+async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_sync(
+    stage: Stage,
+) -> None:
+    """Streaming is not enough: only who is named in /sync has every acknowledged row."""
+    await stage.begin_stuck()
+    await asyncio.sleep(STUCK_SECONDS + 5)
+    assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
+    assert (stage.row, stage.kept()) == ("new", ["old"])
+    await stage.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
+    await asyncio.sleep(60)
+    assert stage.kept() == ["old"]
+    await stage.joined()
+    await asyncio.sleep(5)
+    assert stage.kept() == []
+    assert stage.row == "new"
+
+
+async def test_a_copy_that_did_not_help_is_not_made_again_at_once(stage: Stage) -> None:
+    """Nothing is gained, and room is taken each time."""
+    await stage.begin_stuck()
+    await asyncio.sleep(10 * STUCK_SECONDS)
+    assert stage.done.count("copy") == 1
+
+
+@pytest.mark.parametrize("named", ["own", "nobody", "unconfirmed", "not primary", "paused"])
+async def test_without_a_primary_elsewhere_nothing_is_touched(stage: Stage, named: str) -> None:
+    """The node's data may be the last."""
+    await stage.begin_stuck()
+    match named:
+        case "own":
+            await stage.tell_leader("own")
+        case "nobody":
+            await stage.store.delete(keys.PATRONI_LEADER)
+        case "unconfirmed":
+            await stage.put(keys.PATRONI_SYNC, {"leader": "own", "sync_standby": "other"})
+        case "not primary":
+            await stage.put(keys.patroni_member("other"), STANDBY)
+        case _:
+            await stage.put(keys.PATRONI_CONFIG, {"pause": True})
+    await asyncio.sleep(10 * STUCK_SECONDS)
+    assert stage.done == []
+    assert stage.row == "old"
+
+
+async def test_the_guard_holds_at_the_very_moment(stage: Stage) -> None:
+    """While PostgreSQL was ended the primary has changed: the data stay."""
+    stage.on_halt = "third"
+    await stage.begin_stuck()
+    await asyncio.sleep(STUCK_SECONDS + 5)
+    assert stage.done == ["halt patroni", "end postgres", "begin patroni"]
+    assert (stage.row, stage.kept()) == ("old", [])
+
+
+@pytest.mark.parametrize("why", ["room", "leader"])
+async def test_what_hinders_is_told_and_nothing_is_done(stage: Stage, why: str) -> None:
+    """Without room for both, or when the primary does not answer itself."""
+    if why == "room":
+        stage.free = 1000
+    else:
+        stage.leader = None
+    await stage.begin_stuck()
+    await asyncio.sleep(10 * STUCK_SECONDS)
+    assert stage.done == []
+    assert {"room": "room for the old data", "leader": "cannot be asked"}[why] in str(stage.told)
+
+
+async def test_a_copy_that_fails_for_good_gives_the_old_data_back(stage: Stage) -> None:
+    """A node without data would be worse than one with old data."""
+    stage.copies = False
+    await stage.begin_stuck()
+    await asyncio.sleep(3 * STUCK_SECONDS)
+    assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
+    assert (stage.row, stage.kept()) == ("old", [])
+
+
+async def test_a_standby_that_comes_on_is_left_alone(stage: Stage) -> None:
+    """However slowly."""
+    await stage.begin_stuck()
+    for position in range(101, 110):
+        await stage.put(keys.patroni_member("own"), STANDBY | {"replay_lsn": position})
+        await asyncio.sleep(STUCK_SECONDS - 5)
+    assert stage.done == []
+
+
+def look(*places: str, workers: frozenset[int] = frozenset()) -> Look:
+    return Look("other", False, False, False, frozenset(places), workers)
+
+
+async def test_a_crash_loop_is_no_progress_and_long_work_has_its_time() -> None:
+    """Places that were seen before do not count; a rewind that runs does, within its limit."""
+    watch = Watch(0)
+    quiet = [watch.quiet_seconds(look("a" if at % 2 else "b"), at) for at in range(40)]
+    assert quiet[-1] > 30
+    watch = Watch(0)
+    rewind = frozenset({7})
+    quiet = [watch.quiet_seconds(look("a", workers=rewind), at) for at in range(0, 1000, 2)]
+    assert max(quiet[: int(WORK_SECONDS) // 2]) <= 2
+    assert quiet[-1] > STUCK_SECONDS
+    watch = Watch(0)
+    loop = [watch.quiet_seconds(look("a", workers=frozenset({at})), at) for at in range(40)]
+    assert loop[-1] > 30
+
+
+async def test_workers_and_places_are_told_from_titles() -> None:
+    """A recovery shows its place in its title; a server's title is no tool's command line."""
+    processes = [
+        Process(1, 0, 1, ("/usr/lib/pg_rewind", "-D", "x")),
+        Process(2, 0, 1, ("/usr/lib/postgres", "--single")),
+        Process(3, 0, 1, ("postgres: cluster: startup recovering 000000010000000000000002",)),
+        Process(4, 0, 1, ("postgres: cluster: walreceiver streaming 0/3",)),
+        Process(5, 0, 1, ("/usr/lib/postgres", "-D", "x")),
+        Process(6, 0, 1, ("/usr/bin/etcd",)),
+    ]
+    found = look_at("own", [], processes)
+    assert found.workers == {1, 2, 3}
+    assert len(found.places) == 1
+
+
+def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) -> None:
+    """Whatever was done so far, the old data are whole under one of two names."""
+    layout = Layout(tmp_path)
+    layout.pgdata.mkdir()
+    (layout.pgdata / "row").write_text("old")
+    kept = set_aside(layout, NOW)
+    assert asides(layout) == [kept]
+    layout.pgdata.mkdir()
+    assert put_back(layout)
+    assert (layout.pgdata / "row").read_text() == "old"
+    assert not put_back(layout)
+    set_aside(layout, NOW)
+    # Half a deletion: what is left is never taken for data again.
+    kept.rename(tmp_path / kept.name.replace("aside", "discarded"))
+    assert not put_back(layout)
+    remove_discarded(layout)
+    discard(layout)
+    assert [path.name for path in tmp_path.iterdir()] == []

@@ -1,0 +1,131 @@
+"""How a node sees itself: what it was last, whether it is in touch, whom it does not hear."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from openvcha.cli import node as command
+from openvcha.cli.main import app
+from openvcha.node import view
+from openvcha.node.identity import Identity
+from openvcha.node.processes import NodeProcesses
+from openvcha.node.status import Contact, NodeStatus, OwnView, Role
+from openvcha.store.errors import StoreUnavailable
+
+pytestmark = pytest.mark.looptime
+NAMES = ("own", "second", "third")
+
+
+class Stage:
+    """A cluster of three as ``own`` sees it."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, kind: Any = "data") -> None:
+        self.leader: str | None = "own"
+        self.reachable = True
+        self.silent: set[str] = set()
+        self.patroni = b'{"role": "primary", "state": "running"}'
+        identity = Identity(
+            cluster_id="c",
+            cluster_name="c",
+            member="own",
+            kind=kind,
+            vm="vm-1",
+            name="own",
+            ha_address="127.1.1.0",
+            etcd_initial_cluster={"own": "https://127.1.1.0:2380"},
+        )
+        patch.setattr(view, "ask", self.ask)
+        layout = SimpleNamespace(client_context=lambda: None)
+        seen: Any = SimpleNamespace(identity=identity, layout=layout, store=self)
+        self.eye = view.Eye(seen)
+
+    async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:
+        if path == "/patroni":
+            return b"HTTP/1.0 503\r\n\r\n" + self.patroni
+        number = int(endpoint.partition("127.1.1.")[2].partition(":")[0])
+        return None if NAMES[number] in self.silent else b"HTTP/1.0 503\r\n\r\n{}"
+
+    async def get(self, _: str) -> Any:
+        if not self.reachable:
+            raise StoreUnavailable("no quorum")
+        return SimpleNamespace(value=self.leader.encode()) if self.leader else None
+
+    async def members(self) -> Any:
+        return [
+            SimpleNamespace(name=name, client_urls=[f"https://127.1.1.{at}:2379"])
+            for at, name in enumerate(NAMES)
+        ]
+
+
+async def isolated(stage: Stage) -> Any:
+    """Look until the grace has passed."""
+    stage.reachable = False
+    await stage.eye.look()
+    await asyncio.sleep(view.GRACE_SECONDS)
+    return await stage.eye.look()
+
+
+async def test_an_active_without_a_majority_is_isolated_and_names_the_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It still says what it was, since when it is alone, and comes back by itself."""
+    stage = Stage(monkeypatch)
+    before = await stage.eye.look()
+    assert (before.role, before.contact, before.writable) == (Role.ACTIVE, "CONNECTED", True)
+    stage.silent = {"second", "third"}
+    stage.patroni = b'{"role": "replica", "state": "running"}'
+    seen = await isolated(stage)
+    assert (seen.role, seen.contact, seen.writable) == (Role.ACTIVE, Contact.ISOLATED, False)
+    assert seen.waits_for == ("second", "third")
+    stage.reachable = True
+    again = await stage.eye.look()
+    assert (again.contact, again.waits_for) == (Contact.CONNECTED, ())
+
+
+async def test_an_election_is_not_yet_being_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only after its grace."""
+    stage = Stage(monkeypatch)
+    await stage.eye.look()
+    stage.reachable = False
+    assert (await stage.eye.look()).contact is Contact.CONNECTED
+
+
+async def test_who_was_never_in_touch_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut all nodes wait for each other: nobody is cut off from anything yet."""
+    stage = Stage(monkeypatch)
+    assert (await isolated(stage)).contact is Contact.STARTING
+
+
+async def test_what_nobody_says_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No leader, no answer of Patroni's, and a witness that has no database."""
+    stage = Stage(monkeypatch)
+    stage.leader, stage.patroni = None, b""
+    seen = await stage.eye.look()
+    assert (seen.role, seen.writable) == (Role.UNKNOWN, None)
+    assert (await Stage(monkeypatch, "witness").eye.look()).role is Role.WITNESS
+
+
+async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that was replaced may still reach the others."""
+    monkeypatch.setattr("tests.node.test_view.NAMES", ("other", "second", "third"))
+    assert (await Stage(monkeypatch).eye.look()).contact is Contact.STARTING
+
+
+def test_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """`vcha node status` is what an isolated node still can answer."""
+    seen = OwnView(
+        role=Role.ACTIVE,
+        contact=Contact.ISOLATED,
+        since="2026-01-01T00:00:00+00:00",
+        writable=False,
+        waits_for=("second",),
+    )
+    status = NodeStatus(member="own", kind="data", pid=7, started=1, view=seen)
+    monkeypatch.setattr(command, "load_status", lambda _: status)
+    monkeypatch.setattr(NodeProcesses, "find", lambda *_: [7])
+    result = CliRunner().invoke(app, ["node", "status", str(tmp_path)])
+    assert "ISOLATED since 2026-01-01T00:00:00+00:00: ACTIVE, takes no writes" in result.output
+    assert "does not hear second" in result.output
