@@ -18,12 +18,14 @@ LATE_MODULES = (
     "patroni.psycopg",
     "patroni.watchdog",
 )
+EXTENSIONS = ("openvcha.node.patroni_patience", "openvcha.node.patroni_modes")
 
 
 def main() -> None:
     """Load, wait for the word, be Patroni."""
     patroni, *_ = [importlib.import_module(name) for name in LATE_MODULES]
-    importlib.import_module("openvcha.node.patroni_patience").install()
+    for extension in EXTENSIONS:
+        importlib.import_module(extension).install()
     if os.read(sys.stdin.fileno(), len(GO)) != GO:
         raise SystemExit("the supervisor went before Patroni's moment")
     patroni.main()

@@ -24,6 +24,12 @@ PATRONI_MEMBERS: Final = PATRONI + "members/"
 PATRONI_STATUS: Final = PATRONI + "status"
 PATRONI_SYNC: Final = PATRONI + "sync"
 
+# Settings in PATRONI_CONFIG that a mode is made of; one that is not there is off.
+PAUSE: Final = "pause"
+ALONE: Final = "openvcha_alone"
+DETACHED: Final = "openvcha_detached"
+SETTINGS: Final = (PAUSE, ALONE, DETACHED)
+
 
 def part(name: str) -> str:
     """Write a name as one part of a key, so that no name can reach into another's keys."""

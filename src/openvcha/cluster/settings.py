@@ -1,0 +1,42 @@
+"""A mode's settings: those that are asked for, and those that each Patroni acts on already."""
+
+import json
+from typing import Any
+
+from openvcha.store import keys
+from openvcha.store.protocol import Store
+from openvcha.store.records import Record
+
+Dynamic = dict[str, Any]
+
+
+def record(store: Store) -> Record[Dynamic]:
+    """Give Patroni's dynamic configuration as a compare-and-set record."""
+    return Record(store, keys.PATRONI_CONFIG, Dynamic)
+
+
+async def wanted(store: Store) -> frozenset[str]:
+    """Give the settings that are on in the dynamic configuration."""
+    found = await record(store).get() or {}
+    return frozenset(name for name in keys.SETTINGS if found.get(name))
+
+
+async def effective(store: Store) -> dict[str, frozenset[str]]:
+    """Give by member what its Patroni went by in its last round; a silent one is soon not there.
+
+    Patroni itself writes this at the end of a round, with what it read at the round's beginning.
+    """
+    found = await store.prefix(keys.PATRONI_MEMBERS)
+    return {kv.key.removeprefix(keys.PATRONI_MEMBERS): told(json.loads(kv.value)) for kv in found}
+
+
+def told(member: Dynamic) -> frozenset[str]:
+    """Read the settings from what a Patroni writes of itself: its pause, the others as tags."""
+    fields = {**(member.get("tags") or {}), keys.PAUSE: member.get("pause")}
+    return frozenset(name for name in keys.SETTINGS if fields.get(name))
+
+
+def switched(fields: Dynamic, name: str, value: bool) -> Dynamic:
+    """Give the dynamic configuration with one setting on or off."""
+    rest = {key: kept for key, kept in fields.items() if key != name}
+    return {**rest, name: True} if value else rest

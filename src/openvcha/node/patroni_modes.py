@@ -1,0 +1,65 @@
+"""What Patroni lacks for the modes of a cluster: three of its methods, extended while it is loaded.
+
+It learns two settings of its dynamic configuration. ``openvcha_detached``: a standby asks to be
+synchronous no longer, with Patroni's own means for that. ``openvcha_alone``: while it is paused and
+the store does not answer, the primary stops waiting for a standby that does not stream. Both are
+shown as tags of the member, so that others see when this Patroni acts on them.
+"""
+
+import logging
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from openvcha.store.keys import ALONE, DETACHED
+
+_log = logging.getLogger(__name__)
+
+Tags = Callable[[Any], dict[str, Any]]
+Answer = Callable[[Any], str]
+
+
+def install() -> None:
+    """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
+    _, module = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
+    ha = module.Ha
+    ha.get_effective_tags = telling(ha.get_effective_tags)
+    ha._handle_dcs_error = released(ha._handle_dcs_error)  # noqa: SLF001 - there is no other handle
+
+
+def telling(original: Tags) -> Tags:
+    """Add the settings that this Patroni goes by to what it tells of itself."""
+
+    def tags(self: Any) -> dict[str, Any]:
+        found = {name: True for name in (ALONE, DETACHED) if _setting(self, name)}
+        detached = {"nosync": True, "sync_priority": 0} if DETACHED in found else {}
+        return {**original(self), **found, **detached}
+
+    return tags
+
+
+def released(original: Answer) -> Answer:
+    """Let an active that may go on alone do so, also when it lost the standby with the store."""
+
+    def handle(self: Any) -> str:
+        answer = original(self)
+        if self.is_paused() and _setting(self, ALONE) and self.state_handler.is_primary():
+            _release(self)
+        return answer
+
+    return handle
+
+
+def _release(high_availability: Any) -> None:
+    """Wait for no standby that is away. Once the store is back, Patroni sets ``/sync`` right."""
+    handler = high_availability.state_handler.sync_handler
+    found = handler.current_state(high_availability.cluster)
+    if found.sync and not found.active:
+        _log.warning("going on without the synchronous standby %s", ", ".join(found.sync))
+        handler.set_synchronous_standby_names(type(found.sync)())
+
+
+def _setting(high_availability: Any, name: str) -> bool:
+    cluster = high_availability.cluster
+    config = cluster.config if cluster else None
+    return bool(config and config.data.get(name))

@@ -1,0 +1,107 @@
+"""What Patroni is taught for the modes: to tell what it goes by, and to go on alone."""
+
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openvcha.node.patroni_modes import install, released, telling
+from openvcha.store.keys import ALONE, DETACHED
+
+STANDBY = frozenset({"b"})
+NOBODY: frozenset[str] = frozenset()
+
+
+class HighAvailability:
+    """Stands in for Patroni's Ha on a primary whose store is away."""
+
+    def __init__(self, **config: bool) -> None:
+        self.cluster: Any = SimpleNamespace(config=SimpleNamespace(data=config))
+        self.state_handler = self
+        self.sync_handler = self
+        self.primary = True
+        self.sync, self.active = STANDBY, NOBODY
+        self.set_to: list[Any] = []
+
+    def is_paused(self) -> bool:
+        return bool(self.cluster.config.data.get("pause"))
+
+    def is_primary(self) -> bool:
+        return self.primary
+
+    def current_state(self, cluster: Any) -> SimpleNamespace:
+        assert cluster is self.cluster
+        return SimpleNamespace(sync=self.sync, active=self.active)
+
+    def set_synchronous_standby_names(self, names: Any) -> None:
+        self.set_to.append(names)
+
+
+class Begun(HighAvailability):
+    """Before its first look at the cluster; that it is paused, Patroni knows apart."""
+
+    def is_paused(self) -> bool:
+        return True
+
+
+def lose_the_store(ha: HighAvailability) -> list[Any]:
+    assert released(lambda _: "DCS is not accessible")(ha) == "DCS is not accessible"
+    return ha.set_to
+
+
+def test_a_primary_that_may_go_on_alone_waits_for_no_standby_that_is_away() -> None:
+    """Else every commit would wait for ever: nobody can take the standby's name out of /sync."""
+    assert lose_the_store(HighAvailability(pause=True, **{ALONE: True})) == [NOBODY]
+
+
+@pytest.mark.parametrize("config", [{}, {"pause": True}, {ALONE: True}], ids=str)
+def test_without_both_settings_it_goes_on_waiting(config: dict[str, bool]) -> None:
+    """Somebody may take over, then: what it acknowledged alone would be lost."""
+    assert lose_the_store(HighAvailability(**config)) == []
+
+
+def test_a_standby_that_streams_is_waited_for() -> None:
+    """The store is away, the standby is not: each row goes to both."""
+    ha = HighAvailability(pause=True, **{ALONE: True})
+    ha.active = STANDBY
+    assert lose_the_store(ha) == []
+
+
+def test_nothing_is_done_where_there_is_nothing_to_do() -> None:
+    """On a standby, when nobody is waited for, and before the first look at the cluster."""
+    standby, released_before = (HighAvailability(pause=True, **{ALONE: True}) for _ in range(2))
+    standby.primary = False
+    released_before.sync = NOBODY
+    assert lose_the_store(standby) == lose_the_store(released_before) == []
+    begun = Begun()
+    begun.cluster = None
+    assert lose_the_store(begun) == []
+
+
+def test_it_tells_what_it_goes_by_and_asks_to_be_let_go() -> None:
+    """As tags beside its own; a detached standby must not be synchronous."""
+
+    def own(_: Any) -> dict[str, Any]:
+        return {"zone": 1}
+
+    tags = telling(own)
+    assert tags(HighAvailability()) == {"zone": 1}
+    assert tags(HighAvailability(**{ALONE: True})) == {"zone": 1, ALONE: True}
+    detached = {"zone": 1, DETACHED: True, "nosync": True, "sync_priority": 0}
+    assert tags(HighAvailability(**{DETACHED: True})) == detached
+
+
+def test_this_patroni_has_the_places_that_are_extended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version without them is noticed here, not in a mode that does nothing."""
+    _, module = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
+    ha = module.Ha
+    before = ha.get_effective_tags, ha._handle_dcs_error
+    monkeypatch.setattr(ha, "get_effective_tags", before[0])
+    monkeypatch.setattr(ha, "_handle_dcs_error", before[1])
+    install()
+    assert ha.get_effective_tags is not before[0]
+    assert ha._handle_dcs_error is not before[1]
+    sync = import_module("patroni.postgresql.sync")
+    assert {"sync", "active"} <= set(sync._SyncState._fields)
+    assert hasattr(sync.SyncHandler, "set_synchronous_standby_names")
