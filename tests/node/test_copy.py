@@ -24,6 +24,7 @@ from openvcha.node.launch import OnLine, Running
 from openvcha.node.layout import Layout
 from openvcha.node.leader import CopyFailed, Leader, place_of
 from openvcha.node.logs import RotatingLog, logger
+from openvcha.node.postgres import STANDBY_SIGNAL
 from openvcha.store.copies import CopyReport, CopyState, decode, encode
 
 SECRET = Secret("pass:word\\")
@@ -126,6 +127,7 @@ async def test_a_copy_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     assert await stage.step.run()
     assert has_data(stage.layout)
     assert not stage.layout.pgdata_copying.exists()
+    assert (stage.layout.pgdata / STANDBY_SIGNAL).exists(), "started, it would be a second primary"
     assert [report.state for report in stage.reports] == ["RUNNING", "RUNNING", "RUNNING", "DONE"]
     assert stage.reports[2].rate == 200 * 1024
     assert stage.reports[2].seconds_left == 0.5

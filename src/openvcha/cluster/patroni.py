@@ -13,6 +13,7 @@ from openvcha.store import keys
 from openvcha.store.protocol import Put, Store, unchanged, value_is
 
 PROBE_SECONDS = 1.0
+START_SECONDS = 120.0  # PostgreSQL may have to recover from a crash
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class PatroniNode:
     timeline: int | None
     replication: tuple[str, ...]
     """Members that stream from this node, when it is the primary."""
+    alone: bool = False
+    """Whether its Patroni lets it go on without the others."""
 
     @property
     def primary(self) -> bool:
@@ -129,11 +132,19 @@ class PatroniClient:
             replication=tuple(
                 s["application_name"] for s in streams if s.get("state") == "streaming"
             ),
+            alone=bool((fields.get("tags") or {}).get(keys.ALONE)),
         )
 
     async def wake(self, address: str) -> None:
         """Make the leader's loop run now, by taking out a setting that there is not."""
         await self._json("PATCH", address, "/config", {"openvcha_wake": None})
+
+    async def start(self, address: str) -> None:
+        """Have a paused Patroni start its PostgreSQL, in the role that the data say.
+
+        A refusal is none of the caller's: Patroni is busy with it, or says why in its log.
+        """
+        await self._request("POST", address, "/restart", {}, START_SECONDS)
 
     async def configure(self, address: str, change: dict[str, Any]) -> None:
         """Change Patroni's dynamic configuration (merged; None removes a key)."""
@@ -142,18 +153,7 @@ class PatroniClient:
     async def _json(
         self, method: str, address: str, path: str, body: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        host = f"[{address}]" if ":" in address else address
-        user, password = self._auth
-        try:
-            reply = await self._http.request(
-                method,
-                f"https://{host}:{self._port}{path}",
-                json=body,
-                auth=(user, password.reveal()),
-            )
-        except httpx2.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise PatroniUnreachable(f"Patroni at {address}: {reason}") from error
+        reply = await self._request(method, address, path, body)
         # /patroni answers 503 with the same body while PostgreSQL is not running.
         if reply.status_code not in {200, 503}:
             raise PatroniUnreachable(f"Patroni at {address}: HTTP {reply.status_code} on {path}")
@@ -164,6 +164,28 @@ class PatroniClient:
         if not isinstance(fields, dict):
             raise PatroniUnreachable(f"Patroni at {address}: no object on {path}")
         return fields
+
+    async def _request(
+        self,
+        method: str,
+        address: str,
+        path: str,
+        body: dict[str, Any] | None,
+        seconds: float = PROBE_SECONDS,
+    ) -> httpx2.Response:
+        host = f"[{address}]" if ":" in address else address
+        user, password = self._auth
+        try:
+            return await self._http.request(
+                method,
+                f"https://{host}:{self._port}{path}",
+                json=body,
+                auth=(user, password.reveal()),
+                timeout=seconds,
+            )
+        except httpx2.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise PatroniUnreachable(f"Patroni at {address}: {reason}") from error
 
 
 def standby_state(fields: dict[str, Any]) -> str:

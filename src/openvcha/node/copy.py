@@ -12,7 +12,7 @@ import msgspec
 
 from openvcha.node import base_backup
 from openvcha.node.backoff import Backoff
-from openvcha.node.durable import sync_directory, write_private
+from openvcha.node.durable import sync_directory, write_durably, write_private
 from openvcha.node.engines import Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.launch import Launch, describe_exit, launch, program_environment
@@ -20,6 +20,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.leader import CopyFailed, Leader
 from openvcha.node.logs import Logger, RotatingLog, wrap
 from openvcha.node.patroni import REPLICATION_USER
+from openvcha.node.postgres import STANDBY_SIGNAL
 from openvcha.store.copies import CopyReport, CopyState
 
 SPARE_BYTES = 128 << 20  # the log that is written while the copy runs
@@ -164,6 +165,8 @@ class CopyStep:
             raise
 
     def _commit(self) -> None:
+        # Whoever starts it, a copy is a standby: never by accident a second primary.
+        write_durably(self._layout.pgdata_copying / STANDBY_SIGNAL, b"")
         # pg_basebackup has synced the files; this makes their new place survive too.
         self._layout.pgdata_copying.rename(self._layout.pgdata)
         sync_directory(self._layout.root)

@@ -16,9 +16,11 @@ from openvcha.infrastructure.local_processes import DetachedStarter
 from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node import files
 from openvcha.node.address import Forwarder
+from openvcha.node.engines import find_postgres
 from openvcha.node.identity import Identity, load_identity, load_secrets, url
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import REST_USER
+from openvcha.node.patroni import REST_USER, postgres_major
+from openvcha.node.postgres import LocalPostgres
 from openvcha.node.processes import NodeProcesses
 from openvcha.protocols.app import build
 from openvcha.protocols.serve import HttpsServer
@@ -28,6 +30,7 @@ from openvcha.service.context import Services
 from openvcha.service.handlers import Handlers, plans
 from openvcha.serving.duty import Duty
 from openvcha.serving.first import write_first_config
+from openvcha.serving.keeper import Keeper
 from openvcha.serving.lags import Lags, PostgresOf
 from openvcha.serving.leadership import Leadership
 from openvcha.store.errors import StoreError
@@ -42,17 +45,20 @@ DATA_EXTRA = 64 * 1024 * 1024
 
 async def serve(directory: Path) -> None:
     """Be the service of a data node until canceled."""
-    async with services_of(directory) as services:
+    async with services_of(directory) as services, _keeper(services) as keeper:
         duty = _duty(services)
-        refreshing = asyncio.create_task(_keep_refreshed(services.store), name="endpoints")
-        listening = asyncio.create_task(services.observer.hearing.run(), name="facts of the nodes")
+        beside = [
+            asyncio.create_task(_keep_refreshed(services.store), name="endpoints"),
+            asyncio.create_task(services.observer.hearing.run(), name="facts of the nodes"),
+            asyncio.create_task(keeper.run(), name="keeper"),
+        ]
         try:
             leadership = Leadership(services.store, services.patroni, services.identity)
             await duty.follow(leadership.changes())
         finally:
-            refreshing.cancel()
-            listening.cancel()
-            await asyncio.wait([refreshing, listening])
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
 
 
 @asynccontextmanager
@@ -78,6 +84,17 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
             directory=directory,
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
         )
+
+
+@asynccontextmanager
+async def _keeper(services: Services) -> AsyncIterator[Keeper]:
+    identity, layout = services.identity, Layout(services.directory)
+    engines = find_postgres(major=postgres_major(layout.pgdata))
+    password = load_secrets(layout.root).patroni_rest
+    tls = layout.client_context()
+    async with PatroniClient(tls, REST_USER, password, identity.ports.patroni) as client:
+        own = LocalPostgres(layout, engines)
+        yield Keeper(services.store, client, own, identity.member, identity.ha_address)
 
 
 def endpoints(identity: Identity) -> list[str]:

@@ -1,0 +1,147 @@
+"""Keeping a data node's PostgreSQL as the mode wants it, while Patroni is paused.
+
+A paused Patroni neither starts nor stops PostgreSQL. So a node that was off, or whose PostgreSQL
+broke, would stay down, and nobody would stop the standby of a DISABLED cluster.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import structlog
+
+from openvcha.cluster import patroni, settings
+from openvcha.cluster.config import cluster_record
+from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.store import keys
+from openvcha.store.errors import StoreError
+from openvcha.store.protocol import Store
+
+LOOK_SECONDS = 1.0
+STOPPED = "stopped"
+
+_log = structlog.get_logger(__name__)
+
+
+class Starter(Protocol):
+    """What the keeper needs of Patroni."""
+
+    async def node(self, address: str) -> PatroniNode:
+        """Ask one node for its state. Raises PatroniUnreachable."""
+
+    async def start(self, address: str) -> None:
+        """Have PostgreSQL started. Raises PatroniUnreachable."""
+
+
+class OwnPostgres(Protocol):
+    """What the keeper needs of its node: node.postgres.LocalPostgres."""
+
+    @property
+    def standby(self) -> bool:
+        """Tell whether the data are a standby's."""
+
+    async def stop(self) -> bool:
+        """Stop it; tells whether it has stopped. Raises OSError."""
+
+
+class Order(Enum):
+    """What is to be done with the own PostgreSQL."""
+
+    START = "start"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a node knows when it decides; its own state was looked at before who leads."""
+
+    member: str
+    node: PatroniNode
+    standby: bool
+    settings: frozenset[str]
+    configured: bool
+    """Whether the cluster's configuration names the node; a new one still has to show itself."""
+    leader: str | None
+    sync: SyncState
+    """Its leader is the last who led: Patroni writes that before a node becomes primary."""
+    handing_over: bool
+    """Whether a failover to somebody is asked for."""
+
+
+def decide(at: Situation) -> Order | None:
+    """Say what to do with the own PostgreSQL. Never lets there be a second primary.
+
+    Data of a primary are started only where nobody else leads, where the last who led was this
+    node, and where nobody is about to take over; whatever else they hold, they stay as they are.
+    """
+    if keys.PAUSE not in at.settings:
+        return None
+    led_by_another = at.leader not in {None, at.member}
+    out_of_service = keys.DETACHED in at.settings and at.configured
+    if at.node.primary:
+        return Order.STOP if led_by_another else None
+    if at.node.state == STOPPED:
+        if at.standby:
+            return None if out_of_service else Order.START
+        ours = at.sync.leader == at.member and not led_by_another and not at.handing_over
+        return Order.START if ours else None
+    # While it may take over the primary waits for it, and it may be the one to go on.
+    dispensable = led_by_another and at.member not in at.sync.standbys
+    replica = at.standby and at.node.role == "replica"
+    return Order.STOP if replica and out_of_service and dispensable else None
+
+
+class Keeper:
+    """Looks once a second and does what is to be done, on one node."""
+
+    def __init__(
+        self, store: Store, client: Starter, own: OwnPostgres, member: str, address: str
+    ) -> None:
+        self._store = store
+        self._patroni = client
+        self._own = own
+        self._member = member
+        self._address = address
+
+    async def run(self) -> None:
+        """Keep at it until canceled; what cannot be done now is tried again."""
+        shown = None
+        while True:
+            try:
+                await self.look()
+                shown = None
+            except (StoreError, PatroniUnreachable, OSError) as error:
+                if str(error) != shown:
+                    shown = str(error)
+                    _log.warning("PostgreSQL cannot be looked after now", reason=shown)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Decide once, and act. Raises StoreError, PatroniUnreachable, OSError."""
+        wanted = await settings.wanted(self._store)
+        if keys.PAUSE not in wanted:
+            return
+        order = decide(await self._situation(wanted))
+        if order is Order.START:
+            _log.info("PostgreSQL is down in a mode that wants it up, and is started")
+            await self._patroni.start(self._address)
+        elif order is Order.STOP:
+            stopped = await self._own.stop()
+            _log.info("PostgreSQL is up in a mode that wants it down", stopped=stopped)
+
+    async def _situation(self, wanted: frozenset[str]) -> Situation:
+        node = await self._patroni.node(self._address)
+        failover = await self._store.get(keys.PATRONI_FAILOVER)
+        sync = await patroni.sync_state(self._store)
+        config = await cluster_record(self._store).get()
+        return Situation(
+            member=self._member,
+            node=node,
+            standby=self._own.standby,
+            settings=wanted,
+            configured=config is not None and config.node(self._member) is not None,
+            handing_over=failover is not None,
+            sync=sync,
+            leader=await patroni.leader(self._store),
+        )

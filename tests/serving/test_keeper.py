@@ -1,0 +1,224 @@
+"""A paused Patroni leaves PostgreSQL alone: what is started and stopped then, and what never is."""
+
+import asyncio
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from tests.cluster.conftest import World
+
+from openvcha.cluster.config import cluster_record
+from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.serving.keeper import Keeper, Order, Situation, decide
+from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.memory import MemoryStore
+
+OWN, OTHER = "a-1", "b-2"
+MAINTENANCE = frozenset({keys.PAUSE, keys.ALONE})
+DISABLED = MAINTENANCE | {keys.DETACHED}
+DOWN = PatroniNode("replica", "stopped", None, ())
+STREAMING = PatroniNode("replica", "streaming", 1, ())
+STARTING = PatroniNode("replica", "starting", None, ())
+PRIMARY = PatroniNode("primary", "running", 1, ())
+
+# The active whose node starts again: nobody leads, and it was the last who did.
+ACTIVE_DOWN = Situation(
+    member=OWN,
+    node=DOWN,
+    standby=False,
+    settings=MAINTENANCE,
+    configured=True,
+    leader=None,
+    sync=SyncState(OWN, frozenset()),
+    handing_over=False,
+)
+STANDBY_DOWN = replace(ACTIVE_DOWN, standby=True, leader=OTHER, sync=SyncState(OTHER, frozenset()))
+STANDBY_UP = replace(STANDBY_DOWN, node=STREAMING)
+
+
+@pytest.mark.parametrize("settings", [MAINTENANCE, DISABLED])
+def test_the_active_comes_back_as_the_active(settings: frozenset[str]) -> None:
+    """Its own leader key may not have run out yet."""
+    for leader in (None, OWN):
+        at = replace(ACTIVE_DOWN, settings=settings, leader=leader)
+        assert decide(at) is Order.START
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"leader": OTHER},
+        {"sync": SyncState(OTHER, frozenset({OWN}))},
+        {"sync": SyncState(None, frozenset())},
+        {"handing_over": True},
+        {"settings": frozenset()},
+        {"node": STARTING},
+        {"node": PatroniNode("primary", "unknown", None, ())},
+    ],
+    ids=str,
+)
+def test_data_of_a_primary_stay_down_where_another_leads_has_led_or_is_about_to(
+    changed: dict[str, object],
+) -> None:
+    """Each guard by itself is enough: there must never be a second primary."""
+    assert decide(replace(ACTIVE_DOWN, **changed)) is None  # type: ignore[arg-type]  # the tests name the fields
+
+
+def test_no_situation_starts_a_primary_beside_another() -> None:
+    """All that there are: wherever data of a primary are started, this node alone is meant."""
+    for node, settings, configured_, leader, last, handing in product(
+        (DOWN, STREAMING, STARTING, PRIMARY),
+        (frozenset[str](), MAINTENANCE, DISABLED),
+        (False, True),
+        (None, OWN, OTHER),
+        (None, OWN, OTHER),
+        (False, True),
+    ):
+        at = Situation(
+            OWN, node, False, settings, configured_, leader, SyncState(last, frozenset()), handing
+        )
+        if decide(at) is Order.START:
+            assert node is DOWN
+            assert keys.PAUSE in settings
+            assert leader in {None, OWN}
+            assert last == OWN
+            assert not handing
+
+
+def test_a_standby_comes_back_as_a_standby() -> None:
+    """In MAINTENANCE replication goes on; also where nobody leads at the moment."""
+    assert decide(STANDBY_DOWN) is Order.START
+    assert decide(replace(STANDBY_DOWN, leader=None)) is Order.START
+
+
+def test_a_standby_of_a_disabled_cluster_stays_down() -> None:
+    """Also after its node was off."""
+    assert decide(replace(STANDBY_DOWN, settings=DISABLED)) is None
+    assert decide(replace(STANDBY_DOWN, settings=DISABLED, leader=None)) is None
+
+
+def test_a_standby_of_a_disabled_cluster_is_stopped() -> None:
+    """And in no other mode."""
+    assert decide(replace(STANDBY_UP, settings=DISABLED)) is Order.STOP
+    assert decide(STANDBY_UP) is None
+    assert decide(replace(STANDBY_UP, settings=frozenset())) is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sync": SyncState(OTHER, frozenset({OWN}))},
+        {"leader": None},
+        {"leader": OWN},
+        {"standby": False},
+        {"node": PRIMARY},
+    ],
+    ids=str,
+)
+def test_it_is_not_stopped_while_it_may_take_over_or_when_it_is_no_standby(
+    changed: dict[str, object],
+) -> None:
+    """Its right goes first, and what takes writes is never taken for a standby."""
+    at = replace(STANDBY_UP, settings=DISABLED, **changed)  # type: ignore[arg-type]  # as above
+    expected = Order.STOP if at.node is PRIMARY else None
+    assert decide(at) is expected
+    if expected:
+        assert at.leader == OTHER
+
+
+def test_a_new_node_shows_itself_before_the_mode_counts_for_it() -> None:
+    """A redeploy in DISABLED wants to see it stream once."""
+    new = replace(STANDBY_DOWN, settings=DISABLED, configured=False)
+    assert decide(new) is Order.START
+    assert decide(replace(new, node=STREAMING)) is None
+
+
+@pytest.mark.parametrize("settings", [MAINTENANCE, DISABLED])
+def test_a_primary_beside_another_leader_is_ended(settings: frozenset[str]) -> None:
+    """A paused Patroni would let it run. The one who leads is left alone."""
+    second = replace(ACTIVE_DOWN, node=PRIMARY, settings=settings, leader=OTHER)
+    assert decide(second) is Order.STOP
+    assert decide(replace(second, leader=OWN)) is None
+    assert decide(replace(second, leader=None)) is None
+    assert decide(replace(second, settings=frozenset())) is None
+
+
+class Node:
+    """Stands in for a node's Patroni and PostgreSQL; notes what it is told."""
+
+    def __init__(self) -> None:
+        self.standby = True
+        self.state = STREAMING
+        self.told: list[str] = []
+        self.away = False
+
+    async def node(self, address: str) -> PatroniNode:
+        assert address == "127.83.2.11"
+        if self.away:
+            raise PatroniUnreachable("away")
+        return self.state
+
+    async def start(self, address: str) -> None:
+        self.told.append(f"start {address}")
+        self.state = STREAMING
+
+    async def stop(self) -> bool:
+        self.told.append("stop")
+        self.state = DOWN
+        return True
+
+
+@pytest.fixture
+async def store() -> MemoryStore:
+    """A DISABLED cluster that another node leads."""
+    made = MemoryStore()
+    await cluster_record(made).create(World().seen.config)
+    await made.put(keys.PATRONI_CONFIG, b'{"pause":true,"openvcha_detached":true}')
+    await made.put(keys.PATRONI_LEADER, OTHER.encode())
+    await made.put(keys.PATRONI_SYNC, b'{"leader":"b-2","sync_standby":null}')
+    return made
+
+
+@pytest.mark.looptime
+async def test_it_follows_the_mode_as_it_changes(store: MemoryStore) -> None:
+    """Down while DISABLED, up again when the standby is attached, left alone without a pause."""
+    node = Node()
+    keeping = asyncio.create_task(Keeper(store, node, node, OWN, "127.83.2.11").run())
+    await asyncio.sleep(3)
+    assert node.told == ["stop"]
+    await store.put(keys.PATRONI_CONFIG, b'{"pause":true}')
+    await asyncio.sleep(3)
+    assert node.told == ["stop", "start 127.83.2.11"]
+    await store.put(keys.PATRONI_CONFIG, b"{}")
+    node.state = DOWN
+    await asyncio.sleep(3)
+    assert len(node.told) == 2
+    keeping.cancel()
+    await asyncio.wait([keeping])
+
+
+@pytest.mark.looptime
+async def test_what_cannot_be_looked_at_is_looked_at_again(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a silent Patroni nor a lost store ends it, and nothing is done on a guess."""
+    node = Node()
+    node.away = True
+    keeper = Keeper(store, node, node, OWN, "127.83.2.11")
+    keeping = asyncio.create_task(keeper.run())
+    await asyncio.sleep(3)
+    get = store.get
+
+    async def lost(key: str) -> None:
+        raise StoreUnavailable(key)
+
+    node.away = False
+    monkeypatch.setattr(store, "get", lost)
+    await asyncio.sleep(3)
+    assert node.told == []
+    monkeypatch.setattr(store, "get", get)
+    await asyncio.sleep(3)
+    assert node.told == ["stop"]
+    keeping.cancel()
+    await asyncio.wait([keeping])
