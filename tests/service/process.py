@@ -257,7 +257,8 @@ class SeenPatroni:
         if machine is None or not machine.postgres:
             raise PatroniUnreachable(f"nobody at {address}")
         if machine.postgres == "primary":
-            return PatroniNode("primary", "running", 1, self.world.streaming())
+            alone = keys.ALONE in self.world.going_by.get(machine.identity.member, ())
+            return PatroniNode("primary", "running", 1, self.world.streaming(), alone)
         return PatroniNode("replica", machine.postgres, 1, ())
 
     async def wake(self, address: str) -> None:

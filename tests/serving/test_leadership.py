@@ -4,12 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from msgspec.structs import replace
 from tests.service.process import Process
 from tests.service.simulated import World
 
-from openvcha.api.structures import ClusterMode, ConfigState
-from openvcha.cluster.config import cluster_record
+from openvcha.api.structures import ConfigState
 from openvcha.serving.leadership import GRACE_SECONDS, Leadership
 from openvcha.store import keys
 
@@ -114,16 +112,45 @@ async def test_without_a_store_it_ends_before_another_may_lead(stage: Stage) -> 
     assert stage.seen[-1][0] - before < 12
 
 
-@pytest.mark.parametrize("mode", [ClusterMode.MAINTENANCE, ClusterMode.DISABLED])
-async def test_where_nobody_else_may_lead_it_goes_on_alone(stage: Stage, mode: ClusterMode) -> None:
-    """In these modes the active serves although all others are lost."""
+async def test_where_nobody_else_may_lead_it_goes_on_alone(stage: Stage) -> None:
+    """In such a mode the active serves although all others are lost, as its Patroni says."""
     await stage.begin()
-    record = cluster_record(stage.world.store)
-    await record.update(lambda config: replace(config, mode=mode))
-    await asyncio.sleep(3)
+    stage.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
     stage.world.faults.add("no quorum")
     await asyncio.sleep(60)
     assert stage.leads
+
+
+async def test_a_pause_alone_is_not_enough_to_go_on_alone(stage: Stage) -> None:
+    """As it stands on the way back to ENABLED: another may lead soon."""
+    await stage.begin()
+    stage.world.going_by[OWN] = frozenset({keys.PAUSE})
+    stage.world.faults.add("no quorum")
+    await asyncio.sleep(20)
+    assert not stage.leads
+
+
+async def test_a_key_that_ran_out_meanwhile_ends_nothing_when_it_went_on_alone(
+    stage: Stage,
+) -> None:
+    """The store comes back without it, and Patroni needs a moment to take it again."""
+    await stage.begin()
+    stage.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
+    await stage.world.store.delete(keys.PATRONI_LEADER)
+    await asyncio.sleep(5)
+    assert stage.leads
+    stage.world.machine(OWN).postgres = "stopped"
+    await asyncio.sleep(2)
+    assert not stage.leads
+
+
+async def test_who_went_on_alone_ends_when_another_leads(stage: Stage) -> None:
+    """The key of another says more than the own Patroni."""
+    await stage.begin()
+    stage.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
+    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(2)
+    assert not stage.leads
 
 
 async def test_who_never_led_does_not_begin_without_a_store(stage: Stage) -> None:

@@ -1,15 +1,14 @@
 """Does this node lead? Asked again at each change of Patroni's leader key, and every second."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import structlog
 
-from openvcha.api.structures import ClusterMode
 from openvcha.cluster import patroni
 from openvcha.cluster.access import PatroniAccess
-from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni import PatroniUnreachable
 from openvcha.node.identity import Identity
 from openvcha.store import keys
@@ -28,8 +27,8 @@ class Leadership:
     """Follows whether this node is the active one.
 
     While the store does not answer, a leader stays one for ``GRACE_SECONDS``: shorter than it
-    takes anybody else to become one, longer than an election in etcd. In MAINTENANCE and DISABLED
-    nobody else may become one, and the active goes on alone.
+    takes anybody else to become one, longer than an election in etcd. Where a mode lets it go on
+    alone, nobody else may become one, and it stays one as long as it takes writes.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Leadership:
         self._changed = asyncio.Event()
         self._leads = False
         self._certain = self._clock()
-        self._mode = ClusterMode.ENABLED
+        self._alone = False
 
     async def changes(self) -> AsyncIterator[bool]:
         """Give whether this node leads, now and at every change."""
@@ -63,18 +62,22 @@ class Leadership:
     async def _look(self) -> bool:
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                named = await patroni.leader(self._store) == self._identity.member
-                if config := await cluster_record(self._store).get():
-                    self._mode = config.mode
+                leader = await patroni.leader(self._store)
         except (StoreError, TimeoutError):
-            return self._leads and self._may_go_on()
+            within_grace = self._clock() - self._certain < GRACE_SECONDS
+            return self._leads and (within_grace or await self._goes_on_alone())
         self._certain = self._clock()
-        return named and (self._leads or await self._writable())
+        if leader is None:
+            # Its key ran out while the store was away; its Patroni will take it again.
+            return self._leads and await self._goes_on_alone()
+        return leader == self._identity.member and (self._leads or await self._writable())
 
-    def _may_go_on(self) -> bool:
-        if self._mode is not ClusterMode.ENABLED:
-            return True
-        return self._clock() - self._certain < GRACE_SECONDS
+    async def _goes_on_alone(self) -> bool:
+        """Ask the own Patroni, which is not there for a moment when it is started anew."""
+        with contextlib.suppress(PatroniUnreachable):
+            node = await self._patroni.node(self._identity.ha_address)
+            self._alone = node.primary and node.alone
+        return self._alone
 
     async def _writable(self) -> bool:
         try:
