@@ -33,6 +33,7 @@ from openvcha.lab.users import make_users
 START_SECONDS = 90.0
 HEALTHY_SECONDS = 90.0
 POLL_SECONDS = 0.1
+UNAVAILABLE = 503
 
 
 async def up(lab: Lab, narrator: Narrator) -> bool:
@@ -77,12 +78,19 @@ async def _up(lab: Lab, narrator: Narrator) -> bool:
 
 
 async def _finish_running(lab: Lab, narrator: Narrator) -> None:
-    """What runs already is let finish first: a redeploy must find the old node as it left it."""
+    """What runs already is let finish first: a redeploy must find the old node as it left it.
+
+    An active that goes on alone answers, but nothing runs until the others are there again.
+    """
     async with client(lab) as api:
         if not await api.answers():
             return
-    async with logged_in(lab) as api:
-        await _finish_tasks(api, narrator)
+    try:
+        async with logged_in(lab) as api:
+            await _finish_tasks(api, narrator)
+    except Refused as error:
+        if error.status != UNAVAILABLE:
+            raise
 
 
 async def _finish_tasks(api: ApiClient, narrator: Narrator) -> None:
@@ -179,7 +187,7 @@ async def _cluster_or_none(api: ApiClient) -> dict[str, Any] | None:
     except Unreachable:
         return None
     except Refused as error:
-        if error.status != 503:
+        if error.status != UNAVAILABLE:
             raise
         return None
 
