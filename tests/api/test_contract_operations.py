@@ -86,7 +86,6 @@ OTHER_METHOD = {"com.vmware.cis.tasks.list"}
 LATER = {
     f"{CLUSTER}.failover",
     f"{CLUSTER}.undeploy",
-    f"{CLUSTER}.mode.set",
 }
 
 

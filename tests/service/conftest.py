@@ -11,6 +11,7 @@ from openvcha.api.operations import Privilege
 from openvcha.api.structures import (
     ConfigState,
     DeploySpec,
+    ModeClusterMode,
     PassiveRedeploySpec,
     PlacementSpec,
     TaskStatus,
@@ -19,6 +20,7 @@ from openvcha.api.structures import (
 from openvcha.node.identity import Identity
 from openvcha.service.call import Caller
 from openvcha.service.deploy import deploy
+from openvcha.service.mode import set_mode
 from openvcha.service.redeploy import redeploy_passive, redeploy_witness
 from openvcha.store import keys
 from openvcha.tasks.journal import Journal
@@ -78,6 +80,15 @@ class Scene:
     async def redeploy_witness(self, spec: WitnessRedeploySpec | None = None) -> None:
         spec = spec or WitnessRedeploySpec(placement=placement())
         self.task = await redeploy_witness(self.process().services, CALLER, spec)
+
+    async def healthy(self) -> None:
+        """Begin with a cluster of three that is in sync."""
+        await self.cluster()
+        self.world.power_on(self.world.machine("vcha-2-old").identity.vm)
+        await self.in_sync("vcha-2-old")
+
+    async def set_mode(self, mode: ModeClusterMode) -> None:
+        self.task = await set_mode(self.process().services, CALLER, mode)
 
     async def deploy(self, spec: DeploySpec) -> None:
         self.task = await deploy(self.process().services, CALLER, spec)

@@ -14,6 +14,7 @@ import msgspec
 from tests.cluster.conftest import ip
 
 from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.cluster import settings
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.patroni import parse_sync
 from openvcha.infrastructure import local_vms
@@ -72,6 +73,7 @@ class World:
         self.woken = asyncio.Event()
         self.root = ROOT
         self.leads = ""
+        self.going_by: dict[str, frozenset[str]] = {}
         self.founded: set[str] = set()
         self.late: set[int] = set()
         self._ids = count(100)
@@ -135,6 +137,7 @@ class World:
             nodes=nodes,
         )
         await cluster_record(self.store).create(config)
+        await self.store.put(keys.PATRONI_CONFIG, b'{"synchronous_mode":true}')
         await self.lead(nodes[0].member)
 
     # --- looking
@@ -208,13 +211,18 @@ class World:
 
     async def lead(self, member: str) -> None:
         """Make a member the leader, as Patroni does once nobody else is."""
+        if self.machine(member).written < self.acknowledged:
+            self.violations.append(f"{member} leads without an acknowledged write")
         self.machine(member).postgres = "primary"
         self.leads = member
         await self.store.put(keys.PATRONI_LEADER, member.encode())
         await self._write_sync(member, None)
 
     async def lose_leader(self) -> bool:
-        """Cut the leader's power; a standby in sync takes over. Tells whether one did."""
+        """Cut the leader's power; unless they are paused a standby in sync takes over.
+
+        Tells whether one did.
+        """
         leader = await self.leader()
         assert leader is not None
         self.kill(leader)
@@ -223,7 +231,7 @@ class World:
             for name in await self.standbys()
             if (machine := self.machine_of(name)) and machine.postgres == "streaming"
         ]
-        if heirs and self.quorum():
+        if heirs and self.quorum() and not any("pause" in on for on in self.going_by.values()):
             await self.lead(heirs[0])
             return True
         return False
@@ -238,6 +246,7 @@ class World:
     async def patroni(self) -> None:
         """Write, replicate, and keep ``/sync`` as Patroni's leader does. Never returns."""
         while True:
+            await self._go_by_settings()
             await self._loop_once()
             self.woken.clear()
             try:
@@ -245,6 +254,30 @@ class World:
                     await self.woken.wait()
             except TimeoutError:
                 continue
+
+    async def _go_by_settings(self) -> None:
+        """Let each living Patroni and keeper of a data node do as the mode's settings say."""
+        for machine in list(self.machines.values()):
+            if not machine.on or machine.written < 0 or not machine.postgres:
+                continue
+            await self._go_by(machine, machine.identity.member)
+
+    async def _go_by(self, machine: Machine, member: str) -> None:
+        if "settings are not heard" in self.faults and member != self.leads:
+            return
+        on = await settings.wanted(self.store)
+        self.going_by[member] = on
+        tags = dict.fromkeys(on - {keys.PAUSE}, True)
+        told = {"state": "running", "pause": keys.PAUSE in on, "tags": tags}
+        await self.store.put(keys.patroni_member(member), json.dumps(told).encode())
+        named = (await self.config()).node(member) is not None
+        out_of_service = keys.DETACHED in on and named
+        let_go = out_of_service and member not in await self.standbys()
+        if machine.postgres == "streaming" and let_go and "never stops" not in self.faults:
+            machine.postgres = "stopped"
+        comes_back = not out_of_service and "never streams" not in self.faults
+        if machine.postgres == "stopped" and comes_back:
+            machine.postgres = "streaming"
 
     async def _loop_once(self) -> None:
         leader = await self.leader()
@@ -263,7 +296,8 @@ class World:
             self.acknowledged = primary.written
             for machine in standbys.values():
                 machine.written = primary.written
-        wanted = next(iter(standbys), None)
+        willing = [name for name in standbys if keys.DETACHED not in self.going_by.get(name, ())]
+        wanted = next(iter(willing), None)
         if "never in sync" in self.faults:
             wanted = None
         if named != frozenset([wanted] if wanted else []):
@@ -290,6 +324,8 @@ class World:
         await asyncio.sleep(0.3)
         if await self.leader() == identity.member:
             machine.postgres = "primary"
+        elif keys.DETACHED in await settings.wanted(self.store):
+            machine.postgres = "stopped"
         elif "never streams" not in self.faults:
             machine.postgres = "streaming"
         await asyncio.Event().wait()

@@ -138,6 +138,20 @@ _CLUSTER = {
     "failover.mode.maintenance": "No failover by itself: the cluster's mode is MAINTENANCE.",
     "failover.node.lost": "A failover needs all three nodes, and one is lost.",
     "failover.passive.not.ready": "The passive node has not everything that the active has.",
+    "mode.set": "Change the mode to %s.",
+    "mode.same": "The mode is %s already.",
+    "mode.change.never": "The mode %s cannot become %s; set ENABLED in between.",
+    "mode.unhealthy": "This change of the mode needs a healthy cluster: %s",
+    "mode.passive.silent": "The passive node %s does not answer; start it before ENABLED.",
+    "mode.changed": "The mode has become %s meanwhile; look, and try again.",
+    "passive.detached": (
+        "The passive node %s is up and only stopped by the mode DISABLED; set ENABLED, or end the"
+        " node before you replace it."
+    ),
+    "progress.mode": "Waiting until the nodes go by the new mode (%s %s).",
+    "progress.mode.detach": "Waiting until %s may no longer take over.",
+    "progress.mode.stop": "Waiting until PostgreSQL on %s has stopped.",
+    "progress.mode.sync": "Waiting until %s is in sync.",
     "last.copy": "%s may hold the last copy of the data: %s is not a running primary.",
     "check.refused": "The request cannot be carried out as it stands.",
     "check.duplicate.name": "%s: both nodes cannot have the name %s; choose another.",

@@ -286,7 +286,6 @@ _NODE_SERVICES = (
         parameters=(Parameter("mode", ModeClusterMode),),
         status=202,
         privilege=_CHANGE,
-        available=False,
     ),
     Operation(
         service=f"{_CLUSTER}.passive",

@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": Load("openvcha.cli.demo:demo"),
     "passive": Load("openvcha.cli.replace:passive"),
     "witness": Load("openvcha.cli.replace:witness"),
+    "mode": Load("openvcha.cli.mode:app"),
     "task": Load("openvcha.cli.task:app"),
     "call": Load("openvcha.cli.call:app"),
     "user": Load("openvcha.cli.user:app"),

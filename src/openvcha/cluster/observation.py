@@ -60,6 +60,8 @@ class Observation:
     """Of the standbys that stream from the active; empty when it could not be asked."""
     time: datetime | None = None
     """When it was seen."""
+    settings: frozenset[str] = frozenset()
+    """The settings of a mode that are on in Patroni: also of one that is only on its way."""
 
     def node(self, member: str | None) -> NodeObservation | None:
         """Find what is known of one member."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from openvcha.cluster import patroni
+from openvcha.cluster import patroni, settings
 from openvcha.cluster.access import ClusterStore, PatroniAccess
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.hearing import Hearing
@@ -45,18 +45,21 @@ class Observer:
 
     async def observe(self, running: tuple[str, str] | None = None) -> Observation:
         """Look at everything. Raises StoreUnavailable when there is no quorum."""
-        config, leader, sync, members, lags = await asyncio.gather(
+        config, leader, sync, members, lags, switched_on = await asyncio.gather(
             self.config(),
             patroni.leader(self._store),
             patroni.sync_state(self._store),
             self._store.members(),
             self._lags(),
+            settings.wanted(self._store),
         )
         voters = {member.name: member for member in members if not member.learner}
         nodes = await asyncio.gather(
             *(self._node(config, node, voters.get(node.member)) for node in config.nodes)
         )
-        return Observation(config, leader, sync, tuple(nodes), running, lags, self._clock())
+        return Observation(
+            config, leader, sync, tuple(nodes), running, lags, self._clock(), switched_on
+        )
 
     async def _node(
         self, config: ClusterConfig, node: NodeConfig, voter: Member | None

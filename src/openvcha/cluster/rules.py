@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 
 from openvcha.api.messages import message
-from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
-from openvcha.cluster.health import votes, writable
+from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, LocalizableMessage
+from openvcha.cluster.health import assess, votes, writable
+from openvcha.cluster.modes import CHANGES, Needs
 from openvcha.cluster.observation import NodeObservation, Observation
 
 VCHA = "com.vmware.vcenter.vcha"
@@ -14,6 +15,7 @@ UNDEPLOY = f"{VCHA}.cluster.undeploy"
 REDEPLOY_PASSIVE = f"{VCHA}.cluster.passive.redeploy"
 REDEPLOY_WITNESS = f"{VCHA}.cluster.witness.redeploy"
 SET_MODE = f"{VCHA}.cluster.mode.set"
+GET_MODE = f"{VCHA}.cluster.mode.get"
 
 Reason = LocalizableMessage | None
 
@@ -26,6 +28,38 @@ def why_not(operation: str, seen: Observation) -> Reason:
     """
     rule = RULES.get(operation)
     return rule(seen) if rule else None
+
+
+def why_not_mode(wanted: ClusterMode, seen: Observation) -> Reason:
+    """Say why the mode may not become ``wanted``; None when it may."""
+    if reason := _needs_cluster(seen):
+        return reason
+    mode = seen.config.mode
+    if mode is wanted:
+        return message("mode.same", mode)
+    needs = CHANGES.get((mode, wanted))
+    if needs is None:
+        return message("mode.change.never", mode, wanted)
+    if reason := _no_active(seen):
+        return reason
+    return None if needs is Needs.AN_ACTIVE else _unwell(seen, needs)
+
+
+def _unwell(seen: Observation, needs: Needs) -> Reason:
+    health = assess(seen)
+    if health.state is not ClusterState.HEALTHY:
+        return message("mode.unhealthy", health.warnings[0].error.default_message)
+    passive = seen.passive
+    if needs is Needs.ALL_UP and (passive is None or passive.patroni is None):
+        return message("mode.passive.silent", passive.config.name if passive else "")
+    return None
+
+
+def _set_mode(seen: Observation) -> Reason:
+    """Refused only when every change is; the reason is that of a change that there is."""
+    changes = [wanted for mode, wanted in CHANGES if mode is seen.config.mode]
+    reasons = [why_not_mode(wanted, seen) for wanted in changes]
+    return None if None in reasons else reasons[0]
 
 
 def _deploy(seen: Observation) -> Reason:
@@ -53,9 +87,17 @@ def _redeploy_passive(seen: Observation) -> Reason:
     if reason := _needs_cluster(seen) or _no_active(seen):
         return reason
     passive = seen.passive
-    if passive is not None and passive.voter and passive.etcd_answers and seen.passive_in_sync:
+    if passive is not None and votes(passive) and seen.passive_in_sync:
         return message("passive.healthy", passive.config.name)
+    if passive is not None and _stands_by(seen, passive):
+        return message("passive.detached", passive.config.name)
     return _no_majority_without(seen, passive)
+
+
+def _stands_by(seen: Observation, passive: NodeObservation) -> bool:
+    """Tell whether nothing but the mode keeps the passive from being in sync."""
+    disabled = seen.config.mode is ClusterMode.DISABLED
+    return disabled and votes(passive) and passive.patroni is not None
 
 
 def _redeploy_witness(seen: Observation) -> Reason:
@@ -93,7 +135,10 @@ RULES: Mapping[str, Callable[[Observation], Reason]] = {
     DEPLOY: _deploy,
     UNDEPLOY: _needs_cluster,
     FAILOVER: _failover,
-    SET_MODE: _needs_cluster,
+    SET_MODE: _set_mode,
+    GET_MODE: _needs_cluster,
     REDEPLOY_PASSIVE: _redeploy_passive,
     REDEPLOY_WITNESS: _redeploy_witness,
 }
+CHANGING = RULES.keys() - {GET_MODE}
+"""Those of which one runs at a time."""

@@ -10,7 +10,7 @@ from openvcha.api.operations import Operation
 from openvcha.api.structures import TaskFilterSpec, TaskGetSpec, TaskInfo
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.service import deploy, reads, redeploy
+from openvcha.service import deploy, mode, reads, redeploy
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.tasks.record import TaskRecord
@@ -44,6 +44,7 @@ def handlers() -> Mapping[str, Handler]:
         f"{VCHA}.cluster.active.get": reads.get_active,
         f"{VCHA}.cluster.deploy": deploy.deploy,
         f"{VCHA}.cluster.mode.get": reads.get_mode,
+        f"{VCHA}.cluster.mode.set": mode.set_mode,
         f"{VCHA}.cluster.deployment_type.get": reads.get_deployment_type,
         f"{VCHA}.operations.get": reads.get_operations,
         f"{VCHA}.cluster.passive.check": redeploy.check_passive,
@@ -61,6 +62,7 @@ def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]
     """Give the maker of the steps of each kind of task, by the operation's full id."""
     return {
         f"{VCHA}.cluster.deploy": lambda record: list(deploy.deploy_plan(services, record)),
+        f"{VCHA}.cluster.mode.set": lambda record: list(mode.mode_plan(services, record)),
         f"{VCHA}.cluster.passive.redeploy": lambda record: list(
             redeploy.passive_plan(services, record)
         ),

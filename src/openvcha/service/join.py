@@ -2,18 +2,22 @@
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.cluster import patroni
+from openvcha.cluster import patroni, settings
 from openvcha.cluster.patroni import PatroniUnreachable
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode, leads, recall, relied_on
 from openvcha.service.waiting import until
+from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 
 JOIN_SECONDS = 600.0
 
 
 class Join(Step):
-    """Done when a failover would find the new node ready."""
+    """Done when a failover would find the new node ready; in DISABLED, when it streams.
+
+    There the node ends its PostgreSQL once the configuration names it: see serving/keeper.py.
+    """
 
     weight = 20
 
@@ -47,6 +51,8 @@ class Join(Step):
             return None
         if not await self._streams(node):
             return message("progress.join.catching.up", name)
+        if keys.DETACHED in await settings.wanted(services.store):
+            return None  # the mode DISABLED lets no standby be in sync
         waiting = message("progress.join.sync", name)
         try:
             await services.patroni.wake(services.identity.ha_address)

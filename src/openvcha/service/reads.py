@@ -8,6 +8,7 @@ from openvcha.api.structures import (
     ClusterInfo,
     ClusterMode,
     ClusterState,
+    ConfigState,
     CredentialsSpec,
     DeploymentType,
     DeploymentTypeInfo,
@@ -32,6 +33,7 @@ from openvcha.infrastructure.placement import placement_info
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.service.trust import check_peer
+from openvcha.store.keys import PAUSE
 
 
 async def get_cluster(
@@ -56,7 +58,8 @@ async def get_cluster(
     judged = health.assess(seen)
     unwell = judged.state is not ClusterState.HEALTHY
     may_fail_over = rules.why_not(rules.FAILOVER, seen) is None
-    automatic = may_fail_over and seen.config.mode is ClusterMode.ENABLED
+    paused = seen.config.mode is not ClusterMode.ENABLED or PAUSE in seen.settings
+    automatic = may_fail_over and not paused
     nodes = [view.node(n) for n in seen.nodes if n.config.kind is NodeKind.DATA]
     return ClusterInfo(
         config_state=seen.config.state,
@@ -103,9 +106,13 @@ async def get_active(
 
 
 async def get_mode(services: Services, caller: Caller) -> ModeInfo:
-    """Tell the cluster's mode."""
+    """Tell the mode that the cluster is in; one that is being changed to is not told yet."""
     del caller
-    return ModeInfo(mode=ModeClusterMode((await services.observer.config()).mode.value))
+    config = await services.observer.config()
+    if config.state is not ConfigState.CONFIGURED:
+        not_yet = message("cluster.not.configured")
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, not_yet)
+    return ModeInfo(mode=ModeClusterMode(config.mode.value))
 
 
 async def get_deployment_type(services: Services, caller: Caller) -> DeploymentTypeInfo:
@@ -139,7 +146,7 @@ async def get_operations(services: Services, caller: Caller) -> OperationsInfo:
     unavailable = {op.id for op in OPERATIONS if not op.available}
     refused = {op for op in LISTED if rules.why_not(op, seen) is not None}
     active = {seen.running[0]} if seen.running else set()
-    busy = {op for op in LISTED if op in rules.RULES} if active else set()
+    busy = rules.CHANGING & LISTED if active else frozenset()
     return OperationsInfo(
         disabled=frozenset(((refused | busy | unavailable) & LISTED) - active),
         active=frozenset(active & LISTED),

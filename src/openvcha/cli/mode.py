@@ -1,0 +1,57 @@
+"""`vcha mode`: whether the cluster fails over by itself, and whether it replicates."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from openvcha.api.structures import ClusterMode
+from openvcha.cli.exits import EPILOG
+from openvcha.cli.following import follow_task
+from openvcha.cli.target import Target, with_target
+
+app = typer.Typer(help="The mode of the cluster.", epilog=EPILOG, no_args_is_help=True)
+
+PATH = "/vcenter/vcha/cluster/mode"
+MEANINGS = {
+    ClusterMode.ENABLED: "replicates, and fails over by itself",
+    ClusterMode.MAINTENANCE: "replicates; fails over when told to, not by itself",
+    ClusterMode.DISABLED: "neither replicates nor fails over; the standby is down",
+}
+
+
+@app.command(epilog=EPILOG)
+@with_target
+def show(*, target: Target) -> None:
+    """Show the mode and what it means."""
+
+    async def work() -> ClusterMode:
+        async with target.api() as api:
+            return ClusterMode((await api.call("GET", PATH))["mode"])
+
+    mode = asyncio.run(work())
+    typer.echo(f"{mode}: {MEANINGS[mode]}")
+
+
+@app.command("set", epilog=EPILOG)
+@with_target
+def set_(
+    mode: Annotated[ClusterMode, typer.Argument(case_sensitive=False, help="The mode to be.")],
+    *,
+    target: Target,
+    follow: Annotated[bool, typer.Option(help="Show the progress until the end.")] = True,
+) -> None:
+    """Change the mode.
+
+    ENABLED replicates, and fails over by itself. MAINTENANCE replicates, and fails over only when
+    told to. DISABLED does neither: the standby is stopped, and the active goes on alone.
+    """
+
+    async def work() -> None:
+        async with target.api() as api:
+            task = await api.call("PUT", f"{PATH}?vmw-task=true", {"mode": mode.value})
+            typer.echo(f"changing the mode to {mode}, task {task}")
+            if follow:
+                await follow_task(api, task)
+
+    asyncio.run(work())

@@ -1,0 +1,246 @@
+"""Changing the mode: one setting after the other, each in effect before the next; then its name.
+
+A mode's settings are in Patroni's dynamic configuration. The configured mode is written last: it
+is what the cluster is in, not what it is on the way to.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import ClusterMode, LocalizableMessage, ModeClusterMode
+from openvcha.cluster import modes, patroni, rules, settings
+from openvcha.cluster.config import ClusterConfig, cluster_record
+from openvcha.cluster.observation import Observation
+from openvcha.service.call import Caller
+from openvcha.service.context import Services
+from openvcha.service.waiting import until
+from openvcha.store import keys
+from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.steps import Step, TaskContext
+
+SERVICE = "com.vmware.vcenter.vcha.cluster.mode"
+# Patroni's ttl, after which a silent one is not waited for, and some rounds.
+EFFECT_SECONDS = 60.0
+STOP_SECONDS = 120.0
+SYNC_SECONDS = 300.0
+STOPPED = "stopped"
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A change of the mode, as a task keeps it."""
+
+    old: ClusterMode
+    new: ClusterMode
+
+
+async def set_mode(services: Services, caller: Caller, mode: ModeClusterMode) -> str:
+    """Promise the change, unless it is refused; the task's id."""
+    wanted = ClusterMode(mode.value)
+    if running := await services.journal.running():
+        busy = message("task.busy", running.operation_id, running.id)
+        raise ApiError(ErrorType.RESOURCE_BUSY, busy)
+    seen = await services.observe()
+    require_change(wanted, seen)
+    task = await services.journal.create(
+        service=SERVICE,
+        operation="set$task",
+        description=message("mode.set", wanted),
+        user=caller.user,
+        arguments=Change(seen.config.mode, wanted),
+    )
+    return task.id
+
+
+def require_change(wanted: ClusterMode, seen: Observation) -> None:
+    """Raise ApiError with the reason, when the change is refused."""
+    reason = rules.why_not_mode(wanted, seen)
+    if reason is None:
+        return
+    same = reason == message("mode.same", wanted)
+    kind = ErrorType.ALREADY_IN_DESIRED_STATE if same else ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+    raise ApiError(kind, reason)
+
+
+def mode_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
+    """Give the steps of a change, in the order of the settings that it takes."""
+    change = msgspec.convert(record.arguments, Change)
+    steps: list[Step] = [CheckMode(services, change)]
+    for setting, value in modes.way(change.old, change.new):
+        if (setting, value) == (keys.PAUSE, False):
+            steps.append(InSync(services))
+        steps.append(Switch(services, setting, value=value))
+    if change.new is ClusterMode.DISABLED:
+        steps.append(StandbyStopped(services))
+    return [*steps, Name(services, change)]
+
+
+class CheckMode(Step):
+    """The change is allowed, also now that it holds the one operation of the cluster."""
+
+    name = "check"
+
+    def __init__(self, services: Services, change: Change) -> None:
+        self._services = services
+        self._change = change
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Judged once: what follows takes the cluster out of the state that it asks for."""
+        return "checked" in ctx.state
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Judge again. Raises ApiError."""
+        await ctx.progress(0.0, message("progress.check"))
+        seen = await self._services.observe()
+        if seen.config.mode is not self._change.old:
+            changed = message("mode.changed", seen.config.mode)
+            raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, changed)
+        require_change(self._change.new, seen)
+        await ctx.remember(checked=True)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing was changed."""
+
+
+class Switch(Step):
+    """A setting is on or off, and each Patroni that lives goes by it."""
+
+    weight = 2
+
+    def __init__(self, services: Services, setting: str, *, value: bool) -> None:
+        self._services = services
+        self._setting = setting
+        self._value = value
+        self.name = f"{setting.removeprefix('openvcha_')}.{_word(value)}"
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Asked for, and in effect."""
+        del ctx
+        asked = self._setting in await settings.wanted(self._services.store)
+        return asked is self._value and await self._unmet(self._value) is None
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Switch it, and wait until it is in effect."""
+        await self._switch(ctx, value=self._value)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Switch it back, and wait for that too: the order counts on the way back as well."""
+        await self._switch(ctx, value=not self._value)
+
+    async def _switch(self, ctx: TaskContext, *, value: bool) -> None:
+        await settings.record(self._services.store).update(
+            lambda fields: settings.switched(fields, self._setting, value),
+            guards=[ctx.guard],
+            idempotent=True,
+        )
+        await until(ctx, lambda: self._unmet(value), EFFECT_SECONDS)
+
+    async def _unmet(self, value: bool) -> LocalizableMessage | None:
+        """Whoever leads must go by it; of the others, those that live."""
+        services = self._services
+        leader = await patroni.leader(services.store)
+        told = await settings.effective(services.store)
+        if leader not in told or any((self._setting in on) is not value for on in told.values()):
+            word = self._setting.removeprefix("openvcha_")
+            return message("progress.mode", word, _word(value))
+        if value and self._setting == keys.DETACHED:
+            return await self._in_sync()
+        return None
+
+    async def _in_sync(self) -> LocalizableMessage | None:
+        standbys = (await patroni.sync_state(self._services.store)).standbys
+        return message("progress.mode.detach", ", ".join(sorted(standbys))) if standbys else None
+
+
+class StandbyStopped(Step):
+    """PostgreSQL of the passive is down. Its own node stops it; one that is lost is down."""
+
+    name = "stop"
+    weight = 2
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Seen at the passive's Patroni."""
+        del ctx
+        return await self._unmet() is None
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Wait for it."""
+        await until(ctx, self._unmet, STOP_SECONDS)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing: it starts again once it is attached again."""
+
+    async def _unmet(self) -> LocalizableMessage | None:
+        passive = (await self._services.observe()).passive
+        if passive is None or passive.patroni is None or passive.patroni.state == STOPPED:
+            return None
+        return message("progress.mode.stop", passive.config.name)
+
+
+class InSync(Step):
+    """The passive may take over, with everything, before it is allowed to."""
+
+    name = "sync"
+    weight = 10
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Judged by what a failover would go by."""
+        del ctx
+        return await self._unmet() is None
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Wait: the passive starts and catches up by itself."""
+        await until(ctx, self._unmet, SYNC_SECONDS)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing was changed."""
+
+    async def _unmet(self) -> LocalizableMessage | None:
+        seen = await self._services.observe()
+        if seen.passive_in_sync:
+            return None
+        return message("progress.mode.sync", seen.passive.config.name if seen.passive else "-")
+
+
+class Name(Step):
+    """The configuration names the mode that all settings are those of."""
+
+    name = "mode"
+    cancelable = False
+
+    def __init__(self, services: Services, change: Change) -> None:
+        self._services = services
+        self._change = change
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Looked up in the configuration."""
+        del ctx
+        return (await self._services.observer.config()).mode is self._change.new
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Write it."""
+        await self._write(ctx, self._change.new)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Write the old one, before its settings come back."""
+        await self._write(ctx, self._change.old)
+
+    async def _write(self, ctx: TaskContext, mode: ClusterMode) -> None:
+        def named(config: ClusterConfig) -> ClusterConfig:
+            return msgspec.structs.replace(config, mode=mode)
+
+        await cluster_record(self._services.store).update(
+            named, guards=[ctx.guard], idempotent=True
+        )
+
+
+def _word(value: bool) -> str:
+    return "on" if value else "off"

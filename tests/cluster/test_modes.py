@@ -1,0 +1,135 @@
+"""Which change of the mode is allowed when, and in which order it is made."""
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+from tests.cluster.conftest import World
+
+from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.cluster import modes, rules
+from openvcha.cluster.modes import SETTINGS, way
+from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.cluster.settings import switched, told
+from openvcha.store.keys import ALONE, DETACHED, PAUSE
+
+ENABLED, DISABLED, MAINTENANCE = ClusterMode.ENABLED, ClusterMode.DISABLED, ClusterMode.MAINTENANCE
+EVERY = [ENABLED, DISABLED, MAINTENANCE]
+State = Callable[[World], None]
+PREFIX = "com.vmware.vcenter.vcha."
+
+
+def healthy(world: World) -> None:
+    """As each mode wants it: in DISABLED the standby is down."""
+    if world.seen.config.mode is DISABLED:
+        world.node("b-2", patroni=PatroniNode("replica", "stopped", None, ()))
+        world.set(sync=SyncState("a-1", frozenset()))
+
+
+def passive_lost(world: World) -> None:
+    healthy(world)
+    world.lose("b-2")
+
+
+def witness_lost(world: World) -> None:
+    healthy(world)
+    world.node("w-3", etcd_answers=False)
+
+
+def passive_silent(world: World) -> None:
+    """Its vote is there, its Patroni is not."""
+    healthy(world)
+    world.node("b-2", patroni=None)
+
+
+def no_active(world: World) -> None:
+    healthy(world)
+    world.set(leader=None)
+
+
+def not_deployed(world: World) -> None:
+    world.configure(state=ConfigState.NOTCONFIGURED)
+
+
+STATES = [healthy, passive_lost, witness_lost, passive_silent, no_active, not_deployed]
+
+ALLOWED = {
+    (ENABLED, DISABLED): {healthy, passive_lost, witness_lost, passive_silent},
+    (ENABLED, MAINTENANCE): {healthy},
+    (DISABLED, ENABLED): {healthy},
+    (MAINTENANCE, ENABLED): {healthy},
+    (MAINTENANCE, DISABLED): {healthy},
+}
+
+REASONS: dict[tuple[State, tuple[ClusterMode, ClusterMode]], str] = {
+    (no_active, (ENABLED, DISABLED)): "no.active",
+    (passive_silent, (DISABLED, ENABLED)): "mode.passive.silent",
+    (passive_lost, (DISABLED, ENABLED)): "mode.unhealthy",
+    (witness_lost, (MAINTENANCE, DISABLED)): "mode.unhealthy",
+    (healthy, (DISABLED, MAINTENANCE)): "mode.change.never",
+    (healthy, (ENABLED, ENABLED)): "mode.same",
+    (not_deployed, (ENABLED, ENABLED)): "cluster.not.configured",
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(("old", "new"), list(product(EVERY, EVERY)))
+def test_each_change_in_each_state(
+    world: World, old: ClusterMode, new: ClusterMode, state: Callable[[World], None]
+) -> None:
+    """The table, written down a second time, by what people may rely on."""
+    world.configure(mode=old)
+    state(world)
+    found = rules.why_not_mode(new, world.seen)
+    assert (found is None) is (state in ALLOWED.get((old, new), set())), found
+    expected = REASONS.get((state, (old, new)))
+    assert expected is None or (found and found.id == PREFIX + expected)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("mode", EVERY)
+def test_the_operation_is_refused_when_every_change_is(
+    world: World, mode: ClusterMode, state: Callable[[World], None]
+) -> None:
+    """What operations.get says is what a call would meet."""
+    world.configure(mode=mode)
+    state(world)
+    every = {rules.why_not_mode(new, world.seen) is None for new in EVERY}
+    assert (rules.why_not(rules.SET_MODE, world.seen) is None) is (True in every)
+
+
+@pytest.mark.parametrize(("old", "new"), modes.CHANGES)
+def test_a_way_leads_from_one_mode_to_the_other(old: ClusterMode, new: ClusterMode) -> None:
+    """All that differs is changed, once."""
+    on = set(SETTINGS[old])
+    for name, value in way(old, new):
+        assert (name in on) is not value
+        (on.add if value else on.remove)(name)
+    assert on == SETTINGS[new]
+
+
+@pytest.mark.parametrize(("old", "new"), modes.CHANGES)
+def test_at_no_point_of_a_way_may_somebody_take_over_from_one_who_goes_on_alone(
+    old: ClusterMode, new: ClusterMode
+) -> None:
+    """Neither on the way nor back: only under a pause is the active alone, or the standby out."""
+    on = set(SETTINGS[old])
+    for name, value in ((None, False), *way(old, new)):
+        if name:
+            (on.add if value else on.remove)(name)
+        assert PAUSE in on or not on & {ALONE, DETACHED}
+
+
+def test_settings_are_read_from_what_a_patroni_tells_of_itself() -> None:
+    """Its pause is a field, the others are tags; what is off is not there."""
+    member = {"state": "running", "pause": True, "tags": {"nosync": True, DETACHED: True}}
+    assert told(member) == {PAUSE, DETACHED}
+    assert told({"state": "running"}) == frozenset()
+
+
+def test_a_switched_setting_leaves_all_others() -> None:
+    """Whatever else is configured stays; off is not there at all."""
+    fields = {"ttl": 20, "postgresql": {"use_slots": True}}
+    on = switched(fields, PAUSE, value=True)
+    assert on == {**fields, PAUSE: True}
+    assert switched(on, PAUSE, value=False) == fields
