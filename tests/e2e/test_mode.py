@@ -1,0 +1,210 @@
+"""Each mode, seen in what the cluster then does: who takes over, who runs, who goes on alone."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import requests
+from com.vmware.vapi.std import errors_client
+from com.vmware.vcenter.vcha.cluster_client import Mode
+from tests.e2e import cluster
+from tests.e2e.conftest import RunningLab, said
+from tests.e2e.writer import Writer
+from vmware.vapi.vsphere.client import create_vsphere_client
+
+from openvcha.cluster import patroni
+from openvcha.lab.state import ADMINISTRATOR
+from openvcha.node.identity import load_identity
+from openvcha.serving.compose import services_of
+
+pytestmark = pytest.mark.engines
+MODE = "/vcenter/vcha/cluster/mode"
+SET = f"{MODE}?vmw-task=true"
+LONGER_THAN_A_ROUND = 2  # seconds, in which a paused Patroni looks at the cluster once a second
+SECONDS = 60.0
+
+
+def change(running: RunningLab, mode: str) -> None:
+    """Change the mode and wait for the end of it."""
+    task = running.admin.call("PUT", SET, {"mode": mode}, 202)
+    info = running.admin.finished(task)
+    assert info["status"] == "SUCCEEDED", info
+    assert running.admin.call("GET", MODE) == {"mode": mode}
+    assert running.admin.cluster(partial=True)["mode"] == mode
+
+
+def enabled(running: RunningLab) -> None:
+    """Begin where every change but one begins, however the last test ended."""
+    if running.admin.call("GET", MODE) != {"mode": "ENABLED"}:
+        change(running, "ENABLED")
+    running.until(running.healthy)
+
+
+def writes_on(running: RunningLab, writer: Writer, rows: int = 50) -> None:
+    before = len(writer.acknowledged)
+    running.until(lambda: len(writer.acknowledged) > before + rows)
+
+
+def postgres_runs(running: RunningLab, name: str) -> bool:
+    return (running.layout(name).pgdata / "postmaster.pid").exists()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not await condition():  # noqa: ASYNC110 - it is other programs' state
+            await asyncio.sleep(0.1)
+
+
+async def outlive_the_leader(running: RunningLab, name: str) -> str:
+    """Wait until a node's Patroni has looked at the cluster without a leader; gives its role."""
+    directory = running.directory(name)
+    address = load_identity(directory).ha_address
+    async with services_of(directory) as services:
+        client = services.patroni
+        assert isinstance(client, patroni.PatroniClient)
+
+        async def unlocked() -> bool:
+            return await patroni.leader(services.store) is None
+
+        async def looked() -> bool:
+            found = await client._json("GET", address, "/patroni")
+            return bool(found["dcs_last_seen"] > seen + LONGER_THAN_A_ROUND)
+
+        await until(unlocked)
+        seen = time.time()
+        await until(looked)
+        assert await unlocked()
+        return (await client.node(address)).role
+
+
+async def test_in_maintenance_nobody_takes_over_from_a_lost_active(
+    running: RunningLab, writer: Writer
+) -> None:
+    """The passive stays one, beyond the time of the leader's key; the active comes back as it."""
+    enabled(running)
+    change(running, "MAINTENANCE")
+    active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
+    writes_on(running, writer)
+    running.vcha("lab", "kill", "active")
+    assert await outlive_the_leader(running, passive) == "replica"
+    running.vcha("lab", "up")
+    assert running.name_of("ACTIVE") == active
+    running.until(running.healthy)
+    writes_on(running, writer)
+    assert writer.missing() == set()
+
+
+async def test_in_maintenance_the_active_goes_on_when_both_others_are_lost(
+    running: RunningLab, writer: Writer
+) -> None:
+    """It waits for the synchronous standby no longer; in sync again when they are back."""
+    enabled(running)
+    change(running, "MAINTENANCE")
+    active = running.name_of("ACTIVE")
+    for role in ("passive", "witness"):
+        running.vcha("lab", "kill", role)
+    writes_on(running, writer, rows=100)
+    running.vcha("lab", "up")
+    running.until(running.healthy)
+    assert running.name_of("ACTIVE") == active
+    change(running, "ENABLED")
+    assert len(await cluster.sync_names(running)) == 1
+    assert writer.missing() == set()
+
+
+async def test_in_disabled_the_standby_is_down_and_the_active_goes_on_alone(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Through the loss of both others and a cold start; back in ENABLED nothing is missing."""
+    enabled(running)
+    active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
+    running.until(lambda: len(writer.acknowledged) > 20)
+    writer.longest_gap = 0.0
+    change(running, "DISABLED")
+    writes_on(running, writer)
+    assert writer.longest_gap < 2.0, "the standby went before it was let go"
+    assert not postgres_runs(running, passive)
+    assert await cluster.sync_names(running) == frozenset()
+    assert running.healthy()
+    for role in ("passive", "witness"):
+        running.vcha("lab", "kill", role)
+    writes_on(running, writer, rows=100)
+    running.vcha("lab", "down")
+    running.vcha("lab", "up")
+    assert running.name_of("ACTIVE") == active
+    assert not postgres_runs(running, passive)
+    writes_on(running, writer)
+    change(running, "ENABLED")
+    assert running.healthy()
+    assert len(await cluster.sync_names(running)) == 1
+    assert writer.missing() == set()
+
+
+async def test_a_passive_lost_in_disabled_is_replaced(running: RunningLab, writer: Writer) -> None:
+    """The new one streams once and is stopped then; it is refused while the old one is well."""
+    enabled(running)
+    change(running, "DISABLED")
+    body = {"placement": {"name": "in-disabled", "folder": running.folder}}
+    assert said(running.admin.redeploy(body, 400)) == ["passive.detached"]
+    running.lose_passive()
+    info = running.admin.finished(running.admin.redeploy(body))
+    assert info["status"] == "SUCCEEDED", info
+    running.until(lambda: not postgres_runs(running, "in-disabled"))
+    change(running, "ENABLED")
+    assert running.name_of("PASSIVE") == "in-disabled"
+    assert writer.missing() == set()
+
+
+def test_the_official_sdk_sets_and_gets_the_mode(running: RunningLab) -> None:
+    """Also a refusal, as the exception for it."""
+    enabled(running)
+    session = requests.Session()
+    session.verify = str(running.lab.ca)
+    session.trust_env = False  # REQUESTS_CA_BUNDLE, where it is set, would override verify
+    client: Any = create_vsphere_client(
+        running.api.removeprefix("https://"),
+        username=ADMINISTRATOR,
+        password=running.password(),
+        session=session,
+    )
+    mode = client.vcenter.vcha.cluster.Mode
+    task = mode.set_task(Mode.ClusterMode.MAINTENANCE)
+    assert running.admin.finished(task.get_task_id())["status"] == "SUCCEEDED"
+    assert mode.get().mode == Mode.ClusterMode.MAINTENANCE
+    with pytest.raises(errors_client.AlreadyInDesiredState):
+        mode.set_task(Mode.ClusterMode.MAINTENANCE)
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted", "kind", "reason"),
+    [
+        ("MAINTENANCE", "MAINTENANCE", "ALREADY_IN_DESIRED_STATE", "mode.same"),
+        ("DISABLED", "MAINTENANCE", "NOT_ALLOWED_IN_CURRENT_STATE", "mode.change.never"),
+    ],
+)
+def test_what_is_never_allowed_is_refused(
+    running: RunningLab, mode: str, wanted: str, kind: str, reason: str
+) -> None:
+    """At once, with the reason, and nothing changes."""
+    if running.admin.call("GET", MODE) != {"mode": mode}:
+        change(running, mode)
+    error = running.admin.call("PUT", SET, {"mode": wanted}, 400)
+    assert (error["error_type"], said(error)) == (kind, [reason])
+    assert running.admin.call("GET", MODE) == {"mode": mode}
+
+
+def test_an_unwell_cluster_is_not_enabled(running: RunningLab) -> None:
+    """Without the witness nobody could decide who leads; it comes back, and then it is."""
+    if running.admin.call("GET", MODE) == {"mode": "ENABLED"}:
+        change(running, "DISABLED")
+    running.vcha("lab", "kill", "witness")
+    running.until(lambda: not running.healthy())
+    error = running.admin.call("PUT", SET, {"mode": "ENABLED"}, 400)
+    assert said(error) == ["mode.unhealthy"]
+    operations = running.admin.call("GET", "/vcenter/vcha/operations")
+    assert "com.vmware.vcenter.vcha.cluster.mode.set" in operations["disabled"]
+    running.vcha("lab", "up")
+    change(running, "ENABLED")
