@@ -98,6 +98,19 @@ def test_the_operation_is_refused_when_every_change_is(
     assert (rules.why_not(rules.SET_MODE, world.seen) is None) is (True in every)
 
 
+@pytest.mark.parametrize("mode", EVERY)
+@pytest.mark.parametrize("settings", [frozenset(), frozenset({PAUSE})], ids=str)
+def test_only_an_enabled_cluster_without_a_pause_fails_over_by_itself(
+    world: World, mode: ClusterMode, settings: frozenset[str]
+) -> None:
+    """Also at the beginning of a change, when the mode is still the old one."""
+    world.configure(mode=mode)
+    world.set(settings=settings)
+    assert rules.fails_over_by_itself(world.seen) is (mode is ENABLED and not settings)
+    passive_lost(world)
+    assert not rules.fails_over_by_itself(world.seen)
+
+
 @pytest.mark.parametrize(("old", "new"), modes.CHANGES)
 def test_a_way_leads_from_one_mode_to_the_other(old: ClusterMode, new: ClusterMode) -> None:
     """All that differs is changed, once."""

@@ -256,10 +256,10 @@ class SeenPatroni:
         machine = self.world.at(address)
         if machine is None or not machine.postgres:
             raise PatroniUnreachable(f"nobody at {address}")
+        alone = keys.ALONE in self.world.going_by.get(machine.identity.member, ())
         if machine.postgres == "primary":
-            alone = keys.ALONE in self.world.going_by.get(machine.identity.member, ())
             return PatroniNode("primary", "running", 1, self.world.streaming(), alone)
-        return PatroniNode("replica", machine.postgres, 1, ())
+        return PatroniNode("replica", machine.postgres, 1, (), alone)
 
     async def wake(self, address: str) -> None:
         await self.node(address)

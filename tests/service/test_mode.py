@@ -193,15 +193,29 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     assert dies_at > 8
 
 
-async def test_a_patroni_that_lives_must_go_by_a_setting_before_the_next(scene: Scene) -> None:
-    """Else it might take over from an active that was told that nobody does."""
-    await scene.healthy()
-    scene.world.faults.add("settings are not heard")
-    await scene.set_mode(MAINTENANCE)
-    await scene.carry()
-    assert (await reasons(scene))[1] == "progress.mode"
-    assert await settings.wanted(scene.world.store) == frozenset()
-    assert (await scene.world.config()).mode is ClusterMode.ENABLED
+@pytest.mark.usefixtures("scene")
+async def test_a_patroni_that_lives_must_go_by_a_setting_before_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it might take over from an active that was told that nobody does; also on a resume."""
+    monkeypatch.setattr("openvcha.service.mode.EFFECT_SECONDS", 2.0)
+    dies_at, finished = 1, False
+    while not finished:
+        again = Scene()
+        await again.healthy()
+        again.world.faults.add("settings are not heard")
+        await again.set_mode(MAINTENANCE)
+        life = Life(dies_at, after=True)
+        await again.carry(again.process(life))
+        finished = not life.died.is_set()
+        if not finished:
+            await again.carry()
+        assert (await reasons(again))[1] == "progress.mode"
+        assert (await again.record()).step == "pause.on", "the next one was not to begin"
+        assert await settings.wanted(again.world.store) == frozenset()
+        assert (await again.world.config()).mode is ClusterMode.ENABLED
+        await again.end()
+        dies_at += 1
 
 
 async def test_a_standby_that_does_not_stop_fails_the_change(

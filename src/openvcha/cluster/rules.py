@@ -7,6 +7,7 @@ from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, Loca
 from openvcha.cluster.health import assess, votes, writable
 from openvcha.cluster.modes import CHANGES, Needs
 from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.store.keys import PAUSE
 
 VCHA = "com.vmware.vcenter.vcha"
 DEPLOY = f"{VCHA}.cluster.deploy"
@@ -129,6 +130,13 @@ def _failover(seen: Observation) -> Reason:
     if not all(node is not None and votes(node) for node in nodes):
         return message("failover.node.lost")
     return None if seen.passive_in_sync else message("failover.passive.not.ready")
+
+
+def fails_over_by_itself(seen: Observation) -> bool:
+    """Tell whether the passive would take over by itself: not while a mode only begins or ends."""
+    if seen.config.mode is not ClusterMode.ENABLED or PAUSE in seen.settings:
+        return False
+    return _failover(seen) is None
 
 
 RULES: Mapping[str, Callable[[Observation], Reason]] = {

@@ -6,7 +6,6 @@ from openvcha.api.operations import OPERATIONS
 from openvcha.api.structures import (
     ActiveInfo,
     ClusterInfo,
-    ClusterMode,
     ClusterState,
     ConfigState,
     CredentialsSpec,
@@ -33,7 +32,6 @@ from openvcha.infrastructure.placement import placement_info
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.service.trust import check_peer
-from openvcha.store.keys import PAUSE
 
 
 async def get_cluster(
@@ -58,8 +56,7 @@ async def get_cluster(
     judged = health.assess(seen)
     unwell = judged.state is not ClusterState.HEALTHY
     may_fail_over = rules.why_not(rules.FAILOVER, seen) is None
-    paused = seen.config.mode is not ClusterMode.ENABLED or PAUSE in seen.settings
-    automatic = may_fail_over and not paused
+    automatic = rules.fails_over_by_itself(seen)
     nodes = [view.node(n) for n in seen.nodes if n.config.kind is NodeKind.DATA]
     return ClusterInfo(
         config_state=seen.config.state,
