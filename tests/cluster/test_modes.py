@@ -42,6 +42,12 @@ def passive_silent(world: World) -> None:
     world.node("b-2", patroni=None)
 
 
+def other_version(world: World) -> None:
+    """A threat beside the state: the cluster is HEALTHY."""
+    healthy(world)
+    world.tell("b-2", versions={"patroni": "4.0"})
+
+
 def no_active(world: World) -> None:
     healthy(world)
     world.set(leader=None)
@@ -51,12 +57,20 @@ def not_deployed(world: World) -> None:
     world.configure(state=ConfigState.NOTCONFIGURED)
 
 
-STATES = [healthy, passive_lost, witness_lost, passive_silent, no_active, not_deployed]
+STATES = [
+    healthy,
+    passive_lost,
+    witness_lost,
+    passive_silent,
+    other_version,
+    no_active,
+    not_deployed,
+]
 
 ALLOWED = {
-    (ENABLED, DISABLED): {healthy, passive_lost, witness_lost, passive_silent},
-    (ENABLED, MAINTENANCE): {healthy},
-    (DISABLED, ENABLED): {healthy},
+    (ENABLED, DISABLED): {healthy, passive_lost, witness_lost, passive_silent, other_version},
+    (ENABLED, MAINTENANCE): {healthy, other_version},
+    (DISABLED, ENABLED): {healthy, other_version},
     (MAINTENANCE, ENABLED): {healthy},
     (MAINTENANCE, DISABLED): {healthy},
 }
@@ -66,6 +80,7 @@ REASONS: dict[tuple[State, tuple[ClusterMode, ClusterMode]], str] = {
     (passive_silent, (DISABLED, ENABLED)): "mode.passive.silent",
     (passive_lost, (DISABLED, ENABLED)): "mode.unhealthy",
     (witness_lost, (MAINTENANCE, DISABLED)): "mode.unhealthy",
+    (other_version, (MAINTENANCE, ENABLED)): "mode.versions",
     (healthy, (DISABLED, MAINTENANCE)): "mode.change.never",
     (healthy, (ENABLED, ENABLED)): "mode.same",
     (not_deployed, (ENABLED, ENABLED)): "cluster.not.configured",

@@ -142,6 +142,7 @@ _CLUSTER = {
     "mode.same": "The mode is %s already.",
     "mode.change.never": "The mode %s cannot become %s; set ENABLED in between.",
     "mode.unhealthy": "This change of the mode needs a healthy cluster: %s",
+    "mode.versions": "This change of the mode needs the same versions on all nodes: %s",
     "mode.passive.silent": "The passive node %s does not answer; start it before ENABLED.",
     "mode.changed": "The mode has become %s meanwhile; look, and try again.",
     "passive.detached": (

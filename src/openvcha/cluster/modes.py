@@ -28,6 +28,7 @@ class Needs(Enum):
 
     AN_ACTIVE = "healthy or degraded"
     HEALTHY = "healthy"
+    ALIKE = "healthy, and all nodes run the same versions"
     ALL_UP = "healthy, and the passive's Patroni answers"
 
 
@@ -36,8 +37,8 @@ CHANGES: Mapping[tuple[ClusterMode, ClusterMode], Needs] = MappingProxyType(
         (_ENABLED, _DISABLED): Needs.AN_ACTIVE,
         (_ENABLED, _MAINTENANCE): Needs.HEALTHY,
         (_DISABLED, _ENABLED): Needs.ALL_UP,
-        (_MAINTENANCE, _ENABLED): Needs.HEALTHY,
-        (_MAINTENANCE, _DISABLED): Needs.HEALTHY,
+        (_MAINTENANCE, _ENABLED): Needs.ALIKE,
+        (_MAINTENANCE, _DISABLED): Needs.ALIKE,
     }
 )
 """What is not here is never allowed."""

@@ -50,6 +50,9 @@ def _unwell(seen: Observation, needs: Needs) -> Reason:
     health = assess(seen)
     if health.state is not ClusterState.HEALTHY:
         return message("mode.unhealthy", health.warnings[0].error.default_message)
+    differing = next((f for f in health.findings if f.key.startswith("versions.differ")), None)
+    if needs is Needs.ALIKE and differing is not None:
+        return message("mode.versions", differing.condition.error.default_message)
     passive = seen.passive
     if needs is Needs.ALL_UP and (passive is None or passive.patroni is None):
         return message("mode.passive.silent", passive.config.name if passive else "")
