@@ -55,7 +55,13 @@ ROWS = [
     ("com.vmware.vcenter.network", "list", "GET /vcenter/network", 200),
     ("com.vmware.vcenter.datastore", "list", "GET /vcenter/datastore", 200),
     ("com.vmware.vcenter.VM", "list", "GET /vcenter/vm", 200),
+    ("org.openvcha.events", "list", "GET /openvcha/events", 200),
+    ("org.openvcha.audit", "list", "GET /openvcha/audit", 200),
 ]
+
+# The SDK knows nothing of our own services; everything else is held against it.
+OWN = {"org.openvcha.events", "org.openvcha.audit"}
+OF_THE_SDK = [operation for operation in OPERATIONS if operation.service not in OWN]
 
 # The documented statuses of api.md; 401 and 503 come before the operation itself in VCHA's rows.
 DOCUMENTED = {
@@ -117,6 +123,20 @@ def test_rows_are_those_of_the_document() -> None:
     assert found == ROWS
 
 
+def test_our_own_services_are_told_apart_from_vcenters() -> None:
+    """Nothing of our own is under com.vmware, and nothing of vCenter's is left unchecked."""
+    assert {
+        each.service for each in OPERATIONS if not each.service.startswith("com.vmware.")
+    } == OWN
+    assert len(OF_THE_SDK) == len(ROWS) - len(OWN)
+
+
+def test_what_changes_something_is_audited() -> None:
+    """Tasks, cancelling, and sessions; what only looks is named so."""
+    assert {each.name for each in OPERATIONS if not each.changes} == {"get", "list", "check"}
+    assert all(each.changes for each in OPERATIONS if each.task)
+
+
 def test_rows_are_unambiguous() -> None:
     """No id, and no REST call, belongs to two operations."""
     assert len({operation.id for operation in OPERATIONS}) == len(OPERATIONS)
@@ -165,7 +185,7 @@ def short(type_: Any) -> str:
     return kind
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+@pytest.mark.parametrize("operation", OF_THE_SDK, ids=lambda operation: operation.id)
 def test_input_output_and_errors_are_those_of_the_sdk(
     operation: Operation, stubs: Mapping[str, Any]
 ) -> None:
@@ -179,7 +199,7 @@ def test_input_output_and_errors_are_those_of_the_sdk(
     assert len(set(operation.errors)) == len(operation.errors)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+@pytest.mark.parametrize("operation", OF_THE_SDK, ids=lambda operation: operation.id)
 def test_rest_is_that_of_the_sdk(operation: Operation, stubs: Mapping[str, Any]) -> None:
     """Each row has the SDK's method, path and path parameters."""
     known = stubs[operation.service]._rest_metadata[operation.name]
@@ -213,13 +233,14 @@ def test_privileges() -> None:
     for operation in OPERATIONS:
         if operation.service == "com.vmware.cis.session":
             assert operation.privilege is None
-        elif operation.task or operation.name in ("check", "cancel"):
+        elif operation.changes or operation.name == "check" or "audit" in operation.service:
             assert operation.privilege is Privilege.GLOBAL_VCSERVER
     for name in ("cluster.get", "cluster.active.get"):
         get = by_id(f"com.vmware.vcenter.vcha.{name}")
         assert required(get, {"partial": None}) is Privilege.GLOBAL_VCSERVER
         assert required(get, {"partial": False}) is Privilege.GLOBAL_VCSERVER
         assert required(get, {"partial": True}) is Privilege.SYSTEM_READ
+    assert required(by_id("org.openvcha.events.list"), {}) is Privilege.SYSTEM_READ
     for name in ("vcha.operations.get", "vcha.cluster.mode.get", "datastore.list"):
         plain = by_id(f"com.vmware.vcenter.{name}")
         assert required(plain, {}) is Privilege.SYSTEM_READ

@@ -37,6 +37,8 @@ from openvcha.api.model import (
 )
 from openvcha.api.operations import Operation
 from openvcha.api.secret import Secret
+from openvcha.events.audit import AuditLog
+from openvcha.events.log import EventLog
 from openvcha.node.certificates import api_certificate, new_authority
 from openvcha.protocols.app import build
 from openvcha.protocols.passwords import Passwords
@@ -152,6 +154,8 @@ class Edge:
     users: Users
     sessions: Sessions
     dispatcher: Simulated
+    events: EventLog
+    audit: AuditLog
     app: Starlette
     client: httpx2.AsyncClient
 
@@ -178,15 +182,17 @@ async def make_edge(store: MemoryStore | None = None) -> Edge:
     users = Users(store, clock=clock, passwords=cheap_passwords(), verified=verified)
     sessions = Sessions(store, users, clock=clock)
     dispatcher = Simulated()
-    pipeline = Pipeline(dispatcher, users, sessions, operation_id=lambda: "operation-0815")
-    app = build(dispatcher, users, sessions, pipeline=pipeline)
+    events = EventLog(store, clock)
+    audit = AuditLog(store, clock, clock.seconds)
+    pipeline = Pipeline(dispatcher, users, sessions, audit, operation_id=lambda: "operation-0815")
+    app = build(dispatcher, users, sessions, events=events, audit=audit, pipeline=pipeline)
     transport = httpx2.ASGITransport(app=app)
     client = httpx2.AsyncClient(transport=transport, base_url="https://testserver")
     if new:
         await users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)
         await users.add(READER, Secret(PASSWORD), Role.READ_ONLY)
         await users.add(NOBODY, Secret(PASSWORD), Role.NO_ACCESS)
-    return Edge(clock, store, users, sessions, dispatcher, app, client)
+    return Edge(clock, store, users, sessions, dispatcher, events, audit, app, client)
 
 
 @pytest.fixture

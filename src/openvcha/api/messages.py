@@ -181,6 +181,27 @@ _CLUSTER = {
     "progress.healthy": "Waiting until the cluster is healthy.",
 }
 
+# Events and the audit.
+_EVENTS = {
+    "event.id": "%s is not the id of an event.",
+    "event.limit": "limit must be from 1 to %s, not %s.",
+    "event.config": "The configuration is %s now; it was %s.",
+    "event.destroyed": "The cluster was dissolved; the active node goes on alone.",
+    "event.mode": "The mode is %s now; it was %s.",
+    "event.failover": "%s is the active node now; it was %s.",
+    "event.address": "%s has taken the public address.",
+    "event.node.joined": "%s is connected.",
+    "event.node.left": "%s is lost or was taken out.",
+    "event.in.sync": "The passive node has everything that the active has.",
+    "event.out.of.sync": "The passive node has not everything that the active has.",
+    "event.health": "The cluster is %s now.",
+    "event.warning.over": "Over: %s",
+    "event.operation.started": "Operation %s was started by %s.",
+    "event.operation.succeeded": "Operation %s succeeded.",
+    "event.operation.failed": "Operation %s failed: %s",
+    "event.streams": "%s clients follow the events already; try again later.",
+}
+
 # Placements and addresses.
 _PLACEMENT = {
     "placement.name.invalid": (
@@ -302,7 +323,16 @@ _PEER = {
 
 def _catalogue() -> Mapping[str, str]:
     texts = dict(_KNOWN)
-    for subject in (_DECODE, _PROTOCOL, _TASK, _CLUSTER, _PLACEMENT, _INFRASTRUCTURE, _PEER):
+    for subject in (
+        _DECODE,
+        _PROTOCOL,
+        _TASK,
+        _CLUSTER,
+        _EVENTS,
+        _PLACEMENT,
+        _INFRASTRUCTURE,
+        _PEER,
+    ):
         for name, text in subject.items():
             if PREFIX + name in texts:
                 raise ValueError(f"message {name} is defined twice")

@@ -11,6 +11,9 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.model import OptionalType, descriptor
 from openvcha.api.structures.ids import TaskId
 
+#: Names of operations that change something without being tasks; all others only look.
+CHANGING = frozenset({"create", "delete", "cancel"})
+
 
 class Privilege(StrEnum):
     SYSTEM_READ = "System.Read"
@@ -56,6 +59,11 @@ class Operation:
     @property
     def id(self) -> str:
         return f"{self.service}.{self.name}"
+
+    @property
+    def changes(self) -> bool:
+        """Whether a call is to change something, so that it is audited."""
+        return self.task or self.name in CHANGING
 
     @property
     def wire_name(self) -> str:

@@ -8,6 +8,7 @@ from openvcha.api.decoders import decoder
 from openvcha.api.faults import unexpected, wrong
 from openvcha.api.model import (
     BooleanType,
+    IntegerType,
     OptionalType,
     SetType,
     StructType,
@@ -21,6 +22,7 @@ from openvcha.api.styles import REST
 # They choose the operation; `~action` is how old clients say it.
 _VERBS = frozenset({"action", "vmw-task", "~action", "~method"})
 
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
 _BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 
 
@@ -81,4 +83,6 @@ def _value(type_: Type, texts: list[str], name: str) -> Any:
         raise wrong("decode.query.repeated", name)
     if isinstance(element, BooleanType):
         return _BOOLEANS.get(texts[0].lower(), texts[0])
+    if isinstance(element, IntegerType) and _INTEGER.fullmatch(texts[0]):
+        return int(texts[0])
     return texts[0]

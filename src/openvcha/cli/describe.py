@@ -23,7 +23,7 @@ from openvcha.api.model import (
 )
 from openvcha.api.operations import OPERATIONS, Operation, Parameter
 
-_PREFIXES = ("com.vmware.vcenter.vcha.", "com.vmware.")
+_PREFIXES = ("com.vmware.vcenter.vcha.", "com.vmware.", "org.openvcha.")
 _WORDS: dict[type[Type], str] = {
     BooleanType: "true or false",
     DateTimeType: "time (2026-01-31T12:00:00Z)",

@@ -13,6 +13,8 @@ COMMANDS = {
     "witness": Load("openvcha.cli.replace:witness"),
     "mode": Load("openvcha.cli.mode:app"),
     "task": Load("openvcha.cli.task:app"),
+    "events": Load("openvcha.cli.events:events"),
+    "audit": Load("openvcha.cli.events:audit"),
     "call": Load("openvcha.cli.call:app"),
     "user": Load("openvcha.cli.user:app"),
     "openapi": Load("openvcha.cli.openapi:openapi"),

@@ -2,13 +2,14 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx2
+import msgspec
 
 from openvcha.api.secret import Secret
 from openvcha.lab.errors import Refused, Unreachable
@@ -97,6 +98,45 @@ class ApiClient:
             if info["status"] not in OPEN:
                 return
             await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def events(
+        self, after: str, silence: float = SILENCE_SECONDS
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Give the events after an id, and those to come; outlives a failover.
+
+        Raises Refused; Unreachable when nobody has answered for ``silence`` seconds.
+        """
+        clock = asyncio.get_running_loop().time
+        heard = clock()
+        while True:
+            try:
+                async with aclosing(self._stream(after)) as stream:
+                    async for event in stream:
+                        heard = clock()
+                        if event is not None:
+                            after = event["id"]
+                            yield event
+            except (Unreachable, Refused) as error:
+                away = isinstance(error, Unreachable) or error.status == 503
+                if not away or clock() - heard > silence:
+                    raise
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _stream(self, after: str) -> AsyncGenerator[dict[str, Any] | None, None]:
+        """Give what one connection brings; None: the server is still there."""
+        headers = {"accept": "text/event-stream", "last-event-id": after}
+        path, patience = "/openvcha/events", REQUEST_SECONDS
+        try:
+            async with self._http.stream("GET", path, headers=headers, timeout=patience) as reply:
+                if not reply.is_success:
+                    await reply.aread()
+                    _value(reply)
+                yield None
+                async for line in reply.aiter_lines():
+                    name, _, value = line.partition(": ")
+                    yield msgspec.json.decode(value) if name == "data" else None
+        except httpx2.HTTPError as error:
+            raise Unreachable(_why(self.server, str(error) or type(error).__name__)) from error
 
     async def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:

@@ -9,6 +9,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openvcha.api.encode import encode_error_rest
+from openvcha.events.audit import AuditLog
+from openvcha.events.log import EventLog
 from openvcha.protocols import openapi
 from openvcha.protocols.http import refuse, reply
 from openvcha.protocols.jsonrpc import JsonRpc
@@ -16,6 +18,7 @@ from openvcha.protocols.pipeline import Pipeline
 from openvcha.protocols.rest import API, LEGACY, Rest
 from openvcha.protocols.routes import unknown_path
 from openvcha.protocols.sessions import Sessions
+from openvcha.protocols.stream import EventStream
 from openvcha.protocols.users import Users
 from openvcha.service.call import Dispatcher
 
@@ -25,12 +28,14 @@ def build(
     users: Users,
     sessions: Sessions,
     *,
+    events: EventLog,
+    audit: AuditLog,
     pipeline: Pipeline | None = None,
     routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """Make the ASGI application. `routes` are further ones (pages), tried after the protocols."""
-    pipeline = pipeline or Pipeline(dispatcher, users, sessions)
-    rest = Rest(pipeline, API)
+    pipeline = pipeline or Pipeline(dispatcher, users, sessions, audit)
+    rest = EventStream(pipeline, events, Rest(pipeline, API))
     app = Starlette(
         routes=[
             Route("/api", _ByMethod({"POST": JsonRpc(pipeline)}, rest)),

@@ -13,6 +13,8 @@ from openvcha.api.messages import message
 from openvcha.protocols.http import JSON
 
 LEAVE_SECONDS = 0.2
+STOPPING = "stopping"
+"""In the state of each request: an event that is set when the server is to stop."""
 
 
 class Connection(H11Protocol):

@@ -15,7 +15,9 @@ import structlog
 from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation, Privilege, required_privilege
+from openvcha.events.audit import AuditLog
 from openvcha.protocols import redaction
+from openvcha.protocols.auditing import audit_entry
 from openvcha.protocols.credentials import SESSION_SERVICE, Credentials, Gate, Visitor
 from openvcha.protocols.sessions import Sessions, unauthenticated
 from openvcha.protocols.users import Users
@@ -58,6 +60,7 @@ class Pipeline:
         dispatcher: Dispatcher,
         users: Users,
         sessions: Sessions,
+        audit: AuditLog,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         operation_id: Callable[[], str] = lambda: secrets.token_hex(8),
@@ -65,6 +68,7 @@ class Pipeline:
         self._dispatcher = dispatcher
         self._gate = Gate(users, sessions)
         self._sessions = sessions
+        self._audit = audit
         self._monotonic = monotonic
         self._operation_id = operation_id
         self._log = structlog.get_logger("openvcha.protocols")
@@ -81,20 +85,42 @@ class Pipeline:
         except Exception as failure:  # noqa: BLE001 - the last line: whatever it is becomes an answer
             answer = Answer(error=self._error(failure, running))
         self._record(running, answer, self._monotonic() - begun)
+        if call.operation.changes:
+            await self._keep(running, answer)
         return answer
+
+    async def admit(self, call: Call) -> Arguments:
+        """Let somebody in who is answered elsewhere, and give the arguments; raises ApiError."""
+        running = _Running(call)
+        try:
+            return (await self._enter(running))[1]
+        except Exception as failure:
+            error = self._error(failure, running)
+            self._record(running, Answer(error=error), 0.0)
+            raise error from failure
+
+    def error(self, failure: Exception, call: Call) -> ApiError:
+        """Give what a caller is told of a failure; logs it when it is our own."""
+        return self._error(failure, _Running(call))
 
     async def _carry_out(self, running: "_Running") -> Answer:
         call, operation = running.call, running.call.operation
-        visitor = running.visitor = await self._gate.admit(operation, call.credentials, call.origin)
-        _authorize(visitor, least_privilege(operation))
-        arguments = running.arguments = await call.decode()
-        _authorize(visitor, required_privilege(operation, arguments))
+        visitor, arguments = await self._enter(running)
         if not operation.available:
             fail(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
         if operation.service == SESSION_SERVICE:
             return await self._session(call, visitor)
         value = await self._dispatcher.invoke(operation, arguments, visitor.caller)
+        running.task = value if operation.task else None
         return Answer(call.encode(operation, value))
+
+    async def _enter(self, running: "_Running") -> tuple[Visitor, Arguments]:
+        call, operation = running.call, running.call.operation
+        visitor = running.visitor = await self._gate.admit(operation, call.credentials, call.origin)
+        _authorize(visitor, least_privilege(operation))
+        arguments = running.arguments = await call.decode()
+        _authorize(visitor, required_privilege(operation, arguments))
+        return visitor, arguments
 
     async def _session(self, call: Call, visitor: Visitor) -> Answer:
         if call.operation.name == "create":
@@ -149,6 +175,20 @@ class Pipeline:
             client_id=call.client_id,
         )
 
+    async def _keep(self, running: "_Running", answer: Answer) -> None:
+        call, visitor = running.call, running.visitor
+        entry = audit_entry(
+            operation=call.operation,
+            user=visitor.caller.user if visitor else None,
+            origin=call.origin,
+            protocol=call.protocol,
+            arguments=running.arguments,
+            error=answer.error,
+            task=running.task,
+        )
+        access = visitor is None or call.operation.service == SESSION_SERVICE
+        await self._audit.record(entry, access=access)
+
 
 @dataclass
 class _Running:
@@ -157,6 +197,8 @@ class _Running:
     call: Call
     visitor: Visitor | None = None
     arguments: Arguments | None = None
+    task: str | None = None
+    """The task that it has begun."""
 
     def secrets(self) -> tuple[Any, ...] | None:
         if self.visitor is not None and self.arguments is None:

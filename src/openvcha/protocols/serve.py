@@ -12,7 +12,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from openvcha.protocols.connection import Connection
+from openvcha.protocols.connection import STOPPING, Connection
 
 BACKLOG = 1024
 
@@ -92,6 +92,7 @@ class HttpsServer:
         self._server = self._serving = None
         if server is None or serving is None:
             return
+        server.stopping.set()
         server.should_exit = True
         await serving
         await server.cut_off()
@@ -128,6 +129,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, context: ssl.SSLContext, limits: Limits) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self.stopping = asyncio.Event()
         self._context = context
         self._limits = limits
 
@@ -160,7 +162,10 @@ class _Server(uvicorn.Server):
 
     def _connection(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn's own
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            config=self.config,
+            server_state=self.server_state,
+            # What never ends by itself has to know that it is to end.
+            app_state={STOPPING: self.stopping},
         )
 
 

@@ -7,7 +7,17 @@ from typing import Any
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation
-from openvcha.api.structures import TaskFilterSpec, TaskGetSpec, TaskInfo
+from openvcha.api.structures import (
+    AuditFilterSpec,
+    AuditInfo,
+    EventFilterSpec,
+    EventInfo,
+    TaskFilterSpec,
+    TaskGetSpec,
+    TaskInfo,
+)
+from openvcha.events.audit import AuditLog
+from openvcha.events.log import EventLog
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.service import deploy, mode, reads, redeploy
@@ -51,6 +61,8 @@ def handlers() -> Mapping[str, Handler]:
         f"{VCHA}.cluster.passive.redeploy": redeploy.redeploy_passive,
         f"{VCHA}.cluster.witness.check": redeploy.check_witness,
         f"{VCHA}.cluster.witness.redeploy": redeploy.redeploy_witness,
+        "org.openvcha.events.list": _list_events,
+        "org.openvcha.audit.list": _list_audit,
         "com.vmware.cis.tasks.get": _get_task,
         "com.vmware.cis.tasks.list": _list_tasks,
         "com.vmware.cis.tasks.cancel": _cancel_task,
@@ -92,6 +104,24 @@ async def _list_tasks(
 async def _cancel_task(services: Services, caller: Caller, task: str) -> None:
     del caller
     await services.journal.request_cancel(task)
+
+
+async def _list_events(
+    services: Services,
+    caller: Caller,
+    filter: EventFilterSpec | None = None,  # noqa: A002 - its name in the API
+) -> tuple[EventInfo, ...]:
+    del caller
+    return await EventLog(services.store).list(filter)
+
+
+async def _list_audit(
+    services: Services,
+    caller: Caller,
+    filter: AuditFilterSpec | None = None,  # noqa: A002 - as above
+) -> tuple[AuditInfo, ...]:
+    del caller
+    return await AuditLog(services.store).list(filter)
 
 
 _LISTS: Mapping[str, Callable[[Inventory, Any], Any]] = {

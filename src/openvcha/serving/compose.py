@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from openvcha.cluster.access import ClusterStore
 from openvcha.cluster.observe import Observer
 from openvcha.cluster.patroni import PatroniClient
+from openvcha.events.audit import AuditLog
+from openvcha.events.log import EventLog
 from openvcha.infrastructure.local import LocalInfrastructure
 from openvcha.infrastructure.local_processes import DetachedStarter
 from openvcha.infrastructure.protocol import Infrastructure
@@ -28,11 +30,12 @@ from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import Users
 from openvcha.service.context import Services
 from openvcha.service.handlers import Handlers, plans
-from openvcha.serving.duty import Duty
+from openvcha.serving.duty import Duty, always
 from openvcha.serving.first import write_first_config
 from openvcha.serving.keeper import Keeper
 from openvcha.serving.lags import Lags, PostgresOf
 from openvcha.serving.leadership import Leadership
+from openvcha.serving.watcher import Watcher, sweep_always
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 from openvcha.tasks.journal import Journal
@@ -124,17 +127,35 @@ def _duty(services: Services) -> Duty:
         idle=timedelta(minutes=identity.sessions.idle_minutes),
         absolute=timedelta(hours=identity.sessions.absolute_hours),
     )
-    app = build(Handlers(services), users, sessions)
+    events, audit = EventLog(services.store), AuditLog(services.store)
+    app = build(Handlers(services), users, sessions, events=events, audit=audit)
     server = HttpsServer(app, layout.root / files.API_CERTIFICATE, layout.root / files.API_KEY)
+    forwarder = Forwarder(
+        (identity.public_address, identity.ports.postgres),
+        (identity.ha_address, identity.ports.postgres),
+    )
+    runner = Runner(services.store, services.journal, plans(services), name=identity.member)
+    watcher = Watcher(
+        services.store,
+        events,
+        identity.member,
+        observe=services.observer.observe,
+        holds_address=lambda: forwarder.held,
+    )
+
+    async def work() -> None:
+        """Carry out tasks, tell what happens, forget what is old; none waits for another."""
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(runner.run())
+            parts.create_task(always(watcher.run))
+            parts.create_task(always(lambda: sweep_always(events.sweep, audit.sweep)))
+
     return Duty(
         prepare=lambda: write_first_config(services.store, services.infrastructure, identity),
-        forwarder=Forwarder(
-            (identity.public_address, identity.ports.postgres),
-            (identity.ha_address, identity.ports.postgres),
-        ),
+        forwarder=forwarder,
         server=server,
         address=(identity.public_address, identity.ports.api),
-        work=Runner(services.store, services.journal, plans(services), name=identity.member).run,
+        work=work,
     )
 
 

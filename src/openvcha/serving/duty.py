@@ -86,8 +86,8 @@ class Duty:
     async def _work(self) -> None:
         """Carry out tasks and serve, neither waiting for the other."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(_always(self._prepare_and_run))
-            parts.create_task(_always(self._serve))
+            parts.create_task(always(self._prepare_and_run))
+            parts.create_task(always(self._serve))
 
     async def _prepare_and_run(self) -> None:
         await self._prepare()
@@ -114,7 +114,7 @@ class Duty:
                 await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _always(work: Callable[[], Awaitable[None]]) -> None:
+async def always(work: Callable[[], Awaitable[None]]) -> None:
     """Do it again and again; whatever breaks is logged, once for each reason in a row."""
     shown = None
     while True:

@@ -28,6 +28,13 @@ from openvcha.api.structures.cluster import (
     WitnessInfo,
     WitnessSpec,
 )
+from openvcha.api.structures.events import (
+    AuditFilterSpec,
+    AuditInfo,
+    EventFilterSpec,
+    EventInfo,
+    EventSeverity,
+)
 from openvcha.api.structures.ids import (
     ClusterId,
     DatacenterId,
@@ -118,6 +125,8 @@ __all__ = [
     "BY_VAPI_NAME",
     "ActiveInfo",
     "ActiveSpec",
+    "AuditFilterSpec",
+    "AuditInfo",
     "CertificateInfo",
     "ClusterFilterSpec",
     "ClusterId",
@@ -145,6 +154,9 @@ __all__ = [
     "DiskSpec",
     "DynamicID",
     "ErrorCondition",
+    "EventFilterSpec",
+    "EventInfo",
+    "EventSeverity",
     "FolderFilterSpec",
     "FolderId",
     "FolderSummary",

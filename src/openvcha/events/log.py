@@ -1,0 +1,156 @@
+"""The events as they are kept: each is written once, in the transaction that remembers why."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from openvcha.api.errors import ErrorType, fail
+from openvcha.api.messages import message
+from openvcha.api.structures import EventFilterSpec, EventInfo
+from openvcha.events.ring import Ring
+from openvcha.events.seen import Draft, Seen
+from openvcha.store import keys
+from openvcha.store.errors import Compacted
+from openvcha.store.protocol import (
+    Action,
+    Compare,
+    EventType,
+    KeyValue,
+    Put,
+    Store,
+    absent,
+    unchanged,
+)
+from openvcha.store.records import decode, encode
+
+MAX_EVENTS: Final = 5000
+"""Some megabytes of the store's gigabyte, and weeks of a restless cluster."""
+MAX_AGE: Final = timedelta(days=90)
+MAX_AT_ONCE: Final = 60
+"""Each is a put and a delete of a transaction that takes 128 actions."""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Up to where everything is told: the state, the store's revision of tasks, the last number."""
+
+    seen: Seen | None = None
+    tasks: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What was told at one moment; ``kv`` unset: nothing yet."""
+
+    memory: Memory
+    kv: KeyValue | None
+
+    @property
+    def guard(self) -> Compare:
+        """Require that nobody has told anything since."""
+        return unchanged(self.kv) if self.kv else absent(keys.EVENTS_MEMORY)
+
+
+class EventLog:
+    """The events of the cluster. Every method may raise StoreUnavailable."""
+
+    def __init__(
+        self, store: Store, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._ring = Ring(store, keys.EVENTS, EventInfo, MAX_EVENTS)
+
+    async def remembered(self) -> Remembered:
+        """Read up to where everything is told. Look at the cluster only *after* this."""
+        kv = await self._store.get(keys.EVENTS_MEMORY)
+        return Remembered(decode(kv, Memory) if kv else Memory(), kv)
+
+    async def tell(
+        self, before: Remembered, after: Memory, drafts: Sequence[Draft], *guards: Compare
+    ) -> bool:
+        """Write events and remember ``after`` at once; False when another one told something.
+
+        When the outcome is unknown, going on from ``remembered()`` neither repeats nor misses.
+        Raises ValueError for more than MAX_AT_ONCE.
+        """
+        if len(drafts) > MAX_AT_ONCE:
+            raise ValueError(f"{len(drafts)} events are too many for one transaction")
+        last, time = before.memory.last, self._clock()
+        actions: list[Action] = []
+        for number, draft in enumerate(drafts, last + 1):
+            actions += self._ring.put(number, _event(number, time, draft))
+        memory = msgspec.structs.replace(after, last=last + len(drafts))
+        written = Put(keys.EVENTS_MEMORY, encode(memory))
+        return (await self._store.txn([before.guard, *guards], [written, *actions])).succeeded
+
+    async def list(self, spec: EventFilterSpec | None = None) -> tuple[EventInfo, ...]:
+        """List events, the oldest first. Raises ApiError INVALID_ARGUMENT."""
+        wanted = spec or EventFilterSpec()
+        limit = checked_limit(wanted.limit, MAX_EVENTS)
+        last = (await self.remembered()).memory.last
+        if wanted.after is None:
+            return tuple(await self._ring.read(last - limit + 1, last))
+        found = await self._ring.read(event_number(wanted.after) + 1, last)
+        return tuple(found[:limit])
+
+    async def last_id(self) -> str:
+        """Give the id of the newest event; ``0`` when there was none yet."""
+        return str((await self.remembered()).memory.last)
+
+    async def follow(self, after: str) -> AsyncGenerator[tuple[EventInfo, ...], None]:
+        """Give the events after an id, those to come too; it never ends by itself.
+
+        Raises ApiError INVALID_ARGUMENT. Close it with ``contextlib.aclosing``.
+        """
+        number = event_number(after)
+        while True:
+            seen = await self._store.snapshot(keys.EVENTS_MEMORY)
+            last = max((decode(kv, Memory).last for kv in seen.items), default=0)
+            if found := await self._ring.read(number + 1, last):
+                yield tuple(found)
+            number = max(number, last)
+            try:
+                changes = self._store.watch(self._ring.prefix, seen.revision + 1)
+                async with aclosing(changes):
+                    async for batch in changes:
+                        events = [each.kv for each in batch if each.type is EventType.PUT]
+                        if events:
+                            yield tuple(decode(kv, EventInfo) for kv in events)
+                            number = self._ring.number(events[-1].key)
+            except Compacted:
+                continue  # it is read again from where it was
+
+    async def sweep(self) -> int:
+        """Forget what is older than it is kept; gives how many events that were."""
+        return await self._ring.sweep(self._clock() - MAX_AGE)
+
+
+def event_number(text: str) -> int:
+    """Read the id of an event. Raises ApiError INVALID_ARGUMENT."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(2**53))):
+        fail(ErrorType.INVALID_ARGUMENT, message("event.id", text))
+    return int(text)
+
+
+def checked_limit(limit: int | None, most: int) -> int:
+    """Give how many are wanted; all there may be when unset. Raises ApiError INVALID_ARGUMENT."""
+    if limit is not None and not 1 <= limit <= most:
+        fail(ErrorType.INVALID_ARGUMENT, message("event.limit", most, limit))
+    return limit or most
+
+
+def _event(number: int, time: datetime, draft: Draft) -> EventInfo:
+    return EventInfo(
+        id=str(number),
+        time=time,
+        severity=draft.severity,
+        type=draft.type,
+        node=draft.node,
+        task=draft.task,
+        message=draft.message,
+    )

@@ -1,0 +1,70 @@
+"""A numbered row of records that never grows beyond a limit: the oldest goes when one is added."""
+
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from openvcha.store.protocol import Action, Delete, Get, Put, Store
+from openvcha.store.records import decode, encode
+
+CHUNK = 100
+"""The store takes 128 actions at a time."""
+
+
+class Timed(Protocol):
+    """A record that knows when it was made."""
+
+    @property
+    def time(self) -> datetime: ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Ring(Generic[T]):
+    """The records 1, 2, 3… below a prefix, of which the newest ``limit`` are kept."""
+
+    def __init__(self, store: Store, prefix: str, type_: type[T], limit: int) -> None:
+        self._store = store
+        self._type = type_
+        self.prefix = prefix
+        self.limit = limit
+
+    def key(self, number: int) -> str:
+        """Give a record's key; keys sort as numbers do."""
+        return f"{self.prefix}{number:016}"
+
+    def number(self, key: str) -> int:
+        """Give the number in a record's key."""
+        return int(key.removeprefix(self.prefix))
+
+    def put(self, number: int, record: T) -> list[Action]:
+        """Give what a transaction has to do to write a record, and to forget the oldest."""
+        actions: list[Action] = [Put(self.key(number), encode(record))]
+        if number > self.limit:
+            actions.append(Delete(self.key(number - self.limit)))
+        return actions
+
+    async def read(self, first: int, last: int) -> list[T]:
+        """Read the records from ``first`` to ``last`` that are (still) there, in their order."""
+        found: list[T] = []
+        for begin in range(max(first, last - self.limit + 1, 1), last + 1, CHUNK):
+            numbers = range(begin, min(begin + CHUNK, last + 1))
+            answer = await self._store.txn([], [Get(self.key(number)) for number in numbers])
+            found += [decode(kv, self._type) for kvs in answer.results for kv in kvs]
+        return found
+
+    async def sweep(self, oldest: datetime) -> int:
+        """Delete the records from before ``oldest``; gives how many."""
+        keys = [kv.key for kv in await self._store.prefix(self.prefix, keys_only=True)]
+        swept = 0
+        for begin in range(0, len(keys), CHUNK):
+            chunk = keys[begin : begin + CHUNK]
+            answer = await self._store.txn([], [Get(key) for key in chunk])
+            found = [kv for kvs in answer.results for kv in kvs]
+            old = [kv.key for kv in found if decode(kv, self._type).time < oldest]
+            if old:
+                await self._store.txn([], [Delete(key) for key in old])
+            swept += len(old)
+            if len(old) < len(found):
+                break
+        return swept

@@ -1,0 +1,37 @@
+"""What the audit is told of a call."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from openvcha.api.errors import ApiError
+from openvcha.api.operations import Operation
+from openvcha.api.structures import AuditInfo
+from openvcha.events.audit import shown
+
+UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def audit_entry(
+    *,
+    operation: Operation,
+    user: str | None,
+    origin: str,
+    protocol: str,
+    arguments: Mapping[str, Any] | None,
+    error: ApiError | None,
+    task: str | None,
+) -> AuditInfo:
+    """Make the record of a call; whoever keeps it numbers and dates it."""
+    return AuditInfo(
+        id="",
+        time=UNDATED,
+        user=user,
+        origin=origin,
+        protocol=protocol,
+        operation=operation.id,
+        arguments=None if arguments is None else shown(arguments),
+        result=error.error_type.value if error else "OK",
+        reason=error.messages[0] if error and error.messages else None,
+        task=task,
+    )

@@ -1,0 +1,182 @@
+"""The events as a stream (text/event-stream), which goes on where a client stopped reading."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from openvcha.api.decode import decode_arguments_rest
+from openvcha.api.encode import encode_error_rest, encode_rest
+from openvcha.api.errors import STATUS, ApiError, ErrorType, fail
+from openvcha.api.messages import message
+from openvcha.api.operations import by_id
+from openvcha.api.structures import EventFilterSpec, EventInfo
+from openvcha.events.log import EventLog, event_number
+from openvcha.protocols.connection import STOPPING
+from openvcha.protocols.credentials import from_headers
+from openvcha.protocols.http import origin, refuse
+from openvcha.protocols.pipeline import Arguments, Call, Pipeline
+from openvcha.store.errors import StoreError
+
+OPERATION = by_id("org.openvcha.events.list")
+KIND = "text/event-stream"
+CHECK_SECONDS = 5.0
+"""How long a stream may outlive its session or its privilege; then it also shows it is alive."""
+MOST = 64
+RECONNECT = b"retry: 1000\n\n"
+ALIVE = b": alive\n\n"
+OVER = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
+HEADERS = [(b"content-type", KIND.encode()), (b"cache-control", b"no-store")]
+
+_log = structlog.get_logger(__name__)
+
+
+class EventStream:
+    """An ASGI application: streams the events to whoever asks for a stream, else ``others``."""
+
+    def __init__(self, pipeline: Pipeline, events: EventLog, others: ASGIApp) -> None:
+        self._pipeline = pipeline
+        self._events = events
+        self._others = others
+        self._open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        if not _wanted(request):
+            await self._others(scope, receive, send)
+            return
+        call = _call(request)
+        try:
+            async with self._place():
+                after = await self._begin(request, call)
+                await self._answer(request, call, after, send)
+        except ApiError as error:
+            response = refuse(encode_error_rest(error), STATUS[error.error_type], error)
+            await response(scope, receive, send)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        if self._open >= MOST:
+            fail(ErrorType.SERVICE_UNAVAILABLE, message("event.streams", MOST))
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    async def _begin(self, request: Request, call: Call) -> str:
+        """Let the client in; gives the id after which it wants to read: else what comes now."""
+        arguments = await self._pipeline.admit(call)
+        spec = arguments.get("filter") or EventFilterSpec()
+        after = request.headers.get("last-event-id") or spec.after
+        try:
+            after = after or await self._events.last_id()
+        except StoreError as failure:
+            raise self._pipeline.error(failure, call) from failure
+        event_number(after)
+        return after
+
+    async def _answer(self, request: Request, call: Call, after: str, send: Send) -> None:
+        """Stream until the end, or until the client goes."""
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        stopping = request.scope.get("state", {}).get(STOPPING) or asyncio.Event()
+        streaming = asyncio.create_task(self._pump(call, after, stopping, send))
+        gone = asyncio.create_task(_gone(request))
+        try:
+            await asyncio.wait({streaming, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended = streaming.done()
+            for task in (streaming, gone):
+                task.cancel()
+            await asyncio.wait({streaming, gone})
+        if ended:
+            streaming.result()
+
+    async def _pump(self, call: Call, after: str, stopping: asyncio.Event, send: Send) -> None:
+        async with aclosing(self._pieces(call, after, stopping)) as pieces:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _pieces(
+        self, call: Call, after: str, stopping: asyncio.Event
+    ) -> AsyncGenerator[bytes, None]:
+        yield RECONNECT
+        clock = asyncio.get_running_loop().time
+        check = clock() + CHECK_SECONDS
+        stop = asyncio.ensure_future(stopping.wait())
+        async with aclosing(self._events.follow(after)) as follow:
+            news = asyncio.ensure_future(anext(follow))
+            try:
+                while not stop.done():
+                    rest = max(0.0, check - clock())
+                    await asyncio.wait(
+                        {news, stop}, timeout=rest, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if clock() >= check:
+                        if not await self._still_permitted(call):
+                            return
+                        check = clock() + CHECK_SECONDS
+                        yield ALIVE
+                    if news.done():
+                        yield _written(news.result())
+                        news = asyncio.ensure_future(anext(follow))
+            except StoreError as error:
+                _log.info("a stream of events ends", reason=str(error))
+            finally:
+                news.cancel()
+                stop.cancel()
+                await asyncio.wait({news, stop})
+
+    async def _still_permitted(self, call: Call) -> bool:
+        """Ask again; while the store is away nobody can tell, and nothing is streamed either."""
+        try:
+            await self._pipeline.admit(call)
+        except ApiError as error:
+            return error.error_type not in OVER
+        return True
+
+
+def _wanted(request: Request) -> bool:
+    scope = request.scope
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    asked = request.headers.get("accept", "").lower()
+    return (request.method, path) == (OPERATION.method, OPERATION.path) and KIND in asked
+
+
+def _call(request: Request) -> Call:
+    async def decode() -> Arguments:
+        query = request.query_params.multi_items()
+        return decode_arguments_rest(OPERATION, b"", {}, query, False)
+
+    return Call(
+        protocol="stream",
+        operation=OPERATION,
+        credentials=from_headers(request.headers),
+        origin=origin(request),
+        decode=decode,
+        encode=lambda *_: b"",
+    )
+
+
+def _written(events: Iterable[EventInfo]) -> bytes:
+    return b"".join(
+        b"id: %s\nevent: %s\ndata: %s\n\n"
+        % (
+            event.id.encode(),
+            event.type.encode(),
+            msgspec.json.encode(encode_rest(EventInfo, event)),
+        )
+        for event in events
+    )
+
+
+async def _gone(request: Request) -> None:
+    """Wait until the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass  # a body that nobody needs

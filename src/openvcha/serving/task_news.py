@@ -1,0 +1,69 @@
+"""What has become of tasks, as events: by the store's revisions, each once. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from openvcha.api.messages import PREFIX, message
+from openvcha.api.structures import EventSeverity, LocalizableMessage, TaskStatus
+from openvcha.cluster.rules import FAILOVER
+from openvcha.events.seen import OWN, VCHA, Draft
+from openvcha.store.errors import RecordInvalid
+from openvcha.store.protocol import KeyValue
+from openvcha.store.records import decode
+from openvcha.tasks.record import TaskRecord
+
+FAILED_FAILOVER: Mapping[str, str] = {
+    f"{PREFIX}failover.mode.disabled": "disabled.mode",
+    f"{PREFIX}failover.node.lost": "node.lost",
+    f"{PREFIX}failover.passive.not.ready": "passive.not.ready",
+}
+"""Which event a failover is that was refused with this message."""
+
+
+@dataclass(frozen=True)
+class News:
+    """An event, and the revision of the store at which it came about."""
+
+    revision: int
+    draft: Draft
+
+
+def task_news(records: Iterable[KeyValue], told: int) -> list[News]:
+    """Give what is new since the revision ``told``, in order; records may be there repeatedly."""
+    latest = {kv.key: kv for kv in records}
+    found = [news for kv in latest.values() for news in _of(kv) if news.revision > told]
+    return sorted(found, key=lambda news: news.revision)
+
+
+def _of(kv: KeyValue) -> Iterator[News]:
+    try:
+        record = decode(kv, TaskRecord)
+    except RecordInvalid:
+        return  # the journal logs it
+    name = record.operation_id
+    text = message("event.operation.started", name, record.user or "-")
+    yield News(kv.create_revision, _draft(record, "started", EventSeverity.INFO, text))
+    if record.status is TaskStatus.SUCCEEDED:
+        text = message("event.operation.succeeded", name)
+        yield News(kv.mod_revision, _draft(record, "succeeded", EventSeverity.INFO, text))
+    elif record.finished:
+        yield News(kv.mod_revision, _failed(record))
+
+
+def _failed(record: TaskRecord) -> Draft:
+    reasons = record.error.messages if record.error else ()
+    why = " ".join(reason.default_message for reason in reasons) or "-"
+    text = message("event.operation.failed", record.operation_id, why)
+    draft = _draft(record, "failed", EventSeverity.ERROR, text)
+    kinds = [FAILED_FAILOVER[reason.id] for reason in reasons if reason.id in FAILED_FAILOVER]
+    if record.operation_id == FAILOVER and kinds:
+        return msgspec.structs.replace(draft, type=f"{VCHA}failover.failed.{kinds[0]}")
+    return draft
+
+
+def _draft(
+    record: TaskRecord, kind: str, severity: EventSeverity, text: LocalizableMessage
+) -> Draft:
+    return Draft(type=f"{OWN}operation.{kind}", severity=severity, message=text, task=record.id)

@@ -1,0 +1,213 @@
+"""Events are numbered without a gap, kept with limits, and followed without a repetition."""
+
+import asyncio
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import EventFilterSpec, EventInfo, EventSeverity
+from openvcha.events import log
+from openvcha.events.log import MAX_AGE, MAX_AT_ONCE, EventLog, Memory
+from openvcha.events.seen import Draft
+from openvcha.store import keys
+from openvcha.store.errors import OutcomeUnknown
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import value_is
+
+pytestmark = pytest.mark.looptime
+BEGINNING = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def draft(name: str) -> Draft:
+    text = message("event.node.left", name)
+    return Draft(type="x", severity=EventSeverity.INFO, message=text, node=name)
+
+
+async def tell(events: EventLog, *names: str) -> bool:
+    before = await events.remembered()
+    return await events.tell(before, before.memory, [draft(name) for name in names])
+
+
+def names(found: tuple[EventInfo, ...]) -> str:
+    return "".join(event.node or "?" for event in found)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def events(store: MemoryStore) -> EventLog:
+    return EventLog(store, lambda: BEGINNING)
+
+
+async def test_events_are_numbered_without_a_gap(events: EventLog) -> None:
+    """From one on, in the order in which they were told."""
+    assert await events.last_id() == "0"
+    await tell(events, "a", "b")
+    await tell(events, "c")
+    found = await events.list()
+    assert [(event.id, event.node) for event in found] == [("1", "a"), ("2", "b"), ("3", "c")]
+    assert found[0].time == BEGINNING
+    assert await events.last_id() == "3"
+
+
+async def test_of_two_that_tell_from_the_same_only_one_is_heard(events: EventLog) -> None:
+    """Else a failover would be told by both."""
+    before = await events.remembered()
+    assert await events.tell(before, replace(before.memory, tasks=5), [draft("a")])
+    assert not await events.tell(before, replace(before.memory, tasks=6), [draft("b")])
+    assert names(await events.list()) == "a"
+    assert (await events.remembered()).memory == Memory(tasks=5, last=1)
+
+
+async def test_a_guard_that_does_not_hold_keeps_everything(
+    events: EventLog, store: MemoryStore
+) -> None:
+    """Whoever does not lead tells nothing."""
+    await store.put(keys.PATRONI_LEADER, b"b-2")
+    before = await events.remembered()
+    guard = value_is(keys.PATRONI_LEADER, b"a-1")
+    assert not await events.tell(before, before.memory, [draft("a")], guard)
+    assert await events.list() == ()
+
+
+async def test_an_unknown_outcome_neither_repeats_nor_misses(
+    events: EventLog, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory is written with the event: whoever goes on from it knows what was told."""
+    txn = store.txn
+
+    async def lost(*arguments: object) -> None:
+        await txn(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        raise OutcomeUnknown("the answer was lost")
+
+    before = await events.remembered()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "txn", lost)
+        with pytest.raises(OutcomeUnknown):
+            await events.tell(before, replace(before.memory, tasks=7), [draft("a")])
+    assert (await events.remembered()).memory.tasks == 7
+    assert names(await events.list()) == "a"
+
+
+async def test_no_more_than_the_limit_are_kept(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest goes in the transaction that writes the newest; ids go on."""
+    monkeypatch.setattr(log, "MAX_EVENTS", 5)
+    events = EventLog(store)
+    for number in range(12):
+        await tell(events, str(number))
+    assert len(await store.prefix(keys.EVENTS)) == 5
+    assert [event.id for event in await events.list()] == ["8", "9", "10", "11", "12"]
+
+
+async def test_what_fits_one_transaction_is_told_and_more_is_refused(events: EventLog) -> None:
+    """The store takes 128 actions, and each event may take two."""
+    assert await tell(events, *"x" * MAX_AT_ONCE)
+    with pytest.raises(ValueError, match="too many"):
+        await tell(events, *"x" * (MAX_AT_ONCE + 1))
+
+
+async def test_old_events_are_swept(store: MemoryStore) -> None:
+    """By age, however few there are."""
+    now = BEGINNING
+    events = EventLog(store, lambda: now)
+    for _ in range(3):
+        await tell(events, *"x" * 50)
+    now += MAX_AGE / 2
+    await tell(events, "y")
+    now += MAX_AGE / 2 + timedelta(seconds=1)
+    assert await events.sweep() == 150
+    assert names(await events.list()) == "y"
+    assert await events.sweep() == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (EventFilterSpec(), "abcdef"),
+        (EventFilterSpec(limit=2), "ef"),
+        (EventFilterSpec(after="2"), "cdef"),
+        (EventFilterSpec(after="2", limit=2), "cd"),
+        (EventFilterSpec(after="6"), ""),
+        (EventFilterSpec(after="900"), ""),
+    ],
+    ids=str,
+)
+async def test_listing_begins_where_it_is_asked_to(
+    events: EventLog, spec: EventFilterSpec, expected: str
+) -> None:
+    """After an id the next ones, so that one can go on; else the newest."""
+    await tell(events, *"abcdef")
+    assert names(await events.list(spec)) == expected
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        EventFilterSpec(after="x"),
+        EventFilterSpec(after="-1"),
+        EventFilterSpec(after="²"),
+        EventFilterSpec(after="9" * 40),
+        EventFilterSpec(limit=0),
+        EventFilterSpec(limit=10**9),
+    ],
+    ids=str,
+)
+async def test_what_is_no_id_and_no_limit_is_refused(
+    events: EventLog, spec: EventFilterSpec
+) -> None:
+    """Not taken for the beginning."""
+    with pytest.raises(ApiError) as raised:
+        await events.list(spec)
+    assert raised.value.error_type is ErrorType.INVALID_ARGUMENT
+
+
+async def collect(events: EventLog, after: str, count: int) -> str:
+    found = ""
+    async with aclosing(events.follow(after)) as follow:
+        async for batch in follow:
+            found += names(batch)
+            if len(found) >= count:
+                break
+    return found
+
+
+async def tell_slowly(events: EventLog, what: str) -> None:
+    for name in what:
+        await asyncio.sleep(0.1)
+        await tell(events, name)
+
+
+@pytest.mark.parametrize(("after", "expected"), [("0", "abcdefghij"), ("2", "cdefghij")])
+async def test_followers_get_each_event_once_also_those_to_come(
+    events: EventLog, after: str, expected: str
+) -> None:
+    """From any id on, without a gap between what was there and what comes."""
+    await tell(events, *"abc")
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(tell_slowly(events, "defghij"))
+        assert await collect(events, after, len(expected)) == expected
+
+
+async def test_a_follower_outlives_a_compaction(events: EventLog, store: MemoryStore) -> None:
+    """It is read again from where it was, also when nothing has been told for long."""
+    await tell(events, *"abc")
+
+    async def compact() -> None:
+        for number in range(20):
+            await asyncio.sleep(0.05)
+            await store.put("/other", str(number).encode())
+            await store.compact(store.revision + 1)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(tell_slowly(events, "defghij"))
+        group.create_task(compact())
+        assert await collect(events, "0", 10) == "abcdefghij"
