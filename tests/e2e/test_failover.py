@@ -1,11 +1,24 @@
 """The active loses its power: the passive takes over, with every row and every session."""
 
+import json
+import os
 import time
+from pathlib import Path
+from typing import LiteralString
 
 import httpx2
+import psycopg
 import pytest
-from tests.e2e.conftest import RunningLab
+from tests.e2e.conftest import VCHA, RunningLab
 from tests.e2e.writer import Writer
+
+from openvcha.cluster.threats import LAG_SECONDS
+from openvcha.lab.state import ADMINISTRATOR
+from openvcha.node.engines import find_postgres
+from openvcha.node.identity import load_identity, load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.leader import superuser_place
+from openvcha.node.patroni import postgres_major
 
 pytestmark = pytest.mark.engines
 TAKE_OVER_SECONDS = 90.0
@@ -34,7 +47,81 @@ def test_sessions_and_rows_live_through_a_failover(running: RunningLab, writer: 
     before = len(writer.acknowledged)
     running.until(lambda: len(writer.acknowledged) > before + 20)
     assert running.admin.cluster()["health_state"] == "DEGRADED"
+    assert {"node.lost", "quorum.no.margin"} <= warnings(running)
+    running.until(lambda: f"node.left {old}" in told(running))
     running.vcha("lab", "up")
     running.until(running.healthy)
     assert running.name_of("PASSIVE") == old
     assert writer.missing() == set()
+    running.until(lambda: told(running)[-1] == "state.healthy")
+    assert_told_once(running, old)
+
+
+def warnings(running: RunningLab) -> set[str]:
+    found = running.admin.cluster(partial=True).get("health_warnings", [])
+    return {warning["error"]["id"].removeprefix(VCHA) for warning in found}
+
+
+def told(running: RunningLab) -> list[str]:
+    """The events so far: the end of each one's type, and its node."""
+    events = running.reader.call("GET", "/openvcha/events")
+    ends = [".".join(event["type"].split(".")[-2:]) for event in events]
+    return [f"{end} {e.get('node', '')}".strip() for end, e in zip(ends, events, strict=True)]
+
+
+def assert_told_once(running: RunningLab, old: str) -> None:
+    """The successor tells the failover, goes on with the numbers, and repeats nothing."""
+    found, successor = told(running), running.name_of("ACTIVE")
+    assert found.count("operation.started") == found.count("operation.succeeded") == 1
+    takeover = found.index(f"failover.succeeded {successor}")
+    after = found[takeover:]
+    assert after.count(f"failover.succeeded {successor}") == 1
+    assert after.index(f"address.taken {successor}") < after.index(f"node.joined {old}")
+    assert after.index(f"node.left {old}") < after.index(f"node.joined {old}")
+    assert after.index("state.degraded") < after.index("state.healthy")
+    ids = [int(event["id"]) for event in running.reader.call("GET", "/openvcha/events")]
+    assert ids == list(range(1, len(ids) + 1))
+    lines = running.vcha("events", "--json").stdout.splitlines()
+    assert [int(json.loads(line)["id"]) for line in lines] == ids
+
+
+def test_the_audit_outlives_the_failover(running: RunningLab) -> None:
+    """It tells the deployment, with its task and no secret; a reader may not look."""
+    found = [json.loads(line) for line in running.vcha("audit", "--json").stdout.splitlines()]
+    (deploy,) = [each for each in found if each["operation"] == f"{VCHA}cluster.deploy"]
+    assert (deploy["user"], deploy["result"]) == (ADMINISTRATOR, "OK")
+    assert deploy["task"]
+    assert running.password() not in str(found)
+    assert running.reader.call("GET", "/openvcha/audit", status=403)
+
+
+def test_replication_that_lags_is_told_with_bytes_and_seconds(
+    running: RunningLab, writer: Writer
+) -> None:
+    """A passive that receives but replays no more: HEALTHY still, as no row can be lost."""
+    passive = running.layout(running.name_of("PASSIVE")).root
+    running.until(running.healthy)
+    execute(passive, "select pg_wal_replay_pause()")
+    try:
+        running.until(lambda: "replication.lagging" in warnings(running))
+        info = running.admin.cluster(partial=True)
+    finally:
+        execute(passive, "select pg_wal_replay_resume()")
+    assert info["health_state"] == "HEALTHY"
+    (lag,) = [w for w in info["health_warnings"] if w["error"]["id"].endswith("lagging")]
+    _, size, seconds = lag["error"]["args"]
+    assert int(size) > 0
+    assert float(seconds) > LAG_SECONDS
+    running.until(lambda: not warnings(running))
+    assert writer.missing() == set()
+
+
+def execute(directory: Path, statement: LiteralString) -> None:
+    """Run a statement as the superuser on a node's own PostgreSQL."""
+    identity, layout = load_identity(directory), Layout(directory)
+    postgres = find_postgres(os.environ, postgres_major(layout.pgdata))
+    place = superuser_place(
+        identity.ha_address, identity.ports.postgres, layout, load_secrets(directory), postgres
+    )
+    with psycopg.connect(place, autocommit=True) as connection:
+        connection.execute(statement)

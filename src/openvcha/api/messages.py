@@ -189,6 +189,7 @@ _EVENTS = {
     "event.destroyed": "The cluster was dissolved; the active node goes on alone.",
     "event.mode": "The mode is %s now; it was %s.",
     "event.failover": "%s is the active node now; it was %s.",
+    "event.failover.refused": "A failover was asked for and refused: %s",
     "event.address": "%s has taken the public address.",
     "event.node.joined": "%s is connected.",
     "event.node.left": "%s is lost or was taken out.",

@@ -88,6 +88,13 @@ class EventLog:
         written = Put(keys.EVENTS_MEMORY, encode(memory))
         return (await self._store.txn([before.guard, *guards], [written, *actions])).succeeded
 
+    async def add(self, draft: Draft) -> None:
+        """Tell of something that no look at the cluster shows."""
+        told = False
+        while not told:
+            before = await self.remembered()
+            told = await self.tell(before, before.memory, [draft])
+
     async def list(self, spec: EventFilterSpec | None = None) -> tuple[EventInfo, ...]:
         """List events, the oldest first. Raises ApiError INVALID_ARGUMENT."""
         wanted = spec or EventFilterSpec()

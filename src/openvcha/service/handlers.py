@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
+import structlog
+
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation
@@ -16,18 +18,24 @@ from openvcha.api.structures import (
     TaskGetSpec,
     TaskInfo,
 )
+from openvcha.cluster.rules import FAILOVER
 from openvcha.events.audit import AuditLog
+from openvcha.events.failover import refused
 from openvcha.events.log import EventLog
+from openvcha.events.seen import Draft
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.service import deploy, mode, reads, redeploy
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
+from openvcha.store.errors import StoreError
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step
 
 Handler = Callable[..., Awaitable[Any]]
 VCHA = "com.vmware.vcenter.vcha"
+
+_log = structlog.get_logger(__name__)
 
 
 class Handlers:
@@ -44,7 +52,18 @@ class Handlers:
         handler = self._handlers.get(operation.id)
         if handler is None:
             raise ApiError(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
-        return await handler(self._services, caller, **arguments)
+        try:
+            return await handler(self._services, caller, **arguments)
+        except ApiError as error:
+            if operation.id == FAILOVER and (event := refused(error.messages)):
+                await self._tell(event)
+            raise
+
+    async def _tell(self, event: Draft) -> None:
+        try:
+            await EventLog(self._services.store).add(event)
+        except StoreError as failure:
+            _log.warning("a refused failover could not be told", reason=str(failure))
 
 
 def handlers() -> Mapping[str, Handler]:

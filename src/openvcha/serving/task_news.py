@@ -1,25 +1,19 @@
 """What has become of tasks, as events: by the store's revisions, each once. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 
-from openvcha.api.messages import PREFIX, message
+from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity, LocalizableMessage, TaskStatus
 from openvcha.cluster.rules import FAILOVER
-from openvcha.events.seen import OWN, VCHA, Draft
+from openvcha.events.failover import failed_kind
+from openvcha.events.seen import OWN, Draft
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.protocol import KeyValue
 from openvcha.store.records import decode
 from openvcha.tasks.record import TaskRecord
-
-FAILED_FAILOVER: Mapping[str, str] = {
-    f"{PREFIX}failover.mode.disabled": "disabled.mode",
-    f"{PREFIX}failover.node.lost": "node.lost",
-    f"{PREFIX}failover.passive.not.ready": "passive.not.ready",
-}
-"""Which event a failover is that was refused with this message."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +51,8 @@ def _failed(record: TaskRecord) -> Draft:
     why = " ".join(reason.default_message for reason in reasons) or "-"
     text = message("event.operation.failed", record.operation_id, why)
     draft = _draft(record, "failed", EventSeverity.ERROR, text)
-    kinds = [FAILED_FAILOVER[reason.id] for reason in reasons if reason.id in FAILED_FAILOVER]
-    if record.operation_id == FAILOVER and kinds:
-        return msgspec.structs.replace(draft, type=f"{VCHA}failover.failed.{kinds[0]}")
-    return draft
+    kind = failed_kind(reasons) if record.operation_id == FAILOVER else None
+    return msgspec.structs.replace(draft, type=kind) if kind else draft
 
 
 def _draft(

@@ -1,0 +1,28 @@
+"""Which event it is that a failover did not take place."""
+
+from collections.abc import Iterable, Mapping
+
+from openvcha.api.messages import PREFIX, message
+from openvcha.api.structures import EventSeverity, LocalizableMessage
+from openvcha.events.seen import VCHA, Draft
+
+_KINDS: Mapping[str, str] = {
+    f"{PREFIX}failover.mode.disabled": f"{VCHA}failover.failed.disabled.mode",
+    f"{PREFIX}failover.node.lost": f"{VCHA}failover.failed.node.lost",
+    f"{PREFIX}failover.passive.not.ready": f"{VCHA}failover.failed.passive.not.ready",
+}
+
+
+def failed_kind(reasons: Iterable[LocalizableMessage]) -> str | None:
+    """Give the type of the event of a failover that failed for these reasons, if it has one."""
+    return next((_KINDS[reason.id] for reason in reasons if reason.id in _KINDS), None)
+
+
+def refused(reasons: tuple[LocalizableMessage, ...]) -> Draft | None:
+    """Give the event of a failover that was refused; None when its reason has none."""
+    kind = failed_kind(reasons)
+    if kind is None:
+        return None
+    why = " ".join(reason.default_message for reason in reasons)
+    text = message("event.failover.refused", why)
+    return Draft(type=kind, severity=EventSeverity.ERROR, message=text)

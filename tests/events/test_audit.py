@@ -1,0 +1,158 @@
+"""The audit keeps what was changed, never a secret, and never holds up a call."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from openvcha.api.errors import ApiError
+from openvcha.api.secret import Secret
+from openvcha.api.structures import AuditFilterSpec, AuditInfo, ConnectionSpec, CredentialsSpec
+from openvcha.events import audit
+from openvcha.events.audit import (
+    MAX_AGE,
+    MAX_ARGUMENTS,
+    MAX_TEXT,
+    PATIENCE_SECONDS,
+    STRANGERS_A_MINUTE,
+    AuditLog,
+    shown,
+)
+from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.memory import MemoryStore
+
+pytestmark = pytest.mark.looptime
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+ENTRY = AuditInfo(
+    id="", time=NOW, user="u", origin="127.0.0.1", protocol="rest", operation="x.y", result="OK"
+)
+STRANGER = replace(ENTRY, user=None, result="UNAUTHENTICATED")
+
+
+def seconds() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Time:
+    """A clock that is set by hand."""
+
+    now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def log(store: MemoryStore, time: Time) -> AuditLog:
+    return AuditLog(store, time, seconds)
+
+
+async def test_records_are_numbered_dated_and_listed_in_order(log: AuditLog, time: Time) -> None:
+    """Of both rings together, by time."""
+    for second, access in enumerate((False, True, False)):
+        time.now = NOW + timedelta(seconds=second)
+        await log.record(ENTRY, access=access)
+    found = await log.list()
+    assert [record.id for record in found] == ["c1", "a1", "c2"]
+    assert [record.time.second for record in found] == [0, 1, 2]
+    assert [record.id for record in await log.list(AuditFilterSpec(limit=2))] == ["a1", "c2"]
+    with pytest.raises(ApiError):
+        await log.list(AuditFilterSpec(limit=0))
+
+
+async def test_records_made_at_the_same_time_are_all_kept(
+    store: MemoryStore, log: AuditLog
+) -> None:
+    """Also by two processes, as for a moment around a takeover."""
+    other = AuditLog(store)
+    async with asyncio.TaskGroup() as group:
+        for each in (log, other) * 10:
+            group.create_task(each.record(ENTRY, access=False))
+    assert sorted(int(record.id[1:]) for record in await log.list()) == list(range(1, 21))
+
+
+async def test_no_more_than_the_limit_are_kept(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And who only comes in does not push out what was changed."""
+    monkeypatch.setattr(audit, "MAX_RECORDS", 4)
+    log = AuditLog(store, monotonic=seconds)
+    await log.record(ENTRY, access=False)
+    for _ in range(9):
+        await log.record(ENTRY, access=True)
+    assert [record.id for record in await log.list()] == ["c1", "a6", "a7", "a8", "a9"]
+    assert len(await store.prefix(keys.AUDIT)) == 5
+
+
+async def test_strangers_get_some_records_a_minute(log: AuditLog) -> None:
+    """Nobody without a password may fill the store; the next minute counts anew."""
+    for _ in range(STRANGERS_A_MINUTE + 5):
+        await log.record(STRANGER, access=True)
+    await log.record(ENTRY, access=True)
+    assert len(await log.list()) == STRANGERS_A_MINUTE + 1
+    await asyncio.sleep(60)
+    await log.record(STRANGER, access=True)
+    assert len(await log.list()) == STRANGERS_A_MINUTE + 2
+
+
+async def test_old_records_are_swept(log: AuditLog, time: Time) -> None:
+    """In both rings."""
+    await log.record(ENTRY, access=False)
+    await log.record(ENTRY, access=True)
+    time.now = NOW + MAX_AGE + timedelta(seconds=1)
+    await log.record(ENTRY, access=True)
+    assert await log.sweep() == 2
+    assert [record.id for record in await log.list()] == ["a2"]
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+async def test_a_store_that_is_away_holds_nobody_up(
+    log: AuditLog, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The record is in the log of the service then, and the next one is kept again."""
+
+    async def away(_: str) -> None:
+        if how == "hangs":
+            await asyncio.sleep(3600)
+        raise StoreUnavailable("away")
+
+    warned: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "get", away)
+        patch.setattr(audit._log, "warning", lambda text, **_: warned.append(text), raising=False)
+        begun = seconds()
+        await log.record(ENTRY, access=False)
+        assert seconds() - begun <= PATIENCE_SECONDS
+    assert warned == ["audit record not kept"]
+    await log.record(ENTRY, access=False)
+    assert [record.id for record in await log.list()] == ["c1"]
+
+
+def test_arguments_are_shown_without_secrets() -> None:
+    """Wherever they are in them."""
+    location = ConnectionSpec(hostname="h", username="u", password=Secret("tell-nobody"))
+    text = shown({"spec": CredentialsSpec(active_location=location), "other": Secret("nor-this")})
+    assert "tell-nobody" not in text
+    assert "nor-this" not in text
+    assert '"password":"***"' in text
+    assert '"hostname":"h"' in text
+    assert "null" not in text
+
+
+def test_long_arguments_are_cut() -> None:
+    """A record must not grow with what a client sends."""
+    assert shown({"a": "x" * 10_000}) == '{"a":"' + "x" * MAX_TEXT + '…"}'
+    many = shown({"a": ["x" * MAX_TEXT] * (MAX_ARGUMENTS // MAX_TEXT + 1)})
+    assert many == '{"a":"…"}'

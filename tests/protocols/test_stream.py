@@ -1,0 +1,203 @@
+"""The events as a stream: it goes on where one stopped, and ends when it has to."""
+
+import asyncio
+import contextlib
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from tests.protocols.conftest import ADMINISTRATOR, NOBODY, READER, Served
+
+from openvcha.api.messages import message
+from openvcha.api.structures import EventSeverity
+from openvcha.events.seen import Draft
+from openvcha.protocols import stream
+from openvcha.protocols.users import Role
+from openvcha.store.errors import StoreUnavailable
+
+PATH = "/api/openvcha/events"
+
+
+async def tell(served: Served, *names: str) -> None:
+    events = served.edge.events
+    before = await events.remembered()
+    drafts = [
+        Draft(
+            type="x.y", severity=EventSeverity.INFO, message=message("event.node.left", n), node=n
+        )
+        for n in names
+    ]
+    assert await events.tell(before, before.memory, drafts)
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    served: Served, headers: dict[str, str], query: str = ""
+) -> AsyncIterator[tuple[httpx2.Response, AsyncIterator[str]]]:
+    context = ssl.create_default_context(cafile=str(served.tls.authority))
+    async with (
+        asyncio.timeout(10),
+        httpx2.AsyncClient(verify=context, base_url=f"https://{served.where}") as http,
+        http.stream(
+            "GET", PATH + query, headers={"accept": "text/event-stream", **headers}
+        ) as reply,
+    ):
+        yield reply, reply.aiter_lines()
+
+
+async def next_events(lines: AsyncIterator[str], count: int) -> list[dict[str, Any]]:
+    """The next events; what keeps the connection alive is passed over."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        line = await anext(lines)
+        if line.startswith("data: "):
+            found.append(json.loads(line.removeprefix("data: ")))
+    return found
+
+
+async def rest_of(lines: AsyncIterator[str]) -> list[str]:
+    return [line async for line in lines if not line.startswith((":", "retry:")) and line]
+
+
+async def test_events_come_as_they_happen(served: Served) -> None:
+    """Without an id: what happens from now on."""
+    await tell(served, "before")
+    async with opened(served, await served.edge.headers(READER)) as (reply, lines):
+        assert reply.headers["content-type"] == "text/event-stream"
+        assert await anext(lines) == "retry: 1000"
+        await tell(served, "a", "b")
+        await tell(served, "c")
+        found = await next_events(lines, 3)
+    assert [event["node"] for event in found] == ["a", "b", "c"]
+    assert [event["id"] for event in found] == ["2", "3", "4"]
+
+
+async def test_each_event_has_its_id_and_type_as_fields(served: Served) -> None:
+    """So that a browser's EventSource goes on by itself."""
+    await tell(served, "a")
+    headers = await served.edge.headers() | {"last-event-id": "0"}
+    async with opened(served, headers) as (_, lines):
+        shown = [await anext(lines) for _ in range(5)]
+    assert shown[2:4] == ["id: 1", "event: x.y"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "expected"),
+    [
+        ({"last-event-id": "1"}, "", ["b", "c", "new"]),
+        ({}, "?after=2", ["c", "new"]),
+        ({"last-event-id": "2"}, "?after=0", ["c", "new"]),
+    ],
+)
+async def test_a_stream_goes_on_after_an_id(
+    served: Served, headers: dict[str, str], query: str, expected: list[str]
+) -> None:
+    """Without a gap and without a repetition; the header goes before the query."""
+    await tell(served, "a", "b", "c")
+    async with opened(served, await served.edge.headers() | headers, query) as (_, lines):
+        await tell(served, "new")
+        found = await next_events(lines, len(expected))
+    assert [event["node"] for event in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "status"),
+    [(NOBODY, {}, 403), (None, {}, 401), (ADMINISTRATOR, {"last-event-id": "x"}, 400)],
+)
+async def test_who_may_not_look_gets_no_stream(
+    served: Served, name: str | None, headers: dict[str, str], status: int
+) -> None:
+    """A standard error instead."""
+    own = await served.edge.headers(name) if name else {}
+    async with opened(served, own | headers) as (reply, _):
+        assert reply.status_code == status
+        assert "error_type" in json.loads(await reply.aread())
+
+
+async def test_an_unknown_query_is_refused_as_on_any_route(served: Served) -> None:
+    """The same decoding as for the list."""
+    async with opened(served, await served.edge.headers(), "?x=1") as (reply, _):
+        assert reply.status_code == 400
+
+
+async def test_a_plain_request_gets_the_list(served: Served) -> None:
+    """Only who asks for a stream gets one."""
+    headers = await served.edge.headers() | {"accept": "application/json"}
+    async with opened(served, headers) as (reply, _):
+        assert reply.headers["content-type"] == "application/json"
+
+
+async def test_it_ends_cleanly_and_soon_when_the_server_stops(served: Served) -> None:
+    """The stop does not wait for who reads, and the client sees a whole answer."""
+    async with opened(served, await served.edge.headers()) as (_, lines):
+        await anext(lines)
+        begun = time.monotonic()
+        stopping = asyncio.create_task(served.server.stop())
+        assert await rest_of(lines) == []
+        await stopping
+        # The limit at which running requests are canceled is a second here.
+        assert time.monotonic() - begun < 0.9
+
+
+@pytest.mark.parametrize("end", ["log out", "role", "user"])
+async def test_it_ends_when_the_session_or_the_privilege_is_gone(
+    served: Served, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """What happens after that is not shown any more."""
+    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.1)
+    headers = await served.edge.headers(READER)
+    async with opened(served, headers) as (_, lines):
+        await tell(served, "a")
+        await next_events(lines, 1)
+        match end:
+            case "log out":
+                await served.edge.client.delete("/api/session", headers=headers)
+            case "role":
+                await served.edge.users.set_role(READER, Role.NO_ACCESS)
+            case "user":
+                await served.edge.users.remove(READER)
+        assert await rest_of(lines) == []
+
+
+async def test_it_lives_while_the_session_lives(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows that it is alive, also while a store that is away cannot tell who may look."""
+    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.05)
+    headers = await served.edge.headers()
+    async with opened(served, headers) as (_, lines):
+        for _ in range(3):
+            while await anext(lines) != ": alive":
+                pass
+
+        async def away(_: str) -> None:
+            raise StoreUnavailable("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(served.edge.store, "get", away)
+            while await anext(lines) != ": alive":
+                pass
+        await tell(served, "a")
+        assert (await next_events(lines, 1))[0]["node"] == "a"
+
+
+async def test_there_are_not_endlessly_many(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its connection; a place is free again when its client goes."""
+    monkeypatch.setattr(stream, "MOST", 1)
+    headers = await served.edge.headers()
+    async with opened(served, headers) as (_, lines):
+        await anext(lines)
+        async with opened(served, headers) as (second, _):
+            assert second.status_code == 503
+    deadline = time.monotonic() + 5
+    while True:
+        async with opened(served, headers) as (third, _):
+            if third.status_code == 200:
+                break
+        assert time.monotonic() < deadline

@@ -1,0 +1,65 @@
+"""A failover that is refused is an event, whatever becomes of telling it."""
+
+from typing import Any
+
+import pytest
+from tests.service.conftest import CALLER, Scene
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.operations import by_id
+from openvcha.cluster.rules import FAILOVER, SET_MODE
+from openvcha.events.log import EventLog
+from openvcha.service.handlers import Handlers
+from openvcha.store.errors import StoreUnavailable
+
+pytestmark = pytest.mark.looptime
+
+
+def refusing(scene: Scene, operation: str, reason: str) -> Handlers:
+    """The handlers of a process, of which one refuses."""
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message(reason))
+
+    handlers = Handlers(scene.process().services)
+    handlers._handlers = {operation: refuse}
+    return handlers
+
+
+@pytest.mark.parametrize(
+    ("operation", "reason", "kinds"),
+    [
+        (FAILOVER, "failover.mode.disabled", ["failed.disabled.mode"]),
+        (FAILOVER, "failover.node.lost", ["failed.node.lost"]),
+        (FAILOVER, "failover.passive.not.ready", ["failed.passive.not.ready"]),
+        (FAILOVER, "cluster.not.configured", []),
+        (SET_MODE, "failover.node.lost", []),
+    ],
+)
+async def test_a_refused_failover_is_told_by_its_reason(
+    scene: Scene, operation: str, reason: str, kinds: list[str]
+) -> None:
+    """And the caller is told as without it."""
+    await scene.cluster()
+    with pytest.raises(ApiError) as raised:
+        await refusing(scene, operation, reason).invoke(by_id(operation), {}, CALLER)
+    assert raised.value.messages[0] == message(reason)
+    found = await EventLog(scene.world.store).list()
+    assert [event.type.removeprefix("com.vmware.vcha.failover.") for event in found] == kinds
+
+
+async def test_a_store_that_is_away_does_not_change_the_refusal(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is what the caller has to know."""
+    await scene.cluster()
+    handlers = refusing(scene, FAILOVER, "failover.node.lost")
+
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(EventLog, "add", away)
+    with pytest.raises(ApiError) as raised:
+        await handlers.invoke(by_id(FAILOVER), {}, CALLER)
+    assert raised.value.messages[0] == message("failover.node.lost")

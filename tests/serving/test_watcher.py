@@ -1,0 +1,293 @@
+"""What happens is told once, by who leads, whatever dies meanwhile."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from tests.cluster.conftest import PRIMARY, STREAMING, World
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import ClusterMode, TaskProgress, TaskStatus
+from openvcha.cluster.observation import Observation
+from openvcha.cluster.patroni import SyncState
+from openvcha.cluster.rules import FAILOVER
+from openvcha.events.log import EventLog
+from openvcha.serving.task_news import task_news
+from openvcha.serving.watcher import LOOK_SECONDS, Watcher, sweep_always
+from openvcha.store import keys
+from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import Action, Compare, TxnResult
+from openvcha.store.records import encode
+from openvcha.tasks.record import TaskRecord, error_record
+
+pytestmark = pytest.mark.looptime
+TASK = TaskRecord(
+    id="t1",
+    description=message("passive.redeploy"),
+    service="com.vmware.vcenter.vcha.cluster.passive",
+    operation="redeploy$task",
+    created=datetime(2026, 11, 24, tzinfo=UTC),
+    status=TaskStatus.PENDING,
+    progress=TaskProgress(total=100, completed=0, message=message("passive.redeploy")),
+    cancelable=True,
+    may_cancel=True,
+    user="u",
+)
+
+
+class UnsteadyStore(MemoryStore):
+    """A simulated store that loses answers of transactions, before or after they were done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loses = ""
+
+    async def txn(
+        self, compares: Sequence[Compare], success: Sequence[Action], failure: Sequence[Action] = ()
+    ) -> TxnResult:
+        loses, self.loses = self.loses, ""
+        if loses == "before":
+            raise OutcomeUnknown("never arrived")
+        result = await super().txn(compares, success, failure)
+        if loses == "after":
+            raise OutcomeUnknown("the answer was lost")
+        return result
+
+
+class Stage:
+    """A cluster and its store; any node may have a watcher."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.store = UnsteadyStore()
+        self.events = EventLog(self.store)
+
+    async def observe(self) -> Observation:
+        await asyncio.sleep(0)
+        return self.world.seen
+
+    def watcher(self, member: str, *, address: bool = True) -> Watcher:
+        return Watcher(self.store, self.events, member, self.observe, lambda: address)
+
+    async def lead(self, member: str) -> None:
+        """Make a node the active one, and the other its passive in sync."""
+        other = {"a-1": "b-2", "b-2": "a-1"}[member]
+        self.world.set(leader=member, sync=SyncState(member, frozenset({other})))
+        self.world.node(member, patroni=PRIMARY)
+        self.world.node(other, patroni=STREAMING)
+        await self.store.put(keys.PATRONI_LEADER, member.encode())
+
+    async def told(self) -> list[str]:
+        """The events so far, each as its type's end and its node."""
+        return [
+            " ".join((".".join(event.type.split(".")[-2:]), event.node or "")).strip()
+            for event in await self.events.list()
+        ]
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+async def looks(watcher: Watcher, times: int = 2) -> None:
+    for _ in range(times):
+        await watcher.look()
+
+
+async def test_a_lost_node_is_told_after_the_second_look(stage: Stage) -> None:
+    """And once, however often it is looked at."""
+    await stage.lead("a-1")
+    watcher = stage.watcher("a-1")
+    await looks(watcher)
+    stage.world.node("w-3", etcd_answers=False)
+    await looks(watcher, 1)
+    assert await stage.told() == []
+    await looks(watcher, 5)
+    assert await stage.told() == ["node.left vcha-3", "state.degraded"]
+
+
+async def test_the_failover_is_told_by_the_successor_and_only_once(stage: Stage) -> None:
+    """It knows from the store who was active before; the old one, thawed, tells nothing."""
+    await stage.lead("a-1")
+    old = stage.watcher("a-1")
+    await looks(old)
+    await stage.lead("b-2")
+    successor = stage.watcher("b-2")
+    await looks(old)
+    assert await stage.told() == []
+    await looks(successor, 3)
+    await looks(old, 3)
+    assert await stage.told() == ["failover.succeeded vcha-2", "address.taken vcha-2"]
+
+
+async def test_nobody_in_between_is_no_failover(stage: Stage) -> None:
+    """The leader key that goes and comes back to the same node."""
+    await stage.lead("a-1")
+    watcher = stage.watcher("a-1")
+    await looks(watcher)
+    stage.world.set(leader=None)
+    await looks(watcher, 3)
+    await stage.lead("a-1")
+    await looks(watcher, 3)
+    assert "failover.succeeded vcha-1" not in await stage.told()
+
+
+async def test_the_address_is_told_when_it_is_taken(stage: Stage) -> None:
+    """Not with the failover, as it may be held by a frozen one for a while."""
+    await stage.lead("a-1")
+    await looks(stage.watcher("a-1"))
+    await stage.lead("b-2")
+    await looks(stage.watcher("b-2", address=False))
+    assert await stage.told() == ["failover.succeeded vcha-2"]
+    await looks(stage.watcher("b-2"))
+    assert await stage.told() == ["failover.succeeded vcha-2", "address.taken vcha-2"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_every_change_is_told_once_whatever_dies(stage: Stage, seed: int) -> None:
+    """A walk of losses, takeovers and modes, with lost answers and processes started anew."""
+    chance = random.Random(seed)
+    leader, expected = "a-1", []
+    up, mode = True, ClusterMode.ENABLED
+    await stage.lead(leader)
+    watcher = stage.watcher(leader)
+    await looks(watcher)
+    for _ in range(30):
+        match chance.choice(["witness", "failover", "mode", "nothing"]):
+            case "witness":
+                up = not up
+                stage.world.node("w-3", etcd_answers=up)
+                expected += [f"node.{'joined' if up else 'left'} vcha-3"]
+            case "failover":
+                leader = "b-2" if leader == "a-1" else "a-1"
+                await stage.lead(leader)
+                expected += [f"failover.succeeded vcha-{'1' if leader == 'a-1' else '2'}"]
+                watcher = stage.watcher(leader)
+            case "mode":
+                mode = chance.choice([each for each in ClusterMode if each is not mode])
+                stage.world.configure(mode=mode)
+                expected += ["mode.changed"]
+        for _ in range(2):
+            stage.store.loses = chance.choice(["", "before", "after"])
+            try:
+                await looks(watcher)
+            except OutcomeUnknown:
+                watcher = stage.watcher(leader)
+        stage.store.loses = ""
+        await looks(watcher)
+    kinds = {line.split()[0] for line in expected}
+    assert [line for line in await stage.told() if line.split()[0] in kinds] == expected
+
+
+async def put(stage: Stage, **changes: Any) -> None:
+    record = msgspec.structs.replace(TASK, **changes)
+    await stage.store.put(keys.task(record.id), encode(record))
+
+
+async def running(stage: Stage, seconds: float) -> None:
+    """A process of the active, which lives for so long."""
+    process = asyncio.create_task(stage.watcher("a-1").run())
+    await asyncio.sleep(seconds)
+    process.cancel()
+    await asyncio.wait([process])
+
+
+async def test_tasks_are_told_when_they_begin_and_end(stage: Stage) -> None:
+    """Also those that began or ended while nobody watched, and each once."""
+    await stage.lead("a-1")
+    await put(stage)
+    await running(stage, 3)
+    await put(stage, status=TaskStatus.RUNNING)
+    await running(stage, 3)
+    await put(stage, status=TaskStatus.SUCCEEDED)
+    await put(stage, id="t2")
+    await running(stage, 3)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(running(stage, 10))
+        await asyncio.sleep(1)
+        await put(stage, id="t3")
+        await put(stage, id="t3", status=TaskStatus.RUNNING)
+        await put(stage, id="t3", status=TaskStatus.FAILED)
+        await put(stage, id="t2", status=TaskStatus.FAILED)
+    found = [(event.type.rsplit(".", 1)[-1], event.task) for event in await stage.events.list()]
+    assert found == [
+        ("started", "t1"),
+        ("succeeded", "t1"),
+        ("started", "t2"),
+        ("started", "t3"),
+        ("failed", "t3"),
+        ("failed", "t2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("failover.mode.disabled", "com.vmware.vcha.failover.failed.disabled.mode"),
+        ("failover.node.lost", "com.vmware.vcha.failover.failed.node.lost"),
+        ("failover.passive.not.ready", "com.vmware.vcha.failover.failed.passive.not.ready"),
+        ("no.active", "org.openvcha.operation.failed"),
+    ],
+)
+async def test_a_failover_that_fails_has_its_own_event(
+    stage: Stage, reason: str, kind: str
+) -> None:
+    """By the reason for which it failed."""
+    service, _, name = FAILOVER.rpartition(".")
+    error = error_record(ApiError(ErrorType.ERROR, message(reason)))
+    named = {"service": service, "operation": f"{name}$task"}
+    await put(stage, **named)
+    await put(stage, **named, status=TaskStatus.FAILED, error=error)
+    news = task_news(await stage.store.prefix(keys.TASKS), 0)
+    assert [each.draft.type for each in news] == ["org.openvcha.operation.started", kind]
+
+
+async def test_rubbish_among_the_tasks_is_passed_over(stage: Stage) -> None:
+    """A record of a later version must not keep the others from being told."""
+    await stage.store.put(keys.task("t0"), b"rubbish")
+    await put(stage)
+    assert len(task_news(await stage.store.prefix(keys.TASKS), 0)) == 1
+
+
+async def test_it_goes_on_after_the_store_was_away(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What happened meanwhile is told then."""
+    await stage.lead("a-1")
+    await looks(stage.watcher("a-1"))
+
+    async def away(_: str) -> None:
+        raise StoreUnavailable("away")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(running(stage, 20 * LOOK_SECONDS))
+        with monkeypatch.context() as patch:
+            patch.setattr(stage.store, "get", away)
+            stage.world.node("w-3", etcd_answers=False)
+            await asyncio.sleep(5 * LOOK_SECONDS)
+    assert "node.left vcha-3" in await stage.told()
+
+
+async def test_sweeping_goes_on_whatever_fails() -> None:
+    """One store that is away does not end it."""
+    swept: list[str] = []
+
+    async def broken() -> int:
+        raise StoreUnavailable("away")
+
+    async def sound() -> int:
+        swept.append("x")
+        return 1
+
+    sweeping = asyncio.create_task(sweep_always(broken, sound))
+    await asyncio.sleep(3 * 3600 + 1)
+    sweeping.cancel()
+    await asyncio.wait([sweeping])
+    assert len(swept) == 4
