@@ -3,8 +3,6 @@
 import json
 import os
 import time
-from pathlib import Path
-from typing import LiteralString
 
 import httpx2
 import psycopg
@@ -16,7 +14,6 @@ from openvcha.cluster.threats import LAG_SECONDS
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.engines import find_postgres
 from openvcha.node.identity import load_identity, load_secrets
-from openvcha.node.layout import Layout
 from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import postgres_major
 
@@ -98,15 +95,19 @@ def test_the_audit_outlives_the_failover(running: RunningLab) -> None:
 def test_replication_that_lags_is_told_with_bytes_and_seconds(
     running: RunningLab, writer: Writer
 ) -> None:
-    """A passive that receives but replays no more: HEALTHY still, as no row can be lost."""
-    passive = running.layout(running.name_of("PASSIVE")).root
+    """A reader on the passive holds the replay up: HEALTHY still, as no row can be lost."""
     running.until(running.healthy)
-    execute(passive, "select pg_wal_replay_pause()")
-    try:
-        running.until(lambda: "replication.lagging" in warnings(running))
-        info = running.admin.cluster(partial=True)
-    finally:
-        execute(passive, "select pg_wal_replay_resume()")
+    with (
+        superuser(running, "ACTIVE") as active,
+        superuser(running, "PASSIVE") as passive,
+    ):
+        active.execute("create table held ()")
+        running.until(lambda: there(passive, "held"))
+        with passive.transaction():
+            passive.execute("select from held")
+            active.execute("drop table held")
+            running.until(lambda: "replication.lagging" in warnings(running))
+            info = running.admin.cluster(partial=True)
     assert info["health_state"] == "HEALTHY"
     (lag,) = [w for w in info["health_warnings"] if w["error"]["id"].endswith("lagging")]
     _, size, seconds = lag["error"]["args"]
@@ -116,12 +117,16 @@ def test_replication_that_lags_is_told_with_bytes_and_seconds(
     assert writer.missing() == set()
 
 
-def execute(directory: Path, statement: LiteralString) -> None:
-    """Run a statement as the superuser on a node's own PostgreSQL."""
-    identity, layout = load_identity(directory), Layout(directory)
+def superuser(running: RunningLab, role: str) -> psycopg.Connection:
+    """Connect to a data node's own PostgreSQL."""
+    layout = running.layout(running.name_of(role))
+    identity, secrets = load_identity(layout.root), load_secrets(layout.root)
     postgres = find_postgres(os.environ, postgres_major(layout.pgdata))
-    place = superuser_place(
-        identity.ha_address, identity.ports.postgres, layout, load_secrets(directory), postgres
-    )
-    with psycopg.connect(place, autocommit=True) as connection:
-        connection.execute(statement)
+    port = identity.ports.postgres
+    place = superuser_place(identity.ha_address, port, layout, secrets, postgres)
+    return psycopg.connect(place, autocommit=True)
+
+
+def there(connection: psycopg.Connection, table: str) -> bool:
+    row = connection.execute("select to_regclass(%s) is not null", (table,)).fetchone()
+    return row is not None and bool(row[0])
