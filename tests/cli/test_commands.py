@@ -79,6 +79,8 @@ def test_no_password_is_taken_from_the_command_line() -> None:
         ("lab", "down"),
         ("lab", "reset", "--yes"),
         ("task", "list"),
+        ("events",),
+        ("audit",),
         ("call", "cluster.get"),
         ("user", "list"),
         ("passive", "redeploy"),

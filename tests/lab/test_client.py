@@ -95,3 +95,53 @@ async def test_a_session_is_ended_and_its_password_goes_nowhere_else() -> None:
         ("GET", "/api/x", False, "token"),
         ("DELETE", "/api/session", False, "token"),
     ]
+
+
+def streamed(*numbers: int) -> httpx2.Response:
+    """A stream that ends after some events."""
+    text = "retry: 1000\n\n: alive\n\n"
+    text += "".join(f'id: {n}\nevent: x.y\ndata: {{"id":"{n}"}}\n\n' for n in numbers)
+    return httpx2.Response(200, text=text)
+
+
+async def test_events_are_followed_through_a_failover_from_where_they_were() -> None:
+    """Each connection asks for what comes after the last event that was seen."""
+    answers: list[Any] = [
+        streamed(4, 5),
+        httpx2.ConnectError("gone"),
+        httpx2.Response(503),
+        streamed(),
+        streamed(6),
+        httpx2.Response(401),
+    ]
+    asked: list[str] = []
+    found: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert request.headers["accept"] == "text/event-stream"
+        asked.append(request.headers["last-event-id"])
+        given = answers.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return given  # type: ignore[no-any-return]  # the list holds errors too
+
+    async def follow(api: ApiClient) -> None:
+        async for event in api.events("3", silence=10.0):
+            found.append(event["id"])  # noqa: PERF401 - it ends by an error
+
+    async with client(answer) as api:
+        with pytest.raises(Refused, match="401"):
+            await follow(api)
+    assert found == ["4", "5", "6"]
+    assert asked == ["3", "5", "5", "5", "5", "6"]
+
+
+async def test_following_events_ends_when_nobody_answers_any_more() -> None:
+    """As with a task."""
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("refused")
+
+    async with client(answer) as api:
+        with pytest.raises(Unreachable, match="does not answer: refused"):
+            await anext(api.events("0", silence=0.0))

@@ -5,11 +5,10 @@ from typing import Any
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.operation import Operation, Parameter, Privilege, required_privilege
+from openvcha.api.own import OWN
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (
     ActiveInfo,
-    AuditFilterSpec,
-    AuditInfo,
     ClusterFilterSpec,
     ClusterInfo,
     ClusterSummary,
@@ -20,8 +19,6 @@ from openvcha.api.structures import (
     DatastoreSummary,
     DeploymentTypeInfo,
     DeploySpec,
-    EventFilterSpec,
-    EventInfo,
     FolderFilterSpec,
     FolderSummary,
     HostFilterSpec,
@@ -356,39 +353,13 @@ _INVENTORY = (
     _inventory("VM", "vm", VmFilterSpec, VmSummary, _E.INVALID_ARGUMENT),
 )
 
-# What vCenter has not: the official SDK knows nothing of these.
-_OWN = (
-    Operation(
-        service="org.openvcha.events",
-        name="list",
-        method="GET",
-        path="/openvcha/events",
-        summary="List what has happened to the cluster; as a stream, where that is asked for.",
-        errors=(*_PLAIN_ERRORS, _E.INVALID_ARGUMENT),
-        parameters=(Parameter("filter", EventFilterSpec | None, query=True),),
-        output=tuple[EventInfo, ...],
-        privilege=_READ,
-    ),
-    Operation(
-        service="org.openvcha.audit",
-        name="list",
-        method="GET",
-        path="/openvcha/audit",
-        summary="List who called what to change something, and what became of it.",
-        errors=(*_PLAIN_ERRORS, _E.INVALID_ARGUMENT),
-        parameters=(Parameter("filter", AuditFilterSpec | None, query=True),),
-        output=tuple[AuditInfo, ...],
-        privilege=_CHANGE,
-    ),
-)
-
 OPERATIONS: tuple[Operation, ...] = (
     *_SESSIONS,
     *_TASK_SERVICE,
     *_CLUSTER_SERVICE,
     *_NODE_SERVICES,
     *_INVENTORY,
-    *_OWN,
+    *OWN,
 )
 
 

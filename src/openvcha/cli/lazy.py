@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from openvcha.cli.exits import EPILOG
+
 
 @dataclass(frozen=True)
 class Load:
@@ -25,7 +27,7 @@ class Load:
             group.name = name
             return group
         app = typer.Typer(add_completion=False)
-        app.command(name, hidden=self.hidden)(found)
+        app.command(name, hidden=self.hidden, epilog=EPILOG)(found)
         return typer.main.get_command(app)
 
 
