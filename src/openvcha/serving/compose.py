@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -134,11 +134,24 @@ def _duty(services: Services) -> Duty:
         (identity.public_address, identity.ports.postgres),
         (identity.ha_address, identity.ports.postgres),
     )
-    runner = Runner(services.store, services.journal, plans(services), name=identity.member)
+    return Duty(
+        prepare=lambda: write_first_config(services.store, services.infrastructure, identity),
+        forwarder=forwarder,
+        server=server,
+        address=(identity.public_address, identity.ports.api),
+        work=_work(services, forwarder, events, audit),
+    )
+
+
+def _work(
+    services: Services, forwarder: Forwarder, events: EventLog, audit: AuditLog
+) -> Callable[[], Awaitable[None]]:
+    member = services.identity.member
+    runner = Runner(services.store, services.journal, plans(services), name=member)
     watcher = Watcher(
         services.store,
         events,
-        identity.member,
+        member,
         observe=services.observer.observe,
         holds_address=lambda: forwarder.held,
     )
@@ -150,13 +163,7 @@ def _duty(services: Services) -> Duty:
             parts.create_task(always(watcher.run))
             parts.create_task(always(lambda: sweep_always(events.sweep, audit.sweep)))
 
-    return Duty(
-        prepare=lambda: write_first_config(services.store, services.infrastructure, identity),
-        forwarder=forwarder,
-        server=server,
-        address=(identity.public_address, identity.ports.api),
-        work=work,
-    )
+    return work
 
 
 async def _keep_refreshed(store: ClusterStore) -> None:
