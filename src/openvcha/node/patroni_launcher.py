@@ -18,7 +18,11 @@ LATE_MODULES = (
     "patroni.psycopg",
     "patroni.watchdog",
 )
-EXTENSIONS = ("openvcha.node.patroni_patience", "openvcha.node.patroni_modes")
+EXTENSIONS = (
+    "openvcha.node.patroni_patience",
+    "openvcha.node.patroni_handover",
+    "openvcha.node.patroni_modes",
+)
 
 
 def main() -> None:

@@ -1,0 +1,53 @@
+"""The module ``time`` as a program sees it whose fixed sleeps may end with their reason."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Enough = Callable[[], bool]
+
+
+class PatientClock:
+    """Stands in for ``time``: a thread that says what it waits for sleeps no longer than that.
+
+    Other threads, and this one outside ``until``, sleep as long as they ask.
+    """
+
+    def __init__(self, real: Any, look_seconds: float) -> None:
+        self._real = real
+        self._look_seconds = look_seconds
+        self._thread = threading.local()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    @contextmanager
+    def until(self, enough: Enough) -> Iterator[None]:
+        """Let this thread's sleeps end as soon as ``enough`` says so."""
+        self._thread.enough = enough
+        try:
+            yield
+        finally:
+            self._thread.enough = None
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep no longer than needed, and no longer than asked."""
+        enough: Enough | None = getattr(self._thread, "enough", None)
+        if enough is None:
+            self._real.sleep(seconds)
+            return
+        until = self._real.monotonic() + seconds
+        while (left := until - self._real.monotonic()) > 0 and not enough():
+            self._real.sleep(min(self._look_seconds, left))
+
+
+def of_module(module: Any, look_seconds: float) -> PatientClock:
+    """Give the clock of a module that imports ``time``; installed once, whoever asks first.
+
+    Raises AttributeError when the module has no ``time``.
+    """
+    if not isinstance(module.time, PatientClock):
+        module.time = PatientClock(module.time, look_seconds)
+    clock: PatientClock = module.time
+    return clock

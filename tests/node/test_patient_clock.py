@@ -1,0 +1,58 @@
+"""Sleeps end with their reason, for who gave one, and for nobody else."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from tests.node.test_patroni_patience import Time
+
+from openvcha.node.patient_clock import PatientClock, of_module
+
+
+def test_a_sleep_ends_with_its_reason_or_with_its_time() -> None:
+    """Never later than asked."""
+    time = Time()
+    clock = PatientClock(time, 0.1)
+    with clock.until(lambda: time.now > 0.45):
+        clock.sleep(2.0)
+    assert time.now == pytest.approx(0.5)
+    with clock.until(lambda: False):
+        clock.sleep(0.25)
+    assert time.now == pytest.approx(0.75)
+
+
+def test_without_a_reason_it_is_the_clock_that_it_stands_in_for() -> None:
+    """Also after a block that failed."""
+    time = Time()
+    clock = PatientClock(time, 0.1)
+    with pytest.raises(KeyError), clock.until(lambda: True):
+        raise KeyError
+    clock.sleep(3.0)
+    assert clock.monotonic() == time.now == pytest.approx(3.0)
+
+
+def test_other_threads_sleep_as_long_as_they_ask() -> None:
+    """Patroni's other threads use the same module at the same time."""
+    clock = PatientClock(time, 0.01)
+    slept: list[float] = []
+
+    def elsewhere() -> None:
+        begun = time.monotonic()
+        clock.sleep(0.3)
+        slept.append(time.monotonic() - begun)
+
+    with clock.until(lambda: True):
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert slept[0] >= 0.3
+
+
+def test_a_module_gets_one_clock_whoever_asks() -> None:
+    """Two that each put theirs and took it back could leave the wrong one."""
+    module = SimpleNamespace(time=time)
+    assert of_module(module, 0.1) is of_module(module, 0.02)
+    assert module.time.monotonic() > 0
+    with pytest.raises(AttributeError):
+        of_module(SimpleNamespace(), 0.1)

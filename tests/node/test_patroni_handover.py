@@ -1,0 +1,131 @@
+"""A former leader waits for its standby and for its successor, and for neither longer."""
+
+from collections.abc import Callable
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.node.test_patroni_patience import Time
+
+from openvcha.node import patroni_handover
+from openvcha.node.patient_clock import PatientClock
+from openvcha.node.patroni_handover import LOOK_SECONDS, handing_over, install, wait_promote
+
+CHECKPOINT = 1000
+
+
+class Leader:
+    """Stands in for Patroni's Ha: what it sees is a function of the time."""
+
+    def __init__(self, time: Time) -> None:
+        self.time = time
+        self.leads = True
+        self.running_until = 1e9
+        self.received: Callable[[float], int] = lambda _: CHECKPOINT
+        self.taken_at = 1e9
+        self.state_handler = self
+        self.dcs = self
+        self.name = "a"
+
+    def is_leader(self) -> bool:
+        return self.leads
+
+    def is_running(self) -> bool:
+        return self.time.now < self.running_until
+
+    def latest_checkpoint_locations(self) -> tuple[int, int]:
+        return CHECKPOINT, CHECKPOINT
+
+    def is_failover_possible(self, cluster_lsn: int) -> bool:
+        return self.received(self.time.now) >= cluster_lsn
+
+    def get_cluster(self) -> SimpleNamespace:
+        taken = self.time.now >= self.taken_at
+        return SimpleNamespace(leader=SimpleNamespace(name="b" if taken else "a"))
+
+
+def demote(self: Leader, mode: str) -> list[float]:
+    """Sleep as Patroni's demote does; gives the time after each sleep."""
+    clock = self.clock  # type: ignore[attr-defined]  # set by the test
+    clock.sleep(1)
+    first = self.time.now
+    self.leads = mode != "graceful"
+    clock.sleep(2)
+    return [first, self.time.now - first]
+
+
+def taken(mode: str = "graceful", **facts: Any) -> list[float]:
+    time = Time()
+    clock = PatientClock(time, LOOK_SECONDS)
+    leader = Leader(time)
+    leader.clock = clock  # type: ignore[attr-defined]  # as the module's
+    for name, fact in facts.items():
+        setattr(leader, name, fact)
+    found: list[float] = handing_over(demote, clock)(leader, mode)
+    return found
+
+
+def test_it_waits_for_the_shutdown_checkpoint_itself() -> None:
+    """To have what precedes it is not to have it: the former leader could not follow."""
+    slow = taken(received=lambda now: CHECKPOINT + (now >= 0.3))
+    assert slow[0] == pytest.approx(0.3, abs=LOOK_SECONDS)
+
+
+def test_it_waits_for_a_successor() -> None:
+    """As soon as there is one it can follow."""
+    assert taken(running_until=0.0, taken_at=0.5)[1] == pytest.approx(0.5, abs=LOOK_SECONDS)
+
+
+def test_who_never_comes_is_waited_for_as_long_as_ever() -> None:
+    """Patroni's own bounds."""
+    assert taken() == pytest.approx([1.0, 2.0])
+
+
+def test_a_server_that_has_ended_sends_nothing_more() -> None:
+    """Patroni asks the standby by itself then."""
+    assert taken(running_until=0.0)[0] == 0.0
+
+
+@pytest.mark.parametrize("mode", ["offline", "immediate", "immediate-nolock", "demote-cluster"])
+def test_other_ways_to_step_down_are_left_alone(mode: str) -> None:
+    """Only a switchover is made faster."""
+    assert taken(mode, running_until=0.0, taken_at=0.0) == pytest.approx([1.0, 2.0])
+
+
+def test_a_promotion_is_seen_soon() -> None:
+    """And one that does not come in time has no outcome."""
+    states = iter(["in archive recovery", "in production"])
+    roles: list[str] = []
+    server: Any = SimpleNamespace(
+        controldata=lambda: {"Database cluster state": next(states)}, set_role=roles.append
+    )
+    assert wait_promote(server, 5.0) is True
+    assert roles == ["primary"]
+    server.controldata = dict
+    assert wait_promote(server, 0.05) is None
+    assert len(roles) == 1
+
+
+def test_the_patroni_that_is_locked_has_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another Patroni must fail here, not in a failover."""
+    postgresql, ha = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
+    server = postgresql.Postgresql
+    before = ha.Ha.demote
+    monkeypatch.setattr(ha, "time", ha.time)
+    monkeypatch.setattr(ha.Ha, "demote", before)
+    monkeypatch.setattr(server, "_wait_promote", server._wait_promote)
+    monkeypatch.setattr(postgresql, "STOP_POLLING_INTERVAL", 1)
+    install()
+    assert ha.Ha.demote is not before
+    assert isinstance(ha.time, PatientClock)
+    assert server._wait_promote is patroni_handover.wait_promote
+    assert postgresql.STOP_POLLING_INTERVAL == LOOK_SECONDS
+
+
+@pytest.mark.parametrize("name", ["STOP_POLLING_INTERVAL", "Postgresql"])
+def test_a_patroni_without_a_place_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It would be set and never read."""
+    monkeypatch.delattr(import_module("patroni.postgresql"), name)
+    with pytest.raises(AttributeError):
+        install()
