@@ -8,6 +8,7 @@ from tests.service.process import Process
 from tests.service.simulated import World
 
 from openvcha.api.structures import ConfigState
+from openvcha.node.superuser import PostgresUnreachable
 from openvcha.serving.leadership import GRACE_SECONDS, Leadership
 from openvcha.store import keys
 
@@ -29,9 +30,18 @@ class Stage:
         a, b = await self.world.found("vcha-1", 1), await self.world.found("vcha-2", 2)
         await self.world.configure(ConfigState.CONFIGURED, a, b)
         services = Process(self.world, self.world.machine(OWN).identity).services
-        leadership = Leadership(services.store, services.patroni, services.identity)
+        leadership = Leadership(
+            services.store, services.patroni, services.identity, self.until_writable
+        )
         self._following = asyncio.create_task(self._follow(leadership))
         await asyncio.sleep(1)
+
+    async def until_writable(self) -> None:
+        machine = self.world.machine(OWN)
+        if not machine.postgres:
+            raise PostgresUnreachable("not there")
+        while machine.postgres != "primary":  # noqa: ASYNC110 - as the real one asks
+            await asyncio.sleep(0.01)
 
     async def _follow(self, leadership: Leadership) -> None:
         async for leads in leadership.changes():
@@ -73,6 +83,37 @@ async def test_the_key_alone_makes_no_leader(stage: Stage) -> None:
     stage.world.machine(OWN).postgres = "primary"
     await asyncio.sleep(1)
     assert stage.leads
+
+
+async def test_it_leads_as_soon_as_it_takes_writes(stage: Stage) -> None:
+    """Each moment in between is one in which clients wait."""
+    await stage.begin()
+    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(2)
+    stage.world.machine(OWN).postgres = "streaming"
+    await stage.world.store.put(keys.PATRONI_LEADER, OWN.encode())
+    await asyncio.sleep(0.35)
+    assert not stage.leads
+    before = asyncio.get_running_loop().time()
+    stage.world.machine(OWN).postgres = "primary"
+    await asyncio.sleep(1)
+    assert stage.leads
+    assert stage.seen[-1][0] - before < 0.02
+
+
+async def test_a_key_that_goes_on_before_it_takes_writes_makes_no_leader(stage: Stage) -> None:
+    """A promotion that came too late."""
+    await stage.begin()
+    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(2)
+    stage.world.machine(OWN).postgres = "streaming"
+    await stage.world.store.put(keys.PATRONI_LEADER, OWN.encode())
+    await asyncio.sleep(0.35)
+    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    stage.world.machine(OWN).postgres = "primary"
+    told = len(stage.seen)
+    await asyncio.sleep(2)
+    assert len(stage.seen) == told
 
 
 @pytest.mark.parametrize("gone", [False, True])

@@ -24,6 +24,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER, postgres_major
 from openvcha.node.postgres import LocalPostgres
 from openvcha.node.processes import NodeProcesses
+from openvcha.node.superuser import Superuser
 from openvcha.protocols.app import build
 from openvcha.protocols.serve import HttpsServer
 from openvcha.protocols.sessions import Sessions
@@ -33,7 +34,7 @@ from openvcha.service.handlers import Handlers, plans
 from openvcha.serving.duty import Duty, always
 from openvcha.serving.first import write_first_config
 from openvcha.serving.keeper import Keeper
-from openvcha.serving.lags import Lags, PostgresOf
+from openvcha.serving.lags import Lags
 from openvcha.serving.leadership import Leadership
 from openvcha.serving.watcher import Watcher, sweep_always
 from openvcha.store.errors import StoreError
@@ -50,13 +51,19 @@ async def serve(directory: Path) -> None:
     """Be the service of a data node until canceled."""
     async with services_of(directory) as services, _keeper(services) as keeper:
         duty = _duty(services)
+        superuser = superuser_of(services.identity, directory)
         beside = [
             asyncio.create_task(_keep_refreshed(services.store), name="endpoints"),
             asyncio.create_task(services.observer.hearing.run(), name="facts of the nodes"),
             asyncio.create_task(keeper.run(), name="keeper"),
         ]
         try:
-            leadership = Leadership(services.store, services.patroni, services.identity)
+            leadership = Leadership(
+                services.store,
+                services.patroni,
+                services.identity,
+                lambda: superuser.until_writable(services.identity.ha_address),
+            )
             await duty.follow(leadership.changes())
         finally:
             for task in beside:
@@ -71,10 +78,11 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
     identity = load_identity(directory)
     tls = layout.client_context()
     password = load_secrets(directory).patroni_rest
+    superuser = superuser_of(identity, directory)
     async with (
         Etcd(endpoints(identity), tls) as store,
         PatroniClient(tls, REST_USER, password, identity.ports.patroni) as patroni,
-        aclosing(Lags(PostgresOf(layout, identity).connect)) as lags,
+        aclosing(Lags(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
         await _refresh(store)
         yield Services(
@@ -86,6 +94,7 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
             identity=identity,
             directory=directory,
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
+            checkpoint=superuser.checkpoint,
         )
 
 
@@ -98,6 +107,11 @@ async def _keeper(services: Services) -> AsyncIterator[Keeper]:
     async with PatroniClient(tls, REST_USER, password, identity.ports.patroni) as client:
         own = LocalPostgres(layout, engines)
         yield Keeper(services.store, client, own, identity.member, identity.ha_address)
+
+
+def superuser_of(identity: Identity, directory: Path) -> Superuser:
+    """Be the superuser of the cluster's PostgreSQL, from a node's directory."""
+    return Superuser(Layout(directory), load_secrets(directory), identity.ports.postgres)
 
 
 def endpoints(identity: Identity) -> list[str]:

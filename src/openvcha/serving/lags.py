@@ -1,7 +1,6 @@
 """How far the standbys are behind: asked of this node's own PostgreSQL while it is the primary."""
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -11,11 +10,7 @@ import structlog
 from psycopg import AsyncConnection, Error
 
 from openvcha.cluster.observation import Lag
-from openvcha.node.engines import EngineMissing, find_postgres
-from openvcha.node.identity import Identity, load_secrets
-from openvcha.node.layout import Layout
-from openvcha.node.leader import superuser_place
-from openvcha.node.patroni import postgres_major
+from openvcha.node.engines import EngineMissing
 
 ASK_SECONDS = 1.0
 KEPT_SAMPLES = 3600
@@ -62,26 +57,6 @@ class History:
         passed = next((at for at, place in self._samples if place > standby.replayed), now)
         seconds = max(standby.seconds, now - passed) if behind else 0.0
         return Lag(standby.member, behind, seconds)
-
-
-class PostgresOf:
-    """A node's own PostgreSQL; which one it runs is found out when it is first asked."""
-
-    def __init__(self, layout: Layout, identity: Identity) -> None:
-        self._layout = layout
-        self._identity = identity
-        self._place = ""
-
-    async def connect(self) -> AsyncConnection:
-        """Connect as the superuser. Raises psycopg.Error, OSError, EngineMissing."""
-        self._place = self._place or await asyncio.to_thread(self._find)
-        return await AsyncConnection.connect(self._place, autocommit=True)
-
-    def _find(self) -> str:
-        postgres = find_postgres(os.environ, postgres_major(self._layout.pgdata))
-        secrets = load_secrets(self._layout.root)
-        port = self._identity.ports.postgres
-        return superuser_place(self._identity.ha_address, port, self._layout, secrets, postgres)
 
 
 class Lags:

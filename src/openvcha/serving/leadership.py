@@ -1,8 +1,12 @@
-"""Does this node lead? Asked again at each change of Patroni's leader key, and every second."""
+"""Does this node lead? Asked again at each change of Patroni's leader key, and every second.
+
+Between the moment in which the key names this node and the one in which its PostgreSQL takes writes
+clients wait: then PostgreSQL itself is asked all the time.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import structlog
@@ -11,6 +15,7 @@ from openvcha.cluster import patroni
 from openvcha.cluster.access import PatroniAccess
 from openvcha.cluster.patroni import PatroniUnreachable
 from openvcha.node.identity import Identity
+from openvcha.node.superuser import PostgresUnreachable
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.protocol import Store
@@ -29,6 +34,9 @@ class Leadership:
     While the store does not answer, a leader stays one for ``GRACE_SECONDS``: shorter than it
     takes anybody else to become one, longer than an election in etcd. Where a mode lets it go on
     alone, nobody else may become one, and it stays one as long as it takes writes.
+
+    ``until_writable`` returns when this node's PostgreSQL takes writes; it may raise
+    PostgresUnreachable.
     """
 
     def __init__(
@@ -36,14 +44,16 @@ class Leadership:
         store: Store,
         client: PatroniAccess,
         identity: Identity,
+        until_writable: Callable[[], Awaitable[None]],
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
         self._patroni = client
         self._identity = identity
+        self._until_writable = until_writable
         self._clock = clock or asyncio.get_running_loop().time
         self._changed = asyncio.Event()
-        self._leads = False
+        self._named = self._leads = False
         self._certain = self._clock()
         self._alone = False
 
@@ -70,7 +80,8 @@ class Leadership:
         if leader is None:
             # Its key ran out while the store was away; its Patroni will take it again.
             return self._leads and await self._goes_on_alone()
-        return leader == self._identity.member and (self._leads or await self._writable())
+        self._named = leader == self._identity.member
+        return self._named and (self._leads or await self._writable())
 
     async def _goes_on_alone(self) -> bool:
         """Ask the own Patroni, which is not there for a moment when it is started anew."""
@@ -80,14 +91,30 @@ class Leadership:
         return self._alone
 
     async def _writable(self) -> bool:
+        """Wait for it, but no longer than until the key changes."""
+        asking = asyncio.create_task(self._ask())
+        changed = asyncio.create_task(self._changed.wait())
         try:
-            return (await self._patroni.node(self._identity.ha_address)).primary
-        except PatroniUnreachable:
+            await asyncio.wait(
+                [asking, changed], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            return asking.done() and asking.result()
+        finally:
+            asking.cancel()
+            changed.cancel()
+            await asyncio.gather(asking, changed, return_exceptions=True)
+
+    async def _ask(self) -> bool:
+        try:
+            await self._until_writable()
+        except PostgresUnreachable:
             return False
+        return True
 
     async def _wait(self) -> None:
+        starting = self._named and not self._leads
         try:
-            async with asyncio.timeout(LOOK_SECONDS if self._leads else STARTING_SECONDS):
+            async with asyncio.timeout(STARTING_SECONDS if starting else LOOK_SECONDS):
                 await self._changed.wait()
         except TimeoutError:
             return

@@ -1,0 +1,72 @@
+"""What the cluster itself asks of PostgreSQL on a data node, as its superuser."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from psycopg import AsyncConnection, Error
+
+from openvcha.node.engines import EngineMissing, Postgres, find_postgres
+from openvcha.node.identity import Secrets
+from openvcha.node.layout import Layout
+from openvcha.node.leader import superuser_place
+from openvcha.node.patroni import postgres_major
+
+LOOK_SECONDS = 0.01
+
+
+class PostgresUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+    """A node's PostgreSQL did not do what it was asked; the text says why."""
+
+
+class Superuser:
+    """The superuser of a cluster's PostgreSQL, with what one node's directory has to prove it.
+
+    Which PostgreSQL the node runs is found out when it is first needed.
+    """
+
+    def __init__(self, layout: Layout, secrets: Secrets, port: int) -> None:
+        self._layout = layout
+        self._secrets = secrets
+        self._port = port
+        self._postgres: Postgres | None = None
+
+    async def connect(self, host: str) -> AsyncConnection[Any]:
+        """Connect to a node's PostgreSQL. Raises psycopg.Error, OSError, EngineMissing."""
+        if self._postgres is None:
+            self._postgres = await asyncio.to_thread(self._find)
+        place = superuser_place(host, self._port, self._layout, self._secrets, self._postgres)
+        return await AsyncConnection.connect(place, autocommit=True)
+
+    async def checkpoint(self, host: str) -> None:
+        """Write out what a node holds in memory. Raises PostgresUnreachable."""
+        async with self._at(host) as connection:
+            await connection.execute("checkpoint")
+
+    async def until_writable(self, host: str) -> None:
+        """Wait until the PostgreSQL of a node takes writes. Raises PostgresUnreachable.
+
+        A connection to a standby lives on when that becomes the primary, so the one connection is
+        asked again and again, which costs a fraction of a millisecond.
+        """
+        async with self._at(host) as connection:
+            while await _in_recovery(connection):  # noqa: ASYNC110 - nobody would wake us
+                await asyncio.sleep(LOOK_SECONDS)
+
+    @asynccontextmanager
+    async def _at(self, host: str) -> AsyncIterator[AsyncConnection[Any]]:
+        try:
+            async with await self.connect(host) as connection:
+                yield connection
+        except (Error, OSError, EngineMissing) as error:
+            raise PostgresUnreachable(f"PostgreSQL at {host}: {error}") from error
+
+    def _find(self) -> Postgres:
+        return find_postgres(os.environ, postgres_major(self._layout.pgdata))
+
+
+async def _in_recovery(connection: AsyncConnection[Any]) -> bool:
+    row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()
+    return row is None or bool(row[0])
