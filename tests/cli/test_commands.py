@@ -85,6 +85,8 @@ def test_no_password_is_taken_from_the_command_line() -> None:
         ("audit",),
         ("call", "cluster.get"),
         ("user", "list"),
+        ("failover",),
+        ("failover", "--forced"),
         ("passive", "redeploy"),
         ("witness", "redeploy"),
         ("witness", "check"),

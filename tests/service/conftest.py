@@ -109,6 +109,27 @@ class Scene:
                 work.cancel()
             await asyncio.wait(works)
 
+    async def carry_along(self, life: Life | None = None) -> None:
+        """Let whoever leads carry the task out: a node that stops leading stops working."""
+        while not (await self.record()).finished:
+            await self.primary()
+            process = self.process(life)
+            carrying = asyncio.create_task(self.carry(process), name="carry")
+            leading = asyncio.create_task(self._leads_on(process), name="leads")
+            await asyncio.wait([carrying, leading], return_when=asyncio.FIRST_COMPLETED)
+            for task in (carrying, leading):
+                task.cancel()
+            await asyncio.wait([carrying, leading])
+            if process.life.died.is_set():
+                return
+
+    async def _leads_on(self, process: Process) -> None:
+        """Return when the leader key names another than the node of this process, or nobody."""
+        member = process.services.identity.member
+        async for _ in self.world.store.watch(keys.PATRONI_LEADER):
+            if await self.world.leader() != member:
+                return
+
     async def until(self, step: str, process: Process | None = None) -> asyncio.Task[None]:
         """Begin to carry the task out, and return when this step has begun; it goes on."""
         carrying = asyncio.create_task(self.carry(process), name="carry")

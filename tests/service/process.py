@@ -17,6 +17,7 @@ from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.protocol import VmRequest
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
+from openvcha.node.superuser import PostgresUnreachable
 from openvcha.service.context import Services
 from openvcha.service.handlers import plans
 from openvcha.service.new_node import NewNode
@@ -277,6 +278,14 @@ class Process:
         async def data_bytes() -> int:
             return GIGABYTE
 
+        async def checkpoint(address: str) -> None:
+            await self.life.before()
+            machine = world.at(address)
+            if machine is None or not machine.postgres or "no checkpoint" in world.faults:
+                raise PostgresUnreachable(f"nobody at {address}")
+            world.checkpoints.append(machine.identity.member)
+            await self.life.after()
+
         self.services = Services(
             store=store,
             patroni=patroni,
@@ -286,6 +295,7 @@ class Process:
             identity=identity,
             directory=world.root,
             data_bytes=data_bytes,
+            checkpoint=checkpoint,
         )
 
     def runner(self) -> Runner:

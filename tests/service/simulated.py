@@ -32,7 +32,7 @@ from openvcha.store.errors import (
     StoreError,
 )
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Member
+from openvcha.store.protocol import Delete, Member, value_is
 
 ROOT = Path("/simulated")
 LOOP_SECONDS = 0.5
@@ -49,6 +49,8 @@ class Machine:
     postgres: str = ""
     """primary, streaming or nothing."""
     written: int = -1
+    demoted: bool = False
+    """Led until it was told to stop; follows again soon."""
 
     @property
     def on(self) -> bool:
@@ -69,6 +71,8 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.faults: set[str] = set()
         self.acknowledged = 0
+        self.checkpoints: list[str] = []
+        self.leases: dict[str, int] = {}
         self.violations: list[str] = []
         self.woken = asyncio.Event()
         self.root = ROOT
@@ -202,7 +206,7 @@ class World:
     def power_off(self, vm_id: str) -> None:
         machine = self.machines[vm_id]
         running, machine.running = machine.running, None
-        machine.etcd, machine.postgres = False, ""
+        machine.etcd, machine.postgres, machine.demoted = False, "", False
         if running:
             running.cancel()
 
@@ -223,8 +227,7 @@ class World:
 
         Tells whether one did.
         """
-        leader = await self.leader()
-        assert leader is not None
+        leader = await self.leader() or self.leads
         self.kill(leader)
         heirs = [
             name
@@ -269,7 +272,8 @@ class World:
         self.going_by[member] = on
         tags = dict.fromkeys(on - {keys.PAUSE}, True)
         told = {"state": "running", "pause": keys.PAUSE in on, "tags": tags}
-        await self.store.put(keys.patroni_member(member), json.dumps(told).encode())
+        lease = self.leases[member] = self.leases.get(member) or await self.store.lease_grant(10**6)
+        await self.store.put(keys.patroni_member(member), json.dumps(told).encode(), lease)
         named = (await self.config()).node(member) is not None
         out_of_service = keys.DETACHED in on and named
         let_go = out_of_service and member not in await self.standbys()
@@ -280,6 +284,8 @@ class World:
             machine.postgres = "streaming"
 
     async def _loop_once(self) -> None:
+        if self.quorum():
+            await self._switch()
         leader = await self.leader()
         primary = self.machine_of(leader) if leader else None
         if leader is None or primary is None or not self.quorum() or primary.postgres != "primary":
@@ -302,6 +308,45 @@ class World:
             wanted = None
         if named != frozenset([wanted] if wanted else []):
             await self._write_sync(leader, wanted)
+
+    async def _switch(self) -> None:
+        """Do as Patroni does when it is asked to, or finds the leader key handed over."""
+        leader = await self.leader()
+        old, new = self.machine_of(self.leads), self.machine_of(leader or "")
+        for machine in self.machines.values():
+            if machine.on and machine.demoted and "never follows" not in self.faults:
+                machine.postgres, machine.demoted = "streaming", False
+        if new and leader != self.leads and new.postgres == "streaming":
+            await self._succeed(old, new)
+        found = await self.store.get(keys.PATRONI_FAILOVER)
+        wish = json.loads(found.value) if found else {}
+        if wish:
+            await self._grant(wish)
+
+    async def _grant(self, wish: dict[str, str]) -> None:
+        old, new = self.machine_of(wish["leader"]), self.machine_of(wish["member"])
+        able = old and new and old.postgres == "primary" and new.postgres == "streaming"
+        refused = self.faults & {"refuses once", "refuses"}
+        self.faults.discard("refuses once")
+        if able and not refused and wish["member"] in await self.standbys():
+            await self._stop(old)
+            await asyncio.sleep(0.2)
+            own = value_is(keys.PATRONI_LEADER, wish["leader"].encode())
+            await self.store.txn([own], [Delete(keys.PATRONI_LEADER)])
+            await asyncio.sleep(0.2)
+            if new and new.postgres == "streaming" and await self.leader() is None:
+                await self._succeed(old, new)
+        await self.store.put(keys.PATRONI_FAILOVER, b"{}")
+
+    async def _stop(self, machine: Machine | None) -> None:
+        if machine and machine.on:
+            machine.postgres, machine.demoted = "", True
+
+    async def _succeed(self, old: Machine | None, new: Machine) -> None:
+        await self._stop(old)
+        if new.written < self.acknowledged:
+            self.violations.append(f"{new.identity.member} leads without what was acknowledged")
+        await self.lead(new.identity.member)
 
     async def _write_sync(self, leader: str, standby: str | None) -> None:
         value = {"leader": leader, "sync_standby": standby, "quorum": 0}

@@ -215,7 +215,6 @@ _CLUSTER_SERVICE = (
         parameters=(Parameter("planned", bool),),
         status=202,
         privilege=_CHANGE,
-        available=False,
     ),
     Operation(
         service=_CLUSTER,

@@ -9,6 +9,7 @@ from openvcha.cli.lazy import Load, lazy
 COMMANDS = {
     "lab": Load("openvcha.cli.lab:app"),
     "demo": Load("openvcha.cli.demo:demo"),
+    "failover": Load("openvcha.cli.failover:failover"),
     "passive": Load("openvcha.cli.replace:passive"),
     "witness": Load("openvcha.cli.replace:witness"),
     "mode": Load("openvcha.cli.mode:app"),

@@ -25,6 +25,11 @@ class Services:
     directory: Path
     data_bytes: Callable[[], Awaitable[int]]
     """How many bytes a copy of the protected data takes."""
+    checkpoint: Callable[[str], Awaitable[None]]
+    """Makes the PostgreSQL at an HA address write out what it holds in memory.
+
+    Raises PostgresUnreachable.
+    """
 
     async def observe(self) -> Observation:
         """Look at the cluster, with the operation that runs now."""

@@ -66,6 +66,14 @@ def require(operation: str, seen: Observation) -> None:
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
 
 
+async def require_idle(services: Services) -> None:
+    """Raise ApiError RESOURCE_BUSY naming the operation that runs, when there is one."""
+    if running := await services.journal.running():
+        raise ApiError(
+            ErrorType.RESOURCE_BUSY, message("task.busy", running.operation_id, running.id)
+        )
+
+
 async def check_passive(
     services: Services, caller: Caller, spec: PassiveCheckSpec
 ) -> PassiveCheckResult:
@@ -173,10 +181,7 @@ async def _promise(
     for name, address in (("ha_ip", spec.ha_ip), ("failover_ip", _failover_ip(spec))):
         if address is not None:
             address_of(address, f"spec.{name}")
-    if running := await services.journal.running():
-        raise ApiError(
-            ErrorType.RESOURCE_BUSY, message("task.busy", running.operation_id, running.id)
-        )
+    await require_idle(services)
     seen = await services.observe()
     require(which.operation, seen)
     await check_peer(services, seen, spec.vc_spec)

@@ -1,0 +1,31 @@
+"""`vcha failover`: making the passive node the active one."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from openvcha.cli.following import follow_task
+from openvcha.cli.target import Target, with_target
+from openvcha.lab.failover import fail_over
+
+
+@with_target
+def failover(
+    *,
+    target: Target,
+    forced: Annotated[
+        bool, typer.Option("--forced", help="At once: do not let the active write out first.")
+    ] = False,
+    follow: Annotated[bool, typer.Option(help="Show the progress until the end.")] = True,
+) -> None:
+    """Make the passive node the active one; no acknowledged row is lost, forced or not."""
+
+    async def work() -> None:
+        async with target.api() as api:
+            task = await fail_over(api, planned=not forced)
+            typer.echo(f"failing over{' at once' if forced else ''}, task {task}")
+            if follow:
+                await follow_task(api, task)
+
+    asyncio.run(work())

@@ -1,0 +1,10 @@
+"""Failing over by hand, through the API."""
+
+from openvcha.lab.client import ApiClient
+
+PATH = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
+
+
+async def fail_over(api: ApiClient, *, planned: bool) -> str:
+    """Call cluster.failover; gives the task's id. Raises Refused, Unreachable."""
+    return str(await api.call("POST", PATH, {"planned": planned}))

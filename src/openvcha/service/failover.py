@@ -1,0 +1,243 @@
+"""Failing over by hand: check, prepare, switch, settle.
+
+Planned, the passive gets everything first and Patroni switches. Forced, the leader key goes to the
+passive in one transaction, with what it has: that is every acknowledged write, for ``/sync`` must
+name it. The task lives with the active, so it begins on one node and ends on the other.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import ClusterMode, DynamicID, LocalizableMessage
+from openvcha.cluster import failover, patroni, rules
+from openvcha.cluster.config import NodeConfig
+from openvcha.cluster.observation import NodeObservation
+from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.node.superuser import PostgresUnreachable
+from openvcha.service.call import Caller
+from openvcha.service.context import Services
+from openvcha.service.redeploy import require, require_idle
+from openvcha.service.waiting import until
+from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.steps import Step, TaskContext, Temporary
+
+SERVICE = "com.vmware.vcenter.vcha.cluster"
+SWITCH_SECONDS = 120.0
+SETTLE_SECONDS = 120.0
+LOST_SECONDS = 5.0
+
+
+async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
+    """Promise the failover; refused with its reason before there is a task."""
+    await require_idle(services)
+    seen = await services.observe()
+    require(rules.FAILOVER, seen)
+    active = seen.active
+    task = await services.journal.create(
+        service=SERVICE,
+        operation="failover$task",
+        description=message("cluster.failover" if planned else "cluster.failover.forced"),
+        user=caller.user,
+        target=DynamicID(type="VirtualMachine", id=active.config.vm) if active else None,
+        arguments={"planned": planned},
+    )
+    return task.id
+
+
+def failover_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
+    """Give the steps of a failover task."""
+    planned = bool(record.arguments["planned"])
+    prepare = (Prepare(services),) if planned else ()
+    return (Check(services), *prepare, Switch(services, planned=planned), Settle(services))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """From which node to which."""
+
+    old: NodeConfig
+    new: NodeConfig
+
+
+async def _recall(services: Services, ctx: TaskContext) -> _Way:
+    """Find both nodes as decided. Raises KeyError before the check step, ApiError when gone."""
+    config = await services.observer.config()
+    old, new = (config.node(str(ctx.state[name])) for name in ("from", "to"))
+    if old is None or new is None:
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
+    return _Way(old, new)
+
+
+class Check(Step):
+    """It is decided which node leads next, and nothing forbids it."""
+
+    name = "check"
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Decided once: a resumed task must not fail back."""
+        return "to" in ctx.state
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Refuse as the operation itself does; else remember both nodes."""
+        seen = await self._services.observe()
+        require(rules.FAILOVER, seen)
+        if seen.active is None or seen.passive is None:
+            raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
+        member = {"from": seen.active.config.member, "to": seen.passive.config.member}
+        await ctx.remember(**member)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing was changed."""
+
+
+class Prepare(Step):
+    """Little is left to be written when the active stops, and little for the passive to replay."""
+
+    name = "prepare"
+    weight = 4
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Once is enough; what is written meanwhile is not much."""
+        leads = await patroni.leader(self._services.store)
+        return bool(ctx.state.get("prepared")) or leads == ctx.state["to"]
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Write out what both hold in memory, the active first: the passive follows its record."""
+        way = await _recall(self._services, ctx)
+        for fraction, node in ((0.0, way.old), (0.7, way.new)):
+            await ctx.progress(fraction, message("progress.failover.prepare", node.name))
+            await ctx.interruptible(self._checkpoint(node))
+        await ctx.remember(prepared=True)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing: PostgreSQL writes out what it holds all the time."""
+
+    async def _checkpoint(self, node: NodeConfig) -> None:
+        try:
+            await self._services.checkpoint(node.ha_address)
+        except PostgresUnreachable as error:
+            raise Temporary(message("failover.unprepared", node.name, error)) from error
+
+
+class Switch(Step):
+    """The leader key names the new active, and it takes writes."""
+
+    name = "switch"
+    weight = 3
+    cancelable = False
+
+    def __init__(self, services: Services, *, planned: bool) -> None:
+        self._services = services
+        self._planned = planned
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Judged by the key and by PostgreSQL, whoever brought it about."""
+        way = await _recall(self._services, ctx)
+        leads = await patroni.leader(self._services.store)
+        return leads == way.new.member and await self._not_writable(way.new) is None
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Bring it about, again where it came to nothing, for as long as the rules allow it."""
+        way = await _recall(self._services, ctx)
+        await until(ctx, lambda: self._press(ctx, way), SWITCH_SECONDS)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Take the wish back, so that nothing happens after the task has ended."""
+        way = await _recall(self._services, ctx)
+        store = self._services.store
+        await failover.take_back(store, ctx.guard, way.old.member, way.new.member)
+
+    async def _press(self, ctx: TaskContext, way: _Way) -> LocalizableMessage | None:
+        store = self._services.store
+        leads = await patroni.leader(store)
+        if leads == way.new.member:
+            return await self._not_writable(way.new)
+        # An active that is stopping as it was asked to takes no writes: no reason to refuse.
+        if leads == way.old.member and not await failover.pending(store):
+            await self._begin(ctx, way)
+        return message("progress.failover.switch", way.new.name)
+
+    async def _begin(self, ctx: TaskContext, way: _Way) -> None:
+        """Begin the switch; what was allowed at first may be so no longer."""
+        seen = await self._services.observe()
+        if seen.leader != way.old.member:
+            return
+        require(rules.FAILOVER, seen)
+        both = (self._services.store, ctx.guard, way.old.member, way.new.member)
+        # In MAINTENANCE Patroni does not end an active that has lost the key: it has to switch.
+        if not self._planned and seen.config.mode is not ClusterMode.MAINTENANCE:
+            await failover.hand_over(*both)
+        elif await failover.ask(*both):
+            await _wake(self._services, way.old)
+
+    async def _not_writable(self, node: NodeConfig) -> LocalizableMessage | None:
+        try:
+            state = await self._services.patroni.node(node.ha_address)
+        except PatroniUnreachable:
+            return message("progress.failover.writable", node.name)
+        return None if state.primary else message("progress.failover.writable", node.name)
+
+
+class Settle(Step):
+    """The former active follows the new one, or is known to be lost."""
+
+    name = "settle"
+    weight = 2
+    cancelable = False
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lost_since: float | None = None
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """The cluster is ready for the next failover."""
+        del ctx
+        return (await self._services.observe()).passive_in_sync
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Give the former active time; the failover has succeeded, whatever becomes of it."""
+        way = await _recall(self._services, ctx)
+        try:
+            await until(ctx, lambda: self._unmet(way.old), SETTLE_SECONDS)
+        except ApiError as error:
+            if error.error_type is not ErrorType.TIMED_OUT:
+                raise
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing: a new active stays."""
+
+    async def _unmet(self, old: NodeConfig) -> LocalizableMessage | None:
+        seen = await self._services.observe()
+        node = seen.node(old.member)
+        if seen.passive_in_sync or node is None or self._lost(node):
+            return None
+        active = seen.active
+        if active and active.patroni and old.member in active.patroni.replication:
+            await _wake(self._services, active.config)
+            return message("progress.join.sync", old.name)
+        return message("progress.join.catching.up", old.name)
+
+    def _lost(self, node: NodeObservation) -> bool:
+        """A node that restarts is silent for a moment; one that stays so is lost."""
+        now = asyncio.get_running_loop().time()
+        if node.up:
+            self._lost_since = None
+            return False
+        self._lost_since = self._lost_since or now
+        return now - self._lost_since >= LOST_SECONDS
+
+
+async def _wake(services: Services, active: NodeConfig) -> None:
+    """Let the active's Patroni look now; asleep it would do so a second later."""
+    with contextlib.suppress(PatroniUnreachable):
+        await services.patroni.wake(active.ha_address)

@@ -1,0 +1,136 @@
+"""Who leads next: never another than the one that has every acknowledged write."""
+
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from openvcha.cluster import failover
+from openvcha.store import keys
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import Compare, absent, present
+
+GUARD = absent("/somebody-else-has-taken-over")
+MEMBER = keys.patroni_member("b")
+
+Move = Callable[[MemoryStore, Compare, str, str], Awaitable[bool]]
+MOVES = pytest.mark.parametrize("move", [failover.ask, failover.hand_over])
+
+
+async def world(leader: str = "a", sync: str = "a", standby: str | None = "b") -> MemoryStore:
+    store = MemoryStore()
+    value = json.dumps({"leader": sync, "sync_standby": standby}).encode()
+    await store.put(keys.PATRONI_LEADER, leader.encode(), await store.lease_grant(20))
+    await store.put(keys.PATRONI_SYNC, value)
+    await store.put(MEMBER, b"{}", await store.lease_grant(20))
+    return store
+
+
+async def text(store: MemoryStore, key: str) -> str | None:
+    found = await store.get(key)
+    return found.value.decode() if found else None
+
+
+async def test_patroni_is_asked_in_its_own_words() -> None:
+    """As its REST interface writes them."""
+    store = await world()
+    assert not await failover.pending(store)
+    assert await failover.ask(store, GUARD, "a", "b")
+    assert json.loads(await text(store, keys.PATRONI_FAILOVER) or "") == {
+        "leader": "a",
+        "member": "b",
+    }
+    assert await failover.pending(store)
+    assert await text(store, keys.PATRONI_LEADER) == "a"
+
+
+async def test_a_wish_that_is_there_stays() -> None:
+    """A person may have made it with patronictl."""
+    store = await world()
+    await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"c"}')
+    assert not await failover.ask(store, GUARD, "a", "b")
+    await failover.take_back(store, GUARD, "a", "b")
+    assert await text(store, keys.PATRONI_FAILOVER) == '{"leader":"a","member":"c"}'
+
+
+async def test_a_wish_that_was_emptied_may_be_made_again_and_taken_back() -> None:
+    """Patroni empties the key, refused or fulfilled."""
+    store = await world()
+    await store.put(keys.PATRONI_FAILOVER, b"{}")
+    assert await failover.ask(store, GUARD, "a", "b")
+    await failover.take_back(store, GUARD, "a", "b")
+    assert not await failover.pending(store)
+    await failover.take_back(store, GUARD, "a", "b")
+
+
+async def test_the_key_is_handed_over_with_the_right_to_keep_it() -> None:
+    """It lives as long as Patroni of the new leader does, and ``/sync`` names nobody else."""
+    store = await world()
+    await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"b"}')
+    before = store.revision
+    assert await failover.hand_over(store, GUARD, "a", "b")
+    assert store.revision == before + 1, "more than one transaction"
+    leader, member = await store.get(keys.PATRONI_LEADER), await store.get(MEMBER)
+    assert leader
+    assert member
+    assert (leader.value, leader.lease) == (b"b", member.lease)
+    sync = json.loads(await text(store, keys.PATRONI_SYNC) or "")
+    assert (sync["leader"], sync["sync_standby"]) == ("b", None)
+    assert await store.get(keys.PATRONI_FAILOVER) is None
+
+
+@MOVES
+@pytest.mark.parametrize(
+    ("leader", "sync", "standby"),
+    [("c", "a", "b"), ("a", "c", "b"), ("a", "a", None), ("a", "a", "c"), ("b", "a", "b")],
+)
+async def test_never_to_a_node_that_may_lack_a_write(
+    move: Move, leader: str, sync: str, standby: str | None
+) -> None:
+    """Another leads, or ``/sync`` is about another leader or standby."""
+    store = await world(leader, sync, standby)
+    before = store.revision
+    assert not await move(store, GUARD, "a", "b")
+    assert store.revision == before
+
+
+@MOVES
+async def test_who_was_superseded_changes_nothing(move: Move) -> None:
+    """A task's runner that is none any more."""
+    store = await world()
+    before = store.revision
+    assert not await move(store, present("/still-mine"), "a", "b")
+    assert store.revision == before
+
+
+async def test_never_to_a_node_that_shows_no_life() -> None:
+    """Nobody would take the key up."""
+    store = await world()
+    await store.delete(MEMBER)
+    assert not await failover.hand_over(store, GUARD, "a", "b")
+    assert await text(store, keys.PATRONI_LEADER) == "a"
+
+
+class Changing(MemoryStore):
+    """Simulated: somebody writes a key between the look and the transaction."""
+
+    key = ""
+
+    async def txn(self, *arguments: object) -> object:  # type: ignore[override]  # passed on as it is
+        key, self.key = self.key, ""
+        if key:
+            found = await self.get(key)
+            await self.put(key, found.value if found else b"")
+        return await super().txn(*arguments)  # type: ignore[arg-type]  # see above
+
+
+@MOVES
+async def test_what_changes_after_the_look_is_seen(move: Move) -> None:
+    """The conditions are the transaction's own."""
+    store = Changing()
+    source = await world()
+    for kv in await source.prefix("/"):
+        lease = await store.lease_grant(20) if kv.lease else 0
+        await store.put(kv.key, kv.value, lease)
+    store.key = keys.PATRONI_SYNC
+    assert not await move(store, GUARD, "a", "b")

@@ -1,0 +1,167 @@
+"""A failover by hand: the roles are swapped, and neither a row nor a session is lost."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import httpx2
+import psycopg
+import pytest
+import requests
+from tests.e2e import cluster
+from tests.e2e.conftest import RunningLab, said, trust
+from tests.e2e.writer import Writer
+from vmware.vapi.vsphere.client import create_vsphere_client
+
+from openvcha.cluster import failover
+from openvcha.lab.state import ADMINISTRATOR
+from openvcha.node.identity import load_identity
+from openvcha.node.patroni import LAUNCHER
+from openvcha.node.processes import find_tree, send
+from openvcha.store import keys
+from openvcha.store.protocol import present
+
+pytestmark = pytest.mark.engines
+HELD_SECONDS = 3.0
+PATH = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
+
+
+@contextmanager
+def swapped(running: RunningLab, writer: Writer) -> Iterator[None]:
+    """Check around a failover that it is whole: the same session sees the roles swapped."""
+    running.until(running.healthy)
+    running.until(lambda: len(writer.acknowledged) > 20)
+    before = running.name_of("ACTIVE"), running.name_of("PASSIVE")
+    token = running.admin.token
+    yield
+    running.until(running.healthy)
+    assert (running.name_of("PASSIVE"), running.name_of("ACTIVE")) == before
+    assert running.admin.http.headers["vmware-api-session-id"] == token
+    count = len(writer.acknowledged)
+    running.until(lambda: len(writer.acknowledged) > count + 20)
+    assert writer.missing() == set()
+
+
+async def test_planned_with_the_official_sdk(running: RunningLab, writer: Writer) -> None:
+    """The official SDK, unchanged; its own session lives on at the new active, too."""
+    session = requests.Session()
+    session.verify = str(running.lab.ca)
+    session.trust_env = False  # REQUESTS_CA_BUNDLE, where it is set, would override verify
+    with swapped(running, writer):
+        client = create_vsphere_client(
+            running.api.removeprefix("https://"),
+            username=ADMINISTRATOR,
+            password=running.password(),
+            session=session,
+        )
+        task = client.vcenter.vcha.Cluster.failover_task(planned=True)
+        running.admin.finished(task.get_task_id())
+        assert task.get_info().status == "SUCCEEDED"
+        assert client.vcenter.vcha.Cluster.get().health_state == "HEALTHY"
+    session.close()
+    assert await cluster.answering_members(running) == 3
+
+
+class OpenSession:
+    """A session on one node itself, in the middle of a transaction."""
+
+    def __init__(self, running: RunningLab, name: str) -> None:
+        self._connection = psycopg.connect(
+            host=load_identity(running.directory(name)).ha_address,
+            dbname="app",
+            user="app",
+            password=running.password("app"),
+            sslmode="require",
+        )
+        self._connection.execute("create table if not exists held (id int)")
+        self._connection.commit()
+        self._connection.execute("insert into held values (1)")
+        self._committing = threading.Thread(target=self._commit)
+        self.acknowledged = False
+
+    def commit(self) -> None:
+        """Ask for the commit, without waiting for its answer."""
+        self._committing.start()
+
+    def ended(self, seconds: float) -> bool:
+        """Tell whether there is an answer, or none will come, within some seconds."""
+        self._committing.join(seconds)
+        return not self._committing.is_alive()
+
+    def _commit(self) -> None:
+        warned = threading.Event()
+        self._connection.add_notice_handler(lambda _: warned.set())
+        with closing(self._connection):
+            try:
+                self._connection.commit()
+            except psycopg.Error:
+                return
+            self.acknowledged = not warned.is_set()
+
+
+@contextmanager
+def unattended(running: RunningLab, name: str) -> Iterator[None]:
+    """Stop Patroni of a node, so that nobody ends its PostgreSQL."""
+    found = [p for p in find_tree(running.directory(name)) if LAUNCHER in p.argv]
+    for process in found:
+        send(process, signal.SIGSTOP)
+    assert found
+    try:
+        yield
+    finally:
+        for process in found:
+            send(process, signal.SIGCONT)
+
+
+async def test_an_open_session_on_the_former_active_cannot_commit(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Also where nobody ends it: the passive acknowledges nothing to who does not lead."""
+    with swapped(running, writer):
+        old, new = running.name_of("ACTIVE"), running.name_of("PASSIVE")
+        held = OpenSession(running, old)
+        members = [load_identity(running.directory(name)).member for name in (old, new)]
+        async with cluster.behind(running) as services:
+            with unattended(running, old):
+                guard = present(keys.PATRONI_LEADER)
+                assert await failover.hand_over(services.store, guard, *members)
+                address = load_identity(running.directory(new)).ha_address
+                async with asyncio.timeout(60):
+                    while not (await services.patroni.node(address)).primary:  # noqa: ASYNC110 - its state
+                        await asyncio.sleep(0.05)
+                held.commit()
+                assert not held.ended(HELD_SECONDS)
+        assert held.ended(60)
+        assert not held.acknowledged
+
+
+def test_forced_with_rest(running: RunningLab, writer: Writer) -> None:
+    """At once, and nothing that was acknowledged is lost either."""
+    with swapped(running, writer):
+        task = running.admin.call("POST", PATH, {"planned": False}, 202)
+        assert running.admin.finished(task)["status"] == "SUCCEEDED"
+
+
+def test_planned_with_legacy_rest(running: RunningLab, writer: Writer) -> None:
+    """Old scripts: /rest, wrapped bodies, 200 for everything; and back to where it was."""
+    with (
+        swapped(running, writer),
+        httpx2.Client(base_url=f"{running.api}/rest", verify=trust(running.lab.ca)) as http,
+    ):
+        login = http.post("/com/vmware/cis/session", auth=(ADMINISTRATOR, running.password()))
+        http.headers["vmware-api-session-id"] = login.json()["value"]
+        promised = http.post(PATH, json={"planned": True})
+        assert promised.status_code == 200, promised.text
+        assert running.admin.finished(promised.json()["value"])["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_refused_without_a_passive(degraded: RunningLab, planned: bool) -> None:
+    """With the reason, and nothing happens."""
+    active = degraded.name_of("ACTIVE")
+    body = degraded.admin.call("POST", PATH, {"planned": planned}, 400)
+    assert body["error_type"] == "NOT_ALLOWED_IN_CURRENT_STATE"
+    assert said(body) == ["failover.node.lost"]
+    assert degraded.name_of("ACTIVE") == active

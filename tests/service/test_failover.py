@@ -1,0 +1,273 @@
+"""A failover by hand, whatever happens to it: no acknowledged write is lost, and it ends."""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+from tests.service.conftest import CALLER, Scene
+from tests.service.process import Life
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.structures import ClusterMode, TaskStatus
+from openvcha.cluster.config import cluster_record
+from openvcha.service.failover import SETTLE_SECONDS, SWITCH_SECONDS, fail_over
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+OLD = "vcha-1-old"
+NEW = "vcha-2-old"
+WITNESS = "vcha-3-old"
+PREFIX = "com.vmware.vcenter.vcha."
+WAYS = pytest.mark.parametrize("planned", [True, False])
+
+
+async def whole(scene: Scene) -> None:
+    """Begin with a cluster of three that is well."""
+    await scene.cluster()
+    scene.world.power_on(scene.world.machine(NEW).identity.vm)
+    await scene.in_sync(NEW)
+
+
+async def promise(scene: Scene, *, planned: bool) -> None:
+    scene.task = await fail_over(scene.process().services, CALLER, planned)
+
+
+async def begin(scene: Scene, *, planned: bool) -> None:
+    await whole(scene)
+    await promise(scene, planned=planned)
+
+
+async def reasons(scene: Scene) -> list[str]:
+    error = (await scene.record()).error
+    assert error is not None
+    return [text.id.removeprefix(PREFIX) for text in error.to_error().messages]
+
+
+async def wish(scene: Scene) -> bytes:
+    found = await scene.world.store.get(keys.PATRONI_FAILOVER)
+    return found.value if found else b"{}"
+
+
+async def validate_switched(scene: Scene) -> None:
+    """Check that the roles are swapped and that the next failover is possible."""
+    await scene.validate(TaskStatus.SUCCEEDED)
+    assert await scene.world.leader() == NEW
+    assert await scene.world.standbys() == {OLD}
+    assert await wish(scene) == b"{}"
+
+
+async def validate_unchanged(scene: Scene) -> None:
+    """Check that a failed failover changed nothing, and leaves nothing that would."""
+    await scene.validate(TaskStatus.FAILED)
+    assert await scene.world.leader() == OLD
+    assert scene.world.machine(OLD).postgres == "primary"
+    assert await wish(scene) == b"{}"
+    await asyncio.sleep(60)
+    assert await scene.world.leader() == OLD
+
+
+async def test_planned_everything_is_written_out_before_the_switch(scene: Scene) -> None:
+    """First on the active, so that the passive has a record to go by."""
+    await begin(scene, planned=True)
+    await scene.carry_along()
+    await validate_switched(scene)
+    assert scene.world.checkpoints == [OLD, NEW]
+
+
+async def test_forced_nothing_is_waited_for(scene: Scene) -> None:
+    """The passive has every acknowledged write already."""
+    await begin(scene, planned=False)
+    scene.world.faults.add("no checkpoint")
+    begun = asyncio.get_running_loop().time()
+    await scene.carry_along()
+    await validate_switched(scene)
+    assert asyncio.get_running_loop().time() - begun < 3
+
+
+async def test_and_back_again(scene: Scene) -> None:
+    """The former active is as good a passive as any."""
+    await begin(scene, planned=True)
+    await scene.carry_along()
+    await promise(scene, planned=False)
+    await scene.carry_along()
+    await scene.validate(TaskStatus.SUCCEEDED)
+    assert await scene.world.leader() == OLD
+    assert await scene.world.standbys() == {NEW}
+
+
+@WAYS
+@pytest.mark.parametrize("after", [False, True])
+async def test_killed_at_any_moment_it_goes_on_to_its_end(
+    scene: Scene, planned: bool, after: bool
+) -> None:
+    """Whatever was done, the next one finds it; no failover is done twice."""
+    await begin(scene, planned=planned)
+    life = Life()
+    await scene.carry_along(life)
+    assert life.moments > 10
+    for dies_at in range(1, life.moments + 1):
+        again = Scene()
+        await begin(again, planned=planned)
+        dying = Life(dies_at, after=after)
+        await again.carry_along(dying)
+        assert dying.died.is_set()
+        await again.carry_along()
+        await validate_switched(again)
+        await again.end()
+
+
+@WAYS
+@pytest.mark.parametrize("after", [False, True])
+async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
+    scene: Scene, planned: bool, after: bool
+) -> None:
+    """The passive takes over either way; the task ends, and says how it ended.
+
+    Where it is the new active that is lost, after the switch, the former one takes over again.
+    """
+    await begin(scene, planned=planned)
+    life = Life()
+    await scene.carry_along(life)
+    succeeded = 0
+    for dies_at in range(1, life.moments + 1):
+        again = Scene()
+        await begin(again, planned=planned)
+        await again.carry_along(Life(dies_at, after=after))
+        lost = await again.world.leader() or again.world.leads
+        if await again.world.lose_leader():
+            await again.carry_along()
+            record = await again.record()
+            assert record.finished
+            if lost == OLD and "to" in record.state:
+                assert record.status is TaskStatus.SUCCEEDED
+                succeeded += 1
+        assert again.world.violations == []
+        await again.end()
+    assert succeeded > 1
+
+
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [
+        ("mode", "failover.mode.disabled"),
+        (NEW, "failover.node.lost"),
+        (WITNESS, "failover.node.lost"),
+        ("sync", "failover.passive.not.ready"),
+    ],
+)
+@WAYS
+async def test_refused_with_its_reason_before_there_is_a_task(
+    scene: Scene, planned: bool, lost: str, reason: str
+) -> None:
+    """And again by the task itself, when the reason comes in between."""
+    await begin(scene, planned=planned)
+    if lost == "mode":
+        await cluster_record(scene.world.store).update(
+            lambda config: replace(config, mode=ClusterMode.DISABLED)
+        )
+    elif lost == "sync":
+        scene.world.faults.add("never in sync")
+        await asyncio.sleep(2)
+    else:
+        scene.world.kill(lost)
+    await scene.carry()
+    assert await reasons(scene) == [reason]
+    await validate_unchanged(scene)
+    with pytest.raises(ApiError) as refusal:
+        await promise(scene, planned=planned)
+    assert refusal.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+    assert [text.id.removeprefix(PREFIX) for text in refusal.value.messages] == [reason]
+    assert await scene.world.store.get(keys.OPERATION) is None
+
+
+@WAYS
+async def test_a_second_one_is_told_of_the_first(scene: Scene, planned: bool) -> None:
+    """One operation at a time."""
+    await begin(scene, planned=planned)
+    with pytest.raises(ApiError) as refusal:
+        await promise(scene, planned=planned)
+    assert refusal.value.error_type is ErrorType.RESOURCE_BUSY
+    await scene.carry_along()
+    await validate_switched(scene)
+
+
+async def test_the_passive_lost_while_all_is_written_out(scene: Scene) -> None:
+    """Then there is nobody to switch to."""
+    await begin(scene, planned=True)
+    await scene.die_in("switch")
+    scene.world.kill(NEW)
+    await scene.carry()
+    assert "failover.node.lost" in await reasons(scene)
+    await validate_unchanged(scene)
+
+
+async def test_what_cannot_be_written_out_is_no_planned_failover(scene: Scene) -> None:
+    """The disk may be full: better found before the active stops."""
+    await begin(scene, planned=True)
+    scene.world.faults.add("no checkpoint")
+    await scene.carry()
+    assert "failover.unprepared" in await reasons(scene)
+    await validate_unchanged(scene)
+
+
+async def test_canceled_before_the_switch_nothing_happens(scene: Scene) -> None:
+    """The last moment in which it can be stopped."""
+    await begin(scene, planned=True)
+    scene.world.faults.add("no checkpoint")
+    carrying = await scene.until("prepare")
+    await scene.journal.request_cancel(scene.task)
+    await carrying
+    assert (await reasons(scene))[0] == "task.canceled"
+    await validate_unchanged(scene)
+
+
+async def test_a_switch_that_patroni_refused_is_asked_for_again(scene: Scene) -> None:
+    """It refuses when the passive did not answer at once."""
+    await begin(scene, planned=True)
+    scene.world.faults.add("refuses once")
+    await scene.carry_along()
+    await validate_switched(scene)
+
+
+async def test_a_switch_that_never_comes_is_taken_back(scene: Scene) -> None:
+    """Nothing may happen after the task has ended."""
+    await begin(scene, planned=True)
+    scene.world.faults.add("refuses")
+    begun = asyncio.get_running_loop().time()
+    await scene.carry()
+    assert asyncio.get_running_loop().time() - begun < SWITCH_SECONDS + 10
+    assert (await reasons(scene))[:2] == ["wait.timeout", "progress.failover.switch"]
+    await validate_unchanged(scene)
+
+
+@WAYS
+async def test_a_former_active_that_never_follows_fails_nothing(
+    scene: Scene, planned: bool
+) -> None:
+    """The failover has succeeded; health says the rest."""
+    await begin(scene, planned=planned)
+    scene.world.faults.add("never follows")
+    begun = asyncio.get_running_loop().time()
+    await scene.carry_along()
+    assert asyncio.get_running_loop().time() - begun < SETTLE_SECONDS + 10
+    await scene.validate(TaskStatus.SUCCEEDED)
+    assert await scene.world.leader() == NEW
+
+
+async def test_in_maintenance_it_is_left_to_patroni(scene: Scene) -> None:
+    """Paused, Patroni would not end a former active that has only lost its key."""
+    await whole(scene)
+    await cluster_record(scene.world.store).update(
+        lambda config: replace(config, mode=ClusterMode.MAINTENANCE)
+    )
+    await promise(scene, planned=False)
+    scene.world.faults.add("refuses")
+    carrying = await scene.until("switch")
+    await asyncio.sleep(2)
+    assert await scene.world.leader() == OLD
+    scene.world.faults.discard("refuses")
+    carrying.cancel()
+    await asyncio.wait([carrying])
+    await scene.carry_along()
+    await validate_switched(scene)
