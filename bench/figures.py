@@ -21,3 +21,16 @@ def row(name: str, values: Sequence[float], unit: str = "s") -> str:
 def header() -> str:
     """Write the line above the rows."""
     return f"{'':<44} {'min':>8} {'median':>8} {'max':>8}"
+
+
+def distribution(name: str, values: Sequence[float], unit: str = "s") -> str:
+    """Write the median, the 95th percentile and the maximum of some figures."""
+    ordered = sorted(values)
+    p95 = ordered[max(0, -(-len(ordered) * 95 // 100) - 1)]
+    p50 = statistics.median(ordered)
+    return f"{name:<52} {p50:8.2f} {p95:8.2f} {ordered[-1]:8.2f} {unit}  (n={len(ordered)})"
+
+
+def distribution_header() -> str:
+    """Write the line above the distributions."""
+    return f"{'':<52} {'p50':>8} {'p95':>8} {'max':>8}"

@@ -1,0 +1,166 @@
+"""The peer: two plain Patronis with a lab's own configuration, beside it and in its etcd.
+
+What differs from the lab's: the scope, the ports, the directories, and that Patroni is started as
+it comes (``python -m patroni``), without openvcha around it and without its shortened waits. Its
+first copy, which is not measured, asks for an immediate checkpoint.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from openvcha.node.identity import load_identity, load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import APPLICATION_DATABASE, APPLICATION_USER
+from openvcha.node.privileges import give_up_root
+
+SCOPE = "plain"
+PORT_OFFSET = 1000
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
+POLL_SECONDS = 0.1
+
+
+class PlainPatroni:
+    """A cluster of two, made from the directories of a lab's data nodes."""
+
+    def __init__(self, directory: Path, nodes: Sequence[Layout]) -> None:
+        self._directory = directory
+        self._nodes = nodes
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._http = httpx2.Client(verify=nodes[0].client_context(), trust_env=False)
+        self.configs = [directory / f"{number}.yml" for number in range(len(nodes))]
+
+    def __enter__(self) -> Self:
+        """Start both, and wait until the second may take over."""
+        try:
+            self._begin()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        self._directory.mkdir(mode=0o700)
+        for node, config in zip(self._nodes, self.configs, strict=True):
+            config.touch(mode=0o600)
+            config.write_text(json.dumps(self._config(node), indent=1))
+        for config in self.configs:
+            self._processes.append(self._start(config))
+            self._until(lambda: self.leader() is not None)
+        self._until(lambda: self.candidate() is not None)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Stop both."""
+        self._end()
+
+    def _end(self) -> None:
+        """Stop both; each stops its PostgreSQL."""
+        self._http.close()
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait(STOP_SECONDS)
+
+    def leader(self) -> str | None:
+        """Name the member that leads."""
+        return self._member("leader", "running")
+
+    def candidate(self) -> str | None:
+        """Name the member that may take over without loss."""
+        return self._member("sync_standby", "streaming")
+
+    def switch(self) -> None:
+        """Run ``patronictl switchover``, as a person does, and wait until it may be run again."""
+        leader, candidate = self.leader(), self.candidate()
+        if leader is None or candidate is None:
+            raise SystemExit("the plain Patronis are not ready for a switchover")
+        self._ctl("switchover", SCOPE, "--leader", leader, "--candidate", candidate, "--force")
+        self._until(lambda: self.candidate() == leader)
+
+    def database(self) -> dict[str, str]:
+        """Give libpq's parameters: both hosts, whichever takes writes."""
+        places = [load_identity(node.root) for node in self._nodes]
+        password = load_secrets(self._nodes[0].root).application.reveal()
+        ports = [str(place.ports.postgres + PORT_OFFSET) for place in places]
+        return {
+            "host": ",".join(place.ha_address for place in places),
+            "port": ",".join(ports),
+            "user": APPLICATION_USER,
+            "dbname": APPLICATION_DATABASE,
+            "password": password,
+            "target_session_attrs": "read-write",
+        }
+
+    def _config(self, node: Layout) -> dict[str, Any]:
+        config: dict[str, Any] = json.loads(node.patroni_config.read_text())
+        home = self._directory / config["name"]
+        home.mkdir(mode=0o700)
+        config["scope"] = SCOPE
+        for section in (config["restapi"], config["postgresql"]):
+            host, _, port = section["listen"].rpartition(":")
+            place = f"{host}:{int(port) + PORT_OFFSET}"
+            section["listen"] = section["connect_address"] = place
+        config["postgresql"]["data_dir"] = str(home / "pgdata")
+        config["postgresql"]["basebackup"] = [{"checkpoint": "fast"}]
+        config["postgresql"]["pgpass"] = str(home / "pgpass")
+        config["postgresql"]["parameters"]["log_directory"] = str(home)
+        return config
+
+    def _start(self, config: Path) -> subprocess.Popen[bytes]:
+        with config.with_suffix(".log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "bench.plain_patroni", str(config)], stdout=log, stderr=log
+            )
+
+    def _member(self, role: str, state: str) -> str | None:
+        place = load_identity(self._nodes[0].root)
+        url = f"https://{place.ha_address}:{place.ports.patroni + PORT_OFFSET}/cluster"
+        try:
+            found = self._http.get(url).json()["members"]
+        except httpx2.TransportError:
+            return None
+        names = [m["name"] for m in found if (m["role"], m["state"]) == (role, state)]
+        return str(names[0]) if names else None
+
+    def _ctl(self, *arguments: str) -> None:
+        program = shutil.which("patronictl") or "patronictl"
+        done = subprocess.run(
+            [program, "-c", str(self.configs[0]), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"patronictl {arguments[0]}: {done.stdout}{done.stderr}")
+
+    def _until(self, condition: Any) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not condition():
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the plain Patronis do not come up: see {self._directory}")
+            time.sleep(POLL_SECONDS)
+
+
+def main(config: str) -> None:
+    """Be a plain Patroni, not as root: PostgreSQL refuses it."""
+    give_up_root([sys.executable, "-m", "bench.plain_patroni", config], owned=[Path(config).parent])
+    os.execv(sys.executable, [sys.executable, "-m", "patroni", config])  # noqa: S606 - the peer itself
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
