@@ -50,20 +50,6 @@ def test_a_killed_node_that_is_started_again_is_back(
     assert writer.missing() == set()
 
 
-def test_a_standby_with_broken_files_is_copied_anew(running: RunningLab, writer: Writer) -> None:
-    """Its old data are kept until the new copy is in sync."""
-    name = running.name_of("PASSIVE")
-    running.vcha("lab", "kill", "passive")
-    control = running.layout(name).pgdata / "global" / "pg_control"
-    control.write_bytes(bytes(control.stat().st_size))
-    running.vcha("lab", "up", check=False)
-    running.until(running.healthy, 120)
-    running.until(lambda: not asides(running.layout(name)))
-    assert running.name_of("PASSIVE") == name
-    assert_copied_anew(running, name)
-    assert writer.missing() == set()
-
-
 def test_an_old_active_that_cannot_be_rewound_is_copied_anew(
     running: RunningLab, writer: Writer
 ) -> None:

@@ -68,8 +68,8 @@ class Stage:
             await self.tell_leader(self.on_halt)
 
     def begin(self, name: str) -> None:
-        assert (self.layout.pgdata / "row").exists(), "Patroni would make a new database"
-        self.done.append(f"begin {name}")
+        there = (self.layout.pgdata / "row").exists()
+        self.done.append(f"begin {name}" if there else "Patroni makes a new database")
 
     async def copy(self) -> bool:
         assert self.kept() == ["old"]
@@ -78,6 +78,9 @@ class Stage:
             self.layout.pgdata.mkdir()
             (self.layout.pgdata / "row").write_text("new")
         return self.copies
+
+    async def break_down(self) -> bool:
+        raise OSError("input/output error")
 
     def tell(self, _: str, text: str | None) -> None:
         self.told.append(text)
@@ -96,6 +99,10 @@ class Stage:
         await self.tell_leader("other")
         await self.put(keys.patroni_member("other"), PRIMARY)
         await self.put(keys.patroni_member("own"), STANDBY)
+        await self.begin_duty()
+
+    async def begin_duty(self) -> None:
+        """Begin it, as the supervisor does after each end of it."""
         duty = rejoin.Rejoin(self.view, free_bytes=lambda _: self.free)
         self.duty = asyncio.create_task(duty.run())
 
@@ -127,6 +134,7 @@ async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_syn
     assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
     assert (stage.row, stage.kept()) == ("new", ["old"])
     await stage.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
+    await stage.tell_leader("other", "third")
     await asyncio.sleep(60)
     assert stage.kept() == ["old"]
     await stage.joined()
@@ -191,6 +199,20 @@ async def test_a_copy_that_fails_for_good_gives_the_old_data_back(stage: Stage) 
     await asyncio.sleep(3 * STUCK_SECONDS)
     assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
     assert (stage.row, stage.kept()) == ("old", [])
+
+
+async def test_a_copy_that_breaks_leaves_patroni_halted_and_is_made_again(stage: Stage) -> None:
+    """Patroni would begin to make data of its own where there are none."""
+    works, stage.copy = stage.copy, stage.break_down  # type: ignore[method-assign]  # it breaks
+    await stage.begin_stuck()
+    await asyncio.sleep(STUCK_SECONDS + 5)
+    assert stage.done == ["halt patroni", "end postgres"]
+    assert stage.kept() == ["old"]
+    stage.copy = works  # type: ignore[method-assign]  # see above
+    await stage.begin_duty()
+    await asyncio.sleep(5)
+    assert stage.done[-2:] == ["copy", "begin patroni"]
+    assert (stage.row, stage.kept()) == ("new", ["old"])
 
 
 async def test_a_standby_that_comes_on_is_left_alone(stage: Stage) -> None:

@@ -15,7 +15,8 @@ from openvcha.store.protocol import Store
 CONNECT_SECONDS = 5
 FACTS = """
     select sum(pg_database_size(oid))::bigint,
-           current_setting('server_version_num')::int / 10000
+           current_setting('server_version_num')::int / 10000,
+           pg_is_in_recovery()
       from pg_database
 """
 
@@ -81,6 +82,8 @@ async def _facts(
         raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
     if row is None:
         raise CopyFailed("the leader tells no size", temporary=True)
+    if row[2]:
+        raise CopyFailed("the leader takes no writes yet", temporary=True)
     return int(row[0]), int(row[1])
 
 

@@ -78,9 +78,14 @@ class Rejoin:
         if look.well or look.source is None:
             self._tell(None)
             return
-        limit = AGAIN_SECONDS if asides(self._layout) else STUCK_SECONDS
-        if quiet >= limit and self._clock() >= self._not_before:
+        if quiet >= self._patience() and self._clock() >= self._not_before:
             await self._renew(look.source, quiet)
+
+    def _patience(self) -> float:
+        """Say how long a standby may be quiet; one without data has nothing to wait for."""
+        if not asides(self._layout):
+            return STUCK_SECONDS
+        return AGAIN_SECONDS if has_data(self._layout) else 0.0
 
     async def _renew(self, source: str, quiet: float) -> None:
         """Copy anew, behind the guard: a running primary elsewhere, and room for both."""
@@ -90,18 +95,24 @@ class Rejoin:
         except CopyFailed as error:
             self._tell(f"the standby is stuck, and cannot be copied anew: {error}")
             return
-        self._tell(f"the standby is stuck for {quiet:.0f} s: its data are copied anew")
         self._not_before = self._clock() + STUCK_SECONDS
-        control = self._view.control
-        await control.halt("patroni")
+        self._tell(f"the standby is stuck for {quiet:.0f} s: its data are copied anew")
+        await self._view.control.halt("patroni")
         try:
             await asyncio.to_thread(_end_postgres, self._layout)
             again = await self._look()
             # The end of PostgreSQL took its time; the guard must hold at the very moment.
             if again is not None and again.source == source:
                 await self._copy()
-        finally:
-            control.begin("patroni")
+        except Exception:
+            self._go_on()
+            raise
+        self._go_on()
+
+    def _go_on(self) -> None:
+        # Where there are no data Patroni would begin to make some: then it stays halted.
+        if has_data(self._layout):
+            self._view.control.begin("patroni")
 
     async def _copy(self) -> None:
         if has_data(self._layout):
