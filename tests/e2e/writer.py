@@ -64,9 +64,12 @@ class Writer:
         """Stop, read back, and give the acknowledged rows that are not there."""
         self.stop()
         assert len(self.acknowledged) > 20, "too little was written to prove anything"
+        return self.acknowledged - self.rows()
+
+    def rows(self) -> set[int]:
+        """Read back what is there."""
         with psycopg.connect(self._dsn) as connection:
-            there = {row[0] for row in connection.execute("SELECT id FROM written")}
-        return self.acknowledged - there
+            return {row[0] for row in connection.execute("SELECT id FROM written")}
 
     def _write(self) -> None:
         last = time.monotonic()

@@ -85,6 +85,7 @@ _TASK = {
     "task.undo.failed": "Step %s could not be undone; the reason is the next message.",
     "task.undo.unknown": "Step %s was not undone: this version does not know it.",
     "task.left": "These steps are left as they are: %s.",
+    "task.standalone": "The task ended with its cluster: node %s was made stand-alone.",
     "task.plan.unknown": "This version does not know how to carry out %s.",
     "task.error.large": "The error was too large to be kept; the log has it.",
 }

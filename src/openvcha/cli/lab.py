@@ -106,6 +106,17 @@ def destroy(
 
 
 @app.command(epilog=EPILOG)
+def directory(
+    node: Annotated[str, typer.Argument(help="active, passive, witness, or a node's name.")],
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+) -> None:
+    """Print a node's directory, for the commands of `vcha node`."""
+    vm = asyncio.run(power.find(existing_lab(name, base), node))
+    typer.echo(vm.directory)
+
+
+@app.command(epilog=EPILOG)
 def down(name: Name = DEFAULT_NAME, base: Base = None) -> None:
     """Stop all nodes in order; the lab stays, and `vcha lab up` starts it again."""
     lab = existing_lab(name, base)

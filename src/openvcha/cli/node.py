@@ -12,17 +12,24 @@ from openvcha.cli.lazy import Load, lazy
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.engines import EngineMissing
-from openvcha.node.identity import absolute
+from openvcha.node.identity import Identity, absolute
 from openvcha.node.lock import NodeRuns
 from openvcha.node.plan import PartPlan, all_parts, engine_parts
 from openvcha.node.privileges import RootStays, give_up_root, own_command_line
 from openvcha.node.processes import NodeProcesses, StillAlive
 from openvcha.node.status import NodeStatus, OwnView, load_status
 from openvcha.node.supervisor import Supervisor
+from openvcha.store.etcd import Etcd
 
 app = typer.Typer(
     # The service is a large program of its own: what only supervises does not load it.
-    cls=lazy({"service": Load("openvcha.cli.service:service", hidden=True)}),
+    cls=lazy(
+        {
+            "service": Load("openvcha.cli.service:service", hidden=True),
+            "make-standalone": Load("openvcha.cli.recovery:make_standalone"),
+            "promote": Load("openvcha.cli.recovery:promote"),
+        }
+    ),
     help="One node of the cluster.",
     no_args_is_help=True,
 )
@@ -83,7 +90,14 @@ async def _run(directory: Path, plan: PartPlan) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Supervisor(directory, plan=plan).run(stop)
+    await Supervisor(directory, plan=plan, rewrite=_stand_alone).run(stop)
+
+
+async def _stand_alone(store: Etcd, identity: Identity) -> None:
+    # Loaded when it is needed, which is hardly ever: it knows tasks and the whole contract.
+    from openvcha.serving.standalone import stand_alone  # noqa: PLC0415
+
+    await stand_alone(store, identity)
 
 
 def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:

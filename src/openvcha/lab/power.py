@@ -22,10 +22,15 @@ POLL_SECONDS = 0.05
 ORDER = (None, PASSIVE, ACTIVE, WITNESS)
 
 
+async def find(lab: Lab, node: str) -> Vm:
+    """Find a node by its role, name or id. Raises LabFailed."""
+    inventory = await inventory_of(lab)
+    return select(inventory, await roles(inventory), node)
+
+
 async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
     """End a node as a power loss does; tells which it was and whether it ran. Raises LabFailed."""
-    inventory = await inventory_of(lab)
-    vm = select(inventory, await roles(inventory), node)
+    vm = await find(lab, node)
     await infrastructure_of(lab).power_off(vm.id)
     return vm, is_on(vm)
 
@@ -34,8 +39,7 @@ async def destroy(lab: Lab, role: str) -> Vm:
     """End a node and delete it with its data, as a lost host does. Raises LabFailed."""
     if role not in (PASSIVE, WITNESS):
         raise LabFailed(f"only the passive and the witness can be destroyed, not {role!r}")
-    inventory = await inventory_of(lab)
-    vm = select(inventory, await roles(inventory), role)
+    vm = await find(lab, role)
     await infrastructure_of(lab).delete_vm(vm.id)
     return vm
 

@@ -51,6 +51,7 @@ class OwnView(msgspec.Struct, frozen=True, kw_only=True):
 
     ``since`` (ISO 8601) is when ``contact`` became what it is. ``writable`` is None where nobody
     can say. ``waits_for`` names the members that do not answer while the majority is missed.
+    ``in_sync`` is whether the cluster last confirmed that the node has every acknowledged row.
     """
 
     role: Role
@@ -58,6 +59,7 @@ class OwnView(msgspec.Struct, frozen=True, kw_only=True):
     since: str
     writable: bool | None = None
     waits_for: tuple[str, ...] = ()
+    in_sync: bool | None = None
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):

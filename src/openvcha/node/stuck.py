@@ -37,14 +37,14 @@ def look_at(own: str, found: Iterable[KeyValue], processes: Iterable[Process]) -
     values = {kv.key: kv.value for kv in found}
     leader = values.get(keys.PATRONI_LEADER, b"").decode() or None
     sync = _fields(values.get(keys.PATRONI_SYNC))
-    standbys = set((sync.get("sync_standby") or "").split(",")) - {""}
+    named = _names(sync)
     confirmed = leader is not None and sync.get("leader") == leader
     me = _fields(values.get(keys.patroni_member(own)))
     streams = me.get("replication_state") == "streaming"
     return Look(
         source=leader if confirmed and leader != own and _primary(values, leader) else None,
         well=leader == own or streams,
-        in_sync=confirmed and bool(standbys) and (leader == own or (own in standbys and streams)),
+        in_sync=confirmed and bool(named) and (leader == own or (own in named and streams)),
         paused=bool(_fields(values.get(keys.PATRONI_CONFIG)).get("pause")),
         places=_places(me, processes := tuple(processes)),
         workers=frozenset(_workers(me, processes)),
@@ -73,6 +73,15 @@ class Watch:
         elif lasting and now - self._advanced < WORK_SECONDS:
             self._stirred = now
         return now - self._stirred
+
+
+def standbys(sync: KeyValue | None) -> frozenset[str]:
+    """Give the members that ``/sync`` names: each has every acknowledged row."""
+    return _names(_fields(sync.value if sync else None))
+
+
+def _names(sync: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset((sync.get("sync_standby") or "").split(",")) - {""}
 
 
 def _primary(values: Mapping[str, bytes], leader: str | None) -> bool:

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import msgspec
 
 from openvcha.node.aside import asides
 from openvcha.node.control import Control
@@ -23,6 +26,13 @@ from openvcha.node.patroni import patroni_config, postgres_major
 from openvcha.node.plan import PartPlan, all_parts
 from openvcha.node.processes import find_tree, kill_tree, read_process
 from openvcha.node.publisher import CopyPublisher
+from openvcha.node.recovery import (
+    Recovery,
+    Rewrite,
+    load_request,
+    set_unreadable_aside,
+    wait_for_request,
+)
 from openvcha.node.rejoin import copy_or_put_back
 from openvcha.node.status import NodeStatus, OwnView, save_status
 from openvcha.store.copies import CopyReport, CopyState
@@ -40,7 +50,9 @@ class Supervisor:
         plan: PartPlan = all_parts,
         engines: Engines | None = None,
         environment: Mapping[str, str] = os.environ,
+        rewrite: Rewrite | None = None,
     ) -> None:
+        self._rewrite = rewrite
         self._layout = Layout(absolute(directory))
         self._identity = load_identity(self._layout.root)
         self._environment = environment
@@ -59,12 +71,14 @@ class Supervisor:
     async def run(self, stop: asyncio.Event) -> None:
         """Run the node until `stop` is set, then end all its parts. Raises NodeRuns."""
         with hold(self._layout.lock):
-            self._end_orphans()
             write_private(self._layout.supervisor_pid, str(os.getpid()).encode())
             self._events.info("node starts", member=self._identity.member, pid=os.getpid())
             try:
-                self._prepare()
-                await self._run_parts(stop)
+                while not stop.is_set():
+                    self._end_orphans()
+                    await self._recover()
+                    self._prepare()
+                    await self._run_parts(stop)
             except Exception:
                 self._events.exception("node fails")
                 raise
@@ -78,6 +92,27 @@ class Supervisor:
         if orphans:
             self._events.warning("left-over processes are ended", pids=orphans)
             kill_tree(self._layout.root)
+
+    async def _recover(self) -> None:
+        """Carry out what a person has asked for, before anything runs."""
+        try:
+            request = load_request(self._layout)
+        except msgspec.DecodeError as error:
+            self._events.warning("recovery: the request is not understood", reason=str(error))
+            set_unreadable_aside(self._layout)
+            return
+        if request is None or self._rewrite is None:
+            return
+        self._events.warning("recovery", wish=request.wish)
+        recovery = Recovery(self._identity, self._layout, self._etcd_with, self._rewrite)
+        outcome = await recovery.carry_out(request)
+        self._events.warning("recovery ends", wish=request.wish, error=outcome.error)
+        self._identity = load_identity(self._layout.root)
+
+    def _etcd_with(self, flag: str) -> Part:
+        specs = self._plan(self._identity, self._layout, self._engines, self._environment)
+        etcd = next(spec for spec in specs if spec.name == "etcd")
+        return self._part(dataclasses.replace(etcd, argv=(*etcd.argv, flag)))
 
     def _prepare(self) -> None:
         if self._identity.holds_data:
@@ -110,14 +145,17 @@ class Supervisor:
                 self._identity, self._layout, self._engines, store, self._events, control
             )
             duties = asyncio.create_task(carry_out(view), name="duties")
-            stopping = asyncio.create_task(stop.wait(), name="stop")
+            ends: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait(), name="stop")]
+            if self._rewrite:
+                asked = wait_for_request(self._layout)
+                ends.append(asyncio.create_task(asked, name="recovery"))
             try:
-                await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
                     starting.result()
-                await stopping
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                await _cancel(starting, stopping, duties)
+                await _cancel(starting, *ends, duties)
                 for part in reversed(self._parts):
                     await part.stop()
 

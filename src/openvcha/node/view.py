@@ -11,6 +11,7 @@ from openvcha.node.etcd import client_url, client_url_of_peer
 from openvcha.node.http import ask
 from openvcha.node.identity import url
 from openvcha.node.status import Contact, OwnView, Role
+from openvcha.node.stuck import standbys
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 
@@ -40,6 +41,7 @@ class Eye:
         self._tls = view.layout.client_context()
         identity = view.identity
         self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
+        self._in_sync: bool | None = None
         self._contact = Contact.STARTING
         self._since = now()
         self._silent_since: float | None = None
@@ -75,6 +77,7 @@ class Eye:
             since=since,
             writable=writable,
             waits_for=silent,
+            in_sync=self._in_sync,
         )
 
     async def _ask_store(self) -> bool:
@@ -82,13 +85,16 @@ class Eye:
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 leader = await store.get(keys.PATRONI_LEADER)
+                sync = await store.get(keys.PATRONI_SYNC)
                 members = await store.members()
         except (StoreError, TimeoutError):
             return False
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
+        own = self._view.identity.member
         if self._view.identity.holds_data:
-            self._role = _role(leader.value if leader else b"", self._view.identity.member)
-        return self._view.identity.member in self._members
+            self._role = _role(leader.value if leader else b"", own)
+            self._in_sync = self._role is Role.ACTIVE or own in standbys(sync)
+        return own in self._members
 
     async def _silent(self) -> tuple[str, ...]:
         """Name the other members that do not answer at all."""

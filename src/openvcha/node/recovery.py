@@ -1,0 +1,183 @@
+"""What a person asks of a node that has no quorum, and how its supervisor carries it out.
+
+The request is a file: written by a command, acted on by the supervisor before the node's parts
+start, and taken away only when all of it is done. So after a crash anywhere it is done again.
+"""
+
+import asyncio
+import contextlib
+import enum
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from openvcha.node.aside import put_back
+from openvcha.node.copy import has_data, remove_tree
+from openvcha.node.durable import sync_directory, write_durably, write_private
+from openvcha.node.etcd import answers, client_url, peer_url
+from openvcha.node.identity import Identity, save_identity
+from openvcha.node.layout import Layout
+from openvcha.node.parts import Part
+from openvcha.store.errors import StoreError
+from openvcha.store.etcd import Etcd
+
+FORCE_SECONDS = 60.0
+POLL_SECONDS = 0.1
+FORCE_FLAG = "--force-new-cluster"
+
+Rewrite = Callable[[Etcd, Identity], Awaitable[None]]
+"""Writes into a store of one member that the cluster is this node alone; twice is once."""
+
+
+class Wish(enum.StrEnum):
+    """What is asked for."""
+
+    STANDALONE = "STANDALONE"  # a store of one member, and a cluster of one node
+    RESTORE = "RESTORE"  # the data that were set aside, back in their place
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """The request; ``id`` tells its outcome from an older one's."""
+
+    wish: Wish
+    id: str
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request; ``error`` is None when it was carried out."""
+
+    id: str
+    error: str | None = None
+
+
+class RecoveryFailed(Exception):  # noqa: N818 - the outcome of a request, not an accident
+    """A request could not be carried out; nothing that serves was changed."""
+
+
+def request_path(layout: Layout) -> Path:
+    """Name the file of a request."""
+    return layout.root / "recovery.json"
+
+
+def outcome_path(layout: Layout) -> Path:
+    """Name the file that tells what became of the last request."""
+    return layout.run / "recovery.json"
+
+
+def write_request(layout: Layout, request: Request) -> None:
+    """Ask the node's supervisor, now or at its next start. Raises OSError."""
+    path = request_path(layout)
+    write_durably(path, msgspec.json.encode(request))
+    owner = layout.root.stat()
+    if os.geteuid() != owner.st_uid:
+        # The supervisor has given up root, and must be able to read and remove it.
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def load_request(layout: Layout) -> Request | None:
+    """Read what is asked for. Raises OSError, msgspec.DecodeError."""
+    try:
+        return msgspec.json.decode(request_path(layout).read_bytes(), type=Request)
+    except FileNotFoundError:
+        return None
+
+
+def load_outcome(layout: Layout) -> Outcome | None:
+    """Read what became of the last request; None when there is nothing readable."""
+    try:
+        return msgspec.json.decode(outcome_path(layout).read_bytes(), type=Outcome)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def set_unreadable_aside(layout: Layout) -> None:
+    """Keep a request that nobody can read from stopping the node at each start."""
+    path = request_path(layout)
+    path.replace(path.with_suffix(".unreadable"))
+
+
+async def wait_for_request(layout: Layout) -> None:
+    """Wait until something is asked for."""
+    while not request_path(layout).exists():  # noqa: ASYNC110 - another process writes it
+        await asyncio.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Carries requests out on a node of which no part runs.
+
+    ``forced_etcd`` makes the part that runs etcd with the flag given.
+    """
+
+    identity: Identity
+    layout: Layout
+    forced_etcd: Callable[[str], Part]
+    rewrite: Rewrite
+
+    async def carry_out(self, request: Request) -> Outcome:
+        """Do it, write down what became of it, and take the request away."""
+        error = None
+        try:
+            await self._do(request.wish)
+        except (RecoveryFailed, StoreError, OSError, LookupError) as failed:
+            error = str(failed)
+        outcome = Outcome(id=request.id, error=error)
+        write_private(outcome_path(self.layout), msgspec.json.encode(outcome))
+        request_path(self.layout).unlink()
+        sync_directory(self.layout.root)
+        return outcome
+
+    async def _do(self, wish: Wish) -> None:
+        await asyncio.to_thread(self._restore)
+        if wish is Wish.STANDALONE:
+            await self._stand_alone()
+
+    def _restore(self) -> None:
+        remove_tree(self.layout.pgdata_copying)
+        put_back(self.layout)
+        if not has_data(self.layout):
+            raise RecoveryFailed(f"{self.layout.pgdata} has no data, and none are set aside")
+
+    async def _stand_alone(self) -> None:
+        if not (self.layout.etcd_data / "member").is_dir():
+            raise RecoveryFailed(f"{self.layout.etcd_data} holds no store")
+        part = self.forced_etcd(FORCE_FLAG)
+        part.begin()
+        try:
+            async with asyncio.timeout(FORCE_SECONDS):
+                await self._rewritten()
+        except TimeoutError as error:
+            raise RecoveryFailed(
+                f"the store did not answer alone within {FORCE_SECONDS:g} s; see logs/etcd.jsonl"
+            ) from error
+        finally:
+            await part.stop()
+        # Else the node would go on asking members that it has left.
+        alone = {self.identity.member: peer_url(self.identity)}
+        identity = msgspec.structs.replace(self.identity, etcd_initial_cluster=alone)
+        save_identity(self.layout.root, identity)
+
+    async def _rewritten(self) -> None:
+        tls, own = self.layout.client_context(), client_url(self.identity)
+        while not await answers(own, tls):  # noqa: ASYNC110 - it is another program's state
+            await asyncio.sleep(POLL_SECONDS)
+        async with Etcd([own], tls) as store:
+            members = await store.members()
+            if [member.name for member in members] != [self.identity.member]:
+                raise RecoveryFailed(f"the store still has {len(members)} members")
+            await self.rewrite(store, self.identity)
+
+
+async def outcome_of(layout: Layout, request: Request, seconds: float) -> Outcome | None:
+    """Wait for what becomes of a request; None when nothing does in time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while True:
+                found = load_outcome(layout)
+                if found is not None and found.id == request.id:
+                    return found
+                await asyncio.sleep(POLL_SECONDS)
+    return None

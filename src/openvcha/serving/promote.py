@@ -1,0 +1,124 @@
+"""Making this passive the primary by hand, where Patroni would not dare."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+
+from openvcha.api.structures import ClusterMode
+from openvcha.cluster import patroni
+from openvcha.cluster.config import NodeKind
+from openvcha.cluster.health import writable
+from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.service.context import Services
+from openvcha.store import keys
+from openvcha.store.protocol import Action, Delete, Put, absent, unchanged
+
+PROMOTE_SECONDS = 60.0
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why this node is not made the primary; ``overridable`` by who knows better."""
+
+    reason: str
+    overridable: bool = False
+
+
+def why_not(seen: Observation, member: str) -> Refusal | None:
+    """Judge whether a member may be made the primary: not while another one may live."""
+    own = seen.node(member)
+    if own is None:
+        return Refusal("this node is none of the cluster's: it was replaced, or not finished")
+    if seen.leader == member:
+        return Refusal("this node is the active already")
+    if seen.config.mode is ClusterMode.DISABLED:
+        return _disabled(seen)
+    data = (node for node in seen.nodes if node.config.kind is NodeKind.DATA)
+    other = next((node for node in data if node is not own), None)
+    if other is None:
+        return None
+    return _other_lives(seen, other)
+
+
+def _disabled(seen: Observation) -> Refusal:
+    if seen.active is not None and writable(seen.active):
+        return _active_writes(seen.active)
+    return Refusal(
+        "in the mode DISABLED its database is stopped, and as old as that mode; when the active is"
+        " gone for good, end the witness too and use `vcha node make-standalone`"
+    )
+
+
+def _active_writes(active: NodeObservation) -> Refusal:
+    name = active.config.name
+    return Refusal(f"{name} is the active and takes writes: use the operation failover")
+
+
+def _other_lives(seen: Observation, other: NodeObservation) -> Refusal | None:
+    name = other.config.name
+    if other.config.member == seen.leader and writable(other):
+        return _active_writes(other)
+    if other.config.member == seen.leader:
+        return Refusal(
+            f"{name} holds the right to lead, and may still take writes; it loses that right"
+            " 20 s after it was last heard",
+            overridable=True,
+        )
+    if writable(other):
+        return Refusal(f"{name} takes writes, though it does not lead", overridable=True)
+    if seen.config.mode is not ClusterMode.ENABLED and other.patroni is None:
+        return Refusal(
+            f"{name} does not answer, and in the mode {seen.config.mode} it goes on taking"
+            " writes where it is cut off",
+            overridable=True,
+        )
+    return None
+
+
+def losses(seen: Observation, member: str) -> str:
+    """Say what of the acknowledged rows may be lost."""
+    if member in seen.sync.standbys:
+        return "Nothing: this node was in sync when the active was last heard."
+    return (
+        "Every row that was acknowledged after this node fell out of sync: the store does not"
+        " name it as one that has all of them."
+    )
+
+
+async def promote(services: Services, seen: Observation) -> bool:
+    """Give this node the right to lead, and wait until it takes writes.
+
+    False when somebody else has changed who may lead meanwhile: look again.
+    Raises StoreError, and TimeoutError when the node does not take writes in time.
+    """
+    store, member = services.store, services.identity.member
+    leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
+    if (leads.value.decode() if leads else None) != seen.leader:
+        return False
+    guards = [
+        unchanged(leads) if leads else absent(keys.PATRONI_LEADER),
+        unchanged(sync) if sync else absent(keys.PATRONI_SYNC),
+    ]
+    actions: list[Action] = [
+        Delete(keys.PATRONI_LEADER),
+        Delete(keys.PATRONI_SYNC),
+        # How far the lost active was: Patroni would wait for somebody who is as far.
+        Delete(keys.PATRONI_STATUS),
+        Put(keys.PATRONI_FAILOVER, json.dumps({"member": member}).encode()),
+    ]
+    if not (await store.txn(guards, actions)).succeeded:
+        return False
+    async with asyncio.timeout(PROMOTE_SECONDS):
+        while not await _leads(services):  # noqa: ASYNC110 - it is another program's state
+            await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def _leads(services: Services) -> bool:
+    if await patroni.leader(services.store) != services.identity.member:
+        return False
+    try:
+        return (await services.patroni.node(services.identity.ha_address)).primary
+    except patroni.PatroniUnreachable:
+        return False

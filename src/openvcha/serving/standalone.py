@@ -1,0 +1,74 @@
+"""Writing into the store that the cluster is one node again, alone."""
+
+import json
+from collections.abc import Iterator
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import ClusterMode, TaskStatus
+from openvcha.cluster.modes import SETTINGS
+from openvcha.node.identity import Identity
+from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.protocol import Action, Delete, KeyValue, Put, Store, unchanged
+from openvcha.store.records import decode, encode
+from openvcha.tasks.journal import utc_now
+from openvcha.tasks.record import TaskRecord, error_record
+
+FORGOTTEN = (
+    keys.CLUSTER,  # its node writes it anew when it leads, as that of a first node
+    keys.OPERATION,
+    keys.RUNNER,
+    keys.PATRONI_LEADER,
+    keys.PATRONI_SYNC,  # so that this node may lead, whether it was in sync or not
+    keys.PATRONI_STATUS,
+    keys.PATRONI_FAILOVER,
+)
+
+
+async def stand_alone(store: Store, identity: Identity) -> None:
+    """Forget the other nodes, and end the task that ran with them; twice is once.
+
+    The store has this node's member only. Raises StoreUnavailable while somebody else writes.
+    """
+    running = await _running_task(store)
+    config = await store.get(keys.PATRONI_CONFIG)
+    found = [kv for kv in (running, config) if kv is not None]
+    actions: list[Action] = [Delete(key) for key in FORGOTTEN]
+    actions += [Delete(prefix, prefix=True) for prefix in (keys.PATRONI_MEMBERS, keys.NODES)]
+    actions += _ended(running, identity) if running else ()
+    actions += _protecting(config) if config else ()
+    if not (await store.txn([unchanged(kv) for kv in found], actions)).succeeded:
+        raise StoreUnavailable("somebody else writes into the store")
+
+
+async def _running_task(store: Store) -> KeyValue | None:
+    operation = await store.get(keys.OPERATION)
+    return await store.get(keys.task(operation.value.decode())) if operation else None
+
+
+def _ended(kv: KeyValue, identity: Identity) -> Iterator[Action]:
+    record = decode(kv, TaskRecord)
+    if record.finished:
+        return
+    error = ApiError(ErrorType.ERROR, message("task.standalone", identity.name))
+    ended = msgspec.structs.replace(
+        record,
+        status=TaskStatus.FAILED,
+        error=error_record(error),
+        start_time=record.start_time or utc_now(),
+        end_time=utc_now(),
+        cancelable=False,
+    )
+    yield Put(kv.key, encode(ended))
+
+
+def _protecting(kv: KeyValue) -> Iterator[Action]:
+    """Let Patroni act again, as in the mode ENABLED, whatever the mode was."""
+    config = json.loads(kv.value)
+    for name in SETTINGS[ClusterMode.DISABLED]:
+        config.pop(name, None)
+    config["synchronous_mode"] = True
+    yield Put(kv.key, json.dumps(config).encode())

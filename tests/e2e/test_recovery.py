@@ -1,0 +1,187 @@
+"""What a person does on a node when the cluster cannot help itself."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from typing import Any
+
+import httpx2
+import pytest
+from tests.e2e import cluster
+from tests.e2e.conftest import RunningLab
+from tests.e2e.test_rejoin import answers_healthy, node_status
+from tests.e2e.writer import Writer
+
+from openvcha.lab.access import infrastructure_of
+from openvcha.node.identity import load_identity
+
+pytestmark = pytest.mark.engines
+
+
+def node(
+    running: RunningLab, command: str, name: str, *options: str, typed: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run `vcha node COMMAND DIRECTORY`, with what a person types."""
+    argv = [sys.executable, "-m", "openvcha", "node", command, *options]
+    return subprocess.run(
+        [*argv, str(running.directory(name))],
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def power(running: RunningLab, name: str, *, on: bool) -> None:
+    """Switch a node on or off, whatever its role is."""
+    vm = next(vm for vm in running.vms() if vm.name == name)
+    infrastructure = infrastructure_of(running.lab)
+    asyncio.run((infrastructure.power_on if on else infrastructure.power_off)(vm.id))
+
+
+def contact(running: RunningLab, name: str) -> str:
+    status = node_status(running, name)["status"]
+    return str(status["view"]["contact"]) if status and status["view"] else ""
+
+
+def patiently(running: RunningLab, condition: Any, seconds: float = 90) -> None:
+    """Wait while nobody may serve the API."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        states = {vm.name: node_status(running, vm.name) for vm in running.vms()}
+        assert time.monotonic() < deadline, states
+        time.sleep(0.2)
+
+
+def deploy_again(running: RunningLab, active: str, first: int) -> None:
+    """Deploy two new nodes: the lost ones keep their names and addresses."""
+    state = running.lab.state()
+
+    def ip(address: str) -> dict[str, Any]:
+        return {"ip_family": "IPV4", "ipv4": {"address": address, "prefix": 24}}
+
+    def new(number: int) -> dict[str, Any]:
+        placement = {"name": f"vcha-{number}", "folder": running.folder}
+        return {"ha_ip": ip(state.ha_address(number)), "placement": placement}
+
+    spec = {
+        "deployment": "AUTO",
+        "active": {"ha_ip": ip(load_identity(running.directory(active)).ha_address)},
+        "passive": new(first),
+        "witness": new(first + 1),
+    }
+    path = "/vcenter/vcha/cluster?action=deploy&vmw-task=true"
+    info = running.admin.finished(running.admin.call("POST", path, spec, 202))
+    assert info["status"] == "SUCCEEDED", info
+    running.until(running.healthy)
+
+
+def config_state(running: RunningLab) -> str:
+    """What the API says, or that nobody serves it."""
+    try:
+        return str(running.admin.cluster(partial=True)["config_state"])
+    except (httpx2.TransportError, AssertionError):
+        return "away"
+
+
+def stands_alone(running: RunningLab) -> bool:
+    return config_state(running) == "NOTCONFIGURED"
+
+
+def test_what_makes_no_sense_is_refused_with_its_reason(running: RunningLab) -> None:
+    """A witness, a cluster with a majority, a primary that lives."""
+    active, passive, witness = (running.name_of(r) for r in ("ACTIVE", "PASSIVE", "WITNESS"))
+    for command in ("make-standalone", "promote"):
+        done = node(running, command, witness, "--yes")
+        assert done.returncode == 1
+        assert "is a witness" in done.stderr
+    done = node(running, "make-standalone", active, "--yes")
+    assert (done.returncode, "has a majority" in done.stderr) == (1, True)
+    done = node(running, "promote", active, "--yes")
+    assert (done.returncode, "is the active already" in done.stderr) == (1, True)
+    done = node(running, "promote", passive, "--yes")
+    assert (done.returncode, "takes writes: use the operation failover" in done.stderr) == (1, True)
+    assert running.healthy()
+
+
+def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Patroni does not dare, for rows would be lost; the old active becomes the passive."""
+    active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
+    running.until(lambda: len(writer.acknowledged) > 20)
+    early = frozenset(writer.acknowledged)
+    power(running, passive, on=False)
+    before = len(writer.acknowledged)
+    running.until(lambda: len(writer.acknowledged) > before + 20)
+    writer.stop()
+    power(running, active, on=False)
+    power(running, passive, on=True)
+    patiently(running, lambda: contact(running, passive) == "CONNECTED")
+    wrong = node(running, "promote", passive, "--yes", typed="yes\n")
+    assert wrong.returncode == 1, wrong
+    assert "may be lost" in wrong.stdout
+    assert "Every row that was acknowledged after" in wrong.stdout
+    assert "not its name" in wrong.stderr
+    # Meanwhile the lost active's right may have run out: then there is nothing to override.
+    done = node(running, "promote", passive, "--yes", typed=f"{passive}\n")
+    assert done.returncode == 0, done
+    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    assert running.name_of("ACTIVE") == passive
+    assert early <= writer.rows()
+    power(running, active, on=True)
+    patiently(running, lambda: answers_healthy(running), 120)
+    assert running.name_of("PASSIVE") == active
+
+
+async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_again(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Nothing that was acknowledged is lost, and the lost nodes that come back do not disturb."""
+    active, lost = (
+        running.name_of("ACTIVE"),
+        [running.name_of("WITNESS"), running.name_of("PASSIVE")],
+    )
+    running.until(lambda: len(writer.acknowledged) > 20)
+    for name in lost:
+        await asyncio.to_thread(power, running, name, on=False)
+    patiently(running, lambda: contact(running, active) == "ISOLATED")
+    no = node(running, "make-standalone", active, typed="n\n")
+    assert (no.returncode, "nothing was changed" in no.stderr) == (1, True)
+    assert f"no row that was acknowledged before {active} lost" in no.stdout
+    done = node(running, "make-standalone", active, "--yes")
+    assert done.returncode == 0, done
+    patiently(running, lambda: stands_alone(running))
+    before = len(writer.acknowledged)
+    running.until(lambda: len(writer.acknowledged) > before + 20)
+    for name in lost:
+        await asyncio.to_thread(power, running, name, on=True)
+    deploy_again(running, active, 4)
+    assert len(await cluster.members(running)) == 3
+    for name in lost:
+        parts = node_status(running, name)["status"]["parts"]
+        assert {part["state"] for part in parts if part["name"] == "patroni"} <= {"WAITING"}
+        await asyncio.to_thread(power, running, name, on=False)
+    assert running.healthy()
+    assert writer.missing() == set()
+
+
+def test_a_passive_that_lost_both_others_goes_on_with_every_row(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Asked while all are off, as after a power cut: done when the node is started."""
+    passive = running.name_of("PASSIVE")
+    running.until(lambda: len(writer.acknowledged) > 20)
+    for name in (running.name_of("WITNESS"), running.name_of("ACTIVE"), passive):
+        power(running, name, on=False)
+    done = node(running, "make-standalone", passive, "--yes")
+    assert (done.returncode, "when the node is started" in done.stdout) == (0, True)
+    power(running, passive, on=True)
+    patiently(running, lambda: stands_alone(running))
+    before = len(writer.acknowledged)
+    running.until(lambda: len(writer.acknowledged) > before + 20)
+    deploy_again(running, passive, 6)
+    assert running.name_of("ACTIVE") == passive
+    assert writer.missing() == set()

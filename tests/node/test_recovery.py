@@ -1,0 +1,170 @@
+"""A request on a node: carried out before anything runs, and again after a crash."""
+
+import datetime as dt
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+
+from openvcha.node import recovery
+from openvcha.node.aside import asides, set_aside
+from openvcha.node.identity import Identity, load_identity, save_identity
+from openvcha.node.layout import Layout
+from openvcha.node.recovery import (
+    Recovery,
+    Request,
+    Wish,
+    load_outcome,
+    load_request,
+    outcome_of,
+    write_request,
+)
+
+pytestmark = pytest.mark.looptime
+
+OWN, OTHER = "https://127.1.1.1:2380", "https://127.1.1.2:2380"
+
+
+class Crash(BaseException):
+    """The supervisor is gone."""
+
+
+class Stage:
+    """A node that was one of two, and its store, which answers alone as soon as it is forced."""
+
+    def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.layout = Layout(directory)
+        self.layout.make_directories()
+        (self.layout.etcd_data / "member").mkdir(parents=True)
+        self.layout.pgdata.mkdir()
+        (self.layout.pgdata / "row").write_text("old")
+        self.identity = Identity(
+            cluster_id="c",
+            cluster_name="c",
+            member="own",
+            kind="data",
+            vm="vm-1",
+            name="own",
+            ha_address="127.1.1.1",
+            etcd_initial_cluster={"own": OWN, "other": OTHER},
+        )
+        save_identity(directory, self.identity)
+        self.done: list[str] = []
+        self.names = ["own"]
+        self.broken: BaseException | None = None
+        self.answers = True
+        patch.setattr(recovery, "answers", self.answer)
+        patch.setattr(recovery, "Etcd", lambda *_: Store(self))
+        patch.setattr(Layout, "client_context", lambda _: None)
+
+    async def answer(self, *_: Any) -> bool:
+        return self.answers
+
+    def begin(self) -> None:
+        self.done.append("forced")
+
+    async def stop(self) -> None:
+        self.done.append("stopped")
+
+    async def rewrite(self, *_: Any) -> None:
+        if self.broken:
+            raise self.broken
+        self.done.append("rewritten")
+
+    async def carry_out(self) -> str | None:
+        """As the supervisor does it at its start."""
+        found = load_request(self.layout)
+        assert found
+        part: Any = self
+        todo = Recovery(self.identity, self.layout, lambda _: part, self.rewrite)
+        return (await todo.carry_out(found)).error
+
+    async def ask(self, wish: Wish = Wish.STANDALONE) -> str | None:
+        write_request(self.layout, Request(wish=wish, id="1"))
+        return await self.carry_out()
+
+
+class Store:
+    """The store's client."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    async def members(self) -> list[Any]:
+        return [SimpleNamespace(name=name) for name in self._stage.names]
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(tmp_path, monkeypatch)
+
+
+async def test_a_node_is_made_stand_alone_and_asks_no_other_any_more(stage: Stage) -> None:
+    """Forced, rewritten, stopped, in this order; then the request is gone."""
+    assert await stage.ask() is None
+    assert stage.done == ["forced", "rewritten", "stopped"]
+    assert load_identity(stage.layout.root).etcd_initial_cluster == {"own": OWN}
+    assert load_request(stage.layout) is None
+    outcome = await outcome_of(stage.layout, Request(wish=Wish.STANDALONE, id="1"), 1)
+    assert outcome
+    assert outcome.error is None
+
+
+async def test_after_a_crash_it_is_done_again(stage: Stage) -> None:
+    """The request goes last, so nothing is left half done."""
+    stage.broken = Crash()
+    with pytest.raises(Crash):
+        await stage.ask()
+    assert load_outcome(stage.layout) is None
+    stage.broken = None
+    assert await stage.carry_out() is None
+    assert stage.done == ["forced", "stopped", "forced", "rewritten", "stopped"]
+
+
+async def test_a_store_that_is_not_alone_is_left_as_it_is(stage: Stage) -> None:
+    """Records of a cluster that lives are never rewritten."""
+    stage.names = ["own", "other"]
+    assert "2 members" in str(await stage.ask())
+    assert stage.done == ["forced", "stopped"]
+    assert load_identity(stage.layout.root) == stage.identity
+
+
+async def test_a_store_that_does_not_answer_is_told(stage: Stage) -> None:
+    """With a limit; the node is started as it was."""
+    stage.answers = False
+    assert "did not answer alone" in str(await stage.ask())
+    assert stage.done == ["forced", "stopped"]
+    assert load_request(stage.layout) is None
+
+
+async def test_without_a_store_or_data_nothing_is_forced(stage: Stage) -> None:
+    """An empty store would begin a cluster that never was."""
+    (stage.layout.etcd_data / "member").rmdir()
+    assert "holds no store" in str(await stage.ask())
+    (stage.layout.pgdata / "row").unlink()
+    assert "has no data" in str(await stage.ask(Wish.RESTORE))
+    assert stage.done == []
+
+
+@pytest.mark.parametrize("wish", list(Wish))
+async def test_data_that_were_set_aside_are_put_back_first(stage: Stage, wish: Wish) -> None:
+    """They may be the last copy, and what was being copied is none."""
+    set_aside(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    stage.layout.pgdata_copying.mkdir()
+    assert await stage.ask(wish) is None
+    assert (stage.layout.pgdata / "row").read_text() == "old"
+    assert asides(stage.layout) == []
+    assert not stage.layout.pgdata_copying.exists()
+
+
+async def test_an_outcome_of_another_request_is_not_taken_for_this_one(stage: Stage) -> None:
+    """The file of the last one may still be there."""
+    await stage.ask()
+    assert await outcome_of(stage.layout, Request(wish=Wish.STANDALONE, id="2"), 1) is None

@@ -1,0 +1,134 @@
+"""Who may be made the primary by hand, and what it may cost."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.cluster.conftest import PRIMARY, World
+
+from openvcha.api.structures import ClusterMode
+from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.serving.promote import Refusal, losses, promote, why_not
+from openvcha.store import keys
+from openvcha.store.memory import MemoryStore
+
+STOPPED = PatroniNode("replica", "stopped", 1, ())
+OWN, OTHER = "b-2", "a-1"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def lost(world: World) -> None:
+    """The other data node is gone, and so is its right to lead."""
+    world.lose(OTHER)
+    world.set(leader=None)
+
+
+def still_leads(world: World) -> None:
+    world.lose(OTHER)
+
+
+def cut_off_in_maintenance(world: World) -> None:
+    lost(world)
+    world.configure(mode=ClusterMode.MAINTENANCE)
+
+
+def writes_without_leading(world: World) -> None:
+    world.set(leader=None)
+
+
+def broken(world: World) -> None:
+    world.set(leader=None)
+    world.node(OTHER, patroni=STOPPED)
+
+
+def broken_in_maintenance(world: World) -> None:
+    broken(world)
+    world.configure(mode=ClusterMode.MAINTENANCE)
+
+
+def disabled(world: World) -> None:
+    broken(world)
+    world.configure(mode=ClusterMode.DISABLED)
+
+
+def leads_itself(world: World) -> None:
+    world.set(leader=OWN)
+
+
+def alone(world: World) -> None:
+    world.seen = replace(world.seen, nodes=world.seen.nodes[1:], leader=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "word", "overridable"),
+    [
+        (lost, None, False),
+        (broken, None, False),
+        (broken_in_maintenance, None, False),
+        (alone, None, False),
+        (lambda _: None, "use the operation failover", False),
+        (disabled, "its database is stopped", False),
+        (leads_itself, "the active already", False),
+        (still_leads, "holds the right to lead", True),
+        (writes_without_leading, "though it does not lead", True),
+        (cut_off_in_maintenance, "goes on taking writes", True),
+    ],
+)
+def test_it_is_refused_while_another_primary_may_live(
+    world: World, change: Callable[[World], None], word: str | None, overridable: bool
+) -> None:
+    """A primary that is known to take writes cannot be overridden; one that may live can."""
+    change(world)
+    found = why_not(world.seen, OWN)
+    if word is None:
+        assert found is None
+        return
+    assert isinstance(found, Refusal)
+    assert word in found.reason
+    assert found.overridable is overridable
+
+
+def test_who_is_no_node_of_the_cluster_is_refused(world: World) -> None:
+    """A node that was replaced, or that a task has not finished."""
+    found = why_not(world.seen, "unknown")
+    assert found
+    assert not found.overridable
+
+
+def test_nothing_is_lost_only_when_the_store_says_so(world: World) -> None:
+    """In sync is who `/sync` names."""
+    assert losses(world.seen, OWN).startswith("Nothing")
+    world.set(sync=SyncState(OTHER, frozenset()))
+    assert losses(world.seen, OWN).startswith("Every row")
+
+
+class Patroni:
+    """Takes over as soon as the keys allow it."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+
+    async def node(self, _: str) -> PatroniNode:
+        return PRIMARY
+
+
+@pytest.mark.looptime
+async def test_nothing_is_written_when_somebody_leads_meanwhile(world: World) -> None:
+    """What the person agreed to was another situation."""
+    store = MemoryStore()
+    services: Any = SimpleNamespace(
+        store=store,
+        patroni=Patroni(store),
+        identity=SimpleNamespace(member=OWN, ha_address="127.83.2.12"),
+    )
+    lost(world)
+    await store.put(keys.PATRONI_LEADER, OTHER.encode())
+    before = store.revision
+    assert not await promote(services, world.seen)
+    assert store.revision == before

@@ -1,0 +1,60 @@
+"""The store after the other nodes were given up: one node's, nobody leads, nothing runs."""
+
+import json
+
+import pytest
+from tests.service.process import Process
+from tests.service.simulated import World
+
+from openvcha.api.messages import message
+from openvcha.api.structures import ConfigState, TaskStatus
+from openvcha.cluster.config import cluster_record
+from openvcha.serving.first import write_first_config
+from openvcha.serving.standalone import stand_alone
+from openvcha.store import keys
+from openvcha.store.records import decode
+from openvcha.tasks.record import TaskRecord
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> None:
+    """Twice is once; the task that ran has ended; Patroni may act and is bound by nobody."""
+    world = World()
+    first, second = await world.found("vcha-1", 1), await world.found("vcha-2", 2)
+    await world.configure(ConfigState.CONFIGURED, first, second)
+    identity = world.machine(second.member).identity
+    services = Process(world, identity).services
+    task = await services.journal.create(
+        service="s", operation="o$task", description=message("passive.redeploy"), user="u"
+    )
+    store = world.store
+    await store.put(keys.PATRONI_LEADER, first.member.encode())
+    await store.put(keys.PATRONI_SYNC, b'{"leader": "vcha-1", "sync_standby": null}')
+    await store.put(keys.PATRONI_STATUS, b"{}")
+    settings = {keys.PAUSE: True, keys.ALONE: True, keys.DETACHED: True, "ttl": 20}
+    await store.put(keys.PATRONI_CONFIG, json.dumps(settings).encode())
+    await store.put(keys.patroni_member(first.member), b"{}")
+    await store.put(keys.user("kept"), b"{}")
+    for _ in range(2):
+        await stand_alone(store, identity)
+    left = {kv.key for kv in await store.prefix(keys.PATRONI)}
+    assert left <= {keys.PATRONI_CONFIG, keys.PATRONI_INITIALIZE}
+    config = await store.get(keys.PATRONI_CONFIG)
+    assert config
+    assert json.loads(config.value) == {"synchronous_mode": True, "ttl": 20}
+    ended = await store.get(keys.task(task.id))
+    assert ended
+    record = decode(ended, TaskRecord)
+    assert record.status is TaskStatus.FAILED
+    assert record.error
+    assert await store.get(keys.OPERATION) is None
+    assert await store.get(keys.user("kept"))
+    await write_first_config(store, services.infrastructure, identity)
+    found = await cluster_record(store).get()
+    assert found
+    assert (found.state, [n.member for n in found.nodes]) == (
+        ConfigState.NOTCONFIGURED,
+        [second.member],
+    )
+    await world.end()
