@@ -181,6 +181,21 @@ def test_the_readme_names_only_commands_of_vcha_that_exist(words: tuple[str, ...
     assert answer.returncode == 0, answer.stderr
 
 
+def _commands_in_recovery() -> set[tuple[str, ...]]:
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```", (ROOT / "docs/recovery.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    return {tuple(found) for found in re.findall(r"\bvcha ([a-z]+) ([a-z.-]+)", "".join(blocks))}
+
+
+@pytest.mark.parametrize("words", sorted(_commands_in_recovery()), ids=" ".join)
+def test_who_follows_the_page_on_failures_finds_its_commands(words: tuple[str, ...]) -> None:
+    """In a failure nobody wants to guess what a command is called now."""
+    command = [sys.executable, "-m", "openvcha", *words, "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
 def test_dev_refuses_an_unknown_command() -> None:
     """A typing error is told, with the commands that there are, and fails."""
     answer = _dev("labb")
