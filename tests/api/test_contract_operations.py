@@ -91,7 +91,6 @@ OTHER_METHOD = {"com.vmware.cis.tasks.list"}
 
 LATER = {
     f"{CLUSTER}.failover",
-    f"{CLUSTER}.undeploy",
 }
 
 

@@ -54,7 +54,14 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
     code, out, err = run(*words, "--help")
     assert code == 0, err
     assert "Usage: vcha" in out
-    assert "Exit codes:" in out or words[0] in {"call", "doctor", "node", "openapi", "demo"}
+    assert "Exit codes:" in out or words[0] in {
+        "call",
+        "doctor",
+        "node",
+        "openapi",
+        "demo",
+        "undeploy",
+    }
 
 
 def test_no_password_is_taken_from_the_command_line() -> None:
@@ -90,6 +97,7 @@ def test_no_password_is_taken_from_the_command_line() -> None:
         ("passive", "redeploy"),
         ("witness", "redeploy"),
         ("witness", "check"),
+        ("undeploy", "--yes"),
     ],
     ids=" ".join,
 )

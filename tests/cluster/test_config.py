@@ -1,7 +1,10 @@
 """The configuration names each node once, however often a change of it is applied."""
 
-from tests.cluster.conftest import World, configured
+import msgspec
+import pytest
+from tests.cluster.conftest import World, configured, ip
 
+from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.membership import pick
 from openvcha.cluster.patroni import parse_sync
@@ -34,6 +37,25 @@ def test_the_passive_is_whoever_does_not_lead(world: World) -> None:
     world.set(leader="b-2")
     assert world.seen.passive is not None
     assert world.seen.passive.config.member == "a-1"
+
+
+def test_who_is_left_alone_serves_at_its_own_address(world: World) -> None:
+    """After a failover that is the one the passive was given; twice is once."""
+    nodes = list(world.seen.config.nodes)
+    nodes[1] = msgspec.structs.replace(nodes[1], failover_ip=ip("127.83.1.20"))
+    world.configure(nodes=tuple(nodes), mode=ClusterMode.MAINTENANCE)
+    alone = world.seen.config.alone("b-2")
+    assert [node.member for node in alone.nodes] == ["b-2"]
+    assert alone.management == ip("127.83.1.20")
+    assert (alone.state, alone.deployment) == (ConfigState.NOTCONFIGURED, "NONE")
+    assert alone.mode is ClusterMode.ENABLED
+    assert alone.alone("b-2") == alone
+
+
+def test_nobody_is_left_alone_who_is_not_of_the_cluster(world: World) -> None:
+    """A mistake must not leave a configuration without a node."""
+    with pytest.raises(LookupError):
+        world.seen.config.alone("x-9")
 
 
 def test_an_unstarted_member_is_known_by_its_url_only() -> None:

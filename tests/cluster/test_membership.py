@@ -7,7 +7,7 @@ import pytest
 from openvcha.cluster import membership
 from openvcha.cluster.patroni import bar, sync_state
 from openvcha.store import keys
-from openvcha.store.errors import LearnerNotReady, MemberNotFound, NotLearner
+from openvcha.store.errors import LearnerNotReady, MemberNotFound, NotLearner, StoreUnavailable
 from openvcha.store.memory import MemoryStore
 from openvcha.store.protocol import EndpointStatus, Member, Membership
 
@@ -21,6 +21,8 @@ class Members(Membership):
     def __init__(self, *members: Member, promoting: Exception | None = None) -> None:
         self.list = list(members)
         self._promoting = promoting
+        self.leader = 0
+        self.moving: Exception | None = None
 
     async def members(self, *, local: bool = False) -> list[Member]:
         del local
@@ -41,7 +43,15 @@ class Members(Membership):
         raise NotImplementedError(endpoint, timeout)
 
     async def status(self, endpoint: str) -> EndpointStatus:
-        raise NotImplementedError(endpoint)
+        (own,) = (member for member in self.list if endpoint in member.client_urls)
+        return EndpointStatus(own.id, self.leader, "3", 0, 1, 1)
+
+    async def move_leader(self, endpoint: str, member_id: int) -> None:
+        if self.moving:
+            raise self.moving
+        (asked,) = (member for member in self.list if endpoint in member.client_urls)
+        assert asked.id == self.leader, "only who leads can hand the lead on"
+        self.leader = member_id
 
 
 def names(members: Iterable[Member]) -> list[str]:
@@ -96,3 +106,26 @@ async def test_a_member_is_barred_from_taking_over() -> None:
     await store.delete(keys.PATRONI_LEADER)
     assert not await bar(store, "c-3")
     assert (await sync_state(store)).standbys == {"c-3"}
+
+
+def voters() -> Members:
+    return Members(*(Member(n, name, (), (f"https://{name}",)) for n, name in enumerate("abc", 1)))
+
+
+async def test_the_lead_is_handed_to_who_is_to_have_it() -> None:
+    """Asked at the one that has it; where it is already, nothing is asked."""
+    store = voters()
+    store.leader = 3
+    await membership.lead(store, "a")
+    assert store.leader == 1
+    store.moving = AssertionError("nothing is to be moved")
+    await membership.lead(store, "a")
+
+
+async def test_a_lead_that_cannot_be_handed_on_stays() -> None:
+    """It is a courtesy: whoever asked for it goes on without."""
+    store = voters()
+    store.leader = 3
+    store.moving = StoreUnavailable("away")
+    await membership.lead(store, "a")
+    assert store.leader == 3

@@ -91,6 +91,11 @@ TABLE = [
     (rules.FAILOVER, passive_lost, "failover.node.lost"),
     (rules.FAILOVER, passive_lags, "failover.passive.not.ready"),
     (rules.UNDEPLOY, not_deployed, "cluster.not.configured"),
+    (rules.UNDEPLOY, nothing, None),
+    (rules.UNDEPLOY, half_deployed, None),
+    (rules.UNDEPLOY, passive_lost, None),
+    (rules.UNDEPLOY, no_leader, "no.active"),
+    (rules.UNDEPLOY, active_without_vote, "active.no.vote"),
     (rules.SET_MODE, not_deployed, "cluster.not.configured"),
     ("com.vmware.vcenter.vcha.cluster.get", no_leader, None),
 ]

@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import ssl
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -22,6 +23,7 @@ from openvcha.node.certificates import (
 )
 from openvcha.node.files import node_files
 from openvcha.node.identity import (
+    IDENTITY,
     Identity,
     Secrets,
     encode_identity,
@@ -152,3 +154,10 @@ def test_urls_have_brackets_for_ipv6() -> None:
     """Both families make valid URLs."""
     assert url("127.0.0.1", 1) == "https://127.0.0.1:1"
     assert url("fd00::1", 1) == "https://[fd00::1]:1"
+
+
+def test_an_emptied_identity_is_like_none(tmp_path: Path) -> None:
+    """An undeploy leaves it so: the directory is no node any more, and says it."""
+    (tmp_path / IDENTITY).write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="no node any more"):
+        load_identity(tmp_path)

@@ -15,6 +15,7 @@ from openvcha.api.structures import (
     PassiveRedeploySpec,
     PlacementSpec,
     TaskStatus,
+    UndeploySpec,
     WitnessRedeploySpec,
 )
 from openvcha.node.identity import Identity
@@ -22,6 +23,7 @@ from openvcha.service.call import Caller
 from openvcha.service.deploy import deploy
 from openvcha.service.mode import set_mode
 from openvcha.service.redeploy import redeploy_passive, redeploy_witness
+from openvcha.service.undeploy import undeploy
 from openvcha.store import keys
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
@@ -89,6 +91,9 @@ class Scene:
 
     async def set_mode(self, mode: ModeClusterMode) -> None:
         self.task = await set_mode(self.process().services, CALLER, mode)
+
+    async def undeploy(self, spec: UndeploySpec | None = None) -> None:
+        self.task = await undeploy(self.process().services, CALLER, spec or UndeploySpec())
 
     async def deploy(self, spec: DeploySpec) -> None:
         self.task = await deploy(self.process().services, CALLER, spec)

@@ -153,14 +153,23 @@ class SeenStore:
         async with self._writing():
             self.world.promote_member(member_id)
 
+    async def move_leader(self, endpoint: str, member_id: int) -> None:
+        self._ask()
+        assert self.world.at(_host(endpoint)) is self.world.machine_of(self.world.raft)
+        self.world.raft = self.world.by_id(member_id).name
+
     async def status(self, endpoint: str) -> EndpointStatus:
-        raise NotImplementedError(endpoint)
+        self._ask()
+        machine = self.world.at(_host(endpoint))
+        assert machine is not None
+        leader = self.world.member(self.world.raft).id
+        return EndpointStatus(machine.member_id, leader, "3", 0, 1, 1)
 
     async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - the protocol's
         del timeout
         self.life.check()
         await asyncio.sleep(0)
-        machine = self.world.at(endpoint.removeprefix("https://").rpartition(":")[0])
+        machine = self.world.at(_host(endpoint))
         return machine is not None and machine.etcd and self.world.quorum()
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
@@ -206,11 +215,18 @@ class SeenInfrastructure:
 
     async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
         async with self._acting():
-            assert not self.world.machines[vm_id].on
+            if self.world.machines[vm_id].on:
+                said = message("infrastructure.vm.on", vm_id)
+                raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, said)
             self.world.machines[vm_id].files.update(files)
 
     async def read_file(self, vm_id: str, path: str) -> bytes:
-        raise NotImplementedError(vm_id, path)
+        self.life.check()
+        await asyncio.sleep(0)
+        content = self.world.machines[vm_id].files.get(path)
+        if content is None:
+            raise ApiError(ErrorType.NOT_FOUND, message("infrastructure.file.missing", vm_id, path))
+        return content
 
     async def power_on(self, vm_id: str) -> None:
         async with self._acting():
@@ -259,12 +275,24 @@ class SeenPatroni:
             raise PatroniUnreachable(f"nobody at {address}")
         alone = keys.ALONE in self.world.going_by.get(machine.identity.member, ())
         if machine.postgres == "primary":
-            return PatroniNode("primary", "running", 1, self.world.streaming(), alone)
+            streaming = self.world.streaming()
+            waited_for = tuple(name for name in streaming if name in self.world.waited_for)
+            return PatroniNode("primary", "running", 1, streaming, alone, waited_for)
         return PatroniNode("replica", machine.postgres, 1, (), alone)
 
     async def wake(self, address: str) -> None:
         await self.node(address)
         self.world.woken.set()
+
+    async def configure(self, address: str, change: dict[str, Any]) -> None:
+        await self.node(address)
+        await self.life.before()
+        await self.world.configure_patroni(change)
+        await self.life.after()
+
+
+def _host(endpoint: str) -> str:
+    return endpoint.removeprefix("https://").rpartition(":")[0]
 
 
 class Process:

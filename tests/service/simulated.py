@@ -9,12 +9,13 @@ import json
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from tests.cluster.conftest import ip
 
 from openvcha.api.structures import ClusterMode, ConfigState
-from openvcha.cluster import settings
+from openvcha.cluster import patroni, settings
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.patroni import parse_sync
 from openvcha.infrastructure import local_vms
@@ -79,6 +80,13 @@ class World:
         self.leads = ""
         self.going_by: dict[str, frozenset[str]] = {}
         self.founded: set[str] = set()
+        self.raft = ""
+        """Who leads the store."""
+        self.elections = 0
+        self.waited_for: frozenset[str] = frozenset()
+        """What PostgreSQL of the leader waits for at each commit."""
+        self.waits: list[str] = []
+        """What has held a writer up."""
         self.late: set[int] = set()
         self._ids = count(100)
 
@@ -117,7 +125,9 @@ class World:
         machine.written = -1 if witness else 0
         peer = url(identity.ha_address, identity.ports.etcd_peer)
         machine.member_id = next(self._ids)
-        self.members.append(Member(machine.member_id, member, (peer,), ()))
+        client = url(identity.ha_address, identity.ports.etcd_client)
+        self.members.append(Member(machine.member_id, member, (peer,), (client,)))
+        self.raft = member
         self.power_on(vm.id)
         machine.etcd = True
         return NodeConfig(
@@ -141,7 +151,8 @@ class World:
             nodes=nodes,
         )
         await cluster_record(self.store).create(config)
-        await self.store.put(keys.PATRONI_CONFIG, b'{"synchronous_mode":true}')
+        fields = {**patroni.WITH_STANDBY, "ttl": 20}
+        await self.store.put(keys.PATRONI_CONFIG, json.dumps(fields).encode())
         await self.lead(nodes[0].member)
 
     # --- looking
@@ -155,7 +166,7 @@ class World:
         found = [
             machine
             for machine in self.machines.values()
-            if IDENTITY in machine.files and machine.identity.member == member
+            if machine.files.get(IDENTITY) and machine.identity.member == member
         ]
         return found[0] if found else None
 
@@ -183,6 +194,12 @@ class World:
         machines = [self.machine_of(member.name) for member in voters]
         return 2 * sum(m is not None and m.on and m.etcd for m in machines) > len(voters)
 
+    def by_id(self, member_id: int) -> Member:
+        return next(member for member in self.members if member.id == member_id)
+
+    async def synchronous(self) -> bool:
+        return bool((await patroni.settings(self.store))["synchronous_mode"])
+
     async def leader(self) -> str | None:
         found = await self.store.get(keys.PATRONI_LEADER)
         return found.value.decode() if found else None
@@ -209,6 +226,18 @@ class World:
         machine.etcd, machine.postgres, machine.demoted = False, "", False
         if running:
             running.cancel()
+        self._elect()
+
+    def _elect(self) -> None:
+        """Let another voter lead the store when the one that did is gone."""
+        able = [
+            member.name
+            for member in self.members
+            if not member.learner and (machine := self.machine_of(member.name)) and machine.etcd
+        ]
+        if self.raft not in able and able:
+            self.elections += 1
+            self.raft = able[0]
 
     def kill(self, member: str) -> None:
         self.power_off(self.machine(member).identity.vm)
@@ -229,9 +258,10 @@ class World:
         """
         leader = await self.leader() or self.leads
         self.kill(leader)
+        named = await self.standbys() if await self.synchronous() else self.streaming()
         heirs = [
             name
-            for name in await self.standbys()
+            for name in named
             if (machine := self.machine_of(name)) and machine.postgres == "streaming"
         ]
         if heirs and self.quorum() and not any("pause" in on for on in self.going_by.values()):
@@ -300,14 +330,25 @@ class World:
             # No commit is acknowledged that the standby in sync does not have.
             primary.written += 1
             self.acknowledged = primary.written
-            for machine in standbys.values():
-                machine.written = primary.written
+            for name, machine in standbys.items():
+                # Who is not waited for stays behind, as far as that can be.
+                if name in named or await self.synchronous():
+                    machine.written = primary.written
         willing = [name for name in standbys if keys.DETACHED not in self.going_by.get(name, ())]
         wanted = next(iter(willing), None)
-        if "never in sync" in self.faults:
+        if "never in sync" in self.faults or not await self.synchronous():
             wanted = None
         if named != frozenset([wanted] if wanted else []):
             await self._write_sync(leader, wanted)
+            await asyncio.sleep(0.05)
+        self.waited_for = frozenset([wanted] if wanted else [])
+
+    async def configure_patroni(self, change: dict[str, Any]) -> None:
+        found = await self.store.get(keys.PATRONI_CONFIG)
+        fields = {**json.loads(found.value if found else b"{}"), **change}
+        kept = {name: value for name, value in fields.items() if value is not None}
+        await self.store.put(keys.PATRONI_CONFIG, json.dumps(kept).encode())
+        self.woken.set()
 
     async def _switch(self) -> None:
         """Do as Patroni does when it is asked to, or finds the leader key handed over."""
@@ -439,7 +480,7 @@ class World:
         rest = [m.written for other, m in self.machines.items() if other != vm_id]
         if machine.written >= self.acknowledged and max(rest, default=-1) < self.acknowledged:
             self.violations.append(f"{vm_id} was the last copy")
-        if machine.files and machine.identity.member == await self.leader():
+        if machine.files.get(IDENTITY) and machine.identity.member == await self.leader():
             self.violations.append(f"{vm_id} leads and is deleted")
         self.cut(vm_id)
         del self.machines[vm_id]
@@ -448,6 +489,9 @@ class World:
     def cut(self, vm_id: str) -> None:
         """Power off on the task's behalf: that must not stop the cluster."""
         before = self.quorum()
+        machine = self.machines[vm_id]
+        if machine.postgres == "streaming" and machine.identity.member in self.waited_for:
+            self.waits.append(f"{machine.identity.member} ended while commits wait for it")
         self.power_off(vm_id)
         self._note_quorum(before, f"{vm_id} was powered off")
 
@@ -463,6 +507,7 @@ class World:
         machine = self.machine_of(gone[0].name)
         if machine:
             machine.etcd = False
+        self._elect()
         self._note_quorum(before, f"{gone[0].name} was removed")
 
     def add_member(self, peer_url: str) -> Member:

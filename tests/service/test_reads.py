@@ -29,19 +29,12 @@ from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
 
-OLD = "vcha-2-old"
 PREFIX = "com.vmware.vcenter.vcha."
-
-
-async def healthy(scene: Scene) -> None:
-    await scene.cluster()
-    scene.world.power_on(scene.world.machine(OLD).identity.vm)
-    await scene.in_sync(OLD)
 
 
 async def test_a_healthy_cluster_shows_everything_and_no_reasons(scene: Scene) -> None:
     """Roles, states, placements, addresses; what only an unwell one has is unset."""
-    await healthy(scene)
+    await scene.healthy()
     info = await get_cluster(scene.process().services, CALLER)
     assert info.config_state is ConfigState.CONFIGURED
     assert info.health_state is ClusterState.HEALTHY
@@ -57,7 +50,7 @@ async def test_a_healthy_cluster_shows_everything_and_no_reasons(scene: Scene) -
 
 async def test_partial_leaves_the_placements_out(scene: Scene) -> None:
     """They need the infrastructure."""
-    await healthy(scene)
+    await scene.healthy()
     info = await get_cluster(scene.process().services, CALLER, partial=True)
     assert info.node1
     assert info.node1.runtime
@@ -104,7 +97,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ErrorType]:
 
 async def test_the_active_tells_its_addresses_and_where_it_lives(scene: Scene) -> None:
     """The same placement as in cluster.get, complete."""
-    await healthy(scene)
+    await scene.healthy()
     services = scene.process().services
     info = await get_active(services, CALLER)
     assert info.management == ip("127.83.1.10")
@@ -128,7 +121,7 @@ async def test_the_active_is_told_before_there_is_a_cluster(scene: Scene) -> Non
 
 async def test_a_partial_get_asks_no_other_vcenter(scene: Scene, asked: list[ErrorType]) -> None:
     """It needs less privilege, so nobody may make this one connect elsewhere by it."""
-    await healthy(scene)
+    await scene.healthy()
     services = scene.process().services
     partial = await get_active(services, CALLER, vc_spec=ELSEWHERE, partial=True)
     await get_cluster(services, CALLER, vc_spec=ELSEWHERE, partial=True)
@@ -144,7 +137,7 @@ async def test_a_partial_get_asks_no_other_vcenter(scene: Scene, asked: list[Err
 
 async def test_an_active_that_the_inventory_does_not_know_is_not_found(scene: Scene) -> None:
     """Its addresses are known all the same."""
-    await healthy(scene)
+    await scene.healthy()
     services = scene.process().services
     scene.world.state, _ = local_vms.removed(scene.world.machine("vcha-1-old").identity.vm)(
         scene.world.state
@@ -157,7 +150,7 @@ async def test_an_active_that_the_inventory_does_not_know_is_not_found(scene: Sc
 
 async def test_nobody_is_called_active_without_a_leader(scene: Scene) -> None:
     """ERROR with the reason, the one that is documented for everything else."""
-    await healthy(scene)
+    await scene.healthy()
     services = scene.process().services
     await scene.world.store.delete(keys.PATRONI_LEADER)
     with pytest.raises(ApiError) as caught:
@@ -167,7 +160,7 @@ async def test_nobody_is_called_active_without_a_leader(scene: Scene) -> None:
 
 async def test_without_a_leader_nobody_is_called_active_or_passive(scene: Scene) -> None:
     """An unknown role is unset: to call both passive would be an untruth."""
-    await healthy(scene)
+    await scene.healthy()
     services = scene.process().services
     await scene.world.store.delete(keys.PATRONI_LEADER)
     info = await get_cluster(services, CALLER)
@@ -200,7 +193,7 @@ async def test_what_is_not_deployed_says_only_that(scene: Scene) -> None:
 
 async def test_a_check_without_an_active_is_refused(scene: Scene) -> None:
     """Which node is the passive is not known then: findings would be about the wrong one."""
-    await healthy(scene)
+    await scene.healthy()
     services = scene.process().services
     await scene.world.store.delete(keys.PATRONI_LEADER)
     with pytest.raises(ApiError) as caught:
@@ -210,7 +203,7 @@ async def test_a_check_without_an_active_is_refused(scene: Scene) -> None:
 
 async def test_a_check_of_a_healthy_passive_finds_that_too(scene: Scene) -> None:
     """One finding of many; nothing is changed by asking."""
-    await healthy(scene)
+    await scene.healthy()
     wrong = PassiveCheckSpec(placement=placement("vcha-3"))
     found = await check_passive(scene.process().services, CALLER, wrong)
     ids = [text.id.removeprefix(PREFIX) for text in found.errors]

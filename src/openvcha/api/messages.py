@@ -169,6 +169,10 @@ _CLUSTER = {
     "deploy.remains": "An earlier deployment failed half-way and left these nodes: %s.",
     "deploy.active.network": "%s: the active node is in network %s; give that, or none.",
     "deploy.active.ha": "%s: the active node's HA address is %s and cannot be changed; give that.",
+    "cluster.undeploy": "Undeploy the cluster.",
+    "undeploy.vm.unknown": "%s: there is no virtual machine %s.",
+    "undeploy.vm.other": "%s: %s is not the virtual machine of the %s node; give that.",
+    "undeploy.vm.uuid": "%s: this is not the BIOS UUID of %s; give that, as cluster.get has it.",
     "wait.timeout": "Gave up after %s seconds; the last state is the next message.",
     "copy.failed": "The data could not be copied to %s: %s",
     "copy.stalled": "The copy to %s made no progress for %s seconds.",
@@ -185,6 +189,10 @@ _CLUSTER = {
     "progress.join.catching.up": "Waiting until %s starts and streams.",
     "progress.join.sync": "Waiting until %s may take over.",
     "progress.commit": "Making %s the cluster's.",
+    "progress.vote": "Taking the vote of %s.",
+    "progress.release": "Waiting until no commit waits for the passive node.",
+    "progress.disarm": "Emptying the key and password files of the nodes that are kept.",
+    "progress.alone": "Making the active node a single one.",
     "progress.healthy": "Waiting until the cluster is healthy.",
 }
 

@@ -228,7 +228,6 @@ _CLUSTER_SERVICE = (
         parameters=_spec(UndeploySpec),
         status=202,
         privilege=_CHANGE,
-        available=False,
     ),
     Operation(
         service="com.vmware.vcenter.vcha.operations",

@@ -13,6 +13,7 @@ COMMANDS = {
     "passive": Load("openvcha.cli.replace:passive"),
     "witness": Load("openvcha.cli.replace:witness"),
     "mode": Load("openvcha.cli.mode:app"),
+    "undeploy": Load("openvcha.cli.undeploy:undeploy"),
     "task": Load("openvcha.cli.task:app"),
     "events": Load("openvcha.cli.events:events"),
     "audit": Load("openvcha.cli.events:audit"),

@@ -1,6 +1,6 @@
 """What the cluster needs of its store and of Patroni, so that tests can stand in for both."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from openvcha.cluster.patroni import PatroniNode
 from openvcha.store.protocol import Membership, Store
@@ -21,3 +21,9 @@ class PatroniAccess(Protocol):
 
     async def wake(self, address: str) -> None:
         """Make the leader's loop run now. Raises PatroniUnreachable."""
+
+    async def configure(self, address: str, change: dict[str, Any]) -> None:
+        """Change Patroni's dynamic configuration (merged; None removes a key).
+
+        Raises PatroniUnreachable.
+        """

@@ -88,6 +88,23 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
         nodes = tuple(new if node.member == old else node for node in self.nodes)
         return msgspec.structs.replace(self, nodes=nodes if new in nodes else (*nodes, new))
 
+    def alone(self, member: str) -> "ClusterConfig":
+        """Give the configuration of one node that is left of a cluster; twice is once.
+
+        Raises LookupError when it does not name the node.
+        """
+        node = self.node(member)
+        if node is None:
+            raise LookupError(f"the configuration has no node {member}")
+        return msgspec.structs.replace(
+            self,
+            state=ConfigState.NOTCONFIGURED,
+            deployment="NONE",
+            mode=ClusterMode.ENABLED,
+            management=node.failover_ip or self.management,
+            nodes=(node,),
+        )
+
 
 def address_text(spec: IpSpec) -> str:
     """Give the bare address of an already validated specification."""

@@ -2,8 +2,9 @@
 
 import json
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import httpx2
@@ -35,6 +36,8 @@ class PatroniNode:
     """Members that stream from this node, when it is the primary."""
     alone: bool = False
     """Whether its Patroni lets it go on without the others."""
+    synchronous: tuple[str, ...] = ()
+    """Those of them that this node's commits wait for."""
 
     @property
     def primary(self) -> bool:
@@ -49,6 +52,26 @@ class PatroniNode:
 
 class PatroniUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
     """A node's Patroni did not answer; the text says why."""
+
+
+Settings = Mapping[str, Any]
+
+WITH_STANDBY: Settings = MappingProxyType(
+    {"synchronous_mode": True, "primary_start_timeout": 0, **dict.fromkeys(keys.SETTINGS)}
+)
+"""Of Patroni's dynamic configuration (None: not there), as every cluster begins."""
+WITHOUT_STANDBY: Settings = MappingProxyType(
+    {"synchronous_mode": False, "primary_start_timeout": 300}
+)
+"""No commit waits for a standby. A primary that crashes starts again itself: a standby that was
+not waited for must not take its place. What a mode has set stays until the standby is off."""
+
+
+async def settings(store: Store) -> Settings:
+    """Read from Patroni's dynamic configuration what is set when a standby leaves."""
+    found = await store.get(keys.PATRONI_CONFIG)
+    fields = json.loads(found.value) if found else {}
+    return {name: fields.get(name) for name in WITH_STANDBY}
 
 
 async def leader(store: Store) -> str | None:
@@ -133,6 +156,9 @@ class PatroniClient:
                 s["application_name"] for s in streams if s.get("state") == "streaming"
             ),
             alone=bool((fields.get("tags") or {}).get(keys.ALONE)),
+            synchronous=tuple(
+                s["application_name"] for s in streams if s.get("sync_state") in {"sync", "quorum"}
+            ),
         )
 
     async def wake(self, address: str) -> None:

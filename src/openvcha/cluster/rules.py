@@ -80,6 +80,18 @@ def _needs_cluster(seen: Observation) -> Reason:
     return None
 
 
+def _undeploy(seen: Observation) -> Reason:
+    """Also what was deployed half-way can be dissolved; the one that stays has to vote."""
+    if seen.config.state is ConfigState.NOTCONFIGURED:
+        return message("cluster.not.configured")
+    if reason := _no_active(seen):
+        return reason
+    active = seen.active
+    if active is None or not votes(active):
+        return message("active.no.vote", active.config.name if active else "")
+    return None
+
+
 def _no_active(seen: Observation) -> Reason:
     active = seen.active
     if active is None or not writable(active):
@@ -144,7 +156,7 @@ def fails_over_by_itself(seen: Observation) -> bool:
 
 RULES: Mapping[str, Callable[[Observation], Reason]] = {
     DEPLOY: _deploy,
-    UNDEPLOY: _needs_cluster,
+    UNDEPLOY: _undeploy,
     FAILOVER: _failover,
     SET_MODE: _set_mode,
     GET_MODE: _needs_cluster,

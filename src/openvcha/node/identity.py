@@ -93,8 +93,14 @@ def encode_secrets(secrets: Secrets) -> bytes:
 
 
 def load_identity(directory: Path) -> Identity:
-    """Read a node's identity; raises OSError or msgspec.DecodeError."""
-    return msgspec.json.decode((directory / IDENTITY).read_bytes(), type=Identity)
+    """Read a node's identity; raises OSError or msgspec.DecodeError.
+
+    An emptied one is FileNotFoundError like a missing one: an undeploy leaves it so.
+    """
+    data = (directory / IDENTITY).read_bytes()
+    if not data:
+        raise FileNotFoundError(f"it is no node any more, its {IDENTITY} was emptied")
+    return msgspec.json.decode(data, type=Identity)
 
 
 def save_identity(directory: Path, identity: Identity) -> None:

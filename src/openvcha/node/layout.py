@@ -6,6 +6,9 @@ from pathlib import Path
 
 from openvcha.node import files
 
+PATRONI_CONFIG = "patroni.yml"
+PATRONI_PASSWORDS = "run/patroni.pgpass"
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -31,7 +34,7 @@ class Layout:
     @property
     def patroni_config(self) -> Path:
         """Patroni's configuration, rewritten at each start."""
-        return self.root / "patroni.yml"
+        return self.root / PATRONI_CONFIG
 
     @property
     def logs(self) -> Path:
@@ -42,6 +45,11 @@ class Layout:
     def run(self) -> Path:
         """What counts for this run only."""
         return self.root / "run"
+
+    @property
+    def patroni_passwords(self) -> Path:
+        """The password file that Patroni writes for PostgreSQL's tools."""
+        return self.root / PATRONI_PASSWORDS
 
     @property
     def lock(self) -> Path:

@@ -130,7 +130,7 @@ def _postgresql(
         "connect_address": place,
         "data_dir": str(layout.pgdata),
         "bin_dir": str(postgres.bin_dir),
-        "pgpass": str(layout.run / "patroni.pgpass"),
+        "pgpass": str(layout.patroni_passwords),
         "use_unix_socket": False,
         "use_unix_socket_repl": False,
         "authentication": {

@@ -25,7 +25,7 @@ from openvcha.events.log import EventLog
 from openvcha.events.seen import Draft
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.service import deploy, failover, mode, reads, redeploy
+from openvcha.service import deploy, failover, mode, reads, redeploy, undeploy
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.store.errors import StoreError
@@ -73,6 +73,7 @@ def handlers() -> Mapping[str, Handler]:
         f"{VCHA}.cluster.active.get": reads.get_active,
         f"{VCHA}.cluster.deploy": deploy.deploy,
         f"{VCHA}.cluster.failover": failover.fail_over,
+        f"{VCHA}.cluster.undeploy": undeploy.undeploy,
         f"{VCHA}.cluster.mode.get": reads.get_mode,
         f"{VCHA}.cluster.mode.set": mode.set_mode,
         f"{VCHA}.cluster.deployment_type.get": reads.get_deployment_type,
@@ -96,6 +97,7 @@ def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]
         f"{VCHA}.cluster.deploy": lambda record: list(deploy.deploy_plan(services, record)),
         f"{VCHA}.cluster.mode.set": lambda record: list(mode.mode_plan(services, record)),
         f"{VCHA}.cluster.failover": lambda record: list(failover.failover_plan(services, record)),
+        f"{VCHA}.cluster.undeploy": lambda record: list(undeploy.undeploy_plan(services, record)),
         f"{VCHA}.cluster.passive.redeploy": lambda record: list(
             redeploy.passive_plan(services, record)
         ),

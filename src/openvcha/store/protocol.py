@@ -232,6 +232,9 @@ class Membership(Protocol):
     async def member_promote(self, member_id: int) -> None:
         """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound."""
 
+    async def move_leader(self, endpoint: str, member_id: int) -> None:
+        """Let the member that leads, at ``endpoint``, give the lead to another."""
+
     async def status(self, endpoint: str) -> EndpointStatus:
         """Ask one endpoint (URL) for its own view."""
 

@@ -1,0 +1,45 @@
+"""`vcha undeploy`: from three nodes to one."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from openvcha.cli.errors import fail
+from openvcha.cli.exits import Code
+from openvcha.cli.following import follow_task
+from openvcha.cli.target import Target, with_target
+
+PATH = "/vcenter/vcha/cluster?action=undeploy&vmw-task=true"
+
+
+@with_target
+def undeploy(
+    *,
+    target: Target,
+    delete_vms: Annotated[
+        bool, typer.Option(help="Delete the VMs of the others, the passive's with its data.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    follow: Annotated[bool, typer.Option(help="Show the progress until the end.")] = True,
+) -> None:
+    """Dissolve the cluster; the active goes on alone, and `deploy` makes a cluster of it again."""
+    if not yes and not _agreed(delete_vms=delete_vms):
+        raise fail("nothing was changed")
+
+    async def work() -> None:
+        async with target.api() as api:
+            task = str(await api.call("POST", PATH, {"force_delete": delete_vms}))
+            typer.echo(f"undeploying the cluster, task {task}")
+            if follow:
+                await follow_task(api, task)
+
+    asyncio.run(work())
+
+
+def _agreed(*, delete_vms: bool) -> bool:
+    if not sys.stdin.isatty():
+        raise fail("nobody can be asked here: say --yes", Code.USAGE)
+    what = "are deleted" if delete_vms else "are kept, without keys and passwords"
+    return typer.confirm(f"Dissolve the cluster? The VMs of the passive and the witness {what}.")

@@ -1,0 +1,270 @@
+"""The steps of an undeploy after its check. None can be undone, so none can be canceled."""
+
+from functools import partial
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage, VmPowerState
+from openvcha.cluster import membership, patroni, rules
+from openvcha.cluster.config import NodeConfig, NodeKind, cluster_record
+from openvcha.cluster.observation import Observation
+from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.infrastructure.inventory import Vm
+from openvcha.node import files, identity
+from openvcha.node.layout import PATRONI_CONFIG, PATRONI_PASSWORDS
+from openvcha.service.context import Services
+from openvcha.service.last_copy import last_copy
+from openvcha.service.leaving import Leaving, recall_leaving
+from openvcha.service.votes import take_vote
+from openvcha.service.waiting import until
+from openvcha.store import keys
+from openvcha.store.protocol import Member
+from openvcha.tasks.steps import Step, TaskContext, Temporary
+
+RELEASE_SECONDS = 60.0
+OFF_SECONDS = 120.0
+ACTIVE_SECONDS = 300.0
+PROBE_SECONDS = 1.0
+
+NODE_FILES = (
+    files.CA_KEY,
+    files.NODE_KEY,
+    files.API_KEY,
+    identity.SECRETS,
+    PATRONI_CONFIG,
+    PATRONI_PASSWORDS,
+    identity.IDENTITY,
+)
+"""All that makes a node one of the cluster, or lets it into its database."""
+
+
+class _Parting(Step):
+    """What these steps have in common."""
+
+    cancelable = False
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing: who has left does not come back; another undeploy goes on from here."""
+
+    async def _vms(self, ctx: TaskContext) -> list[Vm]:
+        """Give the VMs of those who leave, as far as they are there."""
+        inventory = await self._services.infrastructure.inventory()
+        found = [inventory.vm(node.vm) for node in recall_leaving(ctx).nodes]
+        return [vm for vm in found if vm is not None]
+
+    async def _switch_off(self, ctx: TaskContext) -> None:
+        for vm in await self._vms(ctx):
+            if vm.power_state is VmPowerState.POWERED_ON:
+                await self._services.infrastructure.power_off(vm.id)
+
+
+class Votes(_Parting):
+    """Only the one that stays votes. While the standby lives it protects every commit still.
+
+    First this: from then on nobody can take over from the active, so that afterwards the commits
+    may stop waiting for the standby. The dead votes go first, then each living one is needed to
+    take the next.
+    """
+
+    name = "votes"
+    weight = 2
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Asked of the store itself."""
+        return not await self._others(recall_leaving(ctx))
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Take one vote after the other. Raises ApiError when another node leads meanwhile."""
+        leaving = recall_leaving(ctx)
+        await self._require(leaving)
+        await membership.lead(self._services.store, leaving.stays)
+        for member in await self._others(leaving):
+            name = self._name(leaving, member)
+            await ctx.progress(0.5, message("progress.vote", name))
+            await self._require(leaving)
+            await take_vote(self._services, name, member.name, next(iter(member.peer_urls), None))
+
+    async def _require(self, leaving: Leaving) -> None:
+        seen = await self._services.observe()
+        if reason := _another(leaving, seen):
+            raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
+        if reason := rules.why_not(rules.UNDEPLOY, seen):
+            raise Temporary(reason)
+
+    async def _others(self, leaving: Leaving) -> list[Member]:
+        """Give all other members, also strangers; those first that do not answer."""
+        store = self._services.store
+        others = [member for member in await store.members() if member.name != leaving.stays]
+        answers = [await self._answers(member) for member in others]
+        return [member for _, member in sorted(zip(answers, others, strict=True), key=_first)]
+
+    async def _answers(self, member: Member) -> bool:
+        urls = () if member.learner else member.client_urls
+        return bool(urls) and await self._services.store.healthy(urls[0], PROBE_SECONDS)
+
+    def _name(self, leaving: Leaving, member: Member) -> str:
+        known = (node.name for node in leaving.nodes if node.member == member.name)
+        return next(known, member.name or ", ".join(member.peer_urls))
+
+
+class Release(_Parting):
+    """No commit waits for the standby, and those who leave are off.
+
+    In this order: a standby that ends while a commit waits for it holds the writer up.
+    """
+
+    name = "release"
+    weight = 3
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Judged by power, by Patroni's keys, and by the settings of one who is alone."""
+        if await patroni.settings(self._services.store) != patroni.WITH_STANDBY:
+            return False
+        vms = await self._vms(ctx)
+        off = all(vm.power_state is not VmPowerState.POWERED_ON for vm in vms)
+        return off and not await self._registered(ctx)
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Let go, wait until PostgreSQL has, switch off, and set up for a next standby."""
+        await ctx.progress(0.0, message("progress.release"))
+        await until(ctx, self._holds, RELEASE_SECONDS, fraction=0.3)
+        await until(ctx, lambda: self._on(ctx), OFF_SECONDS, fraction=0.6)
+        await self._configure(patroni.WITH_STANDBY)
+
+    async def _holds(self) -> LocalizableMessage | None:
+        """Say that commits wait for a standby still; has Patroni end that."""
+        services = self._services
+        waiting = message("progress.release")
+        await self._configure(patroni.WITHOUT_STANDBY)
+        if (await patroni.sync_state(services.store)).standbys:
+            return waiting
+        try:
+            active = await services.patroni.node(services.identity.ha_address)
+        except PatroniUnreachable:
+            return waiting
+        return waiting if active.synchronous or not active.primary else None
+
+    async def _on(self, ctx: TaskContext) -> LocalizableMessage | None:
+        await self._switch_off(ctx)
+        for member in await self._registered(ctx):
+            await self._services.store.delete(keys.patroni_member(member))
+        left = [vm.name for vm in await self._vms(ctx) if vm.power_state is VmPowerState.POWERED_ON]
+        return message("fence.powered.on", ", ".join(left)) if left else None
+
+    async def _configure(self, wanted: patroni.Settings) -> None:
+        services = self._services
+        found = await patroni.settings(services.store)
+        if found == {**found, **wanted}:
+            return
+        try:
+            await services.patroni.configure(services.identity.ha_address, dict(wanted))
+        except PatroniUnreachable as error:
+            raise Temporary(message("progress.release")) from error
+
+    async def _registered(self, ctx: TaskContext) -> list[str]:
+        members = [node.member for node in recall_leaving(ctx).nodes]
+        found = await self._services.store.prefix(keys.PATRONI_MEMBERS, keys_only=True)
+        there = {kv.key.removeprefix(keys.PATRONI_MEMBERS) for kv in found}
+        return [member for member in members if member in there]
+
+
+class Disarm(_Parting):
+    """A VM that is kept is no node any more: it has no key, no password and no identity."""
+
+    name = "disarm"
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Look into each VM that is kept."""
+        if recall_leaving(ctx).delete:
+            return True
+        return not any([await self._armed(vm) for vm in await self._vms(ctx)])
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Empty the files; somebody may start the VM meanwhile, so it is switched off again."""
+        await ctx.progress(0.0, message("progress.disarm"))
+        await until(ctx, lambda: self._press(ctx), OFF_SECONDS, fraction=0.5)
+
+    async def _press(self, ctx: TaskContext) -> LocalizableMessage | None:
+        await self._switch_off(ctx)
+        for vm in await self._vms(ctx):
+            if paths := await self._armed(vm):
+                await self._empty(vm, paths)
+        return None
+
+    async def _empty(self, vm: Vm, paths: list[str]) -> None:
+        try:
+            await self._services.infrastructure.write_files(vm.id, dict.fromkeys(paths, b""))
+        except ApiError as error:
+            if error.error_type is not ErrorType.NOT_ALLOWED_IN_CURRENT_STATE:
+                raise
+            raise Temporary(message("fence.powered.on", vm.name)) from error
+
+    async def _armed(self, vm: Vm) -> list[str]:
+        return [path for path in NODE_FILES if await self._content(vm, path)]
+
+    async def _content(self, vm: Vm, path: str) -> bytes:
+        try:
+            return await self._services.infrastructure.read_file(vm.id, path)
+        except ApiError as error:
+            if error.error_type is not ErrorType.NOT_FOUND:
+                raise
+            return b""
+
+
+class Alone(_Parting):
+    """The configuration names the one node; the others' VMs are deleted where that was asked."""
+
+    name = "alone"
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Both, and nothing else is left of them."""
+        leaving = recall_leaving(ctx)
+        config = await self._services.observer.config()
+        return (
+            config == config.alone(leaving.stays)
+            and not await self._reports(leaving)
+            and not (leaving.delete and await self._vms(ctx))
+        )
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Name the one node first: what it does not know any more may go."""
+        leaving = recall_leaving(ctx)
+        await ctx.progress(0.0, message("progress.alone"))
+        await cluster_record(self._services.store).update(
+            lambda config: config.alone(leaving.stays), guards=[ctx.guard], idempotent=True
+        )
+        for key in await self._reports(leaving):
+            await self._services.store.delete(key)
+        if leaving.delete:
+            await self._delete(ctx, leaving)
+
+    async def _delete(self, ctx: TaskContext, leaving: Leaving) -> None:
+        for node in leaving.nodes:
+            if node.kind is NodeKind.DATA:
+                await until(ctx, partial(self._last_copy, node), ACTIVE_SECONDS)
+        for vm in await self._vms(ctx):
+            await self._services.infrastructure.delete_vm(vm.id)
+
+    async def _last_copy(self, node: NodeConfig) -> LocalizableMessage | None:
+        return last_copy(await self._services.observe(), node.member, node.name)
+
+    async def _reports(self, leaving: Leaving) -> list[str]:
+        """Find the reports of copies: nobody needs them."""
+        members = [leaving.stays, *(node.member for node in leaving.nodes)]
+        found = [await self._services.store.get(keys.node_copy(name)) for name in members]
+        return [kv.key for kv in found if kv is not None]
+
+
+def _another(leaving: Leaving, seen: Observation) -> LocalizableMessage | None:
+    """Say that another node leads than the one that was to stay."""
+    if seen.leader == leaving.stays or seen.active is None:
+        return None
+    return message("active.is", seen.active.config.name)
+
+
+def _first(found: tuple[bool, Member]) -> tuple[bool, str]:
+    answers, member = found
+    return answers, member.name

@@ -1,0 +1,142 @@
+"""Undeploying: from a cluster of three to one node that goes on alone, by a task.
+
+A writer notices nothing: the votes go first, while each is needed and the standby protects still;
+then nobody could take over any more, the commits wait for nobody, and the others are switched off.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import (
+    DynamicID,
+    LocalizableMessage,
+    NodeVmInfo,
+    UndeploySpec,
+)
+from openvcha.cluster import rules
+from openvcha.cluster.config import NodeConfig
+from openvcha.cluster.observation import Observation
+from openvcha.infrastructure.inventory import Inventory
+from openvcha.service.call import Caller
+from openvcha.service.context import Services
+from openvcha.service.dissolve import Alone, Disarm, Release, Votes
+from openvcha.service.leaving import Leaving, remember_leaving
+from openvcha.service.redeploy import CLUSTER, require
+from openvcha.service.trust import check_peer
+from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.steps import Step, TaskContext
+
+
+async def undeploy(services: Services, caller: Caller, spec: UndeploySpec) -> str:
+    """Promise the end of the cluster: look at the state, verify the peer and the VMs.
+
+    Raises ApiError NOT_FOUND for a VM that there is not, INVALID_ARGUMENT for one that is not the
+    node's, and as ``check_peer`` does.
+    """
+    if running := await services.journal.running():
+        raise ApiError(
+            ErrorType.RESOURCE_BUSY, message("task.busy", running.operation_id, running.id)
+        )
+    seen = await services.observe()
+    require(rules.UNDEPLOY, seen)
+    await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
+    await require_vms(services, seen, spec)
+    active = seen.active
+    task = await services.journal.create(
+        service=CLUSTER,
+        operation="undeploy$task",
+        description=message("cluster.undeploy"),
+        user=caller.user,
+        target=DynamicID(type="VirtualMachine", id=active.config.vm) if active else None,
+        arguments=msgspec.structs.replace(spec, vc_spec=None),
+    )
+    return task.id
+
+
+def undeploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
+    """Give the steps of an undeploy task."""
+    spec = msgspec.convert(record.arguments, UndeploySpec)
+    return (
+        CheckLeaving(services, spec),
+        Votes(services),
+        Release(services),
+        Disarm(services),
+        Alone(services),
+    )
+
+
+class CheckLeaving(Step):
+    """Who leaves is decided, and whether the VMs are deleted: later steps look no further.
+
+    The only step that may be canceled: a vote that was taken is not given back.
+    """
+
+    name = "check"
+
+    def __init__(self, services: Services, spec: UndeploySpec) -> None:
+        self._services = services
+        self._spec = spec
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Decided once."""
+        return "leaving" in ctx.state
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Check again what was checked before the promise."""
+        await ctx.progress(0.0, message("progress.check"))
+        seen = await self._services.observe()
+        require(rules.UNDEPLOY, seen)
+        await require_vms(self._services, seen, self._spec)
+        await remember_leaving(ctx, leaving(seen, self._spec))
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing was changed."""
+
+
+def leaving(seen: Observation, spec: UndeploySpec) -> Leaving:
+    """Decide who leaves. Only what a deployment made by itself is deleted by itself."""
+    wanted = bool(spec.force_delete) or spec.vms is not None
+    return Leaving(
+        stays=seen.leader or "",
+        nodes=tuple(node.config for node in seen.nodes if node.config.member != seen.leader),
+        delete=wanted and seen.config.deployment == "AUTO",
+    )
+
+
+async def require_vms(services: Services, seen: Observation, spec: UndeploySpec) -> None:
+    """Raise ApiError when ``vms`` counts and does not name the VMs of the two nodes."""
+    if spec.force_delete or spec.vms is None:
+        return
+    inventory = await services.infrastructure.inventory()
+    passive, witness = seen.passive, seen.witness
+    named = (
+        ("spec.vms.passive", spec.vms.passive, passive.config if passive else None),
+        ("spec.vms.witness", spec.vms.witness, witness.config if witness else None),
+    )
+    unknown = [said for path, vm, _ in named if (said := _unknown(path, vm, inventory))]
+    if unknown:
+        raise ApiError(ErrorType.NOT_FOUND, *unknown)
+    wrong = [said for path, vm, node in named if (said := _mismatch(path, vm, node, inventory))]
+    if wrong:
+        raise ApiError(ErrorType.INVALID_ARGUMENT, *wrong)
+
+
+def _unknown(path: str, named: NodeVmInfo, inventory: Inventory) -> LocalizableMessage | None:
+    if inventory.vm(named.vm) is None:
+        return message("undeploy.vm.unknown", f"{path}.vm", named.vm)
+    return None
+
+
+def _mismatch(
+    path: str, named: NodeVmInfo, node: NodeConfig | None, inventory: Inventory
+) -> LocalizableMessage | None:
+    role = path.rpartition(".")[2]
+    if node is None or named.vm != node.vm:
+        return message("undeploy.vm.other", f"{path}.vm", named.vm, role)
+    vm = inventory.vm(named.vm)
+    if vm is None or named.bios_uuid.casefold() != vm.bios_uuid.casefold():
+        return message("undeploy.vm.uuid", f"{path}.bios_uuid", named.vm)
+    return None

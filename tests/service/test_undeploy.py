@@ -1,0 +1,380 @@
+"""An undeploy, whatever happens to it: one node goes on, no write is lost, no writer held up."""
+
+import asyncio
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene
+from tests.service.process import Life
+from tests.service.test_deploy import spec as deploy_spec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.structures import (
+    ClusterMode,
+    ConfigState,
+    NodeVmInfo,
+    TaskStatus,
+    UndeploySpec,
+    VmInfo,
+)
+from openvcha.cluster import patroni
+from openvcha.cluster.config import cluster_record
+from openvcha.node.identity import IDENTITY
+from openvcha.service.dissolve import NODE_FILES
+from openvcha.service.reads import get_cluster, get_deployment_type
+from openvcha.service.undeploy import undeploy
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+ACTIVE, PASSIVE, WITNESS = "vcha-1-old", "vcha-2-old", "vcha-3-old"
+OTHERS = ("vcha-2", "vcha-3")
+DELETE = UndeploySpec(force_delete=True)
+PREFIX = "com.vmware.vcenter.vcha."
+
+
+def said(error: ApiError) -> list[str]:
+    return [text.id.removeprefix(PREFIX) for text in error.messages]
+
+
+def named(scene: Scene, **changes: str) -> UndeploySpec:
+    """Give a specification that names both VMs, but for the changes: passive_vm, witness_uuid…"""
+
+    def node(role: str, name: str) -> NodeVmInfo:
+        vm = scene.world.state.inventory.vm_by_name(name)
+        assert vm is not None
+        return NodeVmInfo(
+            vm=changes.get(f"{role}_vm", vm.id),
+            bios_uuid=changes.get(f"{role}_uuid", vm.bios_uuid.upper()),
+        )
+
+    vms = VmInfo(passive=node("passive", "vcha-2"), witness=node("witness", "vcha-3"))
+    return UndeploySpec(vms=vms)
+
+
+def arm(scene: Scene) -> None:
+    """Give each node what a real one has."""
+    for machine in scene.world.machines.values():
+        machine.files.update({path: b"secret" for path in NODE_FILES if path != IDENTITY})
+
+
+async def begin(scene: Scene, spec: UndeploySpec | None = None) -> None:
+    await scene.healthy()
+    arm(scene)
+    await scene.undeploy(spec)
+
+
+async def validate_alone(scene: Scene, *, kept: bool) -> None:
+    """One node, one vote, everything acknowledged; nothing that could pass for another node."""
+    world = scene.world
+    record = await scene.record()
+    assert record.status is TaskStatus.SUCCEEDED, record.error
+    assert world.violations == []
+    assert world.waits == []
+    assert await world.store.get(keys.OPERATION) is None
+    config = await world.config()
+    assert [node.member for node in config.nodes] == [ACTIVE]
+    assert (config.state, config.deployment) == (ConfigState.NOTCONFIGURED, "NONE")
+    assert [member.name for member in world.members] == [ACTIVE]
+    assert await patroni.settings(world.store) == patroni.WITH_STANDBY
+    left = {vm.name for vm in world.state.inventory.vms}
+    assert left == ({"vcha-1", *OTHERS} if kept else {"vcha-1"})
+    validate_disarmed(scene)
+    before = world.acknowledged
+    await asyncio.sleep(3)
+    assert world.acknowledged > before
+
+
+def validate_disarmed(scene: Scene) -> None:
+    own = scene.world.machine(ACTIVE)
+    for machine in scene.world.machines.values():
+        if machine is not own:
+            assert not machine.on
+            assert not any(machine.files.get(path) for path in NODE_FILES)
+
+
+async def test_the_active_goes_on_alone(scene: Scene) -> None:
+    """Without a specification the VMs are kept, without a key or a password."""
+    await begin(scene)
+    await scene.carry()
+    await validate_alone(scene, kept=True)
+    services = scene.process().services
+    info = await get_cluster(services, CALLER)
+    assert info.config_state is ConfigState.NOTCONFIGURED
+    assert (await get_deployment_type(services, CALLER)).deployment_type.value == "NONE"
+    assert scene.world.machine(ACTIVE).files[NODE_FILES[0]] == b"secret"
+
+
+async def test_the_store_elects_nobody_anew(scene: Scene) -> None:
+    """The witness led it: the lead is handed to the active before any vote goes."""
+    await begin(scene)
+    assert scene.world.raft == WITNESS
+    await scene.carry()
+    assert scene.world.elections == 0
+    await validate_alone(scene, kept=True)
+
+
+async def test_force_delete_deletes_both_and_ignores_vms(scene: Scene) -> None:
+    """Whatever ``vms`` says."""
+    await scene.healthy()
+    wrong = named(scene, passive_vm="vm-999", witness_uuid="x").vms
+    await scene.undeploy(UndeploySpec(force_delete=True, vms=wrong))
+    await scene.carry()
+    await validate_alone(scene, kept=False)
+
+
+@pytest.mark.parametrize("force_delete", [None, False])
+async def test_vms_that_are_named_rightly_are_deleted(
+    scene: Scene, force_delete: bool | None
+) -> None:
+    """The UUID in whatever case."""
+    await scene.healthy()
+    await scene.undeploy(replace(named(scene), force_delete=force_delete))
+    await scene.carry()
+    await validate_alone(scene, kept=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error_type", "reasons"),
+    [
+        ({"passive_vm": "vm-999"}, ErrorType.NOT_FOUND, ["undeploy.vm.unknown"]),
+        (
+            {"passive_vm": "vm-998", "witness_vm": "vm-999"},
+            ErrorType.NOT_FOUND,
+            ["undeploy.vm.unknown"] * 2,
+        ),
+        ({"witness_uuid": "other"}, ErrorType.INVALID_ARGUMENT, ["undeploy.vm.uuid"]),
+        (
+            {"passive_uuid": "", "witness_uuid": "other"},
+            ErrorType.INVALID_ARGUMENT,
+            ["undeploy.vm.uuid"] * 2,
+        ),
+    ],
+)
+async def test_vms_that_are_named_wrongly_are_refused(
+    scene: Scene, changes: dict[str, str], error_type: ErrorType, reasons: list[str]
+) -> None:
+    """All findings at once, before there is a task."""
+    await scene.healthy()
+    with pytest.raises(ApiError) as caught:
+        await scene.undeploy(named(scene, **changes))
+    assert caught.value.error_type is error_type
+    assert said(caught.value) == reasons
+    assert await scene.world.store.get(keys.OPERATION) is None
+
+
+async def test_vms_in_each_others_place_are_refused(scene: Scene) -> None:
+    """Both exist and both are the cluster's; one of them is the active's, even."""
+    await scene.healthy()
+    right = named(scene).vms
+    assert right
+    swapped = UndeploySpec(vms=VmInfo(passive=right.witness, witness=right.passive))
+    own = named(scene, passive_vm=scene.world.machine(ACTIVE).identity.vm)
+    for wrong in (swapped, own):
+        with pytest.raises(ApiError) as caught:
+            await scene.undeploy(wrong)
+        assert caught.value.error_type is ErrorType.INVALID_ARGUMENT
+        assert set(said(caught.value)) == {"undeploy.vm.other"}
+
+
+async def test_vms_are_looked_at_again_by_the_task(scene: Scene) -> None:
+    """Between promise and check the passive was deleted by hand: nothing is done."""
+    await scene.healthy()
+    await scene.undeploy(named(scene))
+    scene.world.kill(PASSIVE)
+    await scene.world.delete_vm((await scene.world.config()).nodes[1].vm)
+    scene.world.violations.clear()
+    await scene.carry()
+    record = await scene.record()
+    assert record.error is not None
+    assert record.error.error_type is ErrorType.NOT_FOUND
+    assert len(scene.world.members) == 3
+    assert (await scene.world.config()).state is ConfigState.CONFIGURED
+
+
+async def test_what_a_person_deployed_is_not_deleted(scene: Scene) -> None:
+    """Of a manual deployment the VMs are the person's."""
+    await scene.healthy()
+    record = cluster_record(scene.world.store)
+    await record.update(lambda config: msgspec.structs.replace(config, deployment="MANUAL"))
+    await scene.undeploy(DELETE)
+    await scene.carry()
+    await validate_alone(scene, kept=True)
+
+
+@pytest.mark.parametrize("lost", OTHERS)
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_cluster_that_has_lost_a_node_is_undeployed_too(
+    scene: Scene, lost: str, deleted: bool
+) -> None:
+    """The dead vote goes first: while it counts, each of the two others is needed."""
+    await scene.cluster(lost=lost)
+    await asyncio.sleep(2)
+    vm = scene.world.machine(f"{lost}-old").identity.vm
+    arm(scene)
+    if deleted:
+        await scene.world.delete_vm(vm)
+    await scene.undeploy(DELETE)
+    await scene.carry()
+    await validate_alone(scene, kept=False)
+
+
+@pytest.mark.parametrize("mode", [ClusterMode.MAINTENANCE, ClusterMode.DISABLED])
+async def test_in_every_mode(scene: Scene, mode: ClusterMode) -> None:
+    """Alone there is only one mode, and nothing of another one is left in Patroni."""
+    await scene.healthy()
+    await scene.world.configure_patroni(dict.fromkeys(keys.SETTINGS, True))
+    record = cluster_record(scene.world.store)
+    await record.update(lambda config: msgspec.structs.replace(config, mode=mode))
+    await scene.undeploy(DELETE)
+    await scene.carry()
+    await validate_alone(scene, kept=False)
+    assert (await scene.world.config()).mode is ClusterMode.ENABLED
+
+
+@pytest.mark.parametrize("delete", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+async def test_killed_at_any_moment_it_goes_on_to_its_end(
+    scene: Scene, after: bool, delete: bool
+) -> None:
+    """Whatever the process was doing, the next one finds it and finishes."""
+    wanted = UndeploySpec(force_delete=delete)
+    await begin(scene, wanted)
+    undisturbed = Life()
+    await scene.carry(scene.process(undisturbed))
+    await scene.end()
+    assert undisturbed.moments > 20
+    for dies_at in range(1, undisturbed.moments + 1):
+        again = Scene()
+        await begin(again, wanted)
+        life = Life(dies_at, after=after)
+        await again.carry(again.process(life))
+        assert life.died.is_set()
+        await again.carry()
+        await validate_alone(again, kept=not delete)
+        await again.end()
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
+    scene: Scene, after: bool
+) -> None:
+    """While the passive may take over it has everything; later nobody may, and the active returns.
+
+    Who took over is not what was to stay: the task says so, and the next one undeploys from there.
+    """
+    await begin(scene)
+    undisturbed = Life()
+    await scene.carry(scene.process(undisturbed))
+    await scene.end()
+    outcomes = set()
+    for dies_at in range(1, undisturbed.moments + 1):
+        again = Scene()
+        await begin(again)
+        await again.carry(again.process(Life(dies_at, after=after)))
+        taken_over = await again.world.lose_leader()
+        outcomes.add(taken_over)
+        await asyncio.sleep(1)
+        again.world.power_on(again.world.machine(ACTIVE).identity.vm)
+        await again.primary()
+        await again.carry()
+        assert again.world.violations == []
+        assert await again.world.store.get(keys.OPERATION) is None
+        if not taken_over:
+            await validate_alone(again, kept=True)
+        await again.end()
+    assert outcomes == {False, True}
+
+
+async def test_another_active_than_the_one_that_was_to_stay_ends_it(scene: Scene) -> None:
+    """A failover between check and votes: no vote was taken, the cluster is as it was."""
+    await begin(scene)
+    await scene.die_in("votes")
+    scene.world.members.sort(key=lambda member: member.name)
+    if len(scene.world.members) < 3:
+        pytest.fail("a vote was taken in the first moment of the step")
+    assert await scene.world.lose_leader()
+    scene.world.power_on(scene.world.machine(ACTIVE).identity.vm)
+    await scene.carry()
+    error = (await scene.record()).error
+    assert error is not None
+    assert said(error.to_error())[0] == "active.is"
+    assert len(scene.world.members) == 3
+    assert (await scene.world.config()).state is ConfigState.CONFIGURED
+
+
+async def test_it_can_be_canceled_until_the_first_vote_goes(scene: Scene) -> None:
+    """Before, everything is as it was; afterwards the request is refused with the reason."""
+    await begin(scene)
+    await scene.journal.request_cancel(scene.task)
+    await scene.carry()
+    assert (await scene.record()).status is TaskStatus.FAILED
+    assert len(scene.world.members) == 3
+    assert (await scene.world.config()).state is ConfigState.CONFIGURED
+    for step in ("votes", "release", "disarm", "alone"):
+        again = Scene()
+        await begin(again)
+        carrying = await again.until(step)
+        with pytest.raises(ApiError) as caught:
+            await again.journal.request_cancel(again.task)
+        assert caught.value.error_type is ErrorType.UNSUPPORTED
+        await carrying
+        await validate_alone(again, kept=True)
+        await again.end()
+
+
+async def test_a_kept_node_that_somebody_starts_is_switched_off_and_emptied(scene: Scene) -> None:
+    """In the middle of it; a running node has its keys in its hands."""
+    await begin(scene)
+    carrying = await scene.until("disarm")
+    for member in (PASSIVE, WITNESS):
+        scene.world.power_on(scene.world.machine(member).identity.vm)
+    await carrying
+    await validate_alone(scene, kept=True)
+
+
+async def test_what_cannot_be_done_is_told_and_the_next_one_goes_on(scene: Scene) -> None:
+    """A VM that cannot be deleted: the active is a single one, and the task says what is left."""
+    await scene.healthy()
+    scene.world.faults.add("cannot delete")
+    await scene.undeploy(DELETE)
+    await scene.carry()
+    assert (await scene.record()).status is TaskStatus.FAILED
+    assert (await scene.world.config()).state is ConfigState.NOTCONFIGURED
+    assert [member.name for member in scene.world.members] == [ACTIVE]
+    with pytest.raises(ApiError) as caught:
+        await undeploy(scene.process().services, CALLER, DELETE)
+    assert said(caught.value) == ["cluster.not.configured"]
+
+
+async def test_what_a_deployment_left_half_made_is_dissolved(scene: Scene) -> None:
+    """INVALID becomes NOTCONFIGURED, and no member stays that nobody knows."""
+    await scene.single()
+    scene.world.add_member("https://127.83.2.99:2380")
+    record = cluster_record(scene.world.store)
+    await record.update(lambda config: replace(config, state=ConfigState.INVALID))
+    await scene.undeploy()
+    await scene.carry()
+    await validate_alone(scene, kept=False)
+
+
+async def test_one_that_is_alone_cannot_be_undeployed(scene: Scene) -> None:
+    """There is nothing to dissolve."""
+    await scene.single()
+    with pytest.raises(ApiError) as caught:
+        await scene.undeploy()
+    assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+    assert said(caught.value) == ["cluster.not.configured"]
+
+
+async def test_a_cluster_can_be_deployed_again(scene: Scene) -> None:
+    """Three nodes from the one, as the first time."""
+    await begin(scene, DELETE)
+    await scene.carry()
+    await scene.deploy(deploy_spec())
+    await scene.carry()
+    await scene.validate(TaskStatus.SUCCEEDED)
+    names = [node.name for node in (await scene.world.config()).nodes]
+    assert names == ["vcha-1", NEW, NEW_WITNESS]
+    assert len(scene.world.members) == 3
