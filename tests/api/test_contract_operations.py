@@ -57,10 +57,12 @@ ROWS = [
     ("com.vmware.vcenter.VM", "list", "GET /vcenter/vm", 200),
     ("org.openvcha.events", "list", "GET /openvcha/events", 200),
     ("org.openvcha.audit", "list", "GET /openvcha/audit", 200),
+    ("org.openvcha.joining", "issue", "POST /openvcha/join-tokens", 200),
+    ("org.openvcha.joining", "join", "POST /openvcha/joins", 200),
 ]
 
 # The SDK knows nothing of our own services; everything else is held against it.
-OWN = {"org.openvcha.events", "org.openvcha.audit"}
+OWN = {"org.openvcha.events", "org.openvcha.audit", "org.openvcha.joining"}
 OF_THE_SDK = [operation for operation in OPERATIONS if operation.service not in OWN]
 
 # The documented statuses of api.md; 401 and 503 come before the operation itself in VCHA's rows.
@@ -117,7 +119,7 @@ def stubs(sdk: Mapping[str, ModuleType]) -> Mapping[str, Any]:
 
 
 def test_rows_are_those_of_the_document() -> None:
-    """All 19 operations and the 8 lists are there, in this order, with REST call and status."""
+    """All 19 operations, the 8 lists and ours are there, in order, with REST call and status."""
     found = [(row.service, row.name, rest(row), row.status) for row in OPERATIONS]
     assert found == ROWS
 
@@ -184,6 +186,13 @@ def short(type_: Any) -> str:
     return kind
 
 
+def test_what_is_ours_has_a_name_of_ours(stubs: Mapping[str, Any]) -> None:
+    """Nothing of the SDK's can be passed over by calling it ours."""
+    ours_alone = {each.service for each in OPERATIONS if each.service not in stubs}
+    assert ours_alone == OWN
+    assert all(service.startswith("org.openvcha.") for service in ours_alone)
+
+
 @pytest.mark.parametrize("operation", OF_THE_SDK, ids=lambda operation: operation.id)
 def test_input_output_and_errors_are_those_of_the_sdk(
     operation: Operation, stubs: Mapping[str, Any]
@@ -230,10 +239,14 @@ def test_availability() -> None:
 def test_privileges() -> None:
     """Changes and full reads need Global.VCServer, other reads System.Read, sessions none."""
     for operation in OPERATIONS:
-        if operation.service == "com.vmware.cis.session":
+        if operation.service == "com.vmware.cis.session" or not operation.authenticated:
             assert operation.privilege is None
         elif operation.changes or operation.name == "check" or "audit" in operation.service:
             assert operation.privilege is Privilege.GLOBAL_VCSERVER
+    assert by_id("org.openvcha.joining.issue").privilege is Privilege.GLOBAL_VCSERVER
+    assert [each.id for each in OPERATIONS if not each.authenticated] == [
+        "org.openvcha.joining.join"
+    ]
     for name in ("cluster.get", "cluster.active.get"):
         get = by_id(f"com.vmware.vcenter.vcha.{name}")
         assert required(get, {"partial": None}) is Privilege.GLOBAL_VCSERVER

@@ -9,9 +9,11 @@ from tests.protocols.conftest import ADMINISTRATOR, Edge, example
 from openvcha.api.encode import encode_rest, encode_vapi
 from openvcha.api.model import OptionalType, StructType, descriptor
 from openvcha.api.operations import OPERATIONS, Operation
+from openvcha.protocols.credentials import ANONYMOUS
 
 OF_THE_DISPATCHER = [each for each in OPERATIONS if each.service != "com.vmware.cis.session"]
 AVAILABLE = [each for each in OF_THE_DISPATCHER if each.available]
+FOR_USERS = [each for each in OF_THE_DISPATCHER if each.authenticated]
 LATER = [each for each in OF_THE_DISPATCHER if not each.available]
 
 
@@ -73,6 +75,11 @@ async def call_rpc(edge: Edge, operation: Operation, **more: Any) -> Any:
     return await edge.client.post("/api", json=request, headers=await edge.headers())
 
 
+def caller_of(operation: Operation) -> str:
+    """Who is seen to call: where nobody has to log in, nobody."""
+    return ADMINISTRATOR if operation.authenticated else ANONYMOUS
+
+
 def received(edge: Edge) -> tuple[str, Mapping[str, Any], str]:
     ((operation, arguments, caller),) = edge.dispatcher.calls
     return operation.id, arguments, caller.user
@@ -82,7 +89,7 @@ def received(edge: Edge) -> tuple[str, Mapping[str, Any], str]:
 async def test_rest_calls_it_and_answers_its_result(edge: Edge, operation: Operation) -> None:
     """/api: the dispatcher gets the arguments; status and body are those of the table."""
     response = await call_rest(edge, operation, prefix="/api")
-    assert received(edge) == (operation.id, arguments_of(operation), ADMINISTRATOR)
+    assert received(edge) == (operation.id, arguments_of(operation), caller_of(operation))
     assert response.status_code == operation.status
     if operation.reply is None:
         assert response.content == b""
@@ -97,7 +104,7 @@ async def test_legacy_rest_calls_it_and_answers_its_result(
 ) -> None:
     """/rest: the same, with bodies wrapped, and always 200."""
     response = await call_rest(edge, operation, prefix="/rest")
-    assert received(edge) == (operation.id, arguments_of(operation), ADMINISTRATOR)
+    assert received(edge) == (operation.id, arguments_of(operation), caller_of(operation))
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     assert response.json() == {"value": encode_rest(operation.reply, example(operation.reply))}
@@ -107,7 +114,7 @@ async def test_legacy_rest_calls_it_and_answers_its_result(
 async def test_json_rpc_calls_it_and_answers_its_result(edge: Edge, operation: Operation) -> None:
     """JSON-RPC: the same, wrapped by vAPI; the id comes back as it went."""
     response = await call_rpc(edge, operation)
-    assert received(edge) == (operation.id, arguments_of(operation), ADMINISTRATOR)
+    assert received(edge) == (operation.id, arguments_of(operation), caller_of(operation))
     assert response.status_code == 200
     assert response.json() == {
         "jsonrpc": "2.0",
@@ -131,7 +138,7 @@ async def test_what_comes_later_says_so_in_every_protocol(edge: Edge, operation:
     assert edge.dispatcher.calls == []
 
 
-@pytest.mark.parametrize("operation", OF_THE_DISPATCHER, ids=by_id)
+@pytest.mark.parametrize("operation", FOR_USERS, ids=by_id)
 @pytest.mark.parametrize("prefix", ["/api", "/rest"])
 async def test_each_needs_authentication_first(
     edge: Edge, operation: Operation, prefix: str
@@ -150,7 +157,7 @@ async def test_each_needs_authentication_first(
     assert edge.dispatcher.calls == []
 
 
-@pytest.mark.parametrize("operation", OF_THE_DISPATCHER, ids=by_id)
+@pytest.mark.parametrize("operation", FOR_USERS, ids=by_id)
 async def test_each_needs_its_privilege(edge: Edge, operation: Operation) -> None:
     """Who has no privilege gets 403, even when the body is rubbish."""
     method, path, query, _ = rest_request(operation, arguments_of(operation), wrapped=False)
@@ -160,3 +167,13 @@ async def test_each_needs_its_privilege(edge: Edge, operation: Operation) -> Non
     )
     assert (response.status_code, response.json()["error_type"]) == (403, "UNAUTHORIZED")
     assert edge.dispatcher.calls == []
+
+
+async def test_who_needs_no_session_may_do_nothing_else(edge: Edge) -> None:
+    """Without credentials it is carried out, by a caller without any privilege."""
+    (operation,) = [each for each in OPERATIONS if not each.authenticated]
+    method, path, query, body = rest_request(operation, arguments_of(operation), wrapped=False)
+    response = await edge.client.request(method, "/api" + path, params=query, json=body)
+    assert response.status_code == operation.status
+    assert received(edge)[2] == ANONYMOUS
+    assert operation.privilege is None

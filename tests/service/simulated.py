@@ -242,6 +242,14 @@ class World:
     def kill(self, member: str) -> None:
         self.power_off(self.machine(member).identity.vm)
 
+    def join(self, files: dict[str, bytes]) -> str:
+        """Put a node there that a person made and started; it is in no inventory."""
+        machine = Machine(files=files)
+        key = f"by hand: {machine.identity.member}"
+        self.machines[key] = machine
+        self.power_on(key)
+        return key
+
     async def lead(self, member: str) -> None:
         """Make a member the leader, as Patroni does once nobody else is."""
         if self.machine(member).written < self.acknowledged:

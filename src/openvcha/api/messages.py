@@ -94,6 +94,7 @@ _TASK = {
 _CLUSTER = {
     "cluster.not.configured": "There is no cluster yet; deploy one first.",
     "cluster.exists": "The cluster is deployed already.",
+    "cluster.prepared": "The cluster is prepared; let its nodes join (`vcha node create`).",
     "cluster.no.configuration": "This node has not written the cluster's configuration yet.",
     "cluster.failover": "Make the passive node the active one.",
     "cluster.failover.forced": "Make the passive node the active one at once.",
@@ -165,7 +166,7 @@ _CLUSTER = {
     "check.duplicate.name": "%s: both nodes cannot have the name %s; choose another.",
     "check.not.self.managed": "vc_spec is not set, and this cluster does not manage itself.",
     "deploy.placement.unset": "%s must be set for an automatic deployment.",
-    "deploy.manual": "Manual deployment is not supported yet; give AUTO and both placements.",
+    "deploy.placement.set": "%s must not be set for a manual deployment: give none, or AUTO.",
     "deploy.remains": "An earlier deployment failed half-way and left these nodes: %s.",
     "deploy.active.network": "%s: the active node is in network %s; give that, or none.",
     "deploy.active.ha": "%s: the active node's HA address is %s and cannot be changed; give that.",
@@ -179,6 +180,7 @@ _CLUSTER = {
     "fence.powered.on": "Waiting until %s is off.",
     "fence.still.votes": "Waiting until %s has no vote.",
     "fence.still.in.sync": "Waiting until %s may no longer take over.",
+    "fence.still.answers": "Waiting until %s at %s answers no more: switch it off.",
     "progress.check": "Checking.",
     "progress.fence": "Making sure that %s is off and has no vote.",
     "progress.clone": "Creating %s.",
@@ -216,6 +218,24 @@ _EVENTS = {
     "event.operation.succeeded": "Operation %s succeeded.",
     "event.operation.failed": "Operation %s failed: %s",
     "event.streams": "%s clients follow the events already; try again later.",
+}
+
+# Nodes that join by a person's own means.
+_JOINING = {
+    "join.node": "Let %s join as the %s.",
+    "join.not.prepared": "No node is awaited: deploy with deployment MANUAL first.",
+    "join.automatic": "The cluster was deployed automatically: redeploy its %s instead.",
+    "join.joined": "%s has joined as the %s already.",
+    "join.token.invalid": "This is no token for the %s; it may have been replaced by a later one.",
+    "join.token.expired": "The token has expired; issue another one.",
+    "join.token.used": "The token was used by another node; issue another one.",
+    "join.token.address": "The token is for the HA address %s, not for %s.",
+    "join.request": "certificate_request is not usable: %s.",
+    "join.name": "%s is no usable name, or belongs to another node or virtual machine.",
+    "join.over": "Task %s, in which this node joined, is over: delete the node, issue a new token.",
+    "join.not.yet": "Task %s goes on, but has not come to this node yet; try again.",
+    "progress.join.start": "Waiting until %s runs: start it with `vcha node run` on its machine.",
+    "progress.join.other": "%s is there; the cluster begins with the other node.",
 }
 
 # Placements and addresses.
@@ -345,6 +365,7 @@ def _catalogue() -> Mapping[str, str]:
         _TASK,
         _CLUSTER,
         _EVENTS,
+        _JOINING,
         _PLACEMENT,
         _INFRASTRUCTURE,
         _PEER,

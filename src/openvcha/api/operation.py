@@ -39,6 +39,7 @@ class Operation:
 
     `output` is the Python type of the result, None for none; of a task's result for a task.
     `privilege` None: whoever is authenticated may call it. `available` False: UNSUPPORTED.
+    `authenticated` False: no session is needed, what the caller may is decided by the arguments.
     """
 
     service: str

@@ -2,9 +2,54 @@
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.operation import Operation, Parameter, Privilege
-from openvcha.api.structures import AuditFilterSpec, AuditInfo, EventFilterSpec, EventInfo
+from openvcha.api.structures import (
+    AuditFilterSpec,
+    AuditInfo,
+    EventFilterSpec,
+    EventInfo,
+    JoinInfo,
+    JoinSpec,
+    JoinToken,
+    JoinTokenSpec,
+)
 
 _ERRORS = (ErrorType.UNAUTHORIZED, ErrorType.ERROR, ErrorType.INVALID_ARGUMENT)
+
+# How a node that a person makes becomes one of a manual deployment.
+OWN_JOINING = (
+    Operation(
+        service="org.openvcha.joining",
+        name="issue",
+        method="POST",
+        path="/openvcha/join-tokens",
+        summary="Give a token with which one node may join; it ends the one before.",
+        errors=(
+            ErrorType.UNAUTHORIZED,
+            ErrorType.ERROR,
+            ErrorType.NOT_ALLOWED_IN_CURRENT_STATE,
+            ErrorType.RESOURCE_BUSY,
+        ),
+        parameters=(Parameter("spec", JoinTokenSpec),),
+        output=JoinToken,
+        privilege=Privilege.GLOBAL_VCSERVER,
+    ),
+    Operation(
+        service="org.openvcha.joining",
+        name="join",
+        method="POST",
+        path="/openvcha/joins",
+        summary="Join the cluster as a new node, by a token; begins a task.",
+        errors=(
+            ErrorType.INVALID_ARGUMENT,
+            ErrorType.NOT_ALLOWED_IN_CURRENT_STATE,
+            ErrorType.RESOURCE_BUSY,
+            ErrorType.ERROR,
+        ),
+        parameters=(Parameter("spec", JoinSpec),),
+        output=JoinInfo,
+        authenticated=False,
+    ),
+)
 
 OWN = (
     Operation(
@@ -29,4 +74,5 @@ OWN = (
         output=tuple[AuditInfo, ...],
         privilege=Privilege.GLOBAL_VCSERVER,
     ),
+    *OWN_JOINING,
 )

@@ -48,12 +48,19 @@ class Replaceable(StrEnum):
 
 
 @app.command(epilog=EPILOG)
-def up(name: Name = DEFAULT_NAME, base: Base = None) -> None:
+def up(
+    name: Name = DEFAULT_NAME,
+    base: Base = None,
+    *,
+    active_only: Annotated[
+        bool, typer.Option("--active-only", help="Deploy nothing, to do it yourself.")
+    ] = False,
+) -> None:
     """Bring the lab up; what is there already is left as it is."""
     began = time.monotonic()
     lab = lab_to_make(name, base)
     try:
-        healthy = asyncio.run(bring_up(lab, narrator()))
+        healthy = asyncio.run(bring_up(lab, narrator(), active_only=active_only))
     except KeyboardInterrupt:
         again = command("lab up", name, base)
         raise fail(f"interrupted; `{again}` goes on from here", Code.INTERRUPTED) from None

@@ -28,6 +28,8 @@ app = typer.Typer(
             "service": Load("openvcha.cli.service:service", hidden=True),
             "make-standalone": Load("openvcha.cli.recovery:make_standalone"),
             "promote": Load("openvcha.cli.recovery:promote"),
+            "token": Load("openvcha.cli.join:token"),
+            "create": Load("openvcha.cli.join:create"),
         }
     ),
     help="One node of the cluster.",

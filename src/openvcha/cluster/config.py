@@ -42,6 +42,21 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         return address_text(self.ha_ip)
 
 
+class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node of a prepared cluster; ``member`` and ``name`` are known once it has joined."""
+
+    kind: NodeKind
+    ha_ip: IpSpec
+    failover_ip: IpSpec | None = None
+    member: str = ""
+    name: str = ""
+
+    @property
+    def ha_address(self) -> str:
+        """Give the bare HA address."""
+        return address_text(self.ha_ip)
+
+
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """TCP ports, the same on every node."""
 
@@ -53,7 +68,10 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration that the active holds. ``management`` is the public address."""
+    """The configuration that the active holds. ``management`` is the public address.
+
+    ``planned`` are the nodes that a person makes, until all of them are there.
+    """
 
     id: str
     name: str
@@ -63,6 +81,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     management: IpSpec
     ports: Ports
     nodes: tuple[NodeConfig, ...]
+    planned: tuple[PlannedNode, ...] = ()
 
     def node(self, member: str) -> NodeConfig | None:
         """Find a node by its member name."""
@@ -80,6 +99,15 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     def witness(self) -> NodeConfig | None:
         """Give the witness, when there is one."""
         return next(self.of_kind(NodeKind.WITNESS), None)
+
+    def awaited(self, kind: NodeKind) -> PlannedNode | None:
+        """Find the planned node of a kind."""
+        return next((node for node in self.planned if node.kind is kind), None)
+
+    def planning(self, new: PlannedNode) -> "ClusterConfig":
+        """Give this configuration with ``new`` as the planned node of its kind."""
+        planned = tuple(new if node.kind is new.kind else node for node in self.planned)
+        return msgspec.structs.replace(self, planned=planned)
 
     def replacing(self, old: str | None, new: NodeConfig) -> "ClusterConfig":
         """Give this configuration with ``new`` in the place of ``old``; twice is once."""

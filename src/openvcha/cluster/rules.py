@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, LocalizableMessage
+from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import assess, votes, writable
 from openvcha.cluster.modes import CHANGES, Needs
 from openvcha.cluster.observation import NodeObservation, Observation
@@ -67,14 +68,31 @@ def _set_mode(seen: Observation) -> Reason:
 
 
 def _deploy(seen: Observation) -> Reason:
-    if seen.config.state in {ConfigState.CONFIGURED, ConfigState.PREPARED}:
+    if seen.config.state is ConfigState.CONFIGURED:
         return message("cluster.exists")
+    if any(node.member for node in seen.config.planned):
+        return message("cluster.prepared")
     if len(seen.config.nodes) > 1:
         return message("deploy.remains", ", ".join(node.name for node in seen.config.nodes))
     return _no_active(seen)
 
 
+def why_not_join(kind: NodeKind, seen: Observation) -> Reason:
+    """Say why no node of this kind may join now; a lost one of a manual deployment is replaced."""
+    planned = seen.config.awaited(kind)
+    role = "witness" if kind is NodeKind.WITNESS else "passive"
+    if seen.config.state is ConfigState.PREPARED and planned is not None:
+        return message("join.joined", planned.name, role) if planned.member else None
+    if seen.config.state is not ConfigState.CONFIGURED:
+        return message("join.not.prepared")
+    if seen.config.deployment != "MANUAL":
+        return message("join.automatic", role)
+    return _redeploy_witness(seen) if kind is NodeKind.WITNESS else _redeploy_passive(seen)
+
+
 def _needs_cluster(seen: Observation) -> Reason:
+    if seen.config.state is ConfigState.PREPARED:
+        return message("cluster.prepared")
     if seen.config.state is not ConfigState.CONFIGURED:
         return message("cluster.not.configured")
     return None

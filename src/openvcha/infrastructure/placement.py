@@ -79,6 +79,11 @@ class Resolution(NamedTuple):
     warnings: list[LocalizableMessage]
 
 
+def usable_name(name: str) -> bool:
+    """Tell whether a node may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def defaults_from(
     inventory: Inventory, active: Vm, others: tuple[Vm, ...] = (), token: str | None = None
 ) -> PlacementDefaults:

@@ -36,16 +36,17 @@ POLL_SECONDS = 0.1
 UNAVAILABLE = 503
 
 
-async def up(lab: Lab, narrator: Narrator) -> bool:
+async def up(lab: Lab, narrator: Narrator, *, active_only: bool = False) -> bool:
     """Bring the lab up and wait until it is HEALTHY; tells whether it is.
 
+    With ``active_only`` a lab that is not deployed is left so: for a manual deployment.
     It is not when a node has been destroyed: replacing that one is a redeploy, not this.
     Raises LabFailed, Refused, Unreachable and ApiError.
     """
     async with hold(lab.directory, lambda: narrator.say("Waiting for another vcha on this lab")):
         claim = _make(lab, narrator)
         try:
-            return await _up(lab, narrator)
+            return await _up(lab, narrator, active_only=active_only)
         finally:
             if claim:
                 claim.close()
@@ -63,7 +64,7 @@ def _make(lab: Lab, narrator: Narrator) -> socket.socket | None:
     return claim
 
 
-async def _up(lab: Lab, narrator: Narrator) -> bool:
+async def _up(lab: Lab, narrator: Narrator, *, active_only: bool) -> bool:
     infrastructure = await open_infrastructure(lab)
     if not first_node_made(lab):
         with narrator.step(f"Creating the first node, {NAME}"):
@@ -74,7 +75,7 @@ async def _up(lab: Lab, narrator: Narrator) -> bool:
         await _answering(lab)
     async with logged_in(lab) as api:
         await _finish_tasks(api, narrator)
-        return await _deployed(lab, api, narrator)
+        return await _deployed(lab, api, narrator, active_only=active_only)
 
 
 async def _finish_running(lab: Lab, narrator: Narrator) -> None:
@@ -153,8 +154,10 @@ async def _answering(lab: Lab) -> None:
         await asyncio.gather(making, return_exceptions=True)
 
 
-async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator) -> bool:
+async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only: bool) -> bool:
     state = (await cluster(api, partial=True))["config_state"]
+    if state == "PREPARED" or (state == "NOTCONFIGURED" and active_only):
+        return True
     if state == "NOTCONFIGURED":
         with narrator.step("Deploying the passive and the witness through the API"):
             task = await deploy(api, lab.state(), await inventory_of(lab))

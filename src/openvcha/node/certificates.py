@@ -52,10 +52,35 @@ def issue(
     server: bool = True,
     issued: dt.datetime | None = None,
 ) -> KeyPair:
-    """Make a certificate for the given IP addresses and host names."""
+    """Make a key, and a certificate for the given IP addresses and host names."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key()
+    made = _signed(
+        authority,
+        common_name,
+        sans,
+        public,
+        days=days,
+        client=client,
+        server=server,
+        issued=issued,
+    )
+    return _pair(made, key)
+
+
+def _signed(
+    authority: KeyPair,
+    common_name: str,
+    sans: Sequence[str],
+    public: ec.EllipticCurvePublicKey,
+    *,
+    days: int = NODE_DAYS,
+    client: bool = True,
+    server: bool = True,
+    issued: dt.datetime | None = None,
+) -> x509.Certificate:
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     issuer_key = _load_key(authority.key)
-    key = ec.generate_private_key(ec.SECP256R1())
     usages = [
         usage
         for usage, wanted in (
@@ -65,7 +90,7 @@ def issue(
         if wanted
     ]
     builder = (
-        _builder(issuer.subject, _name(common_name), key.public_key(), issued or now(), days)
+        _builder(issuer.subject, _name(common_name), public, issued or now(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -75,7 +100,62 @@ def issue(
             critical=False,
         )
     )
-    return _pair(builder.sign(issuer_key, hashes.SHA256()), key)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def signing_request(ha_address: str) -> KeyPair:
+    """Make a key of one's own and a request for its certificate (in ``certificate``)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return KeyPair(request_of(_pem(key), ha_address), _pem(key))
+
+
+def request_of(key: bytes, ha_address: str) -> bytes:
+    """Make the request (PEM) for the certificate of a key (PEM)."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(ha_address))
+    builder = builder.add_extension(_alternative_names([ha_address]), critical=False)
+    return builder.sign(_load_key(key), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def requested_key(request: bytes, ha_address: str) -> bytes:
+    """Read the public key (DER) of a request for a node at an address.
+
+    Raises ValueError when the request is malformed, not signed by its own key, for another kind of
+    key, or for any other name than the address.
+    """
+    found = x509.load_pem_x509_csr(request)
+    if not found.is_signature_valid:
+        raise ValueError("its signature is wrong")
+    key = found.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise ValueError("its key is not one of the curve P-256")
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise ValueError("it names no address") from None
+    if list(names) != [_alternative(ha_address)]:
+        raise ValueError(f"it is not for {ha_address} alone")
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def certified_key(certificate: bytes) -> bytes:
+    """Give the public key (DER) of a certificate (PEM). Raises ValueError."""
+    return (
+        x509.load_pem_x509_certificate(certificate)
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+def certify(authority: KeyPair, member: str, ha_address: str, public_key: bytes) -> bytes:
+    """Make the node certificate (PEM) of a key that its owner keeps. Raises TypeError."""
+    public = serialization.load_der_public_key(public_key)
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise TypeError("the node's key is not an elliptic curve key")
+    names = _node_names(ha_address)
+    made = _signed(authority, member, names, public)
+    return made.public_bytes(serialization.Encoding.PEM)
 
 
 def node_certificate(authority: KeyPair, member: str, ha_address: str) -> KeyPair:
@@ -83,7 +163,7 @@ def node_certificate(authority: KeyPair, member: str, ha_address: str) -> KeyPai
 
     Connections inside one machine come from 127.0.0.1, and etcd compares that with the names.
     """
-    return issue(authority, member, [ha_address, "127.0.0.1", "localhost"])
+    return issue(authority, member, _node_names(ha_address))
 
 
 def api_certificate(authority: KeyPair, public_address: str, host_name: str) -> KeyPair:
@@ -162,6 +242,10 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
+def _node_names(ha_address: str) -> list[str]:
+    return [ha_address, "127.0.0.1", "localhost"]
+
+
 def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     key = serialization.load_pem_private_key(pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -172,9 +256,13 @@ def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
 def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> KeyPair:
     return KeyPair(
         certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
+        _pem(key),
+    )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )

@@ -1,6 +1,6 @@
 """Everything that a new node gets before its first start."""
 
-from openvcha.node.certificates import KeyPair, node_certificate
+from openvcha.node.certificates import KeyPair, certify, node_certificate
 from openvcha.node.identity import (
     IDENTITY,
     SECRETS,
@@ -31,11 +31,34 @@ def node_files(
     the authority's key: whoever steals it can neither issue certificates nor read the database.
     """
     own = node_certificate(authority, identity.member, identity.ha_address)
+    key = {NODE_KEY: own.key}
+    return key | _files(identity, authority, own.certificate, secrets, api)
+
+
+def joining_files(
+    identity: Identity,
+    authority: KeyPair,
+    public_key: bytes,
+    *,
+    secrets: Secrets | None = None,
+    api: KeyPair | None = None,
+) -> dict[str, bytes]:
+    """Give the same files, but for a node that has made its key itself and shows it to nobody."""
+    certificate = certify(authority, identity.member, identity.ha_address, public_key)
+    return _files(identity, authority, certificate, secrets, api)
+
+
+def _files(
+    identity: Identity,
+    authority: KeyPair,
+    certificate: bytes,
+    secrets: Secrets | None,
+    api: KeyPair | None,
+) -> dict[str, bytes]:
     files = {
         IDENTITY: encode_identity(identity),
         CA_CERTIFICATE: authority.certificate,
-        NODE_CERTIFICATE: own.certificate,
-        NODE_KEY: own.key,
+        NODE_CERTIFICATE: certificate,
     }
     if not identity.holds_data:
         return files

@@ -13,6 +13,7 @@ from openvcha.service.call import Caller
 
 SESSION_SERVICE = "com.vmware.cis.session"
 SESSION_HEADER = "vmware-api-session-id"
+ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Visitor:
     """A caller together with the user behind it."""
 
     caller: Caller
-    user: User
+    user: User | None
+    """None for whoever needs none (operations that are not ``authenticated``)."""
 
 
 class Gate:
@@ -48,6 +50,8 @@ class Gate:
 
         A session goes before a password, except for logging in, which is what passwords are for.
         """
+        if not operation.authenticated:
+            return Visitor(Caller(ANONYMOUS, frozenset(), None, origin), None)
         logs_in = operation.service == SESSION_SERVICE and operation.name == "create"
         if given.token is not None and not logs_in:
             session = await self._sessions.resolve(given.token)

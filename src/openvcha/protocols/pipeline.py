@@ -124,6 +124,8 @@ class Pipeline:
 
     async def _session(self, call: Call, visitor: Visitor) -> Answer:
         if call.operation.name == "create":
+            if visitor.user is None:
+                raise unauthenticated()
             token = await self._sessions.create(visitor.user)
             return Answer(call.encode(call.operation, token), token=token.reveal())
         session = visitor.caller.session

@@ -24,11 +24,14 @@ WITNESS_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Wish:
-    """What a caller asks for one node. ``path`` is where its fields stand in the request."""
+    """What a caller asks for one node. ``path`` is where its fields stand in the request.
+
+    Without a placement the node is made by a person.
+    """
 
     path: str
     kind: NodeKind
-    placement: PlacementSpec
+    placement: PlacementSpec | None
     ha_ip: IpSpec | None
     failover_ip: IpSpec | None
     token: str
@@ -47,8 +50,21 @@ class Verdict:
     warnings: tuple[LocalizableMessage, ...]
 
 
+async def check_addresses(
+    services: Services, seen: Observation, wish: Wish
+) -> tuple[LocalizableMessage, ...]:
+    """Tell all that is wrong with the addresses of a node that a person makes."""
+    inventory = await services.infrastructure.inventory()
+    return tuple(await _Addresses(services, seen, inventory, wish).examine())
+
+
 async def check(services: Services, seen: Observation, wish: Wish) -> Verdict:
-    """Look at placement and addresses of one node-to-be; changes nothing."""
+    """Look at placement and addresses of one node-to-be; changes nothing.
+
+    Raises ValueError for a wish without a placement.
+    """
+    if wish.placement is None:
+        raise ValueError("there is no placement to check")
     inventory, need = await asyncio.gather(
         services.infrastructure.inventory(), _need(services, wish.kind)
     )
@@ -121,11 +137,12 @@ class _Addresses:
         management, _ = examine(self._seen.config.management, "management")
         if management is None:
             return findings
+        place = self._wish.placement
         found = check_ha_address(
             address,
             path,
             management=management,
-            ha_subnet=self._subnet(self._wish.placement.ha_network, lambda vm: vm.networks.ha),
+            ha_subnet=self._subnet(place.ha_network if place else None, lambda vm: vm.networks.ha),
             others=self._others(),
         )
         return found or await self._used(address, path)
@@ -139,8 +156,9 @@ class _Addresses:
             return findings
         if said := self._services.infrastructure.unsupported_family(address.family):
             return [said]
+        place = self._wish.placement
         subnet = self._subnet(
-            self._wish.placement.management_network, lambda vm: vm.networks.management
+            place.management_network if place else None, lambda vm: vm.networks.management
         )
         found = check_in_subnet(address, path, subnet) if subnet else []
         public, _ = examine(self._seen.config.management, "management")

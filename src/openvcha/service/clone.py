@@ -99,6 +99,7 @@ class Clone(Step):
         config = await services.observer.config()
         made = [recall(ctx, role) for role in ctx.state if role in ROLES]
         names = {n.member for n in config.nodes} | {n.member for n in made}
+        names |= {n.member for n in config.planned}
         urls = {services.peer_url(n.ha_address) for n in made}
         await membership.remove_strangers(services.store, names, urls)
         url = services.peer_url(node.ha_address)

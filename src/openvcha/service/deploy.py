@@ -32,6 +32,7 @@ from openvcha.service.context import Services
 from openvcha.service.copy import Copy
 from openvcha.service.join import Join
 from openvcha.service.new_node import PASSIVE, ROLES, WITNESS, recall, remember
+from openvcha.service.prepare import Prepare, active_findings
 from openvcha.service.redeploy import require
 from openvcha.service.trust import check_peer
 from openvcha.tasks.record import TaskRecord
@@ -42,7 +43,7 @@ SERVICE = "com.vmware.vcenter.vcha.cluster"
 
 async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
     """Promise the deployment: validate, verify the peer, look at the state, make the task."""
-    _require_automatic(spec)
+    _require_placements(spec)
     for path, address in (
         ("active.ha_ip", spec.active.ha_ip),
         ("passive.ha_ip", spec.passive.ha_ip),
@@ -70,21 +71,24 @@ async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
     return task.id
 
 
-def _require_automatic(spec: DeploySpec) -> None:
-    if spec.deployment is not DeployType.AUTO:
-        raise ApiError(ErrorType.UNSUPPORTED, message("deploy.manual"))
-    missing = [
-        message("deploy.placement.unset", f"spec.{role}.placement")
+def _require_placements(spec: DeploySpec) -> None:
+    """Both nodes are made here, or both by a person."""
+    manual = spec.deployment is DeployType.MANUAL
+    said = "deploy.placement.set" if manual else "deploy.placement.unset"
+    wrong = [
+        message(said, f"spec.{role}.placement")
         for role, node in ((PASSIVE, spec.passive), (WITNESS, spec.witness))
-        if node.placement is None
+        if (node.placement is None) is not manual
     ]
-    if missing:
-        raise ApiError(ErrorType.INVALID_ARGUMENT, *missing)
+    if wrong:
+        raise ApiError(ErrorType.INVALID_ARGUMENT, *wrong)
 
 
 def deploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
     """Give the steps of a deploy task."""
     spec = msgspec.convert(record.arguments, DeploySpec)
+    if spec.deployment is DeployType.MANUAL:
+        return (Prepare(services, spec),)
     return (
         CheckBoth(services, spec),
         Clone(services, PASSIVE),
@@ -115,7 +119,7 @@ class CheckBoth(Step):
         seen = await self._services.observe()
         require(rules.DEPLOY, seen)
         passive, witness = await self._verdicts(seen, ctx.record.id)
-        active = await self._active(seen)
+        active = await active_findings(self._services, seen, self._spec)
         errors = (*active, *passive.errors, *witness.errors, *self._same_name())
         if errors or passive.node is None or witness.node is None:
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *errors)
@@ -167,28 +171,6 @@ class CheckBoth(Step):
         )
         return passive, witness
 
-    async def _active(self, seen: Observation) -> tuple[LocalizableMessage, ...]:
-        """The active is there already: its network can only be confirmed."""
-        wanted = self._spec.active
-        if wanted.ha_network is None or seen.active is None:
-            return ()
-        inventory = await self._services.infrastructure.inventory()
-        vm = inventory.vm(seen.active.config.vm)
-        network = inventory.network(vm.networks.ha if vm else None)
-        path = "spec.active.ha_network"
-        if wanted.ha_network_type is None:
-            said = message("placement.network.type.missing", f"{path}_type", wanted.ha_network)
-        elif network is None:
-            return ()
-        elif wanted.ha_network != network.id:
-            said = message("deploy.active.network", path, network.id)
-        elif wanted.ha_network_type.value != network.type.value:
-            kinds = (wanted.ha_network_type, network.id, network.type)
-            said = message("placement.network.type.mismatch", f"{path}_type", *kinds)
-        else:
-            return ()
-        return (said,)
-
     def _same_name(self) -> tuple[LocalizableMessage, ...]:
         passive, witness = self._spec.passive.placement, self._spec.witness.placement
         if passive is None or witness is None or passive.name.lower() != witness.name.lower():
@@ -212,4 +194,5 @@ def _configured(
         state=ConfigState.CONFIGURED,
         deployment="AUTO",
         mode=ClusterMode.ENABLED,
+        planned=(),
     )

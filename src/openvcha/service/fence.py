@@ -8,12 +8,14 @@ from openvcha.cluster.config import NodeConfig, NodeKind
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.new_node import relied_on
-from openvcha.service.votes import take_vote
+from openvcha.service.votes import answers, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
 
 FENCE_SECONDS = 30.0
+SILENT = "silent"
+"""In a task's state: the old node, which nobody here can switch off, has been seen to be off."""
 
 
 class Fence(Step):
@@ -36,7 +38,7 @@ class Fence(Step):
         old = await self._old(ctx)
         if old is None or await relied_on(self._services, ctx, self._role):
             return True
-        return await self._threat(old) is None
+        return await self._threat(old) is None and (bool(old.vm) or SILENT in ctx.state)
 
     async def act(self, ctx: TaskContext) -> None:
         """Refuse what has become wrong since the check; else fence the old node off."""
@@ -45,7 +47,9 @@ class Fence(Step):
             return
         await ctx.progress(0.1, message("progress.fence", old.name))
         await self._require(old)
-        await until(ctx, lambda: self._press(old), FENCE_SECONDS, fraction=0.5)
+        await until(ctx, lambda: self._press(ctx, old), FENCE_SECONDS, fraction=0.5)
+        # From now on who answers at its address may be its successor.
+        await ctx.remember(**{SILENT: True})
 
     async def undo(self, ctx: TaskContext) -> None:
         """Nothing: the old node was lost before, and a dead vote is not given back."""
@@ -58,7 +62,7 @@ class Fence(Step):
         if reason := reason or rules.why_not(self._operation, seen):
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
 
-    async def _press(self, old: NodeConfig) -> LocalizableMessage | None:
+    async def _press(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
         """Do what there is to do, also again: somebody may start the node meanwhile."""
         services = self._services
         if old.kind is NodeKind.DATA and not await patroni.bar(services.store, old.member):
@@ -67,7 +71,13 @@ class Fence(Step):
         if await self._powered(old):
             await services.infrastructure.power_off(old.vm)
         await services.store.delete(keys.patroni_member(old.member))
-        return await self._threat(old)
+        return await self._threat(old) or await self._answers(ctx, old)
+
+    async def _answers(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
+        """A node that nobody here can switch off must be seen to be off."""
+        if old.vm or SILENT in ctx.state or not await answers(self._services, old.ha_address):
+            return None
+        return message("fence.still.answers", old.name, old.ha_address)
 
     async def _threat(self, old: NodeConfig) -> LocalizableMessage | None:
         store = self._services.store

@@ -25,7 +25,7 @@ from openvcha.events.log import EventLog
 from openvcha.events.seen import Draft
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.service import deploy, failover, mode, reads, redeploy, undeploy
+from openvcha.service import admit, deploy, failover, joining, mode, reads, redeploy, undeploy
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.store.errors import StoreError
@@ -84,6 +84,8 @@ def handlers() -> Mapping[str, Handler]:
         f"{VCHA}.cluster.witness.redeploy": redeploy.redeploy_witness,
         "org.openvcha.events.list": _list_events,
         "org.openvcha.audit.list": _list_audit,
+        f"{admit.JOINING}.issue": joining.issue,
+        admit.JOIN: joining.join,
         "com.vmware.cis.tasks.get": _get_task,
         "com.vmware.cis.tasks.list": _list_tasks,
         "com.vmware.cis.tasks.cancel": _cancel_task,
@@ -104,6 +106,7 @@ def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]
         f"{VCHA}.cluster.witness.redeploy": lambda record: list(
             redeploy.witness_plan(services, record)
         ),
+        admit.JOIN: lambda record: list(admit.join_plan(services, record)),
     }
 
 

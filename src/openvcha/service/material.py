@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
+from functools import partial
 from pathlib import Path
 
 from openvcha.cluster import membership
 from openvcha.cluster.config import NodeKind, address_text
 from openvcha.node import files
 from openvcha.node.certificates import KeyPair, api_certificate
-from openvcha.node.files import node_files
+from openvcha.node.files import joining_files, node_files
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode
@@ -16,12 +17,26 @@ from openvcha.service.new_node import NewNode
 
 async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
     """Make the files of a node that joins the cluster (relative path: content)."""
+    identity = await _identity(services, node)
+    return await asyncio.to_thread(_files, services.directory, services.identity, identity, None)
+
+
+async def joining_files_of(
+    services: Services, node: NewNode, public_key: bytes
+) -> dict[str, bytes]:
+    """Make the files of a node that keeps its key (whose public part is given, DER) to itself."""
+    identity = await _identity(services, node)
+    own = services.identity
+    return await asyncio.to_thread(_files, services.directory, own, identity, public_key)
+
+
+async def _identity(services: Services, node: NewNode) -> Identity:
     if node.vm is None:
         raise ValueError(f"node {node.member} has no VM yet")
     own = services.identity
     data = node.kind is NodeKind.DATA
     failover_ip = node.failover_ip
-    identity = Identity(
+    return Identity(
         cluster_id=own.cluster_id,
         cluster_name=own.cluster_name,
         member=node.member,
@@ -39,18 +54,20 @@ async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
         infrastructure=own.infrastructure,
         sessions=own.sessions,
     )
-    return await asyncio.to_thread(_files, services.directory, own, identity)
 
 
-def _files(directory: Path, own: Identity, identity: Identity) -> dict[str, bytes]:
+def _files(
+    directory: Path, own: Identity, identity: Identity, public_key: bytes | None
+) -> dict[str, bytes]:
+    make = partial(joining_files, public_key=public_key) if public_key else node_files
     authority = _pair(directory, files.CA_CERTIFICATE, files.CA_KEY)
     if not identity.holds_data:
-        return node_files(identity, authority)
+        return make(identity, authority)
     api = _pair(directory, files.API_CERTIFICATE, files.API_KEY)
     if identity.public_address != own.public_address:
         # A passive that serves at another address after a failover shows that address's name.
         api = api_certificate(authority, identity.public_address, socket.gethostname())
-    return node_files(identity, authority, secrets=load_secrets(directory), api=api)
+    return make(identity, authority, secrets=load_secrets(directory), api=api)
 
 
 def _pair(directory: Path, certificate: str, key: str) -> KeyPair:

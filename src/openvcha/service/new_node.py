@@ -19,7 +19,10 @@ ROLES = (PASSIVE, WITNESS)
 
 
 class NewNode(msgspec.Struct, frozen=True, kw_only=True):
-    """A decided node. ``token`` makes its creation repeatable; ``vm`` is known once it exists."""
+    """A decided node. ``token`` makes its creation repeatable; ``vm`` is known once it exists.
+
+    A node that a person makes has no VM that anybody here knows of: ``vm`` is empty.
+    """
 
     kind: NodeKind
     member: str
@@ -48,6 +51,19 @@ class NewNode(msgspec.Struct, frozen=True, kw_only=True):
             ha_ip=self.ha_ip,
             failover_ip=self.failover_ip,
         )
+
+
+def elsewhere(name: str) -> Placement:
+    """Give the placement of a node that lives in no inventory."""
+    return Placement(
+        name=name,
+        folder="",
+        host="",
+        resource_pool="",
+        datastore="",
+        ha_network="",
+        management_network="",
+    )
 
 
 def member_name(name: str, token: str) -> str:

@@ -191,7 +191,7 @@ async def _promise(
         operation="redeploy$task",
         description=message(f"{which.role}.redeploy"),
         user=caller.user,
-        target=DynamicID(type="VirtualMachine", id=old.vm) if old else None,
+        target=DynamicID(type="VirtualMachine", id=old.vm) if old and old.vm else None,
         # The peer's credentials were used; nothing of them is kept.
         arguments=msgspec.structs.replace(spec, vc_spec=None),
     )

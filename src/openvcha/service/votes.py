@@ -2,8 +2,12 @@
 
 from openvcha.api.messages import message
 from openvcha.cluster import membership
+from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.node.identity import url
 from openvcha.service.context import Services
 from openvcha.tasks.steps import Temporary
+
+PROBE_SECONDS = 1.0
 
 
 async def take_vote(
@@ -19,3 +23,15 @@ async def take_vote(
     await services.store.refresh_endpoints()
     if await membership.find(services.store, member, peer_url):
         raise Temporary(message("fence.still.votes", name))
+
+
+async def answers(services: Services, ha_address: str) -> bool:
+    """Tell whether the etcd or the Patroni of a node still answers."""
+    endpoint = url(ha_address, services.identity.ports.etcd_client)
+    if await services.store.healthy(endpoint, PROBE_SECONDS):
+        return True
+    try:
+        await services.patroni.node(ha_address)
+    except PatroniUnreachable:
+        return False
+    return True

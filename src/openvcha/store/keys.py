@@ -16,6 +16,7 @@ EVENTS: Final = ROOT + "events/"
 EVENTS_MEMORY: Final = ROOT + "told"
 AUDIT: Final = ROOT + "audit/"
 AUDIT_LAST: Final = ROOT + "audit-last/"
+JOINS: Final = ROOT + "joins/"
 
 PATRONI_NAMESPACE: Final = ROOT + "patroni/"
 PATRONI_SCOPE: Final = "cluster"
@@ -68,6 +69,11 @@ def node_copy(member: str) -> str:
 def node_facts(member: str) -> str:
     """Give the key under which a node tells what it alone knows of itself."""
     return f"{NODES}{part(member)}/facts"
+
+
+def join(role: str) -> str:
+    """Give the key of what is known of the token with which a node of this role may join."""
+    return JOINS + part(role)
 
 
 def patroni_member(name: str) -> str:

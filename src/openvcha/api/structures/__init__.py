@@ -72,6 +72,13 @@ from openvcha.api.structures.inventory import (
     VmPowerState,
     VmSummary,
 )
+from openvcha.api.structures.joining import (
+    JoinInfo,
+    JoinRole,
+    JoinSpec,
+    JoinToken,
+    JoinTokenSpec,
+)
 from openvcha.api.structures.nodes import (
     ActiveInfo,
     DeploymentType,
@@ -174,6 +181,11 @@ __all__ = [
     "Ipv4Spec",
     "Ipv6Info",
     "Ipv6Spec",
+    "JoinInfo",
+    "JoinRole",
+    "JoinSpec",
+    "JoinToken",
+    "JoinTokenSpec",
     "LocalizableMessage",
     "LocalizationParam",
     "ModeClusterMode",

@@ -1,0 +1,54 @@
+"""Structures of joining: a node that a person makes becomes one of the cluster's. Not the SDK's."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from openvcha.api.model import Enumeration, Structure
+from openvcha.api.secret import Secret
+from openvcha.api.structures.ids import TaskId
+
+
+class JoinRole(Enumeration, vapi="org.openvcha.joining.role"):
+    """Which node is to join."""
+
+    PASSIVE = "PASSIVE"
+    WITNESS = "WITNESS"
+
+
+class JoinTokenSpec(Structure):
+    vapi: ClassVar[str] = "org.openvcha.joining.token_spec"
+
+    role: JoinRole
+
+
+class JoinToken(Structure):
+    """A token for one node at one HA address, shown this once."""
+
+    vapi: ClassVar[str] = "org.openvcha.joining.token_info"
+
+    token: Secret
+    role: JoinRole
+    ha_address: str
+    expires: datetime
+
+
+class JoinSpec(Structure):
+    """The node that joins; `certificate_request` (PEM) names its HA address and no other."""
+
+    vapi: ClassVar[str] = "org.openvcha.joining.join_spec"
+
+    token: Secret
+    role: JoinRole
+    name: str
+    ha_address: str
+    certificate_request: str
+
+
+class JoinInfo(Structure):
+    """What the node gets: `files` are its files by relative path, all but its own key."""
+
+    vapi: ClassVar[str] = "org.openvcha.joining.join_info"
+
+    member: str
+    task: TaskId
+    files: dict[str, Secret]

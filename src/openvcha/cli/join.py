@@ -1,0 +1,162 @@
+"""`vcha node token` and `vcha node create`: nodes that a person makes by own means."""
+
+import asyncio
+import os
+import shlex
+import socket
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+import typer
+
+from openvcha.api.secret import Secret
+from openvcha.cli.options import AsJson, program
+from openvcha.cli.passwords import read_password
+from openvcha.cli.target import DEFAULT_PORT, Target, with_target
+from openvcha.lab import trust
+from openvcha.lab.client import ApiClient
+from openvcha.lab.errors import LabFailed, Refused, Unreachable
+from openvcha.node.identity import absolute
+from openvcha.node.joining import JoinRefused, Wanted, begin, complete
+
+TOKEN = "OPENVCHA_JOIN_TOKEN"  # noqa: S105 - the name of a variable
+RETRY_SECONDS = 0.5
+PATIENCE_SECONDS = 600.0
+
+
+class Role(StrEnum):
+    """Which node is made."""
+
+    PASSIVE = "passive"
+    WITNESS = "witness"
+
+
+Which = Annotated[Role, typer.Argument(help="Which node is to join.")]
+Directory = Annotated[Path, typer.Argument(help="The new node's directory.", file_okay=False)]
+JoinAt = Annotated[str, typer.Option("--join", help="https://HOST:PORT of the cluster's API.")]
+RoleOption = Annotated[Role, typer.Option("--role", help="Which node it is to be.")]
+Address = Annotated[str, typer.Option(help="The node's HA address; this machine must have it.")]
+NodeName = Annotated[str | None, typer.Option("--name", help="Its name; else vcha-ROLE.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        allow_dash=True, help=f"A file with the token, - for standard input; else ${TOKEN}."
+    ),
+]
+Ca = Annotated[Path | None, typer.Option(help="The authority of the server's certificate.")]
+Thumbprint = Annotated[
+    str | None, typer.Option(help="SHA-256 of the server's certificate, instead.")
+]
+
+
+@with_target
+def token(role: Which, *, as_json: AsJson = False, target: Target) -> None:
+    """Give a token with which one node may join; it is shown once, and ends the one before."""
+    asyncio.run(_token(role, as_json, target))
+
+
+def create(
+    directory: Directory,
+    *,
+    join: JoinAt,
+    role: RoleOption,
+    ha_address: Address,
+    name: NodeName = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    thumbprint: Thumbprint = None,
+) -> None:
+    """Make a node that joins a cluster, in a new directory; run it with `vcha node run`.
+
+    The same command again goes on after a crash. The server's certificate is always verified.
+    """
+    root = absolute(directory)
+    wanted = Wanted(
+        server=join.rstrip("/"), role=role, name=name or f"vcha-{role}", ha_address=ha_address
+    )
+    if ca and thumbprint:
+        raise LabFailed("give --ca or --thumbprint, not both")
+    secret = _read_token(token_file)
+    try:
+        _require_address(ha_address)
+        request = begin(root, wanted)
+        answer = asyncio.run(_join(wanted, secret, request.decode(), ca, thumbprint))
+        complete(root, {path: text.encode() for path, text in answer["files"].items()})
+    except JoinRefused as error:
+        raise LabFailed(str(error)) from error
+    typer.echo(f"{wanted.name} ({role}) is made; it joins as soon as it runs")
+    typer.echo(f"  {program()} node run {shlex.quote(str(root))}")
+
+
+async def _token(role: Role, as_json: bool, target: Target) -> None:
+    async with target.api() as api:
+        found = await api.call("POST", "/openvcha/join-tokens", {"role": role.value.upper()})
+    if as_json:
+        typer.echo(msgspec.json.encode(found))
+        return
+    typer.echo(found["token"])
+    typer.echo(
+        f"for one {role} at {found['ha_address']}, until {found['expires']}; not shown again",
+        err=True,
+    )
+
+
+async def _join(
+    wanted: Wanted, secret: Secret, request: str, ca: Path | None, thumbprint: str | None
+) -> dict[str, Any]:
+    """Ask to be let in, patiently while another operation runs or nobody answers."""
+    body = {
+        "token": secret.reveal(),
+        "role": wanted.role.upper(),
+        "name": wanted.name,
+        "ha_address": wanted.ha_address,
+        "certificate_request": request,
+    }
+    url = urlsplit(wanted.server)
+    if url.scheme != "https" or not url.hostname:
+        raise LabFailed(f"{wanted.server!r} is not a server: write https://HOST:PORT")
+    if thumbprint:
+        tls = await trust.by_thumbprint(url.hostname, url.port or DEFAULT_PORT, thumbprint)
+    else:
+        tls = trust.by_authority(ca)
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    shown = ""
+    async with ApiClient(wanted.server, tls) as api:
+        while True:
+            try:
+                answer: dict[str, Any] = await api.call("POST", "/openvcha/joins", body)
+            except (Refused, Unreachable) as error:
+                if not _passes(error) or asyncio.get_running_loop().time() >= deadline:
+                    raise
+                if str(error) != shown:
+                    shown = str(error)
+                    typer.echo(f"waiting: {shown}", err=True)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return answer
+
+
+def _passes(error: Refused | Unreachable) -> bool:
+    if isinstance(error, Unreachable):
+        return "certificate" not in str(error)
+    kind = error.body.get("error_type") if isinstance(error.body, dict) else None
+    return kind in {"RESOURCE_BUSY", "SERVICE_UNAVAILABLE"}
+
+
+def _read_token(file: Path | None) -> Secret:
+    if file is None and (found := os.environ.get(TOKEN)):
+        return Secret(found)
+    return read_password(file, "Token")
+
+
+def _require_address(address: str) -> None:
+    """Raise JoinRefused when no program of this machine could listen there."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        raise JoinRefused(f"this machine cannot use {address}: {error.strerror}") from error

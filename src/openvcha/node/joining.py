@@ -1,0 +1,79 @@
+"""The directory of a node that joins: made so that a crash in the middle is no harm."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from openvcha.node import files
+from openvcha.node.certificates import certified_key, request_of, requested_key, signing_request
+from openvcha.node.durable import write_durably
+from openvcha.node.identity import IDENTITY
+
+JOINING = "joining.json"
+
+
+class JoinRefused(Exception):  # noqa: N818 - reads as what happened
+    """The node cannot be made here; the text says why and what to do."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the node is to be; kept in its directory while it is half made."""
+
+    server: str
+    role: str
+    name: str
+    ha_address: str
+
+
+def begin(directory: Path, wanted: Wanted) -> bytes:
+    """Make the node's key, unless an earlier try has; gives the certificate request (PEM).
+
+    Raises JoinRefused when something else is in the directory.
+    """
+    _require_ours(directory, wanted)
+    (directory / "tls").mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    write_durably(directory / JOINING, msgspec.json.encode(wanted))
+    key = directory / files.NODE_KEY
+    if not key.exists():
+        write_durably(key, signing_request(wanted.ha_address).key)
+    return request_of(key.read_bytes(), wanted.ha_address)
+
+
+def complete(directory: Path, given: Mapping[str, bytes]) -> None:
+    """Write what the cluster gave. The identity comes last: what has it is a node.
+
+    Raises JoinRefused when the certificate is not for the key of this node, or a path leads out.
+    """
+    own = (directory / files.NODE_KEY).read_bytes()
+    wanted = msgspec.json.decode((directory / JOINING).read_bytes(), type=Wanted)
+    mine = requested_key(request_of(own, wanted.ha_address), wanted.ha_address)
+    if certified_key(given[files.NODE_CERTIFICATE]) != mine:
+        raise JoinRefused("the server sent a certificate that is not for this node's key")
+    for path in sorted(given, key=lambda path: path == IDENTITY):
+        write_durably(_inside(directory, path), given[path])
+    (directory / JOINING).unlink()
+
+
+def _require_ours(directory: Path, wanted: Wanted) -> None:
+    if not directory.exists() or not any(directory.iterdir()):
+        return
+    if (directory / IDENTITY).exists() and not (directory / JOINING).exists():
+        raise JoinRefused(f"{directory} holds a node already: `vcha node run {directory}` runs it")
+    try:
+        begun = msgspec.json.decode((directory / JOINING).read_bytes(), type=Wanted)
+    except (OSError, msgspec.DecodeError):
+        raise JoinRefused(f"{directory} is not empty: name a new directory") from None
+    if begun != wanted:
+        raise JoinRefused(
+            f"{directory} was begun as {begun.role} {begun.name} at {begun.ha_address} for"
+            f" {begun.server}: go on with that, or delete the directory"
+        )
+
+
+def _inside(directory: Path, path: str) -> Path:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or len(parts.parts) > 2:
+        raise JoinRefused(f"the server sent a file for {path!r}, which is not the node's")
+    return directory / parts

@@ -1,0 +1,152 @@
+"""Joining by call: who comes with a token gets what makes it a node, and a task sees it through."""
+
+import asyncio
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.secret import Secret
+from openvcha.api.structures import JoinInfo, JoinRole, JoinSpec, JoinToken, JoinTokenSpec
+from openvcha.cluster import membership, rules
+from openvcha.cluster.config import NodeKind
+from openvcha.cluster.observation import Observation
+from openvcha.infrastructure.placement import usable_name
+from openvcha.node.certificates import requested_key
+from openvcha.service.admit import JOIN, JOINING, Joining, entered
+from openvcha.service.call import Caller
+from openvcha.service.context import Services
+from openvcha.service.material import joining_files_of
+from openvcha.service.new_node import NewNode
+from openvcha.service.tokens import TokenRecord, new_token, require_token, spent, token_record
+from openvcha.store.records import encode
+from openvcha.tasks.record import TaskRecord
+
+KINDS = {JoinRole.PASSIVE: NodeKind.DATA, JoinRole.WITNESS: NodeKind.WITNESS}
+ANSWER_SECONDS = 20.0
+"""Shorter than a client waits; who is told to try again finds the same task."""
+LOOK_SECONDS = 0.05
+
+
+async def issue(services: Services, caller: Caller, spec: JoinTokenSpec) -> JoinToken:
+    """Make the one token of a role; the one before is worth nothing from now on."""
+    running = await services.journal.running()
+    if running is not None and _is_for(running, spec.role):
+        raise _busy(running)
+    seen = await services.observe()
+    address = _address(seen, spec.role)
+    token, record = new_token(address, caller.user, services.journal.clock())
+    key = token_record(services.store, spec.role).key
+    await services.store.put(key, encode(record))
+    return JoinToken(token=token, role=spec.role, ha_address=address, expires=record.expires)
+
+
+async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
+    """Let a node in. The same node may ask again until its task is over, and gets the same.
+
+    Raises ApiError INVALID_ARGUMENT, NOT_ALLOWED_IN_CURRENT_STATE; RESOURCE_BUSY: try again.
+    """
+    del caller
+    stored = token_record(services.store, spec.role)
+    found = require_token(await stored.get(), spec, services.journal.clock())
+    try:
+        public_key = requested_key(spec.certificate_request.encode(), spec.ha_address)
+    except ValueError as error:
+        said = message("join.request", str(error).rstrip("."))
+        raise ApiError(ErrorType.INVALID_ARGUMENT, said) from error
+    spent(found, found.digest, public_key)
+    task = await _task_of(services, found, spec)
+    if task is None:
+        await _require_possible(services, spec)
+        digest = found.digest
+        found = await stored.update(
+            lambda record: spent(record, digest, public_key), idempotent=True
+        )
+        task = await _begin(services, found, spec)
+    node = await _registered(services, task.id, spec)
+    files = await joining_files_of(services, node, public_key)
+    shown = {path: Secret(content.decode()) for path, content in files.items()}
+    return JoinInfo(member=node.member, task=task.id, files=shown)
+
+
+def _address(seen: Observation, role: JoinRole) -> str:
+    """Say where a node of this role is awaited. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
+    kind = KINDS[role]
+    if reason := rules.why_not_join(kind, seen):
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
+    old = seen.witness if kind is NodeKind.WITNESS else seen.passive
+    node = seen.config.awaited(kind) or (old.config if old else None)
+    if node is None:
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("join.not.prepared"))
+    return node.ha_address
+
+
+async def _require_possible(services: Services, spec: JoinSpec) -> None:
+    seen = await services.observe()
+    _address(seen, spec.role)
+    inventory = await services.infrastructure.inventory()
+    names = {node.name.casefold() for node in seen.config.nodes}
+    names |= {node.name.casefold() for node in seen.config.planned}
+    taken = spec.name.casefold() in names or inventory.vm_by_name(spec.name) is not None
+    if taken or not usable_name(spec.name):
+        raise ApiError(ErrorType.INVALID_ARGUMENT, message("join.name", spec.name))
+
+
+async def _task_of(services: Services, token: TokenRecord, spec: JoinSpec) -> TaskRecord | None:
+    """Find the task that was begun with this token, also by a call that died before noting it."""
+    if token.task:
+        return await services.journal.read(token.task)
+    running = await services.journal.running()
+    if running is None or not _is_for(running, spec.role):
+        return None
+    begun = msgspec.convert(running.arguments, Joining)
+    return running if begun.digest == token.digest else None
+
+
+async def _begin(services: Services, token: TokenRecord, spec: JoinSpec) -> TaskRecord:
+    role = spec.role.value.lower()
+    task = await services.journal.create(
+        service=JOINING,
+        operation="join",
+        description=message("join.node", spec.name, role),
+        user=token.issuer,
+        arguments=Joining(role=role, name=spec.name, digest=token.digest),
+    )
+    await token_record(services.store, spec.role).update(
+        lambda record: (
+            msgspec.structs.replace(record, task=task.id)
+            if record.digest == token.digest
+            else record
+        ),
+        idempotent=True,
+    )
+    return task
+
+
+async def _registered(services: Services, task_id: str, spec: JoinSpec) -> NewNode:
+    """Wait until the store of the cluster awaits the node: before that it could not start."""
+    deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
+    while True:
+        task = await services.journal.read(task_id)
+        if task.finished or task.cancel_requested:
+            over = message("join.over", task_id)
+            causes = task.error.messages if task.error else ()
+            raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, over, *causes)
+        node = entered(task, spec.role.value.lower())
+        if node is not None:
+            url = services.peer_url(node.ha_address)
+            if await membership.find(services.store, node.member, url):
+                return node
+        if asyncio.get_running_loop().time() >= deadline:
+            raise ApiError(ErrorType.RESOURCE_BUSY, message("join.not.yet", task_id))
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _is_for(task: TaskRecord, role: JoinRole) -> bool:
+    if task.operation_id != JOIN:
+        return False
+    return msgspec.convert(task.arguments, Joining).role == role.value.lower()
+
+
+def _busy(task: TaskRecord) -> ApiError:
+    return ApiError(ErrorType.RESOURCE_BUSY, message("task.busy", task.operation_id, task.id))

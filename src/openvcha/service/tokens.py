@@ -1,0 +1,85 @@
+"""Tokens by which nodes join: for one role at one address, for a day, for one node's key."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.secret import Secret
+from openvcha.api.structures import JoinRole, JoinSpec
+from openvcha.store import keys
+from openvcha.store.protocol import Store
+from openvcha.store.records import Record
+
+LIFE = timedelta(hours=24)
+BYTES = 32
+
+
+class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a token. ``spent_by`` is the SHA-256 of the key (DER) that has used it."""
+
+    digest: str
+    ha_address: str
+    issuer: str
+    expires: datetime
+    spent_by: str = ""
+    task: str = ""
+
+
+def token_record(store: Store, role: JoinRole) -> Record[TokenRecord]:
+    """Give the record of the one token of a role."""
+    return Record(store, keys.join(role.value.lower()), TokenRecord)
+
+
+def new_token(
+    ha_address: str,
+    issuer: str,
+    now: datetime,
+    random: Callable[[int], str] = secrets.token_urlsafe,
+) -> tuple[Secret, TokenRecord]:
+    """Make a token; of itself only its hash is kept."""
+    token = Secret(random(BYTES))
+    record = TokenRecord(
+        digest=digest_of(token), ha_address=ha_address, issuer=issuer, expires=now + LIFE
+    )
+    return token, record
+
+
+def digest_of(token: Secret) -> str:
+    """Give the hash of a token; it has too many bits to be guessed from it."""
+    return hashlib.sha256(token.reveal().encode(errors="surrogatepass")).hexdigest()
+
+
+def require_token(found: TokenRecord | None, spec: JoinSpec, now: datetime) -> TokenRecord:
+    """Give the record when the token is the one of this role and address, and not too old.
+
+    A token that was used in time stays good for the node that has used it.
+    Raises ApiError INVALID_ARGUMENT.
+    """
+    if found is None or not hmac.compare_digest(found.digest, digest_of(spec.token)):
+        raise _wrong("join.token.invalid", spec.role.value.lower())
+    if not found.spent_by and now >= found.expires:
+        raise _wrong("join.token.expired")
+    if found.ha_address != spec.ha_address:
+        raise _wrong("join.token.address", found.ha_address, spec.ha_address)
+    return found
+
+
+def spent(record: TokenRecord, digest: str, public_key: bytes) -> TokenRecord:
+    """Give the record of a token that is used by this key.
+
+    Raises ApiError INVALID_ARGUMENT when another key has used it, or it was replaced meanwhile.
+    """
+    user = hashlib.sha256(public_key).hexdigest()
+    if record.digest != digest or record.spent_by not in {"", user}:
+        raise _wrong("join.token.used")
+    return msgspec.structs.replace(record, spent_by=user)
+
+
+def _wrong(name: str, *arguments: str) -> ApiError:
+    return ApiError(ErrorType.INVALID_ARGUMENT, message(name, *arguments))

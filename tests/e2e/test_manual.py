@@ -1,0 +1,178 @@
+"""A manual deployment, as a person does it: two nodes in directories that no inventory knows."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import requests
+from com.vmware.vcenter.vcha.cluster_client import Passive
+from com.vmware.vcenter.vcha_client import Cluster, IpFamily, IpSpec, Ipv4Spec, PlacementSpec
+from tests.e2e import cluster
+from tests.e2e.conftest import Rest, RunningLab, run_vcha, trust
+from tests.e2e.writer import Writer
+from vmware.vapi.vsphere.client import create_vsphere_client
+
+from openvcha.lab.state import ADMINISTRATOR, READER, Lab
+from openvcha.node.files import CA_KEY
+from openvcha.node.identity import SECRETS
+from openvcha.node.processes import kill_tree
+
+pytestmark = pytest.mark.engines
+
+NAME = "manual"
+NUMBERS = {"passive": 2, "witness": 3}
+
+
+@dataclass
+class ByHand:
+    """A lab with an active, and what a person does beside it."""
+
+    running: RunningLab
+    folder: Path
+    started: ExitStack
+
+    def address(self, role: str) -> str:
+        return self.running.lab.state().ha_address(NUMBERS[role])
+
+    def directory(self, role: str) -> Path:
+        return self.folder / role
+
+    def token(self, role: str) -> Path:
+        """Ask for a token with the command, and keep it in a file."""
+        done = run_vcha(
+            ["node", "token", role, "--name", NAME, "--dir", str(self.running.base)], check=True
+        )
+        file = self.folder / f"{role}.token"
+        file.write_text(done.stdout)
+        return file
+
+    def create(self, role: str, token: Path, *, check: bool = True) -> Any:
+        given = ["--join", self.running.api, "--role", role, "--ha-address", self.address(role)]
+        given += ["--token-file", str(token), "--ca", str(self.running.lab.ca)]
+        return run_vcha(["node", "create", str(self.directory(role)), *given], check=check)
+
+    def run(self, role: str) -> None:
+        """Start the node, as systemd would."""
+        directory = self.directory(role)
+        log = self.started.enter_context((self.folder / f"{role}.log").open("wb"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "openvcha", "node", "run", str(directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        self.started.callback(process.wait)
+        self.started.callback(kill_tree, directory)
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
+    """A lab with its active only; everything is ended and deleted at the end."""
+    base = tmp_path_factory.mktemp("labs")
+    place = ["--name", NAME, "--dir", str(base)]
+    run_vcha(["lab", "up", "--active-only", *place], check=True)
+    lab = Lab(base / NAME)
+    api = f"https://{lab.state().public_address}:8443"
+    users = [
+        Rest(api, lab.ca, name, lab.password(name).reveal()) for name in (ADMINISTRATOR, READER)
+    ]
+    folder = tmp_path_factory.mktemp("nodes")
+    try:
+        with ExitStack() as started:
+            yield ByHand(RunningLab(base, lab, *users), folder, started)
+    finally:
+        for user in users:
+            user.http.close()
+        run_vcha(["lab", "reset", "--yes", *place], check=False)
+
+
+def sdk_ip(address: str) -> IpSpec:
+    return IpSpec(
+        ip_family=IpFamily.IPV4,
+        ipv4=Ipv4Spec(address=address, prefix=24),
+    )
+
+
+async def test_from_one_node_to_a_cluster_and_its_repair(by_hand: ByHand) -> None:
+    """PREPARED, two nodes join, CONFIGURED, HEALTHY; then a passive by placement."""
+    running = by_hand.running
+    state = running.lab.state()
+    session = requests.Session()
+    session.verify = str(running.lab.ca)
+    session.trust_env = False
+    client = create_vsphere_client(
+        running.api.removeprefix("https://"),
+        username=ADMINISTRATOR,
+        password=running.password(),
+        session=session,
+    )
+    spec = Cluster.DeploySpec(
+        deployment=Cluster.Type.MANUAL,
+        active=Cluster.ActiveSpec(ha_ip=sdk_ip(state.ha_address(1))),
+        passive=Cluster.PassiveSpec(ha_ip=sdk_ip(by_hand.address("passive"))),
+        witness=Cluster.WitnessSpec(ha_ip=sdk_ip(by_hand.address("witness"))),
+    )
+    task = client.vcenter.vcha.Cluster.deploy_task(spec)
+    assert running.admin.finished(task.get_task_id())["status"] == "SUCCEEDED"
+    assert client.vcenter.vcha.Cluster.get().config_state == "PREPARED"
+    assert client.vcenter.vcha.cluster.DeploymentType.get().deployment_type == "MANUAL"
+
+    passwords = running.lab.password("app").reveal()
+    with Writer(state.public_address, passwords, running.lab.ca) as writer:
+        for role in NUMBERS:
+            token = by_hand.token(role)
+            by_hand.create(role, token)
+            refused = by_hand.create(role, token, check=False)
+            assert refused.returncode == 1
+            assert "holds a node already" in refused.stderr
+            by_hand.run(role)
+        running.until(lambda: running.admin.cluster(partial=True)["config_state"] == "CONFIGURED")
+        running.until(running.healthy)
+        assert len(await cluster.sync_names(running)) == 1
+        assert len(await cluster.members(running)) == 3
+        assert client.vcenter.vcha.cluster.DeploymentType.get().deployment_type == "MANUAL"
+        modes = [
+            path.stat().st_mode & 0o077
+            for role in NUMBERS
+            for path in by_hand.directory(role).glob("tls/*")
+        ]
+        assert not any(modes)
+        witness = by_hand.directory("witness")
+        assert not (witness / SECRETS).exists()
+        assert not (witness / CA_KEY).exists()
+
+        kill_tree(by_hand.directory("passive"))
+        running.until(lambda: not running.healthy())
+        placement = PlacementSpec(name="by-placement", folder=running.folder)
+        repair = client.vcenter.vcha.cluster.Passive.redeploy_task(
+            Passive.RedeploySpec(placement=placement)
+        )
+        ended = running.admin.finished(repair.get_task_id())
+        assert ended["status"] == "SUCCEEDED", ended
+        assert running.healthy()
+        assert running.name_of("PASSIVE") == "by-placement"
+        assert len(await cluster.members(running)) == 3
+        assert writer.missing() == set()
+    session.close()
+
+
+def test_the_join_call_needs_a_token_and_nothing_else(by_hand: ByHand) -> None:
+    """No session is asked for; what is no token is refused."""
+    running = by_hand.running
+    with httpx2.Client(base_url=f"{running.api}/api", verify=trust(running.lab.ca)) as http:
+        body = {
+            "token": "guessed",
+            "role": "PASSIVE",
+            "name": "intruder",
+            "ha_address": by_hand.address("passive"),
+            "certificate_request": "",
+        }
+        reply = http.post("/openvcha/joins", json=body)
+        assert (reply.status_code, reply.json()["error_type"]) == (400, "INVALID_ARGUMENT")
+        assert http.post("/openvcha/join-tokens", json={"role": "PASSIVE"}).status_code == 401

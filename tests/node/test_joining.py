@@ -1,0 +1,93 @@
+"""The directory of a node that joins, and the certificate of a key that stays there."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from openvcha.node import files
+from openvcha.node.certificates import (
+    KeyPair,
+    certified_key,
+    certify,
+    new_authority,
+    requested_key,
+    signing_request,
+)
+from openvcha.node.identity import IDENTITY
+from openvcha.node.joining import JOINING, JoinRefused, Wanted, begin, complete
+
+ADDRESS = "127.83.2.12"
+WANTED = Wanted(server="https://127.83.1.10:8443", role="passive", name="n", ha_address=ADDRESS)
+
+
+def given(authority: KeyPair, request: bytes) -> dict[str, bytes]:
+    certificate = certify(authority, "n-1", ADDRESS, requested_key(request, ADDRESS))
+    return {
+        IDENTITY: b"{}",
+        files.NODE_CERTIFICATE: certificate,
+        files.CA_CERTIFICATE: authority.certificate,
+    }
+
+
+def test_what_is_begun_again_has_the_same_key(tmp_path: Path) -> None:
+    """A crash before the answer costs nothing; the token is bound to this key."""
+    first = requested_key(begin(tmp_path / "node", WANTED), ADDRESS)
+    assert requested_key(begin(tmp_path / "node", WANTED), ADDRESS) == first
+
+
+def test_it_is_whole_when_it_has_an_identity(tmp_path: Path) -> None:
+    """All files are their owner's only, and the mark of the half-made is gone."""
+    node = tmp_path / "node"
+    complete(node, given(new_authority(), begin(node, WANTED)))
+    found = {str(path.relative_to(node)): path for path in node.rglob("*") if path.is_file()}
+    assert set(found) == {IDENTITY, files.NODE_KEY, files.NODE_CERTIFICATE, files.CA_CERTIFICATE}
+    assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o600}
+    assert (node / "tls").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(JoinRefused, match="holds a node already"):
+        begin(node, WANTED)
+
+
+def test_a_crash_before_the_mark_is_gone_is_gone_on_from(tmp_path: Path) -> None:
+    """The identity is there, but nobody knows whether everything is: it is written again."""
+    node = tmp_path / "node"
+    answer = given(new_authority(), begin(node, WANTED))
+    mark = (node / JOINING).read_bytes()
+    complete(node, answer)
+    (node / JOINING).write_bytes(mark)
+    begin(node, WANTED)
+    complete(node, answer)
+    assert not (node / JOINING).exists()
+
+
+def test_somebodys_files_are_not_touched(tmp_path: Path) -> None:
+    """Nor what was begun as another node."""
+    (tmp_path / "letter").write_text("dear")
+    with pytest.raises(JoinRefused, match="not empty"):
+        begin(tmp_path, WANTED)
+    begin(tmp_path / "node", WANTED)
+    with pytest.raises(JoinRefused, match="was begun as passive n"):
+        begin(tmp_path / "node", replace(WANTED, role="witness"))
+
+
+def test_an_answer_for_another_key_is_refused(tmp_path: Path) -> None:
+    """And one that would write outside."""
+    node = tmp_path / "node"
+    request = begin(node, WANTED)
+    with pytest.raises(JoinRefused, match="not for this node's key"):
+        complete(node, given(new_authority(), signing_request(ADDRESS).certificate))
+    answer = given(new_authority(), request)
+    with pytest.raises(JoinRefused, match="not the node's"):
+        complete(node, answer | {"../letter": b""})
+    assert not (node / IDENTITY).exists()
+
+
+def test_a_request_is_for_one_address_and_by_its_own_key() -> None:
+    """Each wrong one says what is wrong."""
+    request = signing_request(ADDRESS).certificate
+    with pytest.raises(ValueError, match="alone"):
+        requested_key(request, "127.83.2.13")
+    with pytest.raises(ValueError, match=r"."):
+        requested_key(b"nonsense", ADDRESS)
+    certificate = certify(new_authority(), "n", ADDRESS, requested_key(request, ADDRESS))
+    assert certified_key(certificate) == requested_key(request, ADDRESS)

@@ -1,0 +1,410 @@
+"""A manual deployment: prepared addresses, tokens that are good once, nodes that join by hand."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.cluster.conftest import ip
+from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene, placement
+from tests.service.process import Life, files_of
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.secret import Secret
+from openvcha.api.structures import (
+    ActiveSpec,
+    ConfigState,
+    DeploySpec,
+    DeployType,
+    JoinInfo,
+    JoinRole,
+    JoinSpec,
+    JoinTokenSpec,
+    PassiveRedeploySpec,
+    PassiveSpec,
+    TaskStatus,
+    WitnessSpec,
+)
+from openvcha.cluster import rules
+from openvcha.cluster.config import NodeKind
+from openvcha.node.certificates import KeyPair, signing_request
+from openvcha.service.deploy import deploy
+from openvcha.service.joining import issue, join
+from openvcha.service.new_node import NewNode
+from openvcha.service.reads import get_cluster, get_deployment_type, get_operations
+from openvcha.service.tokens import new_token, require_token, spent
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+ADDRESSES = {JoinRole.PASSIVE: "127.83.2.12", JoinRole.WITNESS: "127.83.2.13"}
+NAMES = {JoinRole.PASSIVE: NEW, JoinRole.WITNESS: NEW_WITNESS}
+ROLES = tuple(JoinRole)
+PREFIX = "com.vmware.vcenter.vcha."
+
+
+@pytest.fixture(autouse=True)
+def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identity alone: keys and certificates are the subject of test_material."""
+
+    async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
+        assert public_key
+        return await files_of(services, node)
+
+    monkeypatch.setattr("openvcha.service.joining.joining_files_of", made)
+
+
+def spec(passive: bool = False, witness: bool = False) -> DeploySpec:
+    return DeploySpec(
+        deployment=DeployType.MANUAL,
+        active=ActiveSpec(ha_ip=ip("127.83.2.11")),
+        passive=PassiveSpec(
+            placement=placement() if passive else None, ha_ip=ip(ADDRESSES[JoinRole.PASSIVE])
+        ),
+        witness=WitnessSpec(
+            placement=placement(NEW_WITNESS) if witness else None,
+            ha_ip=ip(ADDRESSES[JoinRole.WITNESS]),
+        ),
+    )
+
+
+class Hand:
+    """A person who makes one node: asks for a token, joins, starts it."""
+
+    def __init__(self, scene: Scene, role: JoinRole, name: str = "") -> None:
+        self.scene = scene
+        self.role = role
+        self.name = name or NAMES[role]
+        self.key: KeyPair = signing_request(ADDRESSES[role])
+        self.token = Secret("")
+
+    async def ask(self) -> None:
+        services = self.scene.process().services
+        self.token = (await issue(services, CALLER, JoinTokenSpec(role=self.role))).token
+
+    def wish(self, **changes: Any) -> JoinSpec:
+        return replace(
+            JoinSpec(
+                token=self.token,
+                role=self.role,
+                name=self.name,
+                ha_address=ADDRESSES[self.role],
+                certificate_request=self.key.certificate.decode(),
+            ),
+            **changes,
+        )
+
+    async def call(self, **changes: Any) -> JoinInfo:
+        info = await join(self.scene.process().services, CALLER, self.wish(**changes))
+        self.scene.task = info.task
+        return info
+
+    def start(self, info: JoinInfo) -> str:
+        files = {path: text.reveal().encode() for path, text in info.files.items()}
+        return self.scene.world.join(files)
+
+    async def come(self, life: Life | None = None) -> str:
+        """Join while a process carries tasks out, and start."""
+        carrying = asyncio.create_task(self.carried(life))
+        info = await self.call()
+        machine = self.start(info)
+        await carrying
+        return machine
+
+    async def carried(self, life: Life | None = None) -> None:
+        """Carry out the task that this call begins."""
+        async with asyncio.timeout(60):
+            while await self.scene.world.store.get(keys.OPERATION) is None:  # noqa: ASYNC110 - the journal's
+                await asyncio.sleep(0.01)
+        running = await self.scene.journal.running()
+        assert running is not None
+        self.scene.task = running.id
+        await self.scene.carry(self.scene.process(life))
+        if life is not None:
+            await self.scene.carry()
+
+
+async def prepared(scene: Scene) -> None:
+    await scene.single()
+    await scene.deploy(spec())
+    await scene.carry()
+    await scene.validate(TaskStatus.SUCCEEDED)
+
+
+async def refused(scene: Scene, hand: Hand, **changes: Any) -> str:
+    with pytest.raises(ApiError) as caught:
+        await hand.call(**changes)
+    assert await scene.world.store.get(keys.OPERATION) is None
+    return caught.value.messages[0].id.removeprefix(PREFIX)
+
+
+async def validate_complete(scene: Scene) -> None:
+    record = await scene.record()
+    assert record.status is TaskStatus.SUCCEEDED, record.error
+    assert scene.world.violations == []
+    config = await scene.world.config()
+    assert (config.state, config.deployment) == (ConfigState.CONFIGURED, "MANUAL")
+    assert {node.name for node in config.nodes} == {"vcha-1", NEW, NEW_WITNESS}
+    assert config.planned == ()
+    assert {m.name for m in scene.world.members} == {node.member for node in config.nodes}
+    assert not any(member.learner for member in scene.world.members)
+    info = await get_cluster(scene.process().services, CALLER)
+    assert info.health_state == "HEALTHY"
+    assert await scene.world.store.prefix(keys.NODES) == []
+
+
+async def complete(scene: Scene) -> dict[JoinRole, str]:
+    await prepared(scene)
+    machines = {}
+    for role in ROLES:
+        hand = Hand(scene, role)
+        await hand.ask()
+        machines[role] = await hand.come()
+    return machines
+
+
+async def test_it_ends_prepared(scene: Scene) -> None:
+    """No node is made, no vote is given; both are awaited at their addresses."""
+    await prepared(scene)
+    services = scene.process().services
+    config = await scene.world.config()
+    assert config.state is ConfigState.PREPARED
+    assert [node.ha_address for node in config.planned] == list(ADDRESSES.values())
+    assert len(config.nodes) == len(scene.world.members) == 1
+    assert (await get_cluster(services, CALLER)).config_state == "PREPARED"
+    assert (await get_deployment_type(services, CALLER)).deployment_type == "MANUAL"
+    assert rules.REDEPLOY_PASSIVE in (await get_operations(services, CALLER)).disabled
+
+
+@pytest.mark.parametrize(("passive", "witness"), [(True, False), (False, True), (True, True)])
+async def test_a_manual_one_has_no_placements(scene: Scene, passive: bool, witness: bool) -> None:
+    """Each one that is set is named."""
+    await scene.single()
+    with pytest.raises(ApiError) as caught:
+        await deploy(scene.process().services, CALLER, spec(passive, witness))
+    assert caught.value.error_type is ErrorType.INVALID_ARGUMENT
+    named = {text.args[0] for text in caught.value.messages}
+    wanted = {"spec.passive.placement": passive, "spec.witness.placement": witness}
+    assert named == {path for path, given in wanted.items() if given}
+
+
+async def test_an_automatic_one_has_both(scene: Scene) -> None:
+    """Mixed is refused from this side too."""
+    await scene.single()
+    mixed = replace(spec(passive=True), deployment=DeployType.AUTO)
+    with pytest.raises(ApiError) as caught:
+        await deploy(scene.process().services, CALLER, mixed)
+    assert [text.args[0] for text in caught.value.messages] == ["spec.witness.placement"]
+
+
+async def test_addresses_are_checked(scene: Scene) -> None:
+    """The active's own, given to both: nothing is prepared."""
+    await scene.single()
+    own = ip("127.83.2.11")
+    wrong = replace(spec(), passive=PassiveSpec(ha_ip=own), witness=WitnessSpec(ha_ip=own))
+    await scene.deploy(wrong)
+    await scene.carry()
+    error = (await scene.record()).error
+    assert error is not None
+    found = [text.id.removeprefix(PREFIX) for text in error.messages]
+    assert found.count("address.duplicate") >= 3
+    assert (await scene.world.config()).state is ConfigState.NOTCONFIGURED
+
+
+@pytest.mark.parametrize("order", [ROLES, ROLES[::-1]])
+async def test_when_both_are_there_the_cluster_begins(
+    scene: Scene, order: tuple[JoinRole, ...]
+) -> None:
+    """In whichever order they come."""
+    await prepared(scene)
+    for role in order:
+        hand = Hand(scene, role)
+        await hand.ask()
+        await hand.come()
+        if role is order[0]:
+            assert (await scene.world.config()).state is ConfigState.PREPARED
+            assert (await scene.record()).status is TaskStatus.SUCCEEDED
+    await validate_complete(scene)
+
+
+async def test_it_can_be_prepared_anew_until_a_node_has_joined(scene: Scene) -> None:
+    """A wrong address is no dead end; and no old token outlives it."""
+    await prepared(scene)
+    hand = Hand(scene, JoinRole.WITNESS)
+    await hand.ask()
+    await scene.deploy(spec())
+    await scene.carry()
+    assert await refused(scene, hand) == "join.token.invalid"
+    await hand.ask()
+    await hand.come()
+    with pytest.raises(ApiError) as caught:
+        await scene.deploy(spec())
+    assert caught.value.messages[0].id == f"{PREFIX}cluster.prepared"
+
+
+async def test_no_token_before_there_is_something_to_join(scene: Scene) -> None:
+    """Nor in a cluster that was made automatically."""
+    await scene.single()
+    with pytest.raises(ApiError) as caught:
+        await Hand(scene, JoinRole.PASSIVE).ask()
+    assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+
+
+async def test_what_is_no_token_opens_nothing(scene: Scene) -> None:
+    """Wrong, of the other role, for another address, replaced by a later one."""
+    await prepared(scene)
+    hand, other = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.WITNESS)
+    await hand.ask()
+    await other.ask()
+    assert await refused(scene, hand, token=Secret("guessed")) == "join.token.invalid"
+    assert await refused(scene, hand, token=other.token) == "join.token.invalid"
+    assert await refused(scene, hand, ha_address="127.83.2.14") == "join.token.address"
+    first = hand.token
+    await hand.ask()
+    assert await refused(scene, hand, token=first) == "join.token.invalid"
+    assert len(scene.world.members) == 1
+
+
+async def test_the_request_is_for_the_address_and_signed(scene: Scene) -> None:
+    """What would be certified is what was asked for by who has the key."""
+    await prepared(scene)
+    hand = Hand(scene, JoinRole.PASSIVE)
+    await hand.ask()
+    foreign = signing_request("127.83.2.99").certificate.decode()
+    assert await refused(scene, hand, certificate_request=foreign) == "join.request"
+    assert await refused(scene, hand, certificate_request="nonsense") == "join.request"
+    assert await refused(scene, hand, name="vcha-1") == "join.name"
+    assert await refused(scene, hand, name="../x") == "join.name"
+
+
+async def test_a_token_is_good_for_one_node(scene: Scene) -> None:
+    """The same node may ask again while its task runs; another may not, nor any when it is over."""
+    await prepared(scene)
+    hand = Hand(scene, JoinRole.PASSIVE)
+    await hand.ask()
+    carrying = asyncio.create_task(hand.carried())
+    first = await hand.call()
+    again = await hand.call()
+    assert (again.member, again.task) == (first.member, first.task)
+    thief = Hand(scene, JoinRole.PASSIVE)
+    thief.token = hand.token
+    with pytest.raises(ApiError) as caught:
+        await thief.call()
+    assert caught.value.messages[0].id == f"{PREFIX}join.token.used"
+    hand.start(first)
+    await carrying
+    assert await refused(scene, hand) == "join.over"
+
+
+def test_a_token_expires() -> None:
+    """After a day it opens nothing; one that was used in time stays good for its user."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    token, record = new_token("127.83.2.12", "root", now)
+    assert token.reveal() not in repr(record)
+    wish = JoinSpec(
+        token=token,
+        role=JoinRole.PASSIVE,
+        name="n",
+        ha_address="127.83.2.12",
+        certificate_request="",
+    )
+    later = now + timedelta(hours=24)
+    assert require_token(record, wish, later - timedelta(seconds=1)) == record
+    with pytest.raises(ApiError, match="expired"):
+        require_token(record, wish, later)
+    used = spent(record, record.digest, b"key")
+    assert require_token(used, wish, later) == used
+
+
+async def test_nobody_comes_and_nothing_is_left(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place is kept for a while; then there is no learner, and another node may join."""
+    monkeypatch.setattr("openvcha.service.admit.START_SECONDS", 20.0)
+    await prepared(scene)
+    hand = Hand(scene, JoinRole.PASSIVE)
+    await hand.ask()
+    carrying = asyncio.create_task(hand.carried())
+    await hand.call()
+    await carrying
+    assert (await scene.record()).status is TaskStatus.FAILED
+    assert [member.name for member in scene.world.members] == ["vcha-1-old"]
+    assert await refused(scene, hand) == "join.over"
+    for role in ROLES:
+        hand = Hand(scene, role, f"second-{role.value}")
+        await hand.ask()
+        await hand.come()
+    assert (await scene.world.config()).state is ConfigState.CONFIGURED
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_killed_at_any_moment_it_goes_on(scene: Scene, after: bool) -> None:
+    """The process of the active dies anywhere in the second joining, which does the most."""
+    await prepared(scene)
+    dies_at = 0
+    died = True
+    while died:
+        dies_at += 1
+        again = Scene()
+        await prepared(again)
+        first = Hand(again, JoinRole.WITNESS)
+        await first.ask()
+        await first.come()
+        hand = Hand(again, JoinRole.PASSIVE)
+        await hand.ask()
+        life = Life(dies_at, after=after)
+        await hand.come(life)
+        await validate_complete(again)
+        died = life.died.is_set()
+        await again.end()
+    assert dies_at > 10
+
+
+async def test_a_lost_passive_is_redeployed_by_placement(scene: Scene) -> None:
+    """What nobody here can switch off must be off; then the infrastructure makes the new one."""
+    machines = await complete(scene)
+    scene.world.power_off(machines[JoinRole.PASSIVE])
+    spec = PassiveRedeploySpec(placement=placement("by-placement"))
+    await scene.redeploy(spec)
+    await scene.carry()
+    record = await scene.record()
+    assert record.status is TaskStatus.SUCCEEDED, record.error
+    config = await scene.world.config()
+    assert {node.name for node in config.nodes} == {"vcha-1", "by-placement", NEW_WITNESS}
+    assert config.deployment == "MANUAL"
+    assert len(scene.world.members) == 3
+    assert scene.world.violations == []
+
+
+async def test_a_node_that_still_answers_is_not_replaced(scene: Scene) -> None:
+    """Its PostgreSQL would go on beside the new one: the person is told to switch it off."""
+    machines = await complete(scene)
+    scene.world.machines[machines[JoinRole.PASSIVE]].etcd = False
+    await scene.redeploy(PassiveRedeploySpec(placement=placement("by-placement")))
+    await scene.carry()
+    record = await scene.record()
+    assert record.status is TaskStatus.FAILED
+    assert record.error is not None
+    assert f"{PREFIX}fence.still.answers" in {text.id for text in record.error.messages}
+    assert scene.world.state.inventory.vm_by_name("by-placement") is None
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_lost_node_is_replaced_by_hand(scene: Scene, role: JoinRole) -> None:
+    """A new token and a new node at the same address."""
+    machines = await complete(scene)
+    with pytest.raises(ApiError):
+        await Hand(scene, role).ask()
+    scene.world.power_off(machines[role])
+    hand = Hand(scene, role, "another")
+    await hand.ask()
+    await hand.come()
+    record = await scene.record()
+    assert record.status is TaskStatus.SUCCEEDED, record.error
+    config = await scene.world.config()
+    kept = NAMES[JoinRole.WITNESS if role is JoinRole.PASSIVE else JoinRole.PASSIVE]
+    assert {node.name for node in config.nodes} == {"vcha-1", "another", kept}
+    assert len(scene.world.members) == 3
+    seen = await scene.process().services.observe()
+    assert rules.why_not_join(NodeKind.DATA, seen) is not None
