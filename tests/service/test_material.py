@@ -12,11 +12,17 @@ from openvcha.api.secret import Secret
 from openvcha.cluster.config import NodeKind
 from openvcha.infrastructure.placement import Placement
 from openvcha.node import files
-from openvcha.node.certificates import api_certificate, new_authority
+from openvcha.node.certificates import (
+    api_certificate,
+    certified_key,
+    new_authority,
+    requested_key,
+    signing_request,
+)
 from openvcha.node.files import node_files
 from openvcha.node.identity import IDENTITY, SECRETS, Secrets, load_identity
 from openvcha.service.context import Services
-from openvcha.service.material import files_of
+from openvcha.service.material import files_of, joining_files_of
 from openvcha.service.new_node import NewNode
 
 PASSWORD = Secret("never on a witness")
@@ -99,3 +105,30 @@ async def test_a_node_without_a_vm_gets_nothing(tmp_path: Path) -> None:
     """Its identity would name no VM."""
     with pytest.raises(ValueError, match="no VM"):
         await made(tmp_path, replace(new(NodeKind.DATA, None), vm=None))
+
+
+async def joining(directory: Path, kind: NodeKind) -> dict[str, bytes]:
+    """The files of a node that a person makes; its key is written beside what it is given."""
+    source = directory / "active"
+    source.mkdir()
+    world, services = await active(source)
+    own = signing_request("127.83.2.12")
+    public_key = requested_key(own.certificate, "127.83.2.12")
+    node = replace(new(kind, "127.83.1.10" if kind is NodeKind.DATA else None), vm="")
+    found = await joining_files_of(services, node, public_key)
+    await world.end()
+    assert certified_key(found[files.NODE_CERTIFICATE]) == public_key
+    return found
+
+
+async def test_a_node_made_by_hand_keeps_its_key(tmp_path: Path) -> None:
+    """It gets what every data node has, and a certificate for the key that it has not shown."""
+    found = await joining(tmp_path, NodeKind.DATA)
+    assert files.NODE_KEY not in found
+    assert {SECRETS, files.CA_KEY, files.API_KEY} <= found.keys()
+
+
+async def test_a_witness_made_by_hand_gets_no_secret(tmp_path: Path) -> None:
+    """Nothing of it opens anything but its own vote."""
+    found = await joining(tmp_path, NodeKind.WITNESS)
+    assert found.keys() == {IDENTITY, files.CA_CERTIFICATE, files.NODE_CERTIFICATE}
