@@ -26,6 +26,7 @@ from openvcha.node.processes import kill_tree
 pytestmark = pytest.mark.engines
 
 NAME = "manual"
+START_SECONDS = 240.0
 NUMBERS = {"passive": 2, "witness": 3}
 
 
@@ -92,6 +93,10 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
         run_vcha(["lab", "reset", "--yes", *place], check=False)
 
 
+def state_of(running: RunningLab) -> str:
+    return str(running.admin.cluster(partial=True)["config_state"])
+
+
 def sdk_ip(address: str) -> IpSpec:
     return IpSpec(
         ip_family=IpFamily.IPV4,
@@ -132,8 +137,8 @@ async def test_from_one_node_to_a_cluster_and_its_repair(by_hand: ByHand) -> Non
             assert refused.returncode == 1
             assert "holds a node already" in refused.stderr
             by_hand.run(role)
-        running.until(lambda: running.admin.cluster(partial=True)["config_state"] == "CONFIGURED")
-        running.until(running.healthy)
+        running.until(lambda: state_of(running) == "CONFIGURED", START_SECONDS)
+        running.until(running.healthy, START_SECONDS)
         assert len(await cluster.sync_names(running)) == 1
         assert len(await cluster.members(running)) == 3
         assert client.vcenter.vcha.cluster.DeploymentType.get().deployment_type == "MANUAL"
