@@ -12,7 +12,7 @@ from openvcha.api.model import OptionalType, descriptor
 from openvcha.api.structures.ids import TaskId
 
 #: Names of operations that change something without being tasks; all others only look.
-CHANGING = frozenset({"create", "delete", "cancel"})
+CHANGING = frozenset({"create", "delete", "cancel", "issue", "join"})
 
 
 class Privilege(StrEnum):
