@@ -91,9 +91,7 @@ DOCUMENTED = {
 # The SDK's metadata has another method there than the official specification, which we follow.
 OTHER_METHOD = {"com.vmware.cis.tasks.list"}
 
-LATER = {
-    f"{CLUSTER}.failover",
-}
+LATER: set[str] = set()
 
 
 def rest(operation: Operation) -> str:
