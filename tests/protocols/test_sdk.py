@@ -13,6 +13,7 @@ from tests.protocols.conftest import ADMINISTRATOR, BEGINNING, PASSWORD, Served
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.model import Opaque
+from openvcha.api.operations import by_id
 from openvcha.api.structures import (
     CertificateInfo,
     DynamicID,
@@ -275,8 +276,12 @@ async def test_each_error_is_raised_as_its_class(served: Served) -> None:
         assert error.data.convert_to(SdkCertificateInfo).ssl_thumbprint == "AA:BB"
 
 
-async def test_what_comes_later_is_unsupported(served: Served) -> None:
+async def test_what_comes_later_is_unsupported(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A row that is not available says so."""
+    row = by_id("com.vmware.vcenter.vcha.cluster.failover")
+    monkeypatch.setitem(vars(row), "available", False)
     with pytest.raises(errors_client.Unsupported):
         await using(served, lambda client: client.vcenter.vcha.Cluster.failover_task(planned=True))
 
