@@ -161,3 +161,15 @@ def test_a_switched_setting_leaves_all_others() -> None:
     on = switched(fields, PAUSE, value=True)
     assert on == {**fields, PAUSE: True}
     assert switched(on, PAUSE, value=False) == fields
+
+
+@pytest.mark.parametrize("state", [healthy, passive_silent])
+def test_a_passive_that_only_the_mode_keeps_down_is_not_replaced(
+    world: World, state: Callable[[World], None]
+) -> None:
+    """Also while its Patroni is silent, as in the moment in which PostgreSQL stops."""
+    world.configure(mode=DISABLED)
+    state(world)
+    found = rules.why_not(rules.REDEPLOY_PASSIVE, world.seen)
+    assert found
+    assert found.id == PREFIX + "passive.detached"

@@ -129,9 +129,8 @@ def _redeploy_passive(seen: Observation) -> Reason:
 
 
 def _stands_by(seen: Observation, passive: NodeObservation) -> bool:
-    """Tell whether nothing but the mode keeps the passive from being in sync."""
-    disabled = seen.config.mode is ClusterMode.DISABLED
-    return disabled and votes(passive) and passive.patroni is not None
+    """Tell whether the mode is what keeps the passive down; its Patroni may be silent a moment."""
+    return seen.config.mode is ClusterMode.DISABLED and votes(passive)
 
 
 def _redeploy_witness(seen: Observation) -> Reason:

@@ -176,8 +176,12 @@ class StandbyStopped(Step):
         """Nothing: it starts again once it is attached again."""
 
     async def _unmet(self) -> LocalizableMessage | None:
+        """A Patroni whose PostgreSQL just stops does not answer; one that is gone has no key."""
         passive = (await self._services.observe()).passive
-        if passive is None or passive.patroni is None or passive.patroni.state == STOPPED:
+        if passive is None or (passive.patroni and passive.patroni.state == STOPPED):
+            return None
+        lives = passive.config.member in await settings.effective(self._services.store)
+        if passive.patroni is None and not lives:
             return None
         return message("progress.mode.stop", passive.config.name)
 
