@@ -21,6 +21,8 @@ from openvcha.serving.compose import services_of
 
 pytestmark = pytest.mark.engines
 MODE = "/vcenter/vcha/cluster/mode"
+OPERATIONS = "/vcenter/vcha/operations"
+SET_MODE = "com.vmware.vcenter.vcha.cluster.mode.set"
 SET = f"{MODE}?vmw-task=true"
 LONGER_THAN_A_ROUND = 2  # seconds, in which a paused Patroni looks at the cluster once a second
 SECONDS = 60.0
@@ -152,6 +154,8 @@ async def test_a_passive_lost_in_disabled_is_replaced(running: RunningLab, write
     info = running.admin.finished(running.admin.redeploy(body))
     assert info["status"] == "SUCCEEDED", info
     running.until(lambda: not postgres_runs(running, "in-disabled"))
+    # Its Patroni is silent while PostgreSQL stops: until it answers ENABLED is refused.
+    running.until(lambda: SET_MODE not in running.admin.call("GET", OPERATIONS)["disabled"])
     change(running, "ENABLED")
     assert running.name_of("PASSIVE") == "in-disabled"
     assert writer.missing() == set()
@@ -204,7 +208,6 @@ def test_an_unwell_cluster_is_not_enabled(running: RunningLab) -> None:
     running.until(lambda: not running.healthy())
     error = running.admin.call("PUT", SET, {"mode": "ENABLED"}, 400)
     assert said(error) == ["mode.unhealthy"]
-    operations = running.admin.call("GET", "/vcenter/vcha/operations")
-    assert "com.vmware.vcenter.vcha.cluster.mode.set" in operations["disabled"]
+    assert SET_MODE in running.admin.call("GET", OPERATIONS)["disabled"]
     running.vcha("lab", "up")
     change(running, "ENABLED")
