@@ -22,10 +22,7 @@ class PostgresUnreachable(Exception):  # noqa: N818 - a state of the world, not 
 
 
 class Superuser:
-    """The superuser of a cluster's PostgreSQL, with what one node's directory has to prove it.
-
-    Which PostgreSQL the node runs is found out when it is first needed.
-    """
+    """The superuser of a cluster's PostgreSQL, with what one node's directory has to prove it."""
 
     def __init__(self, layout: Layout, secrets: Secrets, port: int) -> None:
         self._layout = layout
@@ -33,11 +30,16 @@ class Superuser:
         self._port = port
         self._postgres: Postgres | None = None
 
-    async def connect(self, host: str) -> AsyncConnection[Any]:
-        """Connect to a node's PostgreSQL. Raises psycopg.Error, OSError, EngineMissing."""
+    async def prepare(self) -> Postgres:
+        """Find out which PostgreSQL the node runs, before somebody waits. Raises EngineMissing."""
         if self._postgres is None:
             self._postgres = await asyncio.to_thread(self._find)
-        place = superuser_place(host, self._port, self._layout, self._secrets, self._postgres)
+        return self._postgres
+
+    async def connect(self, host: str) -> AsyncConnection[Any]:
+        """Connect to a node's PostgreSQL. Raises psycopg.Error, OSError, EngineMissing."""
+        postgres = await self.prepare()
+        place = superuser_place(host, self._port, self._layout, self._secrets, postgres)
         return await AsyncConnection.connect(place, autocommit=True)
 
     async def checkpoint(self, host: str) -> None:

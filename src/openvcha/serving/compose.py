@@ -52,6 +52,7 @@ async def serve(directory: Path) -> None:
     async with services_of(directory) as services, _keeper(services) as keeper:
         duty = _duty(services)
         superuser = superuser_of(services.identity, directory)
+        await superuser.prepare()
         beside = [
             asyncio.create_task(_keep_refreshed(services.store), name="endpoints"),
             asyncio.create_task(services.observer.hearing.run(), name="facts of the nodes"),
