@@ -39,6 +39,11 @@ ROOT = Path("/simulated")
 LOOP_SECONDS = 0.5
 
 
+def client_url(peer_url: str) -> str:
+    """Give the URL that a member announces to clients once it runs."""
+    return peer_url.rpartition(":")[0] + ":2379"
+
+
 @dataclass
 class Machine:
     """A VM's disk and what runs on it. ``written`` is how far its copy of the data goes."""
@@ -535,7 +540,8 @@ class World:
                 machine = self.machine_of(member.name)
                 if machine is None or not machine.etcd:
                     raise LearnerNotReady("not in sync with leader")
-                self.members[at] = Member(member.id, member.name, member.peer_urls, ())
+                urls = (client_url(member.peer_urls[0]),)
+                self.members[at] = Member(member.id, member.name, member.peer_urls, urls)
                 if sum(not each.learner for each in self.members) > 3:
                     self.violations.append(f"a fourth voter: {member.name}")
                 return

@@ -94,7 +94,9 @@ _TASK = {
 _CLUSTER = {
     "cluster.not.configured": "There is no cluster yet; deploy one first.",
     "cluster.exists": "The cluster is deployed already.",
-    "cluster.prepared": "The cluster is prepared; let its nodes join (`vcha node create`).",
+    "cluster.prepared": (
+        "The cluster is prepared: let its nodes join (`vcha node create`), or undeploy it."
+    ),
     "cluster.no.configuration": "This node has not written the cluster's configuration yet.",
     "cluster.failover": "Make the passive node the active one.",
     "cluster.failover.forced": "Make the passive node the active one at once.",

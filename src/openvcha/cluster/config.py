@@ -56,6 +56,18 @@ class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
         """Give the bare HA address."""
         return address_text(self.ha_ip)
 
+    def joined(self) -> NodeConfig:
+        """Give the node that has come in this place; nobody here could create or delete it."""
+        return NodeConfig(
+            member=self.member,
+            name=self.name,
+            kind=self.kind,
+            vm="",
+            bios_uuid="",
+            ha_ip=self.ha_ip,
+            failover_ip=self.failover_ip,
+        )
+
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """TCP ports, the same on every node."""
@@ -131,6 +143,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
             mode=ClusterMode.ENABLED,
             management=node.failover_ip or self.management,
             nodes=(node,),
+            planned=(),
         )
 
 

@@ -15,7 +15,7 @@ from openvcha.node.layout import PATRONI_CONFIG, PATRONI_PASSWORDS
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.leaving import Leaving, recall_leaving
-from openvcha.service.votes import take_vote
+from openvcha.service.votes import answers, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.store.protocol import Member
@@ -125,7 +125,7 @@ class Release(_Parting):
             return False
         vms = await self._vms(ctx)
         off = all(vm.power_state is not VmPowerState.POWERED_ON for vm in vms)
-        return off and not await self._registered(ctx)
+        return off and not await self._registered(ctx) and await self._answering(ctx) is None
 
     async def act(self, ctx: TaskContext) -> None:
         """Let go, wait until PostgreSQL has, switch off, and set up for a next standby."""
@@ -152,7 +152,14 @@ class Release(_Parting):
         for member in await self._registered(ctx):
             await self._services.store.delete(keys.patroni_member(member))
         left = [vm.name for vm in await self._vms(ctx) if vm.power_state is VmPowerState.POWERED_ON]
-        return message("fence.powered.on", ", ".join(left)) if left else None
+        return message("fence.powered.on", ", ".join(left)) if left else await self._answering(ctx)
+
+    async def _answering(self, ctx: TaskContext) -> LocalizableMessage | None:
+        """A node that a person made, only a person can switch off."""
+        for node in recall_leaving(ctx).nodes:
+            if not node.vm and await answers(self._services, node.ha_address):
+                return message("fence.still.answers", node.name, node.ha_address)
+        return None
 
     async def _configure(self, wanted: patroni.Settings) -> None:
         services = self._services

@@ -97,11 +97,16 @@ class CheckLeaving(Step):
 
 
 def leaving(seen: Observation, spec: UndeploySpec) -> Leaving:
-    """Decide who leaves. Only what a deployment made by itself is deleted by itself."""
+    """Decide who leaves, also of those that a prepared cluster is made of so far.
+
+    Only what a deployment made by itself is deleted by itself.
+    """
     wanted = bool(spec.force_delete) or spec.vms is not None
+    others = [node.config for node in seen.nodes if node.config.member != seen.leader]
+    joined = [place.joined() for place in seen.config.planned if place.member]
     return Leaving(
         stays=seen.leader or "",
-        nodes=tuple(node.config for node in seen.nodes if node.config.member != seen.leader),
+        nodes=(*others, *joined),
         delete=wanted and seen.config.deployment == "AUTO",
     )
 

@@ -1,0 +1,291 @@
+"""Every state in every mode, with every operation: allowed, or refused with which reason.
+
+The table is written out in full, so that a rule that changes shows in each of its cells.
+"""
+
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+from tests.cluster.conftest import World
+
+from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
+from openvcha.cluster import rules
+from openvcha.cluster.config import NodeKind, PlannedNode
+from openvcha.cluster.patroni import SyncState
+
+PREFIX = "com.vmware.vcenter.vcha."
+OPERATIONS = {
+    "deploy": rules.DEPLOY,
+    "undeploy": rules.UNDEPLOY,
+    "failover": rules.FAILOVER,
+    "passive": rules.REDEPLOY_PASSIVE,
+    "witness": rules.REDEPLOY_WITNESS,
+}
+MODES = {mode.value.lower(): mode for mode in ClusterMode}
+
+
+def single(world: World) -> None:
+    nodes = world.seen.nodes[:1]
+    world.set(nodes=nodes)
+    world.configure(state=ConfigState.NOTCONFIGURED, nodes=(nodes[0].config,), deployment="NONE")
+
+
+def prepared(world: World) -> None:
+    places = [
+        PlannedNode(kind=node.config.kind, ha_ip=node.config.ha_ip) for node in world.seen.nodes[1:]
+    ]
+    single(world)
+    world.configure(state=ConfigState.PREPARED, planned=tuple(places), deployment="MANUAL")
+
+
+def one_joined(world: World) -> None:
+    prepared(world)
+    places = world.seen.config.planned
+    witness = next(place for place in places if place.kind is NodeKind.WITNESS)
+    world.configure(planned=(places[0], replace(witness, member="w-3", name="vcha-3")))
+
+
+def half_deployed(world: World) -> None:
+    world.configure(state=ConfigState.INVALID)
+
+
+def healthy(world: World) -> None:
+    if world.seen.config.mode is ClusterMode.DISABLED:
+        world.set(sync=SyncState("a-1", frozenset()))
+
+
+def passive_lost(world: World) -> None:
+    world.lose("b-2")
+
+
+def witness_lost(world: World) -> None:
+    healthy(world)
+    world.node("w-3", etcd_answers=False)
+
+
+def not_in_sync(world: World) -> None:
+    world.set(sync=SyncState("a-1", frozenset()))
+
+
+def nobody_leads(world: World) -> None:
+    healthy(world)
+    world.set(leader=None)
+
+
+STATES: dict[str, Callable[[World], None]] = {
+    state.__name__.replace("_", " "): state
+    for state in (
+        single,
+        prepared,
+        one_joined,
+        half_deployed,
+        healthy,
+        passive_lost,
+        witness_lost,
+        not_in_sync,
+        nobody_leads,
+    )
+}
+
+
+def reason(said: LocalizableMessage | None) -> str:
+    return "-" if said is None else said.id.removeprefix(PREFIX)
+
+
+# In the order of OPERATIONS, then the mode to each of MODES: ENABLED, DISABLED, MAINTENANCE.
+NONE = "cluster.not.configured"
+PREPARED = "cluster.prepared"
+TABLE = {
+    "single": {"": ["-", *[NONE] * 7]},
+    "prepared": {"": ["-", "-", *[PREPARED] * 6]},
+    "one joined": {"": [PREPARED, "-", *[PREPARED] * 6]},
+    "half deployed": {"": ["deploy.remains", "-", *[NONE] * 6]},
+    "healthy": {
+        "enabled": [
+            "cluster.exists",
+            "-",
+            "-",
+            "passive.healthy",
+            "witness.healthy",
+            "mode.same",
+            "-",
+            "-",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "-",
+            "-",
+            "passive.healthy",
+            "witness.healthy",
+            "-",
+            "-",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "-",
+            "failover.mode.disabled",
+            "passive.detached",
+            "witness.healthy",
+            "-",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+    "passive lost": {
+        "enabled": [
+            "cluster.exists",
+            "-",
+            "failover.node.lost",
+            "-",
+            "witness.healthy",
+            "mode.same",
+            "-",
+            "mode.unhealthy",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "-",
+            "failover.node.lost",
+            "-",
+            "witness.healthy",
+            "mode.unhealthy",
+            "mode.unhealthy",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "-",
+            "failover.mode.disabled",
+            "-",
+            "witness.healthy",
+            "mode.unhealthy",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+    "witness lost": {
+        "enabled": [
+            "cluster.exists",
+            "-",
+            "failover.node.lost",
+            "passive.healthy",
+            "-",
+            "mode.same",
+            "-",
+            "mode.unhealthy",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "-",
+            "failover.node.lost",
+            "passive.healthy",
+            "-",
+            "mode.unhealthy",
+            "mode.unhealthy",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "-",
+            "failover.mode.disabled",
+            "passive.detached",
+            "-",
+            "mode.unhealthy",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+    "not in sync": {
+        "enabled": [
+            "cluster.exists",
+            "-",
+            "failover.passive.not.ready",
+            "-",
+            "witness.healthy",
+            "mode.same",
+            "-",
+            "mode.unhealthy",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "-",
+            "failover.passive.not.ready",
+            "-",
+            "witness.healthy",
+            "mode.unhealthy",
+            "mode.unhealthy",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "-",
+            "failover.mode.disabled",
+            "passive.detached",
+            "witness.healthy",
+            "-",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+    "nobody leads": {
+        "enabled": [
+            "cluster.exists",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "mode.same",
+            "no.active",
+            "no.active",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+}
+
+
+def found(state: str, mode: str) -> list[str]:
+    world = World()
+    world.configure(mode=MODES[mode])
+    STATES[state](world)
+    seen = world.seen
+    answers = [reason(rules.why_not(operation, seen)) for operation in OPERATIONS.values()]
+    return answers + [reason(rules.why_not_mode(wanted, seen)) for wanted in MODES.values()]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("state", STATES)
+def test_every_operation_is_allowed_or_refused_with_its_reason(state: str, mode: str) -> None:
+    """Before there is a cluster the mode does not matter."""
+    assert found(state, mode) == TABLE[state].get("", TABLE[state].get(mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("state", STATES)
+def test_a_change_of_the_mode_is_refused_as_a_whole_when_each_one_is(state: str, mode: str) -> None:
+    """That is what `operations.get` lists."""
+    world = World()
+    world.configure(mode=MODES[mode])
+    STATES[state](world)
+    changes = found(state, mode)[len(OPERATIONS) :]
+    assert (reason(rules.why_not(rules.SET_MODE, world.seen)) == "-") == ("-" in changes)

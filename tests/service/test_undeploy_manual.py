@@ -1,0 +1,89 @@
+"""Undeploying what a person made: prepared, with one node come, or whole."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.service.conftest import Scene
+from tests.service.process import files_of
+from tests.service.test_manual import PREFIX, Hand, complete, prepared
+
+from openvcha.api.errors import ApiError
+from openvcha.api.structures import ConfigState, JoinRole, TaskStatus
+from openvcha.service.new_node import NewNode
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture(autouse=True)
+def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identity alone, as in test_manual."""
+
+    async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
+        assert public_key
+        return await files_of(services, node)
+
+    monkeypatch.setattr("openvcha.service.joining.joining_files_of", made)
+
+
+async def validate_single(scene: Scene) -> None:
+    """One node, one vote, nobody awaited."""
+    record = await scene.record()
+    assert record.status is TaskStatus.SUCCEEDED, record.error
+    config = await scene.world.config()
+    assert (config.state, config.deployment) == (ConfigState.NOTCONFIGURED, "NONE")
+    assert len(config.nodes) == len(scene.world.members) == 1
+    assert config.planned == ()
+    assert scene.world.violations == []
+    assert await scene.world.store.prefix(keys.NODES) == []
+    with pytest.raises(ApiError, match="No node is awaited"):
+        await Hand(scene, JoinRole.PASSIVE).ask()
+
+
+async def test_what_is_only_prepared_is_given_up(scene: Scene) -> None:
+    """Nobody has come yet."""
+    await prepared(scene)
+    await scene.undeploy()
+    await scene.carry()
+    await validate_single(scene)
+
+
+@pytest.mark.parametrize("role", JoinRole)
+async def test_a_prepared_cluster_with_one_node_is_given_up(scene: Scene, role: JoinRole) -> None:
+    """Its vote is taken: without one its etcd ends, and nothing else runs on it yet."""
+    await prepared(scene)
+    hand = Hand(scene, role)
+    await hand.ask()
+    await hand.come()
+    await scene.undeploy()
+    await scene.carry()
+    await validate_single(scene)
+
+
+async def test_that_manual_nodes_are_off_is_waited_for(scene: Scene) -> None:
+    """Nobody here can switch them off; their directories are the person's."""
+    machines = await complete(scene)
+    await scene.undeploy()
+    carrying = asyncio.create_task(scene.carry())
+    await asyncio.sleep(10)
+    assert not carrying.done()
+    scene.world.power_off(machines[JoinRole.PASSIVE])
+    await carrying
+    await validate_single(scene)
+
+
+async def test_a_manual_node_that_stays_on_is_named(scene: Scene) -> None:
+    """The task says what the person has to do, and another undeploy goes on from there."""
+    machines = await complete(scene)
+    scene.world.power_off(machines[JoinRole.WITNESS])
+    await scene.undeploy()
+    await scene.carry()
+    record = await scene.record()
+    assert record.status is TaskStatus.FAILED
+    assert record.error is not None
+    assert f"{PREFIX}fence.still.answers" in {text.id for text in record.error.messages}
+    scene.world.power_off(machines[JoinRole.PASSIVE])
+    await scene.undeploy()
+    await scene.carry()
+    await validate_single(scene)
