@@ -159,6 +159,8 @@ def _commands_in_readme() -> Iterator[list[str]]:
                 yield line.split("#")[0].split()[1:]
     for inline in re.findall(r"`\./dev ([^`]+)`", (ROOT / "README.md").read_text()):
         yield inline.split()
+    for inline in re.findall(r"`(vcha [^`]+)`", (ROOT / "README.md").read_text()):
+        yield inline.split()
 
 
 def test_the_readme_names_only_commands_of_dev_that_exist() -> None:
