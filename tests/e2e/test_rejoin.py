@@ -32,8 +32,12 @@ def events(running: RunningLab, name: str) -> list[str]:
 def assert_copied_anew(running: RunningLab, name: str) -> None:
     """The old data were set aside before the copy and deleted after the node was in sync."""
     order = ["stuck data are set aside", "copy done", "the new copy is in sync: the old data"]
-    found = [event for event in events(running, name) if event.startswith(tuple(order))]
-    assert all(event.startswith(wanted) for event, wanted in zip(found[-3:], order, strict=True))
+
+    def last() -> list[str]:
+        found = [event for event in events(running, name) if event.startswith(tuple(order))]
+        return [next(word for word in order if event.startswith(word)) for event in found[-3:]]
+
+    running.until(lambda: last() == order)
     assert not asides(running.layout(name))
 
 

@@ -10,6 +10,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.operations import OPERATIONS, Operation, by_id
 from openvcha.api.structures import AuditInfo
+from openvcha.protocols.credentials import ANONYMOUS
 from openvcha.store.errors import StoreUnavailable
 
 REDEPLOY = by_id("com.vmware.vcenter.vcha.cluster.passive.redeploy")
@@ -34,7 +35,8 @@ async def test_a_change_is_audited(edge: Edge, operation: Operation, protocol: s
     """Who, from where, by which protocol, what, with what, and the result."""
     await call(edge, operation, protocol)
     (record,) = await records(edge)
-    assert (record.user, record.origin) == (ADMINISTRATOR, "127.0.0.1")
+    who = ADMINISTRATOR if operation.authenticated else ANONYMOUS
+    assert (record.user, record.origin) == (who, "127.0.0.1")
     assert (record.protocol, record.operation) == (protocol, operation.id)
     assert record.time == edge.clock()
     assert record.result == ("OK" if operation.available else "UNSUPPORTED")

@@ -178,15 +178,33 @@ async def test_cancelled_while_the_active_is_lost_the_new_active_stays(
     ],
 )
 async def test_what_never_comes_is_given_up_and_taken_back(
-    scene: Scene, fault: str, reason: str
+    scene: Scene, fault: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No step waits for ever; the task says for what it waited; nothing is left."""
+    # Ten minutes are thousands of looks, also in a simulated world.
+    monkeypatch.setattr("openvcha.service.join.JOIN_SECONDS", 30.0)
     await scene.cluster()
     scene.world.faults.add(fault)
     await scene.redeploy()
     await scene.carry()
     assert reason in await reasons(scene)
     await scene.validate_as_before()
+
+
+async def test_a_half_made_node_that_loses_its_power_is_started_again(scene: Scene) -> None:
+    """It has not voted yet: nothing but its place would be left of it, and the step would wait."""
+    await scene.cluster()
+    scene.world.faults.add("etcd never starts")
+    await scene.redeploy()
+    carrying = await scene.until("clone.passive")
+    async with asyncio.timeout(10):
+        while (vm := scene.world.state.inventory.vm_by_name(NEW)) is None:  # noqa: ASYNC110 - the task's
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(1)
+    scene.world.power_off(vm.id)
+    scene.world.faults.remove("etcd never starts")
+    await carrying
+    await scene.validate_renewed()
 
 
 @pytest.mark.parametrize("step", ["clone.passive", "copy.passive", "join.passive"])

@@ -1,5 +1,7 @@
 """Cloning: the new node exists at its placement, runs, and votes."""
 
+import asyncio
+
 import msgspec
 
 from openvcha.api.messages import message
@@ -17,6 +19,7 @@ from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 
 PROMOTE_SECONDS = 60.0
+LOOK_SECONDS = 1.0
 
 
 class Clone(Step):
@@ -27,6 +30,7 @@ class Clone(Step):
     def __init__(self, services: Services, role: str) -> None:
         self._services = services
         self._role = role
+        self._looked = 0.0
         self.name = f"clone.{role}"
 
     async def done(self, ctx: TaskContext) -> bool:
@@ -121,4 +125,15 @@ class Clone(Step):
         url = self._services.peer_url(node.ha_address)
         if await membership.promote(self._services.store, node.member, url):
             return None
+        await self._keep_on(node)
         return message("progress.promote", node.placement.name)
+
+    async def _keep_on(self, node: NewNode) -> None:
+        """Start a half-made node again that has lost its power; it goes on where it was."""
+        now = asyncio.get_running_loop().time()
+        if not node.vm or now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        vm = (await self._services.infrastructure.inventory()).vm(node.vm)
+        if vm is not None and vm.power_state is not VmPowerState.POWERED_ON:
+            await self._services.infrastructure.power_on(vm.id)
