@@ -222,3 +222,26 @@ async def test_what_cannot_be_looked_at_is_looked_at_again(
     assert node.told == ["stop"]
     keeping.cancel()
     await asyncio.wait([keeping])
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        (None, ["start 127.83.2.11"]),
+        (b"{}", ["start 127.83.2.11"]),
+        (b'{"leader":"a-1","member":"b-2"}', []),
+    ],
+)
+async def test_a_failover_that_is_over_keeps_nobody_down(
+    store: MemoryStore, wish: bytes | None, told: list[str]
+) -> None:
+    """Patroni empties its key and never deletes it: that is no wish for a failover any more."""
+    await store.delete(keys.PATRONI_LEADER)
+    await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
+    if wish is not None:
+        await store.put(keys.PATRONI_FAILOVER, wish)
+    node = Node()
+    node.standby, node.state = False, DOWN
+    await Keeper(store, node, node, OWN, "127.83.2.11").look()
+    assert node.told == told

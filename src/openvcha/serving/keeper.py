@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from openvcha.cluster import patroni, settings
+from openvcha.cluster import failover, patroni, settings
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.store import keys
@@ -132,7 +132,6 @@ class Keeper:
 
     async def _situation(self, wanted: frozenset[str]) -> Situation:
         node = await self._patroni.node(self._address)
-        failover = await self._store.get(keys.PATRONI_FAILOVER)
         sync = await patroni.sync_state(self._store)
         config = await cluster_record(self._store).get()
         return Situation(
@@ -141,7 +140,7 @@ class Keeper:
             standby=self._own.standby,
             settings=wanted,
             configured=config is not None and config.node(self._member) is not None,
-            handing_over=failover is not None,
+            handing_over=await failover.pending(self._store),
             sync=sync,
             leader=await patroni.leader(self._store),
         )
