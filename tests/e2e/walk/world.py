@@ -1,0 +1,134 @@
+"""The lab as the walk sees it: what is really there, beside what the API says of it."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+from tests.e2e.conftest import RunningLab
+from tests.e2e.walk.ledger import Ledger
+
+from openvcha.node.identity import Identity, load_identity, load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import SUPERUSER
+from openvcha.node.processes import NodeProcesses, kill_tree
+
+SETTLE_SECONDS = 120.0
+LOOK_SECONDS = 0.2
+CONNECT_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One node's VM, judged by its processes and its PostgreSQL alone."""
+
+    name: str
+    directory: Path
+    identity: Identity
+    on: bool
+
+    def writable(self) -> bool:
+        """Tell whether this PostgreSQL acknowledges a write to whoever connects to it directly."""
+        if not (self.on and self.identity.holds_data):
+            return False
+        layout = Layout(self.directory)
+        place = psycopg.conninfo.make_conninfo(
+            host=self.identity.ha_address,
+            port=self.identity.ports.postgres,
+            user=SUPERUSER,
+            dbname="app",
+            password=load_secrets(self.directory).superuser.reveal(),
+            connect_timeout=CONNECT_SECONDS,
+            sslmode="verify-ca",
+            sslrootcert=str(layout.ca),
+            sslcert=str(layout.certificate),
+            sslkey=str(layout.key),
+            options="-c statement_timeout=2000 -c lock_timeout=2000",
+        )
+        warned: list[Any] = []
+        try:
+            with psycopg.connect(place, autocommit=True) as connection:
+                connection.add_notice_handler(warned.append)
+                connection.execute("INSERT INTO probed VALUES (now())")
+        except psycopg.Error:
+            return False
+        # A commit whose wait for the standby was canceled warns: it was not acknowledged.
+        return not warned
+
+
+class World:
+    """A lab with a writer, and the questions that the walk asks."""
+
+    def __init__(self, running: RunningLab) -> None:
+        self.running = running
+        passwords = json.loads(running.lab.passwords_file.read_text())
+        self.ledger = Ledger(running.lab.state().public_address, passwords["app"], running.lab.ca)
+
+    def machines(self) -> list[Machine]:
+        """Give every VM with an identity, as the process table shows it."""
+        found = []
+        for vm in self.running.vms():
+            directory = Path(self.running.lab.infrastructure / vm.directory)
+            if not (directory / "node.json").exists():
+                continue
+            on = bool(NodeProcesses().find(directory))
+            found.append(Machine(vm.name, directory, load_identity(directory), on))
+        return found
+
+    def cluster(self) -> dict[str, Any] | None:
+        """Ask the API; None when nobody answers with a cluster."""
+        try:
+            reply = self.running.admin.http.post(
+                "/vcenter/vcha/cluster?action=get", json={"partial": False}
+            )
+        except httpx2.TransportError:
+            return None
+        if reply.status_code == 503:
+            return None
+        assert reply.status_code == 200, reply.text
+        return dict(reply.json())
+
+    def roles(self) -> dict[str, str]:
+        """Give the VM's name of each role that the API knows now."""
+        info = self.cluster() or {}
+        found = {}
+        for key in ("node1", "node2", "witness"):
+            runtime = info.get(key, {}).get("runtime", {})
+            if "role" in runtime and "placement" in runtime:
+                found[runtime["role"]] = runtime["placement"]["vm_name"]
+        return found
+
+    def off(self) -> list[str]:
+        """Name the nodes without power."""
+        return [machine.name for machine in self.machines() if not machine.on]
+
+    def until(self, condition: Any, what: str, seconds: float = SETTLE_SECONDS) -> None:
+        """Wait for a condition; a failure names it and shows what the cluster says."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, (what, self.cluster(), self.machines())
+            time.sleep(LOOK_SECONDS)
+
+    def health(self) -> str | None:
+        """Give the health that the API tells."""
+        return (self.cluster() or {}).get("health_state")
+
+    def kill(self, name: str) -> None:
+        """Take a node's power: all of its processes at once."""
+        kill_tree(next(m for m in self.machines() if m.name == name).directory)
+
+    def power_on(self) -> None:
+        """Start every node that is off, and wait as `vcha lab up` does."""
+        self.running.vcha("lab", "up", check=False)
+
+    def call(self, method: str, path: str, body: dict[str, Any]) -> httpx2.Response:
+        """Call an operation that the walk may call; an answer is due."""
+        return self.running.admin.http.request(method, path, json=body)
+
+    def task(self, reply: httpx2.Response) -> str:
+        """Follow the task of an accepted operation to its end; gives its status."""
+        assert reply.status_code == 202, reply.text
+        return str(self.running.admin.finished(reply.json())["status"])
