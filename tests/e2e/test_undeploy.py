@@ -207,7 +207,7 @@ async def test_undeployed_under_a_writer_and_deployed_again(
 async def test_kept_nodes_are_nodes_no_more(
     running: RunningLab, legacy: httpx2.Client, writer: Writer
 ) -> None:
-    """In a cluster that has lost its witness, by /rest: no key is left, and none runs."""
+    """By /rest, without a witness: no key is left, none runs, and none is in the way."""
     running.vcha("lab", "destroy", "witness")
     running.until(lambda: not running.healthy())
     passive = running.directory(running.name_of("PASSIVE"))
@@ -226,3 +226,6 @@ async def test_kept_nodes_are_nodes_no_more(
     refused = running.vcha("undeploy", "--yes", check=False)
     assert refused.returncode == 1
     assert "There is no cluster yet" in refused.stderr
+    running.vcha("lab", "up")
+    assert running.healthy()
+    assert passive.exists()

@@ -15,7 +15,7 @@ from openvcha.lab import trust
 from openvcha.lab.client import ApiClient
 from openvcha.lab.errors import LabFailed, Refused
 from openvcha.lab.state import ADMINISTRATOR, Lab
-from openvcha.node.identity import Identity, load_identity
+from openvcha.node.identity import IDENTITY, Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses, Process, find_tree
 
@@ -71,11 +71,15 @@ async def logged_in(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiCli
 
 
 def identity_of(vm: Vm) -> Identity | None:
-    """Read who a VM's node is; None when it has no identity yet."""
+    """Read who a VM's node is; None when it has no identity yet, or none any more."""
     try:
         return load_identity(Path(vm.directory))
     except FileNotFoundError:
         return None
+    except msgspec.DecodeError:
+        if (Path(vm.directory) / IDENTITY).stat().st_size == 0:
+            return None  # an undeploy has kept the VM and emptied it
+        raise
 
 
 def is_on(vm: Vm) -> bool:

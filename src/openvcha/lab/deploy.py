@@ -1,5 +1,7 @@
 """Deploying the other two nodes through the API, and following what runs there."""
 
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from openvcha.infrastructure.inventory import Inventory
@@ -18,21 +20,35 @@ async def cluster(api: ApiClient, *, partial: bool = False) -> dict[str, Any]:
     return info
 
 
-async def deploy(api: ApiClient, state: LabState, inventory: Inventory) -> str:
-    """Call deploy with placements and addresses; gives the task's id."""
-    folder = vm_folder(inventory)
+async def deploy(api: ApiClient, state: LabState, inventory: Inventory, active: str) -> str:
+    """Call deploy for the node whose HA address is ``active``; gives the task's id.
 
-    def node(number: int) -> dict[str, Any]:
+    Names and addresses of the others are the first that no VM has: an undeploy may have kept some.
+    """
+    folder = vm_folder(inventory)
+    numbers = free_numbers(state, inventory)
+
+    def node() -> dict[str, Any]:
+        number = next(numbers)
         placement = {"name": f"vcha-{number}", "folder": folder}
         return {"ha_ip": _ip(state.ha_address(number)), "placement": placement}
 
     spec = {
         "deployment": "AUTO",
-        "active": {"ha_ip": _ip(state.ha_address(1))},
-        "passive": node(2),
-        "witness": node(3),
+        "active": {"ha_ip": _ip(active)},
+        "passive": node(),
+        "witness": node(),
     }
     return str(await api.call("POST", DEPLOY, spec))
+
+
+def free_numbers(state: LabState, inventory: Inventory) -> Iterator[int]:
+    """Give the numbers of nodes whose name and HA address no VM has."""
+    names = {vm.name.casefold() for vm in inventory.vms}
+    addresses = {address for vm in inventory.vms for address in vm.addresses}
+    for number in count(1):
+        if f"vcha-{number}" not in names and state.ha_address(number) not in addresses:
+            yield number
 
 
 async def follow(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any]:

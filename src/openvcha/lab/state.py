@@ -44,7 +44,7 @@ class LabState(msgspec.Struct, frozen=True, kw_only=True):
         return f"https://{self.public_address}:{Ports().api}"
 
     def ha_address(self, number: int) -> str:
-        """Give the HA address of the first, second or third node (1 to 3)."""
+        """Give the HA address of a node by its number; 1 to 3 are a lab's first nodes."""
         return f"127.{self.octet}.2.{10 + number}"
 
 

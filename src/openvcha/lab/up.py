@@ -160,7 +160,9 @@ async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only
         return True
     if state == "NOTCONFIGURED":
         with narrator.step("Deploying the passive and the witness through the API"):
-            task = await deploy(api, lab.state(), await inventory_of(lab))
+            inventory = await inventory_of(lab)
+            _, active = data_nodes(inventory)[0]
+            task = await deploy(api, lab.state(), inventory, active.ha_address)
             await follow_to_success(api, task, narrator)
     elif state != "CONFIGURED":
         raise LabFailed(f"the cluster is {state} after a deployment that failed: `vcha lab reset`")
