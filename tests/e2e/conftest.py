@@ -163,59 +163,22 @@ def run_vcha(arguments: Sequence[str], *, check: bool) -> subprocess.CompletedPr
     return done
 
 
-@dataclass
-class Shared:
-    """The lab that the modules hand on, as long as each leaves it as it found it."""
-
-    base: Path
-
-    @property
-    def where(self) -> list[str]:
-        return ["--name", NAME, "--dir", str(self.base)]
-
-    def as_new(self) -> bool:
-        """Tell whether nothing is left of what an earlier module did, but other names."""
-        found = run_vcha(["lab", "status", "--json", *self.where], check=False)
-        if found.returncode != 0:
-            return False
-        said = json.loads(found.stdout)
-        whole = said["state"] == "HEALTHY" and said["mode"] == "ENABLED" and not said.get("task")
-        return bool(whole and [node["power"] for node in said["nodes"]] == ["on"] * 3)
-
-    def prepare(self) -> Lab:
-        """Give a HEALTHY lab: the one that is there when it is as new, else another one."""
-        if not self.as_new():
-            self.end()
-            run_vcha(["lab", "up", *self.where], check=True)
-        return Lab(self.base / NAME)
-
-    def end(self) -> None:
-        run_vcha(["lab", "reset", "--yes", *self.where], check=False)
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """The lab of all modules; taken down with all its files at the end."""
-    found = Shared(tmp_path_factory.mktemp("labs"))
-    try:
-        yield found
-    finally:
-        found.end()
-
-
 @pytest.fixture(scope="module")
-def running(shared: Shared) -> Iterator[RunningLab]:
-    """A HEALTHY lab for the whole module."""
-    lab = shared.prepare()
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
+    """A HEALTHY lab; taken down with all its files at the end."""
+    base = tmp_path_factory.mktemp("labs")
+    run_vcha(["lab", "up", "--name", NAME, "--dir", str(base)], check=True)
+    lab = Lab(base / NAME)
     api = f"https://{lab.state().public_address}:8443"
     users = [
         Rest(api, lab.ca, name, lab.password(name).reveal()) for name in (ADMINISTRATOR, READER)
     ]
     try:
-        yield RunningLab(shared.base, lab, *users)
+        yield RunningLab(base, lab, *users)
     finally:
         for user in users:
             user.http.close()
+        run_vcha(["lab", "reset", "--yes", "--name", NAME, "--dir", str(base)], check=False)
 
 
 @pytest.fixture
