@@ -1,6 +1,7 @@
 """A random walk over operations and losses of nodes, on a real lab, with what must always hold.
 
-OPENVCHA_WALK_MINUTES says how long it goes on; beyond 3 each run goes another way. A failure prints the steps that led to it.
+OPENVCHA_WALK_MINUTES says how long it goes on; beyond 3 each run goes another way. A failure
+prints the steps that led to it.
 """
 
 import os
