@@ -95,7 +95,9 @@ class PlainPatroni:
     def database(self) -> dict[str, str]:
         """Give libpq's parameters: both hosts, whichever takes writes."""
         places = [load_identity(node.root) for node in self._nodes]
-        password = load_secrets(self._nodes[0].root).application.reveal()
+        # Only the node that made the database knows it.
+        known = (load_secrets(node.root).application for node in self._nodes)
+        password = next(found for found in known if found).reveal()
         ports = [str(place.ports.postgres + PORT_OFFSET) for place in places]
         return {
             "host": ",".join(place.ha_address for place in places),

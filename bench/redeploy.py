@@ -97,7 +97,7 @@ class Bench:
                 **os.environ,
                 "PGPASSWORD": load_secrets(layout.root).replication.reveal(),
                 "PGSSLMODE": "verify-ca",
-                "PGSSLROOTCERT": str(layout.ca),
+                "PGSSLROOTCERT": str(layout.service_ca),
                 "PGSSLCERT": str(layout.certificate),
                 "PGSSLKEY": str(layout.key),
             },

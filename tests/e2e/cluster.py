@@ -65,7 +65,7 @@ def verify_checksums(running: RunningLab, name: str) -> None:
             **os.environ,
             "PGPASSWORD": passwords.replication.reveal(),
             "PGSSLMODE": "verify-ca",
-            "PGSSLROOTCERT": str(layout.ca),
+            "PGSSLROOTCERT": str(layout.service_ca),
             "PGSSLCERT": str(layout.certificate),
             "PGSSLKEY": str(layout.key),
         },

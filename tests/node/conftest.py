@@ -17,11 +17,12 @@ import psycopg
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node.certificates import KeyPair, api_certificate, new_authority
+from openvcha.node.certificates import KeyPair, api_certificate, new_authorities
 from openvcha.node.files import node_files
 from openvcha.node.identity import Identity, Secrets, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
+from openvcha.node.tls import NodeTls
 from openvcha.store.etcd import Etcd
 
 # Else pytest-asyncio's first look makes a loop that nobody closes, and that is a warning.
@@ -81,14 +82,14 @@ class Node:
     def connect(self, user: str = "postgres", **changes: Any) -> psycopg.Connection[Any]:
         secrets = load_secrets(self.directory)
         layout = self.layout
-        known = {"postgres": secrets.superuser, "app": secrets.application}
+        known = {"postgres": secrets.superuser, "app": secrets.application or Secret("")}
         settings: dict[str, Any] = {
             "host": self.identity.ha_address,
             "dbname": user,
             "user": user,
             "password": known[user].reveal(),
             "sslmode": "verify-ca",
-            "sslrootcert": str(layout.ca),
+            "sslrootcert": str(layout.service_ca),
             "sslcert": str(layout.certificate),
             "sslkey": str(layout.key),
             "connect_timeout": 5,
@@ -112,10 +113,14 @@ class Node:
 
         async def asked() -> Any:
             endpoint = f"https://{self.identity.ha_address}:2379"
-            async with Etcd([endpoint], self.layout.client_context()) as store:
+            async with Etcd([endpoint], NodeTls(self.layout)) as store:
                 return await ask(store)
 
         return complete(asked())
+
+
+def _api(lab: "Lab") -> KeyPair:
+    return api_certificate(lab.authorities.service, lab.address(100), "host")
 
 
 class Lab:
@@ -123,7 +128,7 @@ class Lab:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.authority: KeyPair = new_authority()
+        self.authorities = new_authorities()
         self.nodes: list[Node] = []
         own = os.getpid()
         self._subnet = f"127.{64 + own % 64}.{(own >> 6) % 256}"
@@ -152,9 +157,9 @@ class Lab:
         data = identity.holds_data
         files = node_files(
             identity,
-            self.authority,
+            self.authorities,
             secrets=SECRETS if data else None,
-            api=api_certificate(self.authority, self.address(100), "host") if data else None,
+            api=_api(self) if data else None,
         )
         directory = self.root / name
         for relative, content in files.items():

@@ -13,8 +13,10 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from openvcha.api.secret import Secret
 from openvcha.node.certificates import (
+    Authorities,
     KeyPair,
     api_certificate,
+    certified_key,
     issue,
     new_authority,
     node_certificate,
@@ -123,18 +125,34 @@ def test_a_key_belongs_to_its_certificate(authority: KeyPair) -> None:
 
 def test_a_witness_gets_no_secret(authority: KeyPair) -> None:
     """Whoever steals a witness can neither issue certificates nor read the database."""
-    files = node_files(identity("witness"), authority)
+    files = node_files(identity("witness"), Authorities(nodes=authority, service=authority))
     assert set(files) == {"node.json", "tls/ca.crt", "tls/node.crt", "tls/node.key"}
     assert authority.key not in files.values()
 
 
 def test_a_data_node_gets_all(authority: KeyPair) -> None:
     """A data node can go on alone: secrets, API certificate and the authority's key."""
-    api = api_certificate(authority, "127.2.2.2", "host")
-    files = node_files(identity(), authority, secrets=SECRETS, api=api)
+    both = Authorities(nodes=authority, service=new_authority("clients"))
+    api = api_certificate(both.service, "127.2.2.2", "host")
+    files = node_files(identity(), both, secrets=SECRETS, api=api)
     assert {"secrets.json", "tls/ca.key", "tls/api.crt", "tls/api.key"} < set(files)
     with pytest.raises(ValueError, match="data node"):
-        node_files(identity(), authority)
+        node_files(identity(), both)
+
+
+def test_postgresql_shows_what_clients_trust(authority: KeyPair) -> None:
+    """For the node's own key, at each address where it is reached, and for a server only."""
+    both = Authorities(nodes=authority, service=new_authority("clients"))
+    api = api_certificate(both.service, "127.2.2.2", "host")
+    made = node_files(identity(), both, secrets=SECRETS, api=api)
+    shown = x509.load_pem_x509_certificate(made["tls/postgres.crt"])
+    shown.verify_directly_issued_by(loaded(both.service))
+    assert certified_key(made["tls/postgres.crt"]) == certified_key(made["tls/node.crt"])
+    names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    assert {identity().ha_address, identity().public_address} <= addresses
+    usage = shown.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
 
 
 def test_identity_and_secrets_survive_their_files(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.node.test_certificates import SECRETS, identity
 
-from openvcha.node.certificates import API_DAYS, NODE_DAYS, api_certificate, new_authority
+from openvcha.node.certificates import API_DAYS, NODE_DAYS, api_certificate, new_authorities
 from openvcha.node.engines import Engines, EtcdProgram, Postgres
 from openvcha.node.facts import LEASE_SECONDS, PUBLISH_SECONDS, FactsPublisher, look
 from openvcha.node.files import node_files
@@ -28,10 +28,10 @@ ENGINES = Engines(
 def make_node(root: Path, *, witness: bool) -> Identity:
     """Write the files of a node as they are before its first start."""
     made = identity("witness" if witness else "data")
-    authority = new_authority()
-    api = None if witness else api_certificate(authority, "127.83.1.10", "host")
+    authorities = new_authorities()
+    api = None if witness else api_certificate(authorities.service, "127.83.1.10", "host")
     secrets = None if witness else SECRETS
-    for name, content in node_files(made, authority, secrets=secrets, api=api).items():
+    for name, content in node_files(made, authorities, secrets=secrets, api=api).items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(content)
     return made

@@ -56,7 +56,7 @@ class Stage:
         self.answers = True
         patch.setattr(recovery, "answers", self.answer)
         patch.setattr(recovery, "Etcd", lambda *_: Store(self))
-        patch.setattr(Layout, "client_context", lambda _: None)
+        patch.setattr(recovery, "NodeTls", lambda _: lambda: None)
 
     async def answer(self, *_: Any) -> bool:
         return self.answers

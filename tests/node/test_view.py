@@ -38,8 +38,8 @@ class Stage:
             etcd_initial_cluster={"own": "https://127.1.1.0:2380"},
         )
         patch.setattr(view, "ask", self.ask)
-        layout = SimpleNamespace(client_context=lambda: None)
-        seen: Any = SimpleNamespace(identity=identity, layout=layout, store=self)
+        patch.setattr(view, "NodeTls", lambda _: lambda: None)
+        seen: Any = SimpleNamespace(identity=identity, layout=None, store=self)
         self.eye = view.Eye(seen)
 
     async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:

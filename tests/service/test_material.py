@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from tests.cluster.conftest import ip
@@ -15,7 +16,7 @@ from openvcha.node import files
 from openvcha.node.certificates import (
     api_certificate,
     certified_key,
-    new_authority,
+    new_authorities,
     requested_key,
     signing_request,
 )
@@ -32,10 +33,10 @@ async def active(directory: Path) -> tuple[World, Services]:
     world = World()
     node = await world.found("vcha-1", 1)
     identity = world.machine(node.member).identity
-    authority = new_authority()
+    authorities = new_authorities()
     secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, PASSWORD))
-    api = api_certificate(authority, identity.public_address, "localhost")
-    for name, data in node_files(identity, authority, secrets=secrets, api=api).items():
+    api = api_certificate(authorities.service, identity.public_address, "localhost")
+    for name, data in node_files(identity, authorities, secrets=secrets, api=api).items():
         path = directory / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
@@ -84,6 +85,9 @@ async def test_a_data_node_joins_what_is_there(tmp_path: Path) -> None:
     assert identity.public_address == "127.83.1.10"
     own = (tmp_path / "active" / files.API_CERTIFICATE).read_bytes()
     assert found[files.API_CERTIFICATE] == own
+    load = msgspec.json.decode(found[SECRETS])
+    assert load.pop("application") is None
+    assert set(load.values()) == {PASSWORD.reveal()}
 
 
 async def test_another_failover_address_gets_a_certificate_of_its_own(tmp_path: Path) -> None:
@@ -97,7 +101,7 @@ async def test_a_witness_gets_no_secret(tmp_path: Path) -> None:
     """Whoever steals it can neither read the data nor make certificates."""
     found = await made(tmp_path, new(NodeKind.WITNESS, None))
     assert SECRETS not in found
-    assert files.CA_KEY not in found
+    assert not {files.CA_KEY, files.SERVICE_CA_KEY} & found.keys()
     assert not any(PASSWORD.reveal().encode() in data for data in found.values())
 
 
@@ -125,7 +129,7 @@ async def test_a_node_made_by_hand_keeps_its_key(tmp_path: Path) -> None:
     """It gets what every data node has, and a certificate for the key that it has not shown."""
     found = await joining(tmp_path, NodeKind.DATA)
     assert files.NODE_KEY not in found
-    assert {SECRETS, files.CA_KEY, files.API_KEY} <= found.keys()
+    assert {SECRETS, files.CA_KEY, files.SERVICE_CA_KEY, files.API_KEY} <= found.keys()
 
 
 async def test_a_witness_made_by_hand_gets_no_secret(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from openvcha.store.client import TlsSource
 from openvcha.store.etcd import Etcd
 from openvcha.store.memory import MemoryStore
 
@@ -50,6 +51,11 @@ class Tls:
         if certificate:
             context.load_cert_chain(self.directory / "node.crt", self.directory / "node.key")
         return context
+
+    def source(self) -> TlsSource:
+        """Give the one context again and again."""
+        context = self.context()
+        return lambda: context
 
 
 @dataclass
@@ -112,7 +118,7 @@ class Server:
 
     async def ready(self) -> None:
         """Wait until it answers with a quorum behind it."""
-        async with Etcd([self.url], self.tls.context(), timeout=START_SECONDS) as client:
+        async with Etcd([self.url], self.tls.source(), timeout=START_SECONDS) as client:
             try:
                 await client.get("/ready")
             except Exception as error:
@@ -245,7 +251,7 @@ async def store(
         return
     # The session's member starts in a thread: it waits in an event loop of its own.
     server = await asyncio.to_thread(single, request.param)
-    async with Etcd([server.url], server.tls.context()) as client:
+    async with Etcd([server.url], server.tls.source()) as client:
         yield client
 
 
@@ -279,5 +285,5 @@ async def servers(three: list[Server]) -> list[Server]:
 async def client(servers: list[Server]) -> AsyncIterator[Etcd]:
     """Give a client of the three members, with short patience."""
     urls = [server.url for server in servers]
-    async with Etcd(urls, servers[0].tls.context(), timeout=4.0, silence=0.3) as etcd:
+    async with Etcd(urls, servers[0].tls.source(), timeout=4.0, silence=0.3) as etcd:
         yield etcd

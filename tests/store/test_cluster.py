@@ -11,6 +11,7 @@ from typing import Protocol
 
 import pytest
 
+from openvcha.store.client import TlsSource
 from openvcha.store.errors import (
     LearnerNotReady,
     MemberNotFound,
@@ -30,6 +31,9 @@ class Tls(Protocol):
 
     def context(self, *, certificate: bool = True) -> ssl.SSLContext:
         """Make a client's context."""
+
+    def source(self) -> TlsSource:
+        """Give the one context again and again."""
 
 
 class Server(Protocol):
@@ -97,7 +101,7 @@ async def test_watch_loses_nothing(client: Etcd, servers: list[Server], how: str
     watched = current(client, servers)
     other = [server.url for server in servers if server is not watched]
     following = asyncio.create_task(follow())
-    async with asyncio.timeout(20), Etcd(other, watched.tls.context(), timeout=1.5) as writer:
+    async with asyncio.timeout(20), Etcd(other, watched.tls.source(), timeout=1.5) as writer:
         for number in range(60):
             if number == 20:
                 await _until(some)
@@ -120,7 +124,7 @@ async def test_lost_quorum(client: Etcd, servers: list[Server]) -> None:
     for server in servers:
         if server is not left:
             server.kill()
-    async with Etcd(client.endpoints, left.tls.context(), timeout=0.8) as hasty:
+    async with Etcd(client.endpoints, left.tls.source(), timeout=0.8) as hasty:
         asked = (hasty.get("/a"), hasty.put("/a", b"2"), hasty.members())
         began = time.monotonic()
         answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -187,7 +191,7 @@ async def test_leader_moves(client: Etcd, servers: list[Server]) -> None:
 async def test_client_certificate_is_needed(servers: list[Server]) -> None:
     """Who has no certificate gets no answer."""
     bare = servers[0].tls.context(certificate=False)
-    async with Etcd([servers[0].url], bare, timeout=0.3) as stranger:
+    async with Etcd([servers[0].url], lambda: bare, timeout=0.3) as stranger:
         with pytest.raises(StoreUnavailable):
             await stranger.get("/a")
 

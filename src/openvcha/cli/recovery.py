@@ -20,6 +20,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.recovery import Request, Wish, outcome_of, write_request
 from openvcha.node.status import load_status
+from openvcha.node.tls import NodeTls
 from openvcha.service.context import Services
 from openvcha.serving import promote as promoting
 from openvcha.serving.compose import services_of
@@ -105,7 +106,7 @@ def _require_store(layout: Layout) -> None:
 
 async def _why_not_alone(layout: Layout, identity: Identity) -> str | None:
     """Say why nothing has to be forced: a majority answers, or would with this node."""
-    tls = layout.client_context()
+    tls = NodeTls(layout)
     own, *others = known_endpoints(identity)
     try:
         async with asyncio.timeout(ASK_SECONDS), Etcd([own, *others], tls) as store:
@@ -118,7 +119,7 @@ async def _why_not_alone(layout: Layout, identity: Identity) -> str | None:
         return "it stands alone already" if alone else None
     if members:
         return "the store has a majority; lost nodes are replaced by redeploy"
-    said = await asyncio.gather(*(ask(at, "/health", tls, PROBE_SECONDS) for at in others))
+    said = await asyncio.gather(*(ask(at, "/health", tls(), PROBE_SECONDS) for at in others))
     alive = [at for at, answer in zip(others, said, strict=True) if answer]
     if alive:
         return f"{', '.join(alive)} answers: with it there is a majority, or end it first"

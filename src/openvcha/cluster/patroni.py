@@ -1,8 +1,7 @@
 """Patroni as seen from outside: its state in etcd, and its REST interface on each data node."""
 
 import json
-import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -11,6 +10,7 @@ import httpx2
 
 from openvcha.api.secret import Secret
 from openvcha.store import keys
+from openvcha.store.client import TlsClient, TlsSource
 from openvcha.store.protocol import Put, Store, unchanged, value_is
 
 PROBE_SECONDS = 1.0
@@ -126,10 +126,12 @@ async def member_states(store: Store) -> dict[str, str]:
 class PatroniClient:
     """Patroni's REST on all data nodes, over mutual TLS with the password for changes."""
 
-    def __init__(self, tls: ssl.SSLContext, user: str, password: Secret, port: int) -> None:
+    def __init__(
+        self, tls: TlsSource, user: str, password: Callable[[], Secret], port: int
+    ) -> None:
         self._port = port
         self._auth = (user, password)
-        self._http = httpx2.AsyncClient(verify=tls, timeout=PROBE_SECONDS, trust_env=False)
+        self._http = TlsClient(tls, timeout=PROBE_SECONDS)
 
     async def __aenter__(self) -> Self:
         """Use the client as a context, so that its connections are closed."""
@@ -202,11 +204,11 @@ class PatroniClient:
         host = f"[{address}]" if ":" in address else address
         user, password = self._auth
         try:
-            return await self._http.request(
+            return await self._http.current().request(
                 method,
                 f"https://{host}:{self._port}{path}",
                 json=body,
-                auth=(user, password.reveal()),
+                auth=(user, password().reveal()),
                 timeout=seconds,
             )
         except httpx2.HTTPError as error:

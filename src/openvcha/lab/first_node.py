@@ -9,9 +9,9 @@ from openvcha.api.secret import Secret
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.protocol import Infrastructure, VmRequest
 from openvcha.lab.state import Lab, LabState
-from openvcha.node.certificates import api_certificate, new_authority
+from openvcha.node.certificates import api_certificate, new_authorities
 from openvcha.node.durable import write_durably
-from openvcha.node.files import CA_CERTIFICATE, node_files
+from openvcha.node.files import SERVICE_CA_CERTIFICATE, node_files
 from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets, url
 from openvcha.node.patroni import APPLICATION_USER
 
@@ -34,7 +34,7 @@ async def make_first_node(lab: Lab, infrastructure: Infrastructure) -> Vm:
         # The identity comes last: a node that has it has everything.
         identity = {IDENTITY: made.pop(IDENTITY)}
         await infrastructure.write_files(vm.id, made | identity)
-    certificate = (directory / CA_CERTIFICATE).read_bytes()
+    certificate = (directory / SERVICE_CA_CERTIFICATE).read_bytes()
     await asyncio.to_thread(write_durably, lab.ca, certificate, 0o644)
     return vm
 
@@ -73,12 +73,12 @@ def _files(lab: Lab, state: LabState, vm: Vm) -> dict[str, bytes]:
         etcd_initial_cluster={member: url(address, Ports().etcd_peer)},
         infrastructure={"kind": "local", "root": str(lab.infrastructure)},
     )
-    authority = new_authority(f"openvcha {state.name}")
+    authorities = new_authorities(f"openvcha {state.name}")
     return node_files(
         identity,
-        authority,
+        authorities,
         secrets=_secrets(lab),
-        api=api_certificate(authority, state.public_address, socket.gethostname()),
+        api=api_certificate(authorities.service, state.public_address, socket.gethostname()),
     )
 
 

@@ -13,6 +13,7 @@ from openvcha.lab.errors import LabFailed
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER
+from openvcha.node.tls import NodeTls
 from openvcha.service.context import Services
 from openvcha.serving.compose import services_of
 from openvcha.store.errors import StoreError
@@ -94,9 +95,10 @@ async def _primary(nodes: list[tuple[Vm, Identity]]) -> str | None:
 
 
 async def _leads(directory: Path, identity: Identity) -> bool:
-    tls = Layout(directory).client_context()
-    password = load_secrets(directory).patroni_rest
-    async with PatroniClient(tls, REST_USER, password, identity.ports.patroni) as client:
+    tls = NodeTls(Layout(directory))
+    async with PatroniClient(
+        tls, REST_USER, lambda: load_secrets(directory).patroni_rest, identity.ports.patroni
+    ) as client:
         try:
             return (await client.node(identity.ha_address)).primary
         except PatroniUnreachable:

@@ -111,10 +111,9 @@ class Lab:
     def database(self, tls: bool) -> dict[str, str]:
         """Give libpq's parameters to reach PostgreSQL through the public address.
 
-        The password is in the file that they name. The certificate is the node's, not the public
-        address's: it is checked that the cluster's authority has issued it.
+        The password is in the file that they name. The certificate names the public address.
         """
-        proof = {"sslmode": "verify-ca", "sslrootcert": str(self.ca)} if tls else {}
+        proof = {"sslmode": "verify-full", "sslrootcert": str(self.ca)} if tls else {}
         return {
             "host": self.state().public_address,
             "port": str(Ports().postgres),

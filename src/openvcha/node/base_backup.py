@@ -50,7 +50,7 @@ def backup_environment(layout: Layout, postgres: Postgres, pgpass: Path) -> dict
         return settings
     return settings | {
         "PGSSLMODE": "verify-ca",
-        "PGSSLROOTCERT": str(layout.ca),
+        "PGSSLROOTCERT": str(layout.service_ca),
         "PGSSLCERT": str(layout.certificate),
         "PGSSLKEY": str(layout.key),
     }

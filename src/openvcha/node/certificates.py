@@ -25,6 +25,24 @@ class KeyPair:
     key: bytes = dataclasses.field(repr=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class Authorities:
+    """``nodes`` says who is a node; ``service`` is what clients trust, of the API and the data.
+
+    Two, so that who is a node can be decided anew without any client's noticing.
+    """
+
+    nodes: KeyPair
+    service: KeyPair
+
+
+def new_authorities(cluster_name: str = "openvcha") -> Authorities:
+    """Make both authorities of a cluster."""
+    return Authorities(
+        nodes=new_authority(f"{cluster_name} nodes"), service=new_authority(cluster_name)
+    )
+
+
 def now() -> dt.datetime:
     """Tell the time that certificates are dated with."""
     return dt.datetime.now(dt.UTC)
@@ -150,11 +168,7 @@ def certified_key(certificate: bytes) -> bytes:
 
 def certify(authority: KeyPair, member: str, ha_address: str, public_key: bytes) -> bytes:
     """Make the node certificate (PEM) of a key that its owner keeps. Raises TypeError."""
-    public = serialization.load_der_public_key(public_key)
-    if not isinstance(public, ec.EllipticCurvePublicKey):
-        raise TypeError("the node's key is not an elliptic curve key")
-    names = _node_names(ha_address)
-    made = _signed(authority, member, names, public)
+    made = _signed(authority, member, _node_names(ha_address), _elliptic(public_key))
     return made.public_bytes(serialization.Encoding.PEM)
 
 
@@ -164,6 +178,16 @@ def node_certificate(authority: KeyPair, member: str, ha_address: str) -> KeyPai
     Connections inside one machine come from 127.0.0.1, and etcd compares that with the names.
     """
     return issue(authority, member, _node_names(ha_address))
+
+
+def postgres_certificate(
+    authority: KeyPair, ha_address: str, public_address: str, public_key: bytes
+) -> bytes:
+    """Make the certificate (PEM) that PostgreSQL shows, for the node's own key (public, DER)."""
+    public = _elliptic(public_key)
+    names = [*_node_names(ha_address), public_address]
+    made = _signed(authority, ha_address, names, public, client=False)
+    return made.public_bytes(serialization.Encoding.PEM)
 
 
 def api_certificate(authority: KeyPair, public_address: str, host_name: str) -> KeyPair:
@@ -244,6 +268,13 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
 
 def _node_names(ha_address: str) -> list[str]:
     return [ha_address, "127.0.0.1", "localhost"]
+
+
+def _elliptic(public_key: bytes) -> ec.EllipticCurvePublicKey:
+    public = serialization.load_der_public_key(public_key)
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise TypeError("the node's key is not an elliptic curve key")
+    return public
 
 
 def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:

@@ -8,6 +8,7 @@ from pathlib import Path
 from openvcha.node.http import ask
 from openvcha.node.identity import Identity, url
 from openvcha.node.layout import Layout
+from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 
@@ -84,18 +85,18 @@ async def answers(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SEC
     return b'"true"' in (await ask(endpoint, "/health", tls, seconds) or b"")
 
 
-async def wait_until_admitted(identity: Identity, tls: ssl.SSLContext, pause: float = 0.05) -> None:
+async def wait_until_admitted(identity: Identity, tls: TlsSource, pause: float = 0.05) -> None:
     """Wait until the store answers and this node belongs to it.
 
     Its own member may be out of order while the others serve it. But a node that was replaced
     while it was away must not bring its PostgreSQL back: the store no longer knows its name.
     """
     own, *others = known_endpoints(identity)
-    while not (await answers(own, tls) or await _is_listed(identity.member, others, tls)):  # noqa: ASYNC110 - it is another program's state
+    while not (await answers(own, tls()) or await _is_listed(identity.member, others, tls)):  # noqa: ASYNC110 - it is another program's state
         await asyncio.sleep(pause)
 
 
-async def _is_listed(member: str, endpoints: Sequence[str], tls: ssl.SSLContext) -> bool:
+async def _is_listed(member: str, endpoints: Sequence[str], tls: TlsSource) -> bool:
     if not endpoints:
         return False
     try:

@@ -1,6 +1,15 @@
 """Everything that a new node gets before its first start."""
 
-from openvcha.node.certificates import KeyPair, certify, node_certificate
+from pathlib import Path
+
+from openvcha.node.certificates import (
+    Authorities,
+    KeyPair,
+    certified_key,
+    certify,
+    node_certificate,
+    postgres_certificate,
+)
 from openvcha.node.identity import (
     IDENTITY,
     SECRETS,
@@ -14,13 +23,16 @@ CA_CERTIFICATE = "tls/ca.crt"
 CA_KEY = "tls/ca.key"
 NODE_CERTIFICATE = "tls/node.crt"
 NODE_KEY = "tls/node.key"
+SERVICE_CA_CERTIFICATE = "tls/service-ca.crt"
+SERVICE_CA_KEY = "tls/service-ca.key"
+POSTGRES_CERTIFICATE = "tls/postgres.crt"
 API_CERTIFICATE = "tls/api.crt"
 API_KEY = "tls/api.key"
 
 
 def node_files(
     identity: Identity,
-    authority: KeyPair,
+    authorities: Authorities,
     *,
     secrets: Secrets | None = None,
     api: KeyPair | None = None,
@@ -28,36 +40,61 @@ def node_files(
     """Give the files of a new node: relative path to content.
 
     A data node needs `secrets` and `api` (ValueError without them). A witness gets neither, nor
-    the authority's key: whoever steals it can neither issue certificates nor read the database.
+    the authorities' keys: whoever steals it can neither issue certificates nor read the database.
     """
-    own = node_certificate(authority, identity.member, identity.ha_address)
+    own = node_certificate(authorities.nodes, identity.member, identity.ha_address)
     key = {NODE_KEY: own.key}
-    return key | _files(identity, authority, own.certificate, secrets, api)
+    return key | _files(identity, authorities, own.certificate, secrets, api)
 
 
 def joining_files(
     identity: Identity,
-    authority: KeyPair,
+    authorities: Authorities,
     public_key: bytes,
     *,
     secrets: Secrets | None = None,
     api: KeyPair | None = None,
 ) -> dict[str, bytes]:
     """Give the same files, but for a node that has made its key itself and shows it to nobody."""
-    certificate = certify(authority, identity.member, identity.ha_address, public_key)
-    return _files(identity, authority, certificate, secrets, api)
+    certificate = certify(authorities.nodes, identity.member, identity.ha_address, public_key)
+    return _files(identity, authorities, certificate, secrets, api)
+
+
+def load_authorities(directory: Path) -> Authorities:
+    """Read both authorities of the cluster from the directory of a data node. Raises OSError."""
+    return Authorities(
+        nodes=load_pair(directory, CA_CERTIFICATE, CA_KEY),
+        service=load_pair(directory, SERVICE_CA_CERTIFICATE, SERVICE_CA_KEY),
+    )
+
+
+def load_pair(directory: Path, certificate: str, key: str) -> KeyPair:
+    """Read a certificate with its key from a node's directory. Raises OSError."""
+    return KeyPair((directory / certificate).read_bytes(), (directory / key).read_bytes())
+
+
+def own_postgres_certificate(
+    identity: Identity, authorities: Authorities, certificate: bytes
+) -> bytes:
+    """Make what a data node's PostgreSQL shows; the key is that of the node's certificate."""
+    return postgres_certificate(
+        authorities.service,
+        identity.ha_address,
+        identity.public_address,
+        certified_key(certificate),
+    )
 
 
 def _files(
     identity: Identity,
-    authority: KeyPair,
+    authorities: Authorities,
     certificate: bytes,
     secrets: Secrets | None,
     api: KeyPair | None,
 ) -> dict[str, bytes]:
     files = {
         IDENTITY: encode_identity(identity),
-        CA_CERTIFICATE: authority.certificate,
+        CA_CERTIFICATE: authorities.nodes.certificate,
         NODE_CERTIFICATE: certificate,
     }
     if not identity.holds_data:
@@ -66,7 +103,10 @@ def _files(
         raise ValueError("a data node needs the cluster's secrets and the API's certificate")
     return files | {
         SECRETS: encode_secrets(secrets),
-        CA_KEY: authority.key,
+        CA_KEY: authorities.nodes.key,
+        SERVICE_CA_CERTIFICATE: authorities.service.certificate,
+        SERVICE_CA_KEY: authorities.service.key,
+        POSTGRES_CERTIFICATE: own_postgres_certificate(identity, authorities, certificate),
         API_CERTIFICATE: api.certificate,
         API_KEY: api.key,
     }

@@ -63,13 +63,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """The passwords of a cluster; a witness has none of them."""
+    """The passwords of a cluster; a witness has none of them.
+
+    Only the node that makes the database has ``application``, for that one time.
+    """
 
     superuser: Secret
     replication: Secret
     rewind: Secret
     patroni_rest: Secret
-    application: Secret
+    application: Secret | None = None
 
 
 def url(address: str, port: int, scheme: str = "https") -> str:

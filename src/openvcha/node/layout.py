@@ -68,8 +68,18 @@ class Layout:
 
     @property
     def ca(self) -> Path:
-        """The certificate of the cluster's authority."""
+        """The certificate of the authority that says who is a node."""
         return self.root / files.CA_CERTIFICATE
+
+    @property
+    def service_ca(self) -> Path:
+        """The certificate of the authority that clients trust: of PostgreSQL and of the API."""
+        return self.root / files.SERVICE_CA_CERTIFICATE
+
+    @property
+    def postgres_certificate(self) -> Path:
+        """What PostgreSQL shows; its key is the node's own."""
+        return self.root / files.POSTGRES_CERTIFICATE
 
     @property
     def certificate(self) -> Path:

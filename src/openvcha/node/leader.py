@@ -109,7 +109,7 @@ def _tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
         return {"sslmode": "disable"}
     return {
         "sslmode": "verify-ca",
-        "sslrootcert": str(layout.ca),
+        "sslrootcert": str(layout.service_ca),
         "sslcert": str(layout.certificate),
         "sslkey": str(layout.key),
     }

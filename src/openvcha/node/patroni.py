@@ -145,7 +145,7 @@ def _postgresql(
 def _client_tls(layout: Layout) -> dict[str, Any]:
     return {
         "sslmode": "verify-ca",
-        "sslrootcert": str(layout.ca),
+        "sslrootcert": str(layout.service_ca),
         "sslcert": str(layout.certificate),
         "sslkey": str(layout.key),
     }

@@ -15,8 +15,10 @@ from openvcha.node.patroni import APPLICATION_DATABASE, APPLICATION_USER
 
 
 def prepare(directory: Path, connection_string: str) -> None:
-    """Make the role and its database where they are missing; raises psycopg.Error."""
+    """Make the role and its database where they are missing; raises psycopg.Error, SystemExit."""
     password = load_secrets(directory).application
+    if password is None:
+        raise SystemExit(f"{directory} has no password for the role {APPLICATION_USER}")
     role = sql.Identifier(APPLICATION_USER)
     database = sql.Identifier(APPLICATION_DATABASE)
     with psycopg.connect(connection_string, autocommit=True) as connection:

@@ -85,6 +85,6 @@ def _tls(layout: Layout) -> Settings:
         "ssl": "on",
         "ssl_min_protocol_version": "TLSv1.2",
         "ssl_ca_file": str(layout.ca),
-        "ssl_cert_file": str(layout.certificate),
+        "ssl_cert_file": str(layout.postgres_certificate),
         "ssl_key_file": str(layout.key),
     }

@@ -21,6 +21,7 @@ from openvcha.node.etcd import answers, client_url, peer_url
 from openvcha.node.identity import Identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.parts import Part
+from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 
@@ -161,8 +162,8 @@ class Recovery:
         save_identity(self.layout.root, identity)
 
     async def _rewritten(self) -> None:
-        tls, own = self.layout.client_context(), client_url(self.identity)
-        while not await answers(own, tls):  # noqa: ASYNC110 - it is another program's state
+        tls, own = NodeTls(self.layout), client_url(self.identity)
+        while not await answers(own, tls()):  # noqa: ASYNC110 - it is another program's state
             await asyncio.sleep(POLL_SECONDS)
         async with Etcd([own], tls) as store:
             members = await store.members()

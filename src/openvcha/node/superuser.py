@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import AsyncConnection, Error
 
 from openvcha.node.engines import EngineMissing, Postgres, find_postgres
-from openvcha.node.identity import Secrets
+from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import postgres_major
@@ -22,11 +22,10 @@ class PostgresUnreachable(Exception):  # noqa: N818 - a state of the world, not 
 
 
 class Superuser:
-    """The superuser of a cluster's PostgreSQL, with what one node's directory has to prove it."""
+    """The superuser of a cluster's PostgreSQL, as a node's directory proves it now."""
 
-    def __init__(self, layout: Layout, secrets: Secrets, port: int) -> None:
+    def __init__(self, layout: Layout, port: int) -> None:
         self._layout = layout
-        self._secrets = secrets
         self._port = port
         self._postgres: Postgres | None = None
 
@@ -39,7 +38,8 @@ class Superuser:
     async def connect(self, host: str) -> AsyncConnection[Any]:
         """Connect to a node's PostgreSQL. Raises psycopg.Error, OSError, EngineMissing."""
         postgres = await self.prepare()
-        place = superuser_place(host, self._port, self._layout, self._secrets, postgres)
+        secrets = load_secrets(self._layout.root)
+        place = superuser_place(host, self._port, self._layout, secrets, postgres)
         return await AsyncConnection.connect(place, autocommit=True)
 
     async def checkpoint(self, host: str) -> None:

@@ -35,6 +35,7 @@ from openvcha.node.recovery import (
 )
 from openvcha.node.rejoin import copy_or_put_back
 from openvcha.node.status import NodeStatus, OwnView, save_status
+from openvcha.node.tls import NodeTls
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.etcd import Etcd
 from openvcha.store.protocol import Store
@@ -162,7 +163,7 @@ class Supervisor:
     def _store(self) -> Etcd:
         """Give the cluster's store; the others come first, this node's own etcd may be starting."""
         own, *others = known_endpoints(self._identity)
-        return Etcd([*others, own], self._layout.client_context())
+        return Etcd([*others, own], NodeTls(self._layout))
 
     async def _start_parts(
         self, stack: contextlib.AsyncExitStack, store: Store, control: Control
@@ -172,7 +173,7 @@ class Supervisor:
                 part.begin()
         if not self._identity.holds_data or not await self._data_are_there(stack, store, control):
             return
-        await wait_until_admitted(self._identity, self._layout.client_context())
+        await wait_until_admitted(self._identity, NodeTls(self._layout))
         for part in self._parts:
             part.open_gate()
             if part.spec.late:

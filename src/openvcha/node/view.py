@@ -12,6 +12,7 @@ from openvcha.node.http import ask
 from openvcha.node.identity import url
 from openvcha.node.status import Contact, OwnView, Role
 from openvcha.node.stuck import standbys
+from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 
@@ -38,7 +39,7 @@ class Eye:
     ) -> None:
         self._view = view
         self._now = now
-        self._tls = view.layout.client_context()
+        self._tls = NodeTls(view.layout)
         identity = view.identity
         self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
         self._in_sync: bool | None = None
@@ -101,7 +102,7 @@ class Eye:
         own = client_url(self._view.identity)
         others = {name: at for name, at in self._members.items() if at != own}
         said = await asyncio.gather(
-            *(ask(at, "/health", self._tls, PROBE_SECONDS) for at in others.values())
+            *(ask(at, "/health", self._tls(), PROBE_SECONDS) for at in others.values())
         )
         return tuple(name for name, answer in zip(others, said, strict=True) if not answer)
 
@@ -111,7 +112,7 @@ class Eye:
         if not identity.holds_data:
             return None
         place = url(identity.ha_address, identity.ports.patroni)
-        said = await ask(place, "/patroni", self._tls, PROBE_SECONDS)
+        said = await ask(place, "/patroni", self._tls(), PROBE_SECONDS)
         try:
             fields = msgspec.json.decode((said or b"").partition(b"\r\n\r\n")[2])
         except msgspec.DecodeError:

@@ -28,6 +28,7 @@ PROBE_SECONDS = 1.0
 
 NODE_FILES = (
     files.CA_KEY,
+    files.SERVICE_CA_KEY,
     files.NODE_KEY,
     files.API_KEY,
     identity.SECRETS,

@@ -5,11 +5,13 @@ import socket
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from openvcha.cluster import membership
 from openvcha.cluster.config import NodeKind, address_text
 from openvcha.node import files
-from openvcha.node.certificates import KeyPair, api_certificate
-from openvcha.node.files import joining_files, node_files
+from openvcha.node.certificates import api_certificate
+from openvcha.node.files import joining_files, load_authorities, load_pair, node_files
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode
@@ -60,15 +62,13 @@ def _files(
     directory: Path, own: Identity, identity: Identity, public_key: bytes | None
 ) -> dict[str, bytes]:
     make = partial(joining_files, public_key=public_key) if public_key else node_files
-    authority = _pair(directory, files.CA_CERTIFICATE, files.CA_KEY)
+    authorities = load_authorities(directory)
     if not identity.holds_data:
-        return make(identity, authority)
-    api = _pair(directory, files.API_CERTIFICATE, files.API_KEY)
+        return make(identity, authorities)
+    api = load_pair(directory, files.API_CERTIFICATE, files.API_KEY)
     if identity.public_address != own.public_address:
         # A passive that serves at another address after a failover shows that address's name.
-        api = api_certificate(authority, identity.public_address, socket.gethostname())
-    return make(identity, authority, secrets=load_secrets(directory), api=api)
-
-
-def _pair(directory: Path, certificate: str, key: str) -> KeyPair:
-    return KeyPair((directory / certificate).read_bytes(), (directory / key).read_bytes())
+        api = api_certificate(authorities.service, identity.public_address, socket.gethostname())
+    # The application's password is the application's: no node needs it after the first start.
+    secrets = msgspec.structs.replace(load_secrets(directory), application=None)
+    return make(identity, authorities, secrets=secrets, api=api)

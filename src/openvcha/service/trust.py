@@ -34,7 +34,7 @@ async def check_peer(
         ActiveNode(
             api_certificate=own,
             bios_uuid=active.config.bios_uuid if active else "",
-            trust=services.directory / files.CA_CERTIFICATE,
+            trust=services.directory / files.SERVICE_CA_CERTIFICATE,
             unmanaged=unmanaged,
         ),
     )

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from openvcha.api.secret import Secret
 from openvcha.cluster.access import ClusterStore
 from openvcha.cluster.observe import Observer
 from openvcha.cluster.patroni import PatroniClient
@@ -25,6 +26,7 @@ from openvcha.node.patroni import REST_USER, postgres_major
 from openvcha.node.postgres import LocalPostgres
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.superuser import Superuser
+from openvcha.node.tls import NodeTls
 from openvcha.protocols.app import build
 from openvcha.protocols.serve import HttpsServer
 from openvcha.protocols.sessions import Sessions
@@ -77,12 +79,11 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
     """Open everything that the operations need, as this node sees it."""
     layout = Layout(directory)
     identity = load_identity(directory)
-    tls = layout.client_context()
-    password = load_secrets(directory).patroni_rest
+    tls = NodeTls(layout)
     superuser = superuser_of(identity, directory)
     async with (
         Etcd(endpoints(identity), tls) as store,
-        PatroniClient(tls, REST_USER, password, identity.ports.patroni) as patroni,
+        patroni_of(identity, layout, tls) as patroni,
         aclosing(Lags(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
         await _refresh(store)
@@ -103,16 +104,23 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
 async def _keeper(services: Services) -> AsyncIterator[Keeper]:
     identity, layout = services.identity, Layout(services.directory)
     engines = find_postgres(major=postgres_major(layout.pgdata))
-    password = load_secrets(layout.root).patroni_rest
-    tls = layout.client_context()
-    async with PatroniClient(tls, REST_USER, password, identity.ports.patroni) as client:
+    async with patroni_of(identity, layout, NodeTls(layout)) as client:
         own = LocalPostgres(layout, engines)
         yield Keeper(services.store, client, own, identity.member, identity.ha_address)
 
 
+def patroni_of(identity: Identity, layout: Layout, tls: NodeTls) -> PatroniClient:
+    """Open the Patronis, with what a node's directory has to prove it at each request."""
+
+    def password() -> Secret:
+        return load_secrets(layout.root).patroni_rest
+
+    return PatroniClient(tls, REST_USER, password, identity.ports.patroni)
+
+
 def superuser_of(identity: Identity, directory: Path) -> Superuser:
     """Be the superuser of the cluster's PostgreSQL, from a node's directory."""
-    return Superuser(Layout(directory), load_secrets(directory), identity.ports.postgres)
+    return Superuser(Layout(directory), identity.ports.postgres)
 
 
 def endpoints(identity: Identity) -> list[str]:

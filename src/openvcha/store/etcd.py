@@ -1,11 +1,11 @@
 """The store: etcd v3 over its JSON gateway (``/v3/``), as etcd 3.4 and later have it."""
 
-import ssl
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Self
 
 from openvcha.store import wire
+from openvcha.store.client import TlsSource
 from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
 from openvcha.store.gateway import QUORUM_READ, Gateway
 from openvcha.store.protocol import (
@@ -30,14 +30,14 @@ class Etcd:
     """A client of the whole cluster: Store and Membership. Use it as an async context.
 
     ``endpoints`` are client URLs; each request goes to the one that answered last, and on to the
-    next when it fails, until ``timeout`` (seconds) has passed. ``tls`` carries the client
-    certificate. ``silence`` is how many quiet seconds a watch trusts its endpoint.
+    next when it fails, until ``timeout`` (seconds) has passed. ``tls`` gives the context
+    with the client certificate. ``silence`` is how many quiet seconds a watch trusts its endpoint.
     """
 
     def __init__(
         self,
         endpoints: Sequence[str],
-        tls: ssl.SSLContext | None,
+        tls: TlsSource | None,
         timeout: float = TIMEOUT_SECONDS,
         silence: float = SILENCE_SECONDS,
     ) -> None:

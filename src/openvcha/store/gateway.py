@@ -10,6 +10,7 @@ import httpx2
 import msgspec
 
 from openvcha.store import wire
+from openvcha.store.client import TlsClient, TlsSource
 from openvcha.store.errors import (
     ClusterUnhealthy,
     OutcomeUnknown,
@@ -33,16 +34,14 @@ _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 class Gateway:
     """The endpoints (URLs) of etcd's JSON gateway, and the connections to them."""
 
-    def __init__(
-        self, endpoints: Sequence[str], tls: ssl.SSLContext | None, timeout: float
-    ) -> None:
+    def __init__(self, endpoints: Sequence[str], tls: TlsSource | None, timeout: float) -> None:
         self._endpoints = _checked(endpoints, tls)
         self._tls = tls
         self.timeout = timeout
         # Without TLS an empty context keeps the client from loading the system's certificates.
-        self._http = httpx2.AsyncClient(
-            verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            trust_env=False,
+        nothing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._http = TlsClient(
+            tls or (lambda: nothing),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=16),
         )
 
@@ -99,7 +98,8 @@ class Gateway:
         self, endpoint: str, path: str, body: wire.Json
     ) -> AsyncIterator[AsyncIterator[str]]:
         """Open an answer without end: its lines. Raises StoreUnavailable, also while reading."""
-        request = self._http.build_request(
+        http = self._http.current()
+        request = http.build_request(
             "POST",
             endpoint + path,
             content=msgspec.json.encode(body),
@@ -107,7 +107,7 @@ class Gateway:
         )
         try:
             async with asyncio.timeout(CONNECT_SECONDS + READ_SECONDS):
-                response = await self._http.send(request, stream=True)
+                response = await http.send(request, stream=True)
         except _FAILED as error:
             raise StoreUnavailable(_reason(endpoint, error)) from error
         try:
@@ -151,7 +151,7 @@ class Gateway:
         seconds = left if share is None else min(left, share)
         try:
             async with asyncio.timeout_at(deadline + GRACE_SECONDS):
-                response = await self._http.post(
+                response = await self._http.current().post(
                     endpoint + path,
                     content=msgspec.json.encode(body),
                     timeout=httpx2.Timeout(seconds, connect=min(left, CONNECT_SECONDS)),
@@ -192,7 +192,7 @@ def _reason(endpoint: str, error: Exception) -> str:
     return f"{endpoint}: {type(error).__name__} {error}".rstrip()
 
 
-def _checked(endpoints: Sequence[str], tls: ssl.SSLContext | None) -> tuple[str, ...]:
+def _checked(endpoints: Sequence[str], tls: TlsSource | None) -> tuple[str, ...]:
     if not endpoints:
         raise ValueError("no endpoint of the store is known")
     if tls is None and any(endpoint.startswith("https:") for endpoint in endpoints):

@@ -43,7 +43,7 @@ class Machine:
             password=load_secrets(self.directory).superuser.reveal(),
             connect_timeout=CONNECT_SECONDS,
             sslmode="verify-ca",
-            sslrootcert=str(layout.ca),
+            sslrootcert=str(layout.service_ca),
             sslcert=str(layout.certificate),
             sslkey=str(layout.key),
             options="-c statement_timeout=2000 -c lock_timeout=2000",

@@ -1,0 +1,64 @@
+"""Clients go with the certificates of the moment."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from openvcha.node.certificates import KeyPair, new_authority, node_certificate
+from openvcha.node.layout import Layout
+from openvcha.node.tls import NodeTls
+from openvcha.store.client import TlsClient
+
+
+def write(layout: Layout, authority: KeyPair, own: KeyPair) -> None:
+    layout.ca.parent.mkdir(exist_ok=True)
+    layout.ca.write_bytes(authority.certificate)
+    layout.certificate.write_bytes(own.certificate)
+    layout.key.write_bytes(own.key)
+
+
+def made(layout: Layout) -> KeyPair:
+    authority = new_authority()
+    own = node_certificate(authority, "a", "127.1.1.1")
+    write(layout, authority, own)
+    return own
+
+
+def test_the_same_context_until_the_files_are_others(tmp_path: Path) -> None:
+    """Else each request would make its connection anew."""
+    layout = Layout(tmp_path)
+    made(layout)
+    tls = NodeTls(layout)
+    before = tls()
+    assert tls() is before
+    made(layout)
+    assert tls() is not before
+
+
+def test_half_written_files_change_nothing(tmp_path: Path) -> None:
+    """A certificate with the key of another is no pair: the last whole one goes on counting."""
+    layout = Layout(tmp_path)
+    tls = NodeTls(layout)
+    with pytest.raises(OSError, match="No such file"):
+        tls()
+    made(layout)
+    before = tls()
+    other = made(layout)
+    layout.key.write_bytes(new_authority().key)
+    assert tls() is before
+    layout.key.write_bytes(other.key)
+    assert tls() is not before
+
+
+async def test_a_client_takes_the_new_context() -> None:
+    """The next request goes out by another client; the one before may finish its own."""
+    contexts = [ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)]
+    client = TlsClient(lambda: contexts[-1])
+    first = client.current()
+    assert client.current() is first
+    contexts.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    assert client.current() is not first
+    assert not first.is_closed
+    await client.aclose()
+    assert first.is_closed
