@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 import requests
 from com.vmware.vapi.std import errors_client
@@ -17,11 +19,13 @@ from com.vmware.vcenter.vcha_client import (
 )
 from tests.e2e import cluster
 from tests.e2e.conftest import RunningLab, run_vcha, said, trust
+from tests.e2e.thief import Thief, copied, everything
 from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import VsphereClient, create_vsphere_client
 
 from openvcha.cluster import patroni
 from openvcha.lab.state import ADMINISTRATOR, READER
+from openvcha.node.identity import load_identity
 from openvcha.node.processes import find_tree
 from openvcha.service.dissolve import NODE_FILES
 
@@ -143,6 +147,12 @@ async def test_a_lost_witness_is_replaced(
     assert writer.longest_gap < GAP_SECONDS
 
 
+def thief_of(running: RunningLab, role: str, folder: Path) -> Thief:
+    """Copy the files of a node, to go to the active with them."""
+    active = load_identity(running.layout(running.name_of("ACTIVE")).root)
+    return copied(running.directory(running.name_of(role)), folder / role, active)
+
+
 def vms(running: RunningLab, **changes: Any) -> Cluster.VmInfo:
     """Name the VMs as an inventory client sees them, but for the changes."""
     by_name = {vm.name: vm for vm in running.vms()}
@@ -189,15 +199,26 @@ async def assert_alone(running: RunningLab, writer: Writer) -> None:
 
 
 async def test_undeployed_under_a_writer_and_deployed_again(
-    running: RunningLab, sdk: VsphereClient, writer: Writer
+    running: RunningLab, sdk: VsphereClient, writer: Writer, tmp_path: Path
 ) -> None:
-    """The VMs that are named are deleted; the one node becomes a cluster of three again."""
+    """The VMs that are named are deleted; the one node becomes a cluster of three again.
+
+    What was copied from the others before opened everything, and opens nothing any more.
+    """
     active = running.name_of("ACTIVE")
+    thieves = [thief_of(running, role, tmp_path) for role in ("PASSIVE", "WITNESS")]
+    for thief in thieves:
+        assert await thief.opened() == everything(thief.data)
+    session = thieves[0].session()
     spec = Cluster.UndeploySpec(vms=vms(running))
     task = sdk.vcenter.vcha.Cluster.undeploy_task(spec)
     info = running.admin.finished(task.get_task_id())
     assert info["status"] == "SUCCEEDED", info
     assert [vm.name for vm in running.vms()] == [active]
+    assert [await thief.opened() for thief in thieves] == [[], []]
+    with pytest.raises(psycopg.OperationalError):
+        session.execute("create table stolen ()")
+    session.close()
     await assert_alone(running, writer)
     running.vcha("lab", "up")
     assert running.healthy()

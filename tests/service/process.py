@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
-from tests.service.simulated import World
+from tests.service.simulated import Machine, World
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -295,6 +295,27 @@ def _host(endpoint: str) -> str:
     return endpoint.removeprefix("https://").rpartition(":")[0]
 
 
+@dataclass
+class SeenCredentials:
+    """What lets the serving node in, as its process sees it; the world renews it."""
+
+    machine: Machine
+    life: Life
+
+    def authority(self) -> str:
+        self.life.check()
+        return f"authority {self.machine.authority}"
+
+    def pending(self) -> bool:
+        self.life.check()
+        return self.machine.renewing
+
+    async def renew(self) -> None:
+        await self.life.before()
+        self.machine.renewing = True
+        await self.life.after()
+
+
 class Process:
     """The service of the node that leads."""
 
@@ -322,6 +343,7 @@ class Process:
             journal=Journal(store),
             identity=identity,
             directory=world.root,
+            credentials=SeenCredentials(world.machine(identity.member), self.life),
             data_bytes=data_bytes,
             checkpoint=checkpoint,
         )

@@ -55,6 +55,8 @@ class Machine:
     postgres: str = ""
     """primary, streaming or nothing."""
     written: int = -1
+    authority: int = 0
+    renewing: bool = False
     demoted: bool = False
     """Led until it was told to stop; follows again soon."""
 
@@ -338,6 +340,7 @@ class World:
             for machine in self.machines.values()
             if machine.on and machine.postgres == "streaming"
         }
+        await self._renew(leader, primary)
         named = await self.standbys()
         if named <= standbys.keys():
             # No commit is acknowledged that the standby in sync does not have.
@@ -355,6 +358,18 @@ class World:
             await self._write_sync(leader, wanted)
             await asyncio.sleep(0.05)
         self.waited_for = frozenset([wanted] if wanted else [])
+
+    async def _renew(self, leader: str, primary: Machine) -> None:
+        """Keep the key of the failsafe mode as Patroni does; renew what the supervisor is to."""
+        found = await self.store.get(keys.PATRONI_CONFIG)
+        safe = found is not None and json.loads(found.value).get(patroni.FAILSAFE)
+        known = await patroni.failsafe_members(self.store)
+        if safe and not known and "no failsafe" not in self.faults:
+            await self.store.put(keys.PATRONI_FAILSAFE, json.dumps({leader: "url"}).encode())
+        if primary.renewing and "never renewed" not in self.faults:
+            if not safe or known != {leader}:
+                self.violations.append("the store goes while Patroni would step down for it")
+            primary.authority, primary.renewing = primary.authority + 1, False
 
     async def configure_patroni(self, change: dict[str, Any]) -> None:
         found = await self.store.get(keys.PATRONI_CONFIG)

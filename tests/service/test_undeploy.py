@@ -81,9 +81,17 @@ async def validate_alone(scene: Scene, *, kept: bool) -> None:
     left = {vm.name for vm in world.state.inventory.vms}
     assert left == ({"vcha-1", *OTHERS} if kept else {"vcha-1"})
     validate_disarmed(scene)
+    validate_renewed(scene)
+    assert await world.store.get(keys.PATRONI_FAILSAFE) is None
     before = world.acknowledged
     await asyncio.sleep(3)
     assert world.acknowledged > before
+
+
+def validate_renewed(scene: Scene) -> None:
+    """Once: the next authority could not be told from one that somebody else made."""
+    own = scene.world.machine(ACTIVE)
+    assert (own.authority, own.renewing) == (1, False)
 
 
 def validate_disarmed(scene: Scene) -> None:
@@ -312,7 +320,7 @@ async def test_it_can_be_canceled_until_the_first_vote_goes(scene: Scene) -> Non
     assert (await scene.record()).status is TaskStatus.FAILED
     assert len(scene.world.members) == 3
     assert (await scene.world.config()).state is ConfigState.CONFIGURED
-    for step in ("votes", "release", "disarm", "alone"):
+    for step in ("votes", "release", "disarm", "renew", "alone"):
         again = Scene()
         await begin(again)
         carrying = await again.until(step)
@@ -322,6 +330,34 @@ async def test_it_can_be_canceled_until_the_first_vote_goes(scene: Scene) -> Non
         await carrying
         await validate_alone(again, kept=True)
         await again.end()
+
+
+async def test_nodes_are_decided_anew_only_when_patroni_can_do_without_the_store(
+    scene: Scene,
+) -> None:
+    """Else it would step down while the store starts anew. The next undeploy goes on from there."""
+    await begin(scene)
+    scene.world.faults.add("no failsafe")
+    await scene.carry()
+    error = (await scene.record()).error
+    assert error is not None
+    assert said(error.to_error()) == ["wait.timeout", "progress.renew.patroni"]
+    assert scene.world.machine(ACTIVE).authority == 0
+    scene.world.faults.clear()
+    await scene.undeploy()
+    await scene.carry()
+    await validate_alone(scene, kept=True)
+
+
+async def test_a_renewal_that_does_not_end_is_told(scene: Scene) -> None:
+    """And while it lasts no node is made by what is about to open nothing any more."""
+    await begin(scene)
+    scene.world.faults.add("never renewed")
+    await scene.carry()
+    error = (await scene.record()).error
+    assert error is not None
+    assert said(error.to_error()) == ["wait.timeout", "progress.renew"]
+    assert scene.process().services.credentials.pending()
 
 
 async def test_a_kept_node_that_somebody_starts_is_switched_off_and_emptied(scene: Scene) -> None:

@@ -196,6 +196,9 @@ _CLUSTER = {
     "progress.vote": "Taking the vote of %s.",
     "progress.release": "Waiting until no commit waits for the passive node.",
     "progress.disarm": "Emptying the key and password files of the nodes that are kept.",
+    "progress.renew": "Making anew what lets a node in: its authority, certificate and passwords.",
+    "progress.renew.patroni": "Waiting until Patroni can do without the store for a moment.",
+    "credentials.pending": "What lets a node in is being made anew. Try again when that is over.",
     "progress.alone": "Making the active node a single one.",
     "progress.healthy": "Waiting until the cluster is healthy.",
 }

@@ -66,6 +66,16 @@ WITHOUT_STANDBY: Settings = MappingProxyType(
 """No commit waits for a standby. A primary that crashes starts again itself: a standby that was
 not waited for must not take its place. What a mode has set stays until the standby is off."""
 
+FAILSAFE = "failsafe_mode"
+"""The setting by which a primary goes on without the store, as long as all of the members that
+the store last named for that (a key of its own) agree."""
+
+
+async def failsafe_members(store: Store) -> frozenset[str]:
+    """Name the members that the leader would have to ask while the store is away."""
+    found = await store.get(keys.PATRONI_FAILSAFE)
+    return frozenset(json.loads(found.value)) if found else frozenset()
+
 
 async def settings(store: Store) -> Settings:
     """Read from Patroni's dynamic configuration what is set when a standby leaves."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 from openvcha.node.engines import Engines
@@ -41,6 +42,10 @@ class Control:
     def begin(self, name: str) -> None:
         """Begin a part that was halted."""
         self._parts[name].begin()
+
+    def reload(self, name: str) -> None:
+        """Have a part read its files again."""
+        self._parts[name].signal(signal.SIGHUP)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from functools import partial
 from openvcha.node.control import DutyView
 from openvcha.node.facts import FactsPublisher, look
 from openvcha.node.rejoin import rejoin
+from openvcha.node.renewing import renew
 from openvcha.node.view import see
 from openvcha.store.errors import StoreError
 
@@ -41,6 +42,7 @@ ALL_DUTIES: Mapping[str, Duty] = {
     "facts": tell_facts,
     "rejoin": rejoin,
     "view": see,
+    "renewal": renew,
 }
 
 

@@ -72,6 +72,11 @@ class Part:
         """Let a gated part do its work, now and after every restart."""
         self._gate.set()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the program a signal; one that is not running reads everything at its start."""
+        if self._running:
+            self._running.send(number)
+
     async def stop(self) -> None:
         """End the program for good, as `halt` does."""
         await self.halt()

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
+from openvcha.node.durable import write_durably
 from openvcha.node.engines import Postgres
-from openvcha.node.identity import Identity, Secrets, host_port
+from openvcha.node.etcd import known_endpoints
+from openvcha.node.identity import Identity, Secrets, host_port, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres_settings import Settings, local_settings, pg_hba, shared_settings
 from openvcha.store import keys
@@ -60,6 +62,13 @@ def patroni_config(
         "watchdog": {"mode": "off"},
     }
     return msgspec.json.format(msgspec.json.encode(config), indent=2)
+
+
+def write_patroni_config(identity: Identity, layout: Layout, postgres: Postgres) -> None:
+    """Write `patroni.yml` from what the node's directory holds now. Raises OSError."""
+    secrets, endpoints = load_secrets(layout.root), known_endpoints(identity)
+    config = patroni_config(identity, secrets, layout, postgres, endpoints)
+    write_durably(layout.patroni_config, config)
 
 
 def _etcd(layout: Layout, endpoints: Sequence[str]) -> Settings:

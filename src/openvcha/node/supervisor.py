@@ -12,7 +12,7 @@ import msgspec
 from openvcha.node.aside import asides
 from openvcha.node.control import Control
 from openvcha.node.copy import CopyStep, has_data
-from openvcha.node.durable import write_durably, write_private
+from openvcha.node.durable import write_private
 from openvcha.node.duties import DutyView, carry_out
 from openvcha.node.engines import Engines, find_engines
 from openvcha.node.etcd import known_endpoints, wait_until_admitted
@@ -22,7 +22,7 @@ from openvcha.node.leader import find_leader
 from openvcha.node.lock import hold
 from openvcha.node.logs import RotatingLog, log_path, logger
 from openvcha.node.parts import Part, PartSpec
-from openvcha.node.patroni import patroni_config, postgres_major
+from openvcha.node.patroni import postgres_major, write_patroni_config
 from openvcha.node.plan import PartPlan, all_parts
 from openvcha.node.processes import find_tree, kill_tree, read_process
 from openvcha.node.publisher import CopyPublisher
@@ -34,6 +34,7 @@ from openvcha.node.recovery import (
     wait_for_request,
 )
 from openvcha.node.rejoin import copy_or_put_back
+from openvcha.node.renewal import put_in_place_at_start
 from openvcha.node.status import NodeStatus, OwnView, save_status
 from openvcha.node.tls import NodeTls
 from openvcha.store.copies import CopyReport, CopyState
@@ -77,6 +78,7 @@ class Supervisor:
             try:
                 while not stop.is_set():
                     self._end_orphans()
+                    put_in_place_at_start(self._layout)
                     await self._recover()
                     self._prepare()
                     await self._run_parts(stop)
@@ -117,14 +119,7 @@ class Supervisor:
 
     def _prepare(self) -> None:
         if self._identity.holds_data:
-            config = patroni_config(
-                self._identity,
-                load_secrets(self._layout.root),
-                self._layout,
-                self._engines.postgres,
-                known_endpoints(self._identity),
-            )
-            write_durably(self._layout.patroni_config, config)
+            write_patroni_config(self._identity, self._layout, self._engines.postgres)
         specs = self._plan(self._identity, self._layout, self._engines, self._environment)
         self._parts = [self._part(spec) for spec in specs]
         self._save()

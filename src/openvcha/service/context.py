@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from openvcha.cluster.access import ClusterStore, PatroniAccess
 from openvcha.cluster.observation import Observation
@@ -10,6 +11,19 @@ from openvcha.cluster.observe import Observer
 from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node.identity import Identity, url
 from openvcha.tasks.journal import Journal
+
+
+class Credentials(Protocol):
+    """What lets the serving node in: its certificate, its authority, its passwords."""
+
+    def authority(self) -> str:
+        """Give the thumbprint of the authority that says who is a node."""
+
+    def pending(self) -> bool:
+        """Tell whether a renewal was asked for, and is not over."""
+
+    async def renew(self) -> None:
+        """Have all of it made anew; asked again meanwhile it is the same renewal."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,7 @@ class Services:
     journal: Journal
     identity: Identity
     directory: Path
+    credentials: Credentials
     data_bytes: Callable[[], Awaitable[int]]
     """How many bytes a copy of the protected data takes."""
     checkpoint: Callable[[str], Awaitable[None]]

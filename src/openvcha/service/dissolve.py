@@ -5,7 +5,7 @@ from functools import partial
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
-from openvcha.cluster import membership, patroni, rules
+from openvcha.cluster import membership, patroni, rules, settings
 from openvcha.cluster.config import NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.patroni import PatroniUnreachable
@@ -25,6 +25,8 @@ RELEASE_SECONDS = 60.0
 OFF_SECONDS = 120.0
 ACTIVE_SECONDS = 300.0
 PROBE_SECONDS = 1.0
+SAFE_SECONDS = 30.0
+RENEW_SECONDS = 60.0
 
 NODE_FILES = (
     files.CA_KEY,
@@ -49,6 +51,16 @@ class _Parting(Step):
 
     async def undo(self, ctx: TaskContext) -> None:
         """Nothing: who has left does not come back; another undeploy goes on from here."""
+
+    async def _configure(self, wanted: patroni.Settings) -> None:
+        services = self._services
+        found = await settings.record(services.store).get() or {}
+        if all(found.get(name) == value for name, value in wanted.items()):
+            return
+        try:
+            await services.patroni.configure(services.identity.ha_address, dict(wanted))
+        except PatroniUnreachable as error:
+            raise Temporary(message("progress.release")) from error
 
     async def _vms(self, ctx: TaskContext) -> list[Vm]:
         """Give the VMs of those who leave, as far as they are there."""
@@ -162,16 +174,6 @@ class Release(_Parting):
                 return message("fence.still.answers", node.name, node.ha_address)
         return None
 
-    async def _configure(self, wanted: patroni.Settings) -> None:
-        services = self._services
-        found = await patroni.settings(services.store)
-        if found == {**found, **wanted}:
-            return
-        try:
-            await services.patroni.configure(services.identity.ha_address, dict(wanted))
-        except PatroniUnreachable as error:
-            raise Temporary(message("progress.release")) from error
-
     async def _registered(self, ctx: TaskContext) -> list[str]:
         members = [node.member for node in recall_leaving(ctx).nodes]
         found = await self._services.store.prefix(keys.PATRONI_MEMBERS, keys_only=True)
@@ -220,6 +222,47 @@ class Disarm(_Parting):
             if error.error_type is not ErrorType.NOT_FOUND:
                 raise
             return b""
+
+
+class Renew(_Parting):
+    """The active makes anew what lets a node in: what the others had opens nothing any more.
+
+    Its store is away for a moment then: Patroni is told before that nobody else could lead.
+    """
+
+    name = "renew"
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Judged by the authority, which is another one than the task found."""
+        found, credentials = ctx.state.get("authority"), self._services.credentials
+        renewed = found is not None and credentials.authority() != found
+        return renewed and not credentials.pending() and await self._settled()
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Ask for it once, also across crashes, and wait for its end."""
+        credentials = self._services.credentials
+        if "authority" not in ctx.state:
+            await ctx.remember(authority=credentials.authority())
+        await until(ctx, self._unsafe, SAFE_SECONDS, fraction=0.1)
+        if credentials.authority() == ctx.state["authority"]:
+            await credentials.renew()
+        await until(ctx, self._pending, RENEW_SECONDS, fraction=0.3)
+        await self._configure({patroni.FAILSAFE: None})
+        await self._services.store.delete(keys.PATRONI_FAILSAFE)
+
+    async def _unsafe(self) -> LocalizableMessage | None:
+        await self._configure({patroni.FAILSAFE: True})
+        known = await patroni.failsafe_members(self._services.store)
+        own = self._services.identity.member
+        return None if known == {own} else message("progress.renew.patroni")
+
+    async def _pending(self) -> LocalizableMessage | None:
+        return message("progress.renew") if self._services.credentials.pending() else None
+
+    async def _settled(self) -> bool:
+        store = self._services.store
+        found = await settings.record(store).get() or {}
+        return patroni.FAILSAFE not in found and not await patroni.failsafe_members(store)
 
 
 class Alone(_Parting):

@@ -21,6 +21,7 @@ from openvcha.service.new_node import NewNode
 from openvcha.service.tokens import TokenRecord, new_token, require_token, spent, token_record
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.steps import Temporary
 
 KINDS = {JoinRole.PASSIVE: NodeKind.DATA, JoinRole.WITNESS: NodeKind.WITNESS}
 ANSWER_SECONDS = 20.0
@@ -64,7 +65,10 @@ async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
         )
         task = await _begin(services, found, spec)
     node = await _registered(services, task.id, spec)
-    files = await joining_files_of(services, node, public_key)
+    try:
+        files = await joining_files_of(services, node, public_key)
+    except Temporary as error:
+        raise ApiError(ErrorType.RESOURCE_BUSY, error.reason) from error
     shown = {path: Secret(content.decode()) for path, content in files.items()}
     return JoinInfo(member=node.member, task=task.id, files=shown)
 

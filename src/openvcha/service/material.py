@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from openvcha.api.messages import message
 from openvcha.cluster import membership
 from openvcha.cluster.config import NodeKind, address_text
 from openvcha.node import files
@@ -15,10 +16,12 @@ from openvcha.node.files import joining_files, load_authorities, load_pair, node
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode
+from openvcha.tasks.steps import Temporary
 
 
 async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
     """Make the files of a node that joins the cluster (relative path: content)."""
+    _require_settled(services)
     identity = await _identity(services, node)
     return await asyncio.to_thread(_files, services.directory, services.identity, identity, None)
 
@@ -27,9 +30,16 @@ async def joining_files_of(
     services: Services, node: NewNode, public_key: bytes
 ) -> dict[str, bytes]:
     """Make the files of a node that keeps its key (whose public part is given, DER) to itself."""
+    _require_settled(services)
     identity = await _identity(services, node)
     own = services.identity
     return await asyncio.to_thread(_files, services.directory, own, identity, public_key)
+
+
+def _require_settled(services: Services) -> None:
+    """Raise Temporary while it is decided anew who is a node: what is made now would be nothing."""
+    if services.credentials.pending():
+        raise Temporary(message("credentials.pending"))
 
 
 async def _identity(services: Services, node: NewNode) -> Identity:

@@ -22,7 +22,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
-from openvcha.service.dissolve import Alone, Disarm, Release, Votes
+from openvcha.service.dissolve import Alone, Disarm, Release, Renew, Votes
 from openvcha.service.leaving import Leaving, remember_leaving
 from openvcha.service.redeploy import CLUSTER, require
 from openvcha.service.trust import check_peer
@@ -64,6 +64,7 @@ def undeploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
         Votes(services),
         Release(services),
         Disarm(services),
+        Renew(services),
         Alone(services),
     )
 

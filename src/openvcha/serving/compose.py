@@ -25,6 +25,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER, postgres_major
 from openvcha.node.postgres import LocalPostgres
 from openvcha.node.processes import NodeProcesses
+from openvcha.node.renewal import OwnCredentials
 from openvcha.node.superuser import Superuser
 from openvcha.node.tls import NodeTls
 from openvcha.protocols.app import build
@@ -95,6 +96,7 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
             journal=Journal(store),
             identity=identity,
             directory=directory,
+            credentials=OwnCredentials(layout, identity),
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
             checkpoint=superuser.checkpoint,
         )

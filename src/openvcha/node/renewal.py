@@ -1,0 +1,140 @@
+"""A node that goes on alone decides anew who is a node: what the others had opens nothing any more.
+
+All that is new is written down first, in one file. Then PostgreSQL gets the new passwords, then the
+files take their places, then etcd starts with them and Patroni and PostgreSQL read them. The file
+is taken away when all of them let the node in by what is new. So after a crash anywhere it is gone
+on with: until PostgreSQL has the new passwords by what the node had before, from then on by what
+is new.
+"""
+
+import asyncio
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from openvcha.api.secret import Secret
+from openvcha.node import files
+from openvcha.node.certificates import (
+    Authorities,
+    new_authority,
+    node_certificate,
+    thumbprint_sha256,
+)
+from openvcha.node.durable import sync_directory, write_durably
+from openvcha.node.files import load_authorities, own_postgres_certificate
+from openvcha.node.identity import SECRETS, Identity, Secrets, encode_secrets, load_secrets
+from openvcha.node.layout import Layout
+
+PASSWORD_BYTES = 24
+RENEWED = ("superuser", "replication", "rewind", "patroni_rest")
+
+
+class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+    """What is new: ``files`` are texts by their paths in the node's directory.
+
+    ``entered``: PostgreSQL has the new passwords.
+    """
+
+    files: dict[str, str]
+    entered: bool = False
+
+    @property
+    def secrets(self) -> Secrets:
+        """Give the new passwords."""
+        found = msgspec.json.decode(self.files[SECRETS], type=dict[str, str | None])
+        return Secrets(**{name: Secret(text) for name, text in found.items() if text is not None})
+
+
+class OwnCredentials:
+    """By what a node is let in, as those see it who ask for it to be made anew."""
+
+    def __init__(self, layout: Layout, identity: Identity) -> None:
+        self._layout = layout
+        self._identity = identity
+
+    def authority(self) -> str:
+        """Give the thumbprint of the authority that says who is a node. Raises OSError."""
+        return thumbprint_sha256(self._layout.ca.read_bytes())
+
+    def pending(self) -> bool:
+        """Tell whether it was asked for, and is not over."""
+        return path_of(self._layout).exists()
+
+    async def renew(self) -> None:
+        """Ask the node's supervisor for it; asked again meanwhile it is the same one."""
+        if not self.pending():
+            await asyncio.to_thread(self._ask)
+
+    def _ask(self) -> None:
+        save(self._layout, prepared(self._layout, self._identity))
+
+
+def path_of(layout: Layout) -> Path:
+    """Name the file that holds what is new."""
+    return layout.root / "renewal.json"
+
+
+def load(layout: Layout) -> Renewal | None:
+    """Read what is new; None when nothing is to be renewed. Raises msgspec.DecodeError."""
+    try:
+        return msgspec.json.decode(path_of(layout).read_bytes(), type=Renewal)
+    except FileNotFoundError:
+        return None
+
+
+def save(layout: Layout, renewal: Renewal) -> None:
+    """Keep what is new, readable by its owner only."""
+    write_durably(path_of(layout), msgspec.json.encode(renewal))
+
+
+def finish(layout: Layout) -> None:
+    """Take the file away: what is new has become what is."""
+    path_of(layout).unlink(missing_ok=True)
+    sync_directory(layout.root)
+
+
+def prepared(layout: Layout, identity: Identity) -> Renewal:
+    """Make a new authority for nodes, this node's certificate of it, and new passwords.
+
+    What clients trust stays: they notice nothing.
+    """
+    authority = new_authority(f"{identity.cluster_name} nodes")
+    own = node_certificate(authority, identity.member, identity.ha_address)
+    both = Authorities(nodes=authority, service=load_authorities(layout.root).service)
+    new = {name: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for name in RENEWED}
+    made = {
+        files.CA_CERTIFICATE: authority.certificate,
+        files.CA_KEY: authority.key,
+        files.NODE_CERTIFICATE: own.certificate,
+        files.NODE_KEY: own.key,
+        files.POSTGRES_CERTIFICATE: own_postgres_certificate(identity, both, own.certificate),
+        SECRETS: encode_secrets(msgspec.structs.replace(load_secrets(layout.root), **new)),
+    }
+    return Renewal(files={path: content.decode() for path, content in made.items()})
+
+
+def in_place(layout: Layout, renewal: Renewal) -> bool:
+    """Tell whether all files are what is new."""
+    return not _other(layout, renewal)
+
+
+def put_in_place(layout: Layout, renewal: Renewal) -> None:
+    """Replace the files that are not what is new; again after a crash."""
+    for path, text in _other(layout, renewal).items():
+        write_durably(layout.root / path, text.encode())
+
+
+def put_in_place_at_start(layout: Layout) -> None:
+    """Before anything of the node runs: PostgreSQL knows only the new passwords already."""
+    renewal = load(layout)
+    if renewal is not None and renewal.entered:
+        put_in_place(layout, renewal)
+
+
+def _other(layout: Layout, renewal: Renewal) -> dict[str, str]:
+    return {
+        path: text
+        for path, text in renewal.files.items()
+        if (layout.root / path).read_bytes() != text.encode()
+    }
