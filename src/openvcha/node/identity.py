@@ -92,7 +92,7 @@ def encode_identity(identity: Identity) -> bytes:
 
 def encode_secrets(secrets: Secrets) -> bytes:
     """Write secrets, in the clear, as the bytes of `secrets.json`."""
-    return msgspec.json.encode(secrets, enc_hook=_reveal)
+    return msgspec.json.encode(secrets, enc_hook=reveal)
 
 
 def load_identity(directory: Path) -> Identity:
@@ -114,7 +114,7 @@ def save_identity(directory: Path, identity: Identity) -> None:
 def load_secrets(directory: Path) -> Secrets:
     """Read a node's secrets; raises OSError or msgspec.DecodeError."""
     data = (directory / SECRETS).read_bytes()
-    return msgspec.json.decode(data, type=Secrets, dec_hook=_conceal)
+    return msgspec.json.decode(data, type=Secrets, dec_hook=conceal)
 
 
 def save_secrets(directory: Path, secrets: Secrets) -> None:
@@ -127,13 +127,15 @@ def absolute(directory: str | Path) -> Path:
     return Path(os.path.realpath(directory))
 
 
-def _reveal(value: object) -> str:
+def reveal(value: object) -> str:
+    """Write a secret in the clear, where msgspec writes what its owner alone reads."""
     if isinstance(value, Secret):
         return value.reveal()
     raise NotImplementedError(f"cannot write {type(value).__name__}")
 
 
-def _conceal(kind: type, value: object) -> Secret:
+def conceal(kind: type, value: object) -> Secret:
+    """Read a secret that ``reveal`` wrote."""
     if kind is Secret and isinstance(value, str):
         return Secret(value)
     raise NotImplementedError(f"cannot read {kind.__name__}")

@@ -23,7 +23,15 @@ from openvcha.node.certificates import (
 )
 from openvcha.node.durable import sync_directory, write_durably
 from openvcha.node.files import load_authorities, own_postgres_certificate
-from openvcha.node.identity import SECRETS, Identity, Secrets, encode_secrets, load_secrets
+from openvcha.node.identity import (
+    SECRETS,
+    Identity,
+    Secrets,
+    conceal,
+    encode_secrets,
+    load_secrets,
+    reveal,
+)
 from openvcha.node.layout import Layout
 
 PASSWORD_BYTES = 24
@@ -31,19 +39,19 @@ RENEWED = ("superuser", "replication", "rewind", "patroni_rest")
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
-    """What is new: ``files`` are texts by their paths in the node's directory.
+    """What is new: ``files`` are contents by their paths in the node's directory.
 
     ``entered``: PostgreSQL has the new passwords.
     """
 
-    files: dict[str, str]
+    files: dict[str, Secret]
     entered: bool = False
 
     @property
     def secrets(self) -> Secrets:
         """Give the new passwords."""
-        found = msgspec.json.decode(self.files[SECRETS], type=dict[str, str | None])
-        return Secrets(**{name: Secret(text) for name, text in found.items() if text is not None})
+        text = self.files[SECRETS].reveal()
+        return msgspec.json.decode(text, type=Secrets, dec_hook=conceal)
 
 
 class OwnCredentials:
@@ -78,14 +86,14 @@ def path_of(layout: Layout) -> Path:
 def load(layout: Layout) -> Renewal | None:
     """Read what is new; None when nothing is to be renewed. Raises msgspec.DecodeError."""
     try:
-        return msgspec.json.decode(path_of(layout).read_bytes(), type=Renewal)
+        return msgspec.json.decode(path_of(layout).read_bytes(), type=Renewal, dec_hook=conceal)
     except FileNotFoundError:
         return None
 
 
 def save(layout: Layout, renewal: Renewal) -> None:
     """Keep what is new, readable by its owner only."""
-    write_durably(path_of(layout), msgspec.json.encode(renewal))
+    write_durably(path_of(layout), msgspec.json.encode(renewal, enc_hook=reveal))
 
 
 def finish(layout: Layout) -> None:
@@ -111,7 +119,7 @@ def prepared(layout: Layout, identity: Identity) -> Renewal:
         files.POSTGRES_CERTIFICATE: own_postgres_certificate(identity, both, own.certificate),
         SECRETS: encode_secrets(msgspec.structs.replace(load_secrets(layout.root), **new)),
     }
-    return Renewal(files={path: content.decode() for path, content in made.items()})
+    return Renewal(files={path: Secret(content.decode()) for path, content in made.items()})
 
 
 def in_place(layout: Layout, renewal: Renewal) -> bool:
@@ -121,8 +129,8 @@ def in_place(layout: Layout, renewal: Renewal) -> bool:
 
 def put_in_place(layout: Layout, renewal: Renewal) -> None:
     """Replace the files that are not what is new; again after a crash."""
-    for path, text in _other(layout, renewal).items():
-        write_durably(layout.root / path, text.encode())
+    for path, content in _other(layout, renewal).items():
+        write_durably(layout.root / path, content)
 
 
 def put_in_place_at_start(layout: Layout) -> None:
@@ -132,9 +140,6 @@ def put_in_place_at_start(layout: Layout) -> None:
         put_in_place(layout, renewal)
 
 
-def _other(layout: Layout, renewal: Renewal) -> dict[str, str]:
-    return {
-        path: text
-        for path, text in renewal.files.items()
-        if (layout.root / path).read_bytes() != text.encode()
-    }
+def _other(layout: Layout, renewal: Renewal) -> dict[str, bytes]:
+    new = {path: text.reveal().encode() for path, text in renewal.files.items()}
+    return {path: data for path, data in new.items() if (layout.root / path).read_bytes() != data}

@@ -112,7 +112,7 @@ class Renewing:
         if not await answers(client_url(identity), tls):
             raise NotYet("etcd does not answer by the new certificate yet")
         place = url(identity.ha_address, identity.ports.patroni)
-        # More than once: with new passwords it reads no certificate, only when all else is the same.
+        # More than once: it reads its certificates only when nothing else has changed.
         self._view.control.reload("patroni")
         if not await ask(place, "/patroni", tls, PROBE_SECONDS):
             raise NotYet("Patroni does not answer by the new certificate yet")

@@ -56,6 +56,8 @@ class Walk(RuleBasedStateMachine):
         self.mode = "ENABLED"
         self.down = 0
         self.off: set[str] = set()
+        # What begins after the end is an empty walk: the machine of hypothesis ends no sooner.
+        self.walks = time_is_left()
 
     # --- what the walk may do
 
@@ -143,11 +145,13 @@ class Walk(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self) -> None:
         """Every row that was acknowledged is there, whenever somebody can be asked."""
-        assert not self.world.ledger.lost()
+        assert not self.walks or not self.world.ledger.lost()
 
     @invariant()
     def one_node_takes_writes(self) -> None:
         """At most one PostgreSQL acknowledges a write to whoever asks it directly."""
+        if not self.walks:
+            return
         takers = [machine.name for machine in self.world.machines() if machine.writable()]
         assert len(takers) <= 1, takers
 
@@ -159,6 +163,8 @@ class Walk(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Bring everything back, and count once more."""
+        if not self.walks:
+            return
         self._all_on()
         if (self.world.cluster() or {})["mode"] != "ENABLED":
             reply = self.world.call("PUT", f"{CLUSTER}/mode?vmw-task=true", {"mode": "ENABLED"})

@@ -1,0 +1,284 @@
+"""What lets a node in is made anew: all of it or nothing, whenever the node dies."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+
+from openvcha.api.secret import Secret
+from openvcha.node import files, renewal, renewing
+from openvcha.node.certificates import api_certificate, new_authorities
+from openvcha.node.durable import write_durably
+from openvcha.node.files import load_authorities, node_files
+from openvcha.node.identity import Identity, Secrets, load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.renewal import OwnCredentials, in_place, load, put_in_place_at_start
+from openvcha.node.renewing import END_SESSIONS, Renewing
+from openvcha.node.tls import NodeTls
+
+pytestmark = pytest.mark.looptime
+
+OLD = "old"
+IDENTITY = Identity(
+    cluster_id="c",
+    cluster_name="lab",
+    member="a-1",
+    kind="data",
+    vm="vm-1",
+    name="a",
+    ha_address="127.1.1.1",
+    public_address="127.2.2.2",
+    etcd_initial_cluster={"a-1": "https://127.1.1.1:2380"},
+)
+
+
+class Died(BaseException):
+    """The node lost its power."""
+
+
+class Node:
+    """A SIMULATED node: its files are real ones, its programs are what they have read of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.layout = Layout(directory)
+        self.dies_at = 0
+        self.moments = 0
+        self.sessions = 1
+        self.recovering = False
+        self.etcd = True
+        self.ready = asyncio.Event()
+        self.notes: dict[str, str] = {}
+        both = new_authorities("lab")
+        secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, Secret(OLD)))
+        api = api_certificate(both.service, "127.2.2.2", "host")
+        for path, data in node_files(IDENTITY, both, secrets=secrets, api=api).items():
+            target = directory / path
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(data)
+        self.database = load_secrets(directory)
+        self.start()
+
+    def start(self) -> None:
+        """Start the node as its supervisor does."""
+        put_in_place_at_start(self.layout)
+        NodeTls(self.layout)()
+        self.etcd = True
+        self.trusted = dict.fromkeys(("etcd", "patroni", "postgres"), self.authority)
+        self.patroni = self.secrets.patroni_rest.reveal()
+
+    @property
+    def authority(self) -> bytes:
+        return self.layout.ca.read_bytes()
+
+    @property
+    def secrets(self) -> Secrets:
+        return load_secrets(self.layout.root)
+
+    def moment(self) -> None:
+        self.moments += 1
+        if self.moments == self.dies_at:
+            raise Died
+
+    def mortal(self, act: Callable[..., Any]) -> Callable[..., Any]:
+        """Let the node die before or after something is done."""
+
+        def done(*arguments: Any) -> None:
+            self.moment()
+            act(*arguments)
+            self.moment()
+
+        return done
+
+    # --- what the duty works with
+
+    def view(self) -> Any:
+        return SimpleNamespace(
+            identity=IDENTITY,
+            layout=self.layout,
+            engines=SimpleNamespace(postgres=None),
+            events=SimpleNamespace(info=lambda *_, **__: None),
+            control=self,
+        )
+
+    async def halt(self, name: str) -> None:
+        assert name == "etcd"
+        self.etcd = False
+        self.moment()
+
+    def begin(self, name: str) -> None:
+        assert name == "etcd"
+        self.etcd, self.trusted["etcd"] = True, self.authority
+        self.moment()
+
+    def reload(self, name: str) -> None:
+        """Patroni looks at its certificates only when nothing else has changed."""
+        assert name == "patroni"
+        self.trusted["postgres"] = self.authority
+        password = self.secrets.patroni_rest.reveal()
+        if password == self.patroni:
+            self.trusted["patroni"] = self.authority
+        self.patroni = password
+        self.moment()
+
+    def tell(self, duty: str, text: str | None) -> None:
+        assert duty == renewing.NAME
+        self.notes = {duty: text} if text else {}
+
+    # --- what PostgreSQL, etcd and Patroni answer
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Any]:
+        yield self
+
+    async def connect(self, known: Secrets) -> Any:
+        if known.superuser.reveal() != self.database.superuser.reveal():
+            raise psycopg.OperationalError("password authentication failed")
+        if self.trusted["postgres"] != self.authority:
+            raise psycopg.OperationalError("certificate verify failed")
+        return self.session()
+
+    async def change(self, _: Any, new: Secrets) -> None:
+        if self.recovering:
+            raise renewing.NotYet("PostgreSQL takes no writes yet")
+        self.moment()
+        self.database = new
+        self.moment()
+
+    async def execute(self, statement: str, _: Any) -> None:
+        assert statement == END_SESSIONS
+        self.sessions = 0
+
+    async def answers(self, *_: Any) -> bool:
+        return self.etcd and self.trusted["etcd"] == self.authority
+
+    async def ask(self, *_: Any) -> bytes | None:
+        return b"200" if self.trusted["patroni"] == self.authority else None
+
+    # --- what is done to it
+
+    async def renew(self) -> None:
+        async with asyncio.timeout(60):
+            if found := load(self.layout):
+                await Renewing(self.view()).carry_out(found)
+
+    def usable(self) -> bool:
+        """Tell whether the node knows the password, or what it is about to know."""
+        pending = load(self.layout)
+        known = [self.secrets, *([pending.secrets] if pending else [])]
+        return self.database.superuser.reveal() in {secrets.superuser.reveal() for secrets in known}
+
+
+@pytest.fixture
+async def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    return made(tmp_path / "a", monkeypatch)
+
+
+def made(directory: Path, patch: pytest.MonkeyPatch) -> Node:
+    directory.mkdir()
+    found = Node(directory)
+    patch.setattr(Renewing, "_connect", lambda _, known: found.connect(known))
+    patch.setattr(renewing, "_change", found.change)
+    patch.setattr(renewing, "answers", found.answers)
+    patch.setattr(renewing, "ask", found.ask)
+    patch.setattr(renewing, "write_patroni_config", lambda *_: found.moment())
+    patch.setattr(renewal, "write_durably", found.mortal(WRITE))
+    patch.setattr(renewing, "finish", found.mortal(FINISH))
+    return found
+
+
+WRITE, FINISH = write_durably, renewal.finish
+
+
+async def test_all_is_new_but_what_clients_trust(node: Node) -> None:
+    """And no session goes on that somebody began by what was."""
+    before, old = load_authorities(node.layout.root), node.secrets
+    shown = (node.layout.root / files.API_CERTIFICATE).read_bytes()
+    credentials = OwnCredentials(node.layout, IDENTITY)
+    found = credentials.authority()
+    await credentials.renew()
+    assert credentials.pending()
+    assert credentials.authority() == found
+    await node.renew()
+    after, new = load_authorities(node.layout.root), node.secrets
+    assert not credentials.pending()
+    assert credentials.authority() != found
+    assert after.nodes.key != before.nodes.key
+    assert after.service == before.service
+    assert (node.layout.root / files.API_CERTIFICATE).read_bytes() == shown
+    assert {old.superuser.reveal(), new.superuser.reveal()} == {OLD, new.superuser.reveal()}
+    changed = {getattr(new, name).reveal() for name in renewal.RENEWED}
+    assert len(changed) == len(renewal.RENEWED)
+    assert OLD not in changed
+    assert new.application is not None
+    assert new.application.reveal() == OLD
+    assert node.sessions == 0
+    assert node.notes == {}
+
+
+async def test_what_is_new_is_kept_from_others(node: Node) -> None:
+    """It holds keys and passwords; the passwords are not shown by what holds them."""
+    await OwnCredentials(node.layout, IDENTITY).renew()
+    assert renewal.path_of(node.layout).stat().st_mode & 0o777 == 0o600
+    found = load(node.layout)
+    assert found is not None
+    assert found.secrets.superuser.reveal() not in repr(found)
+
+
+async def test_asked_twice_it_is_one(node: Node) -> None:
+    """A task that goes on after a crash asks again."""
+    credentials = OwnCredentials(node.layout, IDENTITY)
+    await credentials.renew()
+    found = load(node.layout)
+    await credentials.renew()
+    assert load(node.layout) == found
+
+
+async def test_it_waits_for_a_primary_and_says_so(node: Node) -> None:
+    """Nothing changes before PostgreSQL has taken the passwords."""
+    before = node.authority
+    await OwnCredentials(node.layout, IDENTITY).renew()
+    node.recovering = True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            await node.renew()
+    assert "takes no writes yet" in node.notes[renewing.NAME]
+    assert node.authority == before
+    node.recovering = False
+    await node.renew()
+    assert node.notes == {}
+
+
+@pytest.mark.parametrize("twice", [False, True])
+async def test_dead_at_any_moment_it_is_gone_on_with(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twice: bool
+) -> None:
+    """The node always knows the password that PostgreSQL has; at the end all is new."""
+    await OwnCredentials(node.layout, IDENTITY).renew()
+    await node.renew()
+    moments = node.moments
+    assert moments > 20
+    for dies_at in range(3, moments + 1):
+        again = made(tmp_path / f"{dies_at}-{twice}", monkeypatch)
+        await OwnCredentials(again.layout, IDENTITY).renew()
+        again.dies_at = dies_at
+        for _ in range(1 + twice):
+            with suppress(Died):
+                await again.renew()
+            assert again.usable()
+            again.dies_at += 5
+            with suppress(Died):
+                again.start()
+            assert again.usable()
+        again.dies_at = 0
+        again.start()
+        pending = load(again.layout)
+        await again.renew()
+        assert again.database.superuser.reveal() == again.secrets.superuser.reveal() != OLD
+        assert pending is None or in_place(again.layout, pending)
+        assert set(again.trusted.values()) == {again.authority}
+        assert load(again.layout) is None
