@@ -122,6 +122,14 @@ def test_users_are_added_changed_and_removed(labs: Labs, tmp_path: Path) -> None
     assert "ALREADY_EXISTS" in labs.run("user", "add", "bob", stdin="x" * 9, code=1)
     directory = next(labs.lab.infrastructure.glob("datastores/*/vcha-1"))
     labs.run("user", "remove", "bob", "--node", str(directory))
+    records = [json.loads(line) for line in labs.run("audit", "--json").splitlines()]
+    local = [record for record in records if record["protocol"] == "command"]
+    wished = [("add", "OK"), ("role", "OK"), ("passwd", "OK"), ("add", "ALREADY_EXISTS")]
+    wished.append(("remove", "OK"))
+    assert [(r["operation"], r["result"]) for r in local] == [
+        (f"user.{what}", result) for what, result in wished
+    ]
+    assert "second-password" not in json.dumps(local)
     assert "NOT_FOUND" in labs.run("user", "remove", "bob", code=1)
 
 

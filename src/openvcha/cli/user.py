@@ -1,22 +1,26 @@
 """`vcha user`: who may use the API."""
 
 import asyncio
+import getpass
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 
+from openvcha.api.errors import ApiError
 from openvcha.cli.exits import EPILOG
 from openvcha.cli.options import AsJson, Base, Name
 from openvcha.cli.passwords import read_password
 from openvcha.cli.screen import console, simple_table
+from openvcha.events.audit import AuditLog
 from openvcha.lab import places
 from openvcha.lab.access import data_nodes, inventory_of, is_on
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import DEFAULT_NAME
 from openvcha.node.identity import absolute
+from openvcha.protocols.auditing import local_entry
 from openvcha.protocols.users import Role, User, Users
 from openvcha.serving.compose import services_of
 
@@ -39,6 +43,8 @@ PasswordFile = Annotated[
     ),
 ]
 T = TypeVar("T")
+Change = tuple[str, dict[str, Any]]
+"""What is done, and with what; never a password."""
 AsRole = Annotated[Role, typer.Option("--role", help="What the user may do.")]
 
 
@@ -54,14 +60,16 @@ def add(
 ) -> None:
     """Add a user."""
     password = read_password(password_file, f"Password for {user}", new=True)
-    _with_users(name, base, node, lambda users: users.add(user, password, role))
+    told = {"user": user, "role": role}
+    _with_users(name, base, node, lambda users: users.add(user, password, role), ("add", told))
     typer.echo(f"{user} is a user now: {role.value}")
 
 
 @app.command(epilog=EPILOG)
 def remove(user: Who, name: Name = DEFAULT_NAME, base: Base = None, node: Node = None) -> None:
     """Remove a user; sessions of that user end."""
-    _with_users(name, base, node, lambda users: users.remove(user))
+    done = ("remove", {"user": user})
+    _with_users(name, base, node, lambda users: users.remove(user), done)
     typer.echo(f"{user} is no user any more")
 
 
@@ -94,7 +102,8 @@ def passwd(
 ) -> None:
     """Give a user another password; sessions of that user end."""
     password = read_password(password_file, f"New password for {user}", new=True)
-    _with_users(name, base, node, lambda users: users.passwd(user, password))
+    done = ("passwd", {"user": user})
+    _with_users(name, base, node, lambda users: users.passwd(user, password), done)
     kept = node is None and places.find(name, base).learn_password(user, password)
     typer.echo(f"{user} has another password" + (", which the lab keeps too" if kept else ""))
 
@@ -108,21 +117,45 @@ def role(
     node: Node = None,
 ) -> None:
     """Give a user another role, in running sessions too."""
-    _with_users(name, base, node, lambda users: users.set_role(user, role))
+    done = ("role", {"user": user, "role": role})
+    _with_users(name, base, node, lambda users: users.set_role(user, role), done)
     typer.echo(f"{user} is {role.value} now")
 
 
 def _with_users(
-    name: str, base: Path | None, node: Path | None, work: Callable[[Users], Awaitable[T]]
+    name: str,
+    base: Path | None,
+    node: Path | None,
+    work: Callable[[Users], Awaitable[T]],
+    change: Change | None = None,
 ) -> T:
-    """Do something with the users of a lab, or of any node's cluster."""
+    """Do something with the users of a lab, or of any node's cluster; a change is audited."""
 
     async def connected() -> T:
         directory = absolute(node) if node else await _running_node(name, base)
         async with services_of(directory) as services:
-            return await work(Users(services.store))
+            users = work(Users(services.store))
+            if change is None:
+                return await users
+            return await _audited(AuditLog(services.store), change, users)
 
     return asyncio.run(connected())
+
+
+async def _audited(audit: AuditLog, change: Change, work: Awaitable[T]) -> T:
+    """Keep who changed what; here that is who is logged in on this machine."""
+    error: ApiError | None = None
+    try:
+        return await work
+    except ApiError as refused:
+        error = refused
+        raise
+    finally:
+        what, arguments = change
+        entry = local_entry(
+            operation=f"user.{what}", user=getpass.getuser(), arguments=arguments, error=error
+        )
+        await audit.record(entry, access=False)
 
 
 async def _running_node(name: str, base: Path | None) -> Path:

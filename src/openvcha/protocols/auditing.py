@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from openvcha.api.errors import ApiError
 from openvcha.api.operations import Operation
 from openvcha.api.structures import AuditInfo
@@ -23,15 +25,28 @@ def audit_entry(
     task: str | None,
 ) -> AuditInfo:
     """Make the record of a call; whoever keeps it numbers and dates it."""
+    made = _entry(operation.id, arguments, error, user)
+    return msgspec.structs.replace(made, origin=origin, protocol=protocol, task=task)
+
+
+def local_entry(
+    *, operation: str, user: str, arguments: Mapping[str, Any], error: ApiError | None
+) -> AuditInfo:
+    """Make the record of what ``user`` of a node's machine did there, past the API."""
+    return _entry(operation, arguments, error, user)
+
+
+def _entry(
+    operation: str, arguments: Mapping[str, Any] | None, error: ApiError | None, user: str | None
+) -> AuditInfo:
     return AuditInfo(
         id="",
         time=UNDATED,
         user=user,
-        origin=origin,
-        protocol=protocol,
-        operation=operation.id,
+        origin="local",
+        protocol="command",
+        operation=operation,
         arguments=None if arguments is None else shown(arguments),
         result=error.error_type.value if error else "OK",
         reason=error.messages[0] if error and error.messages else None,
-        task=task,
     )
