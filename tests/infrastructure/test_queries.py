@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from openvcha.api.encode import encode_rest
+from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.model import Structure
 from openvcha.api.structures import (
     ClusterFilterSpec,
@@ -186,3 +187,19 @@ def test_host_power_only_while_connected(full: Inventory) -> None:
     by_host = {summary.host: summary.power_state for summary in queries.list_hosts(full)}
     assert by_host["host-11"] is not None
     assert by_host["host-13"] is None
+
+
+@pytest.mark.parametrize("kind", queries.LISTS)
+def test_a_list_has_its_limit(full: Inventory, kind: str) -> None:
+    """As many as there may be are answered, one more is refused."""
+    query, most = queries.LISTS[kind]
+    attribute = "vms" if kind == "VM" else f"{kind}s"
+    first = getattr(full, attribute)[0]
+    entries = [replace(first, id=f"{first.id}-{number}") for number in range(most + 1)]
+    just = replace(full, **{attribute: tuple(entries[:-1])})
+    assert queries.listed(kind, just, None) == query(just, None)
+    over = replace(full, **{attribute: tuple(entries)})
+    with pytest.raises(ApiError) as caught:
+        queries.listed(kind, over, None)
+    assert caught.value.error_type is ErrorType.UNABLE_TO_ALLOCATE_RESOURCE
+    assert caught.value.messages[0].args == (str(most),)

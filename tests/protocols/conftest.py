@@ -215,7 +215,11 @@ class TlsFiles:
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     """A certificate for 127.0.0.1, and the authority to trust."""
-    directory = tmp_path_factory.mktemp("tls")
+    return make_tls(tmp_path_factory.mktemp("tls"))
+
+
+def make_tls(directory: Path) -> TlsFiles:
+    """Make another authority, and a certificate by it."""
     authority = new_authority()
     pair = api_certificate(authority, "127.0.0.1", "localhost")
     files = TlsFiles(*(directory / name for name in ("ca.crt", "api.crt", "api.key")))

@@ -8,7 +8,7 @@ from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo
-from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
+from openvcha.store.errors import OutcomeUnknown, RecordInvalid, StoreError, StoreUnavailable
 
 BASIC = (ADMINISTRATOR, PASSWORD)
 REDEPLOY = "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
@@ -177,6 +177,30 @@ async def test_a_lost_store_is_503(edge: Edge, failure: Exception, text: str) ->
     response = await edge.client.get("/api/vcenter/vcha/operations", auth=BASIC)
     assert (response.status_code, response.json()["error_type"]) == (503, "SERVICE_UNAVAILABLE")
     assert response.json()["messages"][0]["id"].endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("operation", "path", "error_type"),
+    [
+        (OPERATIONS_GET, "/vcenter/vcha/operations", "ERROR"),
+        ("com.vmware.vcenter.VM.list", "/vcenter/vm", "SERVICE_UNAVAILABLE"),
+    ],
+)
+async def test_a_store_that_refuses_is_an_error_which_the_operation_declares(
+    edge: Edge, logged: list[Any], operation: str, path: str, error_type: str
+) -> None:
+    """The store's own words are told; those about a record, which they may quote, are not."""
+    for failure, said in (
+        (StoreError("etcdserver: mvcc: database space exceeded", 8), "database space exceeded"),
+        (RecordInvalid("/openvcha/cluster: Invalid enum value 'geheim'"), "operation-0815"),
+    ):
+        edge.dispatcher.answers[operation] = failure
+        response = await edge.client.get(f"/api{path}", auth=BASIC)
+        assert response.json()["error_type"] == error_type
+        assert said in response.json()["messages"][0]["default_message"]
+        assert "geheim" not in response.text
+    events = [event for event in logged if event["event"] == "store refused"]
+    assert [event["operation_id"] for event in events] == ["operation-0815"] * 2
 
 
 async def test_the_reader_may_look_but_not_change(edge: Edge) -> None:

@@ -44,6 +44,8 @@ class Scene:
     def __init__(self) -> None:
         self.world = World()
         self.task = ""
+        self.token = ""
+        """What a person was given to let a node join."""
         self._replicating: asyncio.Task[None] | None = None
 
     async def cluster(self, lost: str = "vcha-2") -> None:

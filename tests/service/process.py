@@ -1,9 +1,11 @@
 """A process that serves a simulated cluster: what it sees of the world, and how it dies."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -22,7 +24,7 @@ from openvcha.service.context import Services
 from openvcha.service.handlers import plans
 from openvcha.service.new_node import NewNode
 from openvcha.store import keys
-from openvcha.store.errors import StoreUnavailable
+from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.protocol import (
     Action,
     Compare,
@@ -30,6 +32,7 @@ from openvcha.store.protocol import (
     Event,
     KeyValue,
     Member,
+    Put,
     Snapshot,
     TxnResult,
 )
@@ -80,9 +83,15 @@ class SeenStore:
         if not self.world.quorum():
             raise StoreUnavailable("no quorum")
 
+    def _need_space(self) -> None:
+        """Refuse as etcd does once its database is full; what deletes goes on."""
+        if "no space" in self.world.faults:
+            raise StoreError("etcdserver: mvcc: database space exceeded", 8)
+
     async def get(self, key: str) -> KeyValue | None:
         self._ask()
-        return await self.world.store.get(key)
+        found = await self.world.store.get(key)
+        return replace_value(found) if f"unreadable {key}" in self.world.faults else found
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         self._ask()
@@ -93,6 +102,7 @@ class SeenStore:
         return await self.world.store.snapshot(prefix)
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        self._need_space()
         async with self._writing():
             return await self.world.store.put(key, value, lease)
 
@@ -112,6 +122,8 @@ class SeenStore:
         success: Sequence[Action],
         failure: Sequence[Action] = (),
     ) -> TxnResult:
+        if any(isinstance(action, Put) for action in (*success, *failure)):
+            self._need_space()
         async with self._writing():
             return await self.world.store.txn(compares, success, failure)
 
@@ -291,6 +303,11 @@ class SeenPatroni:
         await self.life.after()
 
 
+def replace_value(found: KeyValue | None) -> KeyValue | None:
+    """Give what a version finds there that does not know the form."""
+    return dataclasses.replace(found, value=b"?") if found else None
+
+
 def _host(endpoint: str) -> str:
     return endpoint.removeprefix("https://").rpartition(":")[0]
 
@@ -327,6 +344,9 @@ class Process:
         async def data_bytes() -> int:
             return GIGABYTE
 
+        async def elsewhere() -> list[Path]:
+            return [world.root / "elsewhere"] if "data elsewhere" in world.faults else []
+
         async def checkpoint(address: str) -> None:
             await self.life.before()
             machine = world.at(address)
@@ -345,6 +365,7 @@ class Process:
             directory=world.root,
             credentials=SeenCredentials(world.machine(identity.member), self.life),
             data_bytes=data_bytes,
+            elsewhere=elsewhere,
             checkpoint=checkpoint,
         )
 

@@ -54,6 +54,11 @@ _PROTOCOL = {
     "content.type": "A body must be application/json, not %s.",
     "request.malformed": "The request is not valid HTTP.",
     "store.unavailable": "The store of the cluster cannot be reached now; try again.",
+    "store.refused": "The store of the cluster refused it: %s.",
+    "store.unreadable": (
+        "The store of the cluster holds something that this version cannot read; the log has more"
+        " under operation id %s."
+    ),
     "store.outcome.unknown": "The store was lost on the way: whether it was done is unknown.",
     "server.stopping": "The server stops; whether it was done is unknown.",
     "users.exists": "The user %s exists already.",
@@ -110,6 +115,10 @@ _CLUSTER = {
     "active.no.vote.recommendation": "Look at the log of the store on %s.",
     "active.unmanaged": "The active node %s is not managed here: there is no virtual machine %s.",
     "active.is": "%s is the active node now.",
+    "active.elsewhere": (
+        "The active node %s keeps data outside of its own datastore: %s. Move them into its"
+        " directory; only what is there is cloned."
+    ),
     "no.majority": "Without the vote of %s the rest is no majority: first start %s again.",
     "no.active.recommendation": "Wait for a failover; if none comes, look at the nodes' logs.",
     "node.lost": "The %s node %s does not answer.",
@@ -324,6 +333,7 @@ _INFRASTRUCTURE = {
         "least four addresses, and not overlap."
     ),
     "infrastructure.unknown": "There is no %s in the inventory.",
+    "inventory.too.many": "More than %s match; narrow the filter.",
     "infrastructure.vm.exists": "The name %s belongs to %s; choose another name.",
     "infrastructure.vm.name": "%s cannot be the name of a directory; choose another name.",
     "infrastructure.vm.directory": (

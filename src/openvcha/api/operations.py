@@ -1,4 +1,8 @@
-"""The table of operations: everything that can be called, one row each."""
+"""The table of operations: everything that can be called, one row each.
+
+Each declared error has a real cause: `tests/protocols/answers` brings it about by every protocol.
+Where ERROR is declared ("any other error") it is also what a store that refuses becomes.
+"""
 
 from functools import cache
 from typing import Any

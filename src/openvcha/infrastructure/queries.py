@@ -1,11 +1,16 @@
-"""The eight lists of the inventory. Pure.
+"""The eight lists of the inventory, and how many entries each may answer. Pure.
 
 A filter without a field, or with an empty set in it, lets everything pass that field; a set is
 "any of these"; all fields together have to match.
 """
 
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
+from typing import Any
 
+from openvcha.api.errors import ErrorType, fail
+from openvcha.api.messages import message
 from openvcha.api.structures import (
     ClusterFilterSpec,
     ClusterSummary,
@@ -155,6 +160,32 @@ def list_vms(inventory: Inventory, spec: VmFilterSpec | None = None) -> list[VmS
         and _passes(wanted.resource_pools, item.resource_pool)
         and _passes(wanted.power_states, item.power_state)
     ]
+
+
+Query = Callable[[Inventory, Any], list[Any]]
+
+#: The query of each kind, and how many entries its list answers at most: vCenter's limits.
+LISTS: Mapping[str, tuple[Query, int]] = MappingProxyType(
+    {
+        "datacenter": (list_datacenters, 1000),
+        "cluster": (list_clusters, 1000),
+        "folder": (list_folders, 1000),
+        "host": (list_hosts, 2500),
+        "resource_pool": (list_resource_pools, 1000),
+        "network": (list_networks, 1000),
+        "datastore": (list_datastores, 2500),
+        "VM": (list_vms, 4000),
+    }
+)
+
+
+def listed(kind: str, inventory: Inventory, spec: Any) -> list[Any]:
+    """List what there is of a kind. Raises ApiError UNABLE_TO_ALLOCATE_RESOURCE for too many."""
+    query, most = LISTS[kind]
+    found = query(inventory, spec)
+    if len(found) > most:
+        fail(ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, message("inventory.too.many", most))
+    return found
 
 
 def _host_summary(host: Host) -> HostSummary:

@@ -22,7 +22,7 @@ from openvcha.protocols.credentials import SESSION_SERVICE, Credentials, Gate, V
 from openvcha.protocols.sessions import Sessions, unauthenticated
 from openvcha.protocols.users import Users
 from openvcha.service.call import Dispatcher
-from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
+from openvcha.store.errors import OutcomeUnknown, RecordInvalid, StoreError, StoreUnavailable
 
 Arguments = Mapping[str, Any]
 
@@ -141,6 +141,8 @@ class Pipeline:
             return failure
         if isinstance(failure, StoreUnavailable):
             return self._store_lost(failure)
+        if isinstance(failure, StoreError):
+            return self._store_refused(failure, running.call.operation)
         return self.internal(failure, running.secrets(), operation=running.call.operation.id)
 
     def _store_lost(self, failure: StoreUnavailable) -> ApiError:
@@ -148,6 +150,22 @@ class Pipeline:
         unknown = isinstance(failure, OutcomeUnknown)
         text = message("store.outcome.unknown" if unknown else "store.unavailable")
         return ApiError(ErrorType.SERVICE_UNAVAILABLE, text)
+
+    def _store_refused(self, failure: StoreError, operation: Operation) -> ApiError:
+        """Make the error that the operation declares for what is nobody's fault here."""
+        operation_id = self._operation_id()
+        self._log.error(
+            "store refused", operation_id=operation_id, operation=operation.id, reason=str(failure)
+        )
+        # What is wrong with a record may quote it: that is for the log.
+        unreadable = isinstance(failure, RecordInvalid)
+        text = (
+            message("store.unreadable", operation_id)
+            if unreadable
+            else message("store.refused", failure)
+        )
+        any_other = ErrorType.ERROR in operation.errors
+        return ApiError(ErrorType.ERROR if any_other else ErrorType.SERVICE_UNAVAILABLE, text)
 
     def internal(
         self, failure: BaseException, hidden: tuple[Any, ...] | None, **where: str

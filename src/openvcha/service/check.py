@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
 from openvcha.api.structures import IpSpec, LocalizableMessage, PlacementSpec
 from openvcha.cluster.config import NodeConfig, NodeKind
 from openvcha.cluster.observation import Observation
@@ -48,6 +50,14 @@ class Verdict:
     node: NewNode | None
     errors: tuple[LocalizableMessage, ...]
     warnings: tuple[LocalizableMessage, ...]
+
+
+async def require_one_datastore(services: Services, seen: Observation) -> None:
+    """Raise ApiError INVALID_ELEMENT_CONFIGURATION when the active is on more than one."""
+    if places := await services.elsewhere():
+        name = seen.active.config.name if seen.active else services.identity.name
+        said = message("active.elsewhere", name, ", ".join(map(str, places)))
+        raise ApiError(ErrorType.INVALID_ELEMENT_CONFIGURATION, said)
 
 
 async def check_addresses(

@@ -1,6 +1,6 @@
 """What every operation works with, put together once for each process that serves the API."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +40,8 @@ class Services:
     credentials: Credentials
     data_bytes: Callable[[], Awaitable[int]]
     """How many bytes a copy of the protected data takes."""
+    elsewhere: Callable[[], Awaitable[Sequence[Path]]]
+    """Where the protected data lie outside of the node's own directory."""
     checkpoint: Callable[[str], Awaitable[None]]
     """Makes the PostgreSQL at an HA address write out what it holds in memory.
 

@@ -25,7 +25,7 @@ from openvcha.cluster.config import (
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.addresses import address_of
 from openvcha.service.call import Caller
-from openvcha.service.check import Verdict, Wish, check
+from openvcha.service.check import Verdict, Wish, check, require_one_datastore
 from openvcha.service.clone import Clone
 from openvcha.service.commit import Commit
 from openvcha.service.context import Services
@@ -118,6 +118,7 @@ class CheckBoth(Step):
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
         require(rules.DEPLOY, seen)
+        await require_one_datastore(self._services, seen)
         passive, witness = await self._verdicts(seen, ctx.record.id)
         active = await active_findings(self._services, seen, self._spec)
         errors = (*active, *passive.errors, *witness.errors, *self._same_name())

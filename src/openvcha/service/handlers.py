@@ -24,7 +24,7 @@ from openvcha.events.failover import refused
 from openvcha.events.log import EventLog
 from openvcha.events.seen import Draft
 from openvcha.infrastructure import queries
-from openvcha.infrastructure.inventory import Inventory
+from openvcha.infrastructure.queries import LISTS
 from openvcha.service import admit, deploy, failover, joining, mode, reads, redeploy, undeploy
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
@@ -89,7 +89,7 @@ def handlers() -> Mapping[str, Handler]:
         "com.vmware.cis.tasks.get": _get_task,
         "com.vmware.cis.tasks.list": _list_tasks,
         "com.vmware.cis.tasks.cancel": _cancel_task,
-        **{f"com.vmware.vcenter.{kind}.list": _lister(find) for kind, find in _LISTS.items()},
+        **{f"com.vmware.vcenter.{kind}.list": partial(_list_inventory, kind) for kind in LISTS},
     }
 
 
@@ -150,24 +150,9 @@ async def _list_audit(
     return await AuditLog(services.store).list(filter)
 
 
-_LISTS: Mapping[str, Callable[[Inventory, Any], Any]] = {
-    "datacenter": queries.list_datacenters,
-    "cluster": queries.list_clusters,
-    "folder": queries.list_folders,
-    "host": queries.list_hosts,
-    "resource_pool": queries.list_resource_pools,
-    "network": queries.list_networks,
-    "datastore": queries.list_datastores,
-    "VM": queries.list_vms,
-}
-
-
-def _lister(find: Callable[[Inventory, Any], Any]) -> Handler:
-    return partial(_list_inventory, find)
-
-
 async def _list_inventory(
-    find: Callable[[Inventory, Any], Any], services: Services, caller: Caller, **arguments: Any
-) -> Any:
+    kind: str, services: Services, caller: Caller, **arguments: Any
+) -> list[Any]:
     del caller
-    return find(await services.infrastructure.inventory(), arguments.get("filter"))
+    inventory = await services.infrastructure.inventory()
+    return queries.listed(kind, inventory, arguments.get("filter"))

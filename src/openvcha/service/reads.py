@@ -30,6 +30,7 @@ from openvcha.infrastructure.addresses import address_of, to_ip_info
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.placement import placement_info
 from openvcha.service.call import Caller
+from openvcha.service.check import require_one_datastore
 from openvcha.service.context import Services
 from openvcha.service.trust import check_peer
 
@@ -80,7 +81,7 @@ async def get_active(
     """Tell the active's addresses and, unless ``partial``, where it lives.
 
     Raises ApiError ERROR while no node is active, NOT_FOUND when the vCenter that manages the
-    nodes does not know the active's VM, and as ``check_peer`` does.
+    nodes does not know the active's VM, and as ``check_peer`` and ``require_one_datastore`` do.
     """
     del caller
     seen = await services.observe()
@@ -90,6 +91,7 @@ async def get_active(
     placement = None
     if not partial:
         await check_peer(services, seen, vc_spec, unmanaged=ErrorType.NOT_FOUND)
+        await require_one_datastore(services, seen)
         inventory = await services.infrastructure.inventory()
         placement = _View(seen, inventory, _manager(services, vc_spec)).placement(active)
         if placement is None:

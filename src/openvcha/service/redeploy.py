@@ -27,7 +27,7 @@ from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.infrastructure.addresses import address_of
 from openvcha.service.call import Caller
-from openvcha.service.check import Verdict, Wish, check
+from openvcha.service.check import Verdict, Wish, check, require_one_datastore
 from openvcha.service.clone import Clone
 from openvcha.service.commit import Commit
 from openvcha.service.context import Services
@@ -149,6 +149,7 @@ class Check(Step):
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
         require(which.operation, seen)
+        await require_one_datastore(self._services, seen)
         verdict = await _verdict(self._services, seen, which, self._spec, ctx.record.id)
         if verdict.node is None:
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *verdict.errors)
@@ -170,6 +171,7 @@ async def _findings(
     if reason is not None and not (health.deployed(seen) and seen.active):
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
     await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
+    await require_one_datastore(services, seen)
     verdict = await _verdict(services, seen, which, spec, "")
     return (*((reason,) if reason else ()), *verdict.errors), verdict.warnings
 

@@ -19,6 +19,7 @@ from openvcha.infrastructure.local_processes import DetachedStarter
 from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node import files
 from openvcha.node.address import Forwarder
+from openvcha.node.elsewhere import data_elsewhere
 from openvcha.node.engines import find_postgres
 from openvcha.node.identity import Identity, load_identity, load_secrets, url
 from openvcha.node.layout import Layout
@@ -98,6 +99,7 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
             directory=directory,
             credentials=OwnCredentials(layout, identity),
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
+            elsewhere=lambda: asyncio.to_thread(data_elsewhere, layout),
             checkpoint=superuser.checkpoint,
         )
 

@@ -1,0 +1,46 @@
+"""What PostgreSQL keeps outside of its node's directory is found, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from openvcha.node.elsewhere import data_elsewhere
+from openvcha.node.layout import Layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path / "node")
+    for name in ("pg_wal", "pg_tblspc"):
+        (layout.pgdata / name).mkdir(parents=True)
+    return layout
+
+
+def test_nothing_is_elsewhere_as_a_rule(layout: Layout) -> None:
+    """Also where the way to the node's directory is a link, and before there are data."""
+    assert data_elsewhere(layout) == ()
+    link = layout.root.parent / "link"
+    link.symlink_to(layout.root)
+    assert data_elsewhere(Layout(link)) == ()
+    assert data_elsewhere(Layout(layout.root.parent / "new")) == ()
+
+
+def test_a_tablespace_on_another_disk_is_elsewhere(layout: Layout, tmp_path: Path) -> None:
+    """One inside of the node's directory is not, whatever its link looks like."""
+    near, far = layout.root / "near", tmp_path / "far"
+    for place, number in ((near, "16384"), (far, "16385")):
+        place.mkdir()
+        (layout.pgdata / "pg_tblspc" / number).symlink_to(place)
+    assert data_elsewhere(layout) == (far.resolve(),)
+
+
+def test_data_and_log_on_another_disk_are_elsewhere(layout: Layout, tmp_path: Path) -> None:
+    """Each by itself."""
+    log, data = tmp_path / "log", tmp_path / "data"
+    log.mkdir()
+    (layout.pgdata / "pg_wal").rmdir()
+    (layout.pgdata / "pg_wal").symlink_to(log)
+    assert data_elsewhere(layout) == (log.resolve(),)
+    layout.pgdata.rename(data)
+    layout.pgdata.symlink_to(data)
+    assert data_elsewhere(layout) == (data.resolve(), log.resolve())

@@ -1,0 +1,107 @@
+"""What is asked of each operation: arguments as plain JSON by the names of the parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.protocols.answers.beginnings import (
+    ADDRESSES,
+    deploy_spec,
+    healthy,
+    passive_lost,
+    place,
+    prepared,
+    single,
+    witness_lost,
+)
+from tests.protocols.answers.stage import Begin, Stage
+from tests.protocols.conftest import ADMINISTRATOR, PASSWORD
+
+from openvcha.api.operations import Operation
+from openvcha.node.certificates import signing_request
+from openvcha.service.admit import JOINING
+
+VCHA = "com.vmware.vcenter.vcha"
+CLUSTER = f"{VCHA}.cluster"
+TASKS = "com.vmware.cis.tasks"
+SESSION = "com.vmware.cis.session"
+UNKNOWN_TASK = "00000000-0000-4000-8000-000000000000:com.vmware.vcenter.vcha"
+
+Arguments = dict[str, Any]
+Made = Callable[[Stage, Any], Arguments]
+"""Made of the stage and of what a condition has given, if there is one."""
+
+
+def no_arguments(stage: Stage, held: Any) -> Arguments:
+    del stage, held
+    return {}
+
+
+def of_task(stage: Stage, held: Any) -> Arguments:
+    del stage
+    return {"task": held or UNKNOWN_TASK}
+
+
+def tasks_of(stage: Stage, held: Any) -> Arguments:
+    del stage
+    return {"filter_spec": {"services": [held or CLUSTER]}}
+
+
+def join_spec(stage: Stage, held: Any) -> Arguments:
+    del stage
+    request = signing_request(ADDRESSES["PASSIVE"]).certificate.decode()
+    spec = {
+        "token": held or "no token",
+        "role": "PASSIVE",
+        "name": "by-hand",
+        "ha_address": ADDRESSES["PASSIVE"],
+        "certificate_request": request,
+    }
+    return {"spec": spec}
+
+
+def always(arguments: Arguments) -> Made:
+    return lambda _stage, _held: arguments
+
+
+#: By the operation's id: arguments that would be accepted in the state that is beside them.
+ASKED: dict[str, tuple[Begin, Made]] = {
+    f"{TASKS}.get": (single, of_task),
+    f"{TASKS}.list": (single, tasks_of),
+    f"{TASKS}.cancel": (single, of_task),
+    f"{CLUSTER}.get": (healthy, no_arguments),
+    f"{CLUSTER}.deploy": (single, always({"spec": deploy_spec()})),
+    f"{CLUSTER}.failover": (healthy, always({"planned": True})),
+    f"{CLUSTER}.undeploy": (healthy, always({"spec": {}})),
+    f"{CLUSTER}.active.get": (healthy, no_arguments),
+    f"{CLUSTER}.mode.set": (healthy, always({"mode": "MAINTENANCE"})),
+    f"{CLUSTER}.passive.check": (passive_lost, always({"spec": {"placement": place()}})),
+    f"{CLUSTER}.passive.redeploy": (passive_lost, always({"spec": {"placement": place()}})),
+    f"{CLUSTER}.witness.check": (witness_lost, always({"spec": {"placement": place()}})),
+    f"{CLUSTER}.witness.redeploy": (witness_lost, always({"spec": {"placement": place()}})),
+    f"{JOINING}.issue": (prepared, always({"spec": {"role": "PASSIVE"}})),
+    f"{JOINING}.join": (prepared, join_spec),
+}
+
+
+def asked(operation: Operation) -> tuple[Begin, Made]:
+    return ASKED.get(operation.id, (healthy, no_arguments))
+
+
+def with_peer(operation: Operation, **where: Any) -> Made:
+    """The same request with a ``vc_spec``: the stage itself, but for what is given here."""
+    arguments = asked(operation)[1]
+
+    def made(stage: Stage, held: Any) -> Arguments:
+        location = {
+            "hostname": "127.0.0.1",
+            "port": stage.port,
+            "username": ADMINISTRATOR,
+            "password": PASSWORD,
+            **where,
+            **(held or {}),
+        }
+        peer = {"vc_spec": {"active_location": location}}
+        given = arguments(stage, None)
+        return {"spec": {**given["spec"], **peer}} if "spec" in given else peer
+
+    return made

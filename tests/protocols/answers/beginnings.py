@@ -1,0 +1,82 @@
+"""How a cluster on a stage begins, and what is asked of it: arguments as plain JSON."""
+
+import asyncio
+from typing import Any
+
+from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene
+
+from openvcha.api.decode import decode_rest
+from openvcha.api.structures import DeploySpec, JoinRole, JoinTokenSpec
+from openvcha.service.failover import fail_over
+from openvcha.service.joining import issue
+
+ADDRESSES = {"ACTIVE": "127.83.2.11", "PASSIVE": "127.83.2.12", "WITNESS": "127.83.2.13"}
+
+
+def address(role: str) -> dict[str, Any]:
+    return {"ip_family": "IPV4", "ipv4": {"address": ADDRESSES[role], "prefix": 24}}
+
+
+def place(name: str = NEW) -> dict[str, str]:
+    return {"name": name, "folder": "group-v3"}
+
+
+def deploy_spec(*, manual: bool = False) -> dict[str, Any]:
+    places: list[dict[str, Any]] = [{"placement": place()}, {"placement": place(NEW_WITNESS)}]
+    passive, witness = [{}, {}] if manual else places
+    return {
+        "deployment": "MANUAL" if manual else "AUTO",
+        "active": {"ha_ip": address("ACTIVE")},
+        "passive": {**passive, "ha_ip": address("PASSIVE")},
+        "witness": {**witness, "ha_ip": address("WITNESS")},
+    }
+
+
+async def single(scene: Scene) -> None:
+    """One active node and no cluster."""
+    await scene.single()
+
+
+async def healthy(scene: Scene) -> None:
+    """Three nodes, in sync."""
+    await scene.healthy()
+
+
+async def passive_lost(scene: Scene) -> None:
+    """The passive's power was cut."""
+    await scene.cluster()
+
+
+async def witness_lost(scene: Scene) -> None:
+    """The witness' power was cut."""
+    await scene.cluster("vcha-3")
+
+
+async def prepared(scene: Scene) -> None:
+    """A manual deployment that awaits both nodes."""
+    await scene.single()
+    await scene.deploy(decode_rest(DeploySpec, deploy_spec(manual=True)))
+    await scene.carry()
+
+
+async def failing_over(scene: Scene) -> None:
+    """A failover in the step that must not be interrupted, and does not get on."""
+    await scene.healthy()
+    scene.world.faults.add("refuses")
+    scene.task = await fail_over(scene.process().services, CALLER, planned=True)
+    carrying = await scene.until("switch")
+    assert isinstance(carrying, asyncio.Task)
+
+
+async def given_up(scene: Scene) -> None:
+    """A manual deployment for which a token was asked, undeployed before it was used."""
+    await prepared(scene)
+    scene.token = await ask_token(scene)
+    await scene.undeploy()
+    await scene.carry()
+
+
+async def ask_token(scene: Scene) -> str:
+    """Ask for the token with which the passive may join."""
+    wanted = JoinTokenSpec(role=JoinRole.PASSIVE)
+    return (await issue(scene.process().services, CALLER, wanted)).token.reveal()

@@ -1,0 +1,225 @@
+"""What brings about each error of each operation: real causes in a simulated cluster."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.protocols.answers.asking import (
+    CLUSTER,
+    SESSION,
+    TASKS,
+    VCHA,
+    Made,
+    always,
+    asked,
+    join_spec,
+    no_arguments,
+    of_task,
+    tasks_of,
+    with_peer,
+)
+from tests.protocols.answers.beginnings import (
+    failing_over,
+    given_up,
+    healthy,
+    passive_lost,
+    place,
+    prepared,
+    single,
+    witness_lost,
+)
+from tests.protocols.answers.conditions import (
+    Holding,
+    busy_without_space,
+    early_token,
+    ended_task,
+    fault,
+    join_runs,
+    many,
+    many_tasks,
+    nobody_listens,
+    nothing,
+    running_task,
+    stranger,
+    token,
+    token_while_busy,
+    unreadable,
+    unreadable_task,
+)
+from tests.protocols.answers.stage import Begin
+from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, READER
+
+from openvcha.api.errors import ErrorType
+from openvcha.api.operations import OPERATIONS, Operation, Privilege, by_id
+from openvcha.infrastructure.queries import LISTS
+from openvcha.service.admit import JOINING
+from openvcha.store import keys
+
+E = ErrorType
+WRONG_THUMBPRINT = ":".join(["AA"] * 32)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One way to an error.
+
+    ``holds`` is so during the call; what it gives is for ``arguments``, with the stage.
+    ``says`` is the id of a message. ``user`` empty: nobody has logged in.
+    """
+
+    says: str
+    begin: Begin = single
+    holds: Holding = nothing
+    arguments: Made = no_arguments
+    user: str = ADMINISTRATOR
+    password: str = ""
+    """Set: the call comes with name and password instead of a session."""
+
+
+def _common(operation: Operation) -> Iterator[tuple[ErrorType, Cause]]:
+    """Yield those that every operation has for the same reason, as far as it declares them."""
+    begin, arguments = asked(operation)
+    user = "" if not operation.authenticated else ADMINISTRATOR
+
+    def cause(says: str, holds: Holding = nothing, who: str = user) -> Cause:
+        return Cause(says, begin, holds, arguments, who)
+
+    yield (
+        E.UNAUTHENTICATED,
+        cause("com.vmware.vapi.endpoint.method.authentication.required", who=""),
+    )
+    without = NOBODY if operation.privilege is Privilege.SYSTEM_READ else READER
+    yield E.UNAUTHORIZED, cause("vapi.security.authorization.invalid", who=without)
+    yield E.SERVICE_UNAVAILABLE, cause("store.unavailable", fault("no quorum"))
+    yield E.ERROR, cause("store.unreadable", unreadable(_needed(operation)))
+
+
+def _needed(operation: Operation) -> str:
+    """What the operation cannot do without, in the store."""
+    if operation.id == f"{JOINING}.join":
+        return keys.join("passive")
+    own = operation.service.startswith((VCHA, JOINING))
+    return keys.CLUSTER if own else keys.user(ADMINISTRATOR)
+
+
+def _peer(operation: Operation) -> Iterator[tuple[ErrorType, Cause]]:
+    """Yield those of the vCenter that the call names."""
+    begin = asked(operation)[0]
+
+    def cause(says: str, holds: Holding = nothing, **where: Any) -> Cause:
+        return Cause(says, begin, holds, with_peer(operation, **where))
+
+    yield E.INVALID_ARGUMENT, cause("invalid.credentials", username="stranger", password="x")
+    yield E.UNVERIFIED_PEER, cause("peer.unverified", ssl_thumbprint=WRONG_THUMBPRINT)
+    yield E.ERROR, cause("peer.unreachable", nobody_listens)
+    yield E.NOT_FOUND, cause("peer.not.manager", stranger)
+
+
+def _inventory(kind: str, most: int) -> Iterator[tuple[ErrorType, Cause]]:
+    yield (
+        E.UNABLE_TO_ALLOCATE_RESOURCE,
+        Cause("inventory.too.many", healthy, many(kind, most)),
+    )
+    if kind in _ENUMERATED:
+        value: Any = "SIDEWAYS" if kind == "folder" else ["SIDEWAYS"]
+        wrong = always({"filter": {_ENUMERATED[kind]: value}})
+        yield E.INVALID_ARGUMENT, Cause("decode.enum", healthy, arguments=wrong)
+
+
+#: The field of each filter that takes names of a fixed set only.
+_ENUMERATED = {
+    "folder": "type",
+    "host": "connection_states",
+    "network": "types",
+    "datastore": "types",
+    "VM": "power_states",
+}
+
+
+def _check(role: str, begin: Begin) -> dict[tuple[str, ErrorType], Cause]:
+    name, given = f"{CLUSTER}.{role}.check", always({"spec": {"placement": place()}})
+    return {
+        (name, E.INVALID_ELEMENT_CONFIGURATION): Cause(
+            "active.elsewhere", begin, fault("data elsewhere"), given
+        ),
+        (name, E.NOT_ALLOWED_IN_CURRENT_STATE): Cause(
+            "cluster.not.configured", single, arguments=given
+        ),
+    }
+
+
+_LIMIT = always({"filter": {"limit": -1}})
+_OF_THEIR_OWN: dict[tuple[str, ErrorType], Cause] = {
+    (f"{SESSION}.create", E.UNAUTHENTICATED): Cause(
+        "vapi.security.authentication.invalid", user="nobody-of-that-name", password="wrong"
+    ),
+    (f"{SESSION}.create", E.SERVICE_UNAVAILABLE): Cause(
+        "store.unavailable", holds=fault("no quorum"), password=PASSWORD
+    ),
+    (f"{TASKS}.get", E.NOT_FOUND): Cause("task.not.found", arguments=of_task),
+    (f"{TASKS}.get", E.RESOURCE_INACCESSIBLE): Cause(
+        "task.unreadable", holds=unreadable_task, arguments=of_task
+    ),
+    (f"{TASKS}.list", E.INVALID_ARGUMENT): Cause("task.filter.empty"),
+    (f"{TASKS}.list", E.RESOURCE_INACCESSIBLE): Cause(
+        "task.filter.too.many", holds=many_tasks, arguments=tasks_of
+    ),
+    (f"{TASKS}.cancel", E.NOT_FOUND): Cause("task.not.found", arguments=of_task),
+    (f"{TASKS}.cancel", E.RESOURCE_INACCESSIBLE): Cause(
+        "task.unreadable", holds=unreadable_task, arguments=of_task
+    ),
+    (f"{TASKS}.cancel", E.NOT_ALLOWED_IN_CURRENT_STATE): Cause(
+        "task.finished", holds=ended_task, arguments=of_task
+    ),
+    (f"{TASKS}.cancel", E.UNSUPPORTED): Cause(
+        "task.not.cancelable", failing_over, running_task, of_task
+    ),
+    (f"{TASKS}.cancel", E.ERROR): Cause(
+        "store.refused", holds=busy_without_space, arguments=of_task
+    ),
+    (f"{CLUSTER}.active.get", E.INVALID_ELEMENT_CONFIGURATION): Cause(
+        "active.elsewhere", healthy, fault("data elsewhere")
+    ),
+    (f"{CLUSTER}.mode.get", E.NOT_ALLOWED_IN_CURRENT_STATE): Cause("cluster.not.configured"),
+    **_check("passive", passive_lost),
+    **_check("witness", witness_lost),
+    ("org.openvcha.events.list", E.INVALID_ARGUMENT): Cause("event.limit", arguments=_LIMIT),
+    ("org.openvcha.audit.list", E.INVALID_ARGUMENT): Cause("event.limit", arguments=_LIMIT),
+    (f"{JOINING}.issue", E.NOT_ALLOWED_IN_CURRENT_STATE): Cause(
+        "join.not.prepared", arguments=asked(by_id(f"{JOINING}.issue"))[1]
+    ),
+    (f"{JOINING}.issue", E.RESOURCE_BUSY): Cause(
+        "task.busy", prepared, join_runs, asked(by_id(f"{JOINING}.issue"))[1]
+    ),
+    (f"{JOINING}.join", E.INVALID_ARGUMENT): Cause(
+        "join.token.invalid", prepared, token, lambda stage, _: join_spec(stage, None), user=""
+    ),
+    (f"{JOINING}.join", E.NOT_ALLOWED_IN_CURRENT_STATE): Cause(
+        "join.not.prepared", given_up, early_token, join_spec, user=""
+    ),
+    (f"{JOINING}.join", E.RESOURCE_BUSY): Cause(
+        "task.busy", prepared, token_while_busy, join_spec, user=""
+    ),
+}
+
+
+def _declared(
+    operation: Operation, found: Iterable[tuple[ErrorType, Cause]]
+) -> dict[tuple[str, ErrorType], Cause]:
+    return {(operation.id, kind): cause for kind, cause in found if kind in operation.errors}
+
+
+def _takes_peer(operation: Operation) -> bool:
+    return E.UNVERIFIED_PEER in operation.errors
+
+
+#: By operation and error. The general ones first; what an operation has of its own goes before.
+CAUSES: dict[tuple[str, ErrorType], Cause] = {}
+for _operation in OPERATIONS:
+    CAUSES |= _declared(_operation, _common(_operation))
+    if _takes_peer(_operation):
+        CAUSES |= _declared(_operation, _peer(_operation))
+for _kind, (_, _most) in LISTS.items():
+    _operation = by_id(f"com.vmware.vcenter.{_kind}.list")
+    CAUSES |= {(_operation.id, kind): cause for kind, cause in _inventory(_kind, _most)}
+CAUSES |= _OF_THEIR_OWN

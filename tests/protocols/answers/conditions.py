@@ -1,0 +1,183 @@
+"""What may be so during a call.
+
+Each gives, while it holds, what the arguments of the call are made of.
+"""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from msgspec.structs import replace
+from tests.protocols.answers.asking import CLUSTER, Arguments
+from tests.protocols.answers.beginnings import ask_token, single
+from tests.protocols.answers.stage import Stage
+from tests.protocols.conftest import ADMINISTRATOR
+from tests.service.simulated import Machine
+
+from openvcha.api.messages import message
+from openvcha.infrastructure.queries import LISTS
+from openvcha.node.certificates import thumbprint_sha256
+from openvcha.service.admit import JOINING, Joining
+from openvcha.store import keys
+from openvcha.store.records import encode
+from openvcha.tasks.journal import MAX_MATCHES
+
+Holding = Callable[[Stage], AbstractContextManager[Any]]
+
+
+@contextlib.contextmanager
+def nothing(stage: Stage) -> Iterator[None]:
+    """Everything is as it began."""
+    del stage
+    yield
+
+
+def fault(name: str) -> Holding:
+    """Let something not work in the simulated world."""
+
+    @contextlib.contextmanager
+    def holds(stage: Stage) -> Iterator[None]:
+        stage.scene.world.faults.add(name)
+        try:
+            yield
+        finally:
+            stage.scene.world.faults.discard(name)
+
+    return holds
+
+
+def unreadable(key: str) -> Holding:
+    """Let a stored value be one that this version cannot read."""
+    return fault(f"unreadable {key}")
+
+
+@contextlib.contextmanager
+def busy(
+    stage: Stage, service: str = CLUSTER, name: str = "failover$task", **more: Any
+) -> Iterator[str]:
+    """Let an operation be accepted that nobody carries out yet; gives its task."""
+    task = stage.run(
+        stage.process.services.journal.create(
+            service=service,
+            operation=name,
+            description=message("cluster.failover"),
+            user=ADMINISTRATOR,
+            **more,
+        )
+    )
+    try:
+        yield task.id
+    finally:
+        stage.run(stage.store.delete(keys.OPERATION))
+        stage.run(stage.store.delete(keys.task(task.id)))
+
+
+@contextlib.contextmanager
+def busy_without_space(stage: Stage) -> Iterator[str]:
+    """Let a task run while the store has no room to note that it is to stop."""
+    with busy(stage) as task, fault("no space")(stage):
+        yield task
+
+
+@contextlib.contextmanager
+def unreadable_task(stage: Stage) -> Iterator[str]:
+    with busy(stage) as task, unreadable(keys.task(task))(stage):
+        yield task
+
+
+@contextlib.contextmanager
+def ended_task(stage: Stage) -> Iterator[str]:
+    """A task that nobody knows how to carry out has ended at once."""
+    with busy(stage, name="unheard-of$task") as task:
+        stage.scene.task = task
+        stage.run(stage.scene.carry())
+        yield task
+
+
+@contextlib.contextmanager
+def many_tasks(stage: Stage) -> Iterator[str]:
+    """More tasks than a list may have, of one service."""
+    with busy(stage) as task:
+        record = stage.run(stage.process.services.journal.read(task))
+        more = [
+            replace(record, id=f"{number}", service="many") for number in range(MAX_MATCHES + 1)
+        ]
+        for each in more:
+            stage.run(stage.store.put(keys.task(each.id), encode(each)))
+        yield "many"
+        for each in more:
+            stage.run(stage.store.delete(keys.task(each.id)))
+
+
+@contextlib.contextmanager
+def running_task(stage: Stage) -> Iterator[str]:
+    """The task with which the stage began."""
+    yield stage.scene.task
+
+
+@contextlib.contextmanager
+def join_runs(stage: Stage) -> Iterator[str]:
+    """A node joins as the passive already."""
+    wanted = Joining(role="passive", name="somebody", digest="-")
+    with busy(stage, service=JOINING, name="join", arguments=wanted) as task:
+        yield task
+
+
+@contextlib.contextmanager
+def token(stage: Stage) -> Iterator[str]:
+    """A token for the passive, as a person has asked for it."""
+    yield stage.run(ask_token(stage.scene))
+
+
+@contextlib.contextmanager
+def token_while_busy(stage: Stage) -> Iterator[str]:
+    with token(stage) as text, busy(stage):
+        yield text
+
+
+@contextlib.contextmanager
+def early_token(stage: Stage) -> Iterator[str]:
+    """The token of a deployment that was given up."""
+    yield stage.scene.token
+
+
+def many(kind: str, most: int) -> Holding:
+    """Let the inventory have more of a kind than its list may answer."""
+
+    @contextlib.contextmanager
+    def holds(stage: Stage) -> Iterator[None]:
+        world, attribute = stage.scene.world, _ATTRIBUTES[kind]
+        before, machines = world.state, dict(world.machines)
+        first = getattr(before.inventory, attribute)[0]
+        found = tuple(replace(first, id=f"{first.id}-{number}") for number in range(most + 1))
+        world.machines.update({each.id: Machine() for each in found if kind == "VM"})
+        inventory = replace(before.inventory, **{attribute: found})
+        world.state = replace(before, inventory=inventory)
+        try:
+            yield
+        finally:
+            world.state, world.machines = before, machines
+
+    return holds
+
+
+_ATTRIBUTES = {kind: f"{kind}s" for kind in LISTS} | {"VM": "vms"}
+
+
+@contextlib.contextmanager
+def nobody_listens(stage: Stage) -> Iterator[Arguments]:
+    """A port that was free a moment ago."""
+    del stage
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    yield {"port": port}
+
+
+@contextlib.contextmanager
+def stranger(stage: Stage) -> Iterator[Arguments]:
+    """Another vCenter, with the same users and a certificate of its own, without a cluster."""
+    other = stage.others.stranger(single)
+    thumbprint = thumbprint_sha256(other.tls.certificate.read_bytes())
+    yield {"port": other.port, "ssl_thumbprint": thumbprint}

@@ -1,0 +1,26 @@
+"""Clusters on a stage, for the tests of what clients are answered."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.protocols.answers.stage import Stages
+from tests.protocols.conftest import TlsFiles
+from tests.service.process import files_of
+
+from openvcha.service.context import Services
+from openvcha.service.new_node import NewNode
+
+
+@pytest.fixture(scope="module")
+def stages(tls: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
+    """The stages of this module; what makes a node's secret files is not the subject here."""
+
+    async def joining_files(services: Services, node: NewNode, _: bytes) -> dict[str, bytes]:
+        return await files_of(services, node)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openvcha.service.clone.files_of", files_of)
+        patch.setattr("openvcha.service.joining.joining_files_of", joining_files)
+        made = Stages(tmp_path_factory.mktemp("stages"), tls)
+        yield made
+        made.close()

@@ -1,0 +1,245 @@
+"""A SIMULATED cluster behind the real operations, protocols and TLS socket.
+
+It lives in an event loop of another thread, so that a test may call it as any client does, the
+official SDK among them. ``speed`` makes time pass faster there; ``works``: tasks are carried out.
+"""
+
+import asyncio
+import contextlib
+import selectors
+import shutil
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import requests
+from tests.protocols.conftest import (
+    ADMINISTRATOR,
+    NOBODY,
+    PASSWORD,
+    READER,
+    TlsFiles,
+    cheap_passwords,
+    make_tls,
+)
+from tests.service.conftest import Scene
+from tests.service.process import Process
+
+from openvcha.api.secret import Secret
+from openvcha.events.audit import AuditLog
+from openvcha.events.log import EventLog
+from openvcha.node import files
+from openvcha.protocols.app import build
+from openvcha.protocols.serve import HttpsServer, Limits
+from openvcha.protocols.sessions import Sessions
+from openvcha.protocols.users import Role, Users
+from openvcha.service.handlers import Handlers
+from openvcha.store.protocol import Store
+
+T = TypeVar("T")
+Begin = Callable[[Scene], Awaitable[None]]
+ROLES = {
+    ADMINISTRATOR: Role.ADMINISTRATOR,
+    READER: Role.READ_ONLY,
+    NOBODY: Role.NO_ACCESS,
+}
+ANSWER_SECONDS = 60.0
+SPEED = 10
+PATIENT = Limits(keep_alive_seconds=3600, handshake_seconds=600.0, request_seconds=600.0)
+
+
+class _Selector(selectors.DefaultSelector):
+    """Waits for a part of the time that it is told to."""
+
+    def __init__(self, speed: int) -> None:
+        super().__init__()
+        self._speed = speed
+
+    def select(self, timeout: float | None = None) -> Any:
+        return super().select(timeout / self._speed if timeout else timeout)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose clock is faster than the world's, with real input and output."""
+
+    def __init__(self, speed: int) -> None:
+        super().__init__(_Selector(speed))
+        self._speed = speed
+
+    def time(self) -> float:
+        return time.monotonic() * self._speed
+
+
+class Stage:
+    """A cluster that is served; ``scene`` is what is behind the curtain."""
+
+    def __init__(
+        self, others: "Stages", tls: TlsFiles, *, speed: int = 1, works: bool = False
+    ) -> None:
+        self.others = others
+        self.tls = tls
+        self._works = works
+        self.port = 0
+        self.scene = Scene()
+        self.scene.world.root = others.directory_of(tls)
+        self.tokens: dict[str, str] = {}
+        self._loop = _Loop(speed)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stage")
+        self._ending = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def where(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @cached_property
+    def http(self) -> httpx2.Client:
+        """What speaks to it as any HTTP library would."""
+        trust = ssl.create_default_context(cafile=self.tls.authority)
+        return httpx2.Client(base_url=f"https://{self.where}", verify=trust, timeout=None)
+
+    @cached_property
+    def requests(self) -> requests.Session:
+        """What the official SDK speaks through."""
+        session = requests.Session()
+        session.trust_env = False  # or REQUESTS_CA_BUNDLE would go before `verify`
+        session.verify = str(self.tls.authority)
+        return session
+
+    @property
+    def process(self) -> Process:
+        return self._process
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in the loop of the cluster."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(ANSWER_SECONDS)
+
+    def open(self, begin: Begin) -> None:
+        """Let the cluster begin, and serve it."""
+        self._thread.start()
+        try:
+            self.run(self._open(begin))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End all of it."""
+        self.http.close()
+        self.requests.close()
+        self.run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _open(self, begin: Begin) -> None:
+        await begin(self.scene)
+        self._process = self.scene.process()
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._serving = asyncio.create_task(self._serve(ready), name="stage")
+        await asyncio.wait([ready, self._serving], return_when=asyncio.FIRST_COMPLETED)
+        if self._serving.done():
+            await self._serving
+
+    async def _serve(self, ready: asyncio.Future[None]) -> None:
+        async with self._served() as port:
+            self.port = port
+            ready.set_result(None)
+            await self._ending.wait()
+
+    @contextlib.asynccontextmanager
+    async def _served(self) -> AsyncIterator[int]:
+        services = self._process.services
+        store = services.store
+        users = Users(store, passwords=cheap_passwords())
+        sessions = Sessions(store, users)
+        await self._admit(users, sessions)
+        app = build(
+            Handlers(services), users, sessions, events=EventLog(store), audit=AuditLog(store)
+        )
+        server = HttpsServer(app, self.tls.certificate, self.tls.key, limits=PATIENT)
+        _, port = await server.start("127.0.0.1", 0)
+        if self._works:
+            self._working = asyncio.create_task(self._process.runner().run(), name="runner")
+        try:
+            yield port
+        finally:
+            await server.stop()
+
+    async def _admit(self, users: Users, sessions: Sessions) -> None:
+        for name, role in ROLES.items():
+            user = await users.add(name, Secret(PASSWORD), role)
+            self.tokens[name] = (await sessions.create(user)).reveal()
+
+    async def _close(self) -> None:
+        self._ending.set()
+        if self._serving:
+            await asyncio.wait([self._serving])
+        await self.scene.end()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    @property
+    def store(self) -> Store:
+        """What is really stored, whatever does not work on the way to it."""
+        return self.scene.world.store
+
+
+class Stages:
+    """The stages of a module: one for each beginning, kept until the end."""
+
+    def __init__(self, directory: Path, tls: TlsFiles) -> None:
+        self._directory = directory
+        self._tls = tls
+        self._open: dict[tuple[Begin, TlsFiles], Stage] = {}
+
+    def __call__(self, begin: Begin) -> Stage:
+        """Give the stage that began so."""
+        return self._kept(begin, self._tls)
+
+    def stranger(self, begin: Begin) -> Stage:
+        """Give one that has a certificate of its own."""
+        directory = self._directory / "stranger"
+        if not directory.exists():
+            directory.mkdir()
+            self._stranger = make_tls(directory)
+        return self._kept(begin, self._stranger)
+
+    @contextlib.contextmanager
+    def working(self, begin: Begin) -> Iterator[Stage]:
+        """Give one for a single test, which carries tasks out, and quickly."""
+        stage = Stage(self, self._tls, speed=SPEED, works=True)
+        stage.open(begin)
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+    def close(self) -> None:
+        for stage in self._open.values():
+            stage.close()
+
+    def directory_of(self, tls: TlsFiles) -> Path:
+        """Give a node's directory with what its service reads there."""
+        directory = self._directory / f"node with {tls.certificate.parent.name}"
+        for name, source in (
+            (files.CA_CERTIFICATE, tls.authority),
+            (files.API_CERTIFICATE, tls.certificate),
+        ):
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, directory / name)
+        return directory
+
+    def _kept(self, begin: Begin, tls: TlsFiles) -> Stage:
+        if (begin, tls) not in self._open:
+            stage = Stage(self, tls)
+            stage.open(begin)
+            self._open[begin, tls] = stage
+        return self._open[begin, tls]

@@ -1,0 +1,184 @@
+"""What each operation answers when nothing is in its way, and what is so afterwards."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.protocols.answers.asking import (
+    CLUSTER,
+    SESSION,
+    TASKS,
+    VCHA,
+    Arguments,
+    Made,
+    asked,
+    join_spec,
+)
+from tests.protocols.answers.beginnings import ADDRESSES, single
+from tests.protocols.answers.clients import API, Identification
+from tests.protocols.answers.conditions import Holding, busy, nothing, token
+from tests.protocols.answers.stage import Begin, Stage
+from tests.protocols.conftest import ADMINISTRATOR
+from tests.service.conftest import NEW
+
+from openvcha.api.messages import message
+from openvcha.api.operations import by_id
+from openvcha.api.structures import ConfigState, EventSeverity
+from openvcha.cluster.config import ClusterConfig
+from openvcha.events.log import EventLog
+from openvcha.events.seen import Draft
+from openvcha.node.identity import IDENTITY
+from openvcha.service.admit import JOINING
+from openvcha.store import keys
+
+
+def anything(stage: Stage, held: Any) -> bool:
+    """Nothing else is asked for."""
+    del stage, held
+    return True
+
+
+@dataclass(frozen=True)
+class Success:
+    """``shows`` judges the result, which has the same names as our structure and as the SDK's.
+
+    ``then`` judges the cluster afterwards: of a task, when it has ended.
+    """
+
+    shows: Callable[[Any, Any], bool]
+    then: Callable[[Stage, Any], bool] = anything
+    holds: Holding = nothing
+    begin: Begin | None = None
+    arguments: Made | None = None
+    works: bool = False
+    """Tasks are carried out meanwhile; they are for the operations that are tasks."""
+    logs_in: bool = False
+    """With name and password, not by a session."""
+    own_session: bool = False
+    """By a session that nobody else uses."""
+
+    def beginning(self, name: str) -> Begin:
+        return self.begin or asked(by_id(name))[0]
+
+    def given(self, name: str, stage: Stage, held: Any) -> Arguments:
+        return (self.arguments or asked(by_id(name))[1])(stage, held)
+
+
+# --- what may be there before
+
+
+@contextlib.contextmanager
+def something_told(stage: Stage) -> Iterator[None]:
+    told = Draft(type="test", severity=EventSeverity.INFO, message=message("event.in.sync"))
+    stage.run(EventLog(stage.store).add(told))
+    yield
+
+
+@contextlib.contextmanager
+def a_login(stage: Stage) -> Iterator[None]:
+    API.call(stage, by_id(f"{SESSION}.create"), {}, Identification(user=ADMINISTRATOR))
+    yield
+
+
+# --- what is so
+
+
+def config(stage: Stage) -> ClusterConfig:
+    return stage.run(stage.scene.world.config())
+
+
+def names(stage: Stage) -> list[str]:
+    return [node.name for node in config(stage).nodes]
+
+
+def is_a_task(result: Any, held: Any) -> bool:
+    del held
+    return bool(getattr(result, "get_task_id", lambda: result)())
+
+
+def named(attribute: str, expected: Any) -> Callable[[Any, Any], bool]:
+    """Judge by an attribute of the result, as ``a.b.c``."""
+
+    def shows(result: Any, held: Any) -> bool:
+        del held
+        for name in attribute.split("."):
+            result = getattr(result, name)
+        return bool(result == expected)
+
+    return shows
+
+
+def lists(attribute: str, identifier: str) -> Callable[[Any, Any], bool]:
+    return lambda found, _: identifier in [getattr(each, attribute) for each in found]
+
+
+def task(then: Callable[[Stage], bool]) -> Success:
+    return Success(is_a_task, lambda stage, _: then(stage), works=True)
+
+
+def clean(result: Any, held: Any) -> bool:
+    """Judge the result of a check that has found nothing."""
+    del held
+    return (list(result.errors), list(result.warnings)) == ([], [])
+
+
+def sessions(stage: Stage) -> int:
+    return len(stage.run(stage.store.prefix(keys.SESSIONS)))
+
+
+def asked_to_stop(stage: Stage, held: str) -> bool:
+    return stage.run(stage.scene.journal.read(held)).cancel_requested
+
+
+_OF_TASK = lambda _stage, held: {"task": held}  # noqa: E731 - as the others of the table
+
+SUCCESSES: dict[str, Success] = {
+    f"{SESSION}.create": Success(
+        lambda token_, _: len(getattr(token_, "reveal", lambda: token_)()) == 64, logs_in=True
+    ),
+    f"{SESSION}.get": Success(named("user", ADMINISTRATOR)),
+    f"{SESSION}.delete": Success(
+        lambda result, _: result is None,
+        lambda stage, _: sessions(stage) == len(stage.tokens),
+        begin=single,
+        works=True,
+        own_session=True,
+    ),
+    f"{TASKS}.get": Success(named("status", "PENDING"), holds=busy),
+    f"{TASKS}.list": Success(
+        lambda found, held: list(found) == [held],
+        holds=busy,
+        arguments=lambda _stage, _held: {"filter_spec": {"services": [CLUSTER]}},
+    ),
+    f"{TASKS}.cancel": Success(lambda result, _: result is None, asked_to_stop, busy),
+    f"{CLUSTER}.get": Success(named("health_state", "HEALTHY")),
+    f"{CLUSTER}.deploy": task(
+        lambda stage: config(stage).state is ConfigState.CONFIGURED and len(names(stage)) == 3
+    ),
+    f"{CLUSTER}.failover": task(lambda stage: stage.scene.world.leads == "vcha-2-old"),
+    f"{CLUSTER}.undeploy": task(lambda stage: names(stage) == ["vcha-1"]),
+    f"{VCHA}.operations.get": Success(lambda info, _: f"{CLUSTER}.deploy" in info.disabled),
+    f"{CLUSTER}.active.get": Success(named("placement.vm_name", "vcha-1")),
+    f"{CLUSTER}.deployment_type.get": Success(named("deployment_type", "AUTO")),
+    f"{CLUSTER}.mode.get": Success(named("mode", "ENABLED")),
+    f"{CLUSTER}.mode.set": task(lambda stage: config(stage).mode == "MAINTENANCE"),
+    f"{CLUSTER}.passive.check": Success(clean),
+    f"{CLUSTER}.passive.redeploy": task(lambda stage: NEW in names(stage)),
+    f"{CLUSTER}.witness.check": Success(clean),
+    f"{CLUSTER}.witness.redeploy": task(lambda stage: NEW in names(stage)),
+    "com.vmware.vcenter.datacenter.list": Success(lists("datacenter", "datacenter-2")),
+    "com.vmware.vcenter.cluster.list": Success(lists("cluster", "domain-c8")),
+    "com.vmware.vcenter.folder.list": Success(lists("folder", "group-v3")),
+    "com.vmware.vcenter.host.list": Success(lists("host", "host-11")),
+    "com.vmware.vcenter.resource_pool.list": Success(lists("resource_pool", "resgroup-9")),
+    "com.vmware.vcenter.network.list": Success(lists("network", "network-12")),
+    "com.vmware.vcenter.datastore.list": Success(lists("datastore", "datastore-14")),
+    "com.vmware.vcenter.VM.list": Success(lists("name", "vcha-1")),
+    "org.openvcha.events.list": Success(lists("type", "test"), holds=something_told),
+    "org.openvcha.audit.list": Success(lists("operation", f"{SESSION}.create"), holds=a_login),
+    f"{JOINING}.issue": Success(named("ha_address", ADDRESSES["PASSIVE"])),
+    f"{JOINING}.join": Success(
+        lambda info, _: IDENTITY in info.files, holds=token, arguments=join_spec, works=True
+    ),
+}

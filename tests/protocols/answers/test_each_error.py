@@ -1,0 +1,73 @@
+"""Every declared error of every operation, as its clients get it: from a real cause."""
+
+from typing import Any
+
+import pytest
+from tests.protocols.answers.causes import CAUSES
+from tests.protocols.answers.clients import CLIENTS, OF_THE_SDK, Identification, Refused, RestClient
+from tests.protocols.answers.stage import Stage, Stages
+
+from openvcha.api.errors import ErrorType
+from openvcha.api.messages import PREFIX
+from openvcha.api.operations import OPERATIONS, by_id
+from openvcha.api.structures import CertificateInfo
+from openvcha.node.certificates import thumbprint_sha256
+from openvcha.store import keys
+
+AVAILABLE = [operation for operation in OPERATIONS if operation.available]
+DECLARED = [(operation.id, error) for operation in AVAILABLE for error in operation.errors]
+CALLS = [
+    (protocol, name, error)
+    for protocol in CLIENTS
+    for name, error in DECLARED
+    if protocol != "sdk" or by_id(name) in OF_THE_SDK
+]
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def test_each_declared_error_has_a_cause_and_no_other_has_one() -> None:
+    """Whoever declares another error has to say how it comes about."""
+    assert CAUSES.keys() == set(DECLARED)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "error"), CALLS, ids=[f"{p}-{n}-{e.value}" for p, n, e in CALLS]
+)
+def test_a_client_gets_it(stages: Stages, protocol: str, name: str, error: ErrorType) -> None:
+    """With our message, its status or its class, and nothing has begun."""
+    cause, client, operation = CAUSES[name, error], CLIENTS[protocol], by_id(name)
+    stage = stages(cause.begin)
+    with cause.holds(stage) as held:
+        arguments = cause.arguments(stage, held)
+        before = what_is(stage)
+        with pytest.raises(Refused) as caught:
+            client.call(stage, operation, arguments, identification(stage, cause))
+        assert what_is(stage) == before
+    refused = caught.value
+    assert refused.error.error_type is error
+    said = {each.id.removeprefix(PREFIX): each.default_message for each in refused.error.messages}
+    assert said[cause.says]
+    if isinstance(client, RestClient):
+        assert refused.status == client.statuses[error]
+    if error is ErrorType.UNVERIFIED_PEER:
+        assert refused.error.data == certificate_of(stage)
+
+
+def identification(stage: Stage, cause: Any) -> Identification:
+    if cause.password:
+        return Identification(user=cause.user, password=cause.password)
+    return Identification(token=stage.tokens[cause.user]) if cause.user else Identification()
+
+
+def what_is(stage: Stage) -> tuple[Any, ...]:
+    """What no refused call may change: the operation that runs, the nodes, the configuration."""
+    world = stage.scene.world
+    running = stage.run(stage.store.get(keys.OPERATION))
+    config = stage.run(stage.store.get(keys.CLUSTER))
+    return running, config, world.state, list(world.members)
+
+
+def certificate_of(stage: Stage) -> CertificateInfo:
+    pem = stage.tls.certificate.read_bytes()
+    return CertificateInfo(ssl_thumbprint=thumbprint_sha256(pem), ssl_certificate=pem.decode())

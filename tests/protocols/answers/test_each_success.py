@@ -1,0 +1,56 @@
+"""Every operation succeeds by each protocol: against the real operations, tasks to their end."""
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import pytest
+from tests.protocols.answers.asking import SESSION
+from tests.protocols.answers.clients import CLIENTS, OF_THE_SDK, Identification, ended
+from tests.protocols.answers.stage import Stage, Stages
+from tests.protocols.answers.successes import SUCCESSES, Success
+from tests.protocols.conftest import ADMINISTRATOR
+
+from openvcha.api.operations import OPERATIONS, by_id
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+AVAILABLE = [operation for operation in OPERATIONS if operation.available]
+CALLS = [
+    (protocol, operation.id)
+    for protocol in CLIENTS
+    for operation in AVAILABLE
+    if protocol != "sdk" or operation in OF_THE_SDK
+]
+
+
+def test_each_operation_has_its_success() -> None:
+    """Whoever adds an operation has to say what it answers."""
+    assert SUCCESSES.keys() == {operation.id for operation in AVAILABLE}
+
+
+@pytest.mark.parametrize(("protocol", "name"), CALLS, ids=[f"{p}-{n}" for p, n in CALLS])
+def test_it_succeeds(stages: Stages, protocol: str, name: str) -> None:
+    """The result tells what is so, and a task ends well with what it was to do."""
+    expected, client, operation = SUCCESSES[name], CLIENTS[protocol], by_id(name)
+    with on_stage(stages, name, expected) as stage, expected.holds(stage) as held:
+        who = identification(stage, expected)
+        result = client.call(stage, operation, expected.given(name, stage, held), who)
+        assert expected.shows(result, held), result
+        if operation.task:
+            assert ended(client, stage, result).status == "SUCCEEDED"
+        assert expected.then(stage, held)
+
+
+def on_stage(stages: Stages, name: str, expected: Success) -> AbstractContextManager[Stage]:
+    """Give a stage of its own to what changes the cluster."""
+    begin = expected.beginning(name)
+    return stages.working(begin) if expected.works else contextlib.nullcontext(stages(begin))
+
+
+def identification(stage: Stage, expected: Success) -> Identification:
+    if expected.logs_in:
+        return Identification(user=ADMINISTRATOR)
+    if not expected.own_session:
+        return Identification(token=stage.tokens[ADMINISTRATOR])
+    login = by_id(f"{SESSION}.create")
+    token = CLIENTS["rest"].call(stage, login, {}, Identification(user=ADMINISTRATOR))
+    return Identification(token=token.reveal())
