@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import requests
 from tests.e2e import cluster
-from tests.e2e.conftest import RunningLab, said, trust
+from tests.e2e.conftest import RunningLab, trust
 from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
@@ -155,13 +155,3 @@ def test_planned_with_legacy_rest(running: RunningLab, writer: Writer) -> None:
         promised = http.post(PATH, json={"planned": True})
         assert promised.status_code == 200, promised.text
         assert running.admin.finished(promised.json()["value"])["status"] == "SUCCEEDED"
-
-
-@pytest.mark.parametrize("planned", [True, False])
-def test_refused_without_a_passive(degraded: RunningLab, planned: bool) -> None:
-    """With the reason, and nothing happens."""
-    active = degraded.name_of("ACTIVE")
-    body = degraded.admin.call("POST", PATH, {"planned": planned}, 400)
-    assert body["error_type"] == "NOT_ALLOWED_IN_CURRENT_STATE"
-    assert said(body) == ["failover.node.lost"]
-    assert degraded.name_of("ACTIVE") == active

@@ -15,6 +15,7 @@ from com.vmware.vcenter.vcha.cluster_client import Passive
 from com.vmware.vcenter.vcha_client import Cluster, IpFamily, IpSpec, Ipv4Spec, PlacementSpec
 from tests.e2e import cluster
 from tests.e2e.conftest import Rest, RunningLab, run_vcha, trust
+from tests.e2e.rules import assert_rules
 from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
@@ -137,6 +138,8 @@ async def test_from_one_node_to_a_cluster_and_its_repair(by_hand: ByHand) -> Non
             assert refused.returncode == 1
             assert "holds a node already" in refused.stderr
             by_hand.run(role)
+            if role == "passive":
+                assert_rules(running, "one joined")
         running.until(lambda: state_of(running) == "CONFIGURED", START_SECONDS)
         running.until(running.healthy, START_SECONDS)
         assert len(await cluster.sync_names(running)) == 1

@@ -1,4 +1,7 @@
-"""Each mode, seen in what the cluster then does: who takes over, who runs, who goes on alone."""
+"""Each mode, seen in what the cluster then does: who takes over, who runs, who goes on alone.
+
+And what is allowed in it, in each state that a real cluster can be brought into.
+"""
 
 import asyncio
 import time
@@ -9,8 +12,10 @@ import pytest
 import requests
 from com.vmware.vapi.std import errors_client
 from com.vmware.vcenter.vcha.cluster_client import Mode
+from tests.cluster.every_state import TABLE
 from tests.e2e import cluster
 from tests.e2e.conftest import RunningLab, said
+from tests.e2e.rules import ELSEWHERE, WALK, assert_rules
 from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
@@ -182,32 +187,19 @@ def test_the_official_sdk_sets_and_gets_the_mode(running: RunningLab) -> None:
     session.close()
 
 
-@pytest.mark.parametrize(
-    ("mode", "wanted", "kind", "reason"),
-    [
-        ("MAINTENANCE", "MAINTENANCE", "ALREADY_IN_DESIRED_STATE", "mode.same"),
-        ("DISABLED", "MAINTENANCE", "NOT_ALLOWED_IN_CURRENT_STATE", "mode.change.never"),
-    ],
-)
-def test_what_is_never_allowed_is_refused(
-    running: RunningLab, mode: str, wanted: str, kind: str, reason: str
-) -> None:
-    """At once, with the reason, and nothing changes."""
-    if running.admin.call("GET", MODE) != {"mode": mode}:
-        change(running, mode)
-    error = running.admin.call("PUT", SET, {"mode": wanted}, 400)
-    assert (error["error_type"], said(error)) == (kind, [reason])
-    assert running.admin.call("GET", MODE) == {"mode": mode}
+def test_what_is_refused_is_refused_with_its_reason(running: RunningLab) -> None:
+    """The whole table, in each state and mode of the walk. The last test: it ends the cluster."""
+    enabled(running)
+    for way, state, mode in WALK:
+        for go in way:
+            go(running)
+        assert_rules(running, state, mode)
 
 
-def test_an_unwell_cluster_is_not_enabled(running: RunningLab) -> None:
-    """Without the witness nobody could decide who leads; it comes back, and then it is."""
-    if running.admin.call("GET", MODE) == {"mode": "ENABLED"}:
-        change(running, "DISABLED")
-    running.vcha("lab", "kill", "witness")
-    running.until(lambda: not running.healthy())
-    error = running.admin.call("PUT", SET, {"mode": "ENABLED"}, 400)
-    assert said(error) == ["mode.unhealthy"]
-    assert SET_MODE in running.admin.call("GET", OPERATIONS)["disabled"]
-    running.vcha("lab", "up")
-    change(running, "ENABLED")
+def test_every_state_is_walked_through_or_is_known_not_to_be() -> None:
+    """Another state in the table needs a place in the walk, or a reason."""
+    walked = {(state, mode) for _, state, mode in WALK}
+    wanted = {
+        (state, mode) for state, rows in TABLE.items() for mode in rows if state not in ELSEWHERE
+    }
+    assert walked == wanted

@@ -1,0 +1,195 @@
+"""What is allowed in every state and mode, and with which reason the rest is refused: as data.
+
+The rules are held against it, and so is a real cluster in the states that it can be brought into.
+"""
+
+from openvcha.api.structures import ClusterMode
+from openvcha.cluster import rules
+
+PREFIX = "com.vmware.vcenter.vcha."
+OPERATIONS = {
+    "deploy": rules.DEPLOY,
+    "undeploy": rules.UNDEPLOY,
+    "failover": rules.FAILOVER,
+    "passive": rules.REDEPLOY_PASSIVE,
+    "witness": rules.REDEPLOY_WITNESS,
+}
+MODES = {mode.value.lower(): mode for mode in ClusterMode}
+ALLOWED = "-"
+
+
+def expected(state: str, mode: str) -> list[str]:
+    """Give the row of a state in a mode; before there is a cluster the mode does not matter."""
+    row = TABLE[state]
+    return row[""] if "" in row else row[mode]
+
+
+# In the order of OPERATIONS, then the mode to each of MODES: ENABLED, DISABLED, MAINTENANCE.
+NONE = "cluster.not.configured"
+PREPARED = "cluster.prepared"
+TABLE: dict[str, dict[str, list[str]]] = {
+    "single": {"": ["-", *[NONE] * 7]},
+    "prepared": {"": ["-", "-", *[PREPARED] * 6]},
+    "one joined": {"": [PREPARED, "-", *[PREPARED] * 6]},
+    "half deployed": {"": ["deploy.remains", "-", *[NONE] * 6]},
+    "healthy": {
+        "enabled": [
+            "cluster.exists",
+            "-",
+            "-",
+            "passive.healthy",
+            "witness.healthy",
+            "mode.same",
+            "-",
+            "-",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "-",
+            "-",
+            "passive.healthy",
+            "witness.healthy",
+            "-",
+            "-",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "-",
+            "failover.mode.disabled",
+            "passive.detached",
+            "witness.healthy",
+            "-",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+    "passive lost": {
+        "enabled": [
+            "cluster.exists",
+            "-",
+            "failover.node.lost",
+            "-",
+            "witness.healthy",
+            "mode.same",
+            "-",
+            "mode.unhealthy",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "-",
+            "failover.node.lost",
+            "-",
+            "witness.healthy",
+            "mode.unhealthy",
+            "mode.unhealthy",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "-",
+            "failover.mode.disabled",
+            "-",
+            "witness.healthy",
+            "mode.unhealthy",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+    "witness lost": {
+        "enabled": [
+            "cluster.exists",
+            "-",
+            "failover.node.lost",
+            "passive.healthy",
+            "-",
+            "mode.same",
+            "-",
+            "mode.unhealthy",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "-",
+            "failover.node.lost",
+            "passive.healthy",
+            "-",
+            "mode.unhealthy",
+            "mode.unhealthy",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "-",
+            "failover.mode.disabled",
+            "passive.detached",
+            "-",
+            "mode.unhealthy",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+    "not in sync": {
+        "enabled": [
+            "cluster.exists",
+            "-",
+            "failover.passive.not.ready",
+            "-",
+            "witness.healthy",
+            "mode.same",
+            "-",
+            "mode.unhealthy",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "-",
+            "failover.passive.not.ready",
+            "-",
+            "witness.healthy",
+            "mode.unhealthy",
+            "mode.unhealthy",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "-",
+            "failover.mode.disabled",
+            "passive.detached",
+            "witness.healthy",
+            "-",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+    "nobody leads": {
+        "enabled": [
+            "cluster.exists",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "mode.same",
+            "no.active",
+            "no.active",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "no.active",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
+}

@@ -1,0 +1,142 @@
+"""A walk through the states of a real cluster, asking in each what it allows and why not the rest.
+
+In an order in which each state is little more than one loss away from the one before.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tests.cluster.every_state import ALLOWED, MODES, OPERATIONS, expected
+from tests.e2e.conftest import RunningLab, said
+
+from openvcha.cluster.rules import SET_MODE
+
+CLUSTER = "/vcenter/vcha/cluster"
+SET = f"{CLUSTER}/mode?vmw-task=true"
+DEPLOY = f"{CLUSTER}?action=deploy&vmw-task=true"
+UNDEPLOY = f"{CLUSTER}?action=undeploy&vmw-task=true"
+SAME = "mode.same"
+
+
+def deploy_spec(running: RunningLab, deployment: str = "AUTO") -> dict[str, Any]:
+    """Ask for the two nodes that the lab itself would ask for."""
+    state = running.lab.state()
+    addresses = [
+        {"ip_family": "IPV4", "ipv4": {"address": state.ha_address(number), "prefix": 24}}
+        for number in (1, 2, 3)
+    ]
+    active, passive, witness = ({"ha_ip": address} for address in addresses)
+    if deployment == "AUTO":
+        for name, node in (("new-2", passive), ("new-3", witness)):
+            node["placement"] = {"name": name, "folder": running.folder}
+    return {"deployment": deployment, "active": active, "passive": passive, "witness": witness}
+
+
+def asks(running: RunningLab) -> dict[str, tuple[str, str, Any]]:
+    """Give method, path and body of each operation of the table, and of each mode."""
+    placed = {"placement": {"name": "never", "folder": running.folder}}
+    return {
+        "deploy": ("POST", DEPLOY, deploy_spec(running)),
+        "undeploy": ("POST", UNDEPLOY, {}),
+        "failover": ("POST", f"{CLUSTER}?action=failover&vmw-task=true", {"planned": False}),
+        "passive": ("POST", f"{CLUSTER}/passive?action=redeploy&vmw-task=true", placed),
+        "witness": ("POST", f"{CLUSTER}/witness?action=redeploy&vmw-task=true", placed),
+        **{name: ("PUT", SET, {"mode": each.value}) for name, each in MODES.items()},
+    }
+
+
+def disabled(running: RunningLab) -> set[str]:
+    """Give what the cluster itself says that it would refuse."""
+    found = running.admin.call("GET", "/vcenter/vcha/operations")
+    return set(found["disabled"]) & {*OPERATIONS.values(), SET_MODE}
+
+
+def assert_rules(running: RunningLab, state: str, mode: str = "") -> None:
+    """Hold the table's row against the cluster, which may still be on its way into the state.
+
+    What is refused is really called; what is allowed is not.
+    """
+    row = expected(state, mode)
+    reasons = dict(zip([*OPERATIONS, *MODES], row, strict=True))
+    changes = [reasons[name] for name in MODES]
+    refused = {OPERATIONS[name] for name in OPERATIONS if reasons[name] != ALLOWED}
+    refused |= set() if ALLOWED in changes else {SET_MODE}
+    running.until(lambda: disabled(running) == refused)
+    calls = asks(running)
+    found = {
+        name: _refusal(running, *calls[name])
+        for name, reason in reasons.items()
+        if reason != ALLOWED
+    }
+    assert found == {name: reason for name, reason in reasons.items() if reason != ALLOWED}
+    assert disabled(running) == refused
+
+
+def _refusal(running: RunningLab, method: str, path: str, body: Any) -> str:
+    error = running.admin.call(method, path, body, 400)
+    (reason,) = said(error)
+    kind = "ALREADY_IN_DESIRED_STATE" if reason == SAME else "NOT_ALLOWED_IN_CURRENT_STATE"
+    assert error["error_type"] == kind
+    return reason
+
+
+# --- from one state to the next
+
+Go = Callable[[RunningLab], None]
+
+
+def lose(role: str) -> Go:
+    """Cut a node's power, and wait until the cluster has noticed."""
+
+    def go(running: RunningLab) -> None:
+        running.vcha("lab", "kill", role)
+        running.until(lambda: not running.healthy())
+
+    return go
+
+
+def back(running: RunningLab) -> None:
+    """Start what is off."""
+    running.vcha("lab", "up")
+    running.until(running.healthy)
+
+
+def mode(wanted: str) -> Go:
+    return lambda running: _succeed(running, "PUT", SET, {"mode": wanted})
+
+
+def undeploy(running: RunningLab) -> None:
+    _succeed(running, "POST", UNDEPLOY, {"force_delete": True})
+
+
+def prepare(running: RunningLab) -> None:
+    _succeed(running, "POST", DEPLOY, deploy_spec(running, "MANUAL"))
+
+
+def _succeed(running: RunningLab, method: str, path: str, body: object) -> None:
+    info = running.admin.finished(running.admin.call(method, path, body, 202))
+    assert info["status"] == "SUCCEEDED", info
+
+
+#: Ways and where they lead: the state, and the mode where there is one. It begins HEALTHY, ENABLED.
+WALK: tuple[tuple[Iterable[Go], str, str], ...] = (
+    ((), "healthy", "enabled"),
+    ((lose("passive"),), "passive lost", "enabled"),
+    ((mode("DISABLED"),), "passive lost", "disabled"),
+    ((back,), "healthy", "disabled"),
+    ((lose("witness"),), "witness lost", "disabled"),
+    ((back, mode("ENABLED"), lose("witness")), "witness lost", "enabled"),
+    ((back, mode("MAINTENANCE")), "healthy", "maintenance"),
+    ((lose("witness"),), "witness lost", "maintenance"),
+    ((back, lose("passive")), "passive lost", "maintenance"),
+    ((undeploy,), "single", ""),
+    ((prepare,), "prepared", ""),
+)
+
+#: The states that the walk does not reach, and why.
+ELSEWHERE = {
+    "one joined": "test_manual has a node that joins",
+    "half deployed": "a deployment has to fail, and its undoing too",
+    "not in sync": "it passes by itself; in DISABLED it is what healthy is",
+    "nobody leads": "nobody serves the API then",
+}
