@@ -68,15 +68,16 @@ def assert_rules(running: RunningLab, state: str, mode: str = "") -> None:
         for name, reason in reasons.items()
         if reason != ALLOWED
     }
-    assert found == {name: reason for name, reason in reasons.items() if reason != ALLOWED}
-    assert disabled(running) == refused
+    wanted = {name: reason for name, reason in reasons.items() if reason != ALLOWED}
+    assert found == wanted, f"{state} {mode}: {found}, not {wanted}"
+    assert disabled(running) == refused, f"{state} {mode} passed while it was looked at"
 
 
 def _refusal(running: RunningLab, method: str, path: str, body: Any) -> str:
     error = running.admin.call(method, path, body, 400)
     (reason,) = said(error)
     kind = "ALREADY_IN_DESIRED_STATE" if reason == SAME else "NOT_ALLOWED_IN_CURRENT_STATE"
-    assert error["error_type"] == kind
+    assert error["error_type"] == kind, error
     return reason
 
 

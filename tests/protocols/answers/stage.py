@@ -230,7 +230,7 @@ class Stages:
         """Give a node's directory with what its service reads there."""
         directory = self._directory / f"node with {tls.certificate.parent.name}"
         for name, source in (
-            (files.CA_CERTIFICATE, tls.authority),
+            (files.SERVICE_CA_CERTIFICATE, tls.authority),
             (files.API_CERTIFICATE, tls.certificate),
         ):
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
