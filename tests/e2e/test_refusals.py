@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +173,22 @@ def test_bad_input_names_the_field(
     error = refused(degraded, body, 400)
     assert error["error_type"] == error_type
     assert named in str(error["messages"])
+
+
+def test_data_on_another_disk(degraded: RunningLab, tmp_path: Path) -> None:
+    """A tablespace outside of the active's directory would not be cloned: that is said first."""
+    pgdata = degraded.layout(degraded.name_of("ACTIVE")).pgdata
+    link = pgdata / "pg_tblspc" / "99999"
+    body = {"placement": {"name": "never", "folder": degraded.folder}}
+    link.symlink_to(tmp_path)
+    try:
+        error = degraded.admin.call("POST", CHECK, body, 400)
+    finally:
+        link.unlink()
+    assert error["error_type"] == "INVALID_ELEMENT_CONFIGURATION"
+    assert said(error) == ["active.elsewhere"]
+    assert str(tmp_path) in error["messages"][0]["default_message"]
+    assert degraded.admin.call("POST", CHECK, body) == {"errors": [], "warnings": []}
 
 
 def test_all_findings_at_once(degraded: RunningLab) -> None:

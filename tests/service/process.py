@@ -91,7 +91,7 @@ class SeenStore:
     async def get(self, key: str) -> KeyValue | None:
         self._ask()
         found = await self.world.store.get(key)
-        return replace_value(found) if f"unreadable {key}" in self.world.faults else found
+        return garbled(found) if f"unreadable {key}" in self.world.faults else found
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         self._ask()
@@ -303,7 +303,7 @@ class SeenPatroni:
         await self.life.after()
 
 
-def replace_value(found: KeyValue | None) -> KeyValue | None:
+def garbled(found: KeyValue | None) -> KeyValue | None:
     """Give what a version finds there that does not know the form."""
     return dataclasses.replace(found, value=b"?") if found else None
 

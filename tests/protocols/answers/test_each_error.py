@@ -18,8 +18,8 @@ AVAILABLE = [operation for operation in OPERATIONS if operation.available]
 DECLARED = [(operation.id, error) for operation in AVAILABLE for error in operation.errors]
 CALLS = [
     (protocol, name, error)
-    for protocol in CLIENTS
     for name, error in DECLARED
+    for protocol in CLIENTS
     if protocol != "sdk" or by_id(name) in OF_THE_SDK
 ]
 

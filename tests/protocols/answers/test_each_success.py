@@ -16,8 +16,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 AVAILABLE = [operation for operation in OPERATIONS if operation.available]
 CALLS = [
     (protocol, operation.id)
-    for protocol in CLIENTS
     for operation in AVAILABLE
+    for protocol in CLIENTS
     if protocol != "sdk" or operation in OF_THE_SDK
 ]
 
