@@ -32,10 +32,9 @@ async def test_a_node_that_the_inventory_does_not_know_writes_nothing() -> None:
     """The configuration would name a VM that is not there."""
     world = World()
     identity = world.machine((await world.found("vcha-1", 1)).member).identity
+    infrastructure = Process(world, identity).services.infrastructure
     await world.delete_vm(identity.vm)
     with pytest.raises(LookupError):
-        await write_first_config(
-            world.store, Process(world, identity).services.infrastructure, identity
-        )
+        await write_first_config(world.store, infrastructure, identity)
     assert await cluster_record(world.store).get() is None
     await world.end()
