@@ -27,6 +27,7 @@ class Leader:
         self.state_handler = self
         self.dcs = self
         self.name = "a"
+        self.asked: list[int] = []
 
     def is_leader(self) -> bool:
         return self.leads
@@ -37,7 +38,8 @@ class Leader:
     def latest_checkpoint_locations(self) -> tuple[int, int]:
         return CHECKPOINT, CHECKPOINT
 
-    def is_failover_possible(self, cluster_lsn: int) -> bool:
+    def is_failover_possible(self, *, cluster_lsn: int = 0, **_: object) -> bool:
+        self.asked.append(cluster_lsn)
         return self.received(self.time.now) >= cluster_lsn
 
     def get_cluster(self) -> SimpleNamespace:
@@ -85,6 +87,38 @@ def test_who_never_comes_is_waited_for_as_long_as_ever() -> None:
 def test_a_server_that_has_ended_sends_nothing_more() -> None:
     """Patroni asks the standby by itself then."""
     assert taken(running_until=0.0)[0] == 0.0
+
+
+@pytest.mark.parametrize(("more", "again"), [(0, False), (1, False), (2, True)])
+def test_what_the_standby_has_is_not_asked_a_second_time(more: int, again: bool) -> None:
+    """Patroni asks by itself after its sleep; for anything beyond it the standby is asked."""
+    time = Time()
+    clock = PatientClock(time, LOOK_SECONDS)
+    leader = Leader(time)
+    leader.received = lambda _: CHECKPOINT + 1
+
+    def demote(self: Leader, _mode: str) -> bool:
+        clock.sleep(1)
+        return self.is_failover_possible(cluster_lsn=CHECKPOINT + more)
+
+    assert handing_over(demote, clock)(leader, "graceful") is not again
+    assert leader.asked == [CHECKPOINT + 1, *([CHECKPOINT + more] if again else [])]
+    assert leader.is_failover_possible(cluster_lsn=1)
+    assert leader.asked[-1] == 1
+
+
+def test_a_standby_that_lacks_it_is_asked_again() -> None:
+    """After the whole sleep, by Patroni itself."""
+    time = Time()
+    clock = PatientClock(time, LOOK_SECONDS)
+    leader = Leader(time)
+
+    def demote(self: Leader, _mode: str) -> bool:
+        clock.sleep(1)
+        return self.is_failover_possible(cluster_lsn=CHECKPOINT)
+
+    assert handing_over(demote, clock)(leader, "graceful")
+    assert leader.asked[-1] == CHECKPOINT
 
 
 @pytest.mark.parametrize("mode", ["offline", "immediate", "immediate-nolock", "demote-cluster"])

@@ -22,6 +22,8 @@ EXTENSIONS = (
     "openvcha.node.patroni_patience",
     "openvcha.node.patroni_handover",
     "openvcha.node.patroni_modes",
+    "openvcha.node.patroni_packets",
+    "openvcha.node.patroni_release",
 )
 
 
