@@ -1,6 +1,7 @@
 """The public address: forwarded while held, gone at once when released."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -63,6 +64,22 @@ async def test_release_ends_open_connections_at_once(echo: int) -> None:
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(HOST, port)
     assert not forwarder.held
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_release_ends_a_connection_that_has_just_come(echo: int, turns: int) -> None:
+    """However far its beginning has got: its client must hear of the end, not wait for ever."""
+    forwarder = Forwarder((HOST, 0), (HOST, echo))
+    await forwarder.acquire()
+    client = socket.create_connection((HOST, forwarder.port))
+    client.setblocking(False)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await forwarder.release()
+    reader, writer = await asyncio.open_connection(sock=client)
+    async with asyncio.timeout(1):
+        assert await ended(reader)
     writer.transport.abort()
 
 

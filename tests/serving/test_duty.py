@@ -144,11 +144,20 @@ async def test_an_api_that_ended_is_started_again(stage: Stage) -> None:
     assert stage.log.count("tasks") == 1
 
 
-async def test_nothing_is_shown_before_it_is_prepared(stage: Stage) -> None:
-    """Failures of the preparation are tried again."""
+async def test_an_address_is_taken_as_soon_as_it_is_free(stage: Stage) -> None:
+    """Clients wait for it."""
+    stage.address.taken = True
+    await stage.set(leads=True)
+    stage.address.taken = False
+    await asyncio.sleep(0.05)
+    assert stage.address.held
+
+
+async def test_no_api_is_shown_before_it_is_prepared(stage: Stage) -> None:
+    """Failures of the preparation are tried again; the data can be reached meanwhile."""
     stage.unready = 3
     await stage.set(leads=True, seconds=0.15)
-    assert stage.log == []
+    assert stage.log == ["address"]
     await asyncio.sleep(2)
     assert sorted(stage.log) == ["address", "api", "tasks"]
 

@@ -8,6 +8,9 @@ from tests.service.process import Process
 from tests.service.simulated import World
 
 from openvcha.api.structures import ConfigState
+from openvcha.cluster import patroni
+from openvcha.cluster.access import PatroniAccess
+from openvcha.cluster.patroni import PatroniNode
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.serving.leadership import GRACE_SECONDS, Leadership
 from openvcha.store import keys
@@ -24,6 +27,7 @@ class Stage:
     def __init__(self) -> None:
         self.world = World()
         self.seen: list[tuple[float, bool]] = []
+        self.patroni: PatroniAccess | None = None
         self._following: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -31,7 +35,10 @@ class Stage:
         await self.world.configure(ConfigState.CONFIGURED, a, b)
         services = Process(self.world, self.world.machine(OWN).identity).services
         leadership = Leadership(
-            services.store, services.patroni, services.identity, self.until_writable
+            services.store,
+            self.patroni or services.patroni,
+            services.identity,
+            self.until_writable,
         )
         self._following = asyncio.create_task(self._follow(leadership))
         await asyncio.sleep(1)
@@ -130,6 +137,60 @@ async def test_it_ends_at_once_when_the_key_names_another_or_nobody(
     await asyncio.sleep(0.1)
     assert not stage.leads
     assert stage.seen[-1][0] - before < 0.05
+
+
+class Silent:
+    """Simulated: a Patroni that is busy and does not answer."""
+
+    asked = 0
+
+    async def node(self, address: str) -> PatroniNode:
+        del address
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def wake(self, address: str) -> None:
+        raise AssertionError(address)
+
+    async def configure(self, address: str, change: object) -> None:
+        raise AssertionError(address, change)
+
+
+async def test_a_change_overtakes_the_look_that_runs(stage: Stage) -> None:
+    """Its own Patroni is asked, as the key is gone; that another has it settles the matter."""
+    stage.patroni = silent = Silent()
+    await stage.begin()
+    await stage.world.store.delete(keys.PATRONI_LEADER)
+    await asyncio.sleep(0.5)
+    assert silent.asked
+    assert stage.leads
+    before = asyncio.get_running_loop().time()
+    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(0.5)
+    assert not stage.leads
+    assert stage.seen[-1][0] - before < 0.05
+
+
+async def test_a_change_says_enough_to_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is not asked for what it has just told."""
+    await stage.begin()
+    monkeypatch.setattr(patroni, "leader", lambda _: asyncio.Event().wait())
+    before = asyncio.get_running_loop().time()
+    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(0.5)
+    assert not stage.leads
+    assert stage.seen[-1][0] - before < 0.05
+
+
+async def test_who_lost_the_key_and_has_it_again_leads_again(stage: Stage) -> None:
+    """A change tells of that moment only: to begin, the store is asked."""
+    await stage.begin()
+    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(0.5)
+    await stage.world.store.put(keys.PATRONI_LEADER, OWN.encode())
+    await asyncio.sleep(5)
+    assert [leads for _, leads in stage.seen] == [False, True, False, True]
 
 
 async def test_an_election_of_the_store_ends_no_leadership(stage: Stage) -> None:

@@ -14,8 +14,6 @@ from openvcha.node.layout import Layout
 from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import postgres_major
 
-LOOK_SECONDS = 0.01
-
 
 class PostgresUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
     """A node's PostgreSQL did not do what it was asked; the text says why."""
@@ -47,16 +45,6 @@ class Superuser:
         async with self._at(host) as connection:
             await connection.execute("checkpoint")
 
-    async def until_writable(self, host: str) -> None:
-        """Wait until the PostgreSQL of a node takes writes. Raises PostgresUnreachable.
-
-        A connection to a standby lives on when that becomes the primary, so the one connection is
-        asked again and again, which costs a fraction of a millisecond.
-        """
-        async with self._at(host) as connection:
-            while await _in_recovery(connection):  # noqa: ASYNC110 - nobody would wake us
-                await asyncio.sleep(LOOK_SECONDS)
-
     @asynccontextmanager
     async def _at(self, host: str) -> AsyncIterator[AsyncConnection[Any]]:
         try:
@@ -67,8 +55,3 @@ class Superuser:
 
     def _find(self) -> Postgres:
         return find_postgres(os.environ, postgres_major(self._layout.pgdata))
-
-
-async def _in_recovery(connection: AsyncConnection[Any]) -> bool:
-    row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()
-    return row is None or bool(row[0])

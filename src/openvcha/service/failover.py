@@ -29,6 +29,8 @@ SERVICE = "com.vmware.vcenter.vcha.cluster"
 SWITCH_SECONDS = 120.0
 SETTLE_SECONDS = 120.0
 LOST_SECONDS = 5.0
+# Clients wait, or come back, while these steps look: they do so seldom.
+LOOK_SECONDS = 0.2
 
 
 async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
@@ -149,7 +151,7 @@ class Switch(Step):
     async def act(self, ctx: TaskContext) -> None:
         """Bring it about, again where it came to nothing, for as long as the rules allow it."""
         way = await _recall(self._services, ctx)
-        await until(ctx, lambda: self._press(ctx, way), SWITCH_SECONDS)
+        await until(ctx, lambda: self._press(ctx, way), SWITCH_SECONDS, pause=LOOK_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
         """Take the wish back, so that nothing happens after the task has ended."""
@@ -208,7 +210,7 @@ class Settle(Step):
         """Give the former active time; the failover has succeeded, whatever becomes of it."""
         way = await _recall(self._services, ctx)
         try:
-            await until(ctx, lambda: self._unmet(way.old), SETTLE_SECONDS)
+            await until(ctx, lambda: self._unmet(way.old), SETTLE_SECONDS, pause=LOOK_SECONDS)
         except ApiError as error:
             if error.error_type is not ErrorType.TIMED_OUT:
                 raise

@@ -15,9 +15,15 @@ Unmet = LocalizableMessage | None
 
 
 async def until(
-    ctx: TaskContext, unmet: Callable[[], Awaitable[Unmet]], seconds: float, fraction: float = 0.0
+    ctx: TaskContext,
+    unmet: Callable[[], Awaitable[Unmet]],
+    seconds: float,
+    fraction: float = 0.0,
+    pause: float = POLL_SECONDS,
 ) -> None:
     """Wait until ``unmet`` gives None; what it gives meanwhile is the task's progress message.
+
+    ``pause`` is in seconds, between two looks.
 
     What may pass by itself (Temporary, StoreUnavailable) is a reason to wait like any other.
     Raises ApiError TIMED_OUT naming the last reason after ``seconds``; Canceled when asked to stop.
@@ -31,7 +37,7 @@ async def until(
         if asyncio.get_running_loop().time() >= deadline:
             timeout = message("wait.timeout", f"{seconds:g}")
             raise ApiError(ErrorType.TIMED_OUT, timeout, reason)
-        await ctx.pause(POLL_SECONDS)
+        await ctx.pause(pause)
 
 
 async def _reason(unmet: Callable[[], Awaitable[Unmet]]) -> Unmet:

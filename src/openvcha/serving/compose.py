@@ -19,6 +19,7 @@ from openvcha.infrastructure.local_processes import DetachedStarter
 from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node import files
 from openvcha.node.address import Forwarder
+from openvcha.node.address_thread import ForwarderThread
 from openvcha.node.elsewhere import data_elsewhere
 from openvcha.node.engines import find_postgres
 from openvcha.node.identity import Identity, load_identity, load_secrets, url
@@ -29,6 +30,7 @@ from openvcha.node.processes import NodeProcesses
 from openvcha.node.renewal import OwnCredentials
 from openvcha.node.superuser import Superuser
 from openvcha.node.tls import NodeTls
+from openvcha.node.writable import Writable
 from openvcha.protocols.app import build
 from openvcha.protocols.serve import HttpsServer
 from openvcha.protocols.sessions import Sessions
@@ -53,21 +55,24 @@ DATA_EXTRA = 64 * 1024 * 1024
 
 async def serve(directory: Path) -> None:
     """Be the service of a data node until canceled."""
-    async with services_of(directory) as services, _keeper(services) as keeper:
-        duty = _duty(services)
+    async with (
+        services_of(directory) as services,
+        _keeper(services) as keeper,
+        _address(services.identity) as forwarder,
+    ):
+        duty = _duty(services, forwarder)
         superuser = superuser_of(services.identity, directory)
         await superuser.prepare()
+        writable = Writable(lambda: superuser.connect(services.identity.ha_address))
         beside = [
             asyncio.create_task(_keep_refreshed(services.store), name="endpoints"),
             asyncio.create_task(services.observer.hearing.run(), name="facts of the nodes"),
             asyncio.create_task(keeper.run(), name="keeper"),
+            asyncio.create_task(writable.keep_ready(), name="own PostgreSQL"),
         ]
         try:
             leadership = Leadership(
-                services.store,
-                services.patroni,
-                services.identity,
-                lambda: superuser.until_writable(services.identity.ha_address),
+                services.store, services.patroni, services.identity, writable.wait
             )
             await duty.follow(leadership.changes())
         finally:
@@ -144,7 +149,12 @@ def infrastructure_of(identity: Identity) -> Infrastructure:
     return LocalInfrastructure(root, NodeProcesses(), DetachedStarter())
 
 
-def _duty(services: Services) -> Duty:
+def _address(identity: Identity) -> ForwarderThread:
+    port = identity.ports.postgres
+    return ForwarderThread(Forwarder((identity.public_address, port), (identity.ha_address, port)))
+
+
+def _duty(services: Services, forwarder: ForwarderThread) -> Duty:
     identity = services.identity
     layout = Layout(services.directory)
     users = Users(services.store)
@@ -157,10 +167,6 @@ def _duty(services: Services) -> Duty:
     events, audit = EventLog(services.store), AuditLog(services.store)
     app = build(Handlers(services), users, sessions, events=events, audit=audit)
     server = HttpsServer(app, layout.root / files.API_CERTIFICATE, layout.root / files.API_KEY)
-    forwarder = Forwarder(
-        (identity.public_address, identity.ports.postgres),
-        (identity.ha_address, identity.ports.postgres),
-    )
     return Duty(
         prepare=lambda: write_first_config(services.store, services.infrastructure, identity),
         forwarder=forwarder,
@@ -171,7 +177,7 @@ def _duty(services: Services) -> Duty:
 
 
 def _work(
-    services: Services, forwarder: Forwarder, events: EventLog, audit: AuditLog
+    services: Services, forwarder: ForwarderThread, events: EventLog, audit: AuditLog
 ) -> Callable[[], Awaitable[None]]:
     member = services.identity.member
     runner = Runner(services.store, services.journal, plans(services), name=member)

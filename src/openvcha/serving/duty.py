@@ -7,6 +7,7 @@ from typing import Protocol
 import structlog
 
 RETRY_SECONDS = 0.1
+TAKE_SECONDS = 0.02
 
 _log = structlog.get_logger(__name__)
 
@@ -84,10 +85,10 @@ class Duty:
         await self._server.stop()
 
     async def _work(self) -> None:
-        """Carry out tasks and serve, neither waiting for the other."""
+        """Serve and carry out tasks, neither waiting for the other."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(always(self._prepare_and_run))
             parts.create_task(always(self._serve))
+            parts.create_task(always(self._prepare_and_run))
 
     async def _prepare_and_run(self) -> None:
         await self._prepare()
@@ -95,23 +96,30 @@ class Duty:
         await self._work_off()
 
     async def _serve(self) -> None:
-        """Take the address once there is something to show; return when it is lost."""
+        """Let the data be reached at once, and the API when there is something to show.
+
+        Returns when the API has ended.
+        """
+        await patiently(self._forwarder.acquire)
         await self._prepared.wait()
-        await self._take_address()
+        if not self._server.running:
+            await patiently(lambda: self._server.start(*self._address))
         await self._server.wait()
 
-    async def _take_address(self) -> None:
-        shown = None
-        while not (self._forwarder.held and self._server.running):
-            try:
-                await self._forwarder.acquire()
-                if not self._server.running:
-                    await self._server.start(*self._address)
-            except OSError as error:
-                if str(error) != shown:
-                    shown = str(error)
-                    _log.warning("the public address cannot be taken yet", reason=shown)
-                await asyncio.sleep(RETRY_SECONDS)
+
+async def patiently(take: Callable[[], Awaitable[object]]) -> None:
+    """Take what another node may hold still, as soon as it is free."""
+    shown = None
+    while True:
+        try:
+            await take()
+        except OSError as error:
+            if str(error) != shown:
+                shown = str(error)
+                _log.warning("the public address cannot be taken yet", reason=shown)
+            await asyncio.sleep(TAKE_SECONDS)
+        else:
+            return
 
 
 async def always(work: Callable[[], Awaitable[None]]) -> None:

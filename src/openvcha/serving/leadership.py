@@ -1,7 +1,8 @@
 """Does this node lead? Asked again at each change of Patroni's leader key, and every second.
 
-Between the moment in which the key names this node and the one in which its PostgreSQL takes writes
-clients wait: then PostgreSQL itself is asked all the time.
+A change overtakes the look that runs: when the key names another, this node ends at once. Between
+the moment in which the key names this node and the one in which its PostgreSQL takes writes clients
+wait: then PostgreSQL itself is asked all the time.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from openvcha.node.identity import Identity
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
-from openvcha.store.protocol import Store
+from openvcha.store.protocol import Event, EventType, Store
 
 LOOK_SECONDS = 1.0
 STARTING_SECONDS = 0.1
@@ -53,7 +54,7 @@ class Leadership:
         self._until_writable = until_writable
         self._clock = clock or asyncio.get_running_loop().time
         self._changed = asyncio.Event()
-        self._named = self._leads = False
+        self._named = self._leads = self._lost = False
         self._certain = self._clock()
         self._alone = False
 
@@ -63,11 +64,40 @@ class Leadership:
             yield self._leads
             while True:
                 self._changed.clear()
-                leads = await self._look()
-                if leads != self._leads:
-                    self._leads = leads
-                    yield leads
+                async with self._looking() as look:
+                    leads = await self._found(look)
+                    if leads != self._leads:
+                        self._leads = leads
+                        yield leads
                 await self._wait()
+
+    @asynccontextmanager
+    async def _looking(self) -> AsyncIterator[asyncio.Task[bool]]:
+        """Look beside what is done inside, which may end before the look does."""
+        look = asyncio.create_task(self._look(), name="who leads?")
+        try:
+            yield look
+        finally:
+            look.cancel()
+            await asyncio.gather(look, return_exceptions=True)
+
+    async def _found(self, look: asyncio.Task[bool]) -> bool:
+        """Give what the look finds; a change meanwhile makes it void."""
+        if not self._lost:
+            await self._either(look)
+        lost, self._lost = self._lost, False
+        if lost:
+            self._named = False
+            return False
+        return self._leads if self._changed.is_set() else look.result()
+
+    async def _either(self, look: asyncio.Task[bool]) -> None:
+        changed = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait([look, changed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+            await asyncio.gather(changed, return_exceptions=True)
 
     async def _look(self) -> bool:
         try:
@@ -91,23 +121,10 @@ class Leadership:
         return self._alone
 
     async def _writable(self) -> bool:
-        """Wait for it, but no longer than until the key changes."""
-        asking = asyncio.create_task(self._ask())
-        changed = asyncio.create_task(self._changed.wait())
         try:
-            await asyncio.wait(
-                [asking, changed], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            return asking.done() and asking.result()
-        finally:
-            asking.cancel()
-            changed.cancel()
-            await asyncio.gather(asking, changed, return_exceptions=True)
-
-    async def _ask(self) -> bool:
-        try:
-            await self._until_writable()
-        except PostgresUnreachable:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._until_writable()
+        except (PostgresUnreachable, TimeoutError):
             return False
         return True
 
@@ -131,9 +148,15 @@ class Leadership:
     async def _watch(self) -> None:
         while True:
             try:
-                async with aclosing(self._store.watch(keys.PATRONI_LEADER)) as events:
-                    async for _ in events:
-                        self._changed.set()
+                async with aclosing(self._store.watch(keys.PATRONI_LEADER)) as changes:
+                    async for events in changes:
+                        self._hear(events[-1])
             except (Compacted, StoreError) as error:
                 _log.warning("the leader key cannot be watched", reason=str(error))
                 await asyncio.sleep(LOOK_SECONDS)
+
+    def _hear(self, event: Event) -> None:
+        """Take from the event itself only that another leads: to begin, the store is asked."""
+        named = event.kv.value.decode() if event.type is EventType.PUT else None
+        self._lost = named not in {None, self._identity.member}
+        self._changed.set()
