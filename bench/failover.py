@@ -4,17 +4,21 @@ In each run openvcha fails over by its API, and two plain Patronis with the same
 the same etcd, do so by ``patronictl switchover``. Writers insert a row every 10 ms: into openvcha
 through its public address, and through libpq with both hosts and the attribute
 ``target_session_attrs=read-write``; into the plain ones through libpq with both hosts, as they have
-no public address. After each run every acknowledged row must be there.
+no public address. After each run every acknowledged row must be there. No run begins after
+``BUDGET_SECONDS``; at the end, also when it is ended by a signal, nothing is left behind.
 Usage: ./dev bench failover [RUNS]
 """
 
+import contextlib
 import json
 import shutil
+import signal
 import ssl
 import sys
 import tempfile
 import time
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +33,9 @@ from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 
 NAME = "bench"
-POLL_SECONDS = 0.05
-TASK_SECONDS = 180.0
+POLL_SECONDS = 0.1
+TASK_SECONDS = 120.0
+BUDGET_SECONDS = 540.0
 QUIET_SECONDS = 2.0
 FAILOVER = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
 GET = "/vcenter/vcha/cluster?action=get"
@@ -84,12 +89,10 @@ class Bench:
         deadline = time.monotonic() + TASK_SECONDS
         body = {"partial": True} if method == "POST" else None
         while time.monotonic() < deadline:
-            try:
+            with contextlib.suppress(httpx2.TransportError):
                 found = self.http.request(method, path, json=body)
-            except httpx2.TransportError:
-                continue
-            if found.status_code == 200 and found.json()[field] not in unfinished:
-                return dict(found.json())
+                if found.status_code == 200 and found.json()[field] not in unfinished:
+                    return dict(found.json())
             time.sleep(POLL_SECONDS)
         raise SystemExit(f"{path} does not come to its end")
 
@@ -107,32 +110,48 @@ def run(bench: Bench, plain: PlainPatroni, writers: dict[str, GapWriter]) -> dic
     time.sleep(QUIET_SECONDS)
     plain.switch()
     gaps["plain"] = writers["plain"].gap()
-    for name, writer in writers.items():
-        if missing := writer.missing():
-            raise SystemExit(f"{name}: {len(missing)} acknowledged rows are lost")
     return {**gaps, "healthy": taken}
+
+
+@dataclass
+class Measured:
+    """What was found: each run's gaps in seconds, by writer, and what became of all rows."""
+
+    gaps: list[dict[str, float]] = field(default_factory=list)
+    rows: int = 0
+    lost: int = 0
+
+
+def measure(base: Path, runs: int) -> Measured:
+    """Make a lab and the plain Patronis beside it, and fail over; a lost row ends it."""
+    found = Measured()
+    bench = Bench(base)
+    table = f"w{uuid.uuid4().hex[:8]}"
+    with (
+        PlainPatroni(base / "plain", bench.data_nodes()) as plain,
+        GapWriter(bench.public(), f"{table}_a") as public,
+        GapWriter(bench.both(), f"{table}_b") as both,
+        GapWriter(plain.database(), f"{table}_c") as beside,
+    ):
+        writers = {"public": public, "both": both, "plain": beside}
+        last = time.monotonic() + BUDGET_SECONDS
+        while len(found.gaps) < runs and not found.lost and time.monotonic() < last:
+            found.gaps.append(run(bench, plain, writers))
+            gaps = ", ".join(f"{name} {gap:.2f} s" for name, gap in found.gaps[-1].items())
+            print(f"run {len(found.gaps)}: {gaps}", file=sys.stderr, flush=True)
+            found.rows = sum(len(writer.acknowledged) for writer in writers.values())
+            found.lost = sum(len(writer.missing()) for writer in writers.values())
+    return found
 
 
 def main(runs: int) -> None:
     """Measure and print."""
-    print(machine(), f"- {runs} runs")
+    print(machine(), f"- {runs} runs", flush=True)
+    # A signal to end it is a way to end like any other: everything is taken down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     base = Path(tempfile.mkdtemp(prefix="openvcha-bench-"))
-    found: list[dict[str, float]] = []
     try:
-        bench = Bench(base)
-        with PlainPatroni(base / "plain", bench.data_nodes()) as plain:
-            table = f"w{uuid.uuid4().hex[:8]}"
-            with (
-                GapWriter(bench.public(), f"{table}_a") as public,
-                GapWriter(bench.both(), f"{table}_b") as both,
-                GapWriter(plain.database(), f"{table}_c") as beside,
-            ):
-                writers = {"public": public, "both": both, "plain": beside}
-                for number in range(runs):
-                    found.append(run(bench, plain, writers))
-                    gaps = ", ".join(f"{name} {gap:.2f} s" for name, gap in found[-1].items())
-                    print(f"run {number + 1}: {gaps}", file=sys.stderr, flush=True)
-                rows = sum(len(writer.acknowledged) for writer in writers.values())
+        found = measure(base, runs)
     finally:
         vcha("lab", "reset", "--yes", "--name", NAME, "--dir", str(base))
         shutil.rmtree(base, ignore_errors=True)
@@ -143,8 +162,10 @@ def main(runs: int) -> None:
         ("public", "openvcha failover, public address"),
         ("healthy", "openvcha failover, until HEALTHY again"),
     ):
-        print(distribution(text, [gaps[name] for gaps in found]))
-    print(f"{rows} rows acknowledged, none of them lost")
+        print(distribution(text, [gaps[name] for gaps in found.gaps]))
+    print(f"{found.rows} rows acknowledged, {found.lost} of them lost")
+    if len(found.gaps) < runs or found.lost:
+        raise SystemExit(f"only {len(found.gaps)} of {runs} runs were made, or rows were lost")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ it comes (``python -m patroni``), without openvcha around it and without its sho
 first copy, which is not measured, asks for an immediate checkpoint.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -69,12 +71,18 @@ class PlainPatroni:
         self._end()
 
     def _end(self) -> None:
-        """Stop both; each stops its PostgreSQL."""
+        """Stop both; each stops its PostgreSQL, which is looked after if Patroni does not."""
         self._http.close()
         for process in self._processes:
             process.terminate()
-        for process in self._processes:
-            process.wait(STOP_SECONDS)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process, config in zip(self._processes, self.configs, strict=False):
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                _end_postgres(config)
 
     def leader(self) -> str | None:
         """Name the member that leads."""
@@ -156,6 +164,13 @@ class PlainPatroni:
             if time.monotonic() > deadline:
                 raise SystemExit(f"the plain Patronis do not come up: see {self._directory}")
             time.sleep(POLL_SECONDS)
+
+
+def _end_postgres(config: Path) -> None:
+    """End a PostgreSQL at once whose Patroni is gone; its first line in the file is its id."""
+    data = Path(json.loads(config.read_text())["postgresql"]["data_dir"])
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
 
 
 def main(config: str) -> None:
