@@ -1,5 +1,6 @@
 """Nodes come back by themselves, and an active that is cut off acknowledges nothing."""
 
+import itertools
 import json
 import shutil
 import signal
@@ -19,6 +20,7 @@ from tests.e2e.writer import Writer
 from openvcha.node.aside import asides
 from openvcha.node.identity import load_identity
 from openvcha.node.processes import find_tree, send
+from openvcha.node.status import Contact, load_status
 
 pytestmark = pytest.mark.engines
 
@@ -114,14 +116,60 @@ def test_an_active_that_is_cut_off_acknowledges_nothing_and_comes_back(
         outcomes = list(threads.map(outcome_of_a_write, sessions, (-1, -2)))
     assert outcomes == ["ended", "ended"]
     wait_until_isolated(running, active)
-    for port in (5432, 8443):
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((public, port), 5).close()
+    deadline = time.monotonic() + 30
+    while open_ports := [port for port in (5432, 8443) if is_open(public, port)]:
+        assert time.monotonic() < deadline, open_ports
+    freeze(running, witness, signal.SIGCONT)
+    assert_alone_it_is_ended_before_it_is_isolated(running, writer, active, witness)
     for name in (passive, witness):
         freeze(running, name, signal.SIGCONT)
     running.until(lambda: answers_healthy(running), 120)
     running.until(lambda: node_status(running, active)["status"]["view"]["contact"] == "CONNECTED")
     assert writer.missing() == set()
+
+
+def assert_alone_it_is_ended_before_it_is_isolated(
+    running: RunningLab, writer: Writer, active: str, witness: str
+) -> None:
+    """Without the passive commits wait for nobody: none is acknowledged from ISOLATED on."""
+    before = len(writer.acknowledged)
+    running.until(lambda: len(writer.acknowledged) > before + 20)
+    running.until(lambda: not says_isolated(running, active))
+    address = load_identity(running.directory(active)).ha_address
+    with writer.connect(address) as session, ThreadPoolExecutor() as threads:
+        freeze(running, witness, signal.SIGSTOP)
+        last = threads.submit(last_acknowledged, session)
+        deadline = time.monotonic() + 60
+        while not says_isolated(running, active):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        isolated = time.monotonic()
+        assert last.result(60) < isolated
+    wait_until_isolated(running, active)
+
+
+def last_acknowledged(session: "psycopg.Connection[Any]") -> float:
+    """Write until the session ends; tells when the last row was acknowledged."""
+    for row in itertools.count(-1000, -1):
+        try:
+            session.execute("INSERT INTO written VALUES (%s)", (row,))
+        except psycopg.Error:
+            break
+        last = time.monotonic()
+    return last
+
+
+def says_isolated(running: RunningLab, name: str) -> bool:
+    status = load_status(running.directory(name))
+    return bool(status and status.view and status.view.contact is Contact.ISOLATED)
+
+
+def is_open(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), 5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def outcome_of_a_write(session: "psycopg.Connection[Any]", row: int) -> str:

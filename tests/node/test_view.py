@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 from openvcha.cli import node as command
 from openvcha.cli.main import app
 from openvcha.node import view
+from openvcha.node.cut_off import CUT_OFF_SECONDS
 from openvcha.node.identity import Identity
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.status import Contact, NodeStatus, OwnView, Role
+from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime
@@ -24,7 +26,8 @@ class Stage:
 
     def __init__(self, patch: pytest.MonkeyPatch, kind: Any = "data") -> None:
         self.leader: str | None = "own"
-        self.reachable = True
+        self.reachable, self.hangs = True, False
+        self.voters = len(NAMES)
         self.silent: set[str] = set()
         self.patroni = b'{"role": "primary", "state": "running"}'
         identity = Identity(
@@ -46,16 +49,22 @@ class Stage:
         if path == "/patroni":
             return b"HTTP/1.0 503\r\n\r\n" + self.patroni
         number = int(endpoint.partition("127.1.1.")[2].partition(":")[0])
-        return None if NAMES[number] in self.silent else b"HTTP/1.0 503\r\n\r\n{}"
+        health = b"true" if self.reachable else b"false"
+        answer = b'HTTP/1.0 503\r\n\r\n{"health":"%s"}' % health
+        return None if NAMES[number] in self.silent else answer
 
-    async def get(self, _: str) -> Any:
-        if not self.reachable:
+    async def get(self, key: str) -> Any:
+        if self.hangs or not self.reachable:
             raise StoreUnavailable("no quorum")
+        if key != keys.PATRONI_LEADER:
+            return None
         return SimpleNamespace(value=self.leader.encode()) if self.leader else None
 
     async def members(self) -> Any:
         return [
-            SimpleNamespace(name=name, client_urls=[f"https://127.1.1.{at}:2379"])
+            SimpleNamespace(
+                name=name, client_urls=[f"https://127.1.1.{at}:2379"], learner=at >= self.voters
+            )
             for at, name in enumerate(NAMES)
         ]
 
@@ -64,7 +73,7 @@ async def isolated(stage: Stage) -> Any:
     """Look until the grace has passed."""
     stage.reachable = False
     await stage.eye.look()
-    await asyncio.sleep(view.GRACE_SECONDS)
+    await asyncio.sleep(CUT_OFF_SECONDS)
     return await stage.eye.look()
 
 

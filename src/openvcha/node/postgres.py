@@ -1,7 +1,9 @@
 """A node's own PostgreSQL, where Patroni leaves it to us: its data's role, and its end."""
 
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import structlog
 
@@ -10,6 +12,8 @@ from openvcha.node.launch import Launch, launch, program_environment
 from openvcha.node.layout import Layout
 
 STANDBY_SIGNAL = "standby.signal"
+SETTINGS = "postgresql.conf"
+WAITS_FOR = re.compile(r"^synchronous_standby_names\s*=\s*'[^']", re.MULTILINE)
 STOP_SECONDS = 60
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +37,7 @@ class LocalPostgres:
     @property
     def standby(self) -> bool:
         """Tell whether these data start as a standby's. Those of a primary start as a primary."""
-        return (self._layout.pgdata / STANDBY_SIGNAL).exists()
+        return is_standby(self._layout.pgdata)
 
     async def stop(self) -> bool:
         """Stop it as an administrator does, sessions end at once; tells whether it has stopped.
@@ -57,3 +61,13 @@ class LocalPostgres:
             "--mode=fast",
             f"--timeout={STOP_SECONDS}",
         ]
+
+
+def is_standby(pgdata: Path) -> bool:
+    """Tell whether data start as a standby's."""
+    return (pgdata / STANDBY_SIGNAL).exists()
+
+
+def commits_wait(pgdata: Path) -> bool:
+    """Tell whether commits wait for a standby, by what Patroni has set. Raises OSError."""
+    return WAITS_FOR.search((pgdata / SETTINGS).read_text(errors="replace")) is not None

@@ -1,12 +1,14 @@
-"""The duty that writes down how the node itself sees the cluster, for when nobody else can say."""
+"""The duty that knows how the node itself sees the cluster, for when nobody else can say."""
 
 import asyncio
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
 from openvcha.node.control import DutyView
+from openvcha.node.cut_off import CUT_OFF_SECONDS, CutOff, Standing
 from openvcha.node.etcd import client_url, client_url_of_peer
 from openvcha.node.http import ask
 from openvcha.node.identity import url
@@ -17,18 +19,28 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreError
 
 LOOK_SECONDS = 1.0
-ASK_SECONDS = 3.0
+SILENT_SECONDS = 0.5
+ASK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
-# An election in the store takes a second or two: that is not yet being cut off.
-GRACE_SECONDS = 2.0
 
 
 async def see(view: DutyView) -> None:
-    """Look until canceled."""
-    eye = Eye(view)
+    """Look until canceled, and heed what is seen before it is told."""
+    eye, cut_off = Eye(view), CutOff(view.layout, view.events)
     while True:
-        view.control.show(await eye.look())
-        await asyncio.sleep(LOOK_SECONDS)
+        seen = await eye.look()
+        if await cut_off.heed(eye.standing()):
+            seen = msgspec.structs.replace(seen, writable=False)
+        view.control.show(seen)
+        await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
+
+
+@dataclass(frozen=True)
+class Word:
+    """What this node's Patroni says; None is not known."""
+
+    writable: bool | None = None
+    paused: bool | None = None
 
 
 class Eye:
@@ -39,45 +51,64 @@ class Eye:
     ) -> None:
         self._view = view
         self._now = now
+        self._clock = asyncio.get_running_loop().time
         self._tls = NodeTls(view.layout)
         identity = view.identity
         self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
         self._in_sync: bool | None = None
         self._contact = Contact.STARTING
         self._since = now()
-        self._silent_since: float | None = None
+        self._heard = self._clock()
+        self.silent = False
+        self._word = Word()
+        self._voters = 0
         self._members = {
             name: client_url_of_peer(peer, identity.ports.etcd_client)
             for name, peer in identity.etcd_initial_cluster.items()
         }
+        self._health: dict[str, bytes | None] = {}
 
     async def look(self) -> OwnView:
-        """Ask the store; while it is silent, ask who of the others is."""
-        writable = await self._writable()
-        if await self._ask_store():
-            self._silent_since = None
+        """Ask the store; while it is silent, ask each member of it too."""
+        began = self._clock()
+        heard, word, self._health = await asyncio.gather(
+            self._ask_store(), self._ask_patroni(), self._ask_members()
+        )
+        # A Patroni that hangs has not changed its mind.
+        self._word = Word(word.writable, self._word.paused if word.paused is None else word.paused)
+        self.silent = not heard and b'"true"' not in self._own_health()
+        if not self.silent:
+            self._heard = began
+        if heard:
             self._set(Contact.CONNECTED)
-            return self._seen(writable)
-        clock = asyncio.get_running_loop().time
-        if self._silent_since is None:
-            self._silent_since = clock()
-        started = self._contact is not Contact.STARTING
-        if started and clock() - self._silent_since >= GRACE_SECONDS:
+        elif self._contact is not Contact.STARTING and self._silent_seconds() >= CUT_OFF_SECONDS:
             self._set(Contact.ISOLATED)
-        return self._seen(writable, await self._silent())
+        return self._seen()
+
+    def standing(self) -> Standing:
+        """Say how the node stands with the majority, after the last look."""
+        return Standing(
+            leads=self._role is Role.ACTIVE,
+            voters=self._voters,
+            paused=self._word.paused,
+            denied=b'"false"' in self._own_health(),
+            silent_seconds=self._silent_seconds(),
+        )
+
+    def _silent_seconds(self) -> float:
+        return self._clock() - self._heard if self.silent else 0.0
 
     def _set(self, contact: Contact) -> None:
         if contact is not self._contact:
             self._contact, self._since = contact, self._now()
 
-    def _seen(self, writable: bool | None, silent: tuple[str, ...] = ()) -> OwnView:
-        since = self._since.isoformat(timespec="seconds")
+    def _seen(self) -> OwnView:
         return OwnView(
             role=self._role,
             contact=self._contact,
-            since=since,
-            writable=writable,
-            waits_for=silent,
+            since=self._since.isoformat(timespec="seconds"),
+            writable=self._word.writable,
+            waits_for=self._unheard() if self.silent else (),
             in_sync=self._in_sync,
         )
 
@@ -91,33 +122,48 @@ class Eye:
         except (StoreError, TimeoutError):
             return False
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
+        self._voters = sum(not member.learner for member in members)
         own = self._view.identity.member
         if self._view.identity.holds_data:
             self._role = _role(leader.value if leader else b"", own)
             self._in_sync = self._role is Role.ACTIVE or own in standbys(sync)
         return own in self._members
 
-    async def _silent(self) -> tuple[str, ...]:
+    async def _ask_members(self) -> dict[str, bytes | None]:
+        """Ask each member of the store how it is, once the store has been silent."""
+        if not self.silent:
+            return {}
+        places = set(self._members.values()) | {client_url(self._view.identity)}
+        said = await asyncio.gather(
+            *(ask(at, "/health", self._tls(), PROBE_SECONDS) for at in places)
+        )
+        return dict(zip(places, said, strict=True))
+
+    def _own_health(self) -> bytes:
+        return self._health.get(client_url(self._view.identity)) or b""
+
+    def _unheard(self) -> tuple[str, ...]:
         """Name the other members that do not answer at all."""
         own = client_url(self._view.identity)
-        others = {name: at for name, at in self._members.items() if at != own}
-        said = await asyncio.gather(
-            *(ask(at, "/health", self._tls(), PROBE_SECONDS) for at in others.values())
+        return tuple(
+            name
+            for name, at in self._members.items()
+            if at != own and self._health and not self._health.get(at)
         )
-        return tuple(name for name, answer in zip(others, said, strict=True) if not answer)
 
-    async def _writable(self) -> bool | None:
-        """Ask this node's Patroni about its PostgreSQL; None on a witness or without an answer."""
+    async def _ask_patroni(self) -> Word:
+        """Ask this node's Patroni about its PostgreSQL; a witness has none."""
         identity = self._view.identity
         if not identity.holds_data:
-            return None
+            return Word()
         place = url(identity.ha_address, identity.ports.patroni)
         said = await ask(place, "/patroni", self._tls(), PROBE_SECONDS)
         try:
             fields = msgspec.json.decode((said or b"").partition(b"\r\n\r\n")[2])
         except msgspec.DecodeError:
-            return None
-        return fields.get("role") in {"primary", "master"} and fields.get("state") == "running"
+            return Word()
+        leads = fields.get("role") in {"primary", "master"}
+        return Word(leads and fields.get("state") == "running", bool(fields.get("pause")))
 
 
 def _role(leader: bytes, own: str) -> Role:

@@ -1,0 +1,153 @@
+"""An active that would acknowledge alone is ended soon after it lost the majority."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.node.test_view import Stage
+
+from openvcha.node import cut_off, view
+from openvcha.node.cut_off import CUT_OFF_SECONDS
+from openvcha.node.status import OwnView
+
+pytestmark = pytest.mark.looptime
+SOON = CUT_OFF_SECONDS + view.LOOK_SECONDS + view.SILENT_SECONDS
+ALONE = "listen_addresses = '127.1.1.0'\n#synchronous_standby_names = '\"second\"'\n"
+WITH_STANDBY = "listen_addresses = '127.1.1.0'\nsynchronous_standby_names = '\"second\"'\n"
+
+
+class Active(Stage):
+    """An active whose passive is out of sync; ``ended`` are the times at which it was ended."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, pgdata: Path) -> None:
+        super().__init__(patch)
+        self.pgdata = pgdata
+        self.ended: list[float] = []
+        self.shown: list[OwnView] = []
+        self.says(ALONE)
+        patch.setattr(cut_off, "kill_tree", lambda *_, **__: self.ended.append(self.now()))
+        patch.setattr(view, "Eye", lambda _: self.eye)
+        self.loop = asyncio.get_running_loop()
+        self.duty: asyncio.Task[None] | None = None
+
+    def says(self, settings: str) -> None:
+        """Write what Patroni has set."""
+        (self.pgdata / "postgresql.conf").write_text(settings)
+
+    def now(self) -> float:
+        return self.loop.time()
+
+    async def lives(self, seconds: float) -> None:
+        """Let the duty run for so long; it ends with the test's loop."""
+        if self.duty is None:
+            layout = SimpleNamespace(pgdata=self.pgdata, root=self.pgdata.parent)
+            events = SimpleNamespace(warning=lambda *_, **__: None)
+            control = SimpleNamespace(show=self.shown.append)
+            view_of: Any = SimpleNamespace(layout=layout, events=events, control=control)
+            self.duty = asyncio.create_task(view.see(view_of))
+        await asyncio.sleep(seconds)
+
+
+Making = Callable[[], Awaitable[Active]]
+
+
+@pytest.fixture
+def making(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Making:
+    """Made in the test itself: there the time is simulated."""
+
+    async def make() -> Active:
+        active = Active(monkeypatch, tmp_path)
+        await active.lives(3.0)
+        return active
+
+    return make
+
+
+async def test_it_ends_once_within_seconds_and_says_so_afterwards(making: Making) -> None:
+    """ISOLATED is told when nothing is acknowledged any more; the next cut counts anew."""
+    active = await making()
+    for times in (1, 2):
+        active.reachable, cut = False, active.now()
+        await active.lives(60.0)
+        assert len(active.ended) == times
+        assert CUT_OFF_SECONDS - view.LOOK_SECONDS <= active.ended[-1] - cut <= SOON
+        active.reachable = True
+        await active.lives(3.0)
+    isolated = [seen for seen in active.shown if seen.contact == "ISOLATED"]
+    assert isolated[0].writable is False
+
+
+@pytest.mark.parametrize("seconds", [1.0, CUT_OFF_SECONDS - view.LOOK_SECONDS])
+async def test_an_election_of_the_store_does_not_end_it(making: Making, seconds: float) -> None:
+    """However often there is one."""
+    active = await making()
+    for _ in range(5):
+        active.reachable = False
+        await active.lives(seconds)
+        active.reachable = True
+        await active.lives(2.0)
+    assert active.ended == []
+
+
+def _paused(active: Active) -> None:
+    active.patroni = b'{"role": "primary", "state": "running", "pause": true}'
+
+
+def _single(active: Active) -> None:
+    active.voters = 1
+
+
+def _without_one_vote(active: Active) -> None:
+    active.voters = 2
+
+
+def _passive(active: Active) -> None:
+    active.leader = "second"
+
+
+def _with_standby(active: Active) -> None:
+    active.says(WITH_STANDBY)
+
+
+def _demoted(active: Active) -> None:
+    (active.pgdata / "standby.signal").touch()
+
+
+def _unsure(active: Active) -> None:
+    active.silent.add("own")
+
+
+@pytest.mark.parametrize(
+    "spare",
+    [_paused, _single, _without_one_vote, _passive, _with_standby, _demoted, _unsure],
+)
+async def test_it_is_left_alone_where_it_may_go_on_or_patroni_knows_better(
+    making: Making, spare: Any
+) -> None:
+    """A mode that lets it, a cluster in the making, commits that wait, a member that is away."""
+    active = await making()
+    spare(active)
+    await active.lives(3.0)
+    active.reachable = False
+    await active.lives(60.0)
+    assert active.ended == []
+
+
+async def test_a_patroni_that_hangs_has_not_changed_its_mind(making: Making) -> None:
+    """Under a pause it goes on, else it is ended: as Patroni said last."""
+    active = await making()
+    active.patroni, active.reachable = b"", False
+    await active.lives(SOON)
+    assert len(active.ended) == 1
+
+
+async def test_one_member_that_hangs_is_no_cut(making: Making) -> None:
+    """The store may seem silent through it; the own member knows of the majority."""
+    active = await making()
+    active.hangs = True
+    await active.lives(60.0)
+    assert active.ended == []
+    assert {seen.contact for seen in active.shown} == {"CONNECTED"}
