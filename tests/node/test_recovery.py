@@ -1,6 +1,7 @@
 """A request on a node: carried out before anything runs, and again after a crash."""
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -54,6 +55,7 @@ class Stage:
         self.names = ["own"]
         self.broken: BaseException | None = None
         self.answers = True
+        self.meanwhile: Callable[[], None] = lambda: None
         patch.setattr(recovery, "answers", self.answer)
         patch.setattr(recovery, "Etcd", lambda *_: Store(self))
         patch.setattr(recovery, "NodeTls", lambda _: lambda: None)
@@ -71,6 +73,7 @@ class Stage:
         if self.broken:
             raise self.broken
         self.done.append("rewritten")
+        self.meanwhile()
 
     async def carry_out(self) -> str | None:
         """As the supervisor does it at its start."""
@@ -126,6 +129,15 @@ async def test_after_a_crash_it_is_done_again(stage: Stage) -> None:
     stage.broken = None
     assert await stage.carry_out() is None
     assert stage.done == ["forced", "stopped", "forced", "rewritten", "stopped"]
+
+
+async def test_who_asks_again_meanwhile_gets_an_answer_too(stage: Stage) -> None:
+    """The command was ended and typed again: its second run waits for an outcome of its own."""
+    again = Request(wish=Wish.STANDALONE, id="2")
+    stage.meanwhile = lambda: write_request(stage.layout, again)
+    assert await stage.ask() is None
+    assert await outcome_of(stage.layout, again, 1)
+    assert load_request(stage.layout) is None
 
 
 async def test_a_store_that_is_not_alone_is_left_as_it_is(stage: Stage) -> None:

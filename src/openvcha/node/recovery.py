@@ -127,7 +127,11 @@ class Recovery:
             error = str(failed)
         outcome = Outcome(id=request.id, error=error)
         write_private(outcome_path(self.layout), msgspec.json.encode(outcome))
-        request_path(self.layout).unlink()
+        newer = load_request(self.layout)
+        if newer is not None and newer.id != request.id:
+            # Asked again meanwhile, by somebody who waits for an answer of his own.
+            return await self.carry_out(newer)
+        request_path(self.layout).unlink(missing_ok=True)
         sync_directory(self.layout.root)
         return outcome
 
