@@ -104,10 +104,6 @@ def _without_one_vote(active: Active) -> None:
     active.voters = 2
 
 
-def _passive(active: Active) -> None:
-    active.leader = "second"
-
-
 def _with_standby(active: Active) -> None:
     active.says(WITH_STANDBY)
 
@@ -122,7 +118,7 @@ def _unsure(active: Active) -> None:
 
 @pytest.mark.parametrize(
     "spare",
-    [_paused, _single, _without_one_vote, _passive, _with_standby, _demoted, _unsure],
+    [_paused, _single, _without_one_vote, _with_standby, _demoted, _unsure],
 )
 async def test_it_is_left_alone_where_it_may_go_on_or_patroni_knows_better(
     making: Making, spare: Any

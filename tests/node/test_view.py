@@ -94,6 +94,18 @@ async def test_an_active_without_a_majority_is_isolated_and_names_the_silent(
     assert (again.contact, again.waits_for) == (Contact.CONNECTED, ())
 
 
+async def test_while_the_own_member_says_nothing_the_node_is_not_sure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may just be starting anew; only when that lasts the node is cut off."""
+    stage = Stage(monkeypatch)
+    await stage.eye.look()
+    stage.silent = set(NAMES)
+    assert (await isolated(stage)).contact is Contact.CONNECTED
+    await asyncio.sleep(view.UNSURE_SECONDS)
+    assert (await stage.eye.look()).contact is Contact.ISOLATED
+
+
 async def test_an_election_is_not_yet_being_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only after its grace."""
     stage = Stage(monkeypatch)

@@ -22,12 +22,11 @@ VOTERS = 3
 class Standing:
     """How a node stands with the majority.
 
-    ``leads`` and ``voters`` are as the store told last; ``paused`` is the last word of the own
-    Patroni, None when it never spoke. ``denied``: the own member of the store says itself, now,
-    that it has no majority; one that does not answer has said nothing.
+    ``voters`` is as the store told last; ``paused`` is the last word of the own Patroni, None when
+    it never spoke. ``denied``: the own member of the store says itself, now, that it has no
+    majority; one that does not answer has said nothing.
     """
 
-    leads: bool
     voters: int
     paused: bool | None
     denied: bool
@@ -42,7 +41,7 @@ def must_end(at: Standing) -> bool:
     member that starts anew is no majority for a moment, and nobody else may lead either.
     """
     cut_off = at.denied and at.silent_seconds >= CUT_OFF_SECONDS
-    return cut_off and at.leads and at.paused is False and at.voters >= VOTERS
+    return cut_off and at.paused is False and at.voters >= VOTERS
 
 
 class CutOff:

@@ -22,6 +22,8 @@ LOOK_SECONDS = 1.0
 SILENT_SECONDS = 0.5
 ASK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
+# The own member of the store does not answer either: it may just be starting anew.
+UNSURE_SECONDS = 10.0
 
 
 async def see(view: DutyView) -> None:
@@ -81,19 +83,25 @@ class Eye:
             self._heard = began
         if heard:
             self._set(Contact.CONNECTED)
-        elif self._contact is not Contact.STARTING and self._silent_seconds() >= CUT_OFF_SECONDS:
+        elif self._contact is not Contact.STARTING and self._cut_off():
             self._set(Contact.ISOLATED)
         return self._seen()
 
     def standing(self) -> Standing:
         """Say how the node stands with the majority, after the last look."""
         return Standing(
-            leads=self._role is Role.ACTIVE,
             voters=self._voters,
             paused=self._word.paused,
-            denied=b'"false"' in self._own_health(),
+            denied=self._denied(),
             silent_seconds=self._silent_seconds(),
         )
+
+    def _cut_off(self) -> bool:
+        grace = CUT_OFF_SECONDS if self._denied() else UNSURE_SECONDS
+        return self._silent_seconds() >= grace
+
+    def _denied(self) -> bool:
+        return b'"false"' in self._own_health()
 
     def _silent_seconds(self) -> float:
         return self._clock() - self._heard if self.silent else 0.0
