@@ -1,4 +1,8 @@
-"""A real lab for the whole module: three nodes, made with the commands that a person uses."""
+"""A real lab for the whole module: three nodes, made with the commands that a person uses.
+
+Modules next to each other that name the same `SHARED_LAB` use one lab, one after the other. Each
+begins HEALTHY, but with what the others have left: events, names, other nodes.
+"""
 
 import json
 import os
@@ -7,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx2
@@ -21,6 +27,7 @@ from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.layout import Layout
 
 NAME = "e2e"
+SHARED_LAB = "SHARED_LAB"
 HEALTHY_SECONDS = 60.0
 TASK_SECONDS = 180.0
 AWAY_SECONDS = 60.0
@@ -164,10 +171,9 @@ def run_vcha(arguments: Sequence[str], *, check: bool) -> subprocess.CompletedPr
     return done
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
+@contextmanager
+def lab_up(base: Path) -> Iterator[RunningLab]:
     """A HEALTHY lab; taken down with all its files at the end."""
-    base = tmp_path_factory.mktemp("labs")
     run_vcha(["lab", "up", "--name", NAME, "--dir", str(base)], check=True)
     lab = Lab(base / NAME)
     api = f"https://{lab.state().public_address}:8443"
@@ -180,6 +186,57 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
         for user in users:
             user.http.close()
         run_vcha(["lab", "reset", "--yes", "--name", NAME, "--dir", str(base)], check=False)
+
+
+class Labs:
+    """The lab that is up; a module that leaves it broken leaves the next one a new lab."""
+
+    def __init__(self, make_directory: Callable[[], Path]) -> None:
+        self._make_directory = make_directory
+        self._up = ExitStack()
+        self._lab: RunningLab | None = None
+
+    def lab(self, module: str) -> RunningLab:
+        """Give the lab that is up, HEALTHY, or a new one."""
+        if self._lab is not None and not self._fit(self._lab, module):
+            self.reset()
+        if self._lab is None:
+            self._lab = self._up.enter_context(lab_up(self._make_directory()))
+        return self._lab
+
+    def reset(self) -> None:
+        self._lab = None
+        self._up.close()
+
+    def _fit(self, lab: RunningLab, module: str) -> bool:
+        try:
+            lab.repair(f"for-{module}")
+        except (AssertionError, httpx2.TransportError):
+            return False
+        return True
+
+
+@pytest.fixture(scope="session")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
+    labs = Labs(lambda: tmp_path_factory.mktemp("labs"))
+    yield labs
+    labs.reset()
+
+
+@pytest.fixture(scope="module")
+def running(request: pytest.FixtureRequest, labs: Labs) -> Iterator[RunningLab]:
+    """A HEALTHY lab, for this module and for the next one if they share it."""
+    module = request.module
+    yield labs.lab(module.__name__.rpartition("test_")[2].replace("_", "-"))
+    shared = getattr(module, SHARED_LAB, None)
+    if shared is None or shared != getattr(_next_module(request), SHARED_LAB, None):
+        labs.reset()
+
+
+def _next_module(request: pytest.FixtureRequest) -> ModuleType | None:
+    modules = [item.module for item in request.session.items if isinstance(item, pytest.Function)]
+    own = [at for at, module in enumerate(modules) if module is request.module]
+    return modules[own[-1] + 1] if own[-1] + 1 < len(modules) else None
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import postgres_major
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "failovers"
 TAKE_OVER_SECONDS = 90.0
 
 

@@ -24,6 +24,7 @@ from openvcha.store import keys
 from openvcha.store.protocol import present
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "failovers"
 HELD_SECONDS = 3.0
 PATH = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
 

@@ -25,6 +25,7 @@ from openvcha.node.identity import load_identity
 from openvcha.serving.compose import services_of
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "failovers"
 MODE = "/vcenter/vcha/cluster/mode"
 OPERATIONS = "/vcenter/vcha/operations"
 SET_MODE = "com.vmware.vcenter.vcha.cluster.mode.set"
@@ -46,6 +47,14 @@ def enabled(running: RunningLab) -> None:
     """Begin where every change but one begins, however the last test ended."""
     if running.admin.call("GET", MODE) != {"mode": "ENABLED"}:
         change(running, "ENABLED")
+    running.until(running.healthy)
+
+
+def maintained(running: RunningLab) -> None:
+    """Begin in MAINTENANCE, HEALTHY, however the last test ended."""
+    if running.admin.call("GET", MODE) != {"mode": "MAINTENANCE"}:
+        enabled(running)
+        change(running, "MAINTENANCE")
     running.until(running.healthy)
 
 
@@ -90,8 +99,7 @@ async def test_in_maintenance_nobody_takes_over_from_a_lost_active(
     running: RunningLab, writer: Writer
 ) -> None:
     """The passive stays one, beyond the time of the leader's key; the active comes back as it."""
-    enabled(running)
-    change(running, "MAINTENANCE")
+    maintained(running)
     active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
     writes_on(running, writer)
     running.vcha("lab", "kill", "active")
@@ -107,8 +115,7 @@ async def test_in_maintenance_the_active_goes_on_when_both_others_are_lost(
     running: RunningLab, writer: Writer
 ) -> None:
     """It waits for the synchronous standby no longer; in sync again when they are back."""
-    enabled(running)
-    change(running, "MAINTENANCE")
+    maintained(running)
     active = running.name_of("ACTIVE")
     for role in ("passive", "witness"):
         running.vcha("lab", "kill", role)

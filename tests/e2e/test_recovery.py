@@ -26,6 +26,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "failovers"
 
 
 def command(action: str, directory: Path, *options: str) -> list[str]:
@@ -58,7 +59,7 @@ async def rewritten(layout: Layout) -> bool:
     """The store has one member and no cluster; it is stopped right after, and the next follows."""
     own = client_url(load_identity(layout.root))
     try:
-        async with Etcd([own], layout.client_context(), timeout=0.5) as store:
+        async with Etcd([own], layout.client_context, timeout=0.5) as store:
             return len(await store.members()) == 1 and await store.get(keys.CLUSTER) is None
     except StoreError:
         return await renamed(layout)

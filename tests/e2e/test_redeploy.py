@@ -20,6 +20,7 @@ from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.certificates import thumbprint_sha256
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "repairs"
 README = Path(__file__).parents[2] / "README.md"
 
 

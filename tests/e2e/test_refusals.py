@@ -15,6 +15,7 @@ from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "repairs"
 CHECK = "/vcenter/vcha/cluster/passive?action=check"
 REDEPLOY = "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
 

@@ -23,6 +23,7 @@ from openvcha.node.processes import find_tree, send
 from openvcha.node.status import Contact, load_status
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "repairs"
 
 
 def events(running: RunningLab, name: str) -> list[str]:

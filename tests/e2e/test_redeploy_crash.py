@@ -12,6 +12,7 @@ from tests.e2e.writer import Writer
 from openvcha.node.processes import read_table
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "repairs"
 
 
 def pid_of(directory: Path, part: str) -> int:
