@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,4 +268,18 @@ async def test_plain_text_is_not_tls(peer: Peer) -> None:
 
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as listener:
         error = await peer.refusal(port=listener.sockets[0].getsockname()[1])
+    assert ids(error) == ["peer.unreachable"]
+
+
+async def test_a_refusal_that_comes_after_the_handshake_is_told(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that wants a client's certificate says so with its first answer, below HTTP."""
+
+    async def alert(*_: object, **__: object) -> None:
+        raise ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] certificate required")
+
+    monkeypatch.setattr("httpx2.AsyncClient.request", alert)
+    error = await peer.refusal()
+    assert error.error_type is ErrorType.ERROR
     assert ids(error) == ["peer.unreachable"]

@@ -235,7 +235,8 @@ async def _request(
 ) -> httpx2.Response:
     try:
         return await http.request(method, path, **options)
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, OSError) as error:
+        # A TLS alert that comes with the answer (a certificate is asked for) is the latter.
         port = http.base_url.port or DEFAULT_PORT
         raise _unreachable(http.base_url.host, port, error) from error
 
