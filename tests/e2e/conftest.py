@@ -164,7 +164,7 @@ def run_vcha(arguments: Sequence[str], *, check: bool) -> subprocess.CompletedPr
         timeout=180,
         check=False,
         stdin=subprocess.DEVNULL,
-        # Once in many hundred runs on a busy machine a command ended by SIGSEGV: it shall say where.
+        # Once in hundreds of runs on a busy machine a command ended by SIGSEGV: it shall say where.
         env={**os.environ, "COLUMNS": "120", "PYTHONFAULTHANDLER": "1"},
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
