@@ -147,7 +147,7 @@ class RunningLab:
             time.sleep(0.1)
 
     def healthy(self) -> bool:
-        return bool(self.admin.cluster(partial=True)["health_state"] == "HEALTHY")
+        return self.admin.cluster(partial=True).get("health_state") == "HEALTHY"
 
     def repair(self, name: str) -> None:
         """Bring the cluster back to HEALTHY for the next test, however the last one left it."""

@@ -20,10 +20,12 @@ SAME = "mode.same"
 
 def deploy_spec(running: RunningLab, deployment: str = "AUTO") -> dict[str, Any]:
     """Ask for the two nodes that the lab itself would ask for."""
-    state = running.lab.state()
+    known = running.admin.call("POST", f"{CLUSTER}/active?action=get", {"partial": True})
+    own = known["ha"]["ipv4"]["address"]
+    others = (running.lab.state().ha_address(number) for number in (1, 2, 3))
     addresses = [
-        {"ip_family": "IPV4", "ipv4": {"address": state.ha_address(number), "prefix": 24}}
-        for number in (1, 2, 3)
+        {"ip_family": "IPV4", "ipv4": {"address": address, "prefix": 24}}
+        for address in (own, *(address for address in others if address != own))
     ]
     active, passive, witness = ({"ha_ip": address} for address in addresses)
     if deployment == "AUTO":

@@ -33,6 +33,7 @@ from openvcha.lab.users import make_users
 START_SECONDS = 90.0
 HEALTHY_SECONDS = 90.0
 POLL_SECONDS = 0.1
+AWAY_SECONDS = 1.0
 UNAVAILABLE = 503
 
 
@@ -71,8 +72,22 @@ async def _up(lab: Lab, narrator: Narrator, *, active_only: bool) -> bool:
             await make_first_node(lab, infrastructure)
     await _finish_running(lab, narrator)
     await _power_on(lab, infrastructure, narrator)
-    with narrator.step(f"Waiting for the API at {lab.state().api}"):
-        await _answering(lab)
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    while True:
+        with narrator.step(f"Waiting for the API at {lab.state().api}"):
+            await _answering(lab)
+        try:
+            return await _finish(lab, narrator, active_only=active_only)
+        except (Unreachable, Refused) as error:
+            late = asyncio.get_running_loop().time() > deadline
+            if late or (isinstance(error, Refused) and error.status != UNAVAILABLE):
+                raise
+        # An active that was cut off until just now steps down before it leads again.
+        narrator.say("The API went away again")
+        await asyncio.sleep(AWAY_SECONDS)
+
+
+async def _finish(lab: Lab, narrator: Narrator, *, active_only: bool) -> bool:
     async with logged_in(lab) as api:
         await _finish_tasks(api, narrator)
         return await _deployed(lab, api, narrator, active_only=active_only)
