@@ -16,6 +16,7 @@ from openvcha.node.base_backup import (
     is_temporary,
     parse_progress,
     pgpass_line,
+    reason,
 )
 from openvcha.node.copy import CopyStep, has_data
 from openvcha.node.engines import Postgres
@@ -164,6 +165,18 @@ async def test_hopeless_failures_are_final(tmp_path: Path, output: bytes) -> Non
     assert stage.reports[-1].error == output.decode()
     assert not stage.reports[-1].temporary
     assert not has_data(stage.layout)
+
+
+def test_the_reason_is_the_error_not_what_follows_it() -> None:
+    """After its error pg_basebackup tells how it cleans up."""
+    said = [
+        b"pg_basebackup: error: could not send: ERROR:  all replication slots are in use",
+        b"HINT:  Free one.",
+        b'pg_basebackup: removing data directory "x"',
+    ]
+    assert "all replication slots are in use" in reason(said)
+    assert reason([b"first", b"last"]) == "last"
+    assert reason([]) == ""
 
 
 async def test_the_disk_is_looked_at_before(tmp_path: Path) -> None:

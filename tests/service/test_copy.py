@@ -19,6 +19,13 @@ def test_a_copy_is_said_in_bytes_rate_and_time_left() -> None:
     assert going.default_message == "Copying the data: 1.0 MB of 2.0 MB, 500.0 kB/s, 2 s left."
 
 
+def test_a_copy_that_failed_is_said_with_its_reason() -> None:
+    """While it is tried again: else its wait would have none."""
+    failed = CopyReport(state=CopyState.FAILED, error="no slot", temporary=True, bytes_total=9)
+    text = said(failed, "n").default_message
+    assert text == "The copy to n failed and is tried again: no slot"
+
+
 def test_sizes_are_written_in_powers_of_1000() -> None:
     """As disks are sold."""
     assert [size(n) for n in (0, 999, 1000, 2.5e9, 4e15)] == [

@@ -186,6 +186,7 @@ _CLUSTER = {
     "undeploy.vm.other": "%s: %s is not the virtual machine of the %s node; give that.",
     "undeploy.vm.uuid": "%s: this is not the BIOS UUID of %s; give that, as cluster.get has it.",
     "wait.timeout": "Gave up after %s seconds; the last state is the next message.",
+    "progress.copy.again": "The copy to %s failed and is tried again: %s",
     "copy.failed": "The data could not be copied to %s: %s",
     "copy.stalled": "The copy to %s made no progress for %s seconds.",
     "fence.powered.on": "Waiting until %s is off.",

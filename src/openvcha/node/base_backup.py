@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from openvcha.node.engines import BASE_BACKUP, Postgres
@@ -72,6 +72,12 @@ def parse_progress(line: bytes) -> tuple[int, int] | None:
         return None
     done, total = (int(number) * KIB for number in found.groups())
     return done, max(done, total)
+
+
+def reason(said: Sequence[bytes]) -> str:
+    """Give the line that says why it ended: after its error it may tell how it cleans up."""
+    errors = [line for line in said if b" error: " in line or b" fatal: " in line]
+    return (errors or list(said) or [b""])[-1].decode(errors="replace")
 
 
 def is_temporary(output: bytes) -> bool:

@@ -145,8 +145,8 @@ class CopyStep:
             pgpass.unlink(missing_ok=True)
         if code != 0:
             output = b"\n".join(said)
-            last = said[-1].decode(errors="replace") if said else describe_exit(code)
-            raise CopyFailed(last, temporary=base_backup.is_temporary(output))
+            reason = base_backup.reason(said) or describe_exit(code)
+            raise CopyFailed(reason, temporary=base_backup.is_temporary(output))
 
     async def _until_end(
         self, argv: list[str], environment: dict[str, str], on_line: Callable[[bytes], None]

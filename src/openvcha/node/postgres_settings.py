@@ -19,7 +19,9 @@ def shared_settings() -> Settings:
         "hot_standby": "on",
         "max_connections": 200,
         "max_wal_senders": 10,
-        "max_replication_slots": 10,
+        # Patroni keeps the slot of each member that was replaced for minutes, and a copy needs one:
+        # who redeploys again and again must not run out of them.
+        "max_replication_slots": 100,
         "wal_keep_size": "256MB",
         # A standby that stays away must not fill the active node's disk.
         "max_slot_wal_keep_size": "4GB",

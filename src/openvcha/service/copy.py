@@ -98,7 +98,9 @@ def _fraction(report: CopyReport | None) -> float:
 
 
 def said(report: CopyReport | None, name: str) -> LocalizableMessage:
-    """Say how far a copy is, for people."""
+    """Say how far a copy is, for people; why it failed, when it is tried again."""
+    if report is not None and report.state is CopyState.FAILED:
+        return message("progress.copy.again", name, report.error or "unknown")
     if report is None or not report.bytes_total:
         return message("progress.copy.starting", name)
     so_far = size(report.bytes_done), size(report.bytes_total)
