@@ -99,6 +99,10 @@ class World:
     def set(self, **changes: object) -> None:
         self.seen = replace(self.seen, **changes)  # type: ignore[arg-type]  # as above
 
+    def refuse(self, *names: str) -> None:
+        """As when somebody has written into Patroni's configuration what no Patroni takes."""
+        self.seen = replace(self.seen, refused=names)
+
     def configure(self, **changes: object) -> None:
         config = msgspec.structs.replace(self.seen.config, **changes)
         self.seen = replace(self.seen, config=config)

@@ -137,6 +137,12 @@ THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] 
     ("clock behind", clock(-CLOCK_SECONDS - 0.1), "clock.skew", ("vcha-3", "-2.1")),
     ("clock near", clock(-CLOCK_SECONDS), None, ()),
     ("versions", told("b-2", versions={"patroni": "4.0"}), "versions.differ", ("patroni",)),
+    (
+        "refused",
+        lambda world: world.refuse("postgresql.callbacks", "\x1b[2J"),
+        "patroni.setting.refused",
+        ("postgresql.callbacks, \\x1b[2J",),
+    ),
     ("silent", lambda world: world.hear("w-3", facts=None, silent=True), "node.silent", ()),
     ("unknown", lambda world: world.hear("w-3", facts=None), None, ()),
 ]

@@ -149,6 +149,13 @@ _CLUSTER = {
     "clock.skew.recommendation": "Let %s follow a time server (NTP) again.",
     "node.silent": "%s has not told its versions, disk and clock for over a minute.",
     "node.silent.recommendation": "Look at the log of the supervisor on %s.",
+    "patroni.setting.refused": (
+        "Patroni's configuration in the store holds what no node takes from there: %s."
+    ),
+    "patroni.setting.refused.recommendation": (
+        "Somebody with a node's certificate wrote it, or a person by mistake: find out who. To take"
+        " it out, write the configuration without it."
+    ),
     "failover.mode.disabled": "Failover is switched off: the cluster's mode is DISABLED.",
     "failover.mode.maintenance": "No failover by itself: the cluster's mode is MAINTENANCE.",
     "failover.node.lost": "A failover needs all three nodes, and one is lost.",

@@ -62,6 +62,8 @@ class Observation:
     """When it was seen."""
     settings: frozenset[str] = frozenset()
     """The settings of a mode that are on in Patroni: also of one that is only on its way."""
+    refused: tuple[str, ...] = ()
+    """What stands in Patroni's dynamic configuration and no Patroni takes."""
 
     def node(self, member: str | None) -> NodeObservation | None:
         """Find what is known of one member."""

@@ -45,20 +45,28 @@ class Observer:
 
     async def observe(self, running: tuple[str, str] | None = None) -> Observation:
         """Look at everything. Raises StoreUnavailable when there is no quorum."""
-        config, leader, sync, members, lags, switched_on = await asyncio.gather(
+        config, leader, sync, members, lags, dynamic = await asyncio.gather(
             self.config(),
             patroni.leader(self._store),
             patroni.sync_state(self._store),
             self._store.members(),
             self._lags(),
-            settings.wanted(self._store),
+            settings.look(self._store),
         )
         voters = {member.name: member for member in members if not member.learner}
         nodes = await asyncio.gather(
             *(self._node(config, node, voters.get(node.member)) for node in config.nodes)
         )
         return Observation(
-            config, leader, sync, tuple(nodes), running, lags, self._clock(), switched_on
+            config,
+            leader,
+            sync,
+            tuple(nodes),
+            running,
+            lags,
+            self._clock(),
+            dynamic.on,
+            dynamic.refused,
         )
 
     async def _node(

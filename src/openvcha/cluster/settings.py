@@ -1,9 +1,11 @@
 """A mode's settings: those that are asked for, and those that each Patroni acts on already."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from openvcha.store import keys
+from openvcha.store.dynamic import sift
 from openvcha.store.protocol import Store
 from openvcha.store.records import Record
 
@@ -15,10 +17,34 @@ def record(store: Store) -> Record[Dynamic]:
     return Record(store, keys.PATRONI_CONFIG, Dynamic)
 
 
+@dataclass(frozen=True)
+class Looked:
+    """The settings that are on, and the names of what no Patroni takes although it stands there."""
+
+    on: frozenset[str]
+    refused: tuple[str, ...]
+
+
+async def look(store: Store) -> Looked:
+    """Read the dynamic configuration as every Patroni does."""
+    found = await store.get(keys.PATRONI_CONFIG)
+    if found is None:
+        return Looked(frozenset(), ())
+    sifted = sift(_json(found.value))
+    on = frozenset(name for name in keys.SETTINGS if sifted.kept.get(name))
+    return Looked(on, sifted.refused)
+
+
 async def wanted(store: Store) -> frozenset[str]:
     """Give the settings that are on in the dynamic configuration."""
-    found = await record(store).get() or {}
-    return frozenset(name for name in keys.SETTINGS if found.get(name))
+    return (await look(store)).on
+
+
+def _json(value: bytes) -> object:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
 
 
 async def effective(store: Store) -> dict[str, frozenset[str]]:

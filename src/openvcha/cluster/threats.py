@@ -28,6 +28,9 @@ def threats(seen: Observation) -> Iterator[Finding]:
     if passive is not None and seen.passive_in_sync and (lag := lagging(seen, passive)):
         yield lag
     yield from _versions(seen)
+    if seen.refused:
+        names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
+        yield finding("patroni.setting.refused", names, about=())
     for node in seen.nodes:
         yield from _disk(node)
         yield from _certificates(seen, node)

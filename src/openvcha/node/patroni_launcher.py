@@ -12,6 +12,7 @@ GO = b"g"
 LATE_MODULES = (
     "patroni.__main__",
     "patroni.api",
+    "patroni.config",
     "patroni.dcs.etcd3",
     "patroni.ha",
     "patroni.postgresql",
@@ -19,6 +20,7 @@ LATE_MODULES = (
     "patroni.watchdog",
 )
 EXTENSIONS = (
+    "openvcha.node.patroni_guard",
     "openvcha.node.patroni_patience",
     "openvcha.node.patroni_handover",
     "openvcha.node.patroni_modes",

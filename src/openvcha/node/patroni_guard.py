@@ -1,0 +1,60 @@
+"""Patroni takes no commands from the store.
+
+What Patroni 4.1 reads of its dynamic configuration, from etcd and from the copy that it keeps
+beside the data, comes through two methods. Both take only what ``openvcha.store.dynamic`` allows.
+"""
+
+import logging
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from openvcha.store.dynamic import sift
+
+_log = logging.getLogger(__name__)
+
+FromNode = Callable[..., Any]
+SetDynamic = Callable[[Any, Any], bool]
+
+
+def install() -> None:
+    """Put the guard into the loaded Patroni. Raises AttributeError for another Patroni."""
+    dcs, config = (import_module(name) for name in ("patroni.dcs", "patroni.config"))
+    guard = Guard()
+    cluster_config, whole = dcs.ClusterConfig, config.Config
+    cluster_config.from_node = staticmethod(guard.reading(cluster_config.from_node))
+    whole.set_dynamic_configuration = guard.setting(whole.set_dynamic_configuration)
+
+
+class Guard:
+    """Lets through what is allowed; what is not is logged, each time that it is something else."""
+
+    def __init__(self) -> None:
+        self._told: tuple[str, ...] = ()
+
+    def reading(self, original: FromNode) -> FromNode:
+        """Take what is allowed of what the store holds."""
+
+        def from_node(version: Any, value: str, modify_version: Any = None) -> Any:
+            found = original(version, value, modify_version)
+            return found._replace(data=self._allowed(found.data))
+
+        return from_node
+
+    def setting(self, original: SetDynamic) -> SetDynamic:
+        """Take what is allowed of what comes from a file."""
+
+        def set_dynamic_configuration(self_: Any, configuration: Any) -> bool:
+            plain = isinstance(configuration, dict)
+            return original(self_, self._allowed(configuration) if plain else configuration)
+
+        return set_dynamic_configuration
+
+    def _allowed(self, fields: dict[str, Any]) -> dict[str, Any]:
+        sifted = sift(fields)
+        if sifted.refused != self._told:
+            self._told = sifted.refused
+            if sifted.refused:
+                names = ", ".join(ascii(name) for name in sifted.refused)
+                _log.warning("not taken from the dynamic configuration: %s", names)
+        return sifted.kept

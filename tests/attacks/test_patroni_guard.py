@@ -1,0 +1,183 @@
+"""A thief writes Patroni's dynamic configuration: the real Patroni takes no command from it."""
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.attacks import patroni_commands
+
+from openvcha.api.secret import Secret
+from openvcha.node.engines import Postgres
+from openvcha.node.identity import Identity, Secrets
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import patroni_config
+from openvcha.node.patroni_guard import install
+from openvcha.store.dynamic import LONGEST_SHOWN, MOST_SHOWN, sift
+
+SECRET = Secret("pw")
+POSTGRES = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")
+IDENTITY = Identity(
+    cluster_id="c-1",
+    cluster_name="lab",
+    member="a-1",
+    kind="data",
+    vm="vm-1",
+    name="node",
+    ha_address="127.1.1.1",
+    etcd_initial_cluster={"a-1": "https://127.1.1.1:2380"},
+)
+
+Config = Callable[[], Any]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path)
+    layout.pgdata.mkdir()
+    passwords = Secrets(superuser=SECRET, replication=SECRET, rewind=SECRET, patroni_rest=SECRET)
+    written = patroni_config(IDENTITY, passwords, layout, POSTGRES, ["https://127.1.1.1:2379"])
+    layout.patroni_config.write_bytes(written)
+    return layout
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patroni with the guard, as the launcher starts it."""
+    dcs, config = import_module("patroni.dcs"), import_module("patroni.config")
+    original = dcs.ClusterConfig.from_node
+    monkeypatch.setattr(dcs.ClusterConfig, "from_node", staticmethod(original))
+    whole = config.Config
+    monkeypatch.setattr(whole, "set_dynamic_configuration", whole.set_dynamic_configuration)
+    install()
+
+
+def patroni(layout: Layout) -> Any:
+    """The configuration of a Patroni that is just being started."""
+    return import_module("patroni.config").Config(str(layout.patroni_config), validator=_valid)
+
+
+def _valid(_: dict[str, Any]) -> list[str]:
+    return []
+
+
+def stored(fields: dict[str, Any]) -> Any:
+    """What Patroni reads from etcd."""
+    return import_module("patroni.dcs").ClusterConfig.from_node("7", json.dumps(fields))
+
+
+def local(layout: Layout) -> dict[str, Any]:
+    return dict(json.loads(layout.patroni_config.read_bytes()))
+
+
+def effect(found: Any, layout: Layout) -> list[str]:
+    """Name what a thief's configuration has changed in what Patroni goes by."""
+    untouched = patroni(layout)
+    untouched.set_dynamic_configuration({**local(layout)["bootstrap"]["dcs"]})
+    before, after = untouched.copy(), found.copy()
+    changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    if "postgresql" in changed:
+        old, new = before["postgresql"], after["postgresql"]
+        changed |= {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    return sorted(changed)
+
+
+def test_without_the_guard_a_thief_has_his_way(layout: Layout) -> None:
+    """Shows that the tests below would see it, and why the guard is there at all."""
+    found = patroni(layout)
+    fields = patroni_commands.settings()
+    del fields["ttl"]  # Patroni itself refuses everything for it
+    found.set_dynamic_configuration(stored(fields))
+    changed = effect(found, layout)
+    assert {"callbacks", "create_replica_methods", "pre_promote", "before_stop"} <= set(changed)
+    parameters = found["postgresql"]["parameters"]
+    assert parameters["archive_command"] == patroni_commands.command(patroni_commands.MARKER)
+    assert parameters["shared_preload_libraries"] == "thief"
+
+
+@pytest.mark.usefixtures("guarded")
+def test_no_command_of_the_store_is_taken(layout: Layout) -> None:
+    """All at once beside what is right: what is right counts, and nothing else does."""
+    right = local(layout)["bootstrap"]["dcs"]
+    wrong = patroni_commands.settings()
+    both = {**wrong, **right, "postgresql": {**wrong["postgresql"], **right["postgresql"]}}
+    both["postgresql"]["parameters"] = {
+        **wrong["postgresql"]["parameters"],
+        **right["postgresql"]["parameters"],
+    }
+    found = patroni(layout)
+    found.set_dynamic_configuration(stored(both))
+    assert effect(found, layout) == []
+
+
+@pytest.mark.usefixtures("guarded")
+def test_no_command_comes_by_the_copy_beside_the_data(layout: Layout) -> None:
+    """`patroni.dynamic.json` is read at each start, before anything of the store."""
+    cache = layout.pgdata / "patroni.dynamic.json"
+    right = local(layout)["bootstrap"]["dcs"]
+    wrong = patroni_commands.settings()["postgresql"]
+    cache.write_text(json.dumps({**right, "postgresql": {**wrong, **right["postgresql"]}}))
+    assert effect(patroni(layout), layout) == []
+
+
+@pytest.mark.usefixtures("guarded")
+def test_what_is_no_object_is_nothing(layout: Layout) -> None:
+    """Patroni then goes on with what it has."""
+    found = patroni(layout)
+    for value in ("[]", "7", "{", '"x"', "null", '{"postgresql": 1}', '{"postgresql": [1]}'):
+        read = import_module("patroni.dcs").ClusterConfig.from_node("7", value)
+        assert read.data == {}
+    assert found["postgresql"]["use_slots"] is True
+
+
+def test_each_single_one_is_refused_by_its_name() -> None:
+    """And told, so that a person hears of it."""
+    fields = patroni_commands.settings()
+    for name in patroni_commands.names(fields):
+        value, single = _single(fields, name)
+        assert value is not None
+        assert sift(single).refused == (name[:LONGEST_SHOWN],), name
+
+
+def _single(fields: dict[str, Any], name: str) -> tuple[Any, dict[str, Any]]:
+    parts = name.split(".")
+    value: Any = fields
+    for part in parts:
+        value = value[part]
+    single: Any = value
+    for part in reversed(parts):
+        single = {part: single}
+    return value, single
+
+
+def test_what_the_cluster_sets_itself_passes() -> None:
+    """Everything that a first node writes, and every setting of a mode."""
+    layout = Layout(Path("/srv/a"))
+    passwords = Secrets(superuser=SECRET, replication=SECRET, rewind=SECRET, patroni_rest=SECRET)
+    written = json.loads(patroni_config(IDENTITY, passwords, layout, POSTGRES, []))
+    first = written["bootstrap"]["dcs"]
+    modes = {"pause": True, "openvcha_alone": True, "openvcha_detached": True}
+    both = {**first, **modes, "failsafe_mode": True, "primary_start_timeout": 300}
+    both["ignore_slots"] = [{"name": "cdc", "type": "logical", "plugin": "pgoutput"}]
+    assert sift(both).refused == ()
+    assert sift(both).kept == both
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1; touch x", "$(x)", "1'\ninclude '/tmp/x'", "1\narchive_command = 'x'", [1], {"a": 1}, None],
+    ids=str,
+)
+def test_a_number_is_a_number(value: Any) -> None:
+    """Patroni writes values into postgresql.conf."""
+    fields = {"postgresql": {"parameters": {"max_connections": value}}}
+    assert sift(fields).refused == ("postgresql.parameters.max_connections",)
+
+
+def test_what_is_told_is_bounded() -> None:
+    """A thief may write a megabyte."""
+    refused = sift({f"{number:04}{'x' * 5000}": 1 for number in range(500)}).refused
+    assert len(refused) == MOST_SHOWN
+    assert max(map(len, refused)) <= LONGEST_SHOWN
