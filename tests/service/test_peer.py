@@ -1,119 +1,24 @@
 """vc_spec is really used: certificate, credentials, and what the peer manages."""
 
 import asyncio
-import base64
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from tests.service.vcenter import BIOS, PASSWORD, Peer, peer_in
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
-from openvcha.api.structures import CertificateInfo, ConnectionSpec, CredentialsSpec
-from openvcha.node.certificates import (
-    KeyPair,
-    api_certificate,
-    new_authority,
-    thumbprint_sha1,
-    thumbprint_sha256,
-)
-from openvcha.protocols.serve import HttpsServer
+from openvcha.api.structures import CertificateInfo
+from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.service.peer import ActiveNode, verify_peer
-
-USER, PASSWORD = "administrator@vsphere.local", "correct horse"
-BIOS = "bios-of-the-active"
-
-
-class StandInVcenter:
-    """Answers the few calls that the check makes, and remembers which sessions stay open."""
-
-    def __init__(self) -> None:
-        self.open: set[str] = set()
-        self.bios = BIOS
-        self.is_vcenter = True
-        self.token = "token"
-        self.reply: object = None
-        self.frozen: asyncio.Event | None = None
-        self.app = Starlette(
-            routes=[
-                Route("/api/session", self.session, methods=["POST", "DELETE"]),
-                Route("/api/vcenter/vcha/cluster", self.cluster, methods=["POST"]),
-            ]
-        )
-
-    async def session(self, request: Request) -> Response:
-        if not self.is_vcenter:
-            return PlainTextResponse("It works!")
-        if request.method == "DELETE":
-            if self.frozen:
-                await self.frozen.wait()
-            self.open.discard(request.headers["vmware-api-session-id"])
-            return Response(status_code=204)
-        wanted = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        if request.headers["authorization"] != f"Basic {wanted}":
-            return JSONResponse({"error_type": "UNAUTHENTICATED", "messages": []}, 401)
-        self.open.add(self.token)
-        return JSONResponse(self.token, 201)
-
-    async def cluster(self, request: Request) -> Response:
-        del request
-        if self.frozen:
-            await self.frozen.wait()
-        if self.reply is not None:
-            return JSONResponse(self.reply)
-        node = {"runtime": {"placement": {"bios_uuid": self.bios}}}
-        return JSONResponse({"node1": node})
-
-
-@dataclass
-class Peer:
-    """A running stand-in and how to name it."""
-
-    vcenter: StandInVcenter
-    port: int
-    certificate: KeyPair
-    ca: Path
-
-    def spec(self, **changes: object) -> CredentialsSpec:
-        fields: dict[str, object] = {
-            "hostname": "127.0.0.1",
-            "port": self.port,
-            "username": USER,
-            "password": Secret(PASSWORD),
-            "ssl_thumbprint": thumbprint_sha256(self.certificate.certificate),
-        }
-        return CredentialsSpec(active_location=ConnectionSpec(**{**fields, **changes}))  # type: ignore[arg-type]  # the tests name the fields
-
-    async def refusal(self, **changes: object) -> ApiError:
-        with pytest.raises(ApiError) as caught:
-            await self.check(None, **changes)
-        assert not self.vcenter.open, "a session was left behind"
-        return caught.value
-
-    async def check(self, trust: Path | None = None, /, **changes: object) -> None:
-        active = ActiveNode(api_certificate=b"another", bios_uuid=BIOS, trust=trust)
-        await verify_peer(self.spec(**changes), active, seconds=2.0)
-        assert not self.vcenter.open, "a session was left behind"
 
 
 @pytest.fixture
 async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
-    authority = new_authority()
-    pair = api_certificate(authority, "127.0.0.1", "localhost")
-    for name, data in (("crt", pair.certificate), ("key", pair.key)):
-        (tmp_path / f"api.{name}").write_bytes(data)
-    (tmp_path / "ca.crt").write_bytes(authority.certificate)
-    vcenter = StandInVcenter()
-    server = HttpsServer(vcenter.app, tmp_path / "api.crt", tmp_path / "api.key")
-    _, port = await server.start("127.0.0.1", 0)
-    yield Peer(vcenter, port, pair, tmp_path / "ca.crt")
-    await server.stop()
+    async with peer_in(tmp_path) as running:
+        yield running
 
 
 def ids(error: ApiError) -> list[str]:
@@ -271,15 +176,30 @@ async def test_plain_text_is_not_tls(peer: Peer) -> None:
     assert ids(error) == ["peer.unreachable"]
 
 
-async def test_a_refusal_that_comes_after_the_handshake_is_told(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refusal_that_comes_after_the_handshake_is_told(peer: Peer, tmp_path: Path) -> None:
     """A peer that wants a client's certificate says so with its first answer, below HTTP."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "api.crt", tmp_path / "api.key")
+    tls.load_verify_locations(tmp_path / "ca.crt")
+    tls.verify_mode = ssl.CERT_REQUIRED
 
-    async def alert(*_: object, **__: object) -> None:
-        raise ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] certificate required")
-
-    monkeypatch.setattr("httpx2.AsyncClient.request", alert)
-    error = await peer.refusal()
+    async with await asyncio.start_server(
+        lambda _r, w: w.close(), "127.0.0.1", 0, ssl=tls
+    ) as listener:
+        error = await peer.refusal(port=listener.sockets[0].getsockname()[1])
     assert error.error_type is ErrorType.ERROR
     assert ids(error) == ["peer.unreachable"]
+
+
+async def test_an_answer_without_end_is_cut_off(peer: Peer) -> None:
+    """What a stranger sends is bounded."""
+    peer.vcenter.token = "x" * (2 << 20)
+    with pytest.raises(ApiError) as caught:
+        await peer.check()
+    assert ids(caught.value) == ["peer.unreachable"]
+
+
+async def test_a_peer_that_closes_after_each_answer_is_asked_all_the_same(peer: Peer) -> None:
+    """Old servers do; each further connection is checked like the first."""
+    peer.vcenter.closes = True
+    await peer.check()

@@ -7,6 +7,7 @@ operation has that); a peer that cannot be reached is ERROR.
 """
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import hmac
@@ -18,11 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
+import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo, ConnectionSpec, CredentialsSpec
+from openvcha.service.peer_connection import (
+    Broken,
+    PeerConnection,
+    Reply,
+    Trust,
+    Unverified,
+)
 
 DEFAULT_PORT = 443
 PEER_SECONDS = 10.0
@@ -58,12 +66,16 @@ async def verify_peer(
     _require_place(where)
     _require_credentials(where)
     host, port = where.hostname, where.port or DEFAULT_PORT
+    peer = PeerConnection(host, port, Trust(matches, active.trust))
     try:
         async with asyncio.timeout(seconds):
-            met = await _met_certificate(host, port)
-            if not (matches(met) if matches else await _trusted(host, port, active.trust)):
-                raise _unverified(host, met)
-            await _log_in(where, host, port, met, active)
+            await _log_in(where, peer, active)
+    except Unverified as unverified:
+        raise _unverified(host, unverified.met) from None
+    except Broken as error:
+        raise ApiError(
+            ErrorType.ERROR, message("peer.unreachable", f"{host}:{port}", str(error))
+        ) from error
     except TimeoutError:
         raise ApiError(
             ErrorType.ERROR, message("peer.timeout", f"{host}:{port}", f"{seconds:g}")
@@ -134,89 +146,46 @@ def _unverified(host: str, met: bytes) -> ApiError:
     return ApiError(ErrorType.UNVERIFIED_PEER, message("peer.unverified", host), data=data)
 
 
-async def _met_certificate(host: str, port: int) -> bytes:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # the certificate is compared by the caller
-    try:
-        _, writer = await asyncio.open_connection(host, port, ssl=context)
-    except (OSError, ssl.SSLError) as error:
-        raise _unreachable(host, port, error) from error
-    tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
-    met = tls.getpeercert(binary_form=True)
-    writer.close()
-    if met is None:
-        raise _not_a_manager(host)
-    return met
-
-
-async def _trusted(host: str, port: int, trust: Path | None) -> bool:
-    context = ssl.create_default_context()
-    if trust is not None:
-        context.load_verify_locations(cafile=trust)
-    try:
-        _, writer = await asyncio.open_connection(host, port, ssl=context)
-    except ssl.SSLError:
-        return False
-    except OSError as error:
-        raise _unreachable(host, port, error) from error
-    writer.close()
-    return True
-
-
-async def _log_in(
-    where: ConnectionSpec, host: str, port: int, met: bytes, active: ActiveNode
-) -> None:
-    name = f"[{host}]" if ":" in host else host
-    async with httpx2.AsyncClient(
-        base_url=f"https://{name}:{port}/api", verify=_pinned(met), trust_env=False, timeout=None
-    ) as http:
-        token = await _session(http, where)
-        header = {"vmware-api-session-id": token}
+async def _log_in(where: ConnectionSpec, peer: PeerConnection, active: ActiveNode) -> None:
+    async with peer:
+        header = {"vmware-api-session-id": await _session(peer, where)}
         try:
-            if met != active.api_certificate and not await _manages(http, header, active):
-                raise ApiError(active.unmanaged, message("peer.not.manager", host))
+            own = peer.certificate == active.api_certificate
+            if not own and not await _manages(peer, header, active):
+                raise ApiError(active.unmanaged, message("peer.not.manager", where.hostname))
         finally:
-            await _log_out(http, header)
+            await _log_out(peer, header)
 
 
-async def _log_out(http: httpx2.AsyncClient, header: dict[str, str]) -> None:
+async def _log_out(peer: PeerConnection, header: dict[str, str]) -> None:
     """End the session, if that is possible; when not, it ends by itself."""
-    with contextlib.suppress(ApiError, TimeoutError):
+    with contextlib.suppress(Broken, Unverified, TimeoutError):
         async with asyncio.timeout(LOG_OUT_SECONDS):
-            await _request(http, "DELETE", "/session", headers=header)
+            await peer.request("DELETE", "/api/session", header)
 
 
-def _pinned(met: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(met))
-    return context
-
-
-async def _session(http: httpx2.AsyncClient, where: ConnectionSpec) -> str:
+async def _session(peer: PeerConnection, where: ConnectionSpec) -> str:
     password = where.password.reveal() if where.password else ""
-    reply = await _request(http, "POST", "/session", auth=(where.username or "", password))
-    if reply.status_code == 401:
+    pair = base64.b64encode(f"{where.username or ''}:{password}".encode()).decode()
+    reply = await peer.request("POST", "/api/session", {"authorization": f"Basic {pair}"})
+    if reply.status == 401:
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("invalid.credentials", where.hostname))
     token = _json(reply)
-    if reply.status_code not in {200, 201} or not isinstance(token, str):
+    if reply.status not in {200, 201} or not isinstance(token, str):
         raise _not_a_manager(where.hostname)
     if not (token.isascii() and token.isprintable()):
         raise _not_a_manager(where.hostname)
     return token
 
 
-async def _manages(http: httpx2.AsyncClient, header: dict[str, str], active: ActiveNode) -> bool:
-    reply = await _request(
-        http,
+async def _manages(peer: PeerConnection, header: dict[str, str], active: ActiveNode) -> bool:
+    reply = await peer.request(
         "POST",
-        "/vcenter/vcha/cluster?action=get",
-        headers=header,
-        json={"partial": False},
+        "/api/vcenter/vcha/cluster?action=get",
+        header | {"content-type": "application/json"},
+        b'{"partial": false}',
     )
-    if reply.status_code != 200 or not active.bios_uuid:
+    if reply.status != 200 or not active.bios_uuid:
         return False
     cluster = _json(reply)
     found = (_at(cluster, node, "runtime", "placement", "bios_uuid") for node in ("node1", "node2"))
@@ -230,28 +199,12 @@ def _at(value: Any, *path: str) -> Any:
     return value
 
 
-async def _request(
-    http: httpx2.AsyncClient, method: str, path: str, **options: Any
-) -> httpx2.Response:
+def _json(reply: Reply) -> Any:
     try:
-        return await http.request(method, path, **options)
-    except (httpx2.HTTPError, OSError) as error:
-        # A TLS alert that comes with the answer (a certificate is asked for) is the latter.
-        port = http.base_url.port or DEFAULT_PORT
-        raise _unreachable(http.base_url.host, port, error) from error
-
-
-def _json(reply: httpx2.Response) -> Any:
-    try:
-        return reply.json()
-    except ValueError:
+        return msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
 def _not_a_manager(host: str) -> ApiError:
     return ApiError(ErrorType.INVALID_ARGUMENT, message("peer.not.manager", host))
-
-
-def _unreachable(host: str, port: int, error: Exception) -> ApiError:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return ApiError(ErrorType.ERROR, message("peer.unreachable", f"{host}:{port}", str(reason)))

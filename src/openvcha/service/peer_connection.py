@@ -1,0 +1,194 @@
+"""HTTP to a peer over TLS whose certificate is checked on the very connection that carries it.
+
+A check on one connection says nothing of the next one: whoever sits between can let the first
+pass and answer the second. So nothing is written before the handshake's own certificate was
+looked at, on each connection, and a later connection must show what the first one showed.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import h11
+
+LONGEST_ANSWER = 1 << 20
+"""Bytes that are read of an answer; a longer one is no vCenter's."""
+_PIECE = 1 << 16
+
+Rule = Callable[[bytes], bool]
+"""Whether a certificate (DER) is the one that is meant."""
+
+
+class Unverified(Exception):  # noqa: N818 - reads as what was met
+    """The peer showed a certificate (``met``, DER) that is not the right one."""
+
+    def __init__(self, met: bytes) -> None:
+        super().__init__("the peer is not who it should be")
+        self.met = met
+
+
+class Broken(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+    """The peer cannot be reached, or does not speak HTTP; the text says why."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, whatever its status; redirects are not followed."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How the right certificate is known: by a rule, or by the authorities (None)."""
+
+    rule: Rule | None
+    authorities: Path | None
+    """PEM file of authorities trusted beside the system's, where there is no rule."""
+
+    def context(self) -> ssl.SSLContext:
+        """Make the context of a connection that counts."""
+        if self.rule is not None:
+            return unchecked()
+        context = ssl.create_default_context()
+        if self.authorities is not None:
+            context.load_verify_locations(cafile=self.authorities)
+        return context
+
+    def accepts(self, met: bytes) -> bool:
+        """Tell whether the certificate of a finished handshake will do."""
+        return self.rule is None or self.rule(met)
+
+
+def unchecked() -> ssl.SSLContext:
+    """Make a context that takes any certificate; the caller compares it before it writes."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@dataclass
+class PeerConnection:
+    """Requests to one peer, one after the other. Use it with ``async with``."""
+
+    host: str
+    port: int
+    trust: Trust
+    certificate: bytes = b""
+    """What the peer has shown (DER); empty before the first request."""
+    _http: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT))
+    _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect, and check who is there. Raises Unverified, Broken."""
+        with _told():
+            await self._connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connection at once."""
+        self._close()
+
+    async def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> Reply:
+        """Send a request and read its answer. Raises Unverified, Broken."""
+        with _told():
+            if not self._usable():
+                await self._connect()
+            return await self._ask(method, target, headers, body)
+
+    def _usable(self) -> bool:
+        if self._streams is None or self._streams[0].at_eof():
+            return False
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        return self._http.our_state is h11.IDLE
+
+    async def _connect(self) -> None:
+        self._close()
+        try:
+            streams = await asyncio.open_connection(self.host, self.port, ssl=self.trust.context())
+        except ssl.SSLCertVerificationError:
+            raise Unverified(await shown_certificate(self.host, self.port)) from None
+        self._streams = streams
+        met = _certificate_of(streams[1])
+        if not self.trust.accepts(met) or self.certificate not in (b"", met):
+            self._close()
+            raise Unverified(met)
+        self.certificate = met
+        self._http = h11.Connection(h11.CLIENT)
+
+    async def _ask(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> Reply:
+        if self._streams is None:
+            raise Broken("the connection is closed")
+        reader, writer = self._streams
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        given = {"host": f"{name}:{self.port}", "accept": "application/json", **headers}
+        given["content-length"] = str(len(body))
+        for event in (
+            h11.Request(method=method, target=target, headers=list(given.items())),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            writer.write(self._http.send(event) or b"")
+        await writer.drain()
+        return await self._answer(reader)
+
+    async def _answer(self, reader: asyncio.StreamReader) -> Reply:
+        status, body = 0, bytearray()
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                self._http.receive_data(await reader.read(_PIECE))
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > LONGEST_ANSWER:
+                    raise Broken(f"its answer is longer than {LONGEST_ANSWER} bytes")
+            elif isinstance(event, h11.EndOfMessage):
+                return Reply(status, bytes(body))
+            elif not isinstance(event, h11.InformationalResponse):
+                raise Broken("it closed the connection without an answer")
+
+    def _close(self) -> None:
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams[1].transport.abort()
+
+
+async def shown_certificate(host: str, port: int) -> bytes:
+    """Give the certificate (DER) that a peer shows, to be shown on; nothing is sent to it."""
+    _, writer = await asyncio.open_connection(host, port, ssl=unchecked())
+    try:
+        return _certificate_of(writer)
+    finally:
+        writer.transport.abort()
+
+
+def _certificate_of(writer: asyncio.StreamWriter) -> bytes:
+    tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+    met = tls.getpeercert(binary_form=True)
+    if met is None:
+        raise Broken("it shows no certificate")
+    return met
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one: an alert may come with the answer
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise Broken(str(reason)) from error
+    except h11.ProtocolError as error:
+        raise Broken(f"it does not speak HTTP: {error}") from error

@@ -1,0 +1,190 @@
+"""A man in the middle lets some connections pass and answers others: he never sees a password."""
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.attacks.middle import OWN, PASS, Middle, middle, own_certificate, server_tls
+from tests.service.vcenter import BIOS, PASSWORD, USER, Peer, peer_in
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.secret import Secret
+from openvcha.cli import join
+from openvcha.cli.target import Target
+from openvcha.lab.errors import LabFailed, Refused, Unreachable
+from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
+from openvcha.node.joining import Wanted
+from openvcha.service.peer import ActiveNode, verify_peer
+
+PLANS = [plan for plan in itertools.product((PASS, OWN), repeat=4) if OWN in plan]
+SECRETS = (PASSWORD, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(), "token-of-a-session")
+KINDS = ("trust", "sha1", "sha256", "pem")
+
+
+@dataclass
+class Scene:
+    """The real peer, and where its authority and the man's certificate are."""
+
+    peer: Peer
+    directory: Path
+
+    def known_by(self, kind: str) -> dict[str, Any]:
+        """Give the fields of vc_spec that say which certificate is right."""
+        der = self.peer.certificate.certificate
+        given: dict[str, dict[str, Any]] = {
+            "trust": {"ssl_thumbprint": None},
+            "sha1": {"ssl_thumbprint": thumbprint_sha1(der)},
+            "sha256": {"ssl_thumbprint": thumbprint_sha256(der)},
+            "pem": {"ssl_thumbprint": None, "ssl_certificate": der.decode()},
+        }
+        return given[kind]
+
+    def man(self, *plan: str) -> contextlib.AbstractAsyncContextManager[tuple[Middle, int]]:
+        return middle(self.peer.port, plan, server_tls(self.directory))
+
+    async def check(self, **changes: Any) -> None:
+        active = ActiveNode(b"another", BIOS, trust=self.peer.ca)
+        await verify_peer(self.peer.spec(**changes), active, seconds=5.0)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    own_certificate(tmp_path)
+    async with peer_in(tmp_path) as peer:
+        peer.vcenter.token = "token-of-a-session"
+        yield Scene(peer, tmp_path)
+
+
+def assert_blind(man: Middle) -> None:
+    seen = man.read.decode(errors="replace")
+    assert not [secret for secret in SECRETS if secret in seen], f"he has read {seen!r}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_password_of_vc_spec_goes_to_the_verified_peer_only(
+    scene: Scene, kind: str
+) -> None:
+    """Whichever of the connections he answers himself, and however the certificate is known."""
+    for plan in PLANS:
+        async with scene.man(*plan) as (man, port):
+            with contextlib.suppress(ApiError):
+                await scene.check(**scene.known_by(kind), port=port)
+            assert_blind(man)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_answers_the_first_connection_himself_is_told(scene: Scene, kind: str) -> None:
+    """The check does not just fail: the caller learns whose certificate was met."""
+    async with scene.man(OWN) as (man, port):
+        with pytest.raises(ApiError) as caught:
+            await scene.check(**scene.known_by(kind), port=port)
+        assert caught.value.error_type is ErrorType.UNVERIFIED_PEER
+        assert_blind(man)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_session_goes_to_no_one_else_when_a_connection_ends(
+    scene: Scene, kind: str
+) -> None:
+    """A connection that must be made again, with the session's token, is verified again."""
+    scene.peer.vcenter.closes = True
+    async with scene.man(PASS, OWN) as (man, port):
+        with pytest.raises(ApiError) as caught:
+            await scene.check(**scene.known_by(kind), port=port)
+        assert caught.value.error_type is ErrorType.UNVERIFIED_PEER
+        assert man.connections >= 2, "nothing was attacked"
+        assert_blind(man)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_only_passes_on_changes_nothing(scene: Scene, kind: str) -> None:
+    """The attacks above fail for the certificate, not because nothing gets through."""
+    async with scene.man(PASS) as (man, port):
+        await scene.check(**scene.known_by(kind), port=port)
+        assert man.connections == 1, "one connection is checked and used"
+
+
+async def test_no_redirect_takes_the_password_along(scene: Scene) -> None:
+    """Not even from the right peer, to one whose certificate would be trusted too."""
+    tls = server_tls(scene.directory, "api")
+    async with middle(0, (OWN,), tls) as (man, port):
+        scene.peer.vcenter.redirect = f"https://127.0.0.1:{port}/api/session"
+        with pytest.raises(ApiError):
+            await scene.check()
+        assert man.connections == 0
+
+
+async def test_no_proxy_of_the_environment_sees_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service goes to the peer itself, whatever its environment says."""
+    async with middle(0, (OWN,), server_tls(scene.directory)) as (man, port):
+        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        await scene.check()
+        assert man.connections == 0
+
+
+@asynccontextmanager
+async def logged_in(
+    scene: Scene, port: int, *, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    monkeypatch.setattr("openvcha.cli.target.read_password", lambda *_: Secret(PASSWORD))
+    known: dict[str, Any] = {"ca": scene.peer.ca}
+    if thumbprint:
+        known = {"thumbprint": thumbprint_sha256(scene.peer.certificate.certificate)}
+    target = Target(server=f"https://127.0.0.1:{port}", user=USER, **known)
+    async with target.api():
+        yield
+
+
+@pytest.mark.parametrize("thumbprint", [True, False])
+async def test_the_command_line_logs_in_with_the_verified_server_only(
+    scene: Scene, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--server` with `--thumbprint`, or with `--ca`."""
+    for plan in PLANS:
+        async with scene.man(*plan) as (man, port):
+            with contextlib.suppress(LabFailed, Refused, Unreachable):
+                async with logged_in(scene, port, thumbprint=thumbprint, monkeypatch=monkeypatch):
+                    pass
+            assert_blind(man)
+
+
+@pytest.mark.parametrize("thumbprint", [True, False])
+async def test_a_join_token_goes_to_the_verified_server_only(
+    scene: Scene, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`vcha node create` sends its token as carefully as a password."""
+    monkeypatch.setattr(join, "PATIENCE_SECONDS", 0.0)
+    right = thumbprint_sha256(scene.peer.certificate.certificate) if thumbprint else None
+    for plan in PLANS:
+        async with scene.man(*plan) as (man, port):
+            wanted = Wanted(
+                server=f"https://127.0.0.1:{port}", role="witness", name="w", ha_address="127.1.1.1"
+            )
+            with contextlib.suppress(LabFailed, Refused, Unreachable):
+                ca = None if thumbprint else scene.peer.ca
+                await join._join(wanted, Secret(PASSWORD), "request", ca, right)
+            assert_blind(man)
+
+
+async def test_he_does_read_what_an_unverified_client_sends(scene: Scene) -> None:
+    """The man is a real one: whoever does not verify loses the password to him."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    async with scene.man(OWN) as (man, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+        writer.write(PASSWORD.encode())
+        await reader.read(1)
+        writer.transport.abort()
+        with pytest.raises(AssertionError):
+            assert_blind(man)
