@@ -119,13 +119,13 @@ def test_replication_that_lags_is_told_with_bytes_and_seconds(
 
 
 def superuser(running: RunningLab, role: str) -> psycopg.Connection:
-    """Connect to a data node's own PostgreSQL."""
+    """Connect to a data node's own PostgreSQL as a person does, with the defaults that are set."""
     layout = running.layout(running.name_of(role))
     identity, secrets = load_identity(layout.root), load_secrets(layout.root)
     postgres = find_postgres(os.environ, postgres_major(layout.pgdata))
     port = identity.ports.postgres
     place = superuser_place(identity.ha_address, port, layout, secrets, postgres)
-    return psycopg.connect(place, autocommit=True)
+    return psycopg.connect(place, autocommit=True, options="")
 
 
 def there(connection: psycopg.Connection, table: str) -> bool:

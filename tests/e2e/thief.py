@@ -88,7 +88,9 @@ class Thief:
         port = self.target.ports.postgres
         place = superuser_place(self.target.ha_address, port, self.layout, secrets, postgres)
         sslmode = {"sslmode": "require", "sslrootcert": ""} if postgres.has_tls else {}
-        return psycopg.connect(place, user=user, password=password, **sslmode | changes)
+        # Without the options of a superuser's session, which others may not have.
+        settings = {"options": "", **sslmode, **changes}
+        return psycopg.connect(place, user=user, password=password, **settings)
 
     def postgres(self, user: str, **changes: Any) -> bool:
         try:

@@ -4,9 +4,10 @@ import dataclasses
 import json
 from urllib.parse import urlsplit
 
-from openvcha.node.engines import Postgres
+from openvcha.node.engines import OLDEST_POSTGRES, Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
+from openvcha.node.own_sessions import APPLICATION_NAME, superuser_options
 from openvcha.node.patroni import SUPERUSER
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
@@ -73,7 +74,7 @@ async def _facts(
     # Loaded late: every start of a node would wait for it, and few nodes copy.
     from psycopg import AsyncConnection, Error  # noqa: PLC0415
 
-    place = superuser_place(host, port, layout, secrets, postgres)
+    place = superuser_place(host, port, layout, secrets, postgres, major=OLDEST_POSTGRES)
     try:
         connection = await AsyncConnection.connect(place)
         async with connection:
@@ -88,9 +89,18 @@ async def _facts(
 
 
 def superuser_place(
-    host: str, port: int, layout: Layout, secrets: Secrets, postgres: Postgres
+    host: str,
+    port: int,
+    layout: Layout,
+    secrets: Secrets,
+    postgres: Postgres,
+    *,
+    major: int | None = None,
 ) -> str:
-    """Give the connection string, with its password, by which a node asks a PostgreSQL."""
+    """Return the connection string, with its password, by which a node asks a PostgreSQL.
+
+    ``major`` is the server's version where it may be another one than the node's own.
+    """
     from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - as above
 
     return make_conninfo(
@@ -100,6 +110,9 @@ def superuser_place(
         dbname="postgres",
         password=secrets.superuser.reveal(),
         connect_timeout=CONNECT_SECONDS,
+        application_name=APPLICATION_NAME,
+        client_encoding="UTF8",
+        options=superuser_options(major or postgres.version[0]),
         **_tls(layout, postgres),
     )
 

@@ -13,6 +13,7 @@ from openvcha.node.engines import Postgres
 from openvcha.node.etcd import known_endpoints
 from openvcha.node.identity import Identity, Secrets, host_port, load_secrets
 from openvcha.node.layout import Layout
+from openvcha.node.own_sessions import patroni_options
 from openvcha.node.postgres_settings import Settings, local_settings, pg_hba, shared_settings
 from openvcha.store import keys
 
@@ -134,6 +135,12 @@ def _postgresql(
         "replication": (REPLICATION_USER, secrets.replication),
         "rewind": (REWIND_USER, secrets.rewind),
     }
+    authentication = {
+        section: {"username": user, "password": password.reveal(), **tls}
+        for section, (user, password) in users.items()
+    }
+    # Patroni hands what stands here to libpq for its own sessions, in place of its defaults.
+    authentication["superuser"]["options"] = patroni_options(postgres.version[0])
     return {
         "listen": place,
         "connect_address": place,
@@ -142,10 +149,7 @@ def _postgresql(
         "pgpass": str(layout.patroni_passwords),
         "use_unix_socket": False,
         "use_unix_socket_repl": False,
-        "authentication": {
-            section: {"username": user, "password": password.reveal(), **tls}
-            for section, (user, password) in users.items()
-        },
+        "authentication": authentication,
         "parameters": local_settings(layout, postgres),
         "pg_hba": pg_hba(postgres.has_tls, REPLICATION_USER, (SUPERUSER, REWIND_USER)),
     }

@@ -26,6 +26,7 @@ EXTENSIONS = (
     "openvcha.node.patroni_modes",
     "openvcha.node.patroni_packets",
     "openvcha.node.patroni_release",
+    "openvcha.node.patroni_sessions",
 )
 
 

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from openvcha.node.identity import load_secrets
+from openvcha.node.own_sessions import superuser_options
 from openvcha.node.patroni import APPLICATION_DATABASE, APPLICATION_USER
 
 
@@ -21,7 +22,8 @@ def prepare(directory: Path, connection_string: str) -> None:
         raise SystemExit(f"{directory} has no password for the role {APPLICATION_USER}")
     role = sql.Identifier(APPLICATION_USER)
     database = sql.Identifier(APPLICATION_DATABASE)
-    with psycopg.connect(connection_string, autocommit=True) as connection:
+    options = superuser_options()
+    with psycopg.connect(connection_string, autocommit=True, options=options) as connection:
         if not _exists(connection, "select from pg_roles where rolname = %s", APPLICATION_USER):
             statement = sql.SQL("create role {} login password {}")
             connection.execute(statement.format(role, sql.Literal(password.reveal())))

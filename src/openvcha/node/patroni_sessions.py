@@ -1,0 +1,18 @@
+"""Patroni's own sessions with PostgreSQL set what they need, whatever users have set as defaults.
+
+Patroni 4.1 hands all that stands in the superuser's part of its configuration to libpq, for its
+local sessions only. But it keeps a list of what may stand there, and ``options`` is not in it.
+"""
+
+from importlib import import_module
+from typing import Any
+
+OPTIONS = "options"
+
+
+def install() -> None:
+    """Extend the list in the loaded Patroni. Raises AttributeError for another Patroni."""
+    config: Any = import_module("patroni.config")
+    allowed = config._AUTH_ALLOWED_PARAMETERS  # noqa: SLF001 - there is no other handle
+    if OPTIONS not in allowed:
+        config._AUTH_ALLOWED_PARAMETERS = (*allowed, OPTIONS)  # noqa: SLF001 - see above

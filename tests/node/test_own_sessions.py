@@ -1,0 +1,122 @@
+"""Our own sessions do their work whatever users have set as defaults."""
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+from tests.node.conftest import SECRETS, complete
+from tests.node.test_config import DATA, LAYOUT, TLS
+
+from openvcha.node.own_sessions import patroni_options, superuser_options, superuser_settings
+from openvcha.node.patroni import patroni_config
+from openvcha.node.superuser import Superuser
+from openvcha.store import keys
+
+HOSTILE = {
+    "statement_timeout": "'1ms'",
+    "lock_timeout": "'1ms'",
+    "idle_session_timeout": "'1ms'",
+    "idle_in_transaction_session_timeout": "'1ms'",
+    "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "on",
+    "default_transaction_isolation": "serializable",
+    "session_replication_role": "replica",
+    "exit_on_error": "on",
+    "search_path": "nowhere",
+    "standard_conforming_strings": "off",
+    "transform_null_equals": "on",
+    "bytea_output": "escape",
+    "DateStyle": "'SQL, DMY'",
+    "IntervalStyle": "sql_standard",
+    "synchronous_commit": "remote_apply",
+    "password_encryption": "md5",
+    "log_statement": "'all'",
+    "log_duration": "on",
+    "log_min_duration_statement": "0",
+    "session_preload_libraries": "nowhere",
+    "local_preload_libraries": "'$libdir/plugins/nowhere'",
+    "row_security": "on",
+    "client_min_messages": "error",
+}
+"""What somebody may set as a default. ``role`` is set for the role itself only, see below."""
+
+
+END_ALL = """
+    select pg_terminate_backend(pid) from pg_stat_activity
+     where pid <> pg_backend_pid() and usename is not null
+"""
+PATRONI_SESSIONS = "select from pg_stat_activity where application_name like 'Patroni%'"
+
+
+def test_what_a_version_does_not_know_is_not_asked_for() -> None:
+    """A server refuses a session that names a setting which it does not have."""
+    assert "transaction_timeout" not in superuser_settings(16)
+    assert superuser_settings(17)["transaction_timeout"] == "0"
+    assert superuser_settings(18)["event_triggers"] == "off"
+    assert "-c default_transaction_isolation=read\\ committed" in superuser_options(14)
+
+
+def test_patroni_asks_for_the_same_and_keeps_its_deadline() -> None:
+    """In its configuration, from where it hands it to libpq; it gives up after 2 s as before."""
+    config = json.loads(patroni_config(DATA, SECRETS, LAYOUT, TLS, ["https://127.1.1.1:2379"]))
+    who = config["postgresql"]["authentication"]
+    assert who["superuser"]["options"] == patroni_options(15)
+    assert "-c statement_timeout=2000 " in patroni_options(15)
+    assert "-c default_transaction_read_only=off " in patroni_options(15)
+    assert "options" not in who["replication"]
+
+
+@pytest.fixture(scope="module")
+def first(lab: Any) -> Any:
+    """A node that is writable; its PostgreSQL has the defaults of an enemy."""
+    node = lab.node("first", 11, {"first": 11})
+    node.start()
+    lab.until(node.writable, 60)
+    with node.connect(options=superuser_options()) as connection:
+        connection.execute("create role nobody")
+        for name, value in HOSTILE.items():
+            connection.execute(f"alter system set {name} = {value}".encode())
+            for scope in ("role postgres", "database postgres", "role all"):
+                connection.execute(f"alter {scope} set {name} = {value}".encode())
+        connection.execute("alter role postgres set role = nobody")
+        connection.execute("select pg_reload_conf()")
+        connection.execute(END_ALL)
+    return node
+
+
+async def ask(node: Any, *queries: str) -> list[Any]:
+    """Run statements in one session of ours; return the rows of the last."""
+    superuser = Superuser(node.layout, node.identity.ports.postgres)
+    async with await superuser.connect(node.identity.ha_address) as connection:
+        for query in queries[:-1]:
+            await connection.execute(query.encode())
+        return await (await connection.execute(queries[-1].encode())).fetchall()
+
+
+@pytest.mark.engines
+def test_a_session_of_ours_does_its_work(first: Any) -> None:
+    """It writes, and every setting is ours; another session of the same role is not let in."""
+    with pytest.raises(psycopg.Error):
+        first.connect().execute("create role made")
+    query = "select name, setting from pg_settings"
+    found = dict(complete(ask(first, "create role made", "drop role made", query)))
+    wanted = superuser_settings(15) | {"default_transaction_isolation": "read committed"}
+    shown = {name: found[name] for name in wanted if name in found}
+    assert shown.pop("DateStyle").startswith("ISO")
+    assert shown == {name: value for name, value in wanted.items() if name in shown}
+    assert HOSTILE.keys() <= wanted.keys()
+
+
+@pytest.mark.engines
+def test_patroni_goes_on_looking_after_its_postgresql(lab: Any, first: Any) -> None:
+    """Its sessions were ended above; it opens others, and goes on seeing a primary."""
+    lab.until(lambda: complete(ask(first, PATRONI_SESSIONS)))
+    before = first.etcd(lambda store: store.get(keys.patroni_member("first")))
+    member = lab.until(lambda: _newer(first, before.mod_revision))
+    assert {"role": "primary", "state": "running"}.items() <= member.items()
+
+
+def _newer(node: Any, revision: int) -> dict[str, Any] | None:
+    found = node.etcd(lambda store: store.get(keys.patroni_member("first")))
+    return json.loads(found.value) if found.mod_revision > revision else None
