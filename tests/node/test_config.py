@@ -63,13 +63,13 @@ def test_a_first_member_names_itself() -> None:
 
 def test_endpoints_have_the_own_first() -> None:
     """Clients of a node ask its own member before the others, each once."""
-    assert known_endpoints(DATA) == ["https://127.1.1.2:2379", "https://127.1.1.1:2379"]
+    assert known_endpoints(DATA, LAYOUT) == ["https://127.1.1.2:2379", "https://127.1.1.1:2379"]
     assert client_url_of_peer("https://[fd00::1]:2380", 2379) == "https://[fd00::1]:2379"
 
 
 def test_patroni_is_closed_to_strangers() -> None:
     """Its REST wants certificate and password, and passwords are nowhere but in it."""
-    config = json.loads(patroni_config(DATA, SECRETS, LAYOUT, TLS, known_endpoints(DATA)))
+    config = json.loads(patroni_config(DATA, SECRETS, LAYOUT, TLS, known_endpoints(DATA, LAYOUT)))
     assert config["restapi"]["verify_client"] == "required"
     assert config["restapi"]["authentication"]["password"] == "pw-secret"
     assert config["etcd3"]["hosts"] == ["127.1.1.2:2379", "127.1.1.1:2379"]

@@ -43,10 +43,12 @@ class Active(Stage):
     async def lives(self, seconds: float) -> None:
         """Let the duty run for so long; it ends with the test's loop."""
         if self.duty is None:
-            layout = SimpleNamespace(pgdata=self.pgdata, root=self.pgdata.parent)
-            events = SimpleNamespace(warning=lambda *_, **__: None)
+            layout = SimpleNamespace(
+                pgdata=self.pgdata, root=self.pgdata.parent, kept=self.pgdata / "kept.json"
+            )
             control = SimpleNamespace(show=self.shown.append)
-            view_of: Any = SimpleNamespace(layout=layout, events=events, control=control)
+            view_of: Any = SimpleNamespace(**vars(self.view) | {"layout": layout})
+            view_of.control = control
             self.duty = asyncio.create_task(view.see(view_of))
         await asyncio.sleep(seconds)
 

@@ -1,6 +1,7 @@
 """How a node sees itself: what it was last, whether it is in touch, whom it does not hear."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,19 +13,24 @@ from openvcha.cli.main import app
 from openvcha.node import view
 from openvcha.node.cut_off import CUT_OFF_SECONDS
 from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.status import Contact, NodeStatus, OwnView, Role
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
+from openvcha.store.protocol import EndpointStatus, Member
 
 pytestmark = pytest.mark.looptime
+NOWHERE = Path("/nonexistent")
 NAMES = ("own", "second", "third")
 
 
 class Stage:
     """A cluster of three as ``own`` sees it."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, kind: Any = "data") -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, kind: Any = "data", directory: Path = NOWHERE
+    ) -> None:
         self.leader: str | None = "own"
         self.reachable, self.hangs = True, False
         self.voters = len(NAMES)
@@ -42,8 +48,13 @@ class Stage:
         )
         patch.setattr(view, "ask", self.ask)
         patch.setattr(view, "NodeTls", lambda _: lambda: None)
-        seen: Any = SimpleNamespace(identity=identity, layout=None, store=self)
-        self.eye = view.Eye(seen)
+        self.endpoints = ("https://127.1.1.0:2379",)
+        events = SimpleNamespace(warning=lambda *_, **__: None)
+        self.view: Any
+        self.view = SimpleNamespace(
+            identity=identity, layout=Layout(directory), store=self, events=events
+        )
+        self.eye = view.Eye(self.view)
 
     async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:
         if path == "/patroni":
@@ -60,10 +71,17 @@ class Stage:
             return None
         return SimpleNamespace(value=self.leader.encode()) if self.leader else None
 
+    async def status(self, _: str) -> EndpointStatus:
+        return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7)
+
     async def members(self) -> Any:
         return [
-            SimpleNamespace(
-                name=name, client_urls=[f"https://127.1.1.{at}:2379"], learner=at >= self.voters
+            Member(
+                at,
+                name,
+                (f"https://127.1.1.{at}:2380",),
+                (f"https://127.1.1.{at}:2379",),
+                learner=at >= self.voters,
             )
             for at, name in enumerate(NAMES)
         ]

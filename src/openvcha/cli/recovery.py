@@ -107,7 +107,7 @@ def _require_store(layout: Layout) -> None:
 async def _why_not_alone(layout: Layout, identity: Identity) -> str | None:
     """Say why nothing has to be forced: a majority answers, or would with this node."""
     tls = NodeTls(layout)
-    own, *others = known_endpoints(identity)
+    own, *others = known_endpoints(identity, layout)
     try:
         async with asyncio.timeout(ASK_SECONDS), Etcd([own, *others], tls) as store:
             members = await store.members()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from openvcha.node.http import ask
 from openvcha.node.identity import Identity, url
+from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
@@ -64,14 +65,26 @@ def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
     return [str(binary), *(f"--{name}={value}" for name, value in options.items())]
 
 
-def known_endpoints(identity: Identity) -> list[str]:
-    """Give client URLs of the members known at the node's birth, the node's own first."""
-    own = client_url(identity)
-    others = [
-        client_url_of_peer(peer, identity.ports.etcd_client)
-        for peer in identity.etcd_initial_cluster.values()
-    ]
-    return list(dict.fromkeys([own, *others]))
+def known_endpoints(identity: Identity, layout: Layout) -> list[str]:
+    """Return client URLs of the members that this node knows, its own first.
+
+    Those of its birth count only until a majority has named others: who is none of these was
+    removed from the cluster, and must not be believed.
+    """
+    return list(dict.fromkeys([client_url(identity), *known_members(identity, layout).values()]))
+
+
+def known_members(identity: Identity, layout: Layout) -> dict[str, str]:
+    """Return the client URLs of the members that can be asked, as this node knows them."""
+    kept = load_kept(layout, identity)
+    if kept is not None:
+        return {
+            one.member: one.client_url for one in kept.members if one.member and not one.learner
+        }
+    return {
+        name: client_url_of_peer(peer, identity.ports.etcd_client)
+        for name, peer in identity.etcd_initial_cluster.items()
+    }
 
 
 def client_url_of_peer(peer: str, client_port: int) -> str:
@@ -85,13 +98,15 @@ async def answers(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SEC
     return b'"true"' in (await ask(endpoint, "/health", tls, seconds) or b"")
 
 
-async def wait_until_admitted(identity: Identity, tls: TlsSource, pause: float = 0.05) -> None:
+async def wait_until_admitted(
+    identity: Identity, layout: Layout, tls: TlsSource, pause: float = 0.05
+) -> None:
     """Wait until the store answers and this node belongs to it.
 
     Its own member may be out of order while the others serve it. But a node that was replaced
     while it was away must not bring its PostgreSQL back: the store no longer knows its name.
     """
-    own, *others = known_endpoints(identity)
+    own, *others = known_endpoints(identity, layout)
     while not (await answers(own, tls()) or await _is_listed(identity.member, others, tls)):  # noqa: ASYNC110 - it is another program's state
         await asyncio.sleep(pause)
 

@@ -37,6 +37,11 @@ class Layout:
         return self.root / PATRONI_CONFIG
 
     @property
+    def kept(self) -> Path:
+        """What the node last knew of its cluster."""
+        return self.root / "kept.json"
+
+    @property
     def logs(self) -> Path:
         """All logs."""
         return self.root / "logs"

@@ -67,7 +67,7 @@ def patroni_config(
 
 def write_patroni_config(identity: Identity, layout: Layout, postgres: Postgres) -> None:
     """Write `patroni.yml` from what the node's directory holds now. Raises OSError."""
-    secrets, endpoints = load_secrets(layout.root), known_endpoints(identity)
+    secrets, endpoints = load_secrets(layout.root), known_endpoints(identity, layout)
     config = patroni_config(identity, secrets, layout, postgres, endpoints)
     write_durably(layout.patroni_config, config)
 

@@ -19,6 +19,7 @@ from openvcha.node.copy import has_data, remove_tree
 from openvcha.node.durable import sync_directory, write_durably, write_private
 from openvcha.node.etcd import answers, client_url, peer_url
 from openvcha.node.identity import Identity, save_identity
+from openvcha.node.kept import forget_others
 from openvcha.node.layout import Layout
 from openvcha.node.parts import Part
 from openvcha.node.tls import NodeTls
@@ -164,6 +165,7 @@ class Recovery:
         alone = {self.identity.member: peer_url(self.identity)}
         identity = msgspec.structs.replace(self.identity, etcd_initial_cluster=alone)
         save_identity(self.layout.root, identity)
+        forget_others(self.layout, identity)
 
     async def _rewritten(self) -> None:
         tls, own = NodeTls(self.layout), client_url(self.identity)

@@ -157,7 +157,7 @@ class Supervisor:
 
     def _store(self) -> Etcd:
         """Give the cluster's store; the others come first, this node's own etcd may be starting."""
-        own, *others = known_endpoints(self._identity)
+        own, *others = known_endpoints(self._identity, self._layout)
         return Etcd([*others, own], NodeTls(self._layout))
 
     async def _start_parts(
@@ -168,7 +168,7 @@ class Supervisor:
                 part.begin()
         if not self._identity.holds_data or not await self._data_are_there(stack, store, control):
             return
-        await wait_until_admitted(self._identity, NodeTls(self._layout))
+        await wait_until_admitted(self._identity, self._layout, NodeTls(self._layout))
         for part in self._parts:
             part.open_gate()
             if part.spec.late:

@@ -2,21 +2,25 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
 from openvcha.node.control import DutyView
 from openvcha.node.cut_off import CUT_OFF_SECONDS, CutOff, Standing
-from openvcha.node.etcd import client_url, client_url_of_peer
+from openvcha.node.etcd import client_url, known_members
 from openvcha.node.http import ask
 from openvcha.node.identity import url
+from openvcha.node.keeping import Keeping
+from openvcha.node.kept import Known
 from openvcha.node.status import Contact, OwnView, Role
 from openvcha.node.stuck import standbys
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
+from openvcha.store.protocol import Member
 
 LOOK_SECONDS = 1.0
 SILENT_SECONDS = 0.5
@@ -28,13 +32,17 @@ UNSURE_SECONDS = 10.0
 
 async def see(view: DutyView) -> None:
     """Look until canceled, and heed what is seen before it is told."""
-    eye, cut_off = Eye(view), CutOff(view.layout, view.events)
-    while True:
-        seen = await eye.look()
-        if await cut_off.heed(eye.standing()):
-            seen = msgspec.structs.replace(seen, writable=False)
-        view.control.show(seen)
-        await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
+    eye, cut_off, keeping = Eye(view), CutOff(view.layout, view.events), Keeping(view)
+    async with asyncio.TaskGroup() as beside:
+        beside.create_task(keeping.run(), name="keep what is seen")
+        while True:
+            seen = await eye.look()
+            if await cut_off.heed(eye.standing()):
+                seen = msgspec.structs.replace(seen, writable=False)
+            view.control.show(seen)
+            if eye.known:
+                keeping.note(eye.known)
+            await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Word:
 
     writable: bool | None = None
     paused: bool | None = None
+    timeline: int | None = None
+    lsn: int | None = None
 
 
 class Eye:
@@ -64,10 +74,8 @@ class Eye:
         self.silent = False
         self._word = Word()
         self._voters = 0
-        self._members = {
-            name: client_url_of_peer(peer, identity.ports.etcd_client)
-            for name, peer in identity.etcd_initial_cluster.items()
-        }
+        self._members = known_members(identity, view.layout)
+        self._store: tuple[tuple[Member, ...], str | None, frozenset[str]] | None = None
         self._health: dict[str, bytes | None] = {}
 
     async def look(self) -> OwnView:
@@ -77,7 +85,8 @@ class Eye:
             self._ask_store(), self._ask_patroni(), self._ask_members()
         )
         # A Patroni that hangs has not changed its mind.
-        self._word = Word(word.writable, self._word.paused if word.paused is None else word.paused)
+        paused = self._word.paused if word.paused is None else word.paused
+        self._word = replace(word, paused=paused)
         self.silent = not heard and b'"true"' not in self._own_health()
         if not self.silent:
             self._heard = began
@@ -86,6 +95,14 @@ class Eye:
         elif self._contact is not Contact.STARTING and self._cut_off():
             self._set(Contact.ISOLATED)
         return self._seen()
+
+    @property
+    def known(self) -> Known | None:
+        """Return what the last look found; None when no majority answered."""
+        if self._store is None:
+            return None
+        word = self._word
+        return Known(*self._store, paused=word.paused, timeline=word.timeline, lsn=word.lsn)
 
     def standing(self) -> Standing:
         """Say how the node stands with the majority, after the last look."""
@@ -121,7 +138,7 @@ class Eye:
         )
 
     async def _ask_store(self) -> bool:
-        store = self._view.store
+        store, self._store = self._view.store, None
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 leader = await store.get(keys.PATRONI_LEADER)
@@ -131,10 +148,11 @@ class Eye:
             return False
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
         self._voters = sum(not member.learner for member in members)
-        own = self._view.identity.member
+        own, named = self._view.identity.member, standbys(sync)
+        self._store = (tuple(members), leader.value.decode() if leader else None, named)
         if self._view.identity.holds_data:
             self._role = _role(leader.value if leader else b"", own)
-            self._in_sync = self._role is Role.ACTIVE or own in standbys(sync)
+            self._in_sync = self._role is Role.ACTIVE or own in named
         return own in self._members
 
     async def _ask_members(self) -> dict[str, bytes | None]:
@@ -171,7 +189,18 @@ class Eye:
         except msgspec.DecodeError:
             return Word()
         leads = fields.get("role") in {"primary", "master"}
-        return Word(leads and fields.get("state") == "running", bool(fields.get("pause")))
+        return Word(
+            writable=leads and fields.get("state") == "running",
+            paused=bool(fields.get("pause")),
+            timeline=fields.get("timeline"),
+            lsn=_position(fields.get("xlog") or {}),
+        )
+
+
+def _position(xlog: Mapping[str, Any]) -> int | None:
+    """Return how far the log is written, or was received or replayed (bytes)."""
+    told = (xlog.get(name) for name in ("location", "received_location", "replayed_location"))
+    return max((place for place in told if isinstance(place, int)), default=None)
 
 
 def _role(leader: bytes, own: str) -> Role:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from openvcha.api.secret import Secret
 from openvcha.cluster.access import ClusterStore
@@ -22,7 +21,8 @@ from openvcha.node.address import Forwarder
 from openvcha.node.address_thread import ForwarderThread
 from openvcha.node.elsewhere import data_elsewhere
 from openvcha.node.engines import find_postgres
-from openvcha.node.identity import Identity, load_identity, load_secrets, url
+from openvcha.node.etcd import known_endpoints
+from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER, postgres_major
 from openvcha.node.postgres import LocalPostgres
@@ -89,7 +89,7 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
     tls = NodeTls(layout)
     superuser = superuser_of(identity, directory)
     async with (
-        Etcd(endpoints(identity), tls) as store,
+        Etcd(known_endpoints(identity, layout), tls) as store,
         patroni_of(identity, layout, tls) as patroni,
         aclosing(Lags(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
@@ -130,14 +130,6 @@ def patroni_of(identity: Identity, layout: Layout, tls: NodeTls) -> PatroniClien
 def superuser_of(identity: Identity, directory: Path) -> Superuser:
     """Be the superuser of the cluster's PostgreSQL, from a node's directory."""
     return Superuser(Layout(directory), identity.ports.postgres)
-
-
-def endpoints(identity: Identity) -> list[str]:
-    """Give the etcd endpoints that a node knows at its start, its own first."""
-    own = url(identity.ha_address, identity.ports.etcd_client)
-    peers = (urlsplit(peer).hostname for peer in identity.etcd_initial_cluster.values())
-    others = (url(host, identity.ports.etcd_client) for host in peers if host)
-    return list(dict.fromkeys((own, *others)))
 
 
 def infrastructure_of(identity: Identity) -> Infrastructure:

@@ -206,7 +206,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """One member's own view. ``leader`` 0: it knows none. ``db_size`` in bytes."""
+    """One member's own view. ``leader`` 0: it knows none. ``db_size`` in bytes.
+
+    ``cluster_id`` is what all members of one cluster have in common.
+    """
 
     member_id: int
     leader: int
@@ -215,6 +218,8 @@ class EndpointStatus:
     raft_term: int
     raft_index: int
     learner: bool = False
+    cluster_id: int = 0
+    revision: int = 0
 
 
 class Membership(Protocol):

@@ -164,6 +164,8 @@ def endpoint_status(fields: Mapping[str, Any]) -> EndpointStatus:
         raft_term=int(fields.get("raftTerm", 0)),
         raft_index=int(fields.get("raftIndex", 0)),
         learner=bool(fields.get("isLearner")),
+        cluster_id=int(fields["header"].get("cluster_id", 0)),
+        revision=revision(fields),
     )
 
 

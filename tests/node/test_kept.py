@@ -1,0 +1,252 @@
+"""What a node keeps of its cluster: on disk as soon as it changes, used where peers are needed."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import msgspec
+import pytest
+from tests.node.conftest import SECRETS
+from tests.node.test_config import TLS
+
+from openvcha.node import etcd
+from openvcha.node.etcd import known_endpoints, wait_until_admitted
+from openvcha.node.identity import Identity
+from openvcha.node.keeping import KEEP_SECONDS, Keeping
+from openvcha.node.kept import (
+    KeptCluster,
+    Known,
+    configured_nodes,
+    forget_others,
+    keep,
+    load_kept,
+    save_kept,
+)
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import patroni_config
+from openvcha.node.status import Role
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.protocol import EndpointStatus, KeyValue, Member
+
+IDENTITY = Identity(
+    cluster_id="c",
+    cluster_name="c",
+    member="a-1",
+    kind="data",
+    vm="vm-1",
+    name="a",
+    ha_address="127.1.1.1",
+    etcd_initial_cluster={
+        name: f"https://127.1.1.{at}:2380" for name, at in (("a-1", 1), ("b-1", 2), ("w-1", 3))
+    },
+)
+CONFIGURATION = msgspec.json.encode(
+    {
+        "id": "c",
+        "nodes": [
+            {"member": "a-1", "name": "a", "kind": "data", "vm": "vm-1", "ha_ip": {}},
+            {"member": "b-2", "name": "b", "kind": "data", "vm": "vm-4", "ha_ip": {}},
+            {"member": "w-2", "name": "w", "kind": "witness", "vm": "vm-5", "ha_ip": {}},
+        ],
+    }
+)
+
+
+def member(name: str, at: int, *, learner: bool = False) -> Member:
+    return Member(
+        at, name, (f"https://127.1.1.{at}:2380",), (f"https://127.1.1.{at}:2379",), learner
+    )
+
+
+REDEPLOYED = (member("a-1", 1), member("b-2", 4), member("w-2", 5))
+KNOWN = Known(REDEPLOYED, "b-2", frozenset({"a-1"}), paused=False, timeline=3, lsn=80)
+
+
+def kept(known: Known = KNOWN, **changes: Any) -> KeptCluster:
+    nodes = configured_nodes(CONFIGURATION) or {}
+    store = {"store_id": "c1", "revision": 7, "seen": "2026-01-01T00:00:00+00:00"}
+    return msgspec.structs.replace(keep(IDENTITY, known, nodes, **store), **changes)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path)
+
+
+def test_members_are_kept_with_what_is_needed_to_ask_them(layout: Layout) -> None:
+    """Names, roles, addresses, where etcd and Patroni are, and what the node itself was."""
+    save_kept(layout, kept())
+    found = load_kept(layout, IDENTITY)
+    assert found is not None
+    assert [(one.name, one.role, one.ha_address, one.vm) for one in found.members] == [
+        ("a", Role.PASSIVE, "127.1.1.1", "vm-1"),
+        ("b", Role.ACTIVE, "127.1.1.4", "vm-4"),
+        ("w", Role.WITNESS, "127.1.1.5", "vm-5"),
+    ]
+    assert [one.patroni_url for one in found.others] == ["https://127.1.1.4:8008", ""]
+    assert (found.role, found.in_sync, found.listed) == (Role.PASSIVE, True, True)
+    assert (found.timeline, found.lsn) == (3, 80)
+
+
+def test_what_is_unreadable_or_of_another_incarnation_is_nothing(layout: Layout) -> None:
+    """A directory may be used again by the node that takes another's place."""
+    save_kept(layout, kept())
+    assert load_kept(layout, msgspec.structs.replace(IDENTITY, member="a-2")) is None
+    layout.kept.write_text("{")
+    assert load_kept(layout, IDENTITY) is None
+    assert known_endpoints(IDENTITY, layout)[1:] == [
+        "https://127.1.1.2:2379",
+        "https://127.1.1.3:2379",
+    ]
+
+
+def test_kept_members_count_and_not_the_peers_of_the_birth(layout: Layout) -> None:
+    """Whoever is none of them was removed; a learner cannot answer. Patroni asks the same."""
+    more = (*REDEPLOYED, member("new", 6, learner=True), member("", 7))
+    save_kept(layout, kept(Known(more, None, frozenset())))
+    endpoints = known_endpoints(IDENTITY, layout)
+    assert endpoints == [f"https://127.1.1.{at}:2379" for at in (1, 4, 5)]
+    config = patroni_config(IDENTITY, SECRETS, layout, TLS, endpoints)
+    assert msgspec.json.decode(config)["etcd3"]["hosts"] == [
+        f"127.1.1.{at}:2379" for at in (1, 4, 5)
+    ]
+
+
+def test_who_stands_alone_asks_no_other(layout: Layout) -> None:
+    """Else the node would go on asking members that it has left."""
+    forget_others(layout, IDENTITY)
+    assert not layout.kept.exists()
+    save_kept(layout, kept())
+    forget_others(layout, IDENTITY)
+    assert known_endpoints(IDENTITY, layout) == ["https://127.1.1.1:2379"]
+
+
+class Cluster:
+    """The store as the duty asks it."""
+
+    endpoints = ("https://127.1.1.1:2379",)
+
+    def __init__(self) -> None:
+        self.silent = False
+        self.value = CONFIGURATION
+
+    async def get(self, key: str) -> KeyValue:
+        if self.silent:
+            raise StoreUnavailable("no quorum")
+        return KeyValue(key, self.value, 1, 1)
+
+    async def status(self, _: str) -> EndpointStatus:
+        return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7)
+
+
+class Stage:
+    """The duty's writer; what it would write is in ``saved``."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.cluster = Cluster()
+        self.saved: list[KeptCluster] = []
+        self.warnings: list[str] = []
+        self.broken = False
+        events = SimpleNamespace(warning=self.warnings.append)
+        view: Any = SimpleNamespace(
+            identity=IDENTITY, layout=layout, store=self.cluster, events=events
+        )
+        self.keeping = Keeping(view, save=self.save)
+
+    async def save(self, _: Layout, found: KeptCluster) -> None:
+        if self.broken:
+            raise OSError("no room")
+        self.saved.append(found)
+
+    async def sees(self, known: Known, seconds: int = 1) -> None:
+        """See the same for so long, once a second."""
+        for _ in range(seconds):
+            self.keeping.note(known)
+            await asyncio.sleep(1)
+
+
+@pytest.mark.looptime
+async def test_a_change_is_written_at_once_and_the_time_now_and_then(layout: Layout) -> None:
+    """Progress alone is no change: the disk of a busy node has better things to do."""
+    stage = Stage(layout)
+    running = asyncio.create_task(stage.keeping.run())
+    await stage.sees(KNOWN)
+    assert [one.store_id for one in stage.saved] == ["c1"]
+    for lsn in range(81, 90):
+        await stage.sees(_at(lsn))
+    assert len(stage.saved) == 1
+    await stage.sees(_at(90), int(KEEP_SECONDS))
+    assert [one.lsn for one in stage.saved] == [80, 90]
+    await stage.sees(Known(REDEPLOYED, "b-2", frozenset()))
+    assert [one.in_sync for one in stage.saved] == [True, True, False]
+    running.cancel()
+
+
+def _at(lsn: int) -> Known:
+    return Known(REDEPLOYED, "b-2", frozenset({"a-1"}), paused=False, timeline=3, lsn=lsn)
+
+
+@pytest.mark.looptime
+async def test_what_cannot_be_asked_any_more_stays_as_it_was_kept(layout: Layout) -> None:
+    """That a node is out of sync must be kept though the store falls silent just then."""
+    stage = Stage(layout)
+    running = asyncio.create_task(stage.keeping.run())
+    await stage.sees(KNOWN)
+    stage.cluster.silent = True
+    await stage.sees(Known(REDEPLOYED, "b-2", frozenset()))
+    assert (stage.saved[-1].in_sync, stage.saved[-1].store_id) == (False, "c1")
+    assert [one.name for one in stage.saved[-1].members] == ["a", "b", "w"]
+    stage.cluster.silent, stage.cluster.value = False, b"not a record"
+    await stage.sees(KNOWN)
+    assert [one.vm for one in stage.saved[-1].members] == ["vm-1", "vm-4", "vm-5"]
+    running.cancel()
+
+
+@pytest.mark.looptime
+async def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(layout: Layout) -> None:
+    """What is on disk is old then; that the node goes on matters more."""
+    stage = Stage(layout)
+    running = asyncio.create_task(stage.keeping.run())
+    stage.broken = True
+    await stage.sees(KNOWN, 3)
+    assert len(stage.warnings) == 1
+    stage.broken = False
+    await stage.sees(KNOWN)
+    assert stage.saved
+    running.cancel()
+
+
+@pytest.mark.looptime
+async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_later(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All peers of its birth were replaced; it would wait for ever."""
+    asked: list[str] = []
+
+    class Others:
+        def __init__(self, endpoints: Any, _: Any) -> None:
+            asked.extend(endpoints)
+            self.alive = "https://127.1.1.4:2379" in endpoints
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            """Nothing to close."""
+
+        async def members(self) -> Any:
+            if not self.alive:
+                raise StoreUnavailable("nobody there")
+            return REDEPLOYED
+
+    async def silent(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(etcd, "Etcd", Others)
+    monkeypatch.setattr(etcd, "answers", silent)
+    tls: Any = lambda: None  # noqa: E731 - nothing is connected
+    save_kept(layout, kept())
+    async with asyncio.timeout(5):
+        await wait_until_admitted(IDENTITY, layout, tls)
+    assert asked
