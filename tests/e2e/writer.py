@@ -1,5 +1,6 @@
 """A writer that knows which of its rows were acknowledged."""
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -13,13 +14,15 @@ CONNECT_SECONDS = 3
 
 
 class Writer:
-    """Inserts one row after the other through the public address.
+    """Inserts one row after the other through the public address, in one session or in several.
 
     A row counts as acknowledged only when its commit was answered with success and without a
     warning: a commit whose wait for the standby was canceled answers with WARNING 01000.
     """
 
-    def __init__(self, address: str, password: str, ca: Path, port: int = 5432) -> None:
+    def __init__(
+        self, address: str, password: str, ca: Path, port: int = 5432, sessions: int = 1
+    ) -> None:
         self._dsn = psycopg.conninfo.make_conninfo(
             host=address,
             port=port,
@@ -31,9 +34,15 @@ class Writer:
             connect_timeout=CONNECT_SECONDS,
         )
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write, name="writer")
-        self._next = 0
+        self._threads = [
+            threading.Thread(target=self._write, args=(number,), name=f"writer {number}")
+            for number in range(sessions)
+        ]
+        self._rows = itertools.count()
         self.acknowledged: set[int] = set()
+        self.firsts = [(0.0, 0.0)] * sessions
+        """When each one's last session was opened, and had its first row acknowledged (monotonic).
+        """
         self.unknown: set[int] = set()
         self.longest_gap = 0.0
 
@@ -41,7 +50,8 @@ class Writer:
         with psycopg.connect(self._dsn) as connection:
             connection.execute("DROP TABLE IF EXISTS written")
             connection.execute("CREATE TABLE written (id bigint PRIMARY KEY)")
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -58,7 +68,8 @@ class Writer:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=30)
+        for thread in self._threads:
+            thread.join(timeout=30)
 
     def missing(self) -> set[int]:
         """Stop, read back, and give the acknowledged rows that are not there."""
@@ -71,25 +82,28 @@ class Writer:
         with psycopg.connect(self._dsn) as connection:
             return {row[0] for row in connection.execute("SELECT id FROM written")}
 
-    def _write(self) -> None:
+    def _write(self, number: int) -> None:
         last = time.monotonic()
         while not self._stop.is_set():
             try:
+                opening = time.monotonic()
                 with psycopg.connect(self._dsn, autocommit=True) as connection:
                     warned = threading.Event()
                     connection.add_notice_handler(lambda _: warned.set())  # noqa: B023 - ours alone
                     while not self._stop.is_set():
-                        self._insert(connection, warned)
+                        acknowledged = self._insert(connection, warned)
                         now = time.monotonic()
+                        if acknowledged and self.firsts[number][0] != opening:
+                            self.firsts[number] = (opening, now)
                         self.longest_gap = max(self.longest_gap, now - last)
                         last = now
                         self._stop.wait(PAUSE_SECONDS)
             except psycopg.Error:
                 self._stop.wait(PAUSE_SECONDS)
 
-    def _insert(self, connection: "psycopg.Connection[object]", warned: threading.Event) -> None:
-        row = self._next
-        self._next += 1
+    def _insert(self, connection: "psycopg.Connection[object]", warned: threading.Event) -> bool:
+        """Insert the next row; return whether it was acknowledged. Raises psycopg.Error."""
+        row = next(self._rows)
         warned.clear()
         try:
             connection.execute("INSERT INTO written VALUES (%s)", (row,))
@@ -97,3 +111,4 @@ class Writer:
             self.unknown.add(row)
             raise
         (self.unknown if warned.is_set() else self.acknowledged).add(row)
+        return row in self.acknowledged

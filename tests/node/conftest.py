@@ -64,9 +64,10 @@ class Node:
     def layout(self) -> Layout:
         return Layout(self.directory)
 
-    def start(self) -> None:
+    def start(self, **left: Any) -> None:
+        """Start it; `left` is what its starter leaves to it, as subprocess.Popen takes it."""
         command = [sys.executable, "-m", "openvcha", "node", "run", "--no-service"]
-        self.process = subprocess.Popen([*command, str(self.directory)])
+        self.process = subprocess.Popen([*command, str(self.directory)], **left)
 
     def stop(self) -> int:
         assert self.process

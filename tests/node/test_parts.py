@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.backoff import Backoff
-from openvcha.node.launch import OnLine, Running, describe_exit, launch, program_environment
+from openvcha.node.launch import (
+    OnLine,
+    Running,
+    describe_exit,
+    engine_environment,
+    launch,
+    program_environment,
+)
 from openvcha.node.logs import RotatingLog, logger
 from openvcha.node.parts import Part, PartSpec
 from openvcha.node.patroni_launcher import GO
@@ -67,7 +74,8 @@ class Stage:
         del argv, environment, on_line
         program = Program(self.deaf)
         self.started.append(program)
-        self.stdin = os.dup(stdin)
+        self.given = stdin
+        self.stdin = os.dup(stdin) if stdin >= 0 else stdin
         if self.runs:
             self.now += self.runs.pop(0)
             program.code.set_result(1)
@@ -155,8 +163,36 @@ async def test_a_gated_part_waits_for_its_word(tmp_path: Path) -> None:
     stage.part.open_gate()
     await stage.until(lambda: stage.part.status.state is PartState.RUNNING)
     assert os.read(stage.stdin, 9) == GO
+    assert os.read(stage.stdin, 9) == b""
     await stage.part.stop()
     os.close(stage.stdin)
+
+
+def open_files() -> set[Path]:
+    return set(Path("/proc/self/fd").iterdir())
+
+
+async def test_only_a_gated_part_gets_a_pipe(tmp_path: Path) -> None:
+    """Whoever waits for no word reads nothing: its input is /dev/null."""
+    stage = Stage(tmp_path, SPEC)
+    stage.part.begin()
+    await settled(stage, 1)
+    assert stage.given == asyncio.subprocess.DEVNULL
+    await stage.part.stop()
+
+
+async def test_a_gate_leaves_no_descriptor(tmp_path: Path) -> None:
+    """However often a gated part ends, before its word or after it."""
+    before = open_files()
+    stage = Stage(tmp_path, PartSpec("part", ("/bin/true",), {}, gated=True), runs=[0, 0, 0])
+    stage.part.begin()
+    await settled(stage, 2)
+    os.close(stage.stdin)
+    stage.part.open_gate()
+    await settled(stage, 4)
+    await stage.part.stop()
+    # What the test itself duplicates of each start stays open.
+    assert len(open_files() - before) <= len(stage.started)
 
 
 async def test_output_is_read_and_the_end_is_seen_while_a_child_holds_it() -> None:
@@ -177,6 +213,14 @@ def test_the_environment_overrides_no_configuration() -> None:
     assert found["PATH"] == "/bin"
     assert found["EXTRA"] == "1"
     assert not {"PGHOST", "ETCD_NAME", "PATRONI_NAME"} & set(found)
+
+
+def test_an_engine_gets_the_search_path_and_nothing_else_of_ours() -> None:
+    """Neither secrets nor switches of its libraries come from who started the node."""
+    ours = {"PATH": "/opt/bin", "HOME": "/root", "LD_PRELOAD": "x", "SECRET": "x", "TZ": "x"}
+    found = engine_environment(ours, Path("/srv/node"), {"PGPASSFILE": "y"})
+    home = {"HOME": "/srv/node"}
+    assert found == {"PATH": "/opt/bin", "LC_ALL": "C.UTF-8", "PGPASSFILE": "y", **home}
 
 
 @pytest.mark.parametrize(

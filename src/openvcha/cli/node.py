@@ -13,6 +13,7 @@ from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.engines import EngineMissing
 from openvcha.node.identity import Identity, absolute
+from openvcha.node.inheritance import put_in_order
 from openvcha.node.lock import NodeRuns
 from openvcha.node.plan import PartPlan, all_parts, engine_parts
 from openvcha.node.privileges import RootStays, give_up_root, own_command_line
@@ -54,6 +55,8 @@ def run(
     """Run a node until SIGTERM: etcd, and on a data node Patroni, PostgreSQL and the API."""
     try:
         give_up_root(own_command_line(), owned=[absolute(directory)])
+        directory = absolute(directory)
+        put_in_order()
         asyncio.run(_run(directory, all_parts if service else engine_parts))
     except (RootStays, EngineMissing, NodeRuns, StillAlive) as error:
         raise _refusal(str(error)) from error

@@ -11,6 +11,7 @@ import structlog
 import typer
 
 from openvcha.node.identity import absolute
+from openvcha.node.inheritance import put_in_order
 from openvcha.node.privileges import give_up_root, own_command_line
 from openvcha.serving.compose import serve
 
@@ -22,8 +23,10 @@ Directory = Annotated[
 def service(directory: Directory) -> None:
     """Serve the API while this node is the active one (the supervisor starts this)."""
     give_up_root(own_command_line())
+    directory = absolute(directory)
+    put_in_order()
     _log_as_json()
-    asyncio.run(_until_told(absolute(directory)))
+    asyncio.run(_until_told(directory))
 
 
 async def _until_told(directory: Path) -> None:

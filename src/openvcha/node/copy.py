@@ -15,7 +15,7 @@ from openvcha.node.backoff import Backoff
 from openvcha.node.durable import sync_directory, write_durably, write_private
 from openvcha.node.engines import Postgres
 from openvcha.node.identity import Secrets
-from openvcha.node.launch import Launch, describe_exit, launch, program_environment
+from openvcha.node.launch import Launch, describe_exit, engine_environment, launch
 from openvcha.node.layout import Layout
 from openvcha.node.leader import CopyFailed, Leader
 from openvcha.node.logs import Logger, RotatingLog, wrap
@@ -138,7 +138,7 @@ class CopyStep:
             leader.port,
             REPLICATION_USER,
         )
-        environment = program_environment(self._environment, settings)
+        environment = engine_environment(self._environment, self._layout.root, settings)
         try:
             code = await self._until_end(argv, environment, on_line)
         finally:

@@ -6,6 +6,7 @@ from functools import partial
 
 from openvcha.node.control import DutyView
 from openvcha.node.facts import FactsPublisher, look
+from openvcha.node.orphans import end_orphans
 from openvcha.node.rejoin import rejoin
 from openvcha.node.renewing import renew
 from openvcha.node.view import see
@@ -41,6 +42,7 @@ ALL_DUTIES: Mapping[str, Duty] = {
     "members": follow_members,
     "facts": tell_facts,
     "rejoin": rejoin,
+    "orphans": end_orphans,
     "view": see,
     "renewal": renew,
 }

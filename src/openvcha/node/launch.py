@@ -5,12 +5,16 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
+
+from openvcha.node.inheritance import PRIVATE
 
 LONGEST_LINE = 64 << 10
 DRAIN_SECONDS = 0.2
 # Programs that a node starts are told everything by their arguments and files.
 FOREIGN_SETTINGS = ("PG", "ETCD_", "PATRONI_")
+LOCALE = {"LC_ALL": "C.UTF-8"}
 
 OnLine = Callable[[bytes], None]
 
@@ -84,6 +88,9 @@ async def launch(
             stdout=write_end,
             stderr=write_end,
             start_new_session=True,
+            # What the program makes is for its account alone, and it keeps no file system busy.
+            umask=PRIVATE,
+            cwd="/",
         )
     except BaseException:
         os.close(read_end)
@@ -97,11 +104,23 @@ async def launch(
 def program_environment(
     environment: Mapping[str, str], extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Give a part its environment, free of settings that would override its configuration."""
+    """Return the environment of a program of ours, free of settings that override its files."""
     kept = {
         name: value for name, value in environment.items() if not name.startswith(FOREIGN_SETTINGS)
     }
-    return {**kept, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1", **(extra or {})}
+    return {**kept, **LOCALE, "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
+def engine_environment(
+    environment: Mapping[str, str], home: Path, extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the environment of an engine: of the caller's it has nothing but the search path.
+
+    Anything else may hold a secret or change what the engine does (proxies, preloaded libraries,
+    a debugger's switches). ``home`` is where libpq looks for files that a person may have made.
+    """
+    path = environment.get("PATH", os.defpath)
+    return {"PATH": path, "HOME": str(home), **LOCALE, **(extra or {})}
 
 
 def describe_exit(code: int) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import io
 import os
 import signal
 import time
@@ -114,17 +115,20 @@ class Part:
             await self._sleep(pause)
 
     async def _run_once(self) -> str:
+        if not self.spec.gated:
+            return await self._run_with(asyncio.subprocess.DEVNULL, None)
         read_end, write_end = os.pipe()
+        with os.fdopen(read_end, "rb", 0) as stdin, os.fdopen(write_end, "wb", 0) as gate:
+            return await self._run_with(stdin.fileno(), gate)
+
+    async def _run_with(self, stdin: int, gate: io.FileIO | None) -> str:
         try:
-            running = await self._start(self.spec.argv, self.spec.environment, self._line, read_end)
+            running = await self._start(self.spec.argv, self.spec.environment, self._line, stdin)
         except OSError as error:
-            os.close(write_end)
             return f"cannot be started: {error}"
-        finally:
-            os.close(read_end)
         self._running = running
         self._events.info("started", program=self.spec.name, pid=running.pid)
-        opening = asyncio.create_task(self._open(write_end), name=f"gate of {self.spec.name}")
+        opening = asyncio.create_task(self._open(gate), name=f"gate of {self.spec.name}")
         self._set(self._state(), running.pid)
         if self._stopping:
             running.send(signal.SIGTERM)
@@ -133,14 +137,15 @@ class Part:
         finally:
             self._running = None
             opening.cancel()
-            os.close(write_end)
 
-    async def _open(self, gate: int) -> None:
-        if not self.spec.gated:
+    async def _open(self, gate: io.FileIO | None) -> None:
+        """Write the word when it is time; the program reads the end of its input after it."""
+        if gate is None:
             return
         await self._gate.wait()
         with contextlib.suppress(BrokenPipeError):
-            os.write(gate, GO)
+            gate.write(GO)
+        gate.close()
         self._set(self._state(), self.status.pid)
 
     def _state(self) -> PartState:

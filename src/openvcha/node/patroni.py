@@ -35,7 +35,8 @@ OLD_SLOTS_KEPT = "5min"
 
 def patroni_argv(layout: Layout) -> list[str]:
     """Write Patroni's command line."""
-    return [sys.executable, "-m", LAUNCHER, str(layout.patroni_config)]
+    # -P: no module comes from the directory that it happens to be started in. -u: no line waits.
+    return [sys.executable, "-P", "-u", "-m", LAUNCHER, str(layout.patroni_config)]
 
 
 def patroni_config(

@@ -1,14 +1,17 @@
 """Starts Patroni, made ready before its moment: its modules take most of a second to load.
 
-Reads one byte of its standard input as the word to go; ends when the input ends without it.
+Reads one byte of its standard input as the word to go; ends when the input ends without it. Then
+its standard input is /dev/null, which PostgreSQL inherits: a backend whose postmaster died while it
+waited for the standby reads its next command there, and has to find the end. At a pipe that nobody
+writes to it would wait for ever, and no other PostgreSQL can start beside it.
 Patroni starts PostgreSQL from a fresh Python that loads this module again: keep it light.
 """
 
 import importlib
 import os
-import sys
 
 GO = b"g"
+STDIN = 0
 LATE_MODULES = (
     "patroni.__main__",
     "patroni.api",
@@ -35,9 +38,17 @@ def main() -> None:
     patroni, *_ = [importlib.import_module(name) for name in LATE_MODULES]
     for extension in EXTENSIONS:
         importlib.import_module(extension).install()
-    if os.read(sys.stdin.fileno(), len(GO)) != GO:
+    if os.read(STDIN, len(GO)) != GO:
         raise SystemExit("the supervisor went before Patroni's moment")
+    let_go_of_stdin()
     patroni.main()
+
+
+def let_go_of_stdin() -> None:
+    """Put /dev/null in the place of the supervisor's pipe. Raises OSError."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, STDIN)
+    os.close(null)
 
 
 if __name__ == "__main__":

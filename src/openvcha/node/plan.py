@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from openvcha.node.engines import Engines
 from openvcha.node.etcd import etcd_argv
 from openvcha.node.identity import Identity
-from openvcha.node.launch import program_environment
+from openvcha.node.launch import engine_environment, program_environment
 from openvcha.node.layout import Layout
 from openvcha.node.parts import PartSpec
 from openvcha.node.patroni import patroni_argv
@@ -37,7 +37,7 @@ def engine_parts(
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[PartSpec, ...]:
     """Give the parts without the service: etcd, and Patroni on a data node."""
-    clean = program_environment(environment)
+    clean = engine_environment(environment, layout.root)
     etcd = PartSpec(
         "etcd",
         tuple(etcd_argv(engines.etcd.path, identity, layout)),

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from openvcha.node.engines import Postgres
-from openvcha.node.launch import Launch, launch, program_environment
+from openvcha.node.launch import Launch, engine_environment, launch
 from openvcha.node.layout import Layout
 
 STANDBY_SIGNAL = "standby.signal"
@@ -45,7 +45,7 @@ class LocalPostgres:
         Raises OSError when the program cannot be started.
         """
         said: list[bytes] = []
-        environment = program_environment(self._environment)
+        environment = engine_environment(self._environment, self._layout.root)
         running = await self._start(self._stop_argv(), environment, said.append)
         stopped = await running.wait() == 0
         if not stopped:

@@ -1,7 +1,9 @@
 """Finding and ending the processes of a node, from outside.
 
 A node may run in another user namespace: there /proc shows only `stat` and `cmdline`. So a
-process belongs to a node when its command line says so, or when its ancestors do.
+process belongs to a node when its command line says so, or when its ancestors do. PostgreSQL's
+backends do not name the node; those whose postmaster is dead are known by the directory that they
+work in, where /proc shows it.
 """
 
 import asyncio
@@ -53,7 +55,11 @@ def find_tree(directory: Path) -> list[Process]:
     """Give all processes of the node, without the caller and its ancestors."""
     table = read_table()
     return members(
-        table, directory, spared=ancestors(table, os.getpid()), also=_recorded(directory)
+        table,
+        directory,
+        spared=ancestors(table, os.getpid()),
+        also=_recorded(directory),
+        orphans=orphaned(table, working_in(Layout(directory).pgdata)),
     )
 
 
@@ -86,8 +92,9 @@ def members(
     *,
     spared: frozenset[int] = frozenset(),
     also: Process | None = None,
+    orphans: Iterable[Process] = (),
 ) -> list[Process]:
-    """Select a node's processes: those that name it, and their descendants.
+    """Select a node's processes: those that name it, their descendants, and `orphans`.
 
     A node that was started from this one is its own tree, though its parent may be here.
     `also` is a process that is known otherwise; it counts only if its start time agrees.
@@ -98,6 +105,7 @@ def members(
     waiting = [process for process in table.values() if names_node(process.argv, directory)]
     if also and (known := table.get(also.pid)) and known.started == also.started:
         waiting.append(known)
+    waiting += orphans
     found: dict[int, Process] = {}
     while waiting:
         process = waiting.pop()
@@ -126,6 +134,40 @@ def names_node(argv: tuple[str, ...], directory: Path) -> bool:
         return _names(argv, layout.pgdata) or _names(argv, layout.pgdata_copying)
     is_patroni = name.startswith("python") and PATRONI in argv
     return is_patroni and _names(argv, layout.patroni_config)
+
+
+def orphaned(table: Mapping[int, Process], works_here: Callable[[int], bool]) -> list[Process]:
+    """Select the processes of a PostgreSQL whose postmaster is dead.
+
+    `works_here` tells of a process whether it works in the data directory, as the postmaster and
+    all its children do. The parent of a child changes only by the parent's death, so one whose
+    parent works elsewhere has lost its postmaster for good, whatever has been started since.
+    """
+    return [
+        process
+        for process in table.values()
+        if _holds_memory(process.argv)
+        and works_here(process.pid)
+        and not works_here(process.parent)
+    ]
+
+
+def working_in(directory: Path, proc: Path = PROC) -> Callable[[int], bool]:
+    """Return what tells whether a process works in a directory; one that hides it does not."""
+
+    def works(pid: int) -> bool:
+        try:
+            return (proc / str(pid) / "cwd").samefile(directory)
+        except OSError:
+            return False
+
+    return works
+
+
+def _holds_memory(argv: tuple[str, ...]) -> bool:
+    # The logger holds no shared memory; it ends by itself when the last that logs to it has ended.
+    title = argv[0].rstrip() if argv else ""
+    return title.startswith("postgres: ") and not title.endswith(": logger")
 
 
 def is_postgres(argv: tuple[str, ...]) -> bool:

@@ -1,0 +1,211 @@
+"""What etcd, Patroni and PostgreSQL really have, when the node's starter left it everything bad."""
+
+import contextlib
+import os
+import re
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openvcha.node.processes import find_tree, is_postgres, names_node, node_run, program
+
+pytestmark = pytest.mark.engines
+
+# What only a starter can have left: no engine ignores or blocks these by itself.
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGWINCH, signal.SIGRTMIN + 5)
+LEFT = {
+    "OPENVCHA_JOIN": "secret",
+    "OPENVCHA_WORD": "secret",
+    "PYTHONPATH": "/nonexistent",
+    "PYTHONWARNINGS": "error",
+    "PGPASSWORD": "secret",
+    "PGOPTIONS": "-c work_mem=1GB",
+    "PATRONI_NAME": "other",
+    "ETCD_NAME": "other",
+    "GODEBUG": "madvdontneed=1",
+    "LD_LIBRARY_PATH": "/nonexistent",
+    "https_proxy": "http://127.0.0.1:1",
+    "NOTIFY_SOCKET": "/run/nonexistent",
+    "TZ": "Pacific/Apia",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+}
+MAY_HAVE = {"PATH", "HOME", "LC_ALL"}
+#: What the programs set for themselves and their children.
+OWN = {"PGDATA", "PGLOCALEDIR", "PGSYSCONFDIR", "PG_GRANDPARENT_PID", "LC_MESSAGES"}
+ENGINES = ("etcd", "patroni", "postgres", "backend")
+
+
+def leave() -> None:
+    """Be a bad starter: between fork and exec."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+
+
+@pytest.fixture(scope="module")
+def node(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A node whose starter left it open files, a listener, signals, a mask, words and a place."""
+    node = lab.node("heir", 11, {"heir": 11})
+    place = tmp_path_factory.mktemp("place")
+    with socket.socket() as listener, (place / "left").open("w") as file:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        node.start(
+            env={**os.environ, **LEFT, "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+            cwd=place,
+            umask=0,
+            pass_fds=(listener.fileno(), file.fileno()),
+            preexec_fn=leave,
+        )
+    lab.until(node.writable, 60)
+    node.place = place
+    yield node
+    node.stop()
+
+
+@pytest.fixture(scope="module")
+def pids(node: Any) -> Iterator[dict[str, int]]:
+    """The process of each engine, and a backend of PostgreSQL."""
+    with node.connect() as connection:
+        found: dict[str, int] = {}
+        for process in find_tree(node.directory):
+            name = program(process.argv)
+            if names_node(process.argv, node.directory) and not node_run(process.argv):
+                found["patroni" if name.startswith("python") else name] = process.pid
+        row = connection.execute("select pg_backend_pid()").fetchone()
+        assert row
+        # In a user namespace the number is the same: it is no namespace of processes.
+        yield found | {"backend": row[0]}
+
+
+def status(pid: int, field: str) -> str:
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(rf"^{field}:\s*(\S+)", text, re.MULTILINE)
+    assert found, field
+    return found[1]
+
+
+def session(pid: int) -> tuple[int, int]:
+    """The process group and the session."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[2]), int(fields[3])
+
+
+def open_files(pid: int) -> dict[int, str]:
+    return {int(fd.name): str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def supervisor(node: Any) -> int:
+    return int(node.layout.supervisor_pid.read_text())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_reads_nothing(pids: dict[str, int], engine: str) -> None:
+    """Standard input is /dev/null: whoever reads there finds the end at once."""
+    assert open_files(pids[engine])[0] == os.devnull
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_holds_no_descriptor_of_ours(node: Any, pids: dict[str, int], engine: str) -> None:
+    """Of the supervisor's files it has only where its own output goes; of the starter's none."""
+    ours = open_files(supervisor(node))
+    pipes = {f for f in ours.values() if f.startswith(("pipe:", "socket:", "anon_inode:"))}
+    ours_by_name = {f for f in ours.values() if f.startswith("/") and f != os.devnull}
+    theirs = open_files(pids[engine])
+    beyond = {file for fd, file in theirs.items() if fd > 2}
+    # An anonymous inode has the same name wherever it is: it is no one's in particular.
+    shared = (beyond & (pipes | ours_by_name)) - {f for f in beyond if f.startswith("anon_inode:")}
+    assert shared == set()
+    assert not [file for file in theirs.values() if file.startswith(str(node.place))]
+
+
+# A backend's is its postmaster's; what /proc shows of it is its title.
+@pytest.mark.parametrize("engine", ["etcd", "patroni", "postgres"])
+def test_its_environment_is_made_for_it(node: Any, pids: dict[str, int], engine: str) -> None:
+    """It has a search path, a home of the node's own and a locale."""
+    words = Path(f"/proc/{pids[engine]}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    found = dict(word.decode().split("=", 1) for word in words if b"=" in word)
+    assert set(found) <= MAY_HAVE | (OWN if engine == "postgres" else set())
+    assert found["HOME"] == str(node.directory)
+    assert not set(LEFT.values()) & set(found.values())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("field", ["SigBlk", "SigIgn"])
+def test_its_signals_are_its_own(pids: dict[str, int], engine: str, field: str) -> None:
+    """What the starter has blocked or ignored reaches it."""
+    mask = int(status(pids[engine], field), 16)
+    assert [number for number in SIGNALS if mask & 1 << (number - 1)] == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_it_makes_is_for_its_account_alone(pids: dict[str, int], engine: str) -> None:
+    """The umask is strict, and no memory with passwords in it is written to a file."""
+    assert status(pids[engine], "Umask") == "0077"
+    limits = Path(f"/proc/{pids[engine]}/limits").read_text()
+    core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert core.split()[4] == "0"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_leads_a_session_of_its_own(node: Any, pids: dict[str, int], engine: str) -> None:
+    """A terminal's signals reach neither it nor what it starts."""
+    own = session(pids[engine])
+    assert own[0] not in {session(supervisor(node))[0], os.getpgid(0)}
+    assert own[1] not in {session(supervisor(node))[1], os.getsid(0)}
+    assert len({session(pid)[1] for pid in pids.values()}) == len(pids)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_works_in_a_place_of_its_own(node: Any, pids: dict[str, int], engine: str) -> None:
+    """No file system that the starter happened to be in is kept busy."""
+    place = str(Path(f"/proc/{pids[engine]}/cwd").readlink())
+    assert place in {"/", str(node.layout.pgdata)}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("what", ["oom_score_adj", "nice"])
+def test_what_the_service_manager_decides_stays(
+    node: Any, pids: dict[str, int], engine: str, what: str
+) -> None:
+    """A unit's OOMScoreAdjust= and Nice= hold for the whole node."""
+
+    def value(pid: int) -> str:
+        if what == "nice":
+            return str(os.getpriority(os.PRIO_PROCESS, pid))
+        return Path(f"/proc/{pid}/{what}").read_text()
+
+    assert value(pids[engine]) == value(supervisor(node))
+
+
+def test_all_engines_were_looked_at(pids: dict[str, int]) -> None:
+    """Else the tests above would have looked at nothing."""
+    assert set(pids) == set(ENGINES)
+    assert len(set(pids.values())) == len(ENGINES)
+
+
+def test_a_backend_that_computes_does_not_outlive_its_postmaster(lab: Any, node: Any) -> None:
+    """It would not notice for as long as its query takes; PostgreSQL is back all the same."""
+    with contextlib.closing(node.connect()) as connection:
+        row = connection.execute("select pg_backend_pid()").fetchone()
+        assert row
+        connection.pgconn.send_query(b"select count(*) from generate_series(1, 1000000000000)")
+        lab.until(lambda: "SELECT" in _title(row[0]))
+        pid_file = node.layout.pgdata / "postmaster.pid"
+        postmaster = int(pid_file.read_text().splitlines()[0])
+        assert is_postgres(tuple(_title(postmaster).split("\0")))
+        os.kill(postmaster, signal.SIGKILL)
+        lab.until(node.writable, 30)
+        assert not Path(f"/proc/{row[0]}").exists()
+    assert "backends outlive their postmaster and are ended" in node.log("supervisor")
+
+
+def _title(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()

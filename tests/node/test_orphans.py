@@ -1,0 +1,163 @@
+"""What a dead postmaster leaves behind is found and ended, and nothing else is."""
+
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openvcha.node.layout import Layout
+from openvcha.node.orphans import LOOK_SECONDS, Orphans, postmaster_died
+from openvcha.node.processes import Process, find_tree, orphaned, read_process, working_in
+
+INIT, SUPERVISOR, POSTMASTER, OTHER = 1, 2, 10, 20
+HERE = frozenset({POSTMASTER, 11, 12, 13, 14})
+BACKEND = "postgres: lab: app app 127.0.0.1(4711) idle"
+
+
+def table(*more: Process) -> dict[int, Process]:
+    common = [
+        Process(INIT, 0, 1, ("init",)),
+        Process(SUPERVISOR, 1, 2, ("python3", "-m", "openvcha", "node", "run", "/n")),
+        Process(OTHER, 1, 3, ("postgres", "-D", "/elsewhere")),
+        Process(21, OTHER, 4, (BACKEND,)),
+    ]
+    return {process.pid: process for process in (*common, *more)}
+
+
+POSTGRES = Process(POSTMASTER, INIT, 5, ("postgres", "-D", "/n/pgdata"))
+
+
+def orphans(*more: Process, here: frozenset[int] = HERE) -> list[int]:
+    return sorted(process.pid for process in orphaned(table(*more), lambda pid: pid in here))
+
+
+def test_children_of_a_living_postmaster_are_no_orphans() -> None:
+    """As long as it lives nothing of it is touched, whatever it calls itself."""
+    assert orphans(POSTGRES, Process(11, POSTMASTER, 6, (BACKEND,))) == []
+
+
+@pytest.mark.parametrize("parent", [INIT, SUPERVISOR, 0])
+def test_a_backend_whose_parent_works_elsewhere_is_one(parent: int) -> None:
+    """Whoever collects it: the first process, or one that has made itself the collector."""
+    assert orphans(Process(11, parent, 6, (BACKEND,))) == [11]
+
+
+def test_an_orphan_is_known_beside_a_new_postmaster() -> None:
+    """The next PostgreSQL may just be beginning; its own children stay."""
+    own = Process(12, POSTMASTER, 9, ("postgres: lab: startup recovering 0001",))
+    assert orphans(POSTGRES, own, Process(11, INIT, 6, (BACKEND,))) == [11]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("postgres", "-D", "/n/pgdata"),
+        ("postgres", "--single", "-D", "/n/pgdata"),
+        ("pg_rewind", "--target-pgdata=/n/pgdata"),
+        ("postgres: lab: logger ",),
+        ("sh", "-c", "archive"),
+        (),
+    ],
+    ids=["postmaster", "single", "rewind", "logger", "its program", "kernel"],
+)
+def test_what_is_no_backend_is_left_alone(argv: tuple[str, ...]) -> None:
+    """Only what holds shared memory without a postmaster is in the way."""
+    assert orphans(Process(13, INIT, 6, argv)) == []
+
+
+def test_a_backend_of_another_cluster_is_left_alone() -> None:
+    """It works in another directory, or does not let us see in which one."""
+    assert orphans(Process(15, INIT, 6, (BACKEND,))) == []
+
+
+def test_where_a_process_works_is_asked_of_the_kernel(tmp_path: Path) -> None:
+    """By the directory itself, also through another name of it; not by a name that is alike."""
+    data, alike = tmp_path / "pgdata", tmp_path / "pgdata2"
+    data.mkdir()
+    alike.mkdir()
+    (tmp_path / "link").symlink_to(data)
+    with subprocess.Popen(["/bin/sleep", "60"], cwd=data) as sleeper:
+        found = [working_in(path)(sleeper.pid) for path in (data, tmp_path / "link", alike)]
+        sleeper.kill()
+    assert found == [True, True, False]
+    assert not working_in(data)(sleeper.pid)
+
+
+@pytest.mark.parametrize(
+    ("written", "died"),
+    [
+        (None, False),
+        ("", False),
+        ("nonsense\n", False),
+        ("{self}\n/data\n", True),  # the number is another program's now
+        ("999999999\n/data\n", True),
+        ("-999999999\n/data\n", True),
+    ],
+)
+def test_a_postmaster_that_ended_in_order_has_not_died(
+    tmp_path: Path, written: str | None, died: bool
+) -> None:
+    """Its file is gone then; one that stays and names nobody is a dead one's."""
+    if written is not None:
+        (tmp_path / "postmaster.pid").write_text(written.format(self=os.getpid()))
+    assert postmaster_died(tmp_path) is died
+
+
+class Events:
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def warning(self, _: str, *, titles: list[str]) -> None:
+        self.told.append(titles)
+
+
+async def test_one_look_ends_nobody(tmp_path: Path) -> None:
+    """A backend that goes by itself meanwhile is not ended; another one with its number neither."""
+    looks = [
+        [Process(11, 1, 6, (BACKEND,)), Process(12, 1, 7, (BACKEND,))],
+        [Process(12, 1, 99, (BACKEND,))],
+        [Process(12, 1, 99, (BACKEND,))],
+        [],
+    ]
+    ended: list[int] = []
+    events: Any = Events()
+    watch = Orphans(
+        Layout(tmp_path),
+        events,
+        find=lambda _: looks.pop(0),
+        end=lambda process: ended.append(process.started),
+    )
+    after = []
+    for _ in range(4):
+        await watch.look()
+        after.append(list(ended))
+    assert after == [[], [], [99], [99]]
+    assert events.told == [[BACKEND]]
+
+
+async def test_a_backend_without_postmaster_is_really_ended(tmp_path: Path) -> None:
+    """A process that calls itself one, works in the data and is nobody's child is ended."""
+    layout = Layout(tmp_path)
+    layout.pgdata.mkdir()
+    (layout.pgdata / "postmaster.pid").write_text("999999999\n")
+    events: Any = Events()
+    orphan = _backend(layout.pgdata)
+    assert [process.pid for process in find_tree(tmp_path)] == [orphan]
+    watching = asyncio.create_task(Orphans(layout, events).run())
+    async with asyncio.timeout(20 * LOOK_SECONDS):
+        while read_process(orphan):  # noqa: ASYNC110 - it is another program's state
+            await asyncio.sleep(0.05)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert events.told == [["postgres: lab: app"]]
+
+
+def _backend(pgdata: Path) -> int:
+    """Start one whose parent has ended; gives its process id."""
+    script = "exec -a 'postgres: lab: app' sleep 60 >/dev/null & echo $!"
+    shell = ["/bin/bash", "-c", script]
+    found = subprocess.run(shell, cwd=pgdata, stdout=subprocess.PIPE, check=True, timeout=10)
+    return int(found.stdout)
