@@ -217,10 +217,10 @@ def test_the_environment_overrides_no_configuration() -> None:
 
 def test_an_engine_gets_the_search_path_and_nothing_else_of_ours() -> None:
     """Neither secrets nor switches of its libraries come from who started the node."""
-    ours = {"PATH": "/opt/bin", "HOME": "/root", "LD_PRELOAD": "x", "SECRET": "x", "TZ": "x"}
+    ours = {"PATH": "/own/bin", "HOME": "/ours", "LD_PRELOAD": "x", "SECRET": "x", "TZ": "x"}
     found = engine_environment(ours, Path("/srv/node"), {"PGPASSFILE": "y"})
     home = {"HOME": "/srv/node"}
-    assert found == {"PATH": "/opt/bin", "LC_ALL": "C.UTF-8", "PGPASSFILE": "y", **home}
+    assert found == {"PATH": "/own/bin", "LC_ALL": "C.UTF-8", "PGPASSFILE": "y", **home}
 
 
 @pytest.mark.parametrize(
