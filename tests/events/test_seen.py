@@ -11,9 +11,12 @@ from msgspec.structs import replace
 
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, EventSeverity
-from openvcha.events.seen import Draft, Seen, SeenNode, diff, remember
+from openvcha.events.seen import Draft, Reign, Seen, SeenNode, diff, remember
 
 NODES = {"a-1": SeenNode("a", True), "b-2": SeenNode("b", True), "w-3": SeenNode("w", True)}
+REIGN = Reign(member="a-1", timeline=1, started="12:00")
+PROMOTED = Reign(member="a-1", timeline=2, started="12:05")
+RESTARTED = Reign(member="a-1", timeline=1, started="12:05")
 WELL = Seen(
     config_state=ConfigState.CONFIGURED,
     mode=ClusterMode.ENABLED,
@@ -21,6 +24,7 @@ WELL = Seen(
     nodes=NODES,
     active="a-1",
     address="a-1",
+    reign=REIGN,
     in_sync=True,
 )
 DISK = {"disk.nearly.full:b": message("disk.nearly.full", "b", 1, 2)}
@@ -41,6 +45,12 @@ REPLACED = {"a-1": NODES["a-1"], "w-3": NODES["w-3"], "c-4": SeenNode("c", True)
         ({"in_sync": False}, [("DB.replication.state.changed", "WARNING", None)]),
         ({"active": "b-2"}, [("failover.succeeded", "WARNING", "b")]),
         ({"address": "b-2"}, [("address.taken", "INFO", "b")]),
+        ({"reign": PROMOTED}, [("primary.interrupted", "WARNING", "a")]),
+        ({"reign": RESTARTED}, [("primary.interrupted", "WARNING", "a")]),
+        (
+            {"active": "b-2", "reign": Reign(member="b-2", timeline=2, started="12:05")},
+            [("failover.succeeded", "WARNING", "b")],
+        ),
         ({"threats": DISK}, [("warning.raised", "WARNING", None)]),
         (
             {"config_state": ConfigState.NOTCONFIGURED, "health": None},
@@ -92,6 +102,7 @@ seen = st.builds(
     nodes=st.dictionaries(members, st.booleans().map(lambda up: SeenNode("n", up))),
     active=st.none() | members,
     address=st.none() | members,
+    reign=st.none() | st.sampled_from([REIGN, PROMOTED, RESTARTED]),
     in_sync=st.booleans(),
     threats=st.dictionaries(st.sampled_from("xy"), st.just(message("event.in.sync"))),
 )
@@ -105,6 +116,7 @@ def values(state: Seen) -> Mapping[str, Any]:
         "health": state.health,
         "active": state.active,
         "address": state.address,
+        "reign": state.reign,
         "in_sync": state.in_sync,
         **{f"node {name}": node.up for name, node in state.nodes.items()},
         **{f"threat {name}": True for name in state.threats},
@@ -119,9 +131,9 @@ def changed(old: Seen, new: Seen) -> int:
         was, is_ = before.get(name), now.get(name)
         if name.startswith(("node", "threat")):
             was, is_ = bool(was), bool(is_)
-        if was == is_ or (name in {"health", "active", "address"} and is_ is None):
+        if was == is_ or (name in {"health", "active", "address", "reign"} and is_ is None):
             continue
-        if name == "active" and was is None:
+        if name in {"active", "reign"} and was is None:
             continue  # the first active is nobody's successor
         count += 1
         if name == "config" and was is ConfigState.CONFIGURED:
@@ -166,6 +178,14 @@ def test_one_that_flaps_hides_no_other() -> None:
     )
     assert [draft.node for draft in diff(WELL, now)] == ["b"]
     assert remember(WELL, flapping, WELL) == WELL
+
+
+def test_a_primary_that_was_none_for_a_while_says_how() -> None:
+    """Promoted once more it has a timeline of its own; else only its database was restarted."""
+    texts = [
+        diff(WELL, replace(WELL, reign=reign))[0].message.id for reign in (PROMOTED, RESTARTED)
+    ]
+    assert [text.rsplit(".", 1)[-1] for text in texts] == ["again", "restarted"]
 
 
 def test_a_threat_whose_numbers_change_is_told_once() -> None:

@@ -1,16 +1,26 @@
 """What the parts are told: command lines, Patroni's configuration, PostgreSQL's settings."""
 
 import json
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from openvcha.api.secret import Secret
+from openvcha.node.cut_off import VOTERS
 from openvcha.node.engines import Engines, EtcdProgram, Postgres
-from openvcha.node.etcd import client_url_of_peer, etcd_argv, known_endpoints
+from openvcha.node.etcd import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
 from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import patroni_config, postgres_major
+from openvcha.node.patroni import (
+    LOOP_SECONDS,
+    RETRY_SECONDS,
+    TTL_SECONDS,
+    patroni_config,
+    postgres_major,
+)
 from openvcha.node.plan import all_parts, engine_parts
 from openvcha.node.postgres_settings import local_settings, pg_hba
 
@@ -83,9 +93,24 @@ def test_the_cluster_is_synchronous_and_quick() -> None:
     dcs = config["bootstrap"]["dcs"]
     assert dcs["synchronous_mode"] is True
     assert dcs["synchronous_mode_strict"] is False
-    assert (dcs["ttl"], dcs["loop_wait"], dcs["retry_timeout"]) == (20, 1, 3)
+    assert (dcs["ttl"], dcs["loop_wait"], dcs["retry_timeout"]) == (20, 1, 9)
     assert dcs["primary_start_timeout"] == 0
     assert "data-checksums" in config["bootstrap"]["initdb"]
+
+
+def test_an_election_in_the_store_demotes_nobody() -> None:
+    """A member of the store that waits for a new raft leader is waited for by Patroni."""
+    client: Any = SimpleNamespace(read_timeout=RETRY_SECONDS)
+    calculate = import_module("patroni.dcs.etcd").AbstractEtcdClientWithFailover._calculate_timeouts
+    asked, share, _ = calculate(client, VOTERS)
+    longest_round = 2 * ELECTION_MS / 1000
+    assert asked == VOTERS
+    assert share > longest_round
+
+
+def test_a_primary_that_hears_nothing_ends_before_its_key() -> None:
+    """Patroni's own rule for a look that waits twice, for reading and for the key."""
+    assert LOOP_SECONDS + 2 * RETRY_SECONDS <= TTL_SECONDS
 
 
 def test_without_tls_nothing_asks_for_it() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -137,6 +138,41 @@ async def test_nobody_in_between_is_no_failover(stage: Stage) -> None:
     await stage.lead("a-1")
     await looks(watcher, 3)
     assert "failover.succeeded vcha-1" not in await stage.told()
+
+
+async def test_a_demotion_between_two_looks_is_told(stage: Stage) -> None:
+    """The same node leads before and after, its key never went, and it answered at each look."""
+    await stage.lead("a-1")
+    watcher = stage.watcher("a-1")
+    await looks(watcher)
+    stage.world.node("a-1", patroni=replace(PRIMARY, timeline=2, started="later"))
+    await looks(watcher, 4)
+    assert await stage.told() == ["primary.interrupted vcha-1"]
+
+
+async def test_a_primary_that_nobody_could_ask_is_told_when_it_is_back(stage: Stage) -> None:
+    """However long it took, and also by a process that was started anew."""
+    await stage.lead("a-1")
+    await looks(stage.watcher("a-1"))
+    watcher = stage.watcher("a-1")
+    stage.world.node("a-1", patroni=replace(STREAMING, state="starting"))
+    await looks(watcher, 3)
+    stage.world.node("a-1", patroni=replace(PRIMARY, timeline=2, started="later"))
+    await looks(watcher, 3)
+    assert (await stage.told()).count("primary.interrupted vcha-1") == 1
+
+
+async def test_a_failover_is_no_interruption_of_its_primary(stage: Stage) -> None:
+    """The successor's reign begins later than its leading, and is none of the former's."""
+    await stage.lead("a-1")
+    await looks(stage.watcher("a-1"))
+    await stage.lead("b-2")
+    stage.world.node("b-2", patroni=STREAMING)
+    watcher = stage.watcher("b-2")
+    await looks(watcher, 3)
+    stage.world.node("b-2", patroni=replace(PRIMARY, timeline=2, started="later"))
+    await looks(watcher, 3)
+    assert "primary.interrupted vcha-2" not in await stage.told()
 
 
 async def test_the_address_is_told_when_it_is_taken(stage: Stage) -> None:

@@ -230,6 +230,12 @@ _EVENTS = {
     "event.failover": "%s is the active node now; it was %s.",
     "event.failover.refused": "A failover was asked for and refused: %s",
     "event.address": "%s has taken the public address.",
+    "event.primary.again": (
+        "%s was not the primary for a while, and is it again: it took no writes meanwhile."
+    ),
+    "event.primary.restarted": (
+        "The database of %s was started anew, and is the primary: it took no writes meanwhile."
+    ),
     "event.node.joined": "%s is connected.",
     "event.node.left": "%s is lost or was taken out.",
     "event.in.sync": "The passive node has everything that the active has.",

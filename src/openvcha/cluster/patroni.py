@@ -38,6 +38,8 @@ class PatroniNode:
     """Whether its Patroni lets it go on without the others."""
     synchronous: tuple[str, ...] = ()
     """Those of them that this node's commits wait for."""
+    started: str = ""
+    """When this PostgreSQL was started, in its own words."""
 
     @property
     def primary(self) -> bool:
@@ -171,6 +173,7 @@ class PatroniClient:
             synchronous=tuple(
                 s["application_name"] for s in streams if s.get("sync_state") in {"sync", "quorum"}
             ),
+            started=str(fields.get("postmaster_start_time") or ""),
         )
 
     async def wake(self, address: str) -> None:

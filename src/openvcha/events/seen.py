@@ -38,11 +38,23 @@ class SeenNode(msgspec.Struct, frozen=True):
     up: bool
 
 
+class Reign(msgspec.Struct, frozen=True, kw_only=True):
+    """One time without a break in which a node's PostgreSQL was the primary.
+
+    Each promotion begins a new timeline, and each demotion ends the server: so a break is seen
+    afterwards, however short it was.
+    """
+
+    member: str
+    timeline: int
+    started: str
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen; nodes are named by their member names.
 
-    ``health`` is unset without a cluster, ``active`` and ``address`` (who has the public address)
-    as long as nobody was ever seen to be it. ``threats`` are by the finding's key.
+    ``health`` is unset without a cluster, ``active``, ``address`` (who has the public address) and
+    ``reign`` as long as nobody was ever seen to be it. ``threats`` are by the finding's key.
     """
 
     config_state: ConfigState
@@ -51,6 +63,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Mapping[str, SeenNode] = {}
     active: str | None = None
     address: str | None = None
+    reign: Reign | None = None
     in_sync: bool = False
     threats: Mapping[str, LocalizableMessage] = {}
 
@@ -74,6 +87,7 @@ def remember(told: Seen | None, before: Seen, now: Seen) -> Seen:
         health=_twice(told.health, before.health, now.health),
         active=_twice(told.active, before.active, now.active) or told.active,
         address=_twice(told.address, before.address, now.address) or told.address,
+        reign=_twice(told.reign, before.reign, now.reign) or told.reign,
         in_sync=_twice(told.in_sync, before.in_sync, now.in_sync),
         nodes=_each(told.nodes, before.nodes, now.nodes),
         threats=_each_key(told.threats, before.threats, now.threats),
@@ -107,6 +121,7 @@ def diff(old: Seen | None, new: Seen) -> tuple[Draft, ...]:
     return (
         *_config(old, new),
         *_active(old, new),
+        *_reign(old, new),
         *_nodes(old, new),
         *_replication(old, new),
         *_health(old, new),
@@ -137,6 +152,17 @@ def _active(old: Seen, new: Seen) -> Iterator[Draft]:
         name = new.name(new.address)
         text = message("event.address", name)
         yield Draft(type=f"{OWN}address.taken", severity=INFO, message=text, node=name)
+
+
+def _reign(old: Seen, new: Seen) -> Iterator[Draft]:
+    """Tell that a primary was none for a while; that another one took over is told as such."""
+    was, is_ = old.reign, new.reign
+    if was is None or is_ is None or was == is_ or was.member != is_.member:
+        return
+    name = new.name(is_.member)
+    promoted = is_.timeline != was.timeline
+    text = message("event.primary.again" if promoted else "event.primary.restarted", name)
+    yield Draft(type=f"{OWN}primary.interrupted", severity=WARNING, message=text, node=name)
 
 
 def _nodes(old: Seen, new: Seen) -> Iterator[Draft]:

@@ -1,6 +1,6 @@
 """Ends PostgreSQL of an active that is cut off and would acknowledge alone.
 
-Patroni steps down when it has tried every member of the store in turn, which takes 3 to 15 s, or
+Patroni steps down when it has tried every member of the store in turn, which takes 9 to 19 s, or
 never if it hangs. Where commits wait for a standby nothing is acknowledged meanwhile. But where
 the passive was out of sync before they wait for nobody.
 """

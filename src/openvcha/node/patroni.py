@@ -25,11 +25,13 @@ REWIND_USER = "rewind"
 APPLICATION_USER = "app"
 APPLICATION_DATABASE = "app"
 
-# The smallest that Patroni permits. A lost leader is normally replaced at once by the cluster's
-# own failover; these count when that cannot act.
+# The smallest that Patroni permits.
 TTL_SECONDS = 20
 LOOP_SECONDS = 1
-RETRY_SECONDS = 3
+# The longest that fits: one look and two rounds of requests end before the key does, so that the
+# primary is demoted by then. Patroni divides it among the voters, and asks the one whose raft leader
+# is lost first: a share shorter than an election demotes a healthy primary.
+RETRY_SECONDS = 9
 OLD_SLOTS_KEPT = "5min"
 
 

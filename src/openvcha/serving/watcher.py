@@ -15,7 +15,7 @@ from openvcha.cluster import health
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.threats import threats
 from openvcha.events.log import MAX_AT_ONCE, EventLog
-from openvcha.events.seen import Seen, SeenNode, diff, remember
+from openvcha.events.seen import Reign, Seen, SeenNode, diff, remember
 from openvcha.serving.task_news import task_news
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
@@ -118,9 +118,19 @@ def seen(observed: Observation, address: str | None) -> Seen:
         },
         active=observed.active.config.member if observed.active else None,
         address=address,
+        reign=_reign(observed),
         in_sync=observed.passive_in_sync,
         threats={found.key: found.condition.error for found in threats(observed)},
     )
+
+
+def _reign(observed: Observation) -> Reign | None:
+    """Read who is the primary, and since when; None while that is nobody, or not known."""
+    active = observed.active
+    patroni = active.patroni if active else None
+    if active is None or patroni is None or not patroni.primary or patroni.timeline is None:
+        return None
+    return Reign(member=active.config.member, timeline=patroni.timeline, started=patroni.started)
 
 
 async def sweep_always(*sweeps: Callable[[], Awaitable[int]]) -> None:

@@ -1,0 +1,125 @@
+"""The witness is lost while it leads raft, on a busy machine: the active goes on as the active."""
+
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+from tests.e2e.cluster import behind
+from tests.e2e.conftest import RunningLab
+from tests.e2e.test_failover import superuser, told
+from tests.e2e.test_recovery import power
+from tests.e2e.writer import Writer
+
+from openvcha.node.identity import load_identity
+from openvcha.service.context import Services
+from openvcha.store import keys
+from openvcha.store.errors import StoreError
+from openvcha.store.protocol import Member
+
+pytestmark = pytest.mark.engines
+SHARED_LAB = "failovers"
+LOSSES = 3
+BUSY_SECONDS = 60
+BURN = """
+import os, time
+parent, end = os.getppid(), time.monotonic() + float({seconds})
+while time.monotonic() < end and os.getppid() == parent:
+    for _ in range(100_000): pass
+"""
+REIGN = """
+    select pg_postmaster_start_time()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+"""
+
+
+@contextmanager
+def busy(seconds: float = BUSY_SECONDS) -> Iterator[None]:
+    """Take all cores; each burner ends by itself, at the latest with this process."""
+    command = [sys.executable, "-c", BURN.format(seconds=seconds)]
+    burners = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+async def make_lead(services: Services, name: str) -> list[Member]:
+    """Let a member lead raft; gives all members."""
+    async with asyncio.timeout(30):
+        while True:
+            members = await services.store.members()
+            places = {member.id: member.client_urls[0] for member in members}
+            wanted = next(member for member in members if member.name == name)
+            leader = (await services.store.status(places[wanted.id])).leader
+            if leader == wanted.id:
+                return members
+            try:
+                await services.store.move_leader(places[leader], wanted.id)
+            except (StoreError, KeyError):
+                await asyncio.sleep(0.2)
+
+
+async def until_another_leads(services: Services, members: list[Member], lost: str) -> None:
+    """Wait for the election's end, as both survivors see it."""
+    gone = next(member.id for member in members if member.name == lost)
+    async with asyncio.timeout(60):
+        for member in members:
+            while member.id != gone:
+                try:
+                    leader = (await services.store.status(member.client_urls[0])).leader
+                except StoreError:
+                    leader = 0
+                if leader not in {0, gone}:
+                    break
+                await asyncio.sleep(0.05)
+
+
+def last_heard(running: RunningLab, active: str) -> float:
+    """When the active's Patroni heard of the store last, by its own clock."""
+    layout = running.layout(active)
+    identity = load_identity(layout.root)
+    context = ssl.create_default_context(cafile=layout.ca)
+    context.load_cert_chain(layout.certificate, layout.key)
+    place = f"https://{identity.ha_address}:{identity.ports.patroni}/patroni"
+    return float(json.loads(httpx2.get(place, verify=context, timeout=10).content)["dcs_last_seen"])
+
+
+def reign(running: RunningLab) -> object:
+    """Since when, and on which timeline, the active's PostgreSQL is what it is."""
+    with superuser(running, "ACTIVE") as connection:
+        return connection.execute(REIGN).fetchone()
+
+
+async def test_an_election_under_load_demotes_nobody(running: RunningLab, writer: Writer) -> None:
+    """Neither the key nor the database changes hands, also for a moment; every row is there."""
+    active, witness = running.name_of("ACTIVE"), running.name_of("WITNESS")
+    member = load_identity(running.directory(witness)).member
+    running.until(lambda: len(writer.acknowledged) > 20)
+    before = await asyncio.to_thread(reign, running)
+    for _ in range(LOSSES):
+        async with behind(running) as services:
+            key = await services.store.get(keys.PATRONI_LEADER)
+            with busy():
+                members = await make_lead(services, member)
+                await asyncio.to_thread(power, running, witness, on=False)
+                await until_another_leads(services, members, member)
+                elected = time.time()
+                running.until(lambda: last_heard(running, active) > elected + 1)  # noqa: B023 - used at once
+            after = await services.store.get(keys.PATRONI_LEADER)
+        assert key is not None
+        assert after is not None
+        assert (after.value, after.create_revision) == (key.value, key.create_revision)
+        assert await asyncio.to_thread(reign, running) == before
+        await asyncio.to_thread(power, running, witness, on=True)
+        running.until(running.healthy)
+    assert not [event for event in told(running) if event.startswith("primary.interrupted")]
+    assert writer.missing() == set()
