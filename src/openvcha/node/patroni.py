@@ -28,9 +28,9 @@ APPLICATION_DATABASE = "app"
 # The smallest that Patroni permits.
 TTL_SECONDS = 20
 LOOP_SECONDS = 1
-# The longest that fits: one look and two rounds of requests end before the key does, so that the
-# primary is demoted by then. Patroni divides it among the voters, and asks the one whose raft leader
-# is lost first: a share shorter than an election demotes a healthy primary.
+# The longest that fits: one look that waits twice ends before the key does, so that the primary is
+# demoted by then. Patroni divides this among the members of the store, which all wait while they
+# elect a leader: with a share shorter than an election a healthy primary is demoted.
 RETRY_SECONDS = 9
 OLD_SLOTS_KEPT = "5min"
 
