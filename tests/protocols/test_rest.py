@@ -192,7 +192,7 @@ async def test_a_store_that_refuses_is_an_error_which_the_operation_declares(
     """The store's own words are told; those about a record, which they may quote, are not."""
     for failure, said in (
         (StoreError("etcdserver: mvcc: database space exceeded", 8), "database space exceeded"),
-        (RecordInvalid("/openvcha/cluster: Invalid enum value 'geheim'"), "operation-0815"),
+        (RecordInvalid("/openvcha/cluster", "Invalid enum value 'geheim'"), "operation-0815"),
     ):
         edge.dispatcher.answers[operation] = failure
         response = await edge.client.get(f"/api{path}", auth=BASIC)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 
 
@@ -249,3 +250,6 @@ def _composed(tp: Any, origin: Any, arguments: tuple[Any, ...]) -> Type:
     if origin in (dict, Mapping):
         return MapType(descriptor(arguments[0]), descriptor(arguments[1]))
     raise TypeError(f"{tp!r} is not in the type model")
+
+
+prepare(__name__)

@@ -8,6 +8,7 @@ from openvcha.api.decoders import Style, decoder, items
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.faults import wrong, wrong_type
 from openvcha.api.model import Opaque, StructType, Structure
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import BY_VAPI_NAME, CertificateInfo, LocalizableMessage
 
 
@@ -119,3 +120,6 @@ def named(value: Any, path: str) -> tuple[str, dict[str, Any]]:
 
 REST = Rest()
 VAPI = Vapi()
+
+
+prepare(__name__)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from openvcha.api.prepared import prepare
 from openvcha.cli.screen import console, simple_table
 from openvcha.lab.access import inventory_of, is_on
 from openvcha.lab.state import Lab
@@ -117,3 +118,6 @@ def _print_task(out: Console, found: LabStatus) -> None:
 def coloured(word: str) -> tuple[str, str]:
     """Give a state with its colour."""
     return word, _STYLES.get(word, "")
+
+
+prepare(__name__)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterMode, ConfigState, IpSpec
 from openvcha.store import keys
 from openvcha.store.protocol import Store
@@ -158,3 +159,6 @@ def address_text(spec: IpSpec) -> str:
 def cluster_record(store: Store) -> Record[ClusterConfig]:
     """Give the cluster's configuration as a compare-and-set record."""
     return Record(store, keys.CLUSTER, ClusterConfig)
+
+
+prepare(__name__)

@@ -10,6 +10,7 @@ import msgspec
 
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import EventFilterSpec, EventInfo
 from openvcha.events.ring import Ring
 from openvcha.events.seen import Draft, Seen
@@ -161,3 +162,6 @@ def _event(number: int, time: datetime, draft: Draft) -> EventInfo:
         task=draft.task,
         message=draft.message,
     )
+
+
+prepare(__name__)

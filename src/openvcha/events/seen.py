@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import (
     ClusterMode,
     ClusterState,
@@ -208,3 +209,6 @@ def _threats(old: Seen, new: Seen) -> Iterator[Draft]:
         elif key not in new.threats:
             text = message("event.warning.over", old.threats[key].default_message)
             yield Draft(type=f"{OWN}warning.cleared", severity=INFO, message=text)
+
+
+prepare(__name__)

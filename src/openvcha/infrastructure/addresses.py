@@ -7,6 +7,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import (
     ClusterIpFamily,
     IpFamily,
@@ -284,3 +285,6 @@ _VERSION = {IpFamily.IPV4: 4, IpFamily.IPV6: 6}
 
 def _say(key: str, *args: str) -> LocalizableMessage:
     return message(f"address.{key}", *args)
+
+
+prepare(__name__)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import (
     DatastoreType,
     FolderType,
@@ -182,3 +183,6 @@ class Inventory(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 def _by_id(entities: tuple[EntityT, ...], identifier: str | None) -> EntityT | None:
     return next((entity for entity in entities if entity.id == identifier), None)
+
+
+prepare(__name__)

@@ -16,6 +16,7 @@ import msgspec
 
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.local_files import make_directory, write_atomically
 
@@ -146,3 +147,6 @@ def _is(handle: int, path: Path) -> bool:
 
 def _open_lock(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+prepare(__name__)

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import (
     DiskInfo,
     FolderType,
@@ -365,3 +366,6 @@ def _known(entity: EntityT | None, identifier: str) -> EntityT:
 
 def _say(key: str, *args: str) -> LocalizableMessage:
     return message(f"placement.{key}", *args)
+
+
+prepare(__name__)

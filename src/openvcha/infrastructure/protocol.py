@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import IpFamily, LocalizableMessage
 from openvcha.infrastructure.inventory import Inventory, Vm
 
@@ -85,3 +86,6 @@ class Infrastructure(Protocol):
     async def free_bytes(self, datastore: str) -> int:
         """Answer the bytes free for new VMs on a datastore. Raises ApiError: NOT_FOUND."""
         ...
+
+
+prepare(__name__)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.lab.errors import LabFailed
 from openvcha.node.durable import write_durably
@@ -131,3 +132,6 @@ class Lab:
 
     def _save(self, passwords: dict[str, str]) -> None:
         write_durably(self.passwords_file, msgspec.json.encode(passwords))
+
+
+prepare(__name__)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterState
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import identity_of, inventory_of, is_on, logged_in
@@ -184,3 +185,6 @@ def _task(key: str, info: dict[str, Any]) -> RunningTask:
         total=progress.get("total", 0),
         message=_text(progress.get("message")) or "",
     )
+
+
+prepare(__name__)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.node.engines import EngineMissing, EtcdProgram, Postgres, find_etcd, find_postgres
 from openvcha.node.privileges import RootStays, how_root_is_given_up
 
@@ -64,3 +65,6 @@ def _etcd(found: EtcdProgram) -> Finding:
 
 def _version(version: tuple[int, ...]) -> str:
     return ".".join(str(part) for part in version)
+
+
+prepare(__name__)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.node.durable import write_durably
 
@@ -139,3 +140,6 @@ def conceal(kind: type, value: object) -> Secret:
     if kind is Secret and isinstance(value, str):
         return Secret(value)
     raise NotImplementedError(f"cannot read {kind.__name__}")
+
+
+prepare(__name__)

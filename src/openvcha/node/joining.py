@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.node import files
 from openvcha.node.certificates import certified_key, request_of, requested_key, signing_request
 from openvcha.node.durable import write_durably
@@ -77,3 +78,6 @@ def _inside(directory: Path, path: str) -> Path:
     if parts.is_absolute() or ".." in parts.parts or len(parts.parts) > 2:
         raise JoinRefused(f"the server sent a file for {path!r}, which is not the node's")
     return directory / parts
+
+
+prepare(__name__)

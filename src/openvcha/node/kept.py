@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.node.durable import write_durably
 from openvcha.node.identity import Identity, Kind, url
 from openvcha.node.layout import Layout
@@ -198,3 +199,6 @@ def forget_others(layout: Layout, identity: Identity) -> None:
     if kept is not None:
         own = tuple(one for one in kept.members if one.member == identity.member)
         save_kept(layout, msgspec.structs.replace(kept, members=own))
+
+
+prepare(__name__)

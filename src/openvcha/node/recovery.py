@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.node.aside import put_back
 from openvcha.node.copy import has_data, remove_tree
 from openvcha.node.durable import sync_directory, write_durably, write_private
@@ -188,3 +189,6 @@ async def outcome_of(layout: Layout, request: Request, seconds: float) -> Outcom
                     return found
                 await asyncio.sleep(POLL_SECONDS)
     return None
+
+
+prepare(__name__)

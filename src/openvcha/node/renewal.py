@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.node import files
 from openvcha.node.certificates import (
@@ -143,3 +144,6 @@ def put_in_place_at_start(layout: Layout) -> None:
 def _other(layout: Layout, renewal: Renewal) -> dict[str, bytes]:
     new = {path: text.reveal().encode() for path, text in renewal.files.items()}
     return {path: data for path, data in new.items() if (layout.root / path).read_bytes() != data}
+
+
+prepare(__name__)

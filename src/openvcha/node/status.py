@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.node.durable import write_private
 from openvcha.node.layout import Layout
 from openvcha.store.copies import CopyReport
@@ -89,3 +90,6 @@ def load_status(directory: Path) -> NodeStatus | None:
         return msgspec.json.decode(Layout(directory).status.read_bytes(), type=NodeStatus)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+prepare(__name__)

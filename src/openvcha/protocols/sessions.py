@@ -11,6 +11,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures import SessionInfo
 from openvcha.protocols.throttle import CHALLENGE, now
@@ -143,3 +144,6 @@ def unauthenticated() -> ApiError:
     """Make the UNAUTHENTICATED of a request without credentials or with a session that is over."""
     cause = message("com.vmware.vapi.endpoint.method.authentication.required")
     return ApiError(ErrorType.UNAUTHENTICATED, cause, challenge=CHALLENGE)
+
+
+prepare(__name__)

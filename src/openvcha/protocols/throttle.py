@@ -9,6 +9,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.store import keys
 from openvcha.store.protocol import Compare, Put, Store, absent, unchanged
 from openvcha.store.records import Record, Stored, encode
@@ -88,3 +89,6 @@ def refused(*cause: object) -> ApiError:
 
 def _hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
+
+
+prepare(__name__)

@@ -13,6 +13,7 @@ import msgspec
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.operations import Privilege
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.throttle import Throttle, now, refused
@@ -176,3 +177,6 @@ def _require_name(name: str) -> None:
 
 def _credentials(user: User, password: Secret) -> tuple[str, str, str]:
     return user.name, password.reveal(), user.generation
+
+
+prepare(__name__)

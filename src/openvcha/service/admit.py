@@ -9,6 +9,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
 from openvcha.cluster import membership, rules
 from openvcha.cluster.config import (
@@ -284,3 +285,6 @@ def _manual(place: PlannedNode | NodeConfig, member: str, name: str) -> NewNode:
         failover_ip=place.failover_ip,
         vm="",
     )
+
+
+prepare(__name__)

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.cluster.config import NodeConfig
 from openvcha.tasks.steps import TaskContext
 
@@ -22,3 +23,6 @@ def recall_leaving(ctx: TaskContext) -> Leaving:
 async def remember_leaving(ctx: TaskContext, leaving: Leaving) -> None:
     """Keep what was decided, durable before anything is done."""
     await ctx.remember(leaving=msgspec.to_builtins(leaving))
+
+
+prepare(__name__)

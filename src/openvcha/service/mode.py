@@ -10,6 +10,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterMode, LocalizableMessage, ModeClusterMode
 from openvcha.cluster import modes, patroni, rules, settings
 from openvcha.cluster.config import ClusterConfig, cluster_record
@@ -248,3 +249,6 @@ class Name(Step):
 
 def _word(value: bool) -> str:
     return "on" if value else "off"
+
+
+prepare(__name__)

@@ -5,6 +5,7 @@ import re
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.structures import IpSpec
 from openvcha.cluster import patroni
 from openvcha.cluster.config import NodeConfig, NodeKind, address_text
@@ -101,3 +102,6 @@ async def relied_on(services: Services, ctx: TaskContext, role: str) -> bool:
     if role not in ctx.state:
         return False
     return await committed(services, ctx, role) or await leads(services, recall(ctx, role))
+
+
+prepare(__name__)

@@ -10,6 +10,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec
 from openvcha.store import keys
@@ -83,3 +84,6 @@ def spent(record: TokenRecord, digest: str, public_key: bytes) -> TokenRecord:
 
 def _wrong(name: str, *arguments: str) -> ApiError:
     return ApiError(ErrorType.INVALID_ARGUMENT, message(name, *arguments))
+
+
+prepare(__name__)

@@ -7,6 +7,8 @@ import enum
 
 import msgspec
 
+from openvcha.api.prepared import prepare
+
 
 class CopyState(enum.StrEnum):
     """Where a copy stands."""
@@ -43,3 +45,6 @@ def encode(report: CopyReport) -> bytes:
 def decode(data: bytes) -> CopyReport:
     """Read a report from the store; raises msgspec.DecodeError."""
     return msgspec.json.decode(data, type=CopyReport)
+
+
+prepare(__name__)

@@ -56,7 +56,16 @@ class RecordMissing(StoreError):  # noqa: N818 - see StoreUnavailable
     """The record to change is not there."""
 
 
-class RecordInvalid(StoreError):  # noqa: N818 - see StoreUnavailable
+class RecordUnreadable(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The stored value cannot be used: it is as if unknown. ``key`` is where it is."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+class RecordInvalid(RecordUnreadable):
     """The stored value is not what its type says."""
 
 

@@ -8,6 +8,8 @@ from datetime import datetime
 
 import msgspec
 
+from openvcha.api.prepared import prepare
+
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One look of a node at itself.
@@ -33,3 +35,6 @@ def encode(facts: NodeFacts) -> bytes:
 def decode(data: bytes) -> NodeFacts:
     """Read facts from the store; raises msgspec.DecodeError."""
     return msgspec.json.decode(data, type=NodeFacts)
+
+
+prepare(__name__)

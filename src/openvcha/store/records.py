@@ -40,7 +40,7 @@ def decode(kv: KeyValue, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(kv.value, type=type_)
     except msgspec.MsgspecError as error:
-        raise RecordInvalid(f"{kv.key}: {error}") from error
+        raise RecordInvalid(kv.key, str(error)) from error
 
 
 class Record(Generic[T]):

@@ -10,6 +10,7 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.model import Opaque, Structure
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (
     DynamicID,
@@ -218,3 +219,6 @@ def _structures() -> dict[str, type[Structure]]:
         found[cls.vapi] = cls
         todo += cls.__subclasses__()
     return found
+
+
+prepare(__name__)

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from openvcha.api.model import Enumeration, Structure, Union
+from openvcha.api.prepared import prepare
 from openvcha.api.structures.ids import PlacementNetworkId, PlacementVmId
 from openvcha.api.structures.std import LocalizableMessage
 from openvcha.api.structures.vcha import (
@@ -190,3 +191,6 @@ class UndeploySpec(Structure):
     vc_spec: CredentialsSpec | None = None
     force_delete: bool | None = None
     vms: VmInfo | None = None
+
+
+prepare(__name__)

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from openvcha.api.model import Enumeration, Structure
+from openvcha.api.prepared import prepare
 from openvcha.api.structures.ids import OperationId, TaskId
 from openvcha.api.structures.std import LocalizableMessage
 
@@ -67,3 +68,6 @@ class AuditFilterSpec(Structure):
     vapi: ClassVar[str] = "org.openvcha.audit.filter_spec"
 
     limit: int | None = None
+
+
+prepare(__name__)

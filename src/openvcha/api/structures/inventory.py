@@ -5,6 +5,7 @@ from typing import ClassVar
 import msgspec
 
 from openvcha.api.model import Enumeration, Structure, Union
+from openvcha.api.prepared import prepare
 from openvcha.api.structures.ids import (
     ClusterId,
     DatacenterId,
@@ -216,3 +217,6 @@ class VmSummary(Structure):
     power_state: VmPowerState
     cpu_count: int | None = None
     memory_size_mib: int | None = msgspec.field(name="memory_size_MiB", default=None)
+
+
+prepare(__name__)

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from openvcha.api.model import Enumeration, Structure
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures.ids import TaskId
 
@@ -52,3 +53,6 @@ class JoinInfo(Structure):
     member: str
     task: TaskId
     files: dict[str, Secret]
+
+
+prepare(__name__)

@@ -3,6 +3,7 @@
 from typing import Annotated, ClassVar
 
 from openvcha.api.model import Enumeration, Id, Structure
+from openvcha.api.prepared import prepare
 from openvcha.api.structures.std import LocalizableMessage
 from openvcha.api.structures.vcha import CredentialsSpec, IpSpec, PlacementInfo, PlacementSpec
 
@@ -93,3 +94,6 @@ class OperationsInfo(Structure):
 
     disabled: frozenset[Annotated[str, Id("com.vmware.vapi.operation")]]
     active: frozenset[Annotated[str, Id("com.vmware.vapi.operation")]]
+
+
+prepare(__name__)

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from openvcha.api.model import Enumeration, Id, Structure
+from openvcha.api.prepared import prepare
 
 
 class DateTimeFormat(Enumeration, vapi="com.vmware.vapi.std.localization_param.date_time_format"):
@@ -63,3 +64,6 @@ class DynamicID(Structure):
 
     type: str
     id: Annotated[str, Id("")]
+
+
+prepare(__name__)

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from openvcha.api.model import AnyError, Enumeration, Opaque, Structure, Union
+from openvcha.api.prepared import prepare
 from openvcha.api.structures.ids import OperationId, ServiceId, TaskId
 from openvcha.api.structures.std import DynamicID, LocalizableMessage
 
@@ -85,3 +86,6 @@ class SessionInfo(Structure):
     user: str
     created_time: datetime
     last_accessed_time: datetime
+
+
+prepare(__name__)

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from openvcha.api.model import Enumeration, Structure, Union
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures.ids import (
     PlacementClusterId,
@@ -136,3 +137,6 @@ class IpSpec(Structure):
     ipv6: Ipv6Spec | None = None
     default_gateway: str | None = None
     dns_servers: tuple[str, ...] | None = None
+
+
+prepare(__name__)

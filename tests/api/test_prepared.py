@@ -1,0 +1,120 @@
+"""No thread is the first to read a structure: all are ready when their modules are imported."""
+
+import ast
+import importlib
+import pkgutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import msgspec
+import pytest
+
+import openvcha
+
+# A process of its own: here other tests have read structures already.
+UNPREPARED = """
+import gc, importlib, pkgutil, msgspec, openvcha
+
+def all_below(kind):
+    for found in kind.__subclasses__():
+        yield found
+        yield from all_below(found)
+
+def ready(kind):  # what msgspec has found out about a structure is an object that this one holds
+    return any(type(held).__name__ == "StructInfo" for held in gc.get_referents(kind))
+
+class Fresh(msgspec.Struct):
+    number: int
+
+assert not ready(Fresh)
+for module in pkgutil.walk_packages(openvcha.__path__, "openvcha."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+ours = {kind for kind in all_below(msgspec.Struct) if kind.__module__.startswith("openvcha.")}
+assert len(ours) > 100
+print(*sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in ours if not ready(kind)))
+"""
+ROUNDS = "300"
+BUILT_IN = (str, int, float, bool, bytes, dict, list, tuple, Any, msgspec.Raw)
+#: Places that pass on what they were given; what they are given is looked at where it is named.
+PASSING_ON = {
+    ("openvcha.store.records", "type_"),
+    ("openvcha.store.records", "self._type"),
+    ("openvcha.tasks.record", "known[self.data_type]"),
+    ("openvcha.tasks.record", "result_type"),
+}
+
+
+def test_all_structures_are_ready_once_imported() -> None:
+    """A module that lacks ``prepare(__name__)`` at its end is named here."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNPREPARED], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == []
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    for module in pkgutil.walk_packages(openvcha.__path__, "openvcha."):
+        spec = importlib.util.find_spec(module.name)
+        assert spec
+        assert spec.origin
+        yield module.name, ast.parse(Path(spec.origin).read_text())
+
+
+def _read_as(call: ast.Call) -> ast.expr | None:
+    """Find the type that a call reads a value as."""
+    name = ast.unparse(call.func)
+    if name.endswith(("json.decode", "json.Decoder", "msgspec.convert")):
+        named = [word.value for word in call.keywords if word.arg == "type"]
+        at = 0 if name.endswith("Decoder") else 1
+        return next(iter([*named, *call.args[at : at + 1]]), None)
+    if name in {"Record", "Records"}:
+        return call.args[2]
+    return call.args[1] if name == "records.decode" else None
+
+
+def _places() -> list[tuple[str, ast.expr]]:
+    """Find every place that reads a value as a type, without the one that prepares them."""
+    return [
+        (module, found)
+        for module, tree in _modules()
+        if module != "openvcha.api.prepared"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and (found := _read_as(node)) is not None
+    ]
+
+
+def _safe(kind: Any) -> bool:
+    """Is it a structure of ours, or made of what msgspec keeps nothing about?"""
+    if get_origin(kind) is not None:
+        return _safe(get_origin(kind)) and all(map(_safe, get_args(kind)))
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind.__module__.startswith("openvcha.")
+    return kind in BUILT_IN
+
+
+def test_nothing_is_read_as_a_type_that_is_not_ready() -> None:
+    """Dataclasses, named tuples, enumerations by themselves: msgspec learns them late as well."""
+    places = _places()
+    assert len(places) > 30
+    unsafe = [
+        (module, ast.unparse(found))
+        for module, found in places
+        if (module, ast.unparse(found)) not in PASSING_ON
+        and not _safe(eval(ast.unparse(found), vars(importlib.import_module(module))))
+    ]
+    assert unsafe == []
+
+
+@pytest.mark.parametrize(
+    ("words", "ends"), [((), 0), (("unprepared",), -signal.SIGSEGV)], ids=["ready", "unprepared"]
+)
+def test_threads_read_a_structure_at_the_same_moment(words: tuple[str, ...], ends: int) -> None:
+    """Without the mend the process ends by SIGSEGV: so this would see it if it came back."""
+    script = str(Path(__file__).parent / "first_reads.py")
+    command = [sys.executable, script, ROUNDS if not words else "20000", *words]
+    assert subprocess.run(command, check=False, timeout=300).returncode == ends
