@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.padding import Padding
-from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
 from openvcha.api.errors import STATUS
@@ -26,7 +24,8 @@ from openvcha.cli.describe import (
 )
 from openvcha.cli.exits import EPILOG
 from openvcha.cli.following import follow_task
-from openvcha.cli.screen import console, simple_table
+from openvcha.cli.saying import say_json
+from openvcha.cli.screen import Rows, console, simple_table
 from openvcha.cli.target import Target, with_target
 
 Body = Annotated[
@@ -82,7 +81,7 @@ def call(
     raise typer.Exit
 
 
-def _list() -> Table:
+def _list() -> Rows:
     table = simple_table("operation", "privilege", "what it does")
     for operation in OPERATIONS:
         later = "" if operation.available else " (not supported yet)"
@@ -119,7 +118,7 @@ async def _call(target: Target, call: Call, *, follow: bool) -> None:
     async with target.api() as api:
         answer = await api.call(call.method, call.path, call.body, call.query)
         if answer is not None:
-            typer.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
+            say_json(answer, indent=2)
         if follow:
             await follow_task(api, answer)
 
@@ -144,9 +143,11 @@ def _describe(operation: Operation) -> None:
         ("In the body", body_leaves(operation)),
     ):
         if leaves:
-            out.print(f"\n {title}, * required")
+            out.print()
+            out.print(f" {title}, * required")
             out.print(Padding.indent(_leaf_table(leaves), 3))
-    out.print(f"\n Privilege   {operation.privilege or 'none'}")
+    out.print()
+    out.print(f" Privilege   {operation.privilege or 'none'}")
     out.print(f" Answers     {_answer(operation)}", soft_wrap=True)
     by_status = sorted((STATUS[error], error.value) for error in operation.errors)
     out.print(f" Errors      {', '.join(f'{name} ({status})' for status, name in by_status)}")
@@ -154,7 +155,7 @@ def _describe(operation: Operation) -> None:
         out.print(" Not supported yet: it answers UNSUPPORTED.")
 
 
-def _leaf_table(leaves: Iterable[Leaf]) -> Table:
+def _leaf_table(leaves: Iterable[Leaf]) -> Rows:
     table = simple_table()
     table.show_header = False
     for _ in range(3):

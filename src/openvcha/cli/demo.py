@@ -44,7 +44,8 @@ def demo(
         numbers = ", ".join(map(str, sorted(report.missing)[:10]))
         raise fail(f"{len(report.missing)} acknowledged rows are missing: {numbers} …", Code.FAILED)
     if keep:
-        out.print(f"\nThe lab is still there: {command('lab status', name, base)}", soft_wrap=True)
+        out.print()
+        out.print(f"The lab is still there: {command('lab status', name, base)}", soft_wrap=True)
 
 
 async def _demo(lab: Lab, out: Narrator, filling: int, environment: str, *, keep: bool) -> Report:
@@ -68,7 +69,8 @@ def _show(out: Console, report: Report) -> None:
     if not out.is_terminal:  # there, each step has its time already
         out.print(_times(report))
     gone = sum(seconds for name, seconds in report.steps if name in REPAIR)
-    out.print(f"\nWithout a passive for {gone:.1f} s, from the call until HEALTHY.")
+    out.print()
+    out.print(f"Without a passive for {gone:.1f} s, from the call until HEALTHY.")
     out.print(
         f"The writer's longest wait for an answer was {account.longest_pause:.1f} s. "
         f"{len(account.acknowledged)} rows were acknowledged; {len(account.unknown)} more have an"

@@ -11,8 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from openvcha.api.errors import ApiError
+from openvcha.api.printable import printable
 from openvcha.cli.exits import Code
 from openvcha.cli.options import program
+from openvcha.cli.saying import say_lines
 from openvcha.lab.errors import LabFailed, NoLab, Refused, Unreachable
 from openvcha.node.engines import EngineMissing
 from openvcha.node.lock import NodeRuns
@@ -37,6 +39,11 @@ _EXPECTED = (
 class Telling(TyperGroup):
     """A group whose commands' errors are told instead of traced."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Understand the command line."""
+        with told():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
         with told():
             return super().invoke(ctx)
@@ -51,15 +58,16 @@ def told() -> Iterator[None]:
         raise fail("interrupted", Code.INTERRUPTED) from None
     except Exception as error:
         if _is_typers(error):
+            _plain(error)
             raise
         if os.environ.get(TRACEBACK):
-            traceback.print_exc()
+            say_lines(traceback.format_exc(), err=True)
         raise fail(_text(error), _code(error)) from error
 
 
 def fail(text: str, code: Code = Code.FAILED) -> typer.Exit:
     """Say what went wrong; raise what this gives."""
-    typer.echo(f"vcha: {text}", err=True)
+    say_lines(f"vcha: {text}", err=True)
     return typer.Exit(code)
 
 
@@ -68,6 +76,12 @@ def _is_typers(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.EPIPE
     return isinstance(error, typer.Exit) or hasattr(error, "format_message")
+
+
+def _plain(error: Exception) -> None:
+    """Keep typer, which tells wrong usage itself, from printing what others wrote as it is."""
+    if isinstance(said := getattr(error, "message", None), str):
+        error.message = printable(said)  # type: ignore[attr-defined]  # a usage error's
 
 
 def _text(error: Exception) -> str:

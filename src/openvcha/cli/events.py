@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from openvcha.cli.options import AsJson
+from openvcha.cli.saying import say, say_json
 from openvcha.cli.screen import console, local_time, simple_table
 from openvcha.cli.target import Target, with_target
 from openvcha.lab.client import ApiClient
@@ -36,7 +36,7 @@ def events(
             if follow:
                 await _follow(api, found[-1]["id"] if found else "0", as_json=as_json)
             elif not found and not as_json:
-                typer.echo("nothing has happened yet")
+                say("nothing has happened yet")
 
     asyncio.run(work())
 
@@ -91,7 +91,7 @@ def _print_event(out: Console, event: Info) -> None:
 def _print_lines(found: Iterable[Info]) -> None:
     """Print JSON, one record on each line, as soon as it is there."""
     for one in found:
-        typer.echo(msgspec.json.encode(one))
+        say_json(one)
 
 
 def _audit_row(record: Info) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from openvcha.cli.following import follow_task
+from openvcha.cli.saying import say
 from openvcha.cli.target import Target, with_target
 from openvcha.lab.failover import fail_over
 
@@ -24,7 +25,7 @@ def failover(
     async def work() -> None:
         async with target.api() as api:
             task = await fail_over(api, planned=not forced)
-            typer.echo(f"failing over{' at once' if forced else ''}, task {task}")
+            say(f"failing over{' at once' if forced else ''}, task {task}")
             if follow:
                 await follow_task(api, task)
 

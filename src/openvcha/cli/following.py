@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import typer
-
 from openvcha.cli.errors import fail
+from openvcha.cli.saying import say
 from openvcha.cli.screen import narrator, progress_of
 from openvcha.lab.client import ApiClient
 from openvcha.lab.deploy import follow
@@ -20,7 +19,7 @@ async def follow_task(api: ApiClient, task: str) -> None:
         if ended["status"] != "SUCCEEDED":
             raise fail(_why(ended))
     _, _, message = progress_of(ended)
-    typer.echo(f"{ended['status']}: {message}")
+    say(f"{ended['status']}: {message}")
 
 
 def _why(info: dict[str, Any]) -> str:

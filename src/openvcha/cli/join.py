@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import msgspec
 import typer
 
 from openvcha.api.secret import Secret
 from openvcha.cli.options import AsJson, program
 from openvcha.cli.passwords import read_password
+from openvcha.cli.saying import say, say_json
 from openvcha.cli.target import DEFAULT_PORT, Target, with_target
 from openvcha.lab import trust
 from openvcha.lab.client import ApiClient
@@ -87,18 +87,18 @@ def create(
         complete(root, {path: text.encode() for path, text in answer["files"].items()})
     except JoinRefused as error:
         raise LabFailed(str(error)) from error
-    typer.echo(f"{wanted.name} ({role}) is made; it joins as soon as it runs")
-    typer.echo(f"  {program()} node run {shlex.quote(str(root))}")
+    say(f"{wanted.name} ({role}) is made; it joins as soon as it runs")
+    say(f"  {program()} node run {shlex.quote(str(root))}")
 
 
 async def _token(role: Role, as_json: bool, target: Target) -> None:
     async with target.api() as api:
         found = await api.call("POST", "/openvcha/join-tokens", {"role": role.value.upper()})
     if as_json:
-        typer.echo(msgspec.json.encode(found))
+        say_json(found)
         return
-    typer.echo(found["token"])
-    typer.echo(
+    say(found["token"])
+    say(
         f"for one {role} at {found['ha_address']}, until {found['expires']}; not shown again",
         err=True,
     )
@@ -133,7 +133,7 @@ async def _join(
                     raise
                 if str(error) != shown:
                     shown = str(error)
-                    typer.echo(f"waiting: {shown}", err=True)
+                    say(f"waiting: {shown}", err=True)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return answer

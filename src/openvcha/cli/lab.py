@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
-import msgspec
 import typer
 
 from openvcha.cli import lab_logs, lab_show, lab_summary
@@ -16,6 +15,7 @@ from openvcha.cli.errors import fail
 from openvcha.cli.exits import EPILOG, Code
 from openvcha.cli.options import AsJson, Base, Name, command
 from openvcha.cli.root import existing_lab, lab_to_make
+from openvcha.cli.saying import confirm, say, say_exactly, say_json
 from openvcha.cli.screen import console, narrator
 from openvcha.lab import places, power
 from openvcha.lab.access import database
@@ -75,7 +75,7 @@ def status(name: Name = DEFAULT_NAME, base: Base = None, as_json: AsJson = False
     """Show the nodes, the cluster's health and why, and what runs; exit code 0 is HEALTHY."""
     found = asyncio.run(look(places.find(name, base)))
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        say_json(found, indent=2)
     else:
         lab_show.show_status(found, lambda words: command(words, name, base))
     if found.state is Overall.DOWN:
@@ -93,10 +93,10 @@ def kill(
     """End a node at once, as a power loss does; `vcha lab up` starts it again."""
     vm, ran = asyncio.run(power.kill(existing_lab(name, base), role))
     if not ran:
-        typer.echo(f"{vm.name} ({role}) is off already")
+        say(f"{vm.name} ({role}) is off already")
         return
-    typer.echo(f"{vm.name} ({role}) is dead; its data are still there")
-    typer.echo(f"  {command('lab up', name, base)}      starts it again")
+    say(f"{vm.name} ({role}) is dead; its data are still there")
+    say(f"  {command('lab up', name, base)}      starts it again")
 
 
 @app.command(epilog=EPILOG)
@@ -107,9 +107,9 @@ def destroy(
 ) -> None:
     """End a node at once and delete it with its data, as a lost host does."""
     vm = asyncio.run(power.destroy(existing_lab(name, base), role))
-    typer.echo(f"{vm.name} ({role}) is gone, with its data")
+    say(f"{vm.name} ({role}) is gone, with its data")
     words, meaning = lab_summary.REPAIRS[role]
-    typer.echo(f"  {command(words, name, base)}      {meaning}")
+    say(f"  {command(words, name, base)}      {meaning}")
 
 
 @app.command(epilog=EPILOG)
@@ -120,7 +120,7 @@ def directory(
 ) -> None:
     """Print a node's directory, for the commands of `vcha node`."""
     vm = asyncio.run(power.find(existing_lab(name, base), node))
-    typer.echo(vm.directory)
+    say_exactly(vm.directory)
 
 
 @app.command(epilog=EPILOG)
@@ -129,7 +129,7 @@ def down(name: Name = DEFAULT_NAME, base: Base = None) -> None:
     lab = existing_lab(name, base)
     stopped = asyncio.run(power.down(lab, narrator()))
     if not stopped:
-        typer.echo("the lab is down already")
+        say("the lab is down already")
 
 
 @app.command(epilog=EPILOG)
@@ -151,11 +151,11 @@ def list_(base: Base = None, as_json: AsJson = False) -> None:
     bases = [base] if base else [places.own_base(), places.SHARED]
     rows = asyncio.run(lab_show.rows(places.labs(bases)))
     if as_json:
-        typer.echo(msgspec.json.encode(rows))
+        say_json(rows)
     elif rows:
         console().print(lab_show.lab_table(rows))
     else:
-        typer.echo(f"there are no labs in {bases[0]}: `{command('lab up', base=base)}` makes one")
+        say(f"there are no labs in {bases[0]}: `{command('lab up', base=base)}` makes one")
 
 
 @app.command(epilog=EPILOG)
@@ -177,7 +177,7 @@ def env(name: Name = DEFAULT_NAME, base: Base = None) -> None:
         **_libpq(asyncio.run(database(lab))),
     }
     for key, value in variables.items():
-        typer.echo(f"export {key}={shlex.quote(value)}")
+        say_exactly(f"export {key}={shlex.quote(value)}")
 
 
 app.command("logs", epilog=EPILOG)(lab_logs.logs)
@@ -192,4 +192,4 @@ def _libpq(parameters: Mapping[str, str]) -> dict[str, str]:
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise fail("nobody can be asked here: say --yes", Code.USAGE)
-    return typer.confirm(question)
+    return confirm(question)

@@ -11,6 +11,7 @@ from rich.text import Text
 from openvcha.cli.errors import fail
 from openvcha.cli.exits import Code
 from openvcha.cli.options import Base, Name
+from openvcha.cli.saying import say_exactly
 from openvcha.cli.screen import console
 from openvcha.lab import logs as reading
 from openvcha.lab import places
@@ -66,7 +67,7 @@ async def _follow(out: Console, folder: Path, part: str | None, raw: bool) -> No
 
 def _print(out: Console, line: Line, raw: bool) -> None:
     if raw:
-        out.print(line.raw, soft_wrap=True)
+        say_exactly(line.raw)
         return
     clock = line.time.strftime("%H:%M:%S.%f")[:-3]
     style = _STYLES.get(line.level, "")

@@ -81,7 +81,8 @@ def show_status(found: LabStatus, command: Command) -> None:
         out.print(_node_table(found.nodes))
     _print_task(out, found)
     if found.state is Overall.DOWN:
-        out.print(f"\n{command('lab up')}   starts it", soft_wrap=True)
+        out.print()
+        out.print(f"{command('lab up')}   starts it", soft_wrap=True)
 
 
 def print_warnings(out: Console, found: LabStatus) -> None:
@@ -111,7 +112,8 @@ def _print_task(out: Console, found: LabStatus) -> None:
     if task is None:
         return
     percent = 100 * task.completed // (task.total or 1)
-    out.print(f"\nRunning: {task.operation}, {percent} %, {task.message}", soft_wrap=True)
+    out.print()
+    out.print(f"Running: {task.operation}, {percent} %, {task.message}", soft_wrap=True)
     out.print(f"  task {task.id}", soft_wrap=True)
 
 

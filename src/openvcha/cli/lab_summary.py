@@ -55,7 +55,8 @@ def _fact(out: Console, label: str, value: str) -> None:
 
 async def _thumbprints(out: Console, address: str) -> None:
     met = await trust.met_certificate(address, Ports().api)
-    out.print("\nThe API's certificate has the thumbprints (SHA-1 and SHA-256)")
+    out.print()
+    out.print("The API's certificate has the thumbprints (SHA-1 and SHA-256)")
     for thumbprint in (thumbprint_sha1(met), thumbprint_sha256(met)):
         out.print(f"  {thumbprint}", soft_wrap=True)
 
@@ -63,7 +64,8 @@ async def _thumbprints(out: Console, address: str) -> None:
 def _next(out: Console, found: LabStatus, command: Command) -> None:
     chosen = _tries(found)
     width = max(len(command(words)) for words, _ in chosen)
-    out.print("\nTry next")
+    out.print()
+    out.print("Try next")
     for words, meaning in chosen:
         line = Text.assemble("  ", (f"{command(words):<{width}}", "cyan"), f"   {meaning}")
         out.print(line, soft_wrap=True)

@@ -8,6 +8,7 @@ import typer
 from openvcha.api.structures import ClusterMode
 from openvcha.cli.exits import EPILOG
 from openvcha.cli.following import follow_task
+from openvcha.cli.saying import say
 from openvcha.cli.target import Target, with_target
 
 app = typer.Typer(help="The mode of the cluster.", epilog=EPILOG, no_args_is_help=True)
@@ -30,7 +31,7 @@ def show(*, target: Target) -> None:
             return ClusterMode((await api.call("GET", PATH))["mode"])
 
     mode = asyncio.run(work())
-    typer.echo(f"{mode}: {MEANINGS[mode]}")
+    say(f"{mode}: {MEANINGS[mode]}")
 
 
 @app.command("set", epilog=EPILOG)
@@ -50,7 +51,7 @@ def set_(
     async def work() -> None:
         async with target.api() as api:
             task = await api.call("PUT", f"{PATH}?vmw-task=true", {"mode": mode.value})
-            typer.echo(f"changing the mode to {mode}, task {task}")
+            say(f"changing the mode to {mode}, task {task}")
             if follow:
                 await follow_task(api, task)
 

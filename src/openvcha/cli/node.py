@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from openvcha.cli.lazy import Load, lazy
+from openvcha.cli.saying import say, say_json, say_lines
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.engines import EngineMissing
@@ -71,7 +72,7 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     pids = NodeProcesses().find(absolute(directory))
     runs = found is not None and found.pid in pids
     if as_json:
-        typer.echo(msgspec.json.encode({"running": runs, "processes": pids, "status": found}))
+        say_json({"running": runs, "processes": pids, "status": found})
     else:
         _show(found, runs, pids)
     if not runs:
@@ -82,10 +83,10 @@ def doctor(as_json: AsJson = False) -> None:
     """Say what this machine has and what it lacks; exit code 1 when something is missing."""
     findings = examine()
     if as_json:
-        typer.echo(msgspec.json.encode(findings))
+        say_json(findings)
     else:
         for finding in findings:
-            typer.echo(f"{finding.verdict:<8} {finding.subject:<11} {finding.text}")
+            say(f"{finding.verdict:<8} {finding.subject:<11} {finding.text}")
     if any(finding.verdict is Verdict.MISSING for finding in findings):
         raise typer.Exit(1)
 
@@ -107,19 +108,19 @@ async def _stand_alone(store: Etcd, identity: Identity) -> None:
 
 def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:
     if found is None:
-        typer.echo("never started")
+        say("never started")
         return
     state = "running" if runs else f"not running ({len(pids)} processes left over)"
-    typer.echo(f"{found.member} ({found.kind}): {state}")
+    say(f"{found.member} ({found.kind}): {state}")
     for part in found.parts:
         line = f"  {part.name:<9} {part.state:<12} restarts {part.restarts}"
-        typer.echo(f"{line}  last: {part.last_exit}" if part.last_exit else line)
+        say(f"{line}  last: {part.last_exit}" if part.last_exit else line)
     if runs and found.view:
-        typer.echo(f"  {_sees(found.view)}")
+        say(f"  {_sees(found.view)}")
     if found.copy:
-        typer.echo(f"  copy      {found.copy.state:<12} {found.copy.bytes_done} bytes")
+        say(f"  copy      {found.copy.state:<12} {found.copy.bytes_done} bytes")
     for duty, text in found.notes.items():
-        typer.echo(f"  {duty:<9} {text}")
+        say(f"  {duty:<9} {text}")
 
 
 def _sees(view: OwnView) -> str:
@@ -130,5 +131,5 @@ def _sees(view: OwnView) -> str:
 
 
 def _refusal(text: str) -> typer.Exit:
-    typer.echo(f"vcha: {text}", err=True)
+    say_lines(f"vcha: {text}", err=True)
     return typer.Exit(1)

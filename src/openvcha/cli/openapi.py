@@ -1,12 +1,9 @@
 """`vcha openapi`."""
 
-import json
-
-import typer
-
+from openvcha.cli.saying import say_json
 from openvcha.protocols.openapi import document
 
 
 def openapi() -> None:
     """Print the OpenAPI 3.0.3 description of the API."""
-    typer.echo(json.dumps(document(), indent=2))
+    say_json(document(), indent=2)

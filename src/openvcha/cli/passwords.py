@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-import typer
-
 from openvcha.api.secret import Secret
+from openvcha.cli import saying
 from openvcha.lab.errors import LabFailed
 
 STDIN = Path("-")
@@ -20,7 +19,7 @@ def read_password(file: Path | None, prompt: str, *, new: bool = False) -> Secre
         return _first_line(file.read_text(), str(file))
     if file == STDIN or not sys.stdin.isatty():
         return _first_line(sys.stdin.read(), "standard input")
-    return Secret(typer.prompt(prompt, hide_input=True, confirmation_prompt=new))
+    return Secret(saying.prompt(prompt, hidden=True, twice=new))
 
 
 def _first_line(text: str, source: str) -> Secret:

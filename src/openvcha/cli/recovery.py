@@ -9,6 +9,7 @@ import typer
 
 from openvcha.api.structures import ConfigState
 from openvcha.cli.errors import fail, told
+from openvcha.cli.saying import confirm, prompt, say
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.node.aside import asides
@@ -50,10 +51,10 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
         if reason := asyncio.run(_why_not_alone(layout, identity)):
             raise fail(f"{identity.name} is not made stand-alone: {reason}")
         _explain_alone(layout, identity)
-        if not yes and not typer.confirm(f"Make {identity.name} stand-alone?"):
+        if not yes and not confirm(f"Make {identity.name} stand-alone?"):
             raise fail("nothing was changed")
         _ask_supervisor(layout, Wish.STANDALONE, identity)
-        typer.echo(f"{identity.name} stands alone; as soon as it leads it can be deployed again")
+        say(f"{identity.name} stands alone; as soon as it leads it can be deployed again")
 
 
 def promote(directory: Directory, yes: Yes = False) -> None:
@@ -65,7 +66,7 @@ def promote(directory: Directory, yes: Yes = False) -> None:
         layout = Layout(absolute(directory))
         identity = _data_node(layout)
         _promote(layout, identity, yes=yes)
-        typer.echo(f"{identity.name} is the active and takes writes")
+        say(f"{identity.name} is the active and takes writes")
 
 
 def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
@@ -75,14 +76,14 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
     refusal = promoting.why_not(seen, identity.member)
     if refusal and not refusal.overridable:
         raise fail(f"{identity.name} is not made the primary: {refusal.reason}")
-    typer.echo("What may be lost:")
-    typer.echo(f"  {promoting.losses(seen, identity.member)}")
+    say("What may be lost:")
+    say(f"  {promoting.losses(seen, identity.member)}")
     if refusal:
-        typer.echo(f"  Another primary may live: {refusal.reason}. What it acknowledges is lost.")
-        typed = typer.prompt(f"Type the name of this node ({identity.name}) to do it all the same")
+        say(f"  Another primary may live: {refusal.reason}. What it acknowledges is lost.")
+        typed = prompt(f"Type the name of this node ({identity.name}) to do it all the same")
         if typed != identity.name:
             raise fail("that is not its name: nothing was changed")
-    elif not yes and not typer.confirm(f"Make {identity.name} the primary?"):
+    elif not yes and not confirm(f"Make {identity.name} the primary?"):
         raise fail("nothing was changed")
     if not has_data(layout):
         _ask_supervisor(layout, Wish.RESTORE, identity)
@@ -135,21 +136,19 @@ def _explain_alone(layout: Layout, identity: Identity) -> None:
         False: f"the rows that were acknowledged after {identity.name} fell out of sync.",
         None: f"perhaps rows: nobody can say whether {identity.name} had all acknowledged ones.",
     }
-    typer.echo("What may be lost:")
-    typer.echo(f"  {rows[in_sync]}")
-    typer.echo("  what the others acknowledged without this node, if they lived on.")
-    typer.echo("  the last changes of the configuration, users and tasks, if others had them only.")
-    typer.echo("  a task that runs ends as failed; what it has half made stays.")
-    typer.echo(
-        "The other nodes must be off and must stay off: delete them, never start them again."
-    )
+    say("What may be lost:")
+    say(f"  {rows[in_sync]}")
+    say("  what the others acknowledged without this node, if they lived on.")
+    say("  the last changes of the configuration, users and tasks, if others had them only.")
+    say("  a task that runs ends as failed; what it has half made stays.")
+    say("The other nodes must be off and must stay off: delete them, never start them again.")
 
 
 def _ask_supervisor(layout: Layout, wish: Wish, identity: Identity) -> None:
     request = Request(wish=wish, id=secrets.token_hex(8))
     write_request(layout, request)
     if not _runs(layout):
-        typer.echo(f"{identity.name} does not run: it is done when the node is started")
+        say(f"{identity.name} does not run: it is done when the node is started")
         raise typer.Exit
     outcome = asyncio.run(outcome_of(layout, request, OUTCOME_SECONDS))
     if outcome is None:

@@ -8,6 +8,7 @@ import typer
 from openvcha.api.structures import NetworkType
 from openvcha.cli.exits import EPILOG, Code
 from openvcha.cli.following import follow_task
+from openvcha.cli.saying import say
 from openvcha.cli.target import Target, with_target
 from openvcha.lab import redeploy as redeploying
 from openvcha.lab.client import ApiClient
@@ -64,7 +65,7 @@ def redeploy(
         async with target.api() as api:
             placement = await _chosen(api, placement_name, folder, wanted)
             task = await redeploying.redeploy(api, ctx.obj, {"placement": placement})
-            typer.echo(f"redeploying the {ctx.obj} as {placement['name']}, task {task}")
+            say(f"redeploying the {ctx.obj} as {placement['name']}, task {task}")
             if follow:
                 await follow_task(api, task)
 
@@ -97,10 +98,10 @@ def check(
     found = asyncio.run(work())
     for kind in ("errors", "warnings"):
         for message in found[kind]:
-            typer.echo(f"{kind.removesuffix('s')}: {message['default_message']}")
+            say(f"{kind.removesuffix('s')}: {message['default_message']}")
     if found["errors"]:
         raise typer.Exit(Code.FAILED)
-    typer.echo("nothing is in the way of a redeploy")
+    say("nothing is in the way of a redeploy")
 
 
 async def _chosen(

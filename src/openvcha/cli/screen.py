@@ -1,20 +1,25 @@
-"""What is printed: in colour on a terminal, as plain lines elsewhere."""
+"""What is printed in colour on a terminal, and as plain lines elsewhere.
+
+Text of others is shown, never obeyed: it gets no further than its line or its cell of a table.
+"""
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from openvcha.api.printable import printable
 from openvcha.lab.narrator import Narrator
 
 PLAIN_WIDTH = 200
@@ -23,11 +28,53 @@ PLAIN_STEP = 10
 Clock = Callable[[], float]
 
 
-def console() -> Console:
+class Screen(Console):
+    """A console that shows what it gets: one line for each text, no control characters in it."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print lines, tables and so on."""
+        super().print(*(self._line(each) for each in objects), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Lay out; what comes from inside of tables and the like passes here too."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else _shown(segment)
+
+    def _line(self, given: Any) -> Any:
+        if isinstance(given, str):
+            return printable(given)
+        if isinstance(given, Text) and printable(given.plain) != given.plain:
+            pieces = given.render(self)
+            return Text.assemble(*((printable(text), style or "") for text, style, _ in pieces))
+        return given
+
+
+class Rows(Table):
+    """A table whose cells are single lines."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Add a row of texts."""
+        super().add_row(*map(_cell, cells), **options)
+
+
+def _cell(given: RenderableType | None) -> RenderableType | None:
+    if isinstance(given, str):
+        return printable(given)
+    return Text(printable(given.plain), given.style) if isinstance(given, Text) else given
+
+
+def _shown(segment: Segment) -> Segment:
+    text = "\n".join(map(printable, segment.text.split("\n")))
+    return segment if text == segment.text else Segment(text, segment.style)
+
+
+def console() -> Screen:
     """Give the console for results; where no terminal is, nothing is cut off."""
     wide = None if sys.stdout.isatty() else PLAIN_WIDTH
     # Text is shown as it is: to rich, ":CD:" in a thumbprint is a disc, "[x]" in a name a colour.
-    return Console(highlight=False, emoji=False, markup=False, width=wide)
+    return Screen(highlight=False, emoji=False, markup=False, width=wide)
 
 
 def narrator(clock: Clock = time.monotonic) -> Narrator:
@@ -36,17 +83,20 @@ def narrator(clock: Clock = time.monotonic) -> Narrator:
     return TerminalNarrator(out, clock) if out.is_terminal else PlainNarrator(out, clock)
 
 
-def simple_table(*columns: str) -> Table:
+def simple_table(*columns: str) -> Rows:
     """Make a table without lines, as most commands show."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    table = Rows(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
 def local_time(text: str) -> str:
-    """Write a time of the API as people here read it."""
-    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
+    """Write a time of the API as people here read it; what is no time, as it is."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        return text
 
 
 def progress_of(info: Mapping[str, Any]) -> tuple[int, int, str]:
@@ -103,7 +153,7 @@ class _Running:
     """A step that runs, drawn anew many times a second."""
 
     def __init__(self, text: str, clock: Clock) -> None:
-        self._text = text
+        self._text = printable(text)
         self._clock = clock
         self._began = clock()
         self._spinner = Spinner("line")
@@ -124,7 +174,9 @@ class _Running:
         completed, total, message = progress_of(self.info)
         row = Table.grid(padding=(0, 2, 0, 0))
         bar = ProgressBar(total=total, completed=completed, width=BAR_WIDTH)
-        row.add_row(bar, f"{100 * completed // total:3} %", Text(message, overflow="ellipsis"))
+        row.add_row(
+            bar, f"{100 * completed // total:3} %", Text(printable(message), overflow="ellipsis")
+        )
         yield Padding(row, (0, 0, 0, 7))
 
 

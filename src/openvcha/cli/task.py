@@ -1,16 +1,17 @@
 """`vcha task`: what runs and what has run."""
 
 import asyncio
+import contextlib
 import datetime as dt
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.text import Text
 
 from openvcha.cli.exits import EPILOG
 from openvcha.cli.following import follow_task
 from openvcha.cli.options import AsJson
+from openvcha.cli.saying import say, say_json
 from openvcha.cli.screen import console, progress_of, simple_table
 from openvcha.cli.target import Target, with_target
 from openvcha.lab.errors import error_text
@@ -42,7 +43,7 @@ def list_(
     """List tasks, the newest last."""
     found = asyncio.run(_list(target, status))
     if as_json:
-        typer.echo(_json(found))
+        say_json(found, indent=2)
         return
     table = simple_table("task", "operation", "status", "done", "started", "took", "user")
     for key, info in found.items():
@@ -59,7 +60,7 @@ def get(task: Task = None, *, target: Target) -> None:
         async with target.api() as api:
             return await api.call("GET", f"/cis/tasks/{await find_task(api, task)}")
 
-    typer.echo(_json(asyncio.run(work())))
+    say_json(asyncio.run(work()), indent=2)
 
 
 @app.command(epilog=EPILOG)
@@ -85,7 +86,7 @@ def cancel(task: Running = None, *, target: Target) -> None:
             await api.call("POST", f"/cis/tasks/{found}?action=cancel")
             return found
 
-    typer.echo(f"{asyncio.run(work())} will stop")
+    say(f"{asyncio.run(work())} will stop")
 
 
 async def _list(target: Target, status: list[str] | None) -> dict[str, Info]:
@@ -110,8 +111,6 @@ def _row(key: str, info: Info) -> tuple[str | Text, ...]:
 
 
 def _time(text: str | None) -> dt.datetime | None:
-    return dt.datetime.fromisoformat(text) if text else None
-
-
-def _json(value: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2)
+    with contextlib.suppress(ValueError):
+        return dt.datetime.fromisoformat(text) if text else None
+    return None

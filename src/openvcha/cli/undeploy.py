@@ -9,6 +9,7 @@ import typer
 from openvcha.cli.errors import fail
 from openvcha.cli.exits import Code
 from openvcha.cli.following import follow_task
+from openvcha.cli.saying import confirm, say
 from openvcha.cli.target import Target, with_target
 
 PATH = "/vcenter/vcha/cluster?action=undeploy&vmw-task=true"
@@ -31,7 +32,7 @@ def undeploy(
     async def work() -> None:
         async with target.api() as api:
             task = str(await api.call("POST", PATH, {"force_delete": delete_vms}))
-            typer.echo(f"undeploying the cluster, task {task}")
+            say(f"undeploying the cluster, task {task}")
             if follow:
                 await follow_task(api, task)
 
@@ -42,4 +43,4 @@ def _agreed(*, delete_vms: bool) -> bool:
     if not sys.stdin.isatty():
         raise fail("nobody can be asked here: say --yes", Code.USAGE)
     what = "are deleted" if delete_vms else "are kept, without keys and passwords"
-    return typer.confirm(f"Dissolve the cluster? The VMs of the passive and the witness {what}.")
+    return confirm(f"Dissolve the cluster? The VMs of the passive and the witness {what}.")

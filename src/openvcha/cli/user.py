@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import msgspec
 import typer
 
 from openvcha.api.errors import ApiError
 from openvcha.cli.exits import EPILOG
 from openvcha.cli.options import AsJson, Base, Name
 from openvcha.cli.passwords import read_password
+from openvcha.cli.saying import say, say_json
 from openvcha.cli.screen import console, simple_table
 from openvcha.events.audit import AuditLog
 from openvcha.lab import places
@@ -62,7 +62,7 @@ def add(
     password = read_password(password_file, f"Password for {user}", new=True)
     told = {"user": user, "role": role}
     _with_users(name, base, node, lambda users: users.add(user, password, role), ("add", told))
-    typer.echo(f"{user} is a user now: {role.value}")
+    say(f"{user} is a user now: {role.value}")
 
 
 @app.command(epilog=EPILOG)
@@ -70,7 +70,7 @@ def remove(user: Who, name: Name = DEFAULT_NAME, base: Base = None, node: Node =
     """Remove a user; sessions of that user end."""
     done = ("remove", {"user": user})
     _with_users(name, base, node, lambda users: users.remove(user), done)
-    typer.echo(f"{user} is no user any more")
+    say(f"{user} is no user any more")
 
 
 @app.command("list", epilog=EPILOG)
@@ -83,7 +83,7 @@ def list_(
         shown = [
             {"name": u.name, "role": u.role, "privileges": sorted(u.privileges)} for u in found
         ]
-        typer.echo(msgspec.json.encode(shown))
+        say_json(shown)
         return
     table = simple_table("user", "role", "privileges")
     for one in found:
@@ -105,7 +105,7 @@ def passwd(
     done = ("passwd", {"user": user})
     _with_users(name, base, node, lambda users: users.passwd(user, password), done)
     kept = node is None and places.find(name, base).learn_password(user, password)
-    typer.echo(f"{user} has another password" + (", which the lab keeps too" if kept else ""))
+    say(f"{user} has another password" + (", which the lab keeps too" if kept else ""))
 
 
 @app.command(epilog=EPILOG)
@@ -119,7 +119,7 @@ def role(
     """Give a user another role, in running sessions too."""
     done = ("role", {"user": user, "role": role})
     _with_users(name, base, node, lambda users: users.set_role(user, role), done)
-    typer.echo(f"{user} is {role.value} now")
+    say(f"{user} is {role.value} now")
 
 
 def _with_users(

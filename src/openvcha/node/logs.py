@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import structlog
 
+from openvcha.api.printable import printable_json
+
 MAX_BYTES = 16 << 20
 KEPT = 3
 Logger = structlog.typing.FilteringBoundLogger
@@ -76,7 +78,7 @@ def wrap(part: str, line: bytes, now: Callable[[], str] = utc_now) -> bytes:
     if line.startswith(b"{") and _is_json(line):
         return line
     text = line.decode(errors="backslashreplace")
-    return msgspec.json.encode({"time": now(), "part": part, "line": text})
+    return _json({"time": now(), "part": part, "line": text}).encode()
 
 
 def logger(log: RotatingLog, part: str) -> Logger:
@@ -108,7 +110,8 @@ class _Lines:
 
 
 def _json(value: Any, **_: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    # Log files are read in terminals too, by whatever shows files.
+    return printable_json(msgspec.json.encode(value, enc_hook=str).decode())
 
 
 def _is_json(line: bytes) -> bool:

@@ -1,0 +1,43 @@
+"""Text of others, so that it can be shown: nothing in it moves a cursor, hides or forges a line."""
+
+import re
+from collections.abc import Callable
+
+# Printable to Python, but nothing is seen of them: joiners, fillers, variation selectors.
+_INVISIBLE = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
+)
+_SUSPECT = re.compile(rf"[^\x20-\x7e\xa1-\xac\xae-\u02ff]|[{_INVISIBLE}]")
+
+
+def printable(text: str) -> str:
+    r"""Write what cannot be seen as an escape: ``\x1b``, ``\n``, ``\u202e``; the rest as it is.
+
+    That is every control, format and line-break character, surrogates and unassigned ones.
+    """
+    return _SUSPECT.sub(lambda found: _shown(found[0], _escape), text)
+
+
+def printable_json(text: str) -> str:
+    r"""Write JSON that says the same, with ``\u001b`` for what cannot be seen; line ends stay."""
+    return _SUSPECT.sub(lambda found: _shown(found[0], _json_escape), text)
+
+
+def is_seen(letter: str) -> bool:
+    """Tell whether a character is shown by a terminal as itself."""
+    return letter.isprintable() and not re.match(f"[{_INVISIBLE}]", letter)
+
+
+def _shown(letter: str, escape: Callable[[str], str]) -> str:
+    return letter if is_seen(letter) else escape(letter)
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode()
+
+
+def _json_escape(letter: str) -> str:
+    if letter == "\n":
+        return letter
+    units = letter.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
