@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,46 @@ async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_agai
         await asyncio.to_thread(power, running, name, on=False)
     assert running.healthy()
     assert writer.missing() == set()
+
+
+def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
+    running: RunningLab,
+) -> None:
+    """A node that was off dissolved a healthy cluster: it knew only the peers of its birth.
+
+    They are asked again when the node starts, which may be long after the command.
+    """
+    old = running.name_of("ACTIVE")
+    directory, layout = running.directory(old), running.layout(old)
+    assert len(load_identity(directory).etcd_initial_cluster) == 1
+    power(running, old, on=False)
+    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    others = [running.name_of("ACTIVE"), running.name_of("WITNESS")]
+    refused = node(running, "make-standalone", old, "--yes")
+    assert refused.returncode == 1, refused
+    assert "has a majority" in refused.stderr
+    assert "last in touch with a majority at" in refused.stdout
+    kept = layout.kept.read_bytes()
+    layout.kept.unlink()
+    blind = node(running, "make-standalone", old, "--yes")
+    assert (blind.returncode, "whoever has the public address" in blind.stderr) == (1, True)
+    assert "nothing was kept" in blind.stdout
+    layout.kept.write_bytes(kept)
+    shutil.chown(layout.kept, directory.stat().st_uid, directory.stat().st_gid)
+    for name in others:
+        power(running, name, on=False)
+    asked = node(running, "make-standalone", old, "--yes")
+    assert (asked.returncode, "when the node is started" in asked.stdout) == (0, True)
+    assert all(name in asked.stdout for name in others)
+    for name in others:
+        power(running, name, on=True)
+    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    power(running, old, on=True)
+    patiently(running, lambda: answers_healthy(running), 120)
+    outcome = load_outcome(layout)
+    assert outcome
+    assert "has a majority" in str(outcome.error)
+    assert "not done" in str(node_status(running, old)["status"]["notes"]["recovery"])
 
 
 async def test_a_passive_that_lost_both_others_goes_on_with_every_row(

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
+import msgspec
 import pytest
 
 from openvcha.node import recovery
@@ -13,6 +14,7 @@ from openvcha.node.aside import asides, set_aside
 from openvcha.node.identity import Identity, load_identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.recovery import (
+    FORCE_FLAG,
     Recovery,
     Request,
     Wish,
@@ -24,6 +26,7 @@ from openvcha.node.recovery import (
 
 pytestmark = pytest.mark.looptime
 
+ASKED = ["begun", "stopped"]
 OWN, OTHER = "https://127.1.1.1:2380", "https://127.1.1.2:2380"
 
 
@@ -56,15 +59,25 @@ class Stage:
         self.broken: BaseException | None = None
         self.answers = True
         self.meanwhile: Callable[[], None] = lambda: None
+        self.forbids: str | None = None
+        self.asked = 0
+        self.in_survey: Callable[[], None] = lambda: None
         patch.setattr(recovery, "answers", self.answer)
+        patch.setattr(recovery, "survey", self.survey)
+        patch.setattr(recovery, "why_not", lambda _: self.forbids)
         patch.setattr(recovery, "Etcd", lambda *_: Store(self))
         patch.setattr(recovery, "NodeTls", lambda _: lambda: None)
 
     async def answer(self, *_: Any) -> bool:
         return self.answers
 
-    def begin(self) -> None:
-        self.done.append("forced")
+    async def survey(self, *_: Any, public: bool) -> None:
+        assert public
+        self.asked += 1
+        self.in_survey()
+
+    def etcd_with(self, *flags: str) -> Any:
+        return SimpleNamespace(begin=lambda: self.done.append(_named(flags)), stop=self.stop)
 
     async def stop(self) -> None:
         self.done.append("stopped")
@@ -79,13 +92,16 @@ class Stage:
         """As the supervisor does it at its start."""
         found = load_request(self.layout)
         assert found
-        part: Any = self
-        todo = Recovery(self.identity, self.layout, lambda _: part, self.rewrite)
+        todo = Recovery(self.identity, self.layout, self.etcd_with, self.rewrite)
         return (await todo.carry_out(found)).error
 
     async def ask(self, wish: Wish = Wish.STANDALONE) -> str | None:
         write_request(self.layout, Request(wish=wish, id="1"))
         return await self.carry_out()
+
+
+def _named(flags: tuple[str, ...]) -> str:
+    return "forced" if FORCE_FLAG in flags else "begun"
 
 
 class Store:
@@ -112,7 +128,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 async def test_a_node_is_made_stand_alone_and_asks_no_other_any_more(stage: Stage) -> None:
     """Forced, rewritten, stopped, in this order; then the request is gone."""
     assert await stage.ask() is None
-    assert stage.done == ["forced", "rewritten", "stopped"]
+    assert stage.done == [*ASKED, "forced", "rewritten", "stopped"]
     assert load_identity(stage.layout.root).etcd_initial_cluster == {"own": OWN}
     assert load_request(stage.layout) is None
     outcome = await outcome_of(stage.layout, Request(wish=Wish.STANDALONE, id="1"), 1)
@@ -128,7 +144,8 @@ async def test_after_a_crash_it_is_done_again(stage: Stage) -> None:
     assert load_outcome(stage.layout) is None
     stage.broken = None
     assert await stage.carry_out() is None
-    assert stage.done == ["forced", "stopped", "forced", "rewritten", "stopped"]
+    assert stage.done == [*ASKED, "forced", "stopped", "forced", "rewritten", "stopped"]
+    assert stage.asked == 1
 
 
 async def test_who_asks_again_meanwhile_gets_an_answer_too(stage: Stage) -> None:
@@ -144,7 +161,7 @@ async def test_a_store_that_is_not_alone_is_left_as_it_is(stage: Stage) -> None:
     """Records of a cluster that lives are never rewritten."""
     stage.names = ["own", "other"]
     assert "2 members" in str(await stage.ask())
-    assert stage.done == ["forced", "stopped"]
+    assert stage.done == [*ASKED, "forced", "stopped"]
     assert load_identity(stage.layout.root) == stage.identity
 
 
@@ -152,7 +169,7 @@ async def test_a_store_that_does_not_answer_is_told(stage: Stage) -> None:
     """With a limit; the node is started as it was."""
     stage.answers = False
     assert "did not answer alone" in str(await stage.ask())
-    assert stage.done == ["forced", "stopped"]
+    assert stage.done == [*ASKED, "forced", "stopped"]
     assert load_request(stage.layout) is None
 
 
@@ -180,3 +197,41 @@ async def test_an_outcome_of_another_request_is_not_taken_for_this_one(stage: St
     """The file of the last one may still be there."""
     await stage.ask()
     assert await outcome_of(stage.layout, Request(wish=Wish.STANDALONE, id="2"), 1) is None
+
+
+async def test_who_has_come_back_meanwhile_forbids_it(stage: Stage) -> None:
+    """Asked for hours ago, done at the next start: nothing of the node is changed."""
+    set_aside(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    stage.forbids = "vcha-2 answers"
+    assert await stage.ask() == "vcha-2 answers"
+    assert stage.done == ASKED
+    assert load_identity(stage.layout.root) == stage.identity
+    assert asides(stage.layout)
+    assert load_request(stage.layout) is None
+
+
+async def test_once_begun_nobody_is_asked_again(stage: Stage) -> None:
+    """The store is cut already: to stop there would leave a node that can serve nobody."""
+    stage.broken = Crash()
+    with pytest.raises(Crash):
+        await stage.ask()
+    stage.broken, stage.forbids = None, "vcha-2 answers"
+    assert await stage.carry_out() is None
+    assert stage.done[-1] == "stopped"
+    assert load_identity(stage.layout.root).etcd_initial_cluster == {"own": OWN}
+
+
+async def test_asked_again_while_it_begins_the_newer_request_is_answered(stage: Stage) -> None:
+    """The mark of the older one does not take its place."""
+    again = Request(wish=Wish.STANDALONE, id="2")
+    write_request(stage.layout, Request(wish=Wish.STANDALONE, id="1"))
+    stage.in_survey = lambda: write_request(stage.layout, again)
+    assert await stage.carry_out() is None
+    assert await outcome_of(stage.layout, again, 1)
+
+
+async def test_a_witness_is_never_made_stand_alone(stage: Stage) -> None:
+    """Whoever wrote the request."""
+    stage.identity = msgspec.structs.replace(stage.identity, kind="witness")
+    assert "is a witness" in str(await stage.ask())
+    assert stage.done == []

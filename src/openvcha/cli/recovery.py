@@ -1,6 +1,7 @@
 """`vcha node make-standalone` and `vcha node promote`: for when the cluster cannot help itself."""
 
 import asyncio
+import datetime as dt
 import secrets
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +13,16 @@ from openvcha.cli.errors import fail, told
 from openvcha.cli.saying import confirm, prompt, say
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
+from openvcha.node import alone
 from openvcha.node.aside import asides
 from openvcha.node.copy import has_data
 from openvcha.node.etcd import known_endpoints
-from openvcha.node.http import ask
 from openvcha.node.identity import Identity, absolute, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.recovery import Request, Wish, outcome_of, write_request
-from openvcha.node.status import load_status
+from openvcha.node.status import Contact, OwnView, Role, load_status
+from openvcha.node.survey import Survey, survey
 from openvcha.node.tls import NodeTls
 from openvcha.service.context import Services
 from openvcha.serving import promote as promoting
@@ -34,23 +36,28 @@ Directory = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 ASK_SECONDS = 6.0
-PROBE_SECONDS = 2.0
 OUTCOME_SECONDS = 150.0
+NEVER = "1970-01-01T00:00:00+00:00"
 
 
 def make_standalone(directory: Directory, yes: Yes = False) -> None:
     """Make this node a cluster of its own, when both others are gone for good.
 
     The store is forced to one member, the configuration becomes that of a first node, and the
-    node takes writes again. Refused while a majority, or any other node, answers.
+    node takes writes again. Refused while a majority, or any other node, answers: power off what
+    must not go on. Before it is done all are asked once more.
     """
     with told():
         layout = Layout(absolute(directory))
         identity = _data_node(layout)
         _require_store(layout)
-        if reason := asyncio.run(_why_not_alone(layout, identity)):
+        found, single = asyncio.run(_asked_all(layout, identity))
+        say("What this node knows:")
+        for line in alone.identity_lines(found, dt.datetime.now(dt.UTC)):
+            say(f"  {line}")
+        if reason := alone.why_not(found) or ("it stands alone already" if single else None):
             raise fail(f"{identity.name} is not made stand-alone: {reason}")
-        _explain_alone(layout, identity)
+        _explain_alone(found)
         if not yes and not confirm(f"Make {identity.name} stand-alone?"):
             raise fail("nothing was changed")
         _ask_supervisor(layout, Wish.STANDALONE, identity)
@@ -105,42 +112,32 @@ def _require_store(layout: Layout) -> None:
         raise fail(f"there is no store in {layout.etcd_data}: nothing can be made of it")
 
 
-async def _why_not_alone(layout: Layout, identity: Identity) -> str | None:
-    """Say why nothing has to be forced: a majority answers, or would with this node."""
+async def _asked_all(layout: Layout, identity: Identity) -> tuple[Survey, bool]:
+    """Ask everybody; tells too whether the node is a cluster of its own already."""
+    view = _view(layout)
+    public = alone.asks_public(view, dt.datetime.now(dt.UTC))
     tls = NodeTls(layout)
-    own, *others = known_endpoints(identity, layout)
-    try:
-        async with asyncio.timeout(ASK_SECONDS), Etcd([own, *others], tls) as store:
-            members = await store.members()
-            config = await cluster_record(store).get()
-    except (StoreError, TimeoutError):
-        members, config = [], None
-    if [member.name for member in members] == [identity.member]:
-        alone = config is None or config.state is ConfigState.NOTCONFIGURED
-        return "it stands alone already" if alone else None
-    if members:
-        return "the store has a majority; lost nodes are replaced by redeploy"
-    said = await asyncio.gather(*(ask(at, "/health", tls(), PROBE_SECONDS) for at in others))
-    alive = [at for at, answer in zip(others, said, strict=True) if answer]
-    if alive:
-        return f"{', '.join(alive)} answers: with it there is a majority, or end it first"
-    return None
+    found = await survey(identity, layout, tls, public=public)
+    if not found.quorum or found.quorum.members != {identity.member}:
+        return found, False
+    async with Etcd(known_endpoints(identity, layout), tls) as store:
+        config = await cluster_record(store).get()
+    return found, config is None or config.state is ConfigState.NOTCONFIGURED
 
 
-def _explain_alone(layout: Layout, identity: Identity) -> None:
+def _view(layout: Layout) -> OwnView | None:
+    """Return how the node sees itself; one that runs and has not looked yet is STARTING."""
+    if not _runs(layout):
+        return None
     found = load_status(layout.root)
-    view = found.view if found else None
-    in_sync = view.in_sync if view else None
-    rows = {
-        True: f"no row that was acknowledged before {identity.name} lost sight of the others.",
-        False: f"the rows that were acknowledged after {identity.name} fell out of sync.",
-        None: f"perhaps rows: nobody can say whether {identity.name} had all acknowledged ones.",
-    }
+    starting = OwnView(role=Role.UNKNOWN, contact=Contact.STARTING, since=NEVER)
+    return (found.view if found else None) or starting
+
+
+def _explain_alone(found: Survey) -> None:
     say("What may be lost:")
-    say(f"  {rows[in_sync]}")
-    say("  what the others acknowledged without this node, if they lived on.")
-    say("  the last changes of the configuration, users and tasks, if others had them only.")
-    say("  a task that runs ends as failed; what it has half made stays.")
+    for line in alone.explained(found.identity, found.kept):
+        say(f"  {line}")
     say("The other nodes must be off and must stay off: delete them, never start them again.")
 
 

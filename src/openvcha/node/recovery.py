@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from openvcha.api.prepared import prepare
+from openvcha.node.alone import why_not
 from openvcha.node.aside import put_back
 from openvcha.node.copy import has_data, remove_tree
 from openvcha.node.durable import sync_directory, write_durably, write_private
@@ -23,11 +24,14 @@ from openvcha.node.identity import Identity, save_identity
 from openvcha.node.kept import forget_others
 from openvcha.node.layout import Layout
 from openvcha.node.parts import Part
+from openvcha.node.survey import survey
 from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 
 FORCE_SECONDS = 60.0
+ELECTION_SECONDS = 4.0
+"""The own member needs 1 to 2 s to find a majority, seldom a second round."""
 POLL_SECONDS = 0.1
 FORCE_FLAG = "--force-new-cluster"
 
@@ -43,10 +47,15 @@ class Wish(enum.StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The request; ``id`` tells its outcome from an older one's."""
+    """The request; ``id`` tells its outcome from an older one's.
+
+    ``begun``: the store was cut off from the others, or may have been, and there is no way back:
+    from then on nobody is asked whether it may be done.
+    """
 
     wish: Wish
     id: str
+    begun: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,19 +121,19 @@ async def wait_for_request(layout: Layout) -> None:
 class Recovery:
     """Carries requests out on a node of which no part runs.
 
-    ``forced_etcd`` makes the part that runs etcd with the flag given.
+    ``etcd_with`` makes the part that runs etcd, with more flags.
     """
 
     identity: Identity
     layout: Layout
-    forced_etcd: Callable[[str], Part]
+    etcd_with: Callable[..., Part]
     rewrite: Rewrite
 
     async def carry_out(self, request: Request) -> Outcome:
         """Do it, write down what became of it, and take the request away."""
         error = None
         try:
-            await self._do(request.wish)
+            await self._do(request)
         except (RecoveryFailed, StoreError, OSError, LookupError) as failed:
             error = str(failed)
         outcome = Outcome(id=request.id, error=error)
@@ -137,10 +146,50 @@ class Recovery:
         sync_directory(self.layout.root)
         return outcome
 
-    async def _do(self, wish: Wish) -> None:
+    async def _do(self, request: Request) -> None:
+        if not self.identity.holds_data:
+            raise RecoveryFailed("it is a witness: it has no data to go on with")
+        if request.wish is Wish.STANDALONE and not request.begun:
+            await self._require_alone()
         await asyncio.to_thread(self._restore)
-        if wish is Wish.STANDALONE:
+        if request.wish is Wish.STANDALONE:
+            self._mark_begun(request)
             await self._stand_alone()
+
+    def _mark_begun(self, request: Request) -> None:
+        # Asked again meanwhile: it is the newer request that gets the answer.
+        newest = load_request(self.layout) or request
+        begun = msgspec.structs.replace(newest, wish=request.wish, begun=True)
+        write_request(self.layout, begun)
+
+    async def _require_alone(self) -> None:
+        """Ask all others once more: since the command asked, some may have come back.
+
+        The node's own etcd runs meanwhile, as it is: it says whom it remembers, and finds the
+        majority if there is one.
+        """
+        self._require_store()
+        part = self.etcd_with()
+        part.begin()
+        try:
+            tls = NodeTls(self.layout)
+            await self._settled(tls)
+            reason = why_not(await survey(self.identity, self.layout, tls, public=True))
+        finally:
+            await part.stop()
+        if reason:
+            raise RecoveryFailed(reason)
+
+    async def _settled(self, tls: NodeTls) -> None:
+        """Give the own member time for an election; one that is broken never has a majority."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ELECTION_SECONDS):
+                while not await answers(client_url(self.identity), tls()):  # noqa: ASYNC110 - it is another program's state
+                    await asyncio.sleep(POLL_SECONDS)
+
+    def _require_store(self) -> None:
+        if not (self.layout.etcd_data / "member").is_dir():
+            raise RecoveryFailed(f"{self.layout.etcd_data} holds no store")
 
     def _restore(self) -> None:
         remove_tree(self.layout.pgdata_copying)
@@ -149,9 +198,8 @@ class Recovery:
             raise RecoveryFailed(f"{self.layout.pgdata} has no data, and none are set aside")
 
     async def _stand_alone(self) -> None:
-        if not (self.layout.etcd_data / "member").is_dir():
-            raise RecoveryFailed(f"{self.layout.etcd_data} holds no store")
-        part = self.forced_etcd(FORCE_FLAG)
+        self._require_store()
+        part = self.etcd_with(FORCE_FLAG)
         part.begin()
         try:
             async with asyncio.timeout(FORCE_SECONDS):

@@ -110,12 +110,13 @@ class Supervisor:
         recovery = Recovery(self._identity, self._layout, self._etcd_with, self._rewrite)
         outcome = await recovery.carry_out(request)
         self._events.warning("recovery ends", wish=request.wish, error=outcome.error)
+        self._tell("recovery", f"not done: {outcome.error}" if outcome.error else None)
         self._identity = load_identity(self._layout.root)
 
-    def _etcd_with(self, flag: str) -> Part:
+    def _etcd_with(self, *flags: str) -> Part:
         specs = self._plan(self._identity, self._layout, self._engines, self._environment)
         etcd = next(spec for spec in specs if spec.name == "etcd")
-        return self._part(dataclasses.replace(etcd, argv=(*etcd.argv, flag)))
+        return self._part(dataclasses.replace(etcd, argv=(*etcd.argv, *flags)))
 
     def _prepare(self) -> None:
         if self._identity.holds_data:

@@ -1,0 +1,132 @@
+"""May a node be made a cluster of its own, and what is said before: pure judgements."""
+
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from tests.node.test_kept import IDENTITY, KNOWN, kept
+
+from openvcha.node.alone import asks_public, identity_lines, rows_lost, why_not
+from openvcha.node.kept import KeptCluster, Known
+from openvcha.node.status import Contact, OwnView, Role
+from openvcha.node.survey import Place, Quorum, Said, Survey
+
+NOW = dt.datetime(2026, 1, 1, 0, 3, tzinfo=dt.UTC)
+B = Place("127.1.1.4", "b")
+W = Place("127.1.1.5", "w")
+OWN = "https://127.1.1.1:2380"
+SILENT = (Said(B), Said(W))
+
+
+def asked(**changes: Any) -> Survey:
+    """All others are silent, as far as is known, unless ``changes`` say otherwise."""
+    found = Survey(IDENTITY, kept(), None, None, SILENT)
+    return replace(found, **changes)
+
+
+def quorum(*names: str) -> Quorum:
+    return Quorum(frozenset(names), "c1", 9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, None),
+        ({"kept": None}, None),
+        ({"said": ()}, None),
+        ({"quorum": quorum("a-1")}, None),
+        ({"quorum": quorum("a-1", "b-2", "w-2")}, "has a majority"),
+        ({"quorum": quorum("b-2", "w-2")}, "goes on without it at revision 9"),
+        ({"said": (Said(B, ("etcd without a majority",)), Said(W))}, "b (127.1.1.4) (etcd without"),
+        ({"said": (Said(B), Said(W, ("etcd, which says nothing",)))}, "w (127.1.1.5)"),
+        ({"said": (Said(B, ("Patroni: replica, running",)),)}, "Patroni: replica"),
+        ({"said": (Said(Place("127.1.1.100", "x"), ("its API",)),)}, "its API"),
+        ({"listed": {OWN: "a-2"}}, "its place was given to a-2"),
+        ({"listed": {OWN: "a-1"}}, None),
+        ({"identity": msgspec.structs.replace(IDENTITY, kind="witness")}, "is a witness"),
+    ],
+)
+def test_only_a_node_that_nobody_answers_may_stand_alone(
+    changes: dict[str, Any], word: str | None
+) -> None:
+    """Whatever another one says: that it says it is enough."""
+    reason = why_not(asked(**changes))
+    assert (reason is None) if word is None else word in str(reason)
+
+
+def test_who_answers_is_named_with_the_only_way_around() -> None:
+    """No option overrides it."""
+    reason = str(why_not(asked(said=(Said(B, ("etcd without a majority",)), Said(W)))))
+    assert "If b must not go on, power it off and ask again" in reason
+
+
+def test_the_store_and_the_node_are_shown_and_silence_is_not_called_gone() -> None:
+    """All that a person can judge by: which store, how old, what the node was, who is silent."""
+    text = "\n".join(identity_lines(asked(), NOW))
+    for part in (
+        "cluster c1, revision 7 or later",
+        "2026-01-01T00:00:00+00:00 (3 min ago)",
+        "it was PASSIVE then, in sync; its database was at 0/50 on timeline 3",
+        "silent: b (127.1.1.4), w (127.1.1.5)",
+        "silent is not gone",
+    ):
+        assert part in text
+
+
+def test_what_is_not_known_is_said() -> None:
+    """A node that kept nothing, and one that was removed when it was last in touch."""
+    assert "nothing was kept" in "\n".join(identity_lines(asked(kept=None), NOW))
+    text = "\n".join(identity_lines(asked(kept=kept(listed=False)), NOW))
+    assert "had removed this node" in text
+    early = NOW - dt.timedelta(hours=1)
+    assert "after this machine's clock" in "\n".join(identity_lines(asked(), early))
+
+
+def active(**changes: Any) -> KeptCluster:
+    return kept(Known(KNOWN.members, "a-1", frozenset(), **changes))
+
+
+@pytest.mark.parametrize(
+    ("found", "begins"),
+    [
+        (None, "perhaps rows: nobody can say"),
+        (kept(in_sync=None), "perhaps rows: nobody can say"),
+        (kept(listed=False), "every row that was acknowledged after this node was removed"),
+        (active(paused=False), "no row that was acknowledged before a lost"),
+        (active(paused=True), "no row that was acknowledged before a lost"),
+        (kept(in_sync=False), "the rows that were acknowledged after a fell out of sync"),
+        (kept(), "no row that was acknowledged before a lost"),
+        (kept(paused=True), "perhaps rows: in the modes MAINTENANCE and DISABLED"),
+        (kept(paused=None), "perhaps rows: in the modes MAINTENANCE and DISABLED"),
+    ],
+)
+def test_rows_are_called_safe_only_where_that_was_seen(
+    found: KeptCluster | None, begins: str
+) -> None:
+    """Under a pause nobody writes down that the active has gone on alone."""
+    assert rows_lost("a", found).startswith(begins)
+
+
+def view(contact: Contact, seconds: float, *, writable: bool | None) -> OwnView:
+    since = (NOW - dt.timedelta(seconds=seconds)).isoformat()
+    return OwnView(role=Role.ACTIVE, contact=contact, since=since, writable=writable)
+
+
+@pytest.mark.parametrize(
+    ("found", "asks"),
+    [
+        (None, True),
+        (view(Contact.ISOLATED, 60, writable=False), True),
+        (view(Contact.ISOLATED, 5, writable=False), False),
+        (view(Contact.ISOLATED, 60, writable=True), False),
+        (view(Contact.ISOLATED, 60, writable=None), False),
+        (view(Contact.CONNECTED, 60, writable=False), False),
+    ],
+)
+def test_the_public_address_is_asked_only_when_an_answer_must_be_anothers(
+    found: OwnView | None, asks: bool
+) -> None:
+    """An active that goes on alone in MAINTENANCE would take itself for another."""
+    assert asks_public(found, NOW) is asks
