@@ -167,6 +167,7 @@ async def test_sessions_outlive_the_process(edge: Edge) -> None:
 async def test_a_removed_user_has_no_sessions(edge: Edge) -> None:
     """Not even when a user of that name is added again."""
     token = await edge.token()
+    await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
     await edge.users.remove(ADMINISTRATOR)
     assert await status(edge, token) == 401
     await edge.users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)

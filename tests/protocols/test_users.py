@@ -7,13 +7,14 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge, make_edge
 
-from openvcha.api.errors import ApiError
+from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.operations import Privilege
 from openvcha.api.secret import Secret
 from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.throttle import delay
-from openvcha.protocols.users import Role, User
+from openvcha.protocols.users import Role, User, Users
 from openvcha.store import keys
+from openvcha.store.protocol import Compare
 
 READ = "/api/vcenter/vcha/operations"
 WRONG = Secret("wrong-password")
@@ -179,6 +180,7 @@ async def test_basic_on_each_request_is_verified_once_a_minute(edge: Edge) -> No
 
 async def test_remembered_credentials_die_with_the_user(edge: Edge) -> None:
     """Removing a user holds at once, whatever is remembered."""
+    await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
     assert await tried(edge, PASSWORD) == 200
     await edge.users.remove(ADMINISTRATOR)
     assert await tried(edge, PASSWORD) == 401
@@ -204,3 +206,77 @@ def test_a_user_says_who_it_is() -> None:
     """And nothing of the password."""
     user = User(name="a", role=Role.READ_ONLY, password_hash="$argon2id$", generation="g")
     assert repr(user) == "User(name='a', role=ReadOnly)"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "VSPHERE.LOCAL\\administrator",
+        "vsphere.local\\Administrator",
+        "ADMINISTRATOR@VSPHERE.LOCAL",
+    ],
+)
+async def test_a_domain_may_stand_before_the_name(edge: Edge, name: str) -> None:
+    """As vCenter takes it; the user is the same one everywhere."""
+    assert await tried(edge, PASSWORD, name) == 200
+    assert (await edge.users.verify(name, Secret(PASSWORD))).name == ADMINISTRATOR
+
+
+async def test_a_name_with_a_domain_is_kept_in_one_form(edge: Edge) -> None:
+    """Else one could be added twice, or get more tries for its password."""
+    with pytest.raises(ApiError, match="ALREADY_EXISTS"):
+        await edge.users.add("vsphere.local\\administrator", Secret(PASSWORD), Role.READ_ONLY)
+    added = await edge.users.add("CORP\\J\u00f6rg", Secret(PASSWORD), Role.READ_ONLY)
+    assert added.name == "J\u00f6rg@CORP"
+    assert (await edge.users.verify("corp\\jo\u0308rg", Secret(PASSWORD))).name == added.name
+    for number in range(6):
+        name = ADMINISTRATOR if number % 2 else "VSPHERE.LOCAL\\administrator"
+        await refusal(edge, name, WRONG)
+    error = await refusal(edge, ADMINISTRATOR, WRONG)
+    assert error.messages[1].id.endswith("users.throttled")
+
+
+async def test_the_last_administrator_stays(edge: Edge) -> None:
+    """Neither removed nor made less; what is said to do then works."""
+    for change in (
+        edge.users.remove(ADMINISTRATOR),
+        edge.users.set_role(ADMINISTRATOR, Role.READ_ONLY),
+        edge.users.set_role(ADMINISTRATOR, Role.NO_ACCESS),
+    ):
+        with pytest.raises(ApiError, match="vcha user add NAME --role Administrator") as caught:
+            await change
+        assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+    await edge.users.set_role(ADMINISTRATOR, Role.ADMINISTRATOR)
+    assert await tried(edge, PASSWORD) == 200
+    await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
+    await edge.users.remove(ADMINISTRATOR)
+    assert await tried(edge, PASSWORD, "another") == 200
+
+
+@pytest.mark.parametrize("removes", [(True, True), (True, False), (False, False)])
+async def test_two_administrators_do_not_end_each_other(
+    edge: Edge, removes: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the same time: each has seen the other before either is gone."""
+    await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
+    both, plain = asyncio.Barrier(2), Users._guards
+    waited = set()
+
+    async def seen(users: Users, name: str) -> tuple[Compare, ...]:
+        guards = await plain(users, name)
+        if name not in waited:
+            waited.add(name)
+            await both.wait()
+        return guards
+
+    monkeypatch.setattr(Users, "_guards", seen)
+    done = await asyncio.gather(
+        *(
+            edge.users.remove(name) if remove else edge.users.set_role(name, Role.NO_ACCESS)
+            for name, remove in zip((ADMINISTRATOR, "another"), removes, strict=True)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in done].count(ApiError) == 1, done
+    left = [user for user in await edge.users.list() if user.role is Role.ADMINISTRATOR]
+    assert len(left) == 1

@@ -63,7 +63,14 @@ _PROTOCOL = {
     "server.stopping": "The server stops; whether it was done is unknown.",
     "users.exists": "The user %s exists already.",
     "users.unknown": "There is no user %s.",
-    "users.name": "A user name has 1 to %s printable characters, no colon and no slash.",
+    "users.last": (
+        "%s is the last user with the role Administrator; without one, nobody could change"
+        " anything. First add another one: `vcha user add NAME --role Administrator`."
+    ),
+    "users.name": (
+        "A user name has 1 to %s printable characters, no colon and no slash; a backslash stands"
+        " between a domain and a name only."
+    ),
     "users.password": "A password has %s to %s characters.",
     "users.throttled": "Too many wrong passwords in a row; try again in %s seconds.",
 }

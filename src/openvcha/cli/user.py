@@ -2,6 +2,8 @@
 
 import asyncio
 import getpass
+import re
+import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -9,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from openvcha.api.errors import ApiError
+from openvcha.api.secret import Secret
 from openvcha.cli.exits import EPILOG
 from openvcha.cli.options import AsJson, Base, Name
 from openvcha.cli.passwords import read_password
@@ -18,7 +21,7 @@ from openvcha.events.audit import AuditLog
 from openvcha.lab import places
 from openvcha.lab.access import data_nodes, inventory_of, is_on
 from openvcha.lab.errors import LabFailed
-from openvcha.lab.places import DEFAULT_NAME
+from openvcha.lab.places import DEFAULT_NAME, options_of
 from openvcha.node.identity import absolute
 from openvcha.protocols.auditing import local_entry
 from openvcha.protocols.users import Role, User, Users
@@ -62,7 +65,8 @@ def add(
     password = read_password(password_file, f"Password for {user}", new=True)
     told = {"user": user, "role": role}
     _with_users(name, base, node, lambda users: users.add(user, password, role), ("add", told))
-    say(f"{user} is a user now: {role.value}")
+    kept = _kept_by_lab(name, base, node, user, password)
+    say(f"{user} is a user now: {role.value}{kept}")
 
 
 @app.command(epilog=EPILOG)
@@ -104,8 +108,8 @@ def passwd(
     password = read_password(password_file, f"New password for {user}", new=True)
     done = ("passwd", {"user": user})
     _with_users(name, base, node, lambda users: users.passwd(user, password), done)
-    kept = node is None and places.find(name, base).learn_password(user, password)
-    say(f"{user} has another password" + (", which the lab keeps too" if kept else ""))
+    kept = _kept_by_lab(name, base, node, user, password)
+    say(f"{user} has another password{kept}")
 
 
 @app.command(epilog=EPILOG)
@@ -139,7 +143,21 @@ def _with_users(
                 return await users
             return await _audited(AuditLog(services.store), change, users)
 
-    return asyncio.run(connected())
+    try:
+        return asyncio.run(connected())
+    except ApiError as error:
+        # What it says to do next is for the same lab or node.
+        where = f" --node {shlex.quote(str(node))}" if node else options_of(places.find(name, base))
+        said = re.sub("`(vcha user [^`]*)`", lambda found: f"`{found[1]}{where}`", str(error))
+        raise LabFailed(said) from error
+
+
+def _kept_by_lab(
+    name: str, base: Path | None, node: Path | None, user: str, password: Secret
+) -> str:
+    """Let a lab know the new password of one of its own users."""
+    kept = node is None and places.find(name, base).learn_password(user, password)
+    return ", whose password the lab keeps too" if kept else ""
 
 
 async def _audited(audit: AuditLog, change: Change, work: Awaitable[T]) -> T:

@@ -14,10 +14,14 @@ from openvcha.infrastructure.local_processes import DetachedStarter
 from openvcha.lab import trust
 from openvcha.lab.client import ApiClient
 from openvcha.lab.errors import LabFailed, Refused
-from openvcha.lab.state import ADMINISTRATOR, Lab
+from openvcha.lab.places import options_of
+from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.identity import IDENTITY, Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses, Process, find_tree
+from openvcha.protocols.users import Role
+
+ROLES = {ADMINISTRATOR: Role.ADMINISTRATOR, READER: Role.READ_ONLY}
 
 
 def infrastructure_of(lab: Lab) -> LocalInfrastructure:
@@ -63,9 +67,11 @@ async def logged_in(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiCli
         except Refused as error:
             if error.status != 401:
                 raise
+            where = options_of(lab)
             raise LabFailed(
                 f"the password of {user} that the lab keeps is not accepted: {error.text}"
-                f" `vcha user passwd {user}` sets another"
+                f" `vcha user passwd {user}{where}` sets another; if `vcha user list{where}` does"
+                f" not show it, `vcha user add {user} --role {ROLES[user]}{where}` adds it again"
             ) from error
         yield api
 

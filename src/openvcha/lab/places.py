@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -76,6 +77,14 @@ def find(name: str, given: Path | None = None) -> Lab:
         if os.path.isfile(base / name / "lab.json"):  # noqa: PTH113 - Path's raises when it may not look
             return Lab(base / name)
     raise NoLab(f"there is no lab {name!r} in {bases[0]}: `vcha lab up` makes one")
+
+
+def options_of(lab: Lab) -> str:
+    """Write the options by which a command finds this lab, each with a space before it."""
+    name, base = lab.directory.name, lab.directory.parent
+    named = f" --name {name}" if name != DEFAULT_NAME else ""
+    usual = base in {own_base(), SHARED} or os.environ.get(VARIABLE) == str(base)
+    return named + ("" if usual else f" --dir {shlex.quote(str(base))}")
 
 
 def labs(bases: Iterable[Path]) -> list[Lab]:

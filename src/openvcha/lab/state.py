@@ -11,6 +11,7 @@ from openvcha.lab.errors import LabFailed
 from openvcha.node.durable import write_durably
 from openvcha.node.identity import Ports
 from openvcha.node.patroni import APPLICATION_DATABASE, APPLICATION_USER
+from openvcha.protocols.users import folded
 
 ADMINISTRATOR = "administrator@vsphere.local"
 READER = "reader@vsphere.local"
@@ -107,7 +108,7 @@ class Lab:
     def _key(self, user: str) -> str | None:
         """Find a user of the API, without regard to case as the API does; the role is none."""
         names = (name for name in self._passwords() if name != APPLICATION_USER)
-        return next((name for name in names if name.casefold() == user.casefold()), None)
+        return next((name for name in names if folded(name) == folded(user)), None)
 
     def database(self, tls: bool) -> dict[str, str]:
         """Give libpq's parameters to reach PostgreSQL through the public address.

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from openvcha.api.errors import ApiError, ErrorType
+from openvcha.lab.access import ROLES
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.protocols.users import Role, Users
 from openvcha.serving.compose import services_of
@@ -21,8 +22,8 @@ async def make_users(lab: Lab, node: Path) -> None:
         users = Users(services.store)
         if await _waited(users):
             return
-        for name, role in ((READER, Role.READ_ONLY), (ADMINISTRATOR, Role.ADMINISTRATOR)):
-            await _add(users, lab, name, role)
+        for name in (READER, ADMINISTRATOR):
+            await _add(users, lab, name, ROLES[name])
 
 
 async def _waited(users: Users) -> bool:

@@ -1,16 +1,19 @@
 """Users: names, roles and passwords. Changes take effect with the next request."""
 
 import asyncio
+import contextlib
 import enum
 import secrets
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from weakref import WeakValueDictionary
 
 import msgspec
+from msgspec.structs import replace
 
-from openvcha.api.errors import ErrorType, fail
+from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.operations import Privilege
 from openvcha.api.prepared import prepare
@@ -19,8 +22,8 @@ from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.throttle import Throttle, now, refused
 from openvcha.protocols.verified import Verified
 from openvcha.store import keys
-from openvcha.store.errors import RecordMissing
-from openvcha.store.protocol import Store
+from openvcha.store.errors import Fenced, RecordMissing
+from openvcha.store.protocol import Compare, Store, unchanged
 from openvcha.store.records import Record, Records
 
 LONGEST_NAME = 128
@@ -65,7 +68,8 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 class Users:
     """The users, kept in the store. Every method may raise StoreUnavailable.
 
-    Names are compared without regard to case. Verifying is one at a time for each name, so that
+    Names are compared without regard to case, ``DOMAIN/user`` (with a
+    backslash) as ``user@domain``. Verifying is one at a time for each name, so that
     nobody gets more tries than the throttle permits by trying them all at once.
     """
 
@@ -87,6 +91,7 @@ class Users:
 
     async def add(self, name: str, password: Secret, role: Role) -> User:
         """Add a user. Raises ApiError: INVALID_ARGUMENT or ALREADY_EXISTS."""
+        name = canonical(name)
         _require_name(name)
         user = User(
             name=name,
@@ -96,17 +101,24 @@ class Users:
         )
         if not await self._record(name).create(user):
             fail(ErrorType.ALREADY_EXISTS, message("users.exists", name))
-        await self._throttle.succeeded(name.casefold())
+        await self._throttle.succeeded(folded(name))
         return user
 
     async def remove(self, name: str) -> None:
-        """Remove a user, whose sessions are then worth nothing. Raises ApiError: NOT_FOUND."""
-        if not await self._record(name).delete():
-            fail(ErrorType.NOT_FOUND, message("users.unknown", name))
+        """Remove a user, whose sessions are then worth nothing.
+
+        Raises ApiError: NOT_FOUND; NOT_ALLOWED_IN_CURRENT_STATE for the last administrator.
+        """
+        while True:
+            guards = await self._guards(name)
+            with contextlib.suppress(Fenced):  # who is an administrator has changed: look again
+                if not await self._record(name).delete(guards=guards):
+                    fail(ErrorType.NOT_FOUND, message("users.unknown", name))
+                return
 
     async def list(self) -> list[User]:
         """Give all users, by name."""
-        return list((await Records(self._store, keys.USERS, User).all()).values())
+        return list((await self._records().all()).values())
 
     async def passwd(self, name: str, password: Secret) -> None:
         """Give a user another password; ends the user's sessions and forgets wrong tries.
@@ -116,13 +128,20 @@ class Users:
         known, generation = await self._hash(password), self._token()
         await self._change(
             name,
-            lambda user: msgspec.structs.replace(user, password_hash=known, generation=generation),
+            lambda user: replace(user, password_hash=known, generation=generation),
         )
-        await self._throttle.succeeded(name.casefold())
+        await self._throttle.succeeded(folded(name))
 
     async def set_role(self, name: str, role: Role) -> None:
-        """Give a user another role, in running sessions too. Raises ApiError: NOT_FOUND."""
-        await self._change(name, lambda user: msgspec.structs.replace(user, role=role))
+        """Give a user another role, in running sessions too.
+
+        Raises ApiError: NOT_FOUND; NOT_ALLOWED_IN_CURRENT_STATE for the last administrator.
+        """
+        while True:
+            guards = () if role is Role.ADMINISTRATOR else await self._guards(name)
+            with contextlib.suppress(Fenced):
+                await self._change(name, lambda user: replace(user, role=role), guards)
+                return
 
     async def find(self, name: str) -> User | None:
         """Give the user of this name, None when there is none."""
@@ -136,8 +155,8 @@ class Users:
         user = await self.find(name)
         if user is not None and self._verified.knows(*_credentials(user, password)):
             return user
-        async with self._turn(name.casefold()):
-            return await self._try(name.casefold(), user, password)
+        async with self._turn(folded(name)):
+            return await self._try(folded(name), user, password)
 
     async def _try(self, folded: str, user: User | None, password: Secret) -> User:
         failed_before = await self._throttle.check(folded)
@@ -156,9 +175,29 @@ class Users:
             fail(ErrorType.INVALID_ARGUMENT, message("users.password", *limits))
         return await self._passwords.hash(password.reveal())
 
-    async def _change(self, name: str, change: Callable[[User], User]) -> None:
+    async def _guards(self, name: str) -> tuple[Compare, ...]:
+        """Give the conditions under which an administrator stays when this user is none any more.
+
+        So of two that take each other's role away at the same time, one is refused.
+        """
+        own = await self._record(name).read()
+        if own is None:
+            return ()
+        if own.value.role is not Role.ADMINISTRATOR:
+            return (unchanged(own.kv),)
+        for key in await self._records().all():
+            other = await self._records().record(key).read()
+            if other and key != own.kv.key and other.value.role is Role.ADMINISTRATOR:
+                return unchanged(own.kv), unchanged(other.kv)
+        raise ApiError(
+            ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("users.last", own.value.name)
+        )
+
+    async def _change(
+        self, name: str, change: Callable[[User], User], guards: Sequence[Compare] = ()
+    ) -> None:
         try:
-            await self._record(name).update(change, idempotent=True)
+            await self._record(name).update(change, guards=guards, idempotent=True)
         except RecordMissing:
             fail(ErrorType.NOT_FOUND, message("users.unknown", name))
 
@@ -166,12 +205,26 @@ class Users:
         return self._turns.setdefault(folded, asyncio.Lock())
 
     def _record(self, name: str) -> Record[User]:
-        return Record(self._store, keys.user(name.casefold()), User)
+        return Record(self._store, keys.user(folded(name)), User)
+
+    def _records(self) -> Records[User]:
+        return Records(self._store, keys.USERS, User)
+
+
+def canonical(name: str) -> str:
+    r"""Write ``DOMAIN\user``, as many clients send it, as ``user@DOMAIN``; others stay."""
+    domain, backslash, user = name.partition("\\")
+    return f"{user}@{domain}" if backslash and domain and user and "@" not in user else name
+
+
+def folded(name: str) -> str:
+    """Write a name so that all that mean the same user are equal."""
+    return unicodedata.normalize("NFC", canonical(name)).casefold()
 
 
 def _require_name(name: str) -> None:
     printable = name.isprintable() and name == name.strip()
-    if not printable or not 1 <= len(name) <= LONGEST_NAME or set(name) & {":", "/"}:
+    if not printable or not 1 <= len(name) <= LONGEST_NAME or set(name) & {":", "/", "\\"}:
         fail(ErrorType.INVALID_ARGUMENT, message("users.name", LONGEST_NAME))
 
 
