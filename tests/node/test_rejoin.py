@@ -147,7 +147,7 @@ async def test_a_copy_that_did_not_help_is_not_made_again_at_once(stage: Stage) 
     """Nothing is gained, and room is taken each time."""
     await stage.begin_stuck()
     await asyncio.sleep(10 * STUCK_SECONDS)
-    assert stage.done.count("copy") == 1
+    assert stage.done.count("halt patroni") == 1
 
 
 @pytest.mark.parametrize("named", ["own", "nobody", "unconfirmed", "not primary", "paused"])
@@ -276,3 +276,19 @@ def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) ->
     remove_discarded(layout)
     discard(layout)
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+async def test_a_copy_that_took_long_is_not_taken_for_a_standby_that_was_quiet_so_long(
+    stage: Stage,
+) -> None:
+    """What was seen of the old data says nothing of the new ones: else it is copied over and over."""
+    made = stage.copy
+
+    async def slow() -> bool:
+        await asyncio.sleep(2 * rejoin.AGAIN_SECONDS)
+        return await made()
+
+    stage.copy = slow  # type: ignore[method-assign]
+    await stage.begin_stuck()
+    await asyncio.sleep(STUCK_SECONDS + 2 * rejoin.AGAIN_SECONDS + 120)
+    assert stage.done.count("halt patroni") == 1

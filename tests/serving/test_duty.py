@@ -169,3 +169,17 @@ async def test_an_end_in_the_middle_of_a_beginning_leaves_nothing(stage: Stage) 
     assert stage.address.held
     await stage.set(leads=False)
     assert not stage.address.held
+
+
+async def test_each_time_it_leads_the_api_waits_until_there_is_something_to_show(
+    stage: Stage,
+) -> None:
+    """That it was prepared the last time says nothing of this time."""
+    await stage.set(leads=True)
+    await stage.set(leads=False)
+    stage.unready = 20
+    await stage.set(leads=True)
+    assert not stage.api.running
+    assert stage.address.held
+    await asyncio.sleep(5)
+    assert stage.api.running

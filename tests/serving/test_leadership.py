@@ -10,7 +10,7 @@ from tests.service.simulated import World
 from openvcha.api.structures import ConfigState
 from openvcha.cluster import patroni
 from openvcha.cluster.access import PatroniAccess
-from openvcha.cluster.patroni import PatroniNode
+from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.serving.leadership import GRACE_SECONDS, Leadership
 from openvcha.store import keys
@@ -157,6 +157,20 @@ class Silent:
         raise AssertionError(address, change)
 
 
+ALONE = PatroniNode("primary", "running", 1, (), alone=True)
+
+
+class Choosing(Silent):
+    """Simulated: a Patroni that says what it is told to, or nothing."""
+
+    says: PatroniNode | None = None
+
+    async def node(self, address: str) -> PatroniNode:
+        if self.says is None:
+            raise PatroniUnreachable(address)
+        return self.says
+
+
 async def test_a_change_overtakes_the_look_that_runs(stage: Stage) -> None:
     """Its own Patroni is asked, as the key is gone; that another has it settles the matter."""
     stage.patroni = silent = Silent()
@@ -243,6 +257,39 @@ async def test_a_key_that_ran_out_meanwhile_ends_nothing_when_it_went_on_alone(
     assert stage.leads
     stage.world.machine(OWN).postgres = "stopped"
     await asyncio.sleep(2)
+    assert not stage.leads
+
+
+async def test_that_it_went_on_alone_once_counts_in_that_outage_only(stage: Stage) -> None:
+    """In ENABLED again, with store and Patroni silent, it would keep the address for ever."""
+    stage.patroni = chosen = Choosing()
+    await stage.begin()
+    chosen.says = ALONE
+    stage.world.faults.add("no quorum")
+    await asyncio.sleep(60)
+    assert stage.leads
+    stage.world.faults.discard("no quorum")
+    await asyncio.sleep(5)
+    chosen.says = None
+    before = asyncio.get_running_loop().time()
+    stage.world.faults.add("no quorum")
+    await asyncio.sleep(60)
+    assert not stage.leads
+    assert stage.seen[-1][0] - before < 12
+
+
+async def test_in_one_outage_a_silent_patroni_is_made_up_for_by_postgresql(stage: Stage) -> None:
+    """It may be starting anew; but only as long as PostgreSQL itself takes writes."""
+    stage.patroni = chosen = Choosing()
+    await stage.begin()
+    chosen.says = ALONE
+    stage.world.faults.add("no quorum")
+    await asyncio.sleep(20)
+    chosen.says = None
+    await asyncio.sleep(60)
+    assert stage.leads
+    stage.world.machine(OWN).postgres = "stopped"
+    await asyncio.sleep(10)
     assert not stage.leads
 
 

@@ -52,11 +52,12 @@ class Rejoin:
         """Look, and act when the standby is stuck, until canceled."""
         watch = Watch(self._clock())
         while True:
-            look = await self._look()
-            if look is None:
-                watch = Watch(self._clock())
-            else:
+            look, before = await self._look(), self._not_before
+            if look is not None:
                 await self._judge(look, watch.quiet_seconds(look, self._clock()))
+            if look is None or self._not_before != before:
+                # Nothing is known, or all that was seen is of data that are set aside now.
+                watch = Watch(self._clock())
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> Look | None:

@@ -70,6 +70,7 @@ class Duty:
 
     async def _begin(self) -> None:
         _log.info("this node is active", address=self._address[0])
+        self._prepared.clear()
         self._running = asyncio.create_task(self._work(), name="duty of the active")
 
     async def _end(self) -> None:

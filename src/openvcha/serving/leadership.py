@@ -6,7 +6,6 @@ wait: then PostgreSQL itself is asked all the time.
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
@@ -110,14 +109,21 @@ class Leadership:
         if leader is None:
             # Its key ran out while the store was away; its Patroni will take it again.
             return self._leads and await self._goes_on_alone()
+        # What was seen in an outage ends with it: the mode may be another in the next one.
+        self._alone = False
         self._named = leader == self._identity.member
         return self._named and (self._leads or await self._writable())
 
     async def _goes_on_alone(self) -> bool:
-        """Ask the own Patroni, which is not there for a moment when it is started anew."""
-        with contextlib.suppress(PatroniUnreachable):
+        """Ask the own Patroni. While it is silent (it may be starting anew) its last word counts.
+
+        That word is of this outage, and PostgreSQL itself must go on taking writes.
+        """
+        try:
             node = await self._patroni.node(self._identity.ha_address)
-            self._alone = node.primary and node.alone
+        except PatroniUnreachable:
+            return self._alone and await self._writable()
+        self._alone = node.primary and node.alone
         return self._alone
 
     async def _writable(self) -> bool:
