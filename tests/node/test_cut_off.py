@@ -95,7 +95,7 @@ async def test_an_election_of_the_store_does_not_end_it(making: Making, seconds:
 
 
 def _paused(active: Active) -> None:
-    active.patroni = b'{"role": "primary", "state": "running", "pause": true}'
+    active.paused = True
 
 
 def _single(active: Active) -> None:
@@ -135,11 +135,28 @@ async def test_it_is_left_alone_where_it_may_go_on_or_patroni_knows_better(
 
 
 async def test_a_patroni_that_hangs_has_not_changed_its_mind(making: Making) -> None:
-    """Under a pause it goes on, else it is ended: as Patroni said last."""
+    """Under a pause it goes on, else it is ended: as the store said last."""
     active = await making()
     active.patroni, active.reachable = b"", False
     await active.lives(SOON)
     assert len(active.ended) == 1
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_mode_that_a_hanging_patroni_did_not_notice_counts(
+    making: Making, paused: bool
+) -> None:
+    """The others act by what the store says; what Patroni said in another mode is of no use."""
+    active = await making()
+    words = {True: b"true", False: b"false"}
+    active.paused = not paused
+    active.patroni = b'{"role": "primary", "state": "running", "pause": %s}' % words[not paused]
+    await active.lives(3.0)
+    active.patroni, active.paused = b"", paused
+    await active.lives(3.0)
+    active.reachable = False
+    await active.lives(SOON)
+    assert len(active.ended) == (0 if paused else 1)
 
 
 async def test_one_member_that_hangs_is_no_cut(making: Making) -> None:

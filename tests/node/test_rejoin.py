@@ -16,7 +16,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.leader import CopyFailed, Leader
 from openvcha.node.logs import RotatingLog, logger
 from openvcha.node.processes import Process
-from openvcha.node.stuck import STUCK_SECONDS, WORK_SECONDS, Look, Watch, look_at
+from openvcha.node.stuck import AGAIN_SECONDS, STUCK_SECONDS, WORK_SECONDS, Look, Watch, look_at
 from openvcha.store import keys
 from openvcha.store.memory import MemoryStore
 
@@ -281,14 +281,14 @@ def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) ->
 async def test_a_copy_that_took_long_is_not_taken_for_a_standby_that_was_quiet_so_long(
     stage: Stage,
 ) -> None:
-    """What was seen of the old data says nothing of the new ones: else it is copied over and over."""
+    """What was seen of the old data says nothing of the new ones, which would be copied over."""
     made = stage.copy
 
     async def slow() -> bool:
-        await asyncio.sleep(2 * rejoin.AGAIN_SECONDS)
+        await asyncio.sleep(2 * AGAIN_SECONDS)
         return await made()
 
     stage.copy = slow  # type: ignore[method-assign]
     await stage.begin_stuck()
-    await asyncio.sleep(STUCK_SECONDS + 2 * rejoin.AGAIN_SECONDS + 120)
+    await asyncio.sleep(STUCK_SECONDS + 2 * AGAIN_SECONDS + 120)
     assert stage.done.count("halt patroni") == 1

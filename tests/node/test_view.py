@@ -34,6 +34,7 @@ class Stage:
         self.leader: str | None = "own"
         self.reachable, self.hangs = True, False
         self.voters = len(NAMES)
+        self.paused, self.sync = False, b""
         self.silent: set[str] = set()
         self.patroni = b'{"role": "primary", "state": "running"}'
         identity = Identity(
@@ -67,8 +68,10 @@ class Stage:
     async def get(self, key: str) -> Any:
         if self.hangs or not self.reachable:
             raise StoreUnavailable("no quorum")
-        if key != keys.PATRONI_LEADER:
-            return None
+        if key == keys.PATRONI_CONFIG:
+            return SimpleNamespace(value=b'{"pause": true}' if self.paused else b"{}")
+        if key == keys.PATRONI_SYNC:
+            return SimpleNamespace(value=self.sync) if self.sync else None
         return SimpleNamespace(value=self.leader.encode()) if self.leader else None
 
     async def status(self, _: str) -> EndpointStatus:
@@ -151,6 +154,16 @@ async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.Mo
     """A node that was replaced may still reach the others."""
     monkeypatch.setattr("tests.node.test_view.NAMES", ("other", "second", "third"))
     assert (await Stage(monkeypatch).eye.look()).contact is Contact.STARTING
+
+
+async def test_a_record_that_cannot_be_read_stops_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the node is in sync is unknown then; that it must end its database is not."""
+    stage = Stage(monkeypatch)
+    stage.leader, stage.sync = "second", b'{"leader": "second", "sync_standby": "own"}'
+    assert (await stage.eye.look()).in_sync is True
+    stage.sync = b"no record"
+    seen = await stage.eye.look()
+    assert (seen.contact, seen.in_sync) == (Contact.CONNECTED, None)
 
 
 def test_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -22,9 +22,10 @@ VOTERS = 3
 class Standing:
     """How a node stands with the majority.
 
-    ``voters`` is as the store told last; ``paused`` is the last word of the own Patroni, None when
-    it never spoke. ``denied``: the own member of the store says itself, now, that it has no
-    majority; one that does not answer has said nothing.
+    ``voters`` and ``paused`` (None when it was never known) are as the store told last: a Patroni
+    that hangs does not notice a mode, and the others act by the store. ``denied``: the own member
+    of the store says itself, now, that it has no majority; one that does not answer has said
+    nothing.
     """
 
     voters: int

@@ -88,11 +88,14 @@ class _Configuration(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Known:
-    """What one look at the store found while a majority answered."""
+    """What one look at the store found while a majority answered.
+
+    ``standbys`` is None where ``/sync`` cannot be read, ``paused`` where the configuration cannot.
+    """
 
     members: tuple[Member, ...]
     leader: str | None
-    standbys: frozenset[str]
+    standbys: frozenset[str] | None
     paused: bool | None = None
     timeline: int | None = None
     lsn: int | None = None
@@ -147,7 +150,7 @@ def keep(
         listed=any(one.name == own for one in known.members),
         members=members,
         leader=known.leader,
-        in_sync=(known.leader == own or own in known.standbys) if data else None,
+        in_sync=in_sync(own, known.leader, known.standbys) if data else None,
         paused=known.paused,
         timeline=known.timeline,
         lsn=known.lsn,
@@ -190,7 +193,15 @@ def _role(member: str, known: Known, kind: Kind | None) -> Role:
         return Role.UNKNOWN
     if known.leader == member:
         return Role.ACTIVE
-    return Role.PASSIVE if kind == "data" or member in known.standbys else Role.UNKNOWN
+    data = kind == "data" or member in (known.standbys or ())
+    return Role.PASSIVE if data else Role.UNKNOWN
+
+
+def in_sync(member: str, leader: str | None, standbys: frozenset[str] | None) -> bool | None:
+    """Tell whether the cluster says that a member has every acknowledged row; None: unknown."""
+    if leader == member:
+        return True
+    return None if standbys is None else member in standbys
 
 
 def forget_others(layout: Layout, identity: Identity) -> None:

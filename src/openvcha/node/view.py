@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -14,14 +14,15 @@ from openvcha.node.etcd import client_url, known_members
 from openvcha.node.http import ask
 from openvcha.node.identity import url
 from openvcha.node.keeping import Keeping
-from openvcha.node.kept import Known
+from openvcha.node.kept import Known, in_sync
 from openvcha.node.status import Contact, OwnView, Role
 from openvcha.node.stuck import standbys
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import Member
+from openvcha.store.protocol import KeyValue, Member
 
+_FIELDS = msgspec.json.Decoder(dict[str, Any])
 LOOK_SECONDS = 1.0
 SILENT_SECONDS = 0.5
 ASK_SECONDS = 2.0
@@ -50,7 +51,6 @@ class Word:
     """What this node's Patroni says; None is not known."""
 
     writable: bool | None = None
-    paused: bool | None = None
     timeline: int | None = None
     lsn: int | None = None
 
@@ -68,6 +68,8 @@ class Eye:
         identity = view.identity
         self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
         self._in_sync: bool | None = None
+        # As the store said last: others act by that, and a Patroni that hangs does not notice.
+        self._paused: bool | None = None
         self._contact = Contact.STARTING
         self._since = now()
         self._heard = self._clock()
@@ -75,7 +77,7 @@ class Eye:
         self._word = Word()
         self._voters = 0
         self._members = known_members(identity, view.layout)
-        self._store: tuple[tuple[Member, ...], str | None, frozenset[str]] | None = None
+        self._store: tuple[tuple[Member, ...], str | None, frozenset[str] | None] | None = None
         self._health: dict[str, bytes | None] = {}
 
     async def look(self) -> OwnView:
@@ -84,9 +86,7 @@ class Eye:
         heard, word, self._health = await asyncio.gather(
             self._ask_store(), self._ask_patroni(), self._ask_members()
         )
-        # A Patroni that hangs has not changed its mind.
-        paused = self._word.paused if word.paused is None else word.paused
-        self._word = replace(word, paused=paused)
+        self._word = word
         self.silent = not heard and b'"true"' not in self._own_health()
         if not self.silent:
             self._heard = began
@@ -102,13 +102,13 @@ class Eye:
         if self._store is None:
             return None
         word = self._word
-        return Known(*self._store, paused=word.paused, timeline=word.timeline, lsn=word.lsn)
+        return Known(*self._store, paused=self._paused, timeline=word.timeline, lsn=word.lsn)
 
     def standing(self) -> Standing:
         """Say how the node stands with the majority, after the last look."""
         return Standing(
             voters=self._voters,
-            paused=self._word.paused,
+            paused=self._paused,
             denied=self._denied(),
             silent_seconds=self._silent_seconds(),
         )
@@ -143,16 +143,20 @@ class Eye:
             async with asyncio.timeout(ASK_SECONDS):
                 leader = await store.get(keys.PATRONI_LEADER)
                 sync = await store.get(keys.PATRONI_SYNC)
+                config = await store.get(keys.PATRONI_CONFIG)
                 members = await store.members()
         except (StoreError, TimeoutError):
             return False
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
         self._voters = sum(not member.learner for member in members)
-        own, named = self._view.identity.member, standbys(sync)
-        self._store = (tuple(members), leader.value.decode() if leader else None, named)
+        # Patroni, too, goes on by the last configuration that it could read.
+        self._paused = self._paused if (paused := _paused(config)) is None else paused
+        own, named = self._view.identity.member, _named(sync)
+        leads = leader.value.decode(errors="replace") if leader else None
+        self._store = (tuple(members), leads, named)
         if self._view.identity.holds_data:
             self._role = _role(leader.value if leader else b"", own)
-            self._in_sync = self._role is Role.ACTIVE or own in named
+            self._in_sync = in_sync(own, leads, named)
         return own in self._members
 
     async def _ask_members(self) -> dict[str, bytes | None]:
@@ -191,7 +195,6 @@ class Eye:
         leads = fields.get("role") in {"primary", "master"}
         return Word(
             writable=leads and fields.get("state") == "running",
-            paused=bool(fields.get("pause")),
             timeline=fields.get("timeline"),
             lsn=_position(fields.get("xlog") or {}),
         )
@@ -201,6 +204,22 @@ def _position(xlog: Mapping[str, Any]) -> int | None:
     """Return how far the log is written, or was received or replayed (bytes)."""
     told = (xlog.get(name) for name in ("location", "received_location", "replayed_location"))
     return max((place for place in told if isinstance(place, int)), default=None)
+
+
+def _named(sync: KeyValue | None) -> frozenset[str] | None:
+    """Return whom ``/sync`` names; None when it cannot be read."""
+    try:
+        return standbys(sync)
+    except (msgspec.MsgspecError, AttributeError):
+        return None
+
+
+def _paused(config: KeyValue | None) -> bool | None:
+    """Return whether Patroni's configuration has a pause; None when it cannot be read."""
+    try:
+        return bool(_FIELDS.decode(config.value).get("pause")) if config else None
+    except msgspec.MsgspecError:
+        return None
 
 
 def _role(leader: bytes, own: str) -> Role:
