@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from openvcha.api.messages import message
+from openvcha.api.messages import PREFIX, message
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, LocalizableMessage
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import assess, votes, writable
@@ -21,6 +21,9 @@ GET_MODE = f"{VCHA}.cluster.mode.get"
 
 Reason = LocalizableMessage | None
 
+_MOMENTARY = frozenset(PREFIX + name for name in ("no.active", "active.no.vote", "no.majority"))
+"""Reasons that an election in the store or a late answer gives, and takes back in seconds."""
+
 
 def why_not(operation: str, seen: Observation) -> Reason:
     """Say why ``operation`` (its full id) is refused in what was seen; None when it may run.
@@ -30,6 +33,11 @@ def why_not(operation: str, seen: Observation) -> Reason:
     """
     rule = RULES.get(operation)
     return rule(seen) if rule else None
+
+
+def momentary(reason: LocalizableMessage) -> bool:
+    """Tell whether a reason is more likely over in some seconds than there to stay."""
+    return reason.id in _MOMENTARY
 
 
 def why_not_mode(wanted: ClusterMode, seen: Observation) -> Reason:

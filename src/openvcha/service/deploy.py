@@ -34,7 +34,8 @@ from openvcha.service.join import Join
 from openvcha.service.new_node import PASSIVE, ROLES, WITNESS, recall, remember
 from openvcha.service.prepare import Prepare, active_findings
 from openvcha.service.redeploy import require
-from openvcha.service.trust import check_peer
+from openvcha.service.settling import allowed
+from openvcha.service.trust import check_peer, require_usable_peer
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -42,7 +43,7 @@ SERVICE = "com.vmware.vcenter.vcha.cluster"
 
 
 async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
-    """Promise the deployment: validate, verify the peer, look at the state, make the task."""
+    """Promise the deployment: validate, look at the state, verify the peer, make the task."""
     _require_placements(spec)
     for path, address in (
         ("active.ha_ip", spec.active.ha_ip),
@@ -52,12 +53,12 @@ async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
     ):
         if address is not None:
             address_of(address, f"spec.{path}")
-    seen = await services.observe()
-    require(rules.DEPLOY, seen)
     own = services.identity.ha_address
     if address_of(spec.active.ha_ip, "spec.active.ha_ip").address != own:
         said = message("deploy.active.ha", "spec.active.ha_ip", own)
         raise ApiError(ErrorType.INVALID_ARGUMENT, said)
+    require_usable_peer(spec.vc_spec)
+    seen = await allowed(services, rules.DEPLOY)
     await check_peer(services, seen, spec.vc_spec)
     active = seen.active
     task = await services.journal.create(

@@ -21,6 +21,7 @@ from openvcha.node.superuser import PostgresUnreachable
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.service.redeploy import require, require_idle
+from openvcha.service.settling import allowed
 from openvcha.service.waiting import until
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, Temporary
@@ -36,8 +37,7 @@ LOOK_SECONDS = 0.2
 async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
     """Promise the failover; refused with its reason before there is a task."""
     await require_idle(services)
-    seen = await services.observe()
-    require(rules.FAILOVER, seen)
+    seen = await allowed(services, rules.FAILOVER)
     active = seen.active
     task = await services.journal.create(
         service=SERVICE,

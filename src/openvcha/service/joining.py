@@ -1,6 +1,7 @@
 """Joining by call: who comes with a token gets what makes it a node, and a task sees it through."""
 
 import asyncio
+from functools import partial
 
 import msgspec
 
@@ -18,6 +19,7 @@ from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.service.material import joining_files_of
 from openvcha.service.new_node import NewNode
+from openvcha.service.settling import settled
 from openvcha.service.tokens import TokenRecord, new_token, require_token, spent, token_record
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord
@@ -34,8 +36,7 @@ async def issue(services: Services, caller: Caller, spec: JoinTokenSpec) -> Join
     running = await services.journal.running()
     if running is not None and _is_for(running, spec.role):
         raise _busy(running)
-    seen = await services.observe()
-    address = _address(seen, spec.role)
+    address = _address(await _settled(services, spec.role), spec.role)
     token, record = new_token(address, caller.user, services.journal.clock())
     key = token_record(services.store, spec.role).key
     await services.store.put(key, encode(record))
@@ -73,6 +74,11 @@ async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
     return JoinInfo(member=node.member, task=task.id, files=shown)
 
 
+async def _settled(services: Services, role: JoinRole) -> Observation:
+    seen, _ = await settled(services, partial(rules.why_not_join, KINDS[role]))
+    return seen
+
+
 def _address(seen: Observation, role: JoinRole) -> str:
     """Say where a node of this role is awaited. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
     kind = KINDS[role]
@@ -86,13 +92,15 @@ def _address(seen: Observation, role: JoinRole) -> str:
 
 
 async def _require_possible(services: Services, spec: JoinSpec) -> None:
-    seen = await services.observe()
+    if not usable_name(spec.name):
+        raise ApiError(ErrorType.INVALID_ARGUMENT, message("join.name", spec.name))
+    seen = await _settled(services, spec.role)
     _address(seen, spec.role)
     inventory = await services.infrastructure.inventory()
     names = {node.name.casefold() for node in seen.config.nodes}
     names |= {node.name.casefold() for node in seen.config.planned}
     taken = spec.name.casefold() in names or inventory.vm_by_name(spec.name) is not None
-    if taken or not usable_name(spec.name):
+    if taken:
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("join.name", spec.name))
 
 

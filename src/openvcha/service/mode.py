@@ -5,6 +5,7 @@ is what the cluster is in, not what it is on the way to.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -17,6 +18,7 @@ from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
+from openvcha.service.settling import settled
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
@@ -43,7 +45,7 @@ async def set_mode(services: Services, caller: Caller, mode: ModeClusterMode) ->
     if running := await services.journal.running():
         busy = message("task.busy", running.operation_id, running.id)
         raise ApiError(ErrorType.RESOURCE_BUSY, busy)
-    seen = await services.observe()
+    seen, _ = await settled(services, partial(rules.why_not_mode, wanted))
     require_change(wanted, seen)
     task = await services.journal.create(
         service=SERVICE,

@@ -62,9 +62,7 @@ async def verify_peer(
     Raises ApiError: INVALID_ARGUMENT, UNVERIFIED_PEER or ERROR as in the module's text.
     """
     where = spec.active_location
-    matches = certificate_rule(where)
-    _require_place(where)
-    _require_credentials(where)
+    matches = require_usable(spec)
     host, port = where.hostname, where.port or DEFAULT_PORT
     peer = PeerConnection(host, port, Trust(matches, active.trust))
     try:
@@ -80,6 +78,18 @@ async def verify_peer(
         raise ApiError(
             ErrorType.ERROR, message("peer.timeout", f"{host}:{port}", f"{seconds:g}")
         ) from None
+
+
+def require_usable(spec: CredentialsSpec) -> Callable[[bytes], bool] | None:
+    """Return what ``certificate_rule`` does, of a specification that can be used.
+
+    Raises ApiError INVALID_ARGUMENT.
+    """
+    where = spec.active_location
+    matches = certificate_rule(where)
+    _require_place(where)
+    _require_credentials(where)
+    return matches
 
 
 def certificate_rule(where: ConnectionSpec) -> Callable[[bytes], bool] | None:

@@ -26,13 +26,15 @@ from openvcha.api.structures import (
 from openvcha.cluster import health, rules
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.rules import Reason
 from openvcha.infrastructure.addresses import address_of, to_ip_info
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.placement import placement_info
 from openvcha.service.call import Caller
 from openvcha.service.check import require_one_datastore
 from openvcha.service.context import Services
-from openvcha.service.trust import check_peer
+from openvcha.service.settling import settled
+from openvcha.service.trust import check_peer, require_usable_peer
 
 
 async def get_cluster(
@@ -47,6 +49,8 @@ async def get_cluster(
     then ``vc_spec`` is not used. Raises ApiError as ``check_peer`` does.
     """
     del caller
+    if not partial:
+        require_usable_peer(vc_spec)
     seen = await services.observe()
     if not partial:
         await check_peer(services, seen, vc_spec)
@@ -84,7 +88,9 @@ async def get_active(
     nodes does not know the active's VM, and as ``check_peer`` and ``require_one_datastore`` do.
     """
     del caller
-    seen = await services.observe()
+    if not partial:
+        require_usable_peer(vc_spec)
+    seen, _ = await settled(services, _nobody_leads)
     active = seen.active
     if active is None:
         raise ApiError(ErrorType.ERROR, message("no.active"))
@@ -102,6 +108,10 @@ async def get_active(
         ha=active.config.ha_ip,
         placement=placement,
     )
+
+
+def _nobody_leads(seen: Observation) -> Reason:
+    return message("no.active") if seen.active is None else None
 
 
 async def get_mode(services: Services, caller: Caller) -> ModeInfo:

@@ -6,6 +6,7 @@ the task's first step is the very check that the check operation runs.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -35,7 +36,8 @@ from openvcha.service.copy import Copy
 from openvcha.service.fence import Fence
 from openvcha.service.join import Join
 from openvcha.service.new_node import PASSIVE, WITNESS, remember
-from openvcha.service.trust import check_peer
+from openvcha.service.settling import allowed, settled
+from openvcha.service.trust import check_peer, require_usable_peer
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -165,8 +167,8 @@ async def _findings(
     services: Services, which: Replacement, spec: RedeploySpec
 ) -> tuple[tuple[LocalizableMessage, ...], tuple[LocalizableMessage, ...]]:
     """Give the errors and the warnings. Raises ApiError when there is nothing to check."""
-    seen = await services.observe()
-    reason = rules.why_not(which.operation, seen)
+    require_usable_peer(spec.vc_spec)
+    seen, reason = await settled(services, partial(rules.why_not, which.operation))
     # Without a cluster or an active there is nothing to check; the rest is a finding of many.
     if reason is not None and not (health.deployed(seen) and seen.active):
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
@@ -183,9 +185,9 @@ async def _promise(
     for name, address in (("ha_ip", spec.ha_ip), ("failover_ip", _failover_ip(spec))):
         if address is not None:
             address_of(address, f"spec.{name}")
+    require_usable_peer(spec.vc_spec)
     await require_idle(services)
-    seen = await services.observe()
-    require(which.operation, seen)
+    seen = await allowed(services, which.operation)
     await check_peer(services, seen, spec.vc_spec)
     old = _config(which.old(seen))
     task = await services.journal.create(

@@ -9,7 +9,13 @@ from openvcha.api.structures import CredentialsSpec
 from openvcha.cluster.observation import Observation
 from openvcha.node import files
 from openvcha.service.context import Services
-from openvcha.service.peer import ActiveNode, verify_peer
+from openvcha.service.peer import ActiveNode, require_usable, verify_peer
+
+
+def require_usable_peer(vc_spec: CredentialsSpec | None) -> None:
+    """Raise ApiError INVALID_ARGUMENT when ``vc_spec`` itself cannot be used; nobody is asked."""
+    if vc_spec is not None:
+        require_usable(vc_spec)
 
 
 async def check_peer(

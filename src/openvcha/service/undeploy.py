@@ -25,7 +25,8 @@ from openvcha.service.context import Services
 from openvcha.service.dissolve import Alone, Disarm, Release, Renew, Votes
 from openvcha.service.leaving import Leaving, remember_leaving
 from openvcha.service.redeploy import CLUSTER, require
-from openvcha.service.trust import check_peer
+from openvcha.service.settling import allowed
+from openvcha.service.trust import check_peer, require_usable_peer
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -36,12 +37,12 @@ async def undeploy(services: Services, caller: Caller, spec: UndeploySpec) -> st
     Raises ApiError NOT_FOUND for a VM that there is not, INVALID_ARGUMENT for one that is not the
     node's, and as ``check_peer`` does.
     """
+    require_usable_peer(spec.vc_spec)
     if running := await services.journal.running():
         raise ApiError(
             ErrorType.RESOURCE_BUSY, message("task.busy", running.operation_id, running.id)
         )
-    seen = await services.observe()
-    require(rules.UNDEPLOY, seen)
+    seen = await allowed(services, rules.UNDEPLOY)
     await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
     await require_vms(services, seen, spec)
     active = seen.active

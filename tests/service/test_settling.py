@@ -1,0 +1,226 @@
+"""A state that passes refuses nothing for a moment's sake; a broken argument is told before it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import pytest
+from msgspec.structs import replace
+from tests.cluster.conftest import ip
+from tests.service.conftest import CALLER, Scene, placement
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.secret import Secret
+from openvcha.api.structures import (
+    ActiveSpec,
+    ConnectionSpec,
+    CredentialsSpec,
+    DeploySpec,
+    DeployType,
+    JoinRole,
+    JoinTokenSpec,
+    LocalizableMessage,
+    ModeClusterMode,
+    PassiveCheckResult,
+    PassiveCheckSpec,
+    PassiveRedeploySpec,
+    PassiveSpec,
+    UndeploySpec,
+    WitnessCheckResult,
+    WitnessCheckSpec,
+    WitnessRedeploySpec,
+    WitnessSpec,
+)
+from openvcha.cluster.config import cluster_record
+from openvcha.service import deploy, failover, joining, mode, reads, redeploy, settling, undeploy
+from openvcha.service.context import Services
+
+pytestmark = pytest.mark.looptime
+
+ACTIVE = "vcha-1-old"
+NOT_ALLOWED = ErrorType.NOT_ALLOWED_IN_CURRENT_STATE.value
+AMBIGUOUS = CredentialsSpec(
+    active_location=ConnectionSpec(
+        hostname="vcenter",
+        username="root",
+        password=Secret("x"),
+        ssl_thumbprint="AA" * 20,
+        ssl_certificate="x",
+    )
+)
+Begin = Callable[[Scene], Awaitable[object]]
+Ask = Callable[[Services, CredentialsSpec | None], Awaitable[object]]
+
+
+def deploy_spec(vc_spec: CredentialsSpec | None, active: str = "127.83.2.11") -> DeploySpec:
+    return DeploySpec(
+        deployment=DeployType.AUTO,
+        active=ActiveSpec(ha_ip=ip(active)),
+        passive=PassiveSpec(ha_ip=ip("127.83.2.12"), placement=placement("two")),
+        witness=WitnessSpec(ha_ip=ip("127.83.2.13"), placement=placement("three")),
+        vc_spec=vc_spec,
+    )
+
+
+async def manual(scene: Scene) -> None:
+    """Begin with a passive that was lost and that a person made."""
+    await scene.cluster()
+    stored = cluster_record(scene.world.store)
+    await stored.update(lambda config: replace(config, deployment="MANUAL"))
+
+
+async def witness_lost(scene: Scene) -> None:
+    await scene.healthy()
+    scene.world.kill("vcha-3-old")
+
+
+OPERATIONS: dict[str, tuple[Begin, Ask]] = {
+    "passive redeploy": (
+        Scene.cluster,
+        lambda services, peer: redeploy.redeploy_passive(
+            services, CALLER, PassiveRedeploySpec(placement=placement(), vc_spec=peer)
+        ),
+    ),
+    "passive check": (
+        Scene.cluster,
+        lambda services, peer: redeploy.check_passive(
+            services, CALLER, PassiveCheckSpec(placement=placement(), vc_spec=peer)
+        ),
+    ),
+    "witness redeploy": (
+        witness_lost,
+        lambda services, peer: redeploy.redeploy_witness(
+            services, CALLER, WitnessRedeploySpec(placement=placement(), vc_spec=peer)
+        ),
+    ),
+    "witness check": (
+        witness_lost,
+        lambda services, peer: redeploy.check_witness(
+            services, CALLER, WitnessCheckSpec(placement=placement(), vc_spec=peer)
+        ),
+    ),
+    "deploy": (
+        Scene.single,
+        lambda services, peer: deploy.deploy(services, CALLER, deploy_spec(peer)),
+    ),
+    "undeploy": (
+        Scene.healthy,
+        lambda services, peer: undeploy.undeploy(services, CALLER, UndeploySpec(vc_spec=peer)),
+    ),
+    "failover": (Scene.healthy, lambda services, _: failover.fail_over(services, CALLER, True)),
+    "mode": (
+        Scene.healthy,
+        lambda services, _: mode.set_mode(services, CALLER, ModeClusterMode.MAINTENANCE),
+    ),
+    "join token": (
+        manual,
+        lambda services, _: joining.issue(services, CALLER, JoinTokenSpec(role=JoinRole.PASSIVE)),
+    ),
+}
+WITH_PEER = OPERATIONS.keys() - {"failover", "mode", "join token"}
+
+
+async def begun(scene: Scene, operation: str) -> Ask:
+    """Begin where the operation is allowed, with all nodes started."""
+    begin, ask = OPERATIONS[operation]
+    await begin(scene)
+    await asyncio.sleep(2)
+    return ask
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def refusal(asked: Awaitable[object]) -> list[str]:
+    """Name the reasons for which it is refused; what only checks gives them as its findings."""
+    try:
+        found = await asked
+    except ApiError as error:
+        return [error.error_type.value, *names(error.messages)]
+    assert isinstance(found, PassiveCheckResult | WitnessCheckResult)
+    return [NOT_ALLOWED, *names(found.errors)]
+
+
+def names(messages: Iterable[LocalizableMessage]) -> list[str]:
+    return [said.id.rpartition("vcha.")[2] for said in messages]
+
+
+async def inactive(scene: Scene, seconds: float) -> None:
+    """Let the PostgreSQL of the active be none for a while: a demotion that is taken back."""
+    scene.world.machine(ACTIVE).postgres = "starting"
+    await asyncio.sleep(seconds)
+    scene.world.machine(ACTIVE).postgres = "primary"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_an_active_that_is_none_for_a_moment_refuses_nothing(
+    scene: Scene, operation: str
+) -> None:
+    """An election in the store, or an answer that came late on a busy machine."""
+    ask = await begun(scene, operation)
+    passing = asyncio.create_task(inactive(scene, settling.SETTLE_SECONDS / 2))
+    await asyncio.sleep(0.1)
+    found = await ask(scene.process().services, None)
+    assert not getattr(found, "errors", ())
+    await passing
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_what_does_not_pass_is_refused_in_time(scene: Scene, operation: str) -> None:
+    """The wait is bounded, and the refusal the same as ever."""
+    ask = await begun(scene, operation)
+    scene.world.machine(ACTIVE).postgres = "starting"
+    asked = now()
+    assert await refusal(ask(scene.process().services, None)) == [NOT_ALLOWED, "no.active"]
+    assert settling.SETTLE_SECONDS <= now() - asked < settling.SETTLE_SECONDS + 2
+
+
+async def test_what_cannot_pass_is_refused_at_once(scene: Scene) -> None:
+    """Nobody waits for a healthy passive to break."""
+    await scene.healthy()
+    _, ask = OPERATIONS["passive redeploy"]
+    asked = now()
+    assert await refusal(ask(scene.process().services, None)) == [NOT_ALLOWED, "passive.healthy"]
+    assert now() - asked < 1
+
+
+@pytest.mark.parametrize("operation", sorted(WITH_PEER))
+async def test_a_broken_argument_is_told_before_a_passing_state(
+    scene: Scene, operation: str
+) -> None:
+    """Whoever tries again later is refused then: it is said now, and nobody waits for it."""
+    ask = await begun(scene, operation)
+    scene.world.machine(ACTIVE).postgres = "starting"
+    await assert_ambiguous(ask(scene.process().services, AMBIGUOUS))
+
+
+@pytest.mark.parametrize("get", [reads.get_cluster, reads.get_active])
+async def test_a_question_with_a_broken_argument_asks_nobody(
+    scene: Scene, get: Callable[..., Awaitable[object]]
+) -> None:
+    """Not even the store."""
+    await scene.cluster()
+    services = scene.process().services
+    scene.world.faults.add("no quorum")
+    await assert_ambiguous(get(services, CALLER, AMBIGUOUS))
+
+
+async def test_another_active_address_is_told_before_a_passing_state(scene: Scene) -> None:
+    """It is the node's own, which does not change."""
+    await begun(scene, "deploy")
+    scene.world.machine(ACTIVE).postgres = "starting"
+    asked = now()
+    with pytest.raises(ApiError) as caught:
+        await deploy.deploy(scene.process().services, CALLER, deploy_spec(None, "127.83.2.99"))
+    assert caught.value.error_type is ErrorType.INVALID_ARGUMENT
+    assert now() - asked < 1
+
+
+async def assert_ambiguous(asked: Awaitable[object]) -> None:
+    began = now()
+    with pytest.raises(ApiError) as caught:
+        await asked
+    assert caught.value.error_type is ErrorType.INVALID_ARGUMENT
+    (said,) = caught.value.messages
+    assert said.id.endswith("peer.certificate.ambiguous")
+    assert now() - began < 1
