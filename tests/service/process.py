@@ -19,6 +19,7 @@ from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.protocol import VmRequest
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
+from openvcha.node.replay import Replay
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.service.context import Services
 from openvcha.service.handlers import plans
@@ -327,10 +328,52 @@ class SeenCredentials:
         self.life.check()
         return self.machine.renewing
 
+    def hindrance(self) -> str | None:
+        self.life.check()
+        return "PostgreSQL does not take the passwords: full"
+
     async def renew(self) -> None:
         await self.life.before()
         self.machine.renewing = True
         await self.life.after()
+
+
+@dataclass
+class SeenPostgres:
+    """The PostgreSQLs as one process sees them: a PostgresAccess."""
+
+    world: World
+    life: Life
+
+    async def checkpoint(self, host: str) -> None:
+        await self.life.before()
+        self.world.checkpoints.append(self._at(host).identity.member)
+        await self.life.after()
+
+    async def position(self, host: str) -> int:
+        self.life.check()
+        return self._at(host).written
+
+    async def replay(self, host: str) -> Replay:
+        self.life.check()
+        machine = self._at(host)
+        standby = machine.postgres != "primary"
+        held = self.world.holders if standby else ()
+        position = -1 if held else machine.written
+        return Replay(position, standby, paused=False, delay="0", holders=held)
+
+    async def rehearse_renewal(self, host: str) -> None:
+        await self.life.before()
+        self._at(host)
+        if "no renewal" in self.world.faults:
+            raise PostgresUnreachable('role "rewind" does not exist')
+        await self.life.after()
+
+    def _at(self, host: str) -> Machine:
+        machine = self.world.at(host)
+        if machine is None or not machine.postgres or "no checkpoint" in self.world.faults:
+            raise PostgresUnreachable(f"nobody at {host}")
+        return machine
 
 
 class Process:
@@ -347,14 +390,6 @@ class Process:
         async def elsewhere() -> list[Path]:
             return [world.root / "elsewhere"] if "data elsewhere" in world.faults else []
 
-        async def checkpoint(address: str) -> None:
-            await self.life.before()
-            machine = world.at(address)
-            if machine is None or not machine.postgres or "no checkpoint" in world.faults:
-                raise PostgresUnreachable(f"nobody at {address}")
-            world.checkpoints.append(machine.identity.member)
-            await self.life.after()
-
         self.services = Services(
             store=store,
             patroni=patroni,
@@ -366,7 +401,7 @@ class Process:
             credentials=SeenCredentials(world.machine(identity.member), self.life),
             data_bytes=data_bytes,
             elsewhere=elsewhere,
-            checkpoint=checkpoint,
+            postgres=SeenPostgres(world, self.life),
         )
 
     def runner(self) -> Runner:

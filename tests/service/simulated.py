@@ -23,6 +23,7 @@ from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local_setup import Names, first_state
 from openvcha.infrastructure.protocol import VmRequest
 from openvcha.node.identity import IDENTITY, Identity, encode_identity, url
+from openvcha.node.replay import Holder
 from openvcha.store import copies, keys
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.errors import (
@@ -80,6 +81,8 @@ class World:
         self.faults: set[str] = set()
         self.acknowledged = 0
         self.checkpoints: list[str] = []
+        self.holders: tuple[Holder, ...] = ()
+        """Who holds the replay of a standby up."""
         self.leases: dict[str, int] = {}
         self.violations: list[str] = []
         self.woken = asyncio.Event()

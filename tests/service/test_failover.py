@@ -1,6 +1,7 @@
 """A failover by hand, whatever happens to it: no acknowledged write is lost, and it ends."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
@@ -10,7 +11,14 @@ from tests.service.process import Life
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, TaskStatus
 from openvcha.cluster.config import cluster_record
-from openvcha.service.failover import SETTLE_SECONDS, SWITCH_SECONDS, fail_over
+from openvcha.node.replay import Holder, Replay, holder
+from openvcha.service.failover import (
+    REPLAY_SECONDS,
+    SETTLE_SECONDS,
+    SWITCH_SECONDS,
+    behind,
+    fail_over,
+)
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
@@ -220,6 +228,73 @@ async def test_canceled_before_the_switch_nothing_happens(scene: Scene) -> None:
     await carrying
     assert (await reasons(scene))[0] == "task.canceled"
     await validate_unchanged(scene)
+
+
+READER = Holder(4711, "app", "report", datetime(2026, 11, 26, 12, tzinfo=UTC))
+
+
+async def test_planned_a_reader_that_holds_replay_up_is_waited_for(scene: Scene) -> None:
+    """What the passive has received it must have replayed before the active is stopped."""
+    await begin(scene, planned=True)
+    scene.world.holders = (READER,)
+    carrying = asyncio.create_task(scene.carry_along())
+    await asyncio.sleep(REPLAY_SECONDS - 5)
+    assert scene.world.machine(OLD).postgres == "primary"
+    progress = (await scene.record()).progress
+    assert progress is not None
+    assert "4711" in progress.message.default_message
+    scene.world.holders = ()
+    await carrying
+    await validate_switched(scene)
+
+
+async def test_planned_a_reader_that_never_ends_is_named_and_nothing_is_stopped(
+    scene: Scene,
+) -> None:
+    """With all by which a person finds the session, and the way to go on without it."""
+    await begin(scene, planned=True)
+    scene.world.holders = (READER,)
+    await scene.carry_along()
+    assert (await reasons(scene)) == ["wait.timeout", "failover.replay.held"]
+    error = (await scene.record()).error
+    assert error is not None
+    text = error.to_error().messages[1].default_message
+    for part in ("4711", "app", "report", "2026-11-26 12:00:00 UTC", "planned=false"):
+        assert part in text
+    await validate_unchanged(scene)
+
+
+async def test_forced_no_reader_is_waited_for(scene: Scene) -> None:
+    """Who takes the key ends what is in the way: see node.patroni_takeover."""
+    await begin(scene, planned=False)
+    scene.world.holders = (READER,)
+    await scene.carry_along()
+    await validate_switched(scene)
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        (Replay(9, standby=True, paused=False, delay="0"), "progress.failover.replay"),
+        (Replay(9, standby=True, paused=False, delay="5min"), "failover.replay.delayed"),
+        (Replay(9, True, paused=False, delay="5min", holders=(READER,)), "failover.replay.held"),
+        (Replay(10, True, paused=False, delay="5min", holders=(READER,)), None),
+        (Replay(0, standby=False, paused=False, delay="0"), None),
+    ],
+)
+def test_what_is_left_to_replay_is_said_with_what_holds_it_up(
+    seen: Replay, reason: str | None
+) -> None:
+    """A session before a setting, a setting before patience."""
+    found = behind(seen, "vcha-2", 10)
+    assert (found.id.removeprefix(PREFIX) if found else None) == reason
+
+
+def test_what_clients_call_themselves_is_bounded_and_printable() -> None:
+    """It is shown to others."""
+    found = holder((1, None, "\x1b[31m" + 100 * "x", None))
+    assert (found.user, found.began) == ("?", "?")
+    assert found.application == "?[31m" + 59 * "x"
 
 
 async def test_a_switch_that_patroni_refused_is_asked_for_again(scene: Scene) -> None:

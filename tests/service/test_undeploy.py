@@ -356,8 +356,35 @@ async def test_a_renewal_that_does_not_end_is_told(scene: Scene) -> None:
     await scene.carry()
     error = (await scene.record()).error
     assert error is not None
-    assert said(error.to_error()) == ["wait.timeout", "progress.renew"]
+    assert said(error.to_error()) == ["wait.timeout", "progress.renew.hindered"]
+    assert "does not take the passwords" in error.to_error().messages[1].default_message
     assert scene.process().services.credentials.pending()
+
+
+@pytest.mark.parametrize("promised", [False, True])
+async def test_what_comes_last_is_tried_before_anything_is_taken_away(
+    scene: Scene, promised: bool
+) -> None:
+    """PostgreSQL has to take new passwords at the end; three votes are there when it would not."""
+    await scene.healthy()
+    arm(scene)
+    if promised:
+        await scene.undeploy()
+    scene.world.faults.add("no renewal")
+    if promised:
+        await scene.carry()
+        error = (await scene.record()).error
+        assert error is not None
+        found = error.to_error()
+    else:
+        with pytest.raises(ApiError) as caught:
+            await scene.undeploy()
+        found = caught.value
+    assert found.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+    assert said(found) == ["undeploy.not.renewable"]
+    assert "rewind" in found.messages[0].default_message
+    assert len(scene.world.members) == 3
+    assert all(machine.on for machine in scene.world.machines.values())
 
 
 async def test_a_kept_node_that_somebody_starts_is_switched_off_and_emptied(scene: Scene) -> None:

@@ -182,7 +182,17 @@ _CLUSTER = {
     "progress.mode.detach": "Waiting until %s may no longer take over.",
     "progress.mode.stop": "Waiting until PostgreSQL on %s has stopped.",
     "progress.mode.sync": "Waiting until %s is in sync.",
-    "failover.unprepared": "%s cannot write out what it holds in memory: %s",
+    "failover.unprepared": "%s cannot be prepared for the failover: %s",
+    "failover.replay.held": (
+        "On %s, the session with process id %s (user %s, application %s, since %s) holds up replay."
+        " End it there with SELECT pg_terminate_backend(%s), or fail over with planned=false, which"
+        " ends it."
+    ),
+    "failover.replay.delayed": (
+        "%s delays replay by %s. Run ALTER SYSTEM RESET recovery_min_apply_delay and"
+        " SELECT pg_reload_conf() there, or fail over with planned=false, which ends the delay."
+    ),
+    "progress.failover.replay": "%s has %s bytes left to replay.",
     "progress.failover.prepare": "%s writes out what it holds in memory.",
     "progress.failover.switch": "Waiting until %s leads.",
     "progress.failover.writable": "Waiting until %s takes writes.",
@@ -221,6 +231,11 @@ _CLUSTER = {
     "progress.release": "Waiting until no commit waits for the passive node.",
     "progress.disarm": "Emptying the key and password files of the nodes that are kept.",
     "progress.renew": "Making anew what lets a node in: its authority, certificate and passwords.",
+    "progress.renew.hindered": "Waiting: %s",
+    "undeploy.not.renewable": (
+        "The passwords of the cluster's own roles cannot be changed on %s, which an undeploy ends"
+        " with: %s"
+    ),
     "progress.renew.patroni": "Waiting until Patroni can do without the store for a moment.",
     "credentials.pending": "What lets a node in is being made anew. Try again when that is over.",
     "progress.alone": "Making the active node a single one.",

@@ -22,6 +22,7 @@ LAUNCHER = "openvcha.node.patroni_launcher"
 SUPERUSER = "postgres"
 REPLICATION_USER = "replicator"
 REWIND_USER = "rewind"
+OWN_ROLES = (SUPERUSER, REPLICATION_USER, REWIND_USER)
 APPLICATION_USER = "app"
 APPLICATION_DATABASE = "app"
 

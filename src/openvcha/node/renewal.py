@@ -34,7 +34,9 @@ from openvcha.node.identity import (
     reveal,
 )
 from openvcha.node.layout import Layout
+from openvcha.node.status import load_status
 
+NOTE = "renewal"
 PASSWORD_BYTES = 24
 RENEWED = ("superuser", "replication", "rewind", "patroni_rest")
 
@@ -69,6 +71,11 @@ class OwnCredentials:
     def pending(self) -> bool:
         """Tell whether it was asked for, and is not over."""
         return path_of(self._layout).exists()
+
+    def hindrance(self) -> str | None:
+        """Return what the node's supervisor says is in the way; None: nothing so far."""
+        status = load_status(self._layout.root)
+        return status.notes.get(NOTE) if status else None
 
     async def renew(self) -> None:
         """Ask the node's supervisor for it; asked again meanwhile it is the same one."""

@@ -11,8 +11,14 @@ from openvcha.node.etcd import answers, client_url
 from openvcha.node.http import ask
 from openvcha.node.identity import Secrets, load_secrets, url
 from openvcha.node.leader import superuser_place
-from openvcha.node.patroni import REPLICATION_USER, REWIND_USER, SUPERUSER, write_patroni_config
-from openvcha.node.renewal import Renewal, finish, in_place, load, put_in_place, save
+from openvcha.node.patroni import (
+    OWN_ROLES,
+    REPLICATION_USER,
+    REWIND_USER,
+    SUPERUSER,
+    write_patroni_config,
+)
+from openvcha.node.renewal import NOTE, Renewal, finish, in_place, load, put_in_place, save
 from openvcha.node.tls import NodeTls
 
 if TYPE_CHECKING:
@@ -23,7 +29,6 @@ Attempt = Callable[[], Awaitable[None]]
 LOOK_SECONDS = 0.2
 PROBE_SECONDS = 2.0
 STATEMENT_SECONDS = 10.0
-NAME = "renewal"
 END_SESSIONS = """
     select pg_terminate_backend(pid) from pg_stat_activity
      where usename = any(%s) and pid <> pg_backend_pid()
@@ -65,7 +70,7 @@ class Renewing:
         await self._until(self._proved)
         await self._until(self._end_sessions)
         finish(layout)
-        self._view.control.tell(NAME, None)
+        self._view.control.tell(NOTE, None)
         self._view.events.info("what lets a node in is new")
 
     async def _until(self, attempt: Attempt) -> None:
@@ -76,7 +81,7 @@ class Renewing:
                     await attempt()
             except (NotYet, TimeoutError) as error:
                 reason = str(error) or "PostgreSQL does not answer in time"
-                self._view.control.tell(NAME, f"what lets a node in is made anew: {reason}")
+                self._view.control.tell(NOTE, f"what lets a node in is made anew: {reason}")
             else:
                 return
             await asyncio.sleep(LOOK_SECONDS)
@@ -121,7 +126,7 @@ class Renewing:
         """End every session that somebody began by what was: it would go on for ever."""
         from psycopg import Error  # noqa: PLC0415 - as above
 
-        users = [SUPERUSER, REPLICATION_USER, REWIND_USER]
+        users = list(OWN_ROLES)
         try:
             async with await self._connect(load_secrets(self._view.layout.root)) as connection:
                 await connection.execute(END_SESSIONS, [users])

@@ -4,15 +4,20 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from psycopg import AsyncConnection, Error
+from psycopg import AsyncConnection, Error, sql
 
 from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.leader import superuser_place
-from openvcha.node.patroni import postgres_major
+from openvcha.node.patroni import OWN_ROLES, postgres_major
+from openvcha.node.replay import HOLDERS, REPLAYED, Replay, holder
+
+STATEMENT_SECONDS = 10.0
+WRITTEN = "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
 
 
 class PostgresUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
@@ -41,17 +46,51 @@ class Superuser:
         return await AsyncConnection.connect(place, autocommit=True)
 
     async def checkpoint(self, host: str) -> None:
-        """Write out what a node holds in memory. Raises PostgresUnreachable."""
-        async with self._at(host) as connection:
+        """Write out what a node holds in memory, however long it takes.
+
+        Raises PostgresUnreachable.
+        """
+        async with self._at(host, None) as connection:
             await connection.execute("checkpoint")
 
+    async def position(self, host: str) -> int:
+        """Return how far a primary has written, in bytes of the log. Raises PostgresUnreachable."""
+        async with self._at(host) as connection:
+            row = await (await connection.execute(WRITTEN)).fetchone()
+            return int(row[0]) if row else 0
+
+    async def replay(self, host: str) -> Replay:
+        """Look how far a standby has replayed, and who is in the way. Raises PostgresUnreachable.
+
+        A replay that somebody paused is resumed.
+        """
+        async with self._at(host) as connection:
+            row = await (await connection.execute(REPLAYED)).fetchone()
+            if row is None:
+                raise PostgresUnreachable(f"PostgreSQL at {host} does not tell how far it is")
+            seen = Replay(*row)
+            if seen.paused:
+                await connection.execute("select pg_wal_replay_resume()")
+            holders = await (await connection.execute(HOLDERS)).fetchall()
+            return replace(seen, holders=tuple(map(holder, holders)))
+
+    async def rehearse_renewal(self, host: str) -> None:
+        """Change the passwords of our roles, and take that back. Raises PostgresUnreachable."""
+        async with self._at(host) as connection, connection.transaction(force_rollback=True):
+            for user in OWN_ROLES:
+                statement = sql.SQL("alter role {} password null")
+                await connection.execute(statement.format(sql.Identifier(user)))
+
     @asynccontextmanager
-    async def _at(self, host: str) -> AsyncIterator[AsyncConnection[Any]]:
+    async def _at(
+        self, host: str, seconds: float | None = STATEMENT_SECONDS
+    ) -> AsyncIterator[AsyncConnection[Any]]:
         try:
-            async with await self.connect(host) as connection:
+            async with asyncio.timeout(seconds), await self.connect(host) as connection:
                 yield connection
         except (Error, OSError, EngineMissing) as error:
-            raise PostgresUnreachable(f"PostgreSQL at {host}: {error}") from error
+            reason = str(error) or f"no answer within {STATEMENT_SECONDS:g} s"
+            raise PostgresUnreachable(f"PostgreSQL at {host}: {reason}") from error
 
     def _find(self) -> Postgres:
         return find_postgres(os.environ, postgres_major(self._layout.pgdata))

@@ -10,6 +10,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.cluster.observe import Observer
 from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node.identity import Identity, url
+from openvcha.node.replay import Replay
 from openvcha.tasks.journal import Journal
 
 
@@ -22,8 +23,30 @@ class Credentials(Protocol):
     def pending(self) -> bool:
         """Tell whether a renewal was asked for, and is not over."""
 
+    def hindrance(self) -> str | None:
+        """Return what is in the way of a renewal that is pending; None: nothing so far."""
+
     async def renew(self) -> None:
         """Have all of it made anew; asked again meanwhile it is the same renewal."""
+
+
+class PostgresAccess(Protocol):
+    """What the operations ask of the PostgreSQL at an HA address: node.superuser.Superuser.
+
+    Each raises PostgresUnreachable.
+    """
+
+    async def checkpoint(self, host: str) -> None:
+        """Write out what it holds in memory."""
+
+    async def position(self, host: str) -> int:
+        """Return how far a primary has written, in bytes of the log."""
+
+    async def replay(self, host: str) -> Replay:
+        """Look how far a standby has replayed; a replay that somebody paused is resumed."""
+
+    async def rehearse_renewal(self, host: str) -> None:
+        """Try whether the passwords of our roles can be changed, and take it back."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +65,7 @@ class Services:
     """How many bytes a copy of the protected data takes."""
     elsewhere: Callable[[], Awaitable[Sequence[Path]]]
     """Where the protected data lie outside of the node's own directory."""
-    checkpoint: Callable[[str], Awaitable[None]]
-    """Makes the PostgreSQL at an HA address write out what it holds in memory.
-
-    Raises PostgresUnreachable.
-    """
+    postgres: PostgresAccess
 
     async def observe(self) -> Observation:
         """Look at the cluster, with the operation that runs now."""

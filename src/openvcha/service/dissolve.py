@@ -40,6 +40,8 @@ NODE_FILES = (
 )
 """All that makes a node one of the cluster, or lets it into its database."""
 
+_RENEWS = message("progress.renew")
+
 
 class _Parting(Step):
     """What these steps have in common."""
@@ -257,7 +259,11 @@ class Renew(_Parting):
         return None if known == {own} else message("progress.renew.patroni")
 
     async def _pending(self) -> LocalizableMessage | None:
-        return message("progress.renew") if self._services.credentials.pending() else None
+        credentials = self._services.credentials
+        if not credentials.pending():
+            return None
+        hindrance = credentials.hindrance()
+        return message("progress.renew.hindered", hindrance) if hindrance else _RENEWS
 
     async def _settled(self) -> bool:
         store = self._services.store

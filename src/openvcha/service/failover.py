@@ -7,7 +7,7 @@ name it. The task lives with the active, so it begins on one node and ends on th
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -17,6 +17,7 @@ from openvcha.cluster import failover, patroni, rules
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import NodeObservation
 from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.node.replay import Replay
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
@@ -27,6 +28,8 @@ from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 
 SERVICE = "com.vmware.vcenter.vcha.cluster"
+REPLAY_SECONDS = 30.0
+"""As long as PostgreSQL itself lets a reader hold replay up."""
 SWITCH_SECONDS = 120.0
 SETTLE_SECONDS = 120.0
 LOST_SECONDS = 5.0
@@ -114,21 +117,57 @@ class Prepare(Step):
         return bool(ctx.state.get("prepared")) or leads == ctx.state["to"]
 
     async def act(self, ctx: TaskContext) -> None:
-        """Write out what both hold in memory, the active first: the passive follows its record."""
+        """Write out what both hold in memory, the active first: the passive follows its record.
+
+        What the active has written by then is replayed before it is stopped.
+        Raises ApiError TIMED_OUT with what holds the replay up.
+        """
         way = await _recall(self._services, ctx)
-        for fraction, node in ((0.0, way.old), (0.7, way.new)):
+        for fraction, node in ((0.0, way.old), (0.5, way.new)):
             await ctx.progress(fraction, message("progress.failover.prepare", node.name))
             await ctx.interruptible(self._checkpoint(node))
+        target = await self._position(way.old)
+        await until(
+            ctx, lambda: self._behind(way.new, target), REPLAY_SECONDS, 0.8, pause=LOOK_SECONDS
+        )
         await ctx.remember(prepared=True)
 
     async def undo(self, ctx: TaskContext) -> None:
         """Nothing: PostgreSQL writes out what it holds all the time."""
 
     async def _checkpoint(self, node: NodeConfig) -> None:
-        try:
-            await self._services.checkpoint(node.ha_address)
-        except PostgresUnreachable as error:
-            raise Temporary(message("failover.unprepared", node.name, error)) from error
+        with _temporary(node):
+            await self._services.postgres.checkpoint(node.ha_address)
+
+    async def _position(self, node: NodeConfig) -> int:
+        with _temporary(node):
+            return await self._services.postgres.position(node.ha_address)
+
+    async def _behind(self, node: NodeConfig, target: int) -> LocalizableMessage | None:
+        with _temporary(node):
+            seen = await self._services.postgres.replay(node.ha_address)
+        return behind(seen, node.name, target)
+
+
+def behind(seen: Replay, name: str, target: int) -> LocalizableMessage | None:
+    """Say what a standby still has to replay up to ``target``, and what holds that up."""
+    if not seen.standby or seen.position >= target:
+        return None
+    if seen.holders:
+        first = seen.holders[0]
+        who = (first.pid, first.user, first.application, first.began)
+        return message("failover.replay.held", name, *who, first.pid)
+    if seen.delayed:
+        return message("failover.replay.delayed", name, seen.delay)
+    return message("progress.failover.replay", name, target - seen.position)
+
+
+@contextlib.contextmanager
+def _temporary(node: NodeConfig) -> Iterator[None]:
+    try:
+        yield
+    except PostgresUnreachable as error:
+        raise Temporary(message("failover.unprepared", node.name, error)) from error
 
 
 class Switch(Step):

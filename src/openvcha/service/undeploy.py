@@ -20,6 +20,7 @@ from openvcha.cluster import rules
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.inventory import Inventory
+from openvcha.node.superuser import PostgresUnreachable
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.service.dissolve import Alone, Disarm, Release, Renew, Votes
@@ -45,6 +46,7 @@ async def undeploy(services: Services, caller: Caller, spec: UndeploySpec) -> st
     seen = await allowed(services, rules.UNDEPLOY)
     await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
     await require_vms(services, seen, spec)
+    await require_renewable(services)
     active = seen.active
     task = await services.journal.create(
         service=CLUSTER,
@@ -92,6 +94,7 @@ class CheckLeaving(Step):
         seen = await self._services.observe()
         require(rules.UNDEPLOY, seen)
         await require_vms(self._services, seen, self._spec)
+        await require_renewable(self._services)
         await remember_leaving(ctx, leaving(seen, self._spec))
 
     async def undo(self, ctx: TaskContext) -> None:
@@ -129,6 +132,18 @@ async def require_vms(services: Services, seen: Observation, spec: UndeploySpec)
     wrong = [said for path, vm, node in named if (said := _mismatch(path, vm, node, inventory))]
     if wrong:
         raise ApiError(ErrorType.INVALID_ARGUMENT, *wrong)
+
+
+async def require_renewable(services: Services) -> None:
+    """Raise ApiError when the active would not take new passwords: that comes last of all.
+
+    Nothing must have been taken away by then for want of it.
+    """
+    try:
+        await services.postgres.rehearse_renewal(services.identity.ha_address)
+    except PostgresUnreachable as error:
+        said = message("undeploy.not.renewable", services.identity.name, error)
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, said) from error
 
 
 def _unknown(path: str, named: NodeVmInfo, inventory: Inventory) -> LocalizableMessage | None:

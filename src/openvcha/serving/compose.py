@@ -105,7 +105,7 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
             credentials=OwnCredentials(layout, identity),
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
             elsewhere=lambda: asyncio.to_thread(data_elsewhere, layout),
-            checkpoint=superuser.checkpoint,
+            postgres=superuser,
         )
 
 

@@ -1,0 +1,89 @@
+"""How far a standby has replayed what it received, and which sessions there hold that up.
+
+PostgreSQL lets a reader on a standby hold replay up for 30 s (``max_standby_streaming_delay``), and
+looks at nothing else meanwhile: neither at a new value of that setting nor at a promotion.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+SHOWN_CHARACTERS = 64
+
+REPLAYED = """
+    select coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0)::bigint,
+           pg_is_in_recovery(),
+           pg_is_in_recovery() and pg_get_wal_replay_pause_state() <> 'not paused',
+           current_setting('recovery_min_apply_delay')
+"""
+HOLDERS = """
+    with replayer as (
+        select pid, wait_event from pg_stat_activity where backend_type = 'startup'
+    ), awaited as (
+        select lock.* from pg_locks as lock join replayer using (pid) where not granted
+    ), snapshots as (
+        select max(age(backend_xmin)) as oldest
+          from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()
+    )
+    select session.pid, session.usename, session.application_name,
+           coalesce(session.xact_start, session.query_start)
+      from pg_stat_activity as session cross join replayer cross join snapshots
+     where session.pid not in (pg_backend_pid(), replayer.pid)
+       and (exists (select from pg_locks as held join awaited using (locktype)
+                     where held.granted and held.pid = session.pid
+                       and held.database is not distinct from awaited.database
+                       and held.relation is not distinct from awaited.relation
+                       and held.objid is not distinct from awaited.objid)
+            or replayer.wait_event in ('RecoveryConflictSnapshot', 'BufferPin')
+               and session.backend_type = 'client backend'
+               and age(session.backend_xmin) = snapshots.oldest)
+     order by 4
+"""
+"""Who holds a lock that replay waits for; of old snapshots, the oldest: the next one may not be
+in the way at all."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A session that holds replay up; the names are as its client gave them, but not longer."""
+
+    pid: int
+    user: str
+    application: str
+    since: datetime | None
+
+    @property
+    def began(self) -> str:
+        """Return when its transaction began, for people."""
+        return f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if self.since else "?"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One look at a server: ``position`` in bytes of the log, ``delay`` as PostgreSQL shows it.
+
+    A server that is no standby has replayed everything.
+    """
+
+    position: int
+    standby: bool
+    paused: bool
+    delay: str
+    holders: tuple[Holder, ...] = ()
+
+    @property
+    def delayed(self) -> bool:
+        """Return whether it is told to replay late."""
+        return self.delay != "0"
+
+
+def holder(row: Sequence[Any]) -> Holder:
+    """Read a row of HOLDERS."""
+    pid, user, application, since = row
+    return Holder(int(pid), _short(user), _short(application), since)
+
+
+def _short(text: str | None) -> str:
+    kept = (text or "?")[:SHOWN_CHARACTERS]
+    return "".join(character if character.isprintable() else "?" for character in kept)

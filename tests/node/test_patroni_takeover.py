@@ -1,0 +1,88 @@
+"""Who holds up the replay of a standby that takes over is ended; nobody else, and no promotion."""
+
+import threading
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from openvcha.node import patroni_takeover
+from openvcha.node.patroni_takeover import END, end_holders, install, unhindered
+from openvcha.node.replay import HOLDERS
+
+ROW = (4711, "app", "report", None)
+
+
+class Standby:
+    """Stands in for Patroni's Postgresql: one session holds its promotion up until it is ended."""
+
+    def __init__(self, *, broken: int = 0) -> None:
+        self.connection_pool = self
+        self.holds = True
+        self.broken = broken
+        self.free = threading.Event()
+        self.names: list[str] = []
+        self.closed = 0
+
+    def get(self, name: str) -> "Standby":
+        self.names.append(name)
+        return self
+
+    def query(self, text: str, *arguments: int) -> list[tuple[Any, ...]]:
+        if self.broken:
+            self.broken -= 1
+            raise OSError("no places left")
+        if text == END:
+            assert arguments == (ROW[0],)
+            self.free.set()
+            return []
+        assert text == HOLDERS
+        return [] if self.free.is_set() else [ROW]
+
+    def close(self, silent: bool) -> None:
+        assert silent
+        self.closed += 1
+
+    def promote(self, wait_seconds: int, task: object) -> bool:
+        del task
+        return self.free.wait(wait_seconds)
+
+
+@pytest.mark.parametrize("broken", [0, 2])
+def test_a_promotion_is_not_held_up(broken: int) -> None:
+    """Also where the sessions could not be asked for at first."""
+    standby = Standby(broken=broken)
+    assert unhindered(Standby.promote)(standby, 20, None)
+    assert standby.names == [patroni_takeover.CONNECTION]
+    assert standby.closed == 1
+    assert not any("takeover" in thread.name for thread in threading.enumerate())
+
+
+def test_a_promotion_that_fails_is_not_hidden() -> None:
+    """And nobody goes on looking."""
+
+    def promote(self: Standby) -> bool:
+        raise RuntimeError(self.names)
+
+    standby = Standby()
+    with pytest.raises(RuntimeError):
+        unhindered(promote)(standby)
+    assert standby.closed == 1
+
+
+def test_nobody_is_ended_who_is_in_nobodys_way() -> None:
+    """Readers live on through a failover."""
+    standby = Standby()
+    standby.free.set()
+    end_holders(standby.query)
+    assert standby.holds
+
+
+def test_it_is_put_into_patroni(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real one, which has what is needed."""
+    real: Any = import_module("patroni.postgresql").Postgresql
+    before = real.promote
+    monkeypatch.setattr(real, "promote", before)
+    install()
+    assert real.promote is not before
+    assert hasattr(import_module("patroni.postgresql.connection").NamedConnection, "query")
