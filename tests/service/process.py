@@ -290,8 +290,10 @@ class SeenPatroni:
         if machine.postgres == "primary":
             streaming = self.world.streaming()
             waited_for = tuple(name for name in streaming if name in self.world.waited_for)
-            return PatroniNode("primary", "running", 1, streaming, alone, waited_for)
-        return PatroniNode("replica", machine.postgres, 1, (), alone)
+            said = PatroniNode("primary", "running", 1, streaming, alone, waited_for)
+        else:
+            said = PatroniNode("replica", machine.postgres, 1, (), alone)
+        return dataclasses.replace(said, member=machine.identity.member)
 
     async def wake(self, address: str) -> None:
         await self.node(address)

@@ -9,10 +9,12 @@ from tests.service.process import Life
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
+    NodeState,
     PassiveCheckSpec,
     PassiveRedeploySpec,
     VmPowerState,
 )
+from openvcha.service.reads import get_cluster
 from openvcha.service.redeploy import check_passive, redeploy_passive
 from openvcha.store import keys
 
@@ -57,6 +59,24 @@ async def test_a_lost_passive_is_replaced(scene: Scene) -> None:
     """The main job, at the old node's address."""
     await begin(scene)
     await scene.carry()
+    await scene.validate_renewed()
+
+
+async def test_a_successor_at_the_old_address_is_not_taken_for_the_old_node(scene: Scene) -> None:
+    """It answers there, with etcd and with Patroni, long before the configuration names it."""
+    await begin(scene)
+    scene.world.faults.add("never streams")
+    carrying = await scene.until("join.passive")
+    while scene.world.machine(new_member(scene)).postgres == "":
+        scene.world.machine(new_member(scene)).postgres = "starting"
+        await asyncio.sleep(0.1)
+    info = await get_cluster(scene.process().services, CALLER)
+    assert info.node2 is not None
+    assert info.node2.runtime is not None
+    assert info.node2.runtime.state is NodeState.DOWN
+    scene.world.faults.clear()
+    scene.world.machine(new_member(scene)).postgres = "streaming"
+    await carrying
     await scene.validate_renewed()
 
 

@@ -72,19 +72,23 @@ class Observer:
     async def _node(
         self, config: ClusterConfig, node: NodeConfig, voter: Member | None
     ) -> NodeObservation:
+        """Look at one node, and not at another one that has come to its address."""
         answers, state = await asyncio.gather(
             self._store.healthy(endpoint(config, node), PROBE_SECONDS), self._patroni_of(node)
         )
         heard = self.hearing.of(node.member)
-        return NodeObservation(node, voter is not None, answers, state, heard)
+        # Whoever has no vote is not this node: its successor answers there before it is named.
+        own = voter is not None
+        return NodeObservation(node, own, own and answers, state, heard)
 
     async def _patroni_of(self, node: NodeConfig) -> PatroniNode | None:
         if node.kind is not NodeKind.DATA:
             return None
         try:
-            return await self._patroni.node(node.ha_address)
+            state = await self._patroni.node(node.ha_address)
         except PatroniUnreachable:
             return None
+        return state if state.member in {None, node.member} else None
 
 
 async def _unknown() -> tuple[Lag, ...]:

@@ -38,6 +38,8 @@ class PatroniNode:
     """Whether its Patroni lets it go on without the others."""
     synchronous: tuple[str, ...] = ()
     """Those of them that this node's commits wait for."""
+    member: str | None = None
+    """Its own name, where it says it."""
     started: str = ""
     """When this PostgreSQL was started, in its own words."""
 
@@ -173,6 +175,7 @@ class PatroniClient:
             synchronous=tuple(
                 s["application_name"] for s in streams if s.get("sync_state") in {"sync", "quorum"}
             ),
+            member=(fields.get("patroni") or {}).get("name"),
             started=str(fields.get("postmaster_start_time") or ""),
         )
 
