@@ -126,7 +126,7 @@ class Node:
         self.moment()
 
     def tell(self, duty: str, text: str | None) -> None:
-        assert duty == renewing.NOTE
+        assert duty == renewal.NOTE
         self.notes = {duty: text} if text else {}
 
     # --- what PostgreSQL, etcd and Patroni answer
@@ -246,7 +246,7 @@ async def test_it_waits_for_a_primary_and_says_so(node: Node) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(5):
             await node.renew()
-    assert "takes no writes yet" in node.notes[renewing.NOTE]
+    assert "takes no writes yet" in node.notes[renewal.NOTE]
     assert node.authority == before
     node.recovering = False
     await node.renew()

@@ -66,7 +66,7 @@ def end_holders(query: Callable[..., list[tuple[Any, ...]]]) -> None:
     """Look once, and end those that are in the way now. Raises what ``query`` raises."""
     for found in map(holder, query(HOLDERS)):
         _log.warning(
-            "ending the session with process id %s (user %s, application %s), which holds replay up",
+            "replay is held up by the session %s (user %s, application %s), which is ended",
             found.pid,
             found.user,
             found.application,
