@@ -143,6 +143,12 @@ THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] 
         "patroni.setting.refused",
         ("postgresql.callbacks, \\x1b[2J",),
     ),
+    (
+        "failing",
+        lambda world: world.set(failing={"events": "ValueError: odd"}),
+        "background.failing",
+        ("events", "ValueError: odd"),
+    ),
     ("silent", lambda world: world.hear("w-3", facts=None, silent=True), "node.silent", ()),
     ("unknown", lambda world: world.hear("w-3", facts=None), None, ()),
 ]

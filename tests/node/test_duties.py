@@ -18,15 +18,18 @@ class Events:
     def __init__(self) -> None:
         self.broken: list[str] = []
 
-    def exception(self, _: str, *, duty: str) -> None:
-        self.broken.append(duty)
+    def error(self, _: str, *, work: str, exc_info: BaseException) -> None:
+        del exc_info
+        self.broken.append(work)
 
     def debug(self, *_: Any, **__: Any) -> None:
         """Of no interest here."""
 
 
 def view(store: Any = None) -> Any:
-    return SimpleNamespace(events=Events(), store=store)
+    notes: dict[str, str | None] = {}
+    control = SimpleNamespace(notes=notes, tell=notes.__setitem__)
+    return SimpleNamespace(events=Events(), store=store, control=control)
 
 
 async def run_for(seconds: float, seen: Any, duties: Any) -> None:
@@ -49,10 +52,12 @@ async def test_a_broken_duty_is_begun_anew_and_touches_no_other() -> None:
         await asyncio.sleep(1000)
 
     seen = view()
-    await run_for(10 * RETRY_SECONDS, seen, {"broken": broken, "sound": sound})
-    assert begun["broken"] >= 9
+    await run_for(16 * RETRY_SECONDS, seen, {"broken": broken, "sound": sound})
+    assert begun["broken"] == 5
     assert begun["sound"] == 1
     assert seen.events.broken == ["broken"]
+    assert list(seen.control.notes) == ["duty broken"]
+    assert "ValueError: no" in seen.control.notes["duty broken"]
 
 
 async def test_members_are_followed_also_after_the_store_was_away() -> None:

@@ -53,6 +53,7 @@ class Stage:
         self.started: list[Program] = []
         self.words: list[bytes] = []
         self.deaf = False
+        self.faults: list[Exception] = []
         self.log = RotatingLog(directory / "log")
         self.part = Part(
             spec,
@@ -72,6 +73,8 @@ class Stage:
         stdin: int = -1,
     ) -> Running:
         del argv, environment, on_line
+        if self.faults:
+            raise self.faults.pop()
         program = Program(self.deaf)
         self.started.append(program)
         self.given = stdin
@@ -170,6 +173,17 @@ async def test_a_gated_part_waits_for_its_word(tmp_path: Path) -> None:
 
 def open_files() -> set[Path]:
     return set(Path("/proc/self/fd").iterdir())
+
+
+async def test_a_fault_of_ours_does_not_lose_a_part(tmp_path: Path) -> None:
+    """Whatever goes wrong while a program is started or watched, it is begun anew."""
+    stage = Stage(tmp_path, SPEC)
+    stage.faults = [RuntimeError("odd"), ValueError("odder")]
+    stage.part.begin()
+    await settled(stage, 1)
+    assert stage.part.status.restarts == 2
+    assert stage.part.status.last_exit == "could not be kept: odd"
+    await stage.part.stop()
 
 
 async def test_only_a_gated_part_gets_a_pipe(tmp_path: Path) -> None:

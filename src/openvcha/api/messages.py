@@ -156,6 +156,11 @@ _CLUSTER = {
     "clock.skew.recommendation": "Let %s follow a time server (NTP) again.",
     "node.silent": "%s has not told its versions, disk and clock for over a minute.",
     "node.silent.recommendation": "Look at the log of the supervisor on %s.",
+    "background.failing": "Background work of the active node is interrupted: %s (%s).",
+    "background.failing.recommendation": (
+        "It is begun again and again. Why it ends is in the log of the service on the active node:"
+        " look for %s."
+    ),
     "patroni.setting.refused": (
         "Patroni's configuration in the store holds what no node takes from there: %s."
     ),

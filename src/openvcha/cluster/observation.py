@@ -1,6 +1,7 @@
 """What is true of the cluster right now, as far as this node can see."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
@@ -64,6 +65,8 @@ class Observation:
     """The settings of a mode that are on in Patroni: also of one that is only on its way."""
     refused: tuple[str, ...] = ()
     """What stands in Patroni's dynamic configuration and no Patroni takes."""
+    failing: Mapping[str, str] = field(default_factory=dict)
+    """Background work of the observer's service that fails now, and why."""
 
     def node(self, member: str | None) -> NodeObservation | None:
         """Find what is known of one member."""

@@ -1,7 +1,7 @@
 """Looking: collects an Observation from etcd and from every node's Patroni, all at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 from openvcha.cluster import patroni, settings
@@ -25,8 +25,10 @@ class Observer:
         client: PatroniAccess,
         lags: Lags | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        failing: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """``lags`` asks the active how far its standbys are behind; without it that is unknown.
+        ``failing`` says which background work of this service fails now, and why.
 
         What the nodes tell of themselves is known while somebody runs ``hearing``.
         """
@@ -35,6 +37,7 @@ class Observer:
         self.hearing = Hearing(store)
         self._lags = lags or _unknown
         self._clock = clock
+        self._failing = failing
 
     async def config(self) -> ClusterConfig:
         """Read the configuration. Raises LookupError before the first node has written it."""
@@ -67,6 +70,7 @@ class Observer:
             self._clock(),
             dynamic.on,
             dynamic.refused,
+            self._failing(),
         )
 
     async def _node(

@@ -91,7 +91,12 @@ async def settings(store: Store) -> Settings:
 async def leader(store: Store) -> str | None:
     """Name the member that holds Patroni's leader key."""
     found = await store.get(keys.PATRONI_LEADER)
-    return found.value.decode() if found else None
+    return name_of(found.value) if found else None
+
+
+def name_of(value: bytes) -> str:
+    """Read the name of a member; what is none of ours is nobody's name."""
+    return value.decode(errors="backslashreplace")
 
 
 async def sync_state(store: Store) -> SyncState:

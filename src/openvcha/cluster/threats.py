@@ -31,6 +31,8 @@ def threats(seen: Observation) -> Iterator[Finding]:
     if seen.refused:
         names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
         yield finding("patroni.setting.refused", names, about=())
+    for name, reason in seen.failing.items():
+        yield finding("background.failing", name, reason)
     for node in seen.nodes:
         yield from _disk(node)
         yield from _certificates(seen, node)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
+from openvcha.node.backoff import Backoff
 from openvcha.node.control import DutyView
 from openvcha.node.facts import FactsPublisher, look
 from openvcha.node.orphans import end_orphans
 from openvcha.node.rejoin import rejoin
 from openvcha.node.renewing import renew
+from openvcha.node.supervised import for_ever
 from openvcha.node.view import see
 from openvcha.store.errors import StoreError
 
@@ -50,20 +52,13 @@ ALL_DUTIES: Mapping[str, Duty] = {
 
 async def carry_out(view: DutyView, duties: Mapping[str, Duty] = ALL_DUTIES) -> None:
     """Carry out all duties until canceled; one that breaks does not touch the others."""
+
+    def told(name: str, reason: str | None) -> None:
+        text = f"was interrupted, and is begun again and again: {reason}"
+        view.control.tell(f"duty {name}", None if reason is None else text)
+
     async with asyncio.TaskGroup() as group:
         for name, duty in duties.items():
-            group.create_task(_always(name, duty, view), name=f"duty {name}")
-
-
-async def _always(name: str, duty: Duty, view: DutyView) -> None:
-    """Begin a duty again and again; the same reason in a row is logged once."""
-    shown = None
-    while True:
-        try:
-            await duty(view)
-            shown = None
-        except Exception as error:  # noqa: BLE001 - a broken duty must not end a node
-            if repr(error) != shown:
-                shown = repr(error)
-                view.events.exception("a duty was interrupted", duty=name)
-        await asyncio.sleep(RETRY_SECONDS)
+            backoff = Backoff(first=RETRY_SECONDS)
+            work = for_ever(name, partial(duty, view), view.events, told=told, backoff=backoff)
+            group.create_task(work, name=f"duty {name}")

@@ -104,7 +104,7 @@ class Part:
     async def _keep(self) -> None:
         while not self._stopping:
             began = self._clock()
-            reason = await self._run_once()
+            reason = await self._run_and_tell()
             if self._stopping:
                 self._events.info("stopped", program=self.spec.name, reason=reason)
                 return
@@ -113,6 +113,18 @@ class Part:
             self.status = _after_exit(self.status, reason)
             self._set(PartState.BACKING_OFF)
             await self._sleep(pause)
+
+    async def _run_and_tell(self) -> str:
+        """Run it once; also a fault of ours is a reason, else it would never be started again."""
+        try:
+            return await self._run_once()
+        except Exception as error:  # noqa: BLE001 - a node shall not lose a part by it
+            self._events.exception("a part cannot be kept", program=self.spec.name)
+            if self._running:
+                self._running.send(signal.SIGKILL)
+            return f"could not be kept: {error}"
+        finally:
+            self._running = None
 
     async def _run_once(self) -> str:
         if not self.spec.gated:
@@ -135,7 +147,6 @@ class Part:
         try:
             return describe_exit(await running.wait())
         finally:
-            self._running = None
             opening.cancel()
 
     async def _open(self, gate: io.FileIO | None) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Self
 
 from openvcha.node.logs import Logger
+from openvcha.node.supervised import for_ever
 from openvcha.store import copies, keys
 from openvcha.store.copies import CopyReport
 from openvcha.store.errors import StoreError
@@ -37,7 +38,8 @@ class CopyPublisher:
 
     async def __aenter__(self) -> Self:
         """Begin to write reports."""
-        self._task = asyncio.create_task(self._run(), name="copy reports")
+        work = for_ever("copy reports", self._run, self._events)
+        self._task = asyncio.create_task(work, name="copy reports")
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 """What every operation works with, put together once for each process that serves the API."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from openvcha.cluster.observe import Observer
 from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node.identity import Identity, url
 from openvcha.node.replay import Replay
+from openvcha.node.supervised import Failing
 from openvcha.tasks.journal import Journal
 
 
@@ -66,6 +67,8 @@ class Services:
     elsewhere: Callable[[], Awaitable[Sequence[Path]]]
     """Where the protected data lie outside of the node's own directory."""
     postgres: PostgresAccess
+    failing: Failing = field(default_factory=Failing)
+    """The background work of this service that fails now."""
 
     async def observe(self) -> Observation:
         """Look at the cluster, with the operation that runs now."""

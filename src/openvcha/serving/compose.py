@@ -2,10 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+
+import structlog
 
 from openvcha.api.secret import Secret
 from openvcha.cluster.access import ClusterStore
@@ -29,6 +31,7 @@ from openvcha.node.postgres import LocalPostgres
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.renewal import OwnCredentials
 from openvcha.node.superuser import Superuser
+from openvcha.node.supervised import Failing, Work, for_ever
 from openvcha.node.tls import NodeTls
 from openvcha.node.writable import Writable
 from openvcha.protocols.app import build
@@ -37,7 +40,7 @@ from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import Users
 from openvcha.service.context import Services
 from openvcha.service.handlers import Handlers, plans
-from openvcha.serving.duty import Duty, always
+from openvcha.serving.duty import Duty
 from openvcha.serving.first import write_first_config
 from openvcha.serving.keeper import Keeper
 from openvcha.serving.lags import Lags
@@ -52,6 +55,8 @@ REFRESH_SECONDS = 15.0
 DATA_MARGIN = 1.1
 DATA_EXTRA = 64 * 1024 * 1024
 
+_log = structlog.get_logger(__name__)
+
 
 async def serve(directory: Path) -> None:
     """Be the service of a data node until canceled."""
@@ -64,15 +69,23 @@ async def serve(directory: Path) -> None:
         superuser = superuser_of(services.identity, directory)
         await superuser.prepare()
         writable = Writable(lambda: superuser.connect(services.identity.ha_address))
+        works: Mapping[str, Work] = {
+            "endpoints of the store": lambda: _keep_refreshed(services.store),
+            "facts of the nodes": services.observer.hearing.run,
+            "keeper of PostgreSQL": keeper.run,
+            "connection to PostgreSQL": writable.keep_ready,
+        }
         beside = [
-            asyncio.create_task(_keep_refreshed(services.store), name="endpoints"),
-            asyncio.create_task(services.observer.hearing.run(), name="facts of the nodes"),
-            asyncio.create_task(keeper.run(), name="keeper"),
-            asyncio.create_task(writable.keep_ready(), name="own PostgreSQL"),
+            asyncio.create_task(for_ever(name, work, _log, told=services.failing), name=name)
+            for name, work in works.items()
         ]
         try:
             leadership = Leadership(
-                services.store, services.patroni, services.identity, writable.wait
+                services.store,
+                services.patroni,
+                services.identity,
+                writable.wait,
+                told=services.failing,
             )
             await duty.follow(leadership.changes())
         finally:
@@ -94,10 +107,11 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
         aclosing(Lags(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
         await _refresh(store)
+        failing = Failing()
         yield Services(
             store=store,
             patroni=patroni,
-            observer=Observer(store, patroni, lags),
+            observer=Observer(store, patroni, lags, failing=lambda: failing.reasons),
             infrastructure=infrastructure_of(identity),
             journal=Journal(store),
             identity=identity,
@@ -106,6 +120,7 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
             elsewhere=lambda: asyncio.to_thread(data_elsewhere, layout),
             postgres=superuser,
+            failing=failing,
         )
 
 
@@ -165,6 +180,7 @@ def _duty(services: Services, forwarder: ForwarderThread) -> Duty:
         server=server,
         address=(identity.public_address, identity.ports.api),
         work=_work(services, forwarder, events, audit),
+        told=services.failing,
     )
 
 
@@ -179,14 +195,19 @@ def _work(
         member,
         observe=services.observer.observe,
         holds_address=lambda: forwarder.held,
+        told=services.failing,
     )
+    works: Mapping[str, Work] = {
+        "tasks": runner.run,
+        "events": watcher.run,
+        "removal of old records": lambda: sweep_always(events.sweep, audit.sweep),
+    }
 
     async def work() -> None:
         """Carry out tasks, tell what happens, forget what is old; none waits for another."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(runner.run())
-            parts.create_task(always(watcher.run))
-            parts.create_task(always(lambda: sweep_always(events.sweep, audit.sweep)))
+            for name, part in works.items():
+                parts.create_task(for_ever(name, part, _log, told=services.failing), name=name)
 
     return work
 

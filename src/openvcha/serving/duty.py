@@ -6,7 +6,10 @@ from typing import Protocol
 
 import structlog
 
-RETRY_SECONDS = 0.1
+from openvcha.node.backoff import Backoff
+from openvcha.node.supervised import Told, for_ever
+
+RETRY_SECONDS, LONGEST_SECONDS = 0.1, 0.2
 TAKE_SECONDS = 0.02
 
 _log = structlog.get_logger(__name__)
@@ -51,12 +54,15 @@ class Duty:
         server: Server,
         address: tuple[str, int],
         work: Callable[[], Awaitable[None]],
+        *,
+        told: Told = lambda *_: None,
     ) -> None:
         self._prepare = prepare
         self._forwarder = forwarder
         self._server = server
         self._address = address
         self._work_off = work
+        self._told = told
         self._prepared = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -88,8 +94,13 @@ class Duty:
     async def _work(self) -> None:
         """Serve and carry out tasks, neither waiting for the other."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(always(self._serve))
-            parts.create_task(always(self._prepare_and_run))
+            parts.create_task(self._always("serving at the public address", self._serve))
+            parts.create_task(self._always("work of the active", self._prepare_and_run))
+
+    async def _always(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Begin it anew at once: without it nobody can reach the data."""
+        backoff = Backoff(first=RETRY_SECONDS, longest=LONGEST_SECONDS)
+        await for_ever(name, work, _log, told=self._told, backoff=backoff)
 
     async def _prepare_and_run(self) -> None:
         await self._prepare()
@@ -121,17 +132,3 @@ async def patiently(take: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(TAKE_SECONDS)
         else:
             return
-
-
-async def always(work: Callable[[], Awaitable[None]]) -> None:
-    """Do it again and again; whatever breaks is logged, once for each reason in a row."""
-    shown = None
-    while True:
-        try:
-            await work()
-            shown = None
-        except Exception as error:  # noqa: BLE001 - without its duty nobody can reach the data
-            if repr(error) != shown:
-                shown = repr(error)
-                _log.exception("the duty of the active was interrupted")
-        await asyncio.sleep(RETRY_SECONDS)

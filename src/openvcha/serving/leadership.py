@@ -16,6 +16,7 @@ from openvcha.cluster.access import PatroniAccess
 from openvcha.cluster.patroni import PatroniUnreachable
 from openvcha.node.identity import Identity
 from openvcha.node.superuser import PostgresUnreachable
+from openvcha.node.supervised import Told, for_ever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.protocol import Event, EventType, Store
@@ -45,12 +46,15 @@ class Leadership:
         client: PatroniAccess,
         identity: Identity,
         until_writable: Callable[[], Awaitable[None]],
+        *,
         clock: Callable[[], float] | None = None,
+        told: Told = lambda *_: None,
     ) -> None:
         self._store = store
         self._patroni = client
         self._identity = identity
         self._until_writable = until_writable
+        self._told = told
         self._clock = clock or asyncio.get_running_loop().time
         self._changed = asyncio.Event()
         self._named = self._leads = self._lost = False
@@ -144,7 +148,8 @@ class Leadership:
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:
-        watching = asyncio.create_task(self._watch(), name="watch the leader key")
+        watch = for_ever("watch of the leader key", self._watch, _log, told=self._told)
+        watching = asyncio.create_task(watch, name="watch the leader key")
         try:
             yield
         finally:
@@ -163,6 +168,6 @@ class Leadership:
 
     def _hear(self, event: Event) -> None:
         """Take from the event itself only that another leads: to begin, the store is asked."""
-        named = event.kv.value.decode() if event.type is EventType.PUT else None
+        named = patroni.name_of(event.kv.value) if event.type is EventType.PUT else None
         self._lost = named not in {None, self._identity.member}
         self._changed.set()

@@ -16,9 +16,10 @@ from openvcha.cluster.observation import Observation
 from openvcha.cluster.threats import threats
 from openvcha.events.log import MAX_AT_ONCE, EventLog
 from openvcha.events.seen import Reign, Seen, SeenNode, diff, remember
+from openvcha.node.supervised import Told, for_ever
 from openvcha.serving.task_news import task_news
 from openvcha.store import keys
-from openvcha.store.errors import Compacted, StoreError
+from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
 from openvcha.store.protocol import Compare, EventType, KeyValue, Store, value_is
 
 LOOK_SECONDS = 2.0
@@ -41,12 +42,15 @@ class Watcher:
         member: str,
         observe: Callable[[], Awaitable[Observation]],
         holds_address: Callable[[], bool],
+        *,
+        told: Told = lambda *_: None,
     ) -> None:
         self._store = store
         self._events = events
         self._member = member
         self._observe = observe
         self._holds_address = holds_address
+        self._told = told
         self._before: Seen | None = None
         self._tasks_told = 0
 
@@ -54,8 +58,11 @@ class Watcher:
         """Watch until canceled."""
         self._before, self._tasks_told = None, 0
         async with asyncio.TaskGroup() as group:
-            group.create_task(_again(self._look_always, LOOK_SECONDS))
-            group.create_task(_again(self._follow_tasks, RETRY_SECONDS))
+            group.create_task(self._always("events of the cluster", self._look_always))
+            group.create_task(self._always("events of tasks", self._follow_tasks_always))
+
+    async def _always(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        await for_ever(name, work, _log, told=self._told)
 
     async def look(self) -> None:
         """Look once, and tell what was seen twice in a row and is not told yet.
@@ -95,8 +102,13 @@ class Watcher:
 
     async def _look_always(self) -> None:
         while True:
-            await self.look()
+            await _unless_away(self.look)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _follow_tasks_always(self) -> None:
+        while True:
+            await _unless_away(self._follow_tasks)
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow_tasks(self) -> None:
         found = await self._store.snapshot(keys.TASKS)
@@ -144,11 +156,9 @@ async def sweep_always(*sweeps: Callable[[], Awaitable[int]]) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def _again(work: Callable[[], Awaitable[None]], pause: float) -> None:
-    """Do it again and again, also after the store was away."""
-    while True:
-        try:
-            await work()
-        except (Compacted, StoreError) as error:
-            _log.info("what happens cannot be told now", reason=str(error))
-        await asyncio.sleep(pause)
+async def _unless_away(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it; that the store is away, or was for long, is no fault of ours."""
+    try:
+        await work()
+    except (Compacted, StoreUnavailable) as error:
+        _log.info("what happens cannot be told now", reason=str(error))

@@ -1,0 +1,208 @@
+"""Work that goes on for ever is begun anew whatever ends it, and tells of it."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from openvcha.node.backoff import Backoff
+from openvcha.node.supervised import LONGEST_REASON, Failing, for_ever
+
+pytestmark = pytest.mark.looptime
+
+CALM = 30.0
+
+
+class Log:
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.broken: list[str] = []
+        self.well = 0
+
+    def error(self, _: str, *, work: str, exc_info: BaseException) -> None:
+        assert work == "work"
+        self.broken.append(repr(exc_info))
+
+    def info(self, _: str, *, work: str) -> None:
+        assert work == "work"
+        self.well += 1
+
+
+class Stage:
+    """Runs work under supervision, and keeps what became known of it and when it was begun."""
+
+    def __init__(self, *ends: Callable[[], Awaitable[object]]) -> None:
+        self.ends = list(ends)
+        self.log: Any = Log()
+        self.told: list[tuple[float, str | None]] = []
+        self.begun: list[float] = []
+        self.clock = asyncio.get_running_loop().time
+
+    async def work(self) -> None:
+        """End as the next of ``ends`` says; then go on for ever."""
+        self.begun.append(self.clock())
+        if self.ends:
+            await self.ends.pop(0)()
+        else:
+            await asyncio.Event().wait()
+
+    async def run(self, seconds: float) -> "asyncio.Task[None]":
+        """Supervise it for some time; return what supervises."""
+        backoff = Backoff(first=1, longest=8, calm=CALM)
+
+        def told(name: str, reason: str | None) -> None:
+            assert name == "work"
+            self.told.append((self.clock(), reason))
+
+        running = asyncio.create_task(
+            for_ever("work", self.work, self.log, told=told, backoff=backoff)
+        )
+        await asyncio.sleep(seconds)
+        return running
+
+
+async def end(running: "asyncio.Task[None]") -> None:
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+
+
+def raising(error: BaseException) -> Callable[[], Awaitable[object]]:
+    async def work() -> None:
+        raise error
+
+    return work
+
+
+async def coming_to_its_end() -> None:
+    """Do nothing: that is no fault, but work for ever has none."""
+
+
+async def canceled_by_another() -> None:
+    """Wait for what somebody cancels: the error is that of our own cancelation."""
+    inner = asyncio.get_running_loop().create_future()
+    inner.cancel()
+    await inner
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [
+        (raising(ValueError("odd")), "ValueError: odd"),
+        (raising(KeyError()), "KeyError"),
+        (raising(SystemExit(3)), "SystemExit: 3"),
+        (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
+        (raising(BaseExceptionGroup("several", [SystemExit(1)])), "BaseExceptionGroup: several"),
+        (raising(MemoryError()), "MemoryError"),
+        (coming_to_its_end, "Ended: it came to its end"),
+        (canceled_by_another, "CancelledError"),
+    ],
+    ids=["error", "no text", "exit", "interrupt", "group", "memory", "end", "canceled"],
+)
+async def test_whatever_ends_it_is_told_and_it_is_begun_anew(
+    ends: Callable[[], Awaitable[object]], reason: str
+) -> None:
+    """Nothing ends it silently; once it has gone on well for long that is told too."""
+    stage = Stage(ends)
+    running = await stage.run(CALM + 2)
+    assert stage.begun == [0, 1]
+    (first, told), (second, well) = stage.told
+    assert first == 0
+    assert told
+    assert told.startswith(reason)
+    assert (second, well) == (1 + CALM, None)
+    assert len(stage.log.broken) == stage.log.well == 1
+    await end(running)
+
+
+async def test_it_waits_longer_each_time() -> None:
+    """Up to a limit: what is broken for long must not keep the processor busy."""
+    stage = Stage(*[raising(ValueError("odd"))] * 6)
+    await end(await stage.run(40))
+    assert stage.begun == [0, 1, 3, 7, 15, 23, 31]
+
+
+async def test_each_kind_of_failure_is_logged_once() -> None:
+    """Also when its text has another number each time; a kind that is new is logged."""
+
+    async def counting() -> None:
+        raise ValueError(f"port {len(stage.begun)}")
+
+    stage = Stage(counting, counting, raising(KeyError("other")), counting)
+    await end(await stage.run(16))
+    assert stage.log.broken == ["ValueError('port 1')", "KeyError('other')"]
+    reasons = [reason for _, reason in stage.told]
+    assert reasons[-1] == "ValueError: port 4"
+
+
+async def test_a_failure_after_calm_times_is_logged_again() -> None:
+    """Weeks may lie between the two."""
+
+    async def late() -> None:
+        await asyncio.sleep(CALM + 5)
+        raise ValueError("odd")
+
+    stage = Stage(raising(ValueError("odd")), late, late)
+    await end(await stage.run(3 * CALM))
+    assert len(stage.log.broken) == 3
+    assert [reason for _, reason in stage.told] == [
+        "ValueError: odd",
+        None,
+        "ValueError: odd",
+        None,
+        "ValueError: odd",
+    ]
+
+
+async def test_it_ends_when_it_is_canceled() -> None:
+    """At once, and with it the work: also in the pause between two tries."""
+    ended = 0
+
+    async def working() -> None:
+        nonlocal ended
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended += 1
+
+    await end(await Stage(working).run(5))
+    assert ended == 1
+    stage = Stage(raising(ValueError("odd")))
+    await end(await stage.run(0.5))
+    assert len(stage.begun) == 1
+
+
+async def test_a_reason_is_bounded() -> None:
+    """It stands in the cluster's health: what others wrote into it may be long."""
+    stage = Stage(raising(ValueError("x" * 10_000)))
+    await end(await stage.run(0.5))
+    assert len(stage.told[0][1] or "") == LONGEST_REASON + 1
+
+
+def test_what_fails_is_known_until_it_goes_on() -> None:
+    """By its name."""
+    failing = Failing()
+    failing("one", "odd")
+    failing("two", "odder")
+    failing("one", None)
+    failing("never failed", None)
+    assert failing.reasons == {"two": "odder"}
+
+
+def test_a_program_ends_all_the_same() -> None:
+    """A loop that is closed under the work is no failure of it: nothing is swallowed there."""
+    code = (
+        "import asyncio, structlog\n"
+        "from openvcha.node.supervised import for_ever\n"
+        "async def main():\n"
+        "    work = for_ever('w', lambda: asyncio.sleep(1000), structlog.get_logger())\n"
+        "    asyncio.create_task(work)\n"
+        "    await asyncio.sleep(0.01)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+    assert done.stderr == b""

@@ -1,0 +1,68 @@
+"""No background task ends silently: each is supervised, or somebody awaits how it ends."""
+
+import ast
+from pathlib import Path
+
+import openvcha
+
+SUPERVISING = ("for_ever(", "self._always(")
+#: Tasks that end by themselves or are awaited by who made them, so that what they raise is seen.
+AWAITED = {
+    ("cli/service.py", "serve(directory)"),
+    ("lab/demo.py", "writer.run(stop)"),
+    ("lab/up.py", "make_users(lab, Path(nodes[0][0].directory))"),
+    ("node/address.py", "pipe"),
+    ("node/address.py", "self._forward(connection)"),
+    ("node/launch.py", "_pump(read_end, on_line)"),
+    ("node/parts.py", "self._keep()"),  # catches what starting and watching raise
+    ("node/parts.py", "self._open(gate)"),
+    ("node/supervisor.py", "asked"),
+    ("node/supervisor.py", "carry_out(view)"),  # only supervised duties
+    ("node/supervisor.py", "self._start_parts(stack, store, control)"),
+    ("node/supervisor.py", "stop.wait()"),
+    ("node/view.py", "keeping.run()"),  # in a group of a duty, which ends with it
+    ("protocols/serve.py", "server.ready.wait()"),
+    ("protocols/serve.py", "server.serve(sockets=[listener])"),
+    ("protocols/stream.py", "_gone(request)"),
+    ("protocols/stream.py", "self._pump(call, after, stopping, send)"),
+    ("serving/duty.py", "self._work()"),  # only supervised work
+    ("serving/leadership.py", "self._changed.wait()"),
+    ("serving/leadership.py", "self._look()"),
+    ("store/lease.py", "self._keep(expires)"),  # its end, whatever it is, is the loss of the hold
+    ("tasks/runner.py", "work"),
+    ("tasks/steps.py", "self.canceled.wait()"),
+    ("tasks/steps.py", "work"),
+}
+
+
+def _tasks() -> set[tuple[str, str]]:
+    """Find every task that is made, by its file and what it runs."""
+    root = Path(openvcha.__path__[0])
+    return {
+        (str(path.relative_to(root)), ast.unparse(_meant(tree, node)))
+        for path in root.rglob("*.py")
+        for tree in [ast.parse(path.read_text())]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("create_task")
+    }
+
+
+def _meant(tree: ast.Module, call: ast.Call) -> ast.expr:
+    """Follow a name to the call of ``for_ever`` that was given it."""
+    given = call.args[0]
+    if isinstance(given, ast.Name):
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Assign) or ast.unparse(node.targets[0]) != given.id:
+                continue
+            if ast.unparse(node.value).startswith(SUPERVISING):
+                return node.value
+    return given
+
+
+def test_each_background_task_is_supervised_or_awaited() -> None:
+    """A new one belongs into ``for_ever``; one whose end somebody awaits, into the list above."""
+    found = _tasks()
+    loose = {(file, run) for file, run in found if not run.startswith(SUPERVISING)}
+    assert loose - AWAITED == set()
+    assert AWAITED - loose == set(), "these are there no more"
+    assert len(found) - len(loose) >= 5
