@@ -183,6 +183,20 @@ async def test_a_change_is_written_at_once_and_the_time_now_and_then(layout: Lay
     running.cancel()
 
 
+@pytest.mark.looptime
+async def test_until_when_another_led_is_kept_after_it_is_lost(layout: Layout) -> None:
+    """So that a person knows how old the position is that it told."""
+    stage = Stage(layout)
+    running = asyncio.create_task(stage.keeping.run())
+    await stage.sees(KNOWN)
+    await stage.sees(Known(REDEPLOYED, None, frozenset({"a-1"})))
+    last = stage.saved[-1]
+    assert (last.leader, last.last_leader, last.last_led) == (None, "b-2", stage.saved[0].seen)
+    await stage.sees(Known(REDEPLOYED, "a-1", frozenset()))
+    assert stage.saved[-1].last_leader == "b-2"
+    running.cancel()
+
+
 def _at(lsn: int) -> Known:
     return Known(REDEPLOYED, "b-2", frozenset({"a-1"}), paused=False, timeline=3, lsn=lsn)
 

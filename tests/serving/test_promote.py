@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from tests.cluster.conftest import PRIMARY, World
+from tests.node.test_kept import kept
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.patroni import PatroniNode, SyncState
-from openvcha.serving.promote import Refusal, losses, promote, why_not
+from openvcha.serving.losses import Evidence, losses
+from openvcha.serving.promote import Refusal, evidence, promote, why_not
 from openvcha.store import keys
 from openvcha.store.memory import MemoryStore
 
@@ -101,11 +103,37 @@ def test_who_is_no_node_of_the_cluster_is_refused(world: World) -> None:
     assert not found.overridable
 
 
-def test_nothing_is_lost_only_when_the_store_says_so(world: World) -> None:
-    """In sync is who `/sync` names."""
-    assert losses(world.seen, OWN).startswith("Nothing")
-    world.set(sync=SyncState(OTHER, frozenset()))
-    assert losses(world.seen, OWN).startswith("Every row")
+STATUS = b'{"optime": 1000}'
+
+
+def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(world: World) -> None:
+    """Its own Patroni counts; what was kept does while its database is down."""
+    lost(world)
+    world.set(sync=SyncState(OTHER, frozenset({OWN})), settings=frozenset({keys.PAUSE}))
+    streams = replace(STOPPED, lsn=900, last_row="2026-01-01 00:00:00.5+02:00")
+    world.node(OWN, patroni=streams)
+    known = kept(lsn=800, last_led="2026-01-01T00:00:00+00:00")
+    found = evidence(world.seen, OWN, STATUS, known, older=False)
+    assert found == Evidence(
+        mode=ClusterMode.ENABLED,
+        paused=True,
+        named=True,
+        active_lsn=1000,
+        own_lsn=900,
+        heard="2026-01-01T00:00:00+00:00",
+        last_row="2025-12-31T22:00:00+00:00",
+    )
+    world.node(OWN, patroni=STOPPED)
+    assert evidence(world.seen, OWN, STATUS, known, older=False).own_lsn == 800
+    world.node(OWN, patroni=None)
+    found = evidence(world.seen, OWN, b"{", None, older=True)
+    assert (found.active_lsn, found.own_lsn, found.heard, found.older) == (None, None, None, True)
+
+
+def test_who_led_last_lacks_nothing_of_its_own(world: World) -> None:
+    """Nobody else may have acknowledged anything since."""
+    world.set(sync=SyncState(OWN, frozenset()))
+    assert losses(evidence(world.seen, OWN, STATUS, None, older=False)).nothing
 
 
 class Patroni:

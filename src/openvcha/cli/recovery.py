@@ -18,6 +18,7 @@ from openvcha.node.aside import asides
 from openvcha.node.copy import has_data
 from openvcha.node.etcd import known_endpoints
 from openvcha.node.identity import Identity, absolute, load_identity
+from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.recovery import Request, Wish, outcome_of, write_request
@@ -27,6 +28,8 @@ from openvcha.node.tls import NodeTls
 from openvcha.service.context import Services
 from openvcha.serving import promote as promoting
 from openvcha.serving.compose import services_of
+from openvcha.serving.losses import losses
+from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 
@@ -67,7 +70,8 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
 def promote(directory: Directory, yes: Yes = False) -> None:
     """Make this passive the primary, when the active is lost and Patroni does not dare.
 
-    Refused while another primary may live; typing the node's name overrides that (--yes does not).
+    Where rows may be lost, or another primary may live, the node's name has to be typed (--yes is
+    not enough).
     """
     with told():
         layout = Layout(absolute(directory))
@@ -79,14 +83,18 @@ def promote(directory: Directory, yes: Yes = False) -> None:
 def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
     if not _runs(layout):
         raise fail(f"{identity.name} does not run: start it first, it waits for its right to lead")
-    seen = asyncio.run(_observed(layout, identity))
+    seen, status = asyncio.run(_observed(layout, identity))
     refusal = promoting.why_not(seen, identity.member)
     if refusal and not refusal.overridable:
         raise fail(f"{identity.name} is not made the primary: {refusal.reason}")
+    older, kept = not has_data(layout), load_kept(layout, identity)
+    lost = losses(promoting.evidence(seen, identity.member, status, kept, older=older))
     say("What may be lost:")
-    say(f"  {promoting.losses(seen, identity.member)}")
+    for line in lost.lines:
+        say(f"  {line}")
     if refusal:
         say(f"  Another primary may live: {refusal.reason}. What it acknowledges is lost.")
+    if refusal or not lost.nothing:
         typed = prompt(f"Type the name of this node ({identity.name}) to do it all the same")
         if typed != identity.name:
             raise fail("that is not its name: nothing was changed")
@@ -159,10 +167,12 @@ def _runs(layout: Layout) -> bool:
     return found is not None and found.pid in NodeProcesses().find(layout.root)
 
 
-async def _observed(layout: Layout, identity: Identity) -> Observation:
+async def _observed(layout: Layout, identity: Identity) -> tuple[Observation, bytes | None]:
+    """Look at the cluster, and at what its last leader told of its position."""
     try:
         async with asyncio.timeout(ASK_SECONDS), services_of(layout.root) as services:
-            return await services.observe()
+            status = await services.store.get(keys.PATRONI_STATUS)
+            return await services.observe(), status.value if status else None
     except (StoreError, TimeoutError) as error:
         raise fail(
             f"{identity.name} cannot be made the primary: the store has no majority;"

@@ -11,6 +11,7 @@ import httpx2
 from openvcha.api.secret import Secret
 from openvcha.store import keys
 from openvcha.store.client import TlsClient, TlsSource
+from openvcha.store.positions import position
 from openvcha.store.protocol import Put, Store, unchanged, value_is
 
 PROBE_SECONDS = 1.0
@@ -42,6 +43,10 @@ class PatroniNode:
     """Its own name, where it says it."""
     started: str = ""
     """When this PostgreSQL was started, in its own words."""
+    lsn: int | None = None
+    """How far its log is written, or was received (bytes)."""
+    last_row: str | None = None
+    """When the last transaction was committed that a standby has replayed, in its own words."""
 
     @property
     def primary(self) -> bool:
@@ -169,6 +174,7 @@ class PatroniClient:
         """Ask one node for its state. Raises PatroniUnreachable."""
         fields = await self._json("GET", address, "/patroni")
         streams = fields.get("replication") or []
+        xlog = fields.get("xlog") or {}
         return PatroniNode(
             role=str(fields.get("role", "")),
             state=standby_state(fields),
@@ -182,6 +188,8 @@ class PatroniClient:
             ),
             member=(fields.get("patroni") or {}).get("name"),
             started=str(fields.get("postmaster_start_time") or ""),
+            lsn=position(xlog),
+            last_row=xlog.get("replayed_timestamp"),
         )
 
     async def wake(self, address: str) -> None:

@@ -11,6 +11,7 @@ from openvcha.node.identity import Identity
 from openvcha.node.kept import KeptCluster
 from openvcha.node.status import Contact, OwnView, Role
 from openvcha.node.survey import Quorum, Said, Survey
+from openvcha.store.positions import lsn_text
 
 GIVEN_UP_SECONDS = 15.0
 """After so long out of touch a node has surely given up the public address."""
@@ -129,11 +130,6 @@ def _place(kept: KeptCluster) -> str:
     if kept.lsn is None:
         return ""
     return f"{lsn_text(kept.lsn)} on timeline {kept.timeline or 'unknown'}"
-
-
-def lsn_text(lsn: int) -> str:
-    """Write a position in the log as PostgreSQL does."""
-    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
 
 
 def _named(said: Said) -> str:

@@ -39,6 +39,7 @@ class Keeping:
         self._save = save or _save
         self._clock = asyncio.get_running_loop().time
         self._kept = load_kept(view.layout, view.identity)
+        self._led = _led(self._kept)
         self._outline: tuple[object, ...] = ()
         self._written = self._clock()
         self._newest: tuple[Known, str] | None = None
@@ -47,7 +48,10 @@ class Keeping:
 
     def note(self, known: Known) -> None:
         """Take note of what a majority has just confirmed."""
-        self._newest = (known, self._now().isoformat(timespec="seconds"))
+        seen = self._now().isoformat(timespec="seconds")
+        if known.leader not in {None, self._view.identity.member}:
+            self._led = {"last_leader": known.leader, "last_led": seen}
+        self._newest = (known, seen)
         self._news.set()
 
     async def run(self) -> None:
@@ -63,7 +67,7 @@ class Keeping:
 
     async def _write(self, known: Known, seen: str) -> None:
         store, configured = await self._asked()
-        kept = keep(self._view.identity, known, configured, seen=seen, **store)
+        kept = keep(self._view.identity, known, configured, seen=seen, **store, **self._led)
         try:
             await self._save(self._view.layout, kept)
         except OSError as error:
@@ -94,6 +98,12 @@ class Keeping:
 
 async def _save(layout: Layout, kept: KeptCluster) -> None:
     await asyncio.to_thread(save_kept, layout, kept)
+
+
+def _led(kept: KeptCluster | None) -> dict[str, str | None]:
+    if kept is None:
+        return {}
+    return {"last_leader": kept.last_leader, "last_led": kept.last_led}
 
 
 def _store_of(kept: KeptCluster | None) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class KeptCluster(msgspec.Struct, frozen=True, kw_only=True):
 
     ``store_id`` (hexadecimal) and ``revision`` are etcd's. ``listed``: whether the node itself was
     a member still. ``leader``, ``in_sync`` and ``paused`` are as in the node's status; ``lsn``
-    (bytes) and ``timeline`` are where its own PostgreSQL was. None is unknown.
+    (bytes) and ``timeline`` are where its own PostgreSQL was. ``last_leader`` is the last other
+    who held the right to lead, until ``last_led``. None is unknown.
     """
 
     own: str
@@ -61,6 +62,8 @@ class KeptCluster(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool | None = None
     timeline: int | None = None
     lsn: int | None = None
+    last_leader: str | None = None
+    last_led: str | None = None
 
     @property
     def others(self) -> tuple[KeptMember, ...]:
@@ -139,7 +142,7 @@ def keep(
     configured: Mapping[str, ConfiguredNode],
     **store: Any,
 ) -> KeptCluster:
-    """Make what is kept; ``store`` are ``store_id``, ``revision`` and ``seen``."""
+    """Make what is kept; ``store`` are the fields that ``known`` does not have."""
     own = identity.member
     members = tuple(
         _member(identity, one, known, configured.get(one.name)) for one in known.members

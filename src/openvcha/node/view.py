@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from openvcha.node.stuck import standbys
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
+from openvcha.store.positions import position
 from openvcha.store.protocol import KeyValue, Member
 
 _FIELDS = msgspec.json.Decoder(dict[str, Any])
@@ -196,14 +197,8 @@ class Eye:
         return Word(
             writable=leads and fields.get("state") == "running",
             timeline=fields.get("timeline"),
-            lsn=_position(fields.get("xlog") or {}),
+            lsn=position(fields.get("xlog") or {}),
         )
-
-
-def _position(xlog: Mapping[str, Any]) -> int | None:
-    """Return how far the log is written, or was received or replayed (bytes)."""
-    told = (xlog.get(name) for name in ("location", "received_location", "replayed_location"))
-    return max((place for place in told if isinstance(place, int)), default=None)
 
 
 def _named(sync: KeyValue | None) -> frozenset[str] | None:

@@ -9,8 +9,11 @@ from openvcha.cluster import patroni
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import writable
 from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.node.kept import KeptCluster
 from openvcha.service.context import Services
+from openvcha.serving.losses import Evidence, shown_time
 from openvcha.store import keys
+from openvcha.store.positions import leader_position
 from openvcha.store.protocol import Action, Delete, Put, absent, unchanged
 
 PROMOTE_SECONDS = 60.0
@@ -76,13 +79,26 @@ def _other_lives(seen: Observation, other: NodeObservation) -> Refusal | None:
     return None
 
 
-def losses(seen: Observation, member: str) -> str:
-    """Say what of the acknowledged rows may be lost."""
-    if member in seen.sync.standbys:
-        return "Nothing: this node was in sync when the active was last heard."
-    return (
-        "Every row that was acknowledged after this node fell out of sync: the store does not"
-        " name it as one that has all of them."
+def evidence(
+    seen: Observation, member: str, status: bytes | None, kept: KeptCluster | None, *, older: bool
+) -> Evidence:
+    """Gather what is known of the rows that a member may lack.
+
+    ``status`` is Patroni's key of that name; ``older``: the member's data were set aside.
+    """
+    own = seen.node(member)
+    state = own.patroni if own else None
+    lsn = state.lsn if state and state.lsn is not None else (kept.lsn if kept else None)
+    return Evidence(
+        mode=seen.config.mode,
+        paused=keys.PAUSE in seen.settings,
+        named=member in seen.sync.standbys,
+        led_last=seen.sync.leader == member,
+        active_lsn=leader_position(status),
+        own_lsn=lsn,
+        heard=kept.last_led if kept else None,
+        last_row=shown_time(state.last_row) if state else None,
+        older=older,
     )
 
 

@@ -1,0 +1,105 @@
+"""What may be lost when a passive is made the primary: true in every mode."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from openvcha.api.structures import ClusterMode
+from openvcha.serving.losses import Evidence, losses, shown_time
+
+MODES = (*ClusterMode, None)
+PAUSES = (True, False, None)
+NAMED = (True, False, None)
+PLACES = ((1000, 1000), (1000, 1200), (1000, 900), (1000, None), (None, 900), (None, None))
+ALL = list(product(MODES, PAUSES, NAMED, PLACES))
+
+
+def known(mode: Any, paused: Any, named: Any, places: Any) -> Evidence:
+    active, own = places
+    return Evidence(mode=mode, paused=paused, named=named, active_lsn=active, own_lsn=own)
+
+
+def test_nothing_is_lost_only_where_the_active_could_acknowledge_nothing_alone() -> None:
+    """Of all that can be known, in one case: ENABLED, no pause, and `/sync` names the node.
+
+    Neither how far both were proves anything: the active may have gone on since it told.
+    """
+    proven = [row for row in ALL if losses(known(*row)).nothing]
+    assert {row[:3] for row in proven} == {(ClusterMode.ENABLED, False, True)}
+    assert len(proven) == len(PLACES)
+
+
+@pytest.mark.parametrize("row", ALL)
+def test_every_case_says_what_how_much_and_since_when_and_never_the_opposite(row: Any) -> None:
+    """Mode, sync, distance, time: each is said, or said to be unknown."""
+    mode, paused, named, (active, own) = row
+    found = losses(known(mode, paused, named, (active, own)))
+    text = " ".join(found.lines)
+    assert text.startswith("Nothing: ") is found.nothing
+    if found.nothing:
+        return
+    assert "in sync when" not in text
+    assert "last heard is not known" in text
+    assert _distance(active, own) in text
+    assert _what(mode, paused, named) in text
+
+
+def _what(mode: object, paused: object, named: object) -> str:
+    if mode is None or paused is None:
+        return "in which mode the active acknowledged them is not known"
+    if mode is not ClusterMode.ENABLED or paused:
+        return "it goes on alone, and nothing in the store shows it"
+    return "cannot be read" if named is None else "after this node fell out of sync"
+
+
+def _distance(active: int | None, own: int | None) -> str:
+    if active is None:
+        return "How far the active was is not known"
+    if own is None:
+        return "The active was at 0/3E8; where this node is is not known"
+    if own < active:
+        return f"at least {active - own} bytes of the log are missing"
+    return "what it wrote later is not known"
+
+
+@pytest.mark.parametrize("mode", [ClusterMode.MAINTENANCE, ClusterMode.DISABLED])
+def test_in_a_mode_that_lets_the_active_go_on_alone_sync_proves_nothing(mode: ClusterMode) -> None:
+    """Five acknowledged rows were lost behind the word that nothing was."""
+    found = losses(Evidence(mode=mode, paused=True, named=True, active_lsn=1000, own_lsn=1000))
+    assert not found.nothing
+    assert f"in the mode {mode} it goes on alone" in found.lines[0]
+
+
+def test_on_the_way_between_modes_the_pause_counts() -> None:
+    """ENABLED is written first, or last: the active acts by what Patroni has."""
+    found = losses(Evidence(mode=ClusterMode.ENABLED, paused=True, named=True))
+    assert "that was being left for ENABLED" in found.lines[0]
+
+
+def test_data_that_were_set_aside_are_older_than_what_the_store_says() -> None:
+    """`/sync` may name the node for what was being copied."""
+    found = losses(Evidence(mode=ClusterMode.ENABLED, paused=False, named=True, older=True))
+    assert not found.nothing
+    assert "were set aside" in found.lines[0]
+
+
+def test_who_led_last_has_all_that_it_acknowledged() -> None:
+    """In every mode: nobody else has acknowledged anything since."""
+    for mode in MODES:
+        assert losses(Evidence(mode=mode, paused=None, named=False, led_last=True)).nothing
+
+
+def test_times_are_told_where_they_are_known() -> None:
+    """As one clock says them."""
+    row = shown_time("2026-01-01 01:00:00.123456+01:00")
+    found = losses(
+        Evidence(
+            mode=None, paused=None, named=None, heard="2026-01-01T00:00:09+00:00", last_row=row
+        )
+    )
+    text = " ".join(found.lines)
+    assert "is of 2026-01-01T00:00:00+00:00" in text
+    assert "its right to lead until 2026-01-01T00:00:09+00:00" in text
+    assert shown_time("no time") is None
+    assert shown_time(None) is None
