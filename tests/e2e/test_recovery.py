@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from tests.e2e import cluster
 from tests.e2e.conftest import RunningLab
+from tests.e2e.test_mode import change
 from tests.e2e.test_rejoin import answers_healthy, node_status
 from tests.e2e.writer import Writer
 
@@ -183,6 +184,37 @@ def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
     power(running, active, on=True)
     patiently(running, lambda: answers_healthy(running), 120)
     assert running.name_of("PASSIVE") == active
+
+
+def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
+    running: RunningLab, writer: Writer
+) -> None:
+    """The active went on alone, and nothing in the store shows it: rows are really lost."""
+    active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
+    running.until(lambda: len(writer.acknowledged) > 20)
+    change(running, "MAINTENANCE")
+    power(running, passive, on=False)
+    early = frozenset(writer.acknowledged)
+    running.until(lambda: len(writer.acknowledged) > len(early) + 50)
+    writer.stop()
+    power(running, active, on=False)
+    power(running, passive, on=True)
+    patiently(running, lambda: contact(running, passive) == "CONNECTED")
+    patiently(running, lambda: "How far" not in node(running, "promote", passive).stdout)
+    refused = node(running, "promote", passive, "--yes", typed="y\n")
+    assert (refused.returncode, "not its name" in refused.stderr) == (1, True), refused
+    assert "Nothing" not in refused.stdout
+    assert "in the mode MAINTENANCE it goes on alone" in refused.stdout
+    assert "bytes of the log are missing" in refused.stdout
+    assert "its right to lead until 20" in refused.stdout
+    done = node(running, "promote", passive, typed=f"{passive}\n")
+    assert done.returncode == 0, done
+    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    assert writer.missing()
+    running.repair("vcha-maintained")
+    running.until(running.healthy)
+    change(running, "ENABLED")
+    running.until(running.healthy)
 
 
 async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_again(
