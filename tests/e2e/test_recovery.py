@@ -297,6 +297,34 @@ def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
     assert "not done" in str(node_status(running, old)["status"]["notes"]["recovery"])
 
 
+async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_later(
+    running: RunningLab,
+) -> None:
+    """It serves with the others' store, says what to do, and a redeploy mends it."""
+    old = running.name_of("PASSIVE")
+    directory, layout = running.directory(old), running.layout(old)
+    assert len(load_identity(directory).etcd_initial_cluster) == 1
+    await asyncio.to_thread(power, running, old, on=False)
+    for path in (layout.etcd_data / "member").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"broken" * 1000)
+    await asyncio.to_thread(power, running, old, on=True)
+
+    def told() -> bool:
+        status = node_status(running, old)["status"]
+        return "Redeploy this node" in str((status or {}).get("notes", {}).get("store"))
+
+    patiently(running, told)
+    own = load_identity(directory).member
+    async with asyncio.timeout(60):
+        while own not in await cluster.sync_names(running):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.2)
+    assert contact(running, old) == "CONNECTED"
+    assert not running.healthy()
+    running.repair("vcha-repaired")
+    running.until(running.healthy)
+
+
 async def test_a_passive_that_lost_both_others_goes_on_with_every_row(
     running: RunningLab, writer: Writer
 ) -> None:

@@ -11,7 +11,7 @@ from tests.node.test_view import Stage
 
 from openvcha.node import cut_off, view
 from openvcha.node.cut_off import CUT_OFF_SECONDS
-from openvcha.node.status import OwnView
+from openvcha.node.status import OwnView, PartState, PartStatus
 
 pytestmark = pytest.mark.looptime
 SOON = CUT_OFF_SECONDS + view.LOOK_SECONDS + view.SILENT_SECONDS
@@ -46,7 +46,10 @@ class Active(Stage):
             layout = SimpleNamespace(
                 pgdata=self.pgdata, root=self.pgdata.parent, kept=self.pgdata / "kept.json"
             )
-            control = SimpleNamespace(show=self.shown.append)
+            etcd = PartStatus(name="etcd", state=PartState.RUNNING)
+            control = SimpleNamespace(
+                show=self.shown.append, status=lambda _: etcd, tell=lambda *_: None
+            )
             view_of: Any = SimpleNamespace(**vars(self.view) | {"layout": layout})
             view_of.control = control
             self.duty = asyncio.create_task(view.see(view_of))

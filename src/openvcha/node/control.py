@@ -10,7 +10,7 @@ from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.logs import Logger
 from openvcha.node.parts import Part
-from openvcha.node.status import OwnView
+from openvcha.node.status import OwnView, PartStatus
 from openvcha.store.etcd import Etcd
 
 
@@ -42,6 +42,10 @@ class Control:
     def begin(self, name: str) -> None:
         """Begin a part that was halted."""
         self._parts[name].begin()
+
+    def status(self, name: str) -> PartStatus:
+        """Return where a part stands."""
+        return self._parts[name].status
 
     def reload(self, name: str) -> None:
         """Have a part read its files again."""

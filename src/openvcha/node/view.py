@@ -15,6 +15,7 @@ from openvcha.node.http import ask
 from openvcha.node.identity import url
 from openvcha.node.keeping import Keeping
 from openvcha.node.kept import Known, in_sync
+from openvcha.node.own_store import OwnStore
 from openvcha.node.status import Contact, OwnView, Role
 from openvcha.node.stuck import standbys
 from openvcha.node.tls import NodeTls
@@ -35,6 +36,7 @@ UNSURE_SECONDS = 10.0
 async def see(view: DutyView) -> None:
     """Look until canceled, and heed what is seen before it is told."""
     eye, cut_off, keeping = Eye(view), CutOff(view.layout, view.events), Keeping(view)
+    own_store, clock = OwnStore(view.control.status("etcd")), asyncio.get_running_loop().time
     async with asyncio.TaskGroup() as beside:
         beside.create_task(keeping.run(), name="keep what is seen")
         while True:
@@ -42,6 +44,8 @@ async def see(view: DutyView) -> None:
             if await cut_off.heed(eye.standing()):
                 seen = msgspec.structs.replace(seen, writable=False)
             view.control.show(seen)
+            part = view.control.status("etcd")
+            view.control.tell("store", own_store.note(part, seen.contact, clock()))
             if eye.known:
                 keeping.note(eye.known)
             await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
