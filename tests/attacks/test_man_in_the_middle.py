@@ -52,7 +52,7 @@ class Scene:
 
     async def check(self, **changes: Any) -> None:
         active = ActiveNode(b"another", BIOS, trust=self.peer.ca)
-        await verify_peer(self.peer.spec(**changes), active, seconds=5.0)
+        await verify_peer(self.peer.spec(**changes), active, seconds=60.0)
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ from openvcha.service.dissolve import NODE_FILES
 
 pytestmark = pytest.mark.engines
 VCHA = "/vcenter/vcha/cluster"
-GAP_SECONDS = 2.0
+GAP_SECONDS = 5.0
+"""Shorter than a demotion takes, or Patroni's ttl; longer than a busy machine makes wait."""
 """On a busy machine. An active that stops for want of a vote, or of a standby, stops for longer."""
 
 

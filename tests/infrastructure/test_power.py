@@ -31,7 +31,7 @@ async def power(infrastructure: LocalInfrastructure, vm: Vm) -> VmPowerState:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await condition():  # noqa: ASYNC110 - other processes set no Event
             await asyncio.sleep(0.01)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.lab.conftest import KILLED_AT, NAME, Labs
+from tests.lab.conftest import KILLED_AT, NAME, SECONDS, Labs
 
 from openvcha.api.secret import Secret
 from openvcha.lab.access import inventory_of
@@ -182,7 +182,7 @@ def test_dead_nodes_are_told_and_started_again(labs: Labs) -> None:
 def test_two_ups_of_another_lab_beside_this_one(labs: Labs) -> None:
     """Side by side with its own addresses; the second up waits and finds it done."""
     both = [labs.start("lab", "up", name=OTHER) for _ in range(2)]
-    outs = [process.communicate(timeout=120)[0] for process in both]
+    outs = [process.communicate(timeout=SECONDS)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
     assert sorted("Making the lab" in out for out in outs) == [False, True]
     assert any("Waiting for another vcha on this lab" in out for out in outs)

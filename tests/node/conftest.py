@@ -37,7 +37,11 @@ SECRETS = Secrets(
 )
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+UNTIL_SECONDS = 120.0
+"""On a busy machine the start of a node takes many times what it takes alone."""
+
+
+def until(condition: Callable[[], Any], seconds: float = UNTIL_SECONDS) -> Any:
     """Wait for a condition and give what it gave; fails at the deadline."""
     end = time.monotonic() + seconds
     while not (found := condition()):

@@ -58,7 +58,7 @@ async def test_release_ends_open_connections_at_once(echo: int) -> None:
     writer.write(b"x")
     assert await reader.read(1) == b"x"
     port = forwarder.port
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await forwarder.release()
         assert await ended(reader)
     with pytest.raises(ConnectionRefusedError):
@@ -78,7 +78,7 @@ async def test_release_ends_a_connection_that_has_just_come(echo: int, turns: in
         await asyncio.sleep(0)
     await forwarder.release()
     reader, writer = await asyncio.open_connection(sock=client)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert await ended(reader)
     writer.transport.abort()
 

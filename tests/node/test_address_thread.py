@@ -11,7 +11,7 @@ from openvcha.node.address import Forwarder
 from openvcha.node.address_thread import ForwarderThread
 
 HOST = "127.0.0.1"
-SECONDS = 5.0
+SECONDS = 30.0
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def node(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             pass_fds=(listener.fileno(), file.fileno()),
             preexec_fn=leave,
         )
-    lab.until(node.writable, 60)
+    lab.until(node.writable)
     node.place = place
     yield node
     node.stop()
@@ -202,7 +202,7 @@ def test_a_backend_that_computes_does_not_outlive_its_postmaster(lab: Any, node:
         postmaster = int(pid_file.read_text().splitlines()[0])
         assert is_postgres(tuple(_title(postmaster).split("\0")))
         os.kill(postmaster, signal.SIGKILL)
-        lab.until(node.writable, 30)
+        lab.until(node.writable)
         assert not Path(f"/proc/{row[0]}").exists()
     assert "backends outlive their postmaster and are ended" in node.log("supervisor")
 

@@ -261,6 +261,6 @@ async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_lat
     monkeypatch.setattr(etcd, "answers", silent)
     tls: Any = lambda: None  # noqa: E731 - nothing is connected
     save_kept(layout, kept())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await wait_until_admitted(IDENTITY, layout, tls)
     assert asked

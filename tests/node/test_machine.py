@@ -147,7 +147,7 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
 def test_the_launcher_ends_without_its_word(tmp_path: Path) -> None:
     """When the supervisor goes before the data are there, Patroni never begins."""
     argv = [sys.executable, "-m", "openvcha.node.patroni_launcher", str(tmp_path / "patroni.yml")]
-    result = subprocess.run(argv, input=b"", capture_output=True, timeout=30, check=False)
+    result = subprocess.run(argv, input=b"", capture_output=True, timeout=300, check=False)
     assert result.returncode == 1
     assert b"before Patroni's moment" in result.stderr
 
@@ -162,7 +162,7 @@ def test_status_of_a_node_that_never_ran(tmp_path: Path) -> None:
 def test_a_directory_without_identity_is_refused(tmp_path: Path) -> None:
     """One line says what is wrong, without a traceback."""
     argv = [sys.executable, "-m", "openvcha", "node", "run", str(tmp_path)]
-    result = subprocess.run(argv, capture_output=True, timeout=30, check=False, env=os.environ)
+    result = subprocess.run(argv, capture_output=True, timeout=300, check=False, env=os.environ)
     assert result.returncode == 1
     assert b"cannot be run" in result.stderr
     assert b"Traceback" not in result.stderr

@@ -72,7 +72,7 @@ def first(lab: Any) -> Any:
     """A node that is writable; its PostgreSQL has the defaults of an enemy."""
     node = lab.node("first", 11, {"first": 11})
     node.start()
-    lab.until(node.writable, 60)
+    lab.until(node.writable)
     with node.connect(options=superuser_options()) as connection:
         connection.execute("create role nobody")
         for name, value in HOSTILE.items():

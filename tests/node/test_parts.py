@@ -212,12 +212,15 @@ async def test_a_gate_leaves_no_descriptor(tmp_path: Path) -> None:
 async def test_output_is_read_and_the_end_is_seen_while_a_child_holds_it() -> None:
     """The program's end counts, though something it started keeps its output open."""
     lines: list[bytes] = []
-    code = "import os,sys\nif os.fork(): print('one\\ntwo', flush=True); os._exit(3)\n"
-    code += "import time; time.sleep(2)"
-    async with asyncio.timeout(1.8):
-        running = await launch([sys.executable, "-c", code], os.environ, lines.append)
-        assert await running.wait() == 3
-    assert lines == [b"one", b"two"]
+    code = "import os,sys,time\nif child := os.fork(): print(child, 'two', sep='\\n', flush=True)\n"
+    code += "time.sleep(600 if not child else 0); os._exit(3)"
+    running = await launch([sys.executable, "-c", code], os.environ, lines.append)
+    try:
+        async with asyncio.timeout(60):
+            assert await running.wait() == 3
+        assert lines[1:] == [b"two"]
+    finally:
+        os.kill(int(lines[0]), signal.SIGKILL)
 
 
 def test_the_environment_overrides_no_configuration() -> None:

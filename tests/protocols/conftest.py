@@ -1,6 +1,7 @@
 """What the tests of the protocols share: a whole edge in memory, with a simulated dispatcher."""
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,6 +55,8 @@ ADMINISTRATOR = "administrator@vsphere.local"
 READER = "reader@vsphere.local"
 NOBODY = "nobody@vsphere.local"
 PASSWORD = 'p"ä\\w-tell-nobody'
+STOP_SECONDS = 60
+"""How long a stop waits for requests; what does not wait for them is over long before."""
 WIRE = Path(__file__).parent / "wire"
 BEGINNING = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
 
@@ -245,8 +248,22 @@ class Served:
 
 @pytest.fixture
 async def served(edge: Edge, tls: TlsFiles) -> AsyncIterator[Served]:
-    """The edge on a port of its own."""
-    limits = Limits(request_seconds=0.5, keep_alive_seconds=5, stop_seconds=1, header_bytes=8192)
+    """The edge on a port of its own; patient, for the machine may be busy."""
+    limits = Limits(request_seconds=60.0, stop_seconds=STOP_SECONDS, header_bytes=8192)
+    async with _serving(edge, tls, limits) as served:
+        yield served
+
+
+@pytest.fixture
+async def hasty(edge: Edge, tls: TlsFiles) -> AsyncIterator[Served]:
+    """The same with short patience."""
+    limits = Limits(request_seconds=0.5, keep_alive_seconds=60, stop_seconds=1)
+    async with _serving(edge, tls, limits) as served:
+        yield served
+
+
+@asynccontextmanager
+async def _serving(edge: Edge, tls: TlsFiles, limits: Limits) -> AsyncIterator[Served]:
     server = HttpsServer(edge.app, tls.certificate, tls.key, limits=limits)
     _, port = await server.start("127.0.0.1", 0)
     yield Served(edge, server, port, tls)

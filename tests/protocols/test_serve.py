@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, Edge, Served, TlsFiles
+from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, STOP_SECONDS, Edge, Served, TlsFiles
 
 from openvcha.protocols.serve import AddressUnusableError, HttpsServer
 
@@ -125,27 +125,27 @@ async def test_what_is_no_http_is_answered_with_a_standard_error(
     ],
     ids=["nothing", "half-a-header", "half-a-body"],
 )
-async def test_a_slow_client_is_cut_off(served: Served, part: bytes) -> None:
+async def test_a_slow_client_is_cut_off(hasty: Served, part: bytes) -> None:
     """Who sends nothing, or half a request, for too long (half a second in this test)."""
-    async with raw(served) as (reader, writer):
+    async with raw(hasty) as (reader, writer):
         writer.write(part)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await rest_of(reader) == b""
 
 
-async def test_a_second_request_that_does_not_end_is_cut_off_too(served: Served) -> None:
+async def test_a_second_request_that_does_not_end_is_cut_off_too(hasty: Served) -> None:
     """The time runs for each request on a connection, not only for the first."""
-    async with raw(served) as (reader, writer):
+    async with raw(hasty) as (reader, writer):
         writer.write(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"404" in await reader.readuntil(b"}]}")
         writer.write(b"GET /api/")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             assert await rest_of(reader) == b""
 
 
-async def test_idle_between_requests_is_no_slowness(served: Served) -> None:
+async def test_idle_between_requests_is_no_slowness(hasty: Served) -> None:
     """A connection that is kept alive may rest longer than a request may take."""
-    async with raw(served) as (reader, writer):
+    async with raw(hasty) as (reader, writer):
         for _ in range(2):
             writer.write(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"404" in await reader.readuntil(b"}]}")
@@ -230,7 +230,7 @@ async def test_stopping_closes_idle_connections_at_once(served: Served) -> None:
         await reader.readuntil(b"}]}")
         begun = time.monotonic()
         await served.server.stop()
-        assert time.monotonic() - begun < 0.9
+        assert time.monotonic() - begun < STOP_SECONDS / 2
         assert await rest_of(reader) == b""
 
 
@@ -248,7 +248,7 @@ async def test_stopping_does_not_wait_for_a_client_that_never_answers(served: Se
     deaf = await asyncio.to_thread(connect)
     begun = time.monotonic()
     await served.server.stop()
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - begun < STOP_SECONDS / 2
     deaf.close()
 
 
@@ -292,12 +292,12 @@ async def test_stopping_lets_a_running_request_end(served: Served) -> None:
         await stopping
 
 
-async def test_stopping_has_a_deadline(served: Served) -> None:
+async def test_stopping_has_a_deadline(hasty: Served) -> None:
     """A request that does not end is cancelled (after one second in this test), and told so."""
-    async with client(served) as https:
-        dispatcher, asked = await slow(served, https)
-        async with asyncio.timeout(5):
-            await served.server.stop()
+    async with client(hasty) as https:
+        dispatcher, asked = await slow(hasty, https)
+        async with asyncio.timeout(30):
+            await hasty.server.stop()
         answer = await asked
         assert (answer.status_code, answer.json()["error_type"]) == (503, "SERVICE_UNAVAILABLE")
         assert answer.json()["messages"][0]["id"].endswith("server.stopping")

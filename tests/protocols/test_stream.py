@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, NOBODY, READER, Served
+from tests.protocols.conftest import ADMINISTRATOR, NOBODY, READER, STOP_SECONDS, Served
 
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
@@ -40,7 +40,7 @@ async def opened(
 ) -> AsyncIterator[tuple[httpx2.Response, AsyncIterator[str]]]:
     context = ssl.create_default_context(cafile=str(served.tls.authority))
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(60),
         httpx2.AsyncClient(verify=context, base_url=f"https://{served.where}") as http,
         http.stream(
             "GET", PATH + query, headers={"accept": "text/event-stream", **headers}
@@ -139,8 +139,8 @@ async def test_it_ends_cleanly_and_soon_when_the_server_stops(served: Served) ->
         stopping = asyncio.create_task(served.server.stop())
         assert await rest_of(lines) == []
         await stopping
-        # The limit at which running requests are canceled is a second here.
-        assert time.monotonic() - begun < 0.9
+        # Long before the limit at which running requests are canceled.
+        assert time.monotonic() - begun < STOP_SECONDS / 2
 
 
 @pytest.mark.parametrize("end", ["log out", "role", "user"])
@@ -195,7 +195,7 @@ async def test_there_are_not_endlessly_many(
         await anext(lines)
         async with opened(served, headers) as (second, _):
             assert second.status_code == 503
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while True:
         async with opened(served, headers) as (third, _):
             if third.status_code == 200:

@@ -77,6 +77,7 @@ class Peer:
     port: int
     certificate: KeyPair
     ca: Path
+    patience: float = 60.0
 
     def spec(self, **changes: object) -> CredentialsSpec:
         fields: dict[str, object] = {
@@ -95,8 +96,9 @@ class Peer:
         return caught.value
 
     async def check(self, trust: Path | None = None, /, **changes: object) -> None:
+        """Check it, as far as its ``patience`` (seconds) goes."""
         active = ActiveNode(api_certificate=b"another", bios_uuid=BIOS, trust=trust)
-        await verify_peer(self.spec(**changes), active, seconds=5.0)
+        await verify_peer(self.spec(**changes), active, seconds=self.patience)
         assert not self.vcenter.open, "a session was left behind"
 
 

@@ -25,7 +25,7 @@ from openvcha.store.client import TlsSource
 from openvcha.store.etcd import Etcd
 from openvcha.store.memory import MemoryStore
 
-START_SECONDS = 10
+START_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ AnyStore = MemoryStore | Etcd
 async def gather(store: Store, target: str, start: int, count: int) -> list[Event]:
     """Watch until ``count`` events have come."""
     seen: list[Event] = []
-    async with asyncio.timeout(5), aclosing(store.watch(target, start)) as changes:
+    async with asyncio.timeout(30), aclosing(store.watch(target, start)) as changes:
         async for events in changes:
             seen += events
             if len(seen) >= count:
@@ -216,7 +216,7 @@ async def test_watch_gives_a_transaction_whole(store: AnyStore, root: str) -> No
 async def test_watch_from_now(store: AnyStore, root: str) -> None:
     """Revision 0 is from now: nothing that was before comes, everything that is after does."""
     await store.put(root + "before", b"")
-    async with asyncio.timeout(5), aclosing(store.watch(root)) as changes:
+    async with asyncio.timeout(30), aclosing(store.watch(root)) as changes:
         first = asyncio.ensure_future(anext(changes))
         while not first.done():
             await store.put(root + "after", b"")
