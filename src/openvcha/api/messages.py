@@ -117,6 +117,11 @@ _CLUSTER = {
     "cluster.deploy": "Deploy the cluster.",
     "passive.healthy": "The passive node %s is up and in sync; there is nothing to replace.",
     "witness.healthy": "The witness node %s is up; there is nothing to replace.",
+    "node.unsure": "The %s node %s has just missed an answer; try again in some seconds.",
+    "passive.unready": (
+        "The passive node %s answers, and has not been out of sync for %s seconds yet; it may be"
+        " catching up. Try again later."
+    ),
     "no.active": "No node is active: nothing takes writes now.",
     "active.no.vote": "The active node %s has no working vote.",
     "active.no.vote.recommendation": "Look at the log of the store on %s.",

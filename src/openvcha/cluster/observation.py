@@ -1,5 +1,6 @@
 """What is true of the cluster right now, as far as this node can see."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,13 +25,17 @@ class Heard:
 
 @dataclass(frozen=True)
 class NodeObservation:
-    """One node: its vote (None when it has none in etcd), and its Patroni (None: no answer)."""
+    """One node: its vote (None when it has none in etcd), and its Patroni (None: no answer).
+
+    ``unsure``: it has just missed an answer, which is no verdict yet. The rest is as it was before.
+    """
 
     config: NodeConfig
     voter: bool
     etcd_answers: bool
     patroni: PatroniNode | None
     heard: Heard = Heard()
+    unsure: bool = False
 
     @property
     def up(self) -> bool:
@@ -67,6 +72,8 @@ class Observation:
     """What stands in Patroni's dynamic configuration and no Patroni takes."""
     failing: Mapping[str, str] = field(default_factory=dict)
     """Background work of the observer's service that fails now, and why."""
+    unready_seconds: float = math.inf
+    """For how long the passive has been seen without being in sync, without a break."""
 
     def node(self, member: str | None) -> NodeObservation | None:
         """Find what is known of one member."""

@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from openvcha.cluster import patroni, settings
 from openvcha.cluster.access import ClusterStore, PatroniAccess
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.hearing import Hearing
+from openvcha.cluster.held import Held
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
 from openvcha.store.protocol import Member
 
 PROBE_SECONDS = 1.0
 Lags = Callable[[], Awaitable[tuple[Lag, ...]]]
+Off = Callable[[NodeConfig], Awaitable[bool]]
 
 
 class Observer:
@@ -26,9 +29,15 @@ class Observer:
         lags: Lags | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         failing: Callable[[], Mapping[str, str]] = dict,
+        *,
+        off: Off | None = None,
+        held: Held | None = None,
     ) -> None:
         """``lags`` asks the active how far its standbys are behind; without it that is unknown.
         ``failing`` says which background work of this service fails now, and why.
+
+        ``off`` tells whether a node that does not answer is off for sure: then nothing is waited
+        for.
 
         What the nodes tell of themselves is known while somebody runs ``hearing``.
         """
@@ -38,6 +47,8 @@ class Observer:
         self._lags = lags or _unknown
         self._clock = clock
         self._failing = failing
+        self._off = off or _nobody_knows
+        self._held = held or Held()
 
     async def config(self) -> ClusterConfig:
         """Read the configuration. Raises LookupError before the first node has written it."""
@@ -60,7 +71,7 @@ class Observer:
         nodes = await asyncio.gather(
             *(self._node(config, node, voters.get(node.member)) for node in config.nodes)
         )
-        return Observation(
+        seen = Observation(
             config,
             leader,
             sync,
@@ -72,6 +83,9 @@ class Observer:
             dynamic.refused,
             self._failing(),
         )
+        passive = seen.passive.config.member if seen.passive else None
+        unready = self._held.unready(passive, in_sync=seen.passive_in_sync)
+        return replace(seen, unready_seconds=unready)
 
     async def _node(
         self, config: ClusterConfig, node: NodeConfig, voter: Member | None
@@ -83,7 +97,9 @@ class Observer:
         heard = self.hearing.of(node.member)
         # Whoever has no vote is not this node: its successor answers there before it is named.
         own = voter is not None
-        return NodeObservation(node, own, own and answers, state, heard)
+        raw = NodeObservation(node, own, own and answers, state, heard)
+        off = self._held.doubtful(raw) and await self._off(node)
+        return self._held.settle(raw, off=off)
 
     async def _patroni_of(self, node: NodeConfig) -> PatroniNode | None:
         if node.kind is not NodeKind.DATA:
@@ -97,6 +113,11 @@ class Observer:
 
 async def _unknown() -> tuple[Lag, ...]:
     return ()
+
+
+async def _nobody_knows(node: NodeConfig) -> bool:
+    del node
+    return False
 
 
 def endpoint(config: ClusterConfig, node: NodeConfig) -> str:

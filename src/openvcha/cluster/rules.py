@@ -23,6 +23,28 @@ Reason = LocalizableMessage | None
 
 _MOMENTARY = frozenset(PREFIX + name for name in ("no.active", "active.no.vote", "no.majority"))
 """Reasons that an election in the store or a late answer gives, and takes back in seconds."""
+UNREADY_SECONDS = 15.0
+"""A passive that answers but is not in sync may just be starting, or following a new active."""
+PASSING = frozenset(
+    PREFIX + name
+    for name in (
+        "no.active",
+        "active.no.vote",
+        "last.copy",
+        "no.majority",
+        "node.unsure",
+        "passive.unready",
+        "failover.passive.not.ready",
+        "mode.unhealthy",
+        "mode.passive.silent",
+    )
+)
+"""Reasons that the cluster may leave behind by itself: who has time waits for that."""
+
+
+def may_pass(reason: LocalizableMessage) -> bool:
+    """Tell whether what refuses an operation now may be over in a moment."""
+    return reason.id in PASSING
 
 
 def why_not(operation: str, seen: Observation) -> Reason:
@@ -129,11 +151,22 @@ def _redeploy_passive(seen: Observation) -> Reason:
     if reason := _needs_cluster(seen) or _no_active(seen):
         return reason
     passive = seen.passive
-    if passive is not None and votes(passive) and seen.passive_in_sync:
+    if passive is None:
+        return None
+    if votes(passive) and seen.passive_in_sync and not passive.unsure:
         return message("passive.healthy", passive.config.name)
-    if passive is not None and _stands_by(seen, passive):
+    if _stands_by(seen, passive):
         return message("passive.detached", passive.config.name)
-    return _no_majority_without(seen, passive)
+    return _no_majority_without(seen, passive) or _unready(seen, passive)
+
+
+def _unready(seen: Observation, passive: NodeObservation) -> Reason:
+    """One missed answer is no loss; what answers is broken when it had time to get in sync."""
+    if passive.unsure:
+        return message("node.unsure", "passive", passive.config.name)
+    if not votes(passive) or seen.unready_seconds >= UNREADY_SECONDS:
+        return None
+    return message("passive.unready", passive.config.name, f"{UNREADY_SECONDS:g}")
 
 
 def _stands_by(seen: Observation, passive: NodeObservation) -> bool:
@@ -145,6 +178,8 @@ def _redeploy_witness(seen: Observation) -> Reason:
     if reason := _needs_cluster(seen) or _no_active(seen):
         return reason
     witness = seen.witness
+    if witness is not None and witness.unsure:
+        return message("node.unsure", "witness", witness.config.name)
     if witness is not None and witness.voter and witness.etcd_answers:
         return message("witness.healthy", witness.config.name)
     return _no_majority_without(seen, witness)
@@ -166,8 +201,11 @@ def _failover(seen: Observation) -> Reason:
         return reason
     if seen.config.mode is ClusterMode.DISABLED:
         return message("failover.mode.disabled")
-    nodes = (seen.active, seen.passive, seen.witness)
-    if not all(node is not None and votes(node) for node in nodes):
+    nodes = (("active", seen.active), ("passive", seen.passive), ("witness", seen.witness))
+    for role, node in nodes:
+        if node is not None and node.unsure and not votes(node):
+            return message("node.unsure", role, node.config.name)
+    if not all(node is not None and votes(node) for _, node in nodes):
         return message("failover.node.lost")
     return None if seen.passive_in_sync else message("failover.passive.not.ready")
 

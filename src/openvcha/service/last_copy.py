@@ -16,6 +16,8 @@ def last_copy(seen: Observation, member: str, name: str) -> LocalizableMessage |
         return message("no.active")
     if active.config.member == member:
         return message("active.is", name)
+    if active.unsure:
+        return message("node.unsure", "active", active.config.name)
     if not writable(active):
         return message("last.copy", name, active.config.name)
     return None

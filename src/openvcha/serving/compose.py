@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -40,6 +41,7 @@ from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import Users
 from openvcha.service.context import Services
 from openvcha.service.handlers import Handlers, plans
+from openvcha.service.power import surely_off
 from openvcha.serving.duty import Duty
 from openvcha.serving.first import write_first_config
 from openvcha.serving.keeper import Keeper
@@ -107,12 +109,13 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
         aclosing(Lags(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
         await _refresh(store)
-        failing = Failing()
+        failing, infrastructure = Failing(), infrastructure_of(identity)
+        off = partial(surely_off, infrastructure)
         yield Services(
             store=store,
             patroni=patroni,
-            observer=Observer(store, patroni, lags, failing=lambda: failing.reasons),
-            infrastructure=infrastructure_of(identity),
+            observer=Observer(store, patroni, lags, failing=lambda: failing.reasons, off=off),
+            infrastructure=infrastructure,
             journal=Journal(store),
             identity=identity,
             directory=directory,

@@ -1,0 +1,179 @@
+"""One bad look is not a verdict; what has held is one; and in between it is unknown."""
+
+from dataclasses import replace
+
+import pytest
+from tests.cluster.conftest import STREAMING, World
+
+from openvcha.api.messages import CATALOGUE
+from openvcha.api.structures import ClusterState
+from openvcha.cluster import rules
+from openvcha.cluster.health import assess
+from openvcha.cluster.held import Held
+from openvcha.cluster.looks import HOLD_SECONDS, Looks, Verdict, verdict
+from openvcha.cluster.observation import NodeObservation
+
+PASSIVE, WITNESS = "b-2", "w-3"
+
+
+def judged(*looks: tuple[float, bool]) -> Verdict:
+    found = Looks()
+    for at, answered in looks:
+        found = found.noted(answered=answered, at=at)
+    return verdict(found)
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([], Verdict.UNKNOWN),
+        ([(0, True)], Verdict.ANSWERS),
+        ([(0, False)], Verdict.UNKNOWN),
+        ([(0, True), (1, False)], Verdict.UNKNOWN),
+        ([(0, True), (1, False), (2, False), (3, False)], Verdict.UNKNOWN),
+        ([(0, True), (1, False), (3, False), (4, False)], Verdict.SILENT),
+        ([(0, False), (1, False), (3, False)], Verdict.SILENT),
+        ([(0, False), (60, False)], Verdict.UNKNOWN),
+        ([(0, False), (1, False), (2, True), (3, False), (4, False)], Verdict.UNKNOWN),
+        ([(0, False), (2, False), (4, False), (5, True)], Verdict.ANSWERS),
+    ],
+)
+def test_silence_has_to_hold(looks: list[tuple[float, bool]], expected: Verdict) -> None:
+    """Several looks, some seconds, no answer in between."""
+    assert judged(*looks) is expected
+
+
+class Watched:
+    """A cluster that somebody looks at, second by second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.held = Held(lambda: self.now)
+        self.world = World()
+
+    def look(self, *, off: bool = False) -> NodeObservation:
+        """Look once at the passive, and judge all by what is known then."""
+        raw = next(n for n in self.raw if n.config.member == PASSIVE)
+        found = self.held.settle(raw, off=off)
+        nodes = tuple(found if n.config.member == PASSIVE else n for n in self.raw)
+        seen = replace(self.world.seen, nodes=nodes)
+        unready = self.held.unready(PASSIVE, in_sync=seen.passive_in_sync)
+        self.world.set(nodes=nodes, unready_seconds=unready)
+        return found
+
+    def refusal(self) -> str | None:
+        found = rules.why_not(rules.REDEPLOY_PASSIVE, self.world.seen)
+        return found.id.rpartition("vcha.")[2] if found else None
+
+    def answer(self, **changes: object) -> None:
+        self.world.node(PASSIVE, **changes)
+        self.raw = self.world.seen.nodes
+
+    @property
+    def state(self) -> ClusterState:
+        return assess(self.world.seen).state
+
+
+@pytest.fixture
+def watched() -> Watched:
+    watched = Watched()
+    watched.answer()
+    watched.look()
+    return watched
+
+
+@pytest.mark.parametrize("missed", [{"patroni": None}, {"etcd_answers": False}])
+def test_one_missed_probe_of_a_healthy_passive_changes_nothing(
+    watched: Watched, missed: dict[str, object]
+) -> None:
+    """It may not be replaced, with its own reason, and nobody is told that it is lost."""
+    watched.now += 1
+    watched.answer(**missed)
+    assert watched.look().unsure
+    assert watched.refusal() == "node.unsure"
+    assert watched.state is ClusterState.HEALTHY
+    watched.now += 1
+    watched.answer(patroni=STREAMING, etcd_answers=True)
+    assert not watched.look().unsure
+    assert watched.refusal() == "passive.healthy"
+
+
+def test_what_stays_silent_is_lost(watched: Watched) -> None:
+    """Then it is told, and may be replaced."""
+    watched.answer(patroni=None, etcd_answers=False)
+    for _ in range(4):
+        watched.now += HOLD_SECONDS / 3
+        watched.look()
+    assert watched.state is ClusterState.DEGRADED
+    assert watched.refusal() is None
+
+
+def test_what_is_off_for_sure_is_lost_at_once(watched: Watched) -> None:
+    """A real loss is repaired without waiting; and it stays lost while it starts again."""
+    watched.now += 1
+    watched.answer(patroni=None, etcd_answers=False)
+    watched.look(off=True)
+    assert watched.state is ClusterState.DEGRADED
+    assert watched.refusal() is None
+    watched.now += 1
+    assert not watched.look().etcd_answers
+
+
+def test_who_was_never_heard_is_not_called_well() -> None:
+    """A new observer knows nothing of before: neither HEALTHY nor to be replaced."""
+    watched = Watched()
+    watched.answer(patroni=None, etcd_answers=False)
+    assert watched.look().unsure
+    assert watched.state is ClusterState.DEGRADED
+    assert watched.refusal() == "node.unsure"
+
+
+def test_a_passive_that_answers_has_time_to_get_in_sync(watched: Watched) -> None:
+    """It just starts, or follows a new active: to replace it then would throw a good copy away."""
+    watched.answer(patroni=replace(STREAMING, state="starting"))
+    watched.look()
+    assert watched.refusal() == "passive.unready"
+    watched.now += rules.UNREADY_SECONDS
+    watched.look()
+    assert watched.refusal() is None
+
+
+def test_a_passive_that_was_in_sync_meanwhile_has_that_time_again(watched: Watched) -> None:
+    """Without a break means without a break."""
+    for _ in range(3):
+        watched.answer(patroni=replace(STREAMING, state="starting"))
+        watched.look()
+        watched.now += rules.UNREADY_SECONDS / 2
+        watched.look()
+        watched.answer(patroni=STREAMING)
+        watched.look()
+    watched.answer(patroni=replace(STREAMING, state="starting"))
+    watched.look()
+    assert watched.refusal() == "passive.unready"
+
+
+def test_a_former_active_is_not_taken_for_a_passive_that_was_unready_before() -> None:
+    """The time is that of one node."""
+    held = Held(lambda: now)
+    now = 0.0
+    assert held.unready("b-2", in_sync=False) == 0.0
+    now = 60.0
+    assert held.unready("a-1", in_sync=False) == 0.0
+
+
+def test_a_missed_look_at_the_witness_is_no_verdict_either(world: World) -> None:
+    """Nor is it replaced for that, nor does it forbid a failover that was allowed."""
+    held = Held(lambda: 0.0)
+    for answers in (True, False):
+        raw = next(n for n in world.seen.nodes if n.config.member == WITNESS)
+        found = held.settle(replace(raw, etcd_answers=answers), off=False)
+    world.node(WITNESS, etcd_answers=found.etcd_answers, unsure=found.unsure)
+    reason = rules.why_not(rules.REDEPLOY_WITNESS, world.seen)
+    assert reason is not None
+    assert reason.id.endswith("node.unsure")
+    assert rules.why_not(rules.FAILOVER, world.seen) is None
+
+
+def test_every_reason_that_may_pass_is_one_that_there_is() -> None:
+    """A misspelled one would end tasks."""
+    assert CATALOGUE.keys() >= rules.PASSING

@@ -1,0 +1,22 @@
+"""The guard of the last copy: only a running primary, seen now, is known to hold everything."""
+
+from tests.cluster.conftest import World
+
+from openvcha.cluster import rules
+from openvcha.service.last_copy import last_copy
+
+PASSIVE = "b-2"
+
+
+def test_beside_a_running_primary_the_data_may_go() -> None:
+    """It holds every acknowledged write."""
+    assert last_copy(World().seen, PASSIVE, "vcha-2") is None
+
+
+def test_an_active_that_has_just_missed_an_answer_is_no_guard() -> None:
+    """What it was some seconds ago is not enough to delete data by; it may pass."""
+    world = World()
+    world.node("a-1", unsure=True)
+    reason = last_copy(world.seen, PASSIVE, "vcha-2")
+    assert reason is not None
+    assert rules.may_pass(reason)
