@@ -1,7 +1,7 @@
 """Scenes: a simulated cluster with a task in it, carried out by processes that come and go."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from tests.service.process import Life, Process, files_of
@@ -18,6 +18,8 @@ from openvcha.api.structures import (
     UndeploySpec,
     WitnessRedeploySpec,
 )
+from openvcha.cluster.held import Held
+from openvcha.cluster.looks import HOLD_SECONDS, LEAST_MISSED
 from openvcha.node.identity import Identity
 from openvcha.service.call import Caller
 from openvcha.service.deploy import deploy
@@ -27,6 +29,7 @@ from openvcha.service.undeploy import undeploy
 from openvcha.store import keys
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.steps import Step
 
 CALLER = Caller("root", frozenset(Privilege), None, "127.0.0.1")
 NEW = "vcha-new"
@@ -46,6 +49,9 @@ class Scene:
         self.task = ""
         self.token = ""
         """What a person was given to let a node join."""
+        self.wrap: Callable[[Step], Step] = lambda step: step
+        """What is made of each step before it is carried out."""
+        self._held: Held | None = None
         self._replicating: asyncio.Task[None] | None = None
 
     async def cluster(self, lost: str = "vcha-2") -> None:
@@ -70,12 +76,19 @@ class Scene:
 
     def process(self, life: Life | None = None) -> Process:
         """Give the service of whichever node leads."""
-        return Process(self.world, self._identity(), life)
+        return Process(self.world, self._identity(), life, self.wrap, self._held)
 
     def _identity(self) -> Identity:
         found = self.world.machine_of(self.world.leads)
         assert found is not None
         return found.identity
+
+    async def look_on(self) -> None:
+        """Have been looking for some time, as a service that has run for longer has."""
+        self._held = Held(asyncio.get_running_loop().time)
+        for _ in range(LEAST_MISSED):
+            await asyncio.sleep(HOLD_SECONDS / 2)
+            await self.process().services.observe()
 
     async def redeploy(self, spec: PassiveRedeploySpec | None = None) -> None:
         spec = spec or PassiveRedeploySpec(placement=placement())

@@ -2,9 +2,10 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.service.simulated import Machine, World
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import IpFamily, LocalizableMessage, VmPowerState
+from openvcha.cluster.held import Held
 from openvcha.cluster.observe import Observer
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
@@ -24,6 +26,7 @@ from openvcha.node.superuser import PostgresUnreachable
 from openvcha.service.context import Services
 from openvcha.service.handlers import plans
 from openvcha.service.new_node import NewNode
+from openvcha.service.power import surely_off
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.protocol import (
@@ -38,7 +41,8 @@ from openvcha.store.protocol import (
     TxnResult,
 )
 from openvcha.tasks.journal import Journal
-from openvcha.tasks.runner import Runner
+from openvcha.tasks.runner import Plan, Runner
+from openvcha.tasks.steps import Step
 
 GIGABYTE = 1_000_000_000
 
@@ -92,6 +96,8 @@ class SeenStore:
     async def get(self, key: str) -> KeyValue | None:
         self._ask()
         found = await self.world.store.get(key)
+        if key == keys.PATRONI_LEADER and "no leader" in self.world.faults:
+            return None
         return garbled(found) if f"unreadable {key}" in self.world.faults else found
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
@@ -206,6 +212,9 @@ class SeenInfrastructure:
 
     async def inventory(self) -> Inventory:
         self.life.check()
+        if "infrastructure busy" in self.world.faults:
+            said = message("infrastructure.none", self.world.root, "stale file handle")
+            raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, said)
         await asyncio.sleep(0)
         inventory = self.world.state.inventory
         stores = (
@@ -269,6 +278,8 @@ class SeenInfrastructure:
     async def _acting(self) -> AsyncIterator[None]:
         await self.life.before()
         self.life.check()
+        if "infrastructure busy" in self.world.faults:
+            raise ApiError(ErrorType.RESOURCE_BUSY, message("infrastructure.vm.busy", "vm", 90))
         yield
         await self.life.after()
 
@@ -284,9 +295,11 @@ class SeenPatroni:
         self.life.check()
         await asyncio.sleep(0)
         machine = self.world.at(address)
-        if machine is None or not machine.postgres:
+        if machine is None or not machine.postgres or "patroni silent" in self.world.faults:
             raise PatroniUnreachable(f"nobody at {address}")
         alone = keys.ALONE in self.world.going_by.get(machine.identity.member, ())
+        if machine.postgres == "primary" and "no leader" in self.world.faults:
+            return PatroniNode("replica", "starting", 1, (), alone)
         if machine.postgres == "primary":
             streaming = self.world.streaming()
             waited_for = tuple(name for name in streaming if name in self.world.waited_for)
@@ -381,10 +394,20 @@ class SeenPostgres:
 class Process:
     """The service of the node that leads."""
 
-    def __init__(self, world: World, identity: Identity, life: Life | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        identity: Identity,
+        life: Life | None = None,
+        wrap: Callable[[Step], Step] = lambda step: step,
+        held: Held | None = None,
+    ) -> None:
+        self._wrap = wrap
         self.life = life or Life()
         store = SeenStore(world, self.life)
         patroni = SeenPatroni(world, self.life)
+        infrastructure = SeenInfrastructure(world, self.life)
+        now = asyncio.get_running_loop().time
 
         async def data_bytes() -> int:
             return GIGABYTE
@@ -395,8 +418,10 @@ class Process:
         self.services = Services(
             store=store,
             patroni=patroni,
-            observer=Observer(store, patroni),
-            infrastructure=SeenInfrastructure(world, self.life),
+            observer=Observer(
+                store, patroni, off=partial(surely_off, infrastructure), held=held or Held(now)
+            ),
+            infrastructure=infrastructure,
             journal=Journal(store),
             identity=identity,
             directory=world.root,
@@ -409,8 +434,14 @@ class Process:
     def runner(self) -> Runner:
         services = self.services
         return Runner(
-            services.store, services.journal, plans(services), name=services.identity.member
+            services.store,
+            services.journal,
+            {name: self._wrapped(plan) for name, plan in plans(services).items()},
+            name=services.identity.member,
         )
+
+    def _wrapped(self, plan: Plan) -> Plan:
+        return lambda record: [self._wrap(step) for step in plan(record)]
 
 
 async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:

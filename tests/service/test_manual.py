@@ -365,6 +365,7 @@ async def test_a_lost_passive_is_redeployed_by_placement(scene: Scene) -> None:
     """What nobody here can switch off must be off; then the infrastructure makes the new one."""
     machines = await complete(scene)
     scene.world.power_off(machines[JoinRole.PASSIVE])
+    await scene.look_on()
     spec = PassiveRedeploySpec(placement=placement("by-placement"))
     await scene.redeploy(spec)
     await scene.carry()
@@ -381,6 +382,7 @@ async def test_a_node_that_still_answers_is_not_replaced(scene: Scene) -> None:
     """Its PostgreSQL would go on beside the new one: the person is told to switch it off."""
     machines = await complete(scene)
     scene.world.machines[machines[JoinRole.PASSIVE]].etcd = False
+    await scene.look_on()
     await scene.redeploy(PassiveRedeploySpec(placement=placement("by-placement")))
     await scene.carry()
     record = await scene.record()
@@ -397,6 +399,7 @@ async def test_a_lost_node_is_replaced_by_hand(scene: Scene, role: JoinRole) -> 
     with pytest.raises(ApiError):
         await Hand(scene, role).ask()
     scene.world.power_off(machines[role])
+    await scene.look_on()
     hand = Hand(scene, role, "another")
     await hand.ask()
     await hand.come()

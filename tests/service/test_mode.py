@@ -130,7 +130,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
             await again.carry()
         record = await again.record()
         if record.status is TaskStatus.FAILED:
-            assert (await reasons(again))[0] == "mode.unhealthy"
+            assert "mode.unhealthy" in await reasons(again)
             assert "checked" not in record.state
             await validate(again, ModeClusterMode(before.value), TaskStatus.FAILED)
         else:
@@ -275,7 +275,7 @@ async def test_what_has_become_wrong_before_it_began_changes_nothing(scene: Scen
     await scene.set_mode(MAINTENANCE)
     scene.world.kill("vcha-3-old")
     await scene.carry()
-    assert (await reasons(scene))[0] == "mode.unhealthy"
+    assert "mode.unhealthy" in await reasons(scene)
     assert await settings.wanted(scene.world.store) == frozenset()
 
 

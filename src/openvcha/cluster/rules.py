@@ -21,7 +21,9 @@ GET_MODE = f"{VCHA}.cluster.mode.get"
 
 Reason = LocalizableMessage | None
 
-_MOMENTARY = frozenset(PREFIX + name for name in ("no.active", "active.no.vote", "no.majority"))
+_MOMENTARY = frozenset(
+    PREFIX + name for name in ("no.active", "active.no.vote", "no.majority", "node.unsure")
+)
 """Reasons that an election in the store or a late answer gives, and takes back in seconds."""
 UNREADY_SECONDS = 15.0
 """A passive that answers but is not in sync may just be starting, or following a new active."""

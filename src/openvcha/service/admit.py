@@ -38,6 +38,7 @@ from openvcha.service.new_node import (
     relied_on,
     remember,
 )
+from openvcha.service.refusal import refuse_still
 from openvcha.service.votes import answers, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
@@ -99,7 +100,7 @@ class Enter(Step):
         role = self._wanted.role
         seen = await self._services.observe()
         if reason := rules.why_not_join(_KINDS[role], seen):
-            raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
+            refuse_still(reason)
         if seen.config.state is ConfigState.PREPARED:
             await self._note_other(ctx, seen.config)
             await remember(ctx, role, self._node(ctx, _planned(seen.config, role)))

@@ -13,6 +13,7 @@ from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.material import files_of
 from openvcha.service.new_node import ROLES, NewNode, committed, leads, recall, relied_on, remember
+from openvcha.service.power import write_files
 from openvcha.service.votes import take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
@@ -113,7 +114,7 @@ class Clone(Step):
         """Write the identity only into a node that is off: a running one has read its own."""
         infrastructure = self._services.infrastructure
         if vm.power_state is not VmPowerState.POWERED_ON:
-            await infrastructure.write_files(vm.id, await files_of(self._services, node))
+            await write_files(infrastructure, vm, await files_of(self._services, node))
         await infrastructure.power_on(vm.id)
 
     async def _votes(self, node: NewNode) -> bool:

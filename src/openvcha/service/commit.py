@@ -1,8 +1,8 @@
 """Committing: the configuration names the new nodes; what is left of the old one goes."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 
-from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterState, LocalizableMessage
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
@@ -13,6 +13,7 @@ from openvcha.service.last_copy import last_copy
 from openvcha.service.new_node import committed, recall
 from openvcha.service.waiting import until
 from openvcha.store import keys
+from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.steps import Step, TaskContext
 
 HEALTHY_SECONDS = 60.0
@@ -82,11 +83,8 @@ class Commit(Step):
             health = assess(await self._services.observe())
             return None if health.state is ClusterState.HEALTHY else health.warnings[0].error
 
-        try:
+        with contextlib.suppress(GivenUp):
             await until(ctx, unhealthy, HEALTHY_SECONDS, fraction=0.5)
-        except ApiError as error:
-            if error.error_type is not ErrorType.TIMED_OUT:
-                raise
 
 
 def _old(ctx: TaskContext) -> str | None:

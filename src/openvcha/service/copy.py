@@ -12,6 +12,7 @@ from openvcha.service.new_node import NewNode, recall, relied_on
 from openvcha.store import copies, keys
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable
+from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.steps import Step, TaskContext
 
 STALL_SECONDS = 180.0
@@ -56,7 +57,7 @@ class Copy(Step):
         return report is not None and report.state is CopyState.DONE
 
     async def act(self, ctx: TaskContext) -> None:
-        """Follow the reports until the copy is whole. Raises ApiError ERROR or TIMED_OUT."""
+        """Follow the reports until the copy is whole. Raises ApiError ERROR, GivenUp."""
         node = recall(ctx, self._role)
         name = node.placement.name
         watch = _Watch(since=asyncio.get_running_loop().time())
@@ -90,7 +91,7 @@ def _not_stalled(watch: _Watch, report: CopyReport | None, name: str) -> None:
     elif now - watch.since > STALL_SECONDS:
         causes = [message("copy.failed", name, report.error)] if report and report.error else []
         stalled = message("copy.stalled", name, f"{STALL_SECONDS:g}")
-        raise ApiError(ErrorType.TIMED_OUT, stalled, *causes)
+        raise GivenUp(stalled, *causes)
 
 
 def _fraction(report: CopyReport | None) -> float:

@@ -33,7 +33,7 @@ from openvcha.service.copy import Copy
 from openvcha.service.join import Join
 from openvcha.service.new_node import PASSIVE, ROLES, WITNESS, recall, remember
 from openvcha.service.prepare import Prepare, active_findings
-from openvcha.service.redeploy import require
+from openvcha.service.refusal import require_still
 from openvcha.service.settling import allowed
 from openvcha.service.trust import check_peer, require_usable_peer
 from openvcha.tasks.record import TaskRecord
@@ -118,7 +118,7 @@ class CheckBoth(Step):
         """Check both. Raises ApiError with all findings."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require(rules.DEPLOY, seen)
+        require_still(rules.DEPLOY, seen)
         await require_one_datastore(self._services, seen)
         passive, witness = await self._verdicts(seen, ctx.record.id)
         active = await active_findings(self._services, seen, self._spec)

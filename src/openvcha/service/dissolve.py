@@ -15,6 +15,7 @@ from openvcha.node.layout import PATRONI_CONFIG, PATRONI_PASSWORDS
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.leaving import Leaving, recall_leaving
+from openvcha.service.power import write_files
 from openvcha.service.votes import answers, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
@@ -203,16 +204,9 @@ class Disarm(_Parting):
         await self._switch_off(ctx)
         for vm in await self._vms(ctx):
             if paths := await self._armed(vm):
-                await self._empty(vm, paths)
+                empty = dict.fromkeys(paths, b"")
+                await write_files(self._services.infrastructure, vm, empty)
         return None
-
-    async def _empty(self, vm: Vm, paths: list[str]) -> None:
-        try:
-            await self._services.infrastructure.write_files(vm.id, dict.fromkeys(paths, b""))
-        except ApiError as error:
-            if error.error_type is not ErrorType.NOT_ALLOWED_IN_CURRENT_STATE:
-                raise
-            raise Temporary(message("fence.powered.on", vm.name)) from error
 
     async def _armed(self, vm: Vm) -> list[str]:
         return [path for path in NODE_FILES if await self._content(vm, path)]

@@ -21,9 +21,11 @@ from openvcha.node.replay import Replay
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
-from openvcha.service.redeploy import require, require_idle
+from openvcha.service.redeploy import require_idle
+from openvcha.service.refusal import require_still
 from openvcha.service.settling import allowed
 from openvcha.service.waiting import until
+from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 
@@ -92,7 +94,7 @@ class Check(Step):
     async def act(self, ctx: TaskContext) -> None:
         """Refuse as the operation itself does; else remember both nodes."""
         seen = await self._services.observe()
-        require(rules.FAILOVER, seen)
+        require_still(rules.FAILOVER, seen)
         if seen.active is None or seen.passive is None:
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
         member = {"from": seen.active.config.member, "to": seen.passive.config.member}
@@ -213,7 +215,7 @@ class Switch(Step):
         seen = await self._services.observe()
         if seen.leader != way.old.member:
             return
-        require(rules.FAILOVER, seen)
+        require_still(rules.FAILOVER, seen)
         both = (self._services.store, ctx.guard, way.old.member, way.new.member)
         # In MAINTENANCE Patroni does not end an active that has lost the key: it has to switch.
         if not self._planned and seen.config.mode is not ClusterMode.MAINTENANCE:
@@ -248,11 +250,8 @@ class Settle(Step):
     async def act(self, ctx: TaskContext) -> None:
         """Give the former active time; the failover has succeeded, whatever becomes of it."""
         way = await _recall(self._services, ctx)
-        try:
+        with contextlib.suppress(GivenUp):
             await until(ctx, lambda: self._unmet(way.old), SETTLE_SECONDS, pause=LOOK_SECONDS)
-        except ApiError as error:
-            if error.error_type is not ErrorType.TIMED_OUT:
-                raise
 
     async def undo(self, ctx: TaskContext) -> None:
         """Nothing: a new active stays."""

@@ -1,6 +1,5 @@
 """Fencing: the node to be replaced is off, has no vote, and may not take over."""
 
-from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
 from openvcha.cluster import membership, patroni, rules
@@ -8,6 +7,7 @@ from openvcha.cluster.config import NodeConfig, NodeKind
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.new_node import relied_on
+from openvcha.service.refusal import refuse_still
 from openvcha.service.votes import answers, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
@@ -60,7 +60,7 @@ class Fence(Step):
         data = old.kind is NodeKind.DATA
         reason = last_copy(seen, old.member, old.name) if data else None
         if reason := reason or rules.why_not(self._operation, seen):
-            raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
+            refuse_still(reason)
 
     async def _press(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
         """Do what there is to do, also again: somebody may start the node meanwhile."""

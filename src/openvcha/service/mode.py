@@ -22,7 +22,7 @@ from openvcha.service.settling import settled
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
-from openvcha.tasks.steps import Step, TaskContext
+from openvcha.tasks.steps import Step, TaskContext, Temporary
 
 SERVICE = "com.vmware.vcenter.vcha.cluster.mode"
 # Patroni's ttl, after which a silent one is not waited for, and some rounds.
@@ -100,6 +100,8 @@ class CheckMode(Step):
         if seen.config.mode is not self._change.old:
             changed = message("mode.changed", seen.config.mode)
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, changed)
+        if (reason := rules.why_not_mode(self._change.new, seen)) and rules.may_pass(reason):
+            raise Temporary(reason)
         require_change(self._change.new, seen)
         await ctx.remember(checked=True)
 
@@ -212,7 +214,7 @@ class InSync(Step):
 
     async def _unmet(self) -> LocalizableMessage | None:
         seen = await self._services.observe()
-        if seen.passive_in_sync:
+        if seen.passive_in_sync and seen.passive and not seen.passive.unsure:
             return None
         return message("progress.mode.sync", seen.passive.config.name if seen.passive else "-")
 

@@ -36,6 +36,7 @@ from openvcha.service.copy import Copy
 from openvcha.service.fence import Fence
 from openvcha.service.join import Join
 from openvcha.service.new_node import PASSIVE, WITNESS, remember
+from openvcha.service.refusal import require_still
 from openvcha.service.settling import allowed, settled
 from openvcha.service.trust import check_peer, require_usable_peer
 from openvcha.tasks.record import TaskRecord
@@ -60,12 +61,6 @@ OF_PASSIVE = Replacement(PASSIVE, NodeKind.DATA, rules.REDEPLOY_PASSIVE, lambda 
 OF_WITNESS = Replacement(
     WITNESS, NodeKind.WITNESS, rules.REDEPLOY_WITNESS, lambda seen: seen.witness
 )
-
-
-def require(operation: str, seen: Observation) -> None:
-    """Raise ApiError NOT_ALLOWED_IN_CURRENT_STATE with the reason, when there is one."""
-    if reason := rules.why_not(operation, seen):
-        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
 
 
 async def require_idle(services: Services) -> None:
@@ -150,7 +145,7 @@ class Check(Step):
         which = self._which
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require(which.operation, seen)
+        require_still(which.operation, seen)
         await require_one_datastore(self._services, seen)
         verdict = await _verdict(self._services, seen, which, self._spec, ctx.record.id)
         if verdict.node is None:

@@ -25,7 +25,8 @@ from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.service.dissolve import Alone, Disarm, Release, Renew, Votes
 from openvcha.service.leaving import Leaving, remember_leaving
-from openvcha.service.redeploy import CLUSTER, require
+from openvcha.service.redeploy import CLUSTER
+from openvcha.service.refusal import require_still
 from openvcha.service.settling import allowed
 from openvcha.service.trust import check_peer, require_usable_peer
 from openvcha.tasks.record import TaskRecord
@@ -92,7 +93,7 @@ class CheckLeaving(Step):
         """Check again what was checked before the promise."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require(rules.UNDEPLOY, seen)
+        require_still(rules.UNDEPLOY, seen)
         await require_vms(self._services, seen, self._spec)
         await require_renewable(self._services)
         await remember_leaving(ctx, leaving(seen, self._spec))

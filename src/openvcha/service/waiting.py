@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.store.errors import StoreUnavailable
-from openvcha.tasks.steps import TaskContext, Temporary
+from openvcha.tasks.passing import GivenUp, passing
+from openvcha.tasks.steps import TaskContext
 
 POLL_SECONDS = 0.05
 
@@ -25,8 +24,8 @@ async def until(
 
     ``pause`` is in seconds, between two looks.
 
-    What may pass by itself (Temporary, StoreUnavailable) is a reason to wait like any other.
-    Raises ApiError TIMED_OUT naming the last reason after ``seconds``; Canceled when asked to stop.
+    What may pass by itself (tasks/passing.py) is a reason to wait like any other.
+    Raises GivenUp naming the last reason after ``seconds``; Canceled when asked to stop.
     """
     deadline = asyncio.get_running_loop().time() + seconds
     shown: Unmet = None
@@ -36,14 +35,15 @@ async def until(
             shown = reason
         if asyncio.get_running_loop().time() >= deadline:
             timeout = message("wait.timeout", f"{seconds:g}")
-            raise ApiError(ErrorType.TIMED_OUT, timeout, reason)
+            raise GivenUp(timeout, reason)
         await ctx.pause(pause)
 
 
 async def _reason(unmet: Callable[[], Awaitable[Unmet]]) -> Unmet:
     try:
         return await unmet()
-    except Temporary as error:
-        return error.reason
-    except StoreUnavailable:
-        return message("store.unavailable")
+    except Exception as error:
+        reason = passing(error)
+        if reason is None:
+            raise
+        return reason

@@ -13,10 +13,11 @@ import structlog
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, TaskProgress, TaskStatus
-from openvcha.store.errors import Fenced, StoreUnavailable
+from openvcha.store.errors import Fenced
 from openvcha.tasks.ledger import Change, Ledger
+from openvcha.tasks.passing import GivenUp, passing
 from openvcha.tasks.record import TOTAL, ErrorRecord, Phase, TaskRecord, error_record, moved
-from openvcha.tasks.steps import Canceled, Step, TaskContext, Temporary
+from openvcha.tasks.steps import Canceled, Step, TaskContext
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
@@ -101,7 +102,7 @@ class Execution:
         await self._patiently(step, lambda: step.undo(self._ctx))
 
     async def _patiently(self, step: Step, attempt: Attempt) -> None:
-        """Try until it works. Raises ApiError TIMED_OUT after the step's patience or limit."""
+        """Try until it works. Raises GivenUp after the step's patience or limit."""
         try:
             async with asyncio.timeout(step.limit) as scope:
                 await self._repeatedly(step, attempt)
@@ -109,24 +110,32 @@ class Execution:
             if not scope.expired():
                 raise
             late = message("task.step.limit", step.name, f"{step.limit:g}")
-            raise ApiError(ErrorType.TIMED_OUT, late) from None
+            raise GivenUp(late) from None
 
     async def _repeatedly(self, step: Step, attempt: Attempt) -> None:
         now = asyncio.get_running_loop().time
         until: float | None = None
-        pause = FIRST_PAUSE
+        come_to, pause = 0, FIRST_PAUSE
         while True:
             try:
                 return await attempt()
-            except (Temporary, StoreUnavailable) as error:
-                reason = _reason(error)
-            until = now() + step.patience if until is None else until
+            except Exception as error:
+                reason = passing(error)
+                if reason is None:
+                    raise
+            # What has moved on since the last failure has begun another wait.
+            if until is None or self._completed > come_to:
+                until, come_to, pause = now() + step.patience, self._completed, FIRST_PAUSE
             if now() + pause > until:
                 tired = message("task.step.patience", step.name, f"{step.patience:g}")
-                raise ApiError(ErrorType.TIMED_OUT, tired, reason)
+                raise GivenUp(tired, reason)
             await self._show(reason)
             await self._ctx.pause(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    @property
+    def _completed(self) -> int:
+        return self._ctx.record.progress.completed
 
     async def _explained(self, error: Exception) -> ErrorRecord:
         """Say what ended a step in a way fit to be kept and shown; passes on a lost hold."""
@@ -236,7 +245,3 @@ def _stop_if_asked(record: TaskRecord) -> None:
     """Decide in the transaction itself: a cancel that was accepted is never passed over."""
     if record.cancel_requested:
         raise Canceled
-
-
-def _reason(error: Exception) -> LocalizableMessage:
-    return error.reason if isinstance(error, Temporary) else message("store.unavailable")

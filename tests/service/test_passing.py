@@ -1,0 +1,225 @@
+"""Trouble that passes, at the beginning of each step of each plan: waited for, named, survived."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.service.conftest import CALLER, Scene
+from tests.service.test_deploy import spec as deploy_spec
+from tests.service.test_manual import spec as manual_spec
+from tests.service.test_redeploy import reasons
+
+from openvcha.api.structures import ModeClusterMode, TaskStatus, UndeploySpec
+from openvcha.service.failover import fail_over
+from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.steps import Step, TaskContext
+
+pytestmark = pytest.mark.looptime
+
+LASTS = 12.0
+LONG = 1500.0
+Begin = Callable[[Scene], Awaitable[None]]
+
+
+async def redeploy(scene: Scene) -> None:
+    await scene.cluster()
+    await scene.redeploy()
+
+
+async def redeploy_witness(scene: Scene) -> None:
+    await scene.cluster("vcha-3")
+    await scene.redeploy_witness()
+
+
+async def deploy(scene: Scene) -> None:
+    await scene.single()
+    await scene.deploy(deploy_spec())
+
+
+async def prepare(scene: Scene) -> None:
+    await scene.single()
+    await scene.deploy(manual_spec())
+
+
+async def undeploy(scene: Scene) -> None:
+    await scene.healthy()
+    await scene.undeploy(UndeploySpec(force_delete=True))
+
+
+async def planned(scene: Scene) -> None:
+    await scene.healthy()
+    scene.task = await fail_over(scene.process().services, CALLER, True)
+
+
+async def forced(scene: Scene) -> None:
+    await scene.healthy()
+    scene.task = await fail_over(scene.process().services, CALLER, False)
+
+
+async def disable(scene: Scene) -> None:
+    await scene.healthy()
+    await scene.set_mode(ModeClusterMode.DISABLED)
+
+
+async def enable(scene: Scene) -> None:
+    await disable(scene)
+    await scene.carry()
+    await scene.set_mode(ModeClusterMode.ENABLED)
+
+
+PLANS: dict[Begin, tuple[str, ...]] = {
+    redeploy: (
+        "check",
+        "fence",
+        "clone.passive",
+        "copy.passive",
+        "join.passive",
+        "commit",
+    ),
+    redeploy_witness: ("check", "fence", "clone.witness", "commit"),
+    deploy: (
+        "check",
+        "clone.passive",
+        "clone.witness",
+        "copy.passive",
+        "join.passive",
+        "commit",
+    ),
+    prepare: ("prepare",),
+    undeploy: ("check", "votes", "release", "disarm", "renew", "alone"),
+    planned: ("check", "prepare", "switch", "settle"),
+    forced: ("check", "switch", "settle"),
+    disable: ("check", "pause.on", "alone.on", "detached.on", "stop", "mode"),
+    enable: ("check", "alone.off", "detached.off", "sync", "pause.off", "mode"),
+}
+TROUBLES = ("no leader", "no quorum", "patroni silent", "infrastructure busy")
+EACH = [(plan, step) for plan, steps in PLANS.items() for step in steps]
+each_step = pytest.mark.parametrize(
+    ("begin", "step"), EACH, ids=[f"{plan.__name__}-{step}" for plan, step in EACH]
+)
+
+
+class Troubled(Step):
+    """A step, at the first beginning of which something else happens."""
+
+    def __init__(self, inner: Step, happens: Callable[[], None]) -> None:
+        self._inner = inner
+        self._happens = happens
+        self.name, self.weight, self.cancelable = inner.name, inner.weight, inner.cancelable
+        self.patience, self.limit = inner.patience, inner.limit
+
+    async def done(self, ctx: TaskContext) -> bool:
+        self._happens()
+        return await self._inner.done(ctx)
+
+    async def act(self, ctx: TaskContext) -> None:
+        await self._inner.act(ctx)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        await self._inner.undo(ctx)
+
+
+class Trouble:
+    """Something that stops working when a step begins, once, for some time."""
+
+    def __init__(self, scene: Scene, step: str, fault: str, lasts: float) -> None:
+        self._scene = scene
+        self._fault = fault
+        self._lasts = lasts
+        self.met = False
+        scene.wrap = lambda each: Troubled(each, self._happen) if each.name == step else each
+
+    def _happen(self) -> None:
+        if not self.met:
+            self.met = True
+            faults = self._scene.world.faults
+            faults.add(self._fault)
+            asyncio.get_running_loop().call_later(self._lasts, faults.discard, self._fault)
+
+
+@pytest.fixture(autouse=True)
+def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes are thousands of looks, also in a simulated world."""
+    monkeypatch.setattr("openvcha.service.join.JOIN_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.service.mode.SYNC_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.service.commit.ACTIVE_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.service.dissolve.ACTIVE_SECONDS", 40.0)
+
+
+async def carried(scene: Scene) -> TaskRecord:
+    async with asyncio.timeout(LONG):
+        await scene.carry_along()
+    return await scene.record()
+
+
+@pytest.mark.parametrize("fault", TROUBLES)
+@each_step
+async def test_what_passes_ends_no_task(scene: Scene, begin: Begin, step: str, fault: str) -> None:
+    """Twelve seconds without a leader, a store, Patroni or the infrastructure: it goes on."""
+    await begin(scene)
+    trouble = Trouble(scene, step, fault, LASTS)
+    record = await carried(scene)
+    assert trouble.met
+    assert record.status is TaskStatus.SUCCEEDED, record.error
+    assert scene.world.violations == []
+
+
+ENDS: dict[tuple[Begin, str], dict[str, str]] = {
+    (redeploy, "check"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
+    (redeploy, "fence"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
+    (redeploy, "clone.passive"): {"infrastructure busy": "infrastructure.vm.busy"},
+    (redeploy, "join.passive"): {"patroni silent": "last.copy"},
+    (redeploy_witness, "fence"): {"no leader": "no.active"},
+    (deploy, "check"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
+    (deploy, "clone.witness"): {"infrastructure busy": "infrastructure.vm.busy"},
+    (prepare, "prepare"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
+    (undeploy, "check"): {"no leader": "no.active"},
+    (undeploy, "votes"): {"no leader": "no.active"},
+    (undeploy, "release"): {"patroni silent": "progress.release"},
+    (undeploy, "alone"): {"infrastructure busy": "infrastructure.none"},
+    (planned, "check"): {"no leader": "no.active"},
+    (planned, "switch"): {"no leader": "progress.failover.switch"},
+    (disable, "check"): {"no leader": "no.active"},
+    (disable, "pause.on"): {"no leader": "progress.mode"},
+    (enable, "sync"): {"patroni silent": "progress.mode.sync"},
+}
+LASTING = [(*at, fault, reason) for at, found in ENDS.items() for fault, reason in found.items()]
+
+
+@pytest.mark.parametrize(
+    ("begin", "step", "fault", "reason"),
+    LASTING,
+    ids=[f"{begin.__name__}-{step}-{fault}" for begin, step, fault, _ in LASTING],
+)
+async def test_what_does_not_pass_ends_it_with_the_reason(
+    scene: Scene, begin: Begin, step: str, fault: str, reason: str
+) -> None:
+    """At a deadline, which the task has told of meanwhile."""
+    await begin(scene)
+    Trouble(scene, step, fault, 10 * LONG)
+    began = asyncio.get_running_loop().time()
+    shown = asyncio.create_task(_shown(scene))
+    carrying = asyncio.create_task(scene.carry(), name="carry")
+    async with asyncio.timeout(LONG):
+        while (await scene.record()).error is None:  # noqa: ASYNC110 - the journal's state
+            await asyncio.sleep(0.5)
+    assert asyncio.get_running_loop().time() - began < 200
+    # What was half done is taken back once the trouble is over.
+    scene.world.faults.discard(fault)
+    await carrying
+    record = await scene.record()
+    assert record.status is TaskStatus.FAILED
+    assert reason in await reasons(scene)
+    assert reason in await shown
+
+
+async def _shown(scene: Scene) -> set[str]:
+    found: set[str] = set()
+    async for record in scene.journal.watch(scene.task):
+        found.add(_id(record))
+    return found
+
+
+def _id(record: Any) -> str:
+    return str(record.progress.message.id).removeprefix("com.vmware.vcenter.vcha.")
