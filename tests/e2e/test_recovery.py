@@ -22,6 +22,7 @@ from tests.e2e.writer import Writer
 from openvcha.lab.access import infrastructure_of
 from openvcha.node.etcd import client_url
 from openvcha.node.identity import load_identity
+from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.processes import find_tree
 from openvcha.node.recovery import FORCE_FLAG, load_outcome, load_request
@@ -71,7 +72,9 @@ async def rewritten(layout: Layout) -> bool:
 
 async def renamed(layout: Layout) -> bool:
     """The node asks no other any more."""
-    return len(load_identity(layout.root).etcd_initial_cluster) == 1
+    identity = load_identity(layout.root)
+    kept = load_kept(layout, identity)
+    return len(identity.etcd_initial_cluster) == 1 and not (kept and kept.others)
 
 
 async def answered(layout: Layout) -> bool:
