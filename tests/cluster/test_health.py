@@ -11,6 +11,7 @@ from openvcha.cluster.health import assess
 from openvcha.cluster.observation import Lag
 from openvcha.cluster.patroni import PatroniNode, SyncState
 from openvcha.cluster.threats import CLOCK_SECONDS, GIB, LAG_BYTES, LAG_SECONDS
+from openvcha.store.facts import PostgresTrouble
 
 PREFIX = "com.vmware.vcenter.vcha."
 
@@ -208,3 +209,13 @@ def test_patroni_states_mean_what_patroni_means() -> None:
     assert STREAMING.streaming
     assert not STREAMING.primary
     assert not PatroniNode("primary", "stopping", 1, ()).primary
+
+
+def test_a_server_that_does_not_start_says_why(world: World) -> None:
+    """As long as it does not; the node itself knows the reason."""
+    told = PostgresTrouble(starts=True, times=2, reason="no file x")
+    world.tell("b-2", trouble=told)
+    assert "postgres.not.starting:vcha-2" not in [f.key for f in assess(world.seen).findings]
+    world.node("b-2", patroni=None)
+    found = [f for f in assess(world.seen).findings if f.key == "postgres.not.starting:vcha-2"]
+    assert "no file x" in found[0].condition.error.default_message

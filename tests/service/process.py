@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from openvcha.cluster.observe import Observer
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.protocol import VmRequest
+from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
 from openvcha.node.replay import Replay
 from openvcha.node.superuser import PostgresUnreachable
@@ -376,6 +378,11 @@ class SeenPostgres:
         held = self.world.holders if standby else ()
         position = -1 if held else machine.written
         return Replay(position, standby, paused=False, delay="0", holders=held)
+
+    async def copy_error(self, since: datetime) -> ServerError | None:
+        self.life.check()
+        assert since < datetime.now(UTC)
+        return self.world.copy_error
 
     async def rehearse_renewal(self, host: str) -> None:
         await self.life.before()

@@ -7,6 +7,7 @@ processes that act upon it, and notes every violation of what must always hold.
 import asyncio
 import json
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from openvcha.infrastructure import local_vms
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local_setup import Names, first_state
 from openvcha.infrastructure.protocol import VmRequest
+from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import IDENTITY, Identity, encode_identity, url
 from openvcha.node.replay import Holder
-from openvcha.store import copies, keys
+from openvcha.store import copies, facts, keys
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.errors import (
     LearnerNotReady,
@@ -70,6 +72,10 @@ class Machine:
         return msgspec.json.decode(self.files[IDENTITY], type=Identity)
 
 
+BROKEN = 'could not access file "timescaledb": No such file or directory'
+"""Why PostgreSQL of a new node does not start where it never starts."""
+
+
 class World:
     """Everything that is there. ``faults`` names what does not work in it."""
 
@@ -83,6 +89,8 @@ class World:
         self.checkpoints: list[str] = []
         self.holders: tuple[Holder, ...] = ()
         """Who holds the replay of a standby up."""
+        self.copy_error: ServerError | None = None
+        """What the primary's log says of a copy that fails again and again."""
         self.leases: dict[str, int] = {}
         self.violations: list[str] = []
         self.woken = asyncio.Event()
@@ -439,6 +447,8 @@ class World:
         if machine.written < 0:
             await self._copy(machine, identity)
         await asyncio.sleep(0.3)
+        if "never starts" in self.faults and identity.etcd_state == "existing":
+            await self._fail_to_start(identity)
         if await self.leader() == identity.member:
             machine.postgres = "primary"
         elif keys.DETACHED in await settings.wanted(self.store):
@@ -446,6 +456,23 @@ class World:
         elif "never streams" not in self.faults:
             machine.postgres = "streaming"
         await asyncio.Event().wait()
+
+    async def _fail_to_start(self, identity: Identity) -> None:
+        """Tell it with a lease, as a node does; it ends with the node."""
+        for times in count(1):
+            told = facts.NodeFacts(
+                versions={},
+                disk_free=1,
+                disk_total=1,
+                clock=datetime.now(UTC),
+                certificate_until=datetime.now(UTC),
+                trouble=facts.PostgresTrouble(
+                    starts=True, times=times, reason=BROKEN, lines=("a", BROKEN)
+                ),
+            )
+            lease = await self.store.lease_grant(40)
+            await self.store.put(keys.node_facts(identity.member), facts.encode(told), lease)
+            await asyncio.sleep(4)
 
     def _join_etcd(self, machine: Machine, identity: Identity) -> bool:
         """Learn the own id, once: it is kept on the disk for ever."""
@@ -478,6 +505,10 @@ class World:
             if "copy fails" in self.faults:
                 await self._report(identity, CopyState.FAILED, 3, attempt, error="disk full")
                 await asyncio.Event().wait()
+            if self.copy_error:
+                await self._report(identity, CopyState.FAILED, 3, attempt, error="it ended")
+                await asyncio.sleep(1)
+                continue
             if "copy begins anew" not in self.faults:
                 break
         machine.written = self.acknowledged
@@ -492,7 +523,12 @@ class World:
         error: str | None = None,
     ) -> None:
         report = CopyReport(
-            state=state, bytes_done=part, bytes_total=4, attempt=attempt, error=error
+            state=state,
+            bytes_done=part,
+            bytes_total=4,
+            attempt=attempt,
+            error=error,
+            temporary=error == "it ended",
         )
         await self.store.put(keys.node_copy(identity.member), copies.encode(report))
 

@@ -6,6 +6,7 @@ import pytest
 from tests.cluster.conftest import ip
 from tests.service.conftest import CALLER, NEW, Scene, placement
 from tests.service.process import Life
+from tests.service.simulated import BROKEN
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -14,6 +15,9 @@ from openvcha.api.structures import (
     PassiveRedeploySpec,
     VmPowerState,
 )
+from openvcha.node.copy_errors import ServerError
+from openvcha.service.copy import STALL_SECONDS
+from openvcha.service.join import JOIN_SECONDS
 from openvcha.service.reads import get_cluster
 from openvcha.service.redeploy import check_passive, redeploy_passive
 from openvcha.store import keys
@@ -60,6 +64,75 @@ async def test_a_lost_passive_is_replaced(scene: Scene) -> None:
     await begin(scene)
     await scene.carry()
     await scene.validate_renewed()
+
+
+BAD_FILE = ServerError("XX000", 'invalid segment number 0 in file "1259.orig"')
+
+
+async def test_the_server_s_reason_of_a_failed_copy_is_final_and_told(scene: Scene) -> None:
+    """The node hears only that the copy ended, and would try again for ever."""
+    await begin(scene)
+    scene.world.copy_error = BAD_FILE
+    begun = asyncio.get_running_loop().time()
+    await scene.carry()
+    assert asyncio.get_running_loop().time() - begun < STALL_SECONDS / 10
+    error = (await scene.record()).error
+    assert error is not None
+    assert await reasons(scene) == ["copy.failed"]
+    assert BAD_FILE.message in error.to_error().messages[0].default_message
+    await scene.validate_as_before()
+
+
+async def test_a_reason_that_may_pass_is_shown_while_the_copy_is_tried_again(scene: Scene) -> None:
+    """All places taken, for one."""
+    await begin(scene)
+    scene.world.copy_error = ServerError("53300", "all places are taken")
+    carrying = await scene.until("copy.passive")
+    await asyncio.sleep(10)
+    progress = (await scene.record()).progress
+    assert progress is not None
+    assert "all places are taken" in progress.message.default_message
+    scene.world.copy_error = None
+    await carrying
+    await scene.validate_renewed()
+
+
+@pytest.mark.parametrize(
+    ("state", "final"),
+    [
+        ("XX000", True),  # a file that is no segment
+        ("XX001", True),  # a checksum
+        ("42501", True),  # a file that cannot be read, a right that is missing
+        ("53100", True),  # the disk is full
+        ("58030", True),  # the disk is broken
+        ("28000", True),  # not let in
+        ("53300", False),  # all places taken
+        ("57P01", False),  # ended by a person
+        ("57P03", False),  # starting
+        ("08006", False),  # the connection is lost
+        ("55006", False),  # in use
+    ],
+)
+def test_what_may_pass_is_told_from_what_stays(state: str, final: bool) -> None:
+    """By the SQLSTATE."""
+    assert ServerError(state, "").final is final
+
+
+async def test_a_new_node_that_does_not_start_is_heard(scene: Scene) -> None:
+    """Long before the wait for it would end; what the node said outlives the node."""
+    await begin(scene)
+    scene.world.faults.add("never starts")
+    begun = asyncio.get_running_loop().time()
+    await scene.carry()
+    assert asyncio.get_running_loop().time() - begun < JOIN_SECONDS / 10
+    error = (await scene.record()).error
+    assert error is not None
+    first, *lines = error.to_error().messages
+    assert first.id.removeprefix(PREFIX) == "join.start.failed"
+    assert BROKEN in first.default_message
+    assert [line.args[1] for line in lines] == ["a", BROKEN]
+    await asyncio.sleep(41)
+    await scene.validate_as_before()
 
 
 async def test_a_successor_at_the_old_address_is_not_taken_for_the_old_node(scene: Scene) -> None:

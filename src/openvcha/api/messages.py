@@ -235,6 +235,15 @@ _CLUSTER = {
     "progress.copy.unmeasured": "Copying the data: %s of %s.",
     "progress.copy": "Copying the data: %s of %s, %s/s, %s left.",
     "progress.join.catching.up": "Waiting until %s starts and streams.",
+    "postgres.not.starting": "PostgreSQL does not start on %s: %s",
+    "postgres.not.starting.recommendation": (
+        "Mend what PostgreSQL names; a setting of postgresql.auto.conf that it refuses can be taken"
+        " out of that file on %s. Or redeploy the node."
+    ),
+    "progress.join.start.failed": "PostgreSQL does not start on %s: %s",
+    "progress.join.not.streaming": "PostgreSQL on %s does not stream yet: %s",
+    "join.start.failed": "PostgreSQL failed to start on %s %s times for the same reason: %s",
+    "join.start.line": "PostgreSQL on %s: %s",
     "progress.join.sync": "Waiting until %s may take over.",
     "progress.commit": "Making %s the cluster's.",
     "progress.vote": "Taking the vote of %s.",

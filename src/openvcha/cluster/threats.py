@@ -34,6 +34,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
     for name, reason in seen.failing.items():
         yield finding("background.failing", name, reason)
     for node in seen.nodes:
+        yield from _trouble(node)
         yield from _disk(node)
         yield from _certificates(seen, node)
         yield from _clock(node)
@@ -59,6 +60,14 @@ def _versions(seen: Observation) -> Iterator[Finding]:
         if len(versions) > 1:
             shown = "; ".join(f"{v} on {', '.join(names)}" for v, names in versions.items())
             yield finding("versions.differ", program, shown)
+
+
+def _trouble(node: NodeObservation) -> Iterator[Finding]:
+    """Tell why PostgreSQL of a node does not start, as the node itself has it."""
+    told = node.heard.facts.trouble if node.heard.facts else None
+    serves = node.patroni is not None and (node.patroni.primary or node.patroni.streaming)
+    if told is not None and told.starts and not serves:
+        yield finding("postgres.not.starting", node.config.name, told.reason)
 
 
 def _disk(node: NodeObservation) -> Iterator[Finding]:

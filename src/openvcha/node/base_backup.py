@@ -10,6 +10,9 @@ from openvcha.node.layout import Layout
 from openvcha.store.copies import CopyReport, CopyState
 
 KIB = 1024
+COPY_APPLICATION = "openvcha_copy"
+COPY_OPTIONS = "-c statement_timeout=0 -c idle_session_timeout=0 -c wal_sender_timeout=60s"
+"""What its two sessions need, whatever is set for all sessions or for their role."""
 # Weight of what was measured before against what was measured now; a second lies between the two.
 RATE_MEMORY = 0.6
 PROGRESS = re.compile(rb"^\s*(\d+)/(\d+) kB \(\s*\d+%\)")
@@ -43,7 +46,8 @@ def backup_environment(layout: Layout, postgres: Postgres, pgpass: Path) -> dict
     settings = {
         "PGPASSFILE": str(pgpass),
         "PGCONNECT_TIMEOUT": "5",
-        "PGAPPNAME": "openvcha_copy",
+        "PGAPPNAME": COPY_APPLICATION,
+        "PGOPTIONS": COPY_OPTIONS,
         "LC_ALL": "C",  # its report is read
     }
     if not postgres.has_tls:

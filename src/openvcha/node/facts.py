@@ -15,12 +15,15 @@ from openvcha.node.engines import Engines
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.logs import Logger
+from openvcha.node.start_failures import trouble
 from openvcha.store import facts, keys
 from openvcha.store.errors import LeaseNotFound, StoreError
 from openvcha.store.facts import NodeFacts
 from openvcha.store.protocol import Store
 
 PUBLISH_SECONDS = 10.0
+TROUBLE_SECONDS = 2.0
+"""While PostgreSQL does not start somebody may be waiting to hear why."""
 LEASE_SECONDS = 40
 """Some tries may fail before what was told is taken for gone."""
 
@@ -54,7 +57,7 @@ class FactsPublisher:
                 await self._publish(found)
             except StoreError as error:
                 self._events.debug("facts not published", reason=str(error))
-            await self._sleep(PUBLISH_SECONDS)
+            await self._sleep(TROUBLE_SECONDS if found.trouble else PUBLISH_SECONDS)
 
     async def _publish(self, found: NodeFacts) -> None:
         await self._keep_lease()
@@ -83,6 +86,7 @@ def look(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:
         clock=datetime.now(UTC),
         certificate_until=_expiry(layout.certificate),
         api_certificate_until=_expiry(api) if identity.holds_data else None,
+        trouble=trouble(layout.logs) if identity.holds_data else None,
     )
 
 

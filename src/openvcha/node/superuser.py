@@ -5,15 +5,18 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection, Error, sql
 
+from openvcha.node.copy_errors import ServerError, copy_error
 from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import OWN_ROLES, postgres_major
+from openvcha.node.postgres_log import entries
 from openvcha.node.replay import HOLDERS, REPLAYED, Replay, holder
 
 STATEMENT_SECONDS = 10.0
@@ -73,6 +76,10 @@ class Superuser:
                 await connection.execute("select pg_wal_replay_resume()")
             holders = await (await connection.execute(HOLDERS)).fetchall()
             return replace(seen, holders=tuple(map(holder, holders)))
+
+    async def copy_error(self, since: datetime) -> ServerError | None:
+        """Return what this node's own PostgreSQL said last of a copy; None: nothing since then."""
+        return copy_error(await asyncio.to_thread(entries, self._layout.logs), since)
 
     async def rehearse_renewal(self, host: str) -> None:
         """Change the passwords of our roles, and take that back. Raises PostgresUnreachable."""

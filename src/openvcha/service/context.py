@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from openvcha.cluster.access import ClusterStore, PatroniAccess
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.observe import Observer
 from openvcha.infrastructure.protocol import Infrastructure
+from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import Identity, url
 from openvcha.node.replay import Replay
 from openvcha.node.supervised import Failing
@@ -45,6 +47,9 @@ class PostgresAccess(Protocol):
 
     async def replay(self, host: str) -> Replay:
         """Look how far a standby has replayed; a replay that somebody paused is resumed."""
+
+    async def copy_error(self, since: datetime) -> ServerError | None:
+        """Return what the own PostgreSQL said last of a copy, since then."""
 
     async def rehearse_renewal(self, host: str) -> None:
         """Try whether the passwords of our roles can be changed, and take it back."""

@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -19,6 +22,8 @@ STALL_SECONDS = 180.0
 FREE_ATTEMPTS = 5
 """After so many, only bytes that no attempt had reached count as movement."""
 LOOK_SECONDS = 0.1
+CLOCK_MARGIN = timedelta(seconds=2)
+"""A copy may have begun as soon as the node was made, a moment before this step."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -61,6 +66,7 @@ class Copy(Step):
         node = recall(ctx, self._role)
         name = node.placement.name
         watch = _Watch(since=asyncio.get_running_loop().time())
+        began = datetime.now(UTC) - CLOCK_MARGIN
         report: CopyReport | None = None
         while not _whole(report, name):
             _not_stalled(watch, report, name)
@@ -69,6 +75,17 @@ class Copy(Step):
             # A copy may take hours; the store may be away now and then meanwhile.
             with contextlib.suppress(StoreUnavailable):
                 report = await self._report(node)
+            if report is not None and report.state is CopyState.FAILED:
+                report = await self._judged(report, began)
+
+    async def _judged(self, report: CopyReport, since: datetime) -> CopyReport:
+        """Add what the server says of the failure: the node hears only that the copy ended."""
+        error = await self._services.postgres.copy_error(since)
+        if error is None:
+            return report
+        told = f"{error.state} {error.message} ({report.error})"
+        temporary = report.temporary and not error.final
+        return msgspec.structs.replace(report, error=told, temporary=temporary)
 
     async def undo(self, ctx: TaskContext) -> None:
         """Nothing of its own."""

@@ -1,5 +1,6 @@
 """Joining: the new standby streams, catches up, and Patroni's ``/sync`` names it."""
 
+from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import patroni, settings
@@ -7,10 +8,12 @@ from openvcha.cluster.patroni import PatroniUnreachable
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode, leads, recall, relied_on
 from openvcha.service.waiting import until
-from openvcha.store import keys
+from openvcha.store import facts, keys
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 
 JOIN_SECONDS = 600.0
+FINAL_STARTS = 4
+"""So many starts in a row that failed for the same reason; one takes about 4 s."""
 
 
 class Join(Step):
@@ -33,7 +36,10 @@ class Join(Step):
         return await self._unmet(recall(ctx, self._role)) is None
 
     async def act(self, ctx: TaskContext) -> None:
-        """Wait; once the standby streams, the leader's loop is woken so that it need not poll."""
+        """Wait; once the standby streams, the leader's loop is woken so that it need not poll.
+
+        Raises ApiError ERROR with the node's own reason when its PostgreSQL does not start.
+        """
         node = recall(ctx, self._role)
         await until(ctx, lambda: self._unmet(node), JOIN_SECONDS)
 
@@ -50,7 +56,7 @@ class Join(Step):
         if sync.leader == leader and node.member in sync.standbys:
             return None
         if not await self._streams(node):
-            return message("progress.join.catching.up", name)
+            return await self._trouble(node) or message("progress.join.catching.up", name)
         if keys.DETACHED in await settings.wanted(services.store):
             return None  # the mode DISABLED lets no standby be in sync
         waiting = message("progress.join.sync", name)
@@ -59,6 +65,21 @@ class Join(Step):
         except PatroniUnreachable as error:
             raise Temporary(waiting) from error
         return waiting
+
+    async def _trouble(self, node: NewNode) -> LocalizableMessage | None:
+        """Say what the node itself tells of its PostgreSQL. Raises ApiError when it is final."""
+        found = await self._services.store.get(keys.node_facts(node.member))
+        told = facts.decode(found.value).trouble if found else None
+        if told is None:
+            return None
+        name = node.placement.name
+        if not told.starts:
+            return message("progress.join.not.streaming", name, told.reason)
+        if told.times >= FINAL_STARTS:
+            lines = [message("join.start.line", name, line) for line in told.lines]
+            failed = message("join.start.failed", name, told.times, told.reason)
+            raise ApiError(ErrorType.ERROR, failed, *lines)
+        return message("progress.join.start.failed", name, told.reason)
 
     async def _streams(self, node: NewNode) -> bool:
         """Ask the active who streams from it: a starting standby keeps those who ask it waiting."""

@@ -11,6 +11,19 @@ import msgspec
 from openvcha.api.prepared import prepare
 
 
+class PostgresTrouble(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a node's PostgreSQL does not start (``starts``), else why it does not stream.
+
+    ``times``: so often in a row for the same ``reason``. ``lines`` are the last of its log.
+    All is bounded and holds no password.
+    """
+
+    starts: bool
+    times: int
+    reason: str
+    lines: tuple[str, ...] = ()
+
+
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One look of a node at itself.
 
@@ -25,6 +38,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     clock: datetime
     certificate_until: datetime
     api_certificate_until: datetime | None = None
+    trouble: PostgresTrouble | None = None
 
 
 def encode(facts: NodeFacts) -> bytes:

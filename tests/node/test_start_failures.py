@@ -1,0 +1,137 @@
+"""A node knows from its logs why its PostgreSQL does not start, or does not stream."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from openvcha.node.base_backup import COPY_APPLICATION
+from openvcha.node.copy_errors import ServerError, copy_error
+from openvcha.node.postgres_log import LONGEST_MESSAGE, Entry, entries, plain
+from openvcha.node.start_failures import judge, trouble
+
+NOW = datetime(2026, 11, 26, 18, 55, tzinfo=UTC)
+MISSING = 'could not access file "timescaledb": No such file or directory'
+FAILED = [
+    "2026-11-26 18:54:41,369 INFO: restarting after failure in progress",
+    f"2026-11-26 18:54:41.728 UTC [13720] FATAL:  {MISSING}",
+    "2026-11-26 18:54:41.729 UTC [13720] LOG:  database system is shut down",
+    "2026-11-26 18:54:41,890 INFO: postmaster pid=13720",
+    "127.90.169.21:5432 - no response",
+    "2026-11-26 18:54:43,917 ERROR: postmaster is not running",
+]
+"""Recorded from a real node."""
+WELL = "2026-11-26 18:54:29,720 INFO: no action. I am (b-2), a secondary, and following a leader"
+UNLOGGED = [FAILED[0], *FAILED[3:]]
+"""A start that failed after PostgreSQL had begun its own log."""
+
+
+def entry(message: str, backend: str, seconds: float = 1, severity: str = "FATAL") -> Entry:
+    return Entry(NOW - timedelta(seconds=seconds), severity, "XX000", message, "", backend)
+
+
+def test_equal_failures_are_counted() -> None:
+    """From the last one that was another, or the last time that it ran."""
+    told = judge([*FAILED, WELL, *FAILED, *FAILED], [], NOW)
+    assert told is not None
+    assert (told.starts, told.times, told.reason, told.lines) == (True, 2, MISSING, (MISSING,))
+    other = [line.replace("timescaledb", "other") for line in FAILED]
+    told = judge([*FAILED, *other], [], NOW)
+    assert told is not None
+    assert told.times == 1
+    assert "other" in told.reason
+
+
+def test_a_node_that_runs_has_no_trouble() -> None:
+    """Whatever was before."""
+    assert judge([*FAILED, WELL], [], NOW) is None
+    assert judge([], [entry("no such slot", "walreceiver", 60)], NOW) is None
+
+
+def test_a_failure_in_the_server_s_own_log_is_found_there() -> None:
+    """Of the server's own processes, and only what is new."""
+    log = [
+        entry("long ago", "startup", 120),
+        entry("invalid record", "startup"),
+        entry("of a client", "client backend"),
+    ]
+    told = judge(UNLOGGED, log, NOW)
+    assert told is not None
+    assert (told.starts, told.reason) == (True, "invalid record")
+    assert judge(UNLOGGED, [], NOW) is None
+
+
+def test_a_receiver_that_is_refused_tells_why_it_does_not_stream() -> None:
+    """The server runs then."""
+    told = judge([WELL], [entry("no slot", "walreceiver"), entry("no slot", "walreceiver")], NOW)
+    assert told is not None
+    assert (told.starts, told.times, told.reason) == (False, 2, "no slot")
+
+
+def test_what_is_shown_is_short_and_without_passwords() -> None:
+    """The logs are the node's; the task is everybody's."""
+    assert plain("invalid primary_conninfo: user=r password=geheim host=a") == (
+        "invalid primary_conninfo: user=r password=*** host=a"
+    )
+    assert "geheim" not in plain("Password = 'geh eim geheim' x")
+    assert len(plain("x" * 10_000)) == LONGEST_MESSAGE
+    assert plain("two\n lines") == "two lines"
+
+
+ROW = {
+    "timestamp": "2026-11-26 18:54:46.009 UTC",
+    "error_severity": "ERROR",
+    "state_code": "XX000",
+    "message": "invalid segment number 0",
+    "application_name": "openvcha_copy",
+    "backend_type": "walsender",
+}
+
+
+def as_csv() -> str:
+    row = [""] * 26
+    for at, name in zip((0, 11, 12, 13, 22, 23), ROW, strict=True):
+        row[at] = ROW[name]
+    text = io.StringIO()
+    csv.writer(text).writerow(row)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("postgresql-Thu.json", json.dumps(ROW) + '\n{"half a rec'),
+        ("postgresql-Thu.csv", as_csv() + "half,a rec"),
+    ],
+)
+def test_both_forms_of_the_log_are_read(tmp_path: Path, name: str, text: str) -> None:
+    """jsonlog came with version 15."""
+    assert entries(tmp_path) == []
+    (tmp_path / name).write_text("no record\n" + text)
+    at = datetime(2026, 11, 26, 18, 54, 46, 9000, tzinfo=UTC)
+    expected = Entry(at, "ERROR", "XX000", "invalid segment number 0", "openvcha_copy", "walsender")
+    assert entries(tmp_path) == [expected]
+
+
+def test_the_supervisor_s_records_are_read(tmp_path: Path) -> None:
+    """A node without logs has no trouble."""
+    assert trouble(tmp_path) is None
+    lines = [json.dumps({"time": "t", "part": "patroni", "line": line}) for line in FAILED]
+    (tmp_path / "patroni.jsonl").write_text("\n".join(lines))
+    told = trouble(tmp_path)
+    assert told is not None
+    assert told.reason == MISSING
+
+
+def test_the_server_s_last_word_of_a_copy_is_found() -> None:
+    """Of the copies' own sessions, since the copy began, and only what ended one."""
+
+    def said(message: str, application: str = COPY_APPLICATION, severity: str = "ERROR") -> Entry:
+        return Entry(NOW, severity, "XX000", message, application, "walsender")
+
+    log = [said("of a copy"), said("of another", "psql"), said("told", severity="LOG")]
+    assert copy_error(log, NOW) == ServerError("XX000", "of a copy")
+    assert copy_error(log, NOW + timedelta(seconds=1)) is None
