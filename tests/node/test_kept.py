@@ -130,11 +130,15 @@ class Cluster:
     def __init__(self) -> None:
         self.silent = False
         self.value = CONFIGURATION
+        self.full: frozenset[int] = frozenset()
 
     async def get(self, key: str) -> KeyValue:
         if self.silent:
             raise StoreUnavailable("no quorum")
         return KeyValue(key, self.value, 1, 1)
+
+    async def full_members(self) -> frozenset[int]:
+        return self.full
 
     async def status(self, _: str) -> EndpointStatus:
         return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7)
@@ -148,9 +152,13 @@ class Stage:
         self.saved: list[KeptCluster] = []
         self.warnings: list[str] = []
         self.broken = False
-        events = SimpleNamespace(warning=self.warnings.append)
+        self.told: list[str | None] = []
         view: Any = SimpleNamespace(
-            identity=IDENTITY, layout=layout, store=self.cluster, events=events
+            identity=IDENTITY,
+            layout=layout,
+            store=self.cluster,
+            events=SimpleNamespace(warning=self.warnings.append),
+            control=SimpleNamespace(tell=lambda _, text: self.told.append(text)),
         )
         self.keeping = Keeping(view, save=self.save)
 
@@ -194,6 +202,20 @@ async def test_until_when_another_led_is_kept_after_it_is_lost(layout: Layout) -
     assert (last.leader, last.last_leader, last.last_led) == (None, "b-2", stage.saved[0].seen)
     await stage.sees(Known(REDEPLOYED, "a-1", frozenset()))
     assert stage.saved[-1].last_leader == "b-2"
+    running.cancel()
+
+
+@pytest.mark.looptime
+async def test_a_store_that_is_full_is_told_by_whom(layout: Layout) -> None:
+    """No one can log in to ask the API."""
+    stage = Stage(layout)
+    running = asyncio.create_task(stage.keeping.run())
+    stage.cluster.full = frozenset({4})
+    await stage.sees(KNOWN)
+    assert "NOSPACE, of b-2" in str(stage.told[-1])
+    stage.cluster.full = frozenset()
+    await stage.sees(KNOWN, int(KEEP_SECONDS) + 1)
+    assert stage.told[-1] is None
     running.cancel()
 
 

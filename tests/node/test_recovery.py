@@ -56,6 +56,7 @@ class Stage:
         save_identity(directory, self.identity)
         self.done: list[str] = []
         self.names = ["own"]
+        self.full = False
         self.broken: BaseException | None = None
         self.answers = True
         self.meanwhile: Callable[[], None] = lambda: None
@@ -118,6 +119,13 @@ class Store:
 
     async def members(self) -> list[Any]:
         return [SimpleNamespace(name=name) for name in self._stage.names]
+
+    async def full_members(self) -> frozenset[int]:
+        return frozenset({1}) if self._stage.full else frozenset()
+
+    async def make_room(self, _: str) -> None:
+        self._stage.done.append("room")
+        self._stage.full = False
 
 
 @pytest.fixture
@@ -235,3 +243,10 @@ async def test_a_witness_is_never_made_stand_alone(stage: Stage) -> None:
     stage.identity = msgspec.structs.replace(stage.identity, kind="witness")
     assert "is a witness" in str(await stage.ask())
     assert stage.done == []
+
+
+async def test_a_store_that_is_full_is_given_room_before_it_is_rewritten(stage: Stage) -> None:
+    """Else nothing could be written into it, and the node could not be helped."""
+    stage.full = True
+    assert await stage.ask() is None
+    assert stage.done == [*ASKED, "forced", "room", "rewritten", "stopped"]

@@ -12,6 +12,7 @@ from tests.node.test_kept import IDENTITY, kept
 
 from openvcha.node import survey as asking
 from openvcha.node.alone import why_not
+from openvcha.node.etcd import HEALTH
 from openvcha.node.kept import save_kept
 from openvcha.node.survey import PUBLIC, Place, Survey, places, plain, survey
 from openvcha.node.tls import NodeTls
@@ -114,7 +115,7 @@ async def test_a_member_that_is_only_kept_is_asked(town: Town) -> None:
         )
     ]
     save_kept(town.own.layout, kept(own="own", members=tuple(moved)))
-    await town.serves(4, 2379, {"/health": b'{"health":"false"}'})
+    await town.serves(4, 2379, {HEALTH: b'{"health":"false"}'})
     await town.serves(4, 8008, {"/patroni": b'{"role":"replica","state":"\\u001b[2J"}'})
     found = await town.asked()
     assert words(found)["b"] == ("etcd without a majority", "Patroni: replica, ?[2J")

@@ -74,6 +74,9 @@ class Stage:
             return SimpleNamespace(value=self.sync) if self.sync else None
         return SimpleNamespace(value=self.leader.encode()) if self.leader else None
 
+    async def full_members(self) -> frozenset[int]:
+        return frozenset()
+
     async def status(self, _: str) -> EndpointStatus:
         return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7)
 

@@ -11,12 +11,14 @@ from typing import Protocol
 
 import pytest
 
+from openvcha.node.etcd import answers
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import (
     LearnerNotReady,
     MemberNotFound,
     NotLearner,
     PeerExists,
+    StoreError,
     StoreUnavailable,
 )
 from openvcha.store.etcd import Etcd
@@ -70,6 +72,31 @@ async def patient(servers: list[Server]) -> AsyncIterator[Etcd]:
 def current(client: Etcd, servers: list[Server]) -> Server:
     """Give the member that the client talks to."""
     return next(server for server in servers if server.url == client.endpoints[0])
+
+
+async def test_a_full_member_has_its_majority_and_one_alone_can_be_given_room(
+    patient: Etcd, servers: list[Server]
+) -> None:
+    """Etcd calls a member with that alarm unhealthy, and refuses writes until it is taken back."""
+    alone = next(one for one in await patient.members() if one.client_urls == (servers[0].url,))
+    assert await patient.full_members() == frozenset()
+    await patient.put("/full", b"1")
+    await alarm(patient, alone.id)
+    tls = servers[0].tls.context()
+    assert await answers(servers[0].url, tls)
+    with pytest.raises(StoreError, match="space exceeded"):
+        await patient.put("/full", b"2")
+    assert await patient.full_members() == {alone.id}
+    await patient.make_room(servers[0].url)
+    assert await patient.full_members() == frozenset()
+    await patient.put("/full", b"3")
+    await patient.make_room(servers[0].url)
+
+
+async def alarm(client: Etcd, member: int) -> None:
+    """Raise the alarm, as etcd does when a write would pass its quota."""
+    body = {"action": "ACTIVATE", "memberID": member, "alarm": "NOSPACE"}
+    await client._gateway.read("/v3/maintenance/alarm", body)
 
 
 async def test_killed_member_is_passed_over(patient: Etcd, servers: list[Server]) -> None:

@@ -18,6 +18,8 @@ HEARTBEAT_MS = 100
 ELECTION_MS = 1000
 QUOTA_BYTES = 1 << 30
 PROBE_SECONDS = 2.0
+# A member whose database is full has its majority all the same.
+HEALTH = "/health?exclude=NOSPACE"
 
 
 def client_url(identity: Identity) -> str:
@@ -95,7 +97,7 @@ def client_url_of_peer(peer: str, client_port: int) -> str:
 
 async def answers(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS) -> bool:
     """Tell whether a member says of itself that it is healthy, which needs a quorum."""
-    return b'"true"' in (await ask(endpoint, "/health", tls, seconds) or b"")
+    return b'"true"' in (await ask(endpoint, HEALTH, tls, seconds) or b"")
 
 
 async def wait_until_admitted(

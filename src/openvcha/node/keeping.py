@@ -40,6 +40,7 @@ class Keeping:
         self._clock = asyncio.get_running_loop().time
         self._kept = load_kept(view.layout, view.identity)
         self._led = _led(self._kept)
+        self._full: frozenset[int] = frozenset()
         self._outline: tuple[object, ...] = ()
         self._written = self._clock()
         self._newest: tuple[Known, str] | None = None
@@ -74,6 +75,7 @@ class Keeping:
             self._tell(f"what is known of the cluster cannot be kept: {error}")
             return
         self._tell("")
+        self._view.control.tell("space", self._space(known))
         self._kept, self._outline, self._written = kept, known.outline, self._clock()
 
     async def _asked(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -84,11 +86,21 @@ class Keeping:
             async with asyncio.timeout(ASK_SECONDS):
                 record = await store.get(keys.CLUSTER)
                 status = await store.status(store.endpoints[0])
+                self._full = await store.full_members()
         except (StoreError, TimeoutError):
             return before
         found = {"store_id": f"{status.cluster_id:x}", "revision": status.revision}
         configured = configured_nodes(record.value if record else None)
         return found, before[1] if configured is None else configured
+
+    def _space(self, known: Known) -> str | None:
+        if not self._full:
+            return None
+        names = ", ".join(one.name or str(one.id) for one in known.members if one.id in self._full)
+        return (
+            f"the store is full (etcd's alarm NOSPACE, of {names}): nobody can log in, change"
+            " anything or begin to lead; docs/recovery.md (The store is full) says what to do"
+        )
 
     def _tell(self, text: str) -> None:
         if text and text != self._shown:

@@ -224,6 +224,8 @@ class Recovery:
             members = await store.members()
             if [member.name for member in members] != [self.identity.member]:
                 raise RecoveryFailed(f"the store still has {len(members)} members")
+            if await store.full_members():
+                await store.make_room(own)
             await self.rewrite(store, self.identity)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from openvcha.node.etcd import known_endpoints
+from openvcha.node.etcd import HEALTH, known_endpoints
 from openvcha.node.identity import Identity, url
 from openvcha.node.kept import KeptCluster, load_kept
 from openvcha.node.layout import Layout
@@ -97,7 +97,7 @@ def places(
 async def _ask(identity: Identity, place: Place, tls: TlsSource) -> Said:
     ports = identity.ports
     health, peers, patroni = await asyncio.gather(
-        _knock(place, ports.etcd_client, "/health", tls),
+        _knock(place, ports.etcd_client, HEALTH, tls),
         _knock(place, ports.etcd_peer, "/members", tls),
         _knock(place, ports.patroni, "/patroni", tls),
     )

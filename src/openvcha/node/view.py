@@ -10,7 +10,7 @@ import msgspec
 
 from openvcha.node.control import DutyView
 from openvcha.node.cut_off import CUT_OFF_SECONDS, CutOff, Standing
-from openvcha.node.etcd import client_url, known_members
+from openvcha.node.etcd import HEALTH, client_url, known_members
 from openvcha.node.http import ask
 from openvcha.node.identity import url
 from openvcha.node.keeping import Keeping
@@ -169,9 +169,7 @@ class Eye:
         if not self.silent:
             return {}
         places = set(self._members.values()) | {client_url(self._view.identity)}
-        said = await asyncio.gather(
-            *(ask(at, "/health", self._tls(), PROBE_SECONDS) for at in places)
-        )
+        said = await asyncio.gather(*(ask(at, HEALTH, self._tls(), PROBE_SECONDS) for at in places))
         return dict(zip(places, said, strict=True))
 
     def _own_health(self) -> bytes:

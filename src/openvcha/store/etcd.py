@@ -1,5 +1,6 @@
 """The store: etcd v3 over its JSON gateway (``/v3/``), as etcd 3.4 and later have it."""
 
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,8 @@ __all__ = ["EndpointStatus", "Etcd", "Member"]
 
 TIMEOUT_SECONDS = 5.0
 SILENCE_SECONDS = 2.0
+DEFRAGMENT_SECONDS = 30.0
+NOSPACE = "NOSPACE"
 
 
 class Etcd:
@@ -171,6 +174,27 @@ class Etcd:
         await self._gateway.at(
             endpoint, "/v3/maintenance/transfer-leadership", body, self._gateway.timeout
         )
+
+    async def full_members(self) -> frozenset[int]:
+        """Return the ids of the members whose database is full: nobody may write then."""
+        body = {"action": "GET", "alarm": NOSPACE}
+        answer = await self._gateway.read("/v3/maintenance/alarm", body)
+        return frozenset(
+            int(one["memberID"]) for one in answer.get("alarms", ()) if one["alarm"] == NOSPACE
+        )
+
+    async def make_room(self, endpoint: str) -> None:
+        """Make a store of one member, at ``endpoint``, take writes again: its history goes.
+
+        Raises StoreError. What is too large without its history is full again at the next write.
+        """
+        full = await self.full_members()
+        with contextlib.suppress(StoreError):  # it has no history since the last time
+            await self.compact((await self.status(endpoint)).revision)
+        await self._gateway.at(endpoint, "/v3/maintenance/defragment", {}, DEFRAGMENT_SECONDS)
+        for member in full:
+            body = {"action": "DEACTIVATE", "memberID": member, "alarm": NOSPACE}
+            await self._gateway.read("/v3/maintenance/alarm", body)
 
     async def status(self, endpoint: str) -> EndpointStatus:
         """Ask one endpoint (URL) for its own view."""
