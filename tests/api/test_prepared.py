@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -39,11 +40,13 @@ assert len(ours) > 100
 print(*sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in ours if not ready(kind)))
 """
 ROUNDS = "300"
-BUILT_IN = (str, int, float, bool, bytes, dict, list, tuple, Any, msgspec.Raw)
+BUILT_IN = (str, int, float, bool, bytes, dict, list, tuple, NoneType, UnionType, Any, msgspec.Raw)
 #: Places that pass on what they were given; what they are given is looked at where it is named.
 PASSING_ON = {
     ("openvcha.store.records", "type_"),
     ("openvcha.store.records", "self._type"),
+    ("openvcha.events.ring", "self._type"),
+    ("openvcha.serving.inspection", "type_"),
     ("openvcha.tasks.record", "known[self.data_type]"),
     ("openvcha.tasks.record", "result_type"),
 }
@@ -74,15 +77,16 @@ def _read_as(call: ast.Call) -> ast.expr | None:
         return next(iter([*named, *call.args[at : at + 1]]), None)
     if name in {"Record", "Records"}:
         return call.args[2]
-    return call.args[1] if name == "records.decode" else None
+    read = name in {"decode", "readable", "records.decode"} and len(call.args) > 1
+    return call.args[1] if read else None
 
 
 def _places() -> list[tuple[str, ast.expr]]:
-    """Find every place that reads a value as a type, without the one that prepares them."""
+    """Find every place that reads a value as a type, but where that is another language's."""
     return [
         (module, found)
         for module, tree in _modules()
-        if module != "openvcha.api.prepared"
+        if not module.startswith("openvcha.api.")
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and (found := _read_as(node)) is not None
     ]

@@ -145,6 +145,12 @@ THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] 
         ("postgresql.callbacks, \\x1b[2J",),
     ),
     (
+        "unreadable",
+        lambda world: world.set(unreadable=("/openvcha/tasks/\x1b[2J",)),
+        "record.unreadable",
+        ("/openvcha/tasks/\\x1b[2J",),
+    ),
+    (
         "failing",
         lambda world: world.set(failing={"events": "ValueError: odd"}),
         "background.failing",

@@ -97,6 +97,14 @@ async def test_invalid_record_names_its_key(store: AnyStore, root: str) -> None:
         await Record(store, root + "c", Counter).get()
 
 
+async def test_an_unreadable_record_hides_no_other(store: AnyStore, root: str) -> None:
+    """Else one bad user would keep all the others out."""
+    for name, value in (("a", b'{"number": 1}'), ("b", b"\xff"), ("c", b'{"number": 3}')):
+        await store.put(root + name, value)
+    found = await Records(store, root, Counter).all()
+    assert found == {root + "a": Counter(1), root + "c": Counter(3)}
+
+
 async def test_all_records(store: AnyStore, root: str) -> None:
     """All records below a prefix are read at once."""
     records = Records(store, root, Counter)

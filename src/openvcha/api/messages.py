@@ -56,8 +56,8 @@ _PROTOCOL = {
     "store.unavailable": "The store of the cluster cannot be reached now; try again.",
     "store.refused": "The store of the cluster refused it: %s.",
     "store.unreadable": (
-        "The store of the cluster holds something that this version cannot read; the log has more"
-        " under operation id %s."
+        "What the store of the cluster holds under %s cannot be read; the log has more under"
+        " operation id %s. On a data node `vcha node store set-aside` takes it out of the way."
     ),
     "store.outcome.unknown": "The store was lost on the way: whether it was done is unknown.",
     "server.stopping": "The server stops; whether it was done is unknown.",
@@ -161,6 +161,11 @@ _CLUSTER = {
     "clock.skew.recommendation": "Let %s follow a time server (NTP) again.",
     "node.silent": "%s has not told its versions, disk and clock for over a minute.",
     "node.silent.recommendation": "Look at the log of the supervisor on %s.",
+    "record.unreadable": "What the store holds under %s cannot be read.",
+    "record.unreadable.recommendation": (
+        "Until then it counts as unknown. `vcha node store list DIRECTORY` on a data node says why;"
+        " `vcha node store set-aside DIRECTORY %s` takes it out of the way and keeps it."
+    ),
     "background.failing": "Background work of the active node is interrupted: %s (%s).",
     "background.failing.recommendation": (
         "It is begun again and again. Why it ends is in the log of the service on the active node:"

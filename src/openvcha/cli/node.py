@@ -32,6 +32,7 @@ app = typer.Typer(
             "promote": Load("openvcha.cli.recovery:promote"),
             "token": Load("openvcha.cli.join:token"),
             "create": Load("openvcha.cli.join:create"),
+            "store": Load("openvcha.cli.store:app"),
         }
     ),
     help="One node of the cluster.",

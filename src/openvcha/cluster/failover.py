@@ -15,6 +15,9 @@ from openvcha.store.protocol import (
     unchanged,
     value_is,
 )
+from openvcha.store.records import decode
+
+Wish = dict[str, str | None]
 
 
 async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
@@ -83,7 +86,9 @@ def _leads(member: str) -> Compare:
     return value_is(keys.PATRONI_LEADER, member.encode())
 
 
-def _wish(found: KeyValue | None) -> dict[str, str]:
-    """Read what Patroni is asked for; it empties the key where it does not delete it."""
-    fields: dict[str, str] = json.loads(found.value or b"{}") if found else {}
-    return fields
+def _wish(found: KeyValue | None) -> Wish:
+    """Read what Patroni is asked for; it empties the key where it does not delete it.
+
+    Raises RecordInvalid.
+    """
+    return decode(found, Wish) if found and found.value else {}

@@ -70,6 +70,8 @@ class Observation:
     """The settings of a mode that are on in Patroni: also of one that is only on its way."""
     refused: tuple[str, ...] = ()
     """What stands in Patroni's dynamic configuration and no Patroni takes."""
+    unreadable: tuple[str, ...] = ()
+    """The keys in the store whose values cannot be read; what they say counts as unknown."""
     failing: Mapping[str, str] = field(default_factory=dict)
     """Background work of the observer's service that fails now, and why."""
     unready_seconds: float = math.inf

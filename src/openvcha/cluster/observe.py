@@ -11,7 +11,9 @@ from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster
 from openvcha.cluster.hearing import Hearing
 from openvcha.cluster.held import Held
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
-from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
+from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.store import keys
+from openvcha.store.errors import RecordUnreadable
 from openvcha.store.protocol import Member
 
 PROBE_SECONDS = 1.0
@@ -28,8 +30,8 @@ class Observer:
         client: PatroniAccess,
         lags: Lags | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        failing: Callable[[], Mapping[str, str]] = dict,
         *,
+        failing: Callable[[], Mapping[str, str]] = dict,
         off: Off | None = None,
         held: Held | None = None,
     ) -> None:
@@ -49,6 +51,11 @@ class Observer:
         self._failing = failing
         self._off = off or _nobody_knows
         self._held = held or Held()
+        self._unreadable: tuple[str, ...] = ()
+
+    def note_unreadable(self, keys_: tuple[str, ...]) -> None:
+        """Take note of the keys whose values cannot be read."""
+        self._unreadable = keys_
 
     async def config(self) -> ClusterConfig:
         """Read the configuration. Raises LookupError before the first node has written it."""
@@ -62,7 +69,7 @@ class Observer:
         config, leader, sync, members, lags, dynamic = await asyncio.gather(
             self.config(),
             patroni.leader(self._store),
-            patroni.sync_state(self._store),
+            self._sync(),
             self._store.members(),
             self._lags(),
             settings.look(self._store),
@@ -74,18 +81,28 @@ class Observer:
         seen = Observation(
             config,
             leader,
-            sync,
+            sync or SyncState(None, frozenset()),
             tuple(nodes),
             running,
             lags,
             self._clock(),
             dynamic.on,
             dynamic.refused,
+            tuple(sorted({*self._unreadable, *([] if sync else [keys.PATRONI_SYNC])})),
             self._failing(),
         )
         passive = seen.passive.config.member if seen.passive else None
-        unready = self._held.unready(passive, in_sync=seen.passive_in_sync)
+        # Where nobody can say who is in sync, nobody has been seen without being it.
+        in_sync = seen.passive_in_sync or sync is None
+        unready = self._held.unready(passive, in_sync=in_sync)
         return replace(seen, unready_seconds=unready)
+
+    async def _sync(self) -> SyncState | None:
+        """Read who may take over; None when that cannot be read, and then nobody is known to."""
+        try:
+            return await patroni.sync_state(self._store)
+        except RecordUnreadable:
+            return None
 
     async def _node(
         self, config: ClusterConfig, node: NodeConfig, voter: Member | None

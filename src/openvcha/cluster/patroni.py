@@ -7,12 +7,16 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import httpx2
+import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.store import keys
 from openvcha.store.client import TlsClient, TlsSource
 from openvcha.store.positions import position
+from openvcha.store.errors import RecordInvalid
 from openvcha.store.protocol import Put, Store, unchanged, value_is
+from openvcha.store.records import decode, readable
 
 PROBE_SECONDS = 1.0
 START_SECONDS = 120.0  # PostgreSQL may have to recover from a crash
@@ -64,6 +68,15 @@ class PatroniUnreachable(Exception):  # noqa: N818 - a state of the world, not a
 
 
 Settings = Mapping[str, Any]
+Fields = dict[str, Any]
+
+
+class _Sync(msgspec.Struct, frozen=True, kw_only=True):
+    """Patroni's own words for ``SyncState``."""
+
+    leader: str | None = None
+    sync_standby: str | None = None
+
 
 WITH_STANDBY: Settings = MappingProxyType(
     {"synchronous_mode": True, "primary_start_timeout": 0, **dict.fromkeys(keys.SETTINGS)}
@@ -83,13 +96,13 @@ the store last named for that (a key of its own) agree."""
 async def failsafe_members(store: Store) -> frozenset[str]:
     """Name the members that the leader would have to ask while the store is away."""
     found = await store.get(keys.PATRONI_FAILSAFE)
-    return frozenset(json.loads(found.value)) if found else frozenset()
+    return frozenset(decode(found, Fields)) if found else frozenset()
 
 
 async def settings(store: Store) -> Settings:
     """Read from Patroni's dynamic configuration what is set when a standby leaves."""
     found = await store.get(keys.PATRONI_CONFIG)
-    fields = json.loads(found.value) if found else {}
+    fields = decode(found, Fields) if found else {}
     return {name: fields.get(name) for name in WITH_STANDBY}
 
 
@@ -111,10 +124,16 @@ async def sync_state(store: Store) -> SyncState:
 
 
 def parse_sync(value: bytes) -> SyncState:
-    """Decode the value of ``/sync`` (JSON with ``leader`` and a comma list ``sync_standby``)."""
-    fields = json.loads(value) if value else {}
-    names = (fields.get("sync_standby") or "").split(",")
-    return SyncState(fields.get("leader"), frozenset(name for name in names if name))
+    """Decode the value of ``/sync`` (JSON with ``leader`` and a comma list ``sync_standby``).
+
+    Raises RecordInvalid.
+    """
+    try:
+        found = msgspec.json.decode(value, type=_Sync) if value else _Sync()
+    except msgspec.MsgspecError as error:
+        raise RecordInvalid(keys.PATRONI_SYNC, str(error)) from error
+    names = (found.sync_standby or "").split(",")
+    return SyncState(found.leader, frozenset(name for name in names if name))
 
 
 async def bar(store: Store, member: str) -> bool:
@@ -129,7 +148,7 @@ async def bar(store: Store, member: str) -> bool:
     if sync is None or member not in standbys:
         return True
     left = ",".join(sorted(standbys - {member})) or None
-    fields = {**json.loads(sync.value), "sync_standby": left}
+    fields = {**decode(sync, Fields), "sync_standby": left}
     return (
         await store.txn(
             [value_is(keys.PATRONI_LEADER, leads.value), unchanged(sync)],
@@ -142,8 +161,8 @@ async def member_states(store: Store) -> dict[str, str]:
     """Give each registered member's own word for its state (the keys live for Patroni's ttl)."""
     found = await store.prefix(keys.PATRONI_MEMBERS)
     return {
-        kv.key.removeprefix(keys.PATRONI_MEMBERS): json.loads(kv.value).get("state", "")
-        for kv in found
+        kv.key.removeprefix(keys.PATRONI_MEMBERS): str(fields.get("state", ""))
+        for kv, fields in readable(found, Fields)
     }
 
 
@@ -248,3 +267,6 @@ class PatroniClient:
 def standby_state(fields: dict[str, Any]) -> str:
     """Give a standby's replication state where Patroni tells it apart from ``running``."""
     return str(fields.get("replication_state") or fields.get("state", ""))
+
+
+prepare(__name__)

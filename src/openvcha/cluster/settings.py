@@ -7,7 +7,7 @@ from typing import Any
 from openvcha.store import keys
 from openvcha.store.dynamic import sift
 from openvcha.store.protocol import Store
-from openvcha.store.records import Record
+from openvcha.store.records import Record, readable
 
 Dynamic = dict[str, Any]
 
@@ -53,7 +53,10 @@ async def effective(store: Store) -> dict[str, frozenset[str]]:
     Patroni itself writes this at the end of a round, with what it read at the round's beginning.
     """
     found = await store.prefix(keys.PATRONI_MEMBERS)
-    return {kv.key.removeprefix(keys.PATRONI_MEMBERS): told(json.loads(kv.value)) for kv in found}
+    return {
+        kv.key.removeprefix(keys.PATRONI_MEMBERS): told(fields)
+        for kv, fields in readable(found, Dynamic)
+    }
 
 
 def told(member: Dynamic) -> frozenset[str]:

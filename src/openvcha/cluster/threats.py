@@ -31,6 +31,8 @@ def threats(seen: Observation) -> Iterator[Finding]:
     if seen.refused:
         names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
         yield finding("patroni.setting.refused", names, about=())
+    for key in seen.unreadable:
+        yield finding("record.unreadable", ascii(key)[1:-1])
     for name, reason in seen.failing.items():
         yield finding("background.failing", name, reason)
     for node in seen.nodes:

@@ -14,7 +14,8 @@ from openvcha.events.log import checked_limit
 from openvcha.events.ring import Ring
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import Put, Store, absent, unchanged
+from openvcha.store.protocol import KeyValue, Put, Store, absent, unchanged
+from openvcha.store.records import decode
 
 MAX_RECORDS: Final = 5000
 MAX_AGE: Final = timedelta(days=365)
@@ -89,13 +90,17 @@ class _Counted:
 
     async def newest(self, count: int) -> list[AuditInfo]:
         """Read the newest records, the oldest first."""
-        kv = await self._store.get(self._last)
-        last = int(kv.value) if kv else 0
+        _, last = await self._counted()
         return await self.ring.read(last - count + 1, last)
 
-    async def _try_append(self, record: AuditInfo) -> bool:
+    async def _counted(self) -> tuple[KeyValue | None, int]:
+        """Read the number of the last record. Raises RecordInvalid."""
         kv = await self._store.get(self._last)
-        number = int(kv.value) + 1 if kv else 1
+        return kv, decode(kv, int) if kv else await self.ring.last()
+
+    async def _try_append(self, record: AuditInfo) -> bool:
+        kv, last = await self._counted()
+        number = last + 1
         numbered = msgspec.structs.replace(record, id=f"{self._letter}{number}")
         count = Put(self._last, str(number).encode())
         guard = unchanged(kv) if kv else absent(self._last)

@@ -26,7 +26,7 @@ from openvcha.store.protocol import (
     absent,
     unchanged,
 )
-from openvcha.store.records import decode, encode
+from openvcha.store.records import decode, encode, readable
 
 MAX_EVENTS: Final = 5000
 """Some megabytes of the store's gigabyte, and weeks of a restless cluster."""
@@ -69,7 +69,14 @@ class EventLog:
     async def remembered(self) -> Remembered:
         """Read up to where everything is told. Look at the cluster only *after* this."""
         kv = await self._store.get(keys.EVENTS_MEMORY)
-        return Remembered(decode(kv, Memory) if kv else Memory(), kv)
+        return Remembered(decode(kv, Memory) if kv else await self._begun_anew(), kv)
+
+    async def _begun_anew(self) -> Memory:
+        """Begin; where events are there already, go on with the numbers and repeat no task."""
+        last = await self._ring.last()
+        if not last:
+            return Memory()
+        return Memory(last=last, tasks=(await self._store.snapshot(keys.EVENTS_MEMORY)).revision)
 
     async def tell(
         self, before: Remembered, after: Memory, drafts: Sequence[Draft], *guards: Compare
@@ -128,7 +135,7 @@ class EventLog:
                     async for batch in changes:
                         events = [each.kv for each in batch if each.type is EventType.PUT]
                         if events:
-                            yield tuple(decode(kv, EventInfo) for kv in events)
+                            yield tuple(event for _, event in readable(events, EventInfo))
                             number = self._ring.number(events[-1].key)
             except Compacted:
                 continue  # it is read again from where it was

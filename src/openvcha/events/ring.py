@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from openvcha.store.protocol import Action, Delete, Get, Put, Store
-from openvcha.store.records import decode, encode
+from openvcha.store.records import encode, readable
 
 CHUNK = 100
 """The store takes 128 actions at a time."""
@@ -44,13 +44,19 @@ class Ring(Generic[T]):
             actions.append(Delete(self.key(number - self.limit)))
         return actions
 
+    async def last(self) -> int:
+        """Return the number of the newest record that is there; 0 when there is none."""
+        found = await self._store.prefix(self.prefix, keys_only=True)
+        return max((self.number(kv.key) for kv in found), default=0)
+
     async def read(self, first: int, last: int) -> list[T]:
         """Read the records from ``first`` to ``last`` that are (still) there, in their order."""
         found: list[T] = []
         for begin in range(max(first, last - self.limit + 1, 1), last + 1, CHUNK):
             numbers = range(begin, min(begin + CHUNK, last + 1))
             answer = await self._store.txn([], [Get(self.key(number)) for number in numbers])
-            found += [decode(kv, self._type) for kvs in answer.results for kv in kvs]
+            read = readable([kv for kvs in answer.results for kv in kvs], self._type)
+            found += [record for _, record in read]
         return found
 
     async def sweep(self, oldest: datetime) -> int:
@@ -60,8 +66,8 @@ class Ring(Generic[T]):
         for begin in range(0, len(keys), CHUNK):
             chunk = keys[begin : begin + CHUNK]
             answer = await self._store.txn([], [Get(key) for key in chunk])
-            found = [kv for kvs in answer.results for kv in kvs]
-            old = [kv.key for kv in found if decode(kv, self._type).time < oldest]
+            found = list(readable([kv for kvs in answer.results for kv in kvs], self._type))
+            old = [kv.key for kv, record in found if record.time < oldest]
             if old:
                 await self._store.txn([], [Delete(key) for key in old])
             swept += len(old)

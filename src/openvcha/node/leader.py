@@ -46,7 +46,7 @@ async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: 
     try:
         member, host, port = await _place(store)
         size, major = await _facts(host, port, layout, secrets, postgres)
-    except (StoreError, KeyError, ValueError) as error:
+    except (StoreError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
     return Leader(member, host, port, size, major)
 

@@ -109,4 +109,8 @@ def _workers(me: Mapping[str, Any], processes: Iterable[Process]) -> Iterable[in
 
 
 def _fields(value: bytes | None) -> dict[str, Any]:
-    return msgspec.json.decode(value, type=dict[str, Any]) if value else {}
+    """Read a JSON object; what is none says nothing: then nobody is confirmed to have anything."""
+    try:
+        return msgspec.json.decode(value, type=dict[str, Any]) if value else {}
+    except msgspec.DecodeError:
+        return {}

@@ -22,7 +22,7 @@ from openvcha.protocols.credentials import SESSION_SERVICE, Credentials, Gate, V
 from openvcha.protocols.sessions import Sessions, unauthenticated
 from openvcha.protocols.users import Users
 from openvcha.service.call import Dispatcher
-from openvcha.store.errors import OutcomeUnknown, RecordInvalid, StoreError, StoreUnavailable
+from openvcha.store.errors import OutcomeUnknown, RecordUnreadable, StoreError, StoreUnavailable
 
 Arguments = Mapping[str, Any]
 
@@ -158,10 +158,9 @@ class Pipeline:
             "store refused", operation_id=operation_id, operation=operation.id, reason=str(failure)
         )
         # What is wrong with a record may quote it: that is for the log.
-        unreadable = isinstance(failure, RecordInvalid)
         text = (
-            message("store.unreadable", operation_id)
-            if unreadable
+            message("store.unreadable", ascii(failure.key)[1:-1], operation_id)
+            if isinstance(failure, RecordUnreadable)
             else message("store.refused", failure)
         )
         any_other = ErrorType.ERROR in operation.errors

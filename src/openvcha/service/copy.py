@@ -12,10 +12,11 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode, recall, relied_on
-from openvcha.store import copies, keys
+from openvcha.store import keys
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable
 from openvcha.tasks.passing import GivenUp
+from openvcha.store.records import readable
 from openvcha.tasks.steps import Step, TaskContext
 
 STALL_SECONDS = 180.0
@@ -92,7 +93,7 @@ class Copy(Step):
 
     async def _report(self, node: NewNode) -> CopyReport | None:
         found = await self._services.store.get(keys.node_copy(node.member))
-        return copies.decode(found.value) if found else None
+        return next((report for _, report in readable([found] if found else [], CopyReport)), None)
 
 
 def _whole(report: CopyReport | None, name: str) -> bool:

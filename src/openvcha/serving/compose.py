@@ -44,6 +44,7 @@ from openvcha.service.handlers import Handlers, plans
 from openvcha.service.power import surely_off
 from openvcha.serving.duty import Duty
 from openvcha.serving.first import write_first_config
+from openvcha.serving.inspection import Inspection
 from openvcha.serving.keeper import Keeper
 from openvcha.serving.lags import Lags
 from openvcha.serving.leadership import Leadership
@@ -200,8 +201,10 @@ def _work(
         holds_address=lambda: forwarder.held,
         told=services.failing,
     )
+    inspection = Inspection(services.store, services.observer.note_unreadable)
     works: Mapping[str, Work] = {
         "tasks": runner.run,
+        "inspection of the store": inspection.run,
         "events": watcher.run,
         "removal of old records": lambda: sweep_always(events.sweep, audit.sweep),
     }

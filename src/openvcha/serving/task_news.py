@@ -10,7 +10,7 @@ from openvcha.api.structures import EventSeverity, LocalizableMessage, TaskStatu
 from openvcha.cluster.rules import FAILOVER
 from openvcha.events.failover import failed_kind
 from openvcha.events.seen import OWN, Draft
-from openvcha.store.errors import RecordInvalid
+from openvcha.store.errors import RecordUnreadable
 from openvcha.store.protocol import KeyValue
 from openvcha.store.records import decode
 from openvcha.tasks.record import TaskRecord
@@ -34,7 +34,7 @@ def task_news(records: Iterable[KeyValue], told: int) -> list[News]:
 def _of(kv: KeyValue) -> Iterator[News]:
     try:
         record = decode(kv, TaskRecord)
-    except RecordInvalid:
+    except RecordUnreadable:
         return  # the journal logs it
     name = record.operation_id
     text = message("event.operation.started", name, record.user or "-")

@@ -17,6 +17,7 @@ EVENTS_MEMORY: Final = ROOT + "told"
 AUDIT: Final = ROOT + "audit/"
 AUDIT_LAST: Final = ROOT + "audit-last/"
 JOINS: Final = ROOT + "joins/"
+ASIDE: Final = ROOT + "aside/"
 
 PATRONI_NAMESPACE: Final = ROOT + "patroni/"
 PATRONI_SCOPE: Final = "cluster"

@@ -1,12 +1,19 @@
 """Typed values: structures as JSON, changed by compare-and-set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
+import structlog
 
-from openvcha.store.errors import Fenced, OutcomeUnknown, RecordInvalid, RecordMissing
+from openvcha.store.errors import (
+    Fenced,
+    OutcomeUnknown,
+    RecordInvalid,
+    RecordMissing,
+    RecordUnreadable,
+)
 from openvcha.store.protocol import (
     Action,
     Compare,
@@ -20,6 +27,8 @@ from openvcha.store.protocol import (
 )
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,15 @@ def decode(kv: KeyValue, type_: type[T]) -> T:
         return msgspec.json.decode(kv.value, type=type_)
     except msgspec.MsgspecError as error:
         raise RecordInvalid(kv.key, str(error)) from error
+
+
+def readable(found: Iterable[KeyValue], type_: type[T]) -> Iterator[tuple[KeyValue, T]]:
+    """Read those of some stored values that can be read; of the others the log has the reason."""
+    for kv in found:
+        try:
+            yield kv, decode(kv, type_)
+        except RecordUnreadable as error:
+            _log.warning("a record cannot be read", key=kv.key, reason=error.reason)
 
 
 class Record(Generic[T]):
@@ -150,6 +168,6 @@ class Records(Generic[T]):
         return Record(self._store, key, self._type)
 
     async def all(self) -> dict[str, T]:
-        """Read all records, by full key."""
+        """Read all records, by full key; one that cannot be read hides no other."""
         found = await self._store.prefix(self.prefix)
-        return {kv.key: decode(kv, self._type) for kv in found}
+        return {kv.key: value for kv, value in readable(found, self._type)}

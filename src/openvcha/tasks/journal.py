@@ -24,7 +24,7 @@ from openvcha.api.structures import (
     TaskStatus,
 )
 from openvcha.store import keys
-from openvcha.store.errors import Compacted, OutcomeUnknown, RecordInvalid
+from openvcha.store.errors import Compacted, OutcomeUnknown, RecordUnreadable
 from openvcha.store.protocol import (
     Compare,
     EventType,
@@ -158,8 +158,27 @@ class Journal:
         kv = await self._store.get(keys.OPERATION)
         if kv is None:
             return None
-        found = await self._store.get(keys.task(kv.value.decode()))
-        return None if found is None else decode(found, TaskRecord)
+        task_id = kv.value.decode(errors="backslashreplace")
+        found = await self._store.get(keys.task(task_id))
+        return None if found is None else self._known(task_id, found)
+
+    def _known(self, task_id: str, kv: KeyValue) -> TaskRecord:
+        """Read a task's record; of one that cannot be read only its id is known."""
+        try:
+            return decode(kv, TaskRecord)
+        except RecordUnreadable:
+            text = message("task.unreadable", task_id)
+            return TaskRecord(
+                id=task_id,
+                description=text,
+                service="unreadable",
+                operation="task",
+                created=self.clock(),
+                status=TaskStatus.RUNNING,
+                progress=TaskProgress(total=TOTAL, completed=0, message=text),
+                cancelable=False,
+                may_cancel=False,
+            )
 
     async def request_cancel(self, task_id: str) -> None:
         """Ask a task to stop at its next safe point and undo what it did. Asking twice is once.
@@ -225,12 +244,12 @@ class Journal:
         if own:
             return  # an earlier try, whose answer was lost, did it
         if operation:
-            raise await self._busy(operation[0].value.decode())
+            raise await self._busy(operation[0].value.decode(errors="backslashreplace"))
         raise ApiError(ErrorType.CONCURRENT_CHANGE, message("task.concurrent"))
 
     async def _busy(self, task_id: str) -> ApiError:
         kv = await self._store.get(keys.task(task_id))
-        name = task_id if kv is None else decode(kv, TaskRecord).operation_id
+        name = task_id if kv is None else self._known(task_id, kv).operation_id
         return ApiError(ErrorType.RESOURCE_BUSY, message("task.busy", name, task_id))
 
 
@@ -273,7 +292,7 @@ def _readable(task_id: str, kv: KeyValue | None) -> TaskRecord:
         raise ApiError(ErrorType.NOT_FOUND, message("task.not.found", task_id))
     try:
         return decode(kv, TaskRecord)
-    except RecordInvalid as error:
+    except RecordUnreadable as error:
         _log.exception("a task's record cannot be read", task=task_id)
         unreadable = message("task.unreadable", task_id)
         raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, unreadable) from error
@@ -283,5 +302,5 @@ def _decoded(items: Sequence[KeyValue]) -> Iterator[Found]:
     for kv in items:
         try:
             yield Found(decode(kv, TaskRecord), kv)
-        except RecordInvalid:
+        except RecordUnreadable:
             _log.exception("a task's record cannot be read", key=kv.key)

@@ -1,0 +1,88 @@
+"""`vcha node store`: what cannot be read in the cluster's store, and how it gets out of the way."""
+
+import asyncio
+import getpass
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.cli.errors import fail, told
+from openvcha.cli.saying import say
+from openvcha.events.audit import AuditLog
+from openvcha.node.etcd import known_endpoints
+from openvcha.node.identity import absolute, load_identity
+from openvcha.node.layout import Layout
+from openvcha.node.tls import NodeTls
+from openvcha.protocols.auditing import local_entry
+from openvcha.serving import inspection
+from openvcha.serving.inspection import NotSetAside
+from openvcha.store import keys
+from openvcha.store.errors import StoreError
+from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import Store
+
+app = typer.Typer(help="The cluster's store, as a node reaches it.", no_args_is_help=True)
+
+Directory = Annotated[
+    Path, typer.Argument(help="The directory of a data node.", exists=True, file_okay=False)
+]
+Key = Annotated[str, typer.Argument(help="The key, as a warning or `list` names it.")]
+Force = Annotated[bool, typer.Option("--force", help="Also when its value can be read.")]
+T = TypeVar("T")
+EVERYTHING = (keys.ROOT,)
+"""Also the sessions, the events and the audit."""
+
+
+@app.command("list")
+def list_(directory: Directory) -> None:
+    """List the keys whose values cannot be read, with the reasons."""
+    with told():
+        found = asyncio.run(_with_store(directory, lambda s: inspection.unreadable(s, EVERYTHING)))
+        for one in found:
+            say(f"{one.key}: {one.reason}")
+        if not found:
+            say("everything can be read")
+
+
+@app.command("set-aside")
+def set_aside(directory: Directory, key: Key, force: Force = False) -> None:
+    """Take a value that cannot be read out of the way; it is kept below /openvcha/aside/.
+
+    A task that is set aside no longer holds the cluster's operation. Who did it is audited.
+    """
+    with told():
+        place = asyncio.run(_with_store(directory, lambda store: _audited(store, key, force)))
+        say(f"{key} is set aside: {place}")
+
+
+async def _audited(store: Store, key: str, force: bool) -> str:
+    user, error = getpass.getuser(), None
+    try:
+        return await inspection.set_aside(store, key, by=user, now=datetime.now(UTC), force=force)
+    except NotSetAside as refused:
+        error = ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("store.refused", refused))
+        raise fail(str(refused)) from refused
+    finally:
+        arguments = {"key": key, "force": force}
+        entry = local_entry(
+            operation="store.set-aside", user=user, arguments=arguments, error=error
+        )
+        await AuditLog(store).record(entry, access=False)
+
+
+async def _with_store(directory: Path, work: Callable[[Store], Awaitable[T]]) -> T:
+    layout = Layout(absolute(directory))
+    identity = load_identity(layout.root)
+    if not identity.holds_data:
+        raise fail(f"{identity.name} is a witness: use the directory of a data node")
+    own, *others = known_endpoints(identity, layout)
+    try:
+        async with Etcd([own, *others], NodeTls(layout)) as store:
+            return await work(store)
+    except StoreError as error:
+        raise fail(f"the store cannot be reached: {error}") from error

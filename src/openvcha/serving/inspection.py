@@ -1,0 +1,228 @@
+"""Which values in the store cannot be read: looked for by the active, and set aside by a person."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from openvcha.api.prepared import prepare
+from openvcha.api.structures import AuditInfo, EventInfo
+from openvcha.cluster.config import ClusterConfig
+from openvcha.cluster.patroni import parse_sync
+from openvcha.events.log import Memory
+from openvcha.protocols.sessions import SessionRecord
+from openvcha.protocols.throttle import Failures
+from openvcha.protocols.users import User
+from openvcha.service.tokens import TokenRecord
+from openvcha.store import keys
+from openvcha.store.copies import CopyReport
+from openvcha.store.errors import RecordInvalid, RecordUnreadable, StoreUnavailable
+from openvcha.store.facts import NodeFacts
+from openvcha.store.protocol import Action, Compare, Delete, KeyValue, Put, Store, absent, unchanged
+from openvcha.store.records import decode, encode
+from openvcha.tasks.record import TaskRecord
+
+LOOK_SECONDS: Final = 15.0
+KEPT_BYTES: Final = 64 << 10
+KEPT_RECORDS: Final = 100
+
+Reader = Callable[[KeyValue], object]
+"""Reads a value. Raises RecordUnreadable."""
+
+_log = structlog.get_logger(__name__)
+
+
+def _as(type_: Any) -> Reader:
+    return lambda kv: decode(kv, type_)
+
+
+def _sync(kv: KeyValue) -> object:
+    return parse_sync(kv.value)
+
+
+def _name(kv: KeyValue) -> object:
+    try:
+        return kv.value.decode()
+    except UnicodeDecodeError as error:
+        raise RecordInvalid(kv.key, str(error)) from error
+
+
+def _wish(kv: KeyValue) -> object:
+    return decode(kv, dict[str, str | None]) if kv.value else None
+
+
+#: How each value is read, by what its key matches; the first that does counts.
+READERS: Final[tuple[tuple[str, Reader], ...]] = (
+    (keys.CLUSTER, _as(ClusterConfig)),
+    (keys.OPERATION, _name),
+    (keys.EVENTS_MEMORY, _as(Memory)),
+    (f"{keys.TASKS}.+", _as(TaskRecord)),
+    (f"{keys.USERS}.+", _as(User)),
+    (f"{keys.JOINS}.+", _as(TokenRecord)),
+    (f"{keys.NODES}[^/]+/facts", _as(NodeFacts)),
+    (f"{keys.NODES}[^/]+/copy", _as(CopyReport)),
+    (f"{keys.SESSIONS}.+", _as(SessionRecord)),
+    (f"{keys.LOGINS}.+", _as(Failures)),
+    (f"{keys.EVENTS}.+", _as(EventInfo)),
+    (f"{keys.AUDIT}.+", _as(AuditInfo)),
+    (f"{keys.AUDIT_LAST}.+", _as(int)),
+    (keys.PATRONI_SYNC, _sync),
+    (keys.PATRONI_FAILOVER, _wish),
+    (keys.PATRONI_FAILSAFE, _as(dict[str, Any])),
+    (keys.PATRONI_CONFIG, _as(dict[str, Any])),
+    (keys.PATRONI_LEADER, _name),
+    (f"{keys.PATRONI_MEMBERS}.+", _as(dict[str, Any])),
+)
+#: What is looked at again and again: without the sessions, the events and the audit, which are many
+#: and hinder nobody but who asks for them.
+LOOKED_AT: Final = (
+    keys.CLUSTER,
+    keys.OPERATION,
+    keys.EVENTS_MEMORY,
+    keys.TASKS,
+    keys.USERS,
+    keys.JOINS,
+    keys.NODES,
+    keys.AUDIT_LAST,
+    keys.PATRONI,
+)
+#: Who leads is Patroni's to say; another one is made by a failover.
+NEVER: Final = (keys.PATRONI_LEADER, keys.PATRONI_INITIALIZE)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A key whose value cannot be read, and why."""
+
+    key: str
+    reason: str
+
+
+def matches(pattern: str, key: str) -> bool:
+    """Tell whether a reader's pattern is meant for a key."""
+    return re.fullmatch(pattern, key) is not None
+
+
+def why_unreadable(kv: KeyValue) -> str | None:
+    """Say why a value cannot be read; None when it can, or when nobody reads it."""
+    reader = next((read for key, read in READERS if matches(key, kv.key)), None)
+    try:
+        if reader is not None:
+            reader(kv)
+    except RecordUnreadable as error:
+        return error.reason
+    return None
+
+
+async def unreadable(store: Store, prefixes: Sequence[str] = LOOKED_AT) -> list[Unreadable]:
+    """Find the values that cannot be read. Raises StoreUnavailable."""
+    return [found for prefix in prefixes async for found in _below(store, prefix)]
+
+
+async def _below(store: Store, prefix: str) -> AsyncIterator[Unreadable]:
+    try:
+        found = await store.prefix(prefix)
+    except RecordUnreadable as error:
+        yield Unreadable(error.key, error.reason)
+        return
+    for kv in found:
+        if (kv.key.startswith(prefix) if prefix.endswith("/") else kv.key == prefix) and (
+            reason := why_unreadable(kv)
+        ):
+            yield Unreadable(kv.key, reason)
+
+
+class Inspection:
+    """Looks for what cannot be read while ``run`` runs; ``note`` takes the keys of it."""
+
+    def __init__(self, store: Store, note: Callable[[tuple[str, ...]], None]) -> None:
+        self._store = store
+        self._note = note
+        self._found: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Look until canceled; what is new is logged with its reason."""
+        while True:
+            try:
+                await self.look()
+            except StoreUnavailable as error:
+                _log.info("the records cannot be looked at now", reason=str(error))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Look once. Raises StoreUnavailable."""
+        found = await unreadable(self._store)
+        for one in found:
+            if one.key not in self._found:
+                _log.error("a record cannot be read", key=one.key, reason=one.reason)
+        self._found = tuple(one.key for one in found)
+        self._note(self._found)
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What stood under a key that was set aside; ``value`` is cut at KEPT_BYTES."""
+
+    key: str
+    time: datetime
+    by: str
+    reason: str | None
+    size: int
+    value: bytes
+
+
+class NotSetAside(Exception):  # noqa: N818 - reads as what happened
+    """Nothing was changed; the text says why."""
+
+
+async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bool = False) -> str:
+    """Move a value that cannot be read below ``/openvcha/aside/``; return its new key.
+
+    Where it is the task that holds the one operation of the cluster, the operation is free then.
+    With ``force`` also one that can be read. Raises NotSetAside, StoreUnavailable.
+    """
+    _require_ours(key)
+    kv = await store.get(key)
+    if kv is None:
+        raise NotSetAside(f"there is nothing under {key}")
+    reason = why_unreadable(kv)
+    if reason is None and not force:
+        raise NotSetAside(f"what stands under {key} can be read: use --force to set it aside")
+    kept = Kept(
+        key=key, time=now, by=by, reason=reason, size=len(kv.value), value=kv.value[:KEPT_BYTES]
+    )
+    place = f"{keys.ASIDE}{now:%Y%m%dT%H%M%S.%fZ}"
+    guards, freed = await _operation_of(store, key)
+    actions: list[Action] = [Put(place, encode(kept)), Delete(key), *freed]
+    actions += await _too_many(store)
+    if not (await store.txn([unchanged(kv), absent(place), *guards], actions)).succeeded:
+        raise NotSetAside(f"{key} has just changed: look again")
+    return place
+
+
+def _require_ours(key: str) -> None:
+    if not key.startswith(keys.ROOT) or key.startswith(keys.ASIDE) or key.endswith("/"):
+        raise NotSetAside(f"{key} is no key of a record below {keys.ROOT}")
+    if key in NEVER:
+        raise NotSetAside(f"{key} is Patroni's: use vcha failover, or vcha node promote")
+
+
+async def _operation_of(store: Store, key: str) -> tuple[list[Compare], list[Action]]:
+    """Free the operation with the task that holds it: nobody else could end that task."""
+    operation = await store.get(keys.OPERATION)
+    if operation is None or key != keys.task(operation.value.decode(errors="backslashreplace")):
+        return [], []
+    return [unchanged(operation)], [Delete(operation.key)]
+
+
+async def _too_many(store: Store) -> list[Action]:
+    """Forget the oldest that were set aside, so that they never fill the store."""
+    places = sorted(kv.key for kv in await store.prefix(keys.ASIDE, keys_only=True))
+    return [Delete(place) for place in places[: max(0, len(places) - KEPT_RECORDS + 1)]]
+
+
+prepare(__name__)

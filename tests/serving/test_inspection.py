@@ -1,0 +1,316 @@
+"""A value that cannot be read is one warning, hinders nothing else, and a command sets it aside."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from openvcha.api.messages import message
+from openvcha.api.structures import EventSeverity
+from openvcha.cli import store as commands
+from openvcha.cluster import failover, patroni, settings
+from openvcha.events.audit import AuditLog
+from openvcha.events.log import EventLog
+from openvcha.events.seen import Draft
+from openvcha.protocols.auditing import local_entry
+from openvcha.protocols.users import Users
+from openvcha.serving import inspection
+from openvcha.serving.inspection import (
+    KEPT_BYTES,
+    KEPT_RECORDS,
+    LOOKED_AT,
+    READERS,
+    Inspection,
+    Kept,
+    NotSetAside,
+    set_aside,
+    unreadable,
+)
+from openvcha.store import keys
+from openvcha.store.errors import RecordInvalid
+from openvcha.store.memory import MemoryStore
+from openvcha.store.records import decode
+from openvcha.tasks.journal import Journal
+
+NOW = datetime(2026, 11, 26, 18, tzinfo=UTC)
+BROKEN = b'{"\xff\x1b[2J'
+#: One key of each kind.
+KEYS = [
+    keys.CLUSTER,
+    keys.OPERATION,
+    keys.EVENTS_MEMORY,
+    keys.task("abc"),
+    keys.user("carla"),
+    keys.session("00"),
+    keys.login("00"),
+    keys.join("passive"),
+    keys.node_facts("vcha-2"),
+    keys.node_copy("vcha-2"),
+    keys.EVENTS + "0000000000000001",
+    keys.AUDIT + "changes/0000000000000001",
+    keys.AUDIT_LAST + "changes",
+    keys.PATRONI_CONFIG,
+    keys.PATRONI_FAILOVER,
+    keys.PATRONI_FAILSAFE,
+    keys.PATRONI_LEADER,
+    keys.PATRONI_SYNC,
+    keys.patroni_member("vcha-2"),
+]
+LATER_KEYS = (keys.SESSIONS, keys.LOGINS, keys.EVENTS + "0", keys.AUDIT + "changes")
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def test_each_kind_of_key_has_a_reader() -> None:
+    """Each is judged by exactly the one that is meant for it, and none is without a key here."""
+    matching = [
+        [at for at, (key, _) in enumerate(READERS) if inspection.matches(key, known)]
+        for known in KEYS
+    ]
+    assert [len(found) for found in matching] == [1] * len(KEYS)
+    assert sorted(found[0] for found in matching) == list(range(len(READERS)))
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_what_cannot_be_read_is_found(store: MemoryStore, key: str) -> None:
+    """With its key and its reason; what is looked at all the time is all that others wait for."""
+    await store.put(key, BROKEN)
+    (found,) = await unreadable(store, [keys.ROOT])
+    assert found.key == key
+    assert found.reason
+    often = [one.key for one in await unreadable(store, LOOKED_AT)]
+    assert often == ([] if key.startswith(LATER_KEYS) else [key])
+
+
+async def test_a_key_that_only_begins_alike_is_not_looked_at_twice(store: MemoryStore) -> None:
+    """``/openvcha/cluster`` is a key, not all that begins with it."""
+    await store.put(keys.OPERATION + "s", BROKEN)
+    assert await unreadable(store) == []
+
+
+async def test_what_nobody_reads_is_not_unreadable(store: MemoryStore) -> None:
+    """Patroni keeps more than we read, and a person may have put something there."""
+    await store.put(keys.PATRONI + "history", BROKEN)
+    await store.put(keys.ROOT + "note", BROKEN)
+    assert await unreadable(store, [keys.ROOT]) == []
+
+
+async def test_news_are_noted_and_what_is_mended_is_forgotten(store: MemoryStore) -> None:
+    """The warning goes with its reason."""
+    noted: list[tuple[str, ...]] = []
+    look = Inspection(store, noted.append).look
+    await look()
+    await store.put(keys.PATRONI_SYNC, BROKEN)
+    await look()
+    await store.put(keys.PATRONI_SYNC, b'{"leader": "a", "sync_standby": "b"}')
+    await look()
+    assert noted == [(), (keys.PATRONI_SYNC,), ()]
+
+
+# --- nothing else is hindered
+
+
+async def test_an_unreadable_sync_names_nobody(store: MemoryStore) -> None:
+    """Whoever asks for it hears that it is unreadable; nobody is taken for a synchronous one."""
+    for value in (BROKEN, b"[]", b'{"leader": 5}', b'{"sync_standby": ["b"]}'):
+        await store.put(keys.PATRONI_SYNC, value)
+        with pytest.raises(RecordInvalid, match=keys.PATRONI_SYNC):
+            await patroni.sync_state(store)
+
+
+async def test_an_unreadable_wish_is_never_taken_for_none(store: MemoryStore) -> None:
+    """A primary is not started while somebody may be about to take over."""
+    await store.put(keys.PATRONI_FAILOVER, BROKEN)
+    with pytest.raises(RecordInvalid):
+        await failover.pending(store)
+
+
+async def test_an_unreadable_member_hides_no_other(store: MemoryStore) -> None:
+    """One Patroni that writes nonsense of itself is as good as silent."""
+    await store.put(keys.patroni_member("a"), b'{"state": "running", "pause": true}')
+    await store.put(keys.patroni_member("b"), BROKEN)
+    assert await patroni.member_states(store) == {"a": "running"}
+    assert await settings.effective(store) == {"a": frozenset({keys.PAUSE})}
+
+
+async def test_an_unreadable_task_that_runs_is_told_as_one(store: MemoryStore) -> None:
+    """Nobody knows what it does: another operation is busy, and says with which task."""
+    journal = Journal(store)
+    await store.put(keys.OPERATION, b"abc")
+    await store.put(keys.task("abc"), BROKEN)
+    running = await journal.running()
+    assert running
+    assert (running.id, running.operation_id) == ("abc", "unreadable.task")
+
+
+async def test_an_unreadable_user_hides_no_other(store: MemoryStore) -> None:
+    """The others are listed, and get in."""
+    users = Users(store)
+    await store.put(keys.user("bad"), BROKEN)
+    await store.put(keys.user("nobody"), BROKEN)
+    assert await users.list() == []
+
+
+async def test_unreadable_events_hide_no_others(store: MemoryStore) -> None:
+    """The row goes on around it."""
+    log = EventLog(store)
+    for _ in range(3):
+        await log.add(draft())
+    await store.put(f"{keys.EVENTS}{2:016}", BROKEN)
+    assert [event.id for event in await log.list()] == ["1", "3"]
+
+
+async def test_events_go_on_with_their_numbers_when_the_memory_was_set_aside(
+    store: MemoryStore,
+) -> None:
+    """Else who follows them by number would hear nothing for a long time."""
+    log = EventLog(store)
+    for _ in range(3):
+        await log.add(draft())
+    await store.put(keys.EVENTS_MEMORY, BROKEN)
+    await set_aside(store, keys.EVENTS_MEMORY, by="me", now=NOW)
+    told = await log.remembered()
+    assert (told.memory.last, told.memory.seen) == (3, None)
+    assert told.memory.tasks > 0
+    await log.add(draft())
+    assert [event.id for event in await log.list()] == ["1", "2", "3", "4"]
+
+
+async def test_the_audit_goes_on_with_its_numbers_when_its_count_was_set_aside(
+    store: MemoryStore,
+) -> None:
+    """An unreadable count holds no call up, and no record is written over another."""
+    audit = AuditLog(store)
+    entry = local_entry(operation="user.add", user="me", arguments={}, error=None)
+    for _ in range(2):
+        await audit.record(entry, access=False)
+    await store.put(keys.AUDIT_LAST + "changes", BROKEN)
+    await audit.record(entry, access=False)
+    await set_aside(store, keys.AUDIT_LAST + "changes", by="me", now=NOW)
+    await audit.record(entry, access=False)
+    assert [record.id for record in await audit.list()] == ["c1", "c2", "c3"]
+
+
+def draft() -> Draft:
+    text = message("event.operation.started", "x", "y")
+    return Draft(type="x", severity=EventSeverity.INFO, message=text)
+
+
+# --- set aside
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in inspection.NEVER])
+async def test_what_is_set_aside_is_kept(store: MemoryStore, key: str) -> None:
+    """With who did it, when and why; its key is free."""
+    await store.put(key, BROKEN)
+    place = await set_aside(store, key, by="me", now=NOW)
+    assert await store.get(key) is None
+    kv = await store.get(place)
+    assert kv
+    kept = decode(kv, Kept)
+    assert (kept.key, kept.value, kept.size, kept.by, kept.time) == (
+        key,
+        BROKEN,
+        len(BROKEN),
+        "me",
+        NOW,
+    )
+    assert kept.reason
+    assert await unreadable(store, [keys.ROOT]) == []
+
+
+async def test_a_task_that_is_set_aside_frees_the_operation(store: MemoryStore) -> None:
+    """In the same transaction: else the cluster would be busy for ever."""
+    await store.put(keys.OPERATION, b"abc")
+    await store.put(keys.task("abc"), BROKEN)
+    await store.put(keys.task("def"), BROKEN)
+    await set_aside(store, keys.task("def"), by="me", now=NOW)
+    assert await store.get(keys.OPERATION)
+    await set_aside(store, keys.task("abc"), by="me", now=NOW + timedelta(seconds=1))
+    assert await store.get(keys.OPERATION) is None
+
+
+async def test_what_can_be_read_stays_unless_forced(store: MemoryStore) -> None:
+    """A slip of a person must not lose a sound record."""
+    await store.put(keys.PATRONI_SYNC, b"{}")
+    with pytest.raises(NotSetAside, match="can be read"):
+        await set_aside(store, keys.PATRONI_SYNC, by="me", now=NOW)
+    assert await store.get(keys.PATRONI_SYNC)
+    await set_aside(store, keys.PATRONI_SYNC, by="me", now=NOW, force=True)
+    assert await store.get(keys.PATRONI_SYNC) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "/elsewhere",
+        keys.ROOT,
+        keys.ASIDE + "x",
+        keys.PATRONI_LEADER,
+        keys.PATRONI_INITIALIZE,
+        keys.TASKS,
+        keys.task("not there"),
+    ],
+)
+async def test_what_is_no_record_of_ours_is_refused(store: MemoryStore, key: str) -> None:
+    """Also with force, and nothing is changed."""
+    if key != keys.task("not there"):
+        await store.put(key, BROKEN)
+    before = await store.prefix("/")
+    with pytest.raises(NotSetAside):
+        await set_aside(store, key, by="me", now=NOW, force=True)
+    assert await store.prefix("/") == before
+
+
+async def test_what_is_kept_is_bounded(store: MemoryStore) -> None:
+    """A stranger who writes nonsense again and again fills nothing."""
+    key = keys.PATRONI_SYNC
+    for number in range(KEPT_RECORDS + 5):
+        await store.put(key, BROKEN * KEPT_BYTES)
+        await set_aside(store, key, by="me", now=NOW + timedelta(seconds=number))
+    found = await store.prefix(keys.ASIDE)
+    assert len(found) == KEPT_RECORDS
+    kept = decode(found[-1], Kept)
+    assert len(kept.value) == KEPT_BYTES
+    assert kept.size == KEPT_BYTES * len(BROKEN)
+    assert kept.time == NOW + timedelta(seconds=KEPT_RECORDS + 4)
+
+
+# --- the command
+
+
+@pytest.fixture
+def vcha(store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run `vcha node store` on the simulated store."""
+
+    async def with_store(_: Path, work: Any) -> Any:
+        return await work(store)
+
+    monkeypatch.setattr(commands, "_with_store", with_store)
+    return lambda name, *rest: CliRunner().invoke(commands.app, [name, str(tmp_path), *rest])
+
+
+async def test_the_command_lists_sets_aside_and_is_audited(store: MemoryStore, vcha: Any) -> None:
+    """What strangers wrote reaches no terminal as it is."""
+    key = keys.user("carla")
+    await store.put(key, BROKEN)
+    listed = await asyncio.to_thread(vcha, "list")
+    assert key in listed.output
+    assert "\x1b" not in listed.output
+    done = await asyncio.to_thread(vcha, "set-aside", key)
+    assert done.exit_code == 0, done.output
+    refused = await asyncio.to_thread(vcha, "set-aside", key)
+    assert refused.exit_code == 1
+    assert "everything can be read" in (await asyncio.to_thread(vcha, "list")).output
+    records = await AuditLog(store).list()
+    assert [(r.operation, r.result) for r in records] == [
+        ("store.set-aside", "OK"),
+        ("store.set-aside", "NOT_ALLOWED_IN_CURRENT_STATE"),
+    ]
+    assert all(key in (record.arguments or "") for record in records)
