@@ -13,8 +13,8 @@ from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.store import keys
 from openvcha.store.client import TlsClient, TlsSource
-from openvcha.store.positions import position
 from openvcha.store.errors import RecordInvalid
+from openvcha.store.positions import position
 from openvcha.store.protocol import Put, Store, unchanged, value_is
 from openvcha.store.records import decode, readable
 

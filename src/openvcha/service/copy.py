@@ -15,8 +15,8 @@ from openvcha.service.new_node import NewNode, recall, relied_on
 from openvcha.store import keys
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable
-from openvcha.tasks.passing import GivenUp
 from openvcha.store.records import readable
+from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.steps import Step, TaskContext
 
 STALL_SECONDS = 180.0
