@@ -1,0 +1,153 @@
+"""./dev stress: what it tells of a run, and that all it starts ends, and nothing else."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scripts import stress
+
+SLEEP = "import time; time.sleep(600)"
+
+
+def ended(pid: int) -> bool:
+    """Wait until there is no such process, or only what is left of it; False when it stays."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@contextlib.contextmanager
+def stranger(directory: Path) -> Iterator[int]:
+    """A process that works elsewhere, in a directory of nearly the same name."""
+    directory.mkdir(parents=True)
+    process = subprocess.Popen([sys.executable, "-c", SLEEP, str(directory)], cwd=directory)
+    try:
+        yield process.pid
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def module_with(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / "test_it.py"
+    path.write_text(textwrap.dedent(text))
+    return ["-q", "-c", os.devnull, f"--rootdir={tmp_path}", str(path)]
+
+
+def test_a_run_that_passes_is_told_as_one(tmp_path: Path) -> None:
+    """With pytest's own closing line."""
+    outcome = stress.run(tmp_path / "run", module_with(tmp_path, "def test_it(): pass"))
+    assert outcome.passed, outcome
+    assert "1 passed" in outcome.closing
+
+
+def test_each_test_that_fails_is_named(tmp_path: Path) -> None:
+    """And the whole log is kept."""
+    text = "def test_one(): pass\ndef test_two(): assert False, 'why'"
+    outcome = stress.run(tmp_path / "run", module_with(tmp_path, text))
+    assert not outcome.passed
+    (failed,) = outcome.failed
+    assert "test_two" in failed
+    assert "why" in outcome.log.read_text()
+
+
+def test_a_run_without_a_test_is_no_success(tmp_path: Path) -> None:
+    """Nothing was shown by it."""
+    outcome = stress.run(tmp_path / "run", module_with(tmp_path, ""))
+    assert outcome.wrong == ("pytest ended with 5",)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stress, "LEAVE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_a_test_leaves_behind_is_told_and_ended(tmp_path: Path) -> None:
+    """It is a failure of the run, though every test of it has passed."""
+    text = f"""
+        import subprocess, sys
+        def test_it(tmp_path):
+            left = subprocess.Popen([sys.executable, "-c", "{SLEEP}"], cwd=tmp_path)
+            (tmp_path.parent.parent / "left").write_text(str(left.pid))
+            left.returncode = 0  # or Python tells it before we do
+    """
+    outcome = stress.run(tmp_path / "run", module_with(tmp_path, text))
+    assert [wrong.partition(":")[0] for wrong in outcome.wrong] == ["left behind"]
+    assert ended(int((tmp_path / "run" / "left").read_text()))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_nobody_else_is_ended(tmp_path: Path) -> None:
+    """Nor whoever works in a directory of nearly the same name."""
+    with stranger(tmp_path / "made-elsewhere"), stranger(tmp_path / "other"):
+        assert stress.end_left(tmp_path / "made") == []
+
+
+def test_a_run_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    """Nobody waits for ever, and it is told."""
+    arguments = module_with(tmp_path, "import time\ndef test_it(): time.sleep(600)")
+    outcome = stress.run(tmp_path / "run", arguments, seconds=0.1)
+    assert "not over after 0.1 s" in outcome.wrong
+
+
+def test_who_is_interrupted_takes_down_what_is_up(tmp_path: Path) -> None:
+    """The fixtures of its tests end as after Ctrl-C."""
+    up, down = tmp_path / "up", tmp_path / "down"
+    text = f"""
+        import pathlib, pytest, time
+        @pytest.fixture
+        def lab():
+            pathlib.Path("{up}").touch()
+            yield
+            pathlib.Path("{down}").touch()
+        def test_it(lab): time.sleep(600)
+    """
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    with subprocess.Popen(
+        [*command, *module_with(tmp_path, text)], stdout=subprocess.DEVNULL, start_new_session=True
+    ) as tests:
+        while not up.exists():
+            assert tests.poll() is None
+            time.sleep(0.05)
+        assert stress.interrupt(tests) == pytest.ExitCode.INTERRUPTED
+    assert down.exists()
+
+
+def test_burners_end_with_whoever_asked() -> None:
+    """At the end, and when that is not reached."""
+    with stress.burners(2, 600) as taken:
+        assert len(taken) == 2
+    assert all(ended(pid) for pid in taken)
+    program = "from scripts import stress\nwith stress.burners(1, 600) as taken:\n"
+    program += "    print(*taken, flush=True); input()"
+    command = [sys.executable, "-c", program]
+    root = Path(stress.__file__).parent.parent
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as asked:
+        assert asked.stdout
+        burner = int(asked.stdout.readline())
+        asked.send_signal(signal.SIGKILL)
+    assert ended(burner)
+
+
+def test_burners_end_by_themselves() -> None:
+    """Whoever asked may hang."""
+    with stress.burners(1, 0.1) as (burner,):
+        assert ended(burner)
