@@ -175,6 +175,19 @@ async def test_what_does_not_pass_is_refused_in_time(scene: Scene, operation: st
     assert settling.SETTLE_SECONDS <= now() - asked < settling.SETTLE_SECONDS + 2
 
 
+@pytest.mark.parametrize(("role", "lost"), [("passive", "vcha-2-old"), ("witness", "vcha-3-old")])
+async def test_who_waits_for_a_sure_loss_is_not_sent_away(
+    scene: Scene, role: str, lost: str
+) -> None:
+    """One missed answer is no loss yet, and in some seconds it is known."""
+    await scene.healthy()
+    services = scene.process().services
+    await services.observe()
+    scene.world.kill(lost)
+    _, ask = OPERATIONS[f"{role} redeploy"]
+    await ask(services, None)
+
+
 async def test_what_cannot_pass_is_refused_at_once(scene: Scene) -> None:
     """Nobody waits for a healthy passive to break."""
     await scene.healthy()
