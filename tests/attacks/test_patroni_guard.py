@@ -18,6 +18,9 @@ from openvcha.node.patroni_guard import install
 from openvcha.store.dynamic import LONGEST_SHOWN, MOST_SHOWN, sift
 
 SECRET = Secret("pw")
+PASSWORDS = Secrets(
+    superuser=SECRET, replication=SECRET, rewind=SECRET, patroni_rest=SECRET, records=SECRET
+)
 POSTGRES = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")
 IDENTITY = Identity(
     cluster_id="c-1",
@@ -37,8 +40,7 @@ Config = Callable[[], Any]
 def layout(tmp_path: Path) -> Layout:
     layout = Layout(tmp_path)
     layout.pgdata.mkdir()
-    passwords = Secrets(superuser=SECRET, replication=SECRET, rewind=SECRET, patroni_rest=SECRET)
-    written = patroni_config(IDENTITY, passwords, layout, POSTGRES, ["https://127.1.1.1:2379"])
+    written = patroni_config(IDENTITY, PASSWORDS, layout, POSTGRES, ["https://127.1.1.1:2379"])
     layout.patroni_config.write_bytes(written)
     return layout
 
@@ -155,8 +157,7 @@ def _single(fields: dict[str, Any], name: str) -> tuple[Any, dict[str, Any]]:
 def test_what_the_cluster_sets_itself_passes() -> None:
     """Everything that a first node writes, and every setting of a mode."""
     layout = Layout(Path("/srv/a"))
-    passwords = Secrets(superuser=SECRET, replication=SECRET, rewind=SECRET, patroni_rest=SECRET)
-    written = json.loads(patroni_config(IDENTITY, passwords, layout, POSTGRES, []))
+    written = json.loads(patroni_config(IDENTITY, PASSWORDS, layout, POSTGRES, []))
     first = written["bootstrap"]["dcs"]
     modes = {"pause": True, "openvcha_alone": True, "openvcha_detached": True}
     both = {**first, **modes, "failsafe_mode": True, "primary_start_timeout": 300}

@@ -33,6 +33,7 @@ SECRETS = Secrets(
     replication=Secret("repli:\\cation"),
     rewind=Secret("rewind"),
     patroni_rest=Secret("rest"),
+    records=Secret("records"),
     application=Secret("appli'cation"),
 )
 

@@ -42,6 +42,7 @@ SECRETS = Secrets(
     replication=Secret("two-secret"),
     rewind=Secret("three-secret"),
     patroni_rest=Secret("four-secret"),
+    records=Secret("records"),
     application=Secret("five-secret"),
 )
 

@@ -30,7 +30,12 @@ PLAIN = Postgres(Path("/pg/bin"), (14, 4), has_tls=False, source="embedded")
 ETCD = EtcdProgram(Path("/usr/bin/etcd"), (3, 4, 23), "system")
 SECRET = Secret("pw-secret")
 SECRETS = Secrets(
-    superuser=SECRET, replication=SECRET, rewind=SECRET, patroni_rest=SECRET, application=SECRET
+    superuser=SECRET,
+    replication=SECRET,
+    rewind=SECRET,
+    patroni_rest=SECRET,
+    records=SECRET,
+    application=SECRET,
 )
 MEMBERS = {"a": "https://127.1.1.1:2380", "b": "https://127.1.1.2:2380"}
 DATA = Identity(

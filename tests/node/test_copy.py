@@ -34,6 +34,7 @@ SECRETS = Secrets(
     replication=SECRET,
     rewind=SECRET,
     patroni_rest=SECRET,
+    records=SECRET,
     application=SECRET,
 )
 POSTGRES = Postgres(Path("/usr/lib/postgresql/15/bin"), (15, 4), has_tls=True, source="system")

@@ -117,7 +117,8 @@ class Store:
     async def __aexit__(self, *_: object) -> None:
         """Nothing to close."""
 
-    async def members(self) -> list[Any]:
+    async def members(self, *, local: bool = False) -> list[Any]:
+        assert not local
         return [SimpleNamespace(name=name) for name in self._stage.names]
 
     async def full_members(self) -> frozenset[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -15,11 +16,17 @@ from openvcha.node import files, renewal, renewing
 from openvcha.node.certificates import api_certificate, new_authorities
 from openvcha.node.durable import write_durably
 from openvcha.node.files import load_authorities, node_files
-from openvcha.node.identity import Identity, Secrets, load_secrets
+from openvcha.node.identity import SECRETS, Identity, Secrets, encode_secrets, load_secrets
 from openvcha.node.layout import Layout
+from openvcha.node.record_keys import RecordKeys
 from openvcha.node.renewal import OwnCredentials, in_place, load, put_in_place_at_start
 from openvcha.node.renewing import END_SESSIONS, Renewing
 from openvcha.node.tls import NodeTls
+from openvcha.store import keys
+from openvcha.store.errors import RecordForged
+from openvcha.store.memory import MemoryStore
+from openvcha.store.seal import Seals
+from openvcha.store.sealed import SealedStore
 
 pytestmark = pytest.mark.looptime
 
@@ -61,6 +68,7 @@ class Node:
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(data)
         self.database = load_secrets(directory)
+        self.records = MemoryStore()
         self.start()
 
     def start(self) -> None:
@@ -103,7 +111,12 @@ class Node:
             engines=SimpleNamespace(postgres=None),
             events=SimpleNamespace(info=lambda *_, **__: None),
             control=self,
+            store=self.store(),
         )
+
+    def store(self) -> SealedStore:
+        """Open the records as the node does."""
+        return SealedStore(self.records, Seals(RecordKeys(self.layout.root)))
 
     async def halt(self, name: str) -> None:
         assert name == "etcd"
@@ -173,6 +186,13 @@ class Node:
         return self.database.superuser.reveal() in {secrets.superuser.reveal() for secrets in known}
 
 
+def without_the_old_key(pending: renewal.Renewal) -> renewal.Renewal:
+    """What is in place at the end: the records are sealed by the new key alone."""
+    kept = msgspec.structs.replace(pending.secrets, records_before=None)
+    changed = {**pending.files, SECRETS: Secret(encode_secrets(kept).decode())}
+    return msgspec.structs.replace(pending, files=changed)
+
+
 @pytest.fixture
 async def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     return made(tmp_path / "a", monkeypatch)
@@ -218,6 +238,27 @@ async def test_all_is_new_but_what_clients_trust(node: Node) -> None:
     assert new.application.reveal() == OLD
     assert node.sessions == 0
     assert node.notes == {}
+
+
+async def test_what_the_old_key_has_sealed_is_sealed_anew(node: Node) -> None:
+    """And whoever has copied the old key makes no record any more."""
+    anna, thief = keys.user("anna"), keys.user("thief")
+    await node.store().put(anna, b"anna")
+    await node.store().put(keys.PATRONI_CONFIG, b'{"ttl":20}')
+    copied = SealedStore(node.records, Seals(lambda: [node_key]))
+    node_key = node.secrets.records
+    await OwnCredentials(node.layout, IDENTITY).renew()
+    await node.renew()
+    assert node.secrets.records_before is None
+    for key, value in ((anna, b"anna"), (keys.PATRONI_CONFIG, b'{"ttl":20}')):
+        found = await node.store().get(key)
+        assert found is not None
+        assert found.value == value
+        with pytest.raises(RecordForged):
+            await copied.get(key)
+    await copied.put(thief, b"thief")
+    with pytest.raises(RecordForged):
+        await node.store().get(thief)
 
 
 async def test_what_is_new_is_kept_from_others(node: Node) -> None:
@@ -279,6 +320,6 @@ async def test_dead_at_any_moment_it_is_gone_on_with(
         pending = load(again.layout)
         await again.renew()
         assert again.database.superuser.reveal() == again.secrets.superuser.reveal() != OLD
-        assert pending is None or in_place(again.layout, pending)
+        assert pending is None or in_place(again.layout, without_the_old_key(pending))
         assert set(again.trusted.values()) == {again.authority}
         assert load(again.layout) is None

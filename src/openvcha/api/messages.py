@@ -84,6 +84,7 @@ _TASK = {
     "task.canceled": "The task was canceled.",
     "task.busy": "Operation %s is running as task %s.",
     "task.concurrent": "The cluster changed while the request was checked; try again.",
+    "task.forged": "Task %s was not written by a node of this cluster that holds data.",
     "task.unreadable": "The record of task %s cannot be read; the log has more.",
     "task.finished": "Task %s has ended already: %s.",
     "task.cancel.never": "Operation %s cannot be stopped once it was accepted.",
@@ -177,6 +178,14 @@ _CLUSTER = {
     "patroni.setting.refused.recommendation": (
         "Somebody with a node's certificate wrote it, or a person by mistake: find out who. To take"
         " it out, write the configuration without it."
+    ),
+    "record.forged": (
+        "A record in the store is not as a data node has written it, and counts for nothing: %s."
+    ),
+    "record.forged.recommendation": (
+        "Somebody has a node's certificate, or changed the store by hand: find out who. Where a"
+        " node was stolen, undeploy and deploy anew. `vcha node store set-aside DIRECTORY %s`"
+        " takes it away."
     ),
     "failover.mode.disabled": "Failover is switched off: the cluster's mode is DISABLED.",
     "failover.mode.maintenance": "No failover by itself: the cluster's mode is MAINTENANCE.",

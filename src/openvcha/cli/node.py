@@ -21,7 +21,7 @@ from openvcha.node.privileges import RootStays, give_up_root, own_command_line
 from openvcha.node.processes import NodeProcesses, StillAlive
 from openvcha.node.status import NodeStatus, OwnView, load_status
 from openvcha.node.supervisor import Supervisor
-from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import Store
 
 app = typer.Typer(
     # The service is a large program of its own: what only supervises does not load it.
@@ -100,7 +100,7 @@ async def _run(directory: Path, plan: PartPlan) -> None:
     await Supervisor(directory, plan=plan, rewrite=_stand_alone).run(stop)
 
 
-async def _stand_alone(store: Etcd, identity: Identity) -> None:
+async def _stand_alone(store: Store, identity: Identity) -> None:
     # Loaded when it is needed, which is hardly ever: it knows tasks and the whole contract.
     from openvcha.serving.standalone import stand_alone  # noqa: PLC0415
 

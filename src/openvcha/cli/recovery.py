@@ -22,6 +22,7 @@ from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.recovery import Request, Wish, outcome_of, write_request
+from openvcha.node.sealed_store import sealed_store
 from openvcha.node.status import Contact, OwnView, Role, load_status
 from openvcha.node.survey import Survey, survey
 from openvcha.node.tls import NodeTls
@@ -128,7 +129,8 @@ async def _asked_all(layout: Layout, identity: Identity) -> tuple[Survey, bool]:
     found = await survey(identity, layout, tls, public=public)
     if not found.quorum or found.quorum.members != {identity.member}:
         return found, False
-    async with Etcd(known_endpoints(identity, layout), tls) as store:
+    etcd = Etcd(known_endpoints(identity, layout), tls)
+    async with sealed_store(layout, etcd) as store:
         config = await cluster_record(store).get()
     return found, config is None or config.state is ConfigState.NOTCONFIGURED
 

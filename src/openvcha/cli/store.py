@@ -17,10 +17,11 @@ from openvcha.events.audit import AuditLog
 from openvcha.node.etcd import known_endpoints
 from openvcha.node.identity import absolute, load_identity
 from openvcha.node.layout import Layout
+from openvcha.node.sealed_store import sealed_store
 from openvcha.node.tls import NodeTls
 from openvcha.protocols.auditing import local_entry
 from openvcha.serving import inspection
-from openvcha.serving.inspection import NotSetAside
+from openvcha.serving.inspection import NotSetAside, Unreadable
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
@@ -42,7 +43,7 @@ EVERYTHING = (keys.ROOT,)
 def list_(directory: Directory) -> None:
     """List the keys whose values cannot be read, with the reasons."""
     with told():
-        found = asyncio.run(_with_store(directory, lambda s: inspection.unreadable(s, EVERYTHING)))
+        found = asyncio.run(_with_store(directory, _all))
         for one in found:
             say(f"{one.key}: {one.reason}")
         if not found:
@@ -75,6 +76,10 @@ async def _audited(store: Store, key: str, force: bool) -> str:
         await AuditLog(store).record(entry, access=False)
 
 
+async def _all(store: Store) -> list[Unreadable]:
+    return [*await inspection.unreadable(store, EVERYTHING), *await inspection.forged(store)]
+
+
 async def _with_store(directory: Path, work: Callable[[Store], Awaitable[T]]) -> T:
     layout = Layout(absolute(directory))
     identity = load_identity(layout.root)
@@ -82,7 +87,8 @@ async def _with_store(directory: Path, work: Callable[[Store], Awaitable[T]]) ->
         raise fail(f"{identity.name} is a witness: use the directory of a data node")
     own, *others = known_endpoints(identity, layout)
     try:
-        async with Etcd([own, *others], NodeTls(layout)) as store:
+        etcd = Etcd([own, *others], NodeTls(layout))
+        async with sealed_store(layout, etcd) as store:
             return await work(store)
     except StoreError as error:
         raise fail(f"the store cannot be reached: {error}") from error

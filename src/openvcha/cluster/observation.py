@@ -76,6 +76,8 @@ class Observation:
     """Background work of the observer's service that fails now, and why."""
     unready_seconds: float = math.inf
     """For how long the passive has been seen without being in sync, without a break."""
+    forged: tuple[str, ...] = ()
+    """The records that failed their check within the last minute."""
 
     def node(self, member: str | None) -> NodeObservation | None:
         """Find what is known of one member."""

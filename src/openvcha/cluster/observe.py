@@ -34,6 +34,7 @@ class Observer:
         failing: Callable[[], Mapping[str, str]] = dict,
         off: Off | None = None,
         held: Held | None = None,
+        refused: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         """``lags`` asks the active how far its standbys are behind; without it that is unknown.
         ``failing`` says which background work of this service fails now, and why.
@@ -41,7 +42,8 @@ class Observer:
         ``off`` tells whether a node that does not answer is off for sure: then nothing is waited
         for.
 
-        What the nodes tell of themselves is known while somebody runs ``hearing``.
+        ``refused`` names the records that failed their check. What the nodes tell of themselves is
+        known while somebody runs ``hearing``.
         """
         self._store = store
         self._patroni = client
@@ -51,6 +53,7 @@ class Observer:
         self._failing = failing
         self._off = off or _nobody_knows
         self._held = held or Held()
+        self._refused = refused
         self._unreadable: tuple[str, ...] = ()
 
     def note_unreadable(self, keys_: tuple[str, ...]) -> None:
@@ -89,7 +92,8 @@ class Observer:
             dynamic.on,
             dynamic.refused,
             tuple(sorted({*self._unreadable, *([] if sync else [keys.PATRONI_SYNC])})),
-            self._failing(),
+            failing=self._failing(),
+            forged=self._refused(),
         )
         passive = seen.passive.config.member if seen.passive else None
         # Where nobody can say who is in sync, nobody has been seen without being it.

@@ -16,6 +16,8 @@ CERTIFICATE_DAYS = 30
 """Time to plan a redeploy: a month is what certificate services warn at too."""
 CLOCK_SECONDS = 2.0
 """etcd itself complains from one second on; a report needs a good part of one on a busy machine."""
+MOST_FORGED, LONGEST_FORGED = 10, 200
+"""Whoever forges may forge much: what is told of it is bounded."""
 LAG_BYTES = 64 << 20
 """Four segments of the log: a passive that streams and keeps up is never that far behind."""
 LAG_SECONDS = 10.0
@@ -35,6 +37,9 @@ def threats(seen: Observation) -> Iterator[Finding]:
         yield finding("record.unreadable", ascii(key)[1:-1])
     for name, reason in seen.failing.items():
         yield finding("background.failing", name, reason)
+    for key in seen.forged[:MOST_FORGED]:
+        shown = ascii(key)[1:-1][:LONGEST_FORGED]
+        yield finding("record.forged", shown)
     for node in seen.nodes:
         yield from _trouble(node)
         yield from _disk(node)

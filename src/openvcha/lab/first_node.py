@@ -83,6 +83,6 @@ def _files(lab: Lab, state: LabState, vm: Vm) -> dict[str, bytes]:
 
 
 def _secrets(lab: Lab) -> Secrets:
-    names = ("superuser", "replication", "rewind", "patroni_rest")
+    names = ("superuser", "replication", "rewind", "patroni_rest", "records")
     made = {name: Secret(secrets.token_urlsafe(24)) for name in names}
     return Secrets(**made, application=lab.password(APPLICATION_USER))

@@ -12,6 +12,7 @@ from openvcha.node.logs import Logger
 from openvcha.node.parts import Part
 from openvcha.node.status import OwnView, PartStatus
 from openvcha.store.etcd import Etcd
+from openvcha.store.sealed_etcd import SealedEtcd
 
 
 class Control:
@@ -59,6 +60,6 @@ class DutyView:
     identity: Identity
     layout: Layout
     engines: Engines
-    store: Etcd
+    store: Etcd | SealedEtcd
     events: Logger
     control: Control

@@ -64,15 +64,19 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """The passwords of a cluster; a witness has none of them.
+    """The passwords and keys of a cluster; a witness has none of them.
 
-    Only the node that makes the database has ``application``, for that one time.
+    ``records`` is the key that seals the records in the store; ``records_before`` is accepted
+    still, while a renewal seals them anew. Only the node that makes the database has
+    ``application``, for that one time.
     """
 
     superuser: Secret
     replication: Secret
     rewind: Secret
     patroni_rest: Secret
+    records: Secret
+    records_before: Secret | None = None
     application: Secret | None = None
 
 

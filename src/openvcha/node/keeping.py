@@ -18,6 +18,7 @@ from openvcha.node.kept import (
 from openvcha.node.layout import Layout
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
+from openvcha.store.seal import unverified
 
 KEEP_SECONDS = 15.0
 """How old the time of the last contact may be on disk; what else changes is written at once."""
@@ -90,7 +91,7 @@ class Keeping:
         except (StoreError, TimeoutError):
             return before
         found = {"store_id": f"{status.cluster_id:x}", "revision": status.revision}
-        configured = configured_nodes(record.value if record else None)
+        configured = configured_nodes(unverified(record.value) if record else None)
         return found, before[1] if configured is None else configured
 
     def _space(self, known: Known) -> str | None:

@@ -42,6 +42,11 @@ class Layout:
         return self.root / "kept.json"
 
     @property
+    def kept_records(self) -> Path:
+        """What a data node must remember of the store, as it has last found it good."""
+        return self.root / "records"
+
+    @property
     def logs(self) -> Path:
         """All logs."""
         return self.root / "logs"

@@ -24,10 +24,12 @@ from openvcha.node.identity import Identity, save_identity
 from openvcha.node.kept import forget_others
 from openvcha.node.layout import Layout
 from openvcha.node.parts import Part
+from openvcha.node.sealed_store import forget_kept, sealed_store
 from openvcha.node.survey import survey
 from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import Store
 
 FORCE_SECONDS = 60.0
 ELECTION_SECONDS = 4.0
@@ -35,7 +37,7 @@ ELECTION_SECONDS = 4.0
 POLL_SECONDS = 0.1
 FORCE_FLAG = "--force-new-cluster"
 
-Rewrite = Callable[[Etcd, Identity], Awaitable[None]]
+Rewrite = Callable[[Store, Identity], Awaitable[None]]
 """Writes into a store of one member that the cluster is this node alone; twice is once."""
 
 
@@ -220,13 +222,14 @@ class Recovery:
         tls, own = NodeTls(self.layout), client_url(self.identity)
         while not await answers(own, tls()):  # noqa: ASYNC110 - it is another program's state
             await asyncio.sleep(POLL_SECONDS)
-        async with Etcd([own], tls) as store:
+        async with sealed_store(self.layout, Etcd([own], tls)) as store:
             members = await store.members()
             if [member.name for member in members] != [self.identity.member]:
                 raise RecoveryFailed(f"the store still has {len(members)} members")
             if await store.full_members():
                 await store.make_room(own)
             await self.rewrite(store, self.identity)
+        forget_kept(self.layout)
 
 
 async def outcome_of(layout: Layout, request: Request, seconds: float) -> Outcome | None:

@@ -38,7 +38,7 @@ from openvcha.node.status import load_status
 
 NOTE = "renewal"
 PASSWORD_BYTES = 24
-RENEWED = ("superuser", "replication", "rewind", "patroni_rest")
+RENEWED = ("superuser", "replication", "rewind", "patroni_rest", "records")
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,13 +119,16 @@ def prepared(layout: Layout, identity: Identity) -> Renewal:
     own = node_certificate(authority, identity.member, identity.ha_address)
     both = Authorities(nodes=authority, service=load_authorities(layout.root).service)
     new = {name: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for name in RENEWED}
+    old = load_secrets(layout.root)
+    # What stands in the store is sealed by the key before, until it is sealed anew.
+    changed = msgspec.structs.replace(old, **new, records_before=old.records)
     made = {
         files.CA_CERTIFICATE: authority.certificate,
         files.CA_KEY: authority.key,
         files.NODE_CERTIFICATE: own.certificate,
         files.NODE_KEY: own.key,
         files.POSTGRES_CERTIFICATE: own_postgres_certificate(identity, both, own.certificate),
-        SECRETS: encode_secrets(msgspec.structs.replace(load_secrets(layout.root), **new)),
+        SECRETS: encode_secrets(changed),
     }
     return Renewal(files={path: Secret(content.decode()) for path, content in made.items()})
 

@@ -9,7 +9,7 @@ import msgspec
 from openvcha.node.control import DutyView
 from openvcha.node.etcd import answers, client_url
 from openvcha.node.http import ask
-from openvcha.node.identity import Secrets, load_secrets, url
+from openvcha.node.identity import Secrets, load_secrets, save_secrets, url
 from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import (
     OWN_ROLES,
@@ -20,6 +20,9 @@ from openvcha.node.patroni import (
 )
 from openvcha.node.renewal import NOTE, Renewal, finish, in_place, load, put_in_place, save
 from openvcha.node.tls import NodeTls
+from openvcha.store import keys
+from openvcha.store.errors import StoreError
+from openvcha.store.sealed import SealedStore
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -69,6 +72,7 @@ class Renewing:
             await self._exchange(renewal)
         await self._until(self._proved)
         await self._until(self._end_sessions)
+        await self._until(self._reseal)
         finish(layout)
         self._view.control.tell(NOTE, None)
         self._view.events.info("what lets a node in is new")
@@ -132,6 +136,20 @@ class Renewing:
                 await connection.execute(END_SESSIONS, [users])
         except (Error, OSError) as error:
             raise NotYet(f"PostgreSQL does not let the node in yet: {error}") from error
+
+    async def _reseal(self) -> None:
+        """Seal all records by the new key; what the key before has sealed is then worth nothing."""
+        store, layout = self._view.store, self._view.layout
+        try:
+            for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
+                if isinstance(store, SealedStore):
+                    await store.reseal(prefix)
+        except StoreError as error:
+            raise NotYet(f"the records are not sealed anew yet: {error}") from error
+        known = load_secrets(layout.root)
+        await asyncio.to_thread(
+            save_secrets, layout.root, msgspec.structs.replace(known, records_before=None)
+        )
 
     async def _connect(self, known: Secrets) -> "AsyncConnection[Any]":
         from psycopg import AsyncConnection  # noqa: PLC0415 - as above

@@ -35,11 +35,13 @@ from openvcha.node.recovery import (
 )
 from openvcha.node.rejoin import copy_or_put_back
 from openvcha.node.renewal import put_in_place_at_start
+from openvcha.node.sealed_store import cluster_store
 from openvcha.node.status import NodeStatus, OwnView, save_status
 from openvcha.node.tls import NodeTls
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.etcd import Etcd
 from openvcha.store.protocol import Store
+from openvcha.store.sealed_etcd import SealedEtcd
 
 
 class Supervisor:
@@ -131,7 +133,8 @@ class Supervisor:
 
     async def _run_parts(self, stop: asyncio.Event) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            store = await stack.enter_async_context(self._store())
+            store = self._store()
+            await stack.enter_async_context(store)
             control = Control(
                 self._parts, lambda: self._copied(store, _unpublished), self._tell, self._show
             )
@@ -156,10 +159,11 @@ class Supervisor:
                 for part in reversed(self._parts):
                     await part.stop()
 
-    def _store(self) -> Etcd:
+    def _store(self) -> Etcd | SealedEtcd:
         """Give the cluster's store; the others come first, this node's own etcd may be starting."""
         own, *others = known_endpoints(self._identity, self._layout)
-        return Etcd([*others, own], NodeTls(self._layout))
+        etcd = Etcd([*others, own], NodeTls(self._layout))
+        return cluster_store(self._identity, self._layout, etcd)
 
     async def _start_parts(
         self, stack: contextlib.AsyncExitStack, store: Store, control: Control

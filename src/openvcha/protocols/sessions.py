@@ -83,7 +83,7 @@ class Sessions:
         if not _TOKEN.fullmatch(token.reveal()):
             raise unauthenticated()
         digest = token_hash(token.reveal())
-        found = await self._record(digest).read()
+        found = await self._record(digest).sound()
         if found is None or self._over(found.value):
             raise unauthenticated()
         user = await self._users.find(found.value.user)
@@ -94,9 +94,10 @@ class Sessions:
 
     async def get(self, digest: bytes) -> SessionInfo:
         """Describe the session of this hash; raises ApiError UNAUTHENTICATED when it is over."""
-        record = await self._record(digest).get()
-        if record is None:
+        found = await self._record(digest).sound()
+        if found is None:
             raise unauthenticated()
+        record = found.value
         return SessionInfo(
             user=record.user,
             created_time=record.created,
@@ -105,7 +106,7 @@ class Sessions:
 
     async def delete(self, digest: bytes) -> None:
         """End the session of this hash; raises ApiError UNAUTHENTICATED when it is over."""
-        found = await self._record(digest).read()
+        found = await self._record(digest).sound()
         if found is None:
             raise unauthenticated()
         try:

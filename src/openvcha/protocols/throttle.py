@@ -42,9 +42,10 @@ class Throttle:
 
     async def check(self, name: str) -> bool:
         """Say whether there are failures to forget; raises UNAUTHENTICATED when it is too early."""
-        found = await self._record(name).get()
-        if found is None:
+        stored = await self._record(name).sound()
+        if stored is None:
             return False
+        found = stored.value
         wait = found.last + delay(found.count) - self._clock()
         if wait > timedelta(0):
             raise refused("users.throttled", math.ceil(wait.total_seconds()))
@@ -54,7 +55,7 @@ class Throttle:
         """Count one more wrong password."""
         lease = await self._store.lease_grant(int(FORGOTTEN_AFTER.total_seconds()))
         record = self._record(name)
-        while not await self._count(record.key, await record.read(), lease):
+        while not await self._count(record.key, await record.sound(), lease):
             pass  # another node counted in between: count on from there
 
     async def succeeded(self, name: str) -> None:

@@ -22,7 +22,7 @@ from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.throttle import Throttle, now, refused
 from openvcha.protocols.verified import Verified
 from openvcha.store import keys
-from openvcha.store.errors import Fenced, RecordMissing
+from openvcha.store.errors import Fenced, RecordForged, RecordMissing
 from openvcha.store.protocol import Compare, Store, unchanged
 from openvcha.store.records import Record, Records
 
@@ -144,8 +144,9 @@ class Users:
                 return
 
     async def find(self, name: str) -> User | None:
-        """Give the user of this name, None when there is none."""
-        return await self._record(name).get()
+        """Give the user of this name, None when there is none, or a forged one."""
+        found = await self._record(name).sound()
+        return found.value if found else None
 
     async def verify(self, name: str, password: Secret) -> User:
         """Give the user whose credentials these are; raises ApiError UNAUTHENTICATED.
@@ -180,13 +181,13 @@ class Users:
 
         So of two that take each other's role away at the same time, one is refused.
         """
-        own = await self._record(name).read()
+        own = await self._record(name).sound()
         if own is None:
             return ()
         if own.value.role is not Role.ADMINISTRATOR:
             return (unchanged(own.kv),)
         for key in await self._records().all():
-            other = await self._records().record(key).read()
+            other = await self._records().record(key).sound()
             if other and key != own.kv.key and other.value.role is Role.ADMINISTRATOR:
                 return unchanged(own.kv), unchanged(other.kv)
         raise ApiError(
@@ -198,7 +199,7 @@ class Users:
     ) -> None:
         try:
             await self._record(name).update(change, guards=guards, idempotent=True)
-        except RecordMissing:
+        except (RecordMissing, RecordForged):
             fail(ErrorType.NOT_FOUND, message("users.unknown", name))
 
     def _turn(self, folded: str) -> asyncio.Lock:

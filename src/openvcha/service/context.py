@@ -55,6 +55,10 @@ class PostgresAccess(Protocol):
         """Try whether the passwords of our roles can be changed, and take it back."""
 
 
+async def _no_patrol() -> None:
+    """Check nothing, where the store has no seals."""
+
+
 @dataclass(frozen=True)
 class Services:
     """The parts of one serving node. ``directory`` is its own node directory."""
@@ -74,6 +78,9 @@ class Services:
     postgres: PostgresAccess
     failing: Failing = field(default_factory=Failing)
     """The background work of this service that fails now."""
+
+    patrol: Callable[[], Awaitable[None]] = _no_patrol
+    """Checks the records of the store until canceled, and puts back what the node keeps of them."""
 
     async def observe(self) -> Observation:
         """Look at the cluster, with the operation that runs now."""

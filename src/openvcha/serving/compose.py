@@ -31,6 +31,7 @@ from openvcha.node.patroni import REST_USER, postgres_major
 from openvcha.node.postgres import LocalPostgres
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.renewal import OwnCredentials
+from openvcha.node.sealed_store import sealed_store
 from openvcha.node.superuser import Superuser
 from openvcha.node.supervised import Failing, Work, for_ever
 from openvcha.node.tls import NodeTls
@@ -48,7 +49,7 @@ from openvcha.serving.inspection import Inspection
 from openvcha.serving.keeper import Keeper
 from openvcha.serving.lags import Lags
 from openvcha.serving.leadership import Leadership
-from openvcha.serving.watcher import Watcher, sweep_always
+from openvcha.serving.watcher import Watcher, patrol_always, sweep_always
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 from openvcha.tasks.journal import Journal
@@ -64,7 +65,7 @@ _log = structlog.get_logger(__name__)
 async def serve(directory: Path) -> None:
     """Be the service of a data node until canceled."""
     async with (
-        services_of(directory) as services,
+        services_of(directory, keeps=True) as services,
         _keeper(services) as keeper,
         _address(services.identity) as forwarder,
     ):
@@ -98,14 +99,17 @@ async def serve(directory: Path) -> None:
 
 
 @asynccontextmanager
-async def services_of(directory: Path) -> AsyncIterator[Services]:
-    """Open everything that the operations need, as this node sees it."""
+async def services_of(directory: Path, *, keeps: bool = False) -> AsyncIterator[Services]:
+    """Open everything that the operations need, as this node sees it.
+
+    ``keeps``: this process keeps what the node must remember of the store.
+    """
     layout = Layout(directory)
     identity = load_identity(directory)
     tls = NodeTls(layout)
     superuser = superuser_of(identity, directory)
     async with (
-        Etcd(known_endpoints(identity, layout), tls) as store,
+        sealed_store(layout, Etcd(known_endpoints(identity, layout), tls), keeps=keeps) as store,
         patroni_of(identity, layout, tls) as patroni,
         aclosing(Lags(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
@@ -115,7 +119,14 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
         yield Services(
             store=store,
             patroni=patroni,
-            observer=Observer(store, patroni, lags, failing=lambda: failing.reasons, off=off),
+            observer=Observer(
+                store,
+                patroni,
+                lags,
+                failing=lambda: failing.reasons,
+                off=off,
+                refused=store.refused,
+            ),
             infrastructure=infrastructure,
             journal=Journal(store),
             identity=identity,
@@ -125,6 +136,7 @@ async def services_of(directory: Path) -> AsyncIterator[Services]:
             elsewhere=lambda: asyncio.to_thread(data_elsewhere, layout),
             postgres=superuser,
             failing=failing,
+            patrol=store.patrol,
         )
 
 
@@ -206,6 +218,7 @@ def _work(
         "tasks": runner.run,
         "inspection of the store": inspection.run,
         "events": watcher.run,
+        "patrol of the records": lambda: patrol_always(services.patrol),
         "removal of old records": lambda: sweep_always(events.sweep, audit.sweep),
     }
 

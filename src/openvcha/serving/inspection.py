@@ -21,10 +21,11 @@ from openvcha.protocols.users import User
 from openvcha.service.tokens import TokenRecord
 from openvcha.store import keys
 from openvcha.store.copies import CopyReport
-from openvcha.store.errors import RecordInvalid, RecordUnreadable, StoreUnavailable
+from openvcha.store.errors import RecordForged, RecordInvalid, RecordUnreadable, StoreUnavailable
 from openvcha.store.facts import NodeFacts
 from openvcha.store.protocol import Action, Compare, Delete, KeyValue, Put, Store, absent, unchanged
 from openvcha.store.records import decode, encode
+from openvcha.store.sealed import SealedStore
 from openvcha.tasks.record import TaskRecord
 
 LOOK_SECONDS: Final = 15.0
@@ -124,6 +125,14 @@ async def unreadable(store: Store, prefixes: Sequence[str] = LOOKED_AT) -> list[
     return [found for prefix in prefixes async for found in _below(store, prefix)]
 
 
+async def forged(store: Store) -> list[Unreadable]:
+    """Find the records that no data node has written. Raises StoreUnavailable."""
+    if not isinstance(store, SealedStore):
+        return []
+    await store.guard()
+    return [Unreadable(key, RecordForged(key).reason) for key in store.refused()]
+
+
 async def _below(store: Store, prefix: str) -> AsyncIterator[Unreadable]:
     try:
         found = await store.prefix(prefix)
@@ -186,10 +195,9 @@ async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bo
     With ``force`` also one that can be read. Raises NotSetAside, StoreUnavailable.
     """
     _require_ours(key)
-    kv = await store.get(key)
+    kv, reason = await _found(store, key)
     if kv is None:
         raise NotSetAside(f"there is nothing under {key}")
-    reason = why_unreadable(kv)
     if reason is None and not force:
         raise NotSetAside(f"what stands under {key} can be read: use --force to set it aside")
     kept = Kept(
@@ -202,6 +210,15 @@ async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bo
     if not (await store.txn([unchanged(kv), absent(place), *guards], actions)).succeeded:
         raise NotSetAside(f"{key} has just changed: look again")
     return place
+
+
+async def _found(store: Store, key: str) -> tuple[KeyValue | None, str | None]:
+    """Read what stands under a key, also when it is forged, and why it cannot be read."""
+    try:
+        kv = await store.get(key)
+    except RecordForged as error:
+        return error.raw, error.reason
+    return kv, why_unreadable(kv) if kv else None
 
 
 def _require_ours(key: str) -> None:

@@ -162,3 +162,10 @@ async def _unless_away(work: Callable[[], Awaitable[None]]) -> None:
         await work()
     except (Compacted, StoreUnavailable) as error:
         _log.info("what happens cannot be told now", reason=str(error))
+
+
+async def patrol_always(patrol: Callable[[], Awaitable[None]]) -> None:
+    """Check the records that say who may do what, until canceled: what is wrong is told."""
+    while True:
+        await _unless_away(patrol)
+        await asyncio.sleep(RETRY_SECONDS)

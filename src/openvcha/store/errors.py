@@ -1,5 +1,7 @@
 """What can go wrong between us and the store."""
 
+from openvcha.store.protocol import KeyValue
+
 
 class StoreError(Exception):
     """The store answered with a refusal. ``code`` is its gRPC status code, -1 when ours."""
@@ -67,6 +69,17 @@ class RecordUnreadable(StoreError):  # noqa: N818 - see StoreUnavailable
 
 class RecordInvalid(RecordUnreadable):
     """The stored value is not what its type says."""
+
+
+class RecordForged(RecordUnreadable):
+    """What stands under the key was not written there, as it is, by a node that holds data.
+
+    ``raw`` is what stands there, where it is known.
+    """
+
+    def __init__(self, key: str, raw: KeyValue | None = None) -> None:
+        super().__init__(key, "not written, as it is, by a data node of this cluster")
+        self.raw = raw
 
 
 class Fenced(StoreError):  # noqa: N818 - see StoreUnavailable

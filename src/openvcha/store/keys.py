@@ -37,6 +37,9 @@ ALONE: Final = "openvcha_alone"
 DETACHED: Final = "openvcha_detached"
 SETTINGS: Final = (PAUSE, ALONE, DETACHED)
 
+SEALED: Final = (CLUSTER, USERS, SESSIONS, LOGINS, TASKS, JOINS)
+"""What only data nodes write, and says who may do what: each record carries a seal."""
+
 
 def part(name: str) -> str:
     """Write a name as one part of a key, so that no name can reach into another's keys."""

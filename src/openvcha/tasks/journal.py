@@ -24,7 +24,7 @@ from openvcha.api.structures import (
     TaskStatus,
 )
 from openvcha.store import keys
-from openvcha.store.errors import Compacted, OutcomeUnknown, RecordUnreadable
+from openvcha.store.errors import Compacted, OutcomeUnknown, RecordForged, RecordUnreadable
 from openvcha.store.protocol import (
     Compare,
     EventType,
@@ -34,6 +34,7 @@ from openvcha.store.protocol import (
     Snapshot,
     Store,
     absent,
+    unchanged,
 )
 from openvcha.store.records import Record, decode, encode
 from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bare, bounded_part, to_info
@@ -42,6 +43,7 @@ INSTANCE: Final = "com.vmware.vcenter.vcha"
 MAX_MATCHES: Final = 1000
 RETENTION: Final = timedelta(days=30)
 CREATE_TRIES: Final = 3
+LONGEST_ID: Final = 200
 
 _log = structlog.get_logger(__name__)
 
@@ -121,7 +123,7 @@ class Journal:
 
     async def read(self, task_id: str) -> TaskRecord:
         """Give a task's record. Raises ApiError NOT_FOUND or RESOURCE_INACCESSIBLE."""
-        return _readable(task_id, await self._store.get(keys.task(task_id)))
+        return _readable(task_id, await self._stored(task_id))
 
     async def get(self, task_id: str, spec: TaskGetSpec | None = None) -> TaskInfo:
         """Show a task. Raises as ``read``."""
@@ -158,9 +160,7 @@ class Journal:
         kv = await self._store.get(keys.OPERATION)
         if kv is None:
             return None
-        task_id = kv.value.decode(errors="backslashreplace")
-        found = await self._store.get(keys.task(task_id))
-        return None if found is None else self._known(task_id, found)
+        return await self._holder(kv)
 
     def _known(self, task_id: str, kv: KeyValue) -> TaskRecord:
         """Read a task's record; of one that cannot be read only its id is known."""
@@ -198,7 +198,7 @@ class Journal:
         Close it with ``contextlib.aclosing`` when leaving early.
         """
         while True:
-            kv = await self._store.get(keys.task(task_id))
+            kv = await self._stored(task_id)
             record = _readable(task_id, kv)
             yield record
             if record.finished or kv is None:
@@ -233,24 +233,50 @@ class Journal:
 
     async def _try_insert(self, record: TaskRecord, guards: Sequence[Compare]) -> None:
         key = keys.task(record.id)
-        result = await self._store.txn(
-            [absent(keys.OPERATION), absent(key), *guards],
-            [Put(keys.OPERATION, record.id.encode()), Put(key, encode(record))],
-            [Get(keys.OPERATION), Get(key)],
-        )
-        if result.succeeded:
-            return
-        operation, own = result.results
-        if own:
-            return  # an earlier try, whose answer was lost, did it
-        if operation:
-            raise await self._busy(operation[0].value.decode(errors="backslashreplace"))
-        raise ApiError(ErrorType.CONCURRENT_CHANGE, message("task.concurrent"))
+        free = absent(keys.OPERATION)
+        while True:
+            result = await self._store.txn(
+                [free, absent(key), *guards],
+                [Put(keys.OPERATION, record.id.encode()), Put(key, encode(record))],
+                [Get(keys.OPERATION), Get(key)],
+            )
+            if result.succeeded:
+                return
+            operation, own = result.results
+            if own:
+                return  # an earlier try, whose answer was lost, did it
+            if not operation or free == unchanged(operation[0]):
+                raise ApiError(ErrorType.CONCURRENT_CHANGE, message("task.concurrent"))
+            if holder := await self._holder(operation[0]):
+                busy = message("task.busy", holder.operation_id, holder.id)
+                raise ApiError(ErrorType.RESOURCE_BUSY, busy)
+            _log.warning("the operation was held by no task", held=operation[0].value[:LONGEST_ID])
+            free = unchanged(operation[0])
 
-    async def _busy(self, task_id: str) -> ApiError:
-        kv = await self._store.get(keys.task(task_id))
-        name = task_id if kv is None else self._known(task_id, kv).operation_id
-        return ApiError(ErrorType.RESOURCE_BUSY, message("task.busy", name, task_id))
+    async def _holder(self, operation: KeyValue) -> TaskRecord | None:
+        """Give the task that holds the operation.
+
+        A task and its hold begin and end in one transaction each. So who wrote a hold without a
+        task that runs was none of us: it holds nothing.
+        """
+        task_id = operation.value[:LONGEST_ID].decode(errors="replace")
+        try:
+            found = await self._store.get(keys.task(task_id))
+        except RecordForged:
+            return None
+        record = self._known(task_id, found) if found else None
+        if record is None or not record.finished:
+            return record
+        # It may have ended between the two looks.
+        now = await self._store.get(keys.OPERATION)
+        return None if now == operation else record
+
+    async def _stored(self, task_id: str) -> KeyValue | None:
+        try:
+            return await self._store.get(keys.task(task_id))
+        except RecordForged as error:
+            refused = message("task.forged", task_id)
+            raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, refused) from error
 
 
 def matches(record: TaskRecord, wanted: TaskFilterSpec) -> bool:

@@ -1,0 +1,387 @@
+"""A store in which only data nodes write what says who may do what.
+
+It looks like the store below, and all that is above knows nothing of seals. What fails its check is
+refused: read by its key it raises RecordForged, among others it is left out. Everything that was
+refused is remembered for a minute, so that it can be told.
+
+A seal needs to know how etcd will count the write: it counts on from what was read, and the write
+takes place only if nobody wrote between. A new key is reserved first, which says at which revision
+it was created; then its value is written, in the very transaction that was asked for.
+"""
+
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from openvcha.store import keys
+from openvcha.store.errors import OutcomeUnknown, RecordForged, StoreError, StoreUnavailable
+from openvcha.store.protocol import (
+    Action,
+    Compare,
+    Delete,
+    Event,
+    EventType,
+    Get,
+    KeyValue,
+    Put,
+    Relation,
+    Snapshot,
+    Store,
+    Target,
+    TxnResult,
+    absent,
+    unchanged,
+)
+from openvcha.store.seal import RESERVED, Place, Seals, kind_of
+
+REMEMBERED_SECONDS: Final = 60.0
+MOST_REFUSED: Final = 100
+MOST_SEEN: Final = 4096
+TRIES: Final = 3
+
+
+class Kept(Protocol):
+    """The last good value of the few records without which a node must not go on from nothing."""
+
+    def keeps(self, key: str) -> bool:
+        """Tell whether the record under this key is one of them."""
+
+    def load(self, key: str) -> bytes | None:
+        """Give what was kept; None: there never was one."""
+
+    def save(self, key: str, value: bytes) -> None:
+        """Keep a value that was found good."""
+
+
+class KeptNothing:
+    """For who has no place to keep anything."""
+
+    def keeps(self, key: str) -> bool:
+        """Keep none."""
+        del key
+        return False
+
+    def load(self, key: str) -> bytes | None:
+        """Give nothing."""
+        del key
+        return None
+
+    def save(self, key: str, value: bytes) -> None:
+        """Keep nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """How etcd counts a key: what the next write of it is sealed by."""
+
+    created: int
+    version: int
+    mod: int
+    reserved: bool = False
+
+    def after(self, key: str, lease: int) -> Place:
+        return Place(key, self.created, self.version + 1, bool(lease))
+
+
+class SealedStore:
+    """A Store over another one; see the module."""
+
+    def __init__(
+        self,
+        inner: Store,
+        seals: Seals,
+        kept: Kept | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inner = inner
+        self._seals = seals
+        self._kept = kept or KeptNothing()
+        self._clock = clock
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._refused: OrderedDict[str, float] = OrderedDict()
+
+    def refused(self) -> tuple[str, ...]:
+        """Name what failed its check within the last minute, sorted; some of it if it is much."""
+        since = self._clock() - REMEMBERED_SECONDS
+        return tuple(sorted(key for key, when in self._refused.items() if when >= since))
+
+    async def get(self, key: str) -> KeyValue | None:
+        """Read a key. Raises RecordForged."""
+        kv = await self._inner.get(key)
+        if kind_of(key) is None:
+            return kv
+        if kv is None or kv.value == RESERVED:
+            return self._instead(key, kv)
+        try:
+            return self._open(kv)
+        except RecordForged:
+            if instead := self._instead(key, kv):
+                return instead
+            raise
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        """Read all keys that begin with ``prefix``, sorted, without what is refused."""
+        found = await self._inner.prefix(prefix, keys_only=keys_only)
+        return found if keys_only else list(self._opened(found))
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """Read like ``prefix``, with the revision to go on watching from."""
+        found = await self._inner.snapshot(prefix)
+        return Snapshot(found.revision, tuple(self._opened(found.items)))
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        """Write a value and give the revision. Raises LeaseNotFound."""
+        if kind_of(key) is None:
+            return await self._inner.put(key, value, lease)
+        return (await self.txn([], [Put(key, value, lease)])).revision
+
+    async def delete(self, key: str) -> bool:
+        """Delete a key, whatever it holds; tells whether it was there."""
+        return await self._inner.delete(key)
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete all keys that begin with ``prefix``; gives how many."""
+        return await self._inner.delete_prefix(prefix)
+
+    async def txn(
+        self, compares: Sequence[Compare], success: Sequence[Action], failure: Sequence[Action] = ()
+    ) -> TxnResult:
+        """Run ``success`` if all ``compares`` hold, else ``failure``; see ``Store.txn``.
+
+        Raises ValueError for what cannot be sealed: a put in ``failure``, a condition on a value.
+        """
+        _require_sealable(compares, failure)
+        puts = [one for one in success if isinstance(one, Put) and kind_of(one.key)]
+        while True:
+            result = await self._sealed(compares, success, failure, puts)
+            if result is not None:
+                return TxnResult(
+                    result.succeeded,
+                    result.revision,
+                    tuple(tuple(self._opened(found)) for found in result.results),
+                )
+
+    async def lease_grant(self, ttl: int) -> int:
+        """Make a lease of ``ttl`` seconds."""
+        return await self._inner.lease_grant(ttl)
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        """Start the lease's time anew. Raises LeaseNotFound."""
+        return await self._inner.lease_keep_alive(lease)
+
+    async def lease_revoke(self, lease: int) -> None:
+        """End a lease and delete its keys. Raises LeaseNotFound."""
+        await self._inner.lease_revoke(lease)
+
+    async def watch(
+        self, target: str, start_revision: int = 0
+    ) -> AsyncGenerator[list[Event], None]:
+        """Follow a key, or all below it; a change to what is refused is none. Raises Compacted."""
+        async with contextlib.aclosing(self._inner.watch(target, start_revision)) as changes:
+            async for events in changes:
+                if good := list(self._good(events)):
+                    yield good
+
+    async def mend(self, key: str) -> bool:
+        """Put back what is kept where it is gone or forged; tells whether that was needed."""
+        raw = await self._inner.get(key)
+        with contextlib.suppress(RecordForged):
+            if raw is not None and raw.value != RESERVED:
+                self._open(raw)
+                return False
+        good = self._instead(key, raw)
+        if good is None:
+            return False
+        return (await self.txn([unchanged(good)], [Put(key, good.value)])).succeeded
+
+    async def patrol(self) -> None:
+        """Check every record, then each one that is written, until canceled. Raises Compacted.
+
+        So a forgery is noticed that somebody else has put right already.
+        """
+        since = (await self._inner.snapshot(keys.CLUSTER)).revision + 1
+        await self.guard()
+        async with contextlib.aclosing(self._inner.watch(keys.ROOT, since)) as changes:
+            async for events in changes:
+                list(self._good(events))
+                for key in {event.kv.key for event in events}:
+                    if self._kept.keeps(key):
+                        await self.mend(key)
+
+    async def guard(self) -> None:
+        """Check every record that is sealed by its place, and put back what is kept."""
+        for prefix in keys.SEALED:
+            await self.prefix(prefix)
+        for key in (*keys.SEALED, keys.PATRONI_CONFIG):
+            if self._kept.keeps(key):
+                await self.mend(key)
+
+    async def reseal(self, prefix: str) -> None:
+        """Seal anew what is sealed by a key that nothing is sealed with any more."""
+        for raw in await self._inner.prefix(prefix):
+            if kind_of(raw.key) is None or raw.value == RESERVED or not self._seals.stale(raw):
+                continue
+            with contextlib.suppress(RecordForged):
+                kv = self._open(raw)
+                await self.txn([unchanged(kv)], [Put(kv.key, kv.value, kv.lease)])
+
+    async def _sealed(
+        self,
+        compares: Sequence[Compare],
+        success: Sequence[Action],
+        failure: Sequence[Action],
+        puts: Sequence[Put],
+    ) -> TxnResult | None:
+        """Try once; None: somebody wrote between where the caller did not mind."""
+        seen: dict[str, _Seen] = {}
+        for put in puts:
+            place = await self._place(put, compares)
+            if place is None:
+                await self._give_back(seen)
+                result = await self._inner.txn([], failure)
+                return replace(result, succeeded=False)
+            seen[put.key] = place
+        conditions = [c for c in compares if c.key not in seen or not _of_state(c)]
+        conditions += [Compare(key, Target.MOD, place.mod) for key, place in seen.items()]
+        actions = [self._closed(one, seen) for one in success]
+        result = await self._inner.txn(conditions, actions, failure)
+        if result.succeeded:
+            self._note_written(puts, seen, result.revision)
+            return result
+        await self._give_back(seen)
+        free = [key for key in seen if not any(c.key == key and _of_state(c) for c in compares)]
+        for key in free:
+            now = await self._inner.get(key)
+            if now is None or now.mod_revision != seen[key].mod:
+                return None
+        return result
+
+    async def _place(self, put: Put, compares: Sequence[Compare]) -> _Seen | None:
+        """Find how etcd counts a key that is to be written; None: a condition cannot hold."""
+        wanted = next((c for c in compares if c.key == put.key and _of_state(c)), None)
+        if wanted is not None and not wanted.operand:
+            return await self._reserve(put)
+        if wanted is not None:
+            seen = self._seen.get(put.key)
+            if seen is None or seen.mod != wanted.operand:
+                raw = await self._inner.get(put.key)
+                seen = self._note(raw) if raw is not None else None
+            return seen if seen is not None and seen.mod == wanted.operand else None
+        raw = await self._inner.get(put.key)
+        return await self._reserve(put) if raw is None else self._note(raw)
+
+    async def _reserve(self, put: Put) -> _Seen | None:
+        """Make the key, so that it is known when it was made; None: something good is there."""
+        reserve = Put(put.key, RESERVED, put.lease)
+        for _ in range(TRIES):
+            try:
+                result = await self._inner.txn([absent(put.key)], [reserve], [Get(put.key)])
+            except OutcomeUnknown:
+                continue  # asked again, it is found where it was made
+            if result.succeeded:
+                return _Seen(result.revision, 1, result.revision, reserved=True)
+            return self._vacant(result.results[0][0])
+        raise StoreUnavailable(f"{put.key}: nobody says whether it could be reserved")
+
+    def _vacant(self, kv: KeyValue) -> _Seen | None:
+        """Take over what was only reserved, and what is forged; that must not be in the way."""
+        if kv.value == RESERVED:
+            return self._note(kv)
+        try:
+            self._open(kv)
+        except RecordForged:
+            return None if self._kept.keeps(kv.key) else self._note(kv)
+        return None
+
+    def _closed(self, action: Action, seen: dict[str, _Seen]) -> Action:
+        if not isinstance(action, Put) or action.key not in seen:
+            return action
+        place = seen[action.key].after(action.key, action.lease)
+        return replace(action, value=self._seals.close(place, action.value))
+
+    def _note_written(self, puts: Iterable[Put], seen: dict[str, _Seen], revision: int) -> None:
+        for put in puts:
+            old = seen[put.key]
+            self._keep_seen(put.key, _Seen(old.created, old.version + 1, revision))
+            if self._kept.keeps(put.key):
+                self._kept.save(put.key, put.value)
+
+    async def _give_back(self, seen: dict[str, _Seen]) -> None:
+        """Free the keys that were reserved for nothing; one that stays is nothing to a reader."""
+        for key, place in seen.items():
+            if place.reserved:
+                with contextlib.suppress(StoreError):
+                    await self._inner.txn([Compare(key, Target.MOD, place.mod)], [Delete(key)])
+
+    def _opened(self, found: Iterable[KeyValue]) -> Iterable[KeyValue]:
+        for kv in found:
+            if kind_of(kv.key) is None:
+                yield kv
+            elif kv.value != RESERVED:
+                with contextlib.suppress(RecordForged):
+                    yield self._open(kv)
+
+    def _good(self, events: Iterable[Event]) -> Iterable[Event]:
+        for event in events:
+            if event.type is EventType.DELETE:
+                yield event
+            else:
+                for kv in self._opened([event.kv]):
+                    yield replace(event, kv=kv)
+
+    def _open(self, kv: KeyValue) -> KeyValue:
+        self._note(kv)
+        try:
+            value = self._seals.open(kv)
+        except RecordForged as error:
+            self._refuse(kv.key)
+            raise RecordForged(kv.key, kv) from error
+        if self._kept.keeps(kv.key):
+            self._kept.save(kv.key, value)
+        return replace(kv, value=value)
+
+    def _instead(self, key: str, raw: KeyValue | None) -> KeyValue | None:
+        """Give the last good value in the place of what is there now, or is not."""
+        value = self._kept.load(key) if self._kept.keeps(key) else None
+        if value is None:
+            return None
+        self._refuse(key)
+        found = raw or KeyValue(key, b"", 0, 0, 0)
+        return replace(found, value=value)
+
+    def _refuse(self, key: str) -> None:
+        self._refused.pop(key, None)
+        self._refused[key] = self._clock()
+        if len(self._refused) > MOST_REFUSED:
+            self._refused.popitem(last=False)
+
+    def _note(self, kv: KeyValue) -> _Seen:
+        seen = _Seen(kv.create_revision, kv.version, kv.mod_revision)
+        self._keep_seen(kv.key, seen)
+        return seen
+
+    def _keep_seen(self, key: str, seen: _Seen) -> None:
+        self._seen.pop(key, None)
+        self._seen[key] = seen
+        if len(self._seen) > MOST_SEEN:
+            self._seen.popitem(last=False)
+
+
+def _of_state(compare: Compare) -> bool:
+    """Tell whether a condition names one state of a key: that one, or none."""
+    if compare.relation is not Relation.EQUAL:
+        return False
+    gone = compare.target in {Target.CREATE, Target.VERSION} and compare.operand == 0
+    return gone or compare.target is Target.MOD
+
+
+def _require_sealable(compares: Sequence[Compare], failure: Sequence[Action]) -> None:
+    for compare in compares:
+        if compare.target is Target.VALUE and kind_of(compare.key):
+            raise ValueError(f"{compare.key}: no condition on a value that is sealed")
+    for action in failure:
+        if isinstance(action, Put) and kind_of(action.key):
+            raise ValueError(f"{action.key}: nothing is sealed where conditions failed")

@@ -1,0 +1,77 @@
+"""The cluster's store as a data node sees it: etcd, with the seals of its records."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import EndpointStatus, Member
+from openvcha.store.seal import Seals
+from openvcha.store.sealed import Kept, SealedStore
+
+
+class SealedEtcd(SealedStore):
+    """Store and Membership over a client of etcd. Use it as an async context, as the client."""
+
+    def __init__(self, etcd: Etcd, seals: Seals, kept: Kept | None = None) -> None:
+        super().__init__(etcd, seals, kept)
+        self._etcd = etcd
+
+    async def __aenter__(self) -> Self:
+        """Use the client."""
+        await self._etcd.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        await self._etcd.__aexit__(kind, error, tb)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Give the endpoints, the one in use in front."""
+        return self._etcd.endpoints
+
+    async def refresh_endpoints(self) -> tuple[str, ...]:
+        """Use what the voters that have started announce; gives the endpoints."""
+        return await self._etcd.refresh_endpoints()
+
+    async def members(self, *, local: bool = False) -> list[Member]:
+        """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
+        return await self._etcd.members(local=local)
+
+    async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
+        """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
+        return await self._etcd.member_add(peer_urls, learner=learner)
+
+    async def member_remove(self, member_id: int) -> None:
+        """Remove a member. Raises MemberNotFound."""
+        await self._etcd.member_remove(member_id)
+
+    async def member_promote(self, member_id: int) -> None:
+        """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound."""
+        await self._etcd.member_promote(member_id)
+
+    async def move_leader(self, endpoint: str, member_id: int) -> None:
+        """Let the member that leads, at ``endpoint``, give the lead to another."""
+        await self._etcd.move_leader(endpoint, member_id)
+
+    async def full_members(self) -> frozenset[int]:
+        """Return the ids of the members whose database is full: nobody may write then."""
+        return await self._etcd.full_members()
+
+    async def make_room(self, endpoint: str) -> None:
+        """Make a store of one member, at ``endpoint``, take writes again; see ``Etcd``."""
+        await self._etcd.make_room(endpoint)
+
+    async def status(self, endpoint: str) -> EndpointStatus:
+        """Ask one endpoint (URL) for its own view."""
+        return await self._etcd.status(endpoint)
+
+    async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
+        """Tell whether an endpoint answers, with a quorum behind it, within ``timeout`` seconds."""
+        return await self._etcd.healthy(endpoint, timeout)

@@ -1,0 +1,224 @@
+"""A thief writes what Patroni reads of the cluster: the real Patroni sees none of it."""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from openvcha.api.secret import Secret
+from openvcha.node.patroni_seal import Sealing, install
+from openvcha.store import keys
+from openvcha.store.protocol import KeyValue
+from openvcha.store.seal import FIELD, RESERVED, Place, Seals
+
+SEALS = Seals(lambda: [Secret("a key of the data nodes")])
+THIEF = Seals(lambda: [Secret("a key of nobody")])
+DYNAMIC = {"ttl": 20, "synchronous_mode": True}
+HOME, HOST = "https://127.1.1.1:8008/patroni", "https://thief:8008/patroni"
+
+
+class EtcdOfPatroni:
+    """Patroni's client of etcd, with one key."""
+
+    def __init__(self) -> None:
+        self.kv: dict[str, Any] | None = None
+        self.revision = 10
+        self.config_path = keys.PATRONI_CONFIG
+        self._name = "a-1"
+        self._client = self
+        self.told: dict[str, Any] = {}
+        self.between: Callable[[], None] = lambda: None
+
+    def handle_etcd_exceptions(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(self, *arguments)
+
+    def call_rpc(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+        assert path == "/kv/range"
+        assert b64decode(fields["key"]).decode() == keys.PATRONI_CONFIG
+        found = [] if self.kv is None else [dict(self.kv)]
+        self.between()
+        return {"kvs": found}
+
+    def put(
+        self,
+        key: str,
+        value: str,
+        create_revision: str | None = None,
+        mod_revision: str | None = None,
+    ) -> bool:
+        assert key == keys.PATRONI_CONFIG
+        found = self.kv or {"create_revision": "0", "mod_revision": "0", "version": "0"}
+        if create_revision is not None and found["create_revision"] != create_revision:
+            return False
+        if mod_revision is not None and found["mod_revision"] != mod_revision:
+            return False
+        self.write(value)
+        return True
+
+    def write(self, value: str) -> None:
+        """As whoever has a certificate can."""
+        self.revision += 1
+        old = self.kv or {"create_revision": str(self.revision), "version": "0"}
+        self.kv = {
+            "key": b64encode(keys.PATRONI_CONFIG.encode()).decode(),
+            "value": value,
+            "create_revision": old["create_revision"],
+            "mod_revision": str(self.revision),
+            "version": str(int(old["version"]) + 1),
+        }
+
+    @property
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        assert self.kv is not None
+        return {"config": self.kv}
+
+
+def member(name: str, seals: Seals | None = SEALS, **changes: Any) -> dict[str, Any]:
+    """What a Patroni tells of itself; without ``seals`` as a thief writes it."""
+    data = {"conn_url": "postgres://127.1.1.1:5432/postgres", "api_url": HOME, **changes}
+    place = Place(keys.patroni_member(name), 0, 0, lease=False)
+    value = seals.seal_fields(place, data) if seals else data
+    return {"value": json.dumps(value), "mod_revision": "3", "lease": "7", "key": f"members/{name}"}
+
+
+def written(etcd: EtcdOfPatroni, fields: dict[str, Any] | None = None) -> bool:
+    return Sealing(SEALS).configuring()(etcd, json.dumps(fields or DYNAMIC))
+
+
+def config(etcd: EtcdOfPatroni) -> dict[str, Any] | None:
+    """What Patroni sees of its configuration."""
+    found = Sealing(SEALS).checked(etcd.nodes).get("config")
+    return json.loads(found["value"]) if found else None
+
+
+def test_what_patroni_writes_it_reads_again() -> None:
+    """And so do we: both seal alike."""
+    etcd = EtcdOfPatroni()
+    assert written(etcd)
+    assert config(etcd) == DYNAMIC
+    assert written(etcd, {**DYNAMIC, "pause": True})
+    assert config(etcd) == {**DYNAMIC, "pause": True}
+    assert etcd.kv is not None
+    fields = {name: int(etcd.kv[name]) for name in ("create_revision", "mod_revision", "version")}
+    kv = KeyValue(keys.PATRONI_CONFIG, etcd.kv["value"].encode(), **fields)
+    assert json.loads(SEALS.open(kv)) == {**DYNAMIC, "pause": True}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"ttl": 20}',
+        "[]",
+        "",
+        RESERVED.decode(),
+        json.dumps({"ttl": 20, FIELD: "x"}),
+        json.dumps({"ttl": 20, FIELD: 7}),
+        json.dumps(THIEF.seal_fields(Place(keys.PATRONI_CONFIG, 11, 3, lease=False), {"ttl": 20})),
+    ],
+    ids=str,
+)
+def test_a_forged_configuration_is_none(value: str) -> None:
+    """Patroni goes on with the one before, and its leader writes that one back."""
+    etcd = EtcdOfPatroni()
+    assert written(etcd)
+    etcd.write(value)
+    assert config(etcd) is None
+    assert written(etcd)
+    assert config(etcd) == DYNAMIC
+
+
+def test_an_old_configuration_is_none() -> None:
+    """Put back over the new one, or after a deletion."""
+    etcd = EtcdOfPatroni()
+    written(etcd, {"synchronous_mode": False})
+    assert etcd.kv is not None
+    old = etcd.kv["value"]
+    written(etcd)
+    etcd.write(old)
+    assert config(etcd) is None
+    etcd.kv = None
+    etcd.write(RESERVED.decode())
+    etcd.write(old)
+    assert config(etcd) is None
+
+
+def test_a_change_that_came_between_wins() -> None:
+    """Nobody overwrites what he has not seen."""
+    etcd = EtcdOfPatroni()
+    written(etcd)
+    assert not Sealing(SEALS).configuring()(etcd, "{}", "1")
+
+    def interfere() -> None:
+        etcd.between = lambda: None
+        written(etcd, {"ttl": 30})
+
+    etcd.between = interfere
+    assert not written(etcd, {"ttl": 40})
+    assert config(etcd) == {"ttl": 30}
+
+
+def test_a_forged_member_is_not_there() -> None:
+    """Else passwords would go to the thief's host, and the standby would follow it."""
+    nodes = {
+        "members/a-1": member("a-1"),
+        "members/b-2": member("b-2", None, conn_url="postgres://thief/postgres", api_url=HOST),
+        "members/c-3": member("c-3", THIEF),
+        "members/d-4": member("a-1"),
+        "members/e-5": {"value": "postgres://thief/postgres"},
+        "leader": {"value": "a-1"},
+    }
+    assert sorted(Sealing(SEALS).checked(nodes)) == ["leader", "members/a-1"]
+
+
+def test_only_known_members_are_asked_while_etcd_is_away() -> None:
+    """Patroni sends its password to each of them."""
+    sealing = Sealing(SEALS)
+    nodes = {"members/a-1": member("a-1")}
+    ours = {"failsafe": {"value": json.dumps({"a-1": HOME})}}
+    forgeries: list[object] = [{"a-1": HOST}, {"b-2": HOME}, {"a-1": 7}, []]
+    for forged in forgeries:
+        wrong = {"failsafe": {"value": json.dumps(forged)}}
+        assert "failsafe" not in sealing.checked({**nodes, **wrong})
+    assert "failsafe" in sealing.checked({**nodes, **ours})
+    assert "failsafe" in sealing.checked(ours)
+
+
+def test_what_a_patroni_tells_of_itself_carries_its_seal() -> None:
+    """The same words have the same seal: nothing is written that has not changed."""
+    told: list[dict[str, Any]] = []
+
+    def touch(_: Any, data: dict[str, Any]) -> bool:
+        told.append(data)
+        return True
+
+    sealing, etcd = Sealing(SEALS), EtcdOfPatroni()
+    for _ in range(2):
+        assert sealing.telling(touch)(etcd, {"state": "running"})
+    assert told[0] == told[1]
+    node = {"value": json.dumps(told[0])}
+    assert sealing.checked({"members/a-1": node}) == {"members/a-1": node}
+    assert sealing.checked({"members/b-2": node}) == {}
+
+
+def test_this_patroni_has_the_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """The real picture of the cluster is made of what is checked."""
+    etcd3 = import_module("patroni.dcs.etcd3").Etcd3
+    for name in ("_cluster_from_nodes", "touch_member", "set_config_value"):
+        monkeypatch.setattr(etcd3, name, getattr(etcd3, name))
+    monkeypatch.setattr("sys.argv", ["patroni", str(tmp_path / "patroni.yml")])
+    monkeypatch.setattr("openvcha.node.patroni_seal.RecordKeys", lambda _: SEALS._known)
+    install()
+    methods = {name: getattr(etcd3, name) for name in ("set_config_value",)}
+    etcd = type("Patched", (EtcdOfPatroni,), methods)()
+    assert etcd.set_config_value(json.dumps(DYNAMIC))
+    nodes = {**etcd.nodes, "members/a-1": member("a-1"), "members/b-2": member("b-2", None)}
+    real: Any = object.__new__(etcd3)
+    real._ctl = True
+    found = real._cluster_from_nodes(nodes)
+    assert [each.name for each in found.members] == ["a-1"]
+    assert found.config.data == DYNAMIC
+    etcd.write('{"postgresql": {"callbacks": {"on_start": "touch x"}}}')
+    assert real._cluster_from_nodes(etcd.nodes).config is None

@@ -1,0 +1,417 @@
+"""A thief with the witness's files writes into the store: nothing of it counts, all of it is told.
+
+Each attack is made twice: on a store without seals it succeeds, which shows that the test would see
+it; on the store of a data node it does not.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from tests.cluster.conftest import World as Cluster
+from tests.protocols.conftest import cheap_passwords
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.secret import Secret
+from openvcha.api.structures import JoinRole, JoinSpec, TaskProgress, TaskStatus
+from openvcha.cluster.config import ClusterConfig, cluster_record
+from openvcha.cluster.health import assess
+from openvcha.protocols.sessions import SessionRecord, Sessions, token_hash
+from openvcha.protocols.throttle import Failures
+from openvcha.protocols.users import Role, User, Users
+from openvcha.service.tokens import new_token, require_token, token_record
+from openvcha.serving.inspection import forged, set_aside, unreadable
+from openvcha.store import keys
+from openvcha.store.errors import RecordForged
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import Store
+from openvcha.store.records import encode
+from openvcha.store.seal import Seals
+from openvcha.store.sealed import SealedStore
+from openvcha.tasks.journal import Journal
+from openvcha.tasks.record import TaskRecord
+from openvcha.tasks.runner import Runner
+from openvcha.tasks.steps import Step
+
+pytestmark = pytest.mark.looptime
+
+PASSWORD, OLD = Secret("correct horse"), Secret("old password")
+TOKEN = "ab" * 32
+CHEAP = cheap_passwords()
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+class Files:
+    """What a data node keeps beside itself."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    def keeps(self, key: str) -> bool:
+        return key == keys.CLUSTER
+
+    def load(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    def save(self, key: str, value: bytes) -> None:
+        self.values[key] = value
+
+
+class Stage:
+    """A cluster's store, and what a thief can do to it: everything that etcd lets a member do."""
+
+    def __init__(self, *, sealed: bool) -> None:
+        self.raw = MemoryStore()
+        guarded = SealedStore(self.raw, Seals(lambda: [Secret("of the data nodes")]), Files())
+        self.sealed = guarded
+        self.store: Store = guarded if sealed else self.raw
+        self.users = Users(self.store, passwords=CHEAP)
+        self.sessions = Sessions(self.store, self.users)
+        self.journal = Journal(self.store)
+
+    async def anna(self, role: Role = Role.READ_ONLY) -> User:
+        return await self.users.add("anna", PASSWORD, role)
+
+    async def stored(self, key: str) -> bytes:
+        found = await self.raw.get(key)
+        assert found is not None
+        return found.value
+
+    async def altered(self, key: str, **changes: Any) -> None:
+        """Change fields of a record, and leave its seal as it is."""
+        line, newline, value = (await self.stored(key)).rpartition(b"\n")
+        fields = {**msgspec.json.decode(value), **changes}
+        await self.raw.put(key, line + newline + msgspec.json.encode(fields))
+
+    async def enters(self, name: str, password: Secret) -> bool:
+        try:
+            await self.users.verify(name, password)
+        except ApiError:
+            return False
+        return True
+
+    async def resolved(self, token: str) -> bool:
+        try:
+            await self.sessions.resolve(Secret(token))
+        except ApiError:
+            return False
+        return True
+
+
+Attack = Callable[[Stage], Awaitable[bool]]
+"""Makes an attack, and tells whether it came off."""
+
+
+async def adds_an_administrator(stage: Stage) -> bool:
+    known = await CHEAP.hash(PASSWORD.reveal())
+    user = User(name="thief", role=Role.ADMINISTRATOR, password_hash=known, generation="g")
+    await stage.raw.put(keys.user("thief"), encode(user))
+    return await stage.enters("thief", PASSWORD)
+
+
+async def renames_a_user(stage: Stage) -> bool:
+    """Puts the sealed record of one, whose password is known, in the place of another."""
+    await stage.anna()
+    await stage.raw.put(keys.user("root"), await stage.stored(keys.user("anna")))
+    return await stage.enters("root", PASSWORD)
+
+
+async def puts_a_deleted_user_back(stage: Stage) -> bool:
+    await stage.anna(Role.ADMINISTRATOR)
+    await stage.users.add("bert", PASSWORD, Role.ADMINISTRATOR)
+    copied = await stage.stored(keys.user("anna"))
+    await stage.users.remove("anna")
+    for _ in range(3):  # so that the count of writes is right too
+        await stage.raw.put(keys.user("anna"), copied)
+    await stage.raw.delete(keys.user("anna"))
+    await stage.raw.put(keys.user("anna"), b"")
+    await stage.raw.put(keys.user("anna"), copied)
+    return await stage.enters("anna", PASSWORD)
+
+
+async def puts_an_old_password_back(stage: Stage) -> bool:
+    await stage.users.add("anna", OLD, Role.ADMINISTRATOR)
+    copied = await stage.stored(keys.user("anna"))
+    await stage.users.passwd("anna", PASSWORD)
+    await stage.raw.put(keys.user("anna"), copied)
+    return await stage.enters("anna", OLD)
+
+
+async def raises_a_reader(stage: Stage) -> bool:
+    await stage.anna()
+    await stage.altered(keys.user("anna"), role="Administrator")
+    found = await stage.users.find("anna")
+    return found is not None and found.role is Role.ADMINISTRATOR
+
+
+async def makes_a_session_up(stage: Stage) -> bool:
+    user, now = await stage.anna(), datetime.now(UTC)
+    record = SessionRecord(
+        user=user.name, generation=user.generation, created=now, last_accessed=now
+    )
+    await stage.raw.put(keys.session(token_hash(TOKEN).hex()), encode(record))
+    return await stage.resolved(TOKEN)
+
+
+async def puts_an_ended_session_back(stage: Stage) -> bool:
+    token = (await stage.sessions.create(await stage.anna())).reveal()
+    key = keys.session(token_hash(token).hex())
+    copied = await stage.stored(key)
+    await stage.sessions.delete(token_hash(token))
+    await stage.raw.put(key, copied)
+    return await stage.resolved(token)
+
+
+async def prolongs_a_session(stage: Stage) -> bool:
+    token = (await stage.sessions.create(await stage.anna())).reveal()
+    key = keys.session(token_hash(token).hex())
+    later = datetime.now(UTC) + timedelta(days=300)
+    await stage.altered(key, created=later, last_accessed=later)
+    return await stage.resolved(token)
+
+
+async def makes_a_join_token_up(stage: Stage) -> bool:
+    token, record = new_token("127.1.1.9", "anna", NOW)
+    stored = token_record(stage.store, JoinRole.PASSIVE)
+    await stage.raw.put(stored.key, encode(record))
+    spec = JoinSpec(
+        token=token,
+        role=JoinRole.PASSIVE,
+        name="thief",
+        ha_address="127.1.1.9",
+        certificate_request="",
+    )
+    found = await stored.sound()
+    try:
+        require_token(found.value if found else None, spec, NOW)
+    except ApiError:
+        return False
+    return True
+
+
+async def locks_an_administrator_out(stage: Stage) -> bool:
+    await stage.anna(Role.ADMINISTRATOR)
+    far = Failures(10**9, datetime(9000, 1, 1, tzinfo=UTC))
+    key = keys.login(token_hash("anna").hex())
+    await stage.raw.put(key, encode(far))
+    return not await stage.enters("anna", PASSWORD)
+
+
+async def changes_the_configuration(stage: Stage) -> bool:
+    await cluster_record(stage.store).create(Cluster().seen.config)
+    await stage.store.get(keys.CLUSTER)
+    await stage.altered(keys.CLUSTER, name="of the thief")
+    found = await cluster_record(stage.store).get()
+    return found is None or found.name == "of the thief"
+
+
+async def deletes_the_configuration(stage: Stage) -> bool:
+    """So that the active would begin with a first one, over a cluster of three."""
+    await cluster_record(stage.store).create(Cluster().seen.config)
+    await stage.raw.delete(keys.CLUSTER)
+    return await cluster_record(stage.store).get() is None
+
+
+class Ran(Step):
+    """A step that notes that it ran."""
+
+    name = "thieves"
+
+    def __init__(self) -> None:
+        self.ran = 0
+
+    async def done(self, ctx: Any) -> bool:
+        del ctx
+        return False
+
+    async def act(self, ctx: Any) -> None:
+        del ctx
+        self.ran += 1
+
+    async def undo(self, ctx: Any) -> None:
+        """Leave it: it only counts."""
+
+
+def task(name: str, **changes: Any) -> TaskRecord:
+    said = message("passive.redeploy")
+    record = TaskRecord(
+        id=name,
+        description=said,
+        service="com.vmware.vcenter.vcha.cluster.passive",
+        operation="redeploy$task",
+        created=NOW,
+        status=TaskStatus.PENDING,
+        progress=TaskProgress(total=100, completed=0, message=said),
+        cancelable=True,
+        may_cancel=True,
+        user="anna",
+    )
+    return msgspec.structs.replace(record, **changes)
+
+
+async def carried_out(stage: Stage) -> int:
+    """Let the runner work for a while; tells how many tasks it ran."""
+    step = Ran()
+    runner = Runner(stage.store, stage.journal, {task("").operation_id: lambda _: [step]})
+    working = asyncio.create_task(runner.run())
+    await asyncio.sleep(30)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    return step.ran
+
+
+async def makes_a_task_up(stage: Stage) -> bool:
+    await stage.raw.put(keys.task("t"), encode(task("t")))
+    await stage.raw.put(keys.OPERATION, b"t")
+    return await carried_out(stage) > 0
+
+
+async def repeats_a_task(stage: Stage) -> bool:
+    """Puts the record of one that has ended back to how it was when it began."""
+    made = task("")
+    begun = await stage.journal.create(
+        service=made.service, operation=made.operation, description=made.description, user="anna"
+    )
+    copied = await stage.stored(keys.task(begun.id))
+    assert await carried_out(stage) == 1
+    await stage.raw.put(keys.task(begun.id), copied)
+    again = await carried_out(stage)
+    await stage.raw.delete(keys.task(begun.id))
+    await stage.raw.put(keys.task(begun.id), b"")
+    await stage.raw.put(keys.task(begun.id), copied)
+    return again + await carried_out(stage) > 0
+
+
+ATTACKS: tuple[Attack, ...] = (
+    adds_an_administrator,
+    renames_a_user,
+    puts_a_deleted_user_back,
+    puts_an_old_password_back,
+    raises_a_reader,
+    makes_a_session_up,
+    puts_an_ended_session_back,
+    prolongs_a_session,
+    makes_a_join_token_up,
+    locks_an_administrator_out,
+    changes_the_configuration,
+    deletes_the_configuration,
+    makes_a_task_up,
+    repeats_a_task,
+)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+async def test_a_thief(attack: Attack) -> None:
+    """Without seals he gets it, with them he does not; and it is told."""
+    assert await attack(Stage(sealed=False))
+    stage = Stage(sealed=True)
+    assert not await attack(stage)
+    await stage.sealed.guard()
+    refused = stage.sealed.refused()
+    assert len(refused) == 1
+    cluster = Cluster()
+    cluster.set(forged=refused)
+    found = assess(cluster.seen)
+    assert found.state is assess(Cluster().seen).state
+    assert any(refused[0] in each.error.args for each in found.warnings)
+
+
+async def test_one_forged_user_is_in_nobodys_way() -> None:
+    """The others log in, are listed, and the forged one can be removed or made anew."""
+    stage = Stage(sealed=True)
+    await adds_an_administrator(stage)
+    await stage.anna()
+    assert await stage.enters("anna", PASSWORD)
+    assert [user.name for user in await stage.users.list()] == ["anna"]
+    with pytest.raises(ApiError):
+        await stage.users.set_role("thief", Role.READ_ONLY)
+    await stage.users.remove("thief")
+    assert await stage.raw.get(keys.user("thief")) is None
+    await adds_an_administrator(stage)
+    await stage.users.add("thief", OLD, Role.READ_ONLY)
+    assert not await stage.enters("thief", PASSWORD)
+
+
+async def test_a_deletion_opens_nothing() -> None:
+    """It cannot be prevented: without users nobody gets in, by whatever password or session."""
+    stage = Stage(sealed=True)
+    token = (await stage.sessions.create(await stage.anna(Role.ADMINISTRATOR))).reveal()
+    await stage.raw.delete_prefix(keys.USERS)
+    assert not await stage.enters("anna", PASSWORD)
+    assert not await stage.enters("", Secret(""))
+    assert not await stage.resolved(token)
+    await stage.raw.delete_prefix(keys.SESSIONS)
+    assert not await stage.resolved(token)
+
+
+async def test_a_forged_hold_keeps_nobody_from_an_operation() -> None:
+    """Of no task, of one that is over, of a forged one; of one that runs it still does."""
+    stage = Stage(sealed=True)
+    made = task("")
+
+    async def create() -> TaskRecord:
+        return await stage.journal.create(
+            service=made.service,
+            operation=made.operation,
+            description=made.description,
+            user="anna",
+        )
+
+    await stage.raw.put(keys.task("forged"), encode(task("forged")))
+    for held in (b"nothing", b"forged", b"\xff\xfe", b"x" * 100_000):
+        await stage.raw.put(keys.OPERATION, held)
+        assert await stage.journal.running() is None
+        await create()
+        with pytest.raises(ApiError, match="is running") as busy:
+            await create()
+        assert busy.value.error_type is ErrorType.RESOURCE_BUSY
+        assert await carried_out(stage) == 1
+    over = (await create()).id
+    assert await carried_out(stage) == 1
+    await stage.raw.put(keys.OPERATION, over.encode())
+    await create()
+
+
+async def test_a_forged_task_is_named_as_that() -> None:
+    """Who asks for it hears it, and the list has the others."""
+    stage = Stage(sealed=True)
+    await stage.raw.put(keys.task("t"), encode(task("t")))
+    with pytest.raises(ApiError) as refused:
+        await stage.journal.get("t")
+    assert refused.value.error_type is ErrorType.RESOURCE_INACCESSIBLE
+    with pytest.raises(ApiError) as refused:
+        await stage.journal.request_cancel("t")
+    assert refused.value.error_type is ErrorType.RESOURCE_INACCESSIBLE
+
+
+async def test_what_is_kept_of_the_cluster_is_put_back() -> None:
+    """The active does that by itself; what it then reads is what was."""
+    stage = Stage(sealed=True)
+    await cluster_record(stage.store).create(Cluster().seen.config)
+    await stage.raw.put(keys.CLUSTER, b"{}")
+    await stage.sealed.guard()
+    bare = SealedStore(stage.raw, Seals(lambda: [Secret("of the data nodes")]))
+    found = await cluster_record(bare).get()
+    assert isinstance(found, ClusterConfig)
+    assert found == Cluster().seen.config
+    await stage.raw.put(keys.CLUSTER, b"{}")
+    with pytest.raises(RecordForged):
+        await cluster_record(bare).get()
+
+
+async def test_a_forged_record_is_listed_and_set_aside() -> None:
+    """By `vcha node store`, as what cannot be read for another reason."""
+    stage = Stage(sealed=True)
+    await adds_an_administrator(stage)
+    key = keys.user("thief")
+    (found,) = await forged(stage.sealed)
+    assert found.key == key
+    assert "data node" in found.reason
+    assert await unreadable(stage.store) == []
+    place = await set_aside(stage.store, key, by="anna", now=NOW)
+    assert await stage.raw.get(key) is None
+    assert b"data node" in await stage.stored(place)

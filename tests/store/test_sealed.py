@@ -1,0 +1,375 @@
+"""Sealed records: what no data node has written, as it is and where it is, is refused."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from openvcha.api.secret import Secret
+from openvcha.store import keys
+from openvcha.store.errors import Fenced, OutcomeUnknown, RecordForged, StoreUnavailable
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import (
+    Action,
+    Compare,
+    Delete,
+    Get,
+    KeyValue,
+    Put,
+    TxnResult,
+    absent,
+    present,
+    unchanged,
+    value_is,
+)
+from openvcha.store.records import Record, Records
+from openvcha.store.seal import FIELD, RESERVED, Seals
+from openvcha.store.sealed import MOST_REFUSED, REMEMBERED_SECONDS, SealedStore
+
+KEY = keys.user("anna")
+OTHER = keys.user("bert")
+FREE = keys.ROOT + "free"
+OLD, NEW = Secret("a key of the data nodes"), Secret("another key")
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """What the tests store."""
+
+    text: str
+
+
+class Kept:
+    """Keeps the cluster's configuration in memory."""
+
+    def __init__(self) -> None:
+        self.value: bytes | None = None
+
+    def keeps(self, key: str) -> bool:
+        return key == keys.CLUSTER
+
+    def load(self, key: str) -> bytes | None:
+        assert key == keys.CLUSTER
+        return self.value
+
+    def save(self, key: str, value: bytes) -> None:
+        assert key == keys.CLUSTER
+        self.value = value
+
+
+class Stage:
+    """A store, as data nodes and as a thief see it."""
+
+    def __init__(self) -> None:
+        self.raw = MemoryStore()
+        self.known = [OLD]
+        self.kept = Kept()
+        self.now = 0.0
+        self.store = self.again()
+
+    def again(self) -> SealedStore:
+        """Another process of a data node."""
+        return SealedStore(self.raw, Seals(lambda: self.known), self.kept, lambda: self.now)
+
+    def record(self, key: str = KEY) -> Record[Thing]:
+        return Record(self.store, key, Thing)
+
+    async def stored(self, key: str = KEY) -> KeyValue:
+        found = await self.raw.get(key)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+async def test_it_looks_like_any_store(stage: Stage) -> None:
+    """Created, read, changed, listed, deleted; nothing of the seal is seen above."""
+    record = stage.record()
+    assert await record.get() is None
+    assert await record.create(Thing("one"))
+    assert not await record.create(Thing("another"))
+    assert await record.get() == Thing("one")
+    await record.update(lambda _: Thing("two"))
+    assert await Record(stage.again(), KEY, Thing).get() == Thing("two")
+    assert await Records(stage.store, keys.USERS, Thing).all() == {KEY: Thing("two")}
+    assert b"openvcha-seal" in (await stage.stored()).value
+    assert await record.delete()
+    assert await stage.raw.get(KEY) is None
+    assert stage.store.refused() == ()
+
+
+async def test_many_at_once_lose_nothing(stage: Stage) -> None:
+    """Of creations one wins; of changes none is lost; also through several processes."""
+    stores = [stage.again() for _ in range(6)]
+    made = await asyncio.gather(*(Record(s, KEY, Thing).create(Thing("")) for s in stores))
+    assert sorted(made) == [False] * 5 + [True]
+
+    def longer(thing: Thing) -> Thing:
+        return Thing(thing.text + "x")
+
+    await asyncio.gather(*(Record(s, KEY, Thing).update(longer) for s in stores))
+    assert await stage.record().get() == Thing("x" * 6)
+    await asyncio.gather(*(s.put(OTHER, b'{"text":"p"}') for s in stores))
+    assert await stage.record(OTHER).get() == Thing("p")
+
+
+async def test_what_a_thief_makes_up_is_refused_and_told(stage: Stage) -> None:
+    """Also what looks like a seal; the others are read as ever."""
+    await stage.record().create(Thing("anna"))
+    sealed = (await stage.stored()).value
+    line, _, value = sealed.partition(b"\n")
+    flipped = bytes([value[0] ^ 1]) + value[1:]
+    forged = [
+        b'{"text":"thief"}',
+        line + b"\n" + flipped,
+        line.replace(line[-1:], b"0" if line[-1:] != b"0" else b"1") + b"\n" + value,
+        b"openvcha-seal \n" + value,
+        b"openvcha-seal \xff:\xff\n" + value,
+        b"",
+        b"\n",
+        sealed,
+    ]
+    for made_up in forged:
+        await stage.raw.put(OTHER, made_up)
+        with pytest.raises(RecordForged, match="bert"):
+            await stage.store.get(OTHER)
+        assert await stage.record(OTHER).sound() is None
+        assert await Records(stage.store, keys.USERS, Thing).all() == {KEY: Thing("anna")}
+        assert [kv.key for kv in (await stage.store.snapshot(keys.USERS)).items] == [KEY]
+        found = await stage.store.txn([], [Get(OTHER), Get(KEY)])
+        assert [len(kvs) for kvs in found.results] == [0, 1]
+        assert stage.store.refused() == (OTHER,)
+    stage.now = REMEMBERED_SECONDS + 1
+    assert stage.store.refused() == ()
+
+
+async def test_an_old_value_does_not_come_back(stage: Stage) -> None:
+    """Neither written over the new one, nor deleted and put back, nor after a deletion."""
+    record = stage.record()
+    await record.create(Thing("old password"))
+    old = (await stage.stored()).value
+    await record.update(lambda _: Thing("new password"))
+    new = (await stage.stored()).value
+    for value in (old, new):
+        await stage.raw.put(KEY, value)
+        assert await record.sound() is None
+    await stage.raw.delete(KEY)
+    for _ in range(4):
+        for value in (old, new):
+            await stage.raw.put(KEY, value)
+            assert await record.sound() is None
+    await stage.raw.delete(KEY)
+    await stage.raw.put(OTHER, new)
+    assert await stage.record(OTHER).sound() is None
+
+
+async def test_a_lease_belongs_to_the_record(stage: Stage) -> None:
+    """Who takes it off would make a session that is never cleared away."""
+    key = keys.session("aa")
+    lease = await stage.raw.lease_grant(60)
+    assert await stage.record(key).create(Thing("s"), lease=lease)
+    assert await stage.record(key).get() == Thing("s")
+    kv = await stage.stored(key)
+    with pytest.raises(RecordForged):
+        Seals(lambda: [OLD]).open(replace(kv, lease=0))
+
+
+async def test_a_creation_that_is_not_ended_is_nothing(stage: Stage) -> None:
+    """A process that dies between the two writes leaves nothing that counts, or is in the way."""
+    await stage.raw.put(KEY, RESERVED)
+    assert await stage.record().get() is None
+    assert await Records(stage.store, keys.USERS, Thing).all() == {}
+    assert stage.store.refused() == ()
+    assert await stage.record().create(Thing("anna"))
+    assert await stage.record().get() == Thing("anna")
+
+
+async def test_a_forged_record_is_not_in_the_way(stage: Stage) -> None:
+    """Who has lost a user to a thief can add it again, or delete it."""
+    await stage.raw.put(KEY, b"thief")
+    assert await stage.record().create(Thing("anna"))
+    assert await stage.record().get() == Thing("anna")
+    await stage.raw.put(KEY, b"thief")
+    assert await stage.record().delete()
+    await stage.raw.put(KEY, b"thief")
+    await stage.store.put(KEY, b'{"text":"b"}')
+    assert await stage.record().get() == Thing("b")
+
+
+async def test_guards_hold_as_ever(stage: Stage) -> None:
+    """Nothing is left of a creation whose guard does not hold, and failures are answered."""
+    put = Put(KEY, b'{"text":"a"}')
+    result = await stage.store.txn([absent(KEY), present(FREE)], [put], [Get(KEY), Get(FREE)])
+    assert not result.succeeded
+    assert result.results == ((), ())
+    assert await stage.raw.get(KEY) is None
+    await stage.store.put(FREE, b"free")
+    assert (await stage.raw.get(FREE) or KeyValue("", b"", 0, 0)).value == b"free"
+    both: list[Action] = [put, Put(OTHER, b'{"text":"b"}'), Delete(FREE)]
+    assert (await stage.store.txn([absent(KEY), absent(OTHER), present(FREE)], both)).succeeded
+    assert await stage.raw.get(FREE) is None
+    kv = await stage.store.get(KEY)
+    assert kv is not None
+    await stage.store.put(KEY, b'{"text":"c"}')
+    again = await stage.store.txn([unchanged(kv)], [put], [Get(KEY)])
+    assert not again.succeeded
+    assert again.results[0][0].value == b'{"text":"c"}'
+    gone = replace(kv, key=keys.user("nobody"))
+    assert not (await stage.store.txn([unchanged(gone)], [Put(gone.key, b"{}")])).succeeded
+
+
+async def test_what_cannot_be_sealed_is_an_error(stage: Stage) -> None:
+    """A mistake of ours is noticed where it is made."""
+    with pytest.raises(ValueError, match="value"):
+        await stage.store.txn([value_is(KEY, b"x")], [])
+    with pytest.raises(ValueError, match="failed"):
+        await stage.store.txn([], [], [Put(KEY, b"x")])
+    with pytest.raises(ValueError, match="JSON"):
+        await stage.store.put(keys.PATRONI_CONFIG, b"[]")
+
+
+async def test_what_patroni_reads_stays_json(stage: Stage) -> None:
+    """Its configuration has the seal as a field; what it tells of itself is bound to its name."""
+    await stage.store.put(keys.PATRONI_CONFIG, b'{"ttl": 20}')
+    first = (await stage.stored(keys.PATRONI_CONFIG)).value
+    assert set(msgspec.json.decode(first)) == {"ttl", FIELD}
+    found = await stage.store.get(keys.PATRONI_CONFIG)
+    assert found is not None
+    assert msgspec.json.decode(found.value) == {"ttl": 20}
+    await stage.raw.put(keys.PATRONI_CONFIG, first)
+    with pytest.raises(RecordForged):
+        await stage.store.get(keys.PATRONI_CONFIG)
+    one, two = (keys.patroni_member(name) for name in ("a-1", "b-2"))
+    await stage.store.put(one, b'{"conn_url": "postgres://a"}')
+    told = (await stage.stored(one)).value
+    await stage.raw.put(one, told)
+    await stage.raw.put(two, told)
+    assert [kv.key for kv in await stage.store.prefix(keys.PATRONI_MEMBERS)] == [one]
+
+
+async def test_a_watch_shows_no_forged_change(stage: Stage) -> None:
+    """Nor the reservation; what follows is seen."""
+    seen: list[str] = []
+
+    async def follow() -> None:
+        async for events in stage.store.watch(keys.USERS, stage.raw.revision + 1):
+            seen.extend(f"{e.type.value} {e.kv.key} {e.kv.value.decode()}" for e in events)
+            if len(seen) == 2:
+                return
+
+    following = asyncio.create_task(follow())
+    await stage.raw.put(OTHER, b"thief")
+    await stage.record().create(Thing("a"))
+    await stage.store.delete(OTHER)
+    await following
+    assert seen == [f'PUT {KEY} {{"text":"a"}}', f"DELETE {OTHER} "]
+
+
+async def test_the_cluster_is_not_begun_anew_where_a_thief_deletes_it(stage: Stage) -> None:
+    """What the node keeps stands for what is gone or forged, and is put back."""
+    record = stage.record(keys.CLUSTER)
+    assert await record.create(Thing("three nodes"))
+    for attack in (None, b"{}", (await stage.stored(keys.CLUSTER)).value):
+        if attack is None:
+            await stage.raw.delete(keys.CLUSTER)
+        else:
+            await stage.raw.put(keys.CLUSTER, attack)
+        again = Record(stage.again(), keys.CLUSTER, Thing)
+        assert await again.get() == Thing("three nodes")
+        await stage.store.guard()
+        assert stage.store.refused() == (keys.CLUSTER,)
+        bare = SealedStore(stage.raw, Seals(lambda: [OLD]))
+        assert await Record(bare, keys.CLUSTER, Thing).get() == Thing("three nodes")
+    await stage.raw.delete(keys.CLUSTER)
+    await record.update(lambda _: Thing("changed"))
+    assert await record.get() == Thing("changed")
+
+
+async def test_a_forgery_is_noticed_that_is_put_right_at_once(stage: Stage) -> None:
+    """Patroni puts its configuration right before anybody looks; deletions are put right too."""
+    await stage.record(keys.CLUSTER).create(Thing("three nodes"))
+    await stage.store.put(keys.PATRONI_CONFIG, b'{"ttl": 20}')
+    patrolling = asyncio.create_task(stage.store.patrol())
+    await asyncio.sleep(0.01)
+    assert stage.store.refused() == ()
+    await stage.raw.put(keys.PATRONI_CONFIG, b'{"ttl": 1}')
+    await stage.again().put(keys.PATRONI_CONFIG, b'{"ttl": 20}')
+    await asyncio.sleep(0.01)
+    assert stage.store.refused() == (keys.PATRONI_CONFIG,)
+    await stage.raw.delete(keys.CLUSTER)
+    await asyncio.sleep(0.01)
+    bare = SealedStore(stage.raw, Seals(lambda: [OLD]))
+    assert await Record(bare, keys.CLUSTER, Thing).get() == Thing("three nodes")
+    assert stage.store.refused() == (keys.CLUSTER, keys.PATRONI_CONFIG)
+    patrolling.cancel()
+
+
+async def test_without_what_was_kept_a_forged_cluster_is_an_error(stage: Stage) -> None:
+    """It is not overwritten either: nobody knows what is right."""
+    await stage.raw.put(keys.CLUSTER, b"{}")
+    with pytest.raises(RecordForged):
+        await stage.record(keys.CLUSTER).get()
+    with pytest.raises(Fenced):
+        await stage.record(keys.CLUSTER).create(Thing("first"))
+    assert (await stage.stored(keys.CLUSTER)).value == b"{}"
+
+
+async def test_a_renewal_takes_the_old_key_away(stage: Stage) -> None:
+    """Records are sealed anew; what the old key seals then is forged."""
+    await stage.record().create(Thing("anna"))
+    await stage.store.put(keys.PATRONI_CONFIG, b'{"ttl": 20}')
+    stage.known[:] = [NEW, OLD]
+    assert await stage.record().get() == Thing("anna")
+    await stage.raw.put(OTHER, b"thief")
+    for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
+        await stage.store.reseal(prefix)
+    after = stage.raw.revision
+    await stage.store.reseal(keys.USERS)
+    assert stage.raw.revision == after
+    stage.known[:] = [NEW]
+    assert await stage.record().get() == Thing("anna")
+    assert await stage.store.get(keys.PATRONI_CONFIG) is not None
+    assert (await stage.stored(OTHER)).value == b"thief"
+    thief = SealedStore(stage.raw, Seals(lambda: [OLD]))
+    await thief.put(OTHER, b'{"text":"thief"}')
+    assert await stage.record(OTHER).sound() is None
+
+
+async def test_what_is_told_is_bounded(stage: Stage) -> None:
+    """A thief may forge ten thousand."""
+    for number in range(MOST_REFUSED + 20):
+        await stage.raw.put(f"{keys.USERS}{number:05}", b"thief")
+    assert await stage.store.prefix(keys.USERS) == []
+    assert len(stage.store.refused()) == MOST_REFUSED
+
+
+class Forgetful(MemoryStore):
+    """Loses the answers of writes after they were done, or all of them."""
+
+    def __init__(self, losses: int) -> None:
+        super().__init__()
+        self.losses = losses
+
+    async def txn(
+        self, compares: Sequence[Compare], success: Sequence[Action], failure: Sequence[Action] = ()
+    ) -> TxnResult:
+        result = await super().txn(compares, success, failure)
+        if self.losses:
+            self.losses -= 1
+            raise OutcomeUnknown("lost")
+        return result
+
+
+async def test_a_lost_answer_to_the_reservation_is_cleared_up() -> None:
+    """It may be asked again; when that does not help, nothing was written that counts."""
+    raw = Forgetful(1)
+    store = SealedStore(raw, Seals(lambda: [OLD]))
+    assert await Record(store, KEY, Thing).create(Thing("anna"))
+    raw.losses = 3
+    with pytest.raises(StoreUnavailable, match="reserved"):
+        await Record(store, OTHER, Thing).create(Thing("bert"))
+    assert await Record(store, OTHER, Thing).get() is None
