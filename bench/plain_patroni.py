@@ -175,7 +175,7 @@ def _end_postgres(config: Path) -> None:
 
 def main(config: str) -> None:
     """Be a plain Patroni, not as root: PostgreSQL refuses it."""
-    give_up_root([sys.executable, "-m", "bench.plain_patroni", config], owned=[Path(config).parent])
+    give_up_root([sys.executable, "-m", "bench.plain_patroni", config], Path(config).parent)
     os.execv(sys.executable, [sys.executable, "-m", "patroni", config])  # noqa: S606 - the peer itself
 
 

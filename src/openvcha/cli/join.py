@@ -14,12 +14,12 @@ import typer
 from openvcha.api.secret import Secret
 from openvcha.cli.options import AsJson, program
 from openvcha.cli.passwords import read_password
+from openvcha.cli.root import new_directory
 from openvcha.cli.saying import say, say_json
 from openvcha.cli.target import DEFAULT_PORT, Target, with_target
 from openvcha.lab import trust
 from openvcha.lab.client import ApiClient
 from openvcha.lab.errors import LabFailed, Refused, Unreachable
-from openvcha.node.identity import absolute
 from openvcha.node.joining import JoinRefused, Wanted, begin, complete
 
 TOKEN = "OPENVCHA_JOIN_TOKEN"  # noqa: S105 - the name of a variable
@@ -73,7 +73,7 @@ def create(
 
     The same command again goes on after a crash. The server's certificate is always verified.
     """
-    root = absolute(directory)
+    root = new_directory(directory)
     wanted = Wanted(
         server=join.rstrip("/"), role=role, name=name or f"vcha-{role}", ha_address=ha_address
     )

@@ -14,7 +14,7 @@ from openvcha.cli import lab_logs, lab_show, lab_summary
 from openvcha.cli.errors import fail
 from openvcha.cli.exits import EPILOG, Code
 from openvcha.cli.options import AsJson, Base, Name, command
-from openvcha.cli.root import existing_lab, lab_to_make
+from openvcha.cli.root import existing_lab, found_lab, lab_to_make, viewing
 from openvcha.cli.saying import confirm, say, say_exactly, say_json
 from openvcha.cli.screen import console, narrator
 from openvcha.lab import places, power
@@ -73,7 +73,7 @@ def up(
 @app.command(epilog=EPILOG)
 def status(name: Name = DEFAULT_NAME, base: Base = None, as_json: AsJson = False) -> None:
     """Show the nodes, the cluster's health and why, and what runs; exit code 0 is HEALTHY."""
-    found = asyncio.run(look(places.find(name, base)))
+    found = asyncio.run(look(found_lab(name, base)))
     if as_json:
         say_json(found, indent=2)
     else:
@@ -149,7 +149,10 @@ def reset(
 def list_(base: Base = None, as_json: AsJson = False) -> None:
     """List all labs."""
     bases = [base] if base else [places.own_base(), places.SHARED]
-    rows = asyncio.run(lab_show.rows(places.labs(bases)))
+    rows = []
+    for lab in places.labs(bases):
+        with viewing(lab):
+            rows.append(asyncio.run(lab_show.row(lab)))
     if as_json:
         say_json(rows)
     elif rows:
@@ -168,7 +171,7 @@ def env(name: Name = DEFAULT_NAME, base: Base = None) -> None:
     if sys.stdout.isatty():
         words = command("lab env", name, base)
         raise fail(f'there is a password in it; use it so: eval "$({words})"', Code.USAGE)
-    lab = places.find(name, base)
+    lab = found_lab(name, base)
     variables = {
         "API": lab.state().api,
         "CA": str(lab.ca),

@@ -11,10 +11,10 @@ from rich.text import Text
 from openvcha.cli.errors import fail
 from openvcha.cli.exits import Code
 from openvcha.cli.options import Base, Name
+from openvcha.cli.root import found_lab
 from openvcha.cli.saying import say_exactly
 from openvcha.cli.screen import console
 from openvcha.lab import logs as reading
-from openvcha.lab import places
 from openvcha.lab.access import inventory_of
 from openvcha.lab.logs import Line
 from openvcha.lab.places import DEFAULT_NAME
@@ -43,7 +43,7 @@ def logs(
     base: Base = None,
 ) -> None:
     """Show the logs of a node, all parts in one."""
-    folder = asyncio.run(_folder(places.find(name, base), node))
+    folder = asyncio.run(_folder(found_lab(name, base), node))
     known = reading.parts(folder)
     if part is not None and part not in known:
         raise fail(f"{node} has no logs of {part!r}; there are: {', '.join(known)}", Code.USAGE)

@@ -41,12 +41,8 @@ class LabRow(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
 
 
-async def rows(labs: Sequence[Lab]) -> list[LabRow]:
-    """Look at labs from outside: what runs, and where."""
-    return [await _row(lab) for lab in labs]
-
-
-async def _row(lab: Lab) -> LabRow:
+async def row(lab: Lab) -> LabRow:
+    """Look at a lab from outside: what runs, and where."""
     vms = (await inventory_of(lab)).vms
     state = lab.state()
     return LabRow(

@@ -9,11 +9,12 @@ import msgspec
 import typer
 
 from openvcha.cli.lazy import Load, lazy
+from openvcha.cli.root import node_directory
 from openvcha.cli.saying import say, say_json, say_lines
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.engines import EngineMissing
-from openvcha.node.identity import Identity, absolute
+from openvcha.node.identity import IDENTITY, Identity, absolute
 from openvcha.node.inheritance import put_in_order
 from openvcha.node.lock import NodeRuns
 from openvcha.node.plan import PartPlan, all_parts, engine_parts
@@ -56,7 +57,8 @@ def run(
 ) -> None:
     """Run a node until SIGTERM: etcd, and on a data node Patroni, PostgreSQL and the API."""
     try:
-        give_up_root(own_command_line(), owned=[absolute(directory)])
+        (directory / IDENTITY).lstat()  # what is no node's directory is given to nobody
+        give_up_root(own_command_line(), directory)
         directory = absolute(directory)
         put_in_order()
         asyncio.run(_run(directory, all_parts if service else engine_parts))
@@ -69,8 +71,9 @@ def run(
 @app.command()
 def status(directory: Directory, as_json: AsJson = False) -> None:
     """Show a node's parts and how the node sees the cluster; exit code 3 when it does not run."""
-    found = load_status(absolute(directory))
-    pids = NodeProcesses().find(absolute(directory))
+    directory = node_directory(directory)
+    found = load_status(directory)
+    pids = NodeProcesses().find(directory)
     runs = found is not None and found.pid in pids
     if as_json:
         say_json({"running": runs, "processes": pids, "status": found})

@@ -10,6 +10,7 @@ import typer
 
 from openvcha.api.structures import ConfigState
 from openvcha.cli.errors import fail, told
+from openvcha.cli.root import node_directory
 from openvcha.cli.saying import confirm, prompt, say
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
@@ -17,7 +18,7 @@ from openvcha.node import alone
 from openvcha.node.aside import asides
 from openvcha.node.copy import has_data
 from openvcha.node.etcd import known_endpoints
-from openvcha.node.identity import Identity, absolute, load_identity
+from openvcha.node.identity import Identity, load_identity
 from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
@@ -52,7 +53,7 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
     must not go on. Before it is done all are asked once more.
     """
     with told():
-        layout = Layout(absolute(directory))
+        layout = Layout(node_directory(directory))
         identity = _data_node(layout)
         _require_store(layout)
         found, single = asyncio.run(_asked_all(layout, identity))
@@ -75,7 +76,7 @@ def promote(directory: Directory, yes: Yes = False) -> None:
     not enough).
     """
     with told():
-        layout = Layout(absolute(directory))
+        layout = Layout(node_directory(directory))
         identity = _data_node(layout)
         _promote(layout, identity, yes=yes)
         say(f"{identity.name} is the active and takes writes")

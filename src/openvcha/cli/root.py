@@ -1,25 +1,65 @@
-"""Who a lab belongs to: never root. What changes a lab begins by giving up root."""
+"""Whom a lab or a node belongs to, as whom commands work on it.
 
+What changes a lab begins by giving up root. What only reads it, or works on a node, goes on as
+whoever controls the directory: root does not follow what others have put there.
+"""
+
+import contextlib
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from openvcha.lab import places
 from openvcha.lab.errors import NoLab
 from openvcha.lab.state import Lab
+from openvcha.node.identity import absolute
 from openvcha.node.privileges import (
     Account,
     account_works,
+    act_as_ruler,
     choose,
     give_up_root,
     namespace_works,
     own_command_line,
 )
+from openvcha.node.ruling import acting_as, ruler_of
 
 
 def existing_lab(name: str, base: Path | None) -> Lab:
     """Find a lab, as whoever its nodes run as. Raises NoLab, LabFailed, RootStays."""
     return _without_root(places.find(name, base), base)
+
+
+def found_lab(name: str, base: Path | None) -> Lab:
+    """Find a lab, to read it, as whoever controls it. Raises NoLab, LabFailed, RootStays."""
+    lab = places.find(name, base)
+    _tell_folder(lab, base)
+    act_as_ruler(own_command_line(), lab.directory)
+    return lab
+
+
+@contextmanager
+def viewing(lab: Lab) -> Iterator[None]:
+    """Look at one lab of several as whoever controls it. Raises RootStays."""
+    with contextlib.ExitStack() as stack:
+        if os.geteuid() == 0 and (uid := ruler_of(lab.directory)):
+            stack.enter_context(acting_as(uid, lab.directory.lstat().st_gid))
+        yield
+
+
+def node_directory(directory: Path) -> Path:
+    """Give the one name of a node's directory, as whoever controls it. Raises RootStays."""
+    act_as_ruler(own_command_line(), directory)
+    return absolute(directory)
+
+
+def new_directory(directory: Path) -> Path:
+    """Make a directory for a node, as whoever controls the place. Raises RootStays, OSError."""
+    act_as_ruler(own_command_line(), directory)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return node_directory(directory)
 
 
 def lab_to_make(name: str, base: Path | None) -> Lab:
@@ -32,6 +72,7 @@ def lab_to_make(name: str, base: Path | None) -> Lab:
     except NoLab:
         folder = places.base_of_new(base, _account(), base or places.own_base())
         directory = folder.absolute() / name
+        act_as_ruler(own_command_line(), directory)
         places.check_directory(directory)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _without_root(Lab(directory), base)
@@ -39,12 +80,17 @@ def lab_to_make(name: str, base: Path | None) -> Lab:
 
 def _without_root(lab: Lab, base: Path | None) -> Lab:
     if os.geteuid() == 0:
+        _tell_folder(lab, base)
+        act_as_ruler(own_command_line(), lab.directory)
         places.check_directory(lab.directory)
-        if base is None:
-            # Whom root is given up for may have another home: the folder is told.
-            os.environ[places.VARIABLE] = str(lab.directory.parent)
-        give_up_root(own_command_line(), owned=[lab.directory])
+        give_up_root(own_command_line(), lab.directory)
     return lab
+
+
+def _tell_folder(lab: Lab, base: Path | None) -> None:
+    """Tell the folder to who we go on as: that account may have another home."""
+    if base is None and os.geteuid() == 0:
+        os.environ[places.VARIABLE] = str(lab.directory.parent)
 
 
 def _account() -> tuple[int, int] | None:

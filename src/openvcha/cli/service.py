@@ -22,7 +22,7 @@ Directory = Annotated[
 
 def service(directory: Directory) -> None:
     """Serve the API while this node is the active one (the supervisor starts this)."""
-    give_up_root(own_command_line())
+    give_up_root(own_command_line(), directory)
     directory = absolute(directory)
     put_in_order()
     _log_as_json()

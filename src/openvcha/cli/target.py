@@ -1,5 +1,6 @@
 """Which API a command talks to: a lab's, or any other."""
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +14,8 @@ import typer
 from openvcha.api.secret import Secret
 from openvcha.cli.options import Base, Name
 from openvcha.cli.passwords import read_password
-from openvcha.lab import places, trust
+from openvcha.cli.root import found_lab
+from openvcha.lab import trust
 from openvcha.lab.access import client
 from openvcha.lab.client import ApiClient
 from openvcha.lab.errors import LabFailed
@@ -69,15 +71,21 @@ class Target:
             return
         if self.ca or self.thumbprint:
             raise LabFailed("--ca and --thumbprint go with --server: a lab's certificate is known")
-        lab = places.find(self.name, self.base)
+        lab = found_lab(self.name, self.base)
         user = self.user or ADMINISTRATOR
         password = self._password_for(lab, user)
         async with client(lab) as found, found.session(user, password):
             yield found
 
+    def settle(self) -> None:
+        """Become who may read the lab, while nothing of standard input is read yet."""
+        if self.server is None:
+            with contextlib.suppress(LabFailed):  # told when the lab is needed
+                found_lab(self.name, self.base)
+
     def lab(self) -> Lab | None:
         """Give the lab that is meant, None for another server."""
-        return None if self.server else places.find(self.name, self.base)
+        return None if self.server else found_lab(self.name, self.base)
 
     def _password_for(self, lab: Lab, user: str) -> Secret:
         if self.password_file is None and lab.knows(user):
@@ -117,6 +125,7 @@ def with_target(function: Callable[..., None]) -> Callable[..., None]:
 
     def command(**arguments: Any) -> None:
         target = Target(**{field.name: arguments.pop(field.name) for field in fields})
+        target.settle()
         function(**arguments, target=target)
 
     command.__name__ = function.__name__

@@ -15,14 +15,13 @@ from openvcha.api.secret import Secret
 from openvcha.cli.exits import EPILOG
 from openvcha.cli.options import AsJson, Base, Name
 from openvcha.cli.passwords import read_password
+from openvcha.cli.root import found_lab, node_directory
 from openvcha.cli.saying import say, say_json
 from openvcha.cli.screen import console, simple_table
 from openvcha.events.audit import AuditLog
-from openvcha.lab import places
 from openvcha.lab.access import data_nodes, inventory_of, is_on
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import DEFAULT_NAME, options_of
-from openvcha.node.identity import absolute
 from openvcha.protocols.auditing import local_entry
 from openvcha.protocols.users import Role, User, Users
 from openvcha.serving.compose import services_of
@@ -62,6 +61,7 @@ def add(
     node: Node = None,
 ) -> None:
     """Add a user."""
+    _settle(name, base, node)
     password = read_password(password_file, f"Password for {user}", new=True)
     told = {"user": user, "role": role}
     _with_users(name, base, node, lambda users: users.add(user, password, role), ("add", told))
@@ -105,6 +105,7 @@ def passwd(
     node: Node = None,
 ) -> None:
     """Give a user another password; sessions of that user end."""
+    _settle(name, base, node)
     password = read_password(password_file, f"New password for {user}", new=True)
     done = ("passwd", {"user": user})
     _with_users(name, base, node, lambda users: users.passwd(user, password), done)
@@ -126,6 +127,14 @@ def role(
     say(f"{user} is {role.value} now")
 
 
+def _settle(name: str, base: Path | None, node: Path | None) -> None:
+    """Become who may do it, while nothing of standard input is read yet."""
+    if node:
+        node_directory(node)
+    else:
+        found_lab(name, base)
+
+
 def _with_users(
     name: str,
     base: Path | None,
@@ -136,7 +145,7 @@ def _with_users(
     """Do something with the users of a lab, or of any node's cluster; a change is audited."""
 
     async def connected() -> T:
-        directory = absolute(node) if node else await _running_node(name, base)
+        directory = node_directory(node) if node else await _running_node(name, base)
         async with services_of(directory) as services:
             users = work(Users(services.store))
             if change is None:
@@ -147,7 +156,7 @@ def _with_users(
         return asyncio.run(connected())
     except ApiError as error:
         # What it says to do next is for the same lab or node.
-        where = f" --node {shlex.quote(str(node))}" if node else options_of(places.find(name, base))
+        where = f" --node {shlex.quote(str(node))}" if node else options_of(found_lab(name, base))
         said = re.sub("`(vcha user [^`]*)`", lambda found: f"`{found[1]}{where}`", str(error))
         raise LabFailed(said) from error
 
@@ -156,7 +165,7 @@ def _kept_by_lab(
     name: str, base: Path | None, node: Path | None, user: str, password: Secret
 ) -> str:
     """Let a lab know the new password of one of its own users."""
-    kept = node is None and places.find(name, base).learn_password(user, password)
+    kept = node is None and found_lab(name, base).learn_password(user, password)
     return ", whose password the lab keeps too" if kept else ""
 
 
@@ -177,7 +186,7 @@ async def _audited(audit: AuditLog, change: Change, work: Awaitable[T]) -> T:
 
 
 async def _running_node(name: str, base: Path | None) -> Path:
-    for vm, _ in data_nodes(await inventory_of(places.find(name, base))):
+    for vm, _ in data_nodes(await inventory_of(found_lab(name, base))):
         if is_on(vm):
             return Path(vm.directory)
     raise LabFailed("no node with data runs: `vcha lab up` starts the lab")

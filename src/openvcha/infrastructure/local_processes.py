@@ -61,7 +61,7 @@ class DetachedStarter:
 
     def _start(self, directory: Path, console: Path) -> int:
         make_directory(console.parent)
-        output = os.open(console, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        output = os.open(console, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             launch = (sys.executable, "-I", "-S", "-c", _LAUNCH)
             done = subprocess.run(

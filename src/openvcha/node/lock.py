@@ -14,7 +14,7 @@ class NodeRuns(Exception):  # noqa: N818 - reads as the reason
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
     """Hold the lock file; the kernel gives it up however the process ends. Raises NodeRuns."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,15 +14,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from openvcha.node.ruling import RootStays, hand_over, ruler_of
+
+__all__ = ["RootStays"]
+
 OWN_ACCOUNT = "openvcha"
 COMMON_ACCOUNT = "nobody"
 UNPRIVILEGED_ID = 65534
 TRY_SECONDS = 30
 PROOF = "import openvcha.node.supervisor, patroni"
-
-
-class RootStays(Exception):  # noqa: N818 - reads as what is the matter
-    """There is no way here to give up root; the text says what would help."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +63,44 @@ def choose(
     )
 
 
-def give_up_root(argv: Sequence[str], owned: Sequence[Path] = ()) -> None:
+def give_up_root(argv: Sequence[str], directory: Path | None = None) -> None:
     """Start this program anew without root; returns only when there is nothing to give up.
 
-    `argv` is the whole command line; what is in `owned` is handed to the account. Raises RootStays.
+    `argv` is the whole command line. The `directory` that it works on is handed to the account; if
+    another account controls it already, the program goes on as that one. Raises RootStays.
     """
+    if directory is not None:
+        act_as_ruler(argv, directory)
     match choose(os.geteuid(), account_works, namespace_works):
         case Stay():
             return
         case Account(name):
-            _become(name, owned)
+            account = pwd.getpwnam(name)
+            if directory is not None:
+                hand_over(Path(os.path.realpath(directory)), account.pw_uid, account.pw_gid)
+            _become(account.pw_uid, account.pw_gid, account.pw_dir)
             os.execv(argv[0], list(argv))  # noqa: S606 - the same program again
         case UserNamespace():
             command = [*_unshare(), *argv]
             os.execv(command[0], command)  # noqa: S606 - the same program again
+
+
+def act_as_ruler(argv: Sequence[str], path: Path) -> None:
+    """Start this program anew as the account that controls a path, unless we or root do.
+
+    What that account has put there, links above all, then leads no further than it could go
+    itself. Raises RootStays.
+    """
+    if os.geteuid() != 0 or (uid := ruler_of(path)) == 0:
+        return
+    name, gid, home = _described(uid, path)
+    if not _can_run(uid, gid):
+        raise RootStays(
+            f"{path} is under the control of the account {name}, so root does not work there; and"
+            f" {name} cannot run {sys.executable}: install it where all can read it"
+        )
+    _become(uid, gid, home)
+    os.execv(argv[0], list(argv))  # noqa: S606 - the same program again
 
 
 def how_root_is_given_up() -> str:
@@ -91,8 +115,8 @@ def how_root_is_given_up() -> str:
 
 
 def own_command_line() -> list[str]:
-    """Give the command line that runs this very program again."""
-    return [sys.executable, "-m", "openvcha", *sys.argv[1:]]
+    """Give the command line that runs this very program again, whatever lies in the folder."""
+    return [sys.executable, "-P", "-m", "openvcha", *sys.argv[1:]]
 
 
 def account_works(name: str) -> bool:
@@ -101,9 +125,7 @@ def account_works(name: str) -> bool:
         account = pwd.getpwnam(name)
     except KeyError:
         return False
-    return _succeeds(
-        [sys.executable, "-c", PROOF], user=account.pw_uid, group=account.pw_gid, extra_groups=[]
-    )
+    return _can_run(account.pw_uid, account.pw_gid)
 
 
 def namespace_works() -> bool:
@@ -111,6 +133,19 @@ def namespace_works() -> bool:
     return shutil.which("unshare") is not None and _succeeds(
         [*_unshare(), sys.executable, "-c", "import openvcha"]
     )
+
+
+def _can_run(uid: int, gid: int) -> bool:
+    return _succeeds([sys.executable, "-c", PROOF], user=uid, group=gid, extra_groups=[])
+
+
+def _described(uid: int, path: Path) -> tuple[str, int, str]:
+    """Give an account's name, group and home; an id without a name has the path's group."""
+    try:
+        account = pwd.getpwuid(uid)
+    except KeyError:
+        return str(uid), path.stat().st_gid if path.exists() else uid, "/"
+    return account.pw_name, account.pw_gid, account.pw_dir
 
 
 def _succeeds(command: Sequence[str], **who: object) -> bool:
@@ -134,17 +169,8 @@ def _unshare() -> list[str]:
     ]
 
 
-def _become(name: str, owned: Sequence[Path]) -> None:
-    account = pwd.getpwnam(name)
-    for root in owned:
-        _hand_over(root, account.pw_uid, account.pw_gid)
+def _become(uid: int, gid: int, home: str) -> None:
     os.setgroups([])
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)
-    os.environ["HOME"] = account.pw_dir
-
-
-def _hand_over(root: Path, uid: int, gid: int) -> None:
-    for directory, _, names in os.walk(root):
-        for path in (Path(directory), *(Path(directory, name) for name in names)):
-            os.chown(path, uid, gid, follow_symlinks=False)
+    os.setgid(gid)
+    os.setuid(uid)
+    os.environ["HOME"] = home

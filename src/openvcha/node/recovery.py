@@ -7,7 +7,6 @@ start, and taken away only when all of it is done. So after a crash anywhere it 
 import asyncio
 import contextlib
 import enum
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +82,7 @@ def outcome_path(layout: Layout) -> Path:
 
 def write_request(layout: Layout, request: Request) -> None:
     """Ask the node's supervisor, now or at its next start. Raises OSError."""
-    path = request_path(layout)
-    write_durably(path, msgspec.json.encode(request))
-    owner = layout.root.stat()
-    if os.geteuid() != owner.st_uid:
-        # The supervisor has given up root, and must be able to read and remove it.
-        os.chown(path, owner.st_uid, owner.st_gid)
+    write_durably(request_path(layout), msgspec.json.encode(request))
 
 
 def load_request(layout: Layout) -> Request | None:

@@ -1,0 +1,114 @@
+"""Who controls what a path leads to.
+
+Root goes where every link leads, and may do everything there. So it works on a path only while
+nobody else can change where it leads; else whoever can has it read and change files of root.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+MOST_LINKS = 40
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class RootStays(Exception):  # noqa: N818 - reads as what is the matter
+    """There is no way here to give up root; the text says what would help."""
+
+
+def ruler_of(path: Path) -> int:
+    """Return the id of the account that decides what is at a path: 0 when root alone does.
+
+    It is the first owner other than root of a directory or link on the way; what is missing will
+    be made by who asks. Raises RootStays where everybody decides.
+    """
+    at, links = Path("/"), 0
+    # Not abspath: ".." after a link is not where the text says.
+    waiting = list(reversed((Path.cwd() / path).parts[1:]))
+    while waiting:
+        name = waiting.pop()
+        if name == "..":
+            at = at.parent
+            continue
+        try:
+            found = (at / name).lstat()
+        except FileNotFoundError:
+            return 0
+        if found.st_uid != 0:
+            return found.st_uid
+        if stat.S_ISLNK(found.st_mode):
+            links += 1
+            if links > MOST_LINKS:
+                raise RootStays(f"{path} leads through too many links")
+            target = PurePosixPath((at / name).readlink())
+            if target.is_absolute():
+                at = Path("/")
+            waiting += reversed([part for part in target.parts if part != "/"])
+            continue
+        at /= name
+        _require_closed(at, found)
+    return 0
+
+
+def hand_over(directory: Path, uid: int, gid: int) -> None:
+    """Give a directory with all in it, which root alone controls, to an account.
+
+    Whole directories last: what has changed hands is not looked into again, for its new owner may
+    have put links there. Raises RootStays, OSError.
+    """
+    descriptor = os.open(directory, _OPEN)
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid == uid:
+            return
+        os.fchmod(descriptor, 0o700)  # so that nobody comes in meanwhile
+        _give(descriptor, directory, uid, gid)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def acting_as(uid: int, gid: int) -> Iterator[None]:
+    """Be another account for the length of a block, files and signals included; root comes back."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setresgid(gid, gid, 0)
+    os.setresuid(uid, uid, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        os.setgroups(groups)
+
+
+def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
+    for name in os.listdir(descriptor):
+        found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        if found.st_uid not in (0, uid):
+            raise RootStays(f"{path / name} belongs to another account: root gives it to nobody")
+        if found.st_uid == uid:
+            continue  # from a try that did not come to its end
+        if stat.S_ISDIR(found.st_mode):
+            below = os.open(name, _OPEN, dir_fd=descriptor)
+            try:
+                _give(below, path / name, uid, gid)
+            finally:
+                os.close(below)
+        elif found.st_nlink > 1:
+            raise RootStays(f"{path / name} has another name elsewhere: root gives it to nobody")
+        else:
+            os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+    os.fchown(descriptor, uid, gid)
+
+
+def _require_closed(path: Path, found: os.stat_result) -> None:
+    """Raise RootStays when others may rename what is in a directory of root."""
+    others = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0)
+    if stat.S_ISDIR(found.st_mode) and others and not found.st_mode & stat.S_ISVTX:
+        raise RootStays(
+            f"others may change what is in {path}, so root does not work below it:"
+            f" `chmod go-w {path}`, or use another directory"
+        )

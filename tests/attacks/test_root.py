@@ -1,0 +1,374 @@
+"""Root works on a directory that another account controls: it follows none of its traps."""
+
+import ast
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import openvcha.cli
+from openvcha.node import files
+from openvcha.node.certificates import new_authorities
+from openvcha.node.durable import write_durably, write_private
+from openvcha.node.identity import IDENTITY, Identity
+from openvcha.node.layout import Layout
+from openvcha.node.privileges import own_command_line
+from openvcha.node.processes import kill_tree, read_process
+from openvcha.node.recovery import Request, Wish, write_request
+from openvcha.node.ruling import RootStays, acting_as, hand_over, ruler_of
+from openvcha.node.status import NodeStatus
+
+ACCOUNT = pwd.getpwnam("nobody")
+SECRET = "root:SECRET-OF-ROOT"
+COMMAND_SECONDS = 60
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can be tricked by links: run these tests as root"
+)
+
+
+@dataclass
+class Stage:
+    """A home of the account, and root's own folder with a file to be had."""
+
+    home: Path
+    roots: Path
+    secret: Path
+
+    def give(self, *paths: Path) -> None:
+        """Make the account the owner of paths, with all below them."""
+        for top in paths:
+            below = [Path(at, name) for at, dirs, plain in os.walk(top) for name in dirs + plain]
+            for path in (top, *below):
+                os.chown(path, ACCOUNT.pw_uid, ACCOUNT.pw_gid, follow_symlinks=False)
+
+    def assert_untouched(self) -> None:
+        found = self.secret.stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o600)
+        assert self.secret.read_text() == SECRET
+        assert list(self.roots.iterdir()) == [self.secret], "root made a file by a link"
+        written = [path for path in self.home.rglob("*") if path.lstat().st_uid == 0]
+        assert not written, "root wrote where another account controls the way"
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    top = Path(tempfile.mkdtemp(prefix="openvcha-root-", dir="/tmp"))
+    try:
+        top.chmod(0o755)
+        home, roots = top / "home", top / "roots"
+        home.mkdir()
+        roots.mkdir(mode=0o700)
+        secret = roots / "shadow"
+        secret.write_text(SECRET)
+        secret.chmod(0o600)
+        made = Stage(home, roots, secret)
+        made.give(home)
+        yield made
+    finally:
+        shutil.rmtree(top)
+
+
+def test_a_path_is_its_first_other_owners(stage: Stage) -> None:
+    """Directories and links count, whichever way they lead; what is missing is its maker's."""
+    own, theirs = stage.roots, stage.home
+    (theirs / "into-roots").symlink_to(own)
+    (own / "into-theirs").symlink_to(theirs)
+    (own / "plain").symlink_to("shadow")
+    stage.give(theirs)
+    for path, uid in {
+        own: 0,
+        own / "shadow": 0,
+        own / "plain": 0,
+        own / "missing" / "below": 0,
+        theirs: ACCOUNT.pw_uid,
+        theirs / "missing": ACCOUNT.pw_uid,
+        theirs / "into-roots" / "shadow": ACCOUNT.pw_uid,
+        own / "into-theirs": ACCOUNT.pw_uid,
+        own / "into-theirs" / "..": ACCOUNT.pw_uid,
+        Path("/tmp") / "missing": 0,
+    }.items():
+        assert ruler_of(path) == uid, path
+
+
+def test_where_everybody_decides_root_does_nothing(stage: Stage) -> None:
+    """A directory in which others may rename, and links in a circle."""
+    open_ = stage.roots / "open"
+    open_.mkdir()
+    for mode, gid in ((0o777, 0), (0o775, ACCOUNT.pw_gid)):
+        os.chown(open_, 0, gid)
+        open_.chmod(mode)
+        with pytest.raises(RootStays, match="chmod go-w"):
+            ruler_of(open_ / "node")
+    open_.chmod(0o1777)
+    assert ruler_of(open_ / "node") == 0
+    (stage.roots / "a").symlink_to("b")
+    (stage.roots / "b").symlink_to("a")
+    with pytest.raises(RootStays, match="links"):
+        ruler_of(stage.roots / "a")
+
+
+def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
+    """Links are given as links; a file with another name, or another's, to nobody."""
+    node = stage.roots / "node"
+    (node / "tls").mkdir(parents=True)
+    (node / "tls" / "node.key").write_text("x")
+    (node / "link").symlink_to(stage.secret)
+    hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    owners = {path.name: path.lstat().st_uid for path in (node, *node.rglob("*"))}
+    assert owners == dict.fromkeys(("node", "tls", "node.key", "link"), ACCOUNT.pw_uid)
+    assert stage.secret.stat().st_uid == 0
+
+    other = stage.roots / "other"
+    other.mkdir()
+    (other / "linked").hardlink_to(stage.secret)
+    with pytest.raises(RootStays, match="another name"):
+        hand_over(other, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    assert stage.secret.stat().st_uid == 0
+    (other / "linked").unlink()
+    (other / "alien").write_text("x")
+    os.chown(other / "alien", 1, 1)
+    with pytest.raises(RootStays, match="another account"):
+        hand_over(other, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+
+
+def test_what_has_changed_hands_is_not_looked_into_again(stage: Stage) -> None:
+    """Its owner may have put there what he likes: a hard link, a directory swapped for a link."""
+    node = stage.home / "node"
+    (node / "swapped").mkdir(parents=True)
+    stage.give(node)
+    (node / "linked").hardlink_to(stage.secret)
+    hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    (node / "linked").unlink()
+    stage.assert_untouched()
+    link = stage.home / "link"
+    link.symlink_to(stage.roots)
+    with pytest.raises(OSError, match="link"):
+        hand_over(link, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    link.unlink()
+    stage.assert_untouched()
+
+
+@pytest.mark.parametrize("write", [write_durably, write_private])
+def test_files_are_not_written_through_a_prepared_link(stage: Stage, write: object) -> None:
+    """Neither by their own name nor by that of the half-written one."""
+    assert callable(write)
+    for name in ("file", ".file.new"):
+        (stage.home / name).symlink_to(stage.secret)
+    write(stage.home / "file", b"new")
+    assert (stage.home / "file").read_bytes() == b"new"
+    (stage.home / "file").unlink()
+    stage.assert_untouched()
+
+
+def node_of(stage: Stage) -> Path:
+    """Make a data node's directory as the account would have it, ready to be made stand-alone."""
+    node = stage.home / "node"
+    layout = Layout(node)
+    identity = Identity(
+        member="vcha-1",
+        name="vcha-1",
+        kind="data",
+        vm="vm-1",
+        cluster_id="c",
+        cluster_name="c",
+        ha_address="127.0.0.1",
+        etcd_initial_cluster={"vcha-1": "https://127.0.0.1:2380"},
+    )
+    authorities = new_authorities()
+    for path in (node, node / "tls", layout.run, layout.logs, layout.etcd_data / "member"):
+        path.mkdir(parents=True, exist_ok=True)
+    layout.pgdata.mkdir(parents=True)
+    (layout.pgdata / "PG_VERSION").write_text("15\n")
+    (node / IDENTITY).write_bytes(msgspec.json.encode(identity))
+    (node / files.CA_CERTIFICATE).write_bytes(authorities.nodes.certificate)
+    return node
+
+
+TRAPS = (
+    "node.json",
+    "secrets.json",
+    "lab.json",
+    "passwords.json",
+    "recovery.json",
+    ".recovery.json.new",
+    "members.json",
+    "run/status.json",
+    "run/supervisor.pid",
+    "run/lock",
+    "run/recovery.json",
+    "logs/etcd.jsonl",
+    "logs/console.log",
+    "tls/ca.crt",
+    "tls/node.key",
+    "infrastructure/inventory.json",
+    "infrastructure/inventory.lock",
+)
+NODE_COMMANDS = (
+    "node run {node}",
+    "node service {node}",
+    "node status {node}",
+    "node make-standalone --yes {node}",
+    "node promote --yes {node}",
+    "node create {node} --join https://127.0.0.1:1 --role witness --ha-address 127.0.0.1",
+    "node create {home}/new --join https://127.0.0.1:1 --role witness --ha-address 127.0.0.1",
+    "user list --node {node}",
+    "user add x --node {node}",
+)
+LAB_COMMANDS = (
+    "lab status --dir {home} --name lab",
+    "lab status --json --dir {home} --name lab",
+    "lab logs active --dir {home} --name lab",
+    "lab env --dir {home} --name lab",
+    "lab directory active --dir {home} --name lab",
+    "lab list --dir {home}",
+    "lab down --dir {home} --name lab",
+    "lab kill active --dir {home} --name lab",
+    "lab destroy passive --dir {home} --name lab",
+    "lab reset --yes --dir {home} --name lab",
+    "lab up --active-only --dir {home} --name lab",
+    "lab up --active-only --dir {home} --name new",
+    "task list --dir {home} --name lab",
+    "call cluster.get --dir {home} --name lab",
+    "user list --dir {home} --name lab",
+)
+
+
+# Python and all modules are loaded once: a process for each command would take minutes at load.
+DRIVER = """
+import os, sys
+from openvcha.cli import call, events, join, lab, main, node, recovery, service, task, user
+for words in sys.argv[1:]:
+    print("==", words, flush=True)
+    if os.fork() == 0:
+        sys.argv = ["vcha", *words.split()]
+        main.main()
+    os.wait()
+"""
+
+
+def run(*commands: str) -> str:
+    """Run commands as root, one after the other; gives all that they print."""
+    with tempfile.TemporaryFile("w+") as given:
+        given.write("password-of-somebody\n")
+        given.seek(0)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", DRIVER, *commands],
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=COMMAND_SECONDS * len(commands),
+            cwd="/",
+            check=False,
+        )
+    assert done.stdout.count("== ") == len(commands), done.stdout
+    return done.stdout
+
+
+def trapped(stage: Stage, directory: Path, trap: str) -> None:
+    """Put a link to root's file in the place of one file."""
+    path = directory / trap
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(stage.secret if trap != ".recovery.json.new" else stage.roots / "made")
+
+
+@pytest.mark.parametrize("traps", [TRAPS[4:], TRAPS])
+def test_no_command_on_a_node_follows_a_link_as_root(stage: Stage, traps: tuple[str, ...]) -> None:
+    """It reads nothing of root's aloud, writes nothing there, gives nothing away."""
+    node = node_of(stage)
+    for trap in traps:
+        trapped(stage, node, trap)
+    stage.give(stage.home)
+    said = run(*(command.format(node=node, home=stage.home) for command in NODE_COMMANDS))
+    assert "SECRET" not in said, said
+    stage.assert_untouched()
+
+
+def test_no_command_on_a_lab_follows_a_link_as_root(stage: Stage) -> None:
+    """Whichever of its files is a link."""
+    lab = stage.home / "lab"
+    lab.mkdir()
+    for trap in TRAPS[2:]:
+        trapped(stage, lab, trap)
+    (lab / "lab.json").unlink()
+    (lab / "lab.json").write_text('{"name": "lab", "octet": 77, "cluster_id": "c"}')
+    stage.give(stage.home)
+    said = run(*(command.format(home=stage.home) for command in LAB_COMMANDS))
+    assert "SECRET" not in said, said
+    stage.assert_untouched()
+
+
+def test_a_process_that_the_account_names_is_not_ended_by_root(stage: Stage) -> None:
+    """The status of a node says which process is its supervisor: root's, for example."""
+    victim = subprocess.Popen(["sleep", "600"])
+    try:
+        found = read_process(victim.pid)
+        assert found is not None
+        lab = stage.home / "lab"
+        layout = Layout(lab)
+        layout.run.mkdir(parents=True)
+        status = NodeStatus(member="m", kind="DATA", pid=found.pid, started=found.started)
+        layout.status.write_bytes(msgspec.json.encode(status))
+        stage.give(stage.home)
+        with pytest.raises(PermissionError), acting_as(ACCOUNT.pw_uid, ACCOUNT.pw_gid):
+            kill_tree(lab, deadline=1.0)
+        assert victim.poll() is None
+        with contextlib.suppress(PermissionError):
+            kill_tree(lab, deadline=5.0)
+        assert victim.wait(5) == -signal.SIGKILL, "root, tricked, would have ended it"
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+def test_a_request_is_written_as_the_nodes_account(stage: Stage) -> None:
+    """So that a link in its place leads no further than the account could go itself."""
+    node = node_of(stage)
+    trapped(stage, node, ".recovery.json.new")
+    stage.give(stage.home)
+    with acting_as(ACCOUNT.pw_uid, ACCOUNT.pw_gid):
+        write_request(Layout(node), Request(wish=Wish.RESTORE, id="1"))
+    assert (node / "recovery.json").stat().st_uid == ACCOUNT.pw_uid
+    assert os.geteuid() == 0
+    stage.assert_untouched()
+
+
+def test_no_module_of_the_folder_is_run_as_root(stage: Stage) -> None:
+    """The program that is started anew is the installed one, wherever root happens to be."""
+    (stage.home / "openvcha.py").write_text("print('HIJACKED')")
+    stage.give(stage.home)
+    python, *rest = own_command_line()
+    at = rest.index("openvcha") + 1
+    done = subprocess.run(
+        [python, *rest[:at], "--help"], cwd=stage.home, capture_output=True, text=True, check=False
+    )
+    assert "HIJACKED" not in done.stdout + done.stderr
+
+
+def test_no_command_goes_past_the_question_who_controls_it() -> None:
+    """Labs and nodes' directories are found by `cli.root` alone."""
+    met = []
+    for path in Path(openvcha.cli.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                met += [(path.stem, ast.unparse(node.func))]
+    found = {(name, call) for name, call in met if call in {"places.find", "absolute"}}
+    assert found == {
+        ("root", "places.find"),
+        ("root", "absolute"),
+        ("node", "absolute"),  # after root was given up
+        ("service", "absolute"),  # the same
+    }
