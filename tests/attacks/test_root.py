@@ -223,6 +223,7 @@ NODE_COMMANDS = (
     "node promote --yes {node}",
     "node create {node} --join https://127.0.0.1:1 --role witness --ha-address 127.0.0.1",
     "node create {home}/new --join https://127.0.0.1:1 --role witness --ha-address 127.0.0.1",
+    "node store list {node}",
     "user list --node {node}",
     "user add x --node {node}",
 )
@@ -248,7 +249,7 @@ LAB_COMMANDS = (
 # Python and all modules are loaded once: a process for each command would take minutes at load.
 DRIVER = """
 import os, sys
-from openvcha.cli import call, events, join, lab, main, node, recovery, service, task, user
+from openvcha.cli import call, events, join, lab, main, node, recovery, service, store, task, user
 for words in sys.argv[1:]:
     print("==", words, flush=True)
     if os.fork() == 0:

@@ -12,10 +12,11 @@ import typer
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.cli.errors import fail, told
+from openvcha.cli.root import node_directory
 from openvcha.cli.saying import say
 from openvcha.events.audit import AuditLog
 from openvcha.node.etcd import known_endpoints
-from openvcha.node.identity import absolute, load_identity
+from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.sealed_store import sealed_store
 from openvcha.node.tls import NodeTls
@@ -81,7 +82,7 @@ async def _all(store: Store) -> list[Unreadable]:
 
 
 async def _with_store(directory: Path, work: Callable[[Store], Awaitable[T]]) -> T:
-    layout = Layout(absolute(directory))
+    layout = Layout(node_directory(directory))
     identity = load_identity(layout.root)
     if not identity.holds_data:
         raise fail(f"{identity.name} is a witness: use the directory of a data node")
