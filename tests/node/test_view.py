@@ -17,7 +17,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.status import Contact, NodeStatus, OwnView, Role
 from openvcha.store import keys
-from openvcha.store.errors import StoreUnavailable
+from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.protocol import EndpointStatus, Member
 
 pytestmark = pytest.mark.looptime
@@ -68,6 +68,8 @@ class Stage:
     async def get(self, key: str) -> Any:
         if self.hangs or not self.reachable:
             raise StoreUnavailable("no quorum")
+        if key == keys.PATRONI_CONFIG and self.view.identity.kind == "witness":
+            raise StoreError("permission denied")
         if key == keys.PATRONI_CONFIG:
             return SimpleNamespace(value=b'{"pause": true}' if self.paused else b"{}")
         if key == keys.PATRONI_SYNC:
@@ -150,7 +152,8 @@ async def test_what_nobody_says_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
     stage.leader, stage.patroni = None, b""
     seen = await stage.eye.look()
     assert (seen.role, seen.writable) == (Role.UNKNOWN, None)
-    assert (await Stage(monkeypatch, "witness").eye.look()).role is Role.WITNESS
+    witness = await Stage(monkeypatch, "witness").eye.look()
+    assert (witness.role, witness.contact) == (Role.WITNESS, Contact.CONNECTED)
 
 
 async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ class Eye:
             async with asyncio.timeout(ASK_SECONDS):
                 leader = await store.get(keys.PATRONI_LEADER)
                 sync = await store.get(keys.PATRONI_SYNC)
-                config = await store.get(keys.PATRONI_CONFIG)
+                config = await self._patroni_config()
                 members = await store.members()
         except (StoreError, TimeoutError):
             return False
@@ -163,6 +163,11 @@ class Eye:
             self._role = _role(leader.value if leader else b"", own)
             self._in_sync = in_sync(own, leads, named)
         return own in self._members
+
+    async def _patroni_config(self) -> KeyValue | None:
+        """Read what decides about a database; a witness has none, and need not read it."""
+        holds_data = self._view.identity.holds_data
+        return await self._view.store.get(keys.PATRONI_CONFIG) if holds_data else None
 
     async def _ask_members(self) -> dict[str, bytes | None]:
         """Ask each member of the store how it is, once the store has been silent."""
