@@ -35,6 +35,7 @@ class Stage:
         self.reachable, self.hangs = True, False
         self.voters = len(NAMES)
         self.paused, self.sync = False, b""
+        self.forged = False
         self.silent: set[str] = set()
         self.patroni = b'{"role": "primary", "state": "running"}'
         identity = Identity(
@@ -70,6 +71,8 @@ class Stage:
             raise StoreUnavailable("no quorum")
         if key == keys.PATRONI_CONFIG and self.view.identity.kind == "witness":
             raise StoreError("permission denied")
+        if key == keys.PATRONI_CONFIG and self.forged:
+            raise StoreError("forged")
         if key == keys.PATRONI_CONFIG:
             return SimpleNamespace(value=b'{"pause": true}' if self.paused else b"{}")
         if key == keys.PATRONI_SYNC:
@@ -170,6 +173,9 @@ async def test_a_record_that_cannot_be_read_stops_no_look(monkeypatch: pytest.Mo
     stage.sync = b"no record"
     seen = await stage.eye.look()
     assert (seen.contact, seen.in_sync) == (Contact.CONNECTED, None)
+    stage.forged = True
+    assert (await stage.eye.look()).contact is Contact.CONNECTED
+    assert stage.eye.standing().paused is False
 
 
 def test_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

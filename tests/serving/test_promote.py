@@ -12,7 +12,7 @@ from tests.node.test_kept import kept
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.patroni import PatroniNode, SyncState
 from openvcha.serving.losses import Evidence, losses
-from openvcha.serving.promote import Refusal, evidence, promote, why_not
+from openvcha.serving.promote import PatroniKeys, Refusal, evidence, promote, why_not
 from openvcha.store import keys
 from openvcha.store.memory import MemoryStore
 
@@ -103,17 +103,17 @@ def test_who_is_no_node_of_the_cluster_is_refused(world: World) -> None:
     assert not found.overridable
 
 
-STATUS = b'{"optime": 1000}'
+FOUND = PatroniKeys(b'{"optime": 1000}', b'{"pause": true}')
 
 
 def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(world: World) -> None:
     """Its own Patroni counts; what was kept does while its database is down."""
     lost(world)
-    world.set(sync=SyncState(OTHER, frozenset({OWN})), settings=frozenset({keys.PAUSE}))
+    world.set(sync=SyncState(OTHER, frozenset({OWN})))
     streams = replace(STOPPED, lsn=900, last_row="2026-01-01 00:00:00.5+02:00")
     world.node(OWN, patroni=streams)
     known = kept(lsn=800, last_led="2026-01-01T00:00:00+00:00")
-    found = evidence(world.seen, OWN, STATUS, known, older=False)
+    found = evidence(world.seen, OWN, FOUND, known, older=False)
     assert found == Evidence(
         mode=ClusterMode.ENABLED,
         paused=True,
@@ -124,16 +124,27 @@ def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(worl
         last_row="2025-12-31T22:00:00+00:00",
     )
     world.node(OWN, patroni=STOPPED)
-    assert evidence(world.seen, OWN, STATUS, known, older=False).own_lsn == 800
+    assert evidence(world.seen, OWN, FOUND, known, older=False).own_lsn == 800
     world.node(OWN, patroni=None)
-    found = evidence(world.seen, OWN, b"{", None, older=True)
+    found = evidence(world.seen, OWN, PatroniKeys(b"{", b"{"), None, older=True)
     assert (found.active_lsn, found.own_lsn, found.heard, found.older) == (None, None, None, True)
+    assert found.paused is None
+
+
+def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(world: World) -> None:
+    """It is unknown who was in sync, which is not to say that this node was not."""
+    unpaused = PatroniKeys(None, b"{}")
+    world.set(sync=SyncState(OTHER, frozenset({OWN})))
+    assert losses(evidence(world.seen, OWN, unpaused, None, older=False)).nothing
+    world.set(unreadable=(keys.PATRONI_SYNC,))
+    found = losses(evidence(world.seen, OWN, unpaused, None, older=False))
+    assert (found.nothing, "cannot be read" in found.lines[0]) == (False, True)
 
 
 def test_who_led_last_lacks_nothing_of_its_own(world: World) -> None:
     """Nobody else may have acknowledged anything since."""
     world.set(sync=SyncState(OWN, frozenset()))
-    assert losses(evidence(world.seen, OWN, STATUS, None, older=False)).nothing
+    assert losses(evidence(world.seen, OWN, FOUND, None, older=False)).nothing
 
 
 class Patroni:

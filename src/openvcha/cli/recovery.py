@@ -31,7 +31,7 @@ from openvcha.service.context import Services
 from openvcha.serving import promote as promoting
 from openvcha.serving.compose import services_of
 from openvcha.serving.losses import losses
-from openvcha.store import keys
+from openvcha.serving.promote import PatroniKeys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 
@@ -85,12 +85,12 @@ def promote(directory: Directory, yes: Yes = False) -> None:
 def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
     if not _runs(layout):
         raise fail(f"{identity.name} does not run: start it first, it waits for its right to lead")
-    seen, status = asyncio.run(_observed(layout, identity))
+    seen, found = asyncio.run(_observed(layout, identity))
     refusal = promoting.why_not(seen, identity.member)
     if refusal and not refusal.overridable:
         raise fail(f"{identity.name} is not made the primary: {refusal.reason}")
     older, kept = not has_data(layout), load_kept(layout, identity)
-    lost = losses(promoting.evidence(seen, identity.member, status, kept, older=older))
+    lost = losses(promoting.evidence(seen, identity.member, found, kept, older=older))
     say("What may be lost:")
     for line in lost.lines:
         say(f"  {line}")
@@ -170,12 +170,12 @@ def _runs(layout: Layout) -> bool:
     return found is not None and found.pid in NodeProcesses().find(layout.root)
 
 
-async def _observed(layout: Layout, identity: Identity) -> tuple[Observation, bytes | None]:
+async def _observed(layout: Layout, identity: Identity) -> tuple[Observation, PatroniKeys]:
     """Look at the cluster, and at what its last leader told of its position."""
     try:
         async with asyncio.timeout(ASK_SECONDS), services_of(layout.root) as services:
-            status = await services.store.get(keys.PATRONI_STATUS)
-            return await services.observe(), status.value if status else None
+            found = await promoting.patroni_keys(services.store)
+            return await services.observe(), found
     except (StoreError, TimeoutError) as error:
         raise fail(
             f"{identity.name} cannot be made the primary: the store has no majority;"

@@ -14,7 +14,7 @@ from openvcha.api.secret import Secret
 from openvcha.store import keys
 from openvcha.store.client import TlsClient, TlsSource
 from openvcha.store.errors import RecordInvalid
-from openvcha.store.positions import position
+from openvcha.store.patroni_keys import position
 from openvcha.store.protocol import Put, Store, unchanged, value_is
 from openvcha.store.records import decode, readable
 

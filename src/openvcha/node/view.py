@@ -4,7 +4,6 @@ import asyncio
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -20,11 +19,10 @@ from openvcha.node.status import Contact, OwnView, Role
 from openvcha.node.stuck import standbys
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
-from openvcha.store.errors import StoreError
-from openvcha.store.positions import position
+from openvcha.store.errors import StoreError, StoreUnavailable
+from openvcha.store.patroni_keys import pause, position, readable
 from openvcha.store.protocol import KeyValue, Member
 
-_FIELDS = msgspec.json.Decoder(dict[str, Any])
 LOOK_SECONDS = 1.0
 SILENT_SECONDS = 0.5
 ASK_SECONDS = 2.0
@@ -155,7 +153,9 @@ class Eye:
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
         self._voters = sum(not member.learner for member in members)
         # Patroni, too, goes on by the last configuration that it could read.
-        self._paused = self._paused if (paused := _paused(config)) is None else paused
+        self._paused = (
+            self._paused if (paused := pause(config.value if config else None)) is None else paused
+        )
         own, named = self._view.identity.member, _named(sync)
         leads = leader.value.decode(errors="replace") if leader else None
         self._store = (tuple(members), leads, named)
@@ -165,9 +165,18 @@ class Eye:
         return own in self._members
 
     async def _patroni_config(self) -> KeyValue | None:
-        """Read what decides about a database; a witness has none, and need not read it."""
-        holds_data = self._view.identity.holds_data
-        return await self._view.store.get(keys.PATRONI_CONFIG) if holds_data else None
+        """Read what decides about a database; a witness has none, and need not read it.
+
+        That the store refuses it (a forged one) says nothing of the majority.
+        """
+        if not self._view.identity.holds_data:
+            return None
+        try:
+            return await self._view.store.get(keys.PATRONI_CONFIG)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return None
 
     async def _ask_members(self) -> dict[str, bytes | None]:
         """Ask each member of the store how it is, once the store has been silent."""
@@ -210,18 +219,9 @@ class Eye:
 
 def _named(sync: KeyValue | None) -> frozenset[str] | None:
     """Return whom ``/sync`` names; None when it cannot be read."""
-    try:
-        return standbys(sync)
-    except (msgspec.MsgspecError, AttributeError):
+    if sync and readable(sync.value) is None:
         return None
-
-
-def _paused(config: KeyValue | None) -> bool | None:
-    """Return whether Patroni's configuration has a pause; None when it cannot be read."""
-    try:
-        return bool(_FIELDS.decode(config.value).get("pause")) if config else None
-    except msgspec.MsgspecError:
-        return None
+    return standbys(sync)
 
 
 def _role(leader: bytes, own: str) -> Role:

@@ -13,8 +13,8 @@ from openvcha.node.kept import KeptCluster
 from openvcha.service.context import Services
 from openvcha.serving.losses import Evidence, shown_time
 from openvcha.store import keys
-from openvcha.store.positions import leader_position
-from openvcha.store.protocol import Action, Delete, Put, absent, unchanged
+from openvcha.store.patroni_keys import leader_position, pause
+from openvcha.store.protocol import Action, Delete, Put, Store, absent, unchanged
 
 PROMOTE_SECONDS = 60.0
 POLL_SECONDS = 0.2
@@ -79,22 +79,37 @@ def _other_lives(seen: Observation, other: NodeObservation) -> Refusal | None:
     return None
 
 
+@dataclass(frozen=True)
+class PatroniKeys:
+    """The values of Patroni's keys ``status`` and ``config``; None: it is not there."""
+
+    status: bytes | None = None
+    config: bytes | None = None
+
+
+async def patroni_keys(store: Store) -> PatroniKeys:
+    """Read what the observation does not have. Raises StoreError."""
+    status, config = await store.get(keys.PATRONI_STATUS), await store.get(keys.PATRONI_CONFIG)
+    return PatroniKeys(status.value if status else None, config.value if config else None)
+
+
 def evidence(
-    seen: Observation, member: str, status: bytes | None, kept: KeptCluster | None, *, older: bool
+    seen: Observation, member: str, found: PatroniKeys, kept: KeptCluster | None, *, older: bool
 ) -> Evidence:
     """Gather what is known of the rows that a member may lack.
 
-    ``status`` is Patroni's key of that name; ``older``: the member's data were set aside.
+    ``older``: the member's data were set aside.
     """
+    unread = keys.PATRONI_SYNC in seen.unreadable
     own = seen.node(member)
     state = own.patroni if own else None
     lsn = state.lsn if state and state.lsn is not None else (kept.lsn if kept else None)
     return Evidence(
         mode=seen.config.mode,
-        paused=keys.PAUSE in seen.settings,
-        named=member in seen.sync.standbys,
+        paused=pause(found.config),
+        named=None if unread else member in seen.sync.standbys,
         led_last=seen.sync.leader == member,
-        active_lsn=leader_position(status),
+        active_lsn=leader_position(found.status),
         own_lsn=lsn,
         heard=kept.last_led if kept else None,
         last_row=shown_time(state.last_row) if state else None,

@@ -1,0 +1,39 @@
+"""What Patroni's keys say, read so that what cannot be read is unknown, and raises nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+_FIELDS = msgspec.json.Decoder(dict[str, Any])
+
+
+def position(xlog: Mapping[str, Any]) -> int | None:
+    """Return how far the log is written, or was received or replayed (bytes); None: unknown."""
+    told = (xlog.get(name) for name in ("location", "received_location", "replayed_location"))
+    return max((place for place in told if isinstance(place, int)), default=None)
+
+
+def readable(value: bytes | None) -> dict[str, Any] | None:
+    """Return the fields of one of Patroni's keys; None when it is not there or cannot be read."""
+    try:
+        return _FIELDS.decode(value or b"")
+    except msgspec.MsgspecError:
+        return None
+
+
+def pause(config: bytes | None) -> bool | None:
+    """Return whether Patroni's configuration has a pause; None: unknown."""
+    fields = readable(config)
+    return None if fields is None else bool(fields.get("pause"))
+
+
+def leader_position(status: bytes | None) -> int | None:
+    """Return from Patroni's ``/status`` how far the leader's log was (bytes); None: unknown."""
+    place = (readable(status) or {}).get("optime")
+    return place if isinstance(place, int) and place > 0 else None
+
+
+def lsn_text(lsn: int) -> str:
+    """Write a position as PostgreSQL does."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
