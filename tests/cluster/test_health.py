@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 from tests.cluster.conftest import NOW, PRIMARY, STREAMING, World
 
 from openvcha.api.structures import ClusterMode, ClusterState
@@ -11,7 +12,7 @@ from openvcha.cluster.health import assess
 from openvcha.cluster.observation import Lag
 from openvcha.cluster.patroni import PatroniNode, SyncState
 from openvcha.cluster.threats import CLOCK_SECONDS, GIB, LAG_BYTES, LAG_SECONDS
-from openvcha.store.facts import PostgresTrouble
+from openvcha.store.facts import Override, PostgresFacts, PostgresTrouble
 
 PREFIX = "com.vmware.vcenter.vcha."
 
@@ -219,9 +220,50 @@ def test_patroni_states_mean_what_patroni_means() -> None:
 
 def test_a_server_that_does_not_start_says_why(world: World) -> None:
     """As long as it does not; the node itself knows the reason."""
-    told = PostgresTrouble(starts=True, times=2, reason="no file x")
-    world.tell("b-2", trouble=told)
+    trouble = PostgresTrouble(starts=True, times=2, reason="no file x")
+    world.tell("b-2", trouble=trouble)
     assert "postgres.not.starting:vcha-2" not in [f.key for f in assess(world.seen).findings]
     world.node("b-2", patroni=None)
     found = [f for f in assess(world.seen).findings if f.key == "postgres.not.starting:vcha-2"]
     assert "no file x" in found[0].condition.error.default_message
+
+
+AUTO = "/a/pgdata/postgresql.auto.conf"
+NO_STANDBY = Override(name="synchronous_standby_names", value="", file=AUTO, vital=True)
+
+
+def texts(world: World, part: str) -> list[str]:
+    """Return what is said and recommended of the findings whose key has this in it."""
+    found = [f.condition for f in assess(world.seen).findings if part in f.key]
+    both = [text for each in found for text in (each.error, each.recommendation) if text]
+    return [text.default_message for text in both]
+
+
+def test_a_setting_of_the_cluster_that_was_overridden_is_told_with_the_way_back(
+    world: World,
+) -> None:
+    """By its name, its node, and a command that can be pasted."""
+    world.tell("a-1", postgres=PostgresFacts(overrides=(NO_STANDBY,)))
+    error, advice = texts(world, "setting.overridden:synchronous_standby_names:vcha-1")
+    assert "vcha-1" in error
+    assert "ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf();" in advice
+    other = replace(NO_STANDBY, file="/etc/extra.conf")
+    world.tell("a-1", postgres=PostgresFacts(overrides=(other,)))
+    assert "/etc/extra.conf" in texts(world, "setting.overridden")[1]
+    assert assess(world.seen).state is ClusterState.HEALTHY
+
+
+def test_what_is_set_for_the_cluster_s_roles_is_texts(world: World) -> None:
+    """Replication itself goes by it."""
+    world.tell("a-1", postgres=PostgresFacts(roles=("replicator: wal_sender_timeout=10ms",)))
+    assert "ALTER ROLE replicator RESET ALL" in texts(world, "setting.of.role")[1]
+
+
+def test_nodes_whose_settings_differ_are_texts(world: World) -> None:
+    """Only what should be equal, and only where both are known."""
+    world.tell("a-1", postgres=PostgresFacts(shared={"wal_keep_size": "1"}))
+    assert texts(world, "setting.differs") == []
+    world.tell("b-2", postgres=PostgresFacts(shared={"wal_keep_size": "1"}))
+    assert texts(world, "setting.differs") == []
+    world.tell("b-2", postgres=PostgresFacts(shared={"wal_keep_size": "2"}))
+    assert "1 on vcha-1; 2 on vcha-2" in texts(world, "setting.differs:wal_keep_size")[0]

@@ -31,6 +31,7 @@ from openvcha.service.new_node import NewNode
 from openvcha.service.power import surely_off
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
+from openvcha.store.facts import PostgresFacts
 from openvcha.store.protocol import (
     Action,
     Compare,
@@ -383,6 +384,11 @@ class SeenPostgres:
         self.life.check()
         assert since < datetime.now(UTC)
         return self.world.copy_error
+
+    async def survey(self, host: str) -> PostgresFacts:
+        self.life.check()
+        self._at(host)
+        return self.world.survey
 
     async def rehearse_renewal(self, host: str) -> None:
         await self.life.before()

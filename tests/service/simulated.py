@@ -89,6 +89,8 @@ class World:
         self.checkpoints: list[str] = []
         self.holders: tuple[Holder, ...] = ()
         """Who holds the replay of a standby up."""
+        self.survey = facts.PostgresFacts()
+        """What users have set in PostgreSQL."""
         self.copy_error: ServerError | None = None
         """What the primary's log says of a copy that fails again and again."""
         self.leases: dict[str, int] = {}

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 from tests.cluster.conftest import ip
 from tests.service.conftest import CALLER, NEW, Scene, placement
 from tests.service.process import Life
@@ -14,13 +15,16 @@ from openvcha.api.structures import (
     PassiveCheckSpec,
     PassiveRedeploySpec,
     VmPowerState,
+    WitnessCheckResult,
+    WitnessCheckSpec,
 )
 from openvcha.node.copy_errors import ServerError
 from openvcha.service.copy import STALL_SECONDS
 from openvcha.service.join import JOIN_SECONDS
 from openvcha.service.reads import get_cluster
-from openvcha.service.redeploy import check_passive, redeploy_passive
+from openvcha.service.redeploy import check_passive, check_witness, redeploy_passive
 from openvcha.store import keys
+from openvcha.store.facts import Override, PostgresFacts
 
 pytestmark = pytest.mark.looptime
 
@@ -64,6 +68,58 @@ async def test_a_lost_passive_is_replaced(scene: Scene) -> None:
     await begin(scene)
     await scene.carry()
     await scene.validate_renewed()
+
+
+VITAL = Override(
+    name="synchronous_standby_names", value="", file="/a/postgresql.auto.conf", vital=True
+)
+SET = PostgresFacts(
+    overrides=(VITAL, replace(VITAL, name="wal_keep_size", vital=False)),
+    pending_restart=("shared_preload_libraries",),
+    missing_libraries=("timescaledb",),
+    slots=("barman",),
+)
+
+
+async def test_what_a_copy_would_carry_along_is_checked(scene: Scene) -> None:
+    """What replication stands and falls with is refused with the way back, the rest is told."""
+    await scene.cluster()
+    services = scene.process().services
+    scene.world.survey = SET
+    found = await check_passive(services, CALLER, PassiveCheckSpec(placement=placement()))
+    (error,) = found.errors
+    assert "ALTER SYSTEM RESET synchronous_standby_names" in error.default_message
+    warned = [text.id.removeprefix(PREFIX) for text in found.warnings]
+    names = ["check.setting", "check.pending.restart", "check.library.missing", "check.slot"]
+    assert warned == names
+    await scene.redeploy()
+    await scene.carry()
+    assert await reasons(scene) == ["check.refused", "check.setting"]
+    await scene.validate_as_before()
+    scene.world.survey = replace(SET, overrides=SET.overrides[1:])
+    await scene.redeploy()
+    await scene.carry()
+    await scene.validate_renewed()
+
+
+async def test_the_witness_gets_no_copy(scene: Scene) -> None:
+    """So what is set in PostgreSQL is nothing to it."""
+    await scene.healthy()
+    scene.world.kill(WITNESS)
+    scene.world.survey = SET
+    spec = WitnessCheckSpec(placement=placement())
+    found = await check_witness(scene.process().services, CALLER, spec)
+    assert found == WitnessCheckResult(errors=(), warnings=())
+
+
+async def test_settings_that_cannot_be_looked_at_are_no_reason_to_refuse(scene: Scene) -> None:
+    """It is said that they were not."""
+    await scene.cluster()
+    scene.world.faults.add("no checkpoint")
+    services = scene.process().services
+    found = await check_passive(services, CALLER, PassiveCheckSpec(placement=placement()))
+    assert not found.errors
+    assert [text.id.removeprefix(PREFIX) for text in found.warnings] == ["check.postgres.silent"]
 
 
 BAD_FILE = ServerError("XX000", 'invalid segment number 0 in file "1259.orig"')

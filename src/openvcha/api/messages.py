@@ -249,6 +249,32 @@ _CLUSTER = {
     "progress.copy.unmeasured": "Copying the data: %s of %s.",
     "progress.copy": "Copying the data: %s of %s, %s/s, %s left.",
     "progress.join.catching.up": "Waiting until %s starts and streams.",
+    "setting.overridden": "%s on %s is %s, set in %s; the cluster sets it itself.",
+    "setting.overridden.recommendation": (
+        "On %s, run as a superuser: ALTER SYSTEM RESET %s; SELECT pg_reload_conf();"
+    ),
+    "setting.elsewhere.recommendation": (
+        "On %s, take %s out of %s, then run SELECT pg_reload_conf();"
+    ),
+    "setting.of.role": "On %s, a setting is stored for a role of the cluster: %s.",
+    "setting.of.role.recommendation": "On the active node, run: ALTER ROLE %s RESET ALL;",
+    "setting.differs": "The setting %s differs between the nodes: %s.",
+    "setting.differs.recommendation": (
+        "Compare %s in pg_settings on both nodes, and restart the one that waits for a restart."
+    ),
+    "check.setting": "%s It would be copied along. %s",
+    "check.pending.restart": (
+        "These settings of %s wait for a restart, and a new node starts with them: %s."
+    ),
+    "check.library.missing": (
+        "The library %s, which %s loads at its next start, is not installed there: a new node would"
+        " not start. Install it on all nodes, or take it out of the setting."
+    ),
+    "check.slot": (
+        "The replication slot %s of %s is on that node only: after a failover it does not exist,"
+        " and whoever uses it has to create it on the new active node."
+    ),
+    "check.postgres.silent": "The settings of PostgreSQL could not be checked: %s",
     "postgres.not.starting": "PostgreSQL does not start on %s: %s",
     "postgres.not.starting.recommendation": (
         "Mend what PostgreSQL names; a setting of postgresql.auto.conf that it refuses can be taken"

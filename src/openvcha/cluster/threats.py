@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.store.facts import PostgresFacts
 
 GIB = 1 << 30
 DISK_LEAST_BYTES = GIB
@@ -20,6 +21,8 @@ MOST_FORGED, LONGEST_FORGED = 10, 200
 """Whoever forges may forge much: what is told of it is bounded."""
 LAG_BYTES = 64 << 20
 """Four segments of the log: a passive that streams and keeps up is never that far behind."""
+AUTO_FILE = "postgresql.auto.conf"
+ROLE_ADVICE = "setting.of.role.recommendation"
 LAG_SECONDS = 10.0
 """What is not replayed yet is replayed before a takeover ends, and it should take seconds."""
 
@@ -30,6 +33,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
     if passive is not None and seen.passive_in_sync and (lag := lagging(seen, passive)):
         yield lag
     yield from _versions(seen)
+    yield from _unequal(seen)
     if seen.refused:
         names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
         yield finding("patroni.setting.refused", names, about=())
@@ -42,6 +46,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
         yield finding("record.forged", shown)
     for node in seen.nodes:
         yield from _trouble(node)
+        yield from overridden(node.config.name, _postgres(node))
         yield from _disk(node)
         yield from _certificates(seen, node)
         yield from _clock(node)
@@ -67,6 +72,42 @@ def _versions(seen: Observation) -> Iterator[Finding]:
         if len(versions) > 1:
             shown = "; ".join(f"{v} on {', '.join(names)}" for v, names in versions.items())
             yield finding("versions.differ", program, shown)
+
+
+def _postgres(node: NodeObservation) -> PostgresFacts | None:
+    return node.heard.facts.postgres if node.heard.facts else None
+
+
+def overridden(
+    name: str, told: PostgresFacts | None, *, vital: bool | None = None
+) -> Iterator[Finding]:
+    """Find the cluster's settings that were overridden on a node; of one kind, where that is said.
+
+    Each with the command that takes it back.
+    """
+    for each in told.overrides if told else ():
+        if vital is not None and each.vital is not vital:
+            continue
+        where = () if each.file.endswith(AUTO_FILE) else (each.file,)
+        kind = "setting.elsewhere" if where else "setting.overridden"
+        advice = (f"{kind}.recommendation", name, each.name, *where)
+        said = (each.name, name, each.value, each.file)
+        yield finding("setting.overridden", *said, about=(each.name, name), advice=advice)
+    for role in told.roles if told and vital is not True else ():
+        owner = role.partition(":")[0]
+        yield finding(
+            "setting.of.role", name, role, about=(name, owner), advice=(ROLE_ADVICE, owner)
+        )
+
+
+def _unequal(seen: Observation) -> Iterator[Finding]:
+    """Find the settings that should be equal on both data nodes."""
+    told = {node.config.name: found.shared for node in seen.nodes if (found := _postgres(node))}
+    for setting in sorted(set().union(*told.values()) if len(told) > 1 else ()):
+        values = {name: shared.get(setting) for name, shared in told.items()}
+        if len(set(values.values())) > 1:
+            shown = "; ".join(f"{value} on {name}" for name, value in values.items())
+            yield finding("setting.differs", setting, shown)
 
 
 def _trouble(node: NodeObservation) -> Iterator[Finding]:

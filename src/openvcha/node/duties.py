@@ -13,6 +13,7 @@ from openvcha.node.renewing import renew
 from openvcha.node.supervised import for_ever
 from openvcha.node.view import see
 from openvcha.store.errors import StoreError
+from openvcha.store.facts import PostgresFacts
 
 __all__ = ["ALL_DUTIES", "Duty", "DutyView", "carry_out", "follow_members"]
 
@@ -37,7 +38,24 @@ async def follow_members(view: DutyView) -> None:
 async def tell_facts(view: DutyView) -> None:
     """Tell what only the node knows of itself: the active judges the cluster's health by it."""
     gather = partial(look, view.identity, view.layout, view.engines)
-    await FactsPublisher(view.store, view.identity.member, gather, view.events).run()
+    survey = partial(_survey, view) if view.identity.holds_data else None
+    member, events = view.identity.member, view.events
+    await FactsPublisher(view.store, member, gather, events, survey=survey).run()
+
+
+async def _survey(view: DutyView) -> PostgresFacts | None:
+    """Ask the node's PostgreSQL once its parts have begun; None when it does not answer."""
+    if not view.control.ready.is_set():
+        return None
+    # Loaded late: every start of a node would wait for it.
+    from openvcha.node.superuser import PostgresUnreachable, Superuser  # noqa: PLC0415
+
+    superuser = Superuser(view.layout, view.identity.ports.postgres)
+    try:
+        return await superuser.survey(view.identity.ha_address)
+    except PostgresUnreachable as error:
+        view.events.debug("PostgreSQL not surveyed", reason=str(error))
+        return None
 
 
 ALL_DUTIES: Mapping[str, Duty] = {

@@ -18,7 +18,7 @@ from openvcha.node.logs import Logger
 from openvcha.node.start_failures import trouble
 from openvcha.store import facts, keys
 from openvcha.store.errors import LeaseNotFound, StoreError
-from openvcha.store.facts import NodeFacts
+from openvcha.store.facts import NodeFacts, PostgresFacts
 from openvcha.store.protocol import Store
 
 PUBLISH_SECONDS = 10.0
@@ -29,7 +29,10 @@ LEASE_SECONDS = 40
 
 
 class FactsPublisher:
-    """Writes a node's facts again and again; ``look`` gathers them (it may block)."""
+    """Writes a node's facts again and again; ``look`` gathers them (it may block).
+
+    ``survey`` asks the node's PostgreSQL; None: it cannot be asked now.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class FactsPublisher:
         look: Callable[[], NodeFacts],
         events: Logger,
         *,
+        survey: Callable[[], Awaitable[PostgresFacts | None]] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -45,6 +49,7 @@ class FactsPublisher:
         self._key = keys.node_facts(member)
         self._look = look
         self._events = events
+        self._survey = survey
         self._clock = clock
         self._sleep = sleep
         self._lease = 0
@@ -53,6 +58,8 @@ class FactsPublisher:
         """Publish until canceled. Raises what ``look`` raises."""
         while True:
             found = await asyncio.to_thread(self._look)
+            if self._survey:
+                found = msgspec.structs.replace(found, postgres=await self._survey())
             try:
                 await self._publish(found)
             except StoreError as error:

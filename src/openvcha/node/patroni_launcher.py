@@ -31,6 +31,7 @@ EXTENSIONS = (
     "openvcha.node.patroni_packets",
     "openvcha.node.patroni_release",
     "openvcha.node.patroni_sessions",
+    "openvcha.node.patroni_slots",
     "openvcha.node.patroni_takeover",
 )
 

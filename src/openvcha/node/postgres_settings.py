@@ -10,6 +10,71 @@ Settings = dict[str, Any]
 
 JSON_LOG_SINCE = 15
 
+_VITAL = frozenset(
+    {
+        "archive_cleanup_command",
+        "data_directory",
+        "fsync",
+        "full_page_writes",
+        "hba_file",
+        "hot_standby",
+        "ident_file",
+        "listen_addresses",
+        "max_replication_slots",
+        "max_wal_senders",
+        "port",
+        "primary_conninfo",
+        "primary_slot_name",
+        "promote_trigger_file",
+        "recovery_end_command",
+        "recovery_min_apply_delay",
+        "ssl",
+        "ssl_ca_file",
+        "ssl_cert_file",
+        "ssl_key_file",
+        "synchronous_standby_names",
+        "wal_level",
+        "wal_log_hints",
+    }
+)
+"""What replication, a failover or the safety of an acknowledged row stands and falls with."""
+_OWNED = frozenset(
+    {
+        "lc_messages",
+        "log_destination",
+        "log_directory",
+        "log_filename",
+        "log_timezone",
+        "logging_collector",
+        "max_slot_wal_keep_size",
+        "password_encryption",
+        "tcp_keepalives_count",
+        "tcp_keepalives_idle",
+        "tcp_keepalives_interval",
+        "tcp_user_timeout",
+        "unix_socket_directories",
+        "wal_keep_size",
+        "wal_receiver_status_interval",
+        "wal_receiver_timeout",
+        "wal_retrieve_retry_interval",
+        "wal_sender_timeout",
+    }
+)
+_TARGETS = "recovery_target"
+_COMMITS = ("synchronous_commit", frozenset({"off", "local"}))
+
+
+def is_vital(name: str) -> bool:
+    """Return whether a setting of the cluster is one that a new node would not work with."""
+    return name in _VITAL or name.startswith(_TARGETS)
+
+
+def is_owned(name: str, value: str) -> bool:
+    """Return whether the cluster sets it, or relies on it not being set to this."""
+    if name == _COMMITS[0]:
+        return value in _COMMITS[1]
+    return name in _OWNED or is_vital(name)
+
 
 def shared_settings() -> Settings:
     """Give the settings that must be equal on both data nodes; the cluster keeps them."""
@@ -75,6 +140,8 @@ def _logging(layout: Layout, postgres: Postgres) -> Settings:
         "log_destination": structured,
         "log_directory": str(layout.logs),
         "log_filename": "postgresql-%a.log",
+        # It is read: see node/postgres_log.py.
+        "log_timezone": "UTC",
         "log_file_mode": "0600",
         "log_rotation_age": "1d",
         "log_rotation_size": 0,

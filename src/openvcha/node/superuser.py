@@ -18,6 +18,8 @@ from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import OWN_ROLES, postgres_major
 from openvcha.node.postgres_log import entries
 from openvcha.node.replay import HOLDERS, REPLAYED, Replay, holder
+from openvcha.node.users_settings import survey
+from openvcha.store.facts import PostgresFacts
 
 STATEMENT_SECONDS = 10.0
 WRITTEN = "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
@@ -80,6 +82,11 @@ class Superuser:
     async def copy_error(self, since: datetime) -> ServerError | None:
         """Return what this node's own PostgreSQL said last of a copy; None: nothing since then."""
         return copy_error(await asyncio.to_thread(entries, self._layout.logs), since)
+
+    async def survey(self, host: str) -> PostgresFacts:
+        """Look at what users have set in this node's own. Raises PostgresUnreachable."""
+        async with self._at(host) as connection:
+            return await survey(connection, self._layout.pgdata)
 
     async def rehearse_renewal(self, host: str) -> None:
         """Change the passwords of our roles, and take that back. Raises PostgresUnreachable."""

@@ -18,6 +18,7 @@ from openvcha.infrastructure.addresses import (
 )
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.placement import PlacementDefaults, defaults_from, resolve
+from openvcha.service.check_settings import check_settings
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode, member_name
 
@@ -63,27 +64,31 @@ async def require_one_datastore(services: Services, seen: Observation) -> None:
 async def check_addresses(
     services: Services, seen: Observation, wish: Wish
 ) -> tuple[LocalizableMessage, ...]:
-    """Tell all that is wrong with the addresses of a node that a person makes."""
+    """Tell all that is wrong with the addresses of a node that a person makes, and its copy."""
     inventory = await services.infrastructure.inventory()
-    return tuple(await _Addresses(services, seen, inventory, wish).examine())
+    settings = await check_settings(services, wish.kind)
+    return (*await _Addresses(services, seen, inventory, wish).examine(), *settings.errors)
 
 
 async def check(services: Services, seen: Observation, wish: Wish) -> Verdict:
-    """Look at placement and addresses of one node-to-be; changes nothing.
+    """Look at placement, addresses and the copy of one node-to-be; changes nothing.
 
     Raises ValueError for a wish without a placement.
     """
     if wish.placement is None:
         raise ValueError("there is no placement to check")
-    inventory, need = await asyncio.gather(
-        services.infrastructure.inventory(), _need(services, wish.kind)
+    inventory, need, settings = await asyncio.gather(
+        services.infrastructure.inventory(),
+        _need(services, wish.kind),
+        check_settings(services, wish.kind),
     )
     defaults = _defaults(inventory, seen, wish)
     found = resolve(wish.placement, inventory, defaults, need, f"{wish.path}placement")
     addresses = _Addresses(services, seen, inventory, wish)
-    errors = [*found.errors, *await addresses.examine()]
+    errors = [*found.errors, *await addresses.examine(), *settings.errors]
+    warnings = (*found.warnings, *settings.warnings)
     if errors or found.placement is None:
-        return Verdict(None, tuple(errors), tuple(found.warnings))
+        return Verdict(None, tuple(errors), warnings)
     node = NewNode(
         kind=wish.kind,
         member=member_name(wish.placement.name, wish.token),
@@ -92,7 +97,7 @@ async def check(services: Services, seen: Observation, wish: Wish) -> Verdict:
         ha_ip=addresses.ha_ip,
         failover_ip=addresses.failover_ip,
     )
-    return Verdict(node, (), tuple(found.warnings))
+    return Verdict(node, (), warnings)
 
 
 async def _need(services: Services, kind: NodeKind) -> int:

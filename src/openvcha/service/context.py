@@ -14,6 +14,7 @@ from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import Identity, url
 from openvcha.node.replay import Replay
 from openvcha.node.supervised import Failing
+from openvcha.store.facts import PostgresFacts
 from openvcha.tasks.journal import Journal
 
 
@@ -50,6 +51,9 @@ class PostgresAccess(Protocol):
 
     async def copy_error(self, since: datetime) -> ServerError | None:
         """Return what the own PostgreSQL said last of a copy, since then."""
+
+    async def survey(self, host: str) -> PostgresFacts:
+        """Look at what users have set in the own PostgreSQL."""
 
     async def rehearse_renewal(self, host: str) -> None:
         """Try whether the passwords of our roles can be changed, and take it back."""

@@ -24,6 +24,34 @@ class PostgresTrouble(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...] = ()
 
 
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting of the cluster that another file than its own has set.
+
+    ``vital``: replication, or the safety of acknowledged rows, stands and falls with it.
+    """
+
+    name: str
+    value: str
+    file: str
+    vital: bool
+
+
+class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What users have done to a node's PostgreSQL; each list is bounded.
+
+    ``pending_restart`` names settings that count from the next start on, ``missing_libraries``
+    those without which it would then not start. ``slots`` names replication slots, ``roles`` says
+    what is set for the cluster's own roles. ``shared`` are values that must be equal on all nodes.
+    """
+
+    overrides: tuple[Override, ...] = ()
+    pending_restart: tuple[str, ...] = ()
+    missing_libraries: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    shared: dict[str, str] = {}
+
+
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One look of a node at itself.
 
@@ -39,6 +67,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     certificate_until: datetime
     api_certificate_until: datetime | None = None
     trouble: PostgresTrouble | None = None
+    postgres: PostgresFacts | None = None
 
 
 def encode(facts: NodeFacts) -> bytes:

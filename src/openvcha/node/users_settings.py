@@ -1,0 +1,81 @@
+"""What users have set in this node's PostgreSQL where the cluster sets it, and what that leads to.
+
+Patroni writes ``postgresql.conf``. ``ALTER SYSTEM`` writes another file, which counts more and goes
+along with every copy.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openvcha.node.patroni import REPLICATION_USER, REWIND_USER
+from openvcha.node.patroni_slots import is_member_slot
+from openvcha.node.postgres_log import plain
+from openvcha.node.postgres_settings import is_owned, is_vital, shared_settings
+from openvcha.store.facts import Override, PostgresFacts
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+MOST = 20
+OWN_FILES = ("postgresql.conf", "postgresql.base.conf")
+SETTINGS = "select name, setting, sourcefile, pending_restart from pg_settings"
+PRELOADED = """
+    select distinct on (name) name, setting from pg_file_settings
+     where name in ('shared_preload_libraries', 'session_preload_libraries',
+                    'local_preload_libraries')
+     order by name, seqno desc
+"""
+"""What counts after a restart: the last line of all files."""
+LIBRARIES = "select setting from pg_config where name = 'PKGLIBDIR'"
+SLOTS = "select slot_name from pg_replication_slots where not temporary order by 1"
+ROLES = """
+    select rolname, unnest(setconfig) from pg_db_role_setting
+      join pg_roles on pg_roles.oid = setrole where rolname = any(%s) order by 1, 2
+"""
+
+Rows = Sequence[tuple[Any, ...]]
+
+
+async def survey(connection: "AsyncConnection[Any]", pgdata: Path) -> PostgresFacts:
+    """Look at a node's own PostgreSQL. Raises psycopg.Error."""
+
+    async def rows(query: str, *arguments: object) -> Rows:
+        return await (await connection.execute(query.encode(), arguments or None)).fetchall()
+
+    settings = await rows(SETTINGS)
+    folder = (await rows(LIBRARIES))[0][0]
+    names = [name for _, value in await rows(PRELOADED) for name in _names(value)]
+    roles = await rows(ROLES, [REPLICATION_USER, REWIND_USER])
+    return PostgresFacts(
+        overrides=overrides(settings, pgdata)[:MOST],
+        pending_restart=tuple(name for name, _, _, pending in settings if pending)[:MOST],
+        missing_libraries=missing(names, Path(folder))[:MOST],
+        slots=tuple(name for (name,) in await rows(SLOTS) if not is_member_slot(name))[:MOST],
+        roles=tuple(f"{role}: {plain(value)}" for role, value in roles)[:MOST],
+        shared={name: value for name, value, _, _ in settings if name in shared_settings()},
+    )
+
+
+def overrides(settings: Rows, pgdata: Path) -> tuple[Override, ...]:
+    """Return the settings of the cluster that come from a file which is not its own."""
+    own = {str(pgdata / name) for name in OWN_FILES}
+    return tuple(
+        Override(name=name, value=plain(value), file=file, vital=is_vital(name))
+        for name, value, file, _ in settings
+        if file and file not in own and is_owned(name, value)
+    )
+
+
+def missing(names: Iterable[str], folder: Path) -> tuple[str, ...]:
+    """Return the libraries that are not there where PostgreSQL looks for them."""
+    return tuple(dict.fromkeys(name for name in names if not _path(name, folder).exists()))
+
+
+def _path(name: str, folder: Path) -> Path:
+    path = Path(name.replace("$libdir", str(folder)))
+    return (folder / path).with_name(path.name if path.suffix == ".so" else f"{path.name}.so")
+
+
+def _names(value: str) -> list[str]:
+    return [name for part in value.split(",") if (name := part.strip().strip("\"'"))]

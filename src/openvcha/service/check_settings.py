@@ -1,0 +1,54 @@
+"""The check of what a copy of the active's PostgreSQL brings along: settings, libraries, slots."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage
+from openvcha.cluster.config import NodeKind
+from openvcha.cluster.threats import overridden
+from openvcha.node.superuser import PostgresUnreachable
+from openvcha.service.context import Services
+from openvcha.store.facts import PostgresFacts
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What stands in the way of a new data node, and what its owner should know."""
+
+    errors: tuple[LocalizableMessage, ...] = ()
+    warnings: tuple[LocalizableMessage, ...] = ()
+
+
+async def check_settings(services: Services, kind: NodeKind) -> Carried:
+    """Ask the active's PostgreSQL now; a witness gets no copy."""
+    if kind is NodeKind.WITNESS:
+        return Carried()
+    identity = services.identity
+    try:
+        told = await services.postgres.survey(identity.ha_address)
+    except PostgresUnreachable as error:
+        return Carried(warnings=(message("check.postgres.silent", error),))
+    return carried(identity.name, told)
+
+
+def carried(name: str, told: PostgresFacts) -> Carried:
+    """Judge what was found on a node: what replication stands and falls with is refused."""
+    return Carried(tuple(_settings(name, told, vital=True)), tuple(_warnings(name, told)))
+
+
+def _warnings(name: str, told: PostgresFacts) -> Iterator[LocalizableMessage]:
+    yield from _settings(name, told, vital=False)
+    if told.pending_restart:
+        yield message("check.pending.restart", name, ", ".join(told.pending_restart))
+    for library in told.missing_libraries:
+        yield message("check.library.missing", library, name)
+    for slot in told.slots:
+        yield message("check.slot", slot, name)
+
+
+def _settings(name: str, told: PostgresFacts, *, vital: bool) -> Iterator[LocalizableMessage]:
+    for found in overridden(name, told, vital=vital):
+        advice = found.condition.recommendation
+        what_to_do = advice.default_message if advice else ""
+        yield message("check.setting", found.condition.error.default_message, what_to_do)

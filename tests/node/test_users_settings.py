@@ -1,0 +1,118 @@
+"""What users set where the cluster sets it is found, with its file."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.node.conftest import complete
+from tests.node.test_config import LAYOUT, PLAIN, TLS
+
+from openvcha.node.patroni_slots import is_member_slot, keeping
+from openvcha.node.postgres_settings import is_owned, is_vital, local_settings, shared_settings
+from openvcha.node.superuser import Superuser
+from openvcha.node.users_settings import missing, overrides
+from openvcha.store.facts import PostgresFacts
+
+PGDATA = Path("/srv/a/pgdata")
+AUTO = str(PGDATA / "postgresql.auto.conf")
+
+
+@pytest.mark.parametrize(
+    ("row", "vital"),
+    [
+        (("synchronous_standby_names", "", AUTO, False), True),
+        (("recovery_target_time", "2026-01-01", AUTO, False), True),
+        (("fsync", "off", "/etc/extra.conf", False), True),
+        (("wal_keep_size", "0", AUTO, False), False),
+        (("synchronous_commit", "off", AUTO, False), False),
+        (("synchronous_commit", "on", AUTO, False), None),
+        (("work_mem", "4096", AUTO, False), None),
+        (("wal_keep_size", "256", str(PGDATA / "postgresql.conf"), False), None),
+        (("fsync", "on", str(PGDATA / "postgresql.base.conf"), False), None),
+        (("port", "5432", None, False), None),
+    ],
+)
+def test_what_the_cluster_sets_and_another_file_overrides(row: Any, vital: bool | None) -> None:
+    """Neither what is the users' own, nor what is in the cluster's own files."""
+    found = overrides([row], PGDATA)
+    assert [each.vital for each in found] == ([] if vital is None else [vital])
+
+
+def test_everything_that_a_node_writes_is_the_cluster_s() -> None:
+    """A setting that is added to a node's own is known here too; sizes of the whole are users'."""
+    ours = {**shared_settings(), **local_settings(LAYOUT, TLS), **local_settings(LAYOUT, PLAIN)}
+    left = {name for name in ours if not is_owned(name, "")}
+    assert left <= {
+        "max_connections",
+        "log_file_mode",
+        "log_rotation_age",
+        "log_rotation_size",
+        "log_truncate_on_rotation",
+        "ssl_min_protocol_version",
+        "superuser_reserved_connections",
+        "reserved_connections",
+    }
+    assert is_vital("primary_conninfo")
+
+
+def test_libraries_are_looked_for_where_postgresql_does(tmp_path: Path) -> None:
+    """By name, below the folder of libraries, or by a path; with and without the ending."""
+    (tmp_path / "there.so").touch()
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "more.so").touch()
+    names = ["there", "there.so", "$libdir/there", "$libdir/plugins/more", str(tmp_path / "there")]
+    assert missing(names, tmp_path) == ()
+    assert missing(["timescaledb", "$libdir/x", "timescaledb"], tmp_path) == (
+        "timescaledb",
+        "$libdir/x",
+    )
+
+
+def test_only_slots_of_members_are_patroni_s() -> None:
+    """Those of members that have left it still drops."""
+    assert is_member_slot("vcha_2_a1b2c3")
+    ignores = keeping(lambda *_: False)
+    assert not ignores(None, None, "vcha_2_a1b2c3")
+    for name in ("barman", "sub_16390_sync_16385", "backup_a1b2c", "a1b2c3"):
+        assert ignores(None, None, name)
+    assert keeping(lambda *_: True)(None, None, "vcha_2_a1b2c3")
+
+
+@pytest.mark.engines
+def test_a_real_node_is_surveyed(lab: Any) -> None:
+    """Nothing at first; then each thing that a person does is found. A member's slot is none."""
+    node = lab.node("first", 12, {"first": 12})
+    node.start()
+    lab.until(node.writable, 60)
+    roles = "select count(*) = 2 from pg_roles where rolname in ('replicator', 'rewind')"
+    lab.until(lambda: node.value(roles))
+    before = found(node)
+    assert (before.overrides, before.pending_restart, before.missing_libraries) == ((), (), ())
+    assert (before.slots, before.roles) == ((), ())
+    assert before.shared["max_wal_senders"] == "10"
+    with node.connect() as connection:
+        for statement in (
+            "alter system set synchronous_standby_names = ''",
+            "alter system set shared_preload_libraries = 'timescaledb'",
+            "alter system set max_connections = 300",
+            "alter role replicator set statement_timeout = '1s'",
+            "select pg_reload_conf()",
+            "select pg_create_physical_replication_slot('barman', true)",
+            "select pg_create_physical_replication_slot('gone_a1b2c3')",
+        ):
+            connection.execute(statement.encode())
+    lab.until(lambda: found(node).overrides and found(node).pending_restart)
+    told = found(node)
+    assert [(each.name, each.vital) for each in told.overrides] == [
+        ("synchronous_standby_names", True)
+    ]
+    assert told.overrides[0].file.endswith("postgresql.auto.conf")
+    assert "shared_preload_libraries" in told.pending_restart
+    assert told.missing_libraries == ("timescaledb",)
+    assert told.slots == ("barman",)
+    assert told.roles == ("replicator: statement_timeout=1s",)
+
+
+def found(node: Any) -> PostgresFacts:
+    superuser = Superuser(node.layout, node.identity.ports.postgres)
+    return complete(superuser.survey(node.identity.ha_address))  # type: ignore[no-any-return]
