@@ -91,9 +91,20 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
         labs.again = labs.run("lab", "up")
         yield labs
     finally:
-        for directory in base.iterdir():
-            process = labs.start("lab", "reset", "--yes", name=directory.name)
-            process.communicate(timeout=SECONDS)
+        ending = [labs.start("lab", "reset", "--yes", name=each.name) for each in base.iterdir()]
+        # All are waited for, also when one of them does not end.
+        over = [_over(process) for process in ending]
+        assert all(over), "a lab was not taken down"
+
+
+def _over(process: "subprocess.Popen[str]") -> bool:
+    try:
+        process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return False
+    return True
 
 
 def _killed(labs: Labs) -> str:

@@ -183,7 +183,8 @@ async def test_who_waits_for_a_sure_loss_is_not_sent_away(
     await scene.healthy()
     services = scene.process().services
     await services.observe()
-    scene.world.kill(lost)
+    frozen = scene.world.machine(lost)
+    frozen.etcd, frozen.postgres = False, ""
     _, ask = OPERATIONS[f"{role} redeploy"]
     await ask(services, None)
 
