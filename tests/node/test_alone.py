@@ -119,6 +119,8 @@ def view(contact: Contact, seconds: float, *, writable: bool | None) -> OwnView:
     [
         (None, True),
         (view(Contact.ISOLATED, 60, writable=False), True),
+        (view(Contact.STARTING, 5, writable=None), True),
+        (view(Contact.STARTING, 5, writable=True), False),
         (view(Contact.ISOLATED, 5, writable=False), False),
         (view(Contact.ISOLATED, 60, writable=True), False),
         (view(Contact.ISOLATED, 60, writable=None), False),

@@ -79,6 +79,9 @@ def asks_public(view: OwnView | None, now: dt.datetime) -> bool:
     """
     if view is None:
         return True
+    if view.contact is Contact.STARTING:
+        # What serves begins once the node was in touch with a majority.
+        return not view.writable
     out_of_touch = (now - dt.datetime.fromisoformat(view.since)).total_seconds()
     cut_off = view.contact is Contact.ISOLATED and out_of_touch >= GIVEN_UP_SECONDS
     return cut_off and view.writable is False
