@@ -19,7 +19,7 @@ from openvcha.node.patroni import postgres_major
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"
-TAKE_OVER_SECONDS = 90.0
+TAKE_OVER_SECONDS = 240.0
 
 
 def wait_for_successor(running: RunningLab, old: str) -> None:

@@ -31,7 +31,7 @@ OPERATIONS = "/vcenter/vcha/operations"
 SET_MODE = "com.vmware.vcenter.vcha.cluster.mode.set"
 SET = f"{MODE}?vmw-task=true"
 LONGER_THAN_A_ROUND = 2  # seconds, in which a paused Patroni looks at the cluster once a second
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 def change(running: RunningLab, mode: str) -> None:
@@ -134,11 +134,11 @@ async def test_in_disabled_the_standby_is_down_and_the_active_goes_on_alone(
     """Through the loss of both others and a cold start; back in ENABLED nothing is missing."""
     enabled(running)
     active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
-    running.until(lambda: len(writer.acknowledged) > 20)
-    writer.longest_gap = 0.0
+    writes_on(running, writer)
+    usual, writer.longest_gap = writer.longest_gap, 0.0
     change(running, "DISABLED")
     writes_on(running, writer)
-    assert writer.longest_gap < 2.0, "the standby went before it was let go"
+    assert writer.longest_gap < max(2.0, 5 * usual), "the standby went before it was let go"
     assert not postgres_runs(running, passive)
     assert await cluster.sync_names(running) == frozenset()
     assert running.healthy()

@@ -26,7 +26,7 @@ SHARED_LAB = "failovers"
 KILLS = int(os.environ.get("OPENVCHA_KILLS", "2"))
 SESSIONS = 8
 BACK_SECONDS = 60.0
-HEAL_SECONDS = 120.0
+HEAL_SECONDS = 300.0
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def writers(running: RunningLab) -> Iterator[Writer]:
 
 def active_name(running: RunningLab) -> str:
     """Wait until somebody serves the API and leads; the address may be about to move."""
-    deadline = time.monotonic() + BACK_SECONDS
+    deadline = time.monotonic() + HEAL_SECONDS
     while True:
         try:
             return running.name_of("ACTIVE")

@@ -69,7 +69,7 @@ def test_an_old_active_that_cannot_be_rewound_is_copied_anew(
     shutil.rmtree(wal)
     (wal / "archive_status").mkdir(parents=True)
     running.vcha("lab", "up", check=False)
-    running.until(running.healthy, 120)
+    running.until(running.healthy)
     running.until(lambda: not asides(running.layout(old)))
     assert running.name_of("PASSIVE") == old
     assert_copied_anew(running, old)
@@ -117,14 +117,14 @@ def test_an_active_that_is_cut_off_acknowledges_nothing_and_comes_back(
         outcomes = list(threads.map(outcome_of_a_write, sessions, (-1, -2)))
     assert outcomes == ["ended", "ended"]
     wait_until_isolated(running, active)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while open_ports := [port for port in (5432, 8443) if is_open(public, port)]:
         assert time.monotonic() < deadline, open_ports
     freeze(running, witness, signal.SIGCONT)
     assert_alone_it_is_ended_before_it_is_isolated(running, writer, active, witness)
     for name in (passive, witness):
         freeze(running, name, signal.SIGCONT)
-    running.until(lambda: answers_healthy(running), 120)
+    running.until(lambda: answers_healthy(running))
     running.until(lambda: node_status(running, active)["status"]["view"]["contact"] == "CONNECTED")
     assert writer.missing() == set()
 
@@ -140,7 +140,7 @@ def assert_alone_it_is_ended_before_it_is_isolated(
     with writer.connect(address) as session, ThreadPoolExecutor() as threads:
         freeze(running, witness, signal.SIGSTOP)
         last = threads.submit(last_acknowledged, session)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not says_isolated(running, active):
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -196,7 +196,7 @@ def wait_until_isolated(running: RunningLab, active: str) -> None:
         seen = view["contact"], view["writable"], sorted(view["waits_for"])
         return seen == ("ISOLATED", False, silent)
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not isolated():
         assert time.monotonic() < deadline, node_status(running, active)
         time.sleep(0.2)

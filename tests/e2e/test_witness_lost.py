@@ -54,7 +54,7 @@ def busy(seconds: float = BUSY_SECONDS) -> Iterator[None]:
 
 async def make_lead(services: Services, name: str) -> list[Member]:
     """Let a member lead raft; gives all members."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while True:
             members = await services.store.members()
             places = {member.id: member.client_urls[0] for member in members}
@@ -71,7 +71,7 @@ async def make_lead(services: Services, name: str) -> list[Member]:
 async def until_another_leads(services: Services, members: list[Member], lost: str) -> None:
     """Wait for the election's end, as both survivors see it."""
     gone = next(member.id for member in members if member.name == lost)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         for member in members:
             while member.id != gone:
                 try:

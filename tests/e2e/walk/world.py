@@ -16,7 +16,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.patroni import SUPERUSER
 from openvcha.node.processes import NodeProcesses, kill_tree
 
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 300.0
 LOOK_SECONDS = 0.2
 CONNECT_SECONDS = 2
 
