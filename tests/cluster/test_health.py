@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.cluster.conftest import NOW, PRIMARY, STREAMING, World
+from tests.cluster.conftest import NOW, PRIMARY, STREAMING, World, ip
 
 from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster.health import assess
@@ -120,6 +121,15 @@ def clock(off: float) -> Callable[[World], None]:
     return lambda world: world.hear("w-3", clock_off=off)
 
 
+def address(text: str) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        node = world.seen.node("b-2")
+        assert node is not None
+        world.node("b-2", config=msgspec.structs.replace(node.config, failover_ip=ip(text)))
+
+    return change
+
+
 SOON, LATER = NOW + timedelta(days=29), NOW + timedelta(days=31)
 
 THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] = [
@@ -139,6 +149,13 @@ THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] 
     ("clock behind", clock(-CLOCK_SECONDS - 0.1), "clock.skew", ("vcha-3", "-2.1")),
     ("clock near", clock(-CLOCK_SECONDS), None, ()),
     ("versions", told("b-2", versions={"patroni": "4.0"}), "versions.differ", ("patroni",)),
+    (
+        "another address",
+        address("127.83.1.99"),
+        "failover.address",
+        ("vcha-2", "127.83.1.99", "127.83.1.10"),
+    ),
+    ("the same address", address("127.83.1.10"), None, ()),
     (
         "refused",
         lambda world: world.refuse("postgresql.callbacks", "\x1b[2J"),

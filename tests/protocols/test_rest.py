@@ -1,7 +1,9 @@
 """REST and legacy REST: what is where, and how errors look."""
 
+import gzip
 from typing import Any
 
+import msgspec
 import pytest
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge
 
@@ -237,3 +239,82 @@ async def test_legacy_filters_have_their_prefix(edge: Edge) -> None:
     )
     assert response.status_code == 200
     assert edge.dispatcher.calls[0][1]["filter"].names == frozenset({"a", "b"})
+
+
+def _gzipped(body: bytes) -> dict[str, Any]:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    return {"content": gzip.compress(body), "headers": headers}
+
+
+async def test_a_packed_body_is_unpacked(edge: Edge) -> None:
+    """As clients send it that pack what they send."""
+    for prefix in ("/api", "/rest"):
+        body = MINIMAL if prefix == "/api" else {"spec": MINIMAL}
+        packed = _gzipped(msgspec.json.encode(body))
+        response = await edge.client.post(prefix + REDEPLOY, auth=BASIC, **packed)
+        assert response.status_code < 300, response.text
+    plain = await edge.client.post("/api" + REDEPLOY, auth=BASIC, json=MINIMAL)
+    assert plain.status_code == 202
+    first, *others = [arguments for _, arguments, _ in edge.dispatcher.calls]
+    assert others == [first, first]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "said"),
+    [
+        ("gzip", gzip.compress(b" " * (64 << 20)), "decode.too.large"),
+        ("gzip", gzip.compress(b"{}")[:-5], "content.gzip"),
+        ("gzip", gzip.compress(b"{}") + b"more", "content.gzip"),
+        ("gzip", b"{}", "content.gzip"),
+        ("br", b"{}", "content.encoding"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), "content.encoding"),
+        ("x" * 5000, b"{}", "content.encoding"),
+    ],
+)
+async def test_what_cannot_be_unpacked_is_told(
+    edge: Edge, encoding: str, content: bytes, said: str
+) -> None:
+    """A bomb too, of which no more than a request's size is unpacked."""
+    headers = {"content-type": "application/json", "content-encoding": encoding}
+    response = await edge.client.post(
+        "/api" + REDEPLOY, content=content, headers=headers, auth=BASIC
+    )
+    (found,) = response.json()["messages"]
+    assert (response.status_code, found["id"].partition("vcha.")[2]) == (400, said)
+    assert len(response.content) < 1000
+    assert edge.dispatcher.calls == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "there", "hint"),
+    [
+        ("PUT", "/vcenter/vcha/cluster/mode", "PUT /vcenter/vcha/cluster/mode?vmw-task=true", True),
+        (
+            "POST",
+            "/vcenter/vcha/cluster?action=failover_vcha",
+            "POST /vcenter/vcha/cluster?action=failover&vmw-task=true",
+            False,
+        ),
+        ("POST", "/vcenter/vcha/cluster?action=failover", "action=failover&vmw-task=true", True),
+        ("PATCH", "/vcenter/vcha/cluster/mode", "GET /vcenter/vcha/cluster/mode", False),
+    ],
+)
+async def test_an_unknown_operation_names_what_there_is(
+    edge: Edge, method: str, path: str, there: str, hint: bool
+) -> None:
+    """At the same path; with the flag that is missing, if that is all."""
+    for prefix in ("/api", "/rest"):
+        response = await edge.client.request(method, prefix + path, auth=BASIC)
+        body = response.json() if prefix == "/api" else response.json()["value"]
+        assert (response.status_code, body["error_type"]) == (404, "OPERATION_NOT_FOUND")
+        first, *more = (said["default_message"] for said in body["messages"])
+        assert there in first
+        assert any("vmw-task=true" in said for said in more) is hint
+
+
+async def test_what_is_quoted_of_an_unknown_operation_is_bounded(edge: Edge) -> None:
+    """Whatever a stranger asks for."""
+    action = "x" * 5000
+    response = await edge.client.post(f"/api/vcenter/vcha/cluster?action={action}")
+    assert response.status_code == 404
+    assert len(response.content) < 2500

@@ -49,9 +49,14 @@ _DECODE = {
 # The protocols, sessions and users.
 _PROTOCOL = {
     "operation.unsupported": "%s is not supported yet.",
-    "operation.unknown": "There is no such operation at %s.",
+    "operation.unknown": "There is no such operation: %s. At this path there are: %s.",
+    "operation.unknown.task": (
+        "%s runs as a task only: say vmw-task=true in the query, and follow the task."
+    ),
     "internal.error": "Something went wrong inside; the log has more under operation id %s.",
     "content.type": "A body must be application/json, not %s.",
+    "content.encoding": "A body with Content-Encoding %s is not taken: send it plain or with gzip.",
+    "content.gzip": "The body is not what Content-Encoding gzip says: it cannot be unpacked.",
     "request.malformed": "The request is not valid HTTP.",
     "store.unavailable": "The store of the cluster cannot be reached now; try again.",
     "store.refused": "The store of the cluster refused it: %s.",
@@ -149,6 +154,10 @@ _CLUSTER = {
     "quorum.no.margin.recommendation": "Bring back the node that is lost, or redeploy it.",
     "versions.differ": "The nodes have different versions of %s: %s.",
     "versions.differ.recommendation": "Bring all nodes to the same version of %s.",
+    "failover.address": "After a failover to %s the service is at %s, no longer at %s.",
+    "failover.address.recommendation": (
+        "Have clients and DNS ready to follow, or redeploy %s without a failover_ip of its own."
+    ),
     "disk.nearly.full": "The disk of %s is nearly full: %s of %s bytes are free.",
     "disk.nearly.full.recommendation": "Free or add space on %s: a full disk ends its database.",
     "certificate.expires": "The %s certificate of %s is valid until %s only.",

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
 
+from openvcha.cluster.config import address_text
 from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.store.facts import PostgresFacts
@@ -34,6 +35,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
         yield lag
     yield from _versions(seen)
     yield from _unequal(seen)
+    yield from _moving_address(seen)
     if seen.refused:
         names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
         yield finding("patroni.setting.refused", names, about=())
@@ -108,6 +110,18 @@ def _unequal(seen: Observation) -> Iterator[Finding]:
         if len(set(values.values())) > 1:
             shown = "; ".join(f"{value} on {name}" for name, value in values.items())
             yield finding("setting.differs", setting, shown)
+
+
+def _moving_address(seen: Observation) -> Iterator[Finding]:
+    """Tell that clients will find the service elsewhere after a failover."""
+    if seen.active is None or seen.passive is None:
+        return
+    active, passive = (
+        address_text(node.config.failover_ip or seen.config.management)
+        for node in (seen.active, seen.passive)
+    )
+    if active != passive:
+        yield finding("failover.address", seen.passive.config.name, passive, active)
 
 
 def _trouble(node: NodeObservation) -> Iterator[Finding]:

@@ -62,10 +62,31 @@ class Gate:
 
 
 def from_headers(headers: Mapping[str, str]) -> Credentials:
-    """Read the credentials of a request's headers; what is malformed counts as not given."""
+    """Read the credentials of a request's headers; what is malformed counts as not given.
+
+    A session's cookie counts last: clients send it without being told to.
+    """
     token = headers.get(SESSION_HEADER)
     user, password = _basic(headers.get("authorization", ""))
+    if not token and user is None and not _of_another_site(headers):
+        token = _cookie(headers.get("cookie", ""))
     return Credentials(Secret(token) if token else None, user, password)
+
+
+def _cookie(header: str) -> str | None:
+    """Read the session's token, which some clients put into quotation marks."""
+    for pair in header.split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == SESSION_HEADER and value:
+            return value.strip('"')
+    return None
+
+
+def _of_another_site(headers: Mapping[str, str]) -> bool:
+    """Tell whether a browser says that a page of somebody else's makes it send this request."""
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+    own = f"https://{headers.get('host', '')}"
+    return site not in {"none", "same-origin"} or (origin is not None and origin != own)
 
 
 def _basic(header: str) -> tuple[str | None, Secret | None]:

@@ -1,5 +1,6 @@
 """What the protocols over HTTP have in common: bodies in, JSON out."""
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +16,16 @@ from openvcha.protocols.throttle import CHALLENGE
 
 JSON = "application/json"
 UNREAD = {"connection": "close"}
+_GZIP = 16 + zlib.MAX_WBITS
+_LONGEST_SHOWN = 100
 
 
 async def read_body(request: Request) -> bytes:
-    """Give the body; raises ApiError INVALID_REQUEST over 1 MiB or of a type other than JSON."""
+    """Give the body, unpacked. Raises ApiError INVALID_REQUEST.
+
+    That is for more than 1 MiB, also when unpacked, for a type other than JSON, and for an encoding
+    other than gzip.
+    """
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > MAX_BYTES:
         _too_large()
@@ -27,9 +34,10 @@ async def read_body(request: Request) -> bytes:
         body += piece
         if len(body) > MAX_BYTES:
             _too_large()
-    if body:
-        _require_json(request.headers.get("content-type"))
-    return bytes(body)
+    if not body:
+        return b""
+    _require_json(request.headers.get("content-type"))
+    return _plain(bytes(body), request.headers.get("content-encoding", "identity"))
 
 
 def origin(request: Request) -> str:
@@ -55,9 +63,43 @@ def refuse(body: Any, status: int, error: ApiError) -> Response:
     return response
 
 
-def session_headers(token: str | None) -> dict[str, str]:
-    """Give the header that also carries the token of a new session."""
-    return {} if token is None else {SESSION_HEADER: token}
+def session_headers(token: str | None, path: str | None = None) -> dict[str, str]:
+    """Give the headers that also carry the token of a new session, for ``path`` as a cookie."""
+    if token is None:
+        return {}
+    headers = {SESSION_HEADER: token}
+    return headers if path is None else headers | {"set-cookie": _cookie(token, path)}
+
+
+def forgotten_cookie(path: str) -> dict[str, str]:
+    """Give the header by which a client forgets the session's cookie."""
+    return {"set-cookie": f"{_cookie('', path)}; Max-Age=0"}
+
+
+def _cookie(token: str, path: str) -> str:
+    # Strict: a browser does not send it with what another site's page asks for.
+    return f"{SESSION_HEADER}={token}; Path={path}; Secure; HttpOnly; SameSite=Strict"
+
+
+def _plain(body: bytes, encoding: str) -> bytes:
+    """Unpack a body, and no more of it than a request may have."""
+    match encoding.strip().lower():
+        case "identity" | "":
+            return body
+        case "gzip" | "x-gzip":
+            unpacking = zlib.decompressobj(_GZIP)
+            try:
+                plain = unpacking.decompress(body, MAX_BYTES + 1)
+            except zlib.error:
+                fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
+            if len(plain) > MAX_BYTES:
+                _too_large()
+            if not unpacking.eof or unpacking.unused_data:
+                fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
+            return plain
+        case other:
+            shown = other[:_LONGEST_SHOWN]
+            raise ApiError(ErrorType.INVALID_REQUEST, message("content.encoding", shown))
 
 
 def _too_large() -> None:
@@ -70,4 +112,4 @@ def _is_too_large(error: ApiError) -> bool:
 
 def _require_json(content_type: str | None) -> None:
     if content_type is not None and content_type.partition(";")[0].strip().lower() != JSON:
-        fail(ErrorType.INVALID_REQUEST, message("content.type", content_type))
+        fail(ErrorType.INVALID_REQUEST, message("content.type", content_type[:_LONGEST_SHOWN]))

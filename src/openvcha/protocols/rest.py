@@ -13,8 +13,15 @@ from openvcha.api.decode import decode_arguments_rest
 from openvcha.api.encode import encode_error_legacy, encode_error_rest, encode_rest
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.operations import Operation
-from openvcha.protocols.credentials import from_headers
-from openvcha.protocols.http import origin, read_body, refuse, reply, session_headers
+from openvcha.protocols.credentials import SESSION_SERVICE, from_headers
+from openvcha.protocols.http import (
+    forgotten_cookie,
+    origin,
+    read_body,
+    refuse,
+    reply,
+    session_headers,
+)
 from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
 from openvcha.protocols.routes import Match, Router, api_routes, legacy_routes
 
@@ -24,6 +31,7 @@ class Form:
     """In what the two kinds of REST differ. ``wrapped``: bodies name their parameters."""
 
     name: str
+    prefix: str
     wrapped: bool
     encode: Callable[[Operation, Any], bytes]
     status: Callable[[Operation], int]
@@ -41,8 +49,10 @@ def _in_value(operation: Operation, value: Any) -> bytes:
     return msgspec.json.encode({"value": encode_rest(operation.reply, value)})
 
 
-API = Form("rest", False, _plain, lambda operation: operation.status, encode_error_rest, STATUS)
-LEGACY = Form("legacy", True, _in_value, lambda _: 200, encode_error_legacy, LEGACY_STATUS)
+API = Form(
+    "rest", "/api", False, _plain, lambda operation: operation.status, encode_error_rest, STATUS
+)
+LEGACY = Form("legacy", "/rest", True, _in_value, lambda _: 200, encode_error_legacy, LEGACY_STATUS)
 
 
 class Rest:
@@ -94,7 +104,10 @@ class Rest:
     def _render(self, operation: Operation, answer: Answer) -> Response:
         if answer.error is not None:
             return self._refuse(answer.error)
-        return reply(answer.body, self._form.status(operation), session_headers(answer.token))
+        headers = session_headers(answer.token, self._form.prefix)
+        if operation.service == SESSION_SERVICE and operation.name == "delete":
+            headers = forgotten_cookie(self._form.prefix)
+        return reply(answer.body, self._form.status(operation), headers)
 
     def _refuse(self, error: ApiError) -> Response:
         return refuse(self._form.error(error), self._form.error_status[error.error_type], error)

@@ -16,6 +16,7 @@ TASK = "vmw-task"
 #: Query parameters that choose the operation and are no arguments of it.
 VERBS = frozenset({ACTION, LEGACY_ACTION, TASK})
 LEGACY_SESSION = "/com/vmware/cis/session"
+_LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Route:
     path: str
     action: str | None
     operation: Operation
+
+    @property
+    def task(self) -> bool:
+        """Tell whether it begins a task."""
+        return self.operation.task
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Router:
         for route in routes:
             if (route.method, route.action, route.operation.task) == wanted:
                 return Match(route.operation, parameters)
-        raise ApiError(ErrorType.OPERATION_NOT_FOUND, message("operation.unknown", path))
+        raise _unknown(routes, path, *wanted)
 
     def methods(self, path: str) -> frozenset[str]:
         """Give the methods that this path knows; raises ApiError OPERATION_NOT_FOUND."""
@@ -97,6 +103,26 @@ def unknown_path(path: str) -> ApiError:
     return ApiError(
         ErrorType.OPERATION_NOT_FOUND, message("com.vmware.vapi.rest.httpNotFound", path)
     )
+
+
+def _unknown(
+    routes: Iterable[Route], path: str, method: str, action: str | None, task: bool
+) -> ApiError:
+    """Make the OPERATION_NOT_FOUND that says what there is, and what was perhaps meant."""
+    asked = _written(method, path, action, task=task)
+    there = ", ".join(_written(each.method, path, each.action, task=each.task) for each in routes)
+    said = [message("operation.unknown", asked, there)]
+    if not task and any((r.method, r.action, r.task) == (method, action, True) for r in routes):
+        said.append(message("operation.unknown.task", asked))
+    return ApiError(ErrorType.OPERATION_NOT_FOUND, *said)
+
+
+def _written(method: str, path: str, action: str | None, *, task: bool) -> str:
+    """Write a request as one types it; what a stranger sent of it is bounded."""
+    verbs = [f"action={action[:_LONGEST_SHOWN]}"] if action else []
+    verbs += [f"{TASK}=true"] if task else []
+    shown = f"{method[:_LONGEST_SHOWN]} {path[:_LONGEST_SHOWN]}"
+    return f"{shown}?{'&'.join(verbs)}" if verbs else shown
 
 
 def _route(operation: Operation, path: str) -> Route:
