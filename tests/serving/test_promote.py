@@ -12,9 +12,11 @@ from tests.node.test_kept import kept
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.patroni import PatroniNode, SyncState
 from openvcha.serving.losses import Evidence, losses
-from openvcha.serving.promote import PatroniKeys, Refusal, evidence, promote, why_not
+from openvcha.serving.promote import PatroniKeys, Refusal, evidence, patroni_keys, promote, why_not
 from openvcha.store import keys
+from openvcha.store.errors import RecordInvalid
 from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import KeyValue
 
 STOPPED = PatroniNode("replica", "stopped", 1, ())
 OWN, OTHER = "b-2", "a-1"
@@ -129,6 +131,20 @@ def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(worl
     found = evidence(world.seen, OWN, PatroniKeys(b"{", b"{"), None, older=True)
     assert (found.active_lsn, found.own_lsn, found.heard, found.older) == (None, None, None, True)
     assert found.paused is None
+
+
+async def test_a_key_that_the_store_refuses_to_show_is_unknown() -> None:
+    """A forged configuration; that is not to say that the store has no majority."""
+
+    class Refusing(MemoryStore):
+        async def get(self, key: str) -> KeyValue | None:
+            if key == keys.PATRONI_CONFIG:
+                raise RecordInvalid(key, "forged")
+            return await super().get(key)
+
+    store = Refusing()
+    await store.put(keys.PATRONI_STATUS, b"{}")
+    assert await patroni_keys(store) == PatroniKeys(b"{}", None)
 
 
 def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(world: World) -> None:

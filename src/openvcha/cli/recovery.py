@@ -32,7 +32,7 @@ from openvcha.serving import promote as promoting
 from openvcha.serving.compose import services_of
 from openvcha.serving.losses import losses
 from openvcha.serving.promote import PatroniKeys
-from openvcha.store.errors import StoreError
+from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd import Etcd
 
 Directory = Annotated[
@@ -176,7 +176,7 @@ async def _observed(layout: Layout, identity: Identity) -> tuple[Observation, Pa
         async with asyncio.timeout(ASK_SECONDS), services_of(layout.root) as services:
             found = await promoting.patroni_keys(services.store)
             return await services.observe(), found
-    except (StoreError, TimeoutError) as error:
+    except (StoreUnavailable, TimeoutError) as error:
         raise fail(
             f"{identity.name} cannot be made the primary: the store has no majority;"
             " when both others are gone for good, `vcha node make-standalone` is what you need"

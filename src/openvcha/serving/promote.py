@@ -13,6 +13,7 @@ from openvcha.node.kept import KeptCluster
 from openvcha.service.context import Services
 from openvcha.serving.losses import Evidence, shown_time
 from openvcha.store import keys
+from openvcha.store.errors import RecordUnreadable
 from openvcha.store.patroni_keys import leader_position, pause
 from openvcha.store.protocol import Action, Delete, Put, Store, absent, unchanged
 
@@ -88,9 +89,18 @@ class PatroniKeys:
 
 
 async def patroni_keys(store: Store) -> PatroniKeys:
-    """Read what the observation does not have. Raises StoreError."""
-    status, config = await store.get(keys.PATRONI_STATUS), await store.get(keys.PATRONI_CONFIG)
-    return PatroniKeys(status.value if status else None, config.value if config else None)
+    """Read what the observation does not have; unreadable is unknown. Raises StoreError."""
+    return PatroniKeys(
+        await _value(store, keys.PATRONI_STATUS), await _value(store, keys.PATRONI_CONFIG)
+    )
+
+
+async def _value(store: Store, key: str) -> bytes | None:
+    try:
+        found = await store.get(key)
+    except RecordUnreadable:
+        return None
+    return found.value if found else None
 
 
 def evidence(
