@@ -5,7 +5,7 @@ it; on the store of a data node it does not.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,7 +28,7 @@ from openvcha.serving.inspection import forged, set_aside, unreadable
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Store
+from openvcha.store.protocol import Action, Compare, KeyValue, Store, TxnResult
 from openvcha.store.records import encode
 from openvcha.store.seal import Seals
 from openvcha.store.sealed import SealedStore
@@ -43,6 +43,24 @@ PASSWORD, OLD = Secret("correct horse"), Secret("old password")
 TOKEN = "ab" * 32
 CHEAP = cheap_passwords()
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+class Counting(MemoryStore):
+    """Counts what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def get(self, key: str) -> KeyValue | None:
+        self.asked += 1
+        return await super().get(key)
+
+    async def txn(
+        self, compares: Sequence[Compare], success: Sequence[Action], failure: Sequence[Action] = ()
+    ) -> TxnResult:
+        self.asked += 1
+        return await super().txn(compares, success, failure)
 
 
 class Files:
@@ -65,7 +83,7 @@ class Stage:
     """A cluster's store, and what a thief can do to it: everything that etcd lets a member do."""
 
     def __init__(self, *, sealed: bool) -> None:
-        self.raw = MemoryStore()
+        self.raw = Counting()
         guarded = SealedStore(self.raw, Seals(lambda: [Secret("of the data nodes")]), Files())
         self.sealed = guarded
         self.store: Store = guarded if sealed else self.raw
@@ -415,3 +433,21 @@ async def test_a_forged_record_is_listed_and_set_aside() -> None:
     place = await set_aside(stage.store, key, by="anna", now=NOW)
     assert await stage.raw.get(key) is None
     assert b"data node" in await stage.stored(place)
+
+
+async def test_a_login_costs_one_question_more_and_a_request_none() -> None:
+    """What a seal needs to know of a new session is asked with its reservation."""
+    costs: list[tuple[int, int, int]] = []
+    for sealed in (False, True):
+        stage = Stage(sealed=sealed)
+        user = await stage.anna()
+        before = stage.raw.asked
+        token = (await stage.sessions.create(user)).reveal()
+        begun = stage.raw.asked
+        assert await stage.resolved(token)
+        asked = stage.raw.asked
+        await stage.users.set_role("anna", Role.ADMINISTRATOR)
+        costs.append((begun - before, asked - begun, stage.raw.asked - asked))
+    (login, request, change), (login_sealed, *others) = costs
+    assert login_sealed == login + 1
+    assert others == [request, change]

@@ -1,7 +1,8 @@
 """A thief with the witness's files writes into the store of a real cluster.
 
-What he writes reaches the store as what any of its members writes. Nothing of it counts, no program
-of his runs, all of it is told, and the cluster stays HEALTHY.
+A witness votes: whoever has it writes into the store what he likes, past the store's own rights, as
+is done here. Nothing of it counts, no program of his runs, all of it is told, and the cluster stays
+HEALTHY.
 """
 
 import json
@@ -14,19 +15,19 @@ from typing import Any
 import httpx2
 import pytest
 from tests.attacks import patroni_commands
+from tests.e2e import cluster
 from tests.e2e.conftest import Rest, RunningLab, trust
 from tests.e2e.writer import Writer
 
 from openvcha.api.secret import Secret
 from openvcha.lab.state import ADMINISTRATOR, READER
-from openvcha.node.identity import load_identity, url
-from openvcha.node.tls import NodeTls
 from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.sessions import SessionRecord, token_hash
 from openvcha.protocols.users import Role, User
 from openvcha.store import keys
 from openvcha.store.etcd import Etcd
 from openvcha.store.records import encode
+from openvcha.store.sealed_etcd import SealedEtcd
 
 pytestmark = pytest.mark.engines
 PASSWORD = "a thief's password"
@@ -35,7 +36,7 @@ GAP_SECONDS = 2.0
 
 
 class Thief:
-    """Somebody with a copy of the witness's `node.json` and `tls/`."""
+    """Somebody who has the witness, and so a vote; ``store`` asks for nothing but that."""
 
     def __init__(self, store: Etcd, running: RunningLab) -> None:
         self.store = store
@@ -75,11 +76,9 @@ class Thief:
 
 @pytest.fixture
 async def thief(running: RunningLab) -> AsyncIterator[Thief]:
-    witness = running.layout(running.name_of("WITNESS"))
-    target = load_identity(running.layout(running.name_of("ACTIVE")).root)
-    place = url(target.ha_address, target.ports.etcd_client)
-    async with Etcd([place], NodeTls(witness)) as store:
-        yield Thief(store, running)
+    async with cluster.behind(running) as services:
+        assert isinstance(services.store, SealedEtcd)
+        yield Thief(services.store._etcd, running)
 
 
 def user(name: str) -> User:

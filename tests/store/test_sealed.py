@@ -167,6 +167,22 @@ async def test_an_old_value_does_not_come_back(stage: Stage) -> None:
     assert await stage.record(OTHER).sound() is None
 
 
+async def test_a_seal_is_for_one_place(stage: Stage) -> None:
+    """For this key, created then, written so often: each by itself makes it another place."""
+    await stage.record().create(Thing("anna"))
+    kv, seals = await stage.stored(), Seals(lambda: [OLD])
+    assert seals.open(kv) == b'{"text":"anna"}'
+    for other in (
+        replace(kv, key=OTHER),
+        replace(kv, create_revision=kv.create_revision + 1),
+        replace(kv, version=kv.version + 1),
+        replace(kv, lease=7),
+        replace(kv, value=kv.value + b" "),
+    ):
+        with pytest.raises(RecordForged):
+            seals.open(other)
+
+
 async def test_a_lease_belongs_to_the_record(stage: Stage) -> None:
     """Who takes it off would make a session that is never cleared away."""
     key = keys.session("aa")
