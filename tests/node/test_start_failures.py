@@ -71,6 +71,24 @@ def test_a_receiver_that_is_refused_tells_why_it_does_not_stream() -> None:
     assert (told.starts, told.times, told.reason) == (False, 2, "no slot")
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            "psycopg.OperationalError: connection failed: FATAL:  permission denied for database x",
+            "OperationalError: connection failed: FATAL: permission denied for database x",
+        ),
+        ("pg_rewind: error: could not fetch file", "pg_rewind: error: could not fetch file"),
+    ],
+)
+def test_a_node_that_cannot_be_rewound_tells_why(line: str, reason: str) -> None:
+    """Until it follows again."""
+    told = judge([WELL, line, line], [], NOW)
+    assert told is not None
+    assert (told.starts, told.times, told.reason) == (False, 2, reason)
+    assert judge([line, WELL], [], NOW) is None
+
+
 def test_what_is_shown_is_short_and_without_passwords() -> None:
     """The logs are the node's; the task is everybody's."""
     assert plain("invalid primary_conninfo: user=r password=geheim host=a") == (

@@ -83,7 +83,7 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     """Nothing at first; then each thing that a person does is found. A member's slot is none."""
     node = lab.node("first", 12, {"first": 12})
     node.start()
-    lab.until(node.writable, 60)
+    lab.until(node.writable)
     roles = "select count(*) = 2 from pg_roles where rolname in ('replicator', 'rewind')"
     lab.until(lambda: node.value(roles))
     before = found(node)
@@ -111,6 +111,32 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     assert told.missing_libraries == ("timescaledb",)
     assert told.slots == ("barman",)
     assert told.roles == ("replicator: statement_timeout=1s",)
+
+
+@pytest.mark.engines
+def test_roles_of_the_cluster_get_back_what_was_taken(lab: Any) -> None:
+    """By the node itself, as its log tells; a right of everybody's is not given back."""
+    node = lab.nodes[-1]
+    with node.connect() as connection:
+        for statement in (
+            "revoke connect on database postgres from public",
+            "revoke connect on database postgres from rewind",
+            "revoke execute on function pg_read_binary_file(text) from rewind",
+            "alter role rewind nologin connection limit 0",
+            "alter role replicator noreplication valid until '2020-01-01'",
+        ):
+            connection.execute(statement.encode())
+    rewinds = """
+        select has_database_privilege('rewind', 'postgres', 'connect')
+           and has_function_privilege('rewind', 'pg_read_binary_file(text)', 'execute')
+           and bool_and(rolcanlogin and rolconnlimit = -1 and rolvaliduntil is distinct from
+                        '2020-01-01' and (rolreplication or rolname = 'rewind'))
+          from pg_roles where rolname in ('rewind', 'replicator')
+    """
+    lab.until(lambda: node.value(rewinds))
+    assert not node.value("select has_database_privilege('app', 'postgres', 'connect')")
+    assert "grant connect on database postgres to rewind" in node.log("supervisor")
+    assert node.value("show superuser_reserved_connections") == "10"
 
 
 def found(node: Any) -> PostgresFacts:

@@ -284,6 +284,10 @@ _CLUSTER = {
         " and whoever uses it has to create it on the new active node."
     ),
     "check.postgres.silent": "The settings of PostgreSQL could not be checked: %s",
+    "postgres.not.rejoining": "PostgreSQL on %s does not rejoin: %s",
+    "postgres.not.rejoining.recommendation": (
+        "Mend what PostgreSQL names. If %s cannot be rewound, its data are copied again by itself."
+    ),
     "postgres.not.starting": "PostgreSQL does not start on %s: %s",
     "postgres.not.starting.recommendation": (
         "Mend what PostgreSQL names; a setting of postgresql.auto.conf that it refuses can be taken"

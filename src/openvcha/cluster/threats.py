@@ -125,11 +125,12 @@ def _moving_address(seen: Observation) -> Iterator[Finding]:
 
 
 def _trouble(node: NodeObservation) -> Iterator[Finding]:
-    """Tell why PostgreSQL of a node does not start, as the node itself has it."""
+    """Tell why PostgreSQL of a node does not start or rejoin, as the node itself has it."""
     told = node.heard.facts.trouble if node.heard.facts else None
     serves = node.patroni is not None and (node.patroni.primary or node.patroni.streaming)
-    if told is not None and told.starts and not serves:
-        yield finding("postgres.not.starting", node.config.name, told.reason)
+    if told is not None and not serves:
+        kind = "postgres.not.starting" if told.starts else "postgres.not.rejoining"
+        yield finding(kind, node.config.name, told.reason)
 
 
 def _disk(node: NodeObservation) -> Iterator[Finding]:

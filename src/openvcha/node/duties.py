@@ -44,7 +44,10 @@ async def tell_facts(view: DutyView) -> None:
 
 
 async def _survey(view: DutyView) -> PostgresFacts | None:
-    """Ask the node's PostgreSQL once its parts have begun; None when it does not answer."""
+    """Ask the node's PostgreSQL once its parts have begun; None when it does not answer.
+
+    On a primary, the cluster's own roles get back what users have taken from them.
+    """
     if not view.control.ready.is_set():
         return None
     # Loaded late: every start of a node would wait for it.
@@ -52,6 +55,8 @@ async def _survey(view: DutyView) -> PostgresFacts | None:
 
     superuser = Superuser(view.layout, view.identity.ports.postgres)
     try:
+        for given in await superuser.tend_roles(view.identity.ha_address):
+            view.events.warning("a role of the cluster lacked a right", statement=given)
         return await superuser.survey(view.identity.ha_address)
     except PostgresUnreachable as error:
         view.events.debug("PostgreSQL not surveyed", reason=str(error))

@@ -9,6 +9,7 @@ from openvcha.node.layout import Layout
 Settings = dict[str, Any]
 
 JSON_LOG_SINCE = 15
+RESERVED_SINCE = 16
 
 _VITAL = frozenset(
     {
@@ -48,6 +49,8 @@ _OWNED = frozenset(
         "logging_collector",
         "max_slot_wal_keep_size",
         "password_encryption",
+        "reserved_connections",
+        "superuser_reserved_connections",
         "tcp_keepalives_count",
         "tcp_keepalives_idle",
         "tcp_keepalives_interval",
@@ -99,6 +102,7 @@ def local_settings(layout: Layout, postgres: Postgres) -> Settings:
         "unix_socket_directories": "",
         "password_encryption": "scram-sha-256",
         "lc_messages": "C",
+        **_places(postgres),
         **_peers(),
         **_logging(layout, postgres),
         **(_tls(layout) if postgres.has_tls else {}),
@@ -118,6 +122,14 @@ def pg_hba(tls: bool, replication: str, administrators: Sequence[str]) -> list[s
         *(f"{kind} all {user} all {proof}" for user in administrators),
         f"{kind} all all all scram-sha-256",
     ]
+
+
+def _places(postgres: Postgres) -> Settings:
+    """Keep places free for the cluster's own sessions when users have taken all others."""
+    places = {"superuser_reserved_connections": 10}
+    if postgres.version[0] >= RESERVED_SINCE:
+        places["reserved_connections"] = 5
+    return places
 
 
 def _peers() -> Settings:

@@ -16,6 +16,7 @@ from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.leader import CopyFailed, Leader, find_leader
 from openvcha.node.processes import find_tree, is_postgres, kill_tree
+from openvcha.node.start_failures import trouble
 from openvcha.node.stuck import AGAIN_SECONDS, STUCK_SECONDS, Look, Watch, look_at
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
@@ -97,7 +98,9 @@ class Rejoin:
             self._tell(f"the standby is stuck, and cannot be copied anew: {error}")
             return
         self._not_before = self._clock() + STUCK_SECONDS
-        self._tell(f"the standby is stuck for {quiet:.0f} s: its data are copied anew")
+        known = await asyncio.to_thread(trouble, self._layout.logs)
+        why = f" ({known.reason})" if known else ""
+        self._tell(f"the standby is stuck for {quiet:.0f} s{why}: its data are copied anew")
         await self._view.control.halt("patroni")
         try:
             await asyncio.to_thread(_end_postgres, self._layout)

@@ -17,6 +17,8 @@ from openvcha.store.facts import PostgresTrouble
 KEPT_LINES = 5
 RECENT = timedelta(seconds=30)
 SERVER_LINE = re.compile(r"^\S+ \S+ \S+ \[\d+\] (?:FATAL|PANIC|ERROR):\s+(.*)$")
+REWIND_LINE = re.compile(r"(pg_rewind: (?:error|fatal): .*|OperationalError: .*FATAL: .*)$")
+"""Why a former primary cannot be rewound: it then waits, until its data are copied anew."""
 FAILED = ("ERROR: postmaster is not running", "ERROR: failed to start postgres")
 WELL = "INFO: no action."
 OWN_BACKENDS = frozenset({"postmaster", "startup"})
@@ -33,9 +35,12 @@ def judge(patroni: Iterable[str], server: Sequence[Entry], now: datetime) -> Pos
     """Count the last starts that failed for the same reason; else tell why it does not stream."""
     starts: list[list[str]] = []
     said: list[str] = []
+    rewinds: list[str] = []
     for line in patroni:
         if WELL in line:
-            starts, said = [], []
+            starts, said, rewinds = [], [], []
+        elif found := REWIND_LINE.search(line):
+            rewinds.append(plain(found[1]))
         elif found := SERVER_LINE.match(line):
             said.append(plain(found[1]))
         elif any(sign in line for sign in FAILED):
@@ -43,7 +48,7 @@ def judge(patroni: Iterable[str], server: Sequence[Entry], now: datetime) -> Pos
             said = []
     recent = [each for each in server if each.severity in SEVERE and now - each.time < RECENT]
     if not starts:
-        return _not_streaming(recent)
+        return _not_streaming(rewinds or [e.message for e in recent if e.backend == RECEIVER])
     if not starts[-1]:
         starts[-1] = [each.message for each in recent if each.backend in OWN_BACKENDS]
     return _not_starting([said for said in starts if said])
@@ -59,8 +64,7 @@ def _not_starting(starts: Sequence[Sequence[str]]) -> PostgresTrouble | None:
     return PostgresTrouble(starts=True, times=equal, reason=reason, lines=lines)
 
 
-def _not_streaming(recent: Sequence[Entry]) -> PostgresTrouble | None:
-    said = [each.message for each in recent if each.backend == RECEIVER]
+def _not_streaming(said: Sequence[str]) -> PostgresTrouble | None:
     if not said:
         return None
     return PostgresTrouble(starts=False, times=said.count(said[-1]), reason=said[-1])

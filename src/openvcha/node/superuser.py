@@ -15,6 +15,7 @@ from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.leader import superuser_place
+from openvcha.node.own_roles import tend
 from openvcha.node.patroni import OWN_ROLES, postgres_major
 from openvcha.node.postgres_log import entries
 from openvcha.node.replay import HOLDERS, REPLAYED, Replay, holder
@@ -87,6 +88,11 @@ class Superuser:
         """Look at what users have set in this node's own. Raises PostgresUnreachable."""
         async with self._at(host) as connection:
             return await survey(connection, self._layout.pgdata)
+
+    async def tend_roles(self, host: str) -> tuple[str, ...]:
+        """Give our roles back what they lack; return how. Raises PostgresUnreachable."""
+        async with self._at(host) as connection:
+            return await tend(connection)
 
     async def rehearse_renewal(self, host: str) -> None:
         """Change the passwords of our roles, and take that back. Raises PostgresUnreachable."""
