@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import psycopg
@@ -103,6 +105,31 @@ def test_a_part_that_dies_is_started_again(lab: Any, first: Any, name: str) -> N
     assert again.pid != before.pid
     lab.until(first.writable)
     assert first.value("select pg_postmaster_start_time()") == postmaster
+
+
+def vcha_store(node: Any, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `vcha node store`."""
+    command = [sys.executable, "-m", "openvcha", "node", "store", words[0], str(node.directory)]
+    return subprocess.run(
+        [*command, *words[1:]], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_value_that_cannot_be_read_is_set_aside_by_command(lab: Any, first: Any) -> None:
+    """The node goes on meanwhile; what is sound stays."""
+    lab.until(first.writable)
+    key = keys.node_facts("broken")
+    first.etcd(lambda store: store.put(key, b'{"\xff\x1b[2J'))
+    listed = vcha_store(first, "list")
+    assert listed.stdout.startswith(f"{key}: "), listed.stderr
+    assert "\x1b" not in listed.stdout
+    assert vcha_store(first, "set-aside", keys.PATRONI_CONFIG).returncode == 1
+    done = vcha_store(first, "set-aside", key)
+    assert done.returncode == 0, done.stderr
+    assert vcha_store(first, "list").stdout == "everything can be read\n"
+    assert first.etcd(lambda store: store.get(key)) is None
+    assert len(first.etcd(lambda store: store.prefix(keys.ASIDE))) == 1
+    assert first.etcd(lambda store: store.get(keys.PATRONI_CONFIG))
 
 
 def test_a_second_node_copies_joins_and_protects(lab: Any, first: Any) -> None:
