@@ -171,7 +171,8 @@ class World:
             nodes=nodes,
         )
         await cluster_record(self.store).create(config)
-        fields = {**patroni.WITH_STANDBY, "ttl": 20}
+        begins = {name: value for name, value in patroni.WITH_STANDBY.items() if value is not None}
+        fields = {**begins, "ttl": 20}
         await self.store.put(keys.PATRONI_CONFIG, json.dumps(fields).encode())
         await self.lead(nodes[0].member)
 

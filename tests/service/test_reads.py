@@ -8,6 +8,7 @@ from tests.cluster.conftest import ip
 from tests.service.conftest import CALLER, Scene, placement
 
 from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.secret import Secret
 from openvcha.api.structures import (
     ClusterMode,
     ClusterState,
@@ -73,7 +74,9 @@ async def test_a_lost_passive_is_told_with_what_follows(scene: Scene) -> None:
     assert all(warning.recommendation for warning in info.health_warnings)
 
 
-ELSEWHERE = CredentialsSpec(active_location=ConnectionSpec(hostname="vc.example"))
+ELSEWHERE = CredentialsSpec(
+    active_location=ConnectionSpec(hostname="vc.example", username="u", password=Secret("p"))
+)
 
 
 @pytest.fixture
