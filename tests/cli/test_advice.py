@@ -1,0 +1,64 @@
+"""What our texts say to type is a command that there is, with options that it has."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from openvcha.cli.main import app
+
+ROOT = Path(__file__).parents[2]
+ADVICE = re.compile(r"`vcha ([^`\n]+)`")
+BLOCK = re.compile(r"^(?:\./dev )?vcha (.+?)(?:\s+#.*)?$", re.MULTILINE)
+
+
+def advised() -> Iterator[tuple[str, str]]:
+    """Give each command with the file that names it; places to fill in are words."""
+    for path in sorted((*ROOT.glob("src/**/*.py"), *ROOT.glob("docs/*.md"), ROOT / "README.md")):
+        # Strings that stand next to each other are one.
+        text = re.sub(r'"\s*\n\s*f?"', "", path.read_text())
+        found = {*ADVICE.findall(text), *(BLOCK.findall(text) if path.suffix == ".md" else ())}
+        for words in sorted(found):
+            # An option's value in quotation marks ends it: what is looked at stands before.
+            plain = re.split(r"[\"']", re.sub(r"(?<=\S)\{[^}]*\}", "", words))[0]
+            if plain:
+                yield path.name, re.sub(r"\{[^}]*\}|%s", "X", plain)
+
+
+def wrong(words: str) -> str | None:
+    """Say what of a command there is not."""
+    command = typer.main.get_command(app)
+    context = typer.Context(command)
+    for word in shlex.split(words.replace("…", ""), comments=True):
+        if word.startswith("-"):
+            options = {
+                name for each in command.params for name in (*each.opts, *each.secondary_opts)
+            }
+            if word.partition("=")[0] not in options | {"--help", "-h"}:
+                return f"{command.name} has no option {word}"
+        elif hasattr(command, "get_command"):
+            below = command.get_command(context, word)
+            if below is None:
+                return None if word.isupper() or "|" in word else f"there is no command {word}"
+            command = below
+    return None
+
+
+@pytest.mark.parametrize(("where", "words"), sorted(set(advised())))
+def test_what_is_advised_can_be_typed(where: str, words: str) -> None:
+    """In messages, errors, help and the documentation."""
+    assert wrong(words) is None, where
+
+
+@pytest.mark.parametrize("words", ["user erase x", "lab up --nonsense", "nothing"])
+def test_what_cannot_be_typed_is_found(words: str) -> None:
+    """The test above can fail."""
+    assert wrong(words)
+
+
+def test_there_is_much_advice() -> None:
+    """It is really found in the texts."""
+    assert len(set(advised())) > 50
