@@ -40,7 +40,21 @@ assert len(ours) > 100
 print(*sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in ours if not ready(kind)))
 """
 ROUNDS = "300"
-BUILT_IN = (str, int, float, bool, bytes, dict, list, tuple, NoneType, UnionType, Any, msgspec.Raw)
+BUILT_IN = (
+    object,
+    str,
+    int,
+    float,
+    bool,
+    bytes,
+    dict,
+    list,
+    tuple,
+    NoneType,
+    UnionType,
+    Any,
+    msgspec.Raw,
+)
 #: Places that pass on what they were given; what they are given is looked at where it is named.
 PASSING_ON = {
     ("openvcha.store.records", "type_"),
