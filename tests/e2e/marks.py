@@ -1,0 +1,129 @@
+"""Looking for secrets where none may be: in files, processes, answers, in every common form."""
+
+import base64
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+SAMPLE_SECONDS = 0.05
+SHORTEST = 12
+HOLDERS = re.compile(
+    r"\.?(secrets\.json|patroni\.yml|passwords\.json|([a-z]+\.)?pgpass|[a-z-]+\.key)(\.new)?"
+)
+"""Files that are there to hold secrets, by their names."""
+
+
+def forms(secret: bytes) -> Iterator[bytes]:
+    """Give a secret as it is, quoted for URLs, in hexadecimal, and within base64 text.
+
+    In base64 it looks different at each of three distances from the beginning: the letters that
+    only the secret decides are given.
+    """
+    text = secret.decode("latin-1")
+    yield from {secret, quote(text, safe="").encode(), text.encode("utf-16-le")}
+    yield from {secret.hex().encode(), secret.hex().upper().encode()}
+    for before in range(3):
+        coded = base64.b64encode(b"\0" * before + secret)
+        begin, end = -(-before * 8 // 6), (before + len(secret)) * 8 // 6
+        yield from (coded[begin:end], coded[begin:end].translate(URL_SAFE))
+
+
+URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
+@dataclass
+class Marks:
+    """What is looked for: names of secrets, with their values."""
+
+    known: dict[bytes, str] = field(default_factory=dict)
+
+    def add(self, name: str, secret: str | bytes) -> None:
+        data = secret.encode() if isinstance(secret, str) else secret
+        assert len(data) >= SHORTEST, f"{name} is too short to be recognized"
+        for form in forms(data):
+            self.known.setdefault(form, name)
+
+    def add_key(self, name: str, pem: str) -> None:
+        """Add a private key: each of its lines, and what they stand for."""
+        lines = [line for line in pem.splitlines() if line and "-----" not in line]
+        self.add(name, lines[1] if len(lines) > 1 else lines[0])
+        self.add(name, base64.b64decode("".join(lines))[40:])
+
+    def found(self, data: bytes) -> set[str]:
+        """Name the secrets that are somewhere in the data."""
+        return {name for form, name in self.known.items() if form in data}
+
+
+class Sampler:
+    """Keeps what all processes of this machine show of themselves, for the length of a block."""
+
+    def __init__(self) -> None:
+        self.seen: dict[bytes, bytes] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sampler")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self.look()
+
+    def look(self) -> None:
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit() and int(process.name) != os.getpid():
+                for name in ("cmdline", "environ"):
+                    self._keep(process / name)
+
+    def _keep(self, path: Path) -> None:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return  # it has ended, or is the kernel's
+        self.seen.setdefault(hashlib.sha256(data).digest(), data)
+
+    def leaks(self, marks: Marks) -> set[str]:
+        whole = b"\n".join(self.seen.values())
+        return {f"{name} in a command line or an environment" for name in marks.found(whole)}
+
+
+def file_leaks(marks: Marks, tops: Iterable[Path], *, since: float = 0.0) -> set[str]:
+    """Name the secrets in files outside of those that hold them, and holders that others may read.
+
+    A name counts as well as the content. Files older than ``since`` (seconds) are left out.
+    """
+    found: set[str] = set()
+    for path in (below for top in tops for below in sorted(_below(top))):
+        try:
+            state = path.lstat()
+            if not path.is_file() or path.is_symlink() or state.st_mtime < since:
+                continue
+            secrets = marks.found(path.read_bytes()) | marks.found(os.fsencode(path.name))
+        except OSError:
+            continue  # gone meanwhile
+        if not HOLDERS.fullmatch(path.name):
+            found |= {f"{name} in {path}" for name in secrets}
+        elif secrets and state.st_mode & 0o077:
+            found.add(f"{path} may be read by others: {state.st_mode & 0o777:o}")
+    return found
+
+
+def _below(top: Path) -> Iterator[Path]:
+    yield from (path for path in top.rglob("*")) if top.is_dir() else [top]
