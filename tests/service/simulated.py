@@ -449,6 +449,8 @@ class World:
             await asyncio.Event().wait()
         if machine.written < 0:
             await self._copy(machine, identity)
+        while identity.member not in {member.name for member in self.members}:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.2)
         await asyncio.sleep(0.3)
         if "never starts" in self.faults and identity.etcd_state == "existing":
             await self._fail_to_start(identity)

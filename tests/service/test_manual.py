@@ -96,9 +96,18 @@ class Hand:
         )
 
     async def call(self, **changes: Any) -> JoinInfo:
-        info = await join(self.scene.process().services, CALLER, self.wish(**changes))
-        self.scene.task = info.task
-        return info
+        """Ask once more while a lost node has to be silent for long enough, as the command does."""
+        services, wish = self.scene.process().services, self.wish(**changes)
+        for _ in range(3):
+            try:
+                info = await join(services, CALLER, wish)
+            except ApiError as error:
+                if [text.id for text in error.messages] != [f"{PREFIX}join.not.yet"]:
+                    raise
+            else:
+                self.scene.task = info.task
+                return info
+        raise AssertionError("it was never let in")
 
     def start(self, info: JoinInfo) -> str:
         files = {path: text.reveal().encode() for path, text in info.files.items()}

@@ -250,6 +250,7 @@ _CLUSTER = {
     "fence.still.votes": "Waiting until %s has no vote.",
     "fence.still.in.sync": "Waiting until %s may no longer take over.",
     "fence.still.answers": "Waiting until %s at %s answers no more: switch it off.",
+    "fence.silence": "Making sure that %s at %s is off: it has to be silent for %s seconds.",
     "progress.check": "Checking.",
     "progress.fence": "Making sure that %s is off and has no vote.",
     "progress.clone": "Creating %s.",

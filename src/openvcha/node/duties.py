@@ -6,6 +6,7 @@ from functools import partial
 
 from openvcha.node.backoff import Backoff
 from openvcha.node.control import DutyView
+from openvcha.node.expelled import leave
 from openvcha.node.facts import FactsPublisher, look
 from openvcha.node.orphans import end_orphans
 from openvcha.node.rejoin import rejoin
@@ -65,6 +66,7 @@ async def _survey(view: DutyView) -> PostgresFacts | None:
 
 ALL_DUTIES: Mapping[str, Duty] = {
     "members": follow_members,
+    "expelled": leave,
     "facts": tell_facts,
     "rejoin": rejoin,
     "orphans": end_orphans,

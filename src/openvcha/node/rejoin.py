@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from openvcha.node.aside import asides, discard, put_back, remove_discarded, set_aside
 from openvcha.node.control import DutyView
 from openvcha.node.copy import SPARE_BYTES, has_data, remove_tree
+from openvcha.node.expelled import expelled
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.leader import CopyFailed, Leader, find_leader
@@ -91,6 +92,8 @@ class Rejoin:
 
     async def _renew(self, source: str, quiet: float) -> None:
         """Copy anew, behind the guard: a running primary elsewhere, and room for both."""
+        if await expelled(self._view) is not False:
+            return
         try:
             leader = await self._leader(source)
             self._require_room(leader)

@@ -39,7 +39,7 @@ from openvcha.service.new_node import (
     remember,
 )
 from openvcha.service.refusal import refuse_still
-from openvcha.service.votes import answers, take_vote
+from openvcha.service.votes import SILENT_SECONDS, Silence, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
@@ -127,10 +127,12 @@ class Admit(Clone):
     """A node that a person starts: a learner before, a voter after. It has no VM."""
 
     weight = 10
+    patience = SILENT_SECONDS
 
     def __init__(self, services: Services, role: str) -> None:
         super().__init__(services, role)
         self.name = f"admit.{role}"
+        self._silence = Silence(services)
 
     async def done(self, ctx: TaskContext) -> bool:
         """A voter of that name is in etcd."""
@@ -158,10 +160,11 @@ class Admit(Clone):
         await take_vote(
             services, node.placement.name, node.member, services.peer_url(node.ha_address)
         )
+        reason = await self._silence.unmet(node.configured())
         await services.store.delete(keys.patroni_member(node.member))
         await services.store.delete(keys.node_copy(node.member))
-        if await answers(services, node.ha_address):
-            raise Temporary(message("fence.still.answers", node.placement.name, node.ha_address))
+        if reason:
+            raise Temporary(reason)
 
 
 class Enlist(Step):

@@ -1,5 +1,6 @@
 """The steps of an undeploy after its check. None can be undone, so none can be canceled."""
 
+import asyncio
 from functools import partial
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -16,7 +17,7 @@ from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.leaving import Leaving, recall_leaving
 from openvcha.service.power import write_files
-from openvcha.service.votes import answers, take_vote
+from openvcha.service.votes import SILENT, Silence, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.store.protocol import Member
@@ -135,6 +136,10 @@ class Release(_Parting):
     name = "release"
     weight = 3
 
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._silence = Silence(services)
+
     async def done(self, ctx: TaskContext) -> bool:
         """Judged by power, by Patroni's keys, and by the settings of one who is alone."""
         if await patroni.settings(self._services.store) != patroni.WITH_STANDBY:
@@ -148,6 +153,7 @@ class Release(_Parting):
         await ctx.progress(0.0, message("progress.release"))
         await until(ctx, self._holds, RELEASE_SECONDS, fraction=0.3)
         await until(ctx, lambda: self._on(ctx), OFF_SECONDS, fraction=0.6)
+        await ctx.remember(**{SILENT: True})
         await self._configure(patroni.WITH_STANDBY)
 
     async def _holds(self) -> LocalizableMessage | None:
@@ -165,17 +171,19 @@ class Release(_Parting):
 
     async def _on(self, ctx: TaskContext) -> LocalizableMessage | None:
         await self._switch_off(ctx)
+        answering = await self._answering(ctx)
         for member in await self._registered(ctx):
             await self._services.store.delete(keys.patroni_member(member))
         left = [vm.name for vm in await self._vms(ctx) if vm.power_state is VmPowerState.POWERED_ON]
-        return message("fence.powered.on", ", ".join(left)) if left else await self._answering(ctx)
+        return message("fence.powered.on", ", ".join(left)) if left else answering
 
     async def _answering(self, ctx: TaskContext) -> LocalizableMessage | None:
         """A node that a person made, only a person can switch off."""
-        for node in recall_leaving(ctx).nodes:
-            if not node.vm and await answers(self._services, node.ha_address):
-                return message("fence.still.answers", node.name, node.ha_address)
-        return None
+        if SILENT in ctx.state:
+            return None
+        nodes = [node for node in recall_leaving(ctx).nodes if not node.vm]
+        reasons = await asyncio.gather(*(self._silence.unmet(node) for node in nodes))
+        return next(filter(None, reasons), None)
 
     async def _registered(self, ctx: TaskContext) -> list[str]:
         members = [node.member for node in recall_leaving(ctx).nodes]

@@ -8,14 +8,12 @@ from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.new_node import relied_on
 from openvcha.service.refusal import refuse_still
-from openvcha.service.votes import answers, take_vote
+from openvcha.service.votes import SILENT, SILENT_SECONDS, Silence, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
 
 FENCE_SECONDS = 30.0
-SILENT = "silent"
-"""In a task's state: the old node, which nobody here can switch off, has been seen to be off."""
 
 
 class Fence(Step):
@@ -31,6 +29,7 @@ class Fence(Step):
     def __init__(self, services: Services, role: str, operation: str) -> None:
         self._services = services
         self._role = role
+        self._silence = Silence(services)
         self._operation = operation
 
     async def done(self, ctx: TaskContext) -> bool:
@@ -47,7 +46,8 @@ class Fence(Step):
             return
         await ctx.progress(0.1, message("progress.fence", old.name))
         await self._require(old)
-        await until(ctx, lambda: self._press(ctx, old), FENCE_SECONDS, fraction=0.5)
+        seconds = FENCE_SECONDS if old.vm else SILENT_SECONDS
+        await until(ctx, lambda: self._press(ctx, old), seconds, fraction=0.5)
         # From now on who answers at its address may be its successor.
         await ctx.remember(**{SILENT: True})
 
@@ -70,14 +70,13 @@ class Fence(Step):
         await take_vote(services, old.name, old.member)
         if await self._powered(old):
             await services.infrastructure.power_off(old.vm)
+        silent = await self._answers(ctx, old)
         await services.store.delete(keys.patroni_member(old.member))
-        return await self._threat(old) or await self._answers(ctx, old)
+        return await self._threat(old) or silent
 
     async def _answers(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
         """A node that nobody here can switch off must be seen to be off."""
-        if old.vm or SILENT in ctx.state or not await answers(self._services, old.ha_address):
-            return None
-        return message("fence.still.answers", old.name, old.ha_address)
+        return None if old.vm or SILENT in ctx.state else await self._silence.unmet(old)
 
     async def _threat(self, old: NodeConfig) -> LocalizableMessage | None:
         store = self._services.store

@@ -1,0 +1,68 @@
+"""The duty that ends PostgreSQL on a node which is no member of its cluster any more.
+
+A node that was frozen while it was replaced wakes with all of its programs. Its store has removed
+it, but Patroni and PostgreSQL would go on: to stream, to be asked, in the end to lead.
+"""
+
+import asyncio
+
+from openvcha.node.control import DutyView
+from openvcha.node.processes import is_postgres, kill_tree
+from openvcha.store.errors import StoreError
+
+NAME = "expelled"
+LOOK_SECONDS = 1.0
+GRACE_SECONDS = 10.0
+"""A node that is removed while it lives is let go first: ended at once it would hold commits up."""
+PARTS = ("service", "patroni")
+"""Clients go first: to them this node speaks for the cluster."""
+
+
+async def leave(view: DutyView) -> None:
+    """Look until canceled. A witness has nothing to end: its member of the store ends itself.
+
+    While a process is frozen its timers run on. So the first thing after it wakes is to look, and
+    it was listed long ago then.
+    """
+    if not view.identity.holds_data:
+        await asyncio.Event().wait()
+    await view.control.ready.wait()
+    clock = asyncio.get_running_loop().time
+    listed = clock()
+    while True:
+        began = clock()
+        gone = await expelled(view)
+        if gone is False:
+            listed = began
+        elif gone and began - listed >= GRACE_SECONDS:
+            await _end(view)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def expelled(view: DutyView) -> bool | None:
+    """Tell whether a majority does not know this node; None while none answers.
+
+    It is no look that could be bad: the list is what the members agree on.
+    """
+    try:
+        members = await view.store.members()
+    except StoreError:
+        return None
+    return view.identity.member not in {member.name for member in members}
+
+
+async def _end(view: DutyView) -> None:
+    """End PostgreSQL at once, then what would start it again, then what that has started."""
+    view.control.tell(
+        NAME, "this node was removed from its cluster: its database and service are ended"
+    )
+    await _kill_postgres(view)
+    for part in PARTS:
+        await view.control.halt(part)
+    await _kill_postgres(view)
+
+
+async def _kill_postgres(view: DutyView) -> None:
+    await asyncio.to_thread(
+        kill_tree, view.layout.root, which=lambda process: is_postgres(process.argv)
+    )

@@ -1,0 +1,111 @@
+"""A node that is no member any more ends its database: at once after a freeze, else when let go."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openvcha.node.expelled import GRACE_SECONDS, LOOK_SECONDS, leave
+from openvcha.store.errors import StoreUnavailable
+
+pytestmark = pytest.mark.looptime
+
+
+class Node:
+    """A data node's view; ``ended`` is what was ended, with the time."""
+
+    def __init__(self) -> None:
+        self.listed: bool | None = True
+        self.ended: list[tuple[str, float]] = []
+        self.notes: dict[str, str | None] = {}
+        ready = asyncio.Event()
+        ready.set()
+        self.view: Any = SimpleNamespace(
+            identity=SimpleNamespace(member="b-2", holds_data=True),
+            layout=SimpleNamespace(root="/node"),
+            store=self,
+            control=SimpleNamespace(
+                ready=ready, halt=self._halt, tell=self.notes.__setitem__, begin=self._halt
+            ),
+        )
+
+    async def live(self) -> None:
+        """Be a member for a while."""
+        self.duty = asyncio.create_task(leave(self.view))
+        await asyncio.sleep(2 * LOOK_SECONDS)
+
+    async def members(self) -> list[Any]:
+        if self.listed is None:
+            raise StoreUnavailable("away")
+        return [SimpleNamespace(name=name) for name in ("a-1", *(["b-2"] if self.listed else []))]
+
+    async def _halt(self, part: str) -> None:
+        self.note(part)
+
+    def note(self, what: str) -> None:
+        self.ended.append((what, asyncio.get_running_loop().time()))
+
+    @property
+    def what(self) -> list[str]:
+        return [what for what, _ in self.ended]
+
+
+@pytest.fixture
+async def node(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
+    node = Node()
+
+    def kill(_: Any, *, which: Callable[[Any], bool]) -> None:
+        assert which(SimpleNamespace(argv=("/usr/bin/postgres", "-D", "x")))
+        node.note("postgres")
+
+    async def at_once(work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return work(*arguments, **options)
+
+    monkeypatch.setattr("openvcha.node.expelled.kill_tree", kill)
+    monkeypatch.setattr("openvcha.node.expelled.asyncio.to_thread", at_once)
+    yield node
+    node.duty.cancel()
+    await asyncio.wait([node.duty])
+
+
+async def test_a_member_is_left_alone(node: Node) -> None:
+    """Also when the store is away for a while."""
+    await node.live()
+    node.listed = None
+    await asyncio.sleep(60)
+    node.listed = True
+    await asyncio.sleep(60)
+    assert not node.ended
+
+
+async def test_replaced_while_it_was_frozen_it_ends_with_its_first_look(node: Node) -> None:
+    """PostgreSQL first, then those who would start it again, then what they have started."""
+    await node.live()
+    node.listed = None  # a frozen process asks nobody
+    await asyncio.sleep(60)
+    node.listed = False
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(2 * LOOK_SECONDS)
+    assert node.what[:4] == ["postgres", "service", "patroni", "postgres"]
+    assert node.ended[0][1] - began <= LOOK_SECONDS
+    assert "removed" in str(node.notes)
+
+
+async def test_removed_while_it_lives_it_is_let_go_first(node: Node) -> None:
+    """Commits may wait for it still: an undeploy lets go of it, then switches it off."""
+    await node.live()
+    node.listed = False
+    await asyncio.sleep(GRACE_SECONDS - 2 * LOOK_SECONDS)
+    assert not node.ended
+    await asyncio.sleep(4 * LOOK_SECONDS)
+    assert "patroni" in node.what
+
+
+async def test_it_stays_ended(node: Node) -> None:
+    """Whatever begins it again: looked at every second."""
+    await node.live()
+    node.listed = False
+    await asyncio.sleep(GRACE_SECONDS + 20)
+    assert node.what.count("patroni") > 10

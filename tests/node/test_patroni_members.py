@@ -1,0 +1,144 @@
+"""Who has no vote in the store any more neither stands by, nor leads, nor keeps a slot."""
+
+import time
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openvcha.node.patroni_members import FRESH_SECONDS, Voters, _with_members, install, voters_of
+
+MEMBERS = [{"name": "a-1"}, {"name": "b-2"}, {"name": "w-3"}]
+
+
+class Store:
+    """Stands in for Patroni's client of etcd; counts who asks."""
+
+    def __init__(self, members: list[dict[str, Any]] | None) -> None:
+        self.members = members
+        self.asked = 0
+        self._client = self
+        self._last_retain_slots: dict[str, float] = {}
+
+    def call_rpc(self, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+        assert (method, fields) == ("/cluster/member/list", {})
+        self.asked += 1
+        if self.members is None:
+            raise OSError("away")
+        return {"members": self.members}
+
+
+def cluster(*names: str) -> Any:
+    """Make a cluster of Patroni's own kind with these members."""
+    dcs = import_module("patroni.dcs")
+    members = [SimpleNamespace(name=name, nostream=False) for name in names]
+    return _with_members(dcs.Cluster.empty(), members)
+
+
+def candidates(voters: Voters, *names: str) -> list[str]:
+    """Give the members that Patroni's choice is left with."""
+    state = voters.choosing(lambda _, seen: [member.name for member in seen.members])
+    found: list[str] = state(None, cluster(*names))
+    return found
+
+
+def locks(voters: Voters, store: Store, own: str) -> bool:
+    held: list[bool] = []
+    high_availability = SimpleNamespace(
+        dcs=store, state_handler=SimpleNamespace(name=own), set_is_leader=held.append
+    )
+    return voters.locking(lambda _: True)(high_availability)
+
+
+@pytest.fixture
+def now() -> dict[str, float]:
+    return {"now": 0.0}
+
+
+@pytest.fixture
+def voters(now: dict[str, float]) -> Voters:
+    return Voters(lambda: now["now"])
+
+
+def test_a_member_without_a_vote_is_no_candidate(voters: Voters) -> None:
+    """It streams and is registered, as one is that was frozen while it was replaced."""
+    voters.ask(Store(MEMBERS))
+    assert candidates(voters, "a-1", "b-2", "frozen-9") == ["a-1", "b-2"]
+
+
+def test_it_is_barred_as_soon_as_it_is_removed(voters: Voters, now: dict[str, float]) -> None:
+    """The list is asked for again in each of the leader's rounds."""
+    store = Store(MEMBERS)
+    voters.ask(store)
+    store.members = [MEMBERS[0], MEMBERS[2]]
+    now["now"] += FRESH_SECONDS
+    voters.ask(store)
+    assert candidates(voters, "a-1", "b-2") == ["a-1"]
+
+
+def test_a_store_that_is_away_changes_no_choice(voters: Voters, now: dict[str, float]) -> None:
+    """Else an active in maintenance would let go of a standby that streams."""
+    away = Store(None)
+    voters.ask(away)
+    assert candidates(voters, "a-1", "b-2") == ["a-1", "b-2"]
+    voters.ask(Store(MEMBERS))
+    now["now"] += 60
+    voters.ask(away)
+    assert candidates(voters, "b-2", "frozen-9") == ["b-2"]
+
+
+def test_who_has_no_vote_does_not_take_the_leader_key(voters: Voters) -> None:
+    """On its own side too; a voter does."""
+    assert not locks(voters, Store(MEMBERS), "frozen-9")
+    assert locks(voters, Store(MEMBERS), "b-2")
+
+
+def test_the_first_of_all_leads_though_nobody_could_be_asked(voters: Voters) -> None:
+    """Without the store it gets no key anyway."""
+    assert locks(voters, Store(None), "a-1")
+
+
+def test_the_slot_of_a_removed_member_is_not_kept(voters: Voters) -> None:
+    """Whoever leads later would keep it for five minutes more, each time."""
+    store = Store(MEMBERS)
+    store._last_retain_slots = {"b_2": 1.0, "frozen_9": 1.0}
+    slot = import_module("patroni.dcs").slot_name_from_member_name
+    build = voters.retaining(lambda *_: ["b_2", "frozen_9"], slot)
+    assert build(store, cluster("a-1"), {}) == ["b_2"]
+    assert store._last_retain_slots == {"b_2": 1.0}
+
+
+def test_the_store_is_not_asked_all_the_time(voters: Voters) -> None:
+    """A round of Patroni asks once."""
+    store = Store(MEMBERS)
+    for _ in range(5):
+        voters.ask(store)
+    assert store.asked == 1
+
+
+def test_who_has_not_started_or_only_learns_does_not_vote() -> None:
+    """A learner has no data yet that anybody may rely on."""
+    members = [{"name": "a-1"}, {"name": ""}, {}, {"name": "new-4", "isLearner": True}]
+    assert voters_of(members) == {"a-1"}
+
+
+def test_patroni_has_all_that_is_extended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of Patroni is found out here; the slot's real bookkeeping is this one's."""
+    names = ("patroni.dcs", "patroni.dcs.etcd3", "patroni.ha", "patroni.postgresql.sync")
+    dcs, _, ha, sync = (import_module(name) for name in names)
+    places = [
+        (dcs.AbstractDCS, "_build_retain_slots"),
+        (sync.SyncHandler, "current_state"),
+        (ha.Ha, "acquire_lock"),
+    ]
+    before = [getattr(*place) for place in places]
+    for place, found in zip(places, before, strict=True):
+        monkeypatch.setattr(*place, found)
+    install()
+    assert all(getattr(*place) is not found for place, found in zip(places, before, strict=True))
+    store = Store(MEMBERS)
+    store._last_retain_slots = {"b_2": time.time(), "frozen_9": time.time()}
+    store._name = "a-1"  # type: ignore[attr-defined]  # as Patroni's own has it
+    monkeypatch.setattr(dcs.global_config.__class__, "member_slots_ttl", 300)
+    assert dcs.AbstractDCS._build_retain_slots(store, cluster("a-1"), None) == ["b_2"]

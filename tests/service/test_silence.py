@@ -1,0 +1,79 @@
+"""A node that nobody here can switch off is taken for off after lasting silence of all it has."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.cluster.conftest import configured
+
+from openvcha.cluster.config import NodeKind
+from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.node.identity import Ports
+from openvcha.service.votes import SILENCE_SECONDS, Silence
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+NODE = configured("b-2", NodeKind.DATA, 2)
+
+
+class Beside:
+    """What can be seen of the node from outside."""
+
+    def __init__(self) -> None:
+        self.etcd = self.patroni = self.registered = False
+        self.identity = SimpleNamespace(ports=Ports())
+        self.store = SimpleNamespace(healthy=self._healthy, get=self._get)
+
+    async def _healthy(self, endpoint: str, seconds: float) -> bool:
+        assert NODE.ha_address in endpoint
+        del seconds
+        return self.etcd
+
+    async def _get(self, key: str) -> object | None:
+        assert key == keys.patroni_member("b-2")
+        return object() if self.registered else None
+
+    async def node(self, address: str) -> None:
+        if not self.patroni:
+            raise PatroniUnreachable(address)
+
+
+def silence(beside: Beside) -> Silence:
+    services: Any = SimpleNamespace(
+        store=beside.store,
+        identity=beside.identity,
+        patroni=SimpleNamespace(node=beside.node),
+    )
+    return Silence(services)
+
+
+async def after(watched: Silence, seconds: float) -> str | None:
+    """Look on, a second at a time; gives what is waited for at the end."""
+    for _ in range(int(seconds)):
+        await watched.unmet(NODE)
+        await asyncio.sleep(1)
+    reason = await watched.unmet(NODE)
+    return reason.id.rpartition("vcha.")[2] if reason else None
+
+
+async def test_silence_has_to_last() -> None:
+    """Not the first missed look, nor the twentieth."""
+    watched = silence(Beside())
+    assert await after(watched, 0) == "fence.silence"
+    assert await after(watched, SILENCE_SECONDS - 2) == "fence.silence"
+    assert await after(watched, 2) is None
+
+
+@pytest.mark.parametrize("part", ["etcd", "patroni", "registered"])
+async def test_any_answer_of_anything_begins_the_time_again(part: str) -> None:
+    """A node that was frozen for 25 seconds is not off."""
+    beside = Beside()
+    watched = silence(beside)
+    assert await after(watched, SILENCE_SECONDS - 5) == "fence.silence"
+    setattr(beside, part, True)
+    assert await after(watched, 0) == "fence.still.answers"
+    setattr(beside, part, False)
+    assert await after(watched, SILENCE_SECONDS - 5) == "fence.silence"
+    assert await after(watched, 6) is None
