@@ -160,6 +160,38 @@ TABLE: dict[str, dict[str, list[str]]] = {
             "mode.change.never",
         ],
     },
+    "a stranger leads": {
+        "enabled": [
+            "cluster.exists",
+            "active.stranger",
+            "active.stranger",
+            "active.stranger",
+            "active.stranger",
+            "mode.same",
+            "active.stranger",
+            "active.stranger",
+        ],
+        "maintenance": [
+            "cluster.exists",
+            "active.stranger",
+            "active.stranger",
+            "active.stranger",
+            "active.stranger",
+            "active.stranger",
+            "active.stranger",
+            "mode.same",
+        ],
+        "disabled": [
+            "cluster.exists",
+            "active.stranger",
+            "active.stranger",
+            "active.stranger",
+            "active.stranger",
+            "active.stranger",
+            "mode.same",
+            "mode.change.never",
+        ],
+    },
     "nobody leads": {
         "enabled": [
             "cluster.exists",

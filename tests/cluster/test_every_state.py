@@ -61,6 +61,11 @@ def nobody_leads(world: World) -> None:
     world.set(leader=None)
 
 
+def a_stranger_leads(world: World) -> None:
+    healthy(world)
+    world.set(leader="frozen-9")
+
+
 STATES: dict[str, Callable[[World], None]] = {
     state.__name__.replace("_", " "): state
     for state in (
@@ -72,6 +77,7 @@ STATES: dict[str, Callable[[World], None]] = {
         passive_lost,
         witness_lost,
         not_in_sync,
+        a_stranger_leads,
         nobody_leads,
     )
 }

@@ -177,3 +177,12 @@ def test_a_missed_look_at_the_witness_is_no_verdict_either(world: World) -> None
 def test_every_reason_that_may_pass_is_one_that_there_is() -> None:
     """A misspelled one would end tasks."""
     assert CATALOGUE.keys() >= rules.PASSING
+
+
+def test_a_leader_that_is_no_node_of_the_cluster_is_named(world: World) -> None:
+    """It is told as it is, with what to do: "no node is active" would send people the wrong way."""
+    world.set(leader="frozen-9")
+    judged = assess(world.seen)
+    assert judged.state is ClusterState.DEGRADED
+    assert "frozen-9" in judged.warnings[0].error.default_message
+    assert "frozen-9" in str(judged.warnings[0].recommendation)

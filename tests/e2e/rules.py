@@ -141,5 +141,6 @@ ELSEWHERE = {
     "one joined": "test_manual has a node that joins",
     "half deployed": "a deployment has to fail, and its undoing too",
     "not in sync": "it passes by itself; in DISABLED it is what healthy is",
+    "a stranger leads": "a node that was removed ends its database itself",
     "nobody leads": "nobody serves the API then",
 }

@@ -2,7 +2,15 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -428,6 +436,11 @@ class Process:
         async def elsewhere() -> list[Path]:
             return [world.root / "elsewhere"] if "data elsewhere" in world.faults else []
 
+        async def rely_on(vms: Collection[str]) -> None:
+            await self.life.before()
+            world.machine(identity.member).relied = tuple(vms)
+            await self.life.after()
+
         self.services = Services(
             store=store,
             patroni=patroni,
@@ -441,6 +454,7 @@ class Process:
             credentials=SeenCredentials(world.machine(identity.member), self.life),
             data_bytes=data_bytes,
             elsewhere=elsewhere,
+            rely_on=rely_on,
             postgres=SeenPostgres(world, self.life),
         )
 

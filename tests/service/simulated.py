@@ -60,6 +60,8 @@ class Machine:
     written: int = -1
     authority: int = 0
     renewing: bool = False
+    relied: tuple[str, ...] = ()
+    """On its disk: the VMs that have to be on."""
     demoted: bool = False
     """Led until it was told to stop; follows again soon."""
 

@@ -129,6 +129,12 @@ _CLUSTER = {
         " catching up. Try again later."
     ),
     "no.active": "No node is active: nothing takes writes now.",
+    "active.stranger": (
+        "%s leads, and is no node of this cluster any more: nothing it takes is protected."
+    ),
+    "active.stranger.recommendation": (
+        "End the node %s. If the passive node does not take over then, see `vcha node promote`."
+    ),
     "active.no.vote": "The active node %s has no working vote.",
     "active.no.vote.recommendation": "Look at the log of the store on %s.",
     "active.unmanaged": "The active node %s is not managed here: there is no virtual machine %s.",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import structlog
 import typer
 
 from openvcha.cli.lazy import Load, lazy
@@ -14,13 +15,15 @@ from openvcha.cli.saying import say, say_json, say_lines
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.engines import EngineMissing
-from openvcha.node.identity import IDENTITY, Identity, absolute
+from openvcha.node.identity import IDENTITY, Identity, absolute, load_identity
 from openvcha.node.inheritance import put_in_order
+from openvcha.node.layout import Layout
 from openvcha.node.lock import NodeRuns
 from openvcha.node.plan import PartPlan, all_parts, engine_parts
 from openvcha.node.privileges import RootStays, give_up_root, own_command_line
 from openvcha.node.processes import NodeProcesses, StillAlive
 from openvcha.node.status import NodeStatus, OwnView, load_status
+from openvcha.node.supervised import for_ever
 from openvcha.node.supervisor import Supervisor
 from openvcha.store.protocol import Store
 
@@ -46,6 +49,7 @@ Directory = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 NOT_RUNNING = 3
+RELIED_SECONDS = 1.0
 
 
 @app.command()
@@ -100,7 +104,26 @@ async def _run(directory: Path, plan: PartPlan) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Supervisor(directory, plan=plan, rewrite=_stand_alone).run(stop)
+    peers = asyncio.create_task(_peers(directory), name="peers")
+    try:
+        await Supervisor(directory, plan=plan, rewrite=_stand_alone).run(stop)
+    finally:
+        peers.cancel()
+        await asyncio.wait([peers])
+
+
+async def _peers(directory: Path) -> None:
+    """Keep on the nodes that a task needs; what carries them is loaded when there is a task."""
+    layout, identity = Layout(directory), load_identity(directory)
+    if not identity.holds_data:
+        return
+    while not layout.relied.exists():  # noqa: ASYNC110 - written by the service
+        await asyncio.sleep(RELIED_SECONDS)
+    from openvcha.serving.compose import infrastructure_of  # noqa: PLC0415
+    from openvcha.serving.peers import watch_peers  # noqa: PLC0415
+
+    log = structlog.get_logger("peers")
+    await for_ever("peers", lambda: watch_peers(layout, identity, infrastructure_of(identity)), log)
 
 
 async def _stand_alone(store: Store, identity: Identity) -> None:

@@ -51,7 +51,9 @@ def votes(node: NodeObservation) -> bool:
 
 
 def _active(seen: Observation) -> Iterator[Finding]:
-    if seen.active is None or not writable(seen.active):
+    if seen.active is None and seen.leader is not None:
+        yield finding("active.stranger", seen.leader)
+    elif seen.active is None or not writable(seen.active):
         yield finding("no.active")
     elif not votes(seen.active):
         yield finding("active.no.vote", seen.active.config.name)

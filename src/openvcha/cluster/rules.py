@@ -31,6 +31,7 @@ PASSING = frozenset(
     PREFIX + name
     for name in (
         "no.active",
+        "active.stranger",
         "active.no.vote",
         "last.copy",
         "no.majority",
@@ -144,6 +145,8 @@ def _undeploy(seen: Observation) -> Reason:
 
 def _no_active(seen: Observation) -> Reason:
     active = seen.active
+    if active is None and seen.leader is not None:
+        return message("active.stranger", seen.leader)
     if active is None or not writable(active):
         return message("no.active")
     return None

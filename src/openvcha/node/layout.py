@@ -27,6 +27,11 @@ class Layout:
         return self.root / "pgdata"
 
     @property
+    def copy_untold(self) -> Path:
+        """A mark: somebody waits to be told that the node's first copy is there."""
+        return self.root / "copy.untold"
+
+    @property
     def pgdata_copying(self) -> Path:
         """A copy of the data that is not whole yet."""
         return self.root / "pgdata.copying"
@@ -35,6 +40,11 @@ class Layout:
     def patroni_config(self) -> Path:
         """Patroni's configuration, rewritten at each start."""
         return self.root / PATRONI_CONFIG
+
+    @property
+    def relied(self) -> Path:
+        """The VMs whose votes the node hangs on while a task changes the votes."""
+        return self.root / "relied.json"
 
     @property
     def kept(self) -> Path:

@@ -23,11 +23,15 @@ class CopyPublisher:
         member: str,
         events: Logger,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        told: Callable[[CopyReport], None] = lambda _: None,
     ) -> None:
+        """``told`` is called with each report that was written."""
         self._store = store
         self._key = keys.node_copy(member)
         self._events = events
         self._sleep = sleep
+        self._told = told
         self._newest: CopyReport | None = None
         self._news = asyncio.Event()
 
@@ -61,4 +65,5 @@ class CopyPublisher:
         except StoreError as error:
             self._events.warning("copy report not written", reason=str(error))
             return False
+        self._told(report)
         return True

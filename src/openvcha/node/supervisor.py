@@ -16,6 +16,7 @@ from openvcha.node.durable import write_private
 from openvcha.node.duties import DutyView, carry_out
 from openvcha.node.engines import Engines, find_engines
 from openvcha.node.etcd import known_endpoints, wait_until_admitted
+from openvcha.node.first_copy import first_copy, was_told
 from openvcha.node.identity import absolute, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.leader import find_leader
@@ -38,7 +39,7 @@ from openvcha.node.renewal import put_in_place_at_start
 from openvcha.node.sealed_store import cluster_store
 from openvcha.node.status import NodeStatus, OwnView, save_status
 from openvcha.node.tls import NodeTls
-from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.copies import CopyReport
 from openvcha.store.etcd import Etcd
 from openvcha.store.protocol import Store
 from openvcha.store.sealed_etcd import SealedEtcd
@@ -191,13 +192,11 @@ class Supervisor:
         if not self._identity.copy_from_leader:
             return True
         publisher = await stack.enter_async_context(
-            CopyPublisher(store, self._identity.member, self._events)
+            CopyPublisher(store, self._identity.member, self._events, told=was_told(self._layout))
         )
-        if has_data(self._layout):
-            # The last run may have ended between the copy's end and its report.
-            publisher.publish(CopyReport(state=CopyState.DONE))
-            return True
-        return await self._copied(store, publisher.publish)
+        return await first_copy(
+            self._layout, publisher.publish, lambda publish: self._copied(store, publish)
+        )
 
     async def _copied(self, store: Store, publish: Callable[[CopyReport], None]) -> bool:
         log = RotatingLog(log_path(self._layout.logs, "copy"))

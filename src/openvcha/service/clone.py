@@ -14,6 +14,7 @@ from openvcha.service.last_copy import last_copy
 from openvcha.service.material import files_of
 from openvcha.service.new_node import ROLES, NewNode, committed, leads, recall, relied_on, remember
 from openvcha.service.power import write_files
+from openvcha.service.relying import rely
 from openvcha.service.votes import take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
@@ -56,6 +57,7 @@ class Clone(Step):
         await remember(ctx, self._role, node)
         await self._register(ctx, node)
         await self._start(node, vm)
+        await rely(services, ctx)
         await until(ctx, lambda: self._not_voting(node), PROMOTE_SECONDS, fraction=0.5)
         await services.store.refresh_endpoints()
 
@@ -67,6 +69,7 @@ class Clone(Step):
         if await leads(self._services, node):
             await self._adopt(ctx, node)
             return
+        await rely(self._services, ctx)
         if node.kind is NodeKind.DATA:
             await self._bar(node)
         await self._delete(node)

@@ -17,6 +17,7 @@ from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.leaving import Leaving, recall_leaving
 from openvcha.service.power import write_files
+from openvcha.service.relying import rely
 from openvcha.service.votes import SILENT, Silence, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
@@ -97,6 +98,7 @@ class Votes(_Parting):
         """Take one vote after the other. Raises ApiError when another node leads meanwhile."""
         leaving = recall_leaving(ctx)
         await self._require(leaving)
+        await rely(self._services, ctx)
         await membership.lead(self._services.store, leaving.stays)
         for member in await self._others(leaving):
             name = self._name(leaving, member)

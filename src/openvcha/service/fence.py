@@ -8,6 +8,7 @@ from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.new_node import relied_on
 from openvcha.service.refusal import refuse_still
+from openvcha.service.relying import rely
 from openvcha.service.votes import SILENT, SILENT_SECONDS, Silence, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
@@ -46,6 +47,7 @@ class Fence(Step):
             return
         await ctx.progress(0.1, message("progress.fence", old.name))
         await self._require(old)
+        await rely(self._services, ctx)
         seconds = FENCE_SECONDS if old.vm else SILENT_SECONDS
         await until(ctx, lambda: self._press(ctx, old), seconds, fraction=0.5)
         # From now on who answers at its address may be its successor.

@@ -30,6 +30,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER, postgres_major
 from openvcha.node.postgres import LocalPostgres
 from openvcha.node.processes import NodeProcesses
+from openvcha.node.relied import rely_on
 from openvcha.node.renewal import OwnCredentials
 from openvcha.node.sealed_store import sealed_store
 from openvcha.node.superuser import Superuser
@@ -133,6 +134,7 @@ async def services_of(directory: Path, *, keeps: bool = False) -> AsyncIterator[
             directory=directory,
             credentials=OwnCredentials(layout, identity),
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
+            rely_on=lambda vms: asyncio.to_thread(rely_on, layout, vms),
             elsewhere=lambda: asyncio.to_thread(data_elsewhere, layout),
             postgres=superuser,
             failing=failing,

@@ -1,0 +1,74 @@
+"""The end of a node's first copy is told until it was told, and never again."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from openvcha.node.first_copy import first_copy, was_told
+from openvcha.node.layout import Layout
+from openvcha.node.publisher import CopyPublisher
+from openvcha.store import copies, keys
+from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.memory import MemoryStore
+
+KEY = keys.node_copy("b-2")
+
+
+class Store(MemoryStore):
+    """A store that may be away."""
+
+    away = False
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        if self.away:
+            raise StoreUnavailable("away")
+        return await super().put(key, value, lease)
+
+
+class Log:
+    def warning(self, *_: Any, **__: Any) -> None:
+        """Of no interest here."""
+
+
+async def life(layout: Layout, store: Store) -> None:
+    """Run the node once, to the moment in which it has its data and has told what it could."""
+
+    async def copy(publish: Any) -> bool:
+        publish(CopyReport(state=CopyState.RUNNING))
+        layout.pgdata.mkdir()
+        (layout.pgdata / "PG_VERSION").write_text("18")
+        publish(CopyReport(state=CopyState.DONE))
+        return True
+
+    log: Any = Log()
+    async with CopyPublisher(store, "b-2", log, told=was_told(layout)) as publisher:
+        assert await first_copy(layout, publisher.publish, copy)
+        await asyncio.sleep(0.05)
+
+
+async def state(store: Store) -> CopyState | None:
+    found = await store.get(KEY)
+    return copies.decode(found.value).state if found else None
+
+
+async def test_a_node_that_is_started_again_tells_nothing(tmp_path: Path) -> None:
+    """The task has deleted the report; nobody would do so again."""
+    layout, store = Layout(tmp_path), Store()
+    await life(layout, store)
+    assert await state(store) is CopyState.DONE
+    await store.delete(KEY)
+    for _ in range(3):
+        await life(layout, store)
+    assert await state(store) is None
+
+
+async def test_what_could_not_be_told_is_told_by_the_next_run(tmp_path: Path) -> None:
+    """The task waits for it: without it a whole copy would be thrown away."""
+    layout, store = Layout(tmp_path), Store()
+    store.away = True
+    await life(layout, store)
+    store.away = False
+    assert await state(store) is None
+    await life(layout, store)
+    assert await state(store) is CopyState.DONE
