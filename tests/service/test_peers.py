@@ -18,6 +18,14 @@ pytestmark = pytest.mark.looptime
 
 ACTIVE, WITNESS = "vcha-1-old", "vcha-3-old"
 LONG = 3000.0
+STRIDE = 4
+"""Every fourth moment: each has a whole deployment, also one that is undone."""
+
+
+@pytest.fixture(autouse=True)
+def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three minutes are thousands of looks, also in a simulated world."""
+    monkeypatch.setattr("openvcha.service.copy.STALL_SECONDS", 10.0)
 
 
 def means(scene: Scene) -> Means:
@@ -50,12 +58,14 @@ class Loss(Life):
         self._at = at
         self._lost = lost
         self.happened = False
+        self.moments_at_loss = 0
 
     async def before(self) -> None:
         await super().before()
         vm = self._lost(self._scene)
         if self.moments >= self._at and vm is not None and not self.happened:
             self.happened = True
+            self.moments_at_loss = self.moments
             self._scene.world.power_off(vm)
 
 
@@ -98,10 +108,11 @@ async def each_moment(
         if not life.happened:
             await scene.end()
             return
-        assert scene.world.violations == []
+        # A store that stops for a moment is what this is about; nothing else may happen.
+        assert [v for v in scene.world.violations if not v.startswith("no quorum since")] == []
         yield scene, record
         await scene.end()
-        at += 1
+        at = life.moments_at_loss + STRIDE
 
 
 @pytest.mark.usefixtures("scene")
@@ -128,7 +139,7 @@ async def test_redeploy_goes_on_though_the_witness_dies_while_two_vote() -> None
         assert record.finished
         assert scene.world.quorum()
         times += 1
-    assert times > 5
+    assert times > 1
 
 
 @pytest.mark.parametrize("lost", ["vcha-2-old", "vcha-3-old"])
@@ -146,10 +157,9 @@ async def test_undeploy_goes_on_though_the_last_other_voter_dies(lost: str) -> N
         alone = votes == {ACTIVE, lost}
         return machine.identity.vm if machine and machine.on and alone else None
 
-    async for scene, record in each_moment(begin, voter, first=1):
+    async for scene, record in each_moment(begin, voter):
         assert record.status is TaskStatus.SUCCEEDED, record.error
         assert [member.name for member in scene.world.members] == [ACTIVE]
-        return
 
 
 async def test_without_a_task_nobody_is_powered_on(scene: Scene) -> None:
