@@ -1,12 +1,19 @@
 """What users set where the cluster sets it is found, with its file."""
 
+import os
+import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.node.conftest import complete
+from tests.node.conftest import SECRETS, complete
 from tests.node.test_config import LAYOUT, PLAIN, TLS
 
+from openvcha.node.base_backup import backup_argv, backup_environment, pgpass_line
+from openvcha.node.engines import find_engines
+from openvcha.node.launch import program_environment
+from openvcha.node.patroni import REPLICATION_USER
 from openvcha.node.patroni_slots import is_member_slot, keeping
 from openvcha.node.postgres_settings import is_owned, is_vital, local_settings, shared_settings
 from openvcha.node.superuser import Superuser
@@ -137,6 +144,41 @@ def test_roles_of_the_cluster_get_back_what_was_taken(lab: Any) -> None:
     assert not node.value("select has_database_privilege('app', 'postgres', 'connect')")
     assert "grant connect on database postgres to rewind" in node.log("supervisor")
     assert node.value("show superuser_reserved_connections") == "10"
+
+
+@pytest.mark.engines
+def test_the_server_says_in_its_log_why_a_copy_failed(lab: Any, tmp_path: Path) -> None:
+    """The one that copies hears only that it ended; a whole copy leaves no word behind."""
+    node = lab.nodes[-1]
+    lab.until(lambda: copied(node, tmp_path / "whole").returncode == 0)
+    began = datetime.now(UTC)
+    superuser = Superuser(node.layout, node.identity.ports.postgres)
+    assert complete(superuser.copy_error(began)) is None
+    original = next((node.layout.pgdata / "base").glob("*/1259"))
+    stray = original.with_name("1259.orig")
+    stray.write_bytes(original.read_bytes())
+    stray.chmod(0o644)
+    failed = copied(node, tmp_path / "broken")
+    stray.unlink()
+    assert failed.returncode != 0
+    assert "invalid segment number" not in failed.stderr
+    error = lab.until(lambda: complete(superuser.copy_error(began)))
+    assert "invalid segment number" in error.message
+    assert error.final
+
+
+def copied(node: Any, target: Path) -> subprocess.CompletedProcess[str]:
+    """Copy a node's data as a new node does."""
+    postgres, layout = find_engines().postgres, node.layout
+    pgpass = target.with_suffix(".pgpass")
+    pgpass.write_bytes(pgpass_line(REPLICATION_USER, SECRETS.replication.reveal()))
+    pgpass.chmod(0o600)
+    address, port = node.identity.ha_address, node.identity.ports.postgres
+    argv = backup_argv(postgres, target, address, port, REPLICATION_USER)
+    environment = program_environment(os.environ, backup_environment(layout, postgres, pgpass))
+    return subprocess.run(
+        argv, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def found(node: Any) -> PostgresFacts:
