@@ -97,6 +97,7 @@ class Server:
             "--election-timeout=500",
             "--strict-reconfig-check=false",
             *self.tls.flags,
+            *self.flags,
         ]
         with (self.directory / "etcd.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -132,7 +133,7 @@ def make_tls(directory: Path, addresses: Sequence[str]) -> Tls:
     authority = ec.generate_private_key(ec.SECP256R1())
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test node")])
+    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "test node")])
     names = [x509.IPAddress(ipaddress.ip_address(one)) for one in ("127.0.0.1", *addresses)]
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     root = (

@@ -108,7 +108,7 @@ def _signed(
         if wanted
     ]
     builder = (
-        _builder(issuer.subject, _name(common_name), public, issued or now(), days)
+        _builder(issuer.subject, _name(common_name, client=client), public, issued or now(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -217,9 +217,11 @@ def _der(certificate: bytes) -> bytes:
     return certificate
 
 
-def _name(common_name: str) -> x509.Name:
+def _name(common_name: str, *, client: bool = False) -> x509.Name:
     # X.509 allows 64 characters here; whoever verifies looks at the alternative names anyway.
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+    # Once etcd asks for accounts, its gateway refuses clients that have a common name.
+    kind = NameOID.ORGANIZATIONAL_UNIT_NAME if client else NameOID.COMMON_NAME
+    return x509.Name([x509.NameAttribute(kind, common_name[:64])])
 
 
 def _alternative_names(sans: Sequence[str]) -> x509.SubjectAlternativeName:

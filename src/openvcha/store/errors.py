@@ -23,6 +23,29 @@ class ClusterUnhealthy(StoreUnavailable):
     """The store refused a membership change because it lacks (fresh) connections; try again."""
 
 
+class NotLetIn(StoreUnavailable):
+    """The store does not know who asks: no token, one that is void, or a wrong password.
+
+    A member that was started anew, or is behind, may refuse who is let in by the others.
+    """
+
+
+class NotProtected(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The store lets in whoever has a certificate: it asks for no account."""
+
+
+class AccountExists(StoreError):  # noqa: N818 - see StoreUnavailable
+    """An account or a role of this name exists already."""
+
+
+class AccountMissing(StoreError):  # noqa: N818 - see StoreUnavailable
+    """No account or role has this name."""
+
+
+class PermissionDenied(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The store knows who asks, and that this is not for him."""
+
+
 class Compacted(StoreError):  # noqa: N818 - see StoreUnavailable
     """The revisions asked for are gone: list again, then watch from there.
 

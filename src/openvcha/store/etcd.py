@@ -6,6 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from openvcha.store import wire
+from openvcha.store.account import AccountSource
+from openvcha.store.accounts import EtcdAccounts
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
 from openvcha.store.gateway import QUORUM_READ, Gateway
@@ -35,6 +37,7 @@ class Etcd:
     ``endpoints`` are client URLs; each request goes to the one that answered last, and on to the
     next when it fails, until ``timeout`` (seconds) has passed. ``tls`` gives the context
     with the client certificate. ``silence`` is how many quiet seconds a watch trusts its endpoint.
+    ``account`` gives the account that counts, once the store asks for one.
     """
 
     def __init__(
@@ -43,9 +46,11 @@ class Etcd:
         tls: TlsSource | None,
         timeout: float = TIMEOUT_SECONDS,
         silence: float = SILENCE_SECONDS,
+        account: AccountSource = lambda: None,
     ) -> None:
-        self._gateway = Gateway(endpoints, tls, timeout)
+        self._gateway = Gateway(endpoints, tls, timeout, account)
         self._silence = silence
+        self.accounts = EtcdAccounts(self._gateway)
 
     async def __aenter__(self) -> Self:
         """Use the client."""

@@ -10,9 +10,12 @@ import httpx2
 import msgspec
 
 from openvcha.store import wire
+from openvcha.store.account import Account, AccountSource, Pass
 from openvcha.store.client import TlsClient, TlsSource
 from openvcha.store.errors import (
     ClusterUnhealthy,
+    NotLetIn,
+    NotProtected,
     OutcomeUnknown,
     StoreError,
     StoreUnavailable,
@@ -21,6 +24,7 @@ from openvcha.store.errors import (
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 2.0
 """An endpoint that is silent this long is left for the next one, where asking twice is harmless."""
+AUTHENTICATE = "/v3/auth/authenticate"
 QUORUM_READ = ("/v3/kv/range", {"key": wire.text("/"), "count_only": True})
 GRACE_SECONDS = 0.2
 """The client's own limits, one a phase, come first: cut short in a TLS handshake, it would leave
@@ -34,9 +38,16 @@ _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 class Gateway:
     """The endpoints (URLs) of etcd's JSON gateway, and the connections to them."""
 
-    def __init__(self, endpoints: Sequence[str], tls: TlsSource | None, timeout: float) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        tls: TlsSource | None,
+        timeout: float,
+        account: AccountSource = lambda: None,
+    ) -> None:
         self._endpoints = _checked(endpoints, tls)
         self._tls = tls
+        self._pass = Pass(account)
         self.timeout = timeout
         # Without TLS an empty context keeps the client from loading the system's certificates.
         nothing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -93,6 +104,28 @@ class Gateway:
         deadline = asyncio.get_running_loop().time() + seconds
         return await self._attempt(endpoint, path, body, deadline, seconds)
 
+    @property
+    def token(self) -> str:
+        """Give the token that requests carry now."""
+        return self._pass.token
+
+    async def let_in(self, endpoint: str, void: str, seconds: float = READ_SECONDS) -> bool:
+        """Show the account to an endpoint that does not take the token ``void``.
+
+        False when there is no account. Raises StoreUnavailable, of which NotLetIn is one.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+
+        async def show(account: Account) -> str:
+            shown = {"name": account.name, "password": account.password.reveal()}
+            try:
+                answer = await self._request(endpoint, AUTHENTICATE, shown, deadline, seconds)
+            except NotProtected:
+                return ""  # it is behind the others, or nobody has to show anything yet
+            return str(answer["token"])
+
+        return await self._pass.renew(void, show)
+
     @asynccontextmanager
     async def stream(
         self, endpoint: str, path: str, body: wire.Json
@@ -103,6 +136,7 @@ class Gateway:
             "POST",
             endpoint + path,
             content=msgspec.json.encode(body),
+            headers=self._pass.headers,
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
         )
         try:
@@ -145,6 +179,22 @@ class Gateway:
     async def _attempt(
         self, endpoint: str, path: str, body: wire.Json, deadline: float, share: float | None
     ) -> wire.Json:
+        """Ask once, and once more after having shown the account, where that was the hindrance.
+
+        Who is not let in is refused before anything is done: so also a write is asked again.
+        """
+        void = self._pass.token
+        try:
+            return await self._request(endpoint, path, body, deadline, share)
+        except NotLetIn:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 or not await self.let_in(endpoint, void, min(left, READ_SECONDS)):
+                raise
+        return await self._request(endpoint, path, body, deadline, share)
+
+    async def _request(
+        self, endpoint: str, path: str, body: wire.Json, deadline: float, share: float | None
+    ) -> wire.Json:
         """Ask once. ``share``: seconds to wait for what may be asked again; None for a write."""
         left = deadline - asyncio.get_running_loop().time()
         unsure = OutcomeUnknown if share is None else StoreUnavailable
@@ -154,6 +204,7 @@ class Gateway:
                 response = await self._http.current().post(
                     endpoint + path,
                     content=msgspec.json.encode(body),
+                    headers=self._pass.headers if path != AUTHENTICATE else {},
                     timeout=httpx2.Timeout(seconds, connect=min(left, CONNECT_SECONDS)),
                 )
         except _NOT_SENT as error:
@@ -177,7 +228,8 @@ def _answer(endpoint: str, response: httpx2.Response, unsure: type[StoreUnavaila
 
 
 def _sure(refusal: StoreError) -> type[StoreUnavailable]:
-    return ClusterUnhealthy if isinstance(refusal, ClusterUnhealthy) else StoreUnavailable
+    known = (ClusterUnhealthy, NotLetIn)
+    return next((kind for kind in known if isinstance(refusal, kind)), StoreUnavailable)
 
 
 def _refusal(status: int, content: bytes) -> StoreError:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+from openvcha.store.account import Account
 from openvcha.store.errors import Compacted, LeaseNotFound, StoreError
 from openvcha.store.protocol import (
     Action,
@@ -18,6 +19,7 @@ from openvcha.store.protocol import (
     EventType,
     Get,
     KeyValue,
+    Permission,
     Put,
     Relation,
     Snapshot,
@@ -41,10 +43,37 @@ class _Lease:
     timer: asyncio.TimerHandle
 
 
+class MemoryAccounts:
+    """Simulated accounts: they are known, and nobody is asked for one."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[Account, Sequence[Permission]]] = {}
+
+    async def protect(self, own: Account) -> None:
+        """Know the account that may do everything."""
+        await self.admit(own, [])
+
+    async def names(self) -> frozenset[str]:
+        """Name all accounts."""
+        await _travel()
+        return frozenset(self.known)
+
+    async def admit(self, account: Account, permissions: Sequence[Permission]) -> None:
+        """Know an account; another one of its name is forgotten."""
+        await _travel()
+        self.known[account.name] = account, permissions
+
+    async def forget(self, name: str) -> None:
+        """Know an account no more."""
+        await _travel()
+        self.known.pop(name, None)
+
+
 class MemoryStore:
     """A simulated Store in this process's memory."""
 
     def __init__(self) -> None:
+        self.accounts = MemoryAccounts()
         self._keys: dict[str, KeyValue] = {}
         self._history: list[Event] = []
         self._compacted = 0

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from openvcha.store.account import Account
+
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
@@ -134,6 +136,33 @@ class Event:
 
     type: EventType
     kv: KeyValue
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What an account may do with a key, or with a trailing ``/`` with all keys below it."""
+
+    key: str
+    write: bool = False
+
+
+class Accounts(Protocol):
+    """Who may ask the store for what. Raises as Store does; each method may be repeated."""
+
+    async def protect(self, own: Account) -> None:
+        """Ask everybody for an account from now on; ``own`` may do everything.
+
+        Raises NotLetIn when the store asks for accounts already, and does not know this one.
+        """
+
+    async def names(self) -> frozenset[str]:
+        """Name all accounts; none while the store asks for none."""
+
+    async def admit(self, account: Account, permissions: Sequence[Permission]) -> None:
+        """Let an account do just this; one of its name gets the password."""
+
+    async def forget(self, name: str) -> None:
+        """Let an account in no more, and end what it was let in to."""
 
 
 class Store(Protocol):

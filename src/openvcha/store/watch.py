@@ -13,7 +13,13 @@ from contextlib import aclosing
 import msgspec
 
 from openvcha.store import wire
-from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
+from openvcha.store.errors import (
+    Compacted,
+    NotLetIn,
+    PermissionDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from openvcha.store.gateway import FIRST_PAUSE, LONGEST_PAUSE, QUORUM_READ, Gateway
 from openvcha.store.protocol import Event
 
@@ -35,7 +41,7 @@ class Watch:
     async def events(self) -> AsyncGenerator[list[Event], None]:
         """Give what happens, in order. Raises Compacted."""
         while True:
-            endpoint = self._gateway.endpoints[0]
+            endpoint, token = self._gateway.endpoints[0], self._gateway.token
             try:
                 async with (
                     self._gateway.stream(endpoint, "/v3/watch", self._request()) as lines,
@@ -47,10 +53,24 @@ class Watch:
                             yield events
             except Compacted:
                 raise
+            except NotLetIn:
+                await self._show(endpoint, token)
             except StoreError:  # its connection is gone or worthless: go on with the next
                 self._gateway.leave(endpoint)
-                await asyncio.sleep(self._pause)
-                self._pause = min(self._pause * 2, LONGEST_PAUSE)
+                await self._rest()
+
+    async def _show(self, endpoint: str, token: str) -> None:
+        try:
+            shown = await self._gateway.let_in(endpoint, token)
+        except StoreError:
+            shown = False
+        if not shown:
+            self._gateway.leave(endpoint)
+        await self._rest()
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(self._pause)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def _request(self) -> wire.Json:
         request = wire.range_of(self._target, prefix=self._target.endswith("/"))
@@ -103,4 +123,7 @@ def _ended(answer: wire.Json) -> StoreError:
     compacted = int(answer.get("compact_revision", 0))
     if compacted:
         return Compacted(compacted)
-    return StoreUnavailable(f"the watch was canceled: {answer.get('cancel_reason', 'no reason')}")
+    reason = f"the watch was canceled: {answer.get('cancel_reason', 'no reason')}"
+    # Etcd 3.5 gives the same reason for a token that is void and for a key that is none of ours.
+    refused = isinstance(wire.error(503, {"message": reason}), NotLetIn | PermissionDenied)
+    return NotLetIn(reason) if refused else StoreUnavailable(reason)

@@ -37,6 +37,16 @@ _ERRORS: tuple[tuple[str, type[errors.StoreError]], ...] = (
     ("member not found", errors.MemberNotFound),
     ("peer urls already exists", errors.PeerExists),
     ("unhealthy cluster", errors.ClusterUnhealthy),
+    ("invalid auth token", errors.NotLetIn),
+    ("user name is empty", errors.NotLetIn),
+    ("revision of auth store is old", errors.NotLetIn),
+    ("invalid user id or password", errors.NotLetIn),
+    ("permission denied", errors.PermissionDenied),
+    ("authentication is not enabled", errors.NotProtected),
+    ("user name already exists", errors.AccountExists),
+    ("role name already exists", errors.AccountExists),
+    ("user name not found", errors.AccountMissing),
+    ("role name not found", errors.AccountMissing),
 )
 
 # Refusals that come before anything is proposed: another endpoint may do better, also for writes.
@@ -47,6 +57,10 @@ _NOT_DONE = (
     "not capable",
     "proposal dropped",
     "error while dialing",
+    "invalid auth token",
+    "user name is empty",
+    "revision of auth store is old",
+    "invalid user id or password",
 )
 # Canceled, unknown, deadline exceeded, internal, unavailable.
 _UNAVAILABLE_CODES = frozenset({1, 2, 4, 13, 14})

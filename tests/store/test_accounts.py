@@ -1,0 +1,228 @@
+"""Real etcds that ask for an account: what each may do, and what a client does by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.store.conftest import Server, make_servers
+
+from openvcha.api.secret import Secret
+from openvcha.store.account import Account
+from openvcha.store.errors import NotLetIn, PermissionDenied, StoreError
+from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import Permission, Put, absent
+
+pytestmark = pytest.mark.engines
+OWN = Account(name="data-1", password=Secret("all-of-it"))
+WITNESS = Account(name="w-1", password=Secret("little"))
+READS = Permission("/house/leader")
+WRITES = Permission("/house/nodes/w-1/", write=True)
+QUORUM = Permission("/")
+
+
+def cheap(servers: list[Server]) -> list[Server]:
+    """With passwords that nobody can guess, as in a node."""
+    for server in servers:
+        server.flags = ["--bcrypt-cost=4"]
+    return servers
+
+
+@pytest.fixture(params=["system", "wheel"])
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
+    """One member that asks for nothing yet."""
+    (made,) = cheap(make_servers(request.param, tmp_path, 1))
+    made.start([made])
+    await made.ready()
+    yield made
+    made.kill()
+
+
+def asking(server: Server, account: Account | None = None) -> Etcd:
+    return Etcd(
+        [server.url], server.tls.source(), timeout=3.0, silence=0.3, account=lambda: account
+    )
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110 - it is another program's state
+            await asyncio.sleep(0.05)
+
+
+async def test_each_account_may_do_what_it_is_for(server: Server) -> None:
+    """Whoever has a certificate only may do nothing with any key."""
+    async with asking(server, OWN) as own, asking(server, WITNESS) as witness:
+        await own.put("/house/leader", b"before")
+        await own.accounts.protect(OWN)
+        await own.accounts.protect(OWN)
+        await own.accounts.admit(WITNESS, [QUORUM, READS, WRITES])
+        await own.accounts.admit(WITNESS, [QUORUM, READS, WRITES])
+        assert await own.accounts.names() == {"data-1", "w-1"}
+        assert await own.put("/house/leader", b"a") > 0
+        assert (await witness.get("/house/leader")) is not None
+        lease = await witness.lease_grant(30)
+        await witness.put("/house/nodes/w-1/facts", b"well", lease)
+        assert await witness.lease_keep_alive(lease) > 0
+        assert len(await witness.members()) == 1
+        for denied in (
+            witness.put("/house/leader", b"w"),
+            witness.put("/house/users/thief", b"w"),
+            witness.put("/house/nodes/w-10/facts", b"w"),
+            witness.get("/house/users/admin"),
+            witness.txn([absent("/house/x")], [Put("/house/x", b"")]),
+            witness.delete_prefix("/house/"),
+            witness.member_add(["https://127.0.0.9:2380"]),
+            witness.accounts.admit(Account(name="me", password=Secret("x")), []),
+        ):
+            with pytest.raises(PermissionDenied):
+                await denied
+
+
+async def test_a_certificate_alone_opens_nothing(server: Server) -> None:
+    """Nor does an account with a wrong password, or one that is gone."""
+    wrong = Account(name="data-1", password=Secret("guessed"))
+    async with asking(server, OWN) as own:
+        await own.accounts.protect(OWN)
+        for account in (None, wrong, WITNESS):
+            async with asking(server, account) as stranger:
+                with pytest.raises(NotLetIn):
+                    await stranger.put("/house/leader", b"s")
+                with pytest.raises(StoreError):
+                    await stranger.member_remove(1)
+        await own.accounts.admit(WITNESS, [WRITES])
+        async with asking(server, WITNESS) as witness:
+            await witness.put("/house/nodes/w-1/facts", b"")
+            await own.accounts.forget("w-1")
+            await own.accounts.forget("w-1")
+            with pytest.raises(NotLetIn):
+                await witness.put("/house/nodes/w-1/facts", b"")
+        assert await own.accounts.names() == {"data-1"}
+
+
+async def test_a_member_that_was_started_anew_knows_no_token(server: Server) -> None:
+    """Reads, writes, leases and watches go on by themselves."""
+    async with asking(server, OWN) as own, asking(server, OWN) as other:
+        await own.accounts.protect(OWN)
+        lease = await own.lease_grant(60)
+        await own.put("/house/a", b"1", lease)
+        async with aclosing(own.watch("/house/")) as changes:
+            following = asyncio.ensure_future(anext(changes))
+            await asyncio.sleep(0.5)
+            server.kill()
+            server.start([server])
+            await until(lambda: _answers(other))
+            await other.put("/house/b", b"2")
+            async with asyncio.timeout(20):
+                (event,) = await following
+        assert event.kv.key == "/house/b"
+        assert await own.lease_keep_alive(lease) > 0
+        assert await own.put("/house/a", b"3") > 0
+        assert (await own.get("/house/a")) is not None
+
+
+async def test_a_watch_begins_with_an_account(server: Server) -> None:
+    """It is the first that its client asks for."""
+    async with asking(server, OWN) as own, asking(server, OWN) as follower:
+        await own.accounts.protect(OWN)
+        async with aclosing(follower.watch("/house/a", 1)) as changes:
+            await own.put("/house/a", b"1")
+            async with asyncio.timeout(20):
+                (event,) = await anext(changes)
+        assert event.kv.value == b"1"
+
+
+async def test_another_password_is_taken_from_where_it_is_kept(server: Server) -> None:
+    """The token ends with the old one."""
+    kept = OWN
+    async with Etcd([server.url], server.tls.source(), account=lambda: kept) as own:
+        await own.accounts.protect(OWN)
+        await own.accounts.admit(WITNESS, [WRITES])
+        kept = WITNESS
+        async with asking(server, WITNESS) as witness:
+            await witness.put("/house/nodes/w-1/x", b"")
+        kept = OWN
+        await own.put("/house/a", b"")
+
+
+@pytest.mark.parametrize("done", range(6))
+async def test_a_crash_between_any_two_lines_is_gone_on_after(
+    server: Server, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one who leads begins anew, and finds the store open or protected."""
+    async with asking(server, OWN) as own:
+        ask, left = own.accounts._ask, done
+
+        async def dies(what: str, body: Any) -> None:
+            nonlocal left
+            if not left:
+                raise ConnectionResetError
+            left -= 1
+            await ask(what, body)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(own.accounts, "_ask", dies)
+            if done < 5:
+                with pytest.raises(ConnectionResetError):
+                    await own.accounts.protect(OWN)
+            else:
+                await own.accounts.protect(OWN)
+    async with asking(server, OWN) as successor:
+        await successor.accounts.protect(OWN)
+        await successor.put("/house/a", b"")
+        async with asking(server) as stranger:
+            with pytest.raises(NotLetIn):
+                await stranger.get("/house/a")
+
+
+async def test_a_forced_member_goes_on_asking_for_accounts(server: Server) -> None:
+    """As of a node that is made to stand alone."""
+    async with asking(server, OWN) as own:
+        await own.accounts.protect(OWN)
+        await own.put("/house/a", b"1")
+        server.kill()
+        server.flags.append("--force-new-cluster")
+        server.start([server])
+        await until(lambda: _answers(own))
+        async with asking(server) as stranger:
+            with pytest.raises(NotLetIn):
+                await stranger.get("/house/a")
+        await own.put("/house/a", b"2")
+
+
+async def test_tokens_outlive_an_election_and_a_lost_member(tmp_path: Path) -> None:
+    """The survivors know the token; the one that comes back asks for the account once."""
+    servers = cheap(make_servers("system", tmp_path, 3))
+    try:
+        for server in servers:
+            server.start(servers)
+        await asyncio.gather(*(server.ready() for server in servers))
+        urls = [server.url for server in servers]
+        async with Etcd(urls, servers[0].tls.source(), timeout=10.0, account=lambda: OWN) as own:
+            await own.accounts.protect(OWN)
+            await own.put("/house/a", b"1")
+            token = own._gateway.token
+            members = {member.id: member.name for member in await own.members()}
+            leads = members[(await own.status(servers[0].url)).leader]
+            leader = next(server for server in servers if server.name == leads)
+            leader.kill()
+            await until(lambda: _answers(own))
+            assert own._gateway.token == token
+            leader.start(servers, "existing")
+            back = Etcd([leader.url], leader.tls.source(), timeout=10.0, account=lambda: OWN)
+            async with back:
+                await until(lambda: _answers(back))
+            assert await own.put("/house/a", b"2") > 0
+    finally:
+        for server in servers:
+            server.kill()
+
+
+async def _answers(client: Etcd) -> bool:
+    try:
+        await client.get("/house/a")
+    except StoreError:
+        return False
+    return True
