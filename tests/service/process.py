@@ -38,6 +38,7 @@ from openvcha.service.handlers import plans
 from openvcha.service.new_node import NewNode
 from openvcha.service.power import surely_off
 from openvcha.store import keys
+from openvcha.store.account import Account
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.facts import PostgresFacts
 from openvcha.store.protocol import (
@@ -47,6 +48,7 @@ from openvcha.store.protocol import (
     Event,
     KeyValue,
     Member,
+    Permission,
     Put,
     Snapshot,
     TxnResult,
@@ -87,6 +89,30 @@ class Life:
             await asyncio.Event().wait()
 
 
+class SeenAccounts:
+    """The store's accounts as one process sees them; each change may be its last."""
+
+    def __init__(self, store: "SeenStore") -> None:
+        self._store = store
+        self._known = store.world.store.accounts
+
+    async def protect(self, own: Account) -> None:
+        async with self._store._writing():
+            await self._known.protect(own)
+
+    async def names(self) -> frozenset[str]:
+        self._store._ask()
+        return await self._known.names()
+
+    async def admit(self, account: Account, permissions: Sequence[Permission]) -> None:
+        async with self._store._writing():
+            await self._known.admit(account, permissions)
+
+    async def forget(self, name: str) -> None:
+        async with self._store._writing():
+            await self._known.forget(name)
+
+
 @dataclass
 class SeenStore:
     """The store as one process sees it: a ClusterStore."""
@@ -103,6 +129,10 @@ class SeenStore:
         """Refuse as etcd does once its database is full; what deletes goes on."""
         if "no space" in self.world.faults:
             raise StoreError("etcdserver: mvcc: database space exceeded", 8)
+
+    @property
+    def accounts(self) -> SeenAccounts:
+        return SeenAccounts(self)
 
     async def get(self, key: str) -> KeyValue | None:
         self._ask()

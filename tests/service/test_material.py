@@ -1,6 +1,7 @@
 """What a new node is given: all that it needs and nothing that it must not have."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from openvcha.api.secret import Secret
 from openvcha.cluster.config import NodeKind
 from openvcha.infrastructure.placement import Placement
 from openvcha.node import files
+from openvcha.node.account import ACCOUNT, load_account, new_data_account
 from openvcha.node.certificates import (
     api_certificate,
     certified_key,
@@ -25,6 +27,7 @@ from openvcha.node.identity import IDENTITY, SECRETS, Secrets, load_identity
 from openvcha.service.context import Services
 from openvcha.service.material import files_of, joining_files_of
 from openvcha.service.new_node import NewNode
+from openvcha.store import keys
 
 PASSWORD = Secret("never on a witness")
 
@@ -36,7 +39,9 @@ async def active(directory: Path) -> tuple[World, Services]:
     authorities = new_authorities()
     secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, PASSWORD))
     api = api_certificate(authorities.service, identity.public_address, "localhost")
-    for name, data in node_files(identity, authorities, secrets=secrets, api=api).items():
+    account = new_data_account()
+    made = node_files(identity, authorities, secrets=secrets, api=api, account=account)
+    for name, data in made.items():
         path = directory / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
@@ -65,11 +70,16 @@ def new(kind: NodeKind, failover: str | None) -> NewNode:
     )
 
 
-async def made(directory: Path, node: NewNode) -> dict[str, bytes]:
+async def made(
+    directory: Path, node: NewNode, accounts: dict[str, Any] | None = None
+) -> dict[str, bytes]:
+    """The files of a node; ``accounts`` is filled with those that the store has then."""
     source = directory / "active"
     source.mkdir()
     world, services = await active(source)
     found = await files_of(services, node)
+    if accounts is not None:
+        accounts.update(world.store.accounts.known)
     await world.end()
     return found
 
@@ -105,6 +115,23 @@ async def test_a_witness_gets_no_secret(tmp_path: Path) -> None:
     assert not any(PASSWORD.reveal().encode() in data for data in found.values())
 
 
+async def test_a_data_node_asks_the_store_by_the_account_of_all(tmp_path: Path) -> None:
+    """So a node that takes over may do what the one before it did."""
+    found = await made(tmp_path, new(NodeKind.DATA, None))
+    assert found[ACCOUNT] == (tmp_path / "active" / ACCOUNT).read_bytes()
+
+
+async def test_a_witness_asks_the_store_by_an_account_of_its_own(tmp_path: Path) -> None:
+    """The store knows it before the witness is started, and lets it write of itself alone."""
+    accounts: dict[str, Any] = {}
+    found = await made(tmp_path, new(NodeKind.WITNESS, None), accounts)
+    (tmp_path / ACCOUNT).write_bytes(found[ACCOUNT])
+    account, permissions = accounts["vcha-new-1"]
+    assert load_account(tmp_path) == account
+    assert [one.key for one in permissions if one.write] == [keys.node("vcha-new-1")]
+    assert account.password.reveal() not in (tmp_path / "active" / ACCOUNT).read_text()
+
+
 async def test_a_node_without_a_vm_gets_nothing(tmp_path: Path) -> None:
     """Its identity would name no VM."""
     with pytest.raises(ValueError, match="no VM"):
@@ -135,4 +162,4 @@ async def test_a_node_made_by_hand_keeps_its_key(tmp_path: Path) -> None:
 async def test_a_witness_made_by_hand_gets_no_secret(tmp_path: Path) -> None:
     """Nothing of it opens anything but its own vote."""
     found = await joining(tmp_path, NodeKind.WITNESS)
-    assert found.keys() == {IDENTITY, files.CA_CERTIFICATE, files.NODE_CERTIFICATE}
+    assert found.keys() == {IDENTITY, files.CA_CERTIFICATE, files.NODE_CERTIFICATE, ACCOUNT}

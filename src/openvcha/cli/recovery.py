@@ -15,6 +15,7 @@ from openvcha.cli.saying import confirm, prompt, say
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.node import alone
+from openvcha.node.account import NodeAccount
 from openvcha.node.aside import asides
 from openvcha.node.copy import has_data
 from openvcha.node.etcd import known_endpoints
@@ -130,7 +131,8 @@ async def _asked_all(layout: Layout, identity: Identity) -> tuple[Survey, bool]:
     found = await survey(identity, layout, tls, public=public)
     if not found.quorum or found.quorum.members != {identity.member}:
         return found, False
-    etcd = Etcd(known_endpoints(identity, layout), tls)
+    account = NodeAccount(layout.root)
+    etcd = Etcd(known_endpoints(identity, layout), tls, account=account)
     async with sealed_store(layout, etcd) as store:
         config = await cluster_record(store).get()
     return found, config is None or config.state is ConfigState.NOTCONFIGURED

@@ -15,6 +15,7 @@ from openvcha.cli.errors import fail, told
 from openvcha.cli.root import node_directory
 from openvcha.cli.saying import say
 from openvcha.events.audit import AuditLog
+from openvcha.node.account import NodeAccount
 from openvcha.node.etcd import known_endpoints
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
@@ -88,7 +89,8 @@ async def _with_store(directory: Path, work: Callable[[Store], Awaitable[T]]) ->
         raise fail(f"{identity.name} is a witness: use the directory of a data node")
     own, *others = known_endpoints(identity, layout)
     try:
-        etcd = Etcd([own, *others], NodeTls(layout))
+        account = NodeAccount(layout.root)
+        etcd = Etcd([own, *others], NodeTls(layout), account=account)
         async with sealed_store(layout, etcd) as store:
             return await work(store)
     except StoreError as error:

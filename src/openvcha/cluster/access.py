@@ -3,10 +3,10 @@
 from typing import Any, Protocol
 
 from openvcha.cluster.patroni import PatroniNode
-from openvcha.store.protocol import Membership, Store
+from openvcha.store.protocol import GuardedStore, Membership
 
 
-class ClusterStore(Store, Membership, Protocol):
+class ClusterStore(GuardedStore, Membership, Protocol):
     """The store that the cluster itself carries: keys, and who votes on them."""
 
     async def refresh_endpoints(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from openvcha.api.secret import Secret
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.protocol import Infrastructure, VmRequest
 from openvcha.lab.state import Lab, LabState
+from openvcha.node.account import new_data_account
 from openvcha.node.certificates import api_certificate, new_authorities
 from openvcha.node.durable import write_durably
 from openvcha.node.files import SERVICE_CA_CERTIFICATE, node_files
@@ -78,6 +79,7 @@ def _files(lab: Lab, state: LabState, vm: Vm) -> dict[str, bytes]:
         identity,
         authorities,
         secrets=_secrets(lab),
+        account=new_data_account(),
         api=api_certificate(authorities.service, state.public_address, socket.gethostname()),
     )
 

@@ -5,10 +5,12 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from openvcha.node.account import NodeAccount
 from openvcha.node.http import ask
 from openvcha.node.identity import Identity, url
 from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
+from openvcha.store.account import AccountSource
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
@@ -61,6 +63,9 @@ def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "1h",
         "quota-backend-bytes": QUOTA_BYTES,
+        # Passwords here have 192 random bits: what makes guessing slow makes nothing safer, and
+        # takes half a second of a busy machine for each client that is let in.
+        "bcrypt-cost": 4,
         "logger": "zap",
         "log-outputs": "stdout",
     }
@@ -109,15 +114,20 @@ async def wait_until_admitted(
     while it was away must not bring its PostgreSQL back: the store no longer knows its name.
     """
     own, *others = known_endpoints(identity, layout)
-    while not (await answers(own, tls()) or await _is_listed(identity.member, others, tls)):  # noqa: ASYNC110 - it is another program's state
+    account = NodeAccount(layout.root)
+    while not (  # noqa: ASYNC110 - it is another program's state
+        await answers(own, tls()) or await _is_listed(identity.member, others, tls, account)
+    ):
         await asyncio.sleep(pause)
 
 
-async def _is_listed(member: str, endpoints: Sequence[str], tls: TlsSource) -> bool:
+async def _is_listed(
+    member: str, endpoints: Sequence[str], tls: TlsSource, account: AccountSource
+) -> bool:
     if not endpoints:
         return False
     try:
-        async with Etcd(endpoints, tls) as store:
+        async with Etcd(endpoints, tls, account=account) as store:
             return any(known.name == member for known in await store.members())
     except StoreError:
         return False

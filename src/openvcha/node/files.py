@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from openvcha.node.account import ACCOUNT, encode_account
 from openvcha.node.certificates import (
     Authorities,
     KeyPair,
@@ -18,6 +19,7 @@ from openvcha.node.identity import (
     encode_identity,
     encode_secrets,
 )
+from openvcha.store.account import Account
 
 CA_CERTIFICATE = "tls/ca.crt"
 CA_KEY = "tls/ca.key"
@@ -36,15 +38,18 @@ def node_files(
     *,
     secrets: Secrets | None = None,
     api: KeyPair | None = None,
+    account: Account | None = None,
 ) -> dict[str, bytes]:
     """Give the files of a new node: relative path to content.
 
     A data node needs `secrets` and `api` (ValueError without them). A witness gets neither, nor
     the authorities' keys: whoever steals it can neither issue certificates nor read the database.
+    ``account`` is by what the node asks the store: all data nodes have the same.
     """
     own = node_certificate(authorities.nodes, identity.member, identity.ha_address)
     key = {NODE_KEY: own.key}
-    return key | _files(identity, authorities, own.certificate, secrets, api)
+    files = key | _files(identity, authorities, own.certificate, secrets, api)
+    return files | _account(account)
 
 
 def joining_files(
@@ -54,10 +59,11 @@ def joining_files(
     *,
     secrets: Secrets | None = None,
     api: KeyPair | None = None,
+    account: Account | None = None,
 ) -> dict[str, bytes]:
     """Give the same files, but for a node that has made its key itself and shows it to nobody."""
     certificate = certify(authorities.nodes, identity.member, identity.ha_address, public_key)
-    return _files(identity, authorities, certificate, secrets, api)
+    return _files(identity, authorities, certificate, secrets, api) | _account(account)
 
 
 def load_authorities(directory: Path) -> Authorities:
@@ -83,6 +89,10 @@ def own_postgres_certificate(
         identity.public_address,
         certified_key(certificate),
     )
+
+
+def _account(account: Account | None) -> dict[str, bytes]:
+    return {ACCOUNT: encode_account(account)} if account else {}
 
 
 def _files(

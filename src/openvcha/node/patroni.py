@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from openvcha.node.account import NodeAccount
 from openvcha.node.durable import write_durably
 from openvcha.node.engines import Postgres
 from openvcha.node.etcd import known_endpoints
@@ -16,6 +17,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.own_sessions import patroni_options
 from openvcha.node.postgres_settings import Settings, local_settings, pg_hba, shared_settings
 from openvcha.store import keys
+from openvcha.store.account import Account
 
 REST_USER = "openvcha"
 LAUNCHER = "openvcha.node.patroni_launcher"
@@ -48,6 +50,8 @@ def patroni_config(
     layout: Layout,
     postgres: Postgres,
     etcd_endpoints: Sequence[str],
+    *,
+    account: Account | None = None,
 ) -> bytes:
     """Write `patroni.yml` (JSON, which YAML contains). It holds passwords: store it 0600."""
     config = {
@@ -55,7 +59,7 @@ def patroni_config(
         "namespace": keys.PATRONI_NAMESPACE.rstrip("/"),
         "name": identity.member,
         "log": {"level": "INFO", "deduplicate_heartbeat_logs": True},
-        "etcd3": _etcd(layout, etcd_endpoints),
+        "etcd3": _etcd(layout, etcd_endpoints) | _account(account),
         "restapi": _restapi(identity, secrets, layout),
         "ctl": {
             "cacert": str(layout.ca),
@@ -72,7 +76,8 @@ def patroni_config(
 def write_patroni_config(identity: Identity, layout: Layout, postgres: Postgres) -> None:
     """Write `patroni.yml` from what the node's directory holds now. Raises OSError."""
     secrets, endpoints = load_secrets(layout.root), known_endpoints(identity, layout)
-    config = patroni_config(identity, secrets, layout, postgres, endpoints)
+    account = NodeAccount(layout.root)()
+    config = patroni_config(identity, secrets, layout, postgres, endpoints, account=account)
     write_durably(layout.patroni_config, config)
 
 
@@ -84,6 +89,12 @@ def _etcd(layout: Layout, endpoints: Sequence[str]) -> Settings:
         "cert": str(layout.certificate),
         "key": str(layout.key),
     }
+
+
+def _account(account: Account | None) -> Settings:
+    if account is None:
+        return {}
+    return {"username": account.name, "password": account.password.reveal()}
 
 
 def _restapi(identity: Identity, secrets: Secrets, layout: Layout) -> Settings:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from openvcha.api.prepared import prepare
+from openvcha.node.account import NodeAccount
 from openvcha.node.alone import why_not
 from openvcha.node.aside import put_back
 from openvcha.node.copy import has_data, remove_tree
@@ -216,7 +217,8 @@ class Recovery:
         tls, own = NodeTls(self.layout), client_url(self.identity)
         while not await answers(own, tls()):  # noqa: ASYNC110 - it is another program's state
             await asyncio.sleep(POLL_SECONDS)
-        async with sealed_store(self.layout, Etcd([own], tls)) as store:
+        etcd = Etcd([own], tls, account=NodeAccount(self.layout.root))
+        async with sealed_store(self.layout, etcd) as store:
             members = await store.members()
             if [member.name for member in members] != [self.identity.member]:
                 raise RecoveryFailed(f"the store still has {len(members)} members")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from openvcha.node.account import NodeAccount
 from openvcha.node.aside import asides
 from openvcha.node.control import Control
 from openvcha.node.copy import CopyStep, has_data
@@ -163,7 +164,8 @@ class Supervisor:
     def _store(self) -> Etcd | SealedEtcd:
         """Give the cluster's store; the others come first, this node's own etcd may be starting."""
         own, *others = known_endpoints(self._identity, self._layout)
-        etcd = Etcd([*others, own], NodeTls(self._layout))
+        account = NodeAccount(self._layout.root)
+        etcd = Etcd([*others, own], NodeTls(self._layout), account=account)
         return cluster_store(self._identity, self._layout, etcd)
 
     async def _start_parts(

@@ -7,6 +7,7 @@ import msgspec
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
 from openvcha.cluster import membership, patroni
+from openvcha.cluster.accounts import forget_strangers
 from openvcha.cluster.config import NodeKind, cluster_record
 from openvcha.infrastructure.inventory import Vm
 from openvcha.service.context import Services
@@ -110,6 +111,7 @@ class Clone(Step):
         names |= {n.member for n in config.planned}
         urls = {services.peer_url(n.ha_address) for n in made}
         await membership.remove_strangers(services.store, names, urls)
+        await forget_strangers(services.store, names)
         url = services.peer_url(node.ha_address)
         await membership.ensure_learner(services.store, node.member, url)
 

@@ -12,6 +12,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.cluster.patroni import PatroniUnreachable
 from openvcha.infrastructure.inventory import Vm
 from openvcha.node import files, identity
+from openvcha.node.account import ACCOUNT
 from openvcha.node.layout import PATRONI_CONFIG, PATRONI_PASSWORDS
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
@@ -37,6 +38,7 @@ NODE_FILES = (
     files.NODE_KEY,
     files.API_KEY,
     identity.SECRETS,
+    ACCOUNT,
     PATRONI_CONFIG,
     PATRONI_PASSWORDS,
     identity.IDENTITY,

@@ -9,13 +9,16 @@ import msgspec
 
 from openvcha.api.messages import message
 from openvcha.cluster import membership
+from openvcha.cluster.accounts import of_witness
 from openvcha.cluster.config import NodeKind, address_text
 from openvcha.node import files
+from openvcha.node.account import load_account, new_account
 from openvcha.node.certificates import api_certificate
 from openvcha.node.files import joining_files, load_authorities, load_pair, node_files
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode
+from openvcha.store.account import Account
 from openvcha.tasks.steps import Temporary
 
 
@@ -23,7 +26,9 @@ async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
     """Make the files of a node that joins the cluster (relative path: content)."""
     _require_settled(services)
     identity = await _identity(services, node)
-    return await asyncio.to_thread(_files, services.directory, services.identity, identity, None)
+    account = await _account(services, identity)
+    own = services.identity
+    return await asyncio.to_thread(_files, services.directory, own, identity, None, account)
 
 
 async def joining_files_of(
@@ -32,8 +37,9 @@ async def joining_files_of(
     """Make the files of a node that keeps its key (whose public part is given, DER) to itself."""
     _require_settled(services)
     identity = await _identity(services, node)
+    account = await _account(services, identity)
     own = services.identity
-    return await asyncio.to_thread(_files, services.directory, own, identity, public_key)
+    return await asyncio.to_thread(_files, services.directory, own, identity, public_key, account)
 
 
 def _require_settled(services: Services) -> None:
@@ -68,17 +74,33 @@ async def _identity(services: Services, node: NewNode) -> Identity:
     )
 
 
+async def _account(services: Services, identity: Identity) -> Account:
+    """Let the new node in to the store: a witness by what is made for it, here and now.
+
+    Made again it has another password: what is written last counts.
+    """
+    if identity.holds_data:
+        return await asyncio.to_thread(load_account, services.directory)
+    account = new_account(identity.member)
+    await services.store.accounts.admit(account, of_witness(identity.member))
+    return account
+
+
 def _files(
-    directory: Path, own: Identity, identity: Identity, public_key: bytes | None
+    directory: Path,
+    own: Identity,
+    identity: Identity,
+    public_key: bytes | None,
+    account: Account,
 ) -> dict[str, bytes]:
     make = partial(joining_files, public_key=public_key) if public_key else node_files
     authorities = load_authorities(directory)
     if not identity.holds_data:
-        return make(identity, authorities)
+        return make(identity, authorities, account=account)
     api = load_pair(directory, files.API_CERTIFICATE, files.API_KEY)
     if identity.public_address != own.public_address:
         # A passive that serves at another address after a failover shows that address's name.
         api = api_certificate(authorities.service, identity.public_address, socket.gethostname())
     # The application's password is the application's: no node needs it after the first start.
     secrets = msgspec.structs.replace(load_secrets(directory), application=None)
-    return make(identity, authorities, secrets=secrets, api=api)
+    return make(identity, authorities, secrets=secrets, api=api, account=account)

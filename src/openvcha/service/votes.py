@@ -26,9 +26,11 @@ async def take_vote(
     """Remove a member, and see that those who stay know it (``name`` is for people).
 
     The member itself may have been the one that answered. To end it before another one has heard
-    of the removal would leave the others waiting for a vote that never comes.
+    of the removal would leave the others waiting for a vote that never comes. A witness's account
+    goes first: who has no vote is not asked about again.
     Finds the member as ``membership.find`` does. Raises Temporary.
     """
+    await services.store.accounts.forget(member)
     await membership.remove(services.store, member, peer_url)
     await services.store.refresh_endpoints()
     if await membership.find(services.store, member, peer_url):

@@ -20,6 +20,7 @@ from openvcha.infrastructure.local import LocalInfrastructure
 from openvcha.infrastructure.local_processes import DetachedStarter
 from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node import files
+from openvcha.node.account import NodeAccount, load_account
 from openvcha.node.address import Forwarder
 from openvcha.node.address_thread import ForwarderThread
 from openvcha.node.elsewhere import data_elsewhere
@@ -109,8 +110,9 @@ async def services_of(directory: Path, *, keeps: bool = False) -> AsyncIterator[
     identity = load_identity(directory)
     tls = NodeTls(layout)
     superuser = superuser_of(identity, directory)
+    etcd = Etcd(known_endpoints(identity, layout), tls, account=NodeAccount(directory))
     async with (
-        sealed_store(layout, Etcd(known_endpoints(identity, layout), tls), keeps=keeps) as store,
+        sealed_store(layout, etcd, keeps=keeps) as store,
         patroni_of(identity, layout, tls) as patroni,
         aclosing(Lags(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
@@ -193,13 +195,20 @@ def _duty(services: Services, forwarder: ForwarderThread) -> Duty:
     app = build(Handlers(services), users, sessions, events=events, audit=audit)
     server = HttpsServer(app, layout.root / files.API_CERTIFICATE, layout.root / files.API_KEY)
     return Duty(
-        prepare=lambda: write_first_config(services.store, services.infrastructure, identity),
+        prepare=lambda: _prepare(services),
         forwarder=forwarder,
         server=server,
         address=(identity.public_address, identity.ports.api),
         work=_work(services, forwarder, events, audit),
         told=services.failing,
     )
+
+
+async def _prepare(services: Services) -> None:
+    """Protect the store before anybody else can be let in to it, and write what the cluster is."""
+    own = await asyncio.to_thread(load_account, services.directory)
+    await services.store.accounts.protect(own)
+    await write_first_config(services.store, services.infrastructure, services.identity)
 
 
 def _work(

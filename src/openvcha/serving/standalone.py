@@ -8,11 +8,12 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, TaskStatus
+from openvcha.cluster.accounts import forget_strangers
 from openvcha.cluster.modes import SETTINGS
 from openvcha.node.identity import Identity
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.protocol import Action, Delete, KeyValue, Put, Store, unchanged
+from openvcha.store.protocol import Action, Delete, GuardedStore, KeyValue, Put, Store, unchanged
 from openvcha.store.records import decode, encode
 from openvcha.tasks.journal import utc_now
 from openvcha.tasks.record import TaskRecord, error_record
@@ -28,11 +29,12 @@ FORGOTTEN = (
 )
 
 
-async def stand_alone(store: Store, identity: Identity) -> None:
+async def stand_alone(store: GuardedStore, identity: Identity) -> None:
     """Forget the other nodes, and end the task that ran with them; twice is once.
 
     The store has this node's member only. Raises StoreUnavailable while somebody else writes.
     """
+    await forget_strangers(store, ())
     running = await _running_task(store)
     config = await store.get(keys.PATRONI_CONFIG)
     found = [kv for kv in (running, config) if kv is not None]

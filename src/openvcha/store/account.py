@@ -6,6 +6,7 @@ that was not asked for some minutes forgets them: then the account has to be sho
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     password: Secret
 
+
+DATA_PREFIX: Final = "data."
+"""Begins the names of accounts of data nodes; no member has such a name."""
 
 AccountSource = Callable[[], Account | None]
 """Gives the account that counts now; None: the store lets in whoever has a certificate."""

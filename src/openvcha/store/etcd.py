@@ -50,7 +50,7 @@ class Etcd:
     ) -> None:
         self._gateway = Gateway(endpoints, tls, timeout, account)
         self._silence = silence
-        self.accounts = EtcdAccounts(self._gateway)
+        self._accounts = EtcdAccounts(self._gateway)
 
     async def __aenter__(self) -> Self:
         """Use the client."""
@@ -68,6 +68,11 @@ class Etcd:
     async def close(self) -> None:
         """Close all connections."""
         await self._gateway.close()
+
+    @property
+    def accounts(self) -> EtcdAccounts:
+        """Return etcd's own users and roles."""
+        return self._accounts
 
     @property
     def endpoints(self) -> tuple[str, ...]:

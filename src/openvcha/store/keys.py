@@ -66,14 +66,19 @@ def task(task_id: str) -> str:
     return TASKS + part(task_id)
 
 
+def node(member: str) -> str:
+    """Return the prefix of all that one node reports."""
+    return f"{NODES}{part(member)}/"
+
+
 def node_copy(member: str) -> str:
     """Give the key under which a node reports the progress of its data copy."""
-    return f"{NODES}{part(member)}/copy"
+    return f"{node(member)}copy"
 
 
 def node_facts(member: str) -> str:
     """Give the key under which a node tells what it alone knows of itself."""
-    return f"{NODES}{part(member)}/facts"
+    return f"{node(member)}facts"
 
 
 def join(role: str) -> str:

@@ -73,7 +73,7 @@ class MemoryStore:
     """A simulated Store in this process's memory."""
 
     def __init__(self) -> None:
-        self.accounts = MemoryAccounts()
+        self._accounts = MemoryAccounts()
         self._keys: dict[str, KeyValue] = {}
         self._history: list[Event] = []
         self._compacted = 0
@@ -81,6 +81,11 @@ class MemoryStore:
         self._leases: dict[int, _Lease] = {}
         self._lease_ids = count(1)
         self.revision = 1
+
+    @property
+    def accounts(self) -> MemoryAccounts:
+        """Return the simulated accounts."""
+        return self._accounts
 
     async def get(self, key: str) -> KeyValue | None:
         """Read a key."""

@@ -222,6 +222,14 @@ class Store(Protocol):
         """
 
 
+class GuardedStore(Store, Protocol):
+    """A store that can ask who asks."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """Return who may ask the store for what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A member of the store's cluster. ``name`` is empty until it has started once."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from openvcha.store.accounts import EtcdAccounts
 from openvcha.store.etcd import Etcd
 from openvcha.store.protocol import EndpointStatus, Member
 from openvcha.store.seal import Seals
@@ -30,6 +31,11 @@ class SealedEtcd(SealedStore):
     ) -> None:
         """Close all connections."""
         await self._etcd.__aexit__(kind, error, tb)
+
+    @property
+    def accounts(self) -> EtcdAccounts:
+        """Return etcd's own users and roles."""
+        return self._etcd.accounts
 
     @property
     def endpoints(self) -> tuple[str, ...]:

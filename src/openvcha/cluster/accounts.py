@@ -1,0 +1,25 @@
+"""Which accounts the store has, and what those of witnesses are for."""
+
+from collections.abc import Collection
+
+from openvcha.store import keys
+from openvcha.store.account import DATA_PREFIX
+from openvcha.store.protocol import GuardedStore, Permission
+
+
+def of_witness(member: str) -> tuple[Permission, ...]:
+    """Return all that a witness needs: it looks who leads, and reports on itself alone."""
+    return (
+        Permission(keys.ROOT[:1]),  # its client asks for this key whether there is a quorum
+        Permission(keys.CLUSTER),
+        Permission(keys.PATRONI_LEADER),
+        Permission(keys.PATRONI_SYNC),
+        Permission(keys.node(member), write=True),
+    )
+
+
+async def forget_strangers(store: GuardedStore, members: Collection[str]) -> None:
+    """Let in no more who is neither a data node nor one of these members."""
+    for name in await store.accounts.names():
+        if not name.startswith(DATA_PREFIX) and name not in members:
+            await store.accounts.forget(name)

