@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from openvcha.node.account import NodeAccount
 from openvcha.node.etcd import HEALTH, known_endpoints
 from openvcha.node.identity import Identity, url
 from openvcha.node.kept import KeptCluster, load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.probe import Knock, Manner, knock
+from openvcha.store.account import AccountSource
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
@@ -72,7 +74,8 @@ async def survey(identity: Identity, layout: Layout, tls: TlsSource, *, public: 
         asking.append(_ask_api(identity, tls))
     endpoints = known_endpoints(identity, layout)
     endpoints += [url(place.address, identity.ports.etcd_client) for place in found]
-    quorum, said = await asyncio.gather(_quorum(endpoints, tls), asyncio.gather(*asking))
+    account = NodeAccount(layout.root)
+    quorum, said = await asyncio.gather(_quorum(endpoints, tls, account), asyncio.gather(*asking))
     return Survey(identity, kept, listed, quorum, tuple(said))
 
 
@@ -175,9 +178,10 @@ def _json(body: bytes) -> Any:
         return None
 
 
-async def _quorum(endpoints: list[str], tls: TlsSource) -> Quorum | None:
+async def _quorum(endpoints: list[str], tls: TlsSource, account: AccountSource) -> Quorum | None:
+    places = list(dict.fromkeys(endpoints))
     try:
-        async with Etcd(list(dict.fromkeys(endpoints)), tls, timeout=ASK_SECONDS) as store:
+        async with Etcd(places, tls, timeout=ASK_SECONDS, account=account) as store:
             members = await store.members()
             status = await store.status(store.endpoints[0])
     except StoreError:
