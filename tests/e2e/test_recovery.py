@@ -20,6 +20,7 @@ from tests.e2e.test_rejoin import answers_healthy, node_status
 from tests.e2e.writer import Writer
 
 from openvcha.lab.access import infrastructure_of
+from openvcha.node.account import NodeAccount
 from openvcha.node.etcd import client_url
 from openvcha.node.identity import load_identity
 from openvcha.node.kept import load_kept
@@ -64,7 +65,8 @@ async def rewritten(layout: Layout) -> bool:
     """The store has one member and no cluster; it is stopped right after, and the next follows."""
     own = client_url(load_identity(layout.root))
     try:
-        async with Etcd([own], layout.client_context, timeout=0.5) as store:
+        account = NodeAccount(layout.root)
+        async with Etcd([own], layout.client_context, timeout=0.5, account=account) as store:
             return len(await store.members()) == 1 and await store.get(keys.CLUSTER) is None
     except StoreError:
         return await renamed(layout)

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import psycopg
 
+from openvcha.node.account import NodeAccount
 from openvcha.node.certificates import issue
 from openvcha.node.engines import find_engines
 from openvcha.node.files import load_authorities
@@ -50,7 +51,8 @@ class Thief:
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # a thief trusts anybody
         endpoint = url(self.target.ha_address, self.target.ports.etcd_client)
         try:
-            async with Etcd([endpoint], lambda: tls, timeout=2.0) as store:
+            account = NodeAccount(self.layout.root)
+            async with Etcd([endpoint], lambda: tls, timeout=2.0, account=account) as store:
                 await store.get("/")
         except StoreError:
             return False
