@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import psycopg
 
-from openvcha.node.account import NodeAccount
+from openvcha.node.account import ACCOUNT, NodeAccount
 from openvcha.node.certificates import issue
 from openvcha.node.engines import find_engines
 from openvcha.node.files import load_authorities
@@ -22,7 +22,7 @@ from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 
-KEPT = ("node.json", "secrets.json", "tls")
+KEPT = ("node.json", "secrets.json", ACCOUNT, "tls")
 
 
 @dataclass(frozen=True)

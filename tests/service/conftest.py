@@ -18,6 +18,7 @@ from openvcha.api.structures import (
     UndeploySpec,
     WitnessRedeploySpec,
 )
+from openvcha.cluster.config import NodeKind
 from openvcha.cluster.held import Held
 from openvcha.cluster.looks import HOLD_SECONDS, LEAST_MISSED
 from openvcha.node.identity import Identity
@@ -204,6 +205,8 @@ class Scene:
             vm.id for vm in self.world.state.inventory.vms if vm.token not in self.world.founded
         }
         assert await self.world.store.prefix(keys.NODES) == []
+        witnesses = {node.member for node in config.nodes if node.kind is NodeKind.WITNESS}
+        assert self.world.store.accounts.known.keys() <= witnesses
 
     async def validate_renewed(self, old: str = "vcha-2") -> None:
         """Check that the cluster is whole again, with the new node and without the old one."""
@@ -212,6 +215,7 @@ class Scene:
         assert [node.name for node in (await self.world.config()).nodes] == names
         assert self.world.state.inventory.vm_by_name(old) is None
         assert len(self.world.members) == 3
+        assert len(self.world.store.accounts.known) == 1
 
     async def validate_as_before(self, old: str = "vcha-2") -> None:
         """Check that a failed redeploy left the old configuration and the old node's data."""

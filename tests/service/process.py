@@ -24,11 +24,14 @@ from tests.service.simulated import Machine, World
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import IpFamily, LocalizableMessage, VmPowerState
+from openvcha.cluster.accounts import of_witness
+from openvcha.cluster.config import NodeKind
 from openvcha.cluster.held import Held
 from openvcha.cluster.observe import Observer
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.protocol import VmRequest
+from openvcha.node.account import new_account
 from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
 from openvcha.node.replay import Replay
@@ -513,4 +516,6 @@ async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
         "ha_address": node.ha_address,
         "etcd_state": "existing",
     }
+    if node.kind is NodeKind.WITNESS:
+        await services.store.accounts.admit(new_account(node.member), of_witness(node.member))
     return {IDENTITY: encode_identity(replace(own, **changes))}

@@ -17,12 +17,14 @@ from tests.cluster.conftest import ip
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import patroni, settings
+from openvcha.cluster.accounts import of_witness
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.patroni import parse_sync
 from openvcha.infrastructure import local_vms
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local_setup import Names, first_state
 from openvcha.infrastructure.protocol import VmRequest
+from openvcha.node.account import new_account
 from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import IDENTITY, Identity, encode_identity, url
 from openvcha.node.replay import Holder
@@ -152,6 +154,8 @@ class World:
         self.raft = member
         self.power_on(vm.id)
         machine.etcd = True
+        if witness:
+            await self.store.accounts.admit(new_account(member), of_witness(member))
         return NodeConfig(
             member=member,
             name=name,

@@ -8,7 +8,9 @@ from tests.service.simulated import World
 
 from openvcha.api.messages import message
 from openvcha.api.structures import ConfigState, TaskStatus
+from openvcha.cluster.accounts import of_witness
 from openvcha.cluster.config import cluster_record
+from openvcha.node.account import new_account, new_data_account
 from openvcha.serving.first import write_first_config
 from openvcha.serving.standalone import stand_alone
 from openvcha.store import keys
@@ -36,6 +38,9 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     await store.put(keys.PATRONI_CONFIG, json.dumps(settings).encode())
     await store.put(keys.patroni_member(first.member), b"{}")
     await store.put(keys.user("kept"), b"{}")
+    own = new_data_account()
+    await store.accounts.protect(own)
+    await store.accounts.admit(new_account("vcha-3"), of_witness("vcha-3"))
     for _ in range(2):
         await stand_alone(store, identity)
     left = {kv.key for kv in await store.prefix(keys.PATRONI)}
@@ -50,6 +55,7 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     assert record.error
     assert await store.get(keys.OPERATION) is None
     assert await store.get(keys.user("kept"))
+    assert await store.accounts.names() == {own.name}
     await write_first_config(store, services.infrastructure, identity)
     found = await cluster_record(store).get()
     assert found
