@@ -29,6 +29,7 @@ class Request(NamedTuple):
     body: bytes
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    token: str = ""
 
 
 Behaviour = Callable[[Request], Awaitable[None]]
@@ -42,8 +43,10 @@ async def endpoint(behave: Behaviour) -> AsyncIterator[str]:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = next(line for line in head.split("\r\n") if line.lower().startswith("content-l"))
         body = await reader.readexactly(int(length.split(":")[1]))
+        tokens = [line for line in head.split("\r\n") if line.lower().startswith("authorization")]
+        token = tokens[0].split(":")[1].strip() if tokens else ""
         try:
-            await behave(Request(head.split()[1], body, reader, writer))
+            await behave(Request(head.split()[1], body, reader, writer, token))
         finally:
             writer.close()
 
