@@ -25,7 +25,7 @@ from openvcha.node.processes import NodeProcesses, StillAlive
 from openvcha.node.status import NodeStatus, OwnView, load_status
 from openvcha.node.supervised import for_ever
 from openvcha.node.supervisor import Supervisor
-from openvcha.store.protocol import Store
+from openvcha.store.protocol import GuardedStore
 
 app = typer.Typer(
     # The service is a large program of its own: what only supervises does not load it.
@@ -126,7 +126,7 @@ async def _peers(directory: Path) -> None:
     await for_ever("peers", lambda: watch_peers(layout, identity, infrastructure_of(identity)), log)
 
 
-async def _stand_alone(store: Store, identity: Identity) -> None:
+async def _stand_alone(store: GuardedStore, identity: Identity) -> None:
     # Loaded when it is needed, which is hardly ever: it knows tasks and the whole contract.
     from openvcha.serving.standalone import stand_alone  # noqa: PLC0415
 

@@ -29,7 +29,7 @@ from openvcha.node.survey import survey
 from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import Store
+from openvcha.store.protocol import GuardedStore
 
 FORCE_SECONDS = 60.0
 ELECTION_SECONDS = 4.0
@@ -37,7 +37,7 @@ ELECTION_SECONDS = 4.0
 POLL_SECONDS = 0.1
 FORCE_FLAG = "--force-new-cluster"
 
-Rewrite = Callable[[Store, Identity], Awaitable[None]]
+Rewrite = Callable[[GuardedStore, Identity], Awaitable[None]]
 """Writes into a store of one member that the cluster is this node alone; twice is once."""
 
 
