@@ -117,7 +117,7 @@ async def test_a_witness_gets_no_secret(tmp_path: Path) -> None:
 
 async def test_a_data_node_asks_the_store_by_the_account_of_all(tmp_path: Path) -> None:
     """So a node that takes over may do what the one before it did."""
-    found = await made(tmp_path, new(NodeKind.DATA, None))
+    found = await made(tmp_path, new(NodeKind.DATA, "127.83.1.10"))
     assert found[ACCOUNT] == (tmp_path / "active" / ACCOUNT).read_bytes()
 
 
