@@ -12,6 +12,7 @@ import structlog
 
 from openvcha.api.errors import ApiError
 from openvcha.infrastructure.protocol import Infrastructure
+from openvcha.node.account import NodeAccount
 from openvcha.node.etcd import answers, client_url
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
@@ -68,7 +69,7 @@ def means_of(identity: Identity, layout: Layout, infrastructure: Infrastructure)
 
     async def task_runs() -> bool:
         try:
-            async with Etcd([own], tls) as store:
+            async with Etcd([own], tls, account=NodeAccount(layout.root)) as store:
                 return await store.get(keys.OPERATION) is not None
         except StoreError:
             return True
