@@ -158,11 +158,11 @@ def _below(directory: Path) -> dict[int, str]:
     return found
 
 
-def stress(directory: Path, runs: int, arguments: Sequence[str]) -> bool:
-    """Run so many times; tells whether all have passed."""
+def stress(directory: Path, runs: int, arguments: Sequence[str], cores: int) -> bool:
+    """Run so many times with so many cores taken; tells whether all have passed."""
     bad = 0
     limit = runs * (RUN_SECONDS + COMMAND_SECONDS)
-    with second_lab(directory / "labs") as lab, burners(os.cpu_count() or 1, limit):
+    with second_lab(directory / "labs") as lab, burners(cores, limit):
         for number in range(1, runs + 1):
             outcome = run(directory / f"run-{number}", arguments)
             well = _vcha("status", *lab).returncode == 0
@@ -193,7 +193,7 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="openvcha-stress-"))
     passed = False
     try:
-        passed = stress(directory, runs, arguments)
+        passed = stress(directory, runs, arguments, os.cpu_count() or 1)
     except KeyboardInterrupt:
         _tell("interrupted")
         return 130

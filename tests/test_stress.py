@@ -151,3 +151,50 @@ def test_burners_end_by_themselves() -> None:
     """Whoever asked may hang."""
     with stress.burners(1, 0.1) as (burner,):
         assert ended(burner)
+
+
+class SecondLab:
+    """A SIMULATED second lab: what it is asked to do, and how well it is."""
+
+    def __init__(self, well: bool) -> None:
+        self.well = well
+        self.asked: list[str] = []
+
+    def __call__(self, word: str, *options: str) -> "subprocess.CompletedProcess[bytes]":
+        self.asked.append(word)
+        failed = word == "status" and not self.well
+        return subprocess.CompletedProcess([word, *options], int(failed))
+
+
+@pytest.mark.parametrize(("text", "well"), [("pass", True), ("pass", False), ("assert 0", True)])
+def test_all_runs_must_pass_beside_a_lab_that_stays_well(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    well: bool,
+) -> None:
+    """The lab is taken down whatever has happened, and what was wrong is kept."""
+    lab = SecondLab(well)
+    monkeypatch.setattr(stress, "_vcha", lab)
+    passed = stress.stress(tmp_path, 2, module_with(tmp_path, f"def test_it(): {text}"), cores=0)
+    assert passed == (text == "pass" and well)
+    assert lab.asked == ["up", "status", "status", "reset"]
+    assert f"{2 if passed else 0} of 2 runs passed" in capsys.readouterr().out
+    assert (tmp_path / "run-1" / "log").exists() is not passed
+
+
+def test_the_lab_is_taken_down_when_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C, and what a job control sends."""
+
+    def interrupted(*_: object) -> stress.Outcome:
+        raise KeyboardInterrupt
+
+    lab = SecondLab(well=True)
+    monkeypatch.setattr(stress, "_vcha", lab)
+    monkeypatch.setattr(stress, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stress.stress(tmp_path, 1, [], cores=1)
+    assert lab.asked == ["up", "reset"]
