@@ -36,12 +36,13 @@ AUTO = str(PGDATA / "postgresql.auto.conf")
         (("work_mem", "4096", AUTO, False), None),
         (("wal_keep_size", "256", str(PGDATA / "postgresql.conf"), False), None),
         (("fsync", "on", str(PGDATA / "postgresql.base.conf"), False), None),
+        (("fsync", "on", "/another/way/to/pgdata/postgresql.conf", False), None),
         (("port", "5432", None, False), None),
     ],
 )
 def test_what_the_cluster_sets_and_another_file_overrides(row: Any, vital: bool | None) -> None:
     """Neither what is the users' own, nor what is in the cluster's own files."""
-    found = overrides([row], PGDATA)
+    found = overrides([row])
     assert [each.vital for each in found] == ([] if vital is None else [vital])
 
 

@@ -87,7 +87,7 @@ class Superuser:
     async def survey(self, host: str) -> PostgresFacts:
         """Look at what users have set in this node's own. Raises PostgresUnreachable."""
         async with self._at(host) as connection:
-            return await survey(connection, self._layout.pgdata)
+            return await survey(connection)
 
     async def tend_roles(self, host: str) -> tuple[str, ...]:
         """Give our roles back what they lack; return how. Raises PostgresUnreachable."""

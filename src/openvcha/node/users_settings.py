@@ -37,7 +37,7 @@ ROLES = """
 Rows = Sequence[tuple[Any, ...]]
 
 
-async def survey(connection: "AsyncConnection[Any]", pgdata: Path) -> PostgresFacts:
+async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
     """Look at a node's own PostgreSQL. Raises psycopg.Error."""
 
     async def rows(query: str, *arguments: object) -> Rows:
@@ -48,7 +48,7 @@ async def survey(connection: "AsyncConnection[Any]", pgdata: Path) -> PostgresFa
     names = [name for _, value in await rows(PRELOADED) for name in _names(value)]
     roles = await rows(ROLES, [REPLICATION_USER, REWIND_USER])
     return PostgresFacts(
-        overrides=overrides(settings, pgdata)[:MOST],
+        overrides=overrides(settings)[:MOST],
         pending_restart=tuple(name for name, _, _, pending in settings if pending)[:MOST],
         missing_libraries=missing(names, Path(folder))[:MOST],
         slots=tuple(name for (name,) in await rows(SLOTS) if not is_member_slot(name))[:MOST],
@@ -57,13 +57,15 @@ async def survey(connection: "AsyncConnection[Any]", pgdata: Path) -> PostgresFa
     )
 
 
-def overrides(settings: Rows, pgdata: Path) -> tuple[Override, ...]:
-    """Return the settings of the cluster that come from a file which is not its own."""
-    own = {str(pgdata / name) for name in OWN_FILES}
+def overrides(settings: Rows) -> tuple[Override, ...]:
+    """Return the settings of the cluster that come from a file which is not its own.
+
+    Its own are known by their names: a directory may be reached by more than one path.
+    """
     return tuple(
         Override(name=name, value=plain(value), file=file, vital=is_vital(name))
         for name, value, file, _ in settings
-        if file and file not in own and is_owned(name, value)
+        if file and Path(file).name not in OWN_FILES and is_owned(name, value)
     )
 
 
