@@ -261,7 +261,7 @@ async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_lat
     asked: list[str] = []
 
     class Others:
-        def __init__(self, endpoints: Any, _: Any) -> None:
+        def __init__(self, endpoints: Any, *_: Any, **__: Any) -> None:
             asked.extend(endpoints)
             self.alive = "https://127.1.1.4:2379" in endpoints
 

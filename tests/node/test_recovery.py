@@ -66,7 +66,7 @@ class Stage:
         patch.setattr(recovery, "answers", self.answer)
         patch.setattr(recovery, "survey", self.survey)
         patch.setattr(recovery, "why_not", lambda _: self.forbids)
-        patch.setattr(recovery, "Etcd", lambda *_: Store(self))
+        patch.setattr(recovery, "Etcd", lambda *_, **__: Store(self))
         patch.setattr(recovery, "NodeTls", lambda _: lambda: None)
 
     async def answer(self, *_: Any) -> bool:
