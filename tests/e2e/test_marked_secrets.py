@@ -1,0 +1,188 @@
+"""Secrets are followed through a cluster's whole life: they are nowhere but where they must be."""
+
+import asyncio
+import base64
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.e2e import cluster
+from tests.e2e.conftest import RunningLab, lab_up, trust
+from tests.e2e.marks import Marks, Sampler, file_leaks
+
+from openvcha.lab.state import ADMINISTRATOR
+from openvcha.node.certificates import thumbprint_sha256
+
+VCHA = "/vcenter/vcha/cluster"
+WRONG = "MARK-wrong-password-of-vc_spec-7f3a"
+MISPLACED = "MARK-password-in-a-wrong-place-9c1d"
+GUESS = "MARK-wrong-password-of-a-login-4e2b"
+
+
+class Life:
+    """One lab from its beginning to its end, and all that was known and seen on the way."""
+
+    def __init__(self, running: RunningLab, sampler: Sampler, base: Path, began: float) -> None:
+        self.running = running
+        self.sampler = sampler
+        self.base = base
+        self.began = began
+        self.marks = Marks()
+        self.said: list[bytes] = []
+        self.found: set[str] = set()
+        for name, mark in {"wrong": WRONG, "misplaced": MISPLACED, "guess": GUESS}.items():
+            self.marks.add(name, mark)
+
+    def learn(self) -> None:
+        """Get to know all secrets that are on the disk now."""
+        passwords = json.loads(self.running.lab.passwords_file.read_text())
+        for user, password in passwords.items():
+            self.marks.add(f"password of {user}", password)
+        for path in self.base.rglob("secrets.json"):
+            for name, secret in json.loads(path.read_text() or "{}").items():
+                if isinstance(secret, str) and secret:
+                    self.marks.add(f"{name} of PostgreSQL or Patroni", secret)
+        for path in self.base.rglob("*.key"):
+            if (text := path.read_text().strip()).startswith("-----BEGIN"):
+                self.marks.add_key(f"the key {path.name}", text)
+            elif text:
+                self.marks.add(f"the key {path.name}", text)
+        for user in (self.running.admin, self.running.reader):
+            self.marks.add("a session's token", user.token)
+
+    async def look(self, where: str) -> None:
+        """Search everything there is now."""
+        self.learn()
+        tops = [self.base, *self._temporary()]
+        found = file_leaks(self.marks, tops, since=self.began)
+        found |= {f"{name} in the store" for name in self.marks.found(await self._store())}
+        found |= {f"{name} in an answer" for name in self.marks.found(await_answers(self.running))}
+        found |= {f"{name} in an error" for name in self.marks.found(b"\n".join(self.said))}
+        found |= self.sampler.leaks(self.marks)
+        self.found |= {f"{where}: {leak}" for leak in found}
+
+    def _temporary(self) -> list[Path]:
+        """Give the files that came into the folder of temporary ones since the beginning."""
+        folder = Path(tempfile.gettempdir())
+        return [path for path in folder.iterdir() if path.is_file()]
+
+    async def _store(self) -> bytes:
+        async with cluster.behind(self.running) as services:
+            pairs = await services.store.prefix("/")
+        assert pairs
+        return b"\n".join(kv.key.encode() + b"=" + kv.value for kv in pairs)
+
+    def send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Send what is wrong, and keep the answer."""
+        with httpx2.Client(verify=trust(self.running.lab.ca), timeout=30.0) as http:
+            reply = http.request(method, f"{self.running.api}{path}", **options)
+        self.said.append(reply.content + repr(reply.headers).encode())
+        return reply
+
+
+def await_answers(running: RunningLab) -> bytes:
+    """Give all tasks, events and records of the audit."""
+    paths = ("/cis/tasks", "/openvcha/events", "/openvcha/audit")
+    answers = [running.admin.call("GET", path) for path in paths]
+    assert all(answers)
+    return json.dumps(answers).encode()
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    began = time.time()
+    with Sampler() as sampler, lab_up(tmp_path) as running:
+        yield Life(running, sampler, tmp_path, began)
+
+
+def vc_spec(running: RunningLab, **changes: Any) -> dict[str, Any]:
+    """Name this very server as the vCenter, with the administrator's password."""
+    certificate = running.layout(running.name_of("ACTIVE")).root / "tls" / "api.crt"
+    place = {
+        "hostname": running.lab.state().public_address,
+        "port": 8443,
+        "ssl_thumbprint": thumbprint_sha256(certificate.read_bytes()),
+        "username": ADMINISTRATOR,
+        "password": running.password(),
+    }
+    return {"active_location": {**place, **changes}}
+
+
+def send_what_is_wrong(life: Life) -> None:
+    """Secrets in every wrong place of a request; whoever reports the fault must not quote them."""
+    running, token = life.running, {"vmware-api-session-id": life.running.admin.token}
+    path = f"/api{VCHA}/passive?action=redeploy&vmw-task=true"
+    placement = {"name": "x", "folder": running.folder}
+    bodies: list[Any] = [
+        {"placement": placement, "vc_spec": vc_spec(running, password=WRONG)},
+        {"placement": placement, "vc_spec": vc_spec(running, password={"is": MISPLACED})},
+        {"placement": placement, "vc_spec": vc_spec(running, pasword=MISPLACED)},
+        {"placement": placement, "vc_spec": {**vc_spec(running), "password": MISPLACED}},
+        {"placement": placement, "vc_spec": MISPLACED},
+    ]
+    for body in bodies:
+        assert life.send("POST", path, json=body, headers=token).status_code >= 400
+    cut = json.dumps(bodies[0])[:-3].encode()
+    json_type = {"content-type": "application/json"}
+    assert life.send("POST", path, content=cut, headers=token | json_type).status_code == 400
+    assert life.send("POST", "/api/session", auth=(ADMINISTRATOR, GUESS)).status_code == 401
+    legacy = "/rest/com/vmware/cis/session"
+    assert life.send("POST", legacy, auth=(ADMINISTRATOR, GUESS)).status_code == 401
+    rpc = {"jsonrpc": "2.0", "id": "1", "method": "invoke", "params": {"password": MISPLACED}}
+    life.send("POST", "/api", json=rpc, headers=token)
+
+
+@pytest.mark.engines
+async def test_secrets_are_nowhere_but_where_they_must_be(life: Life) -> None:
+    """Through deploy, redeploy, failover and undeploy; each wrong place is named at the end."""
+    running = life.running
+    await life.look("deployed")
+    send_what_is_wrong(life)
+
+    running.lose_passive()
+    given = running.vcha("node", "token", "passive", check=False)
+    if given.returncode == 0:
+        life.marks.add("a join token", given.stdout.strip())
+    spec = {"placement": {"name": "second", "folder": running.folder}, "vc_spec": vc_spec(running)}
+    assert running.admin.finished(running.admin.redeploy(spec))["status"] == "SUCCEEDED"
+    running.until(running.healthy)
+    await life.look("redeployed")
+
+    task = running.admin.call(
+        "POST", f"{VCHA}?action=failover&vmw-task=true", {"planned": True}, 202
+    )
+    assert running.admin.finished(task)["status"] == "SUCCEEDED"
+    running.until(running.healthy)
+    await life.look("failed over")
+
+    body = {"force_delete": False, "vc_spec": vc_spec(running)}
+    task = running.admin.call("POST", f"{VCHA}?action=undeploy&vmw-task=true", body, 202)
+    assert running.admin.finished(task)["status"] == "SUCCEEDED"
+    await life.look("undeployed")
+    assert given.returncode == 0, given.stderr
+    assert life.found == set()
+
+    await plant_one_of_each(life)
+
+
+async def plant_one_of_each(life: Life) -> None:
+    """A secret in the log, a process and the store is met: the search above could fail."""
+    password = life.running.password()
+    log = life.running.layout(life.running.name_of("ACTIVE")).logs / "planted.jsonl"
+    log.write_text(json.dumps({"line": base64.b64encode(f"user:{password}".encode()).decode()}))
+    process = await asyncio.create_subprocess_exec("sleep", "60", env={"PLANTED": password})
+    life.sampler.look()
+    process.kill()
+    await process.wait()
+    async with cluster.behind(life.running) as services:
+        await services.store.put("/planted", password.encode())
+        life.found.clear()
+        await life.look("planted")
+        await services.store.delete("/planted")
+    where = {leak.partition(" in ")[2] for leak in life.found}
+    assert where == {str(log), "a command line or an environment", "the store"}, life.found
