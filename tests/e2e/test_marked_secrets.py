@@ -61,13 +61,13 @@ class Life:
         tops = [self.base, *self._temporary()]
         found = file_leaks(self.marks, tops, since=self.began)
         found |= {f"{name} in the store" for name in self.marks.found(await self._store())}
-        found |= {f"{name} in an answer" for name in self.marks.found(await_answers(self.running))}
+        found |= {f"{name} in an answer" for name in self.marks.found(all_answers(self.running))}
         found |= {f"{name} in an error" for name in self.marks.found(b"\n".join(self.said))}
         found |= self.sampler.leaks(self.marks)
         self.found |= {f"{where}: {leak}" for leak in found}
 
     def _temporary(self) -> list[Path]:
-        """Give the files that came into the folder of temporary ones since the beginning."""
+        """Return the files that came into the folder of temporary ones since the beginning."""
         folder = Path(tempfile.gettempdir())
         return [path for path in folder.iterdir() if path.is_file()]
 
@@ -85,10 +85,13 @@ class Life:
         return reply
 
 
-def await_answers(running: RunningLab) -> bytes:
-    """Give all tasks, events and records of the audit."""
-    paths = ("/cis/tasks", "/openvcha/events", "/openvcha/audit")
-    answers = [running.admin.call("GET", path) for path in paths]
+def all_answers(running: RunningLab) -> bytes:
+    """Return all tasks, events and records of the audit."""
+    answers = [
+        running.admin.call("POST", "/cis/tasks?action=list", {}),
+        running.admin.call("GET", "/openvcha/events"),
+        running.admin.call("GET", "/openvcha/audit"),
+    ]
     assert all(answers)
     return json.dumps(answers).encode()
 
