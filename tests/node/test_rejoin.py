@@ -28,6 +28,15 @@ ROOM = 10 << 30
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
+class Members(MemoryStore):
+    """A store whose voters are known by their names."""
+
+    names: tuple[str, ...] = ("own", "other", "witness")
+
+    async def members(self) -> list[Any]:
+        return [SimpleNamespace(name=name) for name in self.names]
+
+
 class Stage:
     """Node ``own``, whose standby is stuck behind the primary ``other``."""
 
@@ -35,7 +44,7 @@ class Stage:
         self.layout = Layout(directory)
         self.layout.pgdata.mkdir()
         (self.layout.pgdata / "row").write_text("old")
-        self.store = MemoryStore()
+        self.store = Members()
         self.log = RotatingLog(directory / "log")
         self.done: list[str] = []
         self.told: list[str | None] = []
@@ -141,6 +150,15 @@ async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_syn
     await asyncio.sleep(5)
     assert stage.kept() == []
     assert stage.row == "new"
+
+
+async def test_a_node_that_was_removed_copies_nothing(stage: Stage) -> None:
+    """It is no standby of the cluster any more, so what it has stays as it is."""
+    stage.store.names = ("other", "successor", "witness")
+    await stage.begin_stuck()
+    await asyncio.sleep(2 * STUCK_SECONDS)
+    assert stage.done == []
+    assert stage.row == "old"
 
 
 async def test_a_copy_that_did_not_help_is_not_made_again_at_once(stage: Stage) -> None:

@@ -104,7 +104,8 @@ async def _run(directory: Path, plan: PartPlan) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    peers = asyncio.create_task(_peers(directory), name="peers")
+    log = structlog.get_logger("peers")
+    peers = asyncio.create_task(for_ever("peers", lambda: _peers(directory), log), name="peers")
     try:
         await Supervisor(directory, plan=plan, rewrite=_stand_alone).run(stop)
     finally:
@@ -116,14 +117,13 @@ async def _peers(directory: Path) -> None:
     """Keep on the nodes that a task needs; what carries them is loaded when there is a task."""
     layout, identity = Layout(directory), load_identity(directory)
     if not identity.holds_data:
-        return
+        await asyncio.Event().wait()
     while not layout.relied.exists():  # noqa: ASYNC110 - written by the service
         await asyncio.sleep(RELIED_SECONDS)
     from openvcha.serving.compose import infrastructure_of  # noqa: PLC0415
     from openvcha.serving.peers import watch_peers  # noqa: PLC0415
 
-    log = structlog.get_logger("peers")
-    await for_ever("peers", lambda: watch_peers(layout, identity, infrastructure_of(identity)), log)
+    await watch_peers(layout, identity, infrastructure_of(identity))
 
 
 async def _stand_alone(store: GuardedStore, identity: Identity) -> None:
