@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
-from tests.e2e.conftest import RunningLab
+from tests.e2e.conftest import RunningLab, said
 from tests.e2e.test_failover import superuser, there
 from tests.e2e.writer import Writer
 
@@ -58,3 +59,87 @@ def shown(running: RunningLab, task: str) -> str:
     """Return the task's progress message; empty while there is none."""
     info = running.admin.patiently(task)
     return str(info.get("progress", {}).get("message", {}).get("default_message", ""))
+
+
+CHECK = "/vcenter/vcha/cluster/passive?action=check"
+UNDEPLOY = "/vcenter/vcha/cluster?action=undeploy&vmw-task=true"
+
+
+def placed(running: RunningLab, name: str) -> dict[str, Any]:
+    return {"placement": {"name": name, "folder": running.folder}}
+
+
+def as_superuser(running: RunningLab, *statements: str) -> None:
+    with superuser(running, "ACTIVE") as active:
+        for statement in statements:
+            active.execute(statement.encode())
+
+
+def repaired(running: RunningLab, name: str) -> dict[str, Any]:
+    """Redeploy the passive, and return how the task ended."""
+    return running.admin.finished(running.admin.redeploy(placed(running, name)))
+
+
+def test_an_overridden_setting_is_refused_with_the_way_back(degraded: RunningLab) -> None:
+    """Nothing is changed by it."""
+    name = "synchronous_standby_names"
+    as_superuser(degraded, f"alter system set {name} = ''", "select pg_reload_conf()")
+    body = placed(degraded, "never")
+    degraded.until(lambda: bool(degraded.admin.call("POST", CHECK, body)["errors"]))
+    (error,) = degraded.admin.call("POST", CHECK, body)["errors"]
+    assert f"ALTER SYSTEM RESET {name}; SELECT pg_reload_conf();" in error["default_message"]
+    as_superuser(degraded, f"alter system reset {name}", "select pg_reload_conf()")
+    degraded.until(lambda: not degraded.admin.call("POST", CHECK, body)["errors"])
+
+
+def test_a_missing_library_is_warned_of_and_ends_the_task_soon(degraded: RunningLab) -> None:
+    """With PostgreSQL's own words, which outlive the node that said them."""
+    as_superuser(
+        degraded,
+        "alter system set shared_preload_libraries = 'timescaledb'",
+        "select pg_reload_conf()",
+    )
+    body = placed(degraded, "never")
+    degraded.until(lambda: len(degraded.admin.call("POST", CHECK, body)["warnings"]) > 1)
+    info = repaired(degraded, "unstarted")
+    as_superuser(degraded, "alter system reset shared_preload_libraries", "select pg_reload_conf()")
+    assert info["status"] == "FAILED", info
+    assert said(info["error"])[0] == "join.start.failed"
+    assert 'could not access file "timescaledb"' in str(info["error"]["messages"])
+
+
+def test_the_server_s_reason_of_a_failed_copy_is_told(degraded: RunningLab) -> None:
+    """A file beside the data that is no segment of them."""
+    base = degraded.layout(degraded.name_of("ACTIVE")).pgdata / "base"
+    original = next(base.glob("*/1259"))
+    stray = original.with_name("1259.orig")
+    stray.write_bytes(original.read_bytes())
+    try:
+        info = repaired(degraded, "uncopied")
+    finally:
+        stray.unlink()
+    assert info["status"] == "FAILED", info
+    assert said(info["error"]) == ["copy.failed"]
+    assert "invalid segment number" in str(info["error"]["messages"])
+
+
+def test_a_slot_of_a_backup_outlives_a_redeploy(degraded: RunningLab) -> None:
+    """It is announced that it is on one node only."""
+    as_superuser(degraded, "select pg_create_physical_replication_slot('barman', true)")
+    warned = degraded.admin.call("POST", CHECK, placed(degraded, "never"))["warnings"]
+    assert "barman" in str(warned)
+    assert repaired(degraded, "with-slot")["status"] == "SUCCEEDED"
+    with superuser(degraded, "ACTIVE") as active:
+        query = b"select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+        dropped = active.execute(query + b" where slot_name = 'barman'").fetchall()
+    assert len(dropped) == 1
+
+
+def test_a_cluster_that_is_read_only_by_default_is_undeployed(running: RunningLab) -> None:
+    """The last thing of an undeploy writes."""
+    running.until(running.healthy)
+    as_superuser(
+        running, "alter system set default_transaction_read_only = on", "select pg_reload_conf()"
+    )
+    task = running.admin.call("POST", UNDEPLOY, {"force_delete": True}, 202)
+    assert running.admin.finished(task)["status"] == "SUCCEEDED"
