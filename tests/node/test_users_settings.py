@@ -119,6 +119,9 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     assert told.missing_libraries == ("timescaledb",)
     assert told.slots == ("barman",)
     assert told.roles == ("replicator: statement_timeout=1s",)
+    # It is on the command line, so what ALTER SYSTEM says of it counts at no start.
+    assert "max_connections" not in told.pending_restart
+    assert node.value("show max_connections") == "200"
 
 
 @pytest.mark.engines
@@ -149,8 +152,12 @@ def test_roles_of_the_cluster_get_back_what_was_taken(lab: Any) -> None:
 
 @pytest.mark.engines
 def test_the_server_says_in_its_log_why_a_copy_failed(lab: Any, tmp_path: Path) -> None:
-    """The one that copies hears only that it ended; a whole copy leaves no word behind."""
+    """The one that copies hears only that it ended; a whole copy leaves no word behind.
+
+    What a WAL archiver leaves is in no copy's way.
+    """
     node = lab.nodes[-1]
+    archived(node.layout.pgdata / "pg_wal")
     lab.until(lambda: copied(node, tmp_path / "whole").returncode == 0)
     began = datetime.now(UTC)
     superuser = Superuser(node.layout, node.identity.ports.postgres)
@@ -165,6 +172,36 @@ def test_the_server_says_in_its_log_why_a_copy_failed(lab: Any, tmp_path: Path) 
     assert "invalid segment number" not in failed.stderr
     error = lab.until(lambda: complete(superuser.copy_error(began)))
     assert "invalid segment number" in error.message
+    assert error.final
+
+
+def archived(wal: Path) -> None:
+    """Leave what a WAL archiver does, and one that was ended: as root, whom nobody stops."""
+    for name in ("000000010000000000000001.ready", "00000002.history.done", ".lock"):
+        (wal / "archive_status" / name).touch(0o600)
+    for name in ("000000010000000000000001.partial", "000000010000000000000001.00000028.backup"):
+        (wal / name).touch(0o600)
+    (wal / ".barman").mkdir(0o700)
+    (wal / ".barman" / "spool").touch(0o600)
+
+
+@pytest.mark.engines
+def test_a_file_that_the_server_may_not_read_ends_a_copy_with_its_name(
+    lab: Any, tmp_path: Path
+) -> None:
+    """It comes again with each copy."""
+    node = lab.nodes[-1]
+    began = datetime.now(UTC)
+    hidden = node.layout.pgdata / "notes.txt"
+    hidden.touch(0o000)
+    try:
+        failed = copied(node, tmp_path / "hidden")
+    finally:
+        hidden.unlink()
+    assert failed.returncode != 0
+    superuser = Superuser(node.layout, node.identity.ports.postgres)
+    error = lab.until(lambda: complete(superuser.copy_error(began)))
+    assert "notes.txt" in error.message
     assert error.final
 
 

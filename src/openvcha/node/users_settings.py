@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 MOST = 20
 OWN_FILES = ("postgresql.conf", "postgresql.base.conf")
-SETTINGS = "select name, setting, sourcefile, pending_restart from pg_settings"
+SETTINGS = """
+    select name, setting, sourcefile, pending_restart and source <> 'command line' from pg_settings
+"""
+"""PostgreSQL marks what files say of a setting of the command line too: that counts for nothing."""
 PRELOADED = """
     select distinct on (name) name, setting from pg_file_settings
      where name in ('shared_preload_libraries', 'session_preload_libraries',
