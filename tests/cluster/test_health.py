@@ -12,7 +12,14 @@ from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import Lag
 from openvcha.cluster.patroni import PatroniNode, SyncState
-from openvcha.cluster.threats import CLOCK_SECONDS, GIB, LAG_BYTES, LAG_SECONDS
+from openvcha.cluster.threats import (
+    CLOCK_SECONDS,
+    GIB,
+    LAG_BYTES,
+    LAG_SECONDS,
+    LONGEST_FORGED,
+    MOST_FORGED,
+)
 from openvcha.store.facts import Override, PostgresFacts, PostgresTrouble
 
 PREFIX = "com.vmware.vcenter.vcha."
@@ -268,6 +275,27 @@ def test_a_setting_of_the_cluster_that_was_overridden_is_told_with_the_way_back(
     world.tell("a-1", postgres=PostgresFacts(overrides=(other,)))
     assert "/etc/extra.conf" in texts(world, "setting.overridden")[1]
     assert assess(world.seen).state is ClusterState.HEALTHY
+
+
+def test_a_slot_that_a_failover_would_leave_behind_is_told(world: World) -> None:
+    """Each by its name; none that the passive has too, and none while nobody knows what it has."""
+    world.tell("a-1", postgres=PostgresFacts(slots=("barman", "synchronized")))
+    assert texts(world, "slot.left.behind") == []
+    world.tell("b-2", postgres=PostgresFacts(slots=("synchronized",)))
+    error, advice = texts(world, "slot.left.behind")
+    assert "barman on vcha-1" in error
+    assert "barman" in advice
+    assert assess(world.seen).state is ClusterState.HEALTHY
+
+
+def test_what_is_told_of_slots_is_bounded_and_plain(world: World) -> None:
+    """Whoever has a node's files may write any name there."""
+    named = tuple(f"\x1b[2J{n}" + "x" * 1000 for n in range(MOST_FORGED + 1))
+    world.tell("a-1", postgres=PostgresFacts(slots=named))
+    world.tell("b-2", postgres=PostgresFacts())
+    found = texts(world, "slot.left.behind")
+    assert len(found) == 2 * MOST_FORGED
+    assert all("\x1b" not in text and len(text) < 2 * LONGEST_FORGED for text in found)
 
 
 def test_what_is_set_for_the_cluster_s_roles_is_texts(world: World) -> None:

@@ -290,6 +290,11 @@ _CLUSTER = {
         "The replication slot %s of %s is on that node only: after a failover it does not exist,"
         " and whoever uses it has to create it on the new active node."
     ),
+    "slot.left.behind": "The replication slot %s on %s does not exist on the passive node.",
+    "slot.left.behind.recommendation": (
+        "Whoever uses %s has to create it again on the new active node after a failover. Drop it if"
+        " nobody does: it keeps the write-ahead log from being removed."
+    ),
     "check.postgres.silent": "The settings of PostgreSQL could not be checked: %s",
     "postgres.not.rejoining": "PostgreSQL on %s does not rejoin: %s",
     "postgres.not.rejoining.recommendation": (

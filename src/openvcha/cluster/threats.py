@@ -35,6 +35,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
         yield lag
     yield from _versions(seen)
     yield from _unequal(seen)
+    yield from _left_behind(seen)
     yield from _moving_address(seen)
     if seen.refused:
         names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
@@ -110,6 +111,19 @@ def _unequal(seen: Observation) -> Iterator[Finding]:
         if len(set(values.values())) > 1:
             shown = "; ".join(f"{value} on {name}" for name, value in values.items())
             yield finding("setting.differs", setting, shown)
+
+
+def _left_behind(seen: Observation) -> Iterator[Finding]:
+    """Find the replication slots that are on the active only, where both nodes have told."""
+    if seen.active is None or seen.passive is None:
+        return
+    here, there = _postgres(seen.active), _postgres(seen.passive)
+    if here is None or there is None:
+        return
+    left = [slot for slot in here.slots if slot not in there.slots]
+    for slot in left[:MOST_FORGED]:
+        shown = ascii(slot)[1:-1][:LONGEST_FORGED]
+        yield finding("slot.left.behind", shown, seen.active.config.name)
 
 
 def _moving_address(seen: Observation) -> Iterator[Finding]:
