@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from tests.e2e.conftest import RunningLab, said
-from tests.e2e.test_failover import superuser, there
+from tests.e2e.test_failover import superuser, there, wait_for_successor
 from tests.e2e.writer import Writer
 
 pytestmark = pytest.mark.engines
@@ -133,6 +133,31 @@ def test_a_slot_of_a_backup_outlives_a_redeploy(degraded: RunningLab) -> None:
         query = b"select pg_drop_replication_slot(slot_name) from pg_replication_slots"
         dropped = active.execute(query + b" where slot_name = 'barman'").fetchall()
     assert len(dropped) == 1
+
+
+def test_a_former_active_is_rewound_also_where_everybody_lost_a_right(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Copied anew it would take minutes: the cluster's role has the right of its own."""
+    running.repair("rewinding")
+    as_superuser(running, "revoke connect on database postgres from public")
+    old = running.name_of("ACTIVE")
+    running.until(lambda: len(writer.acknowledged) > 0)
+    running.vcha("lab", "kill", "active")
+    wait_for_successor(running, old)
+    before = logged(running, old, "supervisor"), logged(running, old, "patroni")
+    running.vcha("lab", "up")
+    running.until(running.healthy)
+    assert running.name_of("PASSIVE") == old
+    supervisor, patroni = logged(running, old, "supervisor"), logged(running, old, "patroni")
+    assert "pg_rewind exit code=0" in patroni.removeprefix(before[1])
+    assert "copy done" not in supervisor.removeprefix(before[0])
+    assert writer.missing() == set()
+
+
+def logged(running: RunningLab, name: str, part: str) -> str:
+    """Return the log of a part of a node."""
+    return (running.layout(name).logs / f"{part}.jsonl").read_text()
 
 
 def test_a_cluster_that_is_read_only_by_default_is_undeployed(running: RunningLab) -> None:
