@@ -13,14 +13,19 @@ from com.vmware.vcenter.vcha.cluster_client import Passive
 from com.vmware.vcenter.vcha_client import PlacementSpec
 from tests.e2e import cluster
 from tests.e2e.conftest import RunningLab, trust
+from tests.e2e.sockets import connections, descriptors
 from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.certificates import thumbprint_sha256
+from openvcha.node.status import load_status
+from openvcha.store.gateway import MOST_IDLE
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"
+OWN_DESCRIPTORS = 20
+"""etcd's files, pipes, listening sockets and the kernel's queues: 12 were counted."""
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -171,3 +176,22 @@ async def test_legacy_rest(running: RunningLab, writer: Writer) -> None:
         found = http.post("/vcenter/vcha/cluster?action=get", json={})
         assert found.json()["value"]["health_state"] == "HEALTHY"
     await assert_repaired(running, "from-rest", writer)
+
+
+async def test_redeploys_leave_the_witness_no_connection_more(running: RunningLab) -> None:
+    """Its etcd is connected with nodes of today; what comes and goes is a client's idle pool."""
+    status = load_status(running.directory(running.name_of("WITNESS")))
+    assert status is not None
+    (etcd,) = [part.pid for part in status.parts if part.name == "etcd"]
+    assert etcd is not None
+    voters = {member.name: member for member in await cluster.members(running)}
+    peers = {str(httpx2.URL(url).host) for v in voters.values() for url in v.peer_urls}
+    found = connections(etcd)
+    outside = {one.remote for one in found} - peers - {"127.0.0.1"}
+    assert outside == set()
+    ports = {httpx2.URL(url).port for v in voters.values() for url in v.peer_urls}
+    between = [one for one in found if {one.local_port, one.remote_port} & ports]
+    # Each of the two others: two streams and the odd request, both ways.
+    assert len(between) <= 2 * 2 * 4
+    assert descriptors(etcd) - len(found) <= OWN_DESCRIPTORS
+    assert len(found) - len(between) <= 2 * MOST_IDLE

@@ -26,6 +26,8 @@ READ_SECONDS = 2.0
 """An endpoint that is silent this long is left for the next one, where asking twice is harmless."""
 AUTHENTICATE = "/v3/auth/authenticate"
 QUORUM_READ = ("/v3/kv/range", {"key": wire.text("/"), "count_only": True})
+MOST_IDLE = 16
+"""Connections that a client keeps open for its next requests, with all endpoints together."""
 GRACE_SECONDS = 0.2
 """The client's own limits, one a phase, come first: cut short in a TLS handshake, it would leave
 its socket open."""
@@ -53,7 +55,7 @@ class Gateway:
         nothing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._http = TlsClient(
             tls or (lambda: nothing),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=16),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=MOST_IDLE),
         )
 
     @property

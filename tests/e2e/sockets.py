@@ -1,0 +1,42 @@
+"""What a process is connected with, as the kernel tells it."""
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ESTABLISHED = "01"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An established TCP connection over IPv4 of a process."""
+
+    local_port: int
+    remote: str
+    remote_port: int
+
+
+def connections(pid: int) -> list[Connection]:
+    """Return the connections of a process. Raises OSError when it has ended."""
+    own = {os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")}
+    found = []
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, state, *rest = line.split()
+        if state == ESTABLISHED and f"socket:[{rest[5]}]" in own:
+            found.append(Connection(_port(local), _address(remote), _port(remote)))
+    return found
+
+
+def descriptors(pid: int) -> int:
+    """Count the open descriptors of a process. Raises OSError when it has ended."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _port(place: str) -> int:
+    return int(place.partition(":")[2], 16)
+
+
+def _address(place: str) -> str:
+    number = int(place.partition(":")[0], 16).to_bytes(4, "little")  # as the kernel keeps it
+    return str(ipaddress.IPv4Address(number))
