@@ -1,8 +1,10 @@
 """Three real members over TLS: what happens to a client when they die, freeze, come and go."""
 
 import asyncio
+import os
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -22,6 +24,7 @@ from openvcha.store.errors import (
     StoreUnavailable,
 )
 from openvcha.store.etcd import Etcd
+from openvcha.store.gateway import MOST_IDLE
 from openvcha.store.lease import campaign
 from openvcha.store.protocol import Event, KeyValue
 
@@ -50,6 +53,7 @@ class Server(Protocol):
     tls: Tls
     url: str
     peer_url: str
+    process: subprocess.Popen[bytes] | None
 
     def start(self, initial: Sequence["Server"], state: str = "new") -> None:
         """Start it."""
@@ -272,3 +276,22 @@ async def _promote(client: Etcd, member: int) -> None:
                 return await client.member_promote(member)
             except LearnerNotReady:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_client_that_asked_much_at_once_keeps_few_connections(
+    servers: list[Server], client: Etcd
+) -> None:
+    """A member carries as many idle ones as a client keeps, however many it needed for a moment."""
+    first = next(server for server in servers if server.url == client.endpoints[0])
+    assert first.process is not None
+    before = descriptors(first.process.pid)
+    await asyncio.gather(*(client.get(f"/burst/{number}") for number in range(4 * MOST_IDLE)))
+    deadline = asyncio.get_running_loop().time() + 30
+    while descriptors(first.process.pid) > before + MOST_IDLE:  # closing takes a moment
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.1)
+
+
+def descriptors(pid: int) -> int:
+    """Count the open descriptors of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
