@@ -1,7 +1,8 @@
 """What a process is connected with, as the kernel tells it."""
 
 import ipaddress
-import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class Connection:
 
 def connections(pid: int) -> list[Connection]:
     """Return the connections of a process. Raises OSError when it has ended."""
-    own = {os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")}
+    own = set(_targets(pid))
     found = []
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, state, *rest = line.split()
@@ -30,7 +31,13 @@ def connections(pid: int) -> list[Connection]:
 
 def descriptors(pid: int) -> int:
     """Count the open descriptors of a process. Raises OSError when it has ended."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def _targets(pid: int) -> Iterator[str]:
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it may be closed meanwhile
+            yield str(entry.readlink())
 
 
 def _port(place: str) -> int:

@@ -1,7 +1,6 @@
 """Three real members over TLS: what happens to a client when they die, freeze, come and go."""
 
 import asyncio
-import os
 import signal
 import ssl
 import subprocess
@@ -294,4 +293,4 @@ async def test_a_client_that_asked_much_at_once_keeps_few_connections(
 
 def descriptors(pid: int) -> int:
     """Count the open descriptors of a process."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
