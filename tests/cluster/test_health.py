@@ -181,6 +181,12 @@ THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] 
         "background.failing",
         ("events", "ValueError: odd"),
     ),
+    (
+        "collation",
+        told("b-2", postgres=PostgresFacts(collations=("shop with 1, here 2\x1b[2J",))),
+        "collation.differs",
+        ("vcha-2", "shop with 1, here 2\\x1b[2J"),
+    ),
     ("silent", lambda world: world.hear("w-3", facts=None, silent=True), "node.silent", ()),
     ("unknown", lambda world: world.hear("w-3", facts=None), None, ()),
 ]

@@ -17,6 +17,7 @@ from openvcha.node.patroni import REPLICATION_USER
 from openvcha.node.patroni_slots import is_member_slot, keeping
 from openvcha.node.postgres_settings import is_owned, is_vital, local_settings, shared_settings
 from openvcha.node.superuser import Superuser
+from openvcha.node.uninstalled import Uninstalled
 from openvcha.node.users_settings import missing, overrides
 from openvcha.store.facts import PostgresFacts
 
@@ -96,7 +97,7 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     lab.until(lambda: node.value(roles))
     before = found(node)
     assert (before.overrides, before.pending_restart, before.missing_libraries) == ((), (), ())
-    assert (before.slots, before.roles) == ((), ())
+    assert (before.slots, before.roles, before.collations) == ((), (), ())
     assert before.shared["max_wal_senders"] == "10"
     with node.connect() as connection:
         for statement in (
@@ -122,6 +123,29 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     # It is on the command line, so what ALTER SYSTEM says of it counts at no start.
     assert "max_connections" not in told.pending_restart
     assert node.value("show max_connections") == "200"
+
+
+@pytest.mark.engines
+def test_what_databases_use_is_looked_for_in_each(lab: Any) -> None:
+    """Nothing at first; what an upgrade of the machine leaves behind is shown with its database."""
+    node = lab.nodes[-1]
+    superuser = Superuser(node.layout, node.identity.ports.postgres)
+    address = node.identity.ha_address
+    assert complete(superuser.uninstalled(address)) == ()
+    with node.connect() as connection:
+        connection.execute("create database shop")
+        connection.execute("update pg_database set datcollversion = '0' where datname = 'shop'")
+    with node.connect(dbname="shop") as connection:
+        connection.execute("update pg_extension set extname = 'postgis'")
+        connection.execute(
+            "update pg_proc set probin = '$libdir/postgis-3' where probin is not null"
+        )
+    assert complete(superuser.uninstalled(address)) == (
+        Uninstalled("shop", "postgis", extension=True),
+        Uninstalled("shop", "$libdir/postgis-3", extension=False),
+    )
+    (order,) = found(node).collations
+    assert order.startswith("shop with 0, here ")
 
 
 @pytest.mark.engines

@@ -36,6 +36,7 @@ from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
 from openvcha.node.replay import Replay
 from openvcha.node.superuser import PostgresUnreachable
+from openvcha.node.uninstalled import Uninstalled
 from openvcha.service.context import Services
 from openvcha.service.handlers import plans
 from openvcha.service.new_node import NewNode
@@ -430,6 +431,13 @@ class SeenPostgres:
         self.life.check()
         self._at(host)
         return self.world.survey
+
+    async def uninstalled(self, host: str) -> tuple[Uninstalled, ...]:
+        self.life.check()
+        self._at(host)
+        if "databases silent" in self.world.faults:
+            raise PostgresUnreachable("no answer within 10 s")
+        return self.world.uninstalled
 
     async def rehearse_renewal(self, host: str) -> None:
         await self.life.before()

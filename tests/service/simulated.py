@@ -28,6 +28,7 @@ from openvcha.node.account import new_account
 from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import IDENTITY, Identity, encode_identity, url
 from openvcha.node.replay import Holder
+from openvcha.node.uninstalled import Uninstalled
 from openvcha.store import copies, facts, keys
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.errors import (
@@ -95,6 +96,8 @@ class World:
         """Who holds the replay of a standby up."""
         self.survey = facts.PostgresFacts()
         """What users have set in PostgreSQL."""
+        self.uninstalled: tuple[Uninstalled, ...] = ()
+        """What the databases use and is not installed."""
         self.copy_error: ServerError | None = None
         """What the primary's log says of a copy that fails again and again."""
         self.leases: dict[str, int] = {}

@@ -19,6 +19,7 @@ from openvcha.api.structures import (
     WitnessCheckSpec,
 )
 from openvcha.node.copy_errors import ServerError
+from openvcha.node.uninstalled import Uninstalled
 from openvcha.service.copy import STALL_SECONDS
 from openvcha.service.join import JOIN_SECONDS
 from openvcha.service.reads import get_cluster
@@ -78,20 +79,29 @@ SET = PostgresFacts(
     pending_restart=("shared_preload_libraries",),
     missing_libraries=("timescaledb",),
     slots=("barman",),
+    collations=("shop with 2.31, here 2.36",),
 )
+UNINSTALLED = (Uninstalled("shop", "postgis", True), Uninstalled("shop", "$libdir/a", False))
 
 
 async def test_what_a_copy_would_carry_along_is_checked(scene: Scene) -> None:
     """What replication stands and falls with is refused with the way back, the rest is told."""
     await scene.cluster()
     services = scene.process().services
-    scene.world.survey = SET
+    scene.world.survey, scene.world.uninstalled = SET, UNINSTALLED
     found = await check_passive(services, CALLER, PassiveCheckSpec(placement=placement()))
     (error,) = found.errors
     assert "ALTER SYSTEM RESET synchronous_standby_names" in error.default_message
     warned = [text.id.removeprefix(PREFIX) for text in found.warnings]
-    names = ["check.setting", "check.pending.restart", "check.library.missing", "check.slot"]
-    assert warned == names
+    assert warned == [
+        "check.setting",
+        "check.pending.restart",
+        "check.library.missing",
+        "check.collation",
+        "check.slot",
+        "check.extension.missing",
+        "check.function.missing",
+    ]
     await scene.redeploy()
     await scene.carry()
     assert await reasons(scene) == ["check.refused", "check.setting"]
@@ -120,6 +130,17 @@ async def test_settings_that_cannot_be_looked_at_are_no_reason_to_refuse(scene: 
     found = await check_passive(services, CALLER, PassiveCheckSpec(placement=placement()))
     assert not found.errors
     assert [text.id.removeprefix(PREFIX) for text in found.warnings] == ["check.postgres.silent"]
+
+
+async def test_databases_that_cannot_be_asked_hide_nothing_else(scene: Scene) -> None:
+    """What is known of the settings is told; and that the rest is not."""
+    await scene.cluster()
+    scene.world.survey = PostgresFacts(slots=("barman",))
+    scene.world.faults.add("databases silent")
+    services = scene.process().services
+    found = await check_passive(services, CALLER, PassiveCheckSpec(placement=placement()))
+    warned = [text.id.removeprefix(PREFIX) for text in found.warnings]
+    assert warned == ["check.slot", "check.postgres.silent"]
 
 
 BAD_FILE = ServerError("XX000", 'invalid segment number 0 in file "1259.orig"')

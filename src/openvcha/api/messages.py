@@ -286,6 +286,28 @@ _CLUSTER = {
         "The library %s, which %s loads at its next start, is not installed there: a new node would"
         " not start. Install it on all nodes, or take it out of the setting."
     ),
+    "check.extension.missing": (
+        "The extension %s of the database %s is not installed on %s: what needs it fails there, and"
+        " on a new node that is like it."
+    ),
+    "check.function.missing": (
+        "The library %s, which functions of the database %s are in, is not installed on %s: they"
+        " fail there, and on a new node that is like it."
+    ),
+    "check.collation": (
+        "The order of text on %s is of another version than the one that databases were made with:"
+        " %s. Indexes on text may be wrong: run REINDEX DATABASE and ALTER DATABASE … REFRESH"
+        " COLLATION VERSION for each."
+    ),
+    "collation.differs": (
+        "The order of text on %s is of another version than the one that databases were made with:"
+        " %s."
+    ),
+    "collation.differs.recommendation": (
+        "Indexes on text may be wrong there. Install the same version of the C library, and of ICU,"
+        " on %s and the other nodes. Then run REINDEX DATABASE and ALTER DATABASE … REFRESH"
+        " COLLATION VERSION on the active node."
+    ),
     "check.slot": (
         "The replication slot %s of %s is on that node only: after a failover it does not exist,"
         " and whoever uses it has to create it on the new active node."

@@ -50,6 +50,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
     for node in seen.nodes:
         yield from _trouble(node)
         yield from overridden(node.config.name, _postgres(node))
+        yield from _collations(node)
         yield from _disk(node)
         yield from _certificates(seen, node)
         yield from _clock(node)
@@ -145,6 +146,14 @@ def _trouble(node: NodeObservation) -> Iterator[Finding]:
     if told is not None and not serves:
         kind = "postgres.not.starting" if told.starts else "postgres.not.rejoining"
         yield finding(kind, node.config.name, told.reason)
+
+
+def _collations(node: NodeObservation) -> Iterator[Finding]:
+    """Tell that indexes on text may be wrong on a node: also on a passive, before it takes over."""
+    told = _postgres(node)
+    if told is not None and told.collations:
+        shown = [ascii(each)[1:-1][:LONGEST_FORGED] for each in told.collations[:MOST_FORGED]]
+        yield finding("collation.differs", node.config.name, "; ".join(shown))
 
 
 def _disk(node: NodeObservation) -> Iterator[Finding]:

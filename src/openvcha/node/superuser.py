@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from psycopg import AsyncConnection, Error, sql
@@ -19,6 +20,7 @@ from openvcha.node.own_roles import tend
 from openvcha.node.patroni import OWN_ROLES, postgres_major
 from openvcha.node.postgres_log import entries
 from openvcha.node.replay import HOLDERS, REPLAYED, Replay, holder
+from openvcha.node.uninstalled import Uninstalled, uninstalled
 from openvcha.node.users_settings import survey
 from openvcha.store.facts import PostgresFacts
 
@@ -44,12 +46,12 @@ class Superuser:
             self._postgres = await asyncio.to_thread(self._find)
         return self._postgres
 
-    async def connect(self, host: str) -> AsyncConnection[Any]:
+    async def connect(self, host: str, database: str = "postgres") -> AsyncConnection[Any]:
         """Connect to a node's PostgreSQL. Raises psycopg.Error, OSError, EngineMissing."""
         postgres = await self.prepare()
         secrets = load_secrets(self._layout.root)
         place = superuser_place(host, self._port, self._layout, secrets, postgres)
-        return await AsyncConnection.connect(place, autocommit=True)
+        return await AsyncConnection.connect(place, autocommit=True, dbname=database)
 
     async def checkpoint(self, host: str) -> None:
         """Write out what a node holds in memory, however long it takes.
@@ -88,6 +90,14 @@ class Superuser:
         """Look at what users have set in this node's own. Raises PostgresUnreachable."""
         async with self._at(host) as connection:
             return await survey(connection)
+
+    async def uninstalled(self, host: str) -> tuple[Uninstalled, ...]:
+        """Look what this node's own databases use and is not installed.
+
+        Raises PostgresUnreachable.
+        """
+        async with self._at(host) as connection:
+            return await uninstalled(connection, partial(self.connect, host))
 
     async def tend_roles(self, host: str) -> tuple[str, ...]:
         """Give our roles back what they lack; return how. Raises PostgresUnreachable."""

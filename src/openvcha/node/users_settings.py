@@ -36,6 +36,12 @@ ROLES = """
     select rolname, unnest(setconfig) from pg_db_role_setting
       join pg_roles on pg_roles.oid = setrole where rolname = any(%s) order by 1, 2
 """
+COLLATIONS_SINCE = 150000
+COLLATIONS = """
+    select datname, datcollversion, coalesce(pg_database_collation_actual_version(oid), 'none')
+      from pg_database
+     where datcollversion <> coalesce(pg_database_collation_actual_version(oid), '') order by 1
+"""
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -50,6 +56,8 @@ async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
     folder = (await rows(LIBRARIES))[0][0]
     names = [name for _, value in await rows(PRELOADED) for name in _names(value)]
     roles = await rows(ROLES, [REPLICATION_USER, REWIND_USER])
+    dated = connection.info.server_version >= COLLATIONS_SINCE
+    orders = await rows(COLLATIONS) if dated else ()
     return PostgresFacts(
         overrides=overrides(settings)[:MOST],
         pending_restart=tuple(name for name, _, _, pending in settings if pending)[:MOST],
@@ -57,6 +65,9 @@ async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
         slots=tuple(name for (name,) in await rows(SLOTS) if not is_member_slot(name))[:MOST],
         roles=tuple(f"{role}: {plain(value)}" for role, value in roles)[:MOST],
         shared={name: value for name, value, _, _ in settings if name in shared_settings()},
+        collations=tuple(plain(f"{name} with {was}, here {now}") for name, was, now in orders)[
+            :MOST
+        ],
     )
 
 

@@ -1,13 +1,14 @@
-"""The check of what a copy of the active's PostgreSQL brings along: settings, libraries, slots."""
+"""The check of what a copy of the active's PostgreSQL brings along: settings, slots, and more."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.threats import overridden
 from openvcha.node.superuser import PostgresUnreachable
+from openvcha.node.uninstalled import Uninstalled
 from openvcha.service.context import Services
 from openvcha.store.facts import PostgresFacts
 
@@ -29,7 +30,22 @@ async def check_settings(services: Services, kind: NodeKind) -> Carried:
         told = await services.postgres.survey(identity.ha_address)
     except PostgresUnreachable as error:
         return Carried(warnings=(message("check.postgres.silent", error),))
-    return carried(identity.name, told)
+    found = carried(identity.name, told)
+    return replace(found, warnings=(*found.warnings, *await _in_databases(services)))
+
+
+async def _in_databases(services: Services) -> tuple[LocalizableMessage, ...]:
+    identity = services.identity
+    try:
+        found = await services.postgres.uninstalled(identity.ha_address)
+    except PostgresUnreachable as error:
+        return (message("check.postgres.silent", error),)
+    return tuple(_uninstalled(identity.name, each) for each in found)
+
+
+def _uninstalled(node: str, found: Uninstalled) -> LocalizableMessage:
+    name = "check.extension.missing" if found.extension else "check.function.missing"
+    return message(name, found.name, found.database, node)
 
 
 def carried(name: str, told: PostgresFacts) -> Carried:
@@ -43,6 +59,8 @@ def _warnings(name: str, told: PostgresFacts) -> Iterator[LocalizableMessage]:
         yield message("check.pending.restart", name, ", ".join(told.pending_restart))
     for library in told.missing_libraries:
         yield message("check.library.missing", library, name)
+    if told.collations:
+        yield message("check.collation", name, "; ".join(told.collations))
     for slot in told.slots:
         yield message("check.slot", slot, name)
 

@@ -14,6 +14,7 @@ from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import Identity, url
 from openvcha.node.replay import Replay
 from openvcha.node.supervised import Failing
+from openvcha.node.uninstalled import Uninstalled
 from openvcha.store.facts import PostgresFacts
 from openvcha.tasks.journal import Journal
 
@@ -54,6 +55,9 @@ class PostgresAccess(Protocol):
 
     async def survey(self, host: str) -> PostgresFacts:
         """Look at what users have set in the own PostgreSQL."""
+
+    async def uninstalled(self, host: str) -> tuple[Uninstalled, ...]:
+        """Look what the databases of the own PostgreSQL use and is not installed."""
 
     async def rehearse_renewal(self, host: str) -> None:
         """Try whether the passwords of our roles can be changed, and take it back."""

@@ -42,6 +42,7 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
     ``pending_restart`` names settings that count from the next start on, ``missing_libraries``
     those without which it would then not start. ``slots`` names replication slots, ``roles`` says
     what is set for the cluster's own roles. ``shared`` are values that must be equal on all nodes.
+    ``collations`` says which databases were made with another version of the order of text.
     """
 
     overrides: tuple[Override, ...] = ()
@@ -50,6 +51,7 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
     slots: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     shared: dict[str, str] = {}
+    collations: tuple[str, ...] = ()
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
