@@ -29,10 +29,14 @@ def reader_in_the_way(running: RunningLab, table: str) -> Iterator[psycopg.Conne
 
 
 def test_planned_a_reader_on_the_passive_is_waited_for(running: RunningLab, writer: Writer) -> None:
-    """The task names the session; the old active goes on until nothing is held up any more."""
+    """The task names the session; the old active goes on until nothing is held up any more.
+
+    A replay that a person has paused goes on.
+    """
     old = running.name_of("ACTIVE")
     with reader_in_the_way(running, "waited_for") as reader:
         pid = reader.info.backend_pid
+        reader.execute("select pg_wal_replay_pause()")
         task = running.admin.call("POST", FAILOVER, {"planned": True}, 202)
         running.until(lambda: f"process id {pid} " in shown(running, task))
         before = len(writer.acknowledged)
@@ -124,11 +128,12 @@ def test_the_server_s_reason_of_a_failed_copy_is_told(degraded: RunningLab) -> N
 
 
 def test_a_slot_of_a_backup_outlives_a_redeploy(degraded: RunningLab) -> None:
-    """It is announced that it is on one node only."""
+    """It is announced that it is on one node only, and told as long as it is."""
     as_superuser(degraded, "select pg_create_physical_replication_slot('barman', true)")
     warned = degraded.admin.call("POST", CHECK, placed(degraded, "never"))["warnings"]
     assert "barman" in str(warned)
     assert repaired(degraded, "with-slot")["status"] == "SUCCEEDED"
+    degraded.until(lambda: "barman" in str(degraded.admin.cluster().get("health_warnings")))
     with superuser(degraded, "ACTIVE") as active:
         query = b"select pg_drop_replication_slot(slot_name) from pg_replication_slots"
         dropped = active.execute(query + b" where slot_name = 'barman'").fetchall()
