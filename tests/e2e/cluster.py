@@ -1,7 +1,9 @@
 """Looking behind the API: what etcd, Patroni and PostgreSQL themselves say."""
 
+import asyncio
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,8 +14,12 @@ from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.patroni import REPLICATION_USER
 from openvcha.service.context import Services
-from openvcha.serving.compose import services_of
+from openvcha.serving.compose import services_of, superuser_of
 from openvcha.store.protocol import Member
+
+SLOTS = "select slot_name from pg_replication_slots"
+SLOTS_SECONDS = 60.0
+"""Patroni drops a slot in its next round; kept for its time it would stay for minutes."""
 
 
 @asynccontextmanager
@@ -46,6 +52,28 @@ async def answering_members(running: RunningLab) -> int:
                 for m in await services.store.members()
             ]
         )
+
+
+async def slots(running: RunningLab, role: str) -> frozenset[str]:
+    """Return the replication slots that a data node's PostgreSQL has."""
+    root = running.directory(running.name_of(role))
+    identity = load_identity(root)
+    async with await superuser_of(identity, root).connect(identity.ha_address) as connection:
+        rows = await (await connection.execute(SLOTS)).fetchall()
+    return frozenset(str(row[0]) for row in rows)
+
+
+async def until_slots_are_of_members(running: RunningLab) -> None:
+    """Wait until neither data node has a slot of a node that was removed: it holds WAL back."""
+    theirs = {member.name.replace("-", "_") for member in await members(running)}
+    deadline = time.monotonic() + SLOTS_SECONDS
+    while others := {
+        role: found - theirs
+        for role in ("ACTIVE", "PASSIVE")
+        if (found := await slots(running, role)) - theirs
+    }:
+        assert time.monotonic() < deadline, (others, theirs)
+        await asyncio.sleep(0.5)
 
 
 def verify_checksums(running: RunningLab, name: str) -> None:

@@ -195,3 +195,22 @@ async def test_redeploys_leave_the_witness_no_connection_more(running: RunningLa
     assert len(between) <= 2 * 2 * 4
     assert descriptors(etcd) - len(found) <= OWN_DESCRIPTORS
     assert len(found) - len(between) <= 2 * MOST_IDLE
+
+
+async def test_no_slot_of_a_replaced_node_is_left_also_after_a_failover(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Neither with the active, which had it, nor with the passive, which may become one."""
+    running.lose_passive()
+    task = running.admin.redeploy({"placement": {"name": "no-slots", "folder": running.folder}})
+    assert running.admin.finished(task)["status"] == "SUCCEEDED"
+    await cluster.until_slots_are_of_members(running)
+    path = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
+    task = running.admin.call("POST", path, {"planned": True}, 202)
+    assert running.admin.finished(task)["status"] == "SUCCEEDED"
+    running.until(running.healthy)
+    assert running.name_of("ACTIVE") == "no-slots"
+    # Each has the other's: what follows is no search among nothing.
+    assert await cluster.slots(running, "ACTIVE")
+    await cluster.until_slots_are_of_members(running)
+    assert writer.missing() == set()
