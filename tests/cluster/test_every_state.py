@@ -66,6 +66,11 @@ def a_stranger_leads(world: World) -> None:
     world.set(leader="frozen-9")
 
 
+def a_stranger_leads_in_sync(world: World) -> None:
+    a_stranger_leads(world)
+    world.set(sync=SyncState("frozen-9", frozenset({"b-2"})))
+
+
 STATES: dict[str, Callable[[World], None]] = {
     state.__name__.replace("_", " "): state
     for state in (
@@ -78,6 +83,7 @@ STATES: dict[str, Callable[[World], None]] = {
         witness_lost,
         not_in_sync,
         a_stranger_leads,
+        a_stranger_leads_in_sync,
         nobody_leads,
     )
 }

@@ -9,6 +9,7 @@ from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import rules
 from openvcha.cluster.patroni import PatroniNode, SyncState
 from openvcha.cluster.rules import why_not
+from openvcha.store.keys import PAUSE
 
 
 def nothing(world: World) -> None:
@@ -69,7 +70,52 @@ def no_leader(world: World) -> None:
     world.set(leader=None)
 
 
+def led_by_a_stranger(world: World) -> None:
+    world.set(leader="frozen-9", sync=SyncState("frozen-9", frozenset({"b-2"})))
+
+
+def led_by_a_stranger_with_the_witness_lost(world: World) -> None:
+    led_by_a_stranger(world)
+    witness_lost(world)
+
+
+def led_by_a_stranger_under_a_pause(world: World) -> None:
+    """A mode is on its way: a leader acknowledges alone by now."""
+    led_by_a_stranger(world)
+    world.set(settings=frozenset({PAUSE}))
+
+
+def led_by_a_stranger_with_a_silent_heir(world: World) -> None:
+    led_by_a_stranger(world)
+    world.node("b-2", patroni=None)
+
+
+def led_by_a_stranger_with_a_voteless_heir(world: World) -> None:
+    led_by_a_stranger(world)
+    world.node("b-2", voter=False)
+
+
+def led_by_a_stranger_with_an_unsure_heir(world: World) -> None:
+    led_by_a_stranger(world)
+    world.node("b-2", unsure=True)
+
+
+def led_by_a_stranger_after_another(world: World) -> None:
+    """What /sync says is of the leader before."""
+    led_by_a_stranger(world)
+    world.set(sync=SyncState("a-1", frozenset({"b-2"})))
+
+
+UNPROVEN = "failover.stranger.unproven"
 TABLE = [
+    (rules.FAILOVER, led_by_a_stranger, None),
+    (rules.FAILOVER, led_by_a_stranger_with_the_witness_lost, None),
+    (rules.FAILOVER, led_by_a_stranger_under_a_pause, UNPROVEN),
+    (rules.FAILOVER, led_by_a_stranger_with_a_silent_heir, UNPROVEN),
+    (rules.FAILOVER, led_by_a_stranger_with_a_voteless_heir, UNPROVEN),
+    (rules.FAILOVER, led_by_a_stranger_with_an_unsure_heir, UNPROVEN),
+    (rules.FAILOVER, led_by_a_stranger_after_another, UNPROVEN),
+    (rules.UNDEPLOY, led_by_a_stranger, "active.stranger"),
     (rules.DEPLOY, nothing, "cluster.exists"),
     (rules.DEPLOY, not_deployed, None),
     (rules.DEPLOY, half_deployed, "deploy.remains"),

@@ -142,5 +142,6 @@ ELSEWHERE = {
     "half deployed": "a deployment has to fail, and its undoing too",
     "not in sync": "it passes by itself; in DISABLED it is what healthy is",
     "a stranger leads": "a node that was removed ends its database itself",
+    "a stranger leads in sync": "as above",
     "nobody leads": "nobody serves the API then",
 }

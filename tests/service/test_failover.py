@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
+from tests.cluster.conftest import ip
 from tests.service.conftest import CALLER, Scene
 from tests.service.process import Life
 
@@ -346,3 +347,90 @@ async def test_in_maintenance_it_is_left_to_patroni(scene: Scene) -> None:
     await asyncio.wait([carrying])
     await scene.carry_along()
     await validate_switched(scene)
+
+
+# --- from a member that was removed while it was away, and leads
+
+
+async def led_by_a_stranger(scene: Scene) -> None:
+    """Begin with a leader that is no node any more: another took its place, and has no data yet.
+
+    The store names the other data node, which has all that was acknowledged.
+    """
+    await whole(scene)
+    world = scene.world
+    old, *others = (await world.config()).nodes
+    instead = replace(old, member="vcha-4-new", name="vcha-4", ha_ip=ip("127.83.2.14"))
+    await cluster_record(world.store).update(
+        lambda config: replace(config, nodes=(instead, *others))
+    )
+    world.remove_member(world.member(OLD).id)
+
+
+async def test_forced_the_lead_is_taken_from_a_stranger(scene: Scene) -> None:
+    """By the node that has every row, not by the first one that does not lead."""
+    await led_by_a_stranger(scene)
+    await promise(scene, planned=False)
+    await scene.carry_along()
+    await scene.validate(TaskStatus.SUCCEEDED)
+    assert await scene.world.leader() == NEW
+    assert scene.world.machine(NEW).postgres == "primary"
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_killed_at_any_moment_it_takes_the_lead_from_the_stranger(
+    scene: Scene, after: bool
+) -> None:
+    """Whoever of both goes on with it."""
+    await led_by_a_stranger(scene)
+    await promise(scene, planned=False)
+    life = Life()
+    await scene.carry_along(life)
+    assert life.moments > 5
+    for dies_at in range(1, life.moments + 1):
+        again = Scene()
+        await led_by_a_stranger(again)
+        await promise(again, planned=False)
+        await again.carry_along(Life(dies_at, after=after))
+        await again.carry_along()
+        await again.validate(TaskStatus.SUCCEEDED)
+        assert await again.world.leader() == NEW
+        await again.end()
+
+
+async def refused(scene: Scene, *, planned: bool) -> str:
+    with pytest.raises(ApiError) as raised:
+        await promise(scene, planned=planned)
+    assert raised.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+    assert await scene.world.store.get(keys.OPERATION) is None
+    return raised.value.messages[0].id.removeprefix(PREFIX)
+
+
+async def test_a_stranger_is_asked_to_prepare_nothing(scene: Scene) -> None:
+    """A planned failover would wait for what it writes out."""
+    await led_by_a_stranger(scene)
+    assert await refused(scene, planned=True) == "failover.stranger.planned"
+
+
+async def test_from_a_stranger_nothing_is_taken_that_may_cost_rows(scene: Scene) -> None:
+    """The refusal says that rows may be lost, and which command says how many."""
+    await led_by_a_stranger(scene)
+    scene.world.faults.add("never in sync")
+    async with asyncio.timeout(60):
+        while await scene.world.standbys():  # noqa: ASYNC110 - Patroni's state
+            await asyncio.sleep(0.1)
+    assert await refused(scene, planned=False) == "failover.stranger.unproven"
+
+
+async def test_what_the_stranger_acknowledged_alone_meanwhile_ends_the_task(scene: Scene) -> None:
+    """What counts is what is so when the lead is taken: it waits, and fails without a change."""
+    await led_by_a_stranger(scene)
+    await promise(scene, planned=False)
+    scene.world.faults.add("never in sync")
+    async with asyncio.timeout(60):
+        while await scene.world.standbys():  # noqa: ASYNC110 - Patroni's state
+            await asyncio.sleep(0.1)
+    await scene.carry()
+    assert "failover.stranger.unproven" in await reasons(scene)
+    assert await scene.world.leader() == OLD
+    assert scene.world.violations == []

@@ -33,6 +33,7 @@ def refusing(scene: Scene, operation: str, reason: str) -> Handlers:
         (FAILOVER, "failover.mode.disabled", ["failed.disabled.mode"]),
         (FAILOVER, "failover.node.lost", ["failed.node.lost"]),
         (FAILOVER, "failover.passive.not.ready", ["failed.passive.not.ready"]),
+        (FAILOVER, "failover.stranger.unproven", ["failed.passive.not.ready"]),
         (FAILOVER, "cluster.not.configured", []),
         (SET_MODE, "failover.node.lost", []),
     ],

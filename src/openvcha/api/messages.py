@@ -133,7 +133,8 @@ _CLUSTER = {
         "%s leads, and is no node of this cluster any more: nothing it takes is protected."
     ),
     "active.stranger.recommendation": (
-        "End the node %s. If the passive node does not take over then, see `vcha node promote`."
+        "Fail over with planned=false, or end the node %s. If that gives no new active node, run"
+        " `vcha node promote` on a data node of this cluster: it says what may be lost."
     ),
     "active.no.vote": "The active node %s has no working vote.",
     "active.no.vote.recommendation": "Look at the log of the store on %s.",
@@ -205,6 +206,15 @@ _CLUSTER = {
     "failover.mode.disabled": "Failover is switched off: the cluster's mode is DISABLED.",
     "failover.mode.maintenance": "No failover by itself: the cluster's mode is MAINTENANCE.",
     "failover.node.lost": "A failover needs all three nodes, and one is lost.",
+    "failover.stranger.planned": (
+        "%s leads, and is no node of this cluster any more: it prepares nothing. Fail over with"
+        " planned=false."
+    ),
+    "failover.stranger.unproven": (
+        "%s leads, and is no node of this cluster any more, but no data node of it is known to have"
+        " every row that was acknowledged: rows may be lost. Which, and how to go on all the same,"
+        " says `vcha node promote` on the data node that is to be the active one."
+    ),
     "failover.passive.not.ready": "The passive node has not everything that the active has.",
     "mode.set": "Change the mode to %s.",
     "mode.same": "The mode is %s already.",

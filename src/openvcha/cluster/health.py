@@ -51,8 +51,8 @@ def votes(node: NodeObservation) -> bool:
 
 
 def _active(seen: Observation) -> Iterator[Finding]:
-    if seen.active is None and seen.leader is not None:
-        yield finding("active.stranger", seen.leader)
+    if seen.stranger is not None:
+        yield finding("active.stranger", seen.stranger)
     elif seen.active is None or not writable(seen.active):
         yield finding("no.active")
     elif not votes(seen.active):

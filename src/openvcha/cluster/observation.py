@@ -89,6 +89,18 @@ class Observation:
         return self.node(self.leader)
 
     @property
+    def stranger(self) -> str | None:
+        """Return the member that holds the leader key and is no node of this cluster."""
+        return self.leader if self.active is None else None
+
+    @property
+    def named(self) -> NodeObservation | None:
+        """Return the data node that answers and that ``/sync`` names beside the leader."""
+        names = self.sync.standbys if self.sync.leader == self.leader else frozenset()
+        able = (n for n in self.nodes if n.config.kind is NodeKind.DATA and n.patroni is not None)
+        return next((n for n in able if n.config.member in names), None)
+
+    @property
     def passive(self) -> NodeObservation | None:
         """Give the data node that does not hold the leader key."""
         return next(

@@ -37,6 +37,7 @@ PASSING = frozenset(
         "no.majority",
         "node.unsure",
         "passive.unready",
+        "failover.stranger.unproven",
         "failover.passive.not.ready",
         "mode.unhealthy",
         "mode.passive.silent",
@@ -145,8 +146,8 @@ def _undeploy(seen: Observation) -> Reason:
 
 def _no_active(seen: Observation) -> Reason:
     active = seen.active
-    if active is None and seen.leader is not None:
-        return message("active.stranger", seen.leader)
+    if seen.stranger is not None:
+        return message("active.stranger", seen.stranger)
     if active is None or not writable(active):
         return message("no.active")
     return None
@@ -202,7 +203,11 @@ def _no_majority_without(seen: Observation, leaving: NodeObservation | None) -> 
 
 
 def _failover(seen: Observation) -> Reason:
-    if reason := _needs_cluster(seen) or _no_active(seen):
+    if reason := _needs_cluster(seen):
+        return reason
+    if seen.stranger is not None:
+        return _failover_from(seen.stranger, seen)
+    if reason := _no_active(seen):
         return reason
     if seen.config.mode is ClusterMode.DISABLED:
         return message("failover.mode.disabled")
@@ -213,6 +218,26 @@ def _failover(seen: Observation) -> Reason:
     if not all(node is not None and votes(node) for _, node in nodes):
         return message("failover.node.lost")
     return None if seen.passive_in_sync else message("failover.passive.not.ready")
+
+
+def _failover_from(stranger: str, seen: Observation) -> Reason:
+    """Refuse where nothing proves that a node of the cluster has every acknowledged row.
+
+    Under a pause a leader acknowledges alone, and ``/sync`` does not say so. That a node is lost is
+    no reason here: the cluster is led by one that it has removed.
+    """
+    if seen.config.mode is ClusterMode.DISABLED:
+        return message("failover.mode.disabled")
+    binding = seen.config.mode is ClusterMode.ENABLED and PAUSE not in seen.settings
+    heir = seen.named if binding else None
+    if heir is None or not votes(heir) or heir.unsure:
+        return message("failover.stranger.unproven", stranger)
+    return None
+
+
+def why_not_planned(seen: Observation) -> Reason:
+    """Say why only a failover that is forced is possible, beside ``why_not``; None: both are."""
+    return message("failover.stranger.planned", seen.stranger) if seen.stranger else None
 
 
 def fails_over_by_itself(seen: Observation) -> bool:

@@ -10,6 +10,7 @@ _KINDS: Mapping[str, str] = {
     f"{PREFIX}failover.mode.disabled": f"{VCHA}failover.failed.disabled.mode",
     f"{PREFIX}failover.node.lost": f"{VCHA}failover.failed.node.lost",
     f"{PREFIX}failover.passive.not.ready": f"{VCHA}failover.failed.passive.not.ready",
+    f"{PREFIX}failover.stranger.unproven": f"{VCHA}failover.failed.passive.not.ready",
 }
 
 

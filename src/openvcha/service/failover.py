@@ -3,6 +3,9 @@
 Planned, the passive gets everything first and Patroni switches. Forced, the leader key goes to the
 passive in one transaction, with what it has: that is every acknowledged write, for ``/sync`` must
 name it. The task lives with the active, so it begins on one node and ends on the other.
+
+Forced, it also takes the lead from a member that is no node of the cluster any more: that one's own
+service, which holds the public address still, is told to.
 """
 
 import asyncio
@@ -15,15 +18,16 @@ from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, DynamicID, LocalizableMessage
 from openvcha.cluster import failover, patroni, rules
 from openvcha.cluster.config import NodeConfig
-from openvcha.cluster.observation import NodeObservation
+from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.cluster.rules import Reason
 from openvcha.node.replay import Replay
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.service.redeploy import require_idle
-from openvcha.service.refusal import require_still
-from openvcha.service.settling import allowed
+from openvcha.service.refusal import refuse_still, require_still
+from openvcha.service.settling import settled
 from openvcha.service.waiting import until
 from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.record import TaskRecord
@@ -42,7 +46,9 @@ LOOK_SECONDS = 0.2
 async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
     """Promise the failover; refused with its reason before there is a task."""
     await require_idle(services)
-    seen = await allowed(services, rules.FAILOVER)
+    seen, reason = await settled(services, lambda seen: why_not(seen, planned=planned))
+    if reason is not None:
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
     active = seen.active
     task = await services.journal.create(
         service=SERVICE,
@@ -55,28 +61,41 @@ async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
     return task.id
 
 
+def why_not(seen: Observation, *, planned: bool) -> Reason:
+    """Say why this kind of failover may not run; None when it may."""
+    reason = rules.why_not(rules.FAILOVER, seen)
+    return reason or (rules.why_not_planned(seen) if planned else None)
+
+
 def failover_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
     """Give the steps of a failover task."""
     planned = bool(record.arguments["planned"])
     prepare = (Prepare(services),) if planned else ()
-    return (Check(services), *prepare, Switch(services, planned=planned), Settle(services))
+    return (
+        Check(services, planned=planned),
+        *prepare,
+        Switch(services, planned=planned),
+        Settle(services),
+    )
 
 
 @dataclass(frozen=True)
 class _Way:
-    """From which node to which."""
+    """From which member to which node; ``old`` is unset where that member is no node."""
 
-    old: NodeConfig
+    leads: str
+    old: NodeConfig | None
     new: NodeConfig
 
 
 async def _recall(services: Services, ctx: TaskContext) -> _Way:
-    """Find both nodes as decided. Raises KeyError before the check step, ApiError when gone."""
+    """Find both as decided. Raises KeyError before the check step, ApiError when one is gone."""
     config = await services.observer.config()
-    old, new = (config.node(str(ctx.state[name])) for name in ("from", "to"))
-    if old is None or new is None:
+    leads = str(ctx.state["from"])
+    old, new = config.node(leads), config.node(str(ctx.state["to"]))
+    if new is None or (old is None and not ctx.state.get("stranger")):
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
-    return _Way(old, new)
+    return _Way(leads, old, new)
 
 
 class Check(Step):
@@ -84,8 +103,9 @@ class Check(Step):
 
     name = "check"
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, planned: bool) -> None:
         self._services = services
+        self._planned = planned
 
     async def done(self, ctx: TaskContext) -> bool:
         """Decided once: a resumed task must not fail back."""
@@ -94,11 +114,13 @@ class Check(Step):
     async def act(self, ctx: TaskContext) -> None:
         """Refuse as the operation itself does; else remember both nodes."""
         seen = await self._services.observe()
-        require_still(rules.FAILOVER, seen)
-        if seen.active is None or seen.passive is None:
+        if reason := why_not(seen, planned=self._planned):
+            refuse_still(reason)
+        heir = seen.named if seen.stranger else seen.passive
+        if seen.leader is None or heir is None:
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
-        member = {"from": seen.active.config.member, "to": seen.passive.config.member}
-        await ctx.remember(**member)
+        way = {"from": seen.leader, "to": heir.config.member}
+        await ctx.remember(**way, stranger=bool(seen.stranger))
 
     async def undo(self, ctx: TaskContext) -> None:
         """Nothing was changed."""
@@ -125,6 +147,8 @@ class Prepare(Step):
         Raises ApiError TIMED_OUT with what holds the replay up.
         """
         way = await _recall(self._services, ctx)
+        if way.old is None:
+            return
         for fraction, node in ((0.0, way.old), (0.5, way.new)):
             await ctx.progress(fraction, message("progress.failover.prepare", node.name))
             await ctx.interruptible(self._checkpoint(node))
@@ -198,7 +222,7 @@ class Switch(Step):
         """Take the wish back, so that nothing happens after the task has ended."""
         way = await _recall(self._services, ctx)
         store = self._services.store
-        await failover.take_back(store, ctx.guard, way.old.member, way.new.member)
+        await failover.take_back(store, ctx.guard, way.leads, way.new.member)
 
     async def _press(self, ctx: TaskContext, way: _Way) -> LocalizableMessage | None:
         store = self._services.store
@@ -206,21 +230,21 @@ class Switch(Step):
         if leads == way.new.member:
             return await self._not_writable(way.new)
         # An active that is stopping as it was asked to takes no writes: no reason to refuse.
-        if leads == way.old.member and not await failover.pending(store):
+        if leads == way.leads and not await failover.pending(store):
             await self._begin(ctx, way)
         return message("progress.failover.switch", way.new.name)
 
     async def _begin(self, ctx: TaskContext, way: _Way) -> None:
         """Begin the switch; what was allowed at first may be so no longer."""
         seen = await self._services.observe()
-        if seen.leader != way.old.member:
+        if seen.leader != way.leads:
             return
         require_still(rules.FAILOVER, seen)
-        both = (self._services.store, ctx.guard, way.old.member, way.new.member)
+        both = (self._services.store, ctx.guard, way.leads, way.new.member)
         # In MAINTENANCE Patroni does not end an active that has lost the key: it has to switch.
         if not self._planned and seen.config.mode is not ClusterMode.MAINTENANCE:
             await failover.hand_over(*both)
-        elif await failover.ask(*both):
+        elif await failover.ask(*both) and way.old is not None:
             await _wake(self._services, way.old)
 
     async def _not_writable(self, node: NodeConfig) -> LocalizableMessage | None:
@@ -251,21 +275,21 @@ class Settle(Step):
         """Give the former active time; the failover has succeeded, whatever becomes of it."""
         way = await _recall(self._services, ctx)
         with contextlib.suppress(GivenUp):
-            await until(ctx, lambda: self._unmet(way.old), SETTLE_SECONDS, pause=LOOK_SECONDS)
+            await until(ctx, lambda: self._unmet(way), SETTLE_SECONDS, pause=LOOK_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
         """Nothing: a new active stays."""
 
-    async def _unmet(self, old: NodeConfig) -> LocalizableMessage | None:
+    async def _unmet(self, way: _Way) -> LocalizableMessage | None:
         seen = await self._services.observe()
-        node = seen.node(old.member)
+        node = seen.node(way.leads)
         if seen.passive_in_sync or node is None or self._lost(node):
             return None
         active = seen.active
-        if active and active.patroni and old.member in active.patroni.replication:
+        if active and active.patroni and way.leads in active.patroni.replication:
             await _wake(self._services, active.config)
-            return message("progress.join.sync", old.name)
-        return message("progress.join.catching.up", old.name)
+            return message("progress.join.sync", node.config.name)
+        return message("progress.join.catching.up", node.config.name)
 
     def _lost(self, node: NodeObservation) -> bool:
         """A node that restarts is silent for a moment; one that stays so is lost."""
