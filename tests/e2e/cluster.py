@@ -76,6 +76,15 @@ async def until_slots_are_of_members(running: RunningLab) -> None:
         await asyncio.sleep(0.5)
 
 
+def refusals(running: RunningLab, role: str) -> list[str]:
+    """Return what a data node's Patroni has logged of a store that refuses to name its members."""
+    logs = (running.layout(running.name_of(role)).root / "logs").glob("patroni.jsonl*")
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    assert any("following a leader" in line or "the leader with the lock" in line for line in lines)
+    asked = [line for line in lines if "the members of the store cannot be asked for" in line]
+    return [line for line in asked if "denied" in line or "user name" in line]
+
+
 def verify_checksums(running: RunningLab, name: str) -> None:
     """Read every page of a node's data with its checksum; PostgreSQL itself does it."""
     layout = running.layout(name)

@@ -1,7 +1,10 @@
 """A manual deployment, as a person does it: two nodes in directories that no inventory knows."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,19 +19,22 @@ from com.vmware.vcenter.vcha_client import Cluster, IpFamily, IpSpec, Ipv4Spec, 
 from tests.e2e import cluster
 from tests.e2e.conftest import Rest, RunningLab, run_vcha, trust
 from tests.e2e.rules import assert_rules
+from tests.e2e.test_failover import wait_for_successor
 from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.files import CA_KEY
-from openvcha.node.identity import SECRETS
-from openvcha.node.processes import kill_tree
+from openvcha.node.identity import SECRETS, load_identity
+from openvcha.node.processes import find_tree, is_postgres, kill_tree
 
 pytestmark = pytest.mark.engines
 
 NAME = "manual"
 START_SECONDS = 240.0
 NUMBERS = {"passive": 2, "witness": 3}
+INSTEAD = 4
+END_SECONDS = 120.0
 
 
 @dataclass
@@ -106,7 +112,10 @@ def sdk_ip(address: str) -> IpSpec:
 
 
 async def test_from_one_node_to_a_cluster_and_its_repair(by_hand: ByHand) -> None:
-    """PREPARED, two nodes join, CONFIGURED, HEALTHY; then a passive by placement."""
+    """PREPARED, two nodes join, CONFIGURED, HEALTHY; then a passive by placement.
+
+    The one that it replaces was only frozen: it wakes, and takes nothing over.
+    """
     running = by_hand.running
     state = running.lab.state()
     session = requests.Session()
@@ -155,19 +164,61 @@ async def test_from_one_node_to_a_cluster_and_its_repair(by_hand: ByHand) -> Non
         assert not (witness / SECRETS).exists()
         assert not (witness / CA_KEY).exists()
 
-        kill_tree(by_hand.directory("passive"))
+        frozen = by_hand.directory("passive")
+        freeze(frozen)
         running.until(lambda: not running.healthy())
         placement = PlacementSpec(name="by-placement", folder=running.folder)
+        # Frozen it has its ports still.
+        ha_ip = sdk_ip(state.ha_address(INSTEAD))
         repair = client.vcenter.vcha.cluster.Passive.redeploy_task(
-            Passive.RedeploySpec(placement=placement)
+            Passive.RedeploySpec(placement=placement, ha_ip=ha_ip)
         )
         ended = running.admin.finished(repair.get_task_id())
         assert ended["status"] == "SUCCEEDED", ended
         assert running.healthy()
         assert running.name_of("PASSIVE") == "by-placement"
         assert len(await cluster.members(running)) == 3
+        await thawed_it_ends_its_database(running, frozen)
+        old = running.name_of("ACTIVE")
+        run_vcha(["lab", "kill", "active", "--name", NAME, "--dir", str(running.base)], check=True)
+        wait_for_successor(running, old)
+        assert running.name_of("ACTIVE") == "by-placement"
+        assert databases(frozen) == []
+        before = len(writer.acknowledged)
+        running.until(lambda: len(writer.acknowledged) > before + 20)
         assert writer.missing() == set()
     session.close()
+
+
+def freeze(directory: Path) -> None:
+    """Stop all that a node runs, also what it has just begun."""
+    stopped: set[int] = set()
+    while fresh := {process.pid for process in find_tree(directory)} - stopped:
+        for pid in fresh:
+            os.kill(pid, signal.SIGSTOP)
+        stopped |= fresh
+
+
+def databases(directory: Path) -> list[str]:
+    """Return the command lines of a node's PostgreSQL that runs."""
+    return [" ".join(each.argv) for each in find_tree(directory) if is_postgres(each.argv)]
+
+
+async def thawed_it_ends_its_database(running: RunningLab, directory: Path) -> None:
+    """It streams, registers itself and wants to lead when it wakes; it gets none of it."""
+    member = load_identity(directory).member
+    assert databases(directory)
+    for process in find_tree(directory):
+        os.kill(process.pid, signal.SIGCONT)
+    deadline = time.monotonic() + END_SECONDS
+    while left := databases(directory):
+        assert member not in await cluster.sync_names(running)
+        assert time.monotonic() < deadline, left
+    assert running.healthy()
+    (in_sync,) = await cluster.sync_names(running)
+    assert in_sync.startswith("by-placement")
+    shown = run_vcha(["node", "status", str(directory)], check=False)
+    assert "this node was removed from its cluster" in shown.stdout, shown.stdout + shown.stderr
 
 
 def test_the_join_call_needs_a_token_and_nothing_else(by_hand: ByHand) -> None:

@@ -210,6 +210,7 @@ async def test_no_slot_of_a_replaced_node_is_left_also_after_a_failover(
     assert running.admin.finished(task)["status"] == "SUCCEEDED"
     running.until(running.healthy)
     assert running.name_of("ACTIVE") == "no-slots"
+    assert [cluster.refusals(running, role) for role in ("ACTIVE", "PASSIVE")] == [[], []]
     # Each has the other's: what follows is no search among nothing.
     assert await cluster.slots(running, "ACTIVE")
     await cluster.until_slots_are_of_members(running)
