@@ -88,7 +88,8 @@ async def test_replaced_while_it_was_frozen_it_ends_with_its_first_look(node: No
     node.listed = False
     began = asyncio.get_running_loop().time()
     await asyncio.sleep(2 * LOOK_SECONDS)
-    assert node.what[:4] == ["postgres", "service", "patroni", "postgres"]
+    each = ["postgres", "service", "patroni", "postgres"]
+    assert node.what[: 2 * len(each)] == [*each, *each]
     assert node.ended[0][1] - began <= LOOK_SECONDS
     assert "removed" in str(node.notes)
 
@@ -101,6 +102,15 @@ async def test_removed_while_it_lives_it_is_let_go_first(node: Node) -> None:
     assert not node.ended
     await asyncio.sleep(4 * LOOK_SECONDS)
     assert "patroni" in node.what
+
+
+async def test_a_witness_ends_nothing_here(node: Node) -> None:
+    """It has no database, and its service is none that clients ask: its member ends itself."""
+    node.view.identity.holds_data = False
+    await node.live()
+    node.listed = False
+    await asyncio.sleep(GRACE_SECONDS + 20)
+    assert not node.ended
 
 
 async def test_it_stays_ended(node: Node) -> None:

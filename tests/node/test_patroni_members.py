@@ -48,7 +48,10 @@ def locks(voters: Voters, store: Store, own: str) -> bool:
     high_availability = SimpleNamespace(
         dcs=store, state_handler=SimpleNamespace(name=own), set_is_leader=held.append
     )
-    return voters.locking(lambda _: True)(high_availability)
+    taken = voters.locking(lambda _: True)(high_availability)
+    # Patroni must not think that it leads still: it would go on with a key that it has not.
+    assert held == ([] if taken else [False])
+    return taken
 
 
 @pytest.fixture

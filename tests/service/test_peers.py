@@ -9,6 +9,8 @@ from tests.service.process import Life
 from tests.service.test_deploy import begin as begin_deploy
 from tests.service.test_redeploy import begin as begin_redeploy
 
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
 from openvcha.api.structures import TaskStatus, UndeploySpec
 from openvcha.serving.peers import LOOK_SECONDS, STOPPED_SECONDS, Means, keep_peers_on
 from openvcha.store import keys
@@ -204,3 +206,25 @@ async def test_an_election_is_no_reason(scene: Scene) -> None:
     await asyncio.wait([peers])
     await carrying
     await scene.validate_renewed()
+
+
+async def test_a_power_on_that_is_refused_is_tried_again(scene: Scene) -> None:
+    """Also the others are powered on; the infrastructure may be away for a while itself."""
+    del scene
+    asked: list[str] = []
+
+    async def power_on(vm: str) -> None:
+        asked.append(vm)
+        if vm == "vm-1":
+            raise ApiError(ErrorType.SERVICE_UNAVAILABLE, message("no.active"))
+
+    async def no() -> bool:
+        return False
+
+    watching = Means(lambda: ("vm-1", "vm-2"), asked.clear, no, no, power_on)
+    peers = asyncio.create_task(keep_peers_on(watching))
+    await asyncio.sleep(2.5 * (STOPPED_SECONDS + LOOK_SECONDS))
+    assert asked == ["vm-1", "vm-2"] * 2
+    assert not peers.done()
+    peers.cancel()
+    await asyncio.wait([peers])
