@@ -6,8 +6,9 @@ import pytest
 from tests.service.conftest import CALLER, Scene
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.messages import message
+from openvcha.api.messages import CATALOGUE, PREFIX, message
 from openvcha.api.operations import by_id
+from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.rules import FAILOVER, SET_MODE
 from openvcha.events.log import EventLog
 from openvcha.service.handlers import Handlers
@@ -16,11 +17,16 @@ from openvcha.store.errors import StoreUnavailable
 pytestmark = pytest.mark.looptime
 
 
+def said(reason: str) -> LocalizableMessage:
+    """Return a reason; what it names does not matter."""
+    return message(reason, *["x"] * CATALOGUE[PREFIX + reason].count("%s"))
+
+
 def refusing(scene: Scene, operation: str, reason: str) -> Handlers:
     """The handlers of a process, of which one refuses."""
 
     async def refuse(*_: Any, **__: Any) -> None:
-        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message(reason))
+        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, said(reason))
 
     handlers = Handlers(scene.process().services)
     handlers._handlers = {operation: refuse}
@@ -45,7 +51,7 @@ async def test_a_refused_failover_is_told_by_its_reason(
     await scene.cluster()
     with pytest.raises(ApiError) as raised:
         await refusing(scene, operation, reason).invoke(by_id(operation), {}, CALLER)
-    assert raised.value.messages[0] == message(reason)
+    assert raised.value.messages[0] == said(reason)
     found = await EventLog(scene.world.store).list()
     assert [event.type.removeprefix("com.vmware.vcha.failover.") for event in found] == kinds
 
