@@ -211,13 +211,19 @@ def _failover(seen: Observation) -> Reason:
         return reason
     if seen.config.mode is ClusterMode.DISABLED:
         return message("failover.mode.disabled")
+    if reason := _incomplete(seen):
+        return reason
+    return None if seen.passive_in_sync else message("failover.passive.not.ready")
+
+
+def _incomplete(seen: Observation) -> Reason:
     nodes = (("active", seen.active), ("passive", seen.passive), ("witness", seen.witness))
     for role, node in nodes:
         if node is not None and node.unsure and not votes(node):
             return message("node.unsure", role, node.config.name)
     if not all(node is not None and votes(node) for _, node in nodes):
         return message("failover.node.lost")
-    return None if seen.passive_in_sync else message("failover.passive.not.ready")
+    return None
 
 
 def _failover_from(stranger: str, seen: Observation) -> Reason:
