@@ -201,3 +201,31 @@ async def test_there_are_not_endlessly_many(
             if third.status_code == 200:
                 break
         assert time.monotonic() < deadline
+
+
+async def test_a_stranger_takes_no_place(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly he is turned away, those who may look are let in."""
+    monkeypatch.setattr(stream, "MOST", 1)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    get = served.edge.store.get
+
+    async def slow(key: str) -> object:
+        if not asked.is_set():
+            asked.set()
+            await go_on.wait()
+        return await get(key)
+
+    headers = await served.edge.headers()
+    monkeypatch.setattr(served.edge.store, "get", slow)
+
+    async def strange() -> int:
+        async with opened(served, {"vmware-api-session-id": "ab" * 32}) as (reply, _):
+            return reply.status_code
+
+    stranger = asyncio.create_task(strange())
+    async with asyncio.timeout(60):
+        await asked.wait()
+    async with opened(served, headers) as (reply, _):
+        assert reply.status_code == 200
+    go_on.set()
+    assert await stranger == 401

@@ -52,8 +52,8 @@ class EventStream:
             return
         call = _call(request)
         try:
+            after = await self._begin(request, call)  # strangers take no place
             async with self._place():
-                after = await self._begin(request, call)
                 await self._answer(request, call, after, send)
         except ApiError as error:
             response = refuse(encode_error_rest(error), STATUS[error.error_type], error)
