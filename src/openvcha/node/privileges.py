@@ -12,9 +12,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from openvcha.node.ruling import RootStays, hand_over, ruler_of
+from openvcha.node.terminal import go_on
 
 __all__ = ["RootStays"]
 
@@ -78,11 +80,10 @@ def give_up_root(argv: Sequence[str], directory: Path | None = None) -> None:
             account = pwd.getpwnam(name)
             if directory is not None:
                 hand_over(Path(os.path.realpath(directory)), account.pw_uid, account.pw_gid)
-            _become(account.pw_uid, account.pw_gid, account.pw_dir)
-            os.execv(argv[0], list(argv))  # noqa: S606 - the same program again
+            become = partial(_become, account.pw_uid, account.pw_gid, account.pw_dir)
+            go_on(argv, become)
         case UserNamespace():
-            command = [*_unshare(), *argv]
-            os.execv(command[0], command)  # noqa: S606 - the same program again
+            go_on([*_unshare(), *argv], lambda: None)
 
 
 def act_as_ruler(argv: Sequence[str], path: Path) -> None:
@@ -99,8 +100,7 @@ def act_as_ruler(argv: Sequence[str], path: Path) -> None:
             f"{path} is under the control of the account {name}, so root does not work there; and"
             f" {name} cannot run {sys.executable}: install it where all can read it"
         )
-    _become(uid, gid, home)
-    os.execv(argv[0], list(argv))  # noqa: S606 - the same program again
+    go_on(argv, partial(_become, uid, gid, home))
 
 
 def how_root_is_given_up() -> str:

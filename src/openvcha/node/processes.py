@@ -17,6 +17,7 @@ from pathlib import Path
 
 from openvcha.node.layout import Layout
 from openvcha.node.status import load_status
+from openvcha.node.terminal import WAITS
 
 PROC = Path("/proc")
 PATRONI = "openvcha.node.patroni_launcher"
@@ -219,6 +220,8 @@ def read_process(pid: int, proc: Path = PROC) -> Process | None:
     fields = stat[stat.rindex(")") + 2 :].split()
     if fields[0] in {"Z", "X"}:
         return None
+    if stat[stat.index("(") + 1 : stat.rindex(")")] == WAITS:
+        command = b""  # it has the command line of a node, and is none
     argv = (
         tuple(os.fsdecode(word) for word in command.rstrip(b"\0").split(b"\0")) if command else ()
     )

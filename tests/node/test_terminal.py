@@ -1,0 +1,157 @@
+"""Who goes on as another account gets no terminal to type into."""
+
+import errno
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openvcha.node.processes import read_process
+
+SECONDS = 60
+GO_ON = """
+import os, sys
+from openvcha.node.terminal import go_on
+os.dup2(2, 77, inheritable=True)
+go_on([sys.executable, "-c", sys.argv[1], *sys.argv[2:]], lambda: os.environ.update(CHANGED="1"))
+"""
+# The change of account is the child's own here: no account has to be able to read our Python.
+THIEF = """
+import fcntl, os, termios
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for name, work in {
+    "TIOCSTI": lambda: fcntl.ioctl(0, termios.TIOCSTI, b"x"),
+    "tty": lambda: os.open("/dev/tty", os.O_RDWR),
+    "77": lambda: os.fstat(77),
+}.items():
+    try:
+        work()
+    except OSError as error:
+        print(name, error.errno)
+    else:
+        print(name, "works")
+print("CHANGED", os.environ.get("CHANGED"), "session", os.getsid(0) == os.getpid())
+"""
+
+
+class Shell:
+    """A process that leads the session of a terminal, as root's shell does."""
+
+    def __init__(self, *command: str) -> None:
+        self.pid, self.master = pty.fork()
+        if self.pid == 0:
+            os.execv(sys.executable, [sys.executable, *command])
+        self.seen = ""
+
+    def read(self, until: str | None = None) -> str:
+        """Read what is shown, until a text comes or all have closed the terminal."""
+        while until is None or until not in self.seen:
+            assert select.select([self.master], [], [], SECONDS)[0], self.seen
+            try:
+                data = os.read(self.master, 1 << 16)
+            except OSError:  # the other end is closed
+                break
+            self.seen += data.decode()
+        return self.seen
+
+    def code(self) -> int:
+        self.read()
+        os.close(self.master)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is root's terminal that others must not have")
+def test_an_account_cannot_type_into_roots_terminal() -> None:
+    """It has what it may read and write there, no session of that terminal, and no other file."""
+    shell = Shell("-c", GO_ON, THIEF)
+    lines = shell.read().replace("\r", "").splitlines()
+    assert shell.code() == 0
+    told = dict(line.split(" ", 1) for line in lines)
+    assert told["TIOCSTI"] in {str(errno.EPERM), str(errno.EIO)}, lines  # EIO: for nobody at all
+    assert told["tty"] == str(errno.ENXIO)
+    assert told["77"] == str(errno.EBADF)
+    assert told["CHANGED"] == "1 session True"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is root's terminal that others must not have")
+def test_the_thief_of_this_test_can_steal() -> None:
+    """Without the new session he has the terminal; where the kernel lets anybody type, he does."""
+    shell = Shell("-c", THIEF)
+    lines = shell.read().replace("\r", "").splitlines()
+    assert shell.code() == 0
+    assert any(line.endswith("TIOCSTI works") or line == f"TIOCSTI {errno.EIO}" for line in lines)
+    assert "tty works" in lines
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        ("raise SystemExit(3)", 3),
+        ("import os; os.kill(os.getpid(), 9)", 137),
+        ("pass", 0),
+    ],
+)
+def test_who_waits_ends_as_the_program_does(program: str, code: int) -> None:
+    """Scripts look at it."""
+    assert Shell("-c", GO_ON, program).code() == code
+
+
+WAITING = """
+import signal, sys
+def met(number, _):
+    print("GOT", number, flush=True)
+    raise SystemExit(number)
+for number in (1, 2, 3, 15):
+    signal.signal(number, met)
+print("READY", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_passed_on(number: signal.Signals) -> None:
+    """So that a service ends in order, and no node is left running."""
+    shell = Shell("-c", GO_ON, WAITING)
+    shell.read("READY")
+    os.kill(shell.pid, number)
+    assert shell.code() == number
+    assert f"GOT {number}" in shell.seen
+
+
+def test_ctrl_c_reaches_the_program() -> None:
+    """The terminal sends it to who waits."""
+    shell = Shell("-c", GO_ON, WAITING)
+    shell.read("READY")
+    os.write(shell.master, b"\x03")
+    assert shell.code() == signal.SIGINT
+
+
+def test_who_waits_is_no_process_of_the_node(tmp_path: Path) -> None:
+    """It has the command line of one, and is another account's: nobody may end it as one."""
+    shell = Shell("-c", GO_ON, WAITING, "openvcha", "node", "run", str(tmp_path))
+    shell.read("READY")
+    found = read_process(shell.pid)
+    assert found is not None
+    assert found.argv == ()
+    os.kill(shell.pid, signal.SIGTERM)
+    shell.code()
+
+
+def test_without_a_terminal_the_program_takes_the_place() -> None:
+    """A service's process id stays the one that its manager knows."""
+    program = "import os; print(os.getpid(), os.environ['CHANGED'])"
+    done = subprocess.Popen(
+        [sys.executable, "-c", GO_ON, program],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    out, _ = done.communicate(timeout=SECONDS)
+    assert out == f"{done.pid} 1\n"
+    assert done.returncode == 0
