@@ -72,3 +72,13 @@ async def test_what_could_not_be_told_is_told_by_the_next_run(tmp_path: Path) ->
     assert await state(store) is None
     await life(layout, store)
     assert await state(store) is CopyState.DONE
+
+
+async def test_a_report_on_the_way_is_not_the_end(tmp_path: Path) -> None:
+    """A run that ends while it copies has told nothing of the end: the next one does."""
+    layout = Layout(tmp_path)
+    layout.copy_untold.write_bytes(b"")
+    was_told(layout)(CopyReport(state=CopyState.RUNNING))
+    assert layout.copy_untold.exists()
+    was_told(layout)(CopyReport(state=CopyState.DONE))
+    assert not layout.copy_untold.exists()

@@ -434,3 +434,21 @@ async def test_what_the_stranger_acknowledged_alone_meanwhile_ends_the_task(scen
     assert "failover.stranger.unproven" in await reasons(scene)
     assert await scene.world.leader() == OLD
     assert scene.world.violations == []
+
+
+async def test_a_pause_that_begins_after_the_check_keeps_the_stranger_s_lead(scene: Scene) -> None:
+    """From then on it may acknowledge alone, and /sync names the other still."""
+    await led_by_a_stranger(scene)
+    await promise(scene, planned=False)
+    life = Life()
+    carrying = await scene.until("switch", scene.process(life))
+    life.died.set()
+    await carrying
+    assert await scene.world.leader() == OLD
+    await cluster_record(scene.world.store).update(
+        lambda config: replace(config, mode=ClusterMode.MAINTENANCE)
+    )
+    await scene.carry()
+    assert "failover.stranger.unproven" in await reasons(scene)
+    assert await scene.world.leader() == OLD
+    assert scene.world.violations == []
