@@ -7,16 +7,16 @@ import socket
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
 from openvcha.api.secret import Secret
 from openvcha.cli.options import AsJson, program
 from openvcha.cli.passwords import read_password
-from openvcha.cli.root import new_directory
+from openvcha.cli.root import as_ruler_of, new_directory
 from openvcha.cli.saying import say, say_json
-from openvcha.cli.target import DEFAULT_PORT, Target, with_target
+from openvcha.cli.server import parse_server
+from openvcha.cli.target import Target, with_target
 from openvcha.lab import trust
 from openvcha.lab.client import ApiClient
 from openvcha.lab.errors import LabFailed, Refused, Unreachable
@@ -73,15 +73,19 @@ def create(
 
     The same command again goes on after a crash. The server's certificate is always verified.
     """
-    root = new_directory(directory)
+    parse_server(join)
+    if ca and thumbprint:
+        raise LabFailed("give --ca or --thumbprint, not both")
+    as_ruler_of(directory)  # before anything of standard input is read
+    if not thumbprint:
+        trust.by_authority(ca)
+    secret = _read_token(token_file)
     wanted = Wanted(
         server=join.rstrip("/"), role=role, name=name or f"vcha-{role}", ha_address=ha_address
     )
-    if ca and thumbprint:
-        raise LabFailed("give --ca or --thumbprint, not both")
-    secret = _read_token(token_file)
     try:
         _require_address(ha_address)
+        root = new_directory(directory)
         request = begin(root, wanted)
         answer = asyncio.run(_join(wanted, secret, request.decode(), ca, thumbprint))
         complete(root, {path: text.encode() for path, text in answer["files"].items()})
@@ -115,16 +119,14 @@ async def _join(
         "ha_address": wanted.ha_address,
         "certificate_request": request,
     }
-    url = urlsplit(wanted.server)
-    if url.scheme != "https" or not url.hostname:
-        raise LabFailed(f"{wanted.server!r} is not a server: write https://HOST:PORT")
+    server = parse_server(wanted.server)
     if thumbprint:
-        tls = await trust.by_thumbprint(url.hostname, url.port or DEFAULT_PORT, thumbprint)
+        tls = await trust.by_thumbprint(server.host, server.port, thumbprint)
     else:
         tls = trust.by_authority(ca)
     deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     shown = ""
-    async with ApiClient(wanted.server, tls) as api:
+    async with ApiClient(server.url, tls) as api:
         while True:
             try:
                 answer: dict[str, Any] = await api.call("POST", "/openvcha/joins", body)
@@ -149,7 +151,7 @@ def _passes(error: Refused | Unreachable) -> bool:
 def _read_token(file: Path | None) -> Secret:
     if file is None and (found := os.environ.get(TOKEN)):
         return Secret(found)
-    return read_password(file, "Token")
+    return read_password(file, "Token", what="join token")
 
 
 def _require_address(address: str) -> None:
@@ -160,3 +162,5 @@ def _require_address(address: str) -> None:
             probe.bind((address, 0))
     except OSError as error:
         raise JoinRefused(f"this machine cannot use {address}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:  # no name can be encoded like that
+        raise JoinRefused(f"{address!r} is no address") from error

@@ -1,6 +1,7 @@
 """`vcha node` and `vcha doctor`."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -77,6 +78,9 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     """Show a node's parts and how the node sees the cluster; exit code 3 when it does not run."""
     directory = node_directory(directory)
     found = load_status(directory)
+    if found is None and not os.path.lexists(directory / IDENTITY):
+        say_lines(f"vcha: {directory} is no node's directory: no {IDENTITY} is in it", err=True)
+        raise typer.Exit(NOT_RUNNING)
     pids = NodeProcesses().find(directory)
     runs = found is not None and found.pid in pids
     if as_json:

@@ -2,28 +2,39 @@
 
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from openvcha.api.secret import Secret
 from openvcha.cli import saying
 from openvcha.lab.errors import LabFailed
 
 STDIN = Path("-")
+LONGEST = 1 << 16
 
 
-def read_password(file: Path | None, prompt: str, *, new: bool = False) -> Secret:
+def read_password(
+    file: Path | None, prompt: str, *, new: bool = False, what: str = "password"
+) -> Secret:
     """Read a password: from the file (`-`: standard input), else from whoever sits there.
 
-    Raises LabFailed when there is none.
+    ``what`` names it in an error. Raises LabFailed when there is none.
     """
     if file is not None and file != STDIN:
-        return _first_line(file.read_text(), str(file))
+        with file.open(encoding="utf-8") as stream:
+            return _first_line(stream, str(file), what)
     if file == STDIN or not sys.stdin.isatty():
-        return _first_line(sys.stdin.read(), "standard input")
+        return _first_line(sys.stdin, "standard input", what)
     return Secret(saying.prompt(prompt, hidden=True, twice=new))
 
 
-def _first_line(text: str, source: str) -> Secret:
-    found = text.partition("\n")[0].removesuffix("\r")
+def _first_line(stream: TextIO, source: str, what: str) -> Secret:
+    try:
+        line = stream.readline(LONGEST + 1)
+    except UnicodeDecodeError:  # it quotes what it met
+        raise LabFailed(f"{source} is no text, so there is no {what} in it") from None
+    found = line.removesuffix("\n").removesuffix("\r")
     if not found:
-        raise LabFailed(f"there is no password in {source}")
+        raise LabFailed(f"there is no {what} in {source}")
+    if len(line) > LONGEST:
+        raise LabFailed(f"the first line of {source} is too long for a {what}")
     return Secret(found)

@@ -55,6 +55,11 @@ def node_directory(directory: Path) -> Path:
     return absolute(directory)
 
 
+def as_ruler_of(directory: Path) -> None:
+    """Become who controls a directory, or the place for it. Raises RootStays."""
+    act_as_ruler(own_command_line(), directory)
+
+
 def new_directory(directory: Path) -> Path:
     """Make a directory for a node, as whoever controls the place. Raises RootStays, OSError."""
     act_as_ruler(own_command_line(), directory)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -15,6 +14,7 @@ from openvcha.api.secret import Secret
 from openvcha.cli.options import Base, Name
 from openvcha.cli.passwords import read_password
 from openvcha.cli.root import found_lab
+from openvcha.cli.server import parse_server
 from openvcha.lab import trust
 from openvcha.lab.access import client
 from openvcha.lab.client import ApiClient
@@ -23,7 +23,6 @@ from openvcha.lab.places import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR, Lab
 
 PANEL = "Which server, if not a lab"
-DEFAULT_PORT = 443
 
 Server = Annotated[
     str | None, typer.Option(help="https://HOST:PORT of another API.", rich_help_panel=PANEL)
@@ -94,20 +93,17 @@ class Target:
 
     @asynccontextmanager
     async def _elsewhere(self, server: str) -> AsyncIterator[ApiClient]:
-        url = urlsplit(server)
-        if url.scheme != "https" or not url.hostname or url.path not in ("", "/"):
-            raise LabFailed(f"{server!r} is not a server: write https://HOST:PORT")
+        where = parse_server(server)
         if self.user is None:
             raise LabFailed("say --user with --server")
         if self.ca and self.thumbprint:
             raise LabFailed("give --ca or --thumbprint, not both")
         password = read_password(self.password_file, f"Password of {self.user}")
-        port = url.port or DEFAULT_PORT
         if self.thumbprint:
-            tls = await trust.by_thumbprint(url.hostname, port, self.thumbprint)
+            tls = await trust.by_thumbprint(where.host, where.port, self.thumbprint)
         else:
             tls = trust.by_authority(self.ca)
-        async with ApiClient(server, tls) as found, found.session(self.user, password):
+        async with ApiClient(where.url, tls) as found, found.session(self.user, password):
             yield found
 
 

@@ -1,0 +1,77 @@
+"""The server that https://HOST:PORT names."""
+
+import dataclasses
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from openvcha.lab.errors import LabFailed
+
+DEFAULT_PORT = 443
+LONGEST_SHOWN = 100
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_LONGEST_NAME = 253
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """Where it is; a name is written in ASCII."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Return https://HOST:PORT, an IPv6 address in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{host}:{self.port}"
+
+
+def parse_server(text: str) -> Server:
+    """Read https://HOST:PORT. Raises LabFailed when there cannot be such a server."""
+    try:
+        return _parsed(text)
+    except ValueError as error:
+        shown = repr(text[:LONGEST_SHOWN])
+        raise LabFailed(f"{shown} is not a server ({error}): write https://HOST:PORT") from None
+
+
+def _parsed(text: str) -> Server:
+    if not text.isprintable() or " " in text:
+        raise ValueError("a space or a control character is in it")
+    url = urlsplit(text)
+    if url.scheme != "https":
+        raise ValueError("it does not begin with https://")
+    if "@" in url.netloc:
+        raise ValueError("a user's name goes to --user")
+    if url.path not in ("", "/") or url.query or url.fragment:
+        raise ValueError("something follows the host and the port")
+    host = url.hostname or ""
+    if "[" in url.netloc:
+        if not re.fullmatch(r"\[[^\]]*\](:.*)?", url.netloc):
+            raise ValueError("its brackets hold no IPv6 address")
+        return Server(str(ipaddress.IPv6Address(host)), _port(url.netloc))
+    return Server(_name(host), _port(url.netloc))
+
+
+def _port(netloc: str) -> int:
+    written = re.search(r":([^:\]]*)$", netloc)
+    if written is None:
+        return DEFAULT_PORT
+    digits = written[1]
+    if not re.fullmatch(r"[0-9]{1,5}", digits) or not 0 < int(digits) < 1 << 16:
+        raise ValueError("its port is no number from 1 to 65535")
+    return int(digits)
+
+
+def _name(name: str) -> str:
+    if re.search(r"(^|\.)[0-9]+$", name):
+        return str(ipaddress.IPv4Address(name))
+    try:
+        found = name.encode("idna").decode()
+    except UnicodeError:
+        raise ValueError("there can be no host of that name") from None
+    labels = found.removesuffix(".").split(".")
+    if len(found) > _LONGEST_NAME or not all(_LABEL.fullmatch(each) for each in labels):
+        raise ValueError("there can be no host of that name")
+    return found
