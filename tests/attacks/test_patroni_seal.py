@@ -130,6 +130,36 @@ def test_a_forged_configuration_is_none(value: str) -> None:
     assert config(etcd) == DYNAMIC
 
 
+@pytest.mark.parametrize("name", ["config", "members/a-1", "sync", "history", "failsafe"])
+def test_what_patroni_itself_could_not_read_never_gets_to_it(name: str) -> None:
+    """Nested so deeply that a parser gives up with an error that nobody expects."""
+    value = '{"x":' + "[" * 20000 + "]" * 20000 + "}"
+    node = {"value": value, "version": "1", "create_revision": "3", "mod_revision": "3"}
+    leader = {"value": "a-1", "mod_revision": "4"}
+    assert Sealing(SEALS).checked({name: node, "leader": leader}) == {"leader": leader}
+
+
+def test_a_configuration_without_its_version_is_none_unless_this_process_wrote_it() -> None:
+    """Patroni's cache has its own writes first without one; of nobody else's it believes any."""
+    etcd, sealing = EtcdOfPatroni(), Sealing(SEALS)
+    assert sealing.configuring()(etcd, json.dumps(DYNAMIC))
+    assert etcd.kv is not None
+    own = {name: etcd.kv[name] for name in ("key", "value", "mod_revision")}
+    assert json.loads(sealing.checked({"config": own})["config"]["value"]) == DYNAMIC
+    assert Sealing(SEALS).checked({"config": own}) == {}
+    for value in (json.dumps({**DYNAMIC, "pause": True}), own["value"] + " "):
+        assert sealing.checked({"config": {**own, "value": value}}) == {}
+
+
+def test_a_place_that_is_no_number_is_none() -> None:
+    """What answers for etcd may be a thief's."""
+    etcd = EtcdOfPatroni()
+    assert written(etcd)
+    assert etcd.kv is not None
+    for name in ("version", "lease", "create_revision"):
+        assert Sealing(SEALS).checked({"config": {**etcd.kv, name: "x"}}) == {}
+
+
 def test_an_old_configuration_is_none() -> None:
     """Put back over the new one, or after a deletion."""
     etcd = EtcdOfPatroni()

@@ -31,7 +31,7 @@ from openvcha.store.memory import MemoryStore
 from openvcha.store.protocol import Action, Compare, KeyValue, Store, TxnResult
 from openvcha.store.records import encode
 from openvcha.store.seal import Seals
-from openvcha.store.sealed import SealedStore
+from openvcha.store.sealed import Good, SealedStore
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.runner import Runner
@@ -67,16 +67,16 @@ class Files:
     """What a data node keeps beside itself."""
 
     def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
+        self.values: dict[str, Good] = {}
 
     def keeps(self, key: str) -> bool:
         return key == keys.CLUSTER
 
-    def load(self, key: str) -> bytes | None:
+    def load(self, key: str) -> Good | None:
         return self.values.get(key)
 
-    def save(self, key: str, value: bytes) -> None:
-        self.values[key] = value
+    def save(self, key: str, good: Good) -> None:
+        self.values[key] = good
 
 
 class Stage:

@@ -107,7 +107,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     authorities = Authorities(nodes=new_authority(), service=new_authority())
     password = Secret("pw")
     secrets = Secrets(
-        **dict.fromkeys(("superuser", "replication", "rewind", "patroni_rest"), password)
+        **dict.fromkeys(("superuser", "replication", "rewind", "patroni_rest", "records"), password)
     )
     own, little = new_data_account(), new_account(WITNESS)
     data, witness = identity(DATA, "data", address), identity(WITNESS, "witness", address)
@@ -241,7 +241,9 @@ async def test_what_he_has_of_a_witness_that_was_replaced_opens_nothing(cluster:
     """Its account goes with its vote."""
     async with cluster.thief() as thief, cluster.owner() as owner:
         await thief.put(keys.node_facts(WITNESS), b"")
-        await forget_strangers(owner, {DATA, "vcha-4-dd"})
+        await owner.accounts.admit(new_data_account(), ())  # made by a thief of the owner's
+        await forget_strangers(owner, NodeAccount(cluster.data.root), {DATA, "vcha-4-dd"})
+        assert await owner.accounts.names() == {load_account(cluster.data.root).name}
         with pytest.raises(NotLetIn):
             await thief.put(keys.node_facts(WITNESS), b"")
     async with cluster.thief() as again:

@@ -1,6 +1,7 @@
 """What nodes tell of themselves: unknown is not a fault, late news are not a wrong clock."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -109,5 +110,25 @@ async def test_rubbish_and_compaction_do_not_end_it(ear: Ear) -> None:
     await ear.store.put(KEY, b"rubbish")
     await ear.store.compact(ear.store.revision + 5)
     await asyncio.sleep(RETRY_SECONDS * 2)
+    await ear.tell()
+    assert ear.hearing.of("b-2").facts is not None
+
+
+@pytest.mark.parametrize("name", ["clock", "certificate_until", "api_certificate_until"])
+async def test_a_time_without_a_zone_is_not_heard(ear: Ear, name: str) -> None:
+    """It could not be compared with one that has a zone; the others are heard as ever."""
+    told = json.loads(facts.encode(FACTS))
+    await ear.store.put(KEY, json.dumps({**told, name: "2026-11-26T20:00:00"}).encode())
+    await asyncio.sleep(0.01)
+    assert ear.hearing.of("b-2").facts is None
+    await ear.tell()
+    assert ear.hearing.of("b-2").facts is not None
+
+
+async def test_facts_beyond_all_bounds_are_not_heard(ear: Ear) -> None:
+    """Whoever listens goes on listening."""
+    await ear.store.put(KEY, b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}")
+    await asyncio.sleep(0.01)
+    assert ear.hearing.of("b-2").facts is None
     await ear.tell()
     assert ear.hearing.of("b-2").facts is not None

@@ -41,8 +41,9 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     own = new_data_account()
     await store.accounts.protect(own)
     await store.accounts.admit(new_account("vcha-3"), of_witness("vcha-3"))
+    await store.accounts.admit(new_data_account(), ())  # a thief's, with a name that looks right
     for _ in range(2):
-        await stand_alone(store, identity)
+        await stand_alone(store, identity, lambda: own)
     left = {kv.key for kv in await store.prefix(keys.PATRONI)}
     assert left <= {keys.PATRONI_CONFIG, keys.PATRONI_INITIALIZE}
     config = await store.get(keys.PATRONI_CONFIG)

@@ -1,7 +1,7 @@
 """Sealed records: what no data node has written, as it is and where it is, is refused."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -26,7 +26,7 @@ from openvcha.store.protocol import (
 )
 from openvcha.store.records import Record, Records
 from openvcha.store.seal import FIELD, RESERVED, Seals
-from openvcha.store.sealed import MOST_REFUSED, REMEMBERED_SECONDS, SealedStore
+from openvcha.store.sealed import MOST_REFUSED, REMEMBERED_SECONDS, Good, SealedStore
 
 KEY = keys.user("anna")
 OTHER = keys.user("bert")
@@ -44,18 +44,18 @@ class Kept:
     """Keeps the cluster's configuration in memory."""
 
     def __init__(self) -> None:
-        self.value: bytes | None = None
+        self.value: Good | None = None
 
     def keeps(self, key: str) -> bool:
         return key == keys.CLUSTER
 
-    def load(self, key: str) -> bytes | None:
+    def load(self, key: str) -> Good | None:
         assert key == keys.CLUSTER
         return self.value
 
-    def save(self, key: str, value: bytes) -> None:
+    def save(self, key: str, good: Good) -> None:
         assert key == keys.CLUSTER
-        self.value = value
+        self.value = good
 
 
 class Stage:
@@ -303,6 +303,32 @@ async def test_the_cluster_is_not_begun_anew_where_a_thief_deletes_it(stage: Sta
     await stage.raw.delete(keys.CLUSTER)
     await record.update(lambda _: Thing("changed"))
     assert await record.get() == Thing("changed")
+
+
+async def test_what_is_kept_never_goes_back(stage: Stage) -> None:
+    """An answer that comes late, or from a liar, takes no newer value's place."""
+    record = stage.record(keys.CLUSTER)
+    await record.create(Thing("old"))
+    old = await stage.stored(keys.CLUSTER)
+    await record.update(lambda _: Thing("new"))
+    liar = MemoryStore()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(liar, "get", _answer(old))
+        lied_to = SealedStore(liar, Seals(lambda: [OLD]), stage.kept)
+        assert await Record(lied_to, keys.CLUSTER, Thing).get() == Thing("old")
+    await stage.raw.delete(keys.CLUSTER)
+    assert await stage.store.mend(keys.CLUSTER)
+    bare = SealedStore(stage.raw, Seals(lambda: [OLD]))
+    assert await Record(bare, keys.CLUSTER, Thing).get() == Thing("new")
+    assert stage.store.refused() == (keys.CLUSTER,)
+
+
+def _answer(kv: KeyValue) -> Callable[[str], Awaitable[KeyValue]]:
+    async def get(key: str) -> KeyValue:
+        assert key == kv.key
+        return kv
+
+    return get
 
 
 async def test_a_forgery_is_noticed_that_is_put_right_at_once(stage: Stage) -> None:

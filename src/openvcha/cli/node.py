@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 from openvcha.cli.lazy import Load, lazy
 from openvcha.cli.root import node_directory
 from openvcha.cli.saying import say, say_json, say_lines
+from openvcha.node.account import NodeAccount
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.engines import EngineMissing
@@ -26,6 +28,7 @@ from openvcha.node.processes import NodeProcesses, StillAlive
 from openvcha.node.status import NodeStatus, OwnView, load_status
 from openvcha.node.supervised import for_ever
 from openvcha.node.supervisor import Supervisor
+from openvcha.store.account import AccountSource
 from openvcha.store.protocol import GuardedStore
 
 app = typer.Typer(
@@ -111,7 +114,9 @@ async def _run(directory: Path, plan: PartPlan) -> None:
     log = structlog.get_logger("peers")
     peers = asyncio.create_task(for_ever("peers", lambda: _peers(directory), log), name="peers")
     try:
-        await Supervisor(directory, plan=plan, rewrite=_stand_alone).run(stop)
+        await Supervisor(
+            directory, plan=plan, rewrite=partial(_stand_alone, NodeAccount(directory))
+        ).run(stop)
     finally:
         peers.cancel()
         await asyncio.wait([peers])
@@ -130,11 +135,11 @@ async def _peers(directory: Path) -> None:
     await watch_peers(layout, identity, infrastructure_of(identity))
 
 
-async def _stand_alone(store: GuardedStore, identity: Identity) -> None:
+async def _stand_alone(own: AccountSource, store: GuardedStore, identity: Identity) -> None:
     # Loaded when it is needed, which is hardly ever: it knows tasks and the whole contract.
     from openvcha.serving.standalone import stand_alone  # noqa: PLC0415
 
-    await stand_alone(store, identity)
+    await stand_alone(store, identity, own)
 
 
 def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:

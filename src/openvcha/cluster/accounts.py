@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from openvcha.store import keys
-from openvcha.store.account import DATA_PREFIX
+from openvcha.store.account import AccountSource
 from openvcha.store.protocol import GuardedStore, Permission
 
 
@@ -18,8 +18,15 @@ def of_witness(member: str) -> tuple[Permission, ...]:
     )
 
 
-async def forget_strangers(store: GuardedStore, members: Collection[str]) -> None:
-    """Let in no more who is neither a data node nor one of these members."""
+async def forget_strangers(
+    store: GuardedStore, own: AccountSource, members: Collection[str]
+) -> None:
+    """Let in no more who has neither the data nodes' ``own`` account nor one of these members'.
+
+    A name like that of a data node's account spares nobody: a thief may have made one.
+    """
+    account = own()
+    spared = {*members} | ({account.name} if account else set())
     for name in await store.accounts.names():
-        if not name.startswith(DATA_PREFIX) and name not in members:
+        if name not in spared:
             await store.accounts.forget(name)

@@ -11,7 +11,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
-from openvcha.store import keys
+from openvcha.store import bounded, keys
 from openvcha.store.client import TlsClient, TlsSource
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.patroni_keys import position
@@ -129,7 +129,7 @@ def parse_sync(value: bytes) -> SyncState:
     Raises RecordInvalid.
     """
     try:
-        found = msgspec.json.decode(value, type=_Sync) if value else _Sync()
+        found = bounded.decode(value, _Sync) if value else _Sync()
     except msgspec.MsgspecError as error:
         raise RecordInvalid(keys.PATRONI_SYNC, str(error)) from error
     names = (found.sync_standby or "").split(",")

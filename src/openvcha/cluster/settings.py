@@ -1,10 +1,10 @@
 """A mode's settings: those that are asked for, and those that each Patroni acts on already."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from openvcha.store import keys
+from openvcha.store.bounded import json_object
 from openvcha.store.dynamic import sift
 from openvcha.store.protocol import Store
 from openvcha.store.records import Record, readable
@@ -30,7 +30,7 @@ async def look(store: Store) -> Looked:
     found = await store.get(keys.PATRONI_CONFIG)
     if found is None:
         return Looked(frozenset(), ())
-    sifted = sift(_json(found.value))
+    sifted = sift(json_object(found.value))
     on = frozenset(name for name in keys.SETTINGS if sifted.kept.get(name))
     return Looked(on, sifted.refused)
 
@@ -38,13 +38,6 @@ async def look(store: Store) -> Looked:
 async def wanted(store: Store) -> frozenset[str]:
     """Give the settings that are on in the dynamic configuration."""
     return (await look(store)).on
-
-
-def _json(value: bytes) -> object:
-    try:
-        return json.loads(value)
-    except ValueError:
-        return None
 
 
 async def effective(store: Store) -> dict[str, frozenset[str]]:

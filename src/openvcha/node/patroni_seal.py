@@ -6,7 +6,6 @@ data node is left out before Patroni sees it. Without a configuration it goes on
 and the leader writes that one back. The seals are those of ``openvcha.store.seal``.
 """
 
-import json
 import logging
 import sys
 from base64 import b64encode
@@ -17,8 +16,8 @@ from typing import Any
 
 from openvcha.node.record_keys import RecordKeys
 from openvcha.store import keys
+from openvcha.store.bounded import json_object, unbounded
 from openvcha.store.errors import RecordForged
-from openvcha.store.seal import FIELD as SEAL_FIELD
 from openvcha.store.seal import RESERVED, Place, Seals, canonical
 
 CONFIG, FAILSAFE, MEMBERS = "config", "failsafe", "members/"
@@ -50,6 +49,7 @@ class Sealing:
         self._seals = seals
         self._told: frozenset[str] = frozenset()
         self._places: dict[str, str] = {}
+        self._written: dict[str, Place] = {}
 
     def reading(self, original: FromNodes) -> FromNodes:
         """Make the picture of the cluster of what carries a seal."""
@@ -83,7 +83,7 @@ class Sealing:
         for name, node in nodes.items():
             try:
                 found[name] = self._node(name, node)
-            except RecordForged:
+            except (RecordForged, ValueError):
                 refused.add(name)
         self._learn(found)
         if FAILSAFE in found and not self._known(found[FAILSAFE]["value"]):
@@ -93,35 +93,43 @@ class Sealing:
         return found
 
     def _node(self, name: str, node: dict[str, Any]) -> dict[str, Any]:
+        if unbounded(node["value"].encode(errors="surrogatepass")):
+            raise RecordForged(keys.PATRONI + name)  # Patroni itself would not survive it
         if name == CONFIG:
             return {**node, "value": self._config(node)}
         if name.startswith(MEMBERS):
             place = Place(keys.PATRONI + name, 0, 0, lease=False)
-            self._seals.open_fields(place, _object(node["value"]))
+            self._seals.open_fields(place, json_object(node["value"]))
         return node
 
     def _config(self, node: dict[str, Any]) -> str:
-        fields = _object(node["value"])
-        if "version" not in node and fields is not None:
-            # What this very process has written, and not heard of from etcd yet.
-            return canonical({k: v for k, v in fields.items() if k != SEAL_FIELD}).decode()
-        place = Place(
+        # What this very process has written has no version until etcd tells of it.
+        place = self._place(node) if "version" in node else self._written.get(node["value"])
+        if place is None:
+            raise RecordForged(keys.PATRONI_CONFIG)
+        fields = self._seals.open_fields(place, json_object(node["value"]))
+        return canonical(fields).decode()
+
+    def _place(self, node: dict[str, Any]) -> Place:
+        """Return where the configuration stands. Raises ValueError: etcd counts otherwise."""
+        return Place(
             keys.PATRONI_CONFIG,
             int(node.get("create_revision", 0)),
-            int(node.get("version", 0)),
+            int(node["version"]),
             bool(int(node.get("lease") or 0)),
         )
-        return canonical(self._seals.open_fields(place, fields)).decode()
 
     def _learn(self, nodes: Nodes) -> None:
         """Remember where members are: those who are gone may still have to be asked."""
         for name, node in nodes.items():
-            place = (_object(node["value"]) or {}).get("api_url") if name.startswith(MEMBERS) else 0
+            place = (
+                (json_object(node["value"]) or {}).get("api_url") if name.startswith(MEMBERS) else 0
+            )
             if isinstance(place, str):
                 self._places[name.removeprefix(MEMBERS)] = place
 
     def _known(self, failsafe: str) -> bool:
-        asked = _object(failsafe)
+        asked = json_object(failsafe)
         return asked is not None and all(
             isinstance(place, str) and self._places.get(name) == place
             for name, place in asked.items()
@@ -150,6 +158,7 @@ class Sealing:
         )
         sealed = self._seals.close(place, value.encode()).decode()
         mod = found["mod_revision"]
+        self._written = {sealed: place}  # before the answer: a cache may have it first
         return bool(store._client.put(store.config_path, sealed, mod_revision=mod))  # noqa: SLF001 - as above
 
 
@@ -158,11 +167,3 @@ def _read(store: Any) -> dict[str, Any] | None:
     key = {"key": b64encode(store.config_path.encode()).decode()}
     found = store._client.call_rpc("/kv/range", key).get("kvs", [])  # noqa: SLF001 - as above
     return dict(found[0]) if found else None
-
-
-def _object(value: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(value)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None

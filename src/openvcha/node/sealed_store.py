@@ -9,6 +9,7 @@ from openvcha.node.record_keys import RecordKeys
 from openvcha.store import keys
 from openvcha.store.etcd import Etcd
 from openvcha.store.seal import Seals
+from openvcha.store.sealed import Good
 from openvcha.store.sealed_etcd import SealedEtcd
 
 KEPT: Final = {keys.CLUSTER: "cluster.json", keys.PATRONI_CONFIG: "patroni.json"}
@@ -18,36 +19,38 @@ class KeptRecords:
     """Keeps the cluster's configuration and Patroni's, in files of the node.
 
     A node that has had one must not go on from nothing, whoever has deleted it in the store.
+    A file has the revision at which its value was written in a line of its own, then the value.
     """
 
     def __init__(self, layout: Layout, *, writes: bool) -> None:
         """``writes``: this process is the one that keeps them; the others only look."""
         self._folder = layout.kept_records
         self._writes = writes
-        self._values: dict[str, bytes | None] = {}
+        self._values: dict[str, Good | None] = {}
 
     def keeps(self, key: str) -> bool:
         """Tell whether it is one of the two."""
         return key in KEPT
 
-    def load(self, key: str) -> bytes | None:
+    def load(self, key: str) -> Good | None:
         """Give what was found good last."""
         if not self._writes or key not in self._values:
             self._values[key] = self._read(key)
         return self._values[key]
 
-    def save(self, key: str, value: bytes) -> None:
+    def save(self, key: str, good: Good) -> None:
         """Keep what was found good."""
-        if self._writes and value != self.load(key):
+        if self._writes and good != self.load(key):
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            write_durably(self._folder / KEPT[key], value)
-            self._values[key] = value
+            write_durably(self._folder / KEPT[key], b"%d\n%b" % (good.revision, good.value))
+            self._values[key] = good
 
-    def _read(self, key: str) -> bytes | None:
+    def _read(self, key: str) -> Good | None:
         try:
-            return (self._folder / KEPT[key]).read_bytes() or None
+            revision, _, value = (self._folder / KEPT[key]).read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
+        return Good(value, int(revision)) if revision.isdigit() else None
 
 
 def forget_kept(layout: Layout) -> None:

@@ -10,6 +10,7 @@ from openvcha.cluster import membership, patroni
 from openvcha.cluster.accounts import forget_strangers
 from openvcha.cluster.config import NodeKind, cluster_record
 from openvcha.infrastructure.inventory import Vm
+from openvcha.node.account import NodeAccount
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.material import files_of
@@ -111,7 +112,7 @@ class Clone(Step):
         names |= {n.member for n in config.planned}
         urls = {services.peer_url(n.ha_address) for n in made}
         await membership.remove_strangers(services.store, names, urls)
-        await forget_strangers(services.store, names)
+        await forget_strangers(services.store, NodeAccount(services.directory), names)
         url = services.peer_url(node.ha_address)
         await membership.ensure_learner(services.store, node.member, url)
 

@@ -12,6 +12,7 @@ from openvcha.cluster.accounts import forget_strangers
 from openvcha.cluster.modes import SETTINGS
 from openvcha.node.identity import Identity
 from openvcha.store import keys
+from openvcha.store.account import AccountSource
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.protocol import Action, Delete, GuardedStore, KeyValue, Put, Store, unchanged
 from openvcha.store.records import decode, encode
@@ -29,12 +30,13 @@ FORGOTTEN = (
 )
 
 
-async def stand_alone(store: GuardedStore, identity: Identity) -> None:
+async def stand_alone(store: GuardedStore, identity: Identity, own: AccountSource) -> None:
     """Forget the other nodes, and end the task that ran with them; twice is once.
 
-    The store has this node's member only. Raises StoreUnavailable while somebody else writes.
+    The store has this node's member only; ``own`` is the account that is let in still. Raises
+    StoreUnavailable while somebody else writes.
     """
-    await forget_strangers(store, ())
+    await forget_strangers(store, own, ())
     running = await _running_task(store)
     config = await store.get(keys.PATRONI_CONFIG)
     found = [kv for kv in (running, config) if kv is not None]

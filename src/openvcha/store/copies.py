@@ -8,6 +8,7 @@ import enum
 import msgspec
 
 from openvcha.api.prepared import prepare
+from openvcha.store import bounded
 
 
 class CopyState(enum.StrEnum):
@@ -44,7 +45,7 @@ def encode(report: CopyReport) -> bytes:
 
 def decode(data: bytes) -> CopyReport:
     """Read a report from the store; raises msgspec.DecodeError."""
-    return msgspec.json.decode(data, type=CopyReport)
+    return bounded.decode(data, CopyReport)
 
 
 prepare(__name__)

@@ -5,10 +5,15 @@ goes by itself. The node writes it, the cluster reads it.
 """
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
 from openvcha.api.prepared import prepare
+from openvcha.store import bounded
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time without a zone cannot be compared: whoever tells one has told nothing."""
 
 
 class PostgresTrouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,9 +70,9 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     disk_free: int
     disk_total: int
-    clock: datetime
-    certificate_until: datetime
-    api_certificate_until: datetime | None = None
+    clock: Instant
+    certificate_until: Instant
+    api_certificate_until: Instant | None = None
     trouble: PostgresTrouble | None = None
     postgres: PostgresFacts | None = None
 
@@ -79,7 +84,7 @@ def encode(facts: NodeFacts) -> bytes:
 
 def decode(data: bytes) -> NodeFacts:
     """Read facts from the store; raises msgspec.DecodeError."""
-    return msgspec.json.decode(data, type=NodeFacts)
+    return bounded.decode(data, NodeFacts)
 
 
 prepare(__name__)

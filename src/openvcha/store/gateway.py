@@ -218,8 +218,10 @@ class Gateway:
 
 def _answer(endpoint: str, response: httpx2.Response, unsure: type[StoreUnavailable]) -> wire.Json:
     if response.status_code == httpx2.codes.OK:
-        answer: dict[str, Any] = msgspec.json.decode(response.content)
-        return answer
+        try:
+            return msgspec.json.decode(response.content, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise unsure(f"{endpoint}: its answer cannot be read") from error
     refusal = _refusal(response.status_code, response.content)
     where = f"{endpoint}: {refusal}"
     if wire.not_done(refusal) or isinstance(refusal, ClusterUnhealthy):
@@ -237,7 +239,7 @@ def _sure(refusal: StoreError) -> type[StoreUnavailable]:
 def _refusal(status: int, content: bytes) -> StoreError:
     try:
         fields = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         fields = {"message": content[:200].decode(errors="replace")}
     return wire.error(status, fields if isinstance(fields, dict) else {})
 

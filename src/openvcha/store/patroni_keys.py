@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-_FIELDS = msgspec.json.Decoder(dict[str, Any])
+from openvcha.store.bounded import json_object
 
 
 def position(xlog: Mapping[str, Any]) -> int | None:
@@ -16,10 +14,7 @@ def position(xlog: Mapping[str, Any]) -> int | None:
 
 def readable(value: bytes | None) -> dict[str, Any] | None:
     """Return the fields of one of Patroni's keys; None when it is not there or cannot be read."""
-    try:
-        return _FIELDS.decode(value or b"")
-    except msgspec.MsgspecError:
-        return None
+    return json_object(value or b"")
 
 
 def pause(config: bytes | None) -> bool | None:

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 import structlog
 
+from openvcha.store import bounded
 from openvcha.store.errors import (
     Fenced,
     OutcomeUnknown,
@@ -48,7 +49,7 @@ def encode(value: object) -> bytes:
 def decode(kv: KeyValue, type_: type[T]) -> T:
     """Read a stored value. Raises RecordInvalid, naming the key."""
     try:
-        return msgspec.json.decode(kv.value, type=type_)
+        return bounded.decode(kv.value, type_)
     except msgspec.MsgspecError as error:
         raise RecordInvalid(kv.key, str(error)) from error
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from openvcha.api.secret import Secret
 from openvcha.store import keys
+from openvcha.store.bounded import json_object
 from openvcha.store.errors import RecordForged
 from openvcha.store.protocol import KeyValue
 
@@ -82,7 +83,7 @@ class Seals:
         if kind is Kind.ENVELOPE:
             seal = _seal(key, place, value)
             return _PREFIX + seal.encode() + b"\n" + value
-        fields = _object(value)
+        fields = json_object(value)
         if fields is None:
             raise ValueError(f"{place.key}: no JSON object")
         return canonical({**fields, FIELD: self._of_fields(key, place, fields)})
@@ -91,7 +92,7 @@ class Seals:
         """Give the value without its seal. Raises RecordForged."""
         if kind_of(kv.key) is Kind.ENVELOPE:
             return self._open_envelope(kv)
-        fields = self.open_fields(place_of(kv), _object(kv.value))
+        fields = self.open_fields(place_of(kv), json_object(kv.value))
         return canonical(fields)
 
     def open_fields(self, place: Place, fields: dict[str, Any] | None) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class Seals:
         current = key_id(self._known()[0])
         if kind_of(kv.key) is Kind.ENVELOPE:
             return not kv.value.startswith(_PREFIX + current.encode())
-        return not str((_object(kv.value) or {}).get(FIELD)).startswith(current)
+        return not str((json_object(kv.value) or {}).get(FIELD)).startswith(current)
 
     def _open_envelope(self, kv: KeyValue) -> bytes:
         line, newline, value = kv.value.partition(b"\n")
@@ -167,11 +168,3 @@ def _seal(key: Secret, place: Place, value: bytes) -> str:
     for part in parts:
         made.update(len(part).to_bytes(8, "big") + part)
     return f"{key_id(key)}:{made.hexdigest()}"
-
-
-def _object(value: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(value)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None

@@ -43,17 +43,25 @@ MOST_SEEN: Final = 4096
 TRIES: Final = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Good:
+    """A value that was found good, and the revision of etcd at which it was written."""
+
+    value: bytes
+    revision: int
+
+
 class Kept(Protocol):
     """The last good value of the few records without which a node must not go on from nothing."""
 
     def keeps(self, key: str) -> bool:
         """Tell whether the record under this key is one of them."""
 
-    def load(self, key: str) -> bytes | None:
+    def load(self, key: str) -> Good | None:
         """Give what was kept; None: there never was one."""
 
-    def save(self, key: str, value: bytes) -> None:
-        """Keep a value that was found good."""
+    def save(self, key: str, good: Good) -> None:
+        """Keep a value in the place of the one before."""
 
 
 class KeptNothing:
@@ -64,12 +72,12 @@ class KeptNothing:
         del key
         return False
 
-    def load(self, key: str) -> bytes | None:
+    def load(self, key: str) -> Good | None:
         """Give nothing."""
         del key
         return None
 
-    def save(self, key: str, value: bytes) -> None:
+    def save(self, key: str, good: Good) -> None:
         """Keep nothing."""
 
 
@@ -306,8 +314,7 @@ class SealedStore:
         for put in puts:
             old = seen[put.key]
             self._keep_seen(put.key, _Seen(old.created, old.version + 1, revision))
-            if self._kept.keeps(put.key):
-                self._kept.save(put.key, put.value)
+            self._keep(put.key, Good(put.value, revision))
 
     async def _give_back(self, seen: dict[str, _Seen]) -> None:
         """Free the keys that were reserved for nothing; one that stays is nothing to a reader."""
@@ -339,18 +346,24 @@ class SealedStore:
         except RecordForged as error:
             self._refuse(kv.key)
             raise RecordForged(kv.key, kv) from error
-        if self._kept.keeps(kv.key):
-            self._kept.save(kv.key, value)
+        self._keep(kv.key, Good(value, kv.mod_revision))
         return replace(kv, value=value)
+
+    def _keep(self, key: str, good: Good) -> None:
+        """Keep a value, unless a newer one is kept: answers may come late, or from a liar."""
+        if self._kept.keeps(key):
+            old = self._kept.load(key)
+            if old is None or good.revision > old.revision:
+                self._kept.save(key, good)
 
     def _instead(self, key: str, raw: KeyValue | None) -> KeyValue | None:
         """Give the last good value in the place of what is there now, or is not."""
-        value = self._kept.load(key) if self._kept.keeps(key) else None
-        if value is None:
+        good = self._kept.load(key) if self._kept.keeps(key) else None
+        if good is None:
             return None
         self._refuse(key)
         found = raw or KeyValue(key, b"", 0, 0, 0)
-        return replace(found, value=value)
+        return replace(found, value=good.value)
 
     def _refuse(self, key: str) -> None:
         self._refused.pop(key, None)

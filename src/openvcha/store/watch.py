@@ -101,7 +101,7 @@ class Watch:
     def _take(self, line: str) -> list[Event]:
         try:
             message = msgspec.json.decode(line)
-        except msgspec.DecodeError as error:  # cut off in the middle
+        except (msgspec.DecodeError, RecursionError) as error:  # cut off in the middle
             raise StoreUnavailable(f"the watch broke: {error}") from error
         if "error" in message:
             raise wire.error(503, message["error"])

@@ -1,0 +1,25 @@
+"""What a data node keeps of the cluster's records beside itself."""
+
+from pathlib import Path
+
+from openvcha.node.layout import Layout
+from openvcha.node.sealed_store import KEPT, KeptRecords, forget_kept
+from openvcha.store import keys
+from openvcha.store.sealed import Good
+
+
+def test_the_value_and_its_age_outlive_the_process(tmp_path: Path) -> None:
+    """Of a file that cannot be read nothing is known; who only looks writes nothing."""
+    layout = Layout(tmp_path)
+    kept, looking = KeptRecords(layout, writes=True), KeptRecords(layout, writes=False)
+    looking.save(keys.CLUSTER, Good(b"{}", 1))
+    assert kept.load(keys.CLUSTER) is None
+    good = Good(b'{"a":\n1}', 7)
+    kept.save(keys.CLUSTER, good)
+    assert kept.load(keys.CLUSTER) == looking.load(keys.CLUSTER) == good
+    assert KeptRecords(layout, writes=True).load(keys.CLUSTER) == good
+    for damaged in (b"", b"{}", b"x\n{}", b"-1\n{}"):
+        (layout.kept_records / KEPT[keys.CLUSTER]).write_bytes(damaged)
+        assert looking.load(keys.CLUSTER) is None
+    forget_kept(layout)
+    assert looking.load(keys.CLUSTER) is None

@@ -1,0 +1,79 @@
+"""What others have written as JSON: within bounds it is read, beyond them it is unreadable."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from openvcha.api.secret import Secret
+from openvcha.store import bounded, copies, facts, keys, patroni_keys
+from openvcha.store.errors import RecordForged, RecordInvalid
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import KeyValue
+from openvcha.store.records import decode
+from openvcha.store.seal import Seals
+from openvcha.store.sealed import SealedStore
+
+SEALS = Seals(lambda: [Secret("a key of the data nodes")])
+DEEP = b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}"
+CUT = b'{"x":' + b"[" * 20000
+LONG = b'{"x":"' + b"x" * bounded.MOST_BYTES + b'"}'
+BOMBS = pytest.mark.parametrize("bomb", [DEEP, CUT, LONG], ids=["deep", "cut", "long"])
+
+
+def nested(levels: int) -> bytes:
+    return b'{"x":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+
+
+def test_the_last_level_is_read_and_the_next_is_not() -> None:
+    assert bounded.json_object(nested(bounded.MOST_LEVELS)) is not None
+    assert bounded.json_object(nested(bounded.MOST_LEVELS + 1)) is None
+    assert bounded.decode(nested(bounded.MOST_LEVELS), dict[str, Any])
+    with pytest.raises(msgspec.DecodeError):
+        bounded.decode(nested(bounded.MOST_LEVELS + 1), dict[str, Any])
+
+
+def test_brackets_in_texts_and_beside_each_other_are_no_levels() -> None:
+    """Also behind escaped quotes, and where a text holds a whole document."""
+    fields = {"a": "[" * 200, "b": '"[\\' * 200, "c": [[]] * 200, '[{\\"' * 50: "\\"}
+    assert bounded.json_object(json.dumps(fields)) == fields
+    assert bounded.decode(json.dumps(fields).encode(), dict[str, Any]) == fields
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"[]", b"\xff", b'{"x":1', b'{"x":"\\', b'"' + b'\\"' * 400000, b"1" * 5000, "\ud800"],
+    ids=range(8),
+)
+def test_what_is_no_object_is_none(value: bytes | str) -> None:
+    """And soon: a text that never ends is gone through once."""
+    assert bounded.json_object(value) is None
+    assert isinstance(value, str) or bounded.json_object(value + b"[" * 100) is None
+
+
+@BOMBS
+def test_every_reader_of_records_finds_it_unreadable(bomb: bytes) -> None:
+    for read in (facts.decode, copies.decode):
+        with pytest.raises(msgspec.DecodeError):
+            read(bomb)
+    assert patroni_keys.readable(bomb) is None
+    with pytest.raises(RecordInvalid):
+        decode(KeyValue("k", bomb, 1, 1, 1), dict[str, Any])
+
+
+@BOMBS
+async def test_under_a_sealed_key_it_is_forged(bomb: bytes) -> None:
+    """Nobody who reads among others stumbles over it."""
+    raw = MemoryStore()
+    store = SealedStore(raw, SEALS)
+    member = keys.patroni_member("x")
+    for key in (keys.PATRONI_CONFIG, keys.CLUSTER, member):
+        await raw.put(key, bomb)
+        with pytest.raises(RecordForged):
+            await store.get(key)
+    assert await store.prefix(keys.PATRONI) == []
+    assert (await store.snapshot(keys.ROOT)).items == ()
+    await store.guard()
+    await store.reseal(keys.ROOT)
+    assert set(store.refused()) == {keys.PATRONI_CONFIG, keys.CLUSTER, member}
