@@ -23,6 +23,7 @@ from openvcha.node.recovery import (
     outcome_of,
     write_request,
 )
+from openvcha.node.survey import Listed, Survey
 
 pytestmark = pytest.mark.looptime
 
@@ -63,6 +64,7 @@ class Stage:
         self.forbids: str | None = None
         self.asked = 0
         self.in_survey: Callable[[], None] = lambda: None
+        self.listed: Listed | None = {OWN: "own", OTHER: "other"}
         patch.setattr(recovery, "answers", self.answer)
         patch.setattr(recovery, "survey", self.survey)
         patch.setattr(recovery, "why_not", lambda _: self.forbids)
@@ -72,10 +74,11 @@ class Stage:
     async def answer(self, *_: Any) -> bool:
         return self.answers
 
-    async def survey(self, *_: Any, public: bool) -> None:
+    async def survey(self, *_: Any, public: bool) -> Survey:
         assert public
         self.asked += 1
         self.in_survey()
+        return Survey(self.identity, None, self.listed, None, ())
 
     def etcd_with(self, *flags: str) -> Any:
         return SimpleNamespace(begin=lambda: self.done.append(_named(flags)), stop=self.stop)
@@ -153,8 +156,9 @@ async def test_after_a_crash_it_is_done_again(stage: Stage) -> None:
     assert load_outcome(stage.layout) is None
     stage.broken = None
     assert await stage.carry_out() is None
-    assert stage.done == [*ASKED, "forced", "stopped", "forced", "rewritten", "stopped"]
-    assert stage.asked == 1
+    again = [*ASKED, "forced", "rewritten", "stopped"]
+    assert stage.done == [*ASKED, "forced", "stopped", *again]
+    assert stage.asked == 2
 
 
 async def test_who_asks_again_meanwhile_gets_an_answer_too(stage: Stage) -> None:
@@ -219,15 +223,35 @@ async def test_who_has_come_back_meanwhile_forbids_it(stage: Stage) -> None:
     assert load_request(stage.layout) is None
 
 
-async def test_once_begun_nobody_is_asked_again(stage: Stage) -> None:
-    """The store is cut already: to stop there would leave a node that can serve nobody."""
+@pytest.mark.parametrize("listed", [{OWN: "own", OTHER: "other"}, {OWN: "own", OTHER: ""}, None])
+async def test_what_has_begun_is_not_forced_beside_others(
+    stage: Stage, listed: Listed | None
+) -> None:
+    """The mark comes before the cut: power fails between, the others come back and serve."""
+    write_request(stage.layout, Request(wish=Wish.STANDALONE, id="1", begun=True))
+    stage.listed, stage.forbids = listed, "vcha-2 answers"
+    assert await stage.carry_out() == "vcha-2 answers"
+    assert stage.done == ASKED
+    assert load_identity(stage.layout.root) == stage.identity
+    assert load_request(stage.layout) is None
+
+
+async def test_once_cut_off_it_is_carried_through_whoever_answers(stage: Stage) -> None:
+    """To stop there would leave a node that can serve nobody."""
     stage.broken = Crash()
     with pytest.raises(Crash):
         await stage.ask()
-    stage.broken, stage.forbids = None, "vcha-2 answers"
+    stage.broken, stage.forbids, stage.listed = None, "vcha-2 answers", {OWN: "own"}
     assert await stage.carry_out() is None
     assert stage.done[-1] == "stopped"
     assert load_identity(stage.layout.root).etcd_initial_cluster == {"own": OWN}
+
+
+async def test_a_store_of_one_without_a_mark_is_judged_like_any(stage: Stage) -> None:
+    """A node set back to a copy of before the others joined remembers nobody either."""
+    stage.forbids, stage.listed = "vcha-2 answers", {OWN: "own"}
+    assert await stage.ask() == "vcha-2 answers"
+    assert stage.done == ASKED
 
 
 async def test_asked_again_while_it_begins_the_newer_request_is_answered(stage: Stage) -> None:

@@ -33,6 +33,11 @@ def why_not(found: Survey) -> str | None:
     return None
 
 
+def is_cut_off(found: Survey) -> bool:
+    """Return whether the node's own etcd, as it runs, remembers no member but itself."""
+    return found.listed is not None and set(found.listed.values()) == {found.identity.member}
+
+
 def identity_lines(found: Survey, now: dt.datetime) -> Iterator[str]:
     """Yield what the node knows of its store, of itself, and of who is silent."""
     kept = found.kept

@@ -15,7 +15,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.node.account import NodeAccount
-from openvcha.node.alone import why_not
+from openvcha.node.alone import is_cut_off, why_not
 from openvcha.node.aside import put_back
 from openvcha.node.copy import has_data, remove_tree
 from openvcha.node.durable import sync_directory, write_durably, write_private
@@ -51,8 +51,8 @@ class Wish(enum.StrEnum):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The request; ``id`` tells its outcome from an older one's.
 
-    ``begun``: the store was cut off from the others, or may have been, and there is no way back:
-    from then on nobody is asked whether it may be done.
+    ``begun``: the store was cut off from the others, or may have been. Only where it was is there
+    no way back: else the others are asked again, for they may have come back since.
     """
 
     wish: Wish
@@ -146,8 +146,8 @@ class Recovery:
     async def _do(self, request: Request) -> None:
         if not self.identity.holds_data:
             raise RecoveryFailed("it is a witness: it has no data to go on with")
-        if request.wish is Wish.STANDALONE and not request.begun:
-            await self._require_alone()
+        if request.wish is Wish.STANDALONE:
+            await self._require_alone(begun=request.begun)
         await asyncio.to_thread(self._restore)
         if request.wish is Wish.STANDALONE:
             self._mark_begun(request)
@@ -159,28 +159,30 @@ class Recovery:
         begun = msgspec.structs.replace(newest, wish=request.wish, begun=True)
         write_request(self.layout, begun)
 
-    async def _require_alone(self) -> None:
+    async def _require_alone(self, *, begun: bool) -> None:
         """Ask all others once more: since the command asked, some may have come back.
 
         The node's own etcd runs meanwhile, as it is: it says whom it remembers, and finds the
-        majority if there is one.
+        majority if there is one. Once it is cut off it has a majority of its own, and stopping
+        would leave a node that is alone with the records of a cluster of several.
         """
         self._require_store()
         part = self.etcd_with()
         part.begin()
         try:
             tls = NodeTls(self.layout)
-            await self._settled(tls)
-            reason = why_not(await survey(self.identity, self.layout, tls, public=True))
+            await self._settled(tls, FORCE_SECONDS if begun else ELECTION_SECONDS)
+            found = await survey(self.identity, self.layout, tls, public=True)
+            reason = None if begun and is_cut_off(found) else why_not(found)
         finally:
             await part.stop()
         if reason:
             raise RecoveryFailed(reason)
 
-    async def _settled(self, tls: NodeTls) -> None:
+    async def _settled(self, tls: NodeTls, seconds: float) -> None:
         """Give the own member time for an election; one that is broken never has a majority."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ELECTION_SECONDS):
+            async with asyncio.timeout(seconds):
                 while not await answers(client_url(self.identity), tls()):  # noqa: ASYNC110 - it is another program's state
                     await asyncio.sleep(POLL_SECONDS)
 
