@@ -1,12 +1,15 @@
 """The first configuration: written once, true, and never over another."""
 
+import msgspec
 import pytest
 from tests.service.process import Process
 from tests.service.simulated import World
 
 from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import cluster_record
+from openvcha.node.kept import KeptCluster, KeptMember
 from openvcha.serving.first import write_first_config
+from openvcha.store.errors import RecordMissing
 
 pytestmark = pytest.mark.looptime
 
@@ -38,3 +41,38 @@ async def test_a_node_that_the_inventory_does_not_know_writes_nothing() -> None:
         await write_first_config(world.store, infrastructure, identity)
     assert await cluster_record(world.store).get() is None
     await world.end()
+
+
+@pytest.mark.parametrize("knows", ["by its birth", "by what it kept"])
+async def test_a_node_that_has_had_others_never_begins_a_cluster(knows: str) -> None:
+    """The configuration is gone then, not yet to be written: it would forget the others."""
+    world = World()
+    identity = world.machine((await world.found("vcha-1", 1)).member).identity
+    infrastructure = Process(world, identity).services.infrastructure
+    kept = None
+    if knows == "by its birth":
+        peers = {identity.member: "https://127.83.2.11:2380", "o": "https://127.83.2.12:2380"}
+        identity = msgspec.structs.replace(identity, etcd_initial_cluster=peers)
+    else:
+        kept = _kept(identity.member, "other")
+    with pytest.raises(RecordMissing, match="begins none anew"):
+        await write_first_config(world.store, infrastructure, identity, kept)
+    assert await cluster_record(world.store).get() is None
+    await world.end()
+
+
+async def test_a_node_that_has_only_ever_known_itself_begins_it() -> None:
+    """The first one keeps what it knows before it leads, and its birth names itself."""
+    world = World()
+    identity = world.machine((await world.found("vcha-1", 1)).member).identity
+    infrastructure = Process(world, identity).services.infrastructure
+    peers = {identity.member: "https://127.83.2.11:2380"}
+    identity = msgspec.structs.replace(identity, etcd_initial_cluster=peers)
+    await write_first_config(world.store, infrastructure, identity, _kept(identity.member))
+    assert await cluster_record(world.store).get()
+    await world.end()
+
+
+def _kept(own: str, *others: str) -> KeptCluster:
+    members = tuple(KeptMember(member=one, peer_url="", client_url="") for one in (own, *others))
+    return KeptCluster(own=own, store_id="", revision=1, seen="", listed=True, members=members)

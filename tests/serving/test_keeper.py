@@ -11,8 +11,9 @@ from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.serving.keeper import Keeper, Order, Situation, decide
 from openvcha.store import keys
-from openvcha.store.errors import StoreUnavailable
+from openvcha.store.errors import RecordForged, StoreUnavailable
 from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import KeyValue
 
 OWN, OTHER = "a-1", "b-2"
 MAINTENANCE = frozenset({keys.PAUSE, keys.ALONE})
@@ -245,3 +246,25 @@ async def test_a_failover_that_is_over_keeps_nobody_down(
     node.standby, node.state = False, DOWN
     await Keeper(store, node, node, OWN, "127.83.2.11").look()
     assert node.told == told
+
+
+@pytest.mark.parametrize("forged", [False, True])
+async def test_it_reads_the_configuration_so_that_the_node_keeps_it(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, forged: bool
+) -> None:
+    """In every mode; the store of a data node keeps what it reads. A forged one ends nothing."""
+    read: list[str] = []
+    get = store.get
+
+    async def noted(key: str) -> KeyValue | None:
+        read.append(key)
+        if key == keys.CLUSTER and forged:
+            raise RecordForged(key)
+        return await get(key)
+
+    monkeypatch.setattr(store, "get", noted)
+    node = Node()
+    await store.put(keys.PATRONI_CONFIG, b"{}")
+    await Keeper(store, node, node, OWN, "127.83.2.11").look()
+    assert keys.CLUSTER in read
+    assert keys.PATRONI_CONFIG in read

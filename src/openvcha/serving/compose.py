@@ -27,6 +27,7 @@ from openvcha.node.elsewhere import data_elsewhere
 from openvcha.node.engines import find_postgres
 from openvcha.node.etcd import known_endpoints
 from openvcha.node.identity import Identity, load_identity, load_secrets
+from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER, postgres_major
 from openvcha.node.postgres import LocalPostgres
@@ -208,7 +209,9 @@ async def _prepare(services: Services) -> None:
     """Protect the store before anybody else can be let in to it, and write what the cluster is."""
     own = await asyncio.to_thread(load_account, services.directory)
     await services.store.accounts.protect(own)
-    await write_first_config(services.store, services.infrastructure, services.identity)
+    identity = services.identity
+    kept = await asyncio.to_thread(load_kept, Layout(services.directory), identity)
+    await write_first_config(services.store, services.infrastructure, identity, kept)
 
 
 def _work(

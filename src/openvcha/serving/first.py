@@ -5,16 +5,32 @@ from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, 
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node.identity import Identity
+from openvcha.node.kept import KeptCluster
+from openvcha.store import keys
+from openvcha.store.errors import RecordMissing
 from openvcha.store.protocol import Store
 
 
 async def write_first_config(
-    store: Store, infrastructure: Infrastructure, identity: Identity
+    store: Store,
+    infrastructure: Infrastructure,
+    identity: Identity,
+    kept: KeptCluster | None = None,
 ) -> None:
-    """Write what a cluster of one node is, unless it is written already."""
+    """Write what a cluster of one node is, unless it is written already.
+
+    ``kept`` is what the node has kept of its cluster. Raises RecordMissing where the node has had
+    others: then the configuration was deleted, and one of this node alone would forget them.
+    """
     record = cluster_record(store)
     if await record.get() is not None:
         return
+    if others := _others(identity, kept):
+        raise RecordMissing(
+            f"{keys.CLUSTER} is gone, and this node keeps no copy; it has had others"
+            f" ({', '.join(others)}) and begins none anew. Let the node lead that keeps it, or"
+            " deploy anew after make-standalone"
+        )
     inventory = await infrastructure.inventory()
     vm = inventory.vm(identity.vm)
     if vm is None:
@@ -52,6 +68,12 @@ def first_config(identity: Identity, inventory: Inventory, vm: Vm) -> ClusterCon
             ),
         ),
     )
+
+
+def _others(identity: Identity, kept: KeptCluster | None) -> list[str]:
+    """Name whom the node was born to, or has known since; stand-alone it has forgotten them."""
+    known = {one.member or one.peer_url for one in kept.others} if kept else set[str]()
+    return sorted((known | set(identity.etcd_initial_cluster)) - {identity.member})
 
 
 def _subnet(inventory: Inventory, network: str) -> str:

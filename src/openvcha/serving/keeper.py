@@ -5,6 +5,7 @@ broke, would stay down, and nobody would stop the standby of a DISABLED cluster.
 """
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -15,7 +16,7 @@ from openvcha.cluster import failover, patroni, settings
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.store import keys
-from openvcha.store.errors import StoreError
+from openvcha.store.errors import RecordForged, StoreError
 from openvcha.store.protocol import Store
 
 LOOK_SECONDS = 1.0
@@ -119,6 +120,9 @@ class Keeper:
 
     async def look(self) -> None:
         """Decide once, and act. Raises StoreError, PatroniUnreachable, OSError."""
+        with contextlib.suppress(RecordForged):
+            # In every mode: what is read is kept by the node, for when somebody deletes it.
+            await self._store.get(keys.CLUSTER)
         wanted = await settings.wanted(self._store)
         if keys.PAUSE not in wanted:
             return
