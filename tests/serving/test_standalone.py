@@ -7,6 +7,7 @@ from tests.service.process import Process
 from tests.service.simulated import World
 
 from openvcha.api.messages import message
+from openvcha.api.secret import Secret
 from openvcha.api.structures import ConfigState, TaskStatus
 from openvcha.cluster.accounts import of_witness
 from openvcha.cluster.config import cluster_record
@@ -14,7 +15,10 @@ from openvcha.node.account import new_account, new_data_account
 from openvcha.serving.first import write_first_config
 from openvcha.serving.standalone import stand_alone
 from openvcha.store import keys
+from openvcha.store.memory import MemoryStore
 from openvcha.store.records import decode
+from openvcha.store.seal import Seals
+from openvcha.store.sealed import SealedStore
 from openvcha.tasks.record import TaskRecord
 
 pytestmark = pytest.mark.looptime
@@ -65,3 +69,33 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
         [second.member],
     )
     await world.end()
+
+
+@pytest.mark.parametrize("operation", [b"x", b"\xff"])
+@pytest.mark.parametrize("sealed", [True, False])
+async def test_what_cannot_be_read_of_a_task_or_of_patroni_stops_nothing(
+    operation: bytes, sealed: bool
+) -> None:
+    """The store is cut off by then: there is no way back for a thief's record to bar."""
+    world = World()
+    first, second = await world.found("vcha-1", 1), await world.found("vcha-2", 2)
+    await world.configure(ConfigState.CONFIGURED, first, second)
+    identity = world.machine(second.member).identity
+    raw = world.store
+    await raw.put(keys.OPERATION, operation)
+    await raw.put(keys.task("x"), b"rubbish")
+    await raw.put(keys.PATRONI_CONFIG, b"rubbish")
+    own = new_data_account()
+    await raw.accounts.protect(own)
+    await stand_alone(_Sealed(raw) if sealed else raw, identity, lambda: own)
+    assert await raw.get(keys.OPERATION) is None
+    assert await raw.get(keys.CLUSTER) is None
+    await world.end()
+
+
+class _Sealed(SealedStore):
+    """What a data node uses, over the simulated one."""
+
+    def __init__(self, raw: MemoryStore) -> None:
+        super().__init__(raw, Seals(lambda: [Secret("k")]))
+        self.accounts = raw.accounts

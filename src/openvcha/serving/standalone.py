@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
+import structlog
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -13,11 +15,13 @@ from openvcha.cluster.modes import SETTINGS
 from openvcha.node.identity import Identity
 from openvcha.store import keys
 from openvcha.store.account import AccountSource
-from openvcha.store.errors import StoreUnavailable
+from openvcha.store.errors import RecordForged, RecordInvalid, StoreUnavailable
 from openvcha.store.protocol import Action, Delete, GuardedStore, KeyValue, Put, Store, unchanged
 from openvcha.store.records import decode, encode
 from openvcha.tasks.journal import utc_now
 from openvcha.tasks.record import TaskRecord, error_record
+
+_log = structlog.get_logger(__name__)
 
 FORGOTTEN = (
     keys.CLUSTER,  # its node writes it anew when it leads, as that of a first node
@@ -38,7 +42,7 @@ async def stand_alone(store: GuardedStore, identity: Identity, own: AccountSourc
     """
     await forget_strangers(store, own, ())
     running = await _running_task(store)
-    config = await store.get(keys.PATRONI_CONFIG)
+    config = await _unforged(store, keys.PATRONI_CONFIG)
     found = [kv for kv in (running, config) if kv is not None]
     actions: list[Action] = [Delete(key) for key in FORGOTTEN]
     actions += [Delete(prefix, prefix=True) for prefix in (keys.PATRONI_MEMBERS, keys.NODES)]
@@ -49,12 +53,26 @@ async def stand_alone(store: GuardedStore, identity: Identity, own: AccountSourc
 
 
 async def _running_task(store: Store) -> KeyValue | None:
-    operation = await store.get(keys.OPERATION)
-    return await store.get(keys.task(operation.value.decode())) if operation else None
+    operation = await _unforged(store, keys.OPERATION)
+    name = operation.value.decode(errors="replace") if operation else ""
+    return await _unforged(store, keys.task(name)) if name else None
+
+
+async def _unforged(store: Store, key: str) -> KeyValue | None:
+    """Read a key; what is forged counts as none: it must not stop what cannot be undone."""
+    try:
+        return await store.get(key)
+    except RecordForged:
+        _log.warning("a record is forged, and left as it is", key=key)
+        return None
 
 
 def _ended(kv: KeyValue, identity: Identity) -> Iterator[Action]:
-    record = decode(kv, TaskRecord)
+    try:
+        record = decode(kv, TaskRecord)
+    except RecordInvalid as unreadable:
+        _log.warning("a task cannot be read, and is left as it is", reason=str(unreadable))
+        return
     if record.finished:
         return
     error = ApiError(ErrorType.ERROR, message("task.standalone", identity.name))
@@ -71,7 +89,11 @@ def _ended(kv: KeyValue, identity: Identity) -> Iterator[Action]:
 
 def _protecting(kv: KeyValue) -> Iterator[Action]:
     """Let Patroni act again, as in the mode ENABLED, whatever the mode was."""
-    config = json.loads(kv.value)
+    try:
+        config = decode(kv, dict[str, Any])
+    except RecordInvalid as unreadable:
+        _log.warning("Patroni's configuration cannot be read", reason=str(unreadable))
+        return
     for name in SETTINGS[ClusterMode.DISABLED]:
         config.pop(name, None)
     config["synchronous_mode"] = True
