@@ -1,8 +1,10 @@
 """Sealed records: what no data node has written, as it is and where it is, is refused."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -415,3 +417,68 @@ async def test_a_lost_answer_to_the_reservation_is_cleared_up() -> None:
     with pytest.raises(StoreUnavailable, match="reserved"):
         await Record(store, OTHER, Thing).create(Thing("bert"))
     assert await Record(store, OTHER, Thing).get() is None
+
+
+async def test_a_full_disk_of_the_node_makes_no_record_unreadable(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be kept now is kept at a later read."""
+    record = stage.record(keys.CLUSTER)
+    assert await record.create(Thing("one"))
+
+    def full(key: str, good: Good) -> None:
+        raise OSError(errno.ENOSPC, f"{key} of {good.revision}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.kept, "save", full)
+        await record.update(lambda _: Thing("two"))
+        assert await record.get() == Thing("two")
+    assert stage.kept.value
+    assert stage.kept.value.value == b'{"text":"one"}'
+    assert await record.get() == Thing("two")
+    assert stage.kept.value.value == b'{"text":"two"}'
+
+
+async def test_who_creates_where_another_gives_up_is_not_refused(stage: Stage) -> None:
+    """The first reserves the key, the other takes that over, the first gives it back."""
+    raw, other = stage.raw, stage.again()
+    made: list[asyncio.Task[bool]] = []
+    gone, reserved = asyncio.Event(), asyncio.Event()
+
+    class First(MemoryStore):
+        async def txn(self, *parts: Any) -> TxnResult:
+            result = await raw.txn(*parts)
+            if not made:
+                made.append(asyncio.create_task(Record(other, KEY, Thing).create(Thing("other"))))
+                await reserved.wait()
+            return result
+
+    class Second(MemoryStore):
+        tries = 0
+
+        async def txn(self, *parts: Any) -> TxnResult:
+            self.tries += 1
+            if self.tries == 2:
+                reserved.set()
+                await gone.wait()
+            return await raw.txn(*parts)
+
+        async def get(self, key: str) -> KeyValue | None:
+            return await raw.get(key)
+
+    monkey = SealedStore(First(), Seals(lambda: stage.known))
+    monkey._inner.get = raw.get  # type: ignore[method-assign]
+    other._inner = Second()
+    lost = await monkey.txn([absent(KEY), value_is(FREE, b"no")], [Put(KEY, b"first")])
+    gone.set()
+    assert not lost.succeeded
+    assert await made[0]
+    assert await stage.record().get() == Thing("other")
+
+
+async def test_a_guard_that_fails_is_told_also_where_the_key_is_new(stage: Stage) -> None:
+    """What was reserved for it, and is given back, is no change by another."""
+    async with asyncio.timeout(5):
+        result = await stage.store.txn([value_is(FREE, b"no")], [Put(KEY, b"new")])
+    assert not result.succeeded
+    assert await stage.raw.get(KEY) is None

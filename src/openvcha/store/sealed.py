@@ -16,6 +16,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+import structlog
+
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, RecordForged, StoreError, StoreUnavailable
 from openvcha.store.protocol import (
@@ -41,6 +43,8 @@ REMEMBERED_SECONDS: Final = 60.0
 MOST_REFUSED: Final = 100
 MOST_SEEN: Final = 4096
 TRIES: Final = 3
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class SealedStore:
         self._clock = clock
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._refused: OrderedDict[str, float] = OrderedDict()
+        self._unsaved: set[str] = set()
 
     def refused(self) -> tuple[str, ...]:
         """Name what failed its check within the last minute, sorted; some of it if it is much."""
@@ -259,13 +264,27 @@ class SealedStore:
         if result.succeeded:
             self._note_written(puts, seen, result.revision)
             return result
-        await self._give_back(seen)
-        free = [key for key in seen if not any(c.key == key and _of_state(c) for c in compares)]
-        for key in free:
+        try:
+            overtaken = await self._overtaken(compares, seen)
+        finally:
+            await self._give_back(seen)
+        return None if overtaken else result
+
+    async def _overtaken(self, compares: Sequence[Compare], seen: dict[str, _Seen]) -> bool:
+        """Tell whether a write failed only because of another's, which no condition speaks of.
+
+        Where the key was to be absent it still is when who had reserved it has given it back.
+        """
+        for key, place in seen.items():
+            wanted = next((c for c in compares if c.key == key and _of_state(c)), None)
+            if wanted is not None and wanted.operand:
+                continue
             now = await self._inner.get(key)
-            if now is None or now.mod_revision != seen[key].mod:
-                return None
-        return result
+            if now is None:
+                return True
+            if now.mod_revision != place.mod and (wanted is None or now.value == RESERVED):
+                return True
+        return False
 
     async def _place(self, put: Put, compares: Sequence[Compare]) -> _Seen | None:
         """Find how etcd counts a key that is to be written; None: a condition cannot hold."""
@@ -354,7 +373,20 @@ class SealedStore:
         if self._kept.keeps(key):
             old = self._kept.load(key)
             if old is None or good.revision > old.revision:
-                self._kept.save(key, good)
+                self._save(key, good)
+
+    def _save(self, key: str, good: Good) -> None:
+        """Save a value; a disk that is full costs the copy, not what was read or written."""
+        try:
+            self._kept.save(key, good)
+        except OSError as error:
+            if key not in self._unsaved:
+                _log.warning(
+                    "a record cannot be kept; it is tried again", key=key, reason=str(error)
+                )
+            self._unsaved.add(key)
+        else:
+            self._unsaved.discard(key)
 
     def _instead(self, key: str, raw: KeyValue | None) -> KeyValue | None:
         """Give the last good value in the place of what is there now, or is not."""
