@@ -19,6 +19,9 @@ from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.certificates import thumbprint_sha256
 
 VCHA = "/vcenter/vcha/cluster"
+SERVICES = [
+    f"com.vmware.vcenter.vcha.cluster{part}" for part in ("", ".passive", ".witness", ".mode")
+]
 WRONG = "MARK-wrong-password-of-vc_spec-7f3a"
 MISPLACED = "MARK-password-in-a-wrong-place-9c1d"
 GUESS = "MARK-wrong-password-of-a-login-4e2b"
@@ -88,7 +91,9 @@ class Life:
 def all_answers(running: RunningLab) -> bytes:
     """Return all tasks, events and records of the audit."""
     answers = [
-        running.admin.call("POST", "/cis/tasks?action=list", {}),
+        running.admin.call(
+            "POST", "/cis/tasks?action=list", {"filter_spec": {"services": SERVICES}}
+        ),
         running.admin.call("GET", "/openvcha/events"),
         running.admin.call("GET", "/openvcha/audit"),
     ]
