@@ -72,6 +72,7 @@ async def validate_alone(scene: Scene, *, kept: bool) -> None:
     assert record.status is TaskStatus.SUCCEEDED, record.error
     assert world.violations == []
     assert world.waits == []
+    assert world.machine(ACTIVE).relied == ()
     assert await world.store.get(keys.OPERATION) is None
     config = await world.config()
     assert [node.member for node in config.nodes] == [ACTIVE]
@@ -120,6 +121,15 @@ async def test_the_store_elects_nobody_anew(scene: Scene) -> None:
     assert scene.world.raft == WITNESS
     await scene.carry()
     assert scene.world.elections == 0
+    await validate_alone(scene, kept=True)
+
+
+async def test_nobody_is_relied_on_once_the_votes_are_gone(scene: Scene) -> None:
+    """The own etcd stops for its new certificates: who has left would be powered on again."""
+    await begin(scene)
+    carrying = await scene.until("release")
+    assert scene.world.machine(ACTIVE).relied == ()
+    await carrying
     await validate_alone(scene, kept=True)
 
 

@@ -93,8 +93,11 @@ class Votes(_Parting):
     weight = 2
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Asked of the store itself."""
-        return not await self._others(recall_leaving(ctx))
+        """Asked of the store itself. Then nobody's power is needed, nor is it after a crash."""
+        if await self._others(recall_leaving(ctx)):
+            return False
+        await self._services.rely_on(())
+        return True
 
     async def act(self, ctx: TaskContext) -> None:
         """Take one vote after the other. Raises ApiError when another node leads meanwhile."""
@@ -107,6 +110,8 @@ class Votes(_Parting):
             await ctx.progress(0.5, message("progress.vote", name))
             await self._require(leaving)
             await take_vote(self._services, name, member.name, next(iter(member.peer_urls), None))
+        # Else who has left is powered on again as soon as the own etcd takes its new certificates.
+        await self._services.rely_on(())
 
     async def _require(self, leaving: Leaving) -> None:
         seen = await self._services.observe()
