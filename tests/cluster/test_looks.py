@@ -34,6 +34,8 @@ def judged(*looks: tuple[float, bool]) -> Verdict:
         ([(0, True), (1, False), (3, False), (4, False)], Verdict.SILENT),
         ([(0, False), (1, False), (3, False)], Verdict.SILENT),
         ([(0, False), (60, False)], Verdict.UNKNOWN),
+        ([(1, False), (3600, False), (3600.1, False)], Verdict.UNKNOWN),
+        ([(0, False), (60, False), (62, False), (63, False)], Verdict.SILENT),
         ([(0, False), (1, False), (2, True), (3, False), (4, False)], Verdict.UNKNOWN),
         ([(0, False), (2, False), (4, False), (5, True)], Verdict.ANSWERS),
     ],
@@ -117,6 +119,16 @@ def test_what_is_off_for_sure_is_lost_at_once(watched: Watched) -> None:
     assert watched.refusal() is None
     watched.now += 1
     assert not watched.look().etcd_answers
+
+
+def test_what_was_off_long_ago_is_asked_for_again(watched: Watched) -> None:
+    """Nobody has looked for an hour: the node may be on again, and merely be busy."""
+    watched.answer(patroni=None, etcd_answers=False)
+    found = watched.look(off=True)
+    assert not watched.held.doubtful(found)
+    watched.now += 3600
+    assert watched.held.doubtful(found)
+    assert watched.look().unsure
 
 
 def test_who_was_never_heard_is_not_called_well() -> None:

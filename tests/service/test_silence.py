@@ -10,8 +10,9 @@ from tests.cluster.conftest import configured
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.patroni import PatroniUnreachable
 from openvcha.node.identity import Ports
-from openvcha.service.votes import SILENCE_SECONDS, Silence
+from openvcha.service.votes import BREAK_SECONDS, LEAST_LOOKS, SILENCE_SECONDS, Silence
 from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime
 
@@ -22,17 +23,21 @@ class Beside:
     """What can be seen of the node from outside."""
 
     def __init__(self) -> None:
-        self.etcd = self.patroni = self.registered = False
+        self.etcd = self.patroni = self.registered = self.store_away = False
+        self.frozen = 0.0
         self.identity = SimpleNamespace(ports=Ports())
         self.store = SimpleNamespace(healthy=self._healthy, get=self._get)
 
     async def _healthy(self, endpoint: str, seconds: float) -> bool:
         assert NODE.ha_address in endpoint
         del seconds
+        await asyncio.sleep(self.frozen)
         return self.etcd
 
     async def _get(self, key: str) -> object | None:
         assert key == keys.patroni_member("b-2")
+        if self.store_away:
+            raise StoreUnavailable("away")
         return object() if self.registered else None
 
     async def node(self, address: str) -> None:
@@ -78,3 +83,46 @@ async def test_any_answer_of_anything_begins_the_time_again(part: str) -> None:
     setattr(beside, part, False)
     assert await after(watched, SILENCE_SECONDS - 5) == "fence.silence"
     assert await after(watched, 6) is None
+
+
+@pytest.mark.parametrize("seconds", [BREAK_SECONDS + 1, SILENCE_SECONDS, 3600.0])
+async def test_looks_that_lie_far_apart_are_no_silence(seconds: float) -> None:
+    """Who looks was frozen itself, or without a store: the node may have answered meanwhile."""
+    watched = silence(Beside())
+    assert await after(watched, SILENCE_SECONDS - 2) == "fence.silence"
+    await asyncio.sleep(seconds)
+    assert await after(watched, 0) == "fence.silence"
+    assert await after(watched, SILENCE_SECONDS - 2) == "fence.silence"
+    assert await after(watched, 2) is None
+
+
+async def test_a_look_that_fails_begins_the_time_again() -> None:
+    """What could not be seen was no silence."""
+    beside = Beside()
+    watched = silence(beside)
+    assert await after(watched, SILENCE_SECONDS - 2) == "fence.silence"
+    beside.store_away = True
+    with pytest.raises(StoreUnavailable):
+        await watched.unmet(NODE)
+    beside.store_away = False
+    assert await after(watched, SILENCE_SECONDS - 2) == "fence.silence"
+
+
+async def test_silence_is_never_a_few_looks() -> None:
+    """One look may be missed by chance, and so may a second one."""
+    watched = silence(Beside())
+    for _ in range(LEAST_LOOKS - 1):
+        assert await watched.unmet(NODE)
+        await asyncio.sleep(BREAK_SECONDS)
+    assert await watched.unmet(NODE) is None
+
+
+async def test_a_look_that_takes_long_is_not_without_a_break() -> None:
+    """A process that is frozen while it waits for an answer misses it."""
+    beside = Beside()
+    watched = silence(beside)
+    assert await after(watched, 5) == "fence.silence"
+    beside.frozen = SILENCE_SECONDS
+    assert await after(watched, 0) == "fence.silence"
+    beside.frozen = 0.0
+    assert await after(watched, SILENCE_SECONDS - 2) == "fence.silence"

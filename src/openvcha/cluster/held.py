@@ -22,9 +22,9 @@ class Held:
 
     def doubtful(self, raw: NodeObservation) -> bool:
         """Tell whether it would help to know that the node is off: nothing of it answers now."""
-        return not raw.up and verdict(self._etcd.get(raw.config.member, Looks())) is not (
-            Verdict.SILENT
-        )
+        looks = self._etcd.get(raw.config.member, Looks())
+        sure = verdict(looks) is Verdict.SILENT and not looks.stale(self._monotonic())
+        return not raw.up and not sure
 
     def settle(self, raw: NodeObservation, *, off: bool) -> NodeObservation:
         """Return the node as it is to be judged after this look; ``off``: it surely has no power.

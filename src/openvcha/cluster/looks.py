@@ -10,6 +10,8 @@ from enum import Enum
 HOLD_SECONDS = 3.0
 """Longer than an election in the store with a second round, shorter than anybody waits."""
 LEAST_MISSED = 3
+BREAK_SECONDS = 10.0
+"""Longer than a task that waits lets pass between two looks (5 s), the look itself included."""
 
 
 class Verdict(Enum):
@@ -34,11 +36,16 @@ class Looks:
     last: float = 0.0
 
     def noted(self, *, answered: bool, at: float) -> "Looks":
-        """Return these looks with one more; any answer ends the silence."""
+        """Return these looks with one more; any answer ends the silence, and so does a break."""
         if answered:
             return Looks(ever=True)
-        first = self.first if self.missed else at
-        return replace(self, missed=self.missed + 1, first=first, last=at)
+        if not self.missed or self.stale(at):
+            return replace(self, missed=1, first=at, last=at)
+        return replace(self, missed=self.missed + 1, last=at)
+
+    def stale(self, at: float) -> bool:
+        """Tell whether nobody has looked for so long that what was missed before says nothing."""
+        return at - self.last > BREAK_SECONDS
 
     @classmethod
     def of_silence(cls, at: float) -> "Looks":

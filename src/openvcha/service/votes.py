@@ -1,6 +1,7 @@
 """Taking a vote from a node that is about to end, and seeing that it has ended."""
 
 import asyncio
+from dataclasses import dataclass
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
@@ -16,6 +17,9 @@ PROBE_SECONDS = 1.0
 SILENT = "silent"
 """In a task's state: those whom nobody here can switch off have been seen to be off."""
 SILENCE_SECONDS = 30.0
+BREAK_SECONDS = 10.0
+"""Longer than a task lets pass before it looks again (5 s), and than that look takes."""
+LEAST_LOOKS = 6
 SILENT_SECONDS = 90.0
 """How long a step waits for such a silence: a person has to switch the node off first."""
 
@@ -37,6 +41,24 @@ async def take_vote(
         raise Temporary(message("fence.still.votes", name))
 
 
+@dataclass(frozen=True)
+class _Silent:
+    """Looks in a row without an answer: when the first began, and the last ended, in seconds."""
+
+    since: float
+    last: float
+    looks: int
+
+
+def _goes_on(before: _Silent | None, began: float, ended: float) -> _Silent:
+    """Add a look without an answer; after a break it is the first one, and counts from its end."""
+    if ended - (before.last if before else began) > BREAK_SECONDS:
+        return _Silent(ended, ended, 1)
+    if before is None:
+        return _Silent(began, ended, 1)
+    return _Silent(before.since, ended, before.looks + 1)
+
+
 class Silence:
     """How long a node that nobody here can switch off has not answered, without a break.
 
@@ -46,16 +68,18 @@ class Silence:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._since: dict[str, float] = {}
+        self._silent: dict[str, _Silent] = {}
 
     async def unmet(self, node: NodeConfig) -> LocalizableMessage | None:
         """Look, and return what is waited for still; None once it has been silent long enough."""
-        clock, began = asyncio.get_running_loop().time, asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time()
+        # Taken out: of a look that fails, or finds an answer, nothing of before is left.
+        before = self._silent.pop(node.member, None)
         if await self._answers(node):
-            self._since.pop(node.member, None)
             return message("fence.still.answers", node.name, node.ha_address)
-        since = self._since.setdefault(node.member, began)
-        if clock() - since >= SILENCE_SECONDS:
+        silent = _goes_on(before, began, asyncio.get_running_loop().time())
+        self._silent[node.member] = silent
+        if silent.last - silent.since >= SILENCE_SECONDS and silent.looks >= LEAST_LOOKS:
             return None
         return message("fence.silence", node.name, node.ha_address, f"{SILENCE_SECONDS:g}")
 
