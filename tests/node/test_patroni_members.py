@@ -13,20 +13,33 @@ MEMBERS = [{"name": "a-1"}, {"name": "b-2"}, {"name": "w-3"}]
 
 
 class Store:
-    """Stands in for Patroni's client of etcd; counts who asks."""
+    """Stands in for Patroni's client of etcd; counts who asks.
+
+    ``remembered`` is what the endpoint lists until a read of a key has let it catch up.
+    """
 
     def __init__(self, members: list[dict[str, Any]] | None) -> None:
         self.members = members
+        self.remembered: list[dict[str, Any]] | None = None
+        self.quorum = True
         self.asked = 0
         self._client = self
         self._last_retain_slots: dict[str, float] = {}
 
     def call_rpc(self, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+        if method == "/kv/range":
+            assert not fields.get("serializable")
+            if not self.quorum:
+                raise OSError("no quorum")
+            fields["retry"] = None  # as Patroni's own does
+            self.remembered = None
+            return {}
         assert (method, fields) == ("/cluster/member/list", {})
         self.asked += 1
+        fields["retry"] = None  # as Patroni's own does
         if self.members is None:
             raise OSError("away")
-        return {"members": self.members}
+        return {"members": self.members if self.remembered is None else self.remembered}
 
 
 def cluster(*names: str) -> Any:
@@ -95,6 +108,23 @@ def test_who_has_no_vote_does_not_take_the_leader_key(voters: Voters) -> None:
     """On its own side too; a voter does."""
     assert not locks(voters, Store(MEMBERS), "frozen-9")
     assert locks(voters, Store(MEMBERS), "b-2")
+
+
+def test_what_an_endpoint_remembers_is_not_taken_for_the_list(voters: Voters) -> None:
+    """The etcd of a node that was frozen lists it still, until it hears of the others."""
+    store = Store(MEMBERS)
+    store.remembered = [*MEMBERS, {"name": "frozen-9"}]
+    assert not locks(voters, store, "frozen-9")
+
+
+def test_without_a_quorum_nothing_new_is_learned(voters: Voters, now: dict[str, float]) -> None:
+    """What was known stays."""
+    voters.ask(Store(MEMBERS))
+    now["now"] += 60
+    cut_off = Store([{"name": "frozen-9"}])
+    cut_off.quorum = False
+    assert not locks(voters, cut_off, "frozen-9")
+    assert cut_off.asked == 0
 
 
 def test_the_first_of_all_leads_though_nobody_could_be_asked(voters: Voters) -> None:

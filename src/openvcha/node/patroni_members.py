@@ -13,8 +13,11 @@ from collections.abc import Callable, Collection
 from importlib import import_module
 from typing import Any
 
+from openvcha.store import keys, wire
+
 FRESH_SECONDS = 0.5
 MEMBER_LIST = "/cluster/member/list"
+KEY_RANGE = "/kv/range"
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +47,16 @@ class Voters:
         self.names: frozenset[str] | None = None
 
     def ask(self, dcs: Any) -> None:
-        """Ask the store, where the last answer is not fresh; without one the last one counts."""
+        """Ask the store, where the last answer is not fresh; without one the last one counts.
+
+        etcd lists members from memory, before 3.5 always. One that was cut off or frozen hears of
+        a removal by a read that needs the quorum, so that comes first.
+        """
         if self._asked is not None and self._clock() - self._asked < FRESH_SECONDS:
             return
         try:
+            quorum_read = {"key": wire.text(keys.ROOT[:1]), "count_only": True}
+            dcs._client.call_rpc(KEY_RANGE, quorum_read)  # noqa: SLF001 - as above
             answer = dcs._client.call_rpc(MEMBER_LIST, {})  # noqa: SLF001 - as above
         except Exception as error:  # noqa: BLE001 - whatever Patroni's client raises
             _log.warning("the members of the store cannot be asked for: %s", error)
