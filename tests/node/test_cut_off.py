@@ -11,9 +11,11 @@ from tests.node.test_view import Stage
 
 from openvcha.node import cut_off, view
 from openvcha.node.cut_off import CUT_OFF_SECONDS
+from openvcha.node.layout import Layout
 from openvcha.node.status import OwnView, PartState, PartStatus
 
 pytestmark = pytest.mark.looptime
+LOG: Any = SimpleNamespace(warning=lambda *_, **__: None)
 SOON = CUT_OFF_SECONDS + view.LOOK_SECONDS + view.SILENT_SECONDS
 ALONE = "listen_addresses = '127.1.1.0'\n#synchronous_standby_names = '\"second\"'\n"
 WITH_STANDBY = "listen_addresses = '127.1.1.0'\nsynchronous_standby_names = '\"second\"'\n"
@@ -135,6 +137,25 @@ async def test_it_is_left_alone_where_it_may_go_on_or_patroni_knows_better(
     active.reachable = False
     await active.lives(60.0)
     assert active.ended == []
+
+
+async def test_data_that_are_set_aside_acknowledge_nothing(making: Making) -> None:
+    """There is nothing to end; where a PostgreSQL is on record its settings are asked for."""
+    active = await making()
+    (active.pgdata / "postgresql.conf").unlink()
+    watch = cut_off.CutOff(Layout(active.pgdata.parent / "gone"), LOG)
+    standing = cut_off.Standing(voters=3, paused=False, denied=True, silent_seconds=60.0)
+    assert not await watch.heed(standing)
+    there = cut_off.CutOff(_with_data(active.pgdata), LOG)
+    assert not await there.heed(standing)
+    (active.pgdata / "postmaster.pid").write_text("1\n")
+    with pytest.raises(FileNotFoundError):
+        await there.heed(standing)
+    assert active.ended == []
+
+
+def _with_data(pgdata: Path) -> Any:
+    return SimpleNamespace(root=pgdata.parent, pgdata=pgdata)
 
 
 async def test_a_patroni_that_hangs_has_not_changed_its_mind(making: Making) -> None:

@@ -106,6 +106,21 @@ def test_a_postmaster_that_ended_in_order_has_not_died(
     assert postmaster_died(tmp_path) is died
 
 
+@pytest.mark.parametrize(("cwd", "died"), [("pgdata", False), ("elsewhere", True)])
+def test_a_number_that_another_postgresql_has_now_is_no_living_postmaster(
+    tmp_path: Path, cwd: str, died: bool
+) -> None:
+    """Each works in its own data; several clusters on one machine are usual."""
+    for name in ("pgdata", "elsewhere"):
+        (tmp_path / name).mkdir()
+    argv = ["postgres", "60"]
+    with subprocess.Popen(argv, executable="/bin/sleep", cwd=tmp_path / cwd) as other:
+        (tmp_path / "pgdata" / "postmaster.pid").write_text(f"{other.pid}\n")
+        found = postmaster_died(tmp_path / "pgdata")
+        other.kill()
+    assert found is died
+
+
 class Events:
     def __init__(self) -> None:
         self.told: list[Any] = []

@@ -7,6 +7,7 @@ the passive was out of sync before they wait for nobody.
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 from openvcha.node.layout import Layout
 from openvcha.node.logs import Logger
@@ -63,7 +64,7 @@ class CutOff:
             self._ended = False
         if self._ended or not must_end(at):
             return False
-        if is_standby(self._layout.pgdata) or commits_wait(self._layout.pgdata):
+        if not _acknowledges_alone(self._layout.pgdata):
             return False
         self._events.warning("cut off: PostgreSQL is ended", silent_seconds=at.silent_seconds)
         await asyncio.to_thread(
@@ -71,3 +72,13 @@ class CutOff:
         )
         self._ended = True
         return True
+
+
+def _acknowledges_alone(pgdata: Path) -> bool:
+    """Tell whether commits wait for nobody there. Raises OSError."""
+    try:
+        return not (is_standby(pgdata) or commits_wait(pgdata))
+    except FileNotFoundError:
+        if (pgdata / "postmaster.pid").exists():
+            raise
+        return False  # the data are set aside, or not there yet: no PostgreSQL runs on them

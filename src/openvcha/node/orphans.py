@@ -78,10 +78,11 @@ def left_behind(pgdata: Path) -> list[Process]:
 
 
 def postmaster_died(pgdata: Path) -> bool:
-    """Tell whether `postmaster.pid` names a process that is no PostgreSQL, or none at all."""
+    """Tell whether `postmaster.pid` names no process that is a PostgreSQL of these data."""
     try:
         first, *_ = (pgdata / "postmaster.pid").read_text().splitlines()
         named = read_process(abs(int(first)))  # of a single-user one it is negative
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False  # it ended in order, or is just beginning
-    return named is None or not is_postgres(named.argv)
+    # The number may be another PostgreSQL's by now; each works in its own data.
+    return named is None or not (is_postgres(named.argv) and working_in(pgdata)(named.pid))
