@@ -29,14 +29,10 @@ def reader_in_the_way(running: RunningLab, table: str) -> Iterator[psycopg.Conne
 
 
 def test_planned_a_reader_on_the_passive_is_waited_for(running: RunningLab, writer: Writer) -> None:
-    """The task names the session; the old active goes on until nothing is held up any more.
-
-    A replay that a person has paused goes on.
-    """
+    """The task names the session; the old active goes on until nothing is held up any more."""
     old = running.name_of("ACTIVE")
     with reader_in_the_way(running, "waited_for") as reader:
         pid = reader.info.backend_pid
-        reader.execute("select pg_wal_replay_pause()")
         task = running.admin.call("POST", FAILOVER, {"planned": True}, 202)
         running.until(lambda: f"process id {pid} " in shown(running, task))
         before = len(writer.acknowledged)
