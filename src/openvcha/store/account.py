@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 
 
@@ -50,3 +51,6 @@ class Pass:
                 return False
             self.token = await show(account)
             return True
+
+
+prepare(__name__)
