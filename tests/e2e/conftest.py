@@ -183,10 +183,11 @@ def lab_up(base: Path) -> Iterator[RunningLab]:
     users = [
         Rest(api, lab.ca, name, lab.password(name).reveal()) for name in (ADMINISTRATOR, READER)
     ]
+    running = RunningLab(base, lab, *users)
     try:
-        yield RunningLab(base, lab, *users)
+        yield running
     finally:
-        for user in users:
+        for user in (*users, running.admin, running.reader):  # a test may have put others there
             user.http.close()
         run_vcha(["lab", "reset", "--yes", "--name", NAME, "--dir", str(base)], check=False)
 

@@ -154,6 +154,7 @@ def test_the_launcher_ends_without_its_word(tmp_path: Path) -> None:
 
 def test_status_of_a_node_that_never_ran(tmp_path: Path) -> None:
     """A node that does not run is told by the exit code, also as JSON."""
+    (tmp_path / "node.json").write_text("{}")
     result = CliRunner().invoke(app, ["node", "status", str(tmp_path), "--json"])
     assert result.exit_code == 3
     assert json.loads(result.output) == {"running": False, "processes": [], "status": None}
