@@ -35,7 +35,10 @@ class EtcdOfPatroni:
     def handle_etcd_exceptions(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return work(self, *arguments)
 
-    def call_rpc(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def handle_auth_errors(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(self, *arguments, retry=None)
+
+    def call_rpc(self, path: str, fields: dict[str, Any], _: None) -> dict[str, Any]:
         assert path == "/kv/range"
         assert b64decode(fields["key"]).decode() == keys.PATRONI_CONFIG
         found = [] if self.kv is None else [dict(self.kv)]

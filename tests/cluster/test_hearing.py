@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 from tests.cluster.conftest import FACTS, NOW
 
 from openvcha.cluster.hearing import RETRY_SECONDS, SAMPLES, SILENT_SECONDS, Hearing
@@ -108,8 +109,12 @@ async def test_what_was_there_before_says_nothing_of_the_clock() -> None:
 async def test_rubbish_and_compaction_do_not_end_it(ear: Ear) -> None:
     """A report of another version, and a watch that has to begin anew."""
     await ear.store.put(KEY, b"rubbish")
-    await ear.store.compact(ear.store.revision + 5)
-    await asyncio.sleep(RETRY_SECONDS * 2)
+    await ear.store.compact(ear.store.revision + 2)
+    with capture_logs() as told:
+        for _ in range(2):
+            await ear.store.put("/elsewhere", b"")
+        await asyncio.sleep(RETRY_SECONDS * 2)
+    assert "the nodes' facts cannot be followed" in {one["event"] for one in told}
     await ear.tell()
     assert ear.hearing.of("b-2").facts is not None
 

@@ -1,6 +1,7 @@
 """Who has no vote in the store any more neither stands by, nor leads, nor keeps a slot."""
 
 import time
+from collections.abc import Callable
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,10 @@ class Store:
         self._client = self
         self._last_retain_slots: dict[str, float] = {}
 
-    def call_rpc(self, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def handle_auth_errors(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(self, *arguments, retry=None)
+
+    def call_rpc(self, method: str, fields: dict[str, Any], _: None) -> dict[str, Any]:
         if method == "/kv/range":
             assert not fields.get("serializable")
             if not self.quorum:

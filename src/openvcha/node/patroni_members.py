@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection
 from importlib import import_module
 from typing import Any
 
+from openvcha.node.patroni_rpc import ask, install_check
 from openvcha.store import keys, wire
 
 FRESH_SECONDS = 0.5
-MEMBER_LIST = "/cluster/member/list"
 KEY_RANGE = "/kv/range"
+MEMBER_LIST = "/cluster/member/list"
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def install() -> None:
     """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
     names = ("patroni.dcs", "patroni.dcs.etcd3", "patroni.ha", "patroni.postgresql.sync")
     dcs, etcd3, ha, sync = (import_module(name) for name in names)
-    etcd3.PatroniEtcd3Client.call_rpc  # noqa: B018 - missing in another Patroni
+    install_check(etcd3.PatroniEtcd3Client)
     voters = Voters()
     base, handler, slot = dcs.AbstractDCS, sync.SyncHandler, dcs.slot_name_from_member_name
     base._build_retain_slots = voters.retaining(base._build_retain_slots, slot)  # noqa: SLF001 - there is no other handle
@@ -56,8 +57,8 @@ class Voters:
             return
         try:
             quorum_read = {"key": wire.text(keys.ROOT[:1]), "count_only": True}
-            dcs._client.call_rpc(KEY_RANGE, quorum_read)  # noqa: SLF001 - as above
-            answer = dcs._client.call_rpc(MEMBER_LIST, {})  # noqa: SLF001 - as above
+            ask(dcs._client, KEY_RANGE, quorum_read)  # noqa: SLF001 - as above
+            answer = ask(dcs._client, MEMBER_LIST, {})  # noqa: SLF001 - as above
         except Exception as error:  # noqa: BLE001 - whatever Patroni's client raises
             _log.warning("the members of the store cannot be asked for: %s", error)
             return

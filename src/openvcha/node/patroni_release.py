@@ -9,6 +9,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from openvcha.node.patroni_rpc import ask, install_check
+
 DeleteLeader = Callable[..., Any]
 
 
@@ -17,6 +19,7 @@ def install() -> None:
     dcs, etcd3 = (import_module(name) for name in ("patroni.dcs", "patroni.dcs.etcd3"))
     for needed in ("_write_status", "status_path", "leader_path", "handle_etcd_exceptions"):
         getattr(etcd3.Etcd3, needed)
+    install_check(etcd3.PatroniEtcd3Client)
     etcd3.Etcd3.delete_leader = at_once(dcs.AbstractDCS.delete_leader)
 
 
@@ -38,7 +41,7 @@ def _together(store: Any, last_lsn: int) -> bool:
     # The key goes first: Patroni's cache takes over the first change, and hears of the others.
     changes = [{"request_delete_range": key}, *_status(store, last_lsn)]
     fields = {"compare": [ours], "success": changes}
-    return bool(store._client.call_rpc("/kv/txn", fields).get("succeeded"))  # noqa: SLF001 - see above
+    return bool(ask(store._client, "/kv/txn", fields).get("succeeded"))  # noqa: SLF001 - see above
 
 
 def _status(store: Any, last_lsn: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from openvcha.node.patroni_rpc import ask, install_check
 from openvcha.node.record_keys import RecordKeys
 from openvcha.store import keys
 from openvcha.store.bounded import json_object, unbounded
@@ -34,6 +35,7 @@ def install() -> None:
     """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""
     etcd3 = import_module("patroni.dcs.etcd3")
     store: Any = etcd3.Etcd3
+    install_check(etcd3.PatroniEtcd3Client)
     for needed in ("handle_etcd_exceptions", "config_path", "member_path"):
         getattr(store, needed)
     sealing = Sealing(Seals(RecordKeys(Path(sys.argv[1]).parent)))
@@ -165,5 +167,5 @@ class Sealing:
 def _read(store: Any) -> dict[str, Any] | None:
     """Ask etcd itself: what is written is sealed for the place that it will have."""
     key = {"key": b64encode(store.config_path.encode()).decode()}
-    found = store._client.call_rpc("/kv/range", key).get("kvs", [])  # noqa: SLF001 - as above
+    found = ask(store._client, "/kv/range", key).get("kvs", [])  # noqa: SLF001 - as above
     return dict(found[0]) if found else None
