@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.kernel import answers_at_once
 
 from openvcha.node.address import Forwarder
 
@@ -47,6 +48,18 @@ async def test_data_pass_both_ways(echo: int) -> None:
     assert await reader.read(-1) == data
     writer.close()
     await writer.wait_closed()
+    await forwarder.release()
+
+
+async def test_small_answers_wait_for_no_acknowledgement(echo: int) -> None:
+    """Else each answer in two writes costs its client 40 ms."""
+    forwarder = Forwarder((HOST, 0), (HOST, echo))
+    await forwarder.acquire()
+    reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+    writer.write(b"x")
+    assert await reader.read(1) == b"x"
+    assert answers_at_once(forwarder.port)
+    writer.transport.abort()
     await forwarder.release()
 
 

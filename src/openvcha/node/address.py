@@ -93,7 +93,9 @@ class Forwarder:
 
 def _listen(place: tuple[str, int]) -> socket.socket:
     family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, else asyncio does not know it as TCP and never sets TCP_NODELAY: an answer in two
+    # writes then waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
