@@ -79,7 +79,7 @@ def own_certificate(directory: Path) -> KeyPair:
 
 
 def server_tls(directory: Path, name: str = "middle") -> ssl.SSLContext:
-    """Give the context with which he answers."""
+    """Return the context with which he answers."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(directory / f"{name}.crt", directory / f"{name}.key")
     return tls

@@ -12,9 +12,8 @@ from tests.protocols.conftest import (
     Edge,
     make_edge,
 )
-from tests.protocols.test_every_operation import arguments_of, rest_request
+from tests.protocols.test_every_operation import arguments_of, rest_request, rpc_request
 
-from openvcha.api.encode import encode_vapi
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.secret import Secret
 from openvcha.protocols.users import Role
@@ -65,7 +64,7 @@ async def edge() -> AsyncIterator[Edge]:
 async def call(
     edge: Edge, operation: Operation, protocol: str, headers: dict[str, str], **changes: Any
 ) -> int:
-    """Call an operation; gives the status that REST would answer."""
+    """Call an operation; return the status that REST would answer."""
     arguments = {**arguments_of(operation), **changes}
     if protocol != "json-rpc":
         method, path, query, body = rest_request(operation, arguments, wrapped=protocol == "/rest")
@@ -73,18 +72,7 @@ async def call(
             method, protocol + path, params=query, json=body, headers=headers
         )
         return int(reply.status_code)
-    fields = {p.name: encode_vapi(p.type, arguments[p.name]) for p in operation.parameters}
-    request = {
-        "jsonrpc": "2.0",
-        "id": "7",
-        "method": "invoke",
-        "params": {
-            "serviceId": operation.service,
-            "operationId": operation.wire_name,
-            "input": {"STRUCTURE": {"operation-input": fields}},
-            "ctx": {},
-        },
-    }
+    request = rpc_request(operation, arguments)
     reply = await edge.client.post("/api", json=request, headers=headers)
     result = reply.json().get("result", {})
     if "error" not in result:

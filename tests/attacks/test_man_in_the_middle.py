@@ -37,7 +37,7 @@ class Scene:
     directory: Path
 
     def known_by(self, kind: str) -> dict[str, Any]:
-        """Give the fields of vc_spec that say which certificate is right."""
+        """Return the fields of vc_spec that say which certificate is right."""
         der = self.peer.certificate.certificate
         given: dict[str, dict[str, Any]] = {
             "trust": {"ssl_thumbprint": None},

@@ -137,7 +137,7 @@ ANSWERS: dict[str, Any] = {
 
 
 class Api:
-    """Answers everything with hostile texts."""
+    """An API whose every answer is a hostile text."""
 
     async def call(
         self, method: str, path: str, body: Any = None, query: Sequence[tuple[str, str]] = ()

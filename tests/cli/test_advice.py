@@ -16,7 +16,7 @@ BLOCK = re.compile(r"^(?:\./dev )?vcha (.+?)(?:\s+#.*)?$", re.MULTILINE)
 
 
 def advised() -> Iterator[tuple[str, str]]:
-    """Give each command with the file that names it; places to fill in are words."""
+    """Yield each command with the file that names it; places to fill in are words."""
     for path in sorted((*ROOT.glob("src/**/*.py"), *ROOT.glob("docs/*.md"), ROOT / "README.md")):
         # Strings that stand next to each other are one.
         text = re.sub(r'"\s*\n\s*f?"', "", path.read_text())
@@ -29,7 +29,7 @@ def advised() -> Iterator[tuple[str, str]]:
 
 
 def wrong(words: str) -> str | None:
-    """Say what of a command there is not."""
+    """Return what of a command does not exist; None when all of it does."""
     command = typer.main.get_command(app)
     context = typer.Context(command)
     for word in shlex.split(words.replace("…", ""), comments=True):

@@ -27,6 +27,38 @@ def expected(state: str, mode: str) -> list[str]:
 # In the order of OPERATIONS, then the mode to each of MODES: ENABLED, DISABLED, MAINTENANCE.
 NONE = "cluster.not.configured"
 PREPARED = "cluster.prepared"
+STRANGER = {
+    "enabled": [
+        "cluster.exists",
+        "active.stranger",
+        "failover.stranger.unproven",
+        "active.stranger",
+        "active.stranger",
+        "mode.same",
+        "active.stranger",
+        "active.stranger",
+    ],
+    "maintenance": [
+        "cluster.exists",
+        "active.stranger",
+        "failover.stranger.unproven",
+        "active.stranger",
+        "active.stranger",
+        "active.stranger",
+        "active.stranger",
+        "mode.same",
+    ],
+    "disabled": [
+        "cluster.exists",
+        "active.stranger",
+        "failover.mode.disabled",
+        "active.stranger",
+        "active.stranger",
+        "active.stranger",
+        "mode.same",
+        "mode.change.never",
+    ],
+}
 TABLE: dict[str, dict[str, list[str]]] = {
     "single": {"": ["-", *[NONE] * 7]},
     "prepared": {"": ["-", "-", *[PREPARED] * 6]},
@@ -160,39 +192,9 @@ TABLE: dict[str, dict[str, list[str]]] = {
             "mode.change.never",
         ],
     },
-    "a stranger leads": {
-        "enabled": [
-            "cluster.exists",
-            "active.stranger",
-            "failover.stranger.unproven",
-            "active.stranger",
-            "active.stranger",
-            "mode.same",
-            "active.stranger",
-            "active.stranger",
-        ],
-        "maintenance": [
-            "cluster.exists",
-            "active.stranger",
-            "failover.stranger.unproven",
-            "active.stranger",
-            "active.stranger",
-            "active.stranger",
-            "active.stranger",
-            "mode.same",
-        ],
-        "disabled": [
-            "cluster.exists",
-            "active.stranger",
-            "failover.mode.disabled",
-            "active.stranger",
-            "active.stranger",
-            "active.stranger",
-            "mode.same",
-            "mode.change.never",
-        ],
-    },
+    "a stranger leads": STRANGER,
     "a stranger leads in sync": {
+        **STRANGER,
         "enabled": [
             "cluster.exists",
             "active.stranger",
@@ -202,26 +204,6 @@ TABLE: dict[str, dict[str, list[str]]] = {
             "mode.same",
             "active.stranger",
             "active.stranger",
-        ],
-        "maintenance": [
-            "cluster.exists",
-            "active.stranger",
-            "failover.stranger.unproven",
-            "active.stranger",
-            "active.stranger",
-            "active.stranger",
-            "active.stranger",
-            "mode.same",
-        ],
-        "disabled": [
-            "cluster.exists",
-            "active.stranger",
-            "failover.mode.disabled",
-            "active.stranger",
-            "active.stranger",
-            "active.stranger",
-            "mode.same",
-            "mode.change.never",
         ],
     },
     "nobody leads": {

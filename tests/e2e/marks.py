@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
@@ -23,7 +22,7 @@ HOLDERS = re.compile(
 
 
 def forms(secret: bytes) -> Iterator[bytes]:
-    """Give a secret as it is, quoted for URLs, in hexadecimal, and within base64 text.
+    """Yield a secret as it is, quoted for URLs, in hexadecimal, and within base64 text.
 
     In base64 it looks different at each of three distances from the beginning: the letters that
     only the secret decides are given.
@@ -75,12 +74,7 @@ class Sampler:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 

@@ -54,7 +54,7 @@ def cluster(*names: str) -> Any:
 
 
 def candidates(voters: Voters, *names: str) -> list[str]:
-    """Give the members that Patroni's choice is left with."""
+    """Return the members that Patroni's choice is left with."""
     state = voters.choosing(lambda _, seen: [member.name for member in seen.members])
     found: list[str] = state(None, cluster(*names))
     return found

@@ -56,11 +56,10 @@ async def call_rest(edge: Edge, operation: Operation, *, prefix: str) -> Any:
     )
 
 
-async def call_rpc(edge: Edge, operation: Operation, **more: Any) -> Any:
-    fields = {
-        each.name: encode_vapi(each.type, example(each.type)) for each in operation.parameters
-    }
-    request = {
+def rpc_request(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the envelope by which JSON-RPC calls this."""
+    fields = {p.name: encode_vapi(p.type, arguments[p.name]) for p in operation.parameters}
+    return {
         "jsonrpc": "2.0",
         "id": "7",
         "method": "invoke",
@@ -70,7 +69,11 @@ async def call_rpc(edge: Edge, operation: Operation, **more: Any) -> Any:
             "input": {"STRUCTURE": {"operation-input": fields}},
             "ctx": {"appCtx": {"opId": "client-op"}},
         },
-    } | more
+    }
+
+
+async def call_rpc(edge: Edge, operation: Operation, **more: Any) -> Any:
+    request = rpc_request(operation, arguments_of(operation)) | more
     return await edge.client.post("/api", json=request, headers=await edge.headers())
 
 

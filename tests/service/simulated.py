@@ -472,7 +472,7 @@ class World:
         await asyncio.Event().wait()
 
     async def _fail_to_start(self, identity: Identity) -> None:
-        """Tell it with a lease, as a node does; it ends with the node."""
+        """Report it under a lease, as a node does, until the node ends."""
         for times in count(1):
             told = facts.NodeFacts(
                 versions={},

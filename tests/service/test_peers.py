@@ -31,7 +31,7 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def means(scene: Scene) -> Means:
-    """Give what the node of the first active knows and can do without the store."""
+    """Return what the node of the first active knows and can do without the store."""
     world = scene.world
     machine = world.machine(ACTIVE)
 
@@ -72,7 +72,7 @@ class Loss(Life):
 
 
 def new_passive(scene: Scene) -> str | None:
-    """Give the VM of the node that votes already, once it does."""
+    """Return the VM of the node that votes already, once it does."""
     vm = scene.world.state.inventory.vm_by_name(NEW)
     members = {m.name for m in scene.world.members if not m.learner}
     votes = vm and any(name.startswith(NEW) for name in members)
@@ -80,7 +80,7 @@ def new_passive(scene: Scene) -> str | None:
 
 
 def witness(scene: Scene) -> str | None:
-    """Give the VM of the witness while the active's vote and its own are all that are left."""
+    """Return the VM of the witness while the active's vote and its own are all that are left."""
     machine = scene.world.machine_of(WITNESS)
     relied = bool(scene.world.machine(ACTIVE).relied)
     return machine.identity.vm if machine and machine.on and relied else None

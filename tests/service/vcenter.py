@@ -25,7 +25,7 @@ BIOS = "bios-of-the-active"
 
 
 class StandInVcenter:
-    """Answers the few calls that the check makes, and remembers which sessions stay open."""
+    """A vCenter with the few calls that the check makes; it remembers which sessions stay open."""
 
     def __init__(self) -> None:
         self.open: set[str] = set()

@@ -24,7 +24,7 @@ def printable_json(text: str) -> str:
 
 
 def is_seen(letter: str) -> bool:
-    """Tell whether a character is shown by a terminal as itself."""
+    """Return whether a terminal shows a character as itself."""
     return letter.isprintable() and not re.match(f"[{_INVISIBLE}]", letter)
 
 

@@ -50,7 +50,7 @@ def viewing(lab: Lab) -> Iterator[None]:
 
 
 def node_directory(directory: Path) -> Path:
-    """Give the one name of a node's directory, as whoever controls it. Raises RootStays."""
+    """Return a node's directory, acting as the account that controls it. Raises RootStays."""
     act_as_ruler(own_command_line(), directory)
     return absolute(directory)
 
@@ -93,7 +93,7 @@ def _without_root(lab: Lab, base: Path | None) -> Lab:
 
 
 def _tell_folder(lab: Lab, base: Path | None) -> None:
-    """Tell the folder to who we go on as: that account may have another home."""
+    """Put the labs' folder in the environment: the account to go on as may have another home."""
     if base is None and os.geteuid() == 0:
         os.environ[places.VARIABLE] = str(lab.directory.parent)
 

@@ -21,7 +21,7 @@ class Held:
         self._unready: tuple[str, float] | None = None
 
     def doubtful(self, raw: NodeObservation) -> bool:
-        """Tell whether it would help to know that the node is off: nothing of it answers now."""
+        """Return whether nothing of a node answers, and its silence alone is no verdict yet."""
         looks = self._etcd.get(raw.config.member, Looks())
         sure = verdict(looks) is Verdict.SILENT and not looks.stale(self._monotonic())
         return not raw.up and not sure

@@ -44,7 +44,7 @@ class Looks:
         return replace(self, missed=self.missed + 1, last=at)
 
     def stale(self, at: float) -> bool:
-        """Tell whether nobody has looked for so long that what was missed before says nothing."""
+        """Return whether the last look is so long ago that what it missed proves nothing."""
         return at - self.last > BREAK_SECONDS
 
     @classmethod

@@ -47,7 +47,7 @@ PASSING = frozenset(
 
 
 def may_pass(reason: LocalizableMessage) -> bool:
-    """Tell whether what refuses an operation now may be over in a moment."""
+    """Return whether what refuses an operation now may be over in a moment."""
     return reason.id in PASSING
 
 
@@ -62,7 +62,7 @@ def why_not(operation: str, seen: Observation) -> Reason:
 
 
 def momentary(reason: LocalizableMessage) -> bool:
-    """Tell whether a reason is more likely over in some seconds than there to stay."""
+    """Return whether a reason is more likely over in some seconds than there to stay."""
     return reason.id in _MOMENTARY
 
 
@@ -242,7 +242,7 @@ def _failover_from(stranger: str, seen: Observation) -> Reason:
 
 
 def why_not_planned(seen: Observation) -> Reason:
-    """Say why only a failover that is forced is possible, beside ``why_not``; None: both are."""
+    """Return why only a forced failover is possible, beside ``why_not``; None: both kinds are."""
     return message("failover.stranger.planned", seen.stranger) if seen.stranger else None
 
 

@@ -128,7 +128,7 @@ def _left_behind(seen: Observation) -> Iterator[Finding]:
 
 
 def _moving_address(seen: Observation) -> Iterator[Finding]:
-    """Tell that clients will find the service elsewhere after a failover."""
+    """Warn when clients will find the service at another address after a failover."""
     if seen.active is None or seen.passive is None:
         return
     active, passive = (
@@ -140,7 +140,7 @@ def _moving_address(seen: Observation) -> Iterator[Finding]:
 
 
 def _trouble(node: NodeObservation) -> Iterator[Finding]:
-    """Tell why PostgreSQL of a node does not start or rejoin, as the node itself has it."""
+    """Warn when PostgreSQL of a node does not start or rejoin, with the reason it reports."""
     told = node.heard.facts.trouble if node.heard.facts else None
     serves = node.patroni is not None and (node.patroni.primary or node.patroni.streaming)
     if told is not None and not serves:
@@ -149,7 +149,7 @@ def _trouble(node: NodeObservation) -> Iterator[Finding]:
 
 
 def _collations(node: NodeObservation) -> Iterator[Finding]:
-    """Tell that indexes on text may be wrong on a node: also on a passive, before it takes over."""
+    """Warn when indexes on text may be wrong on a node: also on a passive, before it takes over."""
     told = _postgres(node)
     if told is not None and told.collations:
         shown = [ascii(each)[1:-1][:LONGEST_FORGED] for each in told.collations[:MOST_FORGED]]

@@ -156,7 +156,7 @@ def _active(old: Seen, new: Seen) -> Iterator[Draft]:
 
 
 def _reign(old: Seen, new: Seen) -> Iterator[Draft]:
-    """Tell that a primary was none for a while; that another one took over is told as such."""
+    """Report that the primary was interrupted; another's takeover is an event of its own."""
     was, is_ = old.reign, new.reign
     if was is None or is_ is None or was == is_ or was.member != is_.member:
         return

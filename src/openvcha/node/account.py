@@ -42,7 +42,7 @@ def save_account(directory: Path, account: Account) -> None:
 
 
 class NodeAccount:
-    """Gives the account as the node's file is now; None when the node has none."""
+    """The account that the node's file holds now; None when the node has none."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -60,7 +60,7 @@ def identity_lines(found: Survey, now: dt.datetime) -> Iterator[str]:
 
 
 def rows_lost(name: str, kept: KeptCluster | None) -> str:
-    """Say which acknowledged rows a node may lack that goes on alone with its own data."""
+    """Return which acknowledged rows a node may lack when it goes on alone with its own data."""
     if kept is None or kept.in_sync is None:
         return f"perhaps rows: nobody can say whether {name} had all acknowledged ones."
     if not kept.listed:
@@ -78,7 +78,7 @@ def rows_lost(name: str, kept: KeptCluster | None) -> str:
 
 
 def asks_public(view: OwnView | None, now: dt.datetime) -> bool:
-    """Tell whether an answer at the public address must be another's; ``view`` None: is not on.
+    """Return whether an answer at the public address must be another's; ``view`` None: it is off.
 
     While the node itself may hold the address its answer says nothing.
     """
@@ -155,7 +155,7 @@ def _ago(seen: str, now: dt.datetime) -> str:
 
 
 def explained(identity: Identity, kept: KeptCluster | None) -> tuple[str, ...]:
-    """Say what may be lost when the node is made a cluster of its own."""
+    """Return what may be lost when the node is made a cluster of its own."""
     return (
         rows_lost(identity.name, kept),
         "what the others acknowledged without this node, if they lived on.",

@@ -75,7 +75,7 @@ class CutOff:
 
 
 def _acknowledges_alone(pgdata: Path) -> bool:
-    """Tell whether commits wait for nobody there. Raises OSError."""
+    """Return whether commits there wait for no standby. Raises OSError."""
     try:
         return not (is_standby(pgdata) or commits_wait(pgdata))
     except FileNotFoundError:

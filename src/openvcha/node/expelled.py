@@ -40,7 +40,7 @@ async def leave(view: DutyView) -> None:
 
 
 async def expelled(view: DutyView) -> bool | None:
-    """Tell whether a majority does not know this node; None while none answers.
+    """Return whether a majority does not know this node; None while none answers.
 
     It is no look that could be bad: the list is what the members agree on.
     """

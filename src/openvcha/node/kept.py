@@ -201,7 +201,7 @@ def _role(member: str, known: Known, kind: Kind | None) -> Role:
 
 
 def in_sync(member: str, leader: str | None, standbys: frozenset[str] | None) -> bool | None:
-    """Tell whether the cluster says that a member has every acknowledged row; None: unknown."""
+    """Return whether the cluster says that a member has every acknowledged row; None: unknown."""
     if leader == member:
         return True
     return None if standbys is None else member in standbys

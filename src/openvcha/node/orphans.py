@@ -78,7 +78,7 @@ def left_behind(pgdata: Path) -> list[Process]:
 
 
 def postmaster_died(pgdata: Path) -> bool:
-    """Tell whether `postmaster.pid` names no process that is a PostgreSQL of these data."""
+    """Return whether `postmaster.pid` is there, but no PostgreSQL of these data that it names."""
     try:
         first, *_ = (pgdata / "postmaster.pid").read_text().splitlines()
         named = read_process(abs(int(first)))  # of a single-user one it is negative

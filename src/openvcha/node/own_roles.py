@@ -39,7 +39,7 @@ RESERVED = "select pg_has_role('rewind', 'pg_use_reserved_connections', 'usage')
 
 
 async def tend(connection: "AsyncConnection[Any]") -> tuple[str, ...]:
-    """Give back on a primary what our roles lack; return the statements. Raises psycopg.Error.
+    """Restore on a primary what our roles lack; return the statements. Raises psycopg.Error.
 
     Before the roles are made, and on a standby, there is nothing to do.
     """

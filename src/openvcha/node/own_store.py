@@ -1,4 +1,4 @@
-"""Says when this node's own member of the store does not stay up though the others serve.
+"""Notice when this node's own member of the store does not stay up though the others serve.
 
 The node works on with theirs, so nobody would notice before the next loss stops the cluster.
 """

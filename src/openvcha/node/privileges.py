@@ -115,7 +115,7 @@ def how_root_is_given_up() -> str:
 
 
 def own_command_line() -> list[str]:
-    """Give the command line that runs this very program again, whatever lies in the folder."""
+    """Return the command line that runs this very program again, whatever lies in the folder."""
     return [sys.executable, "-P", "-m", "openvcha", *sys.argv[1:]]
 
 
@@ -140,7 +140,7 @@ def _can_run(uid: int, gid: int) -> bool:
 
 
 def _described(uid: int, path: Path) -> tuple[str, int, str]:
-    """Give an account's name, group and home; an id without a name has the path's group."""
+    """Return an account's name, group and home; an id without a name gets the path's group."""
     try:
         account = pwd.getpwuid(uid)
     except KeyError:

@@ -16,7 +16,7 @@ class RecordKeys:
         self._keys: tuple[Secret, ...] = ()
 
     def __call__(self) -> Sequence[Secret]:
-        """Give the key to seal with first. Raises OSError, msgspec.DecodeError."""
+        """Return the keys, the one to seal with first. Raises OSError, msgspec.DecodeError."""
         found = self._path.stat()
         stamp = found.st_mtime_ns, found.st_ino
         if stamp != self._stamp:

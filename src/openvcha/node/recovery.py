@@ -180,7 +180,7 @@ class Recovery:
             raise RecoveryFailed(reason)
 
     async def _settled(self, tls: NodeTls, seconds: float) -> None:
-        """Give the own member time for an election; one that is broken never has a majority."""
+        """Wait for the own member's election; a broken one never has a majority."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not await answers(client_url(self.identity), tls()):  # noqa: ASYNC110 - it is another program's state

@@ -53,7 +53,7 @@ def ruler_of(path: Path) -> int:
 
 
 def hand_over(directory: Path, uid: int, gid: int) -> None:
-    """Give a directory with all in it, which root alone controls, to an account.
+    """Hand a directory that root alone controls, with all in it, to an account.
 
     Whole directories last: what has changed hands is not looked into again, for its new owner may
     have put links there. Raises RootStays, OSError.

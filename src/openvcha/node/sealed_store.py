@@ -29,11 +29,11 @@ class KeptRecords:
         self._values: dict[str, Good | None] = {}
 
     def keeps(self, key: str) -> bool:
-        """Tell whether it is one of the two."""
+        """Return whether a key is one of the two."""
         return key in KEPT
 
     def load(self, key: str) -> Good | None:
-        """Give what was found good last."""
+        """Return what was last found good."""
         if not self._writes or key not in self._values:
             self._values[key] = self._read(key)
         return self._values[key]
@@ -62,13 +62,13 @@ def forget_kept(layout: Layout) -> None:
 def cluster_store(
     identity: Identity, layout: Layout, etcd: Etcd, *, keeps: bool = False
 ) -> Etcd | SealedEtcd:
-    """Give the cluster's store as a node may use it: a witness can check nothing."""
+    """Return the cluster's store as a node may use it: a witness can check nothing."""
     if not identity.holds_data:
         return etcd
     return sealed_store(layout, etcd, keeps=keeps)
 
 
 def sealed_store(layout: Layout, etcd: Etcd, *, keeps: bool = False) -> SealedEtcd:
-    """Give the cluster's store as a data node uses it; ``keeps``: it keeps the configuration."""
+    """Return the cluster's store as a data node uses it; ``keeps``: it keeps the configuration."""
     seals = Seals(RecordKeys(layout.root))
     return SealedEtcd(etcd, seals, KeptRecords(layout, writes=keeps))

@@ -100,7 +100,7 @@ class Superuser:
             return await uninstalled(connection, partial(self.connect, host))
 
     async def tend_roles(self, host: str) -> tuple[str, ...]:
-        """Give our roles back what they lack; return how. Raises PostgresUnreachable."""
+        """Restore what our roles lack; return the statements. Raises PostgresUnreachable."""
         async with self._at(host) as connection:
             return await tend(connection)
 

@@ -119,7 +119,7 @@ async def _knock(place: Place, port: int, path: str, tls: TlsSource) -> Knock:
 
 
 def etcd_words(health: Knock, peers: Knock) -> tuple[str, ...]:
-    """Say what an etcd is like by its answers to clients and to peers.
+    """Return what an etcd is like by its answers to clients and to peers.
 
     It answers peers, but no client, while it waits for its first majority.
     """
@@ -133,7 +133,7 @@ def etcd_words(health: Knock, peers: Knock) -> tuple[str, ...]:
 
 
 def patroni_words(found: Knock) -> tuple[str, ...]:
-    """Say what a Patroni says of its database."""
+    """Return what a Patroni says of its database."""
     if found.manner is not Manner.ANSWERS:
         return _without_answer("Patroni", found)
     fields = _json(found.body)

@@ -83,7 +83,7 @@ def _cookie(header: str) -> str | None:
 
 
 def _of_another_site(headers: Mapping[str, str]) -> bool:
-    """Tell whether a browser says that a page of somebody else's makes it send this request."""
+    """Return whether a browser says that another site's page makes it send this request."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     own = f"https://{headers.get('host', '')}"
     return site not in {"none", "same-origin"} or (origin is not None and origin != own)

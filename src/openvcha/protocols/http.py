@@ -21,7 +21,7 @@ _LONGEST_SHOWN = 100
 
 
 async def read_body(request: Request) -> bytes:
-    """Give the body, unpacked. Raises ApiError INVALID_REQUEST.
+    """Return the body, unpacked. Raises ApiError INVALID_REQUEST.
 
     That is for more than 1 MiB, also when unpacked, for a type other than JSON, and for an encoding
     other than gzip.
@@ -64,7 +64,7 @@ def refuse(body: Any, status: int, error: ApiError) -> Response:
 
 
 def session_headers(token: str | None, path: str | None = None) -> dict[str, str]:
-    """Give the headers that also carry the token of a new session, for ``path`` as a cookie."""
+    """Return headers with the token of a new session; with ``path``, as a cookie for it too."""
     if token is None:
         return {}
     headers = {SESSION_HEADER: token}
@@ -72,7 +72,7 @@ def session_headers(token: str | None, path: str | None = None) -> dict[str, str
 
 
 def forgotten_cookie(path: str) -> dict[str, str]:
-    """Give the header by which a client forgets the session's cookie."""
+    """Return the header by which a client forgets the session's cookie."""
     return {"set-cookie": f"{_cookie('', path)}; Max-Age=0"}
 
 

@@ -30,7 +30,7 @@ class Route:
 
     @property
     def task(self) -> bool:
-        """Tell whether it begins a task."""
+        """Return whether it begins a task."""
         return self.operation.task
 
 

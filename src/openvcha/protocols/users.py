@@ -133,7 +133,7 @@ class Users:
         await self._throttle.succeeded(folded(name))
 
     async def set_role(self, name: str, role: Role) -> None:
-        """Give a user another role, in running sessions too.
+        """Change a user's role, in running sessions too.
 
         Raises ApiError: NOT_FOUND; NOT_ALLOWED_IN_CURRENT_STATE for the last administrator.
         """
@@ -144,7 +144,7 @@ class Users:
                 return
 
     async def find(self, name: str) -> User | None:
-        """Give the user of this name, None when there is none, or a forged one."""
+        """Return the user of this name; None when there is none, or only a forged one."""
         found = await self._record(name).sound()
         return found.value if found else None
 
@@ -177,7 +177,7 @@ class Users:
         return await self._passwords.hash(password.reveal())
 
     async def _guards(self, name: str) -> tuple[Compare, ...]:
-        """Give the conditions under which an administrator stays when this user is none any more.
+        """Return the conditions under which an administrator remains without this user.
 
         So of two that take each other's role away at the same time, one is refused.
         """

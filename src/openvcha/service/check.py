@@ -64,7 +64,7 @@ async def require_one_datastore(services: Services, seen: Observation) -> None:
 async def check_addresses(
     services: Services, seen: Observation, wish: Wish
 ) -> tuple[LocalizableMessage, ...]:
-    """Tell all that is wrong with the addresses of a node that a person makes, and its copy."""
+    """Return what is wrong with the addresses of a node that a person makes, or with its copy."""
     inventory = await services.infrastructure.inventory()
     settings = await check_settings(services, wish.kind)
     return (*await _Addresses(services, seen, inventory, wish).examine(), *settings.errors)

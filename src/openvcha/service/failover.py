@@ -62,7 +62,7 @@ async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
 
 
 def why_not(seen: Observation, *, planned: bool) -> Reason:
-    """Say why this kind of failover may not run; None when it may."""
+    """Return why this kind of failover may not run; None when it may."""
     reason = rules.why_not(rules.FAILOVER, seen)
     return reason or (rules.why_not_planned(seen) if planned else None)
 
@@ -176,7 +176,7 @@ class Prepare(Step):
 
 
 def behind(seen: Replay, name: str, target: int) -> LocalizableMessage | None:
-    """Say what a standby still has to replay up to ``target``, and what holds that up."""
+    """Return what a standby has yet to replay up to ``target``, and what holds that up, if any."""
     if not seen.standby or seen.position >= target:
         return None
     if seen.holders:

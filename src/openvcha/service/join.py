@@ -67,7 +67,7 @@ class Join(Step):
         return waiting
 
     async def _trouble(self, node: NewNode) -> LocalizableMessage | None:
-        """Say what the node itself tells of its PostgreSQL. Raises ApiError when it is final."""
+        """Return what the node reports of its PostgreSQL. Raises ApiError when it is final."""
         found = await self._services.store.get(keys.node_facts(node.member))
         told = facts.decode(found.value).trouble if found else None
         if told is None:

@@ -61,7 +61,7 @@ class Trust:
         return context
 
     def accepts(self, met: bytes) -> bool:
-        """Tell whether the certificate of a finished handshake will do."""
+        """Return whether the certificate of a finished handshake is the right one."""
         return self.rule is None or self.rule(met)
 
 
@@ -167,7 +167,7 @@ class PeerConnection:
 
 
 async def shown_certificate(host: str, port: int) -> bytes:
-    """Give the certificate (DER) that a peer shows, to be shown on; nothing is sent to it."""
+    """Return the certificate (DER) that a peer shows; nothing is sent to it."""
     _, writer = await asyncio.open_connection(host, port, ssl=unchecked())
     try:
         return _certificate_of(writer)

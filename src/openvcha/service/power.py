@@ -12,7 +12,7 @@ from openvcha.tasks.steps import Temporary
 
 
 async def surely_off(infrastructure: Infrastructure, node: NodeConfig) -> bool:
-    """Tell whether a node has no power, or is gone; False where nobody here can know."""
+    """Return whether a node has no power, or is gone; False where nobody here can know."""
     if not node.vm:
         return False
     try:

@@ -84,7 +84,7 @@ class Silence:
         return message("fence.silence", node.name, node.ha_address, f"{SILENCE_SECONDS:g}")
 
     async def _answers(self, node: NodeConfig) -> bool:
-        """Tell whether anything of it answers: its etcd, its Patroni, its entry in the store."""
+        """Return whether anything of it answers: its etcd, its Patroni, its entry in the store."""
         endpoint = url(node.ha_address, self._services.identity.ports.etcd_client)
         if await self._services.store.healthy(endpoint, PROBE_SECONDS):
             return True

@@ -105,12 +105,12 @@ class Unreadable:
 
 
 def matches(pattern: str, key: str) -> bool:
-    """Tell whether a reader's pattern is meant for a key."""
+    """Return whether a reader's pattern is meant for a key."""
     return re.fullmatch(pattern, key) is not None
 
 
 def why_unreadable(kv: KeyValue) -> str | None:
-    """Say why a value cannot be read; None when it can, or when nobody reads it."""
+    """Return why a value cannot be read; None when it can, or when nobody reads it."""
     reader = next((read for key, read in READERS if matches(key, kv.key)), None)
     try:
         if reader is not None:

@@ -25,7 +25,7 @@ DATA_PREFIX: Final = "data."
 """Begins the names of accounts of data nodes; no member has such a name."""
 
 AccountSource = Callable[[], Account | None]
-"""Gives the account that counts now; None: the store lets in whoever has a certificate."""
+"""The account that counts now; None: the store lets in whoever has a certificate."""
 
 
 class Pass:
@@ -38,7 +38,7 @@ class Pass:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Give what a request has to carry."""
+        """Return the headers that a request has to carry."""
         return {"Authorization": self.token} if self.token else {}
 
     async def renew(self, void: str, show: Callable[[Account], Awaitable[str]]) -> bool:

@@ -108,7 +108,7 @@ class Gateway:
 
     @property
     def token(self) -> str:
-        """Give the token that requests carry now."""
+        """Return the token that requests carry now."""
         return self._pass.token
 
     async def let_in(self, endpoint: str, void: str, seconds: float = READ_SECONDS) -> bool:

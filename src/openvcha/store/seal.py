@@ -34,7 +34,7 @@ _DOMAIN: Final = b"openvcha record 1"
 _ID_DIGITS: Final = 16
 
 Keys = Callable[[], Sequence[Secret]]
-"""Gives the keys that count now: the one to seal with first, then those that are still accepted."""
+"""The keys that count now: the one to seal with first, then those that are still accepted."""
 
 
 class Kind(Enum):
@@ -56,7 +56,7 @@ class Place:
 
 
 def kind_of(key: str) -> Kind | None:
-    """Say how the record under a key is sealed; None: it is not."""
+    """Return how the record under a key is sealed; None: it is not."""
     if key == keys.PATRONI_CONFIG:
         return Kind.JSON
     if key.startswith(keys.PATRONI_MEMBERS):
@@ -67,7 +67,7 @@ def kind_of(key: str) -> Kind | None:
 
 
 def place_of(kv: KeyValue) -> Place:
-    """Give the place of what was read."""
+    """Return the place of what was read."""
     return Place(kv.key, kv.create_revision, kv.version, bool(kv.lease))
 
 
@@ -89,14 +89,14 @@ class Seals:
         return canonical({**fields, FIELD: self._of_fields(key, place, fields)})
 
     def open(self, kv: KeyValue) -> bytes:
-        """Give the value without its seal. Raises RecordForged."""
+        """Return the value without its seal. Raises RecordForged."""
         if kind_of(kv.key) is Kind.ENVELOPE:
             return self._open_envelope(kv)
         fields = self.open_fields(place_of(kv), json_object(kv.value))
         return canonical(fields)
 
     def open_fields(self, place: Place, fields: dict[str, Any] | None) -> dict[str, Any]:
-        """Give the fields of an object without its seal. Raises RecordForged."""
+        """Return the fields of an object without its seal. Raises RecordForged."""
         rest = {name: value for name, value in (fields or {}).items() if name != FIELD}
         found = (fields or {}).get(FIELD)
         if not isinstance(found, str) or not self._fits(
@@ -106,11 +106,11 @@ class Seals:
         return rest
 
     def seal_fields(self, place: Place, fields: dict[str, Any]) -> dict[str, Any]:
-        """Give an object with its seal."""
+        """Return an object with its seal."""
         return {**fields, FIELD: self._of_fields(self._known()[0], place, fields)}
 
     def stale(self, kv: KeyValue) -> bool:
-        """Tell whether a record fits, but by a key with which nothing is sealed any more."""
+        """Return whether a record that fits was sealed with a key that seals nothing any more."""
         current = key_id(self._known()[0])
         if kind_of(kv.key) is Kind.ENVELOPE:
             return not kv.value.startswith(_PREFIX + current.encode())
@@ -140,7 +140,7 @@ class Seals:
 
 
 def unverified(value: bytes) -> bytes:
-    """Give what a record claims, for a witness, which has no key: to be shown, not acted on."""
+    """Return what a record claims, for a witness, which has no key: to be shown, not acted on."""
     line, newline, rest = value.partition(b"\n")
     return rest if newline and line.startswith(_PREFIX) else value
 

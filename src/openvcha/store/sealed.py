@@ -59,10 +59,10 @@ class Kept(Protocol):
     """The last good value of the few records without which a node must not go on from nothing."""
 
     def keeps(self, key: str) -> bool:
-        """Tell whether the record under this key is one of them."""
+        """Return whether the record under this key is one of them."""
 
     def load(self, key: str) -> Good | None:
-        """Give what was kept; None: there never was one."""
+        """Return what was kept; None: nothing ever was."""
 
     def save(self, key: str, good: Good) -> None:
         """Keep a value in the place of the one before."""
@@ -77,7 +77,7 @@ class KeptNothing:
         return False
 
     def load(self, key: str) -> Good | None:
-        """Give nothing."""
+        """Return None: nothing is kept."""
         del key
         return None
 
@@ -271,7 +271,7 @@ class SealedStore:
         return None if overtaken else result
 
     async def _overtaken(self, compares: Sequence[Compare], seen: dict[str, _Seen]) -> bool:
-        """Tell whether a write failed only because of another's, which no condition speaks of.
+        """Return whether a write failed only because of another's, which no condition speaks of.
 
         Where the key was to be absent it still is when who had reserved it has given it back.
         """
@@ -389,7 +389,7 @@ class SealedStore:
             self._unsaved.discard(key)
 
     def _instead(self, key: str, raw: KeyValue | None) -> KeyValue | None:
-        """Give the last good value in the place of what is there now, or is not."""
+        """Return the last good value in place of what is there, or missing; count it as refused."""
         good = self._kept.load(key) if self._kept.keeps(key) else None
         if good is None:
             return None
@@ -416,7 +416,7 @@ class SealedStore:
 
 
 def _of_state(compare: Compare) -> bool:
-    """Tell whether a condition names one state of a key: that one, or none."""
+    """Return whether a condition names one state of a key: that one, or none."""
     if compare.relation is not Relation.EQUAL:
         return False
     gone = compare.target in {Target.CREATE, Target.VERSION} and compare.operand == 0

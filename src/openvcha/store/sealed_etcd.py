@@ -1,7 +1,6 @@
 """The cluster's store as a data node sees it: etcd, with the seals of its records."""
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 from openvcha.store.accounts import EtcdAccounts
@@ -23,14 +22,9 @@ class SealedEtcd(SealedStore):
         await self._etcd.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close all connections."""
-        await self._etcd.__aexit__(kind, error, tb)
+        await self._etcd.close()
 
     @property
     def accounts(self) -> EtcdAccounts:
@@ -39,7 +33,7 @@ class SealedEtcd(SealedStore):
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Give the endpoints, the one in use in front."""
+        """Return the endpoints, the one in use first."""
         return self._etcd.endpoints
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
@@ -79,5 +73,5 @@ class SealedEtcd(SealedStore):
         return await self._etcd.status(endpoint)
 
     async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
-        """Tell whether an endpoint answers, with a quorum behind it, within ``timeout`` seconds."""
+        """Return whether an endpoint answers, with a quorum, within ``timeout`` seconds."""
         return await self._etcd.healthy(endpoint, timeout)

@@ -254,7 +254,7 @@ class Journal:
             free = unchanged(operation[0])
 
     async def _holder(self, operation: KeyValue) -> TaskRecord | None:
-        """Give the task that holds the operation.
+        """Return the task that holds the operation.
 
         A task and its hold begin and end in one transaction each. So who wrote a hold without a
         task that runs was none of us: it holds nothing.
