@@ -18,10 +18,12 @@ from openvcha.api.structures import (
     TaskStatus,
 )
 from openvcha.tasks.record import (
+    MAX_ARGUMENTS_BYTES,
     MAX_ERROR_BYTES,
     MAX_PART_BYTES,
     ErrorRecord,
     TaskRecord,
+    bounded_arguments,
     bounded_part,
     error_record,
     plain,
@@ -100,15 +102,24 @@ def test_data_of_an_unknown_structure_are_left_out() -> None:
 
 
 def test_a_large_error_keeps_what_fits() -> None:
-    """Data go first, then the last causes; the type always stays."""
+    """Data go first, then the last causes; the type always stays. Each text is cut before."""
     small = message("task.canceled")
-    large = LocalizableMessage(id="x", default_message="x" * MAX_ERROR_BYTES, args=())
+    large = LocalizableMessage(id="x" * MAX_ERROR_BYTES, default_message="x", args=())
     data = CertificateInfo(ssl_thumbprint="AA", ssl_certificate="x" * MAX_ERROR_BYTES)
     without_data = error_record(ApiError(ErrorType.ERROR, small, data=data)).to_error()
     assert without_data == ApiError(ErrorType.ERROR, small)
     assert error_record(ApiError(ErrorType.ERROR, small, large)).messages == (small,)
     replaced = error_record(ApiError(ErrorType.ERROR, large)).messages
     assert replaced == (message("task.error.large"),)
+    (cut,) = error_record(ApiError(ErrorType.ERROR, message("users.unknown", "x" * 1000))).messages
+    assert cut.args[0].endswith("…")
+
+
+def test_arguments_have_a_bound_that_a_caller_is_told() -> None:
+    """They cannot be cut, for the task goes by them."""
+    assert bounded_arguments({"name": "x" * 1000})
+    with pytest.raises(ApiError, match="INVALID_ARGUMENT: The arguments have"):
+        bounded_arguments({"name": "x" * MAX_ARGUMENTS_BYTES})
 
 
 def test_a_pending_task_shows_nothing_of_a_run() -> None:

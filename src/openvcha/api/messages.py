@@ -6,6 +6,7 @@ Ids of our own stand here without their prefix, one table for each subject; `%s`
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from openvcha.api.cut import LONGEST_SHOWN, cut
 from openvcha.api.structures.std import LocalizableMessage
 
 PREFIX = "com.vmware.vcenter.vcha."
@@ -101,6 +102,7 @@ _TASK = {
     "task.succeeded": "Done.",
     "task.undoing": "Undoing step %s.",
     "task.undo.failed": "Step %s could not be undone; the reason is the next message.",
+    "task.arguments.large": "The arguments have %s bytes; a task keeps at most %s.",
     "task.undo.unknown": "Step %s was not undone: this version does not know it.",
     "task.left": "These steps are left as they are: %s.",
     "task.standalone": "The task ended with its cluster: node %s was made stand-alone.",
@@ -550,11 +552,12 @@ CATALOGUE = _catalogue()
 def message(name: str, *arguments: object) -> LocalizableMessage:
     """A message of the catalogue, by its full id or, for ours, without the prefix.
 
+    An argument may quote what a caller has sent: each is cut at ``LONGEST_SHOWN``.
     Raises KeyError for an unknown id and ValueError for a wrong number of arguments.
     """
     full = name if name in CATALOGUE else PREFIX + name
     text = CATALOGUE[full]
-    texts = tuple(str(argument) for argument in arguments)
+    texts = tuple(cut(str(argument), LONGEST_SHOWN) for argument in arguments)
     if text.replace("%%", "").count("%s") != len(texts):
         raise ValueError(f"message {full} takes other arguments than {len(texts)}")
     return LocalizableMessage(id=full, default_message=text % texts, args=texts)

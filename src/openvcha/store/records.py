@@ -16,6 +16,7 @@ from openvcha.store.errors import (
     RecordMissing,
     RecordUnreadable,
 )
+from openvcha.store.kept import kept
 from openvcha.store.protocol import (
     Action,
     Compare,
@@ -42,8 +43,8 @@ class Stored(Generic[T]):
 
 
 def encode(value: object) -> bytes:
-    """Write a value as records are stored."""
-    return msgspec.json.encode(value)
+    """Write a value as records are stored: the one way in, where texts are cut."""
+    return msgspec.json.encode(kept(value))
 
 
 def decode(kv: KeyValue, type_: type[T]) -> T:

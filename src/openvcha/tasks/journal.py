@@ -37,7 +37,7 @@ from openvcha.store.protocol import (
     unchanged,
 )
 from openvcha.store.records import Record, decode, encode
-from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bare, bounded_part, to_info
+from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bare, bounded_arguments, to_info
 
 INSTANCE: Final = "com.vmware.vcenter.vcha"
 MAX_MATCHES: Final = 1000
@@ -99,8 +99,8 @@ class Journal:
         ``operation`` is the wire name (``redeploy$task``). ``arguments`` are JSON or structures.
         ``guards`` are what the caller's checks rest on, e.g. ``unchanged(...)`` of the
         configuration it read. Raises ApiError RESOURCE_BUSY naming the operation that runs, or
-        CONCURRENT_CHANGE when a guard does not hold; TypeError when the arguments hold a secret,
-        ValueError when they are too large.
+        CONCURRENT_CHANGE when a guard does not hold, INVALID_ARGUMENT for arguments that are too
+        large; TypeError when they hold a secret.
         """
         progress = TaskProgress(total=TOTAL, completed=0, message=description)
         record = TaskRecord(
@@ -115,7 +115,7 @@ class Journal:
             may_cancel=cancelable,
             target=target,
             user=user,
-            arguments=bounded_part(arguments),
+            arguments=bounded_arguments(arguments),
         )
         await self._insert(record, guards)
         _log.info("task created", task=record.id, operation=record.operation_id, user=user)

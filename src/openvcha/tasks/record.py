@@ -19,12 +19,15 @@ from openvcha.api.structures import (
     TaskProgress,
     TaskStatus,
 )
+from openvcha.store.kept import kept
 
 TOTAL = 100
 """A task that has succeeded stands at this; every other one stands below it."""
-MAX_ERROR_BYTES = 64 * 1024
+MAX_ERROR_BYTES = 16 * 1024
+MAX_ARGUMENTS_BYTES = 16 * 1024
+"""Bound of a call's arguments, which cannot be cut: they are what the task goes by."""
 MAX_PART_BYTES = 128 * 1024
-"""Bound of what a caller or a step may put into a record at a time (arguments, state, result)."""
+"""Bound of what a step may put into a record at a time (state, result)."""
 
 FINISHED = frozenset({TaskStatus.SUCCEEDED, TaskStatus.FAILED})
 
@@ -175,6 +178,15 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
+def bounded_arguments(value: Any) -> Any:
+    """Return ``plain(value)``. Raises ApiError INVALID_ARGUMENT when it is too large to be kept."""
+    made = plain(value)
+    if (size := _size(made)) > MAX_ARGUMENTS_BYTES:
+        too_large = message("task.arguments.large", size, MAX_ARGUMENTS_BYTES)
+        raise ApiError(ErrorType.INVALID_ARGUMENT, too_large)
+    return made
+
+
 def bounded_part(value: Any) -> Any:
     """Give ``plain(value)``. Raises ValueError when it is too large for a record."""
     made = plain(value)
@@ -199,11 +211,12 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _bounded(error: ErrorRecord) -> ErrorRecord:
+    error = kept(error)
     if _size(error) > MAX_ERROR_BYTES:
         error = msgspec.structs.replace(error, data_type=None, data=None)
     while _size(error) > MAX_ERROR_BYTES:
-        kept = error.messages[:-1] or (message("task.error.large"),)
-        error = msgspec.structs.replace(error, messages=kept)
+        fewer = error.messages[:-1] or (message("task.error.large"),)
+        error = msgspec.structs.replace(error, messages=fewer)
     return error
 
 
