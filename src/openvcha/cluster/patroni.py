@@ -1,7 +1,7 @@
 """Patroni as seen from outside: its state in etcd, and its REST interface on each data node."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -12,9 +12,9 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.store import bounded, keys
-from openvcha.store.client import TlsClient, TlsSource
+from openvcha.store.client import Reply, TlsClient, TlsSource
 from openvcha.store.errors import RecordInvalid
-from openvcha.store.patroni_keys import position
+from openvcha.store.patroni_keys import number, position
 from openvcha.store.protocol import Put, Store, unchanged, value_is
 from openvcha.store.records import decode, readable
 
@@ -192,23 +192,19 @@ class PatroniClient:
     async def node(self, address: str) -> PatroniNode:
         """Ask one node for its state. Raises PatroniUnreachable."""
         fields = await self._json("GET", address, "/patroni")
-        streams = fields.get("replication") or []
-        xlog = fields.get("xlog") or {}
+        streams = [_object(each) for each in _list(fields.get("replication"))]
+        xlog = _object(fields.get("xlog"))
         return PatroniNode(
             role=str(fields.get("role", "")),
             state=standby_state(fields),
-            timeline=fields.get("timeline"),
-            replication=tuple(
-                s["application_name"] for s in streams if s.get("state") == "streaming"
-            ),
-            alone=bool((fields.get("tags") or {}).get(keys.ALONE)),
-            synchronous=tuple(
-                s["application_name"] for s in streams if s.get("sync_state") in {"sync", "quorum"}
-            ),
-            member=(fields.get("patroni") or {}).get("name"),
+            timeline=number(fields.get("timeline")),
+            replication=_standbys(streams, "state", "streaming"),
+            alone=bool(_object(fields.get("tags")).get(keys.ALONE)),
+            synchronous=_standbys(streams, "sync_state", "sync", "quorum"),
+            member=_text(_object(fields.get("patroni")).get("name")),
             started=str(fields.get("postmaster_start_time") or ""),
             lsn=position(xlog),
-            last_row=xlog.get("replayed_timestamp"),
+            last_row=_text(xlog.get("replayed_timestamp")),
         )
 
     async def wake(self, address: str) -> None:
@@ -231,14 +227,11 @@ class PatroniClient:
     ) -> dict[str, Any]:
         reply = await self._request(method, address, path, body)
         # /patroni answers 503 with the same body while PostgreSQL is not running.
-        if reply.status_code not in {200, 503}:
-            raise PatroniUnreachable(f"Patroni at {address}: HTTP {reply.status_code} on {path}")
-        try:
-            fields = reply.json()
-        except ValueError as error:
-            raise PatroniUnreachable(f"Patroni at {address}: no JSON on {path}") from error
-        if not isinstance(fields, dict):
-            raise PatroniUnreachable(f"Patroni at {address}: no object on {path}")
+        if reply.status not in {200, 503}:
+            raise PatroniUnreachable(f"Patroni at {address}: HTTP {reply.status} on {path}")
+        fields = bounded.json_object(reply.content)
+        if fields is None:
+            raise PatroniUnreachable(f"Patroni at {address}: no JSON object on {path}")
         return fields
 
     async def _request(
@@ -248,13 +241,14 @@ class PatroniClient:
         path: str,
         body: dict[str, Any] | None,
         seconds: float = PROBE_SECONDS,
-    ) -> httpx2.Response:
+    ) -> Reply:
         host = f"[{address}]" if ":" in address else address
         user, password = self._auth
         try:
-            return await self._http.current().request(
+            return await self._http.ask(
                 method,
                 f"https://{host}:{self._port}{path}",
+                bounded.MOST_BYTES,
                 json=body,
                 auth=(user, password().reveal()),
                 timeout=seconds,
@@ -262,6 +256,27 @@ class PatroniClient:
         except httpx2.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise PatroniUnreachable(f"Patroni at {address}: {reason}") from error
+
+
+def _object(value: object) -> Fields:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _standbys(streams: Iterable[Fields], field: str, *wanted: str) -> tuple[str, ...]:
+    """Return the names of the connections whose ``field`` is one of those wanted."""
+    return tuple(
+        name
+        for each in streams
+        if each.get(field) in wanted and (name := _text(each.get("application_name")))
+    )
 
 
 def standby_state(fields: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """Who leads PostgreSQL now, and what a copy of its data takes."""
 
 import dataclasses
-import json
 from urllib.parse import urlsplit
 
 from openvcha.node.engines import OLDEST_POSTGRES, Postgres
@@ -10,6 +9,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.own_sessions import APPLICATION_NAME, superuser_options
 from openvcha.node.patroni import SUPERUSER
 from openvcha.store import keys
+from openvcha.store.bounded import json_object
 from openvcha.store.errors import StoreError
 from openvcha.store.protocol import Store
 
@@ -52,8 +52,14 @@ async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: 
 
 
 def place_of(member_record: bytes) -> tuple[str, int]:
-    """Read host and port of PostgreSQL from what Patroni keeps of a member."""
-    parts = urlsplit(json.loads(member_record)["conn_url"])
+    """Read host and port of PostgreSQL from what Patroni keeps of a member.
+
+    Raises KeyError, ValueError, TypeError, AttributeError for what is no such record.
+    """
+    fields = json_object(member_record)
+    if fields is None:
+        raise ValueError("the record of the leader cannot be read")
+    parts = urlsplit(fields["conn_url"])
     return parts.hostname or "", parts.port or 5432
 
 

@@ -6,6 +6,8 @@ import enum
 import ssl
 from dataclasses import dataclass
 
+from openvcha.node.http import read_bounded
+
 
 class Manner(enum.StrEnum):
     """How a place took the question. Only SILENT is no answer at all."""
@@ -18,7 +20,7 @@ class Manner(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Knock:
-    """What came back; ``body`` is empty unless it ANSWERS."""
+    """What came back; ``body`` (cut at a bound) is empty unless it ANSWERS."""
 
     manner: Manner
     body: bytes = b""
@@ -32,7 +34,7 @@ async def knock(address: str, port: int, path: str, tls: ssl.SSLContext, seconds
             reader, writer = await asyncio.open_connection(address, port)
             await writer.start_tls(tls, server_hostname=address)
             writer.write(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
-            body = (await reader.read()).partition(b"\r\n\r\n")[2]
+            body = (await read_bounded(reader)).partition(b"\r\n\r\n")[2]
     except ssl.SSLError:
         return Knock(Manner.REFUSES)
     except (OSError, TimeoutError):

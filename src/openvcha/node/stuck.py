@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from openvcha.node.processes import Process, is_postgres, program
 from openvcha.store import keys
+from openvcha.store.bounded import json_object
 from openvcha.store.protocol import KeyValue
 
 STUCK_SECONDS = 30.0
@@ -33,7 +32,7 @@ class Look:
 
 
 def look_at(own: str, found: Iterable[KeyValue], processes: Iterable[Process]) -> Look:
-    """Read Patroni's keys and the node's processes. Raises msgspec.DecodeError."""
+    """Read Patroni's keys and the node's processes."""
     values = {kv.key: kv.value for kv in found}
     leader = values.get(keys.PATRONI_LEADER, b"").decode() or None
     sync = _fields(values.get(keys.PATRONI_SYNC))
@@ -110,7 +109,4 @@ def _workers(me: Mapping[str, Any], processes: Iterable[Process]) -> Iterable[in
 
 def _fields(value: bytes | None) -> dict[str, Any]:
     """Read a JSON object; what is none says nothing: then nobody is confirmed to have anything."""
-    try:
-        return msgspec.json.decode(value, type=dict[str, Any]) if value else {}
-    except msgspec.DecodeError:
-        return {}
+    return json_object(value or b"") or {}

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from openvcha.node.identity import Identity, url
 from openvcha.node.kept import KeptCluster, load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.probe import Knock, Manner, knock
+from openvcha.store import bounded
 from openvcha.store.account import AccountSource
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
@@ -22,6 +24,8 @@ from openvcha.store.etcd import Etcd
 PROBE_SECONDS = 2.0
 ASK_SECONDS = 5.0
 PLAIN_LENGTH = 64
+MOST_MEMBERS = 64
+"""That are taken of an answer: each place that it names is asked."""
 PUBLIC = "whoever has the public address"
 Listed = Mapping[str, str]
 """Members as an etcd remembers them, without a majority: names by peer URLs."""
@@ -105,7 +109,7 @@ async def _ask(identity: Identity, place: Place, tls: TlsSource) -> Said:
         _knock(place, ports.patroni, "/patroni", tls),
     )
     words = (*etcd_words(health, peers), *patroni_words(patroni))
-    return Said(place, words, _members(peers))
+    return Said(place, words, listed(peers))
 
 
 async def _ask_api(identity: Identity, tls: TlsSource) -> Said:
@@ -136,8 +140,8 @@ def patroni_words(found: Knock) -> tuple[str, ...]:
     """Return what a Patroni says of its database."""
     if found.manner is not Manner.ANSWERS:
         return _without_answer("Patroni", found)
-    fields = _json(found.body)
-    if not isinstance(fields, dict):
+    fields = bounded.json_object(found.body)
+    if fields is None:
         return ("Patroni",)
     return (f"Patroni: {plain(fields.get('role'))}, {plain(fields.get('state'))}",)
 
@@ -155,27 +159,21 @@ def _without_answer(part: str, *knocks: Knock) -> tuple[str, ...]:
 
 
 async def _listed(address: str, port: int, tls: TlsSource) -> Listed | None:
-    return _members(await knock(address, port, "/members", tls(), PROBE_SECONDS))
+    return listed(await knock(address, port, "/members", tls(), PROBE_SECONDS))
 
 
-def _members(found: Knock) -> Listed | None:
+def listed(found: Knock) -> Listed | None:
+    """Return the members that an etcd names to its peers, some of very many; None: unreadable."""
     try:
-        return dict(_pairs(_json(found.body)))
-    except (AttributeError, TypeError):
+        return dict(islice(_pairs(bounded.decode(found.body, list[Any])), MOST_MEMBERS))
+    except (AttributeError, TypeError, msgspec.DecodeError):
         return None
 
 
-def _pairs(members: Any) -> Iterable[tuple[str, str]]:
+def _pairs(members: list[Any]) -> Iterable[tuple[str, str]]:
     for member in members:
         for peer in member.get("peerURLs") or ():
             yield str(peer), plain(member.get("name") or "")
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return None
 
 
 async def _quorum(endpoints: list[str], tls: TlsSource, account: AccountSource) -> Quorum | None:
@@ -191,4 +189,7 @@ async def _quorum(endpoints: list[str], tls: TlsSource, account: AccountSource) 
 
 
 def _host(peer: str) -> str:
-    return urlsplit(peer).hostname or ""
+    try:
+        return urlsplit(peer).hostname or ""
+    except ValueError:
+        return ""  # what is no URL is no place

@@ -19,8 +19,9 @@ from openvcha.node.status import Contact, OwnView, Role
 from openvcha.node.stuck import standbys
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
+from openvcha.store.bounded import json_object
 from openvcha.store.errors import StoreError, StoreUnavailable
-from openvcha.store.patroni_keys import pause, position, readable
+from openvcha.store.patroni_keys import number, pause, position, readable
 from openvcha.store.protocol import KeyValue, Member
 
 LOOK_SECONDS = 1.0
@@ -205,15 +206,14 @@ class Eye:
             return Word()
         place = url(identity.ha_address, identity.ports.patroni)
         said = await ask(place, "/patroni", self._tls(), PROBE_SECONDS)
-        try:
-            fields = msgspec.json.decode((said or b"").partition(b"\r\n\r\n")[2])
-        except msgspec.DecodeError:
+        fields = json_object((said or b"").partition(b"\r\n\r\n")[2])
+        if fields is None:
             return Word()
         leads = fields.get("role") in {"primary", "master"}
         return Word(
             writable=leads and fields.get("state") == "running",
-            timeline=fields.get("timeline"),
-            lsn=position(fields.get("xlog") or {}),
+            timeline=number(fields.get("timeline")),
+            lsn=position(fields.get("xlog")),
         )
 
 

@@ -31,6 +31,7 @@ from openvcha.service.peer_connection import (
     Trust,
     Unverified,
 )
+from openvcha.store import bounded
 
 DEFAULT_PORT = 443
 PEER_SECONDS = 10.0
@@ -211,7 +212,7 @@ def _at(value: Any, *path: str) -> Any:
 
 def _json(reply: Reply) -> Any:
     try:
-        return msgspec.json.decode(reply.body)
+        return bounded.decode(reply.body, object)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -11,7 +11,7 @@ import msgspec
 
 from openvcha.store import wire
 from openvcha.store.account import Account, AccountSource, Pass
-from openvcha.store.client import TlsClient, TlsSource
+from openvcha.store.client import Reply, TlsClient, TlsSource, read_lines, read_whole
 from openvcha.store.errors import (
     ClusterUnhealthy,
     NotLetIn,
@@ -26,6 +26,8 @@ READ_SECONDS = 2.0
 """An endpoint that is silent this long is left for the next one, where asking twice is harmless."""
 AUTHENTICATE = "/v3/auth/authenticate"
 QUORUM_READ = ("/v3/kv/range", {"key": wire.text("/"), "count_only": True})
+MOST_BYTES = 32 << 20
+"""Of an answer, or a line of a watch. All that we keep in the store is far less, as base64 too."""
 MOST_IDLE = 16
 """Connections that a client keeps open for its next requests, with all endpoints together."""
 GRACE_SECONDS = 0.2
@@ -131,7 +133,7 @@ class Gateway:
     @asynccontextmanager
     async def stream(
         self, endpoint: str, path: str, body: wire.Json
-    ) -> AsyncIterator[AsyncIterator[str]]:
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open an answer without end: its lines. Raises StoreUnavailable, also while reading."""
         http = self._http.current()
         request = http.build_request(
@@ -148,8 +150,8 @@ class Gateway:
             raise StoreUnavailable(_reason(endpoint, error)) from error
         try:
             if response.status_code != httpx2.codes.OK:
-                raise _refusal(response.status_code, await response.aread())
-            yield response.aiter_lines()
+                raise _refusal(response.status_code, await read_whole(response, MOST_BYTES))
+            yield read_lines(response, MOST_BYTES)
         except _FAILED as error:
             raise StoreUnavailable(_reason(endpoint, error)) from error
         finally:
@@ -203,8 +205,10 @@ class Gateway:
         seconds = left if share is None else min(left, share)
         try:
             async with asyncio.timeout_at(deadline + GRACE_SECONDS):
-                response = await self._http.current().post(
+                reply = await self._http.ask(
+                    "POST",
                     endpoint + path,
+                    MOST_BYTES,
                     content=msgspec.json.encode(body),
                     headers=self._pass.headers if path != AUTHENTICATE else {},
                     timeout=httpx2.Timeout(seconds, connect=min(left, CONNECT_SECONDS)),
@@ -213,16 +217,16 @@ class Gateway:
             raise StoreUnavailable(_reason(endpoint, error)) from error
         except _FAILED as error:
             raise unsure(_reason(endpoint, error)) from error
-        return _answer(endpoint, response, unsure)
+        return _answer(endpoint, reply, unsure)
 
 
-def _answer(endpoint: str, response: httpx2.Response, unsure: type[StoreUnavailable]) -> wire.Json:
-    if response.status_code == httpx2.codes.OK:
+def _answer(endpoint: str, reply: Reply, unsure: type[StoreUnavailable]) -> wire.Json:
+    if reply.status == httpx2.codes.OK:
         try:
-            return msgspec.json.decode(response.content, type=dict[str, Any])
+            return msgspec.json.decode(reply.content, type=dict[str, Any])
         except (msgspec.MsgspecError, RecursionError) as error:
             raise unsure(f"{endpoint}: its answer cannot be read") from error
-    refusal = _refusal(response.status_code, response.content)
+    refusal = _refusal(reply.status, reply.content)
     where = f"{endpoint}: {refusal}"
     if wire.not_done(refusal) or isinstance(refusal, ClusterUnhealthy):
         raise _sure(refusal)(where, refusal.code)

@@ -1,15 +1,21 @@
 """What Patroni's keys say, read so that what cannot be read is unknown, and raises nothing."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from openvcha.store.bounded import json_object
 
 
-def position(xlog: Mapping[str, Any]) -> int | None:
+def position(xlog: object) -> int | None:
     """Return how far the log is written, or was received or replayed (bytes); None: unknown."""
+    if not isinstance(xlog, dict):
+        return None
     told = (xlog.get(name) for name in ("location", "received_location", "replayed_location"))
     return max((place for place in told if isinstance(place, int)), default=None)
+
+
+def number(value: object) -> int | None:
+    """Return a number; None for what is none."""
+    return value if isinstance(value, int) else None
 
 
 def readable(value: bytes | None) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ nothing.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 
@@ -77,9 +78,11 @@ class Watch:
         request |= {"start_revision": self._next, "progress_notify": True}
         return {"create_request": request}
 
-    async def _lively(self, endpoint: str, lines: AsyncIterator[str]) -> AsyncGenerator[str, None]:
+    async def _lively(
+        self, endpoint: str, lines: AsyncIterator[bytes]
+    ) -> AsyncGenerator[bytes, None]:
         """Give the lines as long as they come or the endpoint shows that none were due."""
-        pending: asyncio.Future[str] | None = None
+        pending: asyncio.Future[bytes] | None = None
         checks = 0
         try:
             while checks < REOPEN_AFTER_CHECKS:
@@ -98,10 +101,10 @@ class Watch:
                 pending.cancel()
                 await asyncio.wait([pending])
 
-    def _take(self, line: str) -> list[Event]:
+    def _take(self, line: bytes) -> list[Event]:
         try:
-            message = msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:  # cut off in the middle
+            message = msgspec.json.decode(line, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError) as error:  # cut off in the middle
             raise StoreUnavailable(f"the watch broke: {error}") from error
         if "error" in message:
             raise wire.error(503, message["error"])
