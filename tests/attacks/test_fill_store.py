@@ -1,16 +1,19 @@
 """Whoever may call the API tries to fill the store, or to push out what is kept of others."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.protocols.conftest import Edge, make_edge
+from msgspec.structs import replace
+from tests.protocols.conftest import ADMINISTRATOR, Edge, make_edge
 
 from openvcha.api.cut import MARK
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
+from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.seen import Draft
 from openvcha.store import keys
@@ -98,7 +101,7 @@ def long_message() -> LocalizableMessage:
 def test_messages_are_cut_wherever_they_stand(record: object) -> None:
     """By the one function that all records pass on their way into the store."""
     assert HUGE not in repr(kept(record))
-    assert len(repr(kept(record))) < 2 * (LONGEST_TEXT + 17 * LONGEST_ARGUMENT)
+    assert len(repr(kept(record))) < 2 * (LONGEST_TEXT + 9 * LONGEST_ARGUMENT)
 
 
 def test_what_is_short_is_kept_as_it_is() -> None:
@@ -115,3 +118,80 @@ async def test_events_and_errors_of_tasks_are_cut(edge: Edge) -> None:
     assert await bytes_kept(edge.store, keys.EVENTS) < LARGEST_RECORD
     causes = [message("infrastructure.power.died", "vm", HUGE)] * 100
     assert len(repr(error_record(ApiError(ErrorType.ERROR, *causes)))) < 64 * 1024
+
+
+HOSTILE = 10_000
+
+
+def knocks(origins: Callable[[int], str], user: str | None = None) -> Iterator[AuditInfo]:
+    """Make the records of hostile calls, each as long as one may be."""
+    reason = kept(long_message())
+    for number in range(HOSTILE):
+        yield AuditInfo(
+            id="",
+            time=NOW,
+            user=user,
+            origin=origins(number),
+            protocol="rest",
+            operation="org.openvcha.joining.join",
+            arguments="x" * 4096,
+            result="UNEXPECTED_INPUT",
+            reason=reason,
+        )
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("origins", "user"),
+    [
+        (lambda _: "192.0.2.1", None),
+        (lambda number: f"10.{number >> 8}.{number & 255}.1", None),
+        (lambda number: f"2001:db8::{number:x}", None),
+        (lambda _: "192.0.2.1", "nobody"),
+    ],
+    ids=["stranger", "many addresses", "one network", "NoAccess"],
+)
+async def test_ten_thousand_refused_calls(origins: Callable[[int], str], user: str | None) -> None:
+    """Within a minute, or spread over a day: they take a bounded part, and nobody's record."""
+    store = MemoryStore()
+    log = AuditLog(store, monotonic=asyncio.get_running_loop().time)
+    victims = [replace(next(knocks(lambda _: "198.51.100.7")), user=name) for name in ("a", "b")]
+    for victim in victims:
+        await log.record(victim, access=False)
+        await log.record(victim, access=True)
+    before = bytes_written(store)
+    for entry in knocks(origins, user):
+        await log.record(entry, access=user is None)
+    assert bytes_written(store) - before < 61 * LARGEST_RECORD
+    for number, entry in enumerate(knocks(origins, user)):
+        await log.record(entry, access=user is None)
+        if number % 200 == 0:
+            await asyncio.sleep(60)
+    assert await bytes_kept(store) < 2000 * LARGEST_RECORD
+    await log.tell_left_out()
+    kept_of = [record.user for record in await log.list()]
+    assert (kept_of.count("a"), kept_of.count("b")) == (2, 2)
+
+
+@pytest.mark.looptime
+async def test_many_logins_of_one_user() -> None:
+    """They take no login of another's out of the audit."""
+    store = MemoryStore()
+    log = AuditLog(store, monotonic=asyncio.get_running_loop().time)
+    login = replace(next(knocks(lambda _: "192.0.2.1", "anna")), result="OK", reason=None)
+    await log.record(login, access=True)
+    for number in range(3 * MOST_ACCESS):
+        await log.record(replace(login, user="nobody"), access=True)
+        if number % USER_A_MINUTE == 0:
+            await asyncio.sleep(60)
+    users = [record.user for record in await log.list()]
+    assert (users.count("anna"), users.count("nobody")) == (1, MOST_ACCESS)
+
+
+async def test_what_a_stranger_is_refused_pushes_out_no_change(edge: Edge) -> None:
+    """By the real way in: a call that needs no session is a stranger's until something lets in."""
+    await edge.client.post(JOINS, json={"x": 1})
+    headers = await edge.headers()
+    await edge.client.post("/api/cis/tasks/t-1?action=cancel", headers=headers)
+    users = {record.id[0]: record.user for record in await edge.audit.list()}
+    assert users == {"s": None, "c": ADMINISTRATOR}

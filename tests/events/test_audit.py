@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from openvcha.api.errors import ApiError
+from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditFilterSpec, AuditInfo, ConnectionSpec, CredentialsSpec
 from openvcha.events import audit
@@ -15,7 +16,9 @@ from openvcha.events.audit import (
     MAX_ARGUMENTS,
     MAX_TEXT,
     PATIENCE_SECONDS,
+    STRANGER_A_MINUTE,
     STRANGERS_A_MINUTE,
+    USER_A_MINUTE,
     AuditLog,
     shown,
 )
@@ -86,25 +89,69 @@ async def test_records_made_at_the_same_time_are_all_kept(
 async def test_no_more_than_the_limit_are_kept(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And who only comes in does not push out what was changed."""
-    monkeypatch.setattr(audit, "MAX_RECORDS", 4)
+    """And who only comes in does not push out what was changed, nor another user's records."""
+    monkeypatch.setattr(audit, "MOST_CHANGES", 4)
+    monkeypatch.setattr(audit, "MOST_ACCESS", 4)
     log = AuditLog(store, monotonic=seconds)
     await log.record(ENTRY, access=False)
-    for _ in range(9):
-        await log.record(ENTRY, access=True)
-    assert [record.id for record in await log.list()] == ["c1", "a6", "a7", "a8", "a9"]
-    assert len(await store.prefix(keys.AUDIT)) == 5
+    for access in (False, True):
+        for _ in range(9):
+            await log.record(replace(ENTRY, user="v"), access=access)
+    kept = sorted(record.id for record in await log.list())
+    assert kept == ["a6", "a7", "a8", "a9", "c1", "c10", "c7", "c8", "c9"]
+    assert len(await store.prefix(keys.AUDIT)) == 9
 
 
-async def test_strangers_get_some_records_a_minute(log: AuditLog) -> None:
-    """Nobody without a password may fill the store; the next minute counts anew."""
-    for _ in range(STRANGERS_A_MINUTE + 5):
+async def test_a_stranger_gets_some_records_a_minute(log: AuditLog, time: Time) -> None:
+    """Nobody without a password may fill the store; the others are told by their number."""
+    for _ in range(STRANGER_A_MINUTE + 5):
         await log.record(STRANGER, access=True)
-    await log.record(ENTRY, access=True)
-    assert len(await log.list()) == STRANGERS_A_MINUTE + 1
+    await log.record(replace(STRANGER, origin="127.0.0.2"), access=True)
+    assert len(await log.list()) == STRANGER_A_MINUTE + 1
     await asyncio.sleep(60)
-    await log.record(STRANGER, access=True)
-    assert len(await log.list()) == STRANGERS_A_MINUTE + 2
+    time.now = NOW + timedelta(seconds=60)
+    await log.tell_left_out()
+    await log.tell_left_out()
+    *_, last = await log.list()
+    assert len(await log.list()) == STRANGER_A_MINUTE + 2
+    assert last.reason == message("audit.more", 5, "127.0.0.1")
+    assert (last.result, last.arguments) == ("UNAUTHENTICATED", None)
+
+
+async def test_that_some_were_left_out_is_told_with_the_next_call(log: AuditLog) -> None:
+    """Whoever makes it, and without holding it up."""
+    for _ in range(STRANGER_A_MINUTE + 1):
+        await log.record(STRANGER, access=True)
+    await asyncio.sleep(60)
+    await log.record(ENTRY, access=True)
+    await asyncio.sleep(1)
+    assert message("audit.more", 1, "127.0.0.1") in [each.reason for each in await log.list()]
+
+
+async def test_strangers_together_get_some_records_a_minute(log: AuditLog) -> None:
+    """Who has many addresses gets no more; an IPv6 network is one."""
+    for number in range(3 * STRANGERS_A_MINUTE):
+        await log.record(replace(STRANGER, origin=f"10.0.{number}.1"), access=True)
+    assert len(await log.list()) == STRANGERS_A_MINUTE
+    await asyncio.sleep(60)
+    for number in range(3 * STRANGER_A_MINUTE):
+        await log.record(replace(STRANGER, origin=f"2001:db8:1:2::{number:x}"), access=True)
+    await asyncio.sleep(1)
+    networks = [
+        each for each in await log.list() if each.origin.startswith("2001") and not each.reason
+    ]
+    assert len(networks) == STRANGER_A_MINUTE
+
+
+async def test_what_a_user_is_refused_has_a_budget_too(log: AuditLog) -> None:
+    """What he may change has none."""
+    refused = replace(ENTRY, result="UNAUTHORIZED")
+    for _ in range(USER_A_MINUTE + 9):
+        await log.record(refused, access=False)
+        await log.record(replace(ENTRY, user="v"), access=False)
+    found = await log.list()
+    assert [each.user for each in found].count("u") == USER_A_MINUTE
+    assert [each.user for each in found].count("v") == USER_A_MINUTE + 9
 
 
 async def test_old_records_are_swept(log: AuditLog, time: Time) -> None:
@@ -123,14 +170,14 @@ async def test_a_store_that_is_away_holds_nobody_up(
 ) -> None:
     """The record is in the log of the service then, and the next one is kept again."""
 
-    async def away(_: str) -> None:
+    async def away(*_: object) -> None:
         if how == "hangs":
             await asyncio.sleep(3600)
         raise StoreUnavailable("away")
 
     warned: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(store, "get", away)
+        patch.setattr(store, "txn", away)
         patch.setattr(audit._log, "warning", lambda text, **_: warned.append(text), raising=False)
         begun = seconds()
         await log.record(ENTRY, access=False)

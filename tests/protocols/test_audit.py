@@ -115,14 +115,14 @@ async def test_a_store_that_is_away_changes_no_answer(
 ) -> None:
     """The call is answered as it was; the log of the service has its record."""
     headers = await edge.headers()
-    put_away = edge.store.get
+    written = edge.store.txn
 
-    async def away(key: str) -> Any:
-        if "audit" in key:
+    async def away(compares: Any, success: Any, failure: Any = ()) -> Any:
+        if any("audit" in action.key for action in success):
             raise StoreUnavailable("away")
-        return await put_away(key)
+        return await written(compares, success, failure)
 
-    monkeypatch.setattr(edge.store, "get", away)
+    monkeypatch.setattr(edge.store, "txn", away)
     path = "/api/cis/tasks/t-1?action=cancel"
     assert (await edge.client.post(path, headers=headers)).status_code == 204
     assert "audit record not kept" in [event["event"] for event in logged]

@@ -362,6 +362,7 @@ _CLUSTER = {
 
 # Events and the audit.
 _EVENTS = {
+    "audit.more": "And %s more of %s within a minute, which are not kept one by one.",
     "event.id": "%s is not the id of an event.",
     "event.limit": "limit must be from 1 to %s, not %s.",
     "event.config": "The configuration is %s now; it was %s.",

@@ -9,19 +9,27 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from openvcha.api.messages import message
 from openvcha.api.structures import AuditFilterSpec, AuditInfo
+from openvcha.events.budget import Budget, LeftOut, source_of
 from openvcha.events.log import checked_limit
-from openvcha.events.ring import Ring
-from openvcha.store import keys
+from openvcha.events.rows import Rows
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import KeyValue, Put, Store, absent, unchanged
-from openvcha.store.records import decode
+from openvcha.store.protocol import Store
 
-MAX_RECORDS: Final = 5000
+MOST_CHANGES: Final = 2000
+MOST_ACCESS: Final = 500
+"""Of one user."""
+MOST_OF_STRANGER, MOST_STRANGERS = 50, 100
+MOST_LISTED: Final = 10_000
 MAX_AGE: Final = timedelta(days=365)
 PATIENCE_SECONDS: Final = 1.0
 """A call is not held up for longer when the store is away; the log has its record too."""
-STRANGERS_A_MINUTE: Final = 10
+STRANGER_A_MINUTE, STRANGERS_A_MINUTE = 10, 60
+"""Of one address, and of all together."""
+USER_A_MINUTE, USERS_A_MINUTE = 60, 600
+"""Refused calls and logins; what a user has changed is kept whatever it is."""
+OK: Final = "OK"
 MAX_TEXT: Final = 256
 MAX_ARGUMENTS: Final = 4096
 HIDDEN: Final = "***"
@@ -30,10 +38,11 @@ _log = structlog.get_logger(__name__)
 
 
 class AuditLog:
-    """Two rings: what users changed, and who came in or was not let in.
+    """What users changed, who came in, and who was not let in: apart, with a ring for each user.
 
-    So nobody who only knocks, or logs in every minute, can push out what was changed. Of those
-    who are not let in only some a minute are kept: the store's work must not be theirs to order.
+    Strangers have a ring for each address. So nobody pushes out what is kept of another. Of one
+    who only knocks, is refused, or comes in all the time, some records a minute are kept and the
+    others counted: the store's work must not be theirs to order.
     """
 
     def __init__(
@@ -42,87 +51,69 @@ class AuditLog:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
         self._clock = clock
-        self._changes = _Counted(store, "c", "changes")
-        self._access = _Counted(store, "a", "access")
-        self._strangers = _Budget(STRANGERS_A_MINUTE, monotonic)
+        self._changes = Rows(store, "changes", "c", MOST_CHANGES)
+        self._access = Rows(store, "access", "a", MOST_ACCESS)
+        self._strangers = Rows(store, "strangers", "s", MOST_OF_STRANGER, MOST_STRANGERS)
+        self._knocking: Budget[AuditInfo] = Budget(STRANGER_A_MINUTE, STRANGERS_A_MINUTE, monotonic)
+        self._busy: Budget[AuditInfo] = Budget(USER_A_MINUTE, USERS_A_MINUTE, monotonic)
+        self._telling: asyncio.Task[None] | None = None
 
     async def record(self, entry: AuditInfo, *, access: bool) -> None:
-        """Keep a record (its ``id`` and ``time`` are set here); never raises, and waits shortly."""
-        if entry.user is None and not self._strangers.take():
-            return
-        row = self._access if access else self._changes
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await row.append(msgspec.structs.replace(entry, time=self._clock()))
-        except (StoreError, TimeoutError) as error:
-            reason = str(error) or "the store did not answer in time"
-            _log.warning("audit record not kept", reason=reason, record=entry)
+        """Keep a record (its ``id`` and ``time`` are set here); never raises, and waits shortly.
+
+        Without a user it is a stranger's.
+        """
+        self._tell_when_due()
+        if entry.user is None:
+            source = source_of(entry.origin)
+            if self._knocking.take(source, entry):
+                await self._append(self._strangers, source, entry)
+        elif entry.result == OK and not access:
+            await self._append(self._changes, entry.user, entry)
+        elif self._busy.take(entry.user, entry):
+            row = self._access if access else self._changes
+            await self._append(row, entry.user, entry)
+
+    async def tell_left_out(self) -> None:
+        """Keep how many records were left out in the minutes that are over."""
+        for found in self._knocking.left_out():
+            await self._append(self._strangers, found.owner, _and_more(found))
+        for found in self._busy.left_out():
+            await self._append(self._access, found.owner, _and_more(found))
+
+    def _tell_when_due(self) -> None:
+        """Tell of those that were left out beside the call that has noticed it."""
+        idle = self._telling is None or self._telling.done()
+        if idle and (self._knocking.due or self._busy.due):
+            self._telling = asyncio.create_task(self.tell_left_out(), name="audit: and more")
 
     async def list(self, spec: AuditFilterSpec | None = None) -> tuple[AuditInfo, ...]:
         """List the newest records, the oldest first. Raises ApiError INVALID_ARGUMENT."""
-        limit = checked_limit(spec.limit if spec else None, 2 * MAX_RECORDS)
-        found = [*await self._changes.newest(limit), *await self._access.newest(limit)]
+        limit = checked_limit(spec.limit if spec else None, MOST_LISTED)
+        rows = (self._changes, self._strangers, self._access)
+        found = [record for row in rows for record in await row.newest(limit)]
         return tuple(sorted(found, key=lambda record: record.time)[-limit:])
 
     async def sweep(self) -> int:
         """Forget what is older than it is kept; gives how many records that were."""
         oldest = self._clock() - MAX_AGE
-        return await self._changes.ring.sweep(oldest) + await self._access.ring.sweep(oldest)
+        rows = (self._changes, self._access, self._strangers)
+        return sum([await row.sweep(oldest) for row in rows])
+
+    async def _append(self, row: Rows, owner: str, entry: AuditInfo) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await row.append(owner, msgspec.structs.replace(entry, time=self._clock()))
+        except (StoreError, TimeoutError) as error:
+            reason = str(error) or "the store did not answer in time"
+            _log.warning("audit record not kept", reason=reason, record=entry)
 
 
-class _Counted:
-    """A ring together with the number of its last record."""
-
-    def __init__(self, store: Store, letter: str, name: str) -> None:
-        self.ring = Ring(store, f"{keys.AUDIT}{name}/", AuditInfo, MAX_RECORDS)
-        self._store = store
-        self._letter = letter
-        self._last = keys.AUDIT_LAST + name
-        self._one_by_one = asyncio.Lock()
-
-    async def append(self, record: AuditInfo) -> None:
-        """Write a record as the next one, whoever else writes at the same time."""
-        async with self._one_by_one:
-            while not await self._try_append(record):
-                pass
-
-    async def newest(self, count: int) -> list[AuditInfo]:
-        """Read the newest records, the oldest first."""
-        _, last = await self._counted()
-        return await self.ring.read(last - count + 1, last)
-
-    async def _counted(self) -> tuple[KeyValue | None, int]:
-        """Read the number of the last record. Raises RecordInvalid."""
-        kv = await self._store.get(self._last)
-        return kv, decode(kv, int) if kv else await self.ring.last()
-
-    async def _try_append(self, record: AuditInfo) -> bool:
-        kv, last = await self._counted()
-        number = last + 1
-        numbered = msgspec.structs.replace(record, id=f"{self._letter}{number}")
-        count = Put(self._last, str(number).encode())
-        guard = unchanged(kv) if kv else absent(self._last)
-        return (await self._store.txn([guard], [count, *self.ring.put(number, numbered)])).succeeded
-
-
-class _Budget:
-    """So many a minute, and no more."""
-
-    def __init__(self, a_minute: int, monotonic: Callable[[], float]) -> None:
-        self._a_minute = a_minute
-        self._monotonic = monotonic
-        self._minute = -1
-        self._left = 0
-
-    def take(self) -> bool:
-        """Tell whether one more is permitted."""
-        minute = int(self._monotonic() // 60)
-        if minute != self._minute:
-            self._minute, self._left = minute, self._a_minute
-        self._left -= 1
-        return self._left >= 0
+def _and_more(found: LeftOut[AuditInfo]) -> AuditInfo:
+    """Make the record of those that were left out; the last of them stands for all."""
+    more = message("audit.more", found.count, found.owner)
+    return msgspec.structs.replace(found.last, arguments=None, task=None, reason=more)
 
 
 def shown(arguments: Mapping[str, Any]) -> str:

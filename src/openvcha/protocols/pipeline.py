@@ -196,16 +196,19 @@ class Pipeline:
 
     async def _keep(self, running: "_Running", answer: Answer) -> None:
         call, visitor = running.call, running.visitor
+        # Who needs no session is a stranger as long as nothing has let him in.
+        stranger = visitor is None or (visitor.user is None and answer.error is not None)
         entry = audit_entry(
             operation=call.operation,
-            user=visitor.caller.user if visitor else None,
+            user=None if stranger or visitor is None else visitor.caller.user,
             origin=call.origin,
             protocol=call.protocol,
             arguments=running.arguments,
             error=answer.error,
             task=running.task,
         )
-        access = visitor is None or call.operation.service == SESSION_SERVICE
+        logs_in = call.operation.service == SESSION_SERVICE
+        access = logs_in or visitor is None or visitor.user is None
         await self._audit.record(entry, access=access)
 
 

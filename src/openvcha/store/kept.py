@@ -13,7 +13,7 @@ from openvcha.api.structures import LocalizableMessage
 
 LONGEST_ARGUMENT: Final = 300
 LONGEST_TEXT: Final = 1000
-MOST_ARGUMENTS: Final = 16
+MOST_ARGUMENTS: Final = 8
 
 T = TypeVar("T")
 
