@@ -1,9 +1,14 @@
-"""In CI a test that is skipped fails the run: nothing may be left out without notice."""
+"""The run of the tests: shared out to workers, with each failure told when it happens.
+
+In CI a test that is skipped fails the run: nothing may be left out without notice.
+"""
 
 import asyncio
 import os
 
 import pytest
+from tests import workers
+from xdist.remote import Producer
 
 # The looptime plugin asks for the event loop around plain tests too. Without this, Python before
 # 3.14 makes one for it, which nobody closes: a warning at some later test, and so an error.
@@ -12,6 +17,32 @@ asyncio.set_event_loop(None)
 # The help texts are compared as plain text; these make typer colour them, whatever their value.
 for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
     os.environ.pop(name, None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare who tells of the run, or one of its workers."""
+    if hasattr(config, "workerinput"):
+        workers.interrupted_once()
+        return
+    config.pluginmanager.register(workers.AtOnce(config))
+    if config.getoption("tx"):
+        config.pluginmanager.register(workers.Interrupt())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the longest begin first, and who shares a lab follow one another."""
+    items[:] = workers.ordered(items, config.rootpath)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers.Scheduler:
+    """Share out whole files, and labs."""
+    return workers.Scheduler(config, log)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` makes."""
+    return workers.count(len(os.sched_getaffinity(0)))
 
 
 def _skipped(config: pytest.Config) -> list[pytest.TestReport]:

@@ -193,7 +193,7 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="openvcha-stress-"))
     passed = False
     try:
-        passed = stress(directory, runs, arguments, os.cpu_count() or 1)
+        passed = stress(directory, runs, arguments or ["-n", "auto"], os.cpu_count() or 1)
     except KeyboardInterrupt:
         _tell("interrupted")
         return 130

@@ -207,17 +207,26 @@ def test_dev_refuses_an_unknown_command() -> None:
     assert "lab [ARG...]" in answer.stderr
 
 
-@pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
-def test_a_skipped_test_fails_the_run_in_ci(tmp_path: Path, ci: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("ci", "code", "arguments"), [("true", 1, ["-n", "2"]), ("true", 1, []), ("", 0, [])]
+)
+def test_a_skipped_test_fails_the_run_in_ci(
+    tmp_path: Path, ci: str, code: int, arguments: list[str]
+) -> None:
     """In CI nothing is left out without notice; elsewhere a skip is only reported."""
     shutil.copy(ROOT / "conftest.py", tmp_path)
     (tmp_path / "test_it.py").write_text(
         "import pytest\ndef test_run(): pass\ndef test_skip(): pytest.skip('no engine')\n"
     )
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "."],
         cwd=tmp_path,
-        env={**os.environ, "CI": ci, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "CI": ci,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(ROOT),
+        },
         capture_output=True,
         text=True,
         timeout=600,

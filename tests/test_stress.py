@@ -122,8 +122,10 @@ def test_who_is_interrupted_takes_down_what_is_up(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*command, *module_with(tmp_path, text)], stdout=subprocess.DEVNULL, start_new_session=True
     ) as tests:
+        deadline = time.monotonic() + 120
         while not up.exists():
             assert tests.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         assert stress.interrupt(tests) == pytest.ExitCode.INTERRUPTED
     assert down.exists()

@@ -51,7 +51,7 @@ def test_what_processes_show_is_seen() -> None:
     """In the environment and on the command line of one that is there only for a moment."""
     marks = Marks()
     marks.add("it", SECRET)
-    wait = "import time; time.sleep(60)"
+    wait = "import time; time.sleep(600)"
     for argv, env in (
         ([sys.executable, "-c", wait, SECRET], dict(os.environ)),
         ([sys.executable, "-c", wait], {"X": SECRET}),

@@ -270,6 +270,7 @@ async def test_a_packed_body_is_unpacked(edge: Edge) -> None:
         ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), "content.encoding"),
         ("x" * 5000, b"{}", "content.encoding"),
     ],
+    ids=["too large", "cut", "more", "none", "brotli", "twice", "unknown"],
 )
 async def test_what_cannot_be_unpacked_is_told(
     edge: Edge, encoding: str, content: bytes, said: str

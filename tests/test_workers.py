@@ -1,0 +1,180 @@
+"""A parallel run: what stays together, what is told when, and what Ctrl-C leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests import workers
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 120.0
+LONGER_THAN_XDIST_WAITS = 17
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def written(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(text))
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run pytest on a folder, with this project's hooks; its output goes to `log`."""
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider"]
+    command += ["-c", os.devnull, f"--rootdir={folder}", f"--basetemp={folder / 'made'}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # A run inside of a worker is none of that worker's.
+    for name in [name for name in environment if name.startswith("PYTEST_XDIST")]:
+        del environment[name]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            [*command, *arguments, str(folder)],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        yield process
+
+
+def ended(folder: Path, *arguments: str) -> tuple[int, str]:
+    with running(folder, *arguments) as process:
+        code = process.wait(SECONDS)
+    return code, (folder / "log").read_text()
+
+
+def test_who_shares_a_lab_is_one_group(tmp_path: Path) -> None:
+    """Any other file is a group of its own."""
+    shared = 'SHARED_LAB = "it"\n'
+    written(tmp_path, test_a=shared, test_b="", test_c=shared)
+    groups = [workers.group(tmp_path, f"test_{name}.py") for name in "abc"]
+    assert groups[0] == groups[2] != groups[1]
+
+
+def test_who_shares_a_lab_follows_one_another(tmp_path: Path) -> None:
+    """So that it is brought up once; also where one worker runs all."""
+    it = "def test_it(): pass\n"
+    shared = f'SHARED_LAB = "it"\n{it}'
+    written(tmp_path, test_a=shared, test_b=it, test_c=shared)
+    _, log = ended(tmp_path, "-v")
+    names = [line.partition(".py")[0] for line in log.splitlines() if "::test_it PASSED" in line]
+    assert names == ["test_a", "test_c", "test_b"]
+
+
+def test_a_group_stays_in_one_worker(tmp_path: Path) -> None:
+    """Each group in whichever is free."""
+    it = """
+        import os, pathlib
+        def test_one(): pathlib.Path(__file__).with_suffix(".one").write_text(str(os.getpid()))
+        def test_two(): pathlib.Path(__file__).with_suffix(".two").write_text(str(os.getpid()))
+        def test_three(): pass
+    """
+    shared = f'SHARED_LAB = "it"\n{textwrap.dedent(it)}'
+    written(tmp_path, test_a=shared, test_b=it, test_c=shared)
+    code, log = ended(tmp_path, "-n", "2")
+    assert code == 0, log
+    a, c = ({(tmp_path / f"test_{n}.{t}").read_text() for t in ("one", "two")} for n in "ac")
+    assert len(a | c) == 1
+
+
+def test_a_worker_gets_no_group_before_it_needs_one(tmp_path: Path) -> None:
+    """Else a short group waits behind a long one, while the other worker has nothing to do."""
+    long = """
+        import pathlib, time
+        def test_one(): pass
+        def test_two():
+            end = time.monotonic() + 60
+            while not pathlib.Path(__file__).with_name("done").exists():
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        def test_three(): pass
+    """
+    short = "def test_it(): pass"
+    last = "import pathlib\ndef test_it(): pathlib.Path(__file__).with_name('done').touch()"
+    written(tmp_path, test_a=long, test_b=short, test_c=short, test_d=last)
+    code, log = ended(tmp_path, "-n", "2")
+    assert code == 0, log
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["serial", "parallel"])
+def test_a_failure_is_told_when_it_happens(tmp_path: Path, arguments: Sequence[str]) -> None:
+    """And again at the end."""
+    waits = """
+        import pathlib, time
+        def test_it():
+            end = time.monotonic() + 120
+            while not pathlib.Path(__file__).with_name("told").exists():
+                assert time.monotonic() < end
+                time.sleep(0.01)
+    """
+    written(tmp_path, test_a="def test_it(): assert not 'why'", test_b=waits)
+    log = tmp_path / "log"
+    with running(tmp_path, *arguments) as process:
+        until(lambda: "assert not 'why'" in log.read_text() or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        assert "test_a.py::test_it failed in its call" in log.read_text()
+        (tmp_path / "told").touch()
+        assert process.wait(SECONDS) == 1
+    assert log.read_text().count("assert not 'why'") >= 2
+    assert "FAILED test_a.py::test_it" in log.read_text()
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["serial", "parallel"])
+def test_what_hangs_is_named(tmp_path: Path, arguments: Sequence[str]) -> None:
+    """The other tests go on."""
+    hangs = "import threading\ndef test_it(): threading.Event().wait()"
+    written(tmp_path, test_a=hangs, test_b="def test_it(): pass")
+    code, log = ended(tmp_path, "--timeout=1", *arguments)
+    assert code == 1
+    assert "FAILED test_a.py::test_it - Failed: Timeout" in log
+    assert "1 failed, 1 passed" in log
+
+
+def test_each_test_has_a_deadline(pytestconfig: pytest.Config) -> None:
+    """Well before the run's own, that something else would end without a name."""
+    assert 0 < float(pytestconfig.getini("timeout")) <= 1800
+
+
+def test_who_interrupts_a_parallel_run_leaves_nothing_up(tmp_path: Path) -> None:
+    """Labs need longer to go than xdist gives its workers."""
+    text = f"""
+        import pathlib, pytest, time
+        folder = pathlib.Path(__file__).parent
+        @pytest.fixture
+        def lab():
+            (folder / "up").touch()
+            yield
+            time.sleep({LONGER_THAN_XDIST_WAITS})
+            (folder / "down").touch()
+        def test_it(lab): time.sleep(600)
+    """
+    by_terminal, alone = tmp_path / "terminal", tmp_path / "alone"
+    for folder in (by_terminal, alone):
+        folder.mkdir()
+        written(folder, test_a=text, test_b="def test_it(): pass")
+    with running(by_terminal, "-n", "2") as all_are, running(alone, "-n", "2") as one_is:
+        until((by_terminal / "up").exists)
+        until((alone / "up").exists)
+        os.killpg(all_are.pid, signal.SIGINT)  # a terminal interrupts the workers too
+        one_is.send_signal(signal.SIGINT)
+        for process in (all_are, one_is):
+            assert process.wait(SECONDS) == pytest.ExitCode.INTERRUPTED
+    for folder in (by_terminal, alone):
+        assert (folder / "down").exists(), (folder / "log").read_text()

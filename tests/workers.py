@@ -1,0 +1,125 @@
+"""How the tests are shared out to the workers of a parallel run (pytest-xdist).
+
+A file stays in one worker, and so do all modules that share a lab. What takes longest begins first,
+so that no worker ends long after the others.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
+from xdist.workermanage import WorkerController
+
+SHARED = re.compile(r'^SHARED_LAB = "(.+)"$', re.MULTILINE)
+TAKE_DOWN_SECONDS = 600.0
+LONGEST_FIRST = ("tests/e2e/", "tests/lab/", "tests/node/", "tests/store/")
+
+
+class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Gives each worker one group of tests after the other."""
+
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        super().__init__(config, log)
+        self._groups: dict[str, str] = {}
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if file not in self._groups:
+            self._groups[file] = group(self.config.rootpath, file)
+        return self._groups[file]
+
+    def _reschedule(self, node: WorkerController) -> None:
+        # A worker runs a test once it knows the next one. What it is given before it needs it
+        # waits behind what it has, while another worker could run it.
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) <= 1:
+            super()._reschedule(node)
+
+
+def count(cores: int) -> int:
+    """Return how many workers these cores feed: tests wait more than they work."""
+    return cores + 1
+
+
+def group(root: Path, file: str) -> str:
+    """Return the group of a test file: the lab that it shares with others, or itself."""
+    shared = SHARED.search((root / file).read_text())
+    return f"{Path(file).parent}@{shared[1]}" if shared else file
+
+
+def ordered(items: list[pytest.Item], root: Path) -> list[pytest.Item]:
+    """Return the tests in the order in which they begin: long rooms, then groups with many."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(group(root, item.nodeid.partition("::")[0]), []).append(item)
+    queue = sorted(groups.items(), key=lambda named: (_room(named[0]), -len(named[1])))
+    return [item for _, members in queue for item in members]
+
+
+def _room(group: str) -> int:
+    return next(
+        (at for at, room in enumerate(LONGEST_FIRST) if group.startswith(room.rstrip("/"))),
+        len(LONGEST_FIRST),
+    )
+
+
+class Interrupt:
+    """Lets the workers take down what their fixtures have put up, also after Ctrl-C.
+
+    Without it they are ended within seconds, and labs stay up.
+    """
+
+    def __init__(self) -> None:
+        self._workers: list[WorkerController] = []
+        self._interrupted = False
+
+    def pytest_testnodeready(self, node: WorkerController) -> None:
+        """Keep a worker that runs."""
+        self._workers.append(node)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Keep that this run is given up."""
+        self._interrupted = True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Interrupt the workers of a run that is given up, and wait until they are done."""
+        if not self._interrupted:
+            return
+        for worker in self._workers:
+            if not worker.channel.isclosed():
+                os.kill(worker.gateway._io.popen.pid, signal.SIGINT)
+        deadline = time.monotonic() + TAKE_DOWN_SECONDS
+        for worker in self._workers:
+            with contextlib.suppress(worker.channel.TimeoutError, worker.channel.RemoteError):
+                worker.channel.waitclose(max(0.0, deadline - time.monotonic()))
+
+
+class AtOnce:
+    """Tells of a failure when it happens; pytest tells of all again at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write why a test failed."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and report.failed:
+            reporter.ensure_newline()
+            reporter.write_sep("!", f"{report.nodeid} failed in its {report.when}")
+            reporter.write_line(report.longreprtext)
+
+
+def interrupted_once() -> None:
+    """Take the first SIGINT only: a terminal and the controller both send it to a worker."""
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.default_int_handler(number, None)
+
+    signal.signal(signal.SIGINT, interrupt)
