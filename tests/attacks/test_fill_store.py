@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.protocols.conftest import ADMINISTRATOR, Edge, make_edge
+from tests.protocols.conftest import ADMINISTRATOR, NOBODY, Edge, make_edge
 
 from openvcha.api.cut import MARK
 from openvcha.api.errors import ApiError, ErrorType
@@ -16,6 +16,7 @@ from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, Localiz
 from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.seen import Draft
+from openvcha.protocols.sessions import BEGUN_A_MINUTE, PER_USER, Sessions
 from openvcha.store import keys
 from openvcha.store.kept import LONGEST_ARGUMENT, LONGEST_TEXT, kept
 from openvcha.store.memory import MemoryStore
@@ -195,3 +196,56 @@ async def test_what_a_stranger_is_refused_pushes_out_no_change(edge: Edge) -> No
     await edge.client.post("/api/cis/tasks/t-1?action=cancel", headers=headers)
     users = {record.id[0]: record.user for record in await edge.audit.list()}
     assert users == {"s": None, "c": ADMINISTRATOR}
+
+
+async def logs_in(edge: Edge, name: str, times: int) -> list[str]:
+    """Log in so often, a second apart; gives the tokens, the oldest first."""
+    user = await edge.users.find(name)
+    assert user is not None
+    tokens = []
+    for _ in range(times):
+        tokens.append((await edge.sessions.create(user)).reveal())
+        edge.clock.advance(seconds=1)
+    return tokens
+
+
+async def alive(edge: Edge, token: str) -> bool:
+    reply = await edge.client.get("/api/session", headers={"vmware-api-session-id": token})
+    return reply.status_code == 200
+
+
+async def test_a_user_has_so_many_sessions(edge: Edge) -> None:
+    """The one goes that was not used for the longest; nobody else's does."""
+    (other,) = await logs_in(edge, ADMINISTRATOR, 1)
+    first, second, *_ = await logs_in(edge, NOBODY, PER_USER)
+    edge.clock.advance(minutes=1)
+    assert await alive(edge, first)  # and so it is used again
+    (newest,) = await logs_in(edge, NOBODY, 1)
+    assert [await alive(edge, each) for each in (first, second, newest, other)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert len(await edge.store.prefix(keys.SESSIONS)) == PER_USER + 1
+    assert len(edge.store._leases) == PER_USER + 1
+
+
+async def test_a_user_begins_so_many_sessions_a_minute(edge: Edge) -> None:
+    """More fill the store although they end at once; another user's are not hindered."""
+    user = await edge.users.find(NOBODY)
+    assert user is not None
+    sessions = Sessions(
+        edge.store, edge.users, clock=edge.clock, per_user=1, monotonic=edge.clock.seconds
+    )
+    for _ in range(BEGUN_A_MINUTE):
+        await sessions.create(user)
+    with pytest.raises(ApiError) as caught:
+        await sessions.create(user)
+    error = caught.value
+    assert (error.error_type, error.retry_after) == (ErrorType.SERVICE_UNAVAILABLE, 60)
+    administrator = await edge.users.find(ADMINISTRATOR)
+    assert administrator is not None
+    await sessions.create(administrator)
+    edge.clock.advance(minutes=1)
+    await sessions.create(user)

@@ -21,7 +21,6 @@ from openvcha.api.structures import JoinRole, JoinSpec, TaskProgress, TaskStatus
 from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.cluster.health import assess
 from openvcha.protocols.sessions import SessionRecord, Sessions, token_hash
-from openvcha.protocols.throttle import Failures
 from openvcha.protocols.users import Role, User, Users
 from openvcha.service.tokens import new_token, require_token, token_record
 from openvcha.serving.inspection import forged, set_aside, unreadable
@@ -211,14 +210,6 @@ async def makes_a_join_token_up(stage: Stage) -> bool:
     return True
 
 
-async def locks_an_administrator_out(stage: Stage) -> bool:
-    await stage.anna(Role.ADMINISTRATOR)
-    far = Failures(10**9, datetime(9000, 1, 1, tzinfo=UTC))
-    key = keys.login(token_hash("anna").hex())
-    await stage.raw.put(key, encode(far))
-    return not await stage.enters("anna", PASSWORD)
-
-
 async def changes_the_configuration(stage: Stage) -> bool:
     await cluster_record(stage.store).create(Cluster().seen.config)
     await stage.store.get(keys.CLUSTER)
@@ -314,7 +305,6 @@ ATTACKS: tuple[Attack, ...] = (
     puts_an_ended_session_back,
     prolongs_a_session,
     makes_a_join_token_up,
-    locks_an_administrator_out,
     changes_the_configuration,
     deletes_the_configuration,
     makes_a_task_up,

@@ -45,7 +45,6 @@ KEYS = [
     keys.task("abc"),
     keys.user("carla"),
     keys.session("00"),
-    keys.login("00"),
     keys.join("passive"),
     keys.node_facts("vcha-2"),
     keys.node_copy("vcha-2"),
@@ -59,7 +58,7 @@ KEYS = [
     keys.PATRONI_SYNC,
     keys.patroni_member("vcha-2"),
 ]
-LATER_KEYS = (keys.SESSIONS, keys.LOGINS, keys.EVENTS + "0", keys.AUDIT + "changes")
+LATER_KEYS = (keys.SESSIONS, keys.EVENTS + "0", keys.AUDIT + "changes")
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ class ApiError(AnyError):
     """A standard error: the first message is the caller's view, each next one its cause.
 
     `data` is a structure for programs, `challenge` is for UNAUTHENTICATED: how to authenticate.
+    `retry_after` is after how many seconds trying again is of use; HTTP has a header for it.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class ApiError(AnyError):
         *messages: LocalizableMessage,
         data: Structure | None = None,
         challenge: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(error_type, *messages)
         self.error_type = error_type
         self.messages = messages
         self.data = data
         self.challenge = challenge
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         texts = " ".join(message.default_message for message in self.messages)

@@ -65,6 +65,8 @@ _PROTOCOL = {
         "What the store of the cluster holds under %s cannot be read; the log has more under"
         " operation id %s. On a data node `vcha node store set-aside` takes it out of the way."
     ),
+    "users.busy": "Too many passwords are being looked at; try again soon.",
+    "sessions.too.fast": "More than %s sessions of one user in a minute; use one for many calls.",
     "store.outcome.unknown": "The store was lost on the way: whether it was done is unknown.",
     "server.stopping": "The server stops; whether it was done is unknown.",
     "users.exists": "The user %s exists already.",

@@ -28,10 +28,11 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a session of the API lives without a request, and at most."""
+    """How long a session of the API lives without a request, and at most; how many a user has."""
 
     idle_minutes: int = 30
     absolute_hours: int = 24
+    per_user: int = 32
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):

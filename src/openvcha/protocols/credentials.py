@@ -58,7 +58,8 @@ class Gate:
             return _visitor(session.user, session.hash, origin)
         if given.user is None or given.password is None:
             raise unauthenticated()
-        return _visitor(await self._users.verify(given.user, given.password), None, origin)
+        user = await self._users.verify(given.user, given.password, origin)
+        return _visitor(user, None, origin)
 
 
 def from_headers(headers: Mapping[str, str]) -> Credentials:

@@ -55,12 +55,17 @@ def reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = No
 
 def refuse(body: Any, status: int, error: ApiError) -> Response:
     """Answer with an error's body; says how to authenticate when that is what was lacking."""
-    response = reply(msgspec.json.encode(body), status)
+    response = reply(msgspec.json.encode(body), status, retry_headers(error))
     if error.error_type is ErrorType.UNAUTHENTICATED:
         response.headers["www-authenticate"] = error.challenge or CHALLENGE
     if _is_too_large(error):
         response.headers.update(UNREAD)  # the rest of the body would be taken for a request
     return response
+
+
+def retry_headers(error: ApiError) -> dict[str, str]:
+    """Return the header that says after how many seconds trying again is of use."""
+    return {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
 
 
 def session_headers(token: str | None, path: str | None = None) -> dict[str, str]:

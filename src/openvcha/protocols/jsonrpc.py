@@ -16,7 +16,7 @@ from openvcha.api.messages import message
 from openvcha.api.operations import OPERATIONS, Operation, by_wire
 from openvcha.api.secret import Secret
 from openvcha.protocols.credentials import Credentials, from_headers
-from openvcha.protocols.http import UNREAD, origin, read_body, reply, session_headers
+from openvcha.protocols.http import UNREAD, origin, read_body, reply, retry_headers, session_headers
 from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
 
 PARSE_ERROR = -32700
@@ -196,7 +196,8 @@ def _answer(request_id: str | int, answer: Answer) -> Response:
     else:
         result = answer.body
     envelope = {"jsonrpc": "2.0", "id": request_id, "result": msgspec.Raw(result)}
-    return reply(msgspec.json.encode(envelope), headers=session_headers(answer.token))
+    headers = session_headers(answer.token) | (retry_headers(answer.error) if answer.error else {})
+    return reply(msgspec.json.encode(envelope), headers=headers)
 
 
 def _refuse(error: RpcError) -> Response:

@@ -7,8 +7,7 @@ import secrets
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
-# Each verification takes 64 MiB; more at once would only wait for the processor.
-AT_ONCE = 2
+from openvcha.protocols.turns import Turns
 
 
 class Passwords:
@@ -17,16 +16,19 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
         self._nobody = _unmatchable(self._hasher)
-        self._turn = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns()
 
     async def hash(self, password: str) -> str:
         """Give the argon2id hash, with its parameters and salt, as one text."""
-        async with self._turn:
+        async with self._turns.take(None):
             return await asyncio.to_thread(self._hasher.hash, password)
 
-    async def verify(self, known: str | None, password: str) -> bool:
-        """Say whether the password has this hash; None costs the same and is never right."""
-        async with self._turn:
+    async def verify(self, known: str | None, password: str, *, source: str | None = None) -> bool:
+        """Say whether the password has this hash; None costs the same and is never right.
+
+        ``source`` is who wants to know, None for whoever goes first. Raises Busy.
+        """
+        async with self._turns.take(source):
             matches = await asyncio.to_thread(self._matches, known or self._nobody, password)
         return matches and known is not None
 

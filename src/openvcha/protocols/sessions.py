@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,14 +15,18 @@ from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures import SessionInfo
+from openvcha.events.budget import MINUTE, Budget
 from openvcha.protocols.throttle import CHALLENGE, now
 from openvcha.protocols.users import User, Users
 from openvcha.store import keys
 from openvcha.store.errors import LeaseNotFound, OutcomeUnknown
-from openvcha.store.protocol import Put, Store, unchanged
-from openvcha.store.records import Record, Stored, encode
+from openvcha.store.protocol import KeyValue, Put, Store, unchanged
+from openvcha.store.records import Record, Stored, encode, readable
 
 TOKEN_BYTES = 32
+PER_USER = 32
+BEGUN_A_MINUTE, ALL_BEGUN_A_MINUTE = 300, 1500
+"""Each takes a kilobyte of the store until it is compacted, also when it is ended at once."""
 _TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -46,7 +51,8 @@ class Sessions:
     """The sessions, kept in the store, where they outlive this process and its node.
 
     `idle` is the longest time between two requests, kept to within `idle / 60`, which is how
-    rarely the time of the last access is written. `absolute` is the longest life.
+    rarely the time of the last access is written. `absolute` is the longest life. `per_user` is
+    how many a user has at once: with one more, the one goes that was not used for the longest.
     Every method may raise StoreUnavailable.
     """
 
@@ -59,6 +65,8 @@ class Sessions:
         random: Callable[[int], bytes] = secrets.token_bytes,
         idle: timedelta = timedelta(minutes=30),
         absolute: timedelta = timedelta(hours=24),
+        per_user: int = PER_USER,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._users = users
@@ -66,16 +74,26 @@ class Sessions:
         self._random = random
         self._idle = idle
         self._absolute = absolute
+        self._per_user = max(1, per_user)
+        self._begun: Budget[None] = Budget(BEGUN_A_MINUTE, ALL_BEGUN_A_MINUTE, monotonic)
 
     async def create(self, user: User) -> Secret:
-        """Begin a session of this user and give its token."""
-        token, time = self._random(TOKEN_BYTES).hex(), self._clock()
+        """Begin a session of this user and give its token.
+
+        Raises ApiError SERVICE_UNAVAILABLE for more in a minute than the store should bear.
+        """
+        if not self._begun.take(user.name, None):
+            wait = int(MINUTE)
+            text = message("sessions.too.fast", BEGUN_A_MINUTE)
+            raise ApiError(ErrorType.SERVICE_UNAVAILABLE, text, retry_after=wait)
+        token, begun = self._random(TOKEN_BYTES).hex(), self._clock()
         record = SessionRecord(
-            user=user.name, generation=user.generation, created=time, last_accessed=time
+            user=user.name, generation=user.generation, created=begun, last_accessed=begun
         )
         # The lease only clears away what is over: the limits are checked at each request.
         lease = await self._store.lease_grant(int((2 * self._idle).total_seconds()) + 1)
         await self._record(token_hash(token)).create(record, lease=lease)
+        await self._make_room(user.name, keys.session(token_hash(token).hex()))
         return Secret(token)
 
     async def resolve(self, token: Secret) -> Session:
@@ -109,20 +127,33 @@ class Sessions:
         found = await self._record(digest).sound()
         if found is None:
             raise unauthenticated()
+        await self._end(found.kv)
+
+    async def _make_room(self, user: str, newest: str) -> None:
+        """End a user's sessions that are too many, those first that were used the longest ago."""
+        found = readable(await self._store.prefix(keys.SESSIONS), SessionRecord)
+        others = [(kv, record) for kv, record in found if kv.key != newest and record.user == user]
+        others.sort(key=lambda each: each[1].last_accessed)
+        for kv, _ in others[: max(0, len(others) + 1 - self._per_user)]:
+            await self._end(kv)
+
+    async def _end(self, kv: KeyValue) -> None:
         try:
-            await self._store.lease_revoke(found.kv.lease)
+            await self._store.lease_revoke(kv.lease)
         except LeaseNotFound:
-            await self._record(digest).delete()
+            await self._store.delete(kv.key)
 
     def _over(self, record: SessionRecord) -> bool:
-        time = self._clock()
-        return time - record.last_accessed > self._idle or time - record.created > self._absolute
+        current = self._clock()
+        return (
+            current - record.last_accessed > self._idle or current - record.created > self._absolute
+        )
 
     async def _touch(self, found: Stored[SessionRecord]) -> None:
-        time = self._clock()
-        if time - found.value.last_accessed < self._idle / 60:
+        used = self._clock()
+        if used - found.value.last_accessed < self._idle / 60:
             return
-        value = encode(msgspec.structs.replace(found.value, last_accessed=time))
+        value = encode(msgspec.structs.replace(found.value, last_accessed=used))
         kv = found.kv
         try:
             await self._store.txn([unchanged(kv)], [Put(kv.key, value, kv.lease)])

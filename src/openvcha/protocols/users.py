@@ -18,14 +18,18 @@ from openvcha.api.messages import message
 from openvcha.api.operations import Privilege
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
+from openvcha.events.budget import source_of
 from openvcha.protocols.passwords import Passwords
-from openvcha.protocols.throttle import Throttle, now, refused
+from openvcha.protocols.throttle import Throttle, Try, now, refused
+from openvcha.protocols.turns import Busy
 from openvcha.protocols.verified import Verified
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged, RecordMissing
 from openvcha.store.protocol import Compare, Store, unchanged
 from openvcha.store.records import Record, Records
 
+LOCAL = "local"
+BUSY_SECONDS = 1
 LONGEST_NAME = 128
 SHORTEST_PASSWORD = 8
 LONGEST_PASSWORD = 1024
@@ -69,7 +73,7 @@ class Users:
     """The users, kept in the store. Every method may raise StoreUnavailable.
 
     Names are compared without regard to case, ``DOMAIN/user`` (with a
-    backslash) as ``user@domain``. Verifying is one at a time for each name, so that
+    backslash) as ``user@domain``. Verifying is one at a time for each name of a source, so that
     nobody gets more tries than the throttle permits by trying them all at once.
     """
 
@@ -85,9 +89,9 @@ class Users:
         self._store = store
         self._passwords = passwords or Passwords()
         self._verified = verified or Verified()
-        self._throttle = Throttle(store, clock)
+        self._throttle = Throttle(clock)
         self._token = token
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def add(self, name: str, password: Secret, role: Role) -> User:
         """Add a user. Raises ApiError: INVALID_ARGUMENT or ALREADY_EXISTS."""
@@ -101,7 +105,6 @@ class Users:
         )
         if not await self._record(name).create(user):
             fail(ErrorType.ALREADY_EXISTS, message("users.exists", name))
-        await self._throttle.succeeded(folded(name))
         return user
 
     async def remove(self, name: str) -> None:
@@ -130,7 +133,6 @@ class Users:
             name,
             lambda user: replace(user, password_hash=known, generation=generation),
         )
-        await self._throttle.succeeded(folded(name))
 
     async def set_role(self, name: str, role: Role) -> None:
         """Change a user's role, in running sessions too.
@@ -148,25 +150,36 @@ class Users:
         found = await self._record(name).sound()
         return found.value if found else None
 
-    async def verify(self, name: str, password: Secret) -> User:
-        """Give the user whose credentials these are; raises ApiError UNAUTHENTICATED.
+    async def verify(self, name: str, password: Secret, origin: str = LOCAL) -> User:
+        """Give the user whose credentials these are; ``origin`` is the address they come from.
 
-        What is raised does not tell whether there is such a user.
+        Raises ApiError UNAUTHENTICATED, which does not tell whether there is such a user, and
+        SERVICE_UNAVAILABLE where too many are being looked at.
         """
         user = await self.find(name)
         if user is not None and self._verified.knows(*_credentials(user, password)):
             return user
-        async with self._turn(folded(name)):
-            return await self._try(folded(name), user, password)
+        source = source_of(origin)
+        async with self._turn(source, folded(name)):
+            return await self._try(source, folded(name), user, password)
 
-    async def _try(self, folded: str, user: User | None, password: Secret) -> User:
-        failed_before = await self._throttle.check(folded)
+    async def _try(self, source: str, folded: str, user: User | None, password: Secret) -> User:
+        tried = Try(source, folded, user.generation if user else None)
+        self._throttle.check(tried)
         known = user.password_hash if user else None
-        if not await self._passwords.verify(known, password.reveal()) or user is None:
-            await self._throttle.failed(folded)
+        first = self._throttle.knows(source, folded)
+        try:
+            right = await self._passwords.verify(
+                known, password.reveal(), source=None if first else source
+            )
+        except Busy:
+            raise ApiError(
+                ErrorType.SERVICE_UNAVAILABLE, message("users.busy"), retry_after=BUSY_SECONDS
+            ) from None
+        if not right or user is None:
+            self._throttle.failed(tried)
             raise refused()
-        if failed_before:
-            await self._throttle.succeeded(folded)
+        self._throttle.succeeded(tried)
         self._verified.remember(*_credentials(user, password))
         return user
 
@@ -202,8 +215,8 @@ class Users:
         except (RecordMissing, RecordForged):
             fail(ErrorType.NOT_FOUND, message("users.unknown", name))
 
-    def _turn(self, folded: str) -> asyncio.Lock:
-        return self._turns.setdefault(folded, asyncio.Lock())
+    def _turn(self, source: str, folded: str) -> asyncio.Lock:
+        return self._turns.setdefault((source, folded), asyncio.Lock())
 
     def _record(self, name: str) -> Record[User]:
         return Record(self._store, keys.user(folded(name)), User)

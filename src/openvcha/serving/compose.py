@@ -191,6 +191,7 @@ def _duty(services: Services, forwarder: ForwarderThread) -> Duty:
         users,
         idle=timedelta(minutes=identity.sessions.idle_minutes),
         absolute=timedelta(hours=identity.sessions.absolute_hours),
+        per_user=identity.sessions.per_user,
     )
     events, audit = EventLog(services.store), AuditLog(services.store)
     app = build(Handlers(services), users, sessions, events=events, audit=audit)

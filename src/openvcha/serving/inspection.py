@@ -16,7 +16,6 @@ from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni import parse_sync
 from openvcha.events.log import Memory
 from openvcha.protocols.sessions import SessionRecord
-from openvcha.protocols.throttle import Failures
 from openvcha.protocols.users import User
 from openvcha.service.tokens import TokenRecord
 from openvcha.store import keys
@@ -68,7 +67,6 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (f"{keys.NODES}[^/]+/facts", _as(NodeFacts)),
     (f"{keys.NODES}[^/]+/copy", _as(CopyReport)),
     (f"{keys.SESSIONS}.+", _as(SessionRecord)),
-    (f"{keys.LOGINS}.+", _as(Failures)),
     (f"{keys.EVENTS}.+", _as(EventInfo)),
     (f"{keys.AUDIT}.+", _as(AuditInfo)),
     (f"{keys.AUDIT_LAST}.+", _as(int)),

@@ -9,7 +9,6 @@ OPERATION: Final = ROOT + "operation"
 RUNNER: Final = ROOT + "runner"
 USERS: Final = ROOT + "users/"
 SESSIONS: Final = ROOT + "sessions/"
-LOGINS: Final = ROOT + "logins/"
 TASKS: Final = ROOT + "tasks/"
 NODES: Final = ROOT + "nodes/"
 EVENTS: Final = ROOT + "events/"
@@ -37,7 +36,7 @@ ALONE: Final = "openvcha_alone"
 DETACHED: Final = "openvcha_detached"
 SETTINGS: Final = (PAUSE, ALONE, DETACHED)
 
-SEALED: Final = (CLUSTER, USERS, SESSIONS, LOGINS, TASKS, JOINS)
+SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS)
 """What only data nodes write, and says who may do what: each record carries a seal."""
 
 
@@ -54,11 +53,6 @@ def user(name: str) -> str:
 def session(token_hash: str) -> str:
     """Give the key of a session, by the hash of its token (hexadecimal)."""
     return SESSIONS + part(token_hash)
-
-
-def login(name_hash: str) -> str:
-    """Give the key that counts a user's wrong passwords, by the hash of the name (hexadecimal)."""
-    return LOGINS + part(name_hash)
 
 
 def task(task_id: str) -> str:

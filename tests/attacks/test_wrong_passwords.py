@@ -1,0 +1,168 @@
+"""Wrong passwords: whoever tries them keeps no one else out, and costs a bounded part."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, READER, Edge, make_edge
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.secret import Secret
+from openvcha.protocols.throttle import (
+    MOST_KNOWN,
+    MOST_SOURCES,
+    NAMES_OF_SOURCE,
+    SOURCES_OF_USER,
+    Throttle,
+    Try,
+)
+from openvcha.protocols.turns import AT_ONCE, MOST_OF_SOURCE, MOST_WAITING, Busy, Turns
+from openvcha.store import keys
+
+ATTACKER, OFFICE = "203.0.113.9", "198.51.100.7"
+WRONG, RIGHT = Secret("wrong-password"), Secret(PASSWORD)
+READ = "/api/vcenter/vcha/operations"
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[Edge]:
+    """Make an edge with an administrator, a reader and a user who may do nothing."""
+    made = await make_edge()
+    async with made.client:
+        yield made
+
+
+async def refused(edge: Edge, name: str, origin: str) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        await edge.users.verify(name, WRONG, origin)
+    return caught.value
+
+
+@pytest.mark.parametrize("network", [ATTACKER, "2001:db8:1:2::{}"])
+async def test_nobody_is_kept_out_from_elsewhere(edge: Edge, network: str) -> None:
+    """Also by one who goes on for ever; an attacker's IPv6 network is one source."""
+    for number in range(20):
+        error = await refused(edge, ADMINISTRATOR, network.format(number))
+    assert error.messages[1].id.endswith("users.throttled")
+    await edge.users.verify(ADMINISTRATOR, RIGHT, OFFICE)
+
+
+async def test_who_has_logged_in_from_there_is_held_up_by_no_other(edge: Edge) -> None:
+    """Although all of them come from one address, and try all the names there are."""
+    await edge.users.verify(ADMINISTRATOR, RIGHT, OFFICE)
+    edge.clock.advance(minutes=2)
+    for number in range(1000):
+        await refused(edge, f"made-up-{number}", OFFICE)
+    for _ in range(9):
+        await refused(edge, READER, OFFICE)
+    await edge.users.verify(ADMINISTRATOR, RIGHT, OFFICE)
+
+
+async def test_the_wait_is_told_in_the_answer(edge: Edge) -> None:
+    """As the standard error, and as the header that HTTP has for it; by JSON-RPC too."""
+    for _ in range(5):
+        assert (await edge.client.get(READ, auth=(READER, "wrong"))).status_code == 401
+    reply = await edge.client.get(READ, auth=(READER, PASSWORD))
+    assert (reply.status_code, reply.headers["retry-after"]) == (401, "5")
+    assert reply.json()["error_type"] == "UNAUTHENTICATED"
+    context = {"schemeId": "user_pass", "userName": READER, "password": PASSWORD}
+    call = {
+        "serviceId": "com.vmware.vcenter.vcha.operations",
+        "operationId": "get",
+        "input": {"STRUCTURE": {"operation-input": {}}},
+        "ctx": {"securityCtx": context},
+    }
+    body = {"jsonrpc": "2.0", "id": "1", "method": "invoke", "params": call}
+    assert (await edge.client.post("/api", json=body)).headers["retry-after"] == "5"
+
+
+async def test_failures_write_nothing_into_the_store(edge: Edge) -> None:
+    """Whatever names are made up."""
+    before = edge.store.revision
+    for number in range(200):
+        await refused(edge, f"made-up-{number}", ATTACKER)
+        await refused(edge, ADMINISTRATOR, f"10.0.0.{number}")
+    assert edge.store.revision == before
+    assert not [kv for kv in await edge.store.prefix(keys.ROOT) if "login" in kv.key]
+
+
+def test_the_table_has_a_bound() -> None:
+    """A hundred thousand names from thousands of addresses, one of a megabyte."""
+    throttle = Throttle()
+    for number in range(100_000):
+        throttle.failed(Try(f"10.0.{number % 3000}", f"name-{number}", None))
+    throttle.failed(Try("huge", "x" * 1_000_000, None))
+    assert len(throttle._sources) == MOST_SOURCES
+    assert max(len(names) for names in throttle._sources.values()) <= NAMES_OF_SOURCE
+    assert "x" * 1000 not in repr(throttle._sources)
+    for number in range(2000):
+        throttle.succeeded(Try(f"10.1.{number}", "nobody", "g"))
+        throttle.succeeded(Try("10.2.1", f"user-{number}", "g"))
+    assert len(throttle._known) <= MOST_KNOWN
+    assert sum(throttle.knows(f"10.1.{number}", "nobody") for number in range(2000)) <= (
+        SOURCES_OF_USER
+    )
+    assert sys.getsizeof(throttle._known) < 1 << 20
+
+
+async def test_more_names_bring_no_more_tries(edge: Edge) -> None:
+    """Made-up names push no count out: of one source they share counts with the real ones."""
+    for _ in range(5):
+        await refused(edge, ADMINISTRATOR, ATTACKER)
+    for number in range(2000):
+        await refused(edge, f"made-up-{number}", ATTACKER)
+    assert len((await refused(edge, ADMINISTRATOR, ATTACKER)).messages) == 2
+
+
+async def test_one_source_takes_not_all_the_places() -> None:
+    """Of a thousand some wait, the others are told to come back; who is known goes first."""
+    turns, order = Turns(), list[str]()
+    go_on = asyncio.Event()
+
+    async def looked_at(source: str | None) -> bool:
+        try:
+            async with turns.take(source):
+                order.append(source or "known")
+                await go_on.wait()
+        except Busy:
+            return False
+        return True
+
+    attack = [asyncio.create_task(looked_at(ATTACKER)) for _ in range(1000)]
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(looked_at(f"10.0.0.{n}")) for n in range(1000)]
+    await asyncio.sleep(0)
+    known = asyncio.create_task(looked_at(None))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await known
+    assert sum([await each for each in attack]) == MOST_OF_SOURCE
+    assert sum([await each for each in others]) == MOST_WAITING - MOST_OF_SOURCE
+    assert order.index("known") == AT_ONCE
+    assert (turns._free, turns._sources) == (AT_ONCE, {})
+
+
+async def test_a_place_is_given_back_by_who_goes_away() -> None:
+    """Before and after his turn has come."""
+    turns = Turns()
+    async with turns.take("a"), turns.take("b"):
+        waits = [asyncio.create_task(turns.take(name).__aenter__()) for name in "cd"]
+        await asyncio.sleep(0)
+        waits[0].cancel()
+        await asyncio.wait([waits[0]])
+    waits[1].cancel()
+    await asyncio.wait(waits)
+    assert (turns._free, turns._sources) == (AT_ONCE, {})
+
+
+async def test_too_many_at_once_are_told_so(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a time to come back; nobody's failures are counted by it."""
+
+    def full(_: Turns, source: str | None) -> None:
+        assert source == ATTACKER
+        raise Busy
+
+    monkeypatch.setattr(Turns, "take", full)
+    error = await refused(edge, NOBODY, ATTACKER)
+    assert (error.error_type, error.retry_after) == (ErrorType.SERVICE_UNAVAILABLE, 1)
