@@ -56,9 +56,13 @@ _PROTOCOL = {
     ),
     "internal.error": "Something went wrong inside; the log has more under operation id %s.",
     "content.type": "A body must be application/json, not %s.",
+    "content.charset": "A body in the charset %s is not taken: send UTF-8.",
     "content.encoding": "A body with Content-Encoding %s is not taken: send it plain or with gzip.",
     "content.gzip": "The body is not what Content-Encoding gzip says: it cannot be unpacked.",
     "request.malformed": "The request is not valid HTTP.",
+    "request.repeated": "The request has %s %s times; send it once.",
+    "request.flag": "The query has %s=%s; it must be true or false.",
+    "request.target": "The %s of the request is not UTF-8 where it is quoted by %% signs.",
     "store.unavailable": "The store of the cluster cannot be reached now; try again.",
     "store.refused": "The store of the cluster refused it: %s.",
     "store.unreadable": (

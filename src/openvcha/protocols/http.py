@@ -1,5 +1,6 @@
 """What the protocols over HTTP have in common: bodies in, JSON out."""
 
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,14 +19,18 @@ JSON = "application/json"
 UNREAD = {"connection": "close"}
 _GZIP = 16 + zlib.MAX_WBITS
 _LONGEST_SHOWN = 100
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
+_UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body, unpacked. Raises ApiError INVALID_REQUEST.
+    """Return the body, unpacked.
 
-    That is for more than 1 MiB, also when unpacked, for a type other than JSON, and for an encoding
-    other than gzip.
+    Raises ApiError: INVALID_REQUEST for more than 1 MiB, also when unpacked, for a type other than
+    JSON, and for what cannot be unpacked; INVALID_ARGUMENT for an encoding other than gzip, and for
+    a charset other than UTF-8.
     """
+    packed = _is_packed(request.headers.get("content-encoding", ""))
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > MAX_BYTES:
         _too_large()
@@ -36,8 +41,10 @@ async def read_body(request: Request) -> bytes:
             _too_large()
     if not body:
         return b""
-    _require_json(request.headers.get("content-type"))
-    return _plain(bytes(body), request.headers.get("content-encoding", "identity"))
+    if (kind := request.headers.get("content-type")) is not None:
+        _require_json(kind)
+        _require_utf_8(kind)
+    return _unpacked(bytes(body)) if packed else bytes(body)
 
 
 def origin(request: Request) -> str:
@@ -86,25 +93,29 @@ def _cookie(token: str, path: str) -> str:
     return f"{SESSION_HEADER}={token}; Path={path}; Secure; HttpOnly; SameSite=Strict"
 
 
-def _plain(body: bytes, encoding: str) -> bytes:
-    """Unpack a body, and no more of it than a request may have."""
+def _is_packed(encoding: str) -> bool:
     match encoding.strip().lower():
         case "identity" | "":
-            return body
+            return False
         case "gzip" | "x-gzip":
-            unpacking = zlib.decompressobj(_GZIP)
-            try:
-                plain = unpacking.decompress(body, MAX_BYTES + 1)
-            except zlib.error:
-                fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
-            if len(plain) > MAX_BYTES:
-                _too_large()
-            if not unpacking.eof or unpacking.unused_data:
-                fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
-            return plain
+            return True
         case other:
             shown = other[:_LONGEST_SHOWN]
-            raise ApiError(ErrorType.INVALID_REQUEST, message("content.encoding", shown))
+            raise ApiError(ErrorType.INVALID_ARGUMENT, message("content.encoding", shown))
+
+
+def _unpacked(body: bytes) -> bytes:
+    """Unpack a body, and no more of it than a request may have."""
+    unpacking = zlib.decompressobj(_GZIP)
+    try:
+        plain = unpacking.decompress(body, MAX_BYTES + 1)
+    except zlib.error:
+        fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
+    if len(plain) > MAX_BYTES:
+        _too_large()
+    if not unpacking.eof or unpacking.unused_data:
+        fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
+    return plain
 
 
 def _too_large() -> None:
@@ -115,6 +126,12 @@ def _is_too_large(error: ApiError) -> bool:
     return bool(error.messages) and error.messages[0].id.endswith("decode.too.large")
 
 
-def _require_json(content_type: str | None) -> None:
-    if content_type is not None and content_type.partition(";")[0].strip().lower() != JSON:
+def _require_json(content_type: str) -> None:
+    if content_type.partition(";")[0].strip().lower() != JSON:
         fail(ErrorType.INVALID_REQUEST, message("content.type", content_type[:_LONGEST_SHOWN]))
+
+
+def _require_utf_8(content_type: str) -> None:
+    found = _CHARSET.search(content_type)
+    if found and found[1].lower() not in _UTF_8:
+        fail(ErrorType.INVALID_ARGUMENT, message("content.charset", found[1][:_LONGEST_SHOWN]))

@@ -16,6 +16,7 @@ from openvcha.api.messages import message
 from openvcha.api.operations import OPERATIONS, Operation, by_wire
 from openvcha.api.secret import Secret
 from openvcha.protocols.credentials import Credentials, from_headers
+from openvcha.protocols.heads import require_clear
 from openvcha.protocols.http import UNREAD, origin, read_body, reply, retry_headers, session_headers
 from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
 
@@ -153,6 +154,7 @@ def _client_id(value: Any) -> str | None:
 
 async def _parse(request: Request) -> Any:
     try:
+        require_clear(request)
         body = await read_body(request)
     except ApiError as error:
         text = error.messages[0].default_message

@@ -14,6 +14,7 @@ from openvcha.api.encode import encode_error_legacy, encode_error_rest, encode_r
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.operations import Operation
 from openvcha.protocols.credentials import SESSION_SERVICE, from_headers
+from openvcha.protocols.heads import require_clear, require_clear_verbs
 from openvcha.protocols.http import (
     forgotten_cookie,
     origin,
@@ -78,6 +79,8 @@ class Rest:
     async def _respond(self, request: Request, path: str) -> Response:
         if request.method == "OPTIONS":
             return reply(b"", 204, {"allow": ", ".join(sorted(self._router.methods(path)))})
+        require_clear(request)
+        require_clear_verbs(request)
         match = self._router.find(request.method, path, request.query_params)
         answer = await self._pipeline.answer(self._call(request, match))
         return self._render(match.operation, answer)

@@ -18,6 +18,7 @@ from openvcha.api.structures import EventFilterSpec, EventInfo
 from openvcha.events.log import EventLog, event_number
 from openvcha.protocols.connection import STOPPING
 from openvcha.protocols.credentials import from_headers
+from openvcha.protocols.heads import require_clear
 from openvcha.protocols.http import origin, refuse
 from openvcha.protocols.pipeline import Arguments, Call, Pipeline
 from openvcha.store.errors import StoreError
@@ -52,6 +53,7 @@ class EventStream:
             return
         call = _call(request)
         try:
+            require_clear(request)
             after = await self._begin(request, call)  # strangers take no place
             async with self._place():
                 await self._answer(request, call, after, send)
