@@ -125,20 +125,25 @@ async def test_what_is_no_http_is_answered_with_a_standard_error(
 
 
 @pytest.mark.parametrize(
-    "part",
+    ("part", "status"),
     [
-        b"",
-        b"GET /api/ses",
-        b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+        (b"", b""),
+        (b"GET /api/ses", b"HTTP/1.1 408 "),
+        (b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", b"HTTP/1.1 408 "),
     ],
     ids=["nothing", "half-a-header", "half-a-body"],
 )
-async def test_a_slow_client_is_cut_off(hasty: Served, part: bytes) -> None:
-    """Who sends nothing, or half a request, for too long (half a second in this test)."""
+async def test_a_slow_client_is_cut_off(
+    hasty: Served, logged: list[Any], part: bytes, status: bytes
+) -> None:
+    """Who sends half a request for too long (half a second in this test) is told why."""
     async with raw(hasty) as (reader, writer):
         writer.write(part)
         async with asyncio.timeout(30):
-            assert await rest_of(reader) == b""
+            answer = await rest_of(reader)
+    assert answer[: len(status)] == status
+    assert (b"did not arrive within 0.5 seconds" in answer) is bool(status)
+    assert [event for event in logged if event["log_level"] == "error"] == []
 
 
 async def test_a_second_request_that_does_not_end_is_cut_off_too(hasty: Served) -> None:
@@ -148,7 +153,7 @@ async def test_a_second_request_that_does_not_end_is_cut_off_too(hasty: Served) 
         assert b"404" in await reader.readuntil(b"}]}")
         writer.write(b"GET /api/")
         async with asyncio.timeout(30):
-            assert await rest_of(reader) == b""
+            assert (await rest_of(reader)).startswith(b"HTTP/1.1 408 ")
 
 
 async def test_idle_between_requests_is_no_slowness(hasty: Served) -> None:

@@ -60,6 +60,8 @@ _PROTOCOL = {
     "content.encoding": "A body with Content-Encoding %s is not taken: send it plain or with gzip.",
     "content.gzip": "The body is not what Content-Encoding gzip says: it cannot be unpacked.",
     "request.malformed": "The request is not valid HTTP.",
+    "request.gone": "The client closed the connection before its request was complete.",
+    "request.slow": "The request did not arrive within %s seconds.",
     "request.repeated": "The request has %s %s times; send it once.",
     "request.flag": "The query has %s=%s; it must be true or false.",
     "request.target": "The %s of the request is not UTF-8 where it is quoted by %% signs.",

@@ -1,9 +1,12 @@
 """The application: every protocol at its place."""
 
+import hashlib
 from collections.abc import Sequence
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,6 +15,7 @@ from openvcha.api.encode import encode_error_rest
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.protocols import openapi
+from openvcha.protocols.front import Front
 from openvcha.protocols.http import refuse, reply
 from openvcha.protocols.jsonrpc import JsonRpc
 from openvcha.protocols.pipeline import Pipeline
@@ -43,7 +47,8 @@ def build(
             Mount("/rest", Rest(pipeline, LEGACY)),
             Route("/openapi.json", _OpenApi()),
             *routes,
-        ]
+        ],
+        middleware=[Middleware(Front, internal=lambda failure: pipeline.internal(failure, None))],
     )
     app.router.redirect_slashes = False
     app.router.default = _not_found
@@ -67,13 +72,21 @@ class _OpenApi:
 
     def __init__(self) -> None:
         self._document = msgspec.json.encode(openapi.document())
+        self._tag = f'"{hashlib.sha256(self._document).hexdigest()[:32]}"'
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = self._response() if scope["method"] in {"GET", "HEAD"} else _missing(scope)
+        known = scope["method"] in {"GET", "HEAD"}
+        response = self._response(Headers(scope=scope)) if known else _missing(scope)
         await response(scope, receive, send)
 
-    def _response(self) -> Response:
-        return reply(self._document)
+    def _response(self, asked: Headers) -> Response:
+        """Answer with the document, or with 304 to who has this one."""
+        tags = [tag.strip().removeprefix("W/") for tag in asked.get("if-none-match", "").split(",")]
+        same = self._tag in tags or tags == ["*"]
+        response = reply(b"" if same else self._document, 304 if same else 200)
+        response.headers["etag"] = self._tag
+        response.headers["cache-control"] = "no-cache"  # keep it, and ask whether it is the same
+        return response
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

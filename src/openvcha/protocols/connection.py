@@ -1,7 +1,7 @@
 """One HTTP connection: as uvicorn has it, but slow clients are cut off and bad ones get JSON."""
 
 import asyncio
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import h11
 import msgspec
@@ -10,7 +10,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from openvcha.api.encode import encode_error_rest
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.protocols.http import JSON
+from openvcha.api.structures import LocalizableMessage
+from openvcha.protocols.http import JSON, SECURITY
 
 LEAVE_SECONDS = 0.2
 STOPPING = "stopping"
@@ -26,6 +27,11 @@ class Connection(H11Protocol):
 
     request_seconds: ClassVar[float] = 30.0
     _timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        if self.config.h11_max_incomplete_event_size is not None:
+            self.conn = _Http(self.config.h11_max_incomplete_event_size)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first request."""
@@ -49,15 +55,22 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Answer what is no HTTP request; the text of uvicorn is replaced by a standard error."""
-        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            self.transport.close()
-            return
-        error = ApiError(ErrorType.INVALID_REQUEST, message("request.malformed"))
-        body = msgspec.json.encode(encode_error_rest(error))
-        headers = [("content-type", JSON), ("content-length", str(len(body)))]
-        response = h11.Response(status_code=400, headers=[*headers, ("connection", "close")])
-        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        self._end(400, message("request.malformed"))
+
+    def _end(self, status: int, reason: LocalizableMessage) -> None:
+        """Answer, where nothing was answered yet, and close."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            error = ApiError(ErrorType.INVALID_REQUEST, reason)
+            body = msgspec.json.encode(encode_error_rest(error))
+            headers = [
+                (b"content-type", JSON.encode()),
+                (b"content-length", b"%d" % len(body)),
+                (b"connection", b"close"),
+                *SECURITY,
+            ]
+            response = h11.Response(status_code=status, headers=headers)
+            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
     def shutdown(self) -> None:
@@ -87,5 +100,32 @@ class Connection(H11Protocol):
             self._timer = None
 
     def _too_slow(self) -> None:
+        """End what is not finished: with 408, where a request has begun."""
         self._timer = None
-        self.transport.abort()
+        if not self._awaits_more():
+            self.transport.abort()
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Whoever reads the body hears now that no more comes.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._end(408, message("request.slow", f"{self.request_seconds:g}"))
+
+
+class _Http(h11.Connection):
+    """h11, with a bound of the head that does not depend on how the packets are cut."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(h11.SERVER, most)
+        self._most = most
+
+    def next_event(self) -> Any:
+        """Return what comes next. Raises RemoteProtocolError, also for a head that is too long."""
+        head = self.their_state is h11.IDLE
+        before = len(self.trailing_data[0]) if head else 0
+        event = super().next_event()
+        if head and isinstance(event, h11.Request):
+            used = before - len(self.trailing_data[0])
+            if used > self._most:
+                raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
+        return event

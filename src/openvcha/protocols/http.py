@@ -3,10 +3,10 @@
 import re
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from openvcha.api.decode import MAX_BYTES
@@ -17,6 +17,11 @@ from openvcha.protocols.throttle import CHALLENGE
 
 JSON = "application/json"
 UNREAD = {"connection": "close"}
+SECURITY: Final = (
+    (b"strict-transport-security", b"max-age=31536000"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""Headers of every answer, for browsers: never plain HTTP, and no guessing of types."""
 _GZIP = 16 + zlib.MAX_WBITS
 _LONGEST_SHOWN = 100
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
@@ -28,17 +33,20 @@ async def read_body(request: Request) -> bytes:
 
     Raises ApiError: INVALID_REQUEST for more than 1 MiB, also when unpacked, for a type other than
     JSON, and for what cannot be unpacked; INVALID_ARGUMENT for an encoding other than gzip, and for
-    a charset other than UTF-8.
+    a charset other than UTF-8; CANCELED when the client goes before all of it is there.
     """
     packed = _is_packed(request.headers.get("content-encoding", ""))
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > MAX_BYTES:
         _too_large()
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BYTES:
-            _too_large()
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BYTES:
+                _too_large()
+    except ClientDisconnect:
+        raise ApiError(ErrorType.CANCELED, message("request.gone")) from None
     if not body:
         return b""
     if (kind := request.headers.get("content-type")) is not None:
@@ -91,6 +99,11 @@ def forgotten_cookie(path: str) -> dict[str, str]:
 def _cookie(token: str, path: str) -> str:
     # Strict: a browser does not send it with what another site's page asks for.
     return f"{SESSION_HEADER}={token}; Path={path}; Secure; HttpOnly; SameSite=Strict"
+
+
+def stopping() -> ApiError:
+    """Make the error of a request that the server's stop cuts short."""
+    return ApiError(ErrorType.SERVICE_UNAVAILABLE, message("server.stopping"))
 
 
 def _is_packed(encoding: str) -> bool:

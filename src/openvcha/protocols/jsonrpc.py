@@ -1,11 +1,12 @@
 """vAPI JSON-RPC, which the official SDK speaks: POST /api, always answered by HTTP 200."""
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -17,13 +18,23 @@ from openvcha.api.operations import OPERATIONS, Operation, by_wire
 from openvcha.api.secret import Secret
 from openvcha.protocols.credentials import Credentials, from_headers
 from openvcha.protocols.heads import require_clear
-from openvcha.protocols.http import UNREAD, origin, read_body, reply, retry_headers, session_headers
+from openvcha.protocols.http import (
+    UNREAD,
+    origin,
+    read_body,
+    reply,
+    retry_headers,
+    session_headers,
+    stopping,
+)
 from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
+STOPPING = -32000
+"""Of the codes that a server may define: it stops before it has read the request."""
 _SCHEMES = "com.vmware.vapi.std.security."
 _SERVICES = frozenset(operation.service for operation in OPERATIONS)
 _CLIENT_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
@@ -67,8 +78,9 @@ class JsonRpc:
             response = await self._respond(request)
         except RpcError as error:
             response = _refuse(error)
-        except ClientDisconnect:
-            return  # nobody is left to answer
+        except asyncio.CancelledError:
+            # The body was still being read: past that, the pipeline answers by itself.
+            response = _refuse(RpcError(STOPPING, stopping().messages[0].default_message))
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:

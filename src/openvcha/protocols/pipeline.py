@@ -19,6 +19,7 @@ from openvcha.events.audit import AuditLog
 from openvcha.protocols import redaction
 from openvcha.protocols.auditing import audit_entry
 from openvcha.protocols.credentials import SESSION_SERVICE, Credentials, Gate, Visitor
+from openvcha.protocols.http import stopping
 from openvcha.protocols.sessions import Sessions, unauthenticated
 from openvcha.protocols.users import Users
 from openvcha.service.call import Dispatcher
@@ -81,7 +82,7 @@ class Pipeline:
             answer = await self._carry_out(running)
         except asyncio.CancelledError:
             # Only the server cancels, at the deadline of its stop: the client is to know.
-            answer = Answer(error=_stopping())
+            answer = Answer(error=stopping())
         except Exception as failure:  # noqa: BLE001 - the last line: whatever it is becomes an answer
             answer = Answer(error=self._error(failure, running))
         self._record(running, answer, self._monotonic() - begun)
@@ -234,10 +235,6 @@ class _Running:
 def least_privilege(operation: Operation) -> Privilege | None:
     """Give the privilege without which no arguments help; checked before they are read."""
     return required_privilege(operation, {each.name: True for each in operation.parameters})
-
-
-def _stopping() -> ApiError:
-    return ApiError(ErrorType.SERVICE_UNAVAILABLE, message("server.stopping"))
 
 
 def _authorize(visitor: Visitor, privilege: Privilege | None) -> None:

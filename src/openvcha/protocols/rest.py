@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -72,8 +72,6 @@ class Rest:
             response = await self._respond(request, path)
         except ApiError as error:
             response = self._refuse(error)
-        except ClientDisconnect:
-            return  # nobody is left to answer
         await response(scope, receive, send)
 
     async def _respond(self, request: Request, path: str) -> Response:
