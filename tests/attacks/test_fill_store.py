@@ -1,26 +1,29 @@
 """Whoever may call the API tries to fill the store, or to push out what is kept of others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.protocols.conftest import ADMINISTRATOR, NOBODY, Edge, make_edge
+from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make_edge
 
 from openvcha.api.cut import MARK
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
+from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
 from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.seen import Draft
 from openvcha.protocols.sessions import BEGUN_A_MINUTE, PER_USER, Sessions
+from openvcha.protocols.users import Role
 from openvcha.store import keys
+from openvcha.store.errors import StoreFull
 from openvcha.store.kept import LONGEST_ARGUMENT, LONGEST_TEXT, kept
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import EventType
+from openvcha.store.protocol import Action, Compare, EventType, Put, TxnResult
 from openvcha.tasks.record import ErrorRecord, error_record
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
@@ -249,3 +252,45 @@ async def test_a_user_begins_so_many_sessions_a_minute(edge: Edge) -> None:
     await sessions.create(administrator)
     edge.clock.advance(minutes=1)
     await sessions.create(user)
+
+
+class FullStore(MemoryStore):
+    """Takes no writes but deletes while it is ``full``, as etcd does."""
+
+    full = False
+
+    async def lease_grant(self, ttl: int) -> int:
+        self._require_room()
+        return await super().lease_grant(ttl)
+
+    async def txn(
+        self, compares: Sequence[Compare], success: Sequence[Action], failure: Sequence[Action] = ()
+    ) -> TxnResult:
+        if any(isinstance(action, Put) for action in (*success, *failure)):
+            self._require_room()
+        return await super().txn(compares, success, failure)
+
+    def _require_room(self) -> None:
+        if self.full:
+            raise StoreFull("https://a: etcdserver: mvcc: database space exceeded")
+
+
+async def test_a_full_store_is_told_and_hinders_no_read() -> None:
+    """A log-in gets the reason and what to do; sessions, passwords and log-outs work on."""
+    store = FullStore()
+    edge = await make_edge(store)
+    await edge.users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)
+    async with edge.client:
+        headers = await edge.headers()
+        store.full = True
+        edge.clock.advance(minutes=5)
+        for path, text in (("/api/session", "messages"), ("/rest/com/vmware/cis/session", "value")):
+            refused = await edge.client.post(path, auth=(ADMINISTRATOR, PASSWORD))
+            assert refused.status_code == 503
+            assert text in refused.json()
+            assert "vcha node store defragment" in refused.text
+        read = "/api/vcenter/vcha/operations"
+        for who in ({"headers": headers}, {"auth": (ADMINISTRATOR, PASSWORD)}):
+            assert (await edge.client.get(read, **who)).status_code == 200
+        assert (await edge.client.get(read, auth=(ADMINISTRATOR, "wrong"))).status_code == 401
+        assert (await edge.client.delete("/api/session", headers=headers)).status_code == 204

@@ -12,6 +12,7 @@ from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import Lag
 from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.cluster.space import Space
 from openvcha.cluster.threats import (
     CLOCK_SECONDS,
     GIB,
@@ -318,3 +319,24 @@ def test_nodes_whose_settings_differ_are_texts(world: World) -> None:
     assert texts(world, "setting.differs") == []
     world.tell("b-2", postgres=PostgresFacts(shared={"wal_keep_size": "2"}))
     assert "1 on vcha-1; 2 on vcha-2" in texts(world, "setting.differs:wal_keep_size")[0]
+
+
+def test_a_full_store_degrades_and_says_what_to_do(world: World) -> None:
+    """Nobody could take over, for that is a write."""
+    world.set(space=Space("a-1", 1000, 900, 1000, full=True))
+    assert reasons(world) == {"store.full"}
+    (warning,) = assess(world.seen).warnings
+    assert warning.recommendation is not None
+    assert "vcha node store defragment" in warning.recommendation.default_message
+
+
+@pytest.mark.parametrize(("size", "warned"), [(699, False), (700, True)])
+def test_a_store_that_fills_is_a_warning(world: World, size: int, warned: bool) -> None:
+    """From 70 % of its quota on; the state stays what it is."""
+    world.set(space=Space("a-1", size, 100, 1000))
+    found = assess(world.seen)
+    assert found.state is ClusterState.HEALTHY
+    assert [each.key for each in found.findings] == (["store.filling"] if warned else [])
+    if warned:
+        text = found.findings[0].condition.error.default_message
+        assert text == "The store fills: 70 % of its quota (700 of 1000 bytes on a-1, 100 in use)."

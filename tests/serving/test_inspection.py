@@ -41,6 +41,7 @@ BROKEN = b'{"\xff\x1b[2J'
 KEYS = [
     keys.CLUSTER,
     keys.OPERATION,
+    keys.ROOM,
     keys.EVENTS_MEMORY,
     keys.task("abc"),
     keys.user("carla"),

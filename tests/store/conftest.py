@@ -288,3 +288,9 @@ async def client(servers: list[Server]) -> AsyncIterator[Etcd]:
     urls = [server.url for server in servers]
     async with Etcd(urls, servers[0].tls.source(), timeout=4.0, silence=0.3) as etcd:
         yield etcd
+
+
+@pytest.fixture
+def make_members() -> Callable[[str, Path, int], list[Server]]:
+    """Give what prepares members that a test starts with flags of its own."""
+    return make_servers

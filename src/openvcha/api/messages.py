@@ -66,6 +66,10 @@ _PROTOCOL = {
     "request.flag": "The query has %s=%s; it must be true or false.",
     "request.target": "The %s of the request is not UTF-8 where it is quoted by %% signs.",
     "store.unavailable": "The store of the cluster cannot be reached now; try again.",
+    "store.is.full": (
+        "The store of the cluster is full, so nothing can be written, and nothing was. It is given"
+        " room by `vcha node store defragment DIRECTORY` on a data node."
+    ),
     "store.refused": "The store of the cluster refused it: %s.",
     "store.unreadable": (
         "What the store of the cluster holds under %s cannot be read; the log has more under"
@@ -169,6 +173,18 @@ _CLUSTER = {
     ),
     "quorum.no.margin": "One more loss stops the cluster: %s of %s votes answer.",
     "quorum.no.margin.recommendation": "Bring back the node that is lost, or redeploy it.",
+    "store.full": (
+        "The store is full (%s of %s bytes): nobody can log in, change anything or take over."
+    ),
+    "store.full.recommendation": (
+        "A data node gives it room by itself; if that does not help,"
+        " `vcha node store defragment DIRECTORY` on a data node does, and says what is left."
+    ),
+    "store.filling": "The store fills: %s %% of its quota (%s of %s bytes on %s, %s in use).",
+    "store.filling.recommendation": (
+        "Find out what writes so much (`vcha audit`); `vcha node store defragment DIRECTORY` on a"
+        " data node gives it room."
+    ),
     "versions.differ": "The nodes have different versions of %s: %s.",
     "versions.differ.recommendation": "Bring all nodes to the same version of %s.",
     "failover.address": "After a failover to %s the service is at %s, no longer at %s.",

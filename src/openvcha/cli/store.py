@@ -28,6 +28,8 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 from openvcha.store.protocol import Store
+from openvcha.store.room import Room, make_room, percent
+from openvcha.store.sealed_etcd import SealedEtcd
 
 app = typer.Typer(help="The cluster's store, as a node reaches it.", no_args_is_help=True)
 
@@ -63,6 +65,38 @@ def set_aside(directory: Directory, key: Key, force: Force = False) -> None:
         say(f"{key} is set aside: {place}")
 
 
+@app.command()
+def defragment(directory: Directory) -> None:
+    """Give the store room: compact it, defragment its members, end the alarm of a full one.
+
+    One member after the other, the one that leads last. It works on a store that is full, and needs
+    a majority of the members.
+    """
+    with told():
+        quota = load_identity(node_directory(directory)).store.quota_bytes
+        after = asyncio.run(_with_store(directory, lambda store: _given_room(store, quota)))
+        for one in after.in_order:
+            share = percent(one.size, quota)
+            say(f"{one.name}: {one.size} of {quota} bytes ({share} %), {one.in_use} in use")
+        for name in after.silent:
+            say(f"{name}: does not answer, and was given no room")
+        if after.full:
+            raise fail(
+                "the store is still full without its history: give it a larger quota"
+                ' ("store": {"quota_bytes": …} in node.json of each node, then start them anew)'
+            )
+        say("the store takes writes")
+
+
+async def _given_room(store: SealedEtcd, quota: int) -> Room:
+    after = await make_room(store, quota, say, every=True)
+    entry = local_entry(
+        operation="store.defragment", user=getpass.getuser(), arguments={}, error=None
+    )
+    await AuditLog(store).record(entry, access=False)
+    return after
+
+
 async def _audited(store: Store, key: str, force: bool) -> str:
     user, error = getpass.getuser(), None
     try:
@@ -82,7 +116,7 @@ async def _all(store: Store) -> list[Unreadable]:
     return [*await inspection.unreadable(store, EVERYTHING), *await inspection.forged(store)]
 
 
-async def _with_store(directory: Path, work: Callable[[Store], Awaitable[T]]) -> T:
+async def _with_store(directory: Path, work: Callable[[SealedEtcd], Awaitable[T]]) -> T:
     layout = Layout(node_directory(directory))
     identity = load_identity(layout.root)
     if not identity.holds_data:

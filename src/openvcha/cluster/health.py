@@ -30,7 +30,13 @@ class Health:
 
 def assess(seen: Observation) -> Health:
     """Judge a deployed cluster (design notes: HEALTHY means connected, streaming and in sync)."""
-    faults = (*_active(seen), *_lost_nodes(seen), *_margin(seen), *_replication(seen))
+    faults = (
+        *_active(seen),
+        *_lost_nodes(seen),
+        *_margin(seen),
+        *_full(seen),
+        *_replication(seen),
+    )
     state = ClusterState.DEGRADED if faults else ClusterState.HEALTHY
     return Health(state, (*faults, *threats(seen)))
 
@@ -74,6 +80,12 @@ def _margin(seen: Observation) -> Iterator[Finding]:
     answering = sum(node.etcd_answers for node in voters)
     if answering <= len(voters) // 2 + 1:
         yield finding("quorum.no.margin", answering, len(voters), about=())
+
+
+def _full(seen: Observation) -> Iterator[Finding]:
+    """Tell that nothing can be written: nobody could take over, log in, or release a commit."""
+    if seen.space is not None and seen.space.full:
+        yield finding("store.full", seen.space.size, seen.space.quota, about=())
 
 
 def _replication(seen: Observation) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
 from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.cluster.space import Space
 from openvcha.store.facts import NodeFacts
 
 
@@ -78,6 +79,8 @@ class Observation:
     """For how long the passive has been seen without being in sync, without a break."""
     forged: tuple[str, ...] = ()
     """The records that failed their check within the last minute."""
+    space: Space | None = None
+    """How full the store is; None: unknown."""
 
     def node(self, member: str | None) -> NodeObservation | None:
         """Find what is known of one member."""

@@ -12,6 +12,7 @@ from openvcha.cluster.hearing import Hearing
 from openvcha.cluster.held import Held
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.space import Space
 from openvcha.store import keys
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.protocol import Member
@@ -35,12 +36,15 @@ class Observer:
         off: Off | None = None,
         held: Held | None = None,
         refused: Callable[[], tuple[str, ...]] = tuple,
+        space: Callable[[], Awaitable[Space | None]] | None = None,
     ) -> None:
         """``lags`` asks the active how far its standbys are behind; without it that is unknown.
         ``failing`` says which background work of this service fails now, and why.
 
         ``off`` tells whether a node that does not answer is off for sure: then nothing is waited
         for.
+
+        ``space`` looks at how full the store is; without it that is unknown.
 
         ``refused`` names the records that failed their check. What the nodes tell of themselves is
         known while somebody runs ``hearing``.
@@ -54,6 +58,7 @@ class Observer:
         self._off = off or _nobody_knows
         self._held = held or Held()
         self._refused = refused
+        self._space = space or _not_asked
         self._unreadable: tuple[str, ...] = ()
 
     def note_unreadable(self, keys_: tuple[str, ...]) -> None:
@@ -69,12 +74,12 @@ class Observer:
 
     async def observe(self, running: tuple[str, str] | None = None) -> Observation:
         """Look at everything. Raises StoreUnavailable when there is no quorum."""
-        config, leader, sync, members, lags, dynamic = await asyncio.gather(
+        config, leader, sync, members, (lags, space), dynamic = await asyncio.gather(
             self.config(),
             patroni.leader(self._store),
             self._sync(),
             self._store.members(),
-            self._lags(),
+            asyncio.gather(self._lags(), self._space()),
             settings.look(self._store),
         )
         voters = {member.name: member for member in members if not member.learner}
@@ -94,6 +99,7 @@ class Observer:
             tuple(sorted({*self._unreadable, *([] if sync else [keys.PATRONI_SYNC])})),
             failing=self._failing(),
             forged=self._refused(),
+            space=space,
         )
         passive = seen.passive.config.member if seen.passive else None
         # Where nobody can say who is in sync, nobody has been seen without being it.
@@ -134,6 +140,10 @@ class Observer:
 
 async def _unknown() -> tuple[Lag, ...]:
     return ()
+
+
+async def _not_asked() -> Space | None:
+    return None
 
 
 async def _nobody_knows(node: NodeConfig) -> bool:

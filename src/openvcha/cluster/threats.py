@@ -8,6 +8,7 @@ from openvcha.cluster.config import address_text
 from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.store.facts import PostgresFacts
+from openvcha.store.room import WARN_PERCENT
 
 GIB = 1 << 30
 DISK_LEAST_BYTES = GIB
@@ -33,6 +34,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
     passive = seen.passive
     if passive is not None and seen.passive_in_sync and (lag := lagging(seen, passive)):
         yield lag
+    yield from _filling(seen)
     yield from _versions(seen)
     yield from _unequal(seen)
     yield from _left_behind(seen)
@@ -65,6 +67,14 @@ def lagging(seen: Observation, node: NodeObservation) -> Finding | None:
         return None
     seconds = f"{lag.seconds_behind:.1f}"
     return finding("replication.lagging", node.config.name, lag.bytes_behind, seconds)
+
+
+def _filling(seen: Observation) -> Iterator[Finding]:
+    """Tell that the store fills; that it is full is a fault already."""
+    space = seen.space
+    if space is not None and not space.full and space.percent >= WARN_PERCENT:
+        said = (space.percent, space.size, space.quota, space.member, space.in_use)
+        yield finding("store.filling", *said, about=())
 
 
 def _versions(seen: Observation) -> Iterator[Finding]:

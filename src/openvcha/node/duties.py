@@ -11,6 +11,7 @@ from openvcha.node.facts import FactsPublisher, look
 from openvcha.node.orphans import end_orphans
 from openvcha.node.rejoin import rejoin
 from openvcha.node.renewing import renew
+from openvcha.node.room import keep_room
 from openvcha.node.supervised import for_ever
 from openvcha.node.view import see
 from openvcha.store.errors import StoreError
@@ -71,6 +72,7 @@ ALL_DUTIES: Mapping[str, Duty] = {
     "rejoin": rejoin,
     "orphans": end_orphans,
     "view": see,
+    "room": keep_room,
     "renewal": renew,
 }
 

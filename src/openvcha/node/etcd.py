@@ -18,7 +18,6 @@ from openvcha.store.etcd import Etcd
 # etcd's own defaults, for networks of one site: ten lost heartbeats call an election.
 HEARTBEAT_MS = 100
 ELECTION_MS = 1000
-QUOTA_BYTES = 1 << 30
 PROBE_SECONDS = 2.0
 # A member whose database is full has its majority all the same.
 HEALTH = "/health?exclude=NOSPACE"
@@ -62,7 +61,7 @@ def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
         "experimental-initial-corrupt-check": "true",
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "1h",
-        "quota-backend-bytes": QUOTA_BYTES,
+        "quota-backend-bytes": identity.store.quota_bytes,
         # Passwords here have 192 random bits: what makes guessing slow makes nothing safer, and
         # takes half a second of a busy machine for each client that is let in.
         "bcrypt-cost": 4,

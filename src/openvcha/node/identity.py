@@ -35,6 +35,12 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
     per_user: int = 32
 
 
+class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How large etcd's database may be (``--quota-backend-bytes``); the same on all nodes."""
+
+    quota_bytes: int = 1 << 30
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What makes this node this node.
 
@@ -57,6 +63,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     copy_from_leader: bool = False
     infrastructure: dict[str, Any] = {}
     sessions: SessionLimits = SessionLimits()
+    store: StoreLimits = StoreLimits()
 
     @property
     def holds_data(self) -> bool:

@@ -100,7 +100,8 @@ class Keeping:
         names = ", ".join(one.name or str(one.id) for one in known.members if one.id in self._full)
         return (
             f"the store is full (etcd's alarm NOSPACE, of {names}): nobody can log in, change"
-            " anything or begin to lead; docs/recovery.md (The store is full) says what to do"
+            " anything or begin to lead. `vcha node store defragment DIRECTORY` on a data node"
+            " gives it room; docs/recovery.md (The store is full) says more"
         )
 
     def _tell(self, text: str) -> None:

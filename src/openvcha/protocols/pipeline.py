@@ -23,7 +23,13 @@ from openvcha.protocols.http import stopping
 from openvcha.protocols.sessions import Sessions, unauthenticated
 from openvcha.protocols.users import Users
 from openvcha.service.call import Dispatcher
-from openvcha.store.errors import OutcomeUnknown, RecordUnreadable, StoreError, StoreUnavailable
+from openvcha.store.errors import (
+    OutcomeUnknown,
+    RecordUnreadable,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 
 Arguments = Mapping[str, Any]
 
@@ -148,9 +154,12 @@ class Pipeline:
 
     def _store_lost(self, failure: StoreUnavailable) -> ApiError:
         self._log.warning("store unavailable", reason=str(failure))
-        unknown = isinstance(failure, OutcomeUnknown)
-        text = message("store.outcome.unknown" if unknown else "store.unavailable")
-        return ApiError(ErrorType.SERVICE_UNAVAILABLE, text)
+        name = "store.unavailable"
+        if isinstance(failure, OutcomeUnknown):
+            name = "store.outcome.unknown"
+        elif isinstance(failure, StoreFull):
+            name = "store.is.full"
+        return ApiError(ErrorType.SERVICE_UNAVAILABLE, message(name))
 
     def _store_refused(self, failure: StoreError, operation: Operation) -> ApiError:
         """Make the error that the operation declares for what is nobody's fault here."""

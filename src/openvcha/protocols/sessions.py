@@ -19,7 +19,7 @@ from openvcha.events.budget import MINUTE, Budget
 from openvcha.protocols.throttle import CHALLENGE, now
 from openvcha.protocols.users import User, Users
 from openvcha.store import keys
-from openvcha.store.errors import LeaseNotFound, OutcomeUnknown
+from openvcha.store.errors import LeaseNotFound, OutcomeUnknown, StoreFull
 from openvcha.store.protocol import KeyValue, Put, Store, unchanged
 from openvcha.store.records import Record, Stored, encode, readable
 
@@ -160,7 +160,7 @@ class Sessions:
             await self._store.lease_keep_alive(kv.lease)
         except LeaseNotFound:
             raise unauthenticated() from None  # it was ended in between
-        except OutcomeUnknown:
+        except (OutcomeUnknown, StoreFull):
             return  # at worst the use is not noted
 
     def _record(self, digest: bytes) -> Record[SessionRecord]:

@@ -71,6 +71,7 @@ async def _identity(services: Services, node: NewNode) -> Identity:
         copy_from_leader=data,
         infrastructure=own.infrastructure,
         sessions=own.sessions,
+        store=own.store,
     )
 
 

@@ -14,6 +14,7 @@ from openvcha.api.secret import Secret
 from openvcha.cluster.access import ClusterStore
 from openvcha.cluster.observe import Observer
 from openvcha.cluster.patroni import PatroniClient
+from openvcha.cluster.space import SpaceLooks
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.infrastructure.local import LocalInfrastructure
@@ -130,6 +131,7 @@ async def services_of(directory: Path, *, keeps: bool = False) -> AsyncIterator[
                 failing=lambda: failing.reasons,
                 off=off,
                 refused=store.refused,
+                space=SpaceLooks(store, identity.store.quota_bytes).look,
             ),
             infrastructure=infrastructure,
             journal=Journal(store),

@@ -60,6 +60,7 @@ def _wish(kv: KeyValue) -> object:
 READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (keys.CLUSTER, _as(ClusterConfig)),
     (keys.OPERATION, _name),
+    (keys.ROOM, _name),
     (keys.EVENTS_MEMORY, _as(Memory)),
     (f"{keys.TASKS}.+", _as(TaskRecord)),
     (f"{keys.USERS}.+", _as(User)),
@@ -82,6 +83,7 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
 LOOKED_AT: Final = (
     keys.CLUSTER,
     keys.OPERATION,
+    keys.ROOM,
     keys.EVENTS_MEMORY,
     keys.TASKS,
     keys.USERS,

@@ -15,6 +15,10 @@ class StoreUnavailable(StoreError):  # noqa: N818 - a state of the world, not a 
     """No endpoint answered with a quorum behind it before the deadline; the text says why."""
 
 
+class StoreFull(StoreUnavailable):
+    """The store takes no writes until it is given room; nothing was written. Reads go on."""
+
+
 class OutcomeUnknown(StoreUnavailable):
     """A write was sent and its answer never came: it may have happened, or may yet happen."""
 

@@ -27,8 +27,7 @@ __all__ = ["EndpointStatus", "Etcd", "Member"]
 
 TIMEOUT_SECONDS = 5.0
 SILENCE_SECONDS = 2.0
-DEFRAGMENT_SECONDS = 30.0
-NOSPACE = "NOSPACE"
+DEFRAGMENT_SECONDS = 120.0
 
 
 class Etcd:
@@ -187,10 +186,10 @@ class Etcd:
 
     async def full_members(self) -> frozenset[int]:
         """Return the ids of the members whose database is full: nobody may write then."""
-        body = {"action": "GET", "alarm": NOSPACE}
+        body = {"action": "GET", "alarm": wire.NOSPACE}
         answer = await self._gateway.read("/v3/maintenance/alarm", body)
         return frozenset(
-            int(one["memberID"]) for one in answer.get("alarms", ()) if one["alarm"] == NOSPACE
+            int(one["memberID"]) for one in answer.get("alarms", ()) if one["alarm"] == wire.NOSPACE
         )
 
     async def make_room(self, endpoint: str) -> None:
@@ -201,9 +200,20 @@ class Etcd:
         full = await self.full_members()
         with contextlib.suppress(StoreError):  # it has no history since the last time
             await self.compact((await self.status(endpoint)).revision)
+        await self.defragment(endpoint)
+        await self.disarm(full)
+
+    async def defragment(self, endpoint: str) -> None:
+        """Give what is free in the file of the member at ``endpoint`` back to the disk.
+
+        It answers nobody meanwhile.
+        """
         await self._gateway.at(endpoint, "/v3/maintenance/defragment", {}, DEFRAGMENT_SECONDS)
-        for member in full:
-            body = {"action": "DEACTIVATE", "memberID": member, "alarm": NOSPACE}
+
+    async def disarm(self, members: frozenset[int]) -> None:
+        """Take back the alarm of these members, so that the store takes writes again."""
+        for member in members:
+            body = {"action": "DEACTIVATE", "memberID": member, "alarm": wire.NOSPACE}
             await self._gateway.read("/v3/maintenance/alarm", body)
 
     async def status(self, endpoint: str) -> EndpointStatus:

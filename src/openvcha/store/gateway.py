@@ -18,6 +18,7 @@ from openvcha.store.errors import (
     NotProtected,
     OutcomeUnknown,
     StoreError,
+    StoreFull,
     StoreUnavailable,
 )
 
@@ -170,6 +171,8 @@ class Gateway:
                     break
                 try:
                     return await ask(endpoint, deadline)
+                except StoreFull:
+                    raise  # so say all of them
                 except OutcomeUnknown:
                     self.leave(endpoint)
                     raise
@@ -228,7 +231,7 @@ def _answer(endpoint: str, reply: Reply, unsure: type[StoreUnavailable]) -> wire
             raise unsure(f"{endpoint}: its answer cannot be read") from error
     refusal = _refusal(reply.status, reply.content)
     where = f"{endpoint}: {refusal}"
-    if wire.not_done(refusal) or isinstance(refusal, ClusterUnhealthy):
+    if wire.not_done(refusal) or isinstance(refusal, ClusterUnhealthy | StoreFull):
         raise _sure(refusal)(where, refusal.code)
     if isinstance(refusal, StoreUnavailable):
         raise unsure(where, refusal.code)
@@ -236,7 +239,7 @@ def _answer(endpoint: str, reply: Reply, unsure: type[StoreUnavailable]) -> wire
 
 
 def _sure(refusal: StoreError) -> type[StoreUnavailable]:
-    known = (ClusterUnhealthy, NotLetIn)
+    known = (ClusterUnhealthy, NotLetIn, StoreFull)
     return next((kind for kind in known if isinstance(refusal, kind)), StoreUnavailable)
 
 

@@ -16,6 +16,8 @@ EVENTS_MEMORY: Final = ROOT + "told"
 AUDIT: Final = ROOT + "audit/"
 AUDIT_LAST: Final = ROOT + "audit-last/"
 JOINS: Final = ROOT + "joins/"
+ROOM: Final = ROOT + "room"
+"""Held by who defragments the store's members."""
 ASIDE: Final = ROOT + "aside/"
 
 PATRONI_NAMESPACE: Final = ROOT + "patroni/"

@@ -243,9 +243,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """One member's own view. ``leader`` 0: it knows none. ``db_size`` in bytes.
+    """One member's own view. ``leader`` 0: it knows none. ``db_size`` in bytes, of
+    which ``db_in_use`` would be left by a defragmentation.
 
-    ``cluster_id`` is what all members of one cluster have in common.
+    ``cluster_id`` is what all members of one cluster have in common. ``full``: a member, this
+    one or another, has reached its quota.
     """
 
     member_id: int
@@ -257,6 +259,8 @@ class EndpointStatus:
     learner: bool = False
     cluster_id: int = 0
     revision: int = 0
+    db_in_use: int = 0
+    full: bool = False
 
 
 class Membership(Protocol):

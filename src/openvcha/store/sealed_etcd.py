@@ -68,6 +68,18 @@ class SealedEtcd(SealedStore):
         """Make a store of one member, at ``endpoint``, take writes again; see ``Etcd``."""
         await self._etcd.make_room(endpoint)
 
+    async def compact(self, revision: int) -> None:
+        """Forget the history before ``revision``."""
+        await self._etcd.compact(revision)
+
+    async def defragment(self, endpoint: str) -> None:
+        """Give what is free in the file of the member at ``endpoint`` back to the disk."""
+        await self._etcd.defragment(endpoint)
+
+    async def disarm(self, members: frozenset[int]) -> None:
+        """Take back the alarm of these members, so that the store takes writes again."""
+        await self._etcd.disarm(members)
+
     async def status(self, endpoint: str) -> EndpointStatus:
         """Ask one endpoint (URL) for its own view."""
         return await self._etcd.status(endpoint)

@@ -21,6 +21,8 @@ from openvcha.store.protocol import (
 )
 
 Json = dict[str, Any]
+NOSPACE = "NOSPACE"
+"""Etcd's alarm: a member's database has reached its quota."""
 
 _OPERANDS = {
     Target.VERSION: "version",
@@ -31,6 +33,7 @@ _OPERANDS = {
 }
 
 _ERRORS: tuple[tuple[str, type[errors.StoreError]], ...] = (
+    ("database space exceeded", errors.StoreFull),
     ("requested lease not found", errors.LeaseNotFound),
     ("can only promote a learner member which is in sync", errors.LearnerNotReady),
     ("can only promote a learner member", errors.NotLearner),
@@ -180,6 +183,8 @@ def endpoint_status(fields: Mapping[str, Any]) -> EndpointStatus:
         learner=bool(fields.get("isLearner")),
         cluster_id=int(fields["header"].get("cluster_id", 0)),
         revision=revision(fields),
+        db_in_use=int(fields.get("dbSizeInUse", 0)),
+        full=any(NOSPACE in str(each) for each in fields.get("errors", ())),
     )
 
 

@@ -1,0 +1,61 @@
+"""How full the store is, for whoever looks at the cluster: asked again only after some seconds."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from openvcha.store import room
+from openvcha.store.errors import StoreError
+from openvcha.store.room import RoomyStore
+
+AGAIN_SECONDS: Final = 5.0
+ASK_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The largest member's bytes, those in use, and the quota; ``full``: nobody can write."""
+
+    member: str
+    size: int
+    in_use: int
+    quota: int
+    full: bool = False
+
+    @property
+    def percent(self) -> int:
+        """Return how much of the quota is taken."""
+        return room.percent(self.size, self.quota)
+
+
+class SpaceLooks:
+    """Looks at the store's room; what cannot be asked is unknown, and hinders nobody."""
+
+    def __init__(
+        self, store: RoomyStore, quota: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._quota = quota
+        self._clock = clock
+        self._asked: float | None = None
+        self._found: Space | None = None
+
+    async def look(self) -> Space | None:
+        """Return how full the store is, as it was some seconds ago at most; None: unknown."""
+        if self._asked is None or self._clock() - self._asked >= AGAIN_SECONDS:
+            self._asked = self._clock()
+            self._found = await self._ask()
+        return self._found
+
+    async def _ask(self) -> Space | None:
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                found = await room.look(self._store)
+        except (StoreError, TimeoutError):
+            return None
+        one = found.largest
+        if one is None:
+            return None
+        return Space(one.name, one.size, one.in_use, self._quota, found.full)

@@ -1,0 +1,100 @@
+"""Keeps room in the store: tells how full it is, defragments it, and mends it when it is full.
+
+Each data node does this, so that it works also where nobody leads. One of them at a time: by a key
+that one holds; where the store is full no key can be taken, and it is the leader's turn, or that
+of whoever comes first by name.
+"""
+
+import asyncio
+
+from openvcha.node.control import DutyView
+from openvcha.store import keys, room
+from openvcha.store.errors import StoreError
+from openvcha.store.lease import acquire
+from openvcha.store.room import Room, percent
+
+LOOK_SECONDS = 30.0
+FULL_SECONDS = 5.0
+TURN_SECONDS = 30.0
+HOLD_SECONDS = 15
+
+
+async def keep_room(view: DutyView) -> None:
+    """Look until canceled, and give room where it is needed."""
+    if not view.identity.holds_data:
+        await asyncio.Event().wait()
+    keeper = Keeper(view)
+    while True:
+        full = await keeper.look()
+        await asyncio.sleep(FULL_SECONDS if full else LOOK_SECONDS)
+
+
+class Keeper:
+    """Looks at the store's members from one data node."""
+
+    def __init__(self, view: DutyView) -> None:
+        self._view = view
+        self._quota = view.identity.store.quota_bytes
+        self._clock = asyncio.get_running_loop().time
+        self._full_since: float | None = None
+
+    async def look(self) -> bool:
+        """Look once, and act; tells whether the store is full."""
+        try:
+            found = await room.look(self._view.store)
+            self._view.control.tell("room", self._said(found))
+            if not found.full:
+                self._full_since = None
+                await self._tidy(found)
+                return False
+            await self._mend(found)
+        except StoreError as error:
+            self._view.events.info("the store was given no room", reason=str(error))
+            return self._full_since is not None
+        return True
+
+    def _said(self, found: Room) -> str | None:
+        largest = found.largest
+        if largest is None:
+            return None
+        share = percent(largest.size, self._quota)
+        return f"the store has {largest.size} of {self._quota} bytes ({share} %) on {largest.name}"
+
+    async def _tidy(self, found: Room) -> None:
+        """Defragment one member if that pays; the next one comes with the next look."""
+        worth = [one for one in found.in_order if room.pays(one, self._quota)]
+        if not worth or found.why_not():
+            return
+        hold = await acquire(
+            self._view.store, keys.ROOM, self._view.identity.member.encode(), HOLD_SECONDS
+        )
+        if hold is None:
+            return
+        async with hold:
+            now = await room.look(self._view.store)
+            one = next((each for each in now.in_order if room.pays(each, self._quota)), None)
+            if one is not None and now.why_not() is None and not hold.lost.is_set():
+                await room.defragment(self._view.store, one, now.in_order)
+                self._view.events.info("the store was defragmented", member=one.name, free=one.free)
+
+    async def _mend(self, found: Room) -> None:
+        """Make the store take writes again, as soon as it is this node's turn."""
+        if self._full_since is None:
+            self._full_since = self._clock()
+        if not await self._has_turn(found):
+            return
+        self._view.events.warning("the store is full, and is given room")
+        after = await room.make_room(self._view.store, self._quota, self._gave)
+        self._view.events.warning("the store was given room", full=after.full)
+
+    async def _has_turn(self, found: Room) -> bool:
+        leader = await self._view.store.get(keys.PATRONI_LEADER)
+        own = self._view.identity.member
+        if leader is not None:
+            return leader.value == own.encode()
+        names = [one.name for one in found.in_order]
+        waits = sorted(names).index(own) if own in names else len(names)
+        return self._clock() - (self._full_since or 0.0) >= waits * TURN_SECONDS
+
+    def _gave(self, text: str) -> None:
+        self._view.events.info("room in the store", member=text)

@@ -1,0 +1,174 @@
+"""Room in the store: how full its members are, and how they are given room, one after the other.
+
+Etcd compacts by itself, each hour; but the file of a member stays as large as it ever was, and
+counts against the quota, until the member is defragmented. It answers nobody meanwhile. So it is
+done only when it pays, to one member at a time, to the one that leads last, and with all of them
+there. Where the store is full already nobody can write anyway: then it is done all the same.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from openvcha.store.errors import StoreError, StoreUnavailable
+from openvcha.store.protocol import EndpointStatus, Member
+
+WARN_PERCENT: Final = 70
+PAYS_PERCENT, PAYS_WHEN_WARNED_PERCENT = 25, 10
+"""How much of the quota must come free, so that a member may be away for it."""
+ENOUGH_PERCENT: Final = 95
+"""A store that is larger would be full again at the next write."""
+
+
+class RoomyStore(Protocol):
+    """What this needs of the client of the store."""
+
+    async def members(self, *, local: bool = False) -> list[Member]:
+        """List the members."""
+
+    async def status(self, endpoint: str) -> EndpointStatus:
+        """Ask one endpoint (URL) for its own view."""
+
+    async def compact(self, revision: int) -> None:
+        """Forget the history before ``revision``."""
+
+    async def defragment(self, endpoint: str) -> None:
+        """Give what is free in a member's file back; it answers nobody meanwhile."""
+
+    async def full_members(self) -> frozenset[int]:
+        """Return the ids of the members whose database is full."""
+
+    async def disarm(self, members: frozenset[int]) -> None:
+        """Take back the alarm of these members."""
+
+    async def move_leader(self, endpoint: str, member_id: int) -> None:
+        """Let the member that leads, at ``endpoint``, give the lead to another."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRoom:
+    """One member that answers: the bytes of its file, and those of them that are in use."""
+
+    member_id: int
+    name: str
+    endpoint: str
+    size: int
+    in_use: int
+    leads: bool = False
+
+    @property
+    def free(self) -> int:
+        """Return what a defragmentation would give back."""
+        return max(0, self.size - self.in_use)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """All members, as they were just now; ``full``: the alarm is on, and nobody can write."""
+
+    members: tuple[MemberRoom, ...]
+    silent: tuple[str, ...] = ()
+    learners: tuple[str, ...] = ()
+    full: bool = False
+    revision: int = 0
+
+    @property
+    def largest(self) -> MemberRoom | None:
+        """Return the member that is full first."""
+        return max(self.members, key=lambda one: one.size, default=None)
+
+    @property
+    def in_order(self) -> tuple[MemberRoom, ...]:
+        """Return the members in the order in which they may be away: the one that leads last."""
+        return tuple(sorted(self.members, key=lambda one: (one.leads, one.name)))
+
+    def why_not(self) -> str | None:
+        """Return why no member may be away now; None when one may."""
+        if self.full:
+            return None
+        if self.silent:
+            return f"{', '.join(self.silent)} does not answer"
+        if self.learners:
+            return f"{', '.join(self.learners)} is being added"
+        return None if any(one.leads for one in self.members) else "no member leads"
+
+
+def percent(size: int, quota: int) -> int:
+    """Return how much of the quota is taken."""
+    return size * 100 // max(quota, 1)
+
+
+def pays(one: MemberRoom, quota: int) -> bool:
+    """Tell whether enough comes free for a member to be away."""
+    warned = percent(one.size, quota) >= WARN_PERCENT
+    return percent(one.free, quota) >= (PAYS_WHEN_WARNED_PERCENT if warned else PAYS_PERCENT)
+
+
+async def look(store: RoomyStore) -> Room:
+    """Ask all members. Raises StoreUnavailable when there is no quorum."""
+    members = await store.members()
+    voters = [one for one in members if not one.learner and one.client_urls]
+    found = await asyncio.gather(*(_asked(store, one) for one in voters))
+    answers = [(one, status) for one, status in zip(voters, found, strict=True) if status]
+    return Room(
+        members=tuple(_room(one, status) for one, status in answers),
+        silent=tuple(one.name for one, status in zip(voters, found, strict=True) if not status),
+        learners=tuple(one.name for one in members if one.learner),
+        full=any(status.full for _, status in answers),
+        revision=max((status.revision for _, status in answers), default=0),
+    )
+
+
+async def defragment(store: RoomyStore, one: MemberRoom, others: Sequence[MemberRoom]) -> None:
+    """Give room to one member; one that leads hands the lead over before. Raises StoreError."""
+    successor = next((other for other in others if other.member_id != one.member_id), None)
+    if one.leads and successor is not None:
+        await store.move_leader(one.endpoint, successor.member_id)
+    await store.defragment(one.endpoint)
+
+
+async def make_room(
+    store: RoomyStore,
+    quota: int,
+    told: Callable[[str], None],
+    *,
+    every: bool = False,
+) -> Room:
+    """Compact, give room to each member where it pays (or to ``every`` one), end the alarm.
+
+    Returns what there is then. Raises StoreError.
+    """
+    before = await look(store)
+    with contextlib.suppress(StoreError):  # it may be compacted up to there already
+        await store.compact(before.revision)
+    room = await look(store)
+    for one in room.in_order:
+        if every or pays(one, quota):
+            await defragment(store, one, room.in_order)
+            told(f"{one.name}: {one.free} of {one.size} bytes were free, and are given back")
+    room = await look(store)
+    largest = room.largest
+    if room.full and largest and percent(largest.size, quota) < ENOUGH_PERCENT:
+        await store.disarm(await store.full_members())
+        room = await look(store)
+    return room
+
+
+def _room(member: Member, status: EndpointStatus) -> MemberRoom:
+    return MemberRoom(
+        member_id=member.id,
+        name=member.name,
+        endpoint=member.client_urls[0],
+        size=status.db_size,
+        in_use=status.db_in_use,
+        leads=status.leader == member.id,
+    )
+
+
+async def _asked(store: RoomyStore, member: Member) -> EndpointStatus | None:
+    try:
+        return await store.status(member.client_urls[0])
+    except StoreUnavailable:
+        return None

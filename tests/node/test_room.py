@@ -1,0 +1,141 @@
+"""What a data node does for the room in the store: one of them at a time, and only when it may."""
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.store.roomy import Simulated, simulated
+
+from openvcha.node.identity import StoreLimits
+from openvcha.node.room import LOOK_SECONDS, TURN_SECONDS, Keeper, keep_room
+from openvcha.store import keys
+from openvcha.store.errors import StoreFull
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import TxnResult
+
+pytestmark = pytest.mark.looptime
+QUOTA = 1000
+
+
+class Store(MemoryStore):
+    """Keys in memory, and simulated members; a full one takes no puts."""
+
+    def __init__(self, members: Simulated) -> None:
+        super().__init__()
+        self.simulated = members
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.simulated, name)
+
+    async def compact(self, revision: int) -> None:
+        await self.simulated.compact(revision)
+
+    async def lease_grant(self, ttl: int) -> int:
+        if await self.simulated.full_members():
+            raise StoreFull("etcdserver: mvcc: database space exceeded")
+        return await super().lease_grant(ttl)
+
+    async def txn(self, *arguments: Any) -> TxnResult:
+        return await super().txn(*arguments)
+
+
+class Events:
+    """Takes what is logged."""
+
+    def info(self, *_: Any, **__: Any) -> None:
+        """Of no interest here."""
+
+    warning = info
+
+
+def view(store: Store, member: str = "a", *, holds_data: bool = True) -> Any:
+    notes: dict[str, str | None] = {}
+    identity = SimpleNamespace(
+        member=member, holds_data=holds_data, store=StoreLimits(quota_bytes=QUOTA)
+    )
+    control = SimpleNamespace(tell=notes.__setitem__, notes=notes)
+    return SimpleNamespace(identity=identity, store=store, events=Events(), control=control)
+
+
+def made(left: int, *, full: bool, **sizes: int) -> Store:
+    members = simulated(left, **sizes)
+    for name, status in members.statuses.items():
+        in_use = status.db_size if full else left
+        members.statuses[name] = replace(status, full=full, db_in_use=in_use)
+    return Store(members)
+
+
+async def lead(store: Store, member: str) -> None:
+    await MemoryStore.txn(store, [], [])
+    await store.put(keys.PATRONI_LEADER, member.encode())
+
+
+async def run_for(seconds: float, *views: Any) -> None:
+    works = [asyncio.create_task(keep_room(each)) for each in views]
+    await asyncio.sleep(seconds)
+    for work in works:
+        work.cancel()
+    await asyncio.gather(*works, return_exceptions=True)
+
+
+async def test_two_nodes_defragment_one_member_after_the_other() -> None:
+    """Each when it pays, the one that leads last; two at once would be seen."""
+    store = made(100, full=False, a=500, b=500, c=110)
+    await run_for(5 * LOOK_SECONDS, view(store, "a"), view(store, "b"))
+    done = [call for call in store.simulated.calls if call.startswith("defragment")]
+    assert done == ["defragment b", "defragment a"]
+    assert await store.get(keys.ROOM) is None
+
+
+async def test_nothing_is_done_that_does_not_pay() -> None:
+    """How full it is is told all the same."""
+    store = made(100, full=False, a=300, b=300, c=300)
+    seen = view(store)
+    await run_for(3 * LOOK_SECONDS, seen)
+    assert store.simulated.calls == []
+    assert seen.control.notes["room"] == "the store has 300 of 1000 bytes (30 %) on a"
+
+
+async def test_nobody_is_away_while_another_is_lost() -> None:
+    """Also when it would pay."""
+    store = made(100, full=False, a=900, b=900, dead=900)
+    await run_for(3 * LOOK_SECONDS, view(store))
+    assert store.simulated.calls == []
+
+
+@pytest.mark.parametrize("leader", ["a", None])
+async def test_a_full_store_is_mended(leader: str | None) -> None:
+    """By the leader's node; where nobody leads by the first by name, else nobody ever could."""
+    store = made(100, full=False, a=1000, b=1000, dead=1000)
+    if leader:
+        await lead(store, leader)
+    for name, status in store.simulated.statuses.items():
+        store.simulated.statuses[name] = replace(status, full=True)
+    await run_for(LOOK_SECONDS, view(store, "b"), view(store, "a"))
+    assert store.simulated.calls[0] == "compact 42"
+    assert store.simulated.calls[-1] == "disarm"
+    assert store.simulated.calls.count("disarm") == 1
+
+
+async def test_the_next_one_mends_it_when_the_first_does_not() -> None:
+    """A node that has died is not waited for."""
+    store = made(100, full=True, a=1000, b=1000, c=1000)
+    await run_for(TURN_SECONDS - 1, view(store, "b"))
+    assert store.simulated.calls == []
+    await run_for(TURN_SECONDS + LOOK_SECONDS, view(store, "b"))
+    assert store.simulated.calls[-1] == "disarm"
+
+
+async def test_a_witness_does_nothing() -> None:
+    """Its account may not."""
+    store = made(100, full=True, a=1000, b=1000, c=1000)
+    await run_for(5 * TURN_SECONDS, view(store, holds_data=False))
+    assert store.simulated.calls == []
+
+
+async def test_a_look_tells_whether_the_store_is_full() -> None:
+    """Then the next one comes sooner."""
+    assert await Keeper(view(made(990, full=True, a=1000, b=1000, c=1000))).look()
+    assert not await Keeper(view(made(100, full=False, a=110, b=110, c=110))).look()

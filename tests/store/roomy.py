@@ -1,0 +1,70 @@
+"""SIMULATED members of a store, with sizes."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.protocol import EndpointStatus, Member
+
+
+@dataclass
+class Simulated:
+    """A SIMULATED store of members with sizes; counts who is away at the same time."""
+
+    statuses: dict[str, EndpointStatus]
+    left: int = 0
+    """The bytes that are in use once the history is gone."""
+    calls: list[str] = field(default_factory=list)
+    away: int = 0
+
+    async def members(self, *, local: bool = False) -> list[Member]:
+        del local
+        return [
+            Member(status.member_id, name, (), (f"https://{name}",))
+            for name, status in self.statuses.items()
+        ]
+
+    async def status(self, endpoint: str) -> EndpointStatus:
+        if endpoint.removeprefix("https://") == "dead":
+            raise StoreUnavailable("it is dead")
+        return self.statuses[endpoint.removeprefix("https://")]
+
+    async def compact(self, revision: int) -> None:
+        self.calls.append(f"compact {revision}")
+        for name, status in self.statuses.items():
+            self.statuses[name] = replace(status, db_in_use=self.left)
+
+    async def defragment(self, endpoint: str) -> None:
+        name = endpoint.removeprefix("https://")
+        self.away += 1
+        assert self.away == 1, "two at once"
+        await asyncio.sleep(1)
+        status = self.statuses[name]
+        assert status.leader != status.member_id, "it leads"
+        self.statuses[name] = replace(status, db_size=status.db_in_use)
+        self.calls.append(f"defragment {name}")
+        self.away -= 1
+
+    async def full_members(self) -> frozenset[int]:
+        return frozenset(s.member_id for s in self.statuses.values() if s.full)
+
+    async def disarm(self, members: frozenset[int]) -> None:
+        self.calls.append("disarm")
+        for name, status in self.statuses.items():
+            if status.member_id in members:
+                self.statuses[name] = replace(status, full=False)
+
+    async def move_leader(self, endpoint: str, member_id: int) -> None:
+        self.calls.append(f"leader {member_id}")
+        old = self.statuses[endpoint.removeprefix("https://")]
+        assert old.leader == old.member_id, "it does not lead"
+        for name, status in self.statuses.items():
+            self.statuses[name] = replace(status, leader=member_id)
+
+
+def simulated(left: int, **names: int) -> Simulated:
+    statuses = {
+        name: EndpointStatus(number, 1, "3.4", size, 1, 1, revision=42, db_in_use=size, full=True)
+        for number, (name, size) in enumerate(names.items(), 1)
+    }
+    return Simulated(statuses, left)

@@ -1,0 +1,179 @@
+"""Room in the store: when a member may be away for it, in which order, and a store that is full."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from tests.store.roomy import simulated
+
+from openvcha.protocols.sessions import Sessions
+from openvcha.protocols.users import Role, User, Users
+from openvcha.store import room
+from openvcha.store.client import TlsSource
+from openvcha.store.errors import StoreError, StoreFull
+from openvcha.store.etcd import Etcd
+from openvcha.store.room import MemberRoom, Room, make_room, pays
+
+QUOTA = 1000
+SMALL_QUOTA = 16 << 20
+SURE_SECONDS = 60.0
+
+
+def a_room(*sizes: tuple[int, int], leader: int = 0, **changes: Any) -> Room:
+    members = tuple(
+        MemberRoom(number, f"n{number}", f"https://n{number}", *size, leads=number == leader)
+        for number, size in enumerate(sizes)
+    )
+    return replace(Room(members), **changes)
+
+
+@pytest.mark.parametrize(
+    ("size", "in_use", "expected"),
+    [
+        (400, 160, False),
+        (400, 150, True),
+        (690, 450, False),
+        (700, 600, True),
+        (700, 601, False),
+        (1000, 1000, False),
+        (100, 200, False),
+    ],
+)
+def test_it_pays_when_enough_comes_free(size: int, in_use: int, expected: bool) -> None:
+    """A quarter of the quota; a tenth once it is warned of."""
+    assert pays(MemberRoom(1, "n", "u", size, in_use), QUOTA) is expected
+
+
+def test_the_leader_is_the_last() -> None:
+    """The others go by name."""
+    assert [one.name for one in a_room((1, 1), (1, 1), (1, 1)).in_order] == ["n1", "n2", "n0"]
+
+
+def test_nobody_is_away_while_the_cluster_is_degraded() -> None:
+    """But where the store is full nobody could write anyway."""
+    fine = a_room((1, 1), (1, 1), (1, 1))
+    assert fine.why_not() is None
+    for worse in (
+        replace(fine, silent=("n3",)),
+        replace(fine, learners=("n3",)),
+        a_room((1, 1), leader=7),
+    ):
+        assert worse.why_not() is not None
+        assert replace(worse, full=True).why_not() is None
+
+
+@pytest.mark.looptime
+async def test_a_full_store_is_given_room_one_member_after_the_other() -> None:
+    """Its history goes first, and the leader hands over before it is away."""
+    store = simulated(100, a=1000, b=1000, c=1000)
+    after = await make_room(store, QUOTA, lambda _: None)
+    assert store.calls == [
+        "compact 42",
+        "defragment b",
+        "defragment c",
+        "leader 2",
+        "defragment a",
+        "disarm",
+    ]
+    assert not after.full
+
+
+@pytest.mark.looptime
+async def test_what_stays_full_keeps_its_alarm() -> None:
+    """Else etcd would raise it at the next write, and nobody knew why."""
+    store = simulated(980, a=1000, b=1000, c=1000)
+    after = await make_room(store, QUOTA, lambda _: None, every=True)
+    assert "disarm" not in store.calls
+    assert after.full
+
+
+@pytest.mark.looptime
+async def test_who_does_not_answer_is_told_and_passed_over() -> None:
+    """The others are given room."""
+    store = simulated(100, a=1000, b=1000, dead=1000)
+    after = await make_room(store, QUOTA, lambda _: None)
+    assert after.silent == ("dead",)
+    assert store.calls[-1] == "disarm"
+
+
+class Server(Protocol):
+    """A member as the fixture gives it."""
+
+    name: str
+    directory: Path
+    tls: Any
+    url: str
+    flags: list[str]
+
+    def start(self, initial: Sequence["Server"], state: str = "new") -> None:
+        """Start it."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    async def ready(self) -> None:
+        """Wait until it answers."""
+
+
+@pytest.fixture(params=["system", "wheel"])
+async def small(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Etcd]:
+    """Give a client of three real members whose quota is small."""
+    servers: list[Server] = request.getfixturevalue("make_members")(request.param, tmp_path, 3)
+    for server in servers:
+        server.flags += [f"--quota-backend-bytes={SMALL_QUOTA}"]
+        server.start(servers)
+    await asyncio.gather(*(server.ready() for server in servers))
+    source: TlsSource = servers[0].tls.source()
+    try:
+        async with Etcd([server.url for server in servers], source, timeout=30) as etcd:
+            yield etcd
+    finally:
+        for server in servers:
+            server.kill()
+
+
+async def fill(etcd: Etcd) -> None:
+    """Write the same key again and again, as history that nobody reads, until it is full."""
+    async with asyncio.timeout(SURE_SECONDS):
+        while await written(etcd):
+            pass
+
+
+async def written(etcd: Etcd) -> bool:
+    try:
+        await etcd.put("/junk", secrets.token_bytes(1 << 20))
+    except StoreFull:
+        return False
+    return True
+
+
+@pytest.mark.engines
+async def test_a_real_store_that_is_full_is_mended(small: Etcd) -> None:
+    """Nothing is lost; a log-in is told precisely, deletes work; and then everything does."""
+    users = Users(small)
+    await small.put("/precious", b"row")
+    sessions = Sessions(small, users, per_user=2)
+    user = User(name="u", role=Role.NO_ACCESS, password_hash="", generation="g")
+    await sessions.create(user)
+    await fill(small)
+    found = await room.look(small)
+    assert found.full
+    assert len(found.members) == 3
+    with pytest.raises(StoreFull):
+        await sessions.create(user)
+    assert await small.delete("/junk")
+    assert [kv.value for kv in await small.prefix("/precious")] == [b"row"]
+    said: list[str] = []
+    after = await make_room(small, SMALL_QUOTA, said.append)
+    assert not after.full
+    assert len(said) == 3
+    assert all(one.size < SMALL_QUOTA // 4 for one in after.members)
+    assert len({one.member_id for one in after.members if one.leads}) == 1
+    await small.put("/precious", b"another")
+    await sessions.create(user)
+    with pytest.raises(StoreError):
+        await small.compact(1)
