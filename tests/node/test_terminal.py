@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.processes import read_process
+from openvcha.node.terminal import PASSED_ON
 
 SECONDS = 60
 GO_ON = """
@@ -45,6 +46,9 @@ class Shell:
     def __init__(self, *command: str) -> None:
         self.pid, self.master = pty.fork()
         if self.pid == 0:
+            # Whoever runs the tests in the background ignores some, and so would the program.
+            for number in PASSED_ON:
+                signal.signal(number, signal.SIG_DFL)
             os.execv(sys.executable, [sys.executable, *command])
         self.seen = ""
 
