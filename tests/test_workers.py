@@ -78,6 +78,21 @@ def test_who_shares_a_lab_follows_one_another(tmp_path: Path) -> None:
     assert names == ["test_a", "test_c", "test_b"]
 
 
+@pytest.mark.parametrize("arguments", [(), ("-n", "1")], ids=["serial", "parallel"])
+def test_what_takes_longest_begins_first(tmp_path: Path, arguments: Sequence[str]) -> None:
+    """However few tests it has: a run with real engines that begins last ends long after all."""
+    few, many = tmp_path / "tests" / "e2e", tmp_path / "tests" / "api"
+    for folder, text in (
+        (many, "def test_one(): pass\ndef test_two(): pass"),
+        (few, "def test_it(): pass"),
+    ):
+        folder.mkdir(parents=True)
+        written(folder, **{f"test_{folder.name}": text})
+    _, log = ended(tmp_path, "-v", *arguments)
+    began = [log.index(f"test_{name}.py::test_") for name in ("e2e", "api")]
+    assert began == sorted(began)
+
+
 def test_a_group_stays_in_one_worker(tmp_path: Path) -> None:
     """Each group in whichever is free."""
     it = """

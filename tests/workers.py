@@ -25,6 +25,7 @@ class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no ty
     """Gives each worker one group of tests after the other."""
 
     def __init__(self, config: pytest.Config, log: Producer) -> None:
+        config.option.loadscopereorder = False  # the tests come in the order of `ordered`
         super().__init__(config, log)
         self._groups: dict[str, str] = {}
 
