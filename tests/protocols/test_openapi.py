@@ -1,13 +1,20 @@
 """OpenAPI: valid, complete, and spelled as the official description."""
 
+import contextlib
 from typing import Any
 
+import pytest
+from openapi_schema_validator import OAS30Validator
 from openapi_spec_validator import validate
 from tests.protocols.conftest import Edge
 
-from openvcha.api.errors import STATUS
+from openvcha.api.decode import decode_rest
+from openvcha.api.errors import STATUS, ApiError
 from openvcha.api.operations import OPERATIONS
+from openvcha.api.structures import CredentialsSpec
+from openvcha.events.log import MAX_EVENTS
 from openvcha.protocols import openapi
+from openvcha.service.peer import require_usable
 
 
 async def test_it_is_served_without_a_session(edge: Edge) -> None:
@@ -87,3 +94,52 @@ def test_every_reference_leads_somewhere() -> None:
 
     walk(document)
     assert found <= document["components"]["schemas"].keys()
+
+
+def accepts(value: Any) -> bool:
+    """Return whether the description lets this body of ``cluster.get`` through."""
+    document = openapi.document()
+    get = document["paths"]["/vcenter/vcha/cluster?action=get"]["post"]["requestBody"]
+    schema = get["content"]["application/json"]["schema"]
+    return not [*OAS30Validator(schema | {"components": document["components"]}).iter_errors(value)]
+
+
+PEER = {"hostname": "vc.example", "username": "u", "password": "p"}
+
+
+@pytest.mark.parametrize(
+    ("where", "fine"),
+    [
+        (PEER, True),
+        (PEER | {"port": 443, "ssl_thumbprint": "A1" * 32}, True),
+        (None, False),
+        ({}, False),
+        ({"hostname": "vc.example"}, False),
+        (PEER | {"password": ""}, False),
+        (PEER | {"hostname": "x" * 254}, False),
+        (PEER | {"port": 0}, False),
+        (PEER | {"port": 65536}, False),
+        (PEER | {"ssl_thumbprint": "AA", "ssl_certificate": "PEM"}, False),
+    ],
+)
+def test_what_is_refused_for_its_form_is_not_valid(where: Any, fine: bool) -> None:
+    """The description and the server agree about ``vc_spec``."""
+    spec = {} if where is None else {"active_location": where}
+    assert accepts({"vc_spec": spec}) is fine
+    with contextlib.nullcontext() if fine else pytest.raises(ApiError):
+        require_usable(decode_rest(CredentialsSpec, spec))
+
+
+def test_numbers_have_bounds() -> None:
+    """Also in the query."""
+    paths = openapi.document()["paths"]
+    (limit,) = (p for p in paths["/openvcha/events"]["get"]["parameters"] if p["name"] == "limit")
+    assert limit["schema"]["minimum"] == 1
+    assert limit["schema"]["maximum"] == MAX_EVENTS
+
+
+def test_every_operation_declares_what_the_protocol_may_answer() -> None:
+    """A head that can be read in two ways is refused everywhere, as is who may not."""
+    for path in openapi.document()["paths"].values():
+        for described in path.values():
+            assert {"400", "401", "500", "503"} <= described["responses"].keys()

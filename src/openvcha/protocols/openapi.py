@@ -8,6 +8,7 @@ from openvcha.api.model import OptionalType, StructType, Type, descriptor
 from openvcha.api.operations import OPERATIONS, Operation, Parameter
 from openvcha.api.structures import LocalizableMessage
 from openvcha.protocols import schemas
+from openvcha.protocols.bounds import FIELDS
 from openvcha.protocols.credentials import SESSION_HEADER
 
 _LOGIN = "com.vmware.cis.session.create"
@@ -99,7 +100,8 @@ def _query_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
                 "name": field.name,
                 "in": "query",
                 "required": not field.optional,
-                "schema": schemas.schema(_inner(field.type)),
+                "schema": schemas.schema(_inner(field.type))
+                | dict(FIELDS.get(structure.name, {}).get(field.name, {})),
             }
 
 
@@ -144,8 +146,8 @@ def _errors(operation: Operation) -> Iterable[ErrorType]:
     own += [ErrorType.SERVICE_UNAVAILABLE]
     if operation.privilege is not None:
         own.append(ErrorType.UNAUTHORIZED)
-    if operation.parameters:
-        own += [ErrorType.INVALID_ARGUMENT, ErrorType.UNEXPECTED_INPUT, ErrorType.INVALID_REQUEST]
+    # Also without parameters: a head that can be read in two ways, a body that is none.
+    own += [ErrorType.INVALID_ARGUMENT, ErrorType.UNEXPECTED_INPUT, ErrorType.INVALID_REQUEST]
     if not operation.available:
         own.append(ErrorType.UNSUPPORTED)
     return dict.fromkeys((*operation.errors, *own))

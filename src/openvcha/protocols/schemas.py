@@ -24,12 +24,13 @@ from openvcha.api.model import (
     descriptor,
 )
 from openvcha.api.structures import LocalizableMessage
+from openvcha.protocols.bounds import INTEGER, bounded
 
 ERROR = "Vapi.Std.Errors.Error"
 
 _PLAIN: dict[type[Type], dict[str, Any]] = {
     StringType: {"type": "string"},
-    IntegerType: {"type": "integer", "format": "int64"},
+    IntegerType: {"type": "integer", "format": "int64", **INTEGER},
     DoubleType: {"type": "number", "format": "double"},
     BooleanType: {"type": "boolean"},
     SecretType: {"type": "string", "format": "password"},
@@ -119,6 +120,6 @@ def collect(type_: Type, components: dict[str, Any]) -> None:
             components[name(type_.name)] = {"type": "string", "enum": list(type_.values)}
         case StructType() if name(type_.name) not in components:
             fields = [(field.name, field.type) for field in type_.fields]
-            components[name(type_.name)] = object_of(fields)
+            components[name(type_.name)] = bounded(type_.name, object_of(fields))
             for _, inner in fields:
                 collect(inner, components)

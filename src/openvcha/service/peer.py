@@ -36,9 +36,9 @@ from openvcha.store import bounded
 DEFAULT_PORT = 443
 PEER_SECONDS = 10.0
 LOG_OUT_SECONDS = 2.0
-_LONGEST_HOSTNAME = 253
+LONGEST_HOSTNAME = 253
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOSTNAME = re.compile(rf"(?=.{{1,{_LONGEST_HOSTNAME}}}$){_LABEL}(\.{_LABEL})*\.?")
+_HOSTNAME = re.compile(rf"(?=.{{1,{LONGEST_HOSTNAME}}}$){_LABEL}(\.{_LABEL})*\.?")
 _THUMBPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 
 
@@ -131,7 +131,7 @@ def thumbprint_sha256(der: bytes) -> str:
 
 def _require_place(where: ConnectionSpec) -> None:
     if not _HOSTNAME.fullmatch(where.hostname) and not _is_address(where.hostname):
-        said = message("peer.hostname", repr(where.hostname[:_LONGEST_HOSTNAME]))
+        said = message("peer.hostname", repr(where.hostname[:LONGEST_HOSTNAME]))
         raise ApiError(ErrorType.INVALID_ARGUMENT, said)
     if where.port is not None and not 0 < where.port < 65536:
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("peer.port", str(where.port)))
