@@ -120,6 +120,9 @@ class Store:
     async def __aexit__(self, *_: object) -> None:
         """Nothing to close."""
 
+    async def close(self) -> None:
+        """Nothing to close."""
+
     async def members(self, *, local: bool = False) -> list[Any]:
         assert not local
         return [SimpleNamespace(name=name) for name in self._stage.names]

@@ -5,11 +5,15 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
+import structlog
 from tests.store.roomy import simulated
 
+from openvcha.node.identity import StoreLimits
+from openvcha.node.room import keep_room
 from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import Role, User, Users
 from openvcha.store import room
@@ -177,3 +181,27 @@ async def test_a_real_store_that_is_full_is_mended(small: Etcd) -> None:
     await sessions.create(user)
     with pytest.raises(StoreError):
         await small.compact(1)
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("small", ["system"], indirect=True)
+async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd) -> None:
+    """Where nobody leads, for that is a write; the node that is the first by its name does it."""
+    notes: dict[str, str | None] = {}
+    view: Any = SimpleNamespace(
+        identity=SimpleNamespace(
+            member="n1", holds_data=True, store=StoreLimits(quota_bytes=SMALL_QUOTA)
+        ),
+        store=small,
+        events=structlog.get_logger("test"),
+        control=SimpleNamespace(tell=notes.__setitem__),
+    )
+    await fill(small)
+    keeping = asyncio.create_task(keep_room(view))
+    async with asyncio.timeout(SURE_SECONDS):
+        while (await room.look(small)).full:  # noqa: ASYNC110 - it is other programs' state
+            await asyncio.sleep(0.2)
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    assert "the store has" in str(notes["room"])
+    await small.put("/leader", b"n1")

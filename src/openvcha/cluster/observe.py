@@ -74,17 +74,20 @@ class Observer:
 
     async def observe(self, running: tuple[str, str] | None = None) -> Observation:
         """Look at everything. Raises StoreUnavailable when there is no quorum."""
-        config, leader, sync, members, (lags, space), dynamic = await asyncio.gather(
+        config, leader, sync, members, lags, dynamic = await asyncio.gather(
             self.config(),
             patroni.leader(self._store),
             self._sync(),
             self._store.members(),
-            asyncio.gather(self._lags(), self._space()),
+            self._lags(),
             settings.look(self._store),
         )
         voters = {member.name: member for member in members if not member.learner}
-        nodes = await asyncio.gather(
-            *(self._node(config, node, voters.get(node.member)) for node in config.nodes)
+        nodes, space = await asyncio.gather(
+            asyncio.gather(
+                *(self._node(config, node, voters.get(node.member)) for node in config.nodes)
+            ),
+            self._space(),
         )
         seen = Observation(
             config,

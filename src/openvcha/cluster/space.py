@@ -10,8 +10,9 @@ from openvcha.store import room
 from openvcha.store.errors import StoreError
 from openvcha.store.room import RoomyStore
 
-AGAIN_SECONDS: Final = 5.0
-ASK_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 10.0
+ASK_SECONDS, MEMBER_SECONDS = 1.0, 0.6
+"""For all of it, and for one member: one that is lost must not hide how full the others are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class SpaceLooks:
     async def _ask(self) -> Space | None:
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                found = await room.look(self._store)
+                found = await room.look(self._store, MEMBER_SECONDS)
         except (StoreError, TimeoutError):
             return None
         one = found.largest

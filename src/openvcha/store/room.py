@@ -18,6 +18,7 @@ from openvcha.store.protocol import EndpointStatus, Member
 WARN_PERCENT: Final = 70
 PAYS_PERCENT, PAYS_WHEN_WARNED_PERCENT = 25, 10
 """How much of the quota must come free, so that a member may be away for it."""
+ANSWER_SECONDS: Final = 5.0
 ENOUGH_PERCENT: Final = 95
 """A store that is larger would be full again at the next write."""
 
@@ -106,11 +107,14 @@ def pays(one: MemberRoom, quota: int) -> bool:
     return percent(one.free, quota) >= (PAYS_WHEN_WARNED_PERCENT if warned else PAYS_PERCENT)
 
 
-async def look(store: RoomyStore) -> Room:
-    """Ask all members. Raises StoreUnavailable when there is no quorum."""
+async def look(store: RoomyStore, seconds: float = ANSWER_SECONDS) -> Room:
+    """Ask all members, each within so many seconds.
+
+    Raises StoreUnavailable when there is no quorum.
+    """
     members = await store.members()
     voters = [one for one in members if not one.learner and one.client_urls]
-    found = await asyncio.gather(*(_asked(store, one) for one in voters))
+    found = await asyncio.gather(*(_asked(store, one, seconds) for one in voters))
     answers = [(one, status) for one, status in zip(voters, found, strict=True) if status]
     return Room(
         members=tuple(_room(one, status) for one, status in answers),
@@ -167,8 +171,9 @@ def _room(member: Member, status: EndpointStatus) -> MemberRoom:
     )
 
 
-async def _asked(store: RoomyStore, member: Member) -> EndpointStatus | None:
+async def _asked(store: RoomyStore, member: Member, seconds: float) -> EndpointStatus | None:
     try:
-        return await store.status(member.client_urls[0])
-    except StoreUnavailable:
+        async with asyncio.timeout(seconds):
+            return await store.status(member.client_urls[0])
+    except (StoreUnavailable, TimeoutError):
         return None

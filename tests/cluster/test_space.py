@@ -1,0 +1,58 @@
+"""How full the store is, as an observation has it: asked seldom, and a hindrance to nothing."""
+
+import asyncio
+
+import pytest
+from tests.store.roomy import Simulated, simulated
+
+from openvcha.cluster.space import AGAIN_SECONDS, ASK_SECONDS, Space, SpaceLooks
+from openvcha.store.protocol import EndpointStatus
+
+pytestmark = pytest.mark.looptime
+
+
+class Slow(Simulated):
+    """One member hangs."""
+
+    async def status(self, endpoint: str) -> EndpointStatus:
+        if endpoint.endswith("hangs"):
+            await asyncio.sleep(3600)
+        return await super().status(endpoint)
+
+
+def looks(store: Simulated) -> SpaceLooks:
+    return SpaceLooks(store, 1000, asyncio.get_running_loop().time)
+
+
+async def test_the_largest_member_counts() -> None:
+    """Its file, not what is in use."""
+    found = await looks(simulated(0, a=10, b=700, c=20)).look()
+    assert found == Space("b", 700, 700, 1000, full=True)
+    assert found.percent == 70
+
+
+async def test_it_is_asked_again_after_some_seconds() -> None:
+    """Not with each observation."""
+    store = simulated(0, a=10)
+    looking = looks(store)
+    first = await looking.look()
+    store.statuses = simulated(0, a=20).statuses
+    assert await looking.look() == first
+    await asyncio.sleep(AGAIN_SECONDS)
+    again = await looking.look()
+    assert again is not None
+    assert again.size == 20
+
+
+async def test_a_member_that_hangs_hides_no_other() -> None:
+    """And holds up an observation by less than its own probe does."""
+    begun = asyncio.get_running_loop().time()
+    found = await looks(Slow(simulated(0, a=10, hangs=900).statuses)).look()
+    assert found is not None
+    assert found.member == "a"
+    assert asyncio.get_running_loop().time() - begun < ASK_SECONDS
+
+
+async def test_what_cannot_be_asked_is_unknown() -> None:
+    """No member answers."""
+    assert await looks(simulated(0, dead=900)).look() is None
