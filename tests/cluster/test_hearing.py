@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,9 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 from tests.cluster.conftest import FACTS, NOW
 
-from openvcha.cluster.hearing import RETRY_SECONDS, SAMPLES, SILENT_SECONDS, Hearing
+from openvcha.cluster.hearing import LISTEN_SECONDS, RETRY_SECONDS, SAMPLES, SILENT_SECONDS, Hearing
 from openvcha.store import facts, keys
 from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import Event, Snapshot
 
 pytestmark = pytest.mark.looptime
 KEY = keys.node_facts("b-2")
@@ -41,56 +43,63 @@ def now() -> datetime:
     return NOW + timedelta(seconds=seconds())
 
 
-@pytest.fixture
-async def ear() -> AsyncIterator[Ear]:
+@asynccontextmanager
+async def listening() -> AsyncIterator[Ear]:
+    """Listen for as long as the test lasts, by the test's own clock."""
     store = MemoryStore()
     hearing = Hearing(store, monotonic=seconds, clock=now)
     running = asyncio.create_task(hearing.run())
     await asyncio.sleep(0.01)
-    yield Ear(store, hearing)
-    running.cancel()
-    await asyncio.wait([running])
+    try:
+        yield Ear(store, hearing)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
 
 
-async def test_nothing_heard_is_unknown_and_only_later_silence(ear: Ear) -> None:
+async def test_nothing_heard_is_unknown_and_only_later_silence() -> None:
     """A node that starts has told nothing yet; one that never tells anything is told of."""
-    assert ear.hearing.of("b-2").facts is None
-    assert not ear.hearing.of("b-2").silent
-    await asyncio.sleep(SILENT_SECONDS + 1)
-    assert ear.hearing.of("b-2").silent
-    await ear.tell()
-    assert not ear.hearing.of("b-2").silent
-    assert ear.hearing.of("b-2").facts is not None
+    async with listening() as ear:
+        assert ear.hearing.of("b-2").facts is None
+        assert not ear.hearing.of("b-2").silent
+        await asyncio.sleep(SILENT_SECONDS + 1)
+        assert ear.hearing.of("b-2").silent
+        await ear.tell()
+        assert not ear.hearing.of("b-2").silent
+        assert ear.hearing.of("b-2").facts is not None
 
 
-async def test_facts_that_are_withdrawn_are_unknown_at_once(ear: Ear) -> None:
+async def test_facts_that_are_withdrawn_are_unknown_at_once() -> None:
     """Their lease has ended: they say nothing any more."""
-    await ear.tell()
-    await ear.store.delete(KEY)
-    await asyncio.sleep(0.01)
-    assert ear.hearing.of("b-2").facts is None
-    assert not ear.hearing.of("b-2").silent
+    async with listening() as ear:
+        await ear.tell()
+        await ear.store.delete(KEY)
+        await asyncio.sleep(0.01)
+        assert ear.hearing.of("b-2").facts is None
+        assert not ear.hearing.of("b-2").silent
 
 
-async def test_old_facts_are_not_believed(ear: Ear) -> None:
+async def test_old_facts_are_not_believed() -> None:
     """Even when the store keeps them."""
-    await ear.tell()
-    await asyncio.sleep(SILENT_SECONDS + 1)
-    assert ear.hearing.of("b-2").facts is None
-    assert ear.hearing.of("b-2").silent
+    async with listening() as ear:
+        await ear.tell()
+        await asyncio.sleep(SILENT_SECONDS + 1)
+        assert ear.hearing.of("b-2").facts is None
+        assert ear.hearing.of("b-2").silent
 
 
 @pytest.mark.parametrize("off", [-5.0, 0.0, 5.0])
 async def test_the_clock_is_known_after_some_reports_and_late_ones_do_not_count(
-    ear: Ear, off: float
+    off: float,
 ) -> None:
     """The fastest of some reports tells the clock; a slow one would make it seem behind."""
-    for late in (20.0, 0.0, 3.0)[:SAMPLES]:
-        assert ear.hearing.of("b-2").clock_off is None
-        await ear.tell(off, late)
-    found = ear.hearing.of("b-2").clock_off
-    assert found is not None
-    assert abs(found - off) < 0.1
+    async with listening() as ear:
+        for late in (20.0, 0.0, 3.0)[:SAMPLES]:
+            assert ear.hearing.of("b-2").clock_off is None
+            await ear.tell(off, late)
+        found = ear.hearing.of("b-2").clock_off
+        assert found is not None
+        assert abs(found - off) < 0.1
 
 
 async def test_what_was_there_before_says_nothing_of_the_clock() -> None:
@@ -106,34 +115,109 @@ async def test_what_was_there_before_says_nothing_of_the_clock() -> None:
     await asyncio.wait([running])
 
 
-async def test_rubbish_and_compaction_do_not_end_it(ear: Ear) -> None:
+async def test_rubbish_and_compaction_do_not_end_it() -> None:
     """A report of another version, and a watch that has to begin anew."""
-    await ear.store.put(KEY, b"rubbish")
-    await ear.store.compact(ear.store.revision + 2)
-    with capture_logs() as told:
-        for _ in range(2):
-            await ear.store.put("/elsewhere", b"")
-        await asyncio.sleep(RETRY_SECONDS * 2)
-    assert "the nodes' facts cannot be followed" in {one["event"] for one in told}
-    await ear.tell()
-    assert ear.hearing.of("b-2").facts is not None
+    async with listening() as ear:
+        await ear.store.put(KEY, b"rubbish")
+        await ear.store.compact(ear.store.revision + 2)
+        with capture_logs() as told:
+            for _ in range(2):
+                await ear.store.put("/elsewhere", b"")
+            await asyncio.sleep(RETRY_SECONDS * 2)
+        assert "the nodes' facts cannot be followed" in {one["event"] for one in told}
+        await ear.tell()
+        assert ear.hearing.of("b-2").facts is not None
 
 
 @pytest.mark.parametrize("name", ["clock", "certificate_until", "api_certificate_until"])
-async def test_a_time_without_a_zone_is_not_heard(ear: Ear, name: str) -> None:
+async def test_a_time_without_a_zone_is_not_heard(name: str) -> None:
     """It could not be compared with one that has a zone; the others are heard as ever."""
-    told = json.loads(facts.encode(FACTS))
-    await ear.store.put(KEY, json.dumps({**told, name: "2026-11-26T20:00:00"}).encode())
-    await asyncio.sleep(0.01)
-    assert ear.hearing.of("b-2").facts is None
-    await ear.tell()
-    assert ear.hearing.of("b-2").facts is not None
+    async with listening() as ear:
+        told = json.loads(facts.encode(FACTS))
+        await ear.store.put(KEY, json.dumps({**told, name: "2026-11-26T20:00:00"}).encode())
+        await asyncio.sleep(0.01)
+        assert ear.hearing.of("b-2").facts is None
+        await ear.tell()
+        assert ear.hearing.of("b-2").facts is not None
 
 
-async def test_facts_beyond_all_bounds_are_not_heard(ear: Ear) -> None:
+async def test_facts_beyond_all_bounds_are_not_heard() -> None:
     """Whoever listens goes on listening."""
-    await ear.store.put(KEY, b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}")
+    async with listening() as ear:
+        await ear.store.put(KEY, b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}")
+        await asyncio.sleep(0.01)
+        assert ear.hearing.of("b-2").facts is None
+        await ear.tell()
+        assert ear.hearing.of("b-2").facts is not None
+
+
+class Deaf(MemoryStore):
+    """A store whose watches fall silent, and whose reads hang, while it is deaf."""
+
+    deaf = False
+    hangs = False
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        if self.hangs:
+            await asyncio.Event().wait()
+        return await super().snapshot(prefix)
+
+    async def watch(
+        self, target: str, start_revision: int = 0
+    ) -> AsyncGenerator[list[Event], None]:
+        async for events in super().watch(target, start_revision):
+            if self.deaf:
+                await asyncio.Event().wait()
+            yield events
+
+
+@asynccontextmanager
+async def deafened(*, hangs: bool) -> AsyncIterator[Ear]:
+    """Hear a node once, then hear nothing any more, though it goes on telling."""
+    store = Deaf()
+    hearing = Hearing(store, monotonic=seconds, clock=now)
+    running = asyncio.create_task(hearing.run())
     await asyncio.sleep(0.01)
-    assert ear.hearing.of("b-2").facts is None
+    ear = Ear(store, hearing)
     await ear.tell()
-    assert ear.hearing.of("b-2").facts is not None
+    store.deaf, store.hangs = True, hangs
+    try:
+        yield ear
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_watch_that_is_stuck_makes_nobody_silent() -> None:
+    """The nodes report as ever; they are read anew now and then."""
+    async with deafened(hangs=False) as ear:
+        for _ in range(10):
+            await asyncio.sleep(SILENT_SECONDS / 4)
+            await ear.tell()
+            assert not ear.hearing.of("b-2").silent
+        await asyncio.sleep(LISTEN_SECONDS + RETRY_SECONDS)
+        assert ear.hearing.of("b-2").facts is not None
+
+
+async def test_who_hears_nothing_at_all_calls_nobody_silent() -> None:
+    """What hangs is the own listening; when it goes on, all have their time anew."""
+    async with deafened(hangs=True) as ear:
+        for _ in range(20):
+            await asyncio.sleep(SILENT_SECONDS / 4)
+            assert not ear.hearing.of("b-2").silent
+        assert ear.hearing.of("b-2").facts is None
+        assert isinstance(ear.store, Deaf)
+        await ear.store.delete(KEY)
+        ear.store.deaf = ear.store.hangs = False
+        await asyncio.sleep(LISTEN_SECONDS + 2 * RETRY_SECONDS)
+        assert not ear.hearing.of("b-2").silent
+        await asyncio.sleep(SILENT_SECONDS + 1)
+        assert ear.hearing.of("b-2").silent
+
+
+async def test_what_was_withdrawn_while_the_watch_was_stuck_is_unknown() -> None:
+    """It is not there when it is read anew."""
+    async with deafened(hangs=False) as ear:
+        await ear.store.delete(KEY)
+        await asyncio.sleep(LISTEN_SECONDS + RETRY_SECONDS)
+        assert ear.hearing.of("b-2").facts is None

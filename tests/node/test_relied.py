@@ -1,27 +1,41 @@
-"""Which VMs a node hangs on is on its own disk: it is asked when nothing else answers."""
+"""Which VMs the store hangs on is on each own disk: it is asked when nothing else answers."""
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
 
 from openvcha.node.layout import Layout
-from openvcha.node.relied import relied_on, rely_on, rely_on_nobody
+from openvcha.node.relied import (
+    FRESH_SECONDS,
+    Relied,
+    forget_relied,
+    is_fresh,
+    lacking,
+    load_relied,
+    save_relied,
+)
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+NODES = {"a": "vm-a", "p": "vm-p", "w": "vm-w"}
+RELIED = Relied(task="t", active="a", nodes=NODES, gone="lost")
 
 
 def test_what_was_written_is_read_by_the_next_run(tmp_path: Path) -> None:
     """The newest counts alone."""
-    rely_on(Layout(tmp_path), ["vm-1"])
-    rely_on(Layout(tmp_path), ["vm-2", "vm-3"])
-    assert relied_on(Layout(tmp_path)) == ("vm-2", "vm-3")
+    save_relied(Layout(tmp_path), RELIED, NOW)
+    save_relied(Layout(tmp_path), Relied(task="u", active="p", nodes={}), NOW)
+    found = load_relied(Layout(tmp_path))
+    assert found == Relied(task="u", active="p", nodes={}, seen=NOW.isoformat())
 
 
 def test_after_the_task_nobody_is_relied_on(tmp_path: Path) -> None:
     """Else what a person switches off would be powered on; to forget twice is no fault."""
     layout = Layout(tmp_path)
-    rely_on(layout, ["vm-1"])
+    save_relied(layout, RELIED, NOW)
     for _ in range(2):
-        rely_on_nobody(layout)
-        assert relied_on(layout) == ()
+        forget_relied(layout)
+        assert load_relied(layout) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"vms": 1}', b"\xff"])
@@ -29,4 +43,73 @@ def test_what_cannot_be_read_powers_nobody_on(tmp_path: Path, content: bytes) ->
     """It must not end the look either."""
     layout = Layout(tmp_path)
     layout.relied.write_bytes(content)
-    assert relied_on(layout) == ()
+    assert load_relied(layout) is None
+
+
+@pytest.mark.parametrize(
+    ("age", "fresh"),
+    [(0, True), (FRESH_SECONDS, True), (FRESH_SECONDS + 1, False), (-FRESH_SECONDS - 1, False)],
+)
+def test_a_list_counts_for_some_minutes_after_it_was_confirmed(
+    tmp_path: Path, age: float, fresh: bool
+) -> None:
+    """A node that was away for longer knows nothing; a clock that was set back neither."""
+    save_relied(Layout(tmp_path), RELIED, NOW)
+    found = load_relied(Layout(tmp_path))
+    assert found
+    assert is_fresh(found, NOW + dt.timedelta(seconds=age)) is fresh
+
+
+@pytest.mark.parametrize("seen", ["", "yesterday", "2026-01-01T00:00:00"])
+def test_a_list_of_an_unknown_age_does_not_count(seen: str) -> None:
+    """Nor one whose time has no zone."""
+    assert not is_fresh(Relied(task="t", active="a", nodes={}, seen=seen), NOW)
+
+
+@pytest.mark.parametrize(
+    ("voters", "off", "wanted"),
+    [
+        # Two votes, and the other one's node has no power.
+        (["a", "p"], {"vm-p"}, ("vm-p",)),
+        (["a", "w"], {"vm-w", "vm-p"}, ("vm-w",)),  # who has no vote is not needed
+        # Of three votes two have power: the node is cut off, or they are starting.
+        (["a", "p", "w"], {"vm-w"}, ()),
+        (["a", "p", "w"], {"vm-p", "vm-w"}, ("vm-p", "vm-w")),
+        # One vote, the own one.
+        (["a"], {"vm-p", "vm-w"}, ()),
+        # Whose power is unknown counts as on; so does one that nobody knows by name.
+        (["a", "p"], set(), ()),
+        (["a", "p", ""], {"vm-p"}, ()),
+        # A lost node that a task replaces has a vote still, and is on no list.
+        (["a", "w", "lost"], {"vm-w"}, ("vm-w",)),
+        (["a", "w", "lost"], {"vm-lost"}, ()),
+        (["a", "w"], {"vm-lost", "vm-w"}, ("vm-w",)),
+        # Of the votes nothing is known: the list alone counts.
+        (None, {"vm-w"}, ("vm-w",)),
+    ],
+)
+def test_who_is_powered_on(
+    voters: list[str] | None, off: set[str], wanted: tuple[str, ...]
+) -> None:
+    """Who votes, has no power, and is needed for a majority."""
+    assert lacking(RELIED, "a", voters, off) == wanted
+
+
+def test_an_unnamed_member_is_not_taken_for_the_lost_one() -> None:
+    """Where no node is replaced."""
+    whole = Relied(task="t", active="a", nodes=NODES)
+    assert lacking(whole, "a", ["a", "p", ""], {"vm-p"}) == ()
+    assert lacking(whole, "a", ["a", "p"], {"vm-p"}) == ("vm-p",)
+
+
+def test_who_votes_not_itself_helps_the_others() -> None:
+    """A learner, or a node whose vote was taken, counts the others' votes only."""
+    assert lacking(RELIED, "p", ["a", "w"], {"vm-a"}) == ("vm-a",)
+    assert lacking(RELIED, "p", ["a"], {"vm-a"}) == ("vm-a",)
+    assert lacking(RELIED, "p", ["a"], {"vm-w"}) == ()
+
+
+def test_a_node_that_a_person_made_is_powered_on_by_nobody() -> None:
+    """It has no VM."""
+    made = Relied(task="t", active="a", nodes={"a": "vm-a", "p": ""})
+    assert lacking(made, "a", ["a", "p"], {"vm-a"}) == ()

@@ -323,3 +323,30 @@ async def test_dead_at_any_moment_it_is_gone_on_with(
         assert pending is None or in_place(again.layout, without_the_old_key(pending))
         assert set(again.trusted.values()) == {again.authority}
         assert load(again.layout) is None
+
+
+async def test_a_record_that_is_written_meanwhile_is_sealed_anew_too(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By who has read the old key yet: when that key counts no more, nothing is lost."""
+    anna = keys.user("anna")
+    await node.store().put(anna, b"anna")
+    late = SealedStore(node.records, Seals(lambda: [old]))
+    old, txn = node.secrets.records, node.records.txn
+    raced: list[bool] = []
+
+    async def racing(compares: Any, success: Any, failure: Any = ()) -> Any:
+        seals = any(getattr(action, "key", "") == anna for action in success)
+        if seals and load(node.layout) and not raced:
+            raced.append(True)
+            await late.put(anna, b"newer")
+        return await txn(compares, success, failure)
+
+    await OwnCredentials(node.layout, IDENTITY).renew()
+    monkeypatch.setattr(node.records, "txn", racing)
+    await node.renew()
+    assert raced
+    assert node.secrets.records_before is None
+    found = await node.store().get(anna)
+    assert found is not None
+    assert found.value == b"newer"

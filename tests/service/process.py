@@ -6,7 +6,6 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
-    Collection,
     Iterable,
     Mapping,
     Sequence,
@@ -477,11 +476,6 @@ class Process:
         async def elsewhere() -> list[Path]:
             return [world.root / "elsewhere"] if "data elsewhere" in world.faults else []
 
-        async def rely_on(vms: Collection[str]) -> None:
-            await self.life.before()
-            world.machine(identity.member).relied = tuple(vms)
-            await self.life.after()
-
         self.services = Services(
             store=store,
             patroni=patroni,
@@ -495,7 +489,6 @@ class Process:
             credentials=SeenCredentials(world.machine(identity.member), self.life),
             data_bytes=data_bytes,
             elsewhere=elsewhere,
-            rely_on=rely_on,
             postgres=SeenPostgres(world, self.life),
         )
 

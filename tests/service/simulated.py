@@ -13,22 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 from tests.cluster.conftest import ip
 
-from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.api.structures import ClusterMode, ConfigState, VmPowerState
 from openvcha.cluster import patroni, settings
 from openvcha.cluster.accounts import of_witness
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.patroni import parse_sync
 from openvcha.infrastructure import local_vms
-from openvcha.infrastructure.inventory import Vm
+from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local_setup import Names, first_state
 from openvcha.infrastructure.protocol import VmRequest
 from openvcha.node.account import new_account
 from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import IDENTITY, Identity, encode_identity, url
+from openvcha.node.layout import RELIED
+from openvcha.node.reliance import Disk, Reliance
+from openvcha.node.relied import Relied, decode_relied, encode_relied
 from openvcha.node.replay import Holder
 from openvcha.node.uninstalled import Uninstalled
+from openvcha.serving.peers import Means, keep_peers_on
 from openvcha.store import copies, facts, keys
 from openvcha.store.copies import CopyReport, CopyState
 from openvcha.store.errors import (
@@ -37,11 +42,13 @@ from openvcha.store.errors import (
     NotLearner,
     PeerExists,
     StoreError,
+    StoreUnavailable,
 )
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Delete, Member, value_is
+from openvcha.store.protocol import Delete, KeyValue, Member, value_is
 
 ROOT = Path("/simulated")
+TTL_SECONDS = 20.0
 LOOP_SECONDS = 0.5
 
 
@@ -63,8 +70,8 @@ class Machine:
     written: int = -1
     authority: int = 0
     renewing: bool = False
-    relied: tuple[str, ...] = ()
-    """On its disk: the VMs that have to be on."""
+    beside: tuple[asyncio.Task[None], ...] = ()
+    """What runs beside etcd and PostgreSQL, as long as it has power."""
     demoted: bool = False
     """Led until it was told to stop; follows again soon."""
 
@@ -75,6 +82,41 @@ class Machine:
     @property
     def identity(self) -> Identity:
         return msgspec.json.decode(self.files[IDENTITY], type=Identity)
+
+    @property
+    def relied(self) -> Relied | None:
+        """On its disk: whose votes a task needs."""
+        kept = self.files.get(RELIED)
+        return decode_relied(kept) if kept else None
+
+    def keep(self, relied: Relied, seen: datetime) -> None:
+        self.files[RELIED] = encode_relied(relied, seen)
+
+    def forget(self) -> None:
+        self.files.pop(RELIED, None)
+
+
+class Reached:
+    """The store as any node reaches it, by whichever member: with a majority, or not at all."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.watch = world.store.watch
+
+    async def get(self, key: str) -> KeyValue | None:
+        return await self._store.get(key)
+
+    async def put(self, key: str, value: bytes) -> int:
+        return await self._store.put(key, value)
+
+    async def delete(self, key: str) -> bool:
+        return await self._store.delete(key)
+
+    @property
+    def _store(self) -> MemoryStore:
+        if not self._world.quorum():
+            raise StoreUnavailable("no quorum")
+        return self._world.store
 
 
 BROKEN = 'could not access file "timescaledb": No such file or directory'
@@ -115,6 +157,11 @@ class World:
         self.waits: list[str] = []
         """What has held a writer up."""
         self.late: set[int] = set()
+        self.heals = False
+        """Whether nodes power each other on, and the right to lead ends with who held it."""
+        self.powered: list[tuple[str, str]] = []
+        """Who has powered whom on."""
+        self._led = 0.0
         self._ids = count(100)
 
     # --- how it begins
@@ -249,13 +296,64 @@ class World:
         machine = self.machines[vm_id]
         if not machine.on:
             machine.running = asyncio.create_task(self._live(vm_id), name=f"node {vm_id}")
+            duties = [self._reliance(machine).run()]
+            if self.heals:
+                duties.append(keep_peers_on(self.means(machine)))
+            machine.beside = tuple(asyncio.create_task(duty) for duty in duties)
+
+    def _reliance(self, machine: Machine) -> Reliance:
+        disk = Disk(lambda: machine.relied, machine.keep, machine.forget)
+        reached: Any = Reached(self)
+        return Reliance(reached, disk, machine.identity.member, structlog.get_logger())
+
+    def means(self, machine: Machine) -> Means:
+        """Give what a node knows and can do without the store."""
+        member = machine.identity.member
+
+        async def serves() -> bool:
+            return machine.on and self.quorum()
+
+        async def leaderless() -> bool:
+            return await self.leader() is None
+
+        async def voters() -> list[str] | None:
+            names = [one.name for one in self.members if not one.learner]
+            return names if machine.etcd else None
+
+        async def inventory() -> Inventory:
+            vms = self.state.inventory.vms
+            told = tuple(self.with_power(vm) for vm in vms)
+            return msgspec.structs.replace(self.state.inventory, vms=told)
+
+        async def power_on(vm: str) -> None:
+            await self._validate_power(vm, member)
+            self.power_on(vm)
+
+        return Means(
+            member, lambda: machine.relied, serves, leaderless, voters, inventory, power_on
+        )
+
+    def with_power(self, vm: Vm) -> Vm:
+        on = self.machines[vm.id].on
+        state = VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF
+        return msgspec.structs.replace(vm, power_state=state)
+
+    async def _validate_power(self, vm: str, by: str) -> None:
+        """Note who is powered on that must not be: without a task, removed, or off on purpose."""
+        member = self.machines[vm].identity.member
+        self.powered.append((by, member))
+        if await self.store.get(keys.OPERATION) is None:
+            self.violations.append(f"{by} powers {member} on without a task")
+        if member not in {one.name for one in self.members}:
+            self.violations.append(f"{by} powers {member} on, which was removed")
 
     def power_off(self, vm_id: str) -> None:
         machine = self.machines[vm_id]
         running, machine.running = machine.running, None
         machine.etcd, machine.postgres, machine.demoted = False, "", False
-        if running:
-            running.cancel()
+        for task in (*([running] if running else []), *machine.beside):
+            task.cancel()
+        machine.beside = ()
         self._elect()
 
     def _elect(self) -> None:
@@ -318,6 +416,8 @@ class World:
         """Write, replicate, and keep ``/sync`` as Patroni's leader does. Never returns."""
         while True:
             await self._go_by_settings()
+            if self.heals and self.quorum():
+                await self._expire()
             await self._loop_once()
             self.woken.clear()
             try:
@@ -381,6 +481,19 @@ class World:
             await self._write_sync(leader, wanted)
             await asyncio.sleep(0.05)
         self.waited_for = frozenset([wanted] if wanted else [])
+
+    async def _expire(self) -> None:
+        """End the right to lead of who is off; then who has all that was acknowledged leads."""
+        now, last = asyncio.get_running_loop().time(), self.machine_of(self.leads)
+        if last and last.on and await self.leader():
+            self._led = now
+        elif await self.leader() == self.leads and now - self._led >= TTL_SECONDS:
+            await self.store.delete(keys.PATRONI_LEADER)
+        if await self.leader() is None:
+            named = await self.standbys() | {self.leads}
+            heirs = [name for name in self.streaming() if name in named]
+            if heirs:
+                await self.lead(heirs[0])
 
     async def _renew(self, leader: str, primary: Machine) -> None:
         """Keep the key of the failsafe mode as Patroni does; renew what the supervisor is to."""

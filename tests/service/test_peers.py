@@ -1,27 +1,35 @@
-"""The other node dies while each of two votes is needed: nobody has to come and power it on."""
+"""A node dies while each of two votes is needed: nobody has to come and power it on.
+
+At every moment from the first changed vote to the end of the task, whoever dies, the cluster takes
+writes again, and nobody is powered on who must not be (what the world checks at each power-on).
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import pytest
-from tests.service.conftest import NEW, NEW_WITNESS, Scene
+from tests.service.conftest import NEW, NEW_WITNESS, Scene, placement
 from tests.service.process import Life
 from tests.service.test_deploy import begin as begin_deploy
 from tests.service.test_redeploy import begin as begin_redeploy
 
-from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.messages import message
-from openvcha.api.structures import TaskStatus, UndeploySpec
-from openvcha.serving.peers import LOOK_SECONDS, STOPPED_SECONDS, Means, keep_peers_on
+from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
+from openvcha.node.relied import Relied
+from openvcha.service.relying import OTHERS_SECONDS
+from openvcha.serving.peers import LOOK_SECONDS
 from openvcha.store import keys
-from openvcha.tasks.record import TaskRecord
 
 pytestmark = pytest.mark.looptime
 
 ACTIVE, WITNESS = "vcha-1-old", "vcha-3-old"
 LONG = 3000.0
-STRIDE = 4
-"""Every fourth moment: each has a whole deployment, also one that is undone."""
+STRIDE = 11
+"""Of the moments that are tried: each has a whole deployment, also one that is undone."""
+HOST_SECONDS = 30.0
+"""How long after both have died a host starts one of them."""
+
+Begin = Callable[[Scene], Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -30,201 +38,232 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openvcha.service.copy.STALL_SECONDS", 10.0)
 
 
-def means(scene: Scene) -> Means:
-    """Return what the node of the first active knows and can do without the store."""
-    world = scene.world
-    machine = world.machine(ACTIVE)
-
-    async def serves() -> bool:
-        return machine.etcd and world.quorum()
-
-    async def runs() -> bool:
-        return await world.store.get(keys.OPERATION) is not None
-
-    async def power_on(vm: str) -> None:
-        if vm in world.machines:
-            world.power_on(vm)
-
-    def forget() -> None:
-        machine.relied = ()
-
-    return Means(lambda: machine.relied, forget, serves, runs, power_on)
+async def begin_witness(scene: Scene) -> None:
+    await scene.cluster("vcha-3")
+    scene.world.power_on(scene.world.machine("vcha-2-old").identity.vm)
+    await scene.in_sync("vcha-2-old")
+    await scene.look_on()
+    await scene.redeploy_witness(WitnessRedeploySpec(placement=placement()))
 
 
-class Loss(Life):
-    """A process that lives on; at its n-th moment a machine loses its power."""
+async def begin_undeploy(scene: Scene) -> None:
+    await scene.healthy()
+    await scene.undeploy(UndeploySpec(force_delete=True))
 
-    def __init__(self, scene: Scene, at: int, lost: Callable[[Scene], str | None]) -> None:
+
+@dataclass
+class Fate:
+    """What dies, at the n-th moment of a process since the votes have begun to change."""
+
+    scene: Scene
+    who: str
+    at: int
+    moments: int = 0
+    happened: bool = False
+    before: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        self.before = self.voters()
+
+    def voters(self) -> frozenset[str]:
+        return frozenset(m.name for m in self.scene.world.members if not m.learner)
+
+    async def strike(self, life: Life) -> None:
+        """Count the moment; when it has come, cut power."""
+        changed = self.voters() != self.before
+        # Without the record only one vote is left, or the votes are none of the task's any more.
+        if self.happened or not changed or not await self.scene.world.store.get(keys.RELIED):
+            return
+        self.moments += 1
+        if self.moments < self.at:
+            return
+        self.happened = True
+        await self._cut(life)
+
+    async def _cut(self, life: Life) -> None:
+        world = self.scene.world
+        active = world.leads
+        others = [name for name in sorted(self.voters() - {active}) if world.machine(name).on]
+        if self.who != "active" and others:
+            world.kill(others[0])
+        if self.who == "other":
+            return
+        life.died.set()
+        await world.lose_leader()
+        if self.who == "both":
+            back = others[0] if others and self.at % 2 else active
+            asyncio.get_running_loop().call_later(HOST_SECONDS, self._host_starts, back)
+
+    def _host_starts(self, member: str) -> None:
+        machine = self.scene.world.machine_of(member)
+        if machine is not None:
+            self.scene.world.power_on(machine.identity.vm)
+
+
+class Doomed(Life):
+    """A process in whose course fate strikes."""
+
+    def __init__(self, fate: Fate) -> None:
         super().__init__()
-        self._scene = scene
-        self._at = at
-        self._lost = lost
-        self.happened = False
-        self.moments_at_loss = 0
+        self._fate = fate
 
     async def before(self) -> None:
         await super().before()
-        vm = self._lost(self._scene)
-        if self.moments >= self._at and vm is not None and not self.happened:
-            self.happened = True
-            self.moments_at_loss = self.moments
-            self._scene.world.power_off(vm)
+        await self._fate.strike(self)
+        if self.died.is_set():
+            await asyncio.Event().wait()
 
 
-def new_passive(scene: Scene) -> str | None:
-    """Return the VM of the node that votes already, once it does."""
-    vm = scene.world.state.inventory.vm_by_name(NEW)
-    members = {m.name for m in scene.world.members if not m.learner}
-    votes = vm and any(name.startswith(NEW) for name in members)
-    return vm.id if vm and votes and scene.world.machines[vm.id].on else None
+async def carried(fate: Fate) -> None:
+    """Let whoever leads carry the task out, one after the other, to its end."""
+    async with asyncio.timeout(LONG):
+        while not (await fate.scene.record()).finished:
+            await fate.scene.carry_along(Doomed(fate))
 
 
-def witness(scene: Scene) -> str | None:
-    """Return the VM of the witness while the active's vote and its own are all that are left."""
-    machine = scene.world.machine_of(WITNESS)
-    relied = bool(scene.world.machine(ACTIVE).relied)
-    return machine.identity.vm if machine and machine.on and relied else None
+async def takes_writes(scene: Scene) -> None:
+    """Wait until one more row is acknowledged."""
+    async with asyncio.timeout(LONG):
+        before = scene.world.acknowledged
+        while scene.world.acknowledged <= before:  # noqa: ASYNC110 - PostgreSQL's state
+            await asyncio.sleep(0.5)
 
 
-async def carried(scene: Scene, life: Life) -> TaskRecord:
-    peers = asyncio.create_task(keep_peers_on(means(scene)))
-    try:
-        async with asyncio.timeout(LONG):
-            await scene.carry(scene.process(life))
-    finally:
-        peers.cancel()
-        await asyncio.wait([peers])
-    return await scene.record()
+OPERATIONS = {
+    "deploy": begin_deploy,
+    "redeploy-passive": begin_redeploy,
+    "redeploy-witness": begin_witness,
+    "undeploy": begin_undeploy,
+}
 
 
-async def each_moment(
-    begin: Callable[[Scene], Awaitable[None]], lost: Callable[[Scene], str | None], first: int = 1
-) -> AsyncIterator[tuple[Scene, TaskRecord]]:
-    """Begin again and again, each time with the loss a moment later, until it comes too late."""
-    at = first
+@pytest.mark.usefixtures("scene")
+@pytest.mark.parametrize("who", ["active", "other", "both"])
+@pytest.mark.parametrize("begin", OPERATIONS.values(), ids=OPERATIONS)
+async def test_whoever_dies_while_votes_change_it_takes_writes_again(
+    begin: Begin, who: str
+) -> None:
+    """Without a person; of two that die at once a host starts one."""
+    at, times = 1, 0
     while True:
         scene = Scene()
+        scene.world.heals = True
         await begin(scene)
-        life = Loss(scene, at, lost)
-        record = await carried(scene, life)
-        if not life.happened:
+        fate = Fate(scene, who, at)
+        await carried(fate)
+        if not fate.happened:
             await scene.end()
-            return
+            break
+        await takes_writes(scene)
+        record = await scene.record()
+        names = {node.member for node in (await scene.world.config()).nodes}
+        assert (at, {m.name for m in scene.world.members} <= names) == (at, True), record.error
         # A store that stops for a moment is what this is about; nothing else may happen.
-        assert [v for v in scene.world.violations if not v.startswith("no quorum since")] == []
-        yield scene, record
+        violations = [v for v in scene.world.violations if not v.startswith("no quorum since")]
+        assert (at, violations) == (at, [])
+        assert await scene.world.store.get(keys.RELIED) is None
         await scene.end()
-        at = life.moments_at_loss + STRIDE
-
-
-@pytest.mark.usefixtures("scene")
-async def test_deploy_goes_on_though_the_second_node_dies_before_the_third_votes() -> None:
-    """At every moment from its vote on: it ends with three nodes or with one, and takes writes."""
-    ends = set()
-    async for scene, record in each_moment(begin_deploy, new_passive):
-        assert record.finished
-        assert scene.world.quorum()
-        ends.add(record.status)
-        if record.status is TaskStatus.SUCCEEDED:
-            names = [node.name for node in (await scene.world.config()).nodes]
-            assert names == ["vcha-1", NEW, NEW_WITNESS]
-        else:
-            assert [member.name for member in scene.world.members] == [ACTIVE]
-    assert TaskStatus.SUCCEEDED in ends
-
-
-@pytest.mark.usefixtures("scene")
-async def test_redeploy_goes_on_though_the_witness_dies_while_two_vote() -> None:
-    """From the moment in which the lost passive's vote is taken, to the new one's."""
-    times = 0
-    async for scene, record in each_moment(begin_redeploy, witness):
-        assert record.finished
-        assert scene.world.quorum()
-        times += 1
-    assert times > 1
-
-
-@pytest.mark.usefixtures("scene")
-async def test_undeploy_goes_on_though_the_last_other_voter_dies() -> None:
-    """Each of two is needed to take the other's vote."""
-
-    async def begin(scene: Scene) -> None:
-        await scene.healthy()
-        await scene.undeploy(UndeploySpec(force_delete=True))
-
-    def voter(scene: Scene) -> str | None:
-        votes = {member.name for member in scene.world.members}
-        machine = scene.world.machine_of(WITNESS)
-        alone = votes == {ACTIVE, WITNESS}
-        return machine.identity.vm if machine and machine.on and alone else None
-
-    times = 0
-    async for scene, record in each_moment(begin, voter):
-        assert record.status is TaskStatus.SUCCEEDED, record.error
-        assert [member.name for member in scene.world.members] == [ACTIVE]
-        times += 1
+        at, times = at + STRIDE, times + 1
     assert times
 
 
-async def test_without_a_task_nobody_is_powered_on(scene: Scene) -> None:
-    """What a person has switched off stays off, and what was relied upon is forgotten."""
-    await scene.cluster()
-    world = scene.world
-    world.machine(ACTIVE).relied = (world.machine(WITNESS).identity.vm,)
-    peers = asyncio.create_task(keep_peers_on(means(scene)))
-    await asyncio.sleep(2 * LOOK_SECONDS)
-    assert world.machine(ACTIVE).relied == ()
-    world.kill(WITNESS)
-    await asyncio.sleep(60)
-    assert not world.machine(WITNESS).on
-    peers.cancel()
-    await asyncio.wait([peers])
-
-
-async def test_an_election_is_no_reason(scene: Scene) -> None:
-    """A store that is away for less than it takes to elect powers nobody on."""
+async def test_who_votes_keeps_the_list_before_a_vote_changes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The active, and the witness: who dies right after the first change is not forgotten."""
     await begin_redeploy(scene)
-    carrying = await scene.until("clone.passive")
-    world = scene.world
-    on: list[str] = []
-    found = means(scene)
+    world, kept = scene.world, []
+    remove = world.remove_member
 
-    async def power_on(vm: str) -> None:
-        on.append(vm)
+    def noting(member_id: int) -> None:
+        kept.append([world.machine(name).relied for name in (ACTIVE, WITNESS)])
+        remove(member_id)
 
-    watching = Means(
-        lambda: ("vm-1",), found.rely_on_nobody, found.store_serves, found.task_runs, power_on
-    )
-    peers = asyncio.create_task(keep_peers_on(watching))
-    await asyncio.sleep(LOOK_SECONDS)
-    world.faults.add("no quorum")
-    await asyncio.sleep(STOPPED_SECONDS - 2 * LOOK_SECONDS)
-    world.faults.discard("no quorum")
-    await asyncio.sleep(10)
-    assert on == []
-    peers.cancel()
-    await asyncio.wait([peers])
-    await carrying
+    monkeypatch.setattr(world, "remove_member", noting)
+    await scene.carry()
     await scene.validate_renewed()
+    for relied in kept[0]:
+        assert relied is not None
+        assert (relied.active, set(relied.nodes)) == (ACTIVE, {ACTIVE, WITNESS})
+    await asyncio.sleep(3)
+    assert [machine.relied for machine in world.machines.values()] == [None] * 3
 
 
-async def test_a_power_on_that_is_refused_is_tried_again(scene: Scene) -> None:
-    """Also the others are powered on; the infrastructure may be away for a while itself."""
-    del scene
-    asked: list[str] = []
+async def test_a_new_node_is_born_with_the_list(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the only one that is left before it has heard anything of the store."""
+    await begin_deploy(scene)
+    world, born = scene.world, {}
+    power_on = world.power_on
 
-    async def power_on(vm: str) -> None:
-        asked.append(vm)
-        if vm == "vm-1":
-            raise ApiError(ErrorType.SERVICE_UNAVAILABLE, message("no.active"))
+    def noting(vm_id: str) -> None:
+        born[world.vm(vm_id).name] = world.machines[vm_id].relied
+        power_on(vm_id)
 
-    async def no() -> bool:
-        return False
+    monkeypatch.setattr(world, "power_on", noting)
+    await scene.carry()
+    assert set(born) == {NEW, NEW_WITNESS}
+    for relied in born.values():
+        assert relied is not None
+        assert relied.nodes[ACTIVE] == world.machine(ACTIVE).identity.vm
 
-    watching = Means(lambda: ("vm-1", "vm-2"), asked.clear, no, no, power_on)
-    peers = asyncio.create_task(keep_peers_on(watching))
-    await asyncio.sleep(2.5 * (STOPPED_SECONDS + LOOK_SECONDS))
-    assert asked == ["vm-1", "vm-2"] * 2
-    assert not peers.done()
-    peers.cancel()
-    await asyncio.wait([peers])
+
+async def test_who_answers_and_does_not_keep_the_list_delays_the_task_and_no_more(
+    scene: Scene,
+) -> None:
+    """A full disk of the witness must not end a redeploy that is needed."""
+    await begin_redeploy(scene)
+    world = scene.world
+    for duty in world.machine(WITNESS).beside:
+        duty.cancel()
+    began = asyncio.get_running_loop().time()
+    await scene.carry()
+    await scene.validate_renewed()
+    assert asyncio.get_running_loop().time() - began >= OTHERS_SECONDS
+
+
+async def test_a_task_that_its_own_node_cannot_help_changes_no_vote(scene: Scene) -> None:
+    """Where the list cannot be kept, the next loss would stop the cluster for good."""
+    await begin_redeploy(scene)
+    world = scene.world
+    for duty in world.machine(ACTIVE).beside:
+        duty.cancel()
+    before = list(world.members)
+    await scene.carry()
+    record = await scene.record()
+    assert record.status is TaskStatus.FAILED
+    assert record.error
+    assert "progress.rely" in {one.id.rpartition("vcha.")[2] for one in record.error.messages}
+    assert world.members == before
+
+
+async def test_after_the_task_nobody_is_powered_on(scene: Scene) -> None:
+    """What a person has switched off stays off, whoever it is and however the task has ended."""
+    scene.world.heals = True
+    await begin_redeploy(scene)
+    await scene.carry()
+    await asyncio.sleep(3)
+    world = scene.world
+    for member in [member.name for member in world.members if member.name != ACTIVE]:
+        world.kill(member)
+    await asyncio.sleep(120)
+    assert world.powered == []
+
+
+async def test_a_list_that_was_left_is_forgotten(scene: Scene) -> None:
+    """A node that was off when the task ended hears of it before it could act."""
+    scene.world.heals = True
+    await scene.healthy()
+    world = scene.world
+    vms = {name: world.machine(name).identity.vm for name in (ACTIVE, WITNESS)}
+    now = scene.process().services.journal.clock()
+    world.machine(WITNESS).keep(Relied(task="t", active=ACTIVE, nodes=vms), now)
+    world.kill(WITNESS)
+    world.power_on(vms[WITNESS])
+    await asyncio.sleep(2 * LOOK_SECONDS + 1)
+    assert world.machine(WITNESS).relied is None
+    world.kill(ACTIVE)
+    world.kill("vcha-2-old")
+    await asyncio.sleep(60)
+    assert world.powered == []

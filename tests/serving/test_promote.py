@@ -10,9 +10,18 @@ from tests.cluster.conftest import PRIMARY, World
 from tests.node.test_kept import kept
 
 from openvcha.api.structures import ClusterMode
-from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.serving.losses import Evidence, losses
-from openvcha.serving.promote import PatroniKeys, Refusal, evidence, patroni_keys, promote, why_not
+from openvcha.serving.promote import (
+    PatroniKeys,
+    Refusal,
+    Stranger,
+    evidence,
+    patroni_keys,
+    promote,
+    strangers,
+    why_not,
+)
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.memory import MemoryStore
@@ -103,6 +112,86 @@ def test_who_is_no_node_of_the_cluster_is_refused(world: World) -> None:
     found = why_not(world.seen, "unknown")
     assert found
     assert not found.overridable
+
+
+def led_by_a_stranger(world: World) -> None:
+    broken(world)
+    world.set(leader="c-3")
+
+
+@pytest.mark.parametrize(
+    ("change", "others", "word"),
+    [
+        (lost, [], None),
+        (lost, [Stranger("c-3", False)], None),
+        (lost, [Stranger("c-3", None)], None),  # it neither leads nor answers
+        (lost, [Stranger("c-3", True)], "c-3 takes writes, and is no node"),
+        (led_by_a_stranger, [Stranger("c-3", True)], "c-3 takes writes, and is no node"),
+        (led_by_a_stranger, [Stranger("c-3", None)], "c-3 holds the right to lead, is no node"),
+        (led_by_a_stranger, [Stranger("c-3", False)], None),
+        (still_leads, [Stranger("c-3", True)], "c-3 takes writes"),
+    ],
+)
+def test_a_node_that_is_not_configured_may_take_writes_too(
+    world: World, change: Callable[[World], None], others: list[Stranger], word: str | None
+) -> None:
+    """Who knows better may override it: this is the way out where such a one leads."""
+    change(world)
+    found = why_not(world.seen, OWN, others)
+    if word is None:
+        assert found is None
+        return
+    assert isinstance(found, Refusal)
+    assert word in found.reason
+    assert found.overridable
+
+
+def test_a_stranger_makes_nothing_overridable_that_was_not(world: World) -> None:
+    """The configured active takes writes, whoever else does."""
+    found = why_not(world.seen, OWN, [Stranger("c-3", True)])
+    assert found
+    assert not found.overridable
+
+
+class Strange:
+    """Patronis by their address; who is not there does not answer."""
+
+    def __init__(self, **nodes: PatroniNode) -> None:
+        self.nodes = nodes
+
+    async def node(self, host: str) -> PatroniNode:
+        if host not in self.nodes:
+            raise PatroniUnreachable(host)
+        return self.nodes[host]
+
+
+@pytest.mark.looptime
+async def test_who_is_left_is_asked_at_the_address_that_its_patroni_told(world: World) -> None:
+    """Also a leader that has told nothing; the cluster's own nodes are asked elsewhere."""
+    store = MemoryStore()
+    told = {
+        OWN: b'{"api_url": "https://own:8008/patroni"}',
+        "writes": b'{"api_url": "https://one:8008/patroni"}',
+        "stands-by": b'{"api_url": "https://two:8008/patroni"}',
+        "silent": b'{"api_url": "https://three:8008/patroni"}',
+        "unreadable": b"{",
+        "strange": b'{"api_url": "https://[x"}',
+    }
+    for name, value in told.items():
+        await store.put(keys.patroni_member(name), value)
+    services: Any = SimpleNamespace(
+        store=store, patroni=Strange(own=PRIMARY, one=PRIMARY, two=STOPPED)
+    )
+    world.set(leader="leads")
+    found = await strangers(services, world.seen)
+    assert {one.name: one.writes for one in found} == {
+        "leads": None,
+        "silent": None,
+        "stands-by": False,
+        "strange": None,
+        "unreadable": None,
+        "writes": True,
+    }
 
 
 FOUND = PatroniKeys(b'{"optime": 1000}', b'{"pause": true}')

@@ -297,6 +297,7 @@ _CLUSTER = {
     "progress.fence": "Making sure that %s is off and has no vote.",
     "progress.clone": "Creating %s.",
     "progress.promote": "Waiting until %s votes.",
+    "progress.rely": "Waiting until %s has noted which nodes the store needs.",
     "progress.copy.starting": "Waiting until %s begins to copy the data.",
     "progress.copy.unmeasured": "Copying the data: %s of %s.",
     "progress.copy": "Copying the data: %s of %s, %s/s, %s left.",

@@ -125,11 +125,9 @@ async def _run(directory: Path, plan: PartPlan) -> None:
 async def _peers(directory: Path) -> None:
     """Keep on the nodes that a task needs; what carries them is loaded when there is a task."""
     layout, identity = Layout(directory), load_identity(directory)
-    if not identity.holds_data:
-        await asyncio.Event().wait()
-    while not layout.relied.exists():  # noqa: ASYNC110 - written by the service
+    while not layout.relied.exists():  # noqa: ASYNC110 - written by a duty
         await asyncio.sleep(RELIED_SECONDS)
-    from openvcha.serving.compose import infrastructure_of  # noqa: PLC0415
+    from openvcha.serving.carrier import infrastructure_of  # noqa: PLC0415
     from openvcha.serving.peers import watch_peers  # noqa: PLC0415
 
     await watch_peers(layout, identity, infrastructure_of(identity))

@@ -32,7 +32,7 @@ from openvcha.service.context import Services
 from openvcha.serving import promote as promoting
 from openvcha.serving.compose import services_of
 from openvcha.serving.losses import losses
-from openvcha.serving.promote import PatroniKeys
+from openvcha.serving.promote import PatroniKeys, Stranger
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd import Etcd
 
@@ -86,8 +86,8 @@ def promote(directory: Directory, yes: Yes = False) -> None:
 def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
     if not _runs(layout):
         raise fail(f"{identity.name} does not run: start it first, it waits for its right to lead")
-    seen, found = asyncio.run(_observed(layout, identity))
-    refusal = promoting.why_not(seen, identity.member)
+    seen, found, others = asyncio.run(_observed(layout, identity))
+    refusal = promoting.why_not(seen, identity.member, others)
     if refusal and not refusal.overridable:
         raise fail(f"{identity.name} is not made the primary: {refusal.reason}")
     older, kept = not has_data(layout), load_kept(layout, identity)
@@ -172,12 +172,15 @@ def _runs(layout: Layout) -> bool:
     return found is not None and found.pid in NodeProcesses().find(layout.root)
 
 
-async def _observed(layout: Layout, identity: Identity) -> tuple[Observation, PatroniKeys]:
-    """Look at the cluster, and at what its last leader told of its position."""
+async def _observed(
+    layout: Layout, identity: Identity
+) -> tuple[Observation, PatroniKeys, tuple[Stranger, ...]]:
+    """Look at the cluster, at what its last leader told of its position, and at who is left."""
     try:
         async with asyncio.timeout(ASK_SECONDS), services_of(layout.root) as services:
             found = await promoting.patroni_keys(services.store)
-            return await services.observe(), found
+            seen = await services.observe()
+            return seen, found, await promoting.strangers(services, seen)
     except (StoreUnavailable, TimeoutError) as error:
         raise fail(
             f"{identity.name} cannot be made the primary: the store has no majority;"

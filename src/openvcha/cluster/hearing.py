@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,9 +15,11 @@ from openvcha.cluster.observation import Heard
 from openvcha.store import facts, keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.facts import NodeFacts
-from openvcha.store.protocol import Event, EventType, Store
+from openvcha.store.protocol import Event, EventType, KeyValue, Store
 
 RETRY_SECONDS = 1.0
+LISTEN_SECONDS = 20.0
+"""How long one watch is listened to: one that is stuck is as if all nodes were silent."""
 SILENT_SECONDS = 60.0
 """Longer than a node takes to start, and than four of its reports in a row."""
 SAMPLES = 3
@@ -30,6 +32,8 @@ _log = structlog.get_logger(__name__)
 class _Node:
     since: float
     facts: NodeFacts | None = None
+    revision: int = 0
+    """Of the report that was taken in last: the same one read again is no sign of life."""
     offsets: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
 
 
@@ -50,13 +54,16 @@ class Hearing:
         self._monotonic = monotonic
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
-        self._listening = False
+        self._heard_at: float | None = None
 
     async def run(self) -> None:
-        """Listen until canceled."""
+        """Listen until canceled; now and then from the beginning."""
         while True:
             try:
-                await self._listen()
+                async with asyncio.timeout(LISTEN_SECONDS):
+                    await self._listen()
+            except TimeoutError:
+                continue
             except (Compacted, StoreError) as error:
                 _log.info("the nodes' facts cannot be followed", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
@@ -66,38 +73,55 @@ class Hearing:
         now = self._monotonic()
         node = self._nodes.setdefault(keys.node_facts(member), _Node(now))
         known = node.facts if now - node.since <= SILENT_SECONDS else None
-        silent = self._listening and known is None and now - node.since > SILENT_SECONDS
+        silent = self._listens(now) and known is None and now - node.since > SILENT_SECONDS
         if known is None or len(node.offsets) < SAMPLES:
             return Heard(known, None, silent)
         return Heard(known, max(node.offsets), silent)
 
+    def _listens(self, now: float) -> bool:
+        """Tell whether the store has been heard lately: else the silence is one's own."""
+        return self._heard_at is not None and now - self._heard_at <= SILENT_SECONDS
+
     async def _listen(self) -> None:
         seen = await self._store.snapshot(keys.NODES)
+        self._begin_anew({kv.key for kv in seen.items})
         for kv in seen.items:
-            self._note(kv.key, kv.value, fresh=False)
-        self._listening = True
+            self._note(kv, fresh=False)
         async with aclosing(self._store.watch(keys.NODES, seen.revision + 1)) as changes:
             async for events in changes:
+                self._heard_at = self._monotonic()
                 for event in events:
                     self._take(event)
 
+    def _begin_anew(self, there: Collection[str]) -> None:
+        """Forget what is withdrawn; after a time of deafness nobody has been silent yet."""
+        now = self._monotonic()
+        deaf = not self._listens(now)
+        for key, node in self._nodes.items():
+            if key not in there:
+                node.facts = None
+            if deaf and self._heard_at is not None:
+                node.since = now
+        self._heard_at = now
+
     def _take(self, event: Event) -> None:
         if event.type is EventType.PUT:
-            self._note(event.kv.key, event.kv.value, fresh=True)
+            self._note(event.kv, fresh=True)
         elif node := self._nodes.get(event.kv.key):
             node.facts = None
 
-    def _note(self, key: str, value: bytes, *, fresh: bool) -> None:
+    def _note(self, kv: KeyValue, *, fresh: bool) -> None:
         """Take a report in; of one that was there already nobody knows how old it is."""
-        if not key.endswith("/facts"):
+        known = self._nodes.get(kv.key)
+        if not kv.key.endswith("/facts") or (known and known.revision == kv.mod_revision):
             return
         try:
-            told = facts.decode(value)
+            told = facts.decode(kv.value)
         except msgspec.DecodeError as error:
-            _log.warning("a node's facts cannot be read", key=key, reason=str(error))
+            _log.warning("a node's facts cannot be read", key=kv.key, reason=str(error))
             return
         now = self._monotonic()
-        node = self._nodes.setdefault(key, _Node(now))
-        node.facts, node.since = told, now
+        node = self._nodes.setdefault(kv.key, _Node(now))
+        node.facts, node.since, node.revision = told, now, kv.mod_revision
         if fresh:
             node.offsets.append((told.clock - self._clock()).total_seconds())

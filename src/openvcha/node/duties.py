@@ -10,6 +10,7 @@ from openvcha.node.expelled import leave
 from openvcha.node.facts import FactsPublisher, look
 from openvcha.node.orphans import end_orphans
 from openvcha.node.rejoin import rejoin
+from openvcha.node.reliance import heed
 from openvcha.node.renewing import renew
 from openvcha.node.room import keep_room
 from openvcha.node.supervised import for_ever
@@ -73,6 +74,7 @@ ALL_DUTIES: Mapping[str, Duty] = {
     "orphans": end_orphans,
     "view": see,
     "room": keep_room,
+    "votes that a task needs": heed,
     "renewal": renew,
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from openvcha.node import files
 
 PATRONI_CONFIG = "patroni.yml"
+RELIED = "relied.json"
 PATRONI_PASSWORDS = "run/patroni.pgpass"
 
 
@@ -43,8 +44,8 @@ class Layout:
 
     @property
     def relied(self) -> Path:
-        """The VMs whose votes the node hangs on while a task changes the votes."""
-        return self.root / "relied.json"
+        """The VMs whose votes the store hangs on while a task changes the votes."""
+        return self.root / RELIED
 
     @property
     def kept(self) -> Path:

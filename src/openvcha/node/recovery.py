@@ -24,6 +24,7 @@ from openvcha.node.identity import Identity, save_identity
 from openvcha.node.kept import forget_others
 from openvcha.node.layout import Layout
 from openvcha.node.parts import Part
+from openvcha.node.relied import forget_relied
 from openvcha.node.sealed_store import forget_kept, sealed_store
 from openvcha.node.survey import survey
 from openvcha.node.tls import NodeTls
@@ -150,6 +151,8 @@ class Recovery:
             await self._require_alone(begun=request.begun)
         await asyncio.to_thread(self._restore)
         if request.wish is Wish.STANDALONE:
+            # Else who is gone for good would be powered on while the store is away.
+            forget_relied(self.layout)
             self._mark_begun(request)
             await self._stand_alone()
 

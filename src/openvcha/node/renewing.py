@@ -142,8 +142,8 @@ class Renewing:
         store, layout = self._view.store, self._view.layout
         try:
             for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
-                if isinstance(store, SealedStore):
-                    await store.reseal(prefix)
+                if isinstance(store, SealedStore) and not await store.reseal(prefix):
+                    raise NotYet("the records are not sealed anew yet: others write them too")
         except StoreError as error:
             raise NotYet(f"the records are not sealed anew yet: {error}") from error
         known = load_secrets(layout.root)

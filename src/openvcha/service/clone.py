@@ -16,7 +16,7 @@ from openvcha.service.last_copy import last_copy
 from openvcha.service.material import files_of
 from openvcha.service.new_node import ROLES, NewNode, committed, leads, recall, relied_on, remember
 from openvcha.service.power import write_files
-from openvcha.service.relying import rely
+from openvcha.service.relying import born_relying, rely
 from openvcha.service.votes import take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
@@ -57,9 +57,9 @@ class Clone(Step):
         )
         node = msgspec.structs.replace(node, vm=vm.id, bios_uuid=vm.bios_uuid)
         await remember(ctx, self._role, node)
-        await self._register(ctx, node)
-        await self._start(node, vm)
         await rely(services, ctx)
+        await self._register(ctx, node)
+        await self._start(ctx, node, vm)
         await until(ctx, lambda: self._not_voting(node), PROMOTE_SECONDS, fraction=0.5)
         await services.store.refresh_endpoints()
 
@@ -116,11 +116,13 @@ class Clone(Step):
         url = services.peer_url(node.ha_address)
         await membership.ensure_learner(services.store, node.member, url)
 
-    async def _start(self, node: NewNode, vm: Vm) -> None:
+    async def _start(self, ctx: TaskContext, node: NewNode, vm: Vm) -> None:
         """Write the identity only into a node that is off: a running one has read its own."""
         infrastructure = self._services.infrastructure
         if vm.power_state is not VmPowerState.POWERED_ON:
-            await write_files(infrastructure, vm, await files_of(self._services, node))
+            files = await files_of(self._services, node)
+            files |= await born_relying(self._services, ctx)
+            await write_files(infrastructure, vm, files)
         await infrastructure.power_on(vm.id)
 
     async def _votes(self, node: NewNode) -> bool:

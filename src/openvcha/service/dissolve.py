@@ -18,7 +18,7 @@ from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.leaving import Leaving, recall_leaving
 from openvcha.service.power import write_files
-from openvcha.service.relying import rely
+from openvcha.service.relying import rely, rely_on_nobody
 from openvcha.service.votes import SILENT, Silence, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
@@ -96,7 +96,7 @@ class Votes(_Parting):
         """Asked of the store itself. Then nobody's power is needed, nor is it after a crash."""
         if await self._others(recall_leaving(ctx)):
             return False
-        await self._services.rely_on(())
+        await rely_on_nobody(self._services, ctx)
         return True
 
     async def act(self, ctx: TaskContext) -> None:
@@ -111,7 +111,7 @@ class Votes(_Parting):
             await self._require(leaving)
             await take_vote(self._services, name, member.name, next(iter(member.peer_urls), None))
         # Else who has left is powered on again as soon as the own etcd takes its new certificates.
-        await self._services.rely_on(())
+        await rely_on_nobody(self._services, ctx)
 
     async def _require(self, leaving: Leaving) -> None:
         seen = await self._services.observe()

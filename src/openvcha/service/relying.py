@@ -1,14 +1,120 @@
-"""Before votes change: each node that has to vote from now is on record where the store is not."""
+"""Before votes change: each node that has to vote from now on is on record where the store is not.
 
+The record is in the store, and each node keeps what it says on its own disk (node/reliance.py). The
+votes change only when the nodes that vote have said so. It goes with the task, in one transaction.
+"""
+
+import asyncio
+
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage
+from openvcha.node.layout import RELIED
+from openvcha.node.relied import Relied, encode_relied
 from openvcha.service.context import Services
 from openvcha.service.new_node import ROLES, recall
+from openvcha.service.waiting import until
+from openvcha.store import keys
+from openvcha.store.errors import Fenced, RecordForged
+from openvcha.store.protocol import Action, Delete, Get, KeyValue, Member, Put
 from openvcha.tasks.steps import TaskContext
+
+OWN_SECONDS = 60.0
+"""How long the own node may take: a task that nobody could help does not change votes."""
+OTHERS_SECONDS = 10.0
+"""How long one may take that votes, and answers; who does not answer powers nobody on either."""
+PROBE_SECONDS = 1.0
 
 
 async def rely(services: Services, ctx: TaskContext) -> None:
-    """Note, durably on the own disk, the VMs of all others whose votes count from now on."""
+    """Have all who vote note, durably, which VMs have to be on from now on.
+
+    Raises Fenced, and GivenUp when the own node does not.
+    """
+    wanted = await _relied(services, ctx)
+    revision = await _written(services, ctx, wanted)
+    patience = asyncio.get_running_loop().time() + OTHERS_SECONDS
+
+    async def unheeded() -> LocalizableMessage | None:
+        known = await services.store.prefix(keys.HEEDED)
+        said = {kv.key for kv in known if kv.value == b"%d" % revision}
+        missing = [
+            member
+            for member in await services.store.members()
+            if member.name in wanted.nodes
+            and not member.learner
+            and keys.heeded(member.name) not in said
+        ]
+        return await _awaited(services, missing, patience)
+
+    await until(ctx, unheeded, OWN_SECONDS)
+
+
+async def rely_on_nobody(services: Services, ctx: TaskContext) -> None:
+    """Take the record back, and see that the own node has forgotten it.
+
+    Raises Fenced, and GivenUp when it has not.
+    """
+    store = services.store
+    own = services.identity
+    if not (await store.txn([ctx.guard], [Delete(keys.RELIED)])).succeeded:
+        raise Fenced(f"{keys.RELIED}: another runner has taken over")
+
+    async def kept() -> LocalizableMessage | None:
+        known = await store.get(keys.heeded(own.member))
+        return message("progress.rely", own.name) if known else None
+
+    await until(ctx, kept, OWN_SECONDS)
+
+
+async def born_relying(services: Services, ctx: TaskContext) -> dict[str, bytes]:
+    """Return the file by which a new node knows it before it reaches the store."""
+    relied = await _relied(services, ctx)
+    return {RELIED: encode_relied(relied, services.journal.clock())}
+
+
+async def _relied(services: Services, ctx: TaskContext) -> Relied:
     config = await services.observer.config()
-    gone = {services.identity.member, str(ctx.state.get("old") or "")}
-    kept = [node.vm for node in config.nodes if node.member not in gone]
-    made = [recall(ctx, role).vm or "" for role in ROLES if role in ctx.state]
-    await services.rely_on(tuple(dict.fromkeys(vm for vm in (*kept, *made) if vm)))
+    old = str(ctx.state.get("old") or "")
+    nodes = {node.member: node.vm for node in config.nodes if node.member != old}
+    for node in [recall(ctx, role) for role in ROLES if role in ctx.state]:
+        if node.vm is not None:
+            nodes[node.member] = node.vm
+    own = services.identity.member
+    return Relied(task=ctx.record.id, active=own, nodes=nodes, gone=old)
+
+
+async def _written(services: Services, ctx: TaskContext, wanted: Relied) -> int:
+    """Write the record unless it says so already; return its revision. Raises Fenced."""
+    store, value = services.store, encode_relied(wanted)
+    if (known := await _known(services)) is not None and known.value == value:
+        return known.mod_revision
+    said = await store.prefix(keys.HEEDED, keys_only=True)
+    ours = {keys.heeded(member) for member in wanted.nodes}
+    actions: list[Action] = [Delete(kv.key) for kv in said if kv.key not in ours]
+    done = await store.txn([ctx.guard], [Put(keys.RELIED, value), *actions], [Get(ctx.guard.key)])
+    if not done.succeeded:
+        raise Fenced(f"{keys.RELIED}: another runner has taken over")
+    return done.revision
+
+
+async def _known(services: Services) -> KeyValue | None:
+    try:
+        return await services.store.get(keys.RELIED)
+    except RecordForged:
+        return None
+
+
+async def _awaited(
+    services: Services, missing: list[Member], patience: float
+) -> LocalizableMessage | None:
+    """Say for whom to wait: the own node, and for some time for others that answer."""
+    own = services.identity
+    if any(member.name == own.member for member in missing):
+        return message("progress.rely", own.name)
+    if not missing or asyncio.get_running_loop().time() >= patience:
+        return None
+    urls = [next(iter(member.client_urls), "") for member in missing]
+    live = await asyncio.gather(
+        *(services.store.healthy(url, PROBE_SECONDS) for url in urls if url)
+    )
+    return message("progress.rely", missing[0].name) if any(live) else None

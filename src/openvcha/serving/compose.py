@@ -17,9 +17,6 @@ from openvcha.cluster.patroni import PatroniClient
 from openvcha.cluster.space import SpaceLooks
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.infrastructure.local import LocalInfrastructure
-from openvcha.infrastructure.local_processes import DetachedStarter
-from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node import files
 from openvcha.node.account import NodeAccount, load_account
 from openvcha.node.address import Forwarder
@@ -32,8 +29,6 @@ from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER, postgres_major
 from openvcha.node.postgres import LocalPostgres
-from openvcha.node.processes import NodeProcesses
-from openvcha.node.relied import rely_on
 from openvcha.node.renewal import OwnCredentials
 from openvcha.node.sealed_store import sealed_store
 from openvcha.node.superuser import Superuser
@@ -47,6 +42,7 @@ from openvcha.protocols.users import Users
 from openvcha.service.context import Services
 from openvcha.service.handlers import Handlers, plans
 from openvcha.service.power import surely_off
+from openvcha.serving.carrier import infrastructure_of
 from openvcha.serving.duty import Duty
 from openvcha.serving.first import write_first_config
 from openvcha.serving.inspection import Inspection
@@ -139,7 +135,6 @@ async def services_of(directory: Path, *, keeps: bool = False) -> AsyncIterator[
             directory=directory,
             credentials=OwnCredentials(layout, identity),
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
-            rely_on=lambda vms: asyncio.to_thread(rely_on, layout, vms),
             elsewhere=lambda: asyncio.to_thread(data_elsewhere, layout),
             postgres=superuser,
             failing=failing,
@@ -168,15 +163,6 @@ def patroni_of(identity: Identity, layout: Layout, tls: NodeTls) -> PatroniClien
 def superuser_of(identity: Identity, directory: Path) -> Superuser:
     """Be the superuser of the cluster's PostgreSQL, from a node's directory."""
     return Superuser(Layout(directory), identity.ports.postgres)
-
-
-def infrastructure_of(identity: Identity) -> Infrastructure:
-    """Open the infrastructure that the node lives on. Raises ValueError for an unknown kind."""
-    kind = identity.infrastructure.get("kind")
-    if kind != "local":
-        raise ValueError(f"node.json names an unknown infrastructure {kind!r}")
-    root = Path(str(identity.infrastructure["root"]))
-    return LocalInfrastructure(root, NodeProcesses(), DetachedStarter())
 
 
 def _address(identity: Identity) -> ForwarderThread:

@@ -15,6 +15,7 @@ from openvcha.api.structures import AuditInfo, EventInfo
 from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni import parse_sync
 from openvcha.events.log import Memory
+from openvcha.node.relied import Relied
 from openvcha.protocols.sessions import SessionRecord
 from openvcha.protocols.users import User
 from openvcha.service.tokens import TokenRecord
@@ -61,6 +62,8 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (keys.CLUSTER, _as(ClusterConfig)),
     (keys.OPERATION, _name),
     (keys.ROOM, _name),
+    (keys.RELIED, _as(Relied)),
+    (f"{keys.HEEDED}.+", _name),
     (keys.EVENTS_MEMORY, _as(Memory)),
     (f"{keys.TASKS}.+", _as(TaskRecord)),
     (f"{keys.USERS}.+", _as(User)),
@@ -84,6 +87,7 @@ LOOKED_AT: Final = (
     keys.CLUSTER,
     keys.OPERATION,
     keys.ROOM,
+    keys.RELIED,
     keys.EVENTS_MEMORY,
     keys.TASKS,
     keys.USERS,
@@ -233,7 +237,7 @@ async def _operation_of(store: Store, key: str) -> tuple[list[Compare], list[Act
     operation = await store.get(keys.OPERATION)
     if operation is None or key != keys.task(operation.value.decode(errors="backslashreplace")):
         return [], []
-    return [unchanged(operation)], [Delete(operation.key)]
+    return [unchanged(operation)], [Delete(operation.key), Delete(keys.RELIED)]
 
 
 async def _too_many(store: Store) -> list[Action]:

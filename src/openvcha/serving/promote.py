@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster import patroni
@@ -13,6 +15,7 @@ from openvcha.node.kept import KeptCluster
 from openvcha.service.context import Services
 from openvcha.serving.losses import Evidence, shown_time
 from openvcha.store import keys
+from openvcha.store.bounded import json_object
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.patroni_keys import leader_position, pause
 from openvcha.store.protocol import Action, Delete, Put, Store, absent, unchanged
@@ -29,8 +32,66 @@ class Refusal:
     overridable: bool = False
 
 
-def why_not(seen: Observation, member: str) -> Refusal | None:
-    """Judge whether a member may be made the primary: not while another one may live."""
+@dataclass(frozen=True)
+class Stranger:
+    """A data node that is none of the cluster's. ``writes``: whether it takes writes, if known."""
+
+    name: str
+    writes: bool | None
+
+
+async def strangers(services: Services, seen: Observation) -> tuple[Stranger, ...]:
+    """Ask those whom Patroni names and the cluster's configuration does not. Raises StoreError.
+
+    Who was removed has no vote, and may take writes all the same.
+    """
+    found = await services.store.prefix(keys.PATRONI_MEMBERS)
+    told = {kv.key.removeprefix(keys.PATRONI_MEMBERS): kv.value for kv in found}
+    if seen.stranger:
+        told.setdefault(seen.stranger, b"")
+    names = sorted(name for name in told if seen.node(name) is None)
+    asked = [_takes_writes(services, told[name]) for name in names]
+    return tuple(map(Stranger, names, await asyncio.gather(*asked)))
+
+
+async def _takes_writes(services: Services, told: bytes) -> bool | None:
+    """Ask its Patroni; None where it does not say."""
+    try:
+        host = urlsplit(str((json_object(told) or {}).get("api_url"))).hostname
+        return (await services.patroni.node(host)).primary if host else None
+    except (patroni.PatroniUnreachable, ValueError):
+        return None
+
+
+def why_not(seen: Observation, member: str, others: Collection[Stranger] = ()) -> Refusal | None:
+    """Judge whether a member may be made the primary: not while another one may live.
+
+    ``others`` are the data nodes that are none of the cluster's.
+    """
+    refusal = _why_not(seen, member)
+    if refusal and not refusal.overridable:
+        return refusal
+    return _stranger_lives(seen, others) or refusal
+
+
+def _stranger_lives(seen: Observation, others: Collection[Stranger]) -> Refusal | None:
+    writing = next((one for one in others if one.writes), None)
+    leading = next((one for one in others if one.name == seen.leader), None)
+    if writing:
+        return Refusal(
+            f"{writing.name} takes writes, and is no node of this cluster any more",
+            overridable=True,
+        )
+    if leading and leading.writes is None:
+        return Refusal(
+            f"{leading.name} holds the right to lead, is no node of this cluster any more, and may"
+            " still take writes; it loses that right 20 s after it was last heard",
+            overridable=True,
+        )
+    return None
+
+
+def _why_not(seen: Observation, member: str) -> Refusal | None:
     own = seen.node(member)
     if own is None:
         return Refusal("this node is none of the cluster's: it was replaced, or not finished")

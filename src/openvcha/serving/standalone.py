@@ -26,6 +26,7 @@ _log = structlog.get_logger(__name__)
 FORGOTTEN = (
     keys.CLUSTER,  # its node writes it anew when it leads, as that of a first node
     keys.OPERATION,
+    keys.RELIED,
     keys.RUNNER,
     keys.PATRONI_LEADER,
     keys.PATRONI_SYNC,  # so that this node may lead, whether it was in sync or not
@@ -45,7 +46,9 @@ async def stand_alone(store: GuardedStore, identity: Identity, own: AccountSourc
     config = await _unforged(store, keys.PATRONI_CONFIG)
     found = [kv for kv in (running, config) if kv is not None]
     actions: list[Action] = [Delete(key) for key in FORGOTTEN]
-    actions += [Delete(prefix, prefix=True) for prefix in (keys.PATRONI_MEMBERS, keys.NODES)]
+    actions += [
+        Delete(prefix, prefix=True) for prefix in (keys.PATRONI_MEMBERS, keys.NODES, keys.HEEDED)
+    ]
     actions += _ended(running, identity) if running else ()
     actions += _protecting(config) if config else ()
     if not (await store.txn([unchanged(kv) for kv in found], actions)).succeeded:

@@ -19,6 +19,8 @@ JOINS: Final = ROOT + "joins/"
 ROOM: Final = ROOT + "room"
 """Held by who defragments the store's members."""
 ASIDE: Final = ROOT + "aside/"
+RELIED: Final = ROOT + "relied"
+HEEDED: Final = ROOT + "heeded/"
 
 PATRONI_NAMESPACE: Final = ROOT + "patroni/"
 PATRONI_SCOPE: Final = "cluster"
@@ -38,7 +40,7 @@ ALONE: Final = "openvcha_alone"
 DETACHED: Final = "openvcha_detached"
 SETTINGS: Final = (PAUSE, ALONE, DETACHED)
 
-SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS)
+SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS, RELIED)
 """What only data nodes write, and says who may do what: each record carries a seal."""
 
 
@@ -75,6 +77,11 @@ def node_copy(member: str) -> str:
 def node_facts(member: str) -> str:
     """Give the key under which a node tells what it alone knows of itself."""
     return f"{node(member)}facts"
+
+
+def heeded(member: str) -> str:
+    """Return the key under which a node says which revision of RELIED it keeps on its disk."""
+    return HEEDED + part(member)
 
 
 def join(role: str) -> str:

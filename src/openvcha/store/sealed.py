@@ -232,14 +232,20 @@ class SealedStore:
             if self._kept.keeps(key):
                 await self.mend(key)
 
-    async def reseal(self, prefix: str) -> None:
-        """Seal anew what is sealed by a key that nothing is sealed with any more."""
+    async def reseal(self, prefix: str) -> bool:
+        """Seal anew what is sealed by a key that nothing is sealed with any more.
+
+        Tells whether all of it is; not when somebody else has written between.
+        """
+        done = True
         for raw in await self._inner.prefix(prefix):
             if kind_of(raw.key) is None or raw.value == RESERVED or not self._seals.stale(raw):
                 continue
             with contextlib.suppress(RecordForged):
                 kv = self._open(raw)
-                await self.txn([unchanged(kv)], [Put(kv.key, kv.value, kv.lease)])
+                put = Put(kv.key, kv.value, kv.lease)
+                done &= (await self.txn([unchanged(kv)], [put])).succeeded
+        return done
 
     async def _sealed(
         self,

@@ -68,7 +68,7 @@ class Ledger:
                 freed = await self._operation_of(task_id) if ending else None
                 if await self._write(
                     [*compares, *([unchanged(freed)] if freed else [])],
-                    [*actions, *([Delete(freed.key)] if freed else [])],
+                    [*actions, *(_freeing(freed) if freed else [])],
                 ):
                     return new
             except StoreUnavailable as error:
@@ -93,6 +93,11 @@ class Ledger:
             if not holder or holder[0].create_revision != self.guard.operand:
                 raise Fenced("another runner has taken over")
         return result.succeeded
+
+
+def _freeing(operation: KeyValue) -> list[Action]:
+    """Free the operation; without a task nobody relies on anybody's power."""
+    return [Delete(operation.key), Delete(keys.RELIED)]
 
 
 async def _wait(error: StoreUnavailable) -> None:

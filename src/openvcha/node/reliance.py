@@ -1,0 +1,147 @@
+"""The duty that keeps on disk whose votes a running task needs, as the store says it.
+
+The task writes one record before it changes a vote, and waits until the nodes have said that they
+keep it: then any of them can power the others on when the store has stopped.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+
+from openvcha.node.control import DutyView
+from openvcha.node.layout import Layout
+from openvcha.node.logs import Logger
+from openvcha.node.relied import Relied, decode_relied, forget_relied, load_relied, save_relied
+from openvcha.store import keys
+from openvcha.store.errors import StoreError
+from openvcha.store.protocol import KeyValue, Store
+from openvcha.store.seal import unverified
+
+LOOK_SECONDS = 2.0
+ASK_SECONDS = 4.0
+RETRY_SECONDS = 1.0
+CONFIRM_SECONDS = 30.0
+"""How old the time of the last confirmation may be on disk."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Where a node keeps the list. ``save`` and ``forget`` raise OSError."""
+
+    load: Callable[[], Relied | None]
+    save: Callable[[Relied, dt.datetime], None]
+    forget: Callable[[], None]
+
+
+def disk_of(layout: Layout) -> Disk:
+    """Return the disk of a node's directory."""
+    return Disk(
+        partial(load_relied, layout), partial(save_relied, layout), partial(forget_relied, layout)
+    )
+
+
+async def heed(view: DutyView) -> None:
+    """Keep what the store says until canceled."""
+    await Reliance(view.store, disk_of(view.layout), view.identity.member, view.events).run()
+
+
+class Reliance:
+    """Follows the record, and says which revision of it is on the disk."""
+
+    def __init__(
+        self,
+        store: Store,
+        disk: Disk,
+        member: str,
+        log: Logger,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._store = store
+        self._disk = disk
+        self._member = member
+        self._log = log
+        self._now = now
+        self._news = asyncio.Event()
+        # What this process has said last; empty is: that it keeps nothing.
+        self._said: bytes | None = None
+        self._shown = ""
+
+    async def run(self) -> None:
+        """Look at every change, and now and then all the same: a watch may be stuck."""
+        watching = asyncio.create_task(self._watch(), name="watch of whose votes are needed")
+        try:
+            while True:
+                await self.look()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._news.wait()
+                self._news.clear()
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    async def look(self) -> None:
+        """Look once. What the store does not say changes nothing."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                found = await self._store.get(keys.RELIED)
+                await self._heed(found)
+        except (StoreError, TimeoutError) as error:
+            self._log.debug("whose votes are needed is not known", reason=str(error))
+        except (OSError, msgspec.DecodeError) as error:
+            self._tell(f"whose votes a task needs cannot be kept: {error}")
+        else:
+            self._tell("")
+
+    async def _heed(self, found: KeyValue | None) -> None:
+        relied = decode_relied(unverified(found.value)) if found else None
+        # Who is none of the nodes was replaced: it must not act for them.
+        if found is None or relied is None or self._member not in relied.nodes:
+            await asyncio.to_thread(self._disk.forget)
+            await self._say(b"")
+            return
+        await asyncio.to_thread(self._keep, relied)
+        await self._say(b"%d" % found.mod_revision)
+
+    def _keep(self, relied: Relied) -> None:
+        now, kept = self._now(), self._disk.load()
+        same = kept is not None and msgspec.structs.replace(kept, seen="") == relied
+        if kept is None or not same or not _recent(kept.seen, now):
+            self._disk.save(relied, now)
+
+    async def _say(self, said: bytes) -> None:
+        """Say it after it was done: who asks may go by it."""
+        if said == self._said:
+            return
+        key = keys.heeded(self._member)
+        if said:
+            await self._store.put(key, said)
+        else:
+            await self._store.delete(key)
+        self._said = said
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(StoreError):
+                async with contextlib.aclosing(self._store.watch(keys.RELIED)) as changes:
+                    async for _ in changes:
+                        self._news.set()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _tell(self, text: str) -> None:
+        if text and text != self._shown:
+            self._log.warning(text)
+        self._shown = text
+
+
+def _recent(seen: str, now: dt.datetime) -> bool:
+    try:
+        age = (now - dt.datetime.fromisoformat(seen)).total_seconds()
+    except (ValueError, TypeError):
+        return False
+    return abs(age) < CONFIRM_SECONDS

@@ -1,0 +1,18 @@
+"""What carries a node: the infrastructure that its identity names. It loads little."""
+
+from pathlib import Path
+
+from openvcha.infrastructure.local import LocalInfrastructure
+from openvcha.infrastructure.local_processes import DetachedStarter
+from openvcha.infrastructure.protocol import Infrastructure
+from openvcha.node.identity import Identity
+from openvcha.node.processes import NodeProcesses
+
+
+def infrastructure_of(identity: Identity) -> Infrastructure:
+    """Open the infrastructure that the node lives on. Raises ValueError for an unknown kind."""
+    kind = identity.infrastructure.get("kind")
+    if kind != "local":
+        raise ValueError(f"node.json names an unknown infrastructure {kind!r}")
+    root = Path(str(identity.infrastructure["root"]))
+    return LocalInfrastructure(root, NodeProcesses(), DetachedStarter())

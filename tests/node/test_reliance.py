@@ -1,0 +1,223 @@
+"""The duty that keeps whose votes a task needs: on disk before it is said, gone with the task."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+import structlog
+
+from openvcha.node.reliance import CONFIRM_SECONDS, LOOK_SECONDS, Disk, Reliance
+from openvcha.node.relied import Relied, encode_relied
+from openvcha.store import keys
+from openvcha.store.errors import RecordForged, StoreUnavailable
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import Event, KeyValue
+
+pytestmark = pytest.mark.looptime
+
+OWN = "w"
+RELIED = Relied(task="t", active="a", nodes={"a": "vm-a", OWN: "vm-w"})
+
+
+class Died(BaseException):
+    """The node lost its power."""
+
+
+class Store(MemoryStore):
+    """A store that may be away, refuse a record, or have watches that are stuck."""
+
+    away = forged = stuck = False
+
+    async def get(self, key: str) -> KeyValue | None:
+        if self.away:
+            raise StoreUnavailable("away")
+        if self.forged:
+            raise RecordForged(key)
+        return await super().get(key)
+
+    async def watch(
+        self, target: str, start_revision: int = 0
+    ) -> AsyncGenerator[list[Event], None]:
+        if self.stuck:
+            await asyncio.Event().wait()
+        async for events in super().watch(target, start_revision):
+            yield events
+
+
+class Node:
+    """A node's disk, which outlives its processes; ``dies_at`` is the write at which it dies."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.kept: Relied | None = None
+        self.seen = [datetime(2026, 1, 1, tzinfo=UTC)]
+        self.writes = 0
+        self.full = False
+        self.begin()
+
+    def save(self, relied: Relied, seen: datetime) -> None:
+        if self.full:
+            raise OSError("no space left on device")
+        self.writes += 1
+        self.kept = Relied(
+            task=relied.task, active=relied.active, nodes=relied.nodes, seen=seen.isoformat()
+        )
+
+    def forget(self) -> None:
+        self.kept = None
+
+    def begin(self) -> None:
+        """Start a process anew: all that it knows is on the disk."""
+        disk = Disk(lambda: self.kept, self.save, self.forget)
+        log = structlog.get_logger()
+        self.duty = Reliance(self.store, disk, OWN, log, now=lambda: self.seen[-1])
+
+    async def said(self) -> bytes | None:
+        found = await self.store.get(keys.heeded(OWN))
+        return found.value if found else None
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node(Store())
+
+
+@pytest.fixture
+async def running(node: Node) -> AsyncIterator[Node]:
+    task = asyncio.create_task(node.duty.run())
+    await asyncio.sleep(0.1)
+    yield node
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_it_is_kept_then_said_and_forgotten_with_the_task(running: Node) -> None:
+    """What is said is the revision of the record: an older one is none."""
+    revision = await running.store.put(keys.RELIED, encode_relied(RELIED))
+    await asyncio.sleep(0.1)
+    assert running.kept
+    assert running.kept.nodes == RELIED.nodes
+    assert await running.said() == b"%d" % revision
+    await running.store.delete(keys.RELIED)
+    await asyncio.sleep(0.1)
+    assert running.kept is None
+    assert await running.said() is None
+
+
+async def test_a_stuck_watch_costs_seconds(node: Node) -> None:
+    """It is looked at now and then all the same."""
+    node.store.stuck = True
+    task = asyncio.create_task(node.duty.run())
+    await asyncio.sleep(0.1)
+    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    await asyncio.sleep(LOOK_SECONDS + 0.1)
+    assert node.kept
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("fault", ["away", "forged"])
+async def test_a_store_that_does_not_say_it_changes_nothing(node: Node, fault: str) -> None:
+    """Neither is a list forgotten then, nor one taken in."""
+    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    setattr(node.store, fault, True)
+    await node.duty.look()
+    assert node.kept is None
+    setattr(node.store, fault, False)
+    await node.duty.look()
+    setattr(node.store, fault, True)
+    await node.duty.look()
+    assert node.kept
+
+
+async def test_a_record_that_cannot_be_read_changes_nothing(node: Node) -> None:
+    """It may have been written by another version."""
+    await node.store.put(keys.RELIED, b"{")
+    await node.duty.look()
+    assert (node.kept, await node.said()) == (None, None)
+
+
+async def test_who_is_none_of_the_nodes_forgets_it(node: Node) -> None:
+    """A node that was replaced must not act for the others."""
+    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    await node.duty.look()
+    other = Relied(task="u", active="a", nodes={"a": "vm-a"}, gone=OWN)
+    await node.store.put(keys.RELIED, encode_relied(other))
+    await node.duty.look()
+    assert (node.kept, await node.said()) == (None, None)
+
+
+async def test_a_full_disk_is_not_said(node: Node) -> None:
+    """Who asks goes by what is said."""
+    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    node.full = True
+    await node.duty.look()
+    assert await node.said() is None
+    node.full = False
+    await node.duty.look()
+    assert await node.said() is not None
+
+
+async def test_a_majority_confirms_it_again_and_again_but_the_disk_rests(node: Node) -> None:
+    """Its age says for how long nobody has confirmed it."""
+    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    for _ in range(5):
+        await node.duty.look()
+    assert node.writes == 1
+    node.seen.append(node.seen[0] + timedelta(seconds=CONFIRM_SECONDS))
+    await node.duty.look()
+    assert node.writes == 2
+    assert node.kept
+    assert node.kept.seen == node.seen[-1].isoformat()
+
+
+@pytest.mark.parametrize(
+    ("step", "before"), list(product(["save", "put", "forget", "delete"], [True, False]))
+)
+async def test_whenever_it_dies_what_is_said_is_on_the_disk(
+    node: Node, monkeypatch: pytest.MonkeyPatch, step: str, before: bool
+) -> None:
+    """And after the next start it is as the record says, whichever write was the last."""
+    record = await node.store.put(keys.RELIED, encode_relied(RELIED))
+    if step in {"forget", "delete"}:
+        await node.duty.look()
+        await node.store.delete(keys.RELIED)
+        record = 0
+    with monkeypatch.context() as patch:
+        _die_at(patch, node, step, before=before)
+        node.begin()
+        with pytest.raises(Died):
+            await node.duty.look()
+    # After the task it is the other way round: forgotten first, then taken back.
+    assert not record or not await node.said() or node.kept
+    assert record or node.kept is None or await node.said()
+    node.begin()
+    await node.duty.look()
+    assert (node.kept is not None, await node.said()) == (
+        bool(record),
+        b"%d" % record if record else None,
+    )
+
+
+def _die_at(patch: pytest.MonkeyPatch, node: Node, step: str, *, before: bool) -> None:
+    if step in {"save", "forget"}:
+        write = getattr(node, step)
+
+        def dying(*arguments: object) -> None:
+            if not before:
+                write(*arguments)
+            raise Died
+
+        patch.setattr(node, step, dying)
+        return
+    change = getattr(node.store, step)
+
+    async def dying_change(*arguments: object) -> None:
+        if not before:
+            await change(*arguments)
+        raise Died
+
+    patch.setattr(node.store, step, dying_change)

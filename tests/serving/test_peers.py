@@ -1,0 +1,223 @@
+"""Without the store: when a node powers others on, and when it lets them be."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from tests.lab.test_roles import INVENTORY
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import VmPowerState
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
+from openvcha.node.relied import FRESH_SECONDS, Relied, save_relied
+from openvcha.node.tls import NodeTls
+from openvcha.serving.peers import (
+    LEADERLESS_SECONDS,
+    LOOK_SECONDS,
+    STOPPED_SECONDS,
+    Means,
+    Node,
+    keep_peers_on,
+    voters_in,
+)
+
+pytestmark = pytest.mark.looptime
+
+RELIED = Relied(task="t", active="a", nodes={"a": "vm-a", "p": "vm-p", "w": "vm-w"})
+
+
+class Site:
+    """A SIMULATED infrastructure around the node ``p``, and what the node sees of the store."""
+
+    def __init__(self) -> None:
+        self.relied: Relied | None = RELIED
+        self.serves = True
+        self.leads = True
+        self.voters: Sequence[str] | None = ["a", "p"]
+        self.power = dict.fromkeys(RELIED.nodes.values(), VmPowerState.POWERED_ON)
+        self.away = False
+        self.refuses: set[str] = set()
+        self.asked: list[str] = []
+
+    async def inventory(self) -> Inventory:
+        if self.away:
+            raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, message("no.active"))
+        return Inventory(vms=tuple(_vm(vm, power) for vm, power in self.power.items()))
+
+    async def power_on(self, vm: str) -> None:
+        self.asked.append(vm)
+        if vm in self.refuses:
+            raise ApiError(ErrorType.SERVICE_UNAVAILABLE, message("no.active"))
+        self.power[vm] = VmPowerState.POWERED_ON
+
+    def means(self) -> Means:
+        async def serves() -> bool:
+            return self.serves
+
+        async def leaderless() -> bool:
+            return not self.leads
+
+        async def voters() -> Sequence[str] | None:
+            return self.voters
+
+        relied = lambda: self.relied  # noqa: E731 - changes while it runs
+        return Means("p", relied, serves, leaderless, voters, self.inventory, self.power_on)
+
+    def off(self, *vms: str) -> None:
+        self.power |= dict.fromkeys(vms, VmPowerState.POWERED_OFF)
+
+
+def _vm(vm: str, power: VmPowerState) -> Vm:
+    return replace(INVENTORY.vms[0], id=vm, name=vm, power_state=power)
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[Site]:
+    """Watch a site for as long as the test lasts, by the test's own clock."""
+    site = Site()
+    watching = asyncio.create_task(keep_peers_on(site.means()))
+    await asyncio.sleep(LOOK_SECONDS)
+    try:
+        yield site
+        assert not watching.done()
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
+async def test_who_is_needed_is_powered_on_when_the_store_has_stopped() -> None:
+    """The active died, and its is one of two votes; who has none is let be."""
+    async with watched() as site:
+        site.serves = False
+        site.off("vm-a", "vm-w")
+        await asyncio.sleep(STOPPED_SECONDS + 2 * LOOK_SECONDS)
+        assert site.asked == ["vm-a"]
+
+
+async def test_an_election_is_no_reason() -> None:
+    """A store that is away for less than it takes to elect powers nobody on."""
+    async with watched() as site:
+        site.off("vm-a")
+        for _ in range(5):
+            site.serves = False
+            await asyncio.sleep(STOPPED_SECONDS - 2 * LOOK_SECONDS)
+            site.serves = True
+            await asyncio.sleep(2 * LOOK_SECONDS)
+        assert site.asked == []
+
+
+async def test_without_a_list_nobody_is_powered_on() -> None:
+    """No task changes votes: what a person has switched off stays off."""
+    async with watched() as site:
+        site.relied = None
+        site.serves = False
+        site.off("vm-a")
+        await asyncio.sleep(120)
+        assert site.asked == []
+
+
+@pytest.mark.parametrize("power", [VmPowerState.POWERED_ON, VmPowerState.SUSPENDED, None])
+async def test_who_is_not_surely_off_is_let_be(power: VmPowerState | None) -> None:
+    """It runs, or is frozen, or is gone: powering it on again would mend nothing."""
+    async with watched() as site:
+        site.serves = False
+        if power is None:
+            del site.power["vm-a"]
+        else:
+            site.power["vm-a"] = power
+        await asyncio.sleep(60)
+        assert site.asked == []
+
+
+async def test_while_a_majority_has_power_nobody_is_powered_on() -> None:
+    """This node is cut off: the others serve, and who is off may be so on purpose."""
+    async with watched() as site:
+        site.voters = ["a", "p", "w"]
+        site.serves = False
+        site.off("vm-w")
+        await asyncio.sleep(60)
+        assert site.asked == []
+
+
+async def test_a_power_on_that_is_refused_is_tried_again() -> None:
+    """Also the others are powered on; the infrastructure may be away for a while itself."""
+    async with watched() as site:
+        site.voters = ["a", "p", "w"]
+        site.serves = False
+        site.away = True
+        site.refuses = {"vm-a"}
+        site.off("vm-a", "vm-w")
+        await asyncio.sleep(3 * STOPPED_SECONDS)
+        assert site.asked == []
+        site.away = False
+        await asyncio.sleep(STOPPED_SECONDS + 2 * LOOK_SECONDS)
+        assert site.asked == ["vm-a", "vm-w"]
+        site.refuses = set()
+        site.voters = ["a", "p"]
+        await asyncio.sleep(STOPPED_SECONDS + 2 * LOOK_SECONDS)
+        assert site.asked == ["vm-a", "vm-w", "vm-a"]
+
+
+async def test_where_nobody_leads_the_active_of_the_task_is_powered_on() -> None:
+    """Only it has all the data yet; the others have a majority, and the store serves."""
+    async with watched() as site:
+        site.voters = ["a", "p", "w"]
+        site.leads = False
+        site.off("vm-a", "vm-w")
+        await asyncio.sleep(LEADERLESS_SECONDS - 2 * LOOK_SECONDS)
+        assert site.asked == []
+        await asyncio.sleep(4 * LOOK_SECONDS)
+        assert site.asked == ["vm-a"]
+
+
+async def test_where_another_takes_over_the_active_is_let_be() -> None:
+    """A takeover ends the time without a leader."""
+    async with watched() as site:
+        site.off("vm-a")
+        for _ in range(3):
+            site.leads = False
+            await asyncio.sleep(LEADERLESS_SECONDS - 2 * LOOK_SECONDS)
+            site.leads = True
+            await asyncio.sleep(2 * LOOK_SECONDS)
+        assert site.asked == []
+
+
+def test_what_etcd_tells_its_peers_is_read() -> None:
+    """Learners do not vote; a member that has not started has no name."""
+    page = b'[{"id":1,"name":"a","peerURLs":["x"]},{"id":2,"name":"p","isLearner":true},{"id":3}]'
+    assert voters_in(page) == ["a", ""]
+
+
+@pytest.mark.parametrize("page", [b"", b"{}", b"[]", b"Not Found", b'[{"name": 1}]'])
+def test_what_cannot_be_read_is_unknown(page: bytes) -> None:
+    """No members at all are no answer either."""
+    assert voters_in(page) is None
+
+
+def test_a_list_that_is_too_old_is_none(tmp_path: Path) -> None:
+    """It lies there still, for the duty to forget."""
+    layout = Layout(tmp_path)
+    identity = Identity(
+        cluster_id="c",
+        cluster_name="lab",
+        member="p",
+        kind="data",
+        vm="vm-p",
+        name="p",
+        ha_address="127.1.1.1",
+        public_address="127.2.2.2",
+        etcd_initial_cluster={},
+    )
+    node = Node(identity, layout, NodeTls(layout))
+    now = datetime.now(UTC)
+    save_relied(layout, RELIED, now)
+    assert node.relied() is not None
+    save_relied(layout, RELIED, now - timedelta(seconds=FRESH_SECONDS + 5))
+    assert node.relied() is None
