@@ -41,6 +41,8 @@ BROKEN = b'{"\xff\x1b[2J'
 KEYS = [
     keys.CLUSTER,
     keys.OPERATION,
+    keys.RELIED,
+    keys.heeded("a-1"),
     keys.ROOM,
     keys.EVENTS_MEMORY,
     keys.task("abc"),

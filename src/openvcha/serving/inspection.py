@@ -88,6 +88,7 @@ LOOKED_AT: Final = (
     keys.OPERATION,
     keys.ROOM,
     keys.RELIED,
+    keys.HEEDED,
     keys.EVENTS_MEMORY,
     keys.TASKS,
     keys.USERS,
