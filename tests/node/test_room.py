@@ -95,7 +95,20 @@ async def test_nothing_is_done_that_does_not_pay() -> None:
     seen = view(store)
     await run_for(3 * LOOK_SECONDS, seen)
     assert store.simulated.calls == []
-    assert seen.control.notes["room"] == "the store has 300 of 1000 bytes (30 %) on a"
+    assert seen.control.notes["room"] == "the store has 1 of 0 MiB (30 %)"
+
+
+async def test_a_store_that_is_full_since_just_now_is_looked_at_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A write finds it full before any member tells of the alarm."""
+    store = made(100, full=False, a=900, b=900, c=900)
+
+    async def full(_: int) -> int:
+        raise StoreFull("etcdserver: mvcc: database space exceeded")
+
+    monkeypatch.setattr(store, "lease_grant", full)
+    assert await Keeper(view(store)).look()
 
 
 async def test_nobody_is_away_while_another_is_lost() -> None:

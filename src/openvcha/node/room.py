@@ -9,7 +9,7 @@ import asyncio
 
 from openvcha.node.control import DutyView
 from openvcha.store import keys, room
-from openvcha.store.errors import StoreError
+from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.lease import acquire
 from openvcha.store.room import Room, percent
 
@@ -17,6 +17,7 @@ LOOK_SECONDS = 30.0
 FULL_SECONDS = 5.0
 TURN_SECONDS = 30.0
 HOLD_SECONDS = 15
+MIB = 1 << 20
 
 
 async def keep_room(view: DutyView) -> None:
@@ -48,6 +49,8 @@ class Keeper:
                 await self._tidy(found)
                 return False
             await self._mend(found)
+        except StoreFull:
+            return True  # since just now: the next look sees the alarm
         except StoreError as error:
             self._view.events.info("the store was given no room", reason=str(error))
             return self._full_since is not None
@@ -57,8 +60,9 @@ class Keeper:
         largest = found.largest
         if largest is None:
             return None
-        share = percent(largest.size, self._quota)
-        return f"the store has {largest.size} of {self._quota} bytes ({share} %) on {largest.name}"
+        # Whole mebibytes: each change of a note is a line in the log.
+        size, quota = -(-largest.size // MIB), self._quota // MIB
+        return f"the store has {size} of {quota} MiB ({percent(largest.size, self._quota)} %)"
 
     async def _tidy(self, found: Room) -> None:
         """Defragment one member if that pays; the next one comes with the next look."""
