@@ -12,10 +12,10 @@ from tests.node.test_kept import IDENTITY, kept
 
 from openvcha.node import survey as asking
 from openvcha.node.alone import why_not
-from openvcha.node.etcd import HEALTH
 from openvcha.node.kept import save_kept
 from openvcha.node.survey import PUBLIC, Place, Survey, places, plain, survey
 from openvcha.node.tls import NodeTls
+from openvcha.store.etcd import HEALTH
 
 MEMBERS = b'[{"id":1,"peerURLs":["https://%s:2380"],"name":"later"}]'
 Pages = dict[str, bytes]

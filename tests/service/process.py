@@ -476,6 +476,11 @@ class Process:
         async def elsewhere() -> list[Path]:
             return [world.root / "elsewhere"] if "data elsewhere" in world.faults else []
 
+        async def register(made: Mapping[str, str]) -> None:
+            await self.life.before()
+            world.machine(identity.member).registered = dict(made)
+            await self.life.after()
+
         self.services = Services(
             store=store,
             patroni=patroni,
@@ -489,6 +494,7 @@ class Process:
             credentials=SeenCredentials(world.machine(identity.member), self.life),
             data_bytes=data_bytes,
             elsewhere=elsewhere,
+            register=register,
             postgres=SeenPostgres(world, self.life),
         )
 

@@ -72,6 +72,7 @@ class Machine:
     renewing: bool = False
     beside: tuple[asyncio.Task[None], ...] = ()
     """What runs beside etcd and PostgreSQL, as long as it has power."""
+    registered: dict[str, str] = field(default_factory=dict)
     demoted: bool = False
     """Led until it was told to stop; follows again soon."""
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openvcha.node.account import NodeAccount
+from openvcha.node.endpoints import data_endpoints
 from openvcha.node.http import ask
 from openvcha.node.identity import Identity, url
 from openvcha.node.kept import load_kept
@@ -13,14 +14,12 @@ from openvcha.node.layout import Layout
 from openvcha.store.account import AccountSource
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd import HEALTH, Etcd
 
 # etcd's own defaults, for networks of one site: ten lost heartbeats call an election.
 HEARTBEAT_MS = 100
 ELECTION_MS = 1000
 PROBE_SECONDS = 2.0
-# A member whose database is full has its majority all the same.
-HEALTH = "/health?exclude=NOSPACE"
 
 
 def client_url(identity: Identity) -> str:
@@ -72,16 +71,22 @@ def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
 
 
 def known_endpoints(identity: Identity, layout: Layout) -> list[str]:
-    """Return client URLs of the members that this node knows, its own first.
+    """Return client URLs of the members that this node asks, its own first.
 
+    A data node asks those only that hold data, since it shows them the account of the data nodes.
     Those of its birth count only until a majority has named others: who is none of these was
     removed from the cluster, and must not be believed.
     """
+    if identity.holds_data:
+        return data_endpoints(identity, layout)
     return list(dict.fromkeys([client_url(identity), *known_members(identity, layout).values()]))
 
 
 def known_members(identity: Identity, layout: Layout) -> dict[str, str]:
-    """Return the client URLs of the members that can be asked, as this node knows them."""
+    """Return the client URLs of the members that vote, as this node knows them: strangers' too.
+
+    Whoever votes may have made them up. So nobody is shown an account there.
+    """
     kept = load_kept(layout, identity)
     if kept is not None:
         return {

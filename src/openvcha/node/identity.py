@@ -47,6 +47,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     `member` is unique per incarnation: a rebuilt node never has the name of the one it replaces.
     It is the etcd name and the Patroni name too. Addresses are bare (no prefix, no port).
     `etcd_initial_cluster` maps member names to peer URLs and counts only at the first start.
+    `data_nodes` maps the others that hold data to their HA addresses; it counts until the node has
+    read the cluster's configuration.
     """
 
     cluster_id: str
@@ -59,6 +61,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     public_address: str = ""
     ports: Ports = Ports()
     etcd_initial_cluster: dict[str, str]
+    data_nodes: dict[str, str] = {}
     etcd_state: EtcdState = "new"
     copy_from_leader: bool = False
     infrastructure: dict[str, Any] = {}

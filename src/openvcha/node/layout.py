@@ -53,6 +53,11 @@ class Layout:
         return self.root / "kept.json"
 
     @property
+    def registered(self) -> Path:
+        """The nodes with data that a task of this node is making."""
+        return self.root / "registered.json"
+
+    @property
     def kept_records(self) -> Path:
         """What a data node must remember of the store, as it has last found it good."""
         return self.root / "records"

@@ -22,10 +22,11 @@ from openvcha.node.durable import sync_directory, write_durably, write_private
 from openvcha.node.etcd import answers, client_url, peer_url
 from openvcha.node.identity import Identity, save_identity
 from openvcha.node.kept import forget_others
+from openvcha.node.kept_records import forget_kept
 from openvcha.node.layout import Layout
 from openvcha.node.parts import Part
 from openvcha.node.relied import forget_relied
-from openvcha.node.sealed_store import forget_kept, sealed_store
+from openvcha.node.sealed_store import sealed_store
 from openvcha.node.survey import survey
 from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
@@ -214,7 +215,7 @@ class Recovery:
             await part.stop()
         # Else the node would go on asking members that it has left.
         alone = {self.identity.member: peer_url(self.identity)}
-        identity = msgspec.structs.replace(self.identity, etcd_initial_cluster=alone)
+        identity = msgspec.structs.replace(self.identity, etcd_initial_cluster=alone, data_nodes={})
         save_identity(self.layout.root, identity)
         forget_others(self.layout, identity)
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from openvcha.node.account import NodeAccount
-from openvcha.node.etcd import HEALTH, known_endpoints
-from openvcha.node.identity import Identity, url
+from openvcha.node.etcd import known_endpoints
+from openvcha.node.identity import Identity
 from openvcha.node.kept import KeptCluster, load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.probe import Knock, Manner, knock
@@ -19,7 +19,7 @@ from openvcha.store import bounded
 from openvcha.store.account import AccountSource
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd import HEALTH, Etcd
 
 PROBE_SECONDS = 2.0
 ASK_SECONDS = 5.0
@@ -76,9 +76,8 @@ async def survey(identity: Identity, layout: Layout, tls: TlsSource, *, public: 
     asking = [_ask(identity, place, tls) for place in found]
     if public and identity.public_address:
         asking.append(_ask_api(identity, tls))
-    endpoints = known_endpoints(identity, layout)
-    endpoints += [url(place.address, identity.ports.etcd_client) for place in found]
-    account = NodeAccount(layout.root)
+    # A place that was only found is asked like a stranger: it may be a thief's.
+    endpoints, account = known_endpoints(identity, layout), NodeAccount(layout.root)
     quorum, said = await asyncio.gather(_quorum(endpoints, tls, account), asyncio.gather(*asking))
     return Survey(identity, kept, listed, quorum, tuple(said))
 
@@ -177,9 +176,8 @@ def _pairs(members: list[Any]) -> Iterable[tuple[str, str]]:
 
 
 async def _quorum(endpoints: list[str], tls: TlsSource, account: AccountSource) -> Quorum | None:
-    places = list(dict.fromkeys(endpoints))
     try:
-        async with Etcd(places, tls, timeout=ASK_SECONDS, account=account) as store:
+        async with Etcd(endpoints, tls, timeout=ASK_SECONDS, account=account) as store:
             members = await store.members()
             status = await store.status(store.endpoints[0])
     except StoreError:

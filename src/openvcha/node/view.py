@@ -9,7 +9,7 @@ import msgspec
 
 from openvcha.node.control import DutyView
 from openvcha.node.cut_off import CUT_OFF_SECONDS, CutOff, Standing
-from openvcha.node.etcd import HEALTH, client_url, known_members
+from openvcha.node.etcd import client_url, known_members
 from openvcha.node.http import ask
 from openvcha.node.identity import url
 from openvcha.node.keeping import Keeping
@@ -21,6 +21,7 @@ from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.bounded import json_object
 from openvcha.store.errors import StoreError, StoreUnavailable
+from openvcha.store.etcd import HEALTH
 from openvcha.store.patroni_keys import number, pause, position, readable
 from openvcha.store.protocol import KeyValue, Member
 

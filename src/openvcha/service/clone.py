@@ -113,6 +113,9 @@ class Clone(Step):
         urls = {services.peer_url(n.ha_address) for n in made}
         await membership.remove_strangers(services.store, names, urls)
         await forget_strangers(services.store, NodeAccount(services.directory), names)
+        await services.register(
+            {one.member: one.ha_address for one in made if one.kind is NodeKind.DATA}
+        )
         url = services.peer_url(node.ha_address)
         await membership.ensure_learner(services.store, node.member, url)
 

@@ -1,6 +1,6 @@
 """What every operation works with, put together once for each process that serves the API."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -81,6 +81,8 @@ class Services:
     credentials: Credentials
     data_bytes: Callable[[], Awaitable[int]]
     """How many bytes a copy of the protected data takes."""
+    register: Callable[[Mapping[str, str]], Awaitable[None]]
+    """Notes on the own disk, durably, the HA addresses of the nodes with data that are made."""
     elsewhere: Callable[[], Awaitable[Sequence[Path]]]
     """Where the protected data lie outside of the node's own directory."""
     postgres: PostgresAccess

@@ -67,12 +67,24 @@ async def _identity(services: Services, node: NewNode) -> Identity:
         etcd_initial_cluster=await membership.initial_cluster(
             services.store, node.member, services.peer_url(node.ha_address)
         ),
+        data_nodes=await _data_nodes(services, node),
         etcd_state="existing",
         copy_from_leader=data,
         infrastructure=own.infrastructure,
         sessions=own.sessions,
         store=own.store,
     )
+
+
+async def _data_nodes(services: Services, node: NewNode) -> dict[str, str]:
+    """Name the data nodes that vote, as the configuration has them; members announce anything."""
+    config = await services.observer.config()
+    voters = {member.name for member in await services.store.members() if not member.learner}
+    return {
+        one.member: one.ha_address
+        for one in config.of_kind(NodeKind.DATA)
+        if one.member in voters - {node.member}
+    }
 
 
 async def _account(services: Services, identity: Identity) -> Account:

@@ -22,6 +22,7 @@ from openvcha.node.account import NodeAccount, load_account
 from openvcha.node.address import Forwarder
 from openvcha.node.address_thread import ForwarderThread
 from openvcha.node.elsewhere import data_elsewhere
+from openvcha.node.endpoints import register
 from openvcha.node.engines import find_postgres
 from openvcha.node.etcd import known_endpoints
 from openvcha.node.identity import Identity, load_identity, load_secrets
@@ -135,6 +136,7 @@ async def services_of(directory: Path, *, keeps: bool = False) -> AsyncIterator[
             directory=directory,
             credentials=OwnCredentials(layout, identity),
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
+            register=lambda made: asyncio.to_thread(register, layout, made),
             elsewhere=lambda: asyncio.to_thread(data_elsewhere, layout),
             postgres=superuser,
             failing=failing,

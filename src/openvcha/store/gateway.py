@@ -29,6 +29,8 @@ AUTHENTICATE = "/v3/auth/authenticate"
 QUORUM_READ = ("/v3/kv/range", {"key": wire.text("/"), "count_only": True})
 MOST_BYTES = 32 << 20
 """Of an answer, or a line of a watch. All that we keep in the store is far less, as base64 too."""
+MOST_PAGE = 1 << 16
+"""Bytes that a page may have which is asked for without an account: it may be a stranger's."""
 MOST_IDLE = 16
 """Connections that a client keeps open for its next requests, with all endpoints together."""
 GRACE_SECONDS = 0.2
@@ -41,7 +43,11 @@ _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 class Gateway:
-    """The endpoints (URLs) of etcd's JSON gateway, and the connections to them."""
+    """The endpoints (URLs) of etcd's JSON gateway, and the connections to them.
+
+    Only they are shown the account, or the token that it is good for. Other places may be asked
+    what etcd tells everybody who has a certificate.
+    """
 
     def __init__(
         self,
@@ -109,6 +115,19 @@ class Gateway:
         deadline = asyncio.get_running_loop().time() + seconds
         return await self._attempt(endpoint, path, body, deadline, seconds)
 
+    async def page(self, place: str, path: str, seconds: float) -> bytes:
+        """Get a page of a place (URL), to which nothing is shown but the certificate.
+
+        Raises StoreUnavailable, also for one of more than 64 KiB.
+        """
+        timeout = httpx2.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+        try:
+            async with asyncio.timeout(seconds + GRACE_SECONDS):
+                reply = await self._http.ask("GET", place + path, MOST_PAGE, timeout=timeout)
+        except _FAILED as error:
+            raise StoreUnavailable(_reason(place, error)) from error
+        return reply.content
+
     @property
     def token(self) -> str:
         """Return the token that requests carry now."""
@@ -117,8 +136,11 @@ class Gateway:
     async def let_in(self, endpoint: str, void: str, seconds: float = READ_SECONDS) -> bool:
         """Show the account to an endpoint that does not take the token ``void``.
 
-        False when there is no account. Raises StoreUnavailable, of which NotLetIn is one.
+        False when there is no account, or the place is none of the endpoints. Raises
+        StoreUnavailable, of which NotLetIn is one.
         """
+        if endpoint not in self._endpoints:
+            return False
         deadline = asyncio.get_running_loop().time() + seconds
 
         async def show(account: Account) -> str:
@@ -141,7 +163,7 @@ class Gateway:
             "POST",
             endpoint + path,
             content=msgspec.json.encode(body),
-            headers=self._pass.headers,
+            headers=self._shown(endpoint),
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
         )
         try:
@@ -157,6 +179,10 @@ class Gateway:
             raise StoreUnavailable(_reason(endpoint, error)) from error
         finally:
             await response.aclose()
+
+    def _shown(self, endpoint: str) -> dict[str, str]:
+        """Return what a request carries: the token goes to the endpoints, and to nobody else."""
+        return self._pass.headers if endpoint in self._endpoints else {}
 
     async def _until_deadline(self, ask: Callable[[str, float], Awaitable[wire.Json]]) -> wire.Json:
         clock = asyncio.get_running_loop().time
@@ -213,7 +239,7 @@ class Gateway:
                     endpoint + path,
                     MOST_BYTES,
                     content=msgspec.json.encode(body),
-                    headers=self._pass.headers if path != AUTHENTICATE else {},
+                    headers=self._shown(endpoint) if path != AUTHENTICATE else {},
                     timeout=httpx2.Timeout(seconds, connect=min(left, CONNECT_SECONDS)),
                 )
         except _NOT_SENT as error:

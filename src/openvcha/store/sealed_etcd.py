@@ -1,21 +1,39 @@
 """The cluster's store as a data node sees it: etcd, with the seals of its records."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
+from openvcha.store import keys
 from openvcha.store.accounts import EtcdAccounts
+from openvcha.store.errors import RecordForged, StoreError
 from openvcha.store.etcd import Etcd
 from openvcha.store.protocol import EndpointStatus, Member
 from openvcha.store.seal import Seals
 from openvcha.store.sealed import Kept, SealedStore
 
+Trusted = Callable[[bytes | None, Collection[str] | None], Sequence[str]]
+"""Gives the endpoints that may be shown the account.
+
+It is given the cluster's configuration and the names of the voters; None: as they were kept.
+"""
+
 
 class SealedEtcd(SealedStore):
-    """Store and Membership over a client of etcd. Use it as an async context, as the client."""
+    """Store and Membership over a client of etcd. Use it as an async context, as the client.
 
-    def __init__(self, etcd: Etcd, seals: Seals, kept: Kept | None = None) -> None:
+    Without ``trusted`` the endpoints stay those of the client.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        seals: Seals,
+        kept: Kept | None = None,
+        trusted: Trusted | None = None,
+    ) -> None:
         super().__init__(etcd, seals, kept)
         self._etcd = etcd
+        self._trusted = trusted
 
     async def __aenter__(self) -> Self:
         """Use the client."""
@@ -37,8 +55,28 @@ class SealedEtcd(SealedStore):
         return self._etcd.endpoints
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
-        """Use what the voters that have started announce; gives the endpoints."""
-        return await self._etcd.refresh_endpoints()
+        """Use those voters that hold data, as the configuration has them; gives the endpoints.
+
+        What members announce of themselves does not count: each may announce what it likes. Where
+        no endpoint answers, what other programs of the node have kept meanwhile counts.
+        """
+        if self._trusted is None:
+            return self.endpoints
+        try:
+            record = await self._configuration()
+            voters = {member.name for member in await self.members() if not member.learner}
+        except StoreError:
+            self._etcd.use(self._trusted(None, None))
+            raise
+        self._etcd.use(self._trusted(record, voters))
+        return self.endpoints
+
+    async def _configuration(self) -> bytes | None:
+        try:
+            found = await self.get(keys.CLUSTER)
+        except RecordForged:
+            return None
+        return found.value if found else None
 
     async def members(self, *, local: bool = False) -> list[Member]:
         """List the members; with ``local`` as one endpoint remembers them, without a quorum."""

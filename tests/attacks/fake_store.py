@@ -1,0 +1,103 @@
+"""Somebody who has a witness's files answers at its address, and keeps all that he is shown.
+
+He lets everybody in, says that he is well, and reads out what he has copied from the store.
+"""
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from openvcha.node.layout import Layout
+
+TOKEN = "his.1"
+
+
+@dataclass
+class FakeStore:
+    """``paths`` are the requests; ``shown`` is what of an account came with them.
+
+    ``copied`` are key-value pairs of the store, as its gateway writes them, by their keys.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    copied: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def answer(self, path: str, token: str | None, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer as an etcd that has a majority."""
+        self.paths.append(path)
+        if token:
+            self.shown.append(token)
+        if path.startswith("/health"):
+            return {"health": "true", "reason": ""}
+        if path == "/version":
+            return {"etcdserver": "3.5.1", "etcdcluster": "3.5.0"}
+        if path.endswith("/auth/authenticate"):
+            self.shown.append(f"{body['name']}:{body['password']}")
+            return {"header": {}, "token": TOKEN}
+        if path.endswith("/kv/range"):
+            found = self.copied.get(body["key"])
+            return {"header": {"revision": "99"}, "kvs": [found] if found else [], "count": "1"}
+        if path.endswith("/cluster/member/list"):
+            return {"header": {}, "members": []}
+        return {"header": {"revision": "99"}, "succeeded": True, "leader": "1"}
+
+
+def _handler(store: FakeStore) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 10
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing to the terminal."""
+
+        def do_GET(self) -> None:
+            self.give(store.answer(self.path, self.headers.get("authorization"), {}))
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])) or b"{}")
+            if self.path.endswith("/auth/authenticate") or self.headers.get("authorization"):
+                self.give(store.answer(self.path, self.headers.get("authorization"), body))
+                return
+            store.paths.append(self.path)
+            refused = "etcdserver: user name is empty"
+            self.give({"error": refused, "code": 3, "message": refused}, 400)
+
+        def give(self, fields: dict[str, Any], status: int = 200) -> None:
+            data = json.dumps(fields).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    return Handler
+
+
+@contextmanager
+def posing_as(stolen: Layout, address: str, port: int) -> Iterator[FakeStore]:
+    """Serve at a witness's address with what is stolen of it, until the context ends."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(stolen.ca))
+    context.load_cert_chain(stolen.certificate, stolen.key)
+    store = FakeStore()
+    server = ThreadingHTTPServer((address, port), _handler(store))
+    server.daemon_threads = True
+    # A handshake in the accepting thread would let one silent client hold up all others.
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    serving = threading.Thread(
+        target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.05}
+    )
+    serving.start()
+    try:
+        yield store
+    finally:
+        server.shutdown()
+        server.server_close()
+        serving.join()

@@ -1,0 +1,335 @@
+"""A thief of a witness answers at its address: no data node shows him an account or believes him.
+
+Three real etcds, with the command lines of their nodes. The witness's is ended, and a server that
+has its certificate takes its place; the store still names it as a member.
+"""
+
+import asyncio
+import base64
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.attacks.fake_store import FakeStore, posing_as
+from tests.attacks.test_stolen_witness import identity, started, written
+from tests.cluster.conftest import ip
+from tests.protocols.conftest import cheap_passwords
+from tests.store.conftest import etcd_binary
+
+from openvcha.api.errors import ApiError
+from openvcha.api.secret import Secret
+from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.cluster.accounts import of_witness
+from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
+from openvcha.cluster.membership import lead
+from openvcha.cluster.observe import Observer, endpoint
+from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.node.account import NodeAccount, new_account, new_data_account
+from openvcha.node.certificates import Authorities, api_certificate, new_authority
+from openvcha.node.engines import Postgres
+from openvcha.node.etcd import client_url, etcd_argv, known_endpoints, peer_url
+from openvcha.node.files import node_files
+from openvcha.node.identity import Identity, Secrets
+from openvcha.node.kept import Known, configured_nodes, keep, save_kept
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import patroni_config
+from openvcha.node.sealed_store import sealed_store
+from openvcha.node.survey import survey
+from openvcha.node.tls import NodeTls
+from openvcha.protocols.users import Role, Users
+from openvcha.store import keys
+from openvcha.store.errors import StoreError, StoreUnavailable
+from openvcha.store.etcd import Etcd
+from openvcha.store.sealed_etcd import SealedEtcd
+
+pytestmark = pytest.mark.engines
+ACTIVE, PASSIVE, WITNESS = "vcha-1-aa", "vcha-2-bb", "vcha-3-cc"
+KINDS = {ACTIVE: "data", PASSIVE: "data", WITNESS: "witness"}
+START_SECONDS = 60
+
+
+@dataclass
+class Trio:
+    """Three nodes, of which the witness is the thief's; ``fake`` is what answers in its place."""
+
+    identities: dict[str, Identity]
+    layouts: dict[str, Layout]
+    processes: "dict[str, subprocess.Popen[bytes]]"
+    fake: FakeStore
+
+    @property
+    def layout(self) -> Layout:
+        return self.layouts[ACTIVE]
+
+    @property
+    def own(self) -> Identity:
+        return self.identities[ACTIVE]
+
+    @property
+    def witness(self) -> str:
+        return client_url(self.identities[WITNESS])
+
+    def store(self, **more: Any) -> SealedEtcd:
+        """Open the store as the programs of a data node do."""
+        return opened(self.own, self.layout, **more)
+
+    def silence(self) -> None:
+        """Nothing but the thief answers: the etcds of the data nodes hang."""
+        for member in (ACTIVE, PASSIVE):
+            self.processes[member].send_signal(signal.SIGSTOP)
+
+
+def opened(own: Identity, layout: Layout, **more: Any) -> SealedEtcd:
+    account = NodeAccount(layout.root)
+    etcd = Etcd(known_endpoints(own, layout), NodeTls(layout), timeout=4.0, account=account)
+    return sealed_store(layout, etcd, **more)
+
+
+def configuration(identities: dict[str, Identity]) -> ClusterConfig:
+    nodes = tuple(
+        NodeConfig(
+            member=one.member,
+            name=one.member,
+            kind=NodeKind(one.kind),
+            vm="",
+            bios_uuid="",
+            ha_ip=ip(one.ha_address),
+        )
+        for one in identities.values()
+    )
+    return ClusterConfig(
+        id="c",
+        name="lab",
+        state=ConfigState.CONFIGURED,
+        deployment="AUTO",
+        mode=ClusterMode.ENABLED,
+        management=ip("127.83.1.10"),
+        ports=Ports(),
+        nodes=nodes,
+    )
+
+
+def made(root: Path) -> tuple[dict[str, Identity], dict[str, Layout]]:
+    """Write the directories of three nodes."""
+    net = f"127.{os.getpid() % 150 + 50}.{os.getpid() // 150 % 250}"
+    authorities = Authorities(nodes=new_authority(), service=new_authority())
+    names = ("superuser", "replication", "rewind", "patroni_rest", "records")
+    secrets, account = Secrets(**dict.fromkeys(names, Secret("pw"))), new_data_account()
+    identities = {
+        member: identity(member, kind, f"{net}.{number}")
+        for number, (member, kind) in enumerate(KINDS.items(), 11)
+    }
+    peers = {member: peer_url(one) for member, one in identities.items()}
+    identities = {
+        member: msgspec.structs.replace(one, etcd_initial_cluster=peers)
+        for member, one in identities.items()
+    }
+    layouts = {}
+    for member, one in identities.items():
+        own = account if one.holds_data else new_account(member)
+        api = api_certificate(authorities.service, one.ha_address, "localhost")
+        more: dict[str, Any] = {"secrets": secrets, "api": api} if one.holds_data else {}
+        layouts[member] = written(root / member, node_files(one, authorities, account=own, **more))
+    return identities, layouts
+
+
+async def settled(store: SealedEtcd, identities: dict[str, Identity], layout: Layout) -> None:
+    """Leave the store as a cluster that was deployed does, with what its node keeps."""
+    own = NodeAccount(layout.root)()
+    assert own is not None
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            with contextlib.suppress(StoreError):
+                await store.accounts.protect(own)
+                break
+            await asyncio.sleep(0.1)
+    await store.accounts.admit(new_account(WITNESS), of_witness(WITNESS))
+    await cluster_record(store).create(configuration(identities))
+    record = await store.get(keys.CLUSTER)
+    assert record is not None
+    known = Known(tuple(await store.members()), ACTIVE, frozenset({PASSIVE}))
+    nodes = configured_nodes(record.value)
+    assert nodes is not None
+    made_known = keep(identities[ACTIVE], known, nodes, store_id="1", revision=1, seen="")
+    save_kept(layout, made_known)
+
+
+@pytest.fixture
+async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
+    identities, layouts = made(tmp_path)
+    binary = Path(etcd_binary("system"))
+    processes = {
+        member: started(etcd_argv(binary, one, layouts[member]), tmp_path / f"{member}.log")
+        for member, one in identities.items()
+    }
+    try:
+        async with opened(identities[ACTIVE], layouts[ACTIVE], keeps=True) as store:
+            await settled(store, identities, layouts[ACTIVE])
+        processes[WITNESS].kill()
+        processes[WITNESS].wait()
+        place = identities[WITNESS]
+        with posing_as(layouts[WITNESS], place.ha_address, place.ports.etcd_client) as fake:
+            yield Trio(identities, layouts, processes, fake)
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+
+
+class NoPatroni:
+    """No Patroni answers."""
+
+    async def node(self, address: str) -> Any:
+        raise PatroniUnreachable(address)
+
+
+async def test_our_client_shows_him_nothing(trio: Trio) -> None:
+    """Whatever is asked of it, also for a place that the store's members announce."""
+    async with trio.store() as store:
+        await store.put("/openvcha/any", b"1")
+        assert set(await store.refresh_endpoints()) == {
+            client_url(trio.identities[member]) for member in (ACTIVE, PASSIVE)
+        }
+        assert await store.healthy(trio.witness, 2.0)  # he lies, as a member could
+        for asked in (store.status(trio.witness), store.move_leader(trio.witness, 1)):
+            with contextlib.suppress(StoreError):
+                await asked
+        await lead(store, ACTIVE)
+        members = {member.name: member for member in await store.members()}
+        with contextlib.suppress(StoreError):
+            await store.move_leader(members[WITNESS].client_urls[0], members[ACTIVE].id)
+        trio.silence()
+        for asked_again in (store.get(keys.CLUSTER), store.members(), store.put("/x", b"")):
+            with pytest.raises(StoreUnavailable):
+                await asked_again
+        with pytest.raises(StoreUnavailable):
+            await store.refresh_endpoints()
+    assert trio.fake.paths  # he was there
+    assert trio.fake.shown == []
+
+
+async def test_a_watch_does_not_turn_to_him(trio: Trio) -> None:
+    """It goes on with the next endpoint where its own falls silent."""
+    async with (
+        trio.store() as store,
+        contextlib.aclosing(store.watch("/openvcha/any", 1)) as changes,
+    ):
+        trio.silence()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(6):
+                await anext(changes)
+    assert trio.fake.shown == []
+
+
+async def test_he_answers_no_read(trio: Trio) -> None:
+    """He has copied the record of a user who was removed since; it was good where it stood."""
+    async with trio.store() as store:
+        users = Users(store, passwords=cheap_passwords())
+        await users.add("root", Secret("another password"), Role.ADMINISTRATOR)
+        await users.add("gone", Secret("an old password"), Role.ADMINISTRATOR)
+        key = base64.b64encode(keys.user("gone").encode()).decode()
+        raw = await store._etcd._gateway.read("/v3/kv/range", {"key": key})
+        trio.fake.copied[key] = raw["kvs"][0]
+        await users.remove("gone")
+        trio.silence()
+        with pytest.raises((StoreError, ApiError)) as refused:
+            await users.verify("gone", Secret("an old password"))
+    assert not isinstance(refused.value, AssertionError)
+    assert trio.fake.shown == []
+
+
+async def test_the_observer_shows_him_nothing(trio: Trio) -> None:
+    """It looks at each node every second."""
+    async with trio.store() as store:
+        config = configuration(trio.identities)
+        observer = Observer(store, NoPatroni())  # type: ignore[arg-type]  # it is asked for nodes only
+        members = {member.name: member for member in await store.members()}
+        for node in config.nodes:
+            seen = await observer._node(config, node, members.get(node.member))
+            assert seen.etcd_answers
+        assert endpoint(config, config.nodes[2]) == trio.witness
+    assert any(path.startswith("/health") for path in trio.fake.paths)
+    assert trio.fake.shown == []
+
+
+async def test_the_survey_shows_him_nothing(trio: Trio) -> None:
+    """Also where he alone answers; that he does forbids to stand alone, as any answer."""
+    tls = NodeTls(trio.layout)
+    assert (await survey(trio.own, trio.layout, tls, public=False)).quorum is not None
+    trio.silence()
+    found = await survey(trio.own, trio.layout, tls, public=False)
+    assert found.quorum is None
+    said = {one.place.address: one.words for one in found.said}
+    assert "etcd with a majority" in said[trio.identities[WITNESS].ha_address]
+    assert trio.fake.shown == []
+
+
+def refuse_to_wait(_: float) -> None:
+    """Patroni would wait for ever for a store that does not take it."""
+    raise AssertionError("Patroni's client could not be made")
+
+
+def patroni_client(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make the real client of Patroni, with the file and the changes that a node starts it with."""
+    etcd, etcd3 = import_module("patroni.dcs.etcd"), import_module("patroni.dcs.etcd3")
+    base = etcd.AbstractEtcdClientWithFailover
+    for name in ("_get_machines_list", "_get_machines_cache_from_config"):
+        monkeypatch.setattr(base, name, getattr(base, name))  # put back afterwards
+    connections = import_module("urllib3.util.connection")
+    monkeypatch.setattr(connections, "create_connection", connections.create_connection)
+    with contextlib.suppress(ModuleNotFoundError):
+        extension = import_module("openvcha.node.patroni_endpoints")
+        extension.limit(etcd, extension.NodeEndpoints(trio.layout))
+    postgres = Postgres(Path("/usr/bin"), (15, 4), source="system", has_tls=True)
+    secrets = Secrets(
+        **dict.fromkeys(
+            ("superuser", "replication", "rewind", "patroni_rest", "records"), Secret("")
+        )
+    )
+    account = NodeAccount(trio.layout.root)()
+    hosts = known_endpoints(trio.own, trio.layout)
+    config = patroni_config(trio.own, secrets, trio.layout, postgres, hosts, account=account)
+    section = msgspec.json.decode(config)["etcd3"] | {"retry_timeout": 4}
+    store = object.__new__(etcd3.Etcd3)
+    store._ttl, store._loop_wait, store._retry = 20, 1, patience()
+    with monkeypatch.context() as patch:
+        patch.setattr(etcd.time, "sleep", refuse_to_wait)
+        return store.get_etcd_client(section, etcd3.PatroniEtcd3Client)
+
+
+def patience() -> Any:
+    """Ask again for 4 s."""
+    return import_module("patroni.utils").Retry(deadline=4, max_delay=1, max_tries=-1)
+
+
+def test_the_client_of_patroni_is_the_one_that_is_limited() -> None:
+    """Another Patroni may have other methods."""
+    etcd = import_module("patroni.dcs.etcd").AbstractEtcdClientWithFailover
+    etcd3 = import_module("patroni.dcs.etcd3").PatroniEtcd3Client
+    for name in ("_get_machines_list", "_get_machines_cache_from_config"):
+        assert getattr(etcd3, name) is getattr(etcd, name)
+
+
+async def test_patroni_shows_him_nothing(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither after it has asked who is a member, nor when nobody else answers."""
+    client = await asyncio.to_thread(patroni_client, trio, monkeypatch)
+    wanted = [client_url(trio.identities[member]) for member in (ACTIVE, PASSIVE)]
+    await asyncio.to_thread(client._refresh_machines_cache)
+    assert client.machines_cache == wanted
+    assert (await asyncio.to_thread(client.range, keys.CLUSTER))["kvs"]
+    trio.silence()
+    retry = patience()
+    with pytest.raises(Exception, match=r".") as failed:
+        await asyncio.to_thread(retry, functools.partial(client.range, keys.CLUSTER, retry=retry))
+    assert not isinstance(failed.value, AssertionError)
+    assert set(client.machines_cache) <= set(wanted)
+    assert trio.fake.shown == []
