@@ -47,6 +47,7 @@ DATA = Identity(
     name="node",
     ha_address="127.1.1.2",
     etcd_initial_cluster=MEMBERS,
+    data_nodes={"a": "127.1.1.1"},
     etcd_state="existing",
 )
 WITNESS = Identity(

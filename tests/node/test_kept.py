@@ -11,6 +11,7 @@ from tests.node.conftest import SECRETS
 from tests.node.test_config import TLS
 
 from openvcha.node import etcd
+from openvcha.node.endpoints import register
 from openvcha.node.etcd import known_endpoints, wait_until_admitted
 from openvcha.node.identity import Identity
 from openvcha.node.keeping import KEEP_SECONDS, Keeping
@@ -40,6 +41,7 @@ IDENTITY = Identity(
     etcd_initial_cluster={
         name: f"https://127.1.1.{at}:2380" for name, at in (("a-1", 1), ("b-1", 2), ("w-1", 3))
     },
+    data_nodes={"b-1": "127.1.1.2"},
 )
 CONFIGURATION = msgspec.json.encode(
     {
@@ -95,22 +97,19 @@ def test_what_is_unreadable_or_of_another_incarnation_is_nothing(layout: Layout)
     assert load_kept(layout, msgspec.structs.replace(IDENTITY, member="a-2")) is None
     layout.kept.write_text("{")
     assert load_kept(layout, IDENTITY) is None
-    assert known_endpoints(IDENTITY, layout)[1:] == [
-        "https://127.1.1.2:2379",
-        "https://127.1.1.3:2379",
-    ]
+    assert known_endpoints(IDENTITY, layout)[1:] == ["https://127.1.1.2:2379"]
 
 
 def test_kept_members_count_and_not_the_peers_of_the_birth(layout: Layout) -> None:
     """Whoever is none of them was removed; a learner cannot answer. Patroni asks the same."""
     more = (*REDEPLOYED, member("new", 6, learner=True), member("", 7))
     save_kept(layout, kept(Known(more, None, frozenset())))
+    assert known_endpoints(IDENTITY, layout) == ["https://127.1.1.1:2379"]
+    register(layout, {"b-2": "127.1.1.4", "new": "127.1.1.6"})
     endpoints = known_endpoints(IDENTITY, layout)
-    assert endpoints == [f"https://127.1.1.{at}:2379" for at in (1, 4, 5)]
+    assert endpoints == [f"https://127.1.1.{at}:2379" for at in (1, 4)]
     config = patroni_config(IDENTITY, SECRETS, layout, TLS, endpoints)
-    assert msgspec.json.decode(config)["etcd3"]["hosts"] == [
-        f"127.1.1.{at}:2379" for at in (1, 4, 5)
-    ]
+    assert msgspec.json.decode(config)["etcd3"]["hosts"] == [f"127.1.1.{at}:2379" for at in (1, 4)]
 
 
 def test_who_stands_alone_asks_no_other(layout: Layout) -> None:
@@ -283,6 +282,7 @@ async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_lat
     monkeypatch.setattr(etcd, "answers", silent)
     tls: Any = lambda: None  # noqa: E731 - nothing is connected
     save_kept(layout, kept())
+    register(layout, {"b-2": "127.1.1.4"})
     async with asyncio.timeout(30):
         await wait_until_admitted(IDENTITY, layout, tls)
     assert asked

@@ -11,6 +11,7 @@ from tests.service.process import Process
 from tests.service.simulated import World
 
 from openvcha.api.secret import Secret
+from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import NodeKind
 from openvcha.infrastructure.placement import Placement
 from openvcha.node import files
@@ -35,6 +36,7 @@ PASSWORD = Secret("never on a witness")
 async def active(directory: Path) -> tuple[World, Services]:
     world = World()
     node = await world.found("vcha-1", 1)
+    await world.configure(ConfigState.NOTCONFIGURED, node)
     identity = world.machine(node.member).identity
     authorities = new_authorities()
     secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, PASSWORD))
@@ -92,6 +94,7 @@ async def test_a_data_node_joins_what_is_there(tmp_path: Path) -> None:
     assert identity.copy_from_leader
     assert identity.etcd_state == "existing"
     assert set(identity.etcd_initial_cluster) == {"vcha-1-old", "vcha-new-1"}
+    assert identity.data_nodes == {"vcha-1-old": "127.83.2.11"}
     assert identity.public_address == "127.83.1.10"
     own = (tmp_path / "active" / files.API_CERTIFICATE).read_bytes()
     assert found[files.API_CERTIFICATE] == own

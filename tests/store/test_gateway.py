@@ -41,7 +41,8 @@ async def endpoint(behave: Behaviour) -> AsyncIterator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = next(line for line in head.split("\r\n") if line.lower().startswith("content-l"))
+        lines = (line for line in head.split("\r\n") if line.lower().startswith("content-l"))
+        length = next(lines, "content-length: 0")
         body = await reader.readexactly(int(length.split(":")[1]))
         tokens = [line for line in head.split("\r\n") if line.lower().startswith("authorization")]
         token = tokens[0].split(":")[1].strip() if tokens else ""

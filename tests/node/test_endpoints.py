@@ -1,0 +1,112 @@
+"""Whom a data node asks for its store: who holds data, by the configuration, and still votes."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.cluster.conftest import World
+from tests.node.test_kept import IDENTITY, kept, member
+
+from openvcha.cluster.config import ClusterConfig, NodeKind, PlannedNode
+from openvcha.node.endpoints import Places, configured, data_endpoints, register, trusted
+from openvcha.node.etcd import known_endpoints
+from openvcha.node.kept import Known, save_kept
+from openvcha.node.kept_records import KeptRecords
+from openvcha.node.layout import Layout
+from openvcha.store import keys
+from openvcha.store.records import encode
+from openvcha.store.sealed import Good
+
+OWN, OTHER, THIRD = "127.83.2.11", "127.83.2.12", "127.83.2.13"
+NODE = msgspec.structs.replace(IDENTITY, ha_address=OWN, data_nodes={"b-2": OTHER})
+VOTERS = {"a-1", "b-2", "w-3"}
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path)
+
+
+def config() -> ClusterConfig:
+    """The configuration: two nodes with data, and a witness at the third address."""
+    return World().seen.config
+
+
+def keep_record(layout: Layout, found: ClusterConfig) -> None:
+    KeptRecords(layout, writes=True).save(keys.CLUSTER, Good(encode(found), 1))
+
+
+def asked(layout: Layout, **known: object) -> list[str]:
+    found = data_endpoints(NODE, layout, **known)  # type: ignore[arg-type]  # as named by the test
+    return [endpoint.removeprefix("https://").removesuffix(":2379") for endpoint in found]
+
+
+@pytest.mark.parametrize(
+    ("data", "witnesses", "voters", "expected"),
+    [
+        ({}, (), None, (OWN,)),
+        ({"a-1": OWN, "b-2": OTHER}, (), None, (OWN, OTHER)),
+        ({"b-2": OTHER}, (), {"a-1", "b-2"}, (OWN, OTHER)),
+        ({"b-2": OTHER}, (), {"a-1", "c-4"}, (OWN,)),  # it was removed
+        ({"b-2": OTHER}, (), (), (OWN,)),
+        ({"b-2": OTHER, "c-4": THIRD}, (THIRD,), VOTERS | {"c-4"}, (OWN, OTHER)),
+    ],
+)
+def test_data_nodes_that_vote_are_asked(
+    data: dict[str, str],
+    witnesses: tuple[str, ...],
+    voters: set[str] | None,
+    expected: tuple[str, ...],
+) -> None:
+    """A witness's address is nobody's else, whoever is said to be there."""
+    assert trusted(OWN, Places(data, frozenset(witnesses)), voters) == expected
+
+
+def test_the_configuration_says_who_holds_data(layout: Layout) -> None:
+    """The record that was just read, before the one that is kept, before the node's birth."""
+    assert asked(layout) == [OWN, OTHER]  # as it was born
+    newer = config().replacing("b-2", msgspec.structs.replace(config().nodes[1], member="c-4"))
+    keep_record(layout, config().alone("a-1"))
+    assert asked(layout) == [OWN]
+    assert asked(layout, record=encode(newer)) == [OWN, OTHER]
+    assert asked(layout, record=encode(newer), voters=VOTERS) == [OWN]
+    assert asked(layout, record=b"{") == [OWN]
+
+
+def test_what_members_announce_only_takes_somebody_away(layout: Layout) -> None:
+    """A thief with a vote names his own address as the one of a data node."""
+    keep_record(layout, config())
+    theirs = (member("a-1", 66), member("b-2", 66), member("w-3", 66), member("d-9", 66))
+    save_kept(layout, kept(Known(theirs, None, frozenset())))
+    assert asked(layout) == [OWN, OTHER]
+    save_kept(layout, kept(Known(theirs[:1], None, frozenset())))
+    assert asked(layout) == [OWN]
+
+
+def test_a_node_that_is_made_counts_from_its_vote_on(layout: Layout) -> None:
+    """The configuration names it only when it is ready."""
+    keep_record(layout, config().alone("a-1"))
+    register(layout, {"c-4": THIRD})
+    assert asked(layout, voters={"a-1"}) == [OWN]
+    assert asked(layout, voters={"a-1", "c-4"}) == [OWN, THIRD]
+    register(layout, {})
+    assert asked(layout, voters={"a-1", "c-4"}) == [OWN]
+
+
+def test_planned_nodes_count_as_they_join(layout: Layout) -> None:
+    """Of a manual deployment, both with the kind that they are planned as."""
+    places = [(NodeKind.DATA, config().nodes[1], "b-2"), (NodeKind.WITNESS, config().nodes[2], "")]
+    planned = tuple(
+        PlannedNode(kind=kind, ha_ip=node.ha_ip, member=name) for kind, node, name in places
+    )
+    prepared = msgspec.structs.replace(config().alone("a-1"), planned=planned)
+    found = configured(encode(prepared))
+    assert found == Places({"a-1": OWN, "b-2": OTHER}, frozenset({THIRD}))
+    assert asked(layout, record=encode(prepared), voters={"a-1", "b-2"}) == [OWN, OTHER]
+
+
+def test_a_witness_asks_everybody(layout: Layout) -> None:
+    """By its own account, which opens little."""
+    save_kept(layout, kept())
+    witness = msgspec.structs.replace(IDENTITY, kind="witness")
+    assert known_endpoints(witness, layout) == [f"https://127.1.1.{at}:2379" for at in (1, 4, 5)]
