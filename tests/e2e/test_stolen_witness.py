@@ -6,6 +6,7 @@ HEALTHY.
 """
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -15,12 +16,14 @@ from typing import Any
 import httpx2
 import pytest
 from tests.attacks import patroni_commands
+from tests.attacks.fake_store import posing_as
 from tests.e2e import cluster
 from tests.e2e.conftest import Rest, RunningLab, trust
 from tests.e2e.writer import Writer
 
 from openvcha.api.secret import Secret
 from openvcha.lab.state import ADMINISTRATOR, READER
+from openvcha.node.identity import load_identity
 from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.sessions import SessionRecord, token_hash
 from openvcha.protocols.users import Role, User
@@ -33,6 +36,8 @@ pytestmark = pytest.mark.engines
 PASSWORD = "a thief's password"
 TOKEN = "ab" * 32
 GAP_SECONDS = 2.0
+POSING_SECONDS = 16.0
+"""Longer than the nodes go without a look at who the members of the store are."""
 
 
 class Thief:
@@ -262,3 +267,29 @@ def test_a_witness_has_no_key(running: RunningLab) -> None:
     files = [path for path in witness.rglob("*") if path.is_file()]
     assert files
     assert [path for path in files if key in path.read_bytes()] == []
+
+
+def test_who_answers_at_its_address_is_shown_nothing(running: RunningLab, writer: Writer) -> None:
+    """The real witness is off. He lies that he is well, and a planned failover goes through."""
+    name = running.name_of("WITNESS")
+    layout = running.layout(name)
+    place = load_identity(layout.root)
+    running.vcha("lab", "kill", "witness")
+    try:
+        with posing_as(layout, place.ha_address, place.ports.etcd_client) as fake:
+            running.until(lambda: any(path.startswith("/health") for path in fake.paths))
+            task = running.admin.call(
+                "POST",
+                "/vcenter/vcha/cluster?action=failover&vmw-task=true",
+                {"planned": True},
+                202,
+            )
+            assert running.admin.finished(task)["status"] == "SUCCEEDED"
+            before, since = len(writer.acknowledged), time.monotonic()
+            running.until(lambda: time.monotonic() - since > POSING_SECONDS)
+            assert len(writer.acknowledged) > before
+            assert fake.shown == []
+    finally:
+        running.vcha("lab", "up")
+    running.until(running.healthy)
+    assert writer.missing() == set()
