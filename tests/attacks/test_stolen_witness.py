@@ -23,7 +23,7 @@ from openvcha.node.files import node_files
 from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.tls import NodeTls
-from openvcha.store import keys
+from openvcha.store import keys, wire
 from openvcha.store.account import Account
 from openvcha.store.errors import NotLetIn, PermissionDenied, StoreError
 from openvcha.store.etcd import Etcd
@@ -242,10 +242,45 @@ async def test_what_he_has_of_a_witness_that_was_replaced_opens_nothing(cluster:
     async with cluster.thief() as thief, cluster.owner() as owner:
         await thief.put(keys.node_facts(WITNESS), b"")
         await owner.accounts.admit(new_data_account(), ())  # made by a thief of the owner's
-        await forget_strangers(owner, NodeAccount(cluster.data.root), {DATA, "vcha-4-dd"})
+        await owner.accounts.admit(new_account(DATA), ())  # the same, named like a data node
+        await forget_strangers(owner, NodeAccount(cluster.data.root), {"vcha-4-dd"})
         assert await owner.accounts.names() == {load_account(cluster.data.root).name}
         with pytest.raises(NotLetIn):
             await thief.put(keys.node_facts(WITNESS), b"")
     async with cluster.thief() as again:
         with pytest.raises(NotLetIn):
             await again.get(keys.CLUSTER)
+
+
+async def test_nothing_is_left_of_what_an_owner_s_thief_has_given(cluster: Cluster) -> None:
+    """A password of root, a role for the witness, more rights in its role, a role of his own."""
+    his = Account(name="root", password=Secret("his"))
+    everything = {"permType": "READWRITE", "key": "AA==", "range_end": "AA=="}
+    own = load_account(cluster.data.root)
+    async with cluster.owner() as owner, cluster.thief() as thief:
+        ask = owner.accounts._ask
+        await ask("user/changepw", {"name": "root", "password": "his"})
+        await ask("user/grant", {"user": WITNESS, "role": "root"})
+        await ask("role/grant", {"name": WITNESS, "perm": everything})
+        await ask("role/grant", {"name": WITNESS, "perm": _write_of(keys.PATRONI_LEADER)})
+        await ask("role/add", {"name": "his"})
+        await ask("role/grant", {"name": "his", "perm": everything})
+        await ask("user/grant", {"user": own.name, "role": "his"})
+        await thief.put(keys.user("thief"), b"his")
+        for _ in range(2):
+            await forget_strangers(owner, NodeAccount(cluster.data.root), {WITNESS, "vcha-9-zz"})
+        assert await owner.accounts._list("role") == ("root", WITNESS)
+        assert await owner.accounts.names() == {own.name, WITNESS}
+        for key in FORBIDDEN:
+            with pytest.raises(PermissionDenied):
+                await thief.put(key, b"his")
+        await thief.put(keys.node_facts(WITNESS), b"")
+        assert await thief.get(keys.CLUSTER) is not None
+        await owner.put(keys.user("anna"), b"ours")
+    async with cluster.client(cluster.data, his) as root:
+        with pytest.raises(NotLetIn):
+            await root.put(keys.user("thief"), b"his")
+
+
+def _write_of(key: str) -> dict[str, str]:
+    return {"permType": "READWRITE", **wire.range_of(key, prefix=False)}

@@ -13,6 +13,7 @@ import pytest
 
 from openvcha.api.secret import Secret
 from openvcha.node import files, renewal, renewing
+from openvcha.node.account import load_account, new_data_account
 from openvcha.node.certificates import api_certificate, new_authorities
 from openvcha.node.durable import write_durably
 from openvcha.node.files import load_authorities, node_files
@@ -23,7 +24,8 @@ from openvcha.node.renewal import OwnCredentials, in_place, load, put_in_place_a
 from openvcha.node.renewing import END_SESSIONS, Renewing
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
-from openvcha.store.errors import RecordForged
+from openvcha.store.account import Account
+from openvcha.store.errors import NotLetIn, RecordForged
 from openvcha.store.memory import MemoryStore
 from openvcha.store.seal import Seals
 from openvcha.store.sealed import SealedStore
@@ -63,12 +65,15 @@ class Node:
         both = new_authorities("lab")
         secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, Secret(OLD)))
         api = api_certificate(both.service, "127.2.2.2", "host")
-        for path, data in node_files(IDENTITY, both, secrets=secrets, api=api).items():
+        account = new_data_account()
+        given = node_files(IDENTITY, both, secrets=secrets, api=api, account=account)
+        for path, data in given.items():
             target = directory / path
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(data)
         self.database = load_secrets(directory)
         self.records = MemoryStore()
+        self.let_in = {account.name: account, "thief": new_data_account()}
         self.start()
 
     def start(self) -> None:
@@ -114,9 +119,29 @@ class Node:
             store=self.store(),
         )
 
-    def store(self) -> SealedStore:
+    def store(self) -> "Records":
         """Open the records as the node does."""
-        return SealedStore(self.records, Seals(RecordKeys(self.layout.root)))
+        return Records(self)
+
+    async def trust(self, account: Account) -> None:
+        """Let an account in, asked by the account that the node has."""
+        self.ask_for_account()
+        self.moment()
+        self.let_in[account.name] = account
+        self.moment()
+
+    async def keep_only(self, own: Account, others: dict[str, Any]) -> None:
+        self.ask_for_account()
+        assert others == {}
+        for name in self.let_in.keys() - {own.name}:
+            self.moment()
+            del self.let_in[name]
+        self.moment()
+
+    def ask_for_account(self) -> None:
+        shown = load_account(self.layout.root)
+        if not self.etcd or self.let_in.get(shown.name) != shown:
+            raise NotLetIn("etcdserver: authentication failed")
 
     async def halt(self, name: str) -> None:
         assert name == "etcd"
@@ -183,7 +208,18 @@ class Node:
         """Tell whether the node knows the password, or what it is about to know."""
         pending = load(self.layout)
         known = [self.secrets, *([pending.secrets] if pending else [])]
-        return self.database.superuser.reveal() in {secrets.superuser.reveal() for secrets in known}
+        shown = load_account(self.layout.root)
+        return self.let_in[shown.name] == shown and self.database.superuser.reveal() in {
+            secrets.superuser.reveal() for secrets in known
+        }
+
+
+class Records(SealedStore):
+    """The node's records, and who is let in to its store."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.records, Seals(RecordKeys(node.layout.root)))
+        self.accounts = node
 
 
 def without_the_old_key(pending: renewal.Renewal) -> renewal.Renewal:
@@ -238,6 +274,18 @@ async def test_all_is_new_but_what_clients_trust(node: Node) -> None:
     assert new.application.reveal() == OLD
     assert node.sessions == 0
     assert node.notes == {}
+
+
+async def test_only_the_new_account_is_let_in_to_the_store(node: Node) -> None:
+    """Whoever has copied the old one, or made himself another, is let in no more."""
+    old = load_account(node.layout.root)
+    await OwnCredentials(node.layout, IDENTITY).renew()
+    assert load_account(node.layout.root) == old
+    await node.renew()
+    new = load_account(node.layout.root)
+    assert new.name != old.name
+    assert new.password.reveal() != old.password.reveal()
+    assert node.let_in == {new.name: new}
 
 
 async def test_what_the_old_key_has_sealed_is_sealed_anew(node: Node) -> None:
@@ -320,6 +368,9 @@ async def test_dead_at_any_moment_it_is_gone_on_with(
         pending = load(again.layout)
         await again.renew()
         assert again.database.superuser.reveal() == again.secrets.superuser.reveal() != OLD
+        assert again.let_in == {
+            load_account(again.layout.root).name: load_account(again.layout.root)
+        }
         assert pending is None or in_place(again.layout, without_the_old_key(pending))
         assert set(again.trusted.values()) == {again.authority}
         assert load(again.layout) is None

@@ -115,6 +115,16 @@ class SeenAccounts:
         async with self._store._writing():
             await self._known.forget(name)
 
+    async def trust(self, account: Account) -> None:
+        async with self._store._writing():
+            await self._known.trust(account)
+
+    async def keep_only(
+        self, own: Account | None, others: Mapping[str, Sequence[Permission]]
+    ) -> None:
+        async with self._store._writing():
+            await self._known.keep_only(own, others)
+
 
 @dataclass
 class SeenStore:

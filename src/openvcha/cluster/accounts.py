@@ -21,14 +21,12 @@ def of_witness(member: str) -> tuple[Permission, ...]:
 
 
 async def forget_strangers(
-    store: GuardedStore, own: AccountSource, members: Collection[str]
+    store: GuardedStore, own: AccountSource, witnesses: Collection[str]
 ) -> None:
-    """Let in no more who has neither the data nodes' ``own`` account nor one of these members'.
+    """Let in no more who has neither the data nodes' ``own`` account nor one of these witnesses'.
 
-    A name like that of a data node's account spares nobody: a thief may have made one.
+    A name like that of a data node, or of its account, spares nobody: a thief may have made one.
+    Nor may who is left do more than it is for; and nobody knows the password of ``root``.
     """
-    account = own()
-    spared = {*members} | ({account.name} if account else set())
-    for name in await store.accounts.names():
-        if name not in spared:
-            await store.accounts.forget(name)
+    others = {member: of_witness(member) for member in witnesses}
+    await store.accounts.keep_only(own(), others)

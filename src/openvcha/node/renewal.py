@@ -1,8 +1,9 @@
 """A node that goes on alone decides anew who is a node: what the others had opens nothing any more.
 
-All that is new is written down first, in one file. Then PostgreSQL gets the new passwords, then the
-files take their places, then etcd starts with them and Patroni and PostgreSQL read them. The file
-is taken away when all of them let the node in by what is new. So after a crash anywhere it is gone
+All that is new is written down first, in one file. Then PostgreSQL gets the new passwords and the
+store a new account of the data nodes, then the files take their places, then etcd starts with them
+and Patroni and PostgreSQL read them. The file is taken away when all of them let the node in by
+what is new, and the store has forgotten the old account. So after a crash anywhere it is gone
 on with: until PostgreSQL has the new passwords by what the node had before, from then on by what
 is new.
 """
@@ -16,6 +17,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.node import files
+from openvcha.node.account import ACCOUNT, encode_account, new_data_account
 from openvcha.node.certificates import (
     Authorities,
     new_authority,
@@ -35,6 +37,7 @@ from openvcha.node.identity import (
 )
 from openvcha.node.layout import Layout
 from openvcha.node.status import load_status
+from openvcha.store.account import Account
 
 NOTE = "renewal"
 PASSWORD_BYTES = 24
@@ -44,7 +47,7 @@ RENEWED = ("superuser", "replication", "rewind", "patroni_rest", "records")
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
     """What is new: ``files`` are contents by their paths in the node's directory.
 
-    ``entered``: PostgreSQL has the new passwords.
+    ``entered``: PostgreSQL has the new passwords, and the store the new account.
     """
 
     files: dict[str, Secret]
@@ -55,6 +58,12 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
         """Give the new passwords."""
         text = self.files[SECRETS].reveal()
         return msgspec.json.decode(text, type=Secrets, dec_hook=conceal)
+
+    @property
+    def account(self) -> Account:
+        """Return the new account of the data nodes."""
+        text = self.files[ACCOUNT].reveal()
+        return msgspec.json.decode(text, type=Account, dec_hook=conceal)
 
 
 class OwnCredentials:
@@ -129,6 +138,7 @@ def prepared(layout: Layout, identity: Identity) -> Renewal:
         files.NODE_KEY: own.key,
         files.POSTGRES_CERTIFICATE: own_postgres_certificate(identity, both, own.certificate),
         SECRETS: encode_secrets(changed),
+        ACCOUNT: encode_account(new_data_account()),
     }
     return Renewal(files={path: Secret(content.decode()) for path, content in made.items()})
 

@@ -21,6 +21,7 @@ from openvcha.node.patroni import (
 from openvcha.node.renewal import NOTE, Renewal, finish, in_place, load, put_in_place, save
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
+from openvcha.store.account import Account
 from openvcha.store.errors import StoreError
 from openvcha.store.sealed import SealedStore
 
@@ -66,6 +67,7 @@ class Renewing:
         layout = self._view.layout
         if not renewal.entered:
             await self._until(lambda: self._enter(renewal.secrets))
+            await self._until(lambda: self._admit(renewal.account))
             renewal = msgspec.structs.replace(renewal, entered=True)
             save(layout, renewal)
         if not in_place(layout, renewal):
@@ -73,6 +75,7 @@ class Renewing:
         await self._until(self._proved)
         await self._until(self._end_sessions)
         await self._until(self._reseal)
+        await self._until(lambda: self._forget(renewal.account))
         finish(layout)
         self._view.control.tell(NOTE, None)
         self._view.events.info("what lets a node in is new")
@@ -104,6 +107,20 @@ class Renewing:
                 await _change(connection, new)
         except (Error, OSError) as error:
             raise NotYet(f"PostgreSQL does not take the passwords: {error}") from error
+
+    async def _admit(self, new: Account) -> None:
+        """Let the new account in to the store, by the one before; again after a crash."""
+        try:
+            await self._view.store.accounts.trust(new)
+        except StoreError as error:
+            raise NotYet(f"the store does not take the new account: {error}") from error
+
+    async def _forget(self, new: Account) -> None:
+        """Let nobody else in to the store any more, whoever was shown the account before."""
+        try:
+            await self._view.store.accounts.keep_only(new, {})
+        except StoreError as error:
+            raise NotYet(f"the store does not forget the old account yet: {error}") from error
 
     async def _exchange(self, renewal: Renewal) -> None:
         """Nothing answers by old certificates while the files change: etcd is away for it."""

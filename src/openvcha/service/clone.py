@@ -112,7 +112,11 @@ class Clone(Step):
         names |= {n.member for n in config.planned}
         urls = {services.peer_url(n.ha_address) for n in made}
         await membership.remove_strangers(services.store, names, urls)
-        await forget_strangers(services.store, NodeAccount(services.directory), names)
+        witnesses = {n.member for n in config.nodes if n.kind is NodeKind.WITNESS}
+        witnesses |= {n.member for n in made if n.kind is NodeKind.WITNESS}
+        witnesses |= {n.member for n in config.planned if n.kind is NodeKind.WITNESS and n.member}
+        own = NodeAccount(services.directory)
+        await forget_strangers(services.store, own, witnesses)
         await services.register(
             {one.member: one.ha_address for one in made if one.kind is NodeKind.DATA}
         )

@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from openvcha.api.secret import Secret
@@ -30,11 +30,35 @@ class EtcdAccounts:
         """
         if await self._protected(own):
             return
-        nobody = Account(name=ROOT, password=Secret(secrets.token_urlsafe(PASSWORD_BYTES)))
-        for account in (nobody, own):
-            await self._write(account)
-            await self._ask("user/grant", {"user": account.name, "role": ROOT})
+        for account in (_nobody(), own):
+            await self.trust(account)
         await self._ask("enable", {})
+
+    async def trust(self, account: Account) -> None:
+        """Let an account do everything; one of its name gets the password."""
+        await self._write(account)
+        await self._ask("user/grant", {"user": account.name, "role": ROOT})
+
+    async def keep_only(
+        self, own: Account | None, others: Mapping[str, Sequence[Permission]]
+    ) -> None:
+        """Take back all that was given but what ``own`` and ``others`` are for.
+
+        That is accounts, roles, what is beyond ``others`` in theirs, and root's password: whoever
+        could do everything for a moment may have left himself a way back.
+        """
+        known = await self.names()
+        if own is None or not known:
+            return  # the store asks nobody for an account yet
+        for name in known - {own.name, *others}:
+            await self.forget(name)
+        await self._write(_nobody())
+        for role in set(await self._list("role")) - {ROOT, *others}:
+            await self._ask("role/delete", {"role": role})
+        for user, role in {ROOT: ROOT, **{name: name for name in others}, own.name: ROOT}.items():
+            await self._leave_role(user, role)
+        for name, permissions in others.items():
+            await self._leave_permissions(name, permissions)
 
     async def names(self) -> frozenset[str]:
         """Name all accounts but the one that nobody has; none while the store asks for none."""
@@ -59,6 +83,28 @@ class EtcdAccounts:
             with contextlib.suppress(AccountMissing):
                 await self._ask(f"{kind}/delete", {field: name})
 
+    async def _leave_role(self, user: str, role: str) -> None:
+        with contextlib.suppress(AccountMissing):
+            found = await self._gateway.read("/v3/auth/user/get", {"name": user})
+            for other in set(found.get("roles", ())) - {role}:
+                await self._ask("user/revoke", {"name": user, "role": other})
+
+    async def _leave_permissions(self, role: str, permissions: Sequence[Permission]) -> None:
+        """Write anew what a role may do where it is not just this; ranges say what is the same."""
+        wanted = {_range(one): one for one in map(_encoded, permissions)}
+        with contextlib.suppress(AccountMissing):
+            found = await self._gateway.read("/v3/auth/role/get", {"role": role})
+            there = {_range(one): one for one in found.get("perm", ())}
+            for key, end in there.keys() - wanted.keys():
+                await self._ask("role/revoke", {"role": role, "key": key, "range_end": end})
+            for place, one in wanted.items():
+                if there.get(place, {}).get("permType", "READ") != one["permType"]:
+                    await self._ask("role/grant", {"name": role, "perm": one})
+
+    async def _list(self, kind: str) -> Sequence[str]:
+        found = await self._gateway.read(f"/v3/auth/{kind}/list", {})
+        return tuple(found.get(f"{kind}s", ()))
+
     async def _protected(self, own: Account) -> bool:
         shown = {"name": own.name, "password": own.password.reveal()}
         try:
@@ -76,6 +122,15 @@ class EtcdAccounts:
 
     async def _ask(self, what: str, body: wire.Json) -> None:
         await self._gateway.write(f"/v3/auth/{what}", body)
+
+
+def _nobody() -> Account:
+    """Make the account that etcd wants there to be, with a password that is kept nowhere."""
+    return Account(name=ROOT, password=Secret(secrets.token_urlsafe(PASSWORD_BYTES)))
+
+
+def _range(permission: wire.Json) -> tuple[str, str]:
+    return permission.get("key", ""), permission.get("range_end", "")
 
 
 def _encoded(permission: Permission) -> wire.Json:

@@ -5,7 +5,7 @@ expire by the event loop's clock, so that virtual time works.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -67,6 +67,24 @@ class MemoryAccounts:
         """Know an account no more."""
         await _travel()
         self.known.pop(name, None)
+
+    async def trust(self, account: Account) -> None:
+        """Know an account that may do everything."""
+        await self.admit(account, [])
+
+    async def keep_only(
+        self, own: Account | None, others: Mapping[str, Sequence[Permission]]
+    ) -> None:
+        """Know no other account; what is known of these is what they are for."""
+        await _travel()
+        spared: dict[str, tuple[Account, Sequence[Permission]]] = {}
+        if own and own.name in self.known:
+            spared[own.name] = self.known[own.name][0], ()
+        for name, permissions in others.items():
+            if name in self.known:
+                spared[name] = self.known[name][0], permissions
+        self.known.clear()
+        self.known.update(spared)
 
 
 class MemoryStore:

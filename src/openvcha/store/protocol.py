@@ -1,6 +1,6 @@
 """The store as the rest of the house sees it: values, conditions, and two protocols."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -163,6 +163,14 @@ class Accounts(Protocol):
 
     async def forget(self, name: str) -> None:
         """Let an account in no more, and end what it was let in to."""
+
+    async def trust(self, account: Account) -> None:
+        """Let an account do everything; one of its name gets the password."""
+
+    async def keep_only(
+        self, own: Account | None, others: Mapping[str, Sequence[Permission]]
+    ) -> None:
+        """Take back all that was given but what ``own`` and ``others`` are for."""
 
 
 class Store(Protocol):
