@@ -16,6 +16,11 @@ class Simulated:
     """The bytes that are in use once the history is gone."""
     calls: list[str] = field(default_factory=list)
     away: int = 0
+    strangers: tuple[str, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return tuple(f"https://{name}" for name in self.statuses if name not in self.strangers)
 
     async def members(self, *, local: bool = False) -> list[Member]:
         del local

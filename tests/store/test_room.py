@@ -205,3 +205,15 @@ async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd) -> None:
     await asyncio.wait([keeping])
     assert "the store has" in str(notes["room"])
     await small.put("/leader", b"n1")
+
+
+@pytest.mark.looptime
+async def test_a_witness_is_shown_no_account_to_be_given_room() -> None:
+    """It is told of, and nothing else: whoever answers there may be a thief."""
+    store = simulated(100, a=900, w=900)
+    store.strangers = ("w",)
+    found = await room.look(store)
+    assert [pays(one, QUOTA) for one in found.in_order] == [False, False]
+    after = await make_room(store, QUOTA, lambda _: None, every=True)
+    assert [call for call in store.calls if "defragment" in call] == ["defragment a"]
+    assert {one.name: one.size for one in after.members} == {"a": 100, "w": 900}

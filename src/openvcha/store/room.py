@@ -26,6 +26,10 @@ ENOUGH_PERCENT: Final = 95
 class RoomyStore(Protocol):
     """What this needs of the client of the store."""
 
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """Return the places (URLs) that the account may be shown."""
+
     async def members(self, *, local: bool = False) -> list[Member]:
         """List the members."""
 
@@ -50,7 +54,10 @@ class RoomyStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MemberRoom:
-    """One member that answers: the bytes of its file, and those of them that are in use."""
+    """One member that answers: the bytes of its file, and those of them that are in use.
+
+    One that is not ``ours``, a witness, is shown no account, without which it does not defragment.
+    """
 
     member_id: int
     name: str
@@ -58,6 +65,7 @@ class MemberRoom:
     size: int
     in_use: int
     leads: bool = False
+    ours: bool = True
 
     @property
     def free(self) -> int:
@@ -102,7 +110,9 @@ def percent(size: int, quota: int) -> int:
 
 
 def pays(one: MemberRoom, quota: int) -> bool:
-    """Tell whether enough comes free for a member to be away."""
+    """Tell whether enough comes free for a member to be away, and it would do it for us."""
+    if not one.ours:
+        return False
     warned = percent(one.size, quota) >= WARN_PERCENT
     return percent(one.free, quota) >= (PAYS_WHEN_WARNED_PERCENT if warned else PAYS_PERCENT)
 
@@ -117,7 +127,7 @@ async def look(store: RoomyStore, seconds: float = ANSWER_SECONDS) -> Room:
     found = await asyncio.gather(*(_asked(store, one, seconds) for one in voters))
     answers = [(one, status) for one, status in zip(voters, found, strict=True) if status]
     return Room(
-        members=tuple(_room(one, status) for one, status in answers),
+        members=tuple(_room(one, status, store.endpoints) for one, status in answers),
         silent=tuple(one.name for one, status in zip(voters, found, strict=True) if not status),
         learners=tuple(one.name for one in members if one.learner),
         full=any(status.full for _, status in answers),
@@ -149,7 +159,7 @@ async def make_room(
         await store.compact(before.revision)
     room = await look(store)
     for one in room.in_order:
-        if every or pays(one, quota):
+        if one.ours and (every or pays(one, quota)):
             await defragment(store, one, room.in_order)
             told(f"{one.name}: {one.free} of {one.size} bytes were free, and are given back")
     room = await look(store)
@@ -160,7 +170,7 @@ async def make_room(
     return room
 
 
-def _room(member: Member, status: EndpointStatus) -> MemberRoom:
+def _room(member: Member, status: EndpointStatus, ours: Sequence[str]) -> MemberRoom:
     return MemberRoom(
         member_id=member.id,
         name=member.name,
@@ -168,6 +178,7 @@ def _room(member: Member, status: EndpointStatus) -> MemberRoom:
         size=status.db_size,
         in_use=status.db_in_use,
         leads=status.leader == member.id,
+        ours=member.client_urls[0] in ours,
     )
 
 
