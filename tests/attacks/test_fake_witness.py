@@ -176,6 +176,7 @@ async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
             await settled(store, identities, layouts[ACTIVE])
         processes[WITNESS].kill()
         processes[WITNESS].wait()
+        await elected(identities, layouts)
         place = identities[WITNESS]
         with posing_as(layouts[WITNESS], place.ha_address, place.ports.etcd_client) as fake:
             yield Trio(identities, layouts, processes, fake)
@@ -183,6 +184,15 @@ async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
         for process in processes.values():
             process.kill()
             process.wait()
+
+
+async def elected(identities: dict[str, Identity], layouts: dict[str, Layout]) -> None:
+    """Wait until the data nodes have a leader among them: the witness may have led."""
+    async with opened(identities[ACTIVE], layouts[ACTIVE]) as store, asyncio.timeout(START_SECONDS):
+        while True:
+            with contextlib.suppress(StoreError):
+                await store.put("/openvcha/any", b"0")
+                return
 
 
 class NoPatroni:
