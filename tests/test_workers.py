@@ -49,9 +49,14 @@ def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             stderr=log,
             text=True,
             start_new_session=True,
+            # Whoever runs the tests in the background ignores it, and so would this one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread of ours holds a lock
         ) as process,
     ):
-        yield process
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def ended(folder: Path, *arguments: str) -> tuple[int, str]:
