@@ -229,7 +229,9 @@ async def thawed_it_ends_its_database(running: RunningLab, directory: Path) -> N
 def test_the_join_call_needs_a_token_and_nothing_else(by_hand: ByHand) -> None:
     """No session is asked for; what is no token is refused."""
     running = by_hand.running
-    with httpx2.Client(base_url=f"{running.api}/api", verify=trust(running.lab.ca)) as http:
+    with httpx2.Client(
+        base_url=f"{running.api}/api", verify=trust(running.lab.ca), timeout=120
+    ) as http:
         body = {
             "token": "guessed",
             "role": "PASSIVE",

@@ -149,7 +149,9 @@ def test_planned_with_legacy_rest(running: RunningLab, writer: Writer) -> None:
     """Old scripts: /rest, wrapped bodies, 200 for everything; and back to where it was."""
     with (
         swapped(running, writer),
-        httpx2.Client(base_url=f"{running.api}/rest", verify=trust(running.lab.ca)) as http,
+        httpx2.Client(
+            base_url=f"{running.api}/rest", verify=trust(running.lab.ca), timeout=120
+        ) as http,
     ):
         login = http.post("/com/vmware/cis/session", auth=(ADMINISTRATOR, running.password()))
         http.headers["vmware-api-session-id"] = login.json()["value"]

@@ -164,7 +164,9 @@ async def test_curl_as_the_readme_has_it(running: RunningLab, writer: Writer) ->
 async def test_legacy_rest(running: RunningLab, writer: Writer) -> None:
     """Old scripts: /rest, wrapped bodies, 200 for everything."""
     running.lose_passive()
-    with httpx2.Client(base_url=f"{running.api}/rest", verify=trust(running.lab.ca)) as http:
+    with httpx2.Client(
+        base_url=f"{running.api}/rest", verify=trust(running.lab.ca), timeout=120
+    ) as http:
         login = http.post("/com/vmware/cis/session", auth=(ADMINISTRATOR, running.password()))
         assert login.status_code == 200
         http.headers["vmware-api-session-id"] = login.json()["value"]
