@@ -22,7 +22,7 @@ for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare who tells of the run, or one of its workers."""
     if hasattr(config, "workerinput"):
-        workers.interrupted_once()
+        config.pluginmanager.register(workers.Worker())
         return
     config.pluginmanager.register(workers.AtOnce(config))
     if config.getoption("tx"):

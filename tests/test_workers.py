@@ -33,9 +33,11 @@ def written(folder: Path, **files: str) -> None:
 @contextmanager
 def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run pytest on a folder, with this project's hooks; its output goes to `log`."""
-    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider"]
+    # No other plugin: each takes seconds to import when the machine is busy.
+    plugins = [word for name in ("xdist", "pytest_timeout", "conftest") for word in ("-p", name)]
+    command = [sys.executable, "-m", "pytest", *plugins, "-p", "no:cacheprovider"]
     command += ["-c", os.devnull, f"--rootdir={folder}", f"--basetemp={folder / 'made'}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     # A run inside of a worker is none of that worker's.
     for name in [name for name in environment if name.startswith("PYTEST_XDIST")]:
         del environment[name]
@@ -172,6 +174,26 @@ def test_each_test_has_a_deadline(pytestconfig: pytest.Config) -> None:
     assert 0 < float(pytestconfig.getini("timeout")) <= 1800
 
 
+def test_a_test_that_takes_an_interrupt_for_its_own_stops_nobody(tmp_path: Path) -> None:
+    """The run ends all the same, after it."""
+    text = """
+        import pathlib, time
+        def test_one():
+            try:
+                pathlib.Path(__file__).with_name("up").touch()
+                time.sleep(600)
+            except KeyboardInterrupt:
+                pass
+        def test_two(): time.sleep(600)
+        def test_three(): time.sleep(600)
+    """
+    written(tmp_path, test_a=text, test_b="def test_it(): pass")
+    with running(tmp_path, "-n", "2") as process:
+        until((tmp_path / "up").exists)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == pytest.ExitCode.INTERRUPTED
+
+
 def test_who_interrupts_a_parallel_run_leaves_nothing_up(tmp_path: Path) -> None:
     """Labs need longer to go than xdist gives its workers."""
     text = f"""
@@ -194,7 +216,8 @@ def test_who_interrupts_a_parallel_run_leaves_nothing_up(tmp_path: Path) -> None
         until((alone / "up").exists)
         os.killpg(all_are.pid, signal.SIGINT)  # a terminal interrupts the workers too
         one_is.send_signal(signal.SIGINT)
-        for process in (all_are, one_is):
-            assert process.wait(SECONDS) == pytest.ExitCode.INTERRUPTED
+        codes = [process.wait(SECONDS) for process in (all_are, one_is)]
     for folder in (by_terminal, alone):
         assert (folder / "down").exists(), (folder / "log").read_text()
+    logs = "".join((folder / "log").read_text() for folder in (by_terminal, alone))
+    assert codes == [pytest.ExitCode.INTERRUPTED] * 2, logs

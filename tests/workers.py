@@ -95,9 +95,11 @@ class Interrupt:
         for worker in self._workers:
             if not worker.channel.isclosed():
                 os.kill(worker.gateway._io.popen.pid, signal.SIGINT)
+                worker.shutdown()  # or one that goes on would wait for its next test
         deadline = time.monotonic() + TAKE_DOWN_SECONDS
         for worker in self._workers:
-            with contextlib.suppress(worker.channel.TimeoutError, worker.channel.RemoteError):
+            gone = (worker.channel.TimeoutError, worker.channel.RemoteError, EOFError)
+            with contextlib.suppress(*gone):
                 worker.channel.waitclose(max(0.0, deadline - time.monotonic()))
 
 
@@ -116,11 +118,20 @@ class AtOnce:
             reporter.write_line(report.longreprtext)
 
 
-def interrupted_once() -> None:
-    """Take the first SIGINT only: a terminal and the controller both send it to a worker."""
+class Worker:
+    """Ends a worker in order at the first SIGINT: a terminal and the controller both send one."""
 
-    def interrupt(number: int, _: object) -> None:
+    def __init__(self) -> None:
+        self._session: pytest.Session | None = None
+        signal.signal(signal.SIGINT, self._interrupt)
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Keep what to stop."""
+        self._session = session
+
+    def _interrupt(self, number: int, _: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self._session is not None:
+            # What runs may take the exception for its own, and go on.
+            self._session.shouldstop = "interrupted"
         signal.default_int_handler(number, None)
-
-    signal.signal(signal.SIGINT, interrupt)
