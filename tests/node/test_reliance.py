@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from openvcha.node.reliance import CONFIRM_SECONDS, LOOK_SECONDS, Disk, Reliance
 from openvcha.node.relied import Relied, encode_relied
@@ -14,6 +15,7 @@ from openvcha.store import keys
 from openvcha.store.errors import RecordForged, StoreUnavailable
 from openvcha.store.memory import MemoryStore
 from openvcha.store.protocol import Event, KeyValue
+from openvcha.store.seal import RESERVED
 
 pytestmark = pytest.mark.looptime
 
@@ -138,6 +140,17 @@ async def test_a_record_that_cannot_be_read_changes_nothing(node: Node) -> None:
     await node.store.put(keys.RELIED, b"{")
     await node.duty.look()
     assert (node.kept, await node.said()) == (None, None)
+
+
+async def test_a_record_that_is_being_written_is_no_news(running: Node) -> None:
+    """A sealed record reserves its place first; a look in between is nothing to warn of."""
+    await running.store.put(keys.RELIED, encode_relied(RELIED))
+    await asyncio.sleep(0.1)
+    with capture_logs() as told:
+        await running.store.put(keys.RELIED, RESERVED)
+        await asyncio.sleep(LOOK_SECONDS * 2)
+    assert told == []
+    assert running.kept is not None
 
 
 async def test_who_is_none_of_the_nodes_forgets_it(node: Node) -> None:

@@ -9,6 +9,7 @@ SUPERVISING = ("for_ever(", "self._always(")
 #: Tasks that end by themselves or are awaited by who made them, so that what they raise is seen.
 AWAITED = {
     ("cli/service.py", "serve(directory)"),
+    ("events/audit.py", "self.tell_left_out()"),  # what cannot be kept is logged there
     ("lab/demo.py", "writer.run(stop)"),
     ("lab/up.py", "make_users(lab, Path(nodes[0][0].directory))"),
     ("node/address.py", "pipe"),
@@ -16,6 +17,7 @@ AWAITED = {
     ("node/launch.py", "_pump(read_end, on_line)"),
     ("node/parts.py", "self._keep()"),  # catches what starting and watching raise
     ("node/parts.py", "self._open(gate)"),
+    ("node/reliance.py", "self._watch()"),  # its end ends the duty, which is supervised
     ("node/supervisor.py", "asked"),
     ("node/supervisor.py", "carry_out(view)"),  # only supervised duties
     ("node/supervisor.py", "self._start_parts(stack, store, control)"),

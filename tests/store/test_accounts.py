@@ -10,6 +10,7 @@ import pytest
 from tests.store.conftest import Server, make_servers
 
 from openvcha.api.secret import Secret
+from openvcha.cluster.membership import lead, promote
 from openvcha.store.account import Account
 from openvcha.store.errors import NotLetIn, PermissionDenied, StoreError
 from openvcha.store.etcd import Etcd
@@ -226,3 +227,28 @@ async def _answers(client: Etcd) -> bool:
     except StoreError:
         return False
     return True
+
+
+@pytest.mark.parametrize("kind", ["system", "wheel"])
+@pytest.mark.parametrize("leading", [0, 1, 2])
+async def test_a_learner_is_promoted_whoever_leads(kind: str, leading: int, tmp_path: Path) -> None:
+    """Also by a member that is never shown the account: no member passes an account on.
+
+    With accounts, etcd refuses a promotion that another member has passed on to who leads.
+    """
+    *three, learner = cheap(make_servers(kind, tmp_path, 4))
+    try:
+        for server in three:
+            server.start(three)
+        await asyncio.gather(*(server.ready() for server in three))
+        places = [server.url for server in three[:2]]
+        async with Etcd(places, three[0].tls.source(), timeout=5.0, account=lambda: OWN) as own:
+            await own.accounts.protect(OWN)
+            added = await own.member_add([learner.peer_url])
+            learner.start([*three, learner], "existing")
+            await lead(own, three[leading].name)
+            await until(lambda: promote(own, learner.name, learner.peer_url))
+            assert {one.id for one in await own.members() if not one.learner} >= {added.id}
+    finally:
+        for server in (*three, learner):
+            server.kill()

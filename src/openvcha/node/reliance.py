@@ -20,7 +20,7 @@ from openvcha.node.relied import Relied, decode_relied, forget_relied, load_reli
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.protocol import KeyValue, Store
-from openvcha.store.seal import unverified
+from openvcha.store.seal import RESERVED, unverified
 
 LOOK_SECONDS = 2.0
 ASK_SECONDS = 4.0
@@ -81,6 +81,8 @@ class Reliance:
                     async with asyncio.timeout(LOOK_SECONDS):
                         await self._news.wait()
                 self._news.clear()
+                if watching.done():
+                    watching.result()  # it ends by what nobody expected only
         finally:
             watching.cancel()
             await asyncio.wait([watching])
@@ -99,6 +101,8 @@ class Reliance:
             self._tell("")
 
     async def _heed(self, found: KeyValue | None) -> None:
+        if found is not None and found.value == RESERVED:
+            return  # it is being written
         relied = decode_relied(unverified(found.value)) if found else None
         # Who is none of the nodes was replaced: it must not act for them.
         if found is None or relied is None or self._member not in relied.nodes:

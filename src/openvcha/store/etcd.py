@@ -9,7 +9,7 @@ from openvcha.store import wire
 from openvcha.store.account import AccountSource
 from openvcha.store.accounts import EtcdAccounts
 from openvcha.store.client import TlsSource
-from openvcha.store.errors import LeaseNotFound, StoreError
+from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
 from openvcha.store.gateway import Gateway
 from openvcha.store.protocol import (
     Action,
@@ -27,6 +27,7 @@ __all__ = ["EndpointStatus", "Etcd", "Member"]
 
 TIMEOUT_SECONDS = 5.0
 SILENCE_SECONDS = 2.0
+PROBE_SECONDS = 1.0
 DEFRAGMENT_SECONDS = 120.0
 # A member whose database is full has its majority all the same.
 HEALTH = f"/health?exclude={wire.NOSPACE}"
@@ -183,8 +184,35 @@ class Etcd:
         await self._gateway.write("/v3/cluster/member/remove", {"ID": member_id})
 
     async def member_promote(self, member_id: int) -> None:
-        """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound."""
-        await self._gateway.write("/v3/cluster/member/promote", {"ID": member_id})
+        """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound.
+
+        Only the member that leads can do it. One that passes it on to the leader passes no account
+        on, and is refused: so the leader itself is asked.
+        """
+        leader = await self._leader_among_endpoints()
+        await self._gateway.at(
+            leader, "/v3/cluster/member/promote", {"ID": member_id}, self._gateway.timeout
+        )
+
+    async def _leader_among_endpoints(self) -> str:
+        """Return the endpoint that leads; where another member does, it hands the lead over first.
+
+        Raises StoreUnavailable.
+        """
+        found: dict[str, EndpointStatus] = {}
+        for endpoint in self.endpoints:
+            with contextlib.suppress(StoreUnavailable):
+                status = await self._status(endpoint, PROBE_SECONDS)
+                if status.leader == status.member_id:
+                    return endpoint
+                found[endpoint] = status
+        members = {member.id: member for member in await self.members()}
+        for endpoint, heir in found.items():
+            leader = members.get(heir.leader)
+            if leader and leader.client_urls and not heir.learner:
+                await self.move_leader(leader.client_urls[0], heir.member_id)
+                return endpoint
+        raise StoreUnavailable("no member that may be asked leads the store")
 
     async def move_leader(self, endpoint: str, member_id: int) -> None:
         """Let the member that leads, at ``endpoint``, give the lead to another.
@@ -230,9 +258,10 @@ class Etcd:
 
     async def status(self, endpoint: str) -> EndpointStatus:
         """Ask one endpoint (URL) for its own view; as ``move_leader`` without the account."""
-        answer = await self._gateway.at(
-            endpoint, "/v3/maintenance/status", {}, self._gateway.timeout
-        )
+        return await self._status(endpoint, self._gateway.timeout)
+
+    async def _status(self, endpoint: str, seconds: float) -> EndpointStatus:
+        answer = await self._gateway.at(endpoint, "/v3/maintenance/status", {}, seconds)
         return wire.endpoint_status(answer)
 
     async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
