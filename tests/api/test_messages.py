@@ -28,11 +28,11 @@ def test_known_ids_are_there() -> None:
 
 
 def test_ids_and_texts_are_well_formed() -> None:
-    """Ids are dotted words; ours have our prefix; texts take arguments by %s only."""
+    """Ids are dotted words; ours have our prefix; texts take arguments by %s only (%% is one %)."""
     for name, text in CATALOGUE.items():
         assert re.fullmatch(r"[A-Za-z]+(\.[A-Za-z0-9_]+)+", name), name
         assert name.startswith((PREFIX, "vapi.", "com.vmware.vapi."))
-        assert not re.search(r"%(?![s%])", text), name
+        assert not re.search(r"%(?!s)", text.replace("%%", "")), name
         assert text == text.strip()
         assert text
 

@@ -145,7 +145,7 @@ class _Listed(msgspec.Struct, frozen=True):
     learner: bool = msgspec.field(name="isLearner", default=False)
 
 
-_MEMBERS = msgspec.json.Decoder(tuple[_Listed, ...])
+_MEMBERS = msgspec.json.Decoder(list[_Listed])
 
 
 def voters_in(page: bytes) -> list[str] | None:

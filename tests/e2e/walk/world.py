@@ -65,6 +65,7 @@ class World:
     def __init__(self, running: RunningLab) -> None:
         self.running = running
         passwords = json.loads(running.lab.passwords_file.read_text())
+        self.brought_up: object = None
         self.ledger = Ledger(running.lab.state().public_address, passwords["app"], running.lab.ca)
 
     def machines(self) -> list[Machine]:
@@ -109,7 +110,8 @@ class World:
         """Wait for a condition; a failure names it and shows what the cluster says."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, (what, self.cluster(), self.machines())
+            late = time.monotonic() >= deadline
+            assert not late, (what, self.cluster(), self.brought_up, self.machines())
             time.sleep(LOOK_SECONDS)
 
     def health(self) -> str | None:
@@ -122,7 +124,8 @@ class World:
 
     def power_on(self) -> None:
         """Start every node that is off, and wait as `vcha lab up` does."""
-        self.running.vcha("lab", "up", check=False)
+        done = self.running.vcha("lab", "up", check=False)
+        self.brought_up = (done.returncode, done.stdout[-2000:], done.stderr[-2000:])
 
     def call(self, method: str, path: str, body: dict[str, Any]) -> httpx2.Response:
         """Call an operation that the walk may call; an answer is due."""
