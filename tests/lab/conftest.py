@@ -23,7 +23,8 @@ NAME = "tried"
 SECONDS = 600.0
 # Whoever is root gives it up for these by starting anew, which a test's process cannot.
 ACTING = frozenset({"up", "down", "kill", "destroy", "reset", "demo"})
-KILLED_AT = "Creating vcha-2"
+KILLED_AT = " %  "
+"""In the first line of the deployment's progress, whichever step that is: steps are quick."""
 
 
 @dataclass

@@ -38,6 +38,7 @@ def _roles(labs: Labs, code: int = 0) -> dict[str, str]:
 def test_an_up_that_was_killed_is_finished_by_the_next(labs: Labs) -> None:
     """The deployment went on by itself; it is followed, not begun again."""
     assert KILLED_AT in labs.killed
+    assert "HEALTHY" not in labs.killed
     assert "Making the lab" not in labs.again
     assert "Deploying" not in labs.again
     assert f"Lab {NAME} is HEALTHY" in labs.again
