@@ -18,6 +18,8 @@ asyncio.set_event_loop(None)
 for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
     os.environ.pop(name, None)
 
+os.environ["OPENVCHA_LAB_OCTET"] = str(workers.octet(os.environ.get("PYTEST_XDIST_WORKER", "")))
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare who tells of the run, or one of its workers."""

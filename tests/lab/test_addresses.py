@@ -8,10 +8,12 @@ from openvcha.infrastructure.local_processes import address_answers
 from openvcha.lab.addresses import (
     FIRST_OCTET,
     LAST_OCTET,
+    VARIABLE,
     Answers,
     addresses,
     choose_octet,
     claimed,
+    first_octet,
 )
 from openvcha.lab.errors import LabFailed
 
@@ -25,6 +27,24 @@ def _chosen(taken: set[int], answers: Answers) -> int:
 def test_the_first_octet_that_no_lab_has_is_chosen() -> None:
     """Known labs keep their addresses, whether they run or not."""
     assert _chosen({FIRST_OCTET, FIRST_OCTET + 2}, lambda _: False) == FIRST_OCTET + 1
+
+
+def test_a_lab_looks_from_where_it_is_told() -> None:
+    """And goes round: those before it are tried last."""
+    last, claim = choose_octet((), lambda _: False, first=first_octet({VARIABLE: str(LAST_OCTET)}))
+    claim.close()
+    assert last == LAST_OCTET
+    octet, claim = choose_octet({LAST_OCTET}, lambda _: False, first=LAST_OCTET)
+    claim.close()
+    assert octet < LAST_OCTET
+    assert first_octet({}) == FIRST_OCTET
+
+
+@pytest.mark.parametrize("wanted", ["", "82", "251", "x", "8" * 5000])
+def test_a_setting_that_cannot_be_one_is_told(wanted: str) -> None:
+    """What stands there, and what may."""
+    with pytest.raises(LabFailed, match="from 83 to 250"):
+        first_octet({VARIABLE: wanted})
 
 
 def test_addresses_that_answer_are_somebody_elses() -> None:

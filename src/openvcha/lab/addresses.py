@@ -1,8 +1,9 @@
 """Which addresses a lab gets: its own second octet of 127.x.y.z."""
 
 import errno
+import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from openvcha.infrastructure.local_processes import address_answers
 from openvcha.lab.errors import LabFailed
@@ -12,13 +13,28 @@ from openvcha.node.identity import Ports
 FIRST_OCTET = 83
 LAST_OCTET = 250
 CLAIM_HOST = 254
+VARIABLE = "OPENVCHA_LAB_OCTET"
+"""Where labs begin to look: apart from others whose nodes may all be off, and so answer nothing."""
 
 Answers = Callable[[str], bool]
 Claim = Callable[[int], socket.socket | None]
 
 
+def first_octet(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the octet to try first. Raises LabFailed for a setting that cannot be one."""
+    wanted = environment.get(VARIABLE, str(FIRST_OCTET))
+    if wanted not in map(str, range(FIRST_OCTET, LAST_OCTET + 1)):
+        raise LabFailed(
+            f"{VARIABLE} is {wanted[:20]!r}, and has to be from {FIRST_OCTET} to {LAST_OCTET}"
+        )
+    return int(wanted)
+
+
 def choose_octet(
-    taken: Iterable[int], answers: Answers = address_answers, claim: "Claim | None" = None
+    taken: Iterable[int],
+    answers: Answers = address_answers,
+    claim: "Claim | None" = None,
+    first: int = FIRST_OCTET,
 ) -> tuple[int, socket.socket]:
     """Choose addresses that nobody has: no known lab, and nobody who answers there now.
 
@@ -26,7 +42,7 @@ def choose_octet(
     until the lab runs. Raises LabFailed when nothing is free.
     """
     known = frozenset(taken)
-    for octet in range(FIRST_OCTET, LAST_OCTET + 1):
+    for octet in (*range(first, LAST_OCTET + 1), *range(FIRST_OCTET, first)):
         if octet in known:
             continue
         held = (claim or claimed)(octet)

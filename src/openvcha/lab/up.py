@@ -18,7 +18,7 @@ from openvcha.lab.access import (
     open_infrastructure,
     supervisor_of,
 )
-from openvcha.lab.addresses import choose_octet
+from openvcha.lab.addresses import choose_octet, first_octet
 from openvcha.lab.client import ApiClient
 from openvcha.lab.deploy import cluster, deploy, follow, follow_to_success
 from openvcha.lab.errors import LabFailed, Refused, Unreachable, error_text
@@ -60,7 +60,7 @@ def _make(lab: Lab, narrator: Narrator) -> socket.socket | None:
     with narrator.step(f"Making the lab in {lab.directory}"):
         name = lab.directory.name
         taken = (other.state().octet for other in labs([lab.directory.parent]))
-        octet, claim = choose_octet(taken)
+        octet, claim = choose_octet(taken, first=first_octet())
         lab.make(LabState(name=name, octet=octet, cluster_id=str(uuid.uuid4())))
     return claim
 
