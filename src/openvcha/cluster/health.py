@@ -83,7 +83,7 @@ def _margin(seen: Observation) -> Iterator[Finding]:
 
 
 def _full(seen: Observation) -> Iterator[Finding]:
-    """Tell that nothing can be written: nobody could take over, log in, or release a commit."""
+    """Report that nothing can be written: nobody could take over, log in, or release a commit."""
     if seen.space is not None and seen.space.full:
         yield finding("store.full", seen.space.size, seen.space.quota, about=())
 

@@ -79,7 +79,7 @@ class Hearing:
         return Heard(known, max(node.offsets), silent)
 
     def _listens(self, now: float) -> bool:
-        """Tell whether the store has been heard lately: else the silence is one's own."""
+        """Return whether the store has been heard lately: else the silence is one's own."""
         return self._heard_at is not None and now - self._heard_at <= SILENT_SECONDS
 
     async def _listen(self) -> None:

@@ -70,7 +70,7 @@ def lagging(seen: Observation, node: NodeObservation) -> Finding | None:
 
 
 def _filling(seen: Observation) -> Iterator[Finding]:
-    """Tell that the store fills; that it is full is a fault already."""
+    """Report that the store fills; that it is full is a fault already."""
     space = seen.space
     if space is not None and not space.full and space.percent >= WARN_PERCENT:
         said = (space.percent, space.size, space.quota, space.member, space.in_use)

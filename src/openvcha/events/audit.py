@@ -83,7 +83,7 @@ class AuditLog:
             await self._append(self._access, found.owner, _and_more(found))
 
     def _tell_when_due(self) -> None:
-        """Tell of those that were left out beside the call that has noticed it."""
+        """Record those that were left out beside the call that has noticed it."""
         idle = self._telling is None or self._telling.done()
         if idle and (self._knocking.due or self._busy.due):
             self._telling = asyncio.create_task(self.tell_left_out(), name="audit: and more")

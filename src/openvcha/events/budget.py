@@ -57,7 +57,7 @@ class Budget(Generic[T]):
         self._due: dict[str, LeftOut[T]] = {}
 
     def take(self, owner: str, item: T) -> bool:
-        """Tell whether one more may be kept; else it is counted."""
+        """Return whether one more may be kept; else count it."""
         self._turn_over()
         if owner not in self._shares and len(self._shares) >= MOST_OWNERS:
             owner = OTHERS
