@@ -15,6 +15,8 @@ class Simulated:
     left: int = 0
     """The bytes that are in use once the history is gone."""
     calls: list[str] = field(default_factory=list)
+    late: dict[str, int] = field(default_factory=dict)
+    """The looks after which a member has compacted, where it has not at once."""
     away: int = 0
     strangers: tuple[str, ...] = ()
 
@@ -32,12 +34,20 @@ class Simulated:
     async def status(self, endpoint: str) -> EndpointStatus:
         if endpoint.removeprefix("https://") == "dead":
             raise StoreUnavailable("it is dead")
-        return self.statuses[endpoint.removeprefix("https://")]
+        name = endpoint.removeprefix("https://")
+        if "compact 42" in self.calls and name in self.late:
+            self.late[name] -= 1
+            if self.late[name] == 0:
+                self._compacted(name)
+        return self.statuses[name]
 
     async def compact(self, revision: int) -> None:
         self.calls.append(f"compact {revision}")
-        for name, status in self.statuses.items():
-            self.statuses[name] = replace(status, db_in_use=self.left)
+        for name in self.statuses.keys() - self.late.keys():
+            self._compacted(name)
+
+    def _compacted(self, name: str) -> None:
+        self.statuses[name] = replace(self.statuses[name], db_in_use=self.left)
 
     async def defragment(self, endpoint: str) -> None:
         name = endpoint.removeprefix("https://")

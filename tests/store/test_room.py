@@ -87,6 +87,26 @@ async def test_a_full_store_is_given_room_one_member_after_the_other() -> None:
 
 
 @pytest.mark.looptime
+async def test_a_member_that_compacts_late_is_waited_for() -> None:
+    """Defragmented before it has compacted it would give nothing back, and be full again."""
+    store = simulated(100, a=1000, b=1000, c=1000)
+    store.late = {"b": 7, "c": 20}
+    after = await make_room(store, QUOTA, lambda _: None)
+    assert {one.size for one in after.members} == {100}
+    assert not after.full
+
+
+@pytest.mark.looptime
+async def test_a_member_that_never_compacts_holds_nothing_up() -> None:
+    """The wait for it ends; the store is as full as that member, which keeps the alarm."""
+    store = simulated(100, a=1000, b=1000)
+    store.late = {"b": 10_000}
+    after = await make_room(store, QUOTA, lambda _: None)
+    assert {one.name: one.size for one in after.members} == {"a": 100, "b": 1000}
+    assert after.full
+
+
+@pytest.mark.looptime
 async def test_what_stays_full_keeps_its_alarm() -> None:
     """Else etcd would raise it at the next write, and nobody knew why."""
     store = simulated(980, a=1000, b=1000, c=1000)

@@ -142,8 +142,9 @@ class Etcd:
         return wire.result(await self._gateway.write("/v3/kv/txn", body))
 
     async def compact(self, revision: int) -> None:
-        """Forget the history before ``revision``."""
-        await self._gateway.write("/v3/kv/compaction", {"revision": revision})
+        """Forget the history before ``revision``; the member that is asked has done so then."""
+        body = {"revision": revision, "physical": True}
+        await self._gateway.write("/v3/kv/compaction", body)
 
     async def lease_grant(self, ttl: int) -> int:
         """Make a lease of ``ttl`` seconds (etcd may make it longer); gives its id."""

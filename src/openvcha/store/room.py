@@ -21,6 +21,10 @@ PAYS_PERCENT, PAYS_WHEN_WARNED_PERCENT = 25, 10
 ANSWER_SECONDS: Final = 5.0
 ENOUGH_PERCENT: Final = 95
 """A store that is larger would be full again at the next write."""
+AGREE_PERCENT: Final = 5
+"""Members hold the same: one that has this much more of the quota in use still compacts."""
+COMPACTED_SECONDS, COMPACTED_POLL_SECONDS = 10.0, 0.2
+PASSES: Final = 3
 
 
 class RoomyStore(Protocol):
@@ -152,22 +156,56 @@ async def make_room(
 ) -> Room:
     """Compact, give room to each member where it pays (or to ``every`` one), end the alarm.
 
+    A full store takes no writes, so that nobody misses a member that is away: there it pays always.
     Returns what there is then. Raises StoreError.
     """
     before = await look(store)
     with contextlib.suppress(StoreError):  # it may be compacted up to there already
         await store.compact(before.revision)
-    room = await look(store)
-    for one in room.in_order:
-        if one.ours and (every or pays(one, quota)):
-            await defragment(store, one, room.in_order)
-            told(f"{one.name}: {one.free} of {one.size} bytes were free, and are given back")
-    room = await look(store)
-    largest = room.largest
-    if room.full and largest and percent(largest.size, quota) < ENOUGH_PERCENT:
+    room = await _compacted(store, quota)
+    for _ in range(PASSES):
+        for one in room.in_order:
+            if one.ours and (every or room.full or pays(one, quota)):
+                await defragment(store, one, room.in_order)
+                told(f"{one.name}: {one.free} of {one.size} bytes were free, and are given back")
+        room = await look(store)
+        if not room.full or _has_room(room, quota):
+            break
+    if room.full and _has_room(room, quota):
         await store.disarm(await store.full_members())
         room = await look(store)
     return room
+
+
+async def _compacted(store: RoomyStore, quota: int) -> Room:
+    """Wait until all members have compacted, each in its own time; at most COMPACTED_SECONDS.
+
+    One that is defragmented before gives nothing back.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + COMPACTED_SECONDS
+    before: Sequence[MemberRoom] = ()
+    room = await look(store)
+    while clock() < deadline and not (_steady(before, room.members) and _agree(room, quota)):
+        await asyncio.sleep(COMPACTED_POLL_SECONDS)
+        before, room = room.members, await look(store)
+    return room
+
+
+def _steady(before: Sequence[MemberRoom], now: Sequence[MemberRoom]) -> bool:
+    """Return whether no member has become emptier between two looks."""
+    used = {one.member_id: one.in_use for one in before}
+    return all(one.in_use >= used.get(one.member_id, one.size) for one in now)
+
+
+def _agree(room: Room, quota: int) -> bool:
+    used = [one.in_use for one in room.members]
+    return percent(max(used, default=0) - min(used, default=0), quota) < AGREE_PERCENT
+
+
+def _has_room(room: Room, quota: int) -> bool:
+    largest = room.largest
+    return largest is not None and percent(largest.size, quota) < ENOUGH_PERCENT
 
 
 def _room(member: Member, status: EndpointStatus, ours: Sequence[str]) -> MemberRoom:
