@@ -5,6 +5,7 @@ import typer
 from openvcha.cli.errors import Telling
 from openvcha.cli.exits import EPILOG
 from openvcha.cli.lazy import Load, lazy
+from openvcha.cli.logs import log_to_people
 
 COMMANDS = {
     "lab": Load("openvcha.cli.lab:app"),
@@ -42,4 +43,5 @@ def vcha() -> None:
 
 def main() -> None:
     """Run the command line."""
+    log_to_people()
     app(prog_name="vcha")

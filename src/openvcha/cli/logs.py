@@ -1,0 +1,33 @@
+"""What the product logs while a person's command runs: on stderr, and only what needs a person.
+
+By its default structlog prints all of it on stdout, as others wrote it: between the lines that a
+program reads, with whatever moves a cursor.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from openvcha.cli.saying import say_lines
+
+
+def log_to_people() -> None:
+    """Say warnings and errors in one line each, for this process."""
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, _say],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+
+
+def _say(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    text = event.pop("event", "")
+    failure = event.pop("exc_info", None)
+    error = sys.exception() if failure is True else failure
+    details = [f"{name}={value}" for name, value in event.items()]
+    if isinstance(error, BaseException):
+        details.append(f"{type(error).__name__}: {error}")
+    say_lines(f"vcha: {text}" + (f" ({', '.join(details)})" if details else ""), err=True)
+    raise structlog.DropEvent

@@ -1,0 +1,45 @@
+"""What the product logs meanwhile does not get between the lines of a command."""
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from openvcha.cli.logs import log_to_people
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    """Log as a command does, for this test only."""
+    log_to_people()
+    yield
+    structlog.reset_defaults()
+
+
+def test_details_for_engineers_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """A debug line stood in the middle of `vcha node promote`."""
+    log = structlog.get_logger()
+    log.debug("the lag is unknown")
+    log.info("it goes on")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_warning_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """What others wrote of it moves no cursor."""
+    structlog.get_logger().warning("a record is unreadable", key="/a\x1b[2J", reason="x\ny")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("vcha: a record is unreadable (key=/a")
+    assert "\x1b" not in shown.err
+    assert [line for line in shown.err.splitlines() if not line.startswith((" ", "vcha:"))] == []
+
+
+def test_a_failure_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both as structlog takes it."""
+    log = structlog.get_logger()
+    try:
+        raise ValueError("no good")
+    except ValueError as error:
+        log.exception("it broke")
+        log.error("it broke", exc_info=error)
+    assert capsys.readouterr().err == "vcha: it broke (ValueError: no good)\n" * 2
