@@ -15,9 +15,12 @@ from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.patroni import REPLICATION_USER
 from openvcha.service.context import Services
 from openvcha.serving.compose import services_of, superuser_of
+from openvcha.store import keys
+from openvcha.store.patroni_keys import leader_position
 from openvcha.store.protocol import Member
 
 SLOTS = "select slot_name from pg_replication_slots"
+TOLD_SECONDS = 60.0
 SLOTS_SECONDS = 60.0
 """Patroni drops a slot in its next round; kept for its time it would stay for minutes."""
 
@@ -52,6 +55,21 @@ async def answering_members(running: RunningLab) -> int:
                 for m in await services.store.members()
             ]
         )
+
+
+async def until_told_beyond_now(running: RunningLab) -> None:
+    """Wait until the active has told the store of a place in its log that lies ahead of now's."""
+    root = running.directory(running.name_of("ACTIVE"))
+    now = await superuser_of(load_identity(root), root).position(load_identity(root).ha_address)
+    deadline = time.monotonic() + TOLD_SECONDS
+    async with behind(running) as services:
+        while True:
+            status = await services.store.get(keys.PATRONI_STATUS)
+            told = leader_position(status.value) if status else None
+            if told is not None and told > now:
+                return
+            assert time.monotonic() < deadline, (told, now)
+            await asyncio.sleep(0.2)
 
 
 async def slots(running: RunningLab, role: str) -> frozenset[str]:
