@@ -36,10 +36,10 @@ def test_a_warning_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_failure_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     """Both as structlog takes it."""
-    log = structlog.get_logger()
+    log, failure = structlog.get_logger(), ValueError("no good")
     try:
-        raise ValueError("no good")
-    except ValueError as error:
+        raise failure
+    except ValueError:
         log.exception("it broke")
-        log.error("it broke", exc_info=error)
+    log.error("it broke", exc_info=failure)
     assert capsys.readouterr().err == "vcha: it broke (ValueError: no good)\n" * 2
