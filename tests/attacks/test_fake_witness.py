@@ -49,6 +49,7 @@ from openvcha.protocols.users import Role, Users
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.etcd import Etcd
+from openvcha.store.gateway import Question
 from openvcha.store.sealed_etcd import SealedEtcd
 
 pytestmark = pytest.mark.engines
@@ -247,7 +248,7 @@ async def test_he_answers_no_read(trio: Trio) -> None:
         await users.add("root", Secret("another password"), Role.ADMINISTRATOR)
         await users.add("gone", Secret("an old password"), Role.ADMINISTRATOR)
         key = base64.b64encode(keys.user("gone").encode()).decode()
-        raw = await store._etcd._gateway.read("/v3/kv/range", {"key": key})
+        raw = await store._etcd._gateway.read(Question("/v3/kv/range", {"key": key}, dict))
         trio.fake.copied[key] = raw["kvs"][0]
         await users.remove("gone")
         trio.silence()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from openvcha.node.patroni_members import FRESH_SECONDS, Voters, _with_members, install, voters_of
+from openvcha.store import wire
 
-MEMBERS = [{"name": "a-1"}, {"name": "b-2"}, {"name": "w-3"}]
+MEMBERS = [{"ID": "1", "name": "a-1"}, {"ID": "2", "name": "b-2"}, {"ID": "3", "name": "w-3"}]
 
 
 class Store:
@@ -117,7 +118,7 @@ def test_who_has_no_vote_does_not_take_the_leader_key(voters: Voters) -> None:
 def test_what_an_endpoint_remembers_is_not_taken_for_the_list(voters: Voters) -> None:
     """The etcd of a node that was frozen lists it still, until it hears of the others."""
     store = Store(MEMBERS)
-    store.remembered = [*MEMBERS, {"name": "frozen-9"}]
+    store.remembered = [*MEMBERS, {"ID": "9", "name": "frozen-9"}]
     assert not locks(voters, store, "frozen-9")
 
 
@@ -125,7 +126,7 @@ def test_without_a_quorum_nothing_new_is_learned(voters: Voters, now: dict[str, 
     """What was known stays."""
     voters.ask(Store(MEMBERS))
     now["now"] += 60
-    cut_off = Store([{"name": "frozen-9"}])
+    cut_off = Store([{"ID": "9", "name": "frozen-9"}])
     cut_off.quorum = False
     assert not locks(voters, cut_off, "frozen-9")
     assert cut_off.asked == 0
@@ -156,8 +157,9 @@ def test_the_store_is_not_asked_all_the_time(voters: Voters) -> None:
 
 def test_who_has_not_started_or_only_learns_does_not_vote() -> None:
     """A learner has no data yet that anybody may rely on."""
-    members = [{"name": "a-1"}, {"name": ""}, {}, {"name": "new-4", "isLearner": True}]
-    assert voters_of(members) == {"a-1"}
+    learner = {"ID": "4", "name": "new-4", "isLearner": True}
+    members = [MEMBERS[0], {"ID": "2", "name": ""}, {"ID": "3"}, learner]
+    assert voters_of(wire.members({"members": members})) == {"a-1"}
 
 
 def test_patroni_has_all_that_is_extended(monkeypatch: pytest.MonkeyPatch) -> None:

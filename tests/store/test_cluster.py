@@ -23,7 +23,7 @@ from openvcha.store.errors import (
     StoreUnavailable,
 )
 from openvcha.store.etcd import Etcd
-from openvcha.store.gateway import MOST_IDLE
+from openvcha.store.gateway import MOST_IDLE, Question
 from openvcha.store.lease import campaign
 from openvcha.store.protocol import Event, KeyValue
 
@@ -99,7 +99,7 @@ async def test_a_full_member_has_its_majority_and_one_alone_can_be_given_room(
 async def alarm(client: Etcd, member: int) -> None:
     """Raise the alarm, as etcd does when a write would pass its quota."""
     body = {"action": "ACTIVATE", "memberID": member, "alarm": "NOSPACE"}
-    await client._gateway.read("/v3/maintenance/alarm", body)
+    await client._gateway.read(Question("/v3/maintenance/alarm", body, dict))
 
 
 async def test_killed_member_is_passed_over(patient: Etcd, servers: list[Server]) -> None:

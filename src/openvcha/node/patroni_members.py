@@ -15,6 +15,7 @@ from typing import Any
 
 from openvcha.node.patroni_rpc import ask, install_check
 from openvcha.store import keys, wire
+from openvcha.store.protocol import Member
 
 FRESH_SECONDS = 0.5
 KEY_RANGE = "/kv/range"
@@ -59,10 +60,11 @@ class Voters:
             quorum_read = {"key": wire.text(keys.ROOT[:1]), "count_only": True}
             ask(dcs._client, KEY_RANGE, quorum_read)  # noqa: SLF001 - as above
             answer = ask(dcs._client, MEMBER_LIST, {})  # noqa: SLF001 - as above
-        except Exception as error:  # noqa: BLE001 - whatever Patroni's client raises
+            names = voters_of(wire.members(answer))
+        except Exception as error:  # noqa: BLE001 - also an answer of a wrong form
             _log.warning("the members of the store cannot be asked for: %s", error)
             return
-        self._asked, self.names = self._clock(), voters_of(answer.get("members", ()))
+        self._asked, self.names = self._clock(), names
 
     def retaining(self, original: Retain, slot_of: Callable[[str], str]) -> Retain:
         """Keep slots of voters only; here the leader has just written, so the store answers."""
@@ -112,8 +114,6 @@ def _with_members(cluster: Any, members: list[Any]) -> Any:
     return type(cluster)(**{**fields, "members": members})
 
 
-def voters_of(members: Collection[Any]) -> frozenset[str]:
+def voters_of(members: Collection[Member]) -> frozenset[str]:
     """Return the names of those who have started and vote."""
-    return frozenset(
-        member["name"] for member in members if member.get("name") and not member.get("isLearner")
-    )
+    return frozenset(one.name for one in members if one.name and not one.learner)

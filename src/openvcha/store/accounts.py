@@ -3,13 +3,15 @@
 import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from openvcha.api.secret import Secret
-from openvcha.store import wire
+from openvcha.store import forms, wire
 from openvcha.store.account import Account
 from openvcha.store.errors import AccountExists, AccountMissing, NotProtected
-from openvcha.store.gateway import AUTHENTICATE, Gateway
+from openvcha.store.forms import Json
+from openvcha.store.gateway import AUTHENTICATE, Gateway, Question
 from openvcha.store.protocol import Permission
 
 ROOT: Final = "root"
@@ -63,10 +65,10 @@ class EtcdAccounts:
     async def names(self) -> frozenset[str]:
         """Name all accounts but the one that nobody has; none while the store asks for none."""
         try:
-            found = await self._gateway.read("/v3/auth/user/list", {})
+            found = await self._list("user")
         except NotProtected:
             return frozenset()
-        return frozenset(found.get("users", ())) - {ROOT}
+        return frozenset(found) - {ROOT}
 
     async def admit(self, account: Account, permissions: Sequence[Permission]) -> None:
         """Let an account do just this; one of its name gets the password."""
@@ -85,30 +87,32 @@ class EtcdAccounts:
 
     async def _leave_role(self, user: str, role: str) -> None:
         with contextlib.suppress(AccountMissing):
-            found = await self._gateway.read("/v3/auth/user/get", {"name": user})
-            for other in set(found.get("roles", ())) - {role}:
+            roles = partial(forms.texts, name="roles")
+            found = await self._gateway.read(Question("/v3/auth/user/get", {"name": user}, roles))
+            for other in set(found) - {role}:
                 await self._ask("user/revoke", {"name": user, "role": other})
 
     async def _leave_permissions(self, role: str, permissions: Sequence[Permission]) -> None:
         """Write anew what a role may do where it is not just this; ranges say what is the same."""
-        wanted = {_range(one): one for one in map(_encoded, permissions)}
+        encoded = map(_encoded, permissions)
+        wanted = {(one["key"], one.get("range_end", "")): one for one in encoded}
         with contextlib.suppress(AccountMissing):
-            found = await self._gateway.read("/v3/auth/role/get", {"role": role})
-            there = {_range(one): one for one in found.get("perm", ())}
+            asked = Question("/v3/auth/role/get", {"role": role}, wire.permissions)
+            there = await self._gateway.read(asked)
             for key, end in there.keys() - wanted.keys():
                 await self._ask("role/revoke", {"role": role, "key": key, "range_end": end})
             for place, one in wanted.items():
-                if there.get(place, {}).get("permType", "READ") != one["permType"]:
+                if (there.get(place) or "READ") != one["permType"]:
                     await self._ask("role/grant", {"name": role, "perm": one})
 
     async def _list(self, kind: str) -> Sequence[str]:
-        found = await self._gateway.read(f"/v3/auth/{kind}/list", {})
-        return tuple(found.get(f"{kind}s", ()))
+        names = partial(forms.texts, name=f"{kind}s")
+        return await self._gateway.read(Question(f"/v3/auth/{kind}/list", {}, names))
 
     async def _protected(self, own: Account) -> bool:
         shown = {"name": own.name, "password": own.password.reveal()}
         try:
-            await self._gateway.read(AUTHENTICATE, shown)
+            await self._gateway.read(Question(AUTHENTICATE, shown, wire.nothing))
         except NotProtected:
             return False
         return True
@@ -120,8 +124,8 @@ class EtcdAccounts:
         except AccountExists:
             await self._ask("user/changepw", fields)
 
-    async def _ask(self, what: str, body: wire.Json) -> None:
-        await self._gateway.write(f"/v3/auth/{what}", body)
+    async def _ask(self, what: str, body: Json) -> None:
+        await self._gateway.write(Question(f"/v3/auth/{what}", body, wire.nothing))
 
 
 def _nobody() -> Account:
@@ -129,11 +133,7 @@ def _nobody() -> Account:
     return Account(name=ROOT, password=Secret(secrets.token_urlsafe(PASSWORD_BYTES)))
 
 
-def _range(permission: wire.Json) -> tuple[str, str]:
-    return permission.get("key", ""), permission.get("range_end", "")
-
-
-def _encoded(permission: Permission) -> wire.Json:
+def _encoded(permission: Permission) -> Json:
     kind = "READWRITE" if permission.write else "READ"
     key = permission.key
     below = key.endswith("/") and len(key) > 1

@@ -10,7 +10,7 @@ from openvcha.store.account import AccountSource
 from openvcha.store.accounts import EtcdAccounts
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
-from openvcha.store.gateway import Gateway
+from openvcha.store.gateway import Gateway, Question
 from openvcha.store.protocol import (
     Action,
     Compare,
@@ -25,6 +25,8 @@ from openvcha.store.watch import Watch
 
 __all__ = ["EndpointStatus", "Etcd", "Member"]
 
+RANGE = "/v3/kv/range"
+ALARM = "/v3/maintenance/alarm"
 TIMEOUT_SECONDS = 5.0
 SILENCE_SECONDS = 2.0
 PROBE_SECONDS = 1.0
@@ -98,25 +100,24 @@ class Etcd:
 
     async def get(self, key: str) -> KeyValue | None:
         """Read a key, seeing every write that was acknowledged before."""
-        found = wire.key_values(
-            await self._gateway.read("/v3/kv/range", wire.range_of(key, prefix=False))
-        )
+        body = wire.range_of(key, prefix=False)
+        found = await self._gateway.read(Question(RANGE, body, wire.key_values))
         return found[0] if found else None
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted."""
         body = wire.range_of(prefix, prefix=True) | {"keys_only": keys_only}
-        return list(wire.key_values(await self._gateway.read("/v3/kv/range", body)))
+        return list(await self._gateway.read(Question(RANGE, body, wire.key_values)))
 
     async def snapshot(self, prefix: str) -> Snapshot:
         """Read like ``prefix``, with the revision to go on watching from."""
-        answer = await self._gateway.read("/v3/kv/range", wire.range_of(prefix, prefix=True))
-        return Snapshot(wire.revision(answer), wire.key_values(answer))
+        body = wire.range_of(prefix, prefix=True)
+        return await self._gateway.read(Question(RANGE, body, wire.snapshot))
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
         """Write a value and give the revision. Raises LeaseNotFound."""
         body = {"key": wire.text(key), "value": wire.binary(value), "lease": lease}
-        return wire.revision(await self._gateway.write("/v3/kv/put", body))
+        return await self._gateway.write(Question("/v3/kv/put", body, wire.revision))
 
     async def delete(self, key: str) -> bool:
         """Delete a key; tells whether it was there."""
@@ -128,8 +129,7 @@ class Etcd:
 
     async def _delete(self, key: str, *, prefix: bool) -> int:
         body = wire.range_of(key, prefix=prefix)
-        answer = await self._gateway.write("/v3/kv/deleterange", body)
-        return int(answer.get("deleted", 0))
+        return await self._gateway.write(Question("/v3/kv/deleterange", body, wire.deleted))
 
     async def txn(
         self,
@@ -139,31 +139,29 @@ class Etcd:
     ) -> TxnResult:
         """Run ``success`` if all ``compares`` hold, else ``failure``; all at one revision."""
         body = wire.transaction(compares, success, failure)
-        return wire.result(await self._gateway.write("/v3/kv/txn", body))
+        return await self._gateway.write(Question("/v3/kv/txn", body, wire.result))
 
     async def compact(self, revision: int) -> None:
         """Forget the history before ``revision``; the member that is asked has done so then."""
         body = {"revision": revision, "physical": True}
-        await self._gateway.write("/v3/kv/compaction", body)
+        await self._gateway.write(Question("/v3/kv/compaction", body, wire.nothing))
 
     async def lease_grant(self, ttl: int) -> int:
         """Make a lease of ``ttl`` seconds (etcd may make it longer); gives its id."""
         # Asked twice, a lease that nobody knows of ends by itself.
-        return int((await self._gateway.read("/v3/lease/grant", {"TTL": ttl}))["ID"])
+        return await self._gateway.read(Question("/v3/lease/grant", {"TTL": ttl}, wire.lease))
 
     async def lease_keep_alive(self, lease: int) -> int:
         """Start the lease's time anew; gives the seconds. Raises LeaseNotFound."""
-        answer = await self._gateway.read("/v3/lease/keepalive", {"ID": lease})
-        if "error" in answer:
-            raise wire.error(503, answer["error"])
-        seconds = int(answer["result"].get("TTL", 0))
+        question = Question("/v3/lease/keepalive", {"ID": lease}, wire.lease_seconds)
+        seconds = await self._gateway.read(question)
         if seconds <= 0:
             raise LeaseNotFound(f"lease {lease:x} has ended", 5)
         return seconds
 
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
-        await self._gateway.write("/v3/lease/revoke", {"ID": lease})
+        await self._gateway.write(Question("/v3/lease/revoke", {"ID": lease}, wire.nothing))
 
     def watch(self, target: str, start_revision: int = 0) -> AsyncGenerator[list[Event], None]:
         """Follow a key, or with a trailing ``/`` all keys below it; see ``Store.watch``."""
@@ -172,17 +170,19 @@ class Etcd:
     async def members(self, *, local: bool = False) -> list[Member]:
         """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
         # Etcd answers this from memory (3.4 can do nothing else): hence `fresh`.
-        answer = await self._gateway.read("/v3/cluster/member/list", {}, fresh=not local)
-        return [wire.member(fields) for fields in answer.get("members", ())]
+        question = Question("/v3/cluster/member/list", {}, wire.members)
+        return await self._gateway.read(question, fresh=not local)
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
         """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
         body = {"peerURLs": list(peer_urls), "isLearner": learner}
-        return wire.member((await self._gateway.write("/v3/cluster/member/add", body))["member"])
+        question = Question("/v3/cluster/member/add", body, wire.new_member)
+        return await self._gateway.write(question)
 
     async def member_remove(self, member_id: int) -> None:
         """Remove a member. Raises MemberNotFound."""
-        await self._gateway.write("/v3/cluster/member/remove", {"ID": member_id})
+        body = {"ID": member_id}
+        await self._gateway.write(Question("/v3/cluster/member/remove", body, wire.nothing))
 
     async def member_promote(self, member_id: int) -> None:
         """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound.
@@ -191,9 +191,8 @@ class Etcd:
         on, and is refused: so the leader itself is asked.
         """
         leader = await self._leader_among_endpoints()
-        await self._gateway.at(
-            leader, "/v3/cluster/member/promote", {"ID": member_id}, self._gateway.timeout
-        )
+        question = Question("/v3/cluster/member/promote", {"ID": member_id}, wire.nothing)
+        await self._gateway.at(leader, question, self._gateway.timeout)
 
     async def _leader_among_endpoints(self) -> str:
         """Return the endpoint that leads; where another member does, it hands the lead over first.
@@ -221,17 +220,13 @@ class Etcd:
         A place that is none of the endpoints is shown no account; etcd asks for none here.
         """
         body = {"targetID": member_id}
-        await self._gateway.at(
-            endpoint, "/v3/maintenance/transfer-leadership", body, self._gateway.timeout
-        )
+        question = Question("/v3/maintenance/transfer-leadership", body, wire.nothing)
+        await self._gateway.at(endpoint, question, self._gateway.timeout)
 
     async def full_members(self) -> frozenset[int]:
         """Return the ids of the members whose database is full: nobody may write then."""
         body = {"action": "GET", "alarm": wire.NOSPACE}
-        answer = await self._gateway.read("/v3/maintenance/alarm", body)
-        return frozenset(
-            int(one["memberID"]) for one in answer.get("alarms", ()) if one["alarm"] == wire.NOSPACE
-        )
+        return await self._gateway.read(Question(ALARM, body, wire.full_members))
 
     async def make_room(self, endpoint: str) -> None:
         """Make a store of one member, at ``endpoint``, take writes again: its history goes.
@@ -249,21 +244,22 @@ class Etcd:
 
         It answers nobody meanwhile.
         """
-        await self._gateway.at(endpoint, "/v3/maintenance/defragment", {}, DEFRAGMENT_SECONDS)
+        question = Question("/v3/maintenance/defragment", {}, wire.nothing)
+        await self._gateway.at(endpoint, question, DEFRAGMENT_SECONDS)
 
     async def disarm(self, members: frozenset[int]) -> None:
         """Take back the alarm of these members, so that the store takes writes again."""
         for member in members:
             body = {"action": "DEACTIVATE", "memberID": member, "alarm": wire.NOSPACE}
-            await self._gateway.read("/v3/maintenance/alarm", body)
+            await self._gateway.read(Question(ALARM, body, wire.nothing))
 
     async def status(self, endpoint: str) -> EndpointStatus:
         """Ask one endpoint (URL) for its own view; as ``move_leader`` without the account."""
         return await self._status(endpoint, self._gateway.timeout)
 
     async def _status(self, endpoint: str, seconds: float) -> EndpointStatus:
-        answer = await self._gateway.at(endpoint, "/v3/maintenance/status", {}, seconds)
-        return wire.endpoint_status(answer)
+        question = Question("/v3/maintenance/status", {}, wire.endpoint_status)
+        return await self._gateway.at(endpoint, question, seconds)
 
     async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
         """Tell whether a member says, within ``timeout`` seconds, that it has a quorum.

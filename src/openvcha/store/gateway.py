@@ -4,7 +4,8 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import httpx2
 import msgspec
@@ -21,12 +22,25 @@ from openvcha.store.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from openvcha.store.forms import Json, Malformed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """What is asked, and how an answer is read: one of another form is no answer."""
+
+    path: str
+    body: Json
+    read: Callable[[Json], T]
+
 
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 2.0
 """An endpoint that is silent this long is left for the next one, where asking twice is harmless."""
 AUTHENTICATE = "/v3/auth/authenticate"
-QUORUM_READ = ("/v3/kv/range", {"key": wire.text("/"), "count_only": True})
+QUORUM_READ = Question("/v3/kv/range", {"key": wire.text("/"), "count_only": True}, wire.nothing)
 MOST_BYTES = 32 << 20
 """Of an answer, or a line of a watch. All that we keep in the store is far less, as base64 too."""
 MOST_PAGE = 1 << 16
@@ -38,8 +52,10 @@ GRACE_SECONDS = 0.2
 its socket open."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 # TLS alerts that come with the answer (a certificate refused) are passed through as OSError.
-_FAILED = (httpx2.TransportError, OSError, TimeoutError)
-_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+# A place that a member announces may be none: a URL that cannot be read, or a name of no host.
+_NO_PLACE = (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError)
+_FAILED = (httpx2.TransportError, OSError, TimeoutError, *_NO_PLACE)
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, *_NO_PLACE)
 
 
 class Gateway:
@@ -87,33 +103,33 @@ class Gateway:
         """Close all connections."""
         await self._http.aclose()
 
-    async def read(self, path: str, body: wire.Json, *, fresh: bool = False) -> wire.Json:
+    async def read(self, question: Question[T], *, fresh: bool = False) -> T:
         """Ask something that may be asked twice, until the deadline. Raises StoreUnavailable.
 
         ``fresh`` first lets the endpoint catch up with the quorum, where it would answer from
         what it remembers.
         """
 
-        async def ask(endpoint: str, deadline: float) -> wire.Json:
+        async def ask(endpoint: str, deadline: float) -> T:
             if fresh:
-                await self._attempt(endpoint, *QUORUM_READ, deadline, share)
-            return await self._attempt(endpoint, path, body, deadline, share)
+                await self._attempt(endpoint, QUORUM_READ, deadline, share)
+            return await self._attempt(endpoint, question, deadline, share)
 
         share = min(READ_SECONDS, self.timeout / len(self._endpoints))
         return await self._until_deadline(ask)
 
-    async def write(self, path: str, body: wire.Json) -> wire.Json:
+    async def write(self, question: Question[T]) -> T:
         """Ask something that must not be done twice. Raises also OutcomeUnknown."""
 
-        async def ask(endpoint: str, deadline: float) -> wire.Json:
-            return await self._attempt(endpoint, path, body, deadline, None)
+        async def ask(endpoint: str, deadline: float) -> T:
+            return await self._attempt(endpoint, question, deadline, None)
 
         return await self._until_deadline(ask)
 
-    async def at(self, endpoint: str, path: str, body: wire.Json, seconds: float) -> wire.Json:
+    async def at(self, endpoint: str, question: Question[T], seconds: float) -> T:
         """Ask this endpoint, once, within so many seconds. Raises StoreUnavailable."""
         deadline = asyncio.get_running_loop().time() + seconds
-        return await self._attempt(endpoint, path, body, deadline, seconds)
+        return await self._attempt(endpoint, question, deadline, seconds)
 
     async def page(self, place: str, path: str, seconds: float) -> bytes:
         """Get a page of a place (URL), to which nothing is shown but the certificate.
@@ -146,27 +162,27 @@ class Gateway:
         async def show(account: Account) -> str:
             shown = {"name": account.name, "password": account.password.reveal()}
             try:
-                answer = await self._request(endpoint, AUTHENTICATE, shown, deadline, seconds)
+                question = Question(AUTHENTICATE, shown, wire.token)
+                return await self._request(endpoint, question, deadline, seconds)
             except NotProtected:
                 return ""  # it is behind the others, or nobody has to show anything yet
-            return str(answer["token"])
 
         return await self._pass.renew(void, show)
 
     @asynccontextmanager
     async def stream(
-        self, endpoint: str, path: str, body: wire.Json
+        self, endpoint: str, path: str, body: Json
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open an answer without end: its lines. Raises StoreUnavailable, also while reading."""
         http = self._http.current()
-        request = http.build_request(
-            "POST",
-            endpoint + path,
-            content=msgspec.json.encode(body),
-            headers=self._shown(endpoint),
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-        )
         try:
+            request = http.build_request(
+                "POST",
+                endpoint + path,
+                content=msgspec.json.encode(body),
+                headers=self._shown(endpoint),
+                timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+            )
             async with asyncio.timeout(CONNECT_SECONDS + READ_SECONDS):
                 response = await http.send(request, stream=True)
         except _FAILED as error:
@@ -184,7 +200,7 @@ class Gateway:
         """Return what a request carries: the token goes to the endpoints, and to nobody else."""
         return self._pass.headers if endpoint in self._endpoints else {}
 
-    async def _until_deadline(self, ask: Callable[[str, float], Awaitable[wire.Json]]) -> wire.Json:
+    async def _until_deadline(self, ask: Callable[[str, float], Awaitable[T]]) -> T:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.timeout
         # An attempt that cannot wait for its answer would only make an outcome unknown.
@@ -210,24 +226,24 @@ class Gateway:
         raise type(next(iter(refusals.values())))("; ".join(map(str, refusals.values())))
 
     async def _attempt(
-        self, endpoint: str, path: str, body: wire.Json, deadline: float, share: float | None
-    ) -> wire.Json:
+        self, endpoint: str, question: Question[T], deadline: float, share: float | None
+    ) -> T:
         """Ask once, and once more after having shown the account, where that was the hindrance.
 
         Who is not let in is refused before anything is done: so also a write is asked again.
         """
         void = self._pass.token
         try:
-            return await self._request(endpoint, path, body, deadline, share)
+            return await self._request(endpoint, question, deadline, share)
         except NotLetIn:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0 or not await self.let_in(endpoint, void, min(left, READ_SECONDS)):
                 raise
-        return await self._request(endpoint, path, body, deadline, share)
+        return await self._request(endpoint, question, deadline, share)
 
     async def _request(
-        self, endpoint: str, path: str, body: wire.Json, deadline: float, share: float | None
-    ) -> wire.Json:
+        self, endpoint: str, question: Question[T], deadline: float, share: float | None
+    ) -> T:
         """Ask once. ``share``: seconds to wait for what may be asked again; None for a write."""
         left = deadline - asyncio.get_running_loop().time()
         unsure = OutcomeUnknown if share is None else StoreUnavailable
@@ -236,25 +252,28 @@ class Gateway:
             async with asyncio.timeout_at(deadline + GRACE_SECONDS):
                 reply = await self._http.ask(
                     "POST",
-                    endpoint + path,
+                    endpoint + question.path,
                     MOST_BYTES,
-                    content=msgspec.json.encode(body),
-                    headers=self._shown(endpoint) if path != AUTHENTICATE else {},
+                    content=msgspec.json.encode(question.body),
+                    headers=self._shown(endpoint) if question.path != AUTHENTICATE else {},
                     timeout=httpx2.Timeout(seconds, connect=min(left, CONNECT_SECONDS)),
                 )
         except _NOT_SENT as error:
             raise StoreUnavailable(_reason(endpoint, error)) from error
         except _FAILED as error:
             raise unsure(_reason(endpoint, error)) from error
-        return _answer(endpoint, reply, unsure)
+        return _answer(endpoint, reply, question.read, unsure)
 
 
-def _answer(endpoint: str, reply: Reply, unsure: type[StoreUnavailable]) -> wire.Json:
+def _answer(
+    endpoint: str, reply: Reply, read: Callable[[Json], T], unsure: type[StoreUnavailable]
+) -> T:
     if reply.status == httpx2.codes.OK:
         try:
-            return msgspec.json.decode(reply.content, type=dict[str, Any])
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise unsure(f"{endpoint}: its answer cannot be read") from error
+            return read(msgspec.json.decode(reply.content, type=dict[str, Any]))
+        except (msgspec.MsgspecError, RecursionError, Malformed) as error:
+            reason = f": {error}" if isinstance(error, Malformed) else ""
+            raise unsure(f"{endpoint}: its answer cannot be read{reason}") from error
     refusal = _refusal(reply.status, reply.content)
     where = f"{endpoint}: {refusal}"
     if wire.not_done(refusal) or isinstance(refusal, ClusterUnhealthy | StoreFull):

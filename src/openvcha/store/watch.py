@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from openvcha.store import wire
+from openvcha.store import forms, wire
 from openvcha.store.errors import (
     Compacted,
     NotLetIn,
@@ -21,6 +21,7 @@ from openvcha.store.errors import (
     StoreError,
     StoreUnavailable,
 )
+from openvcha.store.forms import Json, Malformed
 from openvcha.store.gateway import FIRST_PAUSE, LONGEST_PAUSE, QUORUM_READ, Gateway
 from openvcha.store.protocol import Event
 
@@ -73,7 +74,7 @@ class Watch:
         await asyncio.sleep(self._pause)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
-    def _request(self) -> wire.Json:
+    def _request(self) -> Json:
         request = wire.range_of(self._target, prefix=self._target.endswith("/"))
         request |= {"start_revision": self._next, "progress_notify": True}
         return {"create_request": request}
@@ -92,7 +93,7 @@ class Watch:
                     line, pending, checks = pending.result(), None, 0
                     yield line
                 else:
-                    await self._gateway.at(endpoint, *QUORUM_READ, self._check_seconds)
+                    await self._gateway.at(endpoint, QUORUM_READ, self._check_seconds)
                     checks += 1
         except StopAsyncIteration:
             raise StoreUnavailable(f"{endpoint}: the watch was ended") from None
@@ -103,30 +104,33 @@ class Watch:
 
     def _take(self, line: bytes) -> list[Event]:
         try:
-            message = msgspec.json.decode(line, type=dict[str, Any])
+            return self._read(msgspec.json.decode(line, type=dict[str, Any]))
         except (msgspec.MsgspecError, RecursionError) as error:  # cut off in the middle
             raise StoreUnavailable(f"the watch broke: {error}") from error
-        if "error" in message:
-            raise wire.error(503, message["error"])
-        answer = message["result"]
-        if answer.get("canceled"):
+        except Malformed as error:
+            raise StoreUnavailable(f"what the watch says cannot be read: {error}") from error
+
+    def _read(self, message: Json) -> list[Event]:
+        answer = wire.watched(message)
+        if forms.flag(answer, "canceled"):
             raise _ended(answer)
-        events = [wire.event(fields) for fields in answer.get("events", ())]
+        events = wire.events(answer)
         self._pause = FIRST_PAUSE
         if events:
             self._next = events[-1].kv.mod_revision + 1
-        elif not answer.get("created") or not self._next:
+        elif not forms.flag(answer, "created") or not self._next:
             # A progress report tells that all before it was delivered. The revision of "created"
             # tells so only when the watch began there, and the one of events never does.
             self._next = wire.revision(answer) + 1
         return events
 
 
-def _ended(answer: wire.Json) -> StoreError:
-    compacted = int(answer.get("compact_revision", 0))
+def _ended(answer: Json) -> StoreError:
+    compacted = forms.number(answer, "compact_revision")
     if compacted:
         return Compacted(compacted)
-    reason = f"the watch was canceled: {answer.get('cancel_reason', 'no reason')}"
+    said = forms.shown(answer.get("cancel_reason")) or "no reason"
+    reason = f"the watch was canceled: {said}"
     # Etcd 3.5 gives the same reason for a token that is void and for a key that is none of ours.
     refused = isinstance(wire.error(503, {"message": reason}), NotLetIn | PermissionDenied)
     return NotLetIn(reason) if refused else StoreUnavailable(reason)

@@ -1,10 +1,10 @@
 """The JSON of etcd's gRPC gateway: int64 are strings, bytes are base64, zeros are left out."""
 
-from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
-from typing import Any
+from base64 import b64encode
+from collections.abc import Sequence
 
-from openvcha.store import errors
+from openvcha.store import errors, forms
+from openvcha.store.forms import Json, Malformed
 from openvcha.store.protocol import (
     Action,
     Compare,
@@ -16,11 +16,11 @@ from openvcha.store.protocol import (
     KeyValue,
     Member,
     Put,
+    Snapshot,
     Target,
     TxnResult,
 )
 
-Json = dict[str, Any]
 NOSPACE = "NOSPACE"
 """Etcd's alarm: a member's database has reached its quota."""
 
@@ -126,76 +126,157 @@ def transaction(
     }
 
 
-def key_value(fields: Mapping[str, Any]) -> KeyValue:
+def nothing(_: Json) -> None:
+    """Read nothing from an answer: that it came is enough."""
+
+
+def key_value(fields: Json) -> KeyValue:
     """Decode a key with its value."""
     return KeyValue(
-        key=b64decode(fields["key"]).decode(errors="surrogateescape"),
-        value=b64decode(fields.get("value", "")),
-        create_revision=int(fields.get("create_revision", 0)),
-        mod_revision=int(fields.get("mod_revision", 0)),
-        version=int(fields.get("version", 0)),
-        lease=int(fields.get("lease", 0)),
+        key=forms.raw(fields, "key").decode(errors="surrogateescape"),
+        value=forms.raw(fields, "value"),
+        create_revision=forms.number(fields, "create_revision"),
+        mod_revision=forms.number(fields, "mod_revision"),
+        version=forms.number(fields, "version"),
+        lease=forms.number(fields, "lease"),
     )
 
 
-def key_values(answer: Mapping[str, Any]) -> tuple[KeyValue, ...]:
+def key_values(answer: Json) -> tuple[KeyValue, ...]:
     """Decode the answer of a range."""
-    return tuple(key_value(fields) for fields in answer.get("kvs", ()))
+    return tuple(key_value(fields) for fields in forms.objects(answer, "kvs"))
 
 
-def revision(answer: Mapping[str, Any]) -> int:
-    """Give the store's revision from an answer's header."""
-    return int(answer["header"].get("revision", 0))
+def snapshot(answer: Json) -> Snapshot:
+    """Decode the answer of a range, with the store's revision."""
+    return Snapshot(revision(answer), key_values(answer))
 
 
-def result(answer: Mapping[str, Any]) -> TxnResult:
+def deleted(answer: Json) -> int:
+    """Return how many keys were deleted."""
+    return forms.number(answer, "deleted")
+
+
+def revision(answer: Json) -> int:
+    """Return the store's revision from an answer's header."""
+    return forms.number(forms.inner(answer, "header"), "revision")
+
+
+def result(answer: Json) -> TxnResult:
     """Decode the answer of a transaction."""
-    responses = answer.get("responses", ())
-    found = (key_values(one.get("response_range") or {}) for one in responses)
-    return TxnResult(bool(answer.get("succeeded")), revision(answer), tuple(found))
+    responses = forms.objects(answer, "responses")
+    ranges = (one.get("response_range") or {} for one in responses)
+    found = tuple(key_values(forms.read_object(one, "response_range")) for one in ranges)
+    return TxnResult(forms.flag(answer, "succeeded"), revision(answer), found)
 
 
-def event(fields: Mapping[str, Any]) -> Event:
+def event(fields: Json) -> Event:
     """Decode an event of a watch."""
-    return Event(EventType(fields.get("type", "PUT")), key_value(fields["kv"]))
+    kind = forms.text(fields, "type") or "PUT"
+    if kind not in set(EventType):
+        raise Malformed("type: PUT or DELETE was expected")
+    return Event(EventType(kind), key_value(forms.inner(fields, "kv")))
 
 
-def member(fields: Mapping[str, Any]) -> Member:
+def watched(message: Json) -> Json:
+    """Return the result in a message of a stream. Raises what it says went wrong."""
+    if message.get("error") is not None:
+        raise error(503, forms.inner(message, "error"))
+    return forms.inner(message, "result")
+
+
+def events(answer: Json) -> list[Event]:
+    """Decode the events in a result of a watch."""
+    return [event(fields) for fields in forms.objects(answer, "events")]
+
+
+def lease(answer: Json) -> int:
+    """Return the id of a new lease."""
+    return forms.identifier(answer, "ID")
+
+
+def lease_seconds(message: Json) -> int:
+    """Return for how long a lease is kept; 0: it has ended. Raises what the answer says."""
+    return forms.number(watched(message), "TTL")
+
+
+def token(answer: Json) -> str:
+    """Return the token that an account is good for."""
+    return forms.token(answer, "token")
+
+
+def member(fields: Json) -> Member:
     """Decode a member."""
     return Member(
-        id=int(fields["ID"]),
-        name=fields.get("name", ""),
-        peer_urls=tuple(fields.get("peerURLs", ())),
-        client_urls=tuple(fields.get("clientURLs", ())),
-        learner=bool(fields.get("isLearner")),
+        id=forms.identifier(fields, "ID"),
+        name=forms.text(fields, "name"),
+        peer_urls=forms.texts(fields, "peerURLs"),
+        client_urls=forms.texts(fields, "clientURLs"),
+        learner=forms.flag(fields, "isLearner"),
     )
 
 
-def endpoint_status(fields: Mapping[str, Any]) -> EndpointStatus:
+def members(answer: Json) -> list[Member]:
+    """Decode the list of the members."""
+    return [member(fields) for fields in forms.objects(answer, "members")]
+
+
+def new_member(answer: Json) -> Member:
+    """Decode the member that was added."""
+    return member(forms.inner(answer, "member"))
+
+
+def full_members(answer: Json) -> frozenset[int]:
+    """Return the ids of the members for which the alarm is on."""
+    alarms = forms.objects(answer, "alarms")
+    return frozenset(
+        forms.identifier(one, "memberID") for one in alarms if one.get("alarm") == NOSPACE
+    )
+
+
+def permissions(answer: Json) -> dict[tuple[str, str], str]:
+    """Return what a role may do with which range, both as etcd writes them."""
+    return {
+        (forms.text(one, "key"), forms.text(one, "range_end")): forms.text(one, "permType")
+        for one in forms.objects(answer, "perm")
+    }
+
+
+def endpoint_status(fields: Json) -> EndpointStatus:
     """Decode one member's own view."""
+    header = forms.inner(fields, "header")
     return EndpointStatus(
-        member_id=int(fields["header"]["member_id"]),
-        leader=int(fields.get("leader", 0)),
-        version=fields.get("version", ""),
-        db_size=int(fields.get("dbSize", 0)),
-        raft_term=int(fields.get("raftTerm", 0)),
-        raft_index=int(fields.get("raftIndex", 0)),
-        learner=bool(fields.get("isLearner")),
-        cluster_id=int(fields["header"].get("cluster_id", 0)),
+        member_id=forms.identifier(header, "member_id"),
+        leader=forms.number(fields, "leader"),
+        version=forms.text(fields, "version"),
+        db_size=forms.number(fields, "dbSize"),
+        raft_term=forms.number(fields, "raftTerm"),
+        raft_index=forms.number(fields, "raftIndex"),
+        learner=forms.flag(fields, "isLearner"),
+        cluster_id=forms.number(header, "cluster_id"),
         revision=revision(fields),
-        db_in_use=int(fields.get("dbSizeInUse", 0)),
-        full=any(NOSPACE in str(each) for each in fields.get("errors", ())),
+        db_in_use=forms.number(fields, "dbSizeInUse"),
+        full=any(NOSPACE in each for each in forms.texts(fields, "errors")),
     )
 
 
-def error(status: int, fields: Mapping[str, Any]) -> errors.StoreError:
+def error(status: int, fields: Json) -> errors.StoreError:
     """Decode a refusal: the error to raise. What is not known for sure is StoreUnavailable."""
-    message = str(fields.get("message") or fields.get("error") or f"HTTP status {status}")
-    code = int(fields.get("code") or fields.get("grpc_code") or (-1 if status < 500 else 14))
+    said = forms.shown(fields.get("message")) or forms.shown(fields.get("error"))
+    message = said or f"HTTP status {status}"
+    code = _code(fields, -1 if status < 500 else 14)
     kind = next((kind for words, kind in _ERRORS if words in message.lower()), None)
     if kind is None:
         kind = errors.StoreUnavailable if code in _UNAVAILABLE_CODES else errors.StoreError
     return kind(message, code)
+
+
+def _code(fields: Json, otherwise: int) -> int:
+    try:
+        said = forms.number(fields, "code") or forms.number(fields, "grpc_code")
+    except Malformed:
+        return otherwise
+    return said or otherwise
 
 
 def not_done(refusal: errors.StoreError) -> bool:

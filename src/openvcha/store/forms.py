@@ -1,0 +1,114 @@
+"""The form that an answer of etcd has to have: a peer that lies may send any JSON.
+
+What etcd leaves out, and what it calls null, is zero, empty or false.
+"""
+
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any, Final
+
+from openvcha.api.cut import cut
+
+Json = dict[str, Any]
+MOST_SHOWN: Final = 300
+"""Characters of a text that a member sends to be read."""
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,20}")
+_LEAST, _MOST = -(1 << 63), (1 << 64) - 1
+_TOKEN: Final = re.compile(r"[!-~]{1,4096}")
+
+
+class Malformed(ValueError):  # noqa: N818 - it is told of an answer, and becomes a StoreError
+    """An answer has not the form that etcd gives it; the text says where, and what was expected."""
+
+
+def read_object(value: object, where: str) -> Json:
+    """Return an object. Raises Malformed, as all of these do."""
+    if not isinstance(value, dict):
+        raise Malformed(f"{where}: an object was expected")
+    return value
+
+
+def inner(fields: Mapping[str, Any], name: str) -> Json:
+    """Return an object that has to be there."""
+    return read_object(fields.get(name), name)
+
+
+def read_list(fields: Mapping[str, Any], name: str) -> list[Any]:
+    """Return a list."""
+    value = fields.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Malformed(f"{name}: a list was expected")
+    return value
+
+
+def objects(fields: Mapping[str, Any], name: str) -> list[Json]:
+    """Return a list of objects."""
+    return [read_object(each, name) for each in read_list(fields, name)]
+
+
+def texts(fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return a list of texts."""
+    found = read_list(fields, name)
+    if not all(isinstance(each, str) for each in found):
+        raise Malformed(f"{name}: texts were expected")
+    return tuple(found)
+
+
+def text(fields: Mapping[str, Any], name: str) -> str:
+    """Return a text."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Malformed(f"{name}: a text was expected")
+    return value or ""
+
+
+def number(fields: Mapping[str, Any], name: str) -> int:
+    """Return a whole number of 64 bits; etcd writes them as texts, or as they are."""
+    value = fields.get(name)
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = int(value)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not _LEAST <= value <= _MOST:
+        raise Malformed(f"{name}: a number of 64 bits was expected")
+    return value
+
+
+def identifier(fields: Mapping[str, Any], name: str) -> int:
+    """Return a number that has to be there."""
+    if fields.get(name) is None:
+        raise Malformed(f"{name}: a number was expected")
+    return number(fields, name)
+
+
+def flag(fields: Mapping[str, Any], name: str) -> bool:
+    """Return whether something is so."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise Malformed(f"{name}: true or false was expected")
+    return bool(value)
+
+
+def raw(fields: Mapping[str, Any], name: str) -> bytes:
+    """Return bytes, which come as base64."""
+    try:
+        return b64decode(text(fields, name))
+    except ValueError:
+        raise Malformed(f"{name}: base64 was expected") from None
+
+
+def token(fields: Mapping[str, Any], name: str) -> str:
+    """Return what a request can carry as a header."""
+    value = text(fields, name)
+    if not _TOKEN.fullmatch(value):
+        raise Malformed(f"{name}: a token was expected")
+    return value
+
+
+def shown(value: object) -> str:
+    """Return some characters of whatever was sent to be read."""
+    return cut(value if isinstance(value, str) else "", MOST_SHOWN)
