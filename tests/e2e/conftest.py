@@ -175,9 +175,9 @@ def run_vcha(arguments: Sequence[str], *, check: bool) -> subprocess.CompletedPr
 
 
 @contextmanager
-def lab_up(base: Path) -> Iterator[RunningLab]:
+def lab_up(base: Path, *options: str) -> Iterator[RunningLab]:
     """A HEALTHY lab; taken down with all its files at the end."""
-    run_vcha(["lab", "up", "--name", NAME, "--dir", str(base)], check=True)
+    run_vcha(["lab", "up", "--name", NAME, "--dir", str(base), *options], check=True)
     lab = Lab(base / NAME)
     api = f"https://{lab.state().public_address}:8443"
     users = [

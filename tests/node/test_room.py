@@ -9,7 +9,7 @@ import pytest
 from tests.store.roomy import Simulated, simulated
 
 from openvcha.node.identity import StoreLimits
-from openvcha.node.room import LOOK_SECONDS, TURN_SECONDS, Keeper, keep_room
+from openvcha.node.room import IN_VAIN_SECONDS, LOOK_SECONDS, TURN_SECONDS, Keeper, keep_room
 from openvcha.store import keys
 from openvcha.store.errors import StoreFull
 from openvcha.store.memory import MemoryStore
@@ -152,3 +152,31 @@ async def test_a_look_tells_whether_the_store_is_full() -> None:
     """Then the next one comes sooner."""
     assert await Keeper(view(made(990, full=True, a=1000, b=1000, c=1000))).look()
     assert not await Keeper(view(made(100, full=False, a=110, b=110, c=110))).look()
+
+
+def tries(store: Store) -> int:
+    return sum(call.startswith("compact") for call in store.simulated.calls)
+
+
+async def test_members_are_not_troubled_for_nothing() -> None:
+    """Each try takes all members away in turn, and moves the lead: it waits for something to go."""
+    store = made(990, full=True, a=1000, b=1000, c=1000)
+    node = asyncio.create_task(keep_room(view(store)))
+    await asyncio.sleep(IN_VAIN_SECONDS / 2)
+    assert tries(store) == 1
+    await asyncio.sleep(IN_VAIN_SECONDS)
+    assert tries(store) == 2
+    for name, status in store.simulated.statuses.items():
+        store.simulated.statuses[name] = replace(status, revision=43)
+    store.simulated.left = 100
+    await asyncio.sleep(TURN_SECONDS + LOOK_SECONDS)
+    assert store.simulated.calls[-1] == "disarm"
+    node.cancel()
+
+
+async def test_a_witness_has_no_turn() -> None:
+    """Nobody waits for one that gives no room."""
+    store = made(100, full=True, b=1000, a=1000)
+    store.simulated.strangers = ("a",)
+    await run_for(TURN_SECONDS / 2, view(store, "b"))
+    assert "defragment b" in store.simulated.calls

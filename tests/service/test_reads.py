@@ -1,6 +1,7 @@
 """What cluster.get and operations.get say is true, also while things are wrong or unknown."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -120,6 +121,17 @@ async def test_the_active_is_told_before_there_is_a_cluster(scene: Scene) -> Non
     info = await get_active(scene.process().services, CALLER)
     assert info.placement
     assert info.placement.vm_name == "vcha-1"
+
+
+@pytest.mark.parametrize("get", [get_active, get_cluster])
+async def test_what_a_partial_get_does_not_use_has_its_form(scene: Scene, get: Any) -> None:
+    """The description of the API refuses it, and so does the API."""
+    await scene.healthy()
+    where = replace(ELSEWHERE.active_location, password=None)
+    spec = replace(ELSEWHERE, active_location=where)
+    with pytest.raises(ApiError) as refused:
+        await get(scene.process().services, CALLER, vc_spec=spec, partial=True)
+    assert refused.value.error_type is ErrorType.INVALID_ARGUMENT
 
 
 async def test_a_partial_get_asks_no_other_vcenter(scene: Scene, asked: list[ErrorType]) -> None:

@@ -198,10 +198,13 @@ async def test_refusals_of_membership() -> None:
 
 @pytest.mark.parametrize("broken", [hang, hang_up, NOWHERE])
 async def test_deadline(broken: Behaviour | str) -> None:
-    """When no endpoint answers, a read ends at its deadline and says why."""
-    async with client(broken, NOWHERE, patience=0.4) as etcd:
+    """When no endpoint answers, a read ends at its deadline and says why.
+
+    The first one is always asked; how many of the others is a matter of time on a busy machine.
+    """
+    async with client(NOWHERE, broken, patience=0.4) as etcd:
         async with asyncio.timeout(30):
-            with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1: ConnectError"):
+            with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1: Connect"):
                 await etcd.get("a")
         assert not await etcd.healthy(etcd.endpoints[0], 0.2)
 

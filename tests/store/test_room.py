@@ -8,11 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 import structlog
+from tests.node.test_kept import IDENTITY
 from tests.store.roomy import simulated
 
+from openvcha.node.etcd import etcd_argv
 from openvcha.node.identity import StoreLimits
+from openvcha.node.layout import Layout
 from openvcha.node.room import keep_room
 from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import Role, User, Users
@@ -20,7 +24,7 @@ from openvcha.store import room
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.etcd import Etcd
-from openvcha.store.room import MemberRoom, Room, make_room, pays
+from openvcha.store.room import WITNESS_QUOTAS, MemberRoom, Room, make_room, pays
 
 QUOTA = 1000
 SMALL_QUOTA = 16 << 20
@@ -237,3 +241,46 @@ async def test_a_witness_is_shown_no_account_to_be_given_room() -> None:
     after = await make_room(store, QUOTA, lambda _: None, every=True)
     assert [call for call in store.calls if "defragment" in call] == ["defragment a"]
     assert {one.name: one.size for one in after.members} == {"a": 100, "w": 900}
+
+
+@pytest.mark.looptime
+async def test_the_file_of_a_witness_keeps_no_store_full() -> None:
+    """It has been as large as those of the data nodes, and nobody gives it room."""
+    store = simulated(100, a=1000, b=1000, w=1100)
+    store.strangers = ("w",)
+    after = await make_room(store, QUOTA, lambda _: None)
+    assert not after.full
+    assert store.calls[-1] == "disarm"
+
+
+@pytest.mark.parametrize(("kind", "quotas"), [("data", 1), ("witness", WITNESS_QUOTAS)])
+def test_a_witness_has_a_larger_quota(kind: str, quotas: int, tmp_path: Path) -> None:
+    """So that it is never the one that is full."""
+    identity = msgspec.structs.replace(IDENTITY, kind=kind, store=StoreLimits(quota_bytes=QUOTA))
+    line = etcd_argv(Path("etcd"), identity, Layout(tmp_path))
+    assert f"--quota-backend-bytes={quotas * QUOTA}" in line
+
+
+@pytest.mark.looptime
+async def test_what_a_witness_says_of_alarm_and_revision_is_not_believed() -> None:
+    """A thief's would keep the members busy, or have them compact what has not been written."""
+    store = simulated(100, a=500, w=500)
+    store.strangers = ("w",)
+    store.statuses["a"] = replace(store.statuses["a"], full=False)
+    store.statuses["w"] = replace(store.statuses["w"], revision=1 << 60)
+    found = await room.look(store)
+    assert (found.full, found.revision) == (False, 42)
+
+
+@pytest.mark.looptime
+async def test_each_member_hears_of_the_end_of_the_alarm_in_its_own_time() -> None:
+    """Who asks one that is behind would take the store for full still."""
+    store = simulated(100, a=1000, b=1000)
+    told = store.disarm
+    later = asyncio.get_running_loop().call_later
+
+    async def disarm(members: frozenset[int]) -> None:
+        later(1.0, lambda: asyncio.ensure_future(told(members)))
+
+    store.disarm = disarm  # type: ignore[method-assign]
+    assert not (await make_room(store, QUOTA, lambda _: None)).full

@@ -24,6 +24,7 @@ from openvcha.lab.state import ADMINISTRATOR
 from openvcha.lab.status import Overall
 from openvcha.lab.status import status as look
 from openvcha.lab.up import up as bring_up
+from openvcha.node.identity import StoreLimits
 
 app = typer.Typer(
     help="A whole cluster of three nodes on this machine, on loopback addresses.",
@@ -47,6 +48,10 @@ class Replaceable(StrEnum):
     WITNESS = "witness"
 
 
+SMALLEST_QUOTA = 16 << 20
+"""A lab writes some megabytes while it is deployed."""
+
+
 @app.command(epilog=EPILOG)
 def up(
     name: Name = DEFAULT_NAME,
@@ -55,12 +60,16 @@ def up(
     active_only: Annotated[
         bool, typer.Option("--active-only", help="Deploy nothing, to do it yourself.")
     ] = False,
+    store_quota: Annotated[
+        int, typer.Option(min=SMALLEST_QUOTA, help="The quota of a new lab's store, in bytes.")
+    ] = StoreLimits().quota_bytes,
 ) -> None:
     """Bring the lab up; what is there already is left as it is."""
     began = time.monotonic()
     lab = lab_to_make(name, base)
     try:
-        healthy = asyncio.run(bring_up(lab, narrator(), active_only=active_only))
+        limits = StoreLimits(quota_bytes=store_quota)
+        healthy = asyncio.run(bring_up(lab, narrator(), active_only=active_only, limits=limits))
     except KeyboardInterrupt:
         again = command("lab up", name, base)
         raise fail(f"interrupted; `{again}` goes on from here", Code.INTERRUPTED) from None

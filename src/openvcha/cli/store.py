@@ -76,8 +76,9 @@ def defragment(directory: Directory) -> None:
         quota = load_identity(node_directory(directory)).store.quota_bytes
         after = asyncio.run(_with_store(directory, lambda store: _given_room(store, quota)))
         for one in after.in_order:
-            share = percent(one.size, quota)
-            say(f"{one.name}: {one.size} of {quota} bytes ({share} %), {one.in_use} in use")
+            limit = one.limit(quota)
+            share = percent(one.size, limit)
+            say(f"{one.name}: {one.size} of {limit} bytes ({share} %), {one.in_use} in use")
         for name in after.silent:
             say(f"{name}: does not answer, and was given no room")
         if after.full:

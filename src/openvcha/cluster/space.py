@@ -59,4 +59,4 @@ class SpaceLooks:
         one = found.largest
         if one is None:
             return None
-        return Space(one.name, one.size, one.in_use, self._quota, found.full)
+        return Space(one.name, one.size, one.in_use, one.limit(self._quota), found.full)

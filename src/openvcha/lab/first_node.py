@@ -13,7 +13,7 @@ from openvcha.node.account import new_data_account
 from openvcha.node.certificates import api_certificate, new_authorities
 from openvcha.node.durable import write_durably
 from openvcha.node.files import SERVICE_CA_CERTIFICATE, node_files
-from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets, url
+from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets, StoreLimits, url
 from openvcha.node.patroni import APPLICATION_USER
 
 TOKEN = "lab-first-node"  # noqa: S105 - names a request, opens nothing
@@ -25,13 +25,18 @@ def first_node_made(lab: Lab) -> bool:
     return lab.ca.exists()
 
 
-async def make_first_node(lab: Lab, infrastructure: Infrastructure) -> Vm:
-    """Create the first node's VM with its identity; leaves it off. Finishes what was begun."""
+async def make_first_node(
+    lab: Lab, infrastructure: Infrastructure, limits: StoreLimits | None = None
+) -> Vm:
+    """Create the first node's VM with its identity; leaves it off. Finishes what was begun.
+
+    ``limits`` are those of the cluster's store: later nodes get them from this one.
+    """
     state = lab.state()
     vm = await infrastructure.create_vm(await _request(infrastructure, state))
     directory = Path(vm.directory)
     if not (directory / IDENTITY).exists():
-        made = await asyncio.to_thread(_files, lab, state, vm)
+        made = await asyncio.to_thread(_files, lab, state, vm, limits or StoreLimits())
         # The identity comes last: a node that has it has everything.
         identity = {IDENTITY: made.pop(IDENTITY)}
         await infrastructure.write_files(vm.id, made | identity)
@@ -59,7 +64,7 @@ async def _request(infrastructure: Infrastructure, state: LabState) -> VmRequest
     )
 
 
-def _files(lab: Lab, state: LabState, vm: Vm) -> dict[str, bytes]:
+def _files(lab: Lab, state: LabState, vm: Vm, limits: StoreLimits) -> dict[str, bytes]:
     address = state.ha_address(1)
     member = f"{NAME}-{secrets.token_hex(3)}"
     identity = Identity(
@@ -73,6 +78,7 @@ def _files(lab: Lab, state: LabState, vm: Vm) -> dict[str, bytes]:
         public_address=state.public_address,
         etcd_initial_cluster={member: url(address, Ports().etcd_peer)},
         infrastructure={"kind": "local", "root": str(lab.infrastructure)},
+        store=limits,
     )
     authorities = new_authorities(f"openvcha {state.name}")
     return node_files(

@@ -29,6 +29,7 @@ from openvcha.lab.places import labs
 from openvcha.lab.state import Lab, LabState
 from openvcha.lab.tasks import running_task
 from openvcha.lab.users import make_users
+from openvcha.node.identity import StoreLimits
 
 START_SECONDS = 90.0
 HEALTHY_SECONDS = 90.0
@@ -37,17 +38,24 @@ AWAY_SECONDS = 1.0
 UNAVAILABLE = 503
 
 
-async def up(lab: Lab, narrator: Narrator, *, active_only: bool = False) -> bool:
+async def up(
+    lab: Lab,
+    narrator: Narrator,
+    *,
+    active_only: bool = False,
+    limits: StoreLimits | None = None,
+) -> bool:
     """Bring the lab up and wait until it is HEALTHY; tells whether it is.
 
-    With ``active_only`` a lab that is not deployed is left so: for a manual deployment.
+    With ``active_only`` a lab that is not deployed is left so: for a manual deployment. ``limits``
+    are those of its store, where it is made now.
     It is not when a node has been destroyed: replacing that one is a redeploy, not this.
     Raises LabFailed, Refused, Unreachable and ApiError.
     """
     async with hold(lab.directory, lambda: narrator.say("Waiting for another vcha on this lab")):
         claim = _make(lab, narrator)
         try:
-            return await _up(lab, narrator, active_only=active_only)
+            return await _up(lab, narrator, active_only=active_only, limits=limits)
         finally:
             if claim:
                 claim.close()
@@ -65,11 +73,13 @@ def _make(lab: Lab, narrator: Narrator) -> socket.socket | None:
     return claim
 
 
-async def _up(lab: Lab, narrator: Narrator, *, active_only: bool) -> bool:
+async def _up(
+    lab: Lab, narrator: Narrator, *, active_only: bool, limits: StoreLimits | None
+) -> bool:
     infrastructure = await open_infrastructure(lab)
     if not first_node_made(lab):
         with narrator.step(f"Creating the first node, {NAME}"):
-            await make_first_node(lab, infrastructure)
+            await make_first_node(lab, infrastructure, limits)
     await _finish_running(lab, narrator)
     await _power_on(lab, infrastructure, narrator)
     deadline = asyncio.get_running_loop().time() + START_SECONDS

@@ -15,6 +15,7 @@ from openvcha.store.account import AccountSource
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import HEALTH, Etcd
+from openvcha.store.room import WITNESS_QUOTAS
 
 # etcd's own defaults, for networks of one site: ten lost heartbeats call an election.
 HEARTBEAT_MS = 100
@@ -60,7 +61,7 @@ def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
         "experimental-initial-corrupt-check": "true",
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "1h",
-        "quota-backend-bytes": identity.store.quota_bytes,
+        "quota-backend-bytes": _quota(identity),
         # Passwords here have 192 random bits: what makes guessing slow makes nothing safer, and
         # takes half a second of a busy machine for each client that is let in.
         "bcrypt-cost": 4,
@@ -68,6 +69,11 @@ def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
         "log-outputs": "stdout",
     }
     return [str(binary), *(f"--{name}={value}" for name, value in options.items())]
+
+
+def _quota(identity: Identity) -> int:
+    quota = identity.store.quota_bytes
+    return quota if identity.holds_data else WITNESS_QUOTAS * quota
 
 
 def known_endpoints(identity: Identity, layout: Layout) -> list[str]:

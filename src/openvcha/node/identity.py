@@ -36,7 +36,10 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How large etcd's database may be (``--quota-backend-bytes``); the same on all nodes."""
+    """How large etcd's database may be on a data node; a witness has twice that.
+
+    The same in ``node.json`` of all nodes.
+    """
 
     quota_bytes: int = 1 << 30
 

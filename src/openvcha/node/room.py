@@ -16,6 +16,8 @@ from openvcha.store.room import Room, percent
 LOOK_SECONDS = 30.0
 FULL_SECONDS = 5.0
 TURN_SECONDS = 30.0
+IN_VAIN_SECONDS = 600.0
+"""After giving room has left the store full, and nothing has been written or deleted since."""
 HOLD_SECONDS = 15
 MIB = 1 << 20
 
@@ -38,6 +40,8 @@ class Keeper:
         self._quota = view.identity.store.quota_bytes
         self._clock = asyncio.get_running_loop().time
         self._full_since: float | None = None
+        self._in_vain: tuple[float, int] | None = None
+        """When the store stayed full with all room given, and its revision then."""
 
     async def look(self) -> bool:
         """Look once, and act; tells whether the store is full."""
@@ -45,7 +49,7 @@ class Keeper:
             found = await room.look(self._view.store)
             self._view.control.tell("room", self._said(found))
             if not found.full:
-                self._full_since = None
+                self._full_since = self._in_vain = None
                 await self._tidy(found)
                 return False
             await self._mend(found)
@@ -61,8 +65,9 @@ class Keeper:
         if largest is None:
             return None
         # Whole mebibytes: each change of a note is a line in the log.
-        size, quota = -(-largest.size // MIB), self._quota // MIB
-        return f"the store has {size} of {quota} MiB ({percent(largest.size, self._quota)} %)"
+        limit = largest.limit(self._quota)
+        size, quota = -(-largest.size // MIB), limit // MIB
+        return f"the store has {size} of {quota} MiB ({percent(largest.size, limit)} %)"
 
     async def _tidy(self, found: Room) -> None:
         """Defragment one member if that pays; the next one comes with the next look."""
@@ -85,18 +90,27 @@ class Keeper:
         """Make the store take writes again, as soon as it is this node's turn."""
         if self._full_since is None:
             self._full_since = self._clock()
-        if not await self._has_turn(found):
+        if self._is_vain(found) or not await self._has_turn(found):
             return
         self._view.events.warning("the store is full, and is given room")
         after = await room.make_room(self._view.store, self._quota, self._gave)
+        self._in_vain = (self._clock(), after.revision) if after.full else None
         self._view.events.warning("the store was given room", full=after.full)
+
+    def _is_vain(self, found: Room) -> bool:
+        """Return whether all room was given just now: each try takes every member away in turn."""
+        if self._in_vain is None:
+            return False
+        tried, revision = self._in_vain
+        waits = IN_VAIN_SECONDS if found.revision == revision else TURN_SECONDS
+        return self._clock() - tried < waits
 
     async def _has_turn(self, found: Room) -> bool:
         leader = await self._view.store.get(keys.PATRONI_LEADER)
         own = self._view.identity.member
         if leader is not None:
             return leader.value == own.encode()
-        names = [one.name for one in found.in_order]
+        names = [one.name for one in found.in_order if one.ours]
         waits = sorted(names).index(own) if own in names else len(names)
         return self._clock() - (self._full_since or 0.0) >= waits * TURN_SECONDS
 

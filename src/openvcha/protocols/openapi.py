@@ -11,6 +11,12 @@ from openvcha.protocols import schemas
 from openvcha.protocols.bounds import FIELDS
 from openvcha.protocols.credentials import SESSION_HEADER
 
+_TASK_REFUSALS = (
+    ErrorType.ALREADY_IN_DESIRED_STATE,
+    ErrorType.NOT_ALLOWED_IN_CURRENT_STATE,
+    ErrorType.RESOURCE_BUSY,
+)
+"""The contract names none of them, and clients of vCenter meet them all the same."""
 _LOGIN = "com.vmware.cis.session.create"
 
 
@@ -141,7 +147,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 
 def _errors(operation: Operation) -> Iterable[ErrorType]:
-    """Give the declared errors and those that the protocol itself may answer."""
+    """Return the declared errors and those that the protocol itself may answer."""
     own = [ErrorType.INTERNAL_SERVER_ERROR, ErrorType.UNAUTHENTICATED]
     own += [ErrorType.SERVICE_UNAVAILABLE]
     if operation.privilege is not None:
@@ -150,6 +156,8 @@ def _errors(operation: Operation) -> Iterable[ErrorType]:
     own += [ErrorType.INVALID_ARGUMENT, ErrorType.UNEXPECTED_INPUT, ErrorType.INVALID_REQUEST]
     if not operation.available:
         own.append(ErrorType.UNSUPPORTED)
+    if operation.task:
+        own += _TASK_REFUSALS
     return dict.fromkeys((*operation.errors, *own))
 
 

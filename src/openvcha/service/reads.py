@@ -46,11 +46,10 @@ async def get_cluster(
     """Tell everything that is known of the cluster.
 
     ``partial`` leaves out what only the vCenter that manages the nodes knows, their placements;
-    then ``vc_spec`` is not used. Raises ApiError as ``check_peer`` does.
+    then ``vc_spec`` is not used, but has to be of its form. Raises ApiError as ``check_peer`` does.
     """
     del caller
-    if not partial:
-        require_usable_peer(vc_spec)
+    require_usable_peer(vc_spec)
     seen = await services.observe()
     if not partial:
         await check_peer(services, seen, vc_spec)
@@ -88,8 +87,7 @@ async def get_active(
     nodes does not know the active's VM, and as ``check_peer`` and ``require_one_datastore`` do.
     """
     del caller
-    if not partial:
-        require_usable_peer(vc_spec)
+    require_usable_peer(vc_spec)
     seen, _ = await settled(services, _nobody_leads)
     active = seen.active
     if active is None:

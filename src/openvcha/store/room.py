@@ -23,6 +23,9 @@ ENOUGH_PERCENT: Final = 95
 """A store that is larger would be full again at the next write."""
 AGREE_PERCENT: Final = 5
 """Members hold the same: one that has this much more of the quota in use still compacts."""
+WITNESS_QUOTAS: Final = 2
+"""A witness's quota, in those of a data node: its file only grows, to what the data nodes have had
+at once, and a witness that is full would keep all members from writing."""
 COMPACTED_SECONDS, COMPACTED_POLL_SECONDS = 10.0, 0.2
 PASSES: Final = 3
 
@@ -76,6 +79,10 @@ class MemberRoom:
         """Return what a defragmentation would give back."""
         return max(0, self.size - self.in_use)
 
+    def limit(self, quota: int) -> int:
+        """Return the bytes that its file may have, by a data node's quota."""
+        return quota if self.ours else WITNESS_QUOTAS * quota
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -90,7 +97,7 @@ class Room:
     @property
     def largest(self) -> MemberRoom | None:
         """Return the member that is full first."""
-        return max(self.members, key=lambda one: one.size, default=None)
+        return max(self.members, key=lambda one: one.size / one.limit(1), default=None)
 
     @property
     def in_order(self) -> tuple[MemberRoom, ...]:
@@ -130,12 +137,14 @@ async def look(store: RoomyStore, seconds: float = ANSWER_SECONDS) -> Room:
     voters = [one for one in members if not one.learner and one.client_urls]
     found = await asyncio.gather(*(_asked(store, one, seconds) for one in voters))
     answers = [(one, status) for one, status in zip(voters, found, strict=True) if status]
+    # A witness may be a thief's: the alarm and the revision are what our own members say.
+    own = [status for one, status in answers if one.client_urls[0] in store.endpoints]
     return Room(
         members=tuple(_room(one, status, store.endpoints) for one, status in answers),
         silent=tuple(one.name for one, status in zip(voters, found, strict=True) if not status),
         learners=tuple(one.name for one in members if one.learner),
-        full=any(status.full for _, status in answers),
-        revision=max((status.revision for _, status in answers), default=0),
+        full=any(status.full for status in own),
+        revision=max((status.revision for status in own), default=0),
     )
 
 
@@ -173,6 +182,17 @@ async def make_room(
             break
     if room.full and _has_room(room, quota):
         await store.disarm(await store.full_members())
+        room = await _disarmed(store)
+    return room
+
+
+async def _disarmed(store: RoomyStore) -> Room:
+    """Wait until each member knows that the alarm is over, at most COMPACTED_SECONDS."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + COMPACTED_SECONDS
+    room = await look(store)
+    while room.full and clock() < deadline:
+        await asyncio.sleep(COMPACTED_POLL_SECONDS)
         room = await look(store)
     return room
 
@@ -195,17 +215,17 @@ async def _compacted(store: RoomyStore, quota: int) -> Room:
 def _steady(before: Sequence[MemberRoom], now: Sequence[MemberRoom]) -> bool:
     """Return whether no member has become emptier between two looks."""
     used = {one.member_id: one.in_use for one in before}
-    return all(one.in_use >= used.get(one.member_id, one.size) for one in now)
+    return all(one.in_use >= used.get(one.member_id, one.size) for one in now if one.ours)
 
 
 def _agree(room: Room, quota: int) -> bool:
-    used = [one.in_use for one in room.members]
+    used = [one.in_use for one in room.members if one.ours]
     return percent(max(used, default=0) - min(used, default=0), quota) < AGREE_PERCENT
 
 
 def _has_room(room: Room, quota: int) -> bool:
-    largest = room.largest
-    return largest is not None and percent(largest.size, quota) < ENOUGH_PERCENT
+    taken = [percent(one.size, one.limit(quota)) for one in room.members]
+    return max(taken, default=100) < ENOUGH_PERCENT
 
 
 def _room(member: Member, status: EndpointStatus, ours: Sequence[str]) -> MemberRoom:

@@ -159,6 +159,7 @@ def examined(answer: httpx2.Response, operation: dict[str, Any]) -> str:
     body = answer.json() if answer.content else None
     if body and not answer.is_success:
         assert body["error_type"] != "INTERNAL_SERVER_ERROR", answer.text
+        assert body["error_type"] in operation["responses"][status]["description"], answer.text
     content = operation["responses"][status].get("content")
     if content:
         schema = content["application/json"]["schema"] | {"components": DOCUMENT["components"]}
