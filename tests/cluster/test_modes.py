@@ -11,6 +11,7 @@ from openvcha.cluster import modes, rules
 from openvcha.cluster.modes import SETTINGS, way
 from openvcha.cluster.patroni import PatroniNode, SyncState
 from openvcha.cluster.settings import switched, told
+from openvcha.cluster.space import Space
 from openvcha.store.keys import ALONE, DETACHED, PAUSE
 
 ENABLED, DISABLED, MAINTENANCE = ClusterMode.ENABLED, ClusterMode.DISABLED, ClusterMode.MAINTENANCE
@@ -123,6 +124,13 @@ def test_only_an_enabled_cluster_without_a_pause_fails_over_by_itself(
     world.set(settings=settings)
     assert rules.fails_over_by_itself(world.seen) is (mode is ENABLED and not settings)
     passive_lost(world)
+    assert not rules.fails_over_by_itself(world.seen)
+
+
+def test_nobody_takes_over_while_the_store_is_full(world: World) -> None:
+    """The right to lead is a write: cluster.get does not promise what cannot come."""
+    assert rules.fails_over_by_itself(world.seen)
+    world.set(space=Space("a-1", 1000, 900, 1000, full=True))
     assert not rules.fails_over_by_itself(world.seen)
 
 

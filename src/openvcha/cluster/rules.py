@@ -247,7 +247,12 @@ def why_not_planned(seen: Observation) -> Reason:
 
 
 def fails_over_by_itself(seen: Observation) -> bool:
-    """Tell whether the passive would take over by itself: not while a mode only begins or ends."""
+    """Return whether the passive would take over by itself.
+
+    Not while a mode only begins or ends, and not while the store is full: to lead is a write.
+    """
+    if seen.space is not None and seen.space.full:
+        return False
     if seen.config.mode is not ClusterMode.ENABLED or PAUSE in seen.settings:
         return False
     return _failover(seen) is None
