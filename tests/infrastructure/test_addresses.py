@@ -225,7 +225,8 @@ def test_round_trip(
     """A usable address survives being shown as a spec; its info tells the same facts."""
     ip, prefix = case
     network = ipaddress.ip_network((ip, prefix), strict=False)
-    gateway = str(network.network_address + 1) if with_gateway else None
+    first = min(1, network.num_addresses - 1)
+    gateway = str(network[first]) if with_gateway else None
     make = v4 if ip.version == 4 else v6
     address, findings = examine(make(str(ip), prefix, gateway=gateway), "f")
     assert (address is None) == bool(findings)
