@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,9 @@ time.sleep(600)
 class StandInProcesses:
     """Finds processes by the directory in their command line; ends only those."""
 
+    looks = 0
+    """How often it was asked for those of several nodes at once."""
+
     def find(self, directory: Path) -> list[int]:
         found = []
         for entry in Path("/proc").iterdir():
@@ -57,6 +60,10 @@ class StandInProcesses:
                 if pid != os.getpid() and started_at(pid) is not None:
                     found.append(pid)
         return sorted(found)
+
+    def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
+        self.looks += 1
+        return [self.find(directory) for directory in directories]
 
     async def kill(self, directory: Path) -> None:
         for pid in self.find(directory):

@@ -400,6 +400,7 @@ from openvcha.infrastructure.protocol import VmRequest
 
 class Nothing:
     def find(self, directory): return []
+    def find_each(self, directories): return [[] for _ in directories]
     async def kill(self, directory): pass
 
 async def start(directory, console): return 0

@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from tests.infrastructure.conftest import StandInProcesses
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
@@ -67,6 +69,27 @@ async def test_on_and_off(
     await infrastructure.power_off(vm.id)
     assert await power(infrastructure, vm) == VmPowerState.POWERED_OFF
     assert [started_at(pid) for pid in first] == [None]
+
+
+async def test_one_look_shows_the_power_of_all(
+    infrastructure: LocalInfrastructure,
+    vm: Vm,
+    request_1: VmRequest,
+    processes: StandInProcesses,
+) -> None:
+    """Each look walks through all of /proc; without a need for it there is none at all."""
+    other = replace(request_1, token="another", name="another", addresses=())
+    await infrastructure.create_vm(other)
+    await infrastructure.power_on(vm.id)
+    before = processes.looks
+    shown = {each.id: each.power_state for each in (await infrastructure.inventory()).vms}
+    assert sorted(shown.values()) == [VmPowerState.POWERED_OFF, VmPowerState.POWERED_ON]
+    assert shown[vm.id] is VmPowerState.POWERED_ON
+    assert processes.looks == before + 1
+    places = await infrastructure.places()
+    assert [each.id for each in places.vms] == list(shown)
+    assert all(each.free_space for each in places.datastores)
+    assert processes.looks == before + 1
 
 
 async def test_off_takes_the_whole_tree(
@@ -174,6 +197,9 @@ class Undying:
 
     def find(self, _: Path) -> list[int]:
         return [4711]
+
+    def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
+        return [[4711] for _ in directories]
 
     async def kill(self, _: Path) -> None:
         return

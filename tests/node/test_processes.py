@@ -129,6 +129,27 @@ def test_the_process_table_has_us() -> None:
     assert own.argv
 
 
+def test_one_walk_finds_the_processes_of_several_nodes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each gets its own, in the order asked for, and /proc is read once."""
+    directories = [tmp_path / "one", tmp_path / "two", tmp_path / "none"]
+    table = {
+        pid: Process(pid, 1, 0, ("python3", "-m", "openvcha", "node", "run", str(directory)))
+        for pid, directory in ((11, directories[0]), (12, directories[1]))
+    }
+    table[13] = Process(13, 12, 0, ("sleep",))
+    walks: list[object] = []
+
+    def read() -> dict[int, Process]:
+        walks.append(None)
+        return table
+
+    monkeypatch.setattr("openvcha.node.processes.read_table", read)
+    assert NodeProcesses().find_each(directories) == [[11], [12, 13], []]
+    assert len(walks) == 1
+
+
 async def test_kill_ends_a_tree_that_forks(tmp_path: Path) -> None:
     """All of a tree is ended, also what it starts meanwhile; then nothing is found."""
     fork = f"while true; do sleep 60 & sleep 0.001; done # {tmp_path}"

@@ -158,6 +158,9 @@ class SeenStore:
         self._ask()
         return await self.world.store.prefix(prefix, keys_only=keys_only)
 
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        return [await self.get(name) for name in names]
+
     async def snapshot(self, prefix: str) -> Snapshot:
         self._ask()
         return await self.world.store.snapshot(prefix)
@@ -265,6 +268,11 @@ class SeenInfrastructure:
     life: Life
 
     async def inventory(self) -> Inventory:
+        self.world.power_looks += 1
+        places = await self.places()
+        return replace(places, vms=tuple(map(self._with_power, places.vms)))
+
+    async def places(self) -> Inventory:
         self.life.check()
         if "infrastructure busy" in self.world.faults:
             said = message("infrastructure.none", self.world.root, "stale file handle")
@@ -275,8 +283,7 @@ class SeenInfrastructure:
             replace(item, capacity=100 * GIGABYTE, free_space=50 * GIGABYTE)
             for item in inventory.datastores
         )
-        vms = (self._with_power(vm) for vm in inventory.vms)
-        return replace(inventory, datastores=tuple(stores), vms=tuple(vms))
+        return replace(inventory, datastores=tuple(stores))
 
     def _with_power(self, vm: Vm) -> Vm:
         on = self.world.machines[vm.id].on

@@ -133,6 +133,8 @@ class World:
         self.state = first_state("127.83.1.0/24", "127.83.2.0/24", Names())
         self.machines: dict[str, Machine] = {}
         self.faults: set[str] = set()
+        self.power_looks = 0
+        """How often somebody has looked at the power of all VMs."""
         self.acknowledged = 0
         self.checkpoints: list[str] = []
         self.holders: tuple[Holder, ...] = ()

@@ -19,12 +19,15 @@ from openvcha.api.structures import (
     NodeRole,
     NodeState,
     PassiveCheckSpec,
+    VmPowerState,
 )
 from openvcha.cluster import rules
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure import local_vms
+from openvcha.infrastructure.queries import LISTS
 from openvcha.service.context import Services
+from openvcha.service.handlers import handlers
 from openvcha.service.reads import get_active, get_cluster, get_operations
 from openvcha.service.redeploy import check_passive
 from openvcha.store import keys
@@ -235,3 +238,20 @@ async def test_operations_tell_what_runs_and_what_would_be_refused(scene: Scene)
     assert told.active == {rules.REDEPLOY_PASSIVE}
     assert rules.REDEPLOY_PASSIVE not in told.disabled
     assert {rules.DEPLOY, rules.FAILOVER, rules.SET_MODE} <= told.disabled
+
+
+async def test_only_the_list_of_vms_looks_at_their_power(scene: Scene) -> None:
+    """It takes a look at every process of the machine: what shows no power goes without."""
+    await scene.healthy()
+    services = scene.process().services
+    before = scene.world.power_looks
+    shown = {}
+    for kind in LISTS:
+        shown[kind] = await handlers()[f"com.vmware.vcenter.{kind}.list"](services, CALLER)
+        assert shown[kind]
+        assert scene.world.power_looks == before + (kind == "VM")
+        before = scene.world.power_looks
+    assert {vm.power_state for vm in shown["VM"]} == {VmPowerState.POWERED_ON}
+    await get_cluster(services, CALLER)
+    await get_active(services, CALLER)
+    assert scene.world.power_looks == before

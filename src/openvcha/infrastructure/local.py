@@ -98,10 +98,17 @@ class LocalInfrastructure:
 
     async def inventory(self) -> Inventory:
         """Raises ApiError RESOURCE_INACCESSIBLE when there is no readable inventory."""
-        stored = await self._stored()
-        vms = await asyncio.gather(*map(self._with_power, stored.vms))
-        measured = await asyncio.to_thread(with_space, stored, self._machine.disk_usage)
-        return replace(measured, vms=tuple(vms))
+        measured = await self.places()
+        on = await self._power.are_on([Path(vm.directory) for vm in measured.vms])
+        return replace(measured, vms=tuple(map(_switched, measured.vms, on)))
+
+    async def places(self) -> Inventory:
+        """Raises ApiError RESOURCE_INACCESSIBLE when there is no readable inventory."""
+        return await asyncio.to_thread(self._measured)
+
+    def _measured(self) -> Inventory:
+        stored = local_vms.with_absolute_paths(self.root, self._file.load().inventory)
+        return with_space(stored, self._machine.disk_usage)
 
     async def vm_by_token(self, token: str) -> Vm | None:
         vm = (await self._stored()).vm_by_token(token)
@@ -202,8 +209,7 @@ class LocalInfrastructure:
         return local_vms.with_absolute_paths(self.root, state.inventory)
 
     async def _with_power(self, vm: Vm) -> Vm:
-        on = await self._power.is_on(Path(vm.directory))
-        return replace(vm, power_state=VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF)
+        return _switched(vm, await self._power.is_on(Path(vm.directory)))
 
     async def _vm(self, vm_id: str, *, deleting: bool = False) -> Vm:
         vm = (await self._stored()).vm(vm_id)
@@ -226,6 +232,10 @@ class LocalInfrastructure:
                 yield
         except StillLocked:
             fail(ErrorType.RESOURCE_BUSY, message("infrastructure.vm.busy", vm_id, busy))
+
+
+def _switched(vm: Vm, on: bool) -> Vm:
+    return replace(vm, power_state=VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF)
 
 
 def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -1,6 +1,7 @@
 """Power of a local VM: on means that a process of its directory lives."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Power:
     async def is_on(self, directory: Path) -> bool:
         """Whether any process of the VM lives."""
         return bool(await self._find(directory))
+
+    async def are_on(self, directories: Sequence[Path]) -> list[bool]:
+        """Answer the same for several VMs from one look: each is a walk through all of /proc."""
+        found = await asyncio.to_thread(self._processes.find_each, directories)
+        return [bool(pids) for pids in found]
 
     async def switch_on(self, directory: Path, name: str) -> None:
         """Start the supervisor unless it lives; a failed start leaves the VM off.

@@ -27,6 +27,10 @@ class ProcessTable(Protocol):
         """Answer the process ids of all live processes of the node."""
         ...
 
+    def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
+        """Answer the same for several nodes, one after the other, from one look at all of them."""
+        ...
+
     async def kill(self, directory: Path) -> None:
         """End all processes of the node at once (SIGKILL)."""
         ...

@@ -34,6 +34,10 @@ class Infrastructure(Protocol):
         """Take a picture of everything there is, power states and free space measured now."""
         ...
 
+    async def places(self) -> Inventory:
+        """Take the same picture without a look at the VMs' power: what it says of that is void."""
+        ...
+
     async def vm_by_token(self, token: str) -> Vm | None:
         """Answer the VM that `create_vm` made for this token, if any."""
         ...

@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from openvcha.node.layout import Layout
@@ -45,16 +45,27 @@ class NodeProcesses:
 
     def find(self, directory: Path) -> list[int]:
         """Give the ids of all processes of the node, without the caller's own."""
-        return sorted(process.pid for process in find_tree(directory))
+        return self.find_each([directory])[0]
+
+    def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
+        """Give the same for several nodes, one after the other, by one walk through /proc."""
+        table = read_table()
+        return [
+            sorted(process.pid for process in find_tree(directory, table))
+            for directory in directories
+        ]
 
     async def kill(self, directory: Path) -> None:
         """End all processes of the node at once, as a power loss does. Raises StillAlive."""
         await asyncio.to_thread(kill_tree, directory)
 
 
-def find_tree(directory: Path) -> list[Process]:
-    """Give all processes of the node, without the caller and its ancestors."""
-    table = read_table()
+def find_tree(directory: Path, table: Mapping[int, Process] | None = None) -> list[Process]:
+    """Give all processes of the node, without the caller and its ancestors.
+
+    ``table`` are all that live, where somebody has just read them.
+    """
+    table = read_table() if table is None else table
     return members(
         table,
         directory,

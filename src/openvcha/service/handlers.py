@@ -154,5 +154,7 @@ async def _list_inventory(
     kind: str, services: Services, caller: Caller, **arguments: Any
 ) -> list[Any]:
     del caller
-    inventory = await services.infrastructure.inventory()
+    means = services.infrastructure
+    # Of all kinds only this one shows who has power, which takes a look at every process.
+    inventory = await (means.inventory() if kind == "VM" else means.places())
     return queries.listed(kind, inventory, arguments.get("filter"))

@@ -55,7 +55,7 @@ async def get_cluster(
         await check_peer(services, seen, vc_spec)
     if not health.deployed(seen):
         return ClusterInfo(config_state=seen.config.state)
-    inventory = None if partial else await services.infrastructure.inventory()
+    inventory = None if partial else await services.infrastructure.places()
     view = _View(seen, inventory, _manager(services, vc_spec))
     judged = health.assess(seen)
     unwell = judged.state is not ClusterState.HEALTHY
@@ -96,7 +96,7 @@ async def get_active(
     if not partial:
         await check_peer(services, seen, vc_spec, unmanaged=ErrorType.NOT_FOUND)
         await require_one_datastore(services, seen)
-        inventory = await services.infrastructure.inventory()
+        inventory = await services.infrastructure.places()
         placement = _View(seen, inventory, _manager(services, vc_spec)).placement(active)
         if placement is None:
             said = message("active.unmanaged", active.config.name, active.config.vm)
