@@ -10,6 +10,7 @@ from tests.kernel import answers_at_once
 from openvcha.node.address import Forwarder
 
 HOST = "127.0.0.1"
+START = b"\0\0\0\x08\0\x03\0\0"
 
 
 @pytest.fixture
@@ -56,8 +57,8 @@ async def test_small_answers_wait_for_no_acknowledgement(echo: int) -> None:
     forwarder = Forwarder((HOST, 0), (HOST, echo))
     await forwarder.acquire()
     reader, writer = await asyncio.open_connection(HOST, forwarder.port)
-    writer.write(b"x")
-    assert await reader.read(1) == b"x"
+    writer.write(START)
+    assert await reader.readexactly(len(START)) == START
     assert answers_at_once(forwarder.port)
     writer.transport.abort()
     await forwarder.release()
@@ -68,8 +69,8 @@ async def test_release_ends_open_connections_at_once(echo: int) -> None:
     forwarder = Forwarder((HOST, 0), (HOST, echo))
     await forwarder.acquire()
     reader, writer = await asyncio.open_connection(HOST, forwarder.port)
-    writer.write(b"x")
-    assert await reader.read(1) == b"x"
+    writer.write(START)
+    assert await reader.readexactly(len(START)) == START
     port = forwarder.port
     async with asyncio.timeout(30):
         await forwarder.release()
@@ -114,6 +115,7 @@ async def test_a_lost_target_ends_the_connection() -> None:
     forwarder = Forwarder((HOST, 0), (HOST, 1))
     await forwarder.acquire()
     reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+    writer.write(START)
     assert await ended(reader)
     writer.transport.abort()
     await forwarder.release()

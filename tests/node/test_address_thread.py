@@ -36,8 +36,8 @@ async def test_clients_wait_for_nothing_that_its_owner_does(echo: int) -> None:
     async with ForwarderThread(Forwarder((HOST, 0), (HOST, echo))) as forwarder:
         await forwarder.acquire()
         with socket.create_connection((HOST, forwarder.port), SECONDS) as client:
-            client.sendall(b"x")
-            assert client.recv(1) == b"x"
+            client.sendall(b"8 bytes.")
+            assert client.recv(8, socket.MSG_WAITALL) == b"8 bytes."
             await forwarder.release()
             assert client.recv(1) == b""
         assert not forwarder.held

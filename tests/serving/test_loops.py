@@ -13,7 +13,7 @@ AWAITED = {
     ("lab/demo.py", "writer.run(stop)"),
     ("lab/up.py", "make_users(lab, Path(nodes[0][0].directory))"),
     ("node/address.py", "pipe"),
-    ("node/address.py", "self._forward(connection)"),
+    ("node/address.py", "self._forward(connection, client)"),
     ("node/launch.py", "_pump(read_end, on_line)"),
     ("node/parts.py", "self._keep()"),  # catches what starting and watching raise
     ("node/parts.py", "self._open(gate)"),

@@ -41,6 +41,7 @@ _VITAL = frozenset(
 """What replication, a failover or the safety of an acknowledged row stands and falls with."""
 _OWNED = frozenset(
     {
+        "authentication_timeout",
         "lc_messages",
         "log_destination",
         "log_directory",
@@ -134,6 +135,8 @@ def _places(postgres: Postgres) -> Settings:
 
 def _peers() -> Settings:
     return {
+        # Who stops in the middle of a log-in has a place meanwhile.
+        "authentication_timeout": "15s",
         "wal_sender_timeout": "5s",
         "wal_receiver_timeout": "5s",
         "wal_receiver_status_interval": "1s",

@@ -29,6 +29,7 @@ from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER, postgres_major
+from openvcha.node.places import most_clients
 from openvcha.node.postgres import LocalPostgres
 from openvcha.node.renewal import OwnCredentials
 from openvcha.node.sealed_store import sealed_store
@@ -68,7 +69,7 @@ async def serve(directory: Path) -> None:
     async with (
         services_of(directory, keeps=True) as services,
         _keeper(services) as keeper,
-        _address(services.identity) as forwarder,
+        _address(services.identity, Layout(directory)) as forwarder,
     ):
         duty = _duty(services, forwarder)
         superuser = superuser_of(services.identity, directory)
@@ -167,9 +168,10 @@ def superuser_of(identity: Identity, directory: Path) -> Superuser:
     return Superuser(Layout(directory), identity.ports.postgres)
 
 
-def _address(identity: Identity) -> ForwarderThread:
+def _address(identity: Identity, layout: Layout) -> ForwarderThread:
     port = identity.ports.postgres
-    return ForwarderThread(Forwarder((identity.public_address, port), (identity.ha_address, port)))
+    public, own = (identity.public_address, port), (identity.ha_address, port)
+    return ForwarderThread(Forwarder(public, own, most_clients(layout)))
 
 
 def _duty(services: Services, forwarder: ForwarderThread) -> Duty:

@@ -1,0 +1,167 @@
+"""Strangers at the public address of the database: they cost nobody a place for long."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+from tests.kernel import accepted
+
+from openvcha.node import address
+from openvcha.node.address import MOST_SILENT, Forwarder
+from openvcha.node.places import CANCEL, SSL_REQUEST
+
+HOST = "127.0.0.1"
+PLACES = 20
+LATEST = 60.0
+"""Bound of what has to come, not a measure."""
+TLS = struct.pack("!ii", 8, SSL_REQUEST)
+START = struct.pack("!ii", 80, 0x30000)
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Database:
+    """SIMULATED: answers each message with one byte, and counts who is there."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.now = self.most = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            while await reader.read(1 << 16):
+                writer.write(b"!")
+        except OSError:
+            pass
+        finally:
+            self.now -= 1
+            writer.transport.abort()
+
+
+@pytest.fixture
+async def database() -> AsyncIterator[Database]:
+    made = Database()
+    server = await asyncio.start_server(made.serve, HOST, 0, backlog=1024)
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
+    server.close()
+    async with asyncio.timeout(LATEST):
+        while made.now:  # noqa: ASYNC110 - they have been ended
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def forwarder(database: Database) -> AsyncIterator[Forwarder]:
+    made = Forwarder((HOST, 0), (HOST, database.port), lambda: PLACES)
+    await made.acquire()
+    yield made
+    await made.release()
+    await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def clients(forwarder: Forwarder, number: int, *sent: bytes) -> AsyncIterator[list[Streams]]:
+    """Connect as many; each sends its messages and waits for the answer to each."""
+    found: list[Streams] = []
+    try:
+        for _ in range(number):
+            reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+            found.append((reader, writer))
+            for message in sent:
+                writer.write(message)
+                async with asyncio.timeout(LATEST):
+                    assert await reader.read(1) == b"!"
+        yield found
+    finally:
+        for _, writer in found:
+            writer.transport.abort()
+        await asyncio.sleep(0.05)
+
+
+async def answer(forwarder: Forwarder, *sent: bytes) -> bytes:
+    """Return what one more client is answered to its first message."""
+    reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+    try:
+        async with asyncio.timeout(LATEST):
+            writer.write(sent[0])
+            return await reader.read(100)
+    finally:
+        writer.transport.abort()
+
+
+async def test_520_silent_clients_cost_neither_a_place_nor_descriptors(
+    forwarder: Forwarder, database: Database
+) -> None:
+    """The oldest of them go; the database hears of none."""
+    async with clients(forwarder, 520):
+        assert await answer(forwarder, START) == b"!"
+        held = accepted(forwarder.port)
+        for one in held:
+            one.close()
+        assert len(held) <= MOST_SILENT + 2
+        assert database.most == 1
+
+
+async def test_a_silent_client_is_ended_soon(
+    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that has begun its first message."""
+    monkeypatch.setattr(address, "START_SECONDS", 0.1)
+    for sent in (b"", START[:-1]):
+        reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+        writer.write(sent)
+        async with asyncio.timeout(LATEST):
+            assert await reader.read() == b""
+        writer.transport.abort()
+
+
+async def test_195_stuck_log_ins_keep_nobody_out(
+    forwarder: Forwarder, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is stuck longest makes room, and never a client that has logged in."""
+    monkeypatch.setattr(address, "LOGIN_SECONDS", 0.0)
+    async with (
+        clients(forwarder, 3, START, b"one", b"two") as served,
+        clients(forwarder, 195, TLS, b"hello"),
+    ):
+        assert database.most <= PLACES + 1  # who makes room goes while the next one comes
+        assert await answer(forwarder, START) == b"!"
+        for reader, writer in served:
+            writer.write(b"query")
+            assert await reader.read(1) == b"!"
+
+
+async def test_when_all_have_logged_in_the_next_is_refused_as_postgresql_does(
+    forwarder: Forwarder, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request to cancel a statement goes through still; one warning tells of all."""
+    monkeypatch.setattr(address, "LOGIN_SECONDS", 0.0)
+    with structlog.testing.capture_logs() as logs:
+        async with clients(forwarder, PLACES, START, b"one", b"two") as served:
+            for _ in range(50):
+                assert b"C53300\0" in await answer(forwarder, START)
+            assert await answer(forwarder, struct.pack("!ii", 16, CANCEL) + b"12345678") == b"!"
+            served[0][1].transport.abort()
+            async with asyncio.timeout(LATEST):
+                while await answer(forwarder, START) != b"!":  # noqa: ASYNC110 - it has to come
+                    await asyncio.sleep(0.01)
+    assert database.most <= PLACES + 1
+    assert [log["event"] for log in logs] == ["all places at the database are taken"]
+    assert logs[0]["places"] == PLACES
+
+
+async def test_a_log_in_that_has_just_begun_is_left_alone(
+    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many that come at once, as after a failover, do not push each other out."""
+    monkeypatch.setattr(address, "LOGIN_SECONDS", LATEST)
+    async with clients(forwarder, PLACES, TLS) as young:
+        assert b"C53300\0" in await answer(forwarder, TLS)
+        for reader, writer in young:
+            writer.write(b"hello")
+            assert await reader.read(1) == b"!"

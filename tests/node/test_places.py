@@ -1,0 +1,78 @@
+"""How many clients the database takes, and how a log-in is followed from outside."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from openvcha.node.places import (
+    CANCEL,
+    FALLBACK,
+    KEPT_FREE,
+    SSL_REQUEST,
+    Login,
+    max_connections,
+    places,
+    too_many,
+)
+
+PLAIN = struct.pack("!ii", 80, 0x30000)
+TLS_FIRST = b"\x16\x03\x01\x02\x00\x01\x00\x01"
+
+
+@pytest.mark.parametrize(
+    ("head", "needed"),
+    [(PLAIN, 3), (struct.pack("!ii", 8, SSL_REQUEST), 5), (TLS_FIRST, 4)],
+    ids=["plain", "asks for TLS", "TLS first"],
+)
+def test_a_log_in_is_over_with_the_answer_to_its_last_message(head: bytes, needed: int) -> None:
+    """However many pieces each message comes in."""
+    login = Login(head)
+    for turn in range(needed):
+        if turn:
+            login.client()
+        login.client()
+        assert not login.over
+        login.server()
+        login.server()
+    assert login.over
+    login.client()
+    assert login.over
+
+
+def test_who_only_waits_is_not_logged_in() -> None:
+    """One that asks for TLS and then says nothing more."""
+    login = Login(struct.pack("!ii", 8, SSL_REQUEST))
+    for _ in range(10):
+        login.server()
+    assert not login.over
+    assert not login.cancels
+    assert Login(struct.pack("!ii", 16, CANCEL)).cancels
+
+
+def test_postgresql_says_itself_how_many_it_takes(tmp_path: Path) -> None:
+    """What Patroni has started it with; before that the cluster's own setting counts."""
+    options = tmp_path / "postmaster.opts"
+    assert max_connections(options) == FALLBACK
+    options.write_text('/bin/postgres "-D" "/x" "--max_connections=500" "--max_wal_senders=10"\n')
+    assert max_connections(options) == 500
+    options.write_bytes(b"\xff\x00")
+    assert max_connections(options) == FALLBACK
+
+
+@pytest.mark.parametrize(
+    ("connections", "descriptors", "most"),
+    [(200, 1024, 200 - KEPT_FREE), (2000, 1024, 312), (2000, 8192, 2000 - KEPT_FREE), (10, 100, 1)],
+)
+def test_places_are_kept_for_the_cluster(connections: int, descriptors: int, most: int) -> None:
+    """And descriptors for both sides of each; somebody always finds one."""
+    assert places(connections, descriptors) == most
+
+
+def test_a_refusal_is_one_of_postgresql() -> None:
+    """Kind, length, fields, end."""
+    told = too_many()
+    kind, length = struct.unpack("!ci", told[:5])
+    assert (kind, length) == (b"E", len(told) - 1)
+    assert b"C53300\0" in told
+    assert told.endswith(b"\0\0")
