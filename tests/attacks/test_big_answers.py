@@ -73,6 +73,8 @@ class Liar:
             for sent in range(0, 0 if self.body else ENDLESS, len(PIECE)):
                 writer.write(PIECE)
                 await writer.drain()
+                # Over TLS neither says that the reader has gone before the loop has run.
+                await asyncio.sleep(0)
                 self.taken = max(self.taken, sent + len(PIECE))
         writer.transport.abort() if self.body is None else writer.close()
 

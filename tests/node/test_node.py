@@ -85,7 +85,7 @@ def test_a_second_supervisor_is_refused(lab: Any, first: Any) -> None:
     running = first.process
     first.start()
     second, first.process = first.process, running
-    assert second.wait(20) == 1
+    assert second.wait(120) == 1
     after = load_status(first.directory)
     assert before
     assert after

@@ -48,7 +48,7 @@ def asking(server: Server, account: Account | None = None) -> Etcd:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await condition():  # noqa: ASYNC110 - it is another program's state
             await asyncio.sleep(0.05)
 
@@ -116,7 +116,7 @@ async def test_a_member_that_was_started_anew_knows_no_token(server: Server) -> 
             server.start([server])
             await until(lambda: _answers(other))
             await other.put("/house/b", b"2")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 (event,) = await following
         assert event.kv.key == "/house/b"
         assert await own.lease_keep_alive(lease) > 0
@@ -130,7 +130,7 @@ async def test_a_watch_begins_with_an_account(server: Server) -> None:
         await own.accounts.protect(OWN)
         async with aclosing(follower.watch("/house/a", 1)) as changes:
             await own.put("/house/a", b"1")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 (event,) = await anext(changes)
         assert event.kv.value == b"1"
 

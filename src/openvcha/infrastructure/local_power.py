@@ -21,7 +21,7 @@ class Limits:
     """How long to wait for what, in seconds; `poll` is the pause between two looks."""
 
     poll: float = 0.02
-    power_on: float = 30.0
+    power_on: float = 120.0
     power_off: float = 30.0
     busy: float = 90.0
 
