@@ -311,6 +311,15 @@ def test_what_is_set_for_the_cluster_s_roles_is_texts(world: World) -> None:
     assert "ALTER ROLE replicator RESET ALL" in texts(world, "setting.of.role")[1]
 
 
+def test_commits_that_do_not_wait_for_the_passive_are_told(world: World) -> None:
+    """With the command that takes it back; names of databases are anybody's."""
+    world.tell("a-1", postgres=PostgresFacts(commits=('DATABASE "a: b": off', "ROLE ALL: local")))
+    told = texts(world, "setting.early.commit")
+    assert 'ALTER DATABASE "a: b" RESET synchronous_commit;' in told[1]
+    assert "ALTER ROLE ALL RESET synchronous_commit;" in told[3]
+    assert assess(world.seen).state is ClusterState.HEALTHY
+
+
 def test_nodes_whose_settings_differ_are_texts(world: World) -> None:
     """Only what should be equal, and only where both are known."""
     world.tell("a-1", postgres=PostgresFacts(shared={"wal_keep_size": "1"}))

@@ -13,6 +13,7 @@ from tests.node.test_config import LAYOUT, PLAIN, TLS
 from openvcha.node.base_backup import backup_argv, backup_environment, pgpass_line
 from openvcha.node.engines import find_engines
 from openvcha.node.launch import program_environment
+from openvcha.node.own_sessions import superuser_settings
 from openvcha.node.patroni import REPLICATION_USER
 from openvcha.node.patroni_slots import is_member_slot, keeping
 from openvcha.node.postgres_settings import is_owned, is_vital, local_settings, shared_settings
@@ -33,7 +34,11 @@ AUTO = str(PGDATA / "postgresql.auto.conf")
         (("fsync", "off", "/etc/extra.conf", False), True),
         (("wal_keep_size", "0", AUTO, False), False),
         (("synchronous_commit", "off", AUTO, False), False),
+        (("synchronous_commit", "No", AUTO, False), False),
         (("synchronous_commit", "on", AUTO, False), None),
+        (("log_min_messages", "fatal", AUTO, False), False),
+        (("log_min_messages", "error", AUTO, False), None),
+        (("restore_command", "sleep 3600", AUTO, False), True),
         (("work_mem", "4096", AUTO, False), None),
         (("wal_keep_size", "256", str(PGDATA / "postgresql.conf"), False), None),
         (("fsync", "on", str(PGDATA / "postgresql.base.conf"), False), None),
@@ -123,6 +128,61 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     # It is on the command line, so what ALTER SYSTEM says of it counts at no start.
     assert "max_connections" not in told.pending_restart
     assert node.value("show max_connections") == "200"
+
+
+@pytest.mark.engines
+def test_what_our_own_session_sets_for_itself_hides_nothing(lab: Any) -> None:
+    """Such settings looked as if nobody had set them: rows could be lost, and nothing was told."""
+    node = lab.nodes[-1]
+    ours = [name for name in superuser_settings() if is_owned(name, "off")]
+    assert {"synchronous_commit", "password_encryption", "lc_messages"} <= set(ours)
+    values = {"lc_messages": "C.UTF-8", "password_encryption": "md5", "log_min_messages": "fatal"}
+    wanted = {**dict.fromkeys(ours, "off"), **values}
+    with node.connect() as connection:
+        for name, value in wanted.items():
+            connection.execute(f"alter system set {name} = '{value}'".encode())
+        connection.execute("select pg_reload_conf()")
+    try:
+        lab.until(lambda: wanted.keys() <= {each.name for each in found(node).overrides})
+        told = {each.name: each for each in found(node).overrides}
+        assert {name: told[name].value for name in wanted} == wanted
+        assert all(told[name].file.endswith("postgresql.auto.conf") for name in wanted)
+    finally:
+        with node.connect() as connection:
+            for name in wanted:
+                connection.execute(f"alter system reset {name}".encode())
+            connection.execute("select pg_reload_conf()")
+    lab.until(lambda: not wanted.keys() & {each.name for each in found(node).overrides})
+
+
+@pytest.mark.engines
+def test_databases_and_roles_whose_commits_do_not_wait_are_found(lab: Any) -> None:
+    """However the value is written; what waits for more is nobody's business."""
+    node = lab.nodes[-1]
+    alone = (
+        'database "we b"',
+        "role app",
+        "role app in database app",
+        "role all",
+    )
+    with node.connect() as connection:
+        connection.execute('create database "we b"')
+        for whose, value in zip(alone, ("off", "local", "false", "0"), strict=True):
+            connection.execute(f"alter {whose} set synchronous_commit = {value}".encode())
+        connection.execute("alter database app set synchronous_commit = remote_apply")
+    try:
+        assert found(node).commits == (
+            'DATABASE "we b": off',
+            "ROLE ALL: 0",
+            "ROLE app: local",
+            "ROLE app IN DATABASE app: false",
+        )
+    finally:
+        with node.connect() as connection:
+            for whose in (*alone, "database app"):
+                connection.execute(f"alter {whose} reset synchronous_commit".encode())
+            connection.execute('drop database "we b"')
+    assert found(node).commits == ()
 
 
 @pytest.mark.engines

@@ -311,6 +311,13 @@ _CLUSTER = {
     ),
     "setting.of.role": "On %s, a setting is stored for a role of the cluster: %s.",
     "setting.of.role.recommendation": "On the active node, run: ALTER ROLE %s RESET ALL;",
+    "setting.early.commit": (
+        "On %s, for %s synchronous_commit is %s: commits are acknowledged before the passive has"
+        " them, and a failover may lose them."
+    ),
+    "setting.early.commit.recommendation": (
+        "On the active node, run: ALTER %s RESET synchronous_commit;"
+    ),
     "setting.differs": "The setting %s differs between the nodes: %s.",
     "setting.differs.recommendation": (
         "Compare %s in pg_settings on both nodes, and restart the one that waits for a restart."

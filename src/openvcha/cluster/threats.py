@@ -25,6 +25,7 @@ LAG_BYTES = 64 << 20
 """Four segments of the log: a passive that streams and keeps up is never that far behind."""
 AUTO_FILE = "postgresql.auto.conf"
 ROLE_ADVICE = "setting.of.role.recommendation"
+EARLY_ADVICE = "setting.early.commit.recommendation"
 LAG_SECONDS = 10.0
 """What is not replayed yet is replayed before a takeover ends, and it should take seconds."""
 
@@ -111,6 +112,14 @@ def overridden(
         owner = role.partition(":")[0]
         yield finding(
             "setting.of.role", name, role, about=(name, owner), advice=(ROLE_ADVICE, owner)
+        )
+    for early in told.commits if told and vital is not True else ():
+        owner, _, value = early.rpartition(": ")
+        yield finding(
+            "setting.early.commit",
+            *(name, owner, value),
+            about=(name, owner),
+            advice=(EARLY_ADVICE, owner),
         )
 
 

@@ -1,7 +1,8 @@
 """PostgreSQL's settings: who may enter, how it logs, how it notices a lost peer."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 from openvcha.node.engines import Postgres
 from openvcha.node.layout import Layout
@@ -29,6 +30,7 @@ _VITAL = frozenset(
         "promote_trigger_file",
         "recovery_end_command",
         "recovery_min_apply_delay",
+        "restore_command",
         "ssl",
         "ssl_ca_file",
         "ssl_cert_file",
@@ -65,7 +67,15 @@ _OWNED = frozenset(
     }
 )
 _TARGETS = "recovery_target"
-_COMMITS = ("synchronous_commit", frozenset({"off", "local"}))
+EARLY: Final = frozenset({"off", "local", "false", "no", "0"})
+"""Values of ``synchronous_commit`` by which a commit is acknowledged before the passive has it."""
+_UNWANTED: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "synchronous_commit": EARLY,
+        # The reasons for which a server does not start, and a copy fails, are read in the log.
+        "log_min_messages": frozenset({"log", "fatal", "panic"}),
+    }
+)
 
 
 def is_vital(name: str) -> bool:
@@ -75,8 +85,8 @@ def is_vital(name: str) -> bool:
 
 def is_owned(name: str, value: str) -> bool:
     """Return whether the cluster sets it, or relies on it not being set to this."""
-    if name == _COMMITS[0]:
-        return value in _COMMITS[1]
+    if name in _UNWANTED:
+        return value.lower() in _UNWANTED[name]
     return name in _OWNED or is_vital(name)
 
 

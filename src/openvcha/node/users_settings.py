@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from openvcha.node.patroni import REPLICATION_USER, REWIND_USER
 from openvcha.node.patroni_slots import is_member_slot
 from openvcha.node.postgres_log import plain
-from openvcha.node.postgres_settings import is_owned, is_vital, shared_settings
+from openvcha.node.postgres_settings import EARLY, is_owned, is_vital, shared_settings
 from openvcha.store.facts import Override, PostgresFacts
 
 if TYPE_CHECKING:
@@ -20,9 +20,18 @@ if TYPE_CHECKING:
 MOST = 20
 OWN_FILES = ("postgresql.conf", "postgresql.base.conf")
 SETTINGS = """
-    select name, setting, sourcefile, pending_restart and source <> 'command line' from pg_settings
+    select shown.name, coalesce(written.setting, shown.setting),
+           coalesce(written.sourcefile, shown.sourcefile),
+           pending_restart and source <> 'command line'
+      from pg_settings as shown
+      left join (select distinct on (lower(name)) lower(name) as name, setting, sourcefile
+                   from pg_file_settings order by lower(name), seqno desc) as written
+             on written.name = lower(shown.name) and shown.source = 'client'
 """
-"""PostgreSQL marks what files say of a setting of the command line too: that counts for nothing."""
+"""What our own session sets for itself hides what files say: there the last line of all counts.
+
+PostgreSQL marks what files say of a setting of the command line too: that counts for nothing.
+"""
 PRELOADED = """
     select distinct on (name) name, setting from pg_file_settings
      where name in ('shared_preload_libraries', 'session_preload_libraries',
@@ -36,6 +45,18 @@ ROLES = """
     select rolname, unnest(setconfig) from pg_db_role_setting
       join pg_roles on pg_roles.oid = setrole where rolname = any(%s) order by 1, 2
 """
+COMMITS = """
+    select case when setrole = 0 and setdatabase = 0 then 'ROLE ALL'
+                when setrole = 0 then 'DATABASE ' || quote_ident(datname)
+                when setdatabase = 0 then 'ROLE ' || quote_ident(rolname)
+                else 'ROLE ' || quote_ident(rolname) || ' IN DATABASE ' || quote_ident(datname) end,
+           split_part(setting, '=', 2)
+      from pg_db_role_setting
+      left join pg_database on pg_database.oid = setdatabase
+      left join pg_roles on pg_roles.oid = setrole, unnest(setconfig) as setting
+     where split_part(setting, '=', 1) = 'synchronous_commit' order by 1
+"""
+"""For whom, as ALTER names it, commits wait for something else than the server's default."""
 COLLATIONS_SINCE = 150000
 COLLATIONS = """
     select datname, datcollversion, coalesce(pg_database_collation_actual_version(oid), 'none')
@@ -56,6 +77,7 @@ async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
     folder = (await rows(LIBRARIES))[0][0]
     names = [name for _, value in await rows(PRELOADED) for name in _names(value)]
     roles = await rows(ROLES, [REPLICATION_USER, REWIND_USER])
+    commits = await rows(COMMITS)
     dated = connection.info.server_version >= COLLATIONS_SINCE
     orders = await rows(COLLATIONS) if dated else ()
     return PostgresFacts(
@@ -64,6 +86,9 @@ async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
         missing_libraries=missing(names, Path(folder))[:MOST],
         slots=tuple(name for (name,) in await rows(SLOTS) if not is_member_slot(name))[:MOST],
         roles=tuple(f"{role}: {plain(value)}" for role, value in roles)[:MOST],
+        commits=tuple(
+            plain(f"{whose}: {value}") for whose, value in commits if value.lower() in EARLY
+        )[:MOST],
         shared={name: value for name, value, _, _ in settings if name in shared_settings()},
         collations=tuple(plain(f"{name} with {was}, here {now}") for name, was, now in orders)[
             :MOST

@@ -46,7 +46,8 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     ``pending_restart`` names settings that count from the next start on, ``missing_libraries``
     those without which it would then not start. ``slots`` names replication slots, ``roles`` says
-    what is set for the cluster's own roles. ``shared`` are values that must be equal on all nodes.
+    what is set for the cluster's own roles, ``commits`` for whom a commit is acknowledged before
+    the passive has it. ``shared`` are values that must be equal on all nodes.
     ``collations`` says which databases were made with another version of the order of text.
     """
 
@@ -55,6 +56,7 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
     missing_libraries: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    commits: tuple[str, ...] = ()
     shared: dict[str, str] = {}
     collations: tuple[str, ...] = ()
 
