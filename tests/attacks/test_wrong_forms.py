@@ -32,6 +32,7 @@ WHO = Account(name="data.a", password=Secret("p"))
 Call = Callable[[Etcd], Awaitable[object]]
 CALLS: Mapping[str, Call] = {
     "get": lambda etcd: etcd.get("/a"),
+    "several": lambda etcd: etcd.several(["/a", "/a"]),
     "prefix": lambda etcd: etcd.prefix("/a/"),
     "snapshot": lambda etcd: etcd.snapshot("/a/"),
     "put": lambda etcd: etcd.put("/a", b""),
@@ -165,6 +166,17 @@ def typed(value: object) -> None:
 def short(error: StoreError) -> None:
     """Hold a refusal against a bound: others keep it, and print it."""
     assert len(str(error)) < 2000
+
+
+@pytest.mark.parametrize("name", ["get", "several"])
+def test_the_record_of_another_key_is_no_answer(name: str) -> None:
+    """Its seal is good, for its own place: one user's record must not be taken for another's."""
+    other = VALUE | {"key": b64encode(b"/b").decode()}
+    said = HONEST | {"kvs": [other], "responses": [{"response_range": {"kvs": [other]}}] * 2}
+    with pytest.raises(StoreUnavailable, match="the key that was asked for"):
+        asked(name, said)
+    with pytest.raises(StoreUnavailable, match="one for each key"):
+        asked("several", HONEST | {"responses": []})
 
 
 def test_every_method_is_here() -> None:

@@ -149,6 +149,21 @@ async def test_what_a_thief_makes_up_is_refused_and_told(stage: Stage) -> None:
     assert stage.store.refused() == ()
 
 
+async def test_several_are_checked_one_by_one(stage: Stage) -> None:
+    """A forged one is none and told, a good one beside it counts, the cluster is the one kept."""
+    for key in (KEY, OTHER, keys.CLUSTER):
+        await stage.store.put(key, b'{"text":"good"}')
+    await stage.store.get(keys.CLUSTER)
+    for key in (KEY, keys.CLUSTER):
+        await stage.raw.put(key, b'{"text":"forged"}')
+    await stage.raw.put(FREE, b"free")
+    names = [KEY, OTHER, keys.CLUSTER, FREE, keys.user("nobody")]
+    found = await stage.store.several(names)
+    good = b'{"text":"good"}'
+    assert [kv and kv.value for kv in found] == [None, good, good, b"free", None]
+    assert stage.store.refused() == (keys.CLUSTER, KEY)
+
+
 async def test_an_old_value_does_not_come_back(stage: Stage) -> None:
     """Neither written over the new one, nor deleted and put back, nor after a deletion."""
     record = stage.record()

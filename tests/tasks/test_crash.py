@@ -97,6 +97,11 @@ class MortalStore:
         self._life.check()
         return await self._store.get(key)
 
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read some keys."""
+        self._life.check()
+        return await self._store.several(names)
+
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read keys."""
         self._life.check()

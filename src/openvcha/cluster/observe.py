@@ -12,6 +12,7 @@ from openvcha.cluster.hearing import Hearing
 from openvcha.cluster.held import Held
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.shared import Shared
 from openvcha.cluster.space import Space
 from openvcha.store import keys
 from openvcha.store.errors import RecordUnreadable
@@ -59,6 +60,7 @@ class Observer:
         self._held = held or Held()
         self._refused = refused
         self._space = space or _not_asked
+        self._shared = Shared(self._look)
         self._unreadable: tuple[str, ...] = ()
 
     def note_unreadable(self, keys_: tuple[str, ...]) -> None:
@@ -73,7 +75,13 @@ class Observer:
         return found
 
     async def observe(self, running: tuple[str, str] | None = None) -> Observation:
-        """Look at everything. Raises StoreUnavailable when there is no quorum."""
+        """Look at everything. Raises StoreUnavailable when there is no quorum.
+
+        Who asks while others do shares one look with them, which begins after all of them asked.
+        """
+        return replace(await self._shared(), running=running)
+
+    async def _look(self) -> Observation:
         config, leader, sync, members, lags, dynamic = await asyncio.gather(
             self.config(),
             patroni.leader(self._store),
@@ -94,7 +102,7 @@ class Observer:
             leader,
             sync or SyncState(None, frozenset()),
             tuple(nodes),
-            running,
+            None,
             lags,
             self._clock(),
             dynamic.on,

@@ -21,12 +21,14 @@ from openvcha.protocols.users import User, Users
 from openvcha.store import keys
 from openvcha.store.errors import LeaseNotFound, OutcomeUnknown, StoreFull
 from openvcha.store.protocol import KeyValue, Put, Store, unchanged
-from openvcha.store.records import Record, Stored, encode, readable
+from openvcha.store.records import Record, Stored, decode, encode, readable
 
 TOKEN_BYTES = 32
 PER_USER = 32
 BEGUN_A_MINUTE, ALL_BEGUN_A_MINUTE = 300, 1500
 """Each takes a kilobyte of the store until it is compacted, also when it is ended at once."""
+MOST_OWNERS = 4096
+"""Sessions of which it is remembered whose they are."""
 _TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -75,6 +77,7 @@ class Sessions:
         self._idle = idle
         self._absolute = absolute
         self._per_user = max(1, per_user)
+        self._owners: dict[bytes, str] = {}
         self._begun: Budget[None] = Budget(BEGUN_A_MINUTE, ALL_BEGUN_A_MINUTE, monotonic)
 
     async def create(self, user: User) -> Secret:
@@ -101,10 +104,9 @@ class Sessions:
         if not _TOKEN.fullmatch(token.reveal()):
             raise unauthenticated()
         digest = token_hash(token.reveal())
-        found = await self._record(digest).sound()
+        found, user = await self._with_user(digest)
         if found is None or self._over(found.value):
             raise unauthenticated()
-        user = await self._users.find(found.value.user)
         if user is None or user.generation != found.value.generation:
             raise unauthenticated()
         await self._touch(found)
@@ -128,6 +130,30 @@ class Sessions:
         if found is None:
             raise unauthenticated()
         await self._end(found.kv)
+
+    async def _with_user(self, digest: bytes) -> tuple[Stored[SessionRecord] | None, User | None]:
+        """Read a session and its user, in one read once it is known whose session it is.
+
+        Only the name is remembered: what session and user are worth is read anew each time.
+        """
+        known = self._owners.get(digest)
+        if known is None:
+            found = await self._record(digest).sound()
+            user = None
+        else:
+            names = [keys.session(digest.hex()), self._users.key(known)]
+            found, user = _decoded(*await self._store.several(names))
+        if found is None:
+            self._owners.pop(digest, None)
+        elif found.value.user != known:
+            user = await self._users.find(found.value.user)
+            self._note_owner(digest, found.value.user)
+        return found, user
+
+    def _note_owner(self, digest: bytes, user: str) -> None:
+        self._owners[digest] = user
+        if len(self._owners) > MOST_OWNERS:
+            del self._owners[next(iter(self._owners))]
 
     async def _make_room(self, user: str, newest: str) -> None:
         """End a user's sessions that are too many, those first that were used the longest ago."""
@@ -165,6 +191,13 @@ class Sessions:
 
     def _record(self, digest: bytes) -> Record[SessionRecord]:
         return Record(self._store, keys.session(digest.hex()), SessionRecord)
+
+
+def _decoded(
+    session: KeyValue | None, user: KeyValue | None
+) -> tuple[Stored[SessionRecord] | None, User | None]:
+    found = None if session is None else Stored(decode(session, SessionRecord), session)
+    return found, None if user is None else decode(user, User)
 
 
 def token_hash(token: str) -> bytes:

@@ -145,6 +145,11 @@ class Users:
                 await self._change(name, lambda user: replace(user, role=role), guards)
                 return
 
+    @staticmethod
+    def key(name: str) -> str:
+        """Return the store's key of a user."""
+        return keys.user(folded(name))
+
     async def find(self, name: str) -> User | None:
         """Return the user of this name; None when there is none, or only a forged one."""
         found = await self._record(name).sound()
@@ -219,7 +224,7 @@ class Users:
         return self._turns.setdefault((source, folded), asyncio.Lock())
 
     def _record(self, name: str) -> Record[User]:
-        return Record(self._store, keys.user(folded(name)), User)
+        return Record(self._store, self.key(name), User)
 
     def _records(self) -> Records[User]:
         return Records(self._store, keys.USERS, User)

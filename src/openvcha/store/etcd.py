@@ -16,6 +16,7 @@ from openvcha.store.protocol import (
     Compare,
     EndpointStatus,
     Event,
+    Get,
     KeyValue,
     Member,
     Snapshot,
@@ -101,8 +102,12 @@ class Etcd:
     async def get(self, key: str) -> KeyValue | None:
         """Read a key, seeing every write that was acknowledged before."""
         body = wire.range_of(key, prefix=False)
-        found = await self._gateway.read(Question(RANGE, body, wire.key_values))
-        return found[0] if found else None
+        return await self._gateway.read(Question(RANGE, body, wire.one_of(key)))
+
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read some keys, in the order given, as they all were at one revision."""
+        body = wire.transaction([], [Get(name) for name in names], [])
+        return await self._gateway.read(Question("/v3/kv/txn", body, wire.each_of(names)))
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted."""

@@ -110,6 +110,11 @@ class MemoryStore:
         await _travel()
         return self._keys.get(key)
 
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read some keys, in the order given, at one revision."""
+        await _travel()
+        return [self._keys.get(name) for name in names]
+
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted."""
         await _travel()

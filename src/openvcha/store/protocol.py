@@ -184,6 +184,9 @@ class Store(Protocol):
     async def get(self, key: str) -> KeyValue | None:
         """Read a key, seeing every write that was acknowledged before."""
 
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read some keys, in the order given, as they all were at one revision; see ``get``."""
+
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted; with ``keys_only`` values are empty."""
 

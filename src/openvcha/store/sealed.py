@@ -123,7 +123,21 @@ class SealedStore:
 
     async def get(self, key: str) -> KeyValue | None:
         """Read a key. Raises RecordForged."""
-        kv = await self._inner.get(key)
+        return self._checked(key, await self._inner.get(key))
+
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read some keys, in the order given, at one revision; None also for what is refused."""
+        found = await self._inner.several(names)
+        return [self._sound(key, kv) for key, kv in zip(names, found, strict=True)]
+
+    def _sound(self, key: str, kv: KeyValue | None) -> KeyValue | None:
+        try:
+            return self._checked(key, kv)
+        except RecordForged:
+            return None
+
+    def _checked(self, key: str, kv: KeyValue | None) -> KeyValue | None:
+        """Return what a key holds, or the last good value in its place. Raises RecordForged."""
         if kind_of(key) is None:
             return kv
         if kv is None or kv.value == RESERVED:

@@ -1,7 +1,7 @@
 """The JSON of etcd's gRPC gateway: int64 are strings, bytes are base64, zeros are left out."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from openvcha.store import errors, forms
 from openvcha.store.forms import Json, Malformed
@@ -168,6 +168,30 @@ def result(answer: Json) -> TxnResult:
     ranges = (one.get("response_range") or {} for one in responses)
     found = tuple(key_values(forms.read_object(one, "response_range")) for one in ranges)
     return TxnResult(forms.flag(answer, "succeeded"), revision(answer), found)
+
+
+def one_of(key: str) -> Callable[[Json], KeyValue | None]:
+    """Return what decodes the answer of a range of one key: that one, or none."""
+    return lambda answer: _only(key, key_values(answer))
+
+
+def each_of(names: Sequence[str]) -> Callable[[Json], list[KeyValue | None]]:
+    """Return what decodes the answer of a transaction that has read these keys."""
+
+    def read(answer: Json) -> list[KeyValue | None]:
+        found = result(answer).results
+        if len(found) != len(names):
+            raise Malformed("responses: one for each key was expected")
+        return list(map(_only, names, found))
+
+    return read
+
+
+def _only(key: str, found: Sequence[KeyValue]) -> KeyValue | None:
+    """Take only the key that was asked for: another one's record is good in its own place."""
+    if any(kv.key != key for kv in found):
+        raise Malformed("kvs: the key that was asked for was expected")
+    return found[0] if found else None
 
 
 def event(fields: Json) -> Event:

@@ -1,0 +1,147 @@
+"""What a request with a session costs the store: one read, and never a stale one."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import msgspec
+import pytest
+from tests.protocols.conftest import (
+    ADMINISTRATOR,
+    NOBODY,
+    PASSWORD,
+    Edge,
+    cheap_passwords,
+    make_edge,
+)
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.secret import Secret
+from openvcha.protocols import sessions as module
+from openvcha.protocols.sessions import SessionRecord, Sessions, token_hash
+from openvcha.protocols.users import Role, Users
+from openvcha.store import keys
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import KeyValue
+
+
+class Counting(MemoryStore):
+    """Counts the reads."""
+
+    reads = 0
+
+    async def get(self, key: str) -> KeyValue | None:
+        self.reads += 1
+        return await super().get(key)
+
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        self.reads += 1
+        return await super().several(names)
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[Edge]:
+    made = await make_edge(Counting())
+    await made.users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)
+    await made.users.add(NOBODY, Secret(PASSWORD), Role.NO_ACCESS)
+    async with made.client:
+        yield made
+
+
+async def begun(edge: Edge, name: str = ADMINISTRATOR) -> tuple[Sessions, Secret]:
+    """Begin a session, and use it once: from then on it is known whose it is."""
+    sessions = Sessions(edge.store, edge.users, clock=edge.clock)
+    user = await edge.users.find(name)
+    assert user is not None
+    token = await sessions.create(user)
+    assert (await sessions.resolve(token)).user == user
+    return sessions, token
+
+
+async def test_a_session_that_is_known_costs_one_read(edge: Edge) -> None:
+    """Also after all that changes meanwhile."""
+    sessions, token = await begun(edge)
+    assert isinstance(edge.store, Counting)
+    for name in ("one", "two"):
+        before = edge.store.reads
+        await sessions.resolve(token)
+        assert edge.store.reads == before + 1
+        await edge.users.add(name, Secret(PASSWORD), Role.ADMINISTRATOR)
+
+
+def program(edge: Edge) -> Users:
+    """Return the users as a command on the node has them."""
+    return Users(edge.store, passwords=cheap_passwords())
+
+
+async def removed(edge: Edge) -> None:
+    await program(edge).remove(NOBODY)
+
+
+async def added_anew(edge: Edge) -> None:
+    await removed(edge)
+    await program(edge).add(NOBODY, Secret(PASSWORD), Role.ADMINISTRATOR)
+
+
+async def given_another_password(edge: Edge) -> None:
+    await program(edge).passwd(NOBODY, Secret("another-password"))
+
+
+async def ended(edge: Edge) -> None:
+    for kv in await edge.store.prefix(keys.SESSIONS):
+        await edge.store.delete(kv.key)
+
+
+@pytest.mark.parametrize("change", [removed, added_anew, given_another_password, ended])
+async def test_what_another_program_takes_away_counts_from_the_next_request_on(
+    edge: Edge, change: Callable[[Edge], Awaitable[None]]
+) -> None:
+    """Nothing of a user or a session is remembered but whose it is."""
+    sessions, token = await begun(edge, NOBODY)
+    await change(edge)
+    for _ in range(2):
+        with pytest.raises(ApiError) as refused:
+            await sessions.resolve(token)
+        assert refused.value.error_type is ErrorType.UNAUTHENTICATED
+
+
+async def test_another_role_counts_from_the_next_request_on(edge: Edge) -> None:
+    """Up and down, given by another program."""
+    sessions, token = await begun(edge, NOBODY)
+    for role in (Role.ADMINISTRATOR, Role.READ_ONLY, Role.NO_ACCESS):
+        await program(edge).set_role(NOBODY, role)
+        assert (await sessions.resolve(token)).user.role is role
+
+
+async def test_a_session_that_is_suddenly_anothers_is_his(edge: Edge) -> None:
+    """What is remembered is a guess at what to read, and is held against the record each time."""
+    sessions, token = await begun(edge, NOBODY)
+    other = await edge.users.find(ADMINISTRATOR)
+    assert other is not None
+    key = keys.session(token_hash(token.reveal()).hex())
+    record = SessionRecord(
+        user=ADMINISTRATOR,
+        generation=other.generation,
+        created=edge.clock(),
+        last_accessed=edge.clock(),
+    )
+    await edge.store.put(key, msgspec.json.encode(record))
+    for _ in range(2):
+        assert (await sessions.resolve(token)).user == other
+
+
+async def test_whose_sessions_are_is_remembered_of_few(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest are forgotten, those that are over at once; they cost one read more, no more."""
+    monkeypatch.setattr(module, "MOST_OWNERS", 2)
+    sessions, token = await begun(edge)
+    user = (await sessions.resolve(token)).user
+    others = [await sessions.create(user) for _ in range(3)]
+    for other in others:
+        await sessions.resolve(other)
+    assert len(sessions._owners) == 2
+    assert (await sessions.resolve(token)).user == user
+    await ended(edge)
+    for each in (token, *others):
+        with pytest.raises(ApiError):
+            await sessions.resolve(each)
+    assert not sessions._owners
