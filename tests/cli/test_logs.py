@@ -1,5 +1,8 @@
 """What the product logs meanwhile does not get between the lines of a command."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -43,3 +46,28 @@ def test_a_failure_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str
         log.exception("it broke")
     log.error("it broke", exc_info=failure)
     assert capsys.readouterr().err == "vcha: it broke (ValueError: no good)\n" * 2
+
+
+def test_a_line_that_nobody_can_read_fails_no_call() -> None:
+    """The supervisor reads what the service writes; once its death failed every call."""
+    code = (
+        "import os, structlog\n"
+        "from openvcha.cli.service import _log_as_json\n"
+        "_log_as_json()\n"
+        "for _ in range(3):\n"
+        "    structlog.get_logger().info('call', user='bob')\n"
+        "    structlog.get_logger().error('broke', exc_info=ValueError('x'))\n"
+        "os._exit(7)\n"
+    )
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(write_end)
+    assert (done.returncode, done.stderr) == (7, b"")

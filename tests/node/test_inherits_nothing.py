@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.processes import find_tree, is_postgres, names_node, node_run, program
+from openvcha.node.processes import REAPER, find_tree, is_postgres, names_node, node_run, program
 
 pytestmark = pytest.mark.engines
 
@@ -79,6 +79,8 @@ def pids(node: Any) -> Iterator[dict[str, int]]:
         found: dict[str, int] = {}
         for process in find_tree(node.directory):
             name = program(process.argv)
+            if REAPER in process.argv:
+                continue  # a program of ours
             if names_node(process.argv, node.directory) and not node_run(process.argv):
                 found["patroni" if name.startswith("python") else name] = process.pid
         row = connection.execute("select pg_backend_pid()").fetchone()

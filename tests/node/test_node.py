@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from openvcha.node.processes import REAPER, find_tree
 from openvcha.node.status import PartState, load_status
 from openvcha.store import copies, keys
 from openvcha.store.copies import CopyState
@@ -154,17 +155,46 @@ def test_a_second_node_copies_joins_and_protects(lab: Any, first: Any) -> None:
     assert second.pids() == []
 
 
-def test_orphans_are_ended_by_the_next_start(lab: Any, first: Any) -> None:
-    """After kill -9 of the supervisor nothing that it left survives the next start."""
+def test_a_node_whose_supervisor_is_killed_ends(lab: Any, first: Any) -> None:
+    """Nobody would start its parts again; PostgreSQL is ended in order, and starts again."""
     lab.until(first.writable)
+    before = first.pids()
     first.process.kill()
     first.process.wait()
+    assert len(before) > 6
+    lab.until(lambda: not any(alive(pid) for pid in before) and first.pids() == [])
+    assert "the supervisor died" in first.log("reaper")
+    first.start()
+    lab.until(first.writable)
+    assert first.value("select count(*) from pg_database where datname = 'app'") == 1
+
+
+def test_orphans_are_ended_by_the_next_start(lab: Any, first: Any) -> None:
+    """After kill -9 of the supervisor nothing that it left survives, frozen or not."""
+    lab.until(first.writable)
     orphans = first.pids()
+    reaper = next(process for process in find_tree(first.directory) if REAPER in process.argv)
+    os.kill(reaper.pid, signal.SIGSTOP)
+    first.process.kill()
+    first.process.wait()
     assert len(orphans) > 3
     first.start()
     lab.until(lambda: not any(alive(pid) for pid in orphans))
     lab.until(first.writable)
     assert first.value("select count(*) from pg_database where datname = 'app'") == 1
+
+
+def test_a_reaper_that_ended_is_started_again(lab: Any, first: Any) -> None:
+    """Nothing else ends by it."""
+
+    def reaper() -> int | None:
+        found = find_tree(first.directory)
+        return next((process.pid for process in found if REAPER in process.argv), None)
+
+    ended = lab.until(reaper)
+    os.kill(ended, signal.SIGKILL)
+    lab.until(lambda: (now := reaper()) and now != ended)
+    assert first.writable()
 
 
 def test_a_witness_runs_etcd_only(lab: Any) -> None:
@@ -175,7 +205,7 @@ def test_a_witness_runs_etcd_only(lab: Any) -> None:
     lab.until(lambda: store_answers(witness))
     assert not (witness.directory / "secrets.json").exists()
     assert not (witness.directory / "tls" / "ca.key").exists()
-    assert len(witness.pids()) == 2
+    assert len(witness.pids()) == 3  # the supervisor, etcd and the reaper
     assert witness.stop() == 0
     assert witness.pids() == []
 
@@ -187,7 +217,7 @@ def test_sigterm_ends_everything_in_order(lab: Any, first: Any) -> None:
     assert first.pids() == []
     lines = [json.loads(line) for line in first.log("supervisor").splitlines()]
     stopped = [line["program"] for line in lines if line["event"] == "stopped"]
-    assert stopped == ["patroni", "etcd"]
+    assert stopped == ["patroni", "etcd", "reaper"]
     assert "database system is shut down" in next(first.layout.logs.glob("*.json")).read_text()
 
 

@@ -12,7 +12,7 @@ from openvcha.node.etcd import etcd_argv
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import patroni_argv
-from openvcha.node.plan import service_part
+from openvcha.node.plan import reaper_part, service_part
 from openvcha.node.processes import (
     NodeProcesses,
     Process,
@@ -47,6 +47,7 @@ OWN = [
     service_part(LAYOUT, {}).argv,
     tuple(etcd_argv(Path("/usr/bin/etcd"), IDENTITY, LAYOUT)),
     tuple(patroni_argv(LAYOUT)),
+    reaper_part(LAYOUT, 4711, {}).argv,
     ("/usr/lib/postgresql/15/bin/postgres", "-D", "/srv/node-a/pgdata", "--port=5432"),
     ("/usr/lib/postgresql/15/bin/postgres", "--single", "-D", "/srv/node-a/pgdata"),
     ("/usr/bin/pg_basebackup", "--pgdata=/srv/node-a/pgdata.copying"),

@@ -12,6 +12,7 @@ import typer
 
 from openvcha.node.identity import absolute
 from openvcha.node.inheritance import put_in_order
+from openvcha.node.logs import Output
 from openvcha.node.privileges import give_up_root, own_command_line
 from openvcha.serving.compose import serve
 
@@ -52,5 +53,5 @@ def _log_as_json() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=lambda *_: Output(sys.stdout),
     )

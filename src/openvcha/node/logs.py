@@ -5,7 +5,7 @@ import datetime as dt
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -95,6 +95,23 @@ def logger(log: RotatingLog, part: str) -> Logger:
         part=part,
     )
     return wrapped
+
+
+class Output:
+    """What structlog hands its finished lines to in a program whose output is read by another.
+
+    Nothing fails when nobody reads there any more: a line is worth less than what it tells of.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def msg(self, line: str) -> None:
+        """Write a line, or nothing."""
+        with contextlib.suppress(OSError):
+            print(line, file=self._file, flush=True)
+
+    log = debug = info = warning = error = critical = exception = fatal = msg
 
 
 class _Lines:

@@ -11,10 +11,12 @@ from openvcha.node.launch import engine_environment, program_environment
 from openvcha.node.layout import Layout
 from openvcha.node.parts import PartSpec
 from openvcha.node.patroni import patroni_argv
+from openvcha.node.processes import REAPER
 
 ETCD_STOP_SECONDS = 10.0
 PATRONI_STOP_SECONDS = 60.0  # PostgreSQL writes a checkpoint and sends it to the standby
 SERVICE_STOP_SECONDS = 10.0
+REAPER_STOP_SECONDS = 10.0
 
 PartPlan = Callable[[Identity, Layout, Engines, Mapping[str, str]], tuple[PartSpec, ...]]
 
@@ -67,4 +69,17 @@ def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) ->
         program_environment(environment),
         stop_seconds=SERVICE_STOP_SECONDS,
         late=True,
+    )
+
+
+def reaper_part(
+    layout: Layout, supervisor: int, environment: Mapping[str, str] = os.environ
+) -> PartSpec:
+    """Give what ends the other parts when the supervisor dies; its gate's word dismisses it."""
+    return PartSpec(
+        "reaper",
+        (sys.executable, "-m", REAPER, str(layout.root), str(supervisor)),
+        engine_environment(environment, layout.root),
+        stop_seconds=REAPER_STOP_SECONDS,
+        gated=True,
     )

@@ -21,6 +21,7 @@ from openvcha.node.terminal import WAITS
 
 PROC = Path("/proc")
 PATRONI = "openvcha.node.patroni_launcher"
+REAPER = "openvcha.node.reaper"
 PAUSE_SECONDS = 0.01
 DEADLINE_SECONDS = 15.0
 STAT_PARENT, STAT_STARTED = 1, 19  # fields after the name in parentheses
@@ -144,8 +145,10 @@ def names_node(argv: tuple[str, ...], directory: Path) -> bool:
         return _names(argv, layout.etcd_data)
     if is_postgres(argv):
         return _names(argv, layout.pgdata) or _names(argv, layout.pgdata_copying)
-    is_patroni = name.startswith("python") and PATRONI in argv
-    return is_patroni and _names(argv, layout.patroni_config)
+    if not name.startswith("python"):
+        return False
+    is_patroni = PATRONI in argv and _names(argv, layout.patroni_config)
+    return is_patroni or (REAPER in argv and _names(argv, directory))
 
 
 def orphaned(table: Mapping[int, Process], works_here: Callable[[int], bool]) -> list[Process]:

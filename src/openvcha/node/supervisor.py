@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -25,7 +25,7 @@ from openvcha.node.lock import hold
 from openvcha.node.logs import RotatingLog, log_path, logger
 from openvcha.node.parts import Part, PartSpec
 from openvcha.node.patroni import postgres_major, write_patroni_config
-from openvcha.node.plan import PartPlan, all_parts
+from openvcha.node.plan import PartPlan, all_parts, reaper_part
 from openvcha.node.processes import find_tree, kill_tree, read_process
 from openvcha.node.publisher import CopyPublisher
 from openvcha.node.recovery import (
@@ -82,10 +82,11 @@ class Supervisor:
             try:
                 while not stop.is_set():
                     self._end_orphans()
-                    put_in_place_at_start(self._layout)
-                    await self._recover()
-                    self._prepare()
-                    await self._run_parts(stop)
+                    async with self._reaper():
+                        put_in_place_at_start(self._layout)
+                        await self._recover()
+                        self._prepare()
+                        await self._run_parts(stop)
             except Exception:
                 self._events.exception("node fails")
                 raise
@@ -99,6 +100,19 @@ class Supervisor:
         if orphans:
             self._events.warning("left-over processes are ended", pids=orphans)
             kill_tree(self._layout.root)
+
+    @contextlib.asynccontextmanager
+    async def _reaper(self) -> AsyncIterator[None]:
+        """Keep what ends the parts when this process dies, as long as there are parts."""
+        log = RotatingLog(log_path(self._layout.logs, "reaper"))
+        spec = reaper_part(self._layout, os.getpid(), self._environment)
+        reaper = Part(spec, log, self._events, lambda: None)
+        reaper.begin()
+        try:
+            yield
+        finally:
+            reaper.open_gate()
+            await reaper.stop()
 
     async def _recover(self) -> None:
         """Carry out what a person has asked for, before anything runs."""

@@ -1,0 +1,201 @@
+"""When the supervisor has died the node ends: in order at first, soon in any case."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openvcha.node.layout import Layout
+from openvcha.node.plan import reaper_part
+from openvcha.node.processes import Process, read_process
+from openvcha.node.reaper import ORDER_SECONDS, PAUSE_SECONDS, Reaper, is_supervisor, orders
+
+DIRECTORY = Path("/srv/node")
+LAYOUT = Layout(DIRECTORY)
+PYTHON = "/usr/bin/python3"
+SUPERVISOR = Process(2, 1, 1, (PYTHON, "-m", "openvcha", "node", "run", "/srv/node"))
+SERVICE = Process(3, 1, 1, (PYTHON, "-m", "openvcha", "node", "service", "/srv/node"))
+PATRONI = Process(
+    4, 1, 1, (PYTHON, "-m", "openvcha.node.patroni_launcher", "/srv/node/patroni.yml")
+)
+POSTMASTER = Process(5, 1, 1, ("/usr/bin/postgres", "-D", "/srv/node/pgdata"))
+BACKEND = Process(6, 5, 1, ("postgres: lab: app app 127.0.0.1(4711) idle",))
+ETCD = Process(7, 1, 1, ("/usr/bin/etcd", "--data-dir=/srv/node/etcd"))
+COPY = Process(8, 1, 1, ("/usr/bin/pg_basebackup", "--pgdata=/srv/node/pgdata.copying"))
+TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ([SERVICE, PATRONI, POSTMASTER, BACKEND, ETCD], {SERVICE: TERM, PATRONI: TERM}),
+        ([POSTMASTER, BACKEND, ETCD], {POSTMASTER: INT}),
+        ([BACKEND, ETCD], {}),
+        ([COPY, ETCD], {COPY: TERM}),
+        ([ETCD], {ETCD: TERM}),
+        ([SUPERVISOR, ETCD], {ETCD: TERM}),
+        ([], {}),
+    ],
+    ids=["data node", "no Patroni", "backends", "copy", "witness", "next supervisor", "nothing"],
+)
+def test_patroni_goes_before_what_it_needs(
+    left: list[Process], told: dict[Process, signal.Signals]
+) -> None:
+    """It stops PostgreSQL and gives the lead away; a backend ends with its postmaster."""
+    assert dict(orders(left)) == told
+
+
+@pytest.mark.parametrize("name", ["service", "run", "node"])
+def test_a_directory_may_have_any_name(name: str) -> None:
+    """What is no supervisor is decided by the command, not by a word somewhere."""
+    assert is_supervisor(Process(2, 1, 1, (PYTHON, "-m", "openvcha", "node", "run", name)))
+    service = (PYTHON, "-m", "openvcha", "node", "service", f"/srv/{name}")
+    assert not is_supervisor(Process(3, 1, 1, service))
+
+
+class Machine:
+    """Processes that end when they are told; the frozen ones do not listen."""
+
+    def __init__(self, directory: Path, *frozen: str) -> None:
+        self.now = 0.0
+        self.frozen = frozen
+        self.directory = directory
+        self.told: list[tuple[str, signal.Signals]] = []
+        self.killed: list[float] = []
+        self.living = {
+            name: subprocess.Popen(["/bin/sleep", "600"])
+            for name in ("etcd", "postgres", "patroni")
+        }
+
+    def find(self, _: Path) -> list[Process]:
+        argvs = {"etcd": ETCD.argv, "postgres": POSTMASTER.argv, "patroni": PATRONI.argv}
+        found = []
+        for name, program in self.living.items():
+            if (read := read_process(program.pid)) is not None:
+                found.append(Process(read.pid, 1, read.started, argvs[name]))
+        return found
+
+    def tell(self, process: Process, number: signal.Signals) -> None:
+        name = next(name for name, each in self.living.items() if each.pid == process.pid)
+        self.told.append((name, number))
+        if name not in self.frozen or number is KILL:
+            self.end(name)
+            if name == "patroni" and "postgres" not in self.frozen:
+                self.end("postgres")
+
+    def end(self, name: str) -> None:
+        self.living[name].kill()
+        self.living[name].wait()
+
+    def kill(self, _: Path, *, which: Callable[[Process], bool]) -> None:
+        assert which(ETCD)
+        assert not which(SUPERVISOR)
+        self.killed.append(self.now)
+        for name in self.living:
+            self.end(name)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def reaper(self, supervisor: int = 2) -> Reaper:
+        seams: dict[str, Any] = {"clock": lambda: self.now, "sleep": self.sleep}
+        return Reaper(
+            self.directory, supervisor, find=self.find, tell=self.tell, kill=self.kill, **seams
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+    made = Machine(tmp_path, *getattr(request, "param", ()))
+    yield made
+    for name in made.living:
+        made.end(name)
+
+
+def test_what_listens_ends_in_order(machine: Machine) -> None:
+    """The store goes last, and nobody is killed."""
+    assert machine.reaper().end() == []
+    assert machine.told == [("patroni", TERM), ("etcd", TERM)]
+    assert machine.killed == []
+
+
+@pytest.mark.parametrize("machine", [("patroni",), ("postgres",)], indirect=True)
+def test_what_does_not_listen_is_killed_before_another_leads(machine: Machine) -> None:
+    """Each is told once; etcd stays until then, and all end."""
+    left = {process.argv for process in machine.reaper().end()}
+    assert POSTMASTER.argv in left
+    assert len(set(machine.told)) == len(machine.told)
+    assert len(machine.killed) == 1
+    assert ORDER_SECONDS <= machine.killed[0] <= ORDER_SECONDS + PAUSE_SECONDS
+    assert machine.find(machine.directory) == []
+
+
+def test_the_next_supervisor_is_left_alone(machine: Machine) -> None:
+    """It has ended what was left before it starts anything; what runs now is its own."""
+    pid_file = Layout(machine.directory).supervisor_pid
+    pid_file.parent.mkdir(parents=True)
+    pid_file.write_text(str(os.getpid()))
+    machine.reaper(supervisor=2).end()
+    assert machine.told == []
+    machine.reaper(supervisor=os.getpid()).end()
+    assert machine.find(machine.directory) == []
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Any:
+    """A real reaper of a node that runs nothing but a sleeping etcd; gives both and the pipe."""
+    layout = Layout(tmp_path)
+    layout.make_directories()
+    argv = ["etcd", f"--data-dir={layout.etcd_data}"]
+    code = "import time; print(flush=True); time.sleep(600)"
+    etcd = subprocess.Popen(
+        ["/bin/sh", "-c", f'exec -a etcd "{sys.executable}" -c "{code}" {argv[1]}'],
+        stdout=subprocess.PIPE,
+        executable="/bin/bash",
+    )
+    assert etcd.stdout
+    etcd.stdout.readline()
+    reaper = subprocess.Popen(
+        reaper_part(layout, os.getpid(), os.environ).argv, stdin=subprocess.PIPE, cwd="/"
+    )
+    yield etcd, reaper, layout
+    for process in (etcd, reaper):
+        process.kill()
+        process.wait()
+    etcd.stdout.close()
+    assert reaper.stdin
+    reaper.stdin.close()
+
+
+def test_the_end_of_the_pipe_is_the_end_of_the_node(started: Any) -> None:
+    """Also when a service manager tells everything at once to end."""
+    etcd, reaper, layout = started
+    deadline = time.monotonic() + 60
+    while not int(_ignored(reaper.pid), 16) & 1 << (TERM - 1):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    reaper.send_signal(TERM)
+    reaper.stdin.close()
+    assert reaper.wait(60) == 0
+    assert etcd.wait(60) == -TERM
+    assert "the supervisor died" in (layout.logs / "reaper.jsonl").read_text()
+
+
+def test_a_dismissed_one_ends_nothing(started: Any) -> None:
+    """A supervisor that ends in order has ended everything before, and may start again."""
+    etcd, reaper, _ = started
+    reaper.stdin.write(b"g")
+    reaper.stdin.close()
+    assert reaper.wait(60) == 0
+    assert etcd.poll() is None
+
+
+def _ignored(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("SigIgn:"))
