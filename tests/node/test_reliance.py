@@ -1,6 +1,8 @@
 """The duty that keeps whose votes a task needs: on disk before it is said, gone with the task."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -10,7 +12,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from openvcha.node.reliance import CONFIRM_SECONDS, LOOK_SECONDS, Disk, Reliance
-from openvcha.node.relied import Relied, encode_relied
+from openvcha.node.relied import Relied, encode_relied, hindrance, kept
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged, StoreUnavailable
 from openvcha.store.memory import MemoryStore
@@ -61,7 +63,7 @@ class Node:
 
     def save(self, relied: Relied, seen: datetime) -> None:
         if self.full:
-            raise OSError("no space left on device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.writes += 1
         self.kept = Relied(
             task=relied.task, active=relied.active, nodes=relied.nodes, seen=seen.isoformat()
@@ -164,14 +166,35 @@ async def test_who_is_none_of_the_nodes_forgets_it(node: Node) -> None:
 
 
 async def test_a_full_disk_is_not_said(node: Node) -> None:
-    """Who asks goes by what is said."""
-    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    """Who asks goes by what is said: then it is why the list cannot be kept."""
+    revision = await node.store.put(keys.RELIED, encode_relied(RELIED))
     node.full = True
     await node.duty.look()
-    assert await node.said() is None
+    said = await node.said()
+    assert said is not None
+    assert hindrance(said) == os.strerror(errno.ENOSPC)
+    assert said != kept(revision)
     node.full = False
     await node.duty.look()
-    assert await node.said() is not None
+    assert await node.said() == kept(revision)
+
+
+async def test_a_list_on_the_disk_is_kept_though_its_age_cannot_be_noted(node: Node) -> None:
+    """The disk has filled up since: what was said of the same list stays true."""
+    revision = await node.store.put(keys.RELIED, encode_relied(RELIED))
+    await node.duty.look()
+    node.full = True
+    node.seen.append(node.seen[0] + timedelta(seconds=CONFIRM_SECONDS))
+    with capture_logs() as told:
+        await node.duty.look()
+    assert [entry["log_level"] for entry in told] == ["warning"]
+    assert await node.said() == kept(revision)
+
+
+@pytest.mark.parametrize("value", [b"", b"17", b"17 x", b"x 28", b"17 28 29", b"17 " + b"9" * 9])
+async def test_nothing_else_is_taken_for_a_hindrance(value: bytes) -> None:
+    """A node may write there what it likes."""
+    assert hindrance(value) is None
 
 
 async def test_a_majority_confirms_it_again_and_again_but_the_disk_rests(node: Node) -> None:

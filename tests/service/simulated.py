@@ -5,7 +5,9 @@ processes that act upon it, and notes every violation of what must always hold.
 """
 
 import asyncio
+import errno
 import json
+import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -73,6 +75,8 @@ class Machine:
     beside: tuple[asyncio.Task[None], ...] = ()
     """What runs beside etcd and PostgreSQL, as long as it has power."""
     registered: dict[str, str] = field(default_factory=dict)
+    full: bool = False
+    """Nothing more can be written to its disk."""
     demoted: bool = False
     """Led until it was told to stop; follows again soon."""
 
@@ -91,6 +95,8 @@ class Machine:
         return decode_relied(kept) if kept else None
 
     def keep(self, relied: Relied, seen: datetime) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.files[RELIED] = encode_relied(relied, seen)
 
     def forget(self) -> None:

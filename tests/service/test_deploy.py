@@ -1,5 +1,8 @@
 """A deployment, whatever happens to it: three nodes or the one, never a store that stands still."""
 
+import errno
+import os
+
 import pytest
 from tests.cluster.conftest import ip
 from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene, placement
@@ -146,6 +149,42 @@ async def test_what_cannot_be_taken_back_makes_the_cluster_invalid(scene: Scene)
     await scene.deploy(spec())
     assert "placement.name.taken" in await findings(scene)
     assert (await scene.world.config()).state is ConfigState.INVALID
+
+
+@pytest.mark.parametrize("step", ["check", "clone.witness"])
+async def test_a_list_that_cannot_be_kept_leaves_nothing(scene: Scene, step: str) -> None:
+    """No vote has changed for the new node yet: its VM goes, and the task says what was full."""
+    await begin(scene)
+    carrying = await scene.until(step)
+    scene.world.machine("vcha-1-old").full = True
+    await carrying
+    await validate_single(scene)
+    record = await scene.record()
+    # Where the first list cannot be kept, no VM is made at all.
+    assert bool(record.state["passive"]["vm"]) == (step == "clone.witness")
+    error = record.error
+    assert error is not None
+    said = [(text.id.removeprefix(PREFIX), text.default_message) for text in error.messages]
+    assert [name for name, _ in said] == ["wait.timeout", "progress.rely.disk"]
+    assert os.strerror(errno.ENOSPC) in said[1][1]
+    scene.world.machine("vcha-1-old").full = False
+    await scene.deploy(spec())
+    await scene.carry()
+    await validate_deployed(scene)
+
+
+async def test_a_vm_that_is_left_is_named(scene: Scene) -> None:
+    """Both are: whoever reads the task knows what to delete."""
+    await scene.single()
+    scene.world.faults |= {"copy fails", "cannot delete"}
+    await scene.deploy(spec())
+    await scene.carry()
+    error = (await scene.record()).error
+    assert error is not None
+    left = [text for text in error.messages if text.id.removeprefix(PREFIX) == "clone.left"]
+    assert [text.args[0] for text in left] == [NEW_WITNESS, NEW]
+    assert error.messages[-1].id.removeprefix(PREFIX) == "task.left"
+    assert error.messages[-1].args == ("clone.passive, clone.witness",)
 
 
 async def test_a_failure_after_the_commit_does_not_speak_ill_of_the_cluster(scene: Scene) -> None:

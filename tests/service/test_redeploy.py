@@ -24,6 +24,7 @@ from openvcha.service.copy import STALL_SECONDS
 from openvcha.service.join import JOIN_SECONDS
 from openvcha.service.reads import get_cluster
 from openvcha.service.redeploy import check_passive, check_witness, redeploy_passive
+from openvcha.service.relying import OWN_SECONDS
 from openvcha.store import keys
 from openvcha.store.facts import Override, PostgresFacts
 
@@ -530,3 +531,15 @@ async def test_the_new_node_runs_where_it_was_decided(scene: Scene) -> None:
     assert vm is not None
     assert vm.power_state is VmPowerState.POWERED_ON
     assert vm.id in {node.vm for node in (await scene.world.config()).nodes}
+
+
+async def test_a_list_that_cannot_be_kept_leaves_no_vm(scene: Scene) -> None:
+    """The disk of the active fills up after the old node was fenced off."""
+    await begin(scene)
+    carrying = await scene.until("clone.passive")
+    scene.world.machine("vcha-1-old").full = True
+    began = asyncio.get_running_loop().time()
+    await carrying
+    await scene.validate_as_before()
+    # The new one never was a member: nothing is waited for on the way back.
+    assert asyncio.get_running_loop().time() - began < 1.5 * OWN_SECONDS

@@ -14,7 +14,7 @@ import structlog
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
-from openvcha.api.structures import TaskStatus
+from openvcha.api.structures import LocalizableMessage, TaskStatus
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, StoreUnavailable
 from openvcha.store.memory import MemoryStore
@@ -303,8 +303,47 @@ async def test_an_undo_that_fails_does_not_stop_the_others(stage: Stage) -> None
     steps = stage.step("a"), stage.step("b", nothing, raising(other)), stage.step("c", raising(BAD))
     record = await stage.carry_out(*steps)
     assert stage.log == ["a", "b", "c", "-c", "-b", "-a"]
-    ids = ["wait.timeout", "task.undo.failed", "copy.failed"]
+    ids = ["wait.timeout", "task.undo.failed", "copy.failed", "task.left"]
     assert reasons(record) == (ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, ids)
+
+
+@pytest.mark.parametrize("heals", [True, False])
+async def test_an_undo_that_failed_is_tried_again_by_the_next_runner(
+    stage: Stage, heals: bool
+) -> None:
+    """What works then is left no more; what does not is told once."""
+    fails = raising(ApiError(ErrorType.ERROR, message("copy.failed", "b", "x")))
+    begun = asyncio.Event()
+
+    async def hang(_: TaskContext) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = await stage.make()
+    async with stage.runner(stage.step("a", nothing, hang), stage.step("b", raising(BAD), fails)):
+        await begun.wait()
+    again = stage.step("b", raising(BAD), nothing if heals else fails)
+    async with stage.runner(stage.step("a"), again):
+        record = await stage.ended(task)
+    ids = ["wait.timeout", "task.undo.failed", "copy.failed", *([] if heals else ["task.left"])]
+    assert reasons(record)[1] == ids
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_a_failed_undo_has_left_is_named(stage: Stage, known: bool) -> None:
+    """As the step says it; where it cannot find out, its name alone is told."""
+
+    class Leaving(Told):
+        async def left(self, ctx: TaskContext) -> LocalizableMessage:
+            """Find it out, or not."""
+            assert ctx.record.started == (self.name,)
+            if not known:
+                raise StoreUnavailable("away")
+            return message("clone.left", "b", "vm-1")
+
+    record = await stage.carry_out(Leaving("a", stage.log, raising(BAD), raising(BAD)))
+    ids = ["wait.timeout", "task.undo.failed", "wait.timeout", *(["clone.left"] if known else [])]
+    assert reasons(record)[1] == [*ids, "task.left"]
 
 
 async def test_an_unexpected_exception_is_only_in_the_log(stage: Stage) -> None:
@@ -389,7 +428,8 @@ async def test_an_undo_is_patient_too(stage: Stage) -> None:
 
     steps = stage.step("a", nothing, patient), stage.step("b", raising(BAD), hang, limit=9)
     record = await stage.carry_out(*steps)
-    assert reasons(record)[1] == ["wait.timeout", "task.undo.failed", "task.step.limit"]
+    ids = ["wait.timeout", "task.undo.failed", "task.step.limit", "task.left"]
+    assert reasons(record)[1] == ids
     assert len(patient.times) == 4
 
 
@@ -520,7 +560,7 @@ async def test_a_started_step_that_is_gone_is_named(stage: Stage) -> None:
     async with stage.runner(stage.step("a", raising(BAD))):
         record = await stage.ended(task)
     assert stage.log == ["a", "-a"]
-    assert reasons(record)[1] == ["wait.timeout", "task.undo.unknown"]
+    assert reasons(record)[1] == ["wait.timeout", "task.undo.unknown", "task.left"]
 
 
 def broken_plan(_: TaskRecord) -> list[Step]:

@@ -16,7 +16,15 @@ import msgspec
 from openvcha.node.control import DutyView
 from openvcha.node.layout import Layout
 from openvcha.node.logs import Logger
-from openvcha.node.relied import Relied, decode_relied, forget_relied, load_relied, save_relied
+from openvcha.node.relied import (
+    Relied,
+    decode_relied,
+    forget_relied,
+    kept,
+    load_relied,
+    save_relied,
+    unkept,
+)
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.protocol import KeyValue, Store
@@ -91,31 +99,40 @@ class Reliance:
         """Look once. What the store does not say changes nothing."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                found = await self._store.get(keys.RELIED)
-                await self._heed(found)
+                await self._heed(await self._store.get(keys.RELIED))
         except (StoreError, TimeoutError) as error:
             self._log.debug("whose votes are needed is not known", reason=str(error))
-        except (OSError, msgspec.DecodeError) as error:
+        except msgspec.DecodeError as error:
             self._tell(f"whose votes a task needs cannot be kept: {error}")
-        else:
-            self._tell("")
 
     async def _heed(self, found: KeyValue | None) -> None:
         if found is not None and found.value == RESERVED:
             return  # it is being written
         relied = decode_relied(unverified(found.value)) if found else None
         # Who is none of the nodes was replaced: it must not act for them.
-        if found is None or relied is None or self._member not in relied.nodes:
-            await asyncio.to_thread(self._disk.forget)
-            await self._say(b"")
-            return
-        await asyncio.to_thread(self._keep, relied)
-        await self._say(b"%d" % found.mod_revision)
+        if relied is None or self._member not in relied.nodes:
+            await self._done(0, b"", self._disk.forget)
+        elif found is not None:
+            revision = found.mod_revision
+            await self._done(revision, kept(revision), partial(self._keep, relied))
+
+    async def _done(self, revision: int, said: bytes, change: Callable[[], None]) -> None:
+        """Change the disk, then say so, or why that is not possible."""
+        try:
+            await asyncio.to_thread(change)
+        except OSError as error:
+            self._tell(f"whose votes a task needs cannot be kept: {error}")
+            # What is on the disk already stays there: only its age could not be noted.
+            if self._said != kept(revision):
+                await self._say(unkept(revision, error))
+        else:
+            self._tell("")
+            await self._say(said)
 
     def _keep(self, relied: Relied) -> None:
-        now, kept = self._now(), self._disk.load()
-        same = kept is not None and msgspec.structs.replace(kept, seen="") == relied
-        if kept is None or not same or not _recent(kept.seen, now):
+        now, known = self._now(), self._disk.load()
+        same = known is not None and msgspec.structs.replace(known, seen="") == relied
+        if known is None or not same or not _recent(known.seen, now):
             self._disk.save(relied, now)
 
     async def _say(self, said: bytes) -> None:

@@ -6,6 +6,9 @@ that may be the one that is left.
 """
 
 import datetime as dt
+import errno
+import os
+import re
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -36,6 +39,7 @@ class Relied(msgspec.Struct, frozen=True, kw_only=True):
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Relied)
+_UNKEPT = re.compile(rb"\d{1,20} (\d{1,4})")
 
 
 def encode_relied(relied: Relied, seen: dt.datetime | None = None) -> bytes:
@@ -47,6 +51,22 @@ def encode_relied(relied: Relied, seen: dt.datetime | None = None) -> bytes:
 def decode_relied(value: bytes) -> Relied:
     """Read a list. Raises msgspec.DecodeError."""
     return _DECODER.decode(value)
+
+
+def kept(revision: int) -> bytes:
+    """Return what a node says that keeps the record of this revision."""
+    return b"%d" % revision
+
+
+def unkept(revision: int, error: OSError) -> bytes:
+    """Return what a node says that cannot keep it."""
+    return b"%d %d" % (revision, error.errno or errno.EIO)
+
+
+def hindrance(said: bytes) -> str | None:
+    """Return in words why a node cannot keep the record; None where it does not say so."""
+    found = _UNKEPT.fullmatch(said)
+    return os.strerror(int(found[1])) if found else None
 
 
 def save_relied(layout: Layout, relied: Relied, seen: dt.datetime) -> None:

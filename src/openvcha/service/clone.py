@@ -1,6 +1,7 @@
 """Cloning: the new node exists at its placement, runs, and votes."""
 
 import asyncio
+import contextlib
 
 import msgspec
 
@@ -20,6 +21,8 @@ from openvcha.service.relying import born_relying, rely
 from openvcha.service.votes import take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
+from openvcha.store.protocol import Member
+from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 
 PROMOTE_SECONDS = 60.0
@@ -52,6 +55,8 @@ class Clone(Step):
         node = recall(ctx, self._role)
         services = self._services
         await ctx.progress(0.0, message("progress.clone", node.placement.name))
+        # Before there is a VM: an own disk that is full is found out while nothing is left by it.
+        await rely(services, ctx)
         vm = await services.infrastructure.create_vm(
             node.placement.request(node.token, (node.ha_address,))
         )
@@ -71,10 +76,30 @@ class Clone(Step):
         if await leads(self._services, node):
             await self._adopt(ctx, node)
             return
-        await rely(self._services, ctx)
+        await self._rely_still(ctx, node)
         if node.kind is NodeKind.DATA:
             await self._bar(node)
         await self._delete(node)
+
+    async def left(self, ctx: TaskContext) -> LocalizableMessage | None:
+        """Name the VM, and whether its vote counts still."""
+        if self._role not in ctx.state:
+            return None
+        node = recall(ctx, self._role)
+        vm = await self._services.infrastructure.vm_by_token(node.token)
+        if vm is None:
+            return None
+        said = "clone.left.votes" if await self._member(node) else "clone.left"
+        return message(said, vm.name, vm.id)
+
+    async def _rely_still(self, ctx: TaskContext, node: NewNode) -> None:
+        """Have the nodes note who is needed while the new one may vote, if that is possible.
+
+        Where it is not, the vote is taken all the same: kept, it would be needed for good.
+        """
+        if await self._member(node):
+            with contextlib.suppress(GivenUp):
+                await rely(self._services, ctx)
 
     async def _adopt(self, ctx: TaskContext, node: NewNode) -> None:
         """Name the node that took over meanwhile: there is no way back behind what it wrote."""
@@ -133,9 +158,12 @@ class Clone(Step):
         await infrastructure.power_on(vm.id)
 
     async def _votes(self, node: NewNode) -> bool:
-        url = self._services.peer_url(node.ha_address)
-        found = await membership.find(self._services.store, node.member, url)
+        found = await self._member(node)
         return found is not None and bool(found.name) and not found.learner
+
+    async def _member(self, node: NewNode) -> Member | None:
+        url = self._services.peer_url(node.ha_address)
+        return await membership.find(self._services.store, node.member, url)
 
     async def _not_voting(self, node: NewNode) -> LocalizableMessage | None:
         url = self._services.peer_url(node.ha_address)

@@ -9,7 +9,7 @@ import asyncio
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.node.layout import RELIED
-from openvcha.node.relied import Relied, encode_relied
+from openvcha.node.relied import Relied, encode_relied, hindrance, kept
 from openvcha.service.context import Services
 from openvcha.service.new_node import ROLES, recall
 from openvcha.service.waiting import until
@@ -35,15 +35,14 @@ async def rely(services: Services, ctx: TaskContext) -> None:
     patience = asyncio.get_running_loop().time() + OTHERS_SECONDS
 
     async def unheeded() -> LocalizableMessage | None:
-        known = await services.store.prefix(keys.HEEDED)
-        said = {kv.key for kv in known if kv.value == b"%d" % revision}
-        missing = [
-            member
+        said = {kv.key: kv.value for kv in await services.store.prefix(keys.HEEDED)}
+        missing = {
+            member: said.get(keys.heeded(member.name), b"")
             for member in await services.store.members()
             if member.name in wanted.nodes
             and not member.learner
-            and keys.heeded(member.name) not in said
-        ]
+            and said.get(keys.heeded(member.name)) != kept(revision)
+        }
         return await _awaited(services, missing, patience)
 
     await until(ctx, unheeded, OWN_SECONDS)
@@ -59,11 +58,11 @@ async def rely_on_nobody(services: Services, ctx: TaskContext) -> None:
     if not (await store.txn([ctx.guard], [Delete(keys.RELIED)])).succeeded:
         raise Fenced(f"{keys.RELIED}: another runner has taken over")
 
-    async def kept() -> LocalizableMessage | None:
+    async def remembered() -> LocalizableMessage | None:
         known = await store.get(keys.heeded(own.member))
-        return message("progress.rely", own.name) if known else None
+        return _waits_for(own.name, known.value) if known else None
 
-    await until(ctx, kept, OWN_SECONDS)
+    await until(ctx, remembered, OWN_SECONDS)
 
 
 async def born_relying(services: Services, ctx: TaskContext) -> dict[str, bytes]:
@@ -105,16 +104,26 @@ async def _known(services: Services) -> KeyValue | None:
 
 
 async def _awaited(
-    services: Services, missing: list[Member], patience: float
+    services: Services, missing: dict[Member, bytes], patience: float
 ) -> LocalizableMessage | None:
-    """Say for whom to wait: the own node, and for some time for others that answer."""
+    """Say for whom to wait: the own node, and for some time for others that answer.
+
+    ``missing`` has what each one says instead.
+    """
     own = services.identity
-    if any(member.name == own.member for member in missing):
-        return message("progress.rely", own.name)
+    for member, said in missing.items():
+        if member.name == own.member:
+            return _waits_for(own.name, said)
     if not missing or asyncio.get_running_loop().time() >= patience:
         return None
     urls = [next(iter(member.client_urls), "") for member in missing]
     live = await asyncio.gather(
         *(services.store.healthy(url, PROBE_SECONDS) for url in urls if url)
     )
-    return message("progress.rely", missing[0].name) if any(live) else None
+    return _waits_for(*next((m.name, said) for m, said in missing.items())) if any(live) else None
+
+
+def _waits_for(name: str, said: bytes) -> LocalizableMessage:
+    if reason := hindrance(said):
+        return message("progress.rely.disk", name, reason)
+    return message("progress.rely", name)

@@ -95,7 +95,19 @@ class Execution:
                 except Exception as error:  # noqa: BLE001 - the other steps are undone all the same
                     cause = await self._explained(error)
                     failure = (message("task.undo.failed", name), *cause.messages)
+                    failure = (*failure, *await self._left(self._steps[name]))
             await self._ctx.update(_undone(name, failure))
+
+    async def _left(self, step: Step) -> tuple[LocalizableMessage, ...]:
+        """Say what a step leaves behind that could not be undone, where that can be found out."""
+        try:
+            said = await step.left(self._ctx)
+        except Exception as error:
+            if isinstance(error, Fenced):
+                raise
+            self._log.warning("what a step has left is not known", step=step.name, error=str(error))
+            return ()
+        return (said,) if said else ()
 
     async def _take_back(self, step: Step) -> None:
         self._log.info("step is undone", step=step.name)
@@ -234,9 +246,13 @@ def _undone(name: str, failure: tuple[LocalizableMessage, ...]) -> Change:
     def change(old: TaskRecord) -> TaskRecord:
         if name not in old.started:
             return old
-        error = old.error.followed_by(*failure) if old.error and failure else old.error
-        started = tuple(other for other in old.started if other != name)
-        return msgspec.structs.replace(old, started=started, error=error)
+        if not failure:
+            started = tuple(other for other in old.started if other != name)
+            return msgspec.structs.replace(old, started=started)
+        # It stays among the started ones: it is named at the end, and tried again after a crash.
+        if old.error is None or failure[0] in old.error.messages:
+            return old
+        return msgspec.structs.replace(old, error=old.error.followed_by(*failure))
 
     return change
 

@@ -57,6 +57,10 @@ class Step(Protocol):
     async def undo(self, ctx: "TaskContext") -> None:
         """Take back what ``act`` did: all, some or nothing of it. Not called for a skipped step."""
 
+    async def left(self, ctx: "TaskContext") -> LocalizableMessage | None:  # noqa: ARG002
+        """Return what is still there, in words, when ``undo`` has failed; None where nothing is."""
+        return None
+
 
 class TaskContext:
     """A step's view of its task. All writes are durable when they return.
