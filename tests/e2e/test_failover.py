@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 
 import httpx2
@@ -16,6 +17,7 @@ from openvcha.node.engines import find_postgres
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import postgres_major
+from openvcha.node.processes import find_tree, is_alive
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"
@@ -115,6 +117,40 @@ def test_replication_that_lags_is_told_with_bytes_and_seconds(
     assert int(size) > 0
     assert float(seconds) > LAG_SECONDS
     running.until(lambda: not warnings(running))
+    assert writer.missing() == set()
+
+
+def test_a_killed_supervisor_takes_its_node_with_it(running: RunningLab, writer: Writer) -> None:
+    """Else its Patroni keeps the lead beside a service that fails, and nobody takes over."""
+    running.until(running.healthy)
+    old = running.name_of("ACTIVE")
+    layout = running.layout(old)
+    running.until(lambda: len(writer.acknowledged) > 20)
+    os.kill(int(layout.supervisor_pid.read_text()), signal.SIGKILL)
+    wait_for_successor(running, old)
+    before = len(writer.acknowledged)
+    running.until(lambda: len(writer.acknowledged) > before + 20)
+    running.until(lambda: find_tree(layout.root) == [])
+    running.vcha("lab", "up")
+    running.until(running.healthy)
+    assert running.name_of("PASSIVE") == old
+    assert writer.missing() == set()
+
+
+def test_a_service_that_hangs_is_started_again(running: RunningLab, writer: Writer) -> None:
+    """Else all that come to the public address hang with it, for as long as it does."""
+    running.until(running.healthy)
+    root = running.layout(running.name_of("ACTIVE")).root
+    (hanging,) = [process for process in find_tree(root) if "service" in process.argv]
+    os.kill(hanging.pid, signal.SIGSTOP)
+    deadline = time.monotonic() + TAKE_OVER_SECONDS
+    while is_alive(hanging):
+        assert time.monotonic() < deadline, "it hangs still"
+        time.sleep(0.2)
+    before = len(writer.acknowledged)
+    while len(writer.acknowledged) <= before + 20:
+        assert time.monotonic() < deadline, "nobody can write"
+        time.sleep(0.2)
     assert writer.missing() == set()
 
 

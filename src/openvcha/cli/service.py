@@ -4,16 +4,19 @@ import asyncio
 import logging
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 
+from openvcha.node.heartbeat import beat_always
 from openvcha.node.identity import absolute
 from openvcha.node.inheritance import put_in_order
 from openvcha.node.logs import Output
 from openvcha.node.privileges import give_up_root, own_command_line
+from openvcha.node.supervised import for_ever
 from openvcha.serving.compose import serve
 
 Directory = Annotated[
@@ -32,6 +35,8 @@ def service(directory: Directory) -> None:
 
 async def _until_told(directory: Path) -> None:
     serving = asyncio.create_task(serve(directory), name="service")
+    beat, log = partial(beat_always, sys.stdout.fileno()), structlog.get_logger("heartbeat")
+    beating = asyncio.create_task(for_ever("heartbeat", beat, log), name="heartbeat")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
@@ -39,6 +44,8 @@ async def _until_told(directory: Path) -> None:
         await serving
     except asyncio.CancelledError:
         return
+    finally:
+        beating.cancel()
 
 
 def _log_as_json() -> None:

@@ -8,12 +8,15 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from openvcha.node.backoff import Backoff
+from openvcha.node.heartbeat import BEAT, Pulse, Sight, see, until_it_hangs
 from openvcha.node.launch import Launch, Running, describe_exit, launch
 from openvcha.node.logs import Logger, RotatingLog, wrap
 from openvcha.node.patroni_launcher import GO
 from openvcha.node.status import PartState, PartStatus
+from openvcha.node.supervised import for_ever
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,7 @@ class PartSpec:
     GO), which it gets when etcd answers and the data are there.
     A `late` part is not even loaded before that: it would take the copy's share of the processors.
     Lines that contain a text in `noise` are not logged.
+    One that `beats` tells that it goes on, and is killed and started again when it hangs.
     """
 
     name: str
@@ -33,6 +37,7 @@ class PartSpec:
     stop_seconds: float = 10.0
     gated: bool = False
     late: bool = False
+    beats: bool = False
 
 
 class Part:
@@ -49,6 +54,7 @@ class Part:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         backoff: Backoff | None = None,
+        look: Callable[[int], Sight | None] = see,
     ) -> None:
         self.spec = spec
         self._log = log
@@ -58,6 +64,8 @@ class Part:
         self._clock = clock
         self._sleep = sleep
         self._backoff = backoff or Backoff()
+        self._look = look
+        self._pulse = Pulse()
         self._running: Running | None = None
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -141,13 +149,28 @@ class Part:
         self._running = running
         self._events.info("started", program=self.spec.name, pid=running.pid)
         opening = asyncio.create_task(self._open(gate), name=f"gate of {self.spec.name}")
+        watching = self._watching(running)
         self._set(self._state(), running.pid)
         if self._stopping:
             running.send(signal.SIGTERM)
         try:
             return describe_exit(await running.wait())
         finally:
-            opening.cancel()
+            for task in (opening, *watching):
+                task.cancel()
+
+    def _watching(self, running: Running) -> list[asyncio.Task[None]]:
+        if not self.spec.beats:
+            return []
+        name, watch = f"pulse of {self.spec.name}", partial(self._end_when_it_hangs, running)
+        return [asyncio.create_task(for_ever(name, watch, self._events), name=name)]
+
+    async def _end_when_it_hangs(self, running: Running) -> None:
+        while True:
+            self._pulse = Pulse()  # what never tells that it goes on never hangs
+            await until_it_hangs(self._pulse, partial(self._look, running.pid), self._sleep)
+            self._events.error("hangs, killed", program=self.spec.name, pid=running.pid)
+            running.send(signal.SIGKILL)
 
     async def _open(self, gate: io.FileIO | None) -> None:
         """Write the word when it is time; the program reads the end of its input after it."""
@@ -164,7 +187,9 @@ class Part:
         return PartState.WAITING if waits else PartState.RUNNING
 
     def _line(self, line: bytes) -> None:
-        if not any(noise in line for noise in self.spec.noise):
+        if self.spec.beats and line == BEAT:
+            self._pulse.beat()
+        elif not any(noise in line for noise in self.spec.noise):
             self._log.write(wrap(self.spec.name, line))
 
     def _set(self, state: PartState, pid: int | None = None) -> None:

@@ -69,6 +69,7 @@ def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) ->
         program_environment(environment),
         stop_seconds=SERVICE_STOP_SECONDS,
         late=True,
+        beats=True,
     )
 
 

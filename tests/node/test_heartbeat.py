@@ -1,0 +1,138 @@
+"""A program that hangs is told from one that is starved, and is started again."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from openvcha.node.heartbeat import BEAT, LOOKS, Pulse, Sight, beat_always, see
+from openvcha.node.layout import Layout
+from openvcha.node.logs import RotatingLog, logger
+from openvcha.node.parts import Part, PartSpec
+from openvcha.node.plan import service_part
+
+LINE = BEAT + b"\n"
+BEATS = f"import os, signal, time; os.write(1, {LINE!r}); "
+STOPPED = Sight("T", 7)
+WAITING = Sight("S", 7)
+
+
+def looks(pulse: Pulse, sights: Sequence[Sight | None]) -> list[bool]:
+    return [pulse.hangs(sight) for sight in sights]
+
+
+def begun() -> Pulse:
+    pulse = Pulse()
+    pulse.beat()
+    pulse.hangs(WAITING)
+    return pulse
+
+
+@pytest.mark.parametrize("sight", [STOPPED, WAITING, Sight("D", 7)], ids=lambda s: s.state)
+def test_what_is_silent_and_still_hangs(sight: Sight) -> None:
+    """Whether it was stopped or waits; not before the last of the looks."""
+    pulse = begun()
+    pulse.hangs(sight)
+    assert looks(pulse, [sight] * (LOOKS + 2)).index(True) >= LOOKS - 2
+    assert looks(pulse, [sight]) == [True]
+
+
+@pytest.mark.parametrize(
+    "sights",
+    [
+        [Sight("R", 7)] * 100,
+        [Sight("S", number) for number in range(100)],
+        [None] * 100,
+        [WAITING, WAITING, WAITING, None] * 25,
+        ([WAITING] * (LOOKS - 1) + [Sight("R", 7)]) * 10,
+    ],
+    ids=["waits for a processor", "runs now and then", "unknown", "gaps", "woke"],
+)
+def test_who_is_silent_on_a_busy_machine_does_not_hang(sights: list[Sight | None]) -> None:
+    """It would go on if it could."""
+    assert True not in looks(begun(), sights)
+
+
+def test_one_beat_is_enough() -> None:
+    """However still it was before."""
+    pulse = begun()
+    for _ in range(10):
+        assert True not in looks(pulse, [WAITING] * (LOOKS - 1))
+        pulse.beat()
+
+
+def test_who_has_not_begun_does_not_hang() -> None:
+    """A start may take its time."""
+    assert True not in looks(Pulse(), [WAITING] * 100)
+
+
+def test_the_kernel_is_asked() -> None:
+    """A stopped process is seen as that, and its number stands still; of a dead one nothing."""
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    os.kill(program.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
+    first = see(program.pid)
+    assert first is not None
+    assert first.state == "T"
+    assert first == see(program.pid)
+    program.kill()
+    program.wait()
+    assert see(program.pid) is None
+
+
+@pytest.mark.parametrize(
+    "hangs",
+    ["os.kill(os.getpid(), signal.SIGSTOP)", "time.sleep(600)"],
+    ids=["stopped", "waits"],
+)
+async def test_a_part_that_hangs_is_killed_and_started_again(tmp_path: Path, hangs: str) -> None:
+    """The log says so, and what it tells to live is no line of its log."""
+    log, events = RotatingLog(tmp_path / "part"), RotatingLog(tmp_path / "events")
+    changed = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        await asyncio.sleep(0.01)
+
+    spec = PartSpec("part", (sys.executable, "-c", BEATS + hangs), os.environ, beats=True)
+    part = Part(spec, log, logger(events, "test"), changed.set, sleep=sleep)
+    part.begin()
+    async with asyncio.timeout(120):
+        while part.status.restarts < 2:
+            changed.clear()
+            await changed.wait()
+    await part.stop()
+    assert part.status.last_exit == "killed by SIGKILL"
+    told = [json.loads(line)["event"] for line in (tmp_path / "events").read_text().splitlines()]
+    assert told.count("hangs, killed") >= 2
+    assert (tmp_path / "part").read_bytes() == b""
+    events.close()
+
+
+async def test_a_loop_that_goes_on_says_so() -> None:
+    """A line each time; where nobody reads any more it goes on all the same."""
+    read_end, write_end = os.pipe()
+    heard: list[bytes] = []
+
+    async def sleep(_: float) -> None:
+        if len(heard) < 2:
+            heard.append(os.read(read_end, 99))
+            if len(heard) == 2:
+                os.close(read_end)
+        else:
+            raise asyncio.CancelledError
+
+    with os.fdopen(write_end, "wb", 0), contextlib.suppress(asyncio.CancelledError):
+        await beat_always(write_end, sleep)
+    assert heard == [LINE] * 2
+
+
+def test_the_service_is_watched() -> None:
+    """It holds the public address: while it hangs every client of the database does."""
+    assert service_part(Layout(Path("/srv/node")), {}).beats
