@@ -1,5 +1,6 @@
 """What our texts say to type is a command that there is, with options that it has."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from openvcha.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 ADVICE = re.compile(r"`vcha ([^`\n]+)`")
+TYPED = re.compile(r"\btyped\(\w+, f?\"([^\"]+)\"\)")
+"""What `openvcha.lab.places.typed` makes a command of, with the options of the lab."""
 BLOCK = re.compile(r"^(?:\./dev )?vcha (.+?)(?:\s+#.*)?$", re.MULTILINE)
 
 
@@ -20,7 +23,11 @@ def advised() -> Iterator[tuple[str, str]]:
     for path in sorted((*ROOT.glob("src/**/*.py"), *ROOT.glob("docs/*.md"), ROOT / "README.md")):
         # Strings that stand next to each other are one.
         text = re.sub(r'"\s*\n\s*f?"', "", path.read_text())
-        found = {*ADVICE.findall(text), *(BLOCK.findall(text) if path.suffix == ".md" else ())}
+        found = {
+            *ADVICE.findall(text),
+            *TYPED.findall(text),
+            *(BLOCK.findall(text) if path.suffix == ".md" else ()),
+        }
         for words in sorted(found):
             # An option's value in quotation marks ends it: what is looked at stands before.
             plain = re.split(r"[\"']", re.sub(r"(?<=\S)\{[^}]*\}", "", words))[0]
@@ -62,3 +69,55 @@ def test_what_cannot_be_typed_is_found(words: str) -> None:
 def test_there_is_much_advice() -> None:
     """It is really found in the texts."""
     assert len(set(advised())) > 50
+
+
+DESCRIBES = {"typer.Option", "typer.Argument", "typer.Typer", "_placement"}
+
+
+def unnamed(path: Path) -> Iterator[str]:
+    """Yield each command that a module tells without the lab that it is for.
+
+    What describes (docstrings, help) is not told when something goes wrong.
+    """
+    tree = ast.parse(path.read_text())
+    described = [
+        argument
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in DESCRIBES
+        for argument in (*node.args, *(keyword.value for keyword in node.keywords))
+    ]
+    described += [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    passed = {id(inner) for node in described for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.JoinedStr | ast.Constant) or id(node) in passed:
+            continue
+        for words in ADVICE.findall(ast.unparse(node)):
+            passed |= {id(inner) for inner in ast.walk(node)}
+            if takes_a_lab(words) and "{where}" not in words:
+                yield words
+
+
+def takes_a_lab(words: str) -> bool:
+    """Tell whether a command is for one lab of several."""
+    return wrong(f"{words.partition('{')[0]} --name X") is None
+
+
+MODULES = sorted(ROOT.glob("src/openvcha/lab/*.py")) + sorted(ROOT.glob("src/openvcha/cli/*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_is_advised_is_for_the_same_lab(path: Path) -> None:
+    """Typed as it is shown, without a name, it would mean the lab ``default`` and delete that."""
+    assert list(unnamed(path)) == []
+
+
+def test_advice_for_no_lab_is_found(tmp_path: Path) -> None:
+    """The test above can fail."""
+    module = tmp_path / "module.py"
+    module.write_text(
+        '"""`vcha lab up`."""\n'
+        'typer.Option(help="`vcha lab list`")\n'
+        'raise Failed(f"{x}: `vcha lab reset`" f" or {typed(lab, x)}, `vcha user list{where}`")\n'
+        'raise Failed("it is `vcha node run` or `vcha user add NAME`")\n'
+    )
+    assert list(unnamed(module)) == ["lab reset", "user add NAME"]

@@ -52,7 +52,7 @@ def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None
 
 def test_a_lab_is_found_by_its_name(tmp_path: Path) -> None:
     """Only what was made is a lab."""
-    with pytest.raises(NoLab, match="`vcha lab up` makes one"):
+    with pytest.raises(NoLab, match=f"`vcha lab up --name x --dir {tmp_path}` makes one"):
         places.find("x", tmp_path)
     Lab(tmp_path / "x").make(STATE)
     assert places.find("x", tmp_path).directory == tmp_path / "x"
@@ -80,3 +80,25 @@ def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
         places.check_directory(tmp_path / "link")
     Lab(tmp_path / "lab").make(STATE)
     places.check_directory(tmp_path / "lab")
+
+
+def test_a_command_is_advised_with_the_options_that_find_the_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed as it is shown it means this lab, and no other that has a usual name."""
+    monkeypatch.delenv(places.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
+    own, shared, other = places.own_base(), tmp_path / "shared", tmp_path / "an other"
+    monkeypatch.setattr(places, "SHARED", shared)
+    for base in (own, shared, other):
+        (base / "default").mkdir(parents=True)
+    assert places.typed(Lab(own / "default"), "lab up") == "`vcha lab up`"
+    assert places.typed(Lab(own / "x"), "lab up") == "`vcha lab up --name x`"
+    assert places.typed(Lab(shared / "default"), "lab up") == "`vcha lab up`"
+    assert places.typed(Lab(other / "x"), "lab up") == f"`vcha lab up --name x --dir '{other}'`"
+    Lab(own / "default").make(STATE)
+    # Without an option the own one is found first.
+    assert places.options_of(Lab(shared / "default")) == f" --dir {shared}"
+    monkeypatch.setenv(places.VARIABLE, f"{other}/")
+    assert places.options_of(Lab(other / "default")) == ""
+    assert places.options_of(Lab(own / "default")) == f" --dir {own}"

@@ -1,10 +1,13 @@
 """Which node a person means."""
 
+from pathlib import Path
+
 import pytest
 
 from openvcha.infrastructure.inventory import Inventory, Vm, VmNetworks
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.roles import Roles, select
+from openvcha.lab.state import Lab
 
 
 def _vm(identifier: str, name: str) -> Vm:
@@ -24,18 +27,19 @@ def _vm(identifier: str, name: str) -> Vm:
 
 INVENTORY = Inventory(vms=(_vm("vm-42", "vcha-1"), _vm("vm-43", "vcha-2")))
 KNOWN = Roles({"active": "vm-43", "passive": None})
+LAB = Lab(Path("/labs/mine"))
 
 
 @pytest.mark.parametrize("text", ["active", "vcha-2", "VCHA-2", "vm-43"])
 def test_a_node_has_a_role_a_name_and_an_id(text: str) -> None:
     """Each of them finds it."""
-    assert select(INVENTORY, KNOWN, text).id == "vm-43"
+    assert select(LAB, INVENTORY, KNOWN, text).id == "vm-43"
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("passive", "has been destroyed"),
+        ("passive", r"has been destroyed \(`vcha lab status --name mine --dir /labs`\)"),
         ("witness", "nobody can tell now"),
         ("vcha-9", "there are: active, passive, witness, vcha-1, vcha-2"),
     ],
@@ -43,4 +47,4 @@ def test_a_node_has_a_role_a_name_and_an_id(text: str) -> None:
 def test_what_is_not_there_is_told(text: str, told: str) -> None:
     """With what one can say instead."""
     with pytest.raises(LabFailed, match=told):
-        select(INVENTORY, KNOWN, text)
+        select(LAB, INVENTORY, KNOWN, text)

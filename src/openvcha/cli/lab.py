@@ -41,13 +41,6 @@ class Role(StrEnum):
     WITNESS = "witness"
 
 
-class Replaceable(StrEnum):
-    """Which nodes can be destroyed: those that the API can make anew."""
-
-    PASSIVE = "passive"
-    WITNESS = "witness"
-
-
 SMALLEST_QUOTA = 16 << 20
 """A lab writes some megabytes while it is deployed."""
 
@@ -110,14 +103,22 @@ def kill(
 
 @app.command(epilog=EPILOG)
 def destroy(
-    role: Annotated[Replaceable, typer.Argument(help="Which node.")],
+    node: Annotated[
+        str,
+        typer.Argument(help="passive, witness, or the name of a VM that is not the cluster's."),
+    ],
     name: Name = DEFAULT_NAME,
     base: Base = None,
 ) -> None:
     """End a node at once and delete it with its data, as a lost host does."""
-    vm = asyncio.run(power.destroy(existing_lab(name, base), role))
-    say(f"{vm.name} ({role}) is gone, with its data")
-    words, meaning = lab_summary.REPAIRS[role]
+    if node == Role.ACTIVE:
+        raise typer.BadParameter("the active cannot be destroyed: the API makes no other one")
+    vm = asyncio.run(power.destroy(existing_lab(name, base), node))
+    if node not in lab_summary.REPAIRS:
+        say(f"{vm.name} is gone, with its data")
+        return
+    say(f"{vm.name} ({node}) is gone, with its data")
+    words, meaning = lab_summary.REPAIRS[node]
     say(f"  {command(words, name, base)}      {meaning}")
 
 

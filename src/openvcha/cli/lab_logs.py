@@ -57,7 +57,7 @@ def logs(
 async def _folder(lab: Lab, node: str) -> Path:
     inventory = await inventory_of(lab)
     known = await roles(inventory) if node in ROLES else Roles({})
-    return Layout(Path(select(inventory, known, node).directory)).logs
+    return Layout(Path(select(lab, inventory, known, node).directory)).logs
 
 
 async def _follow(out: Console, folder: Path, part: str | None, raw: bool) -> None:

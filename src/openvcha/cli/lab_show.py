@@ -19,12 +19,14 @@ _STYLES = {
     "UP": "green",
     "DEGRADED": "yellow",
     "SINGLE": "yellow",
+    "INVALID": "yellow",
     "DOWN": "red",
     "ISOLATED": "red",
     "UNKNOWN": "red",
 }
 _MEANINGS = {
     Overall.SINGLE: "one node; the other two are not deployed",
+    Overall.INVALID: "one node; a deployment has failed, and a VM of it is left",
     Overall.UNKNOWN: "nodes run, but the API cannot be asked",
     Overall.DOWN: "no node runs",
 }
@@ -79,6 +81,11 @@ def show_status(found: LabStatus, command: Command) -> None:
     if found.state is Overall.DOWN:
         out.print()
         out.print(f"{command('lab up')}   starts it", soft_wrap=True)
+    if found.state is Overall.INVALID:
+        out.print()
+        out.print(f"{command('lab up')}   deploys again", soft_wrap=True)
+        for name in (node.name for node in found.nodes if node.role != "ACTIVE"):
+            out.print(f"{command(f'lab destroy {name}')}   deletes what is left", soft_wrap=True)
 
 
 def print_warnings(out: Console, found: LabStatus) -> None:

@@ -1,13 +1,13 @@
 """Options that many commands have, and what they mean."""
 
 import os
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from openvcha.lab.places import DEFAULT_NAME, VARIABLE
+from openvcha.lab.places import DEFAULT_NAME, VARIABLE, options_of
+from openvcha.lab.state import Lab
 
 PROGRAM = "OPENVCHA_COMMAND"
 
@@ -28,9 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def command(words: str, name: str = DEFAULT_NAME, base: Path | None = None) -> str:
     """Write a command of ours as one types it here, for the same lab."""
     named = f" --name {name}" if name != DEFAULT_NAME else ""
-    usual = os.environ.get(VARIABLE)
-    placed = f" --dir {shlex.quote(str(base))}" if base and str(base) != usual else ""
-    return f"{program()} {words}{named}{placed}"
+    return f"{program()} {words}{options_of(Lab(base / name)) if base else named}"
 
 
 def program() -> str:

@@ -110,7 +110,9 @@ async def _chosen(
     """Fill in what the API requires and a lab can choose. Raises LabFailed."""
     folder = folder or await redeploying.choose_folder(api)
     if folder is None:
-        raise LabFailed("there is more than one folder: say --folder (`vcha call folder.list`)")
+        raise LabFailed(
+            "there is more than one folder: say --folder (the call folder.list lists them)"
+        )
     given = {key: value for key, value in wanted.items() if value is not None}
     return {"name": name or await redeploying.choose_name(api), "folder": folder, **given}
 

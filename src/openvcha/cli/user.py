@@ -21,7 +21,7 @@ from openvcha.cli.screen import console, simple_table
 from openvcha.events.audit import AuditLog
 from openvcha.lab.access import data_nodes, inventory_of, is_on
 from openvcha.lab.errors import LabFailed
-from openvcha.lab.places import DEFAULT_NAME, options_of
+from openvcha.lab.places import DEFAULT_NAME, options_of, typed
 from openvcha.protocols.auditing import local_entry
 from openvcha.protocols.users import Role, User, Users
 from openvcha.serving.compose import services_of
@@ -186,7 +186,8 @@ async def _audited(audit: AuditLog, change: Change, work: Awaitable[T]) -> T:
 
 
 async def _running_node(name: str, base: Path | None) -> Path:
-    for vm, _ in data_nodes(await inventory_of(found_lab(name, base))):
+    lab = found_lab(name, base)
+    for vm, _ in data_nodes(await inventory_of(lab)):
         if is_on(vm):
             return Path(vm.directory)
-    raise LabFailed("no node with data runs: `vcha lab up` starts the lab")
+    raise LabFailed(f"no node with data runs: {typed(lab, 'lab up')} starts the lab")

@@ -14,7 +14,7 @@ from openvcha.infrastructure.local_processes import DetachedStarter
 from openvcha.lab import trust
 from openvcha.lab.client import ApiClient
 from openvcha.lab.errors import LabFailed, Refused
-from openvcha.lab.places import options_of
+from openvcha.lab.places import typed
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.identity import IDENTITY, Identity, load_identity
 from openvcha.node.layout import Layout
@@ -67,11 +67,11 @@ async def logged_in(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiCli
         except Refused as error:
             if error.status != 401:
                 raise
-            where = options_of(lab)
             raise LabFailed(
                 f"the password of {user} that the lab keeps is not accepted: {error.text}"
-                f" `vcha user passwd {user}{where}` sets another; if `vcha user list{where}` does"
-                f" not show it, `vcha user add {user} --role {ROLES[user]}{where}` adds it again"
+                f" {typed(lab, f'user passwd {user}')} sets another; if {typed(lab, 'user list')}"
+                f" does not show it, {typed(lab, f'user add {user} --role {ROLES[user]}')} adds it"
+                " again"
             ) from error
         yield api
 
@@ -115,7 +115,7 @@ async def database(lab: Lab) -> dict[str, str]:
     for vm, _ in data_nodes(await inventory_of(lab)):
         if (tls := serves_tls(Path(vm.directory))) is not None:
             return lab.database(tls)
-    raise LabFailed("no node of the lab has ever run: `vcha lab up` starts it")
+    raise LabFailed(f"no node of the lab has ever run: {typed(lab, 'lab up')} starts it")
 
 
 def connection_string(parameters: Mapping[str, str]) -> str:

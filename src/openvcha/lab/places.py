@@ -76,15 +76,28 @@ def find(name: str, given: Path | None = None) -> Lab:
     for base in bases:
         if os.path.isfile(base / name / "lab.json"):  # noqa: PTH113 - Path's raises when it may not look
             return Lab(base / name)
-    raise NoLab(f"there is no lab {name!r} in {bases[0]}: `vcha lab up` makes one")
+    makes = typed(Lab(bases[0] / name), "lab up")
+    raise NoLab(f"there is no lab {name!r} in {bases[0]}: {makes} makes one")
 
 
 def options_of(lab: Lab) -> str:
     """Write the options by which a command finds this lab, each with a space before it."""
     name, base = lab.directory.name, lab.directory.parent
     named = f" --name {name}" if name != DEFAULT_NAME else ""
-    usual = base in {own_base(), SHARED} or os.environ.get(VARIABLE) == str(base)
-    return named + ("" if usual else f" --dir {shlex.quote(str(base))}")
+    return named + ("" if _usual(name, base) else f" --dir {shlex.quote(str(base))}")
+
+
+def typed(lab: Lab, words: str) -> str:
+    """Write a command of ours for this lab, marked as what one types."""
+    return f"`vcha {words}{options_of(lab)}`"
+
+
+def _usual(name: str, base: Path) -> bool:
+    """Tell whether a lab of this folder is the one that is found without --dir."""
+    if said := os.environ.get(VARIABLE):
+        return Path(said).absolute() == base
+    own = own_base()
+    return base == own or (base == SHARED and not Lab(own / name).exists)
 
 
 def labs(bases: Iterable[Path]) -> list[Lab]:

@@ -10,6 +10,7 @@ from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local import LocalInfrastructure
 from openvcha.lab.access import infrastructure_of, inventory_of, is_on, supervisor_of
 from openvcha.lab.errors import LabFailed
+from openvcha.lab.leftover import require_unneeded
 from openvcha.lab.lock import hold
 from openvcha.lab.narrator import Narrator
 from openvcha.lab.places import check_directory
@@ -25,7 +26,7 @@ ORDER = (None, PASSIVE, ACTIVE, WITNESS)
 async def find(lab: Lab, node: str) -> Vm:
     """Find a node by its role, name or id. Raises LabFailed."""
     inventory = await inventory_of(lab)
-    return select(inventory, await roles(inventory), node)
+    return select(lab, inventory, await roles(inventory), node)
 
 
 async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
@@ -35,11 +36,16 @@ async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
     return vm, is_on(vm)
 
 
-async def destroy(lab: Lab, role: str) -> Vm:
-    """End a node and delete it with its data, as a lost host does. Raises LabFailed."""
-    if role not in (PASSIVE, WITNESS):
-        raise LabFailed(f"only the passive and the witness can be destroyed, not {role!r}")
-    vm = await find(lab, role)
+async def destroy(lab: Lab, node: str) -> Vm:
+    """End a node and delete it with its data, as a lost host does. Raises LabFailed.
+
+    A node of the cluster is meant by its role; by name only a VM that the cluster does not need.
+    """
+    if node == ACTIVE:
+        raise LabFailed("the active cannot be destroyed: the API makes no other one")
+    vm = await find(lab, node)
+    if node not in (PASSIVE, WITNESS):
+        await require_unneeded(lab, await inventory_of(lab), vm)
     await infrastructure_of(lab).delete_vm(vm.id)
     return vm
 

@@ -10,6 +10,8 @@ from openvcha.cluster.patroni import PatroniClient, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, identity_of, is_on
 from openvcha.lab.errors import LabFailed
+from openvcha.lab.places import typed
+from openvcha.lab.state import Lab
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER
@@ -43,7 +45,7 @@ async def roles(inventory: Inventory) -> Roles:
     return _by_kind(inventory, await _primary(nodes))
 
 
-def select(inventory: Inventory, known: Roles, node: str) -> Vm:
+def select(lab: Lab, inventory: Inventory, known: Roles, node: str) -> Vm:
     """Find the VM that a person means: by role, name or id. Raises LabFailed."""
     if node not in ROLES:
         if vm := inventory.vm(node) or inventory.vm_by_name(node):
@@ -54,7 +56,8 @@ def select(inventory: Inventory, known: Roles, node: str) -> Vm:
         raise LabFailed(f"nobody can tell now which node is the {node}: name it instead")
     vm = inventory.vm(known.vms[node])
     if vm is None:
-        raise LabFailed(f"there is no {node}: it has been destroyed (`vcha lab status`)")
+        look = typed(lab, "lab status")
+        raise LabFailed(f"there is no {node}: it has been destroyed ({look})")
     return vm
 
 

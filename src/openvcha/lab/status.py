@@ -11,7 +11,7 @@ from openvcha.api.structures import ClusterState
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import identity_of, inventory_of, is_on, logged_in
 from openvcha.lab.errors import LabFailed, Refused, Unreachable
-from openvcha.lab.roles import roles
+from openvcha.lab.roles import Roles, roles
 from openvcha.lab.state import Lab
 from openvcha.lab.tasks import running_task
 
@@ -25,6 +25,7 @@ class Overall(StrEnum):
     DEGRADED = "DEGRADED"
     ISOLATED = "ISOLATED"
     SINGLE = "SINGLE"  # one node, nothing deployed yet
+    INVALID = "INVALID"  # one node, and what a deployment that failed has left
     UNKNOWN = "UNKNOWN"  # nodes run, the API does not answer
     DOWN = "DOWN"
 
@@ -103,35 +104,38 @@ async def _asked(base: LabStatus, lab: Lab, inventory: Inventory) -> LabStatus:
     async with logged_in(lab) as api:
         info = await api.call("POST", "/vcenter/vcha/cluster?action=get")
         task = await running_task(api)
+    state = _overall(info)
+    # Else it is not told which one of them is to stay.
+    known = await roles(inventory) if state is Overall.INVALID else Roles({})
     warnings = tuple(
         Warning_(error=_text(w["error"]) or "", recommendation=_text(w.get("recommendation")))
         for w in info.get("health_warnings", ())
     )
     return msgspec.structs.replace(
         base,
-        state=_overall(info),
+        state=state,
         config_state=info.get("config_state"),
         mode=info.get("mode"),
         warnings=warnings,
-        nodes=_nodes(info, inventory),
+        nodes=_nodes(info, inventory, known),
         task=_task(*task) if task else None,
     )
 
 
 def _overall(info: dict[str, Any]) -> Overall:
-    if info.get("config_state") != "CONFIGURED":
-        return Overall.SINGLE
+    if (state := info.get("config_state")) != "CONFIGURED":
+        return Overall.INVALID if state == "INVALID" else Overall.SINGLE
     return Overall(info.get("health_state") or ClusterState.DEGRADED.value)
 
 
-def _nodes(info: dict[str, Any], inventory: Inventory) -> tuple[NodeStatus, ...]:
+def _nodes(info: dict[str, Any], inventory: Inventory, known: Roles) -> tuple[NodeStatus, ...]:
     """Give the cluster's nodes by role, then VMs that are not the cluster's (yet, or any more)."""
     configured = [info[key] for key in ("node1", "node2", "witness") if key in info]
     shown = [_with_api(node, inventory) for node in configured]
-    known = {node.vm for node in shown}
+    named = {node.vm for node in shown}
     shown.sort(key=lambda node: ("ACTIVE", "PASSIVE", "WITNESS").index(node.role or "WITNESS"))
-    rest = (vm for vm in inventory.vms if vm.id not in known)
-    return *shown, *(_without_api(inventory, vm, None) for vm in rest)
+    rest = (vm for vm in inventory.vms if vm.id not in named)
+    return *shown, *(_without_api(inventory, vm, known.of(vm)) for vm in rest)
 
 
 def _with_api(node: dict[str, Any], inventory: Inventory) -> NodeStatus:

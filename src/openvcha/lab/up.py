@@ -25,11 +25,12 @@ from openvcha.lab.errors import LabFailed, Refused, Unreachable, error_text
 from openvcha.lab.first_node import NAME, first_node_made, make_first_node
 from openvcha.lab.lock import hold
 from openvcha.lab.narrator import Narrator
-from openvcha.lab.places import labs
+from openvcha.lab.places import labs, typed
+from openvcha.lab.roles import ACTIVE, roles
 from openvcha.lab.state import Lab, LabState
 from openvcha.lab.tasks import running_task
 from openvcha.lab.users import make_users
-from openvcha.node.identity import StoreLimits
+from openvcha.node.identity import Identity, StoreLimits
 
 START_SECONDS = 90.0
 HEALTHY_SECONDS = 90.0
@@ -154,7 +155,7 @@ async def _addresses_free(
         if await infrastructure.address_in_use(address, ignoring=own):
             raise LabFailed(
                 f"another program uses {address}, an address of this lab, perhaps a lab in another"
-                " folder: stop that (`ss -ltnp` shows it), or `vcha lab reset` and begin anew"
+                " folder: stop that (`ss -ltnp` shows it)"
             )
 
 
@@ -162,7 +163,7 @@ async def _answering(lab: Lab) -> None:
     """Wait for the API; meanwhile the users are made, for which the store is enough."""
     nodes = data_nodes(await inventory_of(lab))
     if not nodes:
-        raise LabFailed("no node with data is left: `vcha lab reset`, then begin anew")
+        raise LabFailed(f"no node with data is left: {typed(lab, 'lab reset')}, then begin anew")
     making = asyncio.create_task(make_users(lab, Path(nodes[0][0].directory)), name="users")
     try:
         async with asyncio.timeout(START_SECONDS), client(lab) as api:
@@ -172,7 +173,7 @@ async def _answering(lab: Lab) -> None:
     except TimeoutError:
         raise LabFailed(
             f"the API at {lab.state().api} did not answer within {START_SECONDS:g} s:"
-            f" `vcha lab logs {nodes[0][0].name}` shows why"
+            f" {typed(lab, f'lab logs {nodes[0][0].name}')} shows why"
         ) from None
     finally:
         making.cancel()
@@ -181,20 +182,26 @@ async def _answering(lab: Lab) -> None:
 
 async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only: bool) -> bool:
     state = (await cluster(api, partial=True))["config_state"]
-    if state == "PREPARED" or (state == "NOTCONFIGURED" and active_only):
+    if state == "PREPARED" or (state != "CONFIGURED" and active_only):
         return True
-    if state == "NOTCONFIGURED":
+    # INVALID too: what a deployment that failed has left is no hindrance to the next one.
+    if state != "CONFIGURED":
         with narrator.step("Deploying the passive and the witness through the API"):
             inventory = await inventory_of(lab)
-            _, active = data_nodes(inventory)[0]
+            active = await _active(inventory)
             task = await deploy(api, lab.state(), inventory, active.ha_address)
             await follow_to_success(api, task, narrator)
-    elif state != "CONFIGURED":
-        raise LabFailed(f"the cluster is {state} after a deployment that failed: `vcha lab reset`")
     if (await cluster(api))["health_state"] == "HEALTHY":
         return True
     with narrator.step("Waiting until the cluster is HEALTHY"):
         return await _healthy(api)
+
+
+async def _active(inventory: Inventory) -> Identity:
+    """Return the active's identity: a VM with data that was left may run beside it."""
+    known = await roles(inventory)
+    nodes = data_nodes(inventory)
+    return next((one for vm, one in nodes if known.of(vm) == ACTIVE), nodes[0][1])
 
 
 async def _healthy(api: ApiClient) -> bool:

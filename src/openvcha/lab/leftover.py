@@ -1,0 +1,75 @@
+"""VMs that the cluster does not need: what an operation that failed has left."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from openvcha.cluster.config import ClusterConfig
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.lab.access import data_nodes, identity_of, is_on
+from openvcha.lab.errors import LabFailed
+from openvcha.lab.places import typed
+from openvcha.lab.state import Lab
+from openvcha.service.context import Services
+from openvcha.serving.compose import services_of
+from openvcha.store.errors import StoreError
+from openvcha.store.protocol import Member
+
+ASK_SECONDS = 5.0
+
+
+async def require_unneeded(lab: Lab, inventory: Inventory, vm: Vm) -> None:
+    """Raise LabFailed unless the store says that the cluster does not need a VM."""
+    if reason := await _reason(lab, inventory, vm):
+        raise LabFailed(f"{vm.name} is not destroyed: {reason}")
+
+
+def why_needed(
+    lab: Lab,
+    vm: str,
+    member: str | None,
+    *,
+    config: ClusterConfig,
+    members: Sequence[Member],
+    running: str | None,
+) -> str | None:
+    """Say why the VM ``vm`` must stay, and what to do instead; None where it may go.
+
+    ``member`` is the node's name in the store, ``running`` the task that runs.
+    """
+    if any(node.vm == vm for node in config.nodes):
+        return "it is a node of the cluster; say passive or witness to lose one of these"
+    if running:
+        return f"an operation runs (task {running}) and may need it; wait for its end"
+    if any(one.name == member and not one.learner for one in members):
+        again = typed(lab, "lab up")
+        return (
+            f"it votes in the store, which may stop without it; {again} deploys, and takes its vote"
+        )
+    return None
+
+
+async def _reason(lab: Lab, inventory: Inventory, vm: Vm) -> str | None:
+    for node, _ in data_nodes(inventory):
+        if not is_on(node):
+            continue
+        with contextlib.suppress(StoreError, LookupError, TimeoutError):
+            async with asyncio.timeout(ASK_SECONDS), services_of(Path(node.directory)) as services:
+                return await _asked(lab, services, vm)
+    return (
+        f"nobody can tell now whether the cluster needs it; {typed(lab, 'lab up')} starts the nodes"
+    )
+
+
+async def _asked(lab: Lab, services: Services, vm: Vm) -> str | None:
+    identity = identity_of(vm)
+    running = await services.journal.running()
+    return why_needed(
+        lab,
+        vm.id,
+        identity.member if identity else None,
+        config=await services.observer.config(),
+        members=await services.store.members(),
+        running=running.id if running else None,
+    )

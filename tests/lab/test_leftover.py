@@ -1,0 +1,74 @@
+"""Which VMs may be destroyed by their name: those that the cluster does not need."""
+
+from pathlib import Path
+
+import pytest
+from tests.cluster.conftest import ip
+from tests.lab.test_roles import _vm
+
+from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
+from openvcha.infrastructure.inventory import Inventory
+from openvcha.lab import power
+from openvcha.lab.errors import LabFailed
+from openvcha.lab.leftover import require_unneeded, why_needed
+from openvcha.lab.state import Lab, LabState
+from openvcha.store.protocol import Member
+
+LAB = Lab(Path("/labs/mine"))
+ACTIVE = NodeConfig(
+    member="vcha-1-a",
+    name="vcha-1",
+    kind=NodeKind.DATA,
+    vm="vm-41",
+    bios_uuid="",
+    ha_ip=ip("127.83.2.11"),
+)
+CONFIG = ClusterConfig(
+    id="c",
+    name="c",
+    state=ConfigState.INVALID,
+    deployment="AUTO",
+    mode=ClusterMode.ENABLED,
+    management=ip("127.83.1.10"),
+    ports=Ports(),
+    nodes=(ACTIVE,),
+)
+
+
+def member(name: str, *, learner: bool = False) -> Member:
+    return Member(1, name, (), (), learner)
+
+
+def reason(vm: str, *members: Member, running: str | None = None) -> str | None:
+    return why_needed(LAB, vm, "vcha-2-b", config=CONFIG, members=members, running=running)
+
+
+def test_what_nobody_needs_may_go() -> None:
+    """It has no vote, nor is it named; a learner's absence stops no store."""
+    assert reason("vm-42", member("vcha-1-a")) is None
+    assert reason("vm-42", member("vcha-1-a"), member("vcha-2-b", learner=True)) is None
+
+
+def test_what_somebody_needs_stays() -> None:
+    """And what to do instead is said, for this lab."""
+    assert "is a node of the cluster" in (reason("vm-41") or "")
+    assert "an operation runs" in (reason("vm-42", running="t") or "")
+    voting = reason("vm-42", member("vcha-2-b")) or ""
+    assert "votes" in voting
+    assert "`vcha lab up --name mine --dir /labs`" in voting
+
+
+async def test_where_nobody_can_tell_it_stays(tmp_path: Path) -> None:
+    """Unknown is no permission."""
+    lab = Lab(tmp_path / "x")
+    lab.make(LabState(name="x", octet=83, cluster_id="c"))
+    vm = _vm("vm-42", "vcha-2")
+    with pytest.raises(LabFailed, match="nobody can tell"):
+        await require_unneeded(lab, Inventory(vms=(vm,)), vm)
+
+
+async def test_the_active_is_never_destroyed(tmp_path: Path) -> None:
+    """Not by its role either."""
+    with pytest.raises(LabFailed, match="the active cannot be destroyed"):
+        await power.destroy(Lab(tmp_path / "x"), "active")
