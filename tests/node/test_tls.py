@@ -1,6 +1,5 @@
 """Clients go with the certificates of the moment."""
 
-import ssl
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from openvcha.node.certificates import KeyPair, new_authority, node_certificate
 from openvcha.node.layout import Layout
 from openvcha.node.tls import NodeTls
-from openvcha.store.client import TlsClient
 
 
 def write(layout: Layout, authority: KeyPair, own: KeyPair) -> None:
@@ -49,16 +47,3 @@ def test_half_written_files_change_nothing(tmp_path: Path) -> None:
     assert tls() is before
     layout.key.write_bytes(other.key)
     assert tls() is not before
-
-
-async def test_a_client_takes_the_new_context() -> None:
-    """The next request goes out by another client; the one before may finish its own."""
-    contexts = [ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)]
-    client = TlsClient(lambda: contexts[-1])
-    first = client.current()
-    assert client.current() is first
-    contexts.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    assert client.current() is not first
-    assert not first.is_closed
-    await client.aclose()
-    assert first.is_closed

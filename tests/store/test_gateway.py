@@ -204,7 +204,7 @@ async def test_deadline(broken: Behaviour | str) -> None:
     """
     async with client(NOWHERE, broken, patience=0.4) as etcd:
         async with asyncio.timeout(30):
-            with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1: Connect"):
+            with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1: NotSentError"):
                 await etcd.get("a")
         assert not await etcd.healthy(etcd.endpoints[0], 0.2)
 

@@ -1,18 +1,18 @@
 """Patroni as seen from outside: its state in etcd, and its REST interface on each data node."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-import httpx2
 import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.store import bounded, keys
-from openvcha.store.client import Reply, TlsClient, TlsSource
+from openvcha.store.client import HttpError, Patience, Reply, TlsClient, TlsSource
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.patroni_keys import number, position
 from openvcha.store.protocol import Put, Store, unchanged, value_is
@@ -174,7 +174,7 @@ class PatroniClient:
     ) -> None:
         self._port = port
         self._auth = (user, password)
-        self._http = TlsClient(tls, timeout=PROBE_SECONDS)
+        self._http = TlsClient(tls)
 
     async def __aenter__(self) -> Self:
         """Use the client as a context, so that its connections are closed."""
@@ -243,19 +243,22 @@ class PatroniClient:
         seconds: float = PROBE_SECONDS,
     ) -> Reply:
         host = f"[{address}]" if ":" in address else address
-        user, password = self._auth
         try:
             return await self._http.ask(
                 method,
                 f"https://{host}:{self._port}{path}",
                 bounded.MOST_BYTES,
-                json=body,
-                auth=(user, password().reveal()),
-                timeout=seconds,
+                Patience(PROBE_SECONDS, seconds),
+                content=b"" if body is None else msgspec.json.encode(body),
+                headers=self._shown(),
             )
-        except httpx2.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise PatroniUnreachable(f"Patroni at {address}: {reason}") from error
+        except (HttpError, OSError) as error:
+            raise PatroniUnreachable(f"Patroni at {address}: {error}") from error
+
+    def _shown(self) -> dict[str, str]:
+        user, password = self._auth
+        token = b64encode(f"{user}:{password().reveal()}".encode()).decode()
+        return {"Authorization": f"Basic {token}"}
 
 
 def _object(value: object) -> Fields:

@@ -7,12 +7,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import httpx2
 import msgspec
 
 from openvcha.store import wire
 from openvcha.store.account import Account, AccountSource, Pass
-from openvcha.store.client import Reply, TlsClient, TlsSource, read_lines, read_whole
+from openvcha.store.client import (
+    HttpError,
+    NotSentError,
+    Patience,
+    Reply,
+    TlsClient,
+    TlsSource,
+    read_lines,
+    read_whole,
+)
 from openvcha.store.errors import (
     ClusterUnhealthy,
     NotLetIn,
@@ -48,14 +56,11 @@ MOST_PAGE = 1 << 16
 MOST_IDLE = 16
 """Connections that a client keeps open for its next requests, with all endpoints together."""
 GRACE_SECONDS = 0.2
-"""The client's own limits, one a phase, come first: cut short in a TLS handshake, it would leave
-its socket open."""
+"""The client's own limits, one a phase, come first: they say what was waited for."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
-# TLS alerts that come with the answer (a certificate refused) are passed through as OSError.
-# A place that a member announces may be none: a URL that cannot be read, or a name of no host.
-_NO_PLACE = (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError)
-_FAILED = (httpx2.TransportError, OSError, TimeoutError, *_NO_PLACE)
-_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, *_NO_PLACE)
+OK = 200
+# A context that cannot be made is an OSError.
+_FAILED = (HttpError, OSError)
 
 
 class Gateway:
@@ -76,12 +81,7 @@ class Gateway:
         self._tls = tls
         self._pass = Pass(account)
         self.timeout = timeout
-        # Without TLS an empty context keeps the client from loading the system's certificates.
-        nothing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._http = TlsClient(
-            tls or (lambda: nothing),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=MOST_IDLE),
-        )
+        self._http = TlsClient(tls or _no_tls, MOST_IDLE)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -136,10 +136,10 @@ class Gateway:
 
         Raises StoreUnavailable, also for one of more than 64 KiB.
         """
-        timeout = httpx2.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+        patience = Patience(min(seconds, CONNECT_SECONDS), seconds)
         try:
             async with asyncio.timeout(seconds + GRACE_SECONDS):
-                reply = await self._http.ask("GET", place + path, MOST_PAGE, timeout=timeout)
+                reply = await self._http.ask("GET", place + path, MOST_PAGE, patience)
         except _FAILED as error:
             raise StoreUnavailable(_reason(place, error)) from error
         return reply.content
@@ -174,27 +174,20 @@ class Gateway:
         self, endpoint: str, path: str, body: Json
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open an answer without end: its lines. Raises StoreUnavailable, also while reading."""
-        http = self._http.current()
+        stream = self._http.stream(
+            "POST",
+            endpoint + path,
+            Patience(CONNECT_SECONDS, READ_SECONDS),
+            content=msgspec.json.encode(body),
+            headers=self._shown(endpoint),
+        )
         try:
-            request = http.build_request(
-                "POST",
-                endpoint + path,
-                content=msgspec.json.encode(body),
-                headers=self._shown(endpoint),
-                timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-            )
-            async with asyncio.timeout(CONNECT_SECONDS + READ_SECONDS):
-                response = await http.send(request, stream=True)
+            async with stream as answer:
+                if answer.status != OK:
+                    raise _refusal(answer.status, await read_whole(answer.pieces, MOST_BYTES))
+                yield read_lines(answer.pieces, MOST_BYTES)
         except _FAILED as error:
             raise StoreUnavailable(_reason(endpoint, error)) from error
-        try:
-            if response.status_code != httpx2.codes.OK:
-                raise _refusal(response.status_code, await read_whole(response, MOST_BYTES))
-            yield read_lines(response, MOST_BYTES)
-        except _FAILED as error:
-            raise StoreUnavailable(_reason(endpoint, error)) from error
-        finally:
-            await response.aclose()
 
     def _shown(self, endpoint: str) -> dict[str, str]:
         """Return what a request carries: the token goes to the endpoints, and to nobody else."""
@@ -254,11 +247,11 @@ class Gateway:
                     "POST",
                     endpoint + question.path,
                     MOST_BYTES,
+                    Patience(min(left, CONNECT_SECONDS), seconds),
                     content=msgspec.json.encode(question.body),
                     headers=self._shown(endpoint) if question.path != AUTHENTICATE else {},
-                    timeout=httpx2.Timeout(seconds, connect=min(left, CONNECT_SECONDS)),
                 )
-        except _NOT_SENT as error:
+        except NotSentError as error:
             raise StoreUnavailable(_reason(endpoint, error)) from error
         except _FAILED as error:
             raise unsure(_reason(endpoint, error)) from error
@@ -268,7 +261,7 @@ class Gateway:
 def _answer(
     endpoint: str, reply: Reply, read: Callable[[Json], T], unsure: type[StoreUnavailable]
 ) -> T:
-    if reply.status == httpx2.codes.OK:
+    if reply.status == OK:
         try:
             return read(msgspec.json.decode(reply.content, type=dict[str, Any]))
         except (msgspec.MsgspecError, RecursionError, Malformed) as error:
@@ -294,6 +287,10 @@ def _refusal(status: int, content: bytes) -> StoreError:
     except (msgspec.DecodeError, RecursionError):
         fields = {"message": content[:200].decode(errors="replace")}
     return wire.error(status, fields if isinstance(fields, dict) else {})
+
+
+def _no_tls() -> ssl.SSLContext:
+    raise ValueError("an https endpoint needs a TLS context")
 
 
 def _reason(endpoint: str, error: Exception) -> str:

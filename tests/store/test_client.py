@@ -1,0 +1,262 @@
+"""The client of the other parts: connections that are kept, and answers that are made to hurt."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.protocols.conftest import TlsFiles, make_tls
+
+from openvcha.store.client import (
+    HttpError,
+    NotSentError,
+    Patience,
+    Reply,
+    TlsClient,
+    TooLongError,
+    read_lines,
+    split,
+)
+
+PATIENT = Patience(connect=30.0, answer=30.0)
+FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+MOST = 1000
+
+
+@dataclass
+class Server:
+    """Answers each request with the next of ``says``, the last one for ever; None: not at all."""
+
+    says: list[bytes | None]
+    context: ssl.SSLContext | None = None
+    closes: bool = False
+    url: str = ""
+    heads: list[bytes] = field(default_factory=list)
+    accepted: int = 0
+    ended: int = 0
+    _serving: list[asyncio.Task[Any]] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self.writers.append(writer)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                said = self.says.pop(0) if len(self.says) > 1 else self.says[0]
+                if said is not None:
+                    writer.write(said)
+                    await writer.drain()
+                if self.closes:
+                    break
+        writer.close()
+        self.ended += 1
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Server"]:
+        server = await asyncio.start_server(
+            lambda *both: self._serving.append(asyncio.create_task(self.serve(*both))),
+            "127.0.0.1",
+            0,
+            ssl=self.context,
+        )
+        port = server.sockets[0].getsockname()[1]
+        self.url = f"http{'s' if self.context else ''}://127.0.0.1:{port}"
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._serving:
+                task.cancel()
+            for writer in self.writers:
+                writer.transport.abort()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+
+
+def no_tls() -> ssl.SSLContext:
+    raise AssertionError("nobody has asked for TLS")
+
+
+@contextlib.asynccontextmanager
+async def talking(
+    *says: bytes | None, closes: bool = False, most_idle: int = 16
+) -> AsyncIterator[tuple[Server, TlsClient]]:
+    client = TlsClient(no_tls, most_idle)
+    async with Server(list(says), closes=closes).running() as server:
+        yield server, client
+        await client.aclose()
+
+
+async def get(server: Server, client: TlsClient, patience: Patience = PATIENT) -> Reply:
+    return await client.ask("GET", f"{server.url}/x", MOST, patience)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - it is the server's state
+            await asyncio.sleep(0.001)
+
+
+async def test_one_connection_carries_one_request_after_the_other() -> None:
+    """A handshake costs more than ten requests."""
+    async with talking(FINE) as (server, client):
+        for _ in range(5):
+            assert await get(server, client) == Reply(200, b"ok")
+        assert server.accepted == 1
+
+
+async def test_requests_at_the_same_time_have_a_connection_each() -> None:
+    """And only so many are kept as may idle."""
+    async with talking(FINE, most_idle=2) as (server, client):
+        await asyncio.gather(*(get(server, client) for _ in range(5)))
+        assert server.accepted == 5
+        await until(lambda: server.ended == 3)
+
+
+async def test_a_connection_that_its_server_has_ended_is_not_used() -> None:
+    """Nobody would know whether a write that goes out on it was done."""
+    async with talking(FINE) as (server, client):
+        await get(server, client)
+        server.writers[0].close()
+        # Nothing here lets the loop see the end before the next request looks at the socket.
+        await server.writers[0].wait_closed()
+        assert await get(server, client) == Reply(200, b"ok")
+        assert server.accepted == 2
+
+
+async def test_a_server_may_close_after_each_answer() -> None:
+    """As HTTP/1.0 does; such a connection is not kept."""
+    old = b"HTTP/1.0 200 OK\r\n\r\nto the end"
+    async with talking(old, closes=True) as (server, client):
+        assert await get(server, client) == Reply(200, b"to the end")
+        assert await get(server, client) == Reply(200, b"to the end")
+        assert server.accepted == 2
+
+
+async def test_a_request_says_what_it_accepts() -> None:
+    """Who does not is the owner of the gateway's own certificate to etcd, whatever he shows."""
+    async with talking(FINE) as (server, client):
+        body, token = b"{}", {"Authorization": "t"}
+        await client.ask("POST", server.url, MOST, PATIENT, content=body, headers=token)
+        head = server.heads[0].lower()
+        assert head.startswith(b"post / http/1.1\r\n")
+        for line in (b"accept: application/json", b"content-length: 2", b"authorization: t"):
+            assert line + b"\r\n" in head
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"3e9\r\n" + b"x" * 1001,
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
+    ],
+)
+async def test_what_is_too_long_is_left(said: bytes) -> None:
+    """Also what is packed: it has no bound."""
+    async with talking(said) as (server, client):
+        with pytest.raises(TooLongError):
+            await get(server, client)
+        await until(lambda: server.ended == 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"hello\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 10_000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"",
+    ],
+)
+async def test_what_is_no_answer_is_told(said: bytes) -> None:
+    """By one kind of error, for the request may have been carried out."""
+    async with talking(said, closes=True) as (server, client):
+        with pytest.raises(HttpError) as failed:
+            await get(server, client)
+        assert not isinstance(failed.value, NotSentError)
+
+
+async def test_silence_ends() -> None:
+    """Nothing goes on waiting on the connection."""
+    async with talking(None) as (server, client):
+        with pytest.raises(HttpError, match=r"no answer within 0\.05 seconds"):
+            await get(server, client, Patience(30.0, 0.05))
+        await until(lambda: server.ended == 1)
+
+
+async def test_who_is_canceled_leaves_no_connection() -> None:
+    """Its answer would be taken for that of the next request."""
+    async with talking(None) as (server, client):
+        asking = asyncio.create_task(get(server, client))
+        await until(lambda: bool(server.heads))
+        asking.cancel()
+        await asyncio.wait([asking])
+        await until(lambda: server.ended == 1)
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "a\r\nb"}, {"Authorization": "\u2026"}])
+async def test_what_cannot_be_written_is_not_sent(headers: dict[str, str]) -> None:
+    """A token comes from whoever answers as the store."""
+    async with talking(FINE) as (server, client):
+        with pytest.raises(NotSentError):
+            await client.ask("GET", server.url, MOST, PATIENT, headers=headers)
+        assert not server.heads
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://a..b:80", "h:80", "http://h:99999"])
+async def test_without_a_connection_nothing_is_sent(url: str) -> None:
+    """A write may be tried elsewhere then."""
+    with pytest.raises(NotSentError):
+        await TlsClient(no_tls).ask("GET", url, MOST, PATIENT)
+
+
+async def test_lines_come_as_they_come() -> None:
+    """A watch is an answer without end; what leaves it ends its connection."""
+    begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\nb\r\n2\r\nc\n\r\n"
+    async with talking(begun) as (server, client):
+        async with client.stream("POST", server.url, PATIENT) as answer:
+            lines = read_lines(answer.pieces, MOST)
+            assert [await anext(lines), await anext(lines)] == [b"a", b"bc"]
+            await lines.aclose()
+        await until(lambda: server.ended == 1)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    return make_tls(tmp_path_factory.mktemp("tls"))
+
+
+async def test_the_context_of_the_moment_counts(files: TlsFiles) -> None:
+    """A connection from before is not used again, though it is open still."""
+    serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serves.load_cert_chain(files.certificate, files.key)
+    contexts = [ssl.create_default_context(cafile=str(files.authority))]
+    client = TlsClient(lambda: contexts[-1])
+    async with Server([FINE], serves).running() as server:
+        for _ in range(2):
+            assert await get(server, client) == Reply(200, b"ok")
+        assert server.accepted == 1
+        contexts.append(ssl.create_default_context(cafile=str(files.authority)))
+        assert await get(server, client) == Reply(200, b"ok")
+        assert server.accepted == 2
+        contexts.append(ssl.create_default_context())
+        with pytest.raises(NotSentError, match="certificate verify failed"):
+            await get(server, client)
+        await client.aclose()
+
+
+def test_urls_are_split() -> None:
+    """As etcd's members announce theirs."""
+    place, target = split("https://[fd00::1]:2379/v3/kv/range?a=b")
+    assert (place.host, place.port, place.name) == ("fd00::1", 2379, "[fd00::1]:2379")
+    assert (place.secure, target) == (True, "/v3/kv/range?a=b")
+    assert split("http://h")[0].port == 80
+    for wrong in ("ftp://h", "h:80", "http://"):
+        with pytest.raises(ValueError, match="no URL of HTTP"):
+            split(wrong)
