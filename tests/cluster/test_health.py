@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from tests.cluster.conftest import NOW, PRIMARY, STREAMING, World, ip
 
 from openvcha.api.structures import ClusterMode, ClusterState
+from openvcha.cluster import modes
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import Lag
 from openvcha.cluster.patroni import PatroniNode, SyncState
@@ -48,9 +49,12 @@ def test_a_lost_node_is_named_with_what_to_do(world: World, member: str) -> None
 
 
 def test_a_node_without_a_vote_is_lost_even_if_it_answers(world: World) -> None:
-    """Without its vote a node is no help in a failover."""
+    """Without its vote a node is no help in a failover, and a start gives it none back."""
     world.node("w-3", voter=False)
     assert "node.lost" in reasons(world)
+    (lost,) = (w for w in assess(world.seen).warnings if w.error.id == f"{PREFIX}node.lost")
+    assert lost.recommendation
+    assert lost.recommendation.id == f"{PREFIX}node.removed.recommendation"
 
 
 def test_streaming_is_not_yet_protection(world: World) -> None:
@@ -93,7 +97,8 @@ def test_disabled_mode_wants_no_replication(world: World) -> None:
     """In DISABLED the standby is down on purpose."""
     world.configure(mode=ClusterMode.DISABLED)
     world.node("b-2", patroni=None)
-    world.set(sync=SyncState(None, frozenset()))
+    settings = modes.SETTINGS[ClusterMode.DISABLED]
+    world.set(sync=SyncState(None, frozenset()), settings=settings)
     assert reasons(world) == set()
 
 

@@ -484,8 +484,15 @@ class World:
                     machine.written = primary.written
         willing = [name for name in standbys if keys.DETACHED not in self.going_by.get(name, ())]
         wanted = next(iter(willing), None)
-        if "never in sync" in self.faults or not await self.synchronous():
+        if not await self.synchronous():
+            await self.store.delete(keys.PATRONI_SYNC)
+            self.waited_for = frozenset()
+            return
+        if "never in sync" in self.faults:
             wanted = None
+        if await self.store.get(keys.PATRONI_SYNC) is None:
+            await self._write_sync(leader, None)
+            await asyncio.sleep(0.05)
         if named != frozenset([wanted] if wanted else []):
             await self._write_sync(leader, wanted)
             await asyncio.sleep(0.05)
@@ -520,8 +527,15 @@ class World:
         found = await self.store.get(keys.PATRONI_CONFIG)
         fields = {**json.loads(found.value if found else b"{}"), **change}
         kept = {name: value for name, value in fields.items() if value is not None}
+        await self._validate_start_timeout(kept)
         await self.store.put(keys.PATRONI_CONFIG, json.dumps(kept).encode())
         self.woken.set()
+
+    async def _validate_start_timeout(self, fields: dict[str, Any]) -> None:
+        """Note when a standby may take over although nobody has said yet who has everything."""
+        unsaid = await self.store.get(keys.PATRONI_SYNC) is None
+        if fields.get("primary_start_timeout") == 0 and unsaid and self.streaming():
+            self.violations.append("a standby may lead without what was acknowledged")
 
     async def _switch(self) -> None:
         """Do as Patroni does when it is asked to, or finds the leader key handed over."""

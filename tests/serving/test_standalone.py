@@ -9,6 +9,7 @@ from tests.service.simulated import World
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ConfigState, TaskStatus
+from openvcha.cluster import patroni
 from openvcha.cluster.accounts import of_witness
 from openvcha.cluster.config import cluster_record
 from openvcha.node.account import new_account, new_data_account
@@ -38,7 +39,10 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     await store.put(keys.PATRONI_LEADER, first.member.encode())
     await store.put(keys.PATRONI_SYNC, b'{"leader": "vcha-1", "sync_standby": null}')
     await store.put(keys.PATRONI_STATUS, b"{}")
-    settings = {keys.PAUSE: True, keys.ALONE: True, keys.DETACHED: True, "ttl": 20}
+    modes = dict.fromkeys(keys.SETTINGS, True)
+    undeploy = {**patroni.WITHOUT_STANDBY, patroni.FAILSAFE: True}
+    settings = {**modes, **undeploy, "ttl": 20}
+    await store.put(keys.PATRONI_FAILSAFE, b'{"vcha-1": "url"}')
     await store.put(keys.PATRONI_CONFIG, json.dumps(settings).encode())
     await store.put(keys.patroni_member(first.member), b"{}")
     await store.put(keys.user("kept"), b"{}")
@@ -52,7 +56,7 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     assert left <= {keys.PATRONI_CONFIG, keys.PATRONI_INITIALIZE}
     config = await store.get(keys.PATRONI_CONFIG)
     assert config
-    assert json.loads(config.value) == {"synchronous_mode": True, "ttl": 20}
+    assert json.loads(config.value) == {**patroni.PROTECTING, "ttl": 20}
     ended = await store.get(keys.task(task.id))
     assert ended
     record = decode(ended, TaskRecord)

@@ -163,6 +163,9 @@ _CLUSTER = {
     "node.lost": "The %s node %s does not answer.",
     "node.missing": "The cluster has no %s node.",
     "node.redeploy.recommendation": "Start the %s node again, or redeploy it.",
+    "node.removed.recommendation": (
+        "Redeploy the %s node: its vote was taken, so that starting it again does not help."
+    ),
     "replication.stopped": "Replication to %s has stopped.",
     "replication.stopped.recommendation": "Look at the logs of %s, or redeploy it.",
     "replication.not.in.sync": "%s receives changes, but may not take over yet.",
@@ -213,6 +216,12 @@ _CLUSTER = {
     "background.failing.recommendation": (
         "It is begun again and again. Why it ends is in the log of the service on the active node:"
         " look for %s."
+    ),
+    "patroni.settings.unfit": (
+        "Patroni's settings are not those of a cluster in the mode %s, which has %s."
+    ),
+    "patroni.settings.unfit.recommendation": (
+        "An undeploy or a change of the mode that failed has left them so: start it again."
     ),
     "patroni.setting.refused": (
         "Patroni's configuration in the store holds what no node takes from there: %s."
@@ -382,6 +391,7 @@ _CLUSTER = {
     "progress.commit": "Making %s the cluster's.",
     "progress.vote": "Taking the vote of %s.",
     "progress.release": "Waiting until no commit waits for the passive node.",
+    "progress.protect": "Waiting until Patroni has the settings of a cluster again.",
     "progress.disarm": "Emptying the key and password files of the nodes that are kept.",
     "progress.renew": "Making anew what lets a node in: its authority, certificate and passwords.",
     "progress.renew.hindered": "Waiting: %s",

@@ -71,7 +71,8 @@ def _lost_nodes(seen: Observation) -> Iterator[Finding]:
             yield finding("node.missing", role, advice=("node.redeploy.recommendation", role))
         elif not votes(node):
             name = node.config.name
-            yield finding("node.lost", role, name, advice=("node.redeploy.recommendation", role))
+            advice = "node.redeploy" if node.voter else "node.removed"
+            yield finding("node.lost", role, name, advice=(f"{advice}.recommendation", role))
 
 
 def _margin(seen: Observation) -> Iterator[Finding]:

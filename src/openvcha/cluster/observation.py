@@ -71,6 +71,8 @@ class Observation:
     """The settings of a mode that are on in Patroni: also of one that is only on its way."""
     refused: tuple[str, ...] = ()
     """What stands in Patroni's dynamic configuration and no Patroni takes."""
+    unfit: Mapping[str, object] = field(default_factory=dict)
+    """Other settings of Patroni that are not as a cluster needs them, with what they should be."""
     unreadable: tuple[str, ...] = ()
     """The keys in the store whose values cannot be read; what they say counts as unknown."""
     failing: Mapping[str, str] = field(default_factory=dict)

@@ -78,10 +78,10 @@ class _Sync(msgspec.Struct, frozen=True, kw_only=True):
     sync_standby: str | None = None
 
 
-WITH_STANDBY: Settings = MappingProxyType(
-    {"synchronous_mode": True, "primary_start_timeout": 0, **dict.fromkeys(keys.SETTINGS)}
-)
-"""Of Patroni's dynamic configuration (None: not there), as every cluster begins."""
+PROTECTING: Settings = MappingProxyType({"synchronous_mode": True, "primary_start_timeout": 0})
+"""Of Patroni's dynamic configuration, as a cluster has it in every mode."""
+WITH_STANDBY: Settings = MappingProxyType({**PROTECTING, **dict.fromkeys(keys.SETTINGS)})
+"""The same (None: not there), as every cluster begins."""
 WITHOUT_STANDBY: Settings = MappingProxyType(
     {"synchronous_mode": False, "primary_start_timeout": 300}
 )

@@ -1,8 +1,10 @@
 """A mode's settings: those that are asked for, and those that each Patroni acts on already."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from openvcha.cluster.patroni import FAILSAFE, PROTECTING
 from openvcha.store import keys
 from openvcha.store.bounded import json_object
 from openvcha.store.dynamic import sift
@@ -19,10 +21,14 @@ def record(store: Store) -> Record[Dynamic]:
 
 @dataclass(frozen=True)
 class Looked:
-    """The settings that are on, and the names of what no Patroni takes although it stands there."""
+    """The settings that are on, and the names of what no Patroni takes although it stands there.
+
+    ``unfit`` maps each other setting that is not as a cluster needs it to what it should be.
+    """
 
     on: frozenset[str]
     refused: tuple[str, ...]
+    unfit: Mapping[str, object] = field(default_factory=dict)
 
 
 async def look(store: Store) -> Looked:
@@ -32,7 +38,12 @@ async def look(store: Store) -> Looked:
         return Looked(frozenset(), ())
     sifted = sift(json_object(found.value))
     on = frozenset(name for name in keys.SETTINGS if sifted.kept.get(name))
-    return Looked(on, sifted.refused)
+    return Looked(on, sifted.refused, _unfit(sifted.kept))
+
+
+def _unfit(kept: Mapping[str, object]) -> Mapping[str, object]:
+    needed = {name: value for name, value in PROTECTING.items() if kept.get(name) != value}
+    return {**needed, FAILSAFE: False} if kept.get(FAILSAFE) else needed
 
 
 async def wanted(store: Store) -> frozenset[str]:

@@ -1,12 +1,15 @@
 """What is not a fault yet but will become one: pure judgements of what the nodes have told."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
 
 from openvcha.cluster.config import address_text
 from openvcha.cluster.finding import Finding, finding
+from openvcha.cluster.modes import SETTINGS
 from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.store import keys
 from openvcha.store.facts import PostgresFacts
 from openvcha.store.room import WARN_PERCENT
 
@@ -43,6 +46,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
     if seen.refused:
         names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
         yield finding("patroni.setting.refused", names, about=())
+    yield from _unfit(seen)
     for key in seen.unreadable:
         yield finding("record.unreadable", ascii(key)[1:-1])
     for name, reason in seen.failing.items():
@@ -76,6 +80,17 @@ def _filling(seen: Observation) -> Iterator[Finding]:
     if space is not None and not space.full and space.percent >= WARN_PERCENT:
         said = (space.percent, space.size, space.quota, space.member, space.in_use)
         yield finding("store.filling", *said, about=())
+
+
+def _unfit(seen: Observation) -> Iterator[Finding]:
+    """Report settings of Patroni that no operation which still runs has made so."""
+    mode = seen.config.mode
+    wrong = {name: name in SETTINGS[mode] for name in keys.SETTINGS}
+    wrong = {name: on for name, on in wrong.items() if on is not (name in seen.settings)}
+    if seen.running is None and (seen.unfit or wrong):
+        wanted = {**seen.unfit, **wrong}
+        shown = ", ".join(f"{name}={json.dumps(value)}" for name, value in wanted.items())
+        yield finding("patroni.settings.unfit", mode, shown, about=())
 
 
 def _versions(seen: Observation) -> Iterator[Finding]:

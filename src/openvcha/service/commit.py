@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterState, LocalizableMessage
@@ -11,6 +12,7 @@ from openvcha.infrastructure.inventory import Vm
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.new_node import committed, recall
+from openvcha.service.protecting import PROTECT_SECONDS, protect
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.passing import GivenUp
@@ -41,6 +43,9 @@ class Commit(Step):
 
     async def act(self, ctx: TaskContext) -> None:
         """Name the new nodes first: from then on the new copy is the second, the old may go."""
+        # A repair is not given up for it: the health tells what it could not set.
+        with contextlib.suppress(GivenUp):
+            await until(ctx, partial(protect, self._services), PROTECT_SECONDS)
         nodes = [recall(ctx, role).configured() for role in self._roles]
         old = _old(ctx)
         await ctx.progress(0.1, message("progress.commit", ", ".join(n.name for n in nodes)))

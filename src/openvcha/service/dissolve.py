@@ -18,6 +18,7 @@ from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.leaving import Leaving, recall_leaving
 from openvcha.service.power import write_files
+from openvcha.service.protecting import PROTECT_SECONDS, configure, need_the_store, protect
 from openvcha.service.relying import rely, rely_on_nobody
 from openvcha.service.votes import SILENT, Silence, take_vote
 from openvcha.service.waiting import until
@@ -60,14 +61,7 @@ class _Parting(Step):
         """Nothing: who has left does not come back; another undeploy goes on from here."""
 
     async def _configure(self, wanted: patroni.Settings) -> None:
-        services = self._services
-        found = await settings.record(services.store).get() or {}
-        if all(found.get(name) == value for name, value in wanted.items()):
-            return
-        try:
-            await services.patroni.configure(services.identity.ha_address, dict(wanted))
-        except PatroniUnreachable as error:
-            raise Temporary(message("progress.release")) from error
+        await configure(self._services, wanted, message("progress.release"))
 
     async def _vms(self, ctx: TaskContext) -> list[Vm]:
         """Give the VMs of those who leave, as far as they are there."""
@@ -136,7 +130,15 @@ class Votes(_Parting):
         return next(known, member.name or ", ".join(member.peer_urls))
 
 
-class Release(_Parting):
+class _Settling(_Parting):
+    """A step that sets in Patroni what must not stay."""
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Set it back: who redeploys the lost nodes is to have a cluster that protects."""
+        await until(ctx, partial(protect, self._services), PROTECT_SECONDS)
+
+
+class Release(_Settling):
     """No commit waits for the standby, and those who leave are off.
 
     In this order: a standby that ends while a commit waits for it holds the writer up.
@@ -237,7 +239,7 @@ class Disarm(_Parting):
             return b""
 
 
-class Renew(_Parting):
+class Renew(_Settling):
     """The active makes anew what lets a node in: what the others had opens nothing any more.
 
     Its store is away for a moment then: Patroni is told before that nobody else could lead.
@@ -260,8 +262,7 @@ class Renew(_Parting):
         if credentials.authority() == ctx.state["authority"]:
             await credentials.renew()
         await until(ctx, self._pending, RENEW_SECONDS, fraction=0.3)
-        await self._configure({patroni.FAILSAFE: None})
-        await self._services.store.delete(keys.PATRONI_FAILSAFE)
+        await need_the_store(self._services, _RENEWS)
 
     async def _unsafe(self) -> LocalizableMessage | None:
         await self._configure({patroni.FAILSAFE: True})

@@ -1,5 +1,7 @@
 """Joining: the new standby streams, catches up, and Patroni's ``/sync`` names it."""
 
+from functools import partial
+
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
@@ -7,6 +9,7 @@ from openvcha.cluster import patroni, settings
 from openvcha.cluster.patroni import PatroniUnreachable
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode, leads, recall, relied_on
+from openvcha.service.protecting import protect, protects
 from openvcha.service.waiting import until
 from openvcha.store import facts, keys
 from openvcha.tasks.steps import Step, TaskContext, Temporary
@@ -33,7 +36,8 @@ class Join(Step):
         """Judged by what Patroni would go by in a failover."""
         if await relied_on(self._services, ctx, self._role):
             return True
-        return await self._unmet(recall(ctx, self._role)) is None
+        unmet = await self._unmet(recall(ctx, self._role))
+        return unmet is None and await protects(self._services)
 
     async def act(self, ctx: TaskContext) -> None:
         """Wait; once the standby streams, the leader's loop is woken so that it need not poll.
@@ -41,6 +45,8 @@ class Join(Step):
         Raises ApiError ERROR with the node's own reason when its PostgreSQL does not start.
         """
         node = recall(ctx, self._role)
+        # Without these settings no standby is ever in sync.
+        await until(ctx, partial(protect, self._services), JOIN_SECONDS)
         await until(ctx, lambda: self._unmet(node), JOIN_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:

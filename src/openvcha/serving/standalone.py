@@ -9,9 +9,9 @@ import structlog
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.structures import ClusterMode, TaskStatus
+from openvcha.api.structures import TaskStatus
 from openvcha.cluster.accounts import forget_strangers
-from openvcha.cluster.modes import SETTINGS
+from openvcha.cluster.patroni import FAILSAFE, WITH_STANDBY
 from openvcha.node.identity import Identity
 from openvcha.store import keys
 from openvcha.store.account import AccountSource
@@ -32,6 +32,7 @@ FORGOTTEN = (
     keys.PATRONI_SYNC,  # so that this node may lead, whether it was in sync or not
     keys.PATRONI_STATUS,
     keys.PATRONI_FAILOVER,
+    keys.PATRONI_FAILSAFE,
 )
 
 
@@ -91,13 +92,12 @@ def _ended(kv: KeyValue, identity: Identity) -> Iterator[Action]:
 
 
 def _protecting(kv: KeyValue) -> Iterator[Action]:
-    """Let Patroni act again, as in the mode ENABLED, whatever the mode was."""
+    """Let Patroni act again, as in the mode ENABLED, whatever the mode or an undeploy has set."""
     try:
         config = decode(kv, dict[str, Any])
     except RecordInvalid as unreadable:
         _log.warning("Patroni's configuration cannot be read", reason=str(unreadable))
         return
-    for name in SETTINGS[ClusterMode.DISABLED]:
-        config.pop(name, None)
-    config["synchronous_mode"] = True
-    yield Put(kv.key, json.dumps(config).encode())
+    wanted = {**config, **WITH_STANDBY, FAILSAFE: None}
+    kept = {name: value for name, value in wanted.items() if value is not None}
+    yield Put(kv.key, json.dumps(kept).encode())

@@ -1,0 +1,53 @@
+"""Patroni's dynamic configuration as a cluster needs it, whatever an undeploy left there."""
+
+from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage
+from openvcha.cluster import patroni, settings
+from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.service.context import Services
+from openvcha.store import keys
+from openvcha.tasks.steps import Temporary
+
+PROTECT_SECONDS = 30.0
+
+
+async def configure(
+    services: Services, wanted: patroni.Settings, waiting: LocalizableMessage
+) -> None:
+    """Have the own Patroni set what is not so yet. Raises Temporary when it does not answer."""
+    found = await settings.record(services.store).get() or {}
+    if all(found.get(name) == value for name, value in wanted.items()):
+        return
+    try:
+        await services.patroni.configure(services.identity.ha_address, dict(wanted))
+    except PatroniUnreachable as error:
+        raise Temporary(waiting) from error
+
+
+async def protect(services: Services) -> LocalizableMessage | None:
+    """Have commits wait for a standby again, and nobody do without the store.
+
+    Returns what has to come first, None when all is set. Until Patroni's ``/sync`` says who has
+    everything, any standby may lead: so long a primary that crashes starts again itself.
+    """
+    waiting = message("progress.protect")
+    await configure(services, {"synchronous_mode": True}, waiting)
+    if not services.credentials.pending():
+        await need_the_store(services, waiting)
+    if (await patroni.sync_state(services.store)).leader is None:
+        return waiting
+    await configure(services, patroni.PROTECTING, waiting)
+    return None
+
+
+async def need_the_store(services: Services, waiting: LocalizableMessage) -> None:
+    """Take out the failsafe mode, with its key. Raises Temporary."""
+    await configure(services, {patroni.FAILSAFE: None}, waiting)
+    if await services.store.get(keys.PATRONI_FAILSAFE) is not None:
+        await services.store.delete(keys.PATRONI_FAILSAFE)
+
+
+async def protects(services: Services) -> bool:
+    """Tell whether ``protect`` has nothing left to do."""
+    looked = await settings.look(services.store)
+    return not looked.unfit and not await patroni.failsafe_members(services.store)

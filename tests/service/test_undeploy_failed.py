@@ -1,0 +1,196 @@
+"""An undeploy that fails leaves Patroni as a cluster needs it, and what is left is told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+from tests.service.conftest import CALLER, NEW_WITNESS, Scene, placement
+from tests.service.test_deploy import spec as deploy_spec
+from tests.service.test_undeploy import begin, validate_alone
+
+from openvcha.api.structures import (
+    ClusterMode,
+    PassiveRedeploySpec,
+    TaskStatus,
+    WitnessRedeploySpec,
+)
+from openvcha.cluster import patroni, settings
+from openvcha.cluster.config import cluster_record
+from openvcha.service.reads import get_cluster
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+Fails = Callable[[Scene], Awaitable[None]]
+PREFIX = "com.vmware.vcenter.vcha."
+LEFT = {"synchronous_mode": False, "primary_start_timeout": 300, patroni.FAILSAFE: True}
+UNFIT, UNFIT_ADVICE = "patroni.settings.unfit", "patroni.settings.unfit.recommendation"
+
+
+async def fail_in_release(scene: Scene, *faults: str) -> None:
+    """Let nothing be switched off, once no commit waits for the standby any more."""
+    await begin(scene)
+    carrying = await scene.until("release")
+    async with asyncio.timeout(60):
+        while (await dynamic(scene))["synchronous_mode"]:  # noqa: ASYNC110 - Patroni's state
+            await asyncio.sleep(0.01)
+    scene.world.faults.update({"infrastructure busy", *faults})
+    await carrying
+    await fail(scene)
+
+
+async def fail_in_renew(scene: Scene) -> None:
+    """Let Patroni not come to know that it may do without the store."""
+    await begin(scene)
+    scene.world.faults.add("no failsafe")
+    await scene.carry()
+    await fail(scene)
+
+
+async def fail(scene: Scene) -> None:
+    assert (await scene.record()).status is TaskStatus.FAILED
+    scene.world.faults.clear()
+    # By then the two others are known to be silent.
+    await asyncio.sleep(60)
+
+
+async def dynamic(scene: Scene) -> settings.Dynamic:
+    return await settings.record(scene.world.store).get() or {}
+
+
+async def validate_protecting(scene: Scene) -> None:
+    """A commit waits for the standby, where there is one; nobody leads without the store."""
+    found = await dynamic(scene)
+    assert (found["synchronous_mode"], found["primary_start_timeout"]) == (True, 0)
+    assert patroni.FAILSAFE not in found
+    assert await scene.world.store.get(keys.PATRONI_FAILSAFE) is None
+    assert scene.world.violations == []
+
+
+async def told(scene: Scene) -> dict[str, str]:
+    """Return by name what the health warns of, each with its recommendation's name."""
+    info = await get_cluster(scene.process().services, CALLER, partial=True)
+    return {
+        found.error.id.removeprefix(PREFIX): found.recommendation.id.removeprefix(PREFIX)
+        for found in info.health_warnings or ()
+        if found.recommendation
+    }
+
+
+async def redeploy(scene: Scene) -> None:
+    """Replace first the witness, then the passive, as the health recommends."""
+    await scene.redeploy_witness(WitnessRedeploySpec(placement=placement(NEW_WITNESS)))
+    await scene.carry()
+    assert (await scene.record()).status is TaskStatus.SUCCEEDED, (await scene.record()).error
+    await scene.redeploy(PassiveRedeploySpec(placement=placement()))
+    await scene.carry()
+    await scene.validate(TaskStatus.SUCCEEDED)
+
+
+FAILING = pytest.mark.parametrize("fails", [fail_in_release, fail_in_renew])
+
+
+@FAILING
+async def test_a_failure_takes_back_what_was_set_in_patroni(scene: Scene, fails: Fails) -> None:
+    """Else commits would wait for nobody, or the primary would go on without the store."""
+    await fails(scene)
+    await validate_protecting(scene)
+    assert UNFIT not in await told(scene)
+
+
+@FAILING
+async def test_after_a_failure_the_nodes_can_be_redeployed(scene: Scene, fails: Fails) -> None:
+    """It is a cluster again, by the way that the health recommends."""
+    await fails(scene)
+    await redeploy(scene)
+    await validate_protecting(scene)
+    assert await told(scene) == {}
+
+
+@FAILING
+async def test_after_a_failure_another_undeploy_goes_on(scene: Scene, fails: Fails) -> None:
+    """From where the first one stopped."""
+    await fails(scene)
+    await scene.undeploy()
+    await scene.carry()
+    await validate_alone(scene, kept=True)
+
+
+@FAILING
+async def test_after_a_failure_a_node_without_a_vote_is_not_to_be_started(
+    scene: Scene, fails: Fails
+) -> None:
+    """Its vote is gone and its files may be: only a new node helps."""
+    await fails(scene)
+    assert (await told(scene))["node.lost"] == "node.removed.recommendation"
+
+
+async def test_what_cannot_be_taken_back_is_told_and_a_redeploy_does_it(scene: Scene) -> None:
+    """Patroni did not answer any more: the health names the settings, and what sets them right."""
+    await fail_in_release(scene, "patroni silent")
+    assert not (await dynamic(scene))["synchronous_mode"]
+    assert (await told(scene))[UNFIT] == UNFIT_ADVICE
+    await redeploy(scene)
+    await validate_protecting(scene)
+    assert await told(scene) == {}
+
+
+async def test_a_renewal_that_goes_on_keeps_what_it_needs(scene: Scene) -> None:
+    """Patroni would step down while the store starts anew; what is left of it is told."""
+    await begin(scene)
+    scene.world.faults.add("never renewed")
+    await scene.carry()
+    assert (await scene.record()).status is TaskStatus.FAILED
+    await fail(scene)
+    assert scene.world.violations == []
+    assert not scene.process().services.credentials.pending()
+    assert (await told(scene))[UNFIT] == UNFIT_ADVICE
+    await redeploy(scene)
+    await validate_protecting(scene)
+
+
+async def test_a_deployment_sets_what_was_left_of_a_cluster(scene: Scene) -> None:
+    """Whatever the one node was left with."""
+    await scene.single()
+    await scene.world.configure_patroni(LEFT)
+    await scene.deploy(deploy_spec())
+    await scene.carry()
+    await scene.validate(TaskStatus.SUCCEEDED)
+    await validate_protecting(scene)
+
+
+@pytest.mark.parametrize("left", LEFT)
+async def test_settings_that_are_not_those_of_a_cluster_are_told(scene: Scene, left: str) -> None:
+    """By name, with what they should be."""
+    await scene.healthy()
+    assert UNFIT not in await told(scene)
+    await scene.world.configure_patroni({left: LEFT[left]})
+    info = await get_cluster(scene.process().services, CALLER, partial=True)
+    (said,) = (w.error for w in info.health_warnings or () if w.error.id == PREFIX + UNFIT)
+    assert left in said.default_message
+    assert not any(other in said.default_message for other in LEFT if other != left)
+
+
+@pytest.mark.parametrize(
+    ("mode", "on", "fits"),
+    [
+        (ClusterMode.ENABLED, (), True),
+        (ClusterMode.ENABLED, (keys.PAUSE,), False),
+        (ClusterMode.MAINTENANCE, (keys.PAUSE, keys.ALONE), True),
+        (ClusterMode.MAINTENANCE, (), False),
+        (ClusterMode.DISABLED, (keys.PAUSE, keys.ALONE, keys.DETACHED), True),
+        (ClusterMode.DISABLED, (keys.PAUSE, keys.ALONE), False),
+    ],
+)
+async def test_settings_that_are_not_those_of_the_mode_are_told(
+    scene: Scene, mode: ClusterMode, on: tuple[str, ...], fits: bool
+) -> None:
+    """A change that failed half-way; never while one runs, which is always half-way."""
+    await scene.healthy()
+    record = cluster_record(scene.world.store)
+    await record.update(lambda config: msgspec.structs.replace(config, mode=mode))
+    await scene.world.configure_patroni(dict.fromkeys(on, True))
+    assert (UNFIT not in await told(scene)) is fits
+    await scene.undeploy()
+    assert UNFIT not in await told(scene)
