@@ -1,14 +1,16 @@
 """Who leads next: never another than the one that has every acknowledged write."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from openvcha.cluster import failover
+from openvcha.cluster.patroni import parse_sync
 from openvcha.store import keys
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Compare, absent, present
+from openvcha.store.protocol import Compare, absent, present, unchanged
 
 GUARD = absent("/somebody-else-has-taken-over")
 MEMBER = keys.patroni_member("b")
@@ -64,19 +66,82 @@ async def test_a_wish_that_was_emptied_may_be_made_again_and_taken_back() -> Non
 
 
 async def test_the_key_is_handed_over_with_the_right_to_keep_it() -> None:
-    """It lives as long as Patroni of the new leader does, and ``/sync`` names nobody else."""
+    """It lives as long as Patroni of the new leader does; nobody can write ``/sync`` meanwhile."""
     store = await world()
     await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"b"}')
-    before = store.revision
+    before, read = store.revision, await store.get(keys.PATRONI_SYNC)
+    assert read
     assert await failover.hand_over(store, GUARD, "a", "b")
     assert store.revision == before + 1, "more than one transaction"
     leader, member = await store.get(keys.PATRONI_LEADER), await store.get(MEMBER)
     assert leader
     assert member
     assert (leader.value, leader.lease) == (b"b", member.lease)
-    sync = json.loads(await text(store, keys.PATRONI_SYNC) or "")
-    assert (sync["leader"], sync["sync_standby"]) == ("b", None)
+    assert await text(store, keys.PATRONI_SYNC) == read.value.decode()
+    assert not (await store.txn([unchanged(read)], [])).succeeded, "the former one may let it go"
     assert await store.get(keys.PATRONI_FAILOVER) is None
+
+
+@pytest.mark.looptime
+async def test_a_new_leader_that_dies_before_it_begins_leaves_the_former_one_its_right() -> None:
+    """``/sync`` still says so: without it nobody might lead for good."""
+    store = await world()
+    assert await failover.hand_over(store, GUARD, "a", "b")
+    await asyncio.sleep(30)
+    assert await text(store, keys.PATRONI_LEADER) is None
+    assert parse_sync((await text(store, keys.PATRONI_SYNC) or "").encode()).leader == "a"
+
+
+async def test_the_key_is_given_back_where_the_new_leader_does_not_begin() -> None:
+    """And what it read before it cannot act on any more."""
+    store = await world()
+    await failover.give_back(store, GUARD, "a", "b")
+    assert await text(store, keys.PATRONI_LEADER) == "a"
+    assert await failover.hand_over(store, GUARD, "a", "b")
+    read = await store.get(keys.PATRONI_SYNC)
+    assert read
+    await failover.give_back(store, present("/still-mine"), "a", "b")
+    assert await text(store, keys.PATRONI_LEADER) == "b"
+    await failover.give_back(store, GUARD, "a", "b")
+    assert await text(store, keys.PATRONI_LEADER) is None
+    assert not (await store.txn([unchanged(read)], [])).succeeded
+
+
+async def test_who_has_begun_to_lead_keeps_the_key() -> None:
+    """Patroni puts it in ``/sync`` right before PostgreSQL becomes a primary."""
+    store = await world()
+    assert await failover.hand_over(store, GUARD, "a", "b")
+    await store.put(keys.PATRONI_SYNC, b'{"leader":"b","sync_standby":null}')
+    await failover.give_back(store, GUARD, "a", "b")
+    assert await text(store, keys.PATRONI_LEADER) == "b"
+
+
+@pytest.mark.parametrize(
+    ("wish", "leads", "lives", "dropped"),
+    [
+        (b'{"leader":"a","member":"b"}', False, False, True),
+        (b'{"member":"b"}', False, False, True),
+        (b'{"member":"b"}', False, True, False),
+        (b'{"member":"b"}', True, False, False),
+        (b'{"leader":"a"}', False, False, False),
+        (b"{}", False, False, False),
+        (None, False, False, False),
+    ],
+)
+async def test_a_wish_for_a_member_that_shows_no_life_is_dropped(
+    wish: bytes | None, leads: bool, lives: bool, dropped: bool
+) -> None:
+    """Only while nobody leads: a leader's Patroni judges it itself."""
+    store = await world()
+    if not leads:
+        await store.delete(keys.PATRONI_LEADER)
+    if not lives:
+        await store.delete(MEMBER)
+    if wish is not None:
+        await store.put(keys.PATRONI_FAILOVER, wish)
+    assert await failover.drop_dead(store) is dropped
+    left = await store.get(keys.PATRONI_FAILOVER)
+    assert (left.value if left else None) == (None if dropped else wish)
 
 
 @MOVES

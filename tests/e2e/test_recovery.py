@@ -14,10 +14,12 @@ import httpx2
 import pytest
 from tests.e2e import cluster
 from tests.e2e.conftest import RunningLab
+from tests.e2e.test_failover_by_hand import unattended
 from tests.e2e.test_mode import change
 from tests.e2e.test_rejoin import answers_healthy, node_status
 from tests.e2e.writer import Writer
 
+from openvcha.cluster import failover, patroni
 from openvcha.lab.access import infrastructure_of
 from openvcha.node.account import NodeAccount
 from openvcha.node.etcd import client_url
@@ -27,6 +29,7 @@ from openvcha.node.kept_records import KEPT
 from openvcha.node.layout import Layout
 from openvcha.node.processes import find_tree
 from openvcha.node.recovery import FORCE_FLAG, load_outcome, load_request
+from openvcha.serving.compose import services_of
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
@@ -159,6 +162,46 @@ def test_what_makes_no_sense_is_refused_with_its_reason(running: RunningLab) -> 
     done = node(running, "promote", passive, "--yes")
     assert (done.returncode, "takes writes: use the operation failover" in done.stderr) == (1, True)
     assert running.healthy()
+
+
+async def give_the_lead(running: RunningLab, name: str) -> None:
+    """Do what `vcha node promote` does first, and no more: the command is killed there."""
+    async with services_of(running.directory(name)) as services:
+        store, member = services.store, services.identity.member
+        lives = await failover.alive(store, member)
+        assert lives
+        assert await failover.give(store, [], lives, await store.get(keys.PATRONI_SYNC))
+        async with asyncio.timeout(240):
+            while await patroni.leader(store) is not None:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.2)
+
+
+def test_a_promotion_that_comes_to_nothing_leaves_the_former_active_its_right(
+    running: RunningLab, writer: Writer
+) -> None:
+    """The passive hangs while the active is lost; it is tried, and the active comes back instead.
+
+    Killed right after it gave the lead the command leaves nothing either.
+    """
+    active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
+    running.until(lambda: len(writer.acknowledged) > 20)
+    with unattended(running, passive):
+        power(running, active, on=False)
+        asyncio.run(give_the_lead(running, passive))
+        done = node(running, "promote", passive, "--yes")
+        assert done.returncode == 1, done
+        assert "Nothing: this node was in sync" in done.stdout
+        assert "its own Patroni does not answer" in done.stderr
+        power(running, passive, on=False)
+    power(running, active, on=True)
+    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    assert running.name_of("ACTIVE") == active
+    before = len(writer.acknowledged)
+    running.until(lambda: len(writer.acknowledged) > before + 20)
+    power(running, passive, on=True)
+    running.until(running.healthy)
+    assert running.name_of("ACTIVE") == active
+    assert writer.missing() == set()
 
 
 def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(

@@ -12,6 +12,7 @@ from tests.service.process import Life
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, TaskStatus
 from openvcha.cluster.config import cluster_record
+from openvcha.cluster.patroni import parse_sync
 from openvcha.node.replay import Holder, Replay, holder
 from openvcha.service.failover import (
     REPLAY_SECONDS,
@@ -315,6 +316,27 @@ async def test_a_switch_that_never_comes_is_taken_back(scene: Scene) -> None:
     assert asyncio.get_running_loop().time() - begun < SWITCH_SECONDS + 10
     assert (await reasons(scene))[:2] == ["wait.timeout", "progress.failover.switch"]
     await validate_unchanged(scene)
+
+
+async def test_forced_to_a_node_that_never_takes_writes_the_lead_is_given_back(
+    scene: Scene,
+) -> None:
+    """``/sync`` still names the former active: without that nobody might lead for good."""
+    await begin(scene, planned=False)
+    scene.world.faults.add("never promotes")
+    await scene.carry()
+    assert (await reasons(scene))[0] == "wait.timeout"
+    assert await wish(scene) == b"{}"
+    found = await scene.world.store.get(keys.PATRONI_SYNC)
+    assert found
+    assert parse_sync(found.value).leader == OLD
+    assert await scene.world.leader() != NEW
+    scene.world.kill(NEW)
+    scene.world.heals = True
+    await asyncio.sleep(60)
+    await scene.validate(TaskStatus.FAILED)
+    assert await scene.world.leader() == OLD
+    assert scene.world.machine(OLD).postgres == "primary"
 
 
 @WAYS

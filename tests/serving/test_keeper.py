@@ -248,6 +248,31 @@ async def test_a_failover_that_is_over_keeps_nobody_down(
     assert node.told == told
 
 
+@pytest.mark.looptime
+@pytest.mark.parametrize("lives", [False, True])
+async def test_a_failover_to_a_node_that_is_lost_keeps_nobody_down(
+    store: MemoryStore, lives: bool
+) -> None:
+    """A primary that stopped for it comes back; while the other lives it may still take over."""
+    await store.delete(keys.PATRONI_LEADER)
+    await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
+    await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a-1","member":"b-2"}')
+    if lives:
+        await store.put(keys.patroni_member(OTHER), b"{}", await store.lease_grant(20))
+    node = Node()
+    node.standby, node.state = False, DOWN
+    keeper = Keeper(store, node, node, OWN, "127.83.2.11")
+    await keeper.look()
+    await keeper.look()
+    assert node.told == ([] if lives else ["start 127.83.2.11"])
+    if lives:
+        await asyncio.sleep(21)
+        await keeper.look()
+        await keeper.look()
+        assert node.told == ["start 127.83.2.11"]
+    assert await store.get(keys.PATRONI_FAILOVER) is None
+
+
 @pytest.mark.parametrize("forged", [False, True])
 async def test_it_reads_the_configuration_so_that_the_node_keeps_it(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch, forged: bool

@@ -18,7 +18,6 @@ from openvcha.serving.promote import (
     Stranger,
     evidence,
     patroni_keys,
-    promote,
     strangers,
     why_not,
 )
@@ -250,29 +249,3 @@ def test_who_led_last_lacks_nothing_of_its_own(world: World) -> None:
     """Nobody else may have acknowledged anything since."""
     world.set(sync=SyncState(OWN, frozenset()))
     assert losses(evidence(world.seen, OWN, FOUND, None, older=False)).nothing
-
-
-class Patroni:
-    """Takes over as soon as the keys allow it."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.store = store
-
-    async def node(self, _: str) -> PatroniNode:
-        return PRIMARY
-
-
-@pytest.mark.looptime
-async def test_nothing_is_written_when_somebody_leads_meanwhile(world: World) -> None:
-    """What the person agreed to was another situation."""
-    store = MemoryStore()
-    services: Any = SimpleNamespace(
-        store=store,
-        patroni=Patroni(store),
-        identity=SimpleNamespace(member=OWN, ha_address="127.83.2.12"),
-    )
-    lost(world)
-    await store.put(keys.PATRONI_LEADER, OTHER.encode())
-    before = store.revision
-    assert not await promote(services, world.seen)
-    assert store.revision == before

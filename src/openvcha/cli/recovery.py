@@ -28,11 +28,12 @@ from openvcha.node.sealed_store import sealed_store
 from openvcha.node.status import Contact, OwnView, Role, load_status
 from openvcha.node.survey import Survey, survey
 from openvcha.node.tls import NodeTls
-from openvcha.service.context import Services
 from openvcha.serving import promote as promoting
+from openvcha.serving import promotion
 from openvcha.serving.compose import services_of
 from openvcha.serving.losses import losses
 from openvcha.serving.promote import PatroniKeys, Stranger
+from openvcha.serving.promotion import Outcome
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd import Etcd
 
@@ -43,6 +44,26 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 ASK_SECONDS = 6.0
 OUTCOME_SECONDS = 150.0
+FAILED = {
+    Outcome.CHANGED: "is not made the primary: who may lead has just changed: look again",
+    Outcome.SILENT: (
+        f"is not made the primary: its own Patroni does not answer within"
+        f" {promotion.ALIVE_SECONDS:g} s, so it could not take over; nothing was changed. See"
+        " `vcha node status` and its log patroni.jsonl; start the node anew"
+    ),
+    Outcome.AS_BEFORE: (
+        "was not made the primary: its Patroni did not take over (its log patroni.jsonl says why);"
+        " who may lead is as before"
+    ),
+    Outcome.BEGUN: (
+        "leads, but its database does not take writes yet, and goes on trying: its log"
+        " patroni.jsonl says why"
+    ),
+    Outcome.LOST: (
+        "began to lead, and has lost that right again: see who leads now, and its log"
+        " patroni.jsonl; then do it again"
+    ),
+}
 NEVER = "1970-01-01T00:00:00+00:00"
 
 
@@ -105,8 +126,9 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
         raise fail("nothing was changed")
     if not has_data(layout):
         _ask_supervisor(layout, Wish.RESTORE, identity)
-    if not asyncio.run(_promoted(layout, seen)):
-        raise fail("who may lead has just changed: look again")
+    outcome = asyncio.run(_promoted(layout, seen))
+    if outcome is not Outcome.LEADS:
+        raise fail(f"{identity.name} {FAILED[outcome]}")
 
 
 def _data_node(layout: Layout) -> Identity:
@@ -188,16 +210,6 @@ async def _observed(
         ) from error
 
 
-async def _promoted(layout: Layout, seen: Observation) -> bool:
+async def _promoted(layout: Layout, seen: Observation) -> Outcome:
     async with services_of(layout.root) as services:
-        return await _given(services, seen)
-
-
-async def _given(services: Services, seen: Observation) -> bool:
-    try:
-        return await promoting.promote(services, seen)
-    except TimeoutError as error:
-        raise fail(
-            f"it has the right to lead, but does not take writes within"
-            f" {promoting.PROMOTE_SECONDS:g} s: its log patroni.jsonl says why"
-        ) from error
+        return await promotion.promote(services, seen)

@@ -1,10 +1,17 @@
-"""Who leads next: Patroni is asked to switch, or its leader key is handed over as it stands."""
+"""Who leads next: Patroni is asked to switch, or its leader key is handed over as it stands.
+
+Whoever is given the key may fail. So ``/sync``, which says who else may lead, is left as it is:
+Patroni itself puts the new leader there, right before PostgreSQL is told to become a primary. It
+is only written anew with the same value: a Patroni that read it before cannot write it any more.
+"""
 
 import json
+from collections.abc import Sequence
 
 from openvcha.cluster.patroni import parse_sync
 from openvcha.store import keys
 from openvcha.store.protocol import (
+    Action,
     Compare,
     Delete,
     KeyValue,
@@ -18,6 +25,8 @@ from openvcha.store.protocol import (
 from openvcha.store.records import decode
 
 Wish = dict[str, str | None]
+NOBODY = b"{}"
+"""A ``/sync`` that says as little as none; unlike none it has a revision."""
 
 
 async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
@@ -53,26 +62,73 @@ async def hand_over(store: Store, guard: Compare, old: str, new: str) -> bool:
     """Make ``new`` the leader in one transaction; False when nothing was changed.
 
     Only a member that ``/sync`` names may get the key: it has every acknowledged write, and from
-    here on ``old`` gets no acknowledgement from it any more. ``/sync`` is rewritten in the same
+    here on ``old`` gets no acknowledgement from it any more. ``/sync`` is written anew in the same
     transaction, so that ``old`` cannot let go of its standby and acknowledge alone. The key lives
-    with the lease by which Patroni of ``new`` shows that it lives.
+    with the lease by which Patroni of ``new`` shows that it lives: where that ends before
+    PostgreSQL takes writes, ``old`` may lead again.
     """
     sync = await _sync_from(store, old, new)
-    member = await store.get(keys.patroni_member(new))
-    if sync is None or member is None or not member.lease:
+    lives = await alive(store, new)
+    if sync is None or lives is None:
         return False
-    alone = json.dumps({"leader": new, "sync_standby": None, "quorum": 0}).encode()
-    lives = Compare(member.key, Target.LEASE, member.lease)
-    return (
-        await store.txn(
-            [guard, _leads(old), unchanged(sync), lives],
-            [
-                Put(keys.PATRONI_LEADER, new.encode(), member.lease),
-                Put(keys.PATRONI_SYNC, alone),
-                Delete(keys.PATRONI_FAILOVER),
-            ],
-        )
-    ).succeeded
+    guards = [guard, _leads(old), unchanged(sync)]
+    return await give(store, guards, lives, sync) is not None
+
+
+async def alive(store: Store, member: str) -> KeyValue | None:
+    """Return the key by which a member's Patroni shows that it lives; None: it does not."""
+    found = await store.get(keys.patroni_member(member))
+    return found if found and found.lease else None
+
+
+async def give(
+    store: Store, guards: Sequence[Compare], lives: KeyValue, sync: KeyValue | None
+) -> int | None:
+    """Give the leader key to the member that ``lives`` is of, for as long as it lives.
+
+    Returns the revision that ``/sync`` has until Patroni writes it; None: nothing was changed.
+    """
+    member = lives.key.removeprefix(keys.PATRONI_MEMBERS).encode()
+    actions: list[Action] = [
+        Put(keys.PATRONI_LEADER, member, lives.lease),
+        fence(sync),
+        Delete(keys.PATRONI_FAILOVER),
+    ]
+    same = Compare(lives.key, Target.LEASE, lives.lease)
+    found = await store.txn([*guards, same], actions)
+    return found.revision if found.succeeded else None
+
+
+async def give_back(store: Store, guard: Compare, old: str, new: str) -> None:
+    """Undo ``hand_over``, where ``new`` has not begun to become the primary."""
+    sync = await store.get(keys.PATRONI_SYNC)
+    if sync is not None and parse_sync(sync.value).leader == old:
+        actions: list[Action] = [Delete(keys.PATRONI_LEADER), fence(sync)]
+        await store.txn([guard, _leads(new), unchanged(sync)], actions)
+
+
+async def drop_dead(store: Store) -> bool:
+    """Take a wish out of the way whose member shows no life; tells whether it did.
+
+    A paused Patroni does so only where a primary runs.
+    """
+    found = await store.get(keys.PATRONI_FAILOVER)
+    member = _wish(found).get("member")
+    if found is None or not member:
+        return False
+    sync = await store.get(keys.PATRONI_SYNC)
+    guards = [
+        unchanged(found),
+        absent(keys.PATRONI_LEADER),
+        absent(keys.patroni_member(member)),
+        unchanged(sync) if sync else absent(keys.PATRONI_SYNC),
+    ]
+    return (await store.txn(guards, [Delete(found.key), fence(sync)])).succeeded
+
+
+def fence(sync: KeyValue | None) -> Put:
+    """Write ``/sync`` as it is, so that who read it before cannot write it any more."""
+    return Put(keys.PATRONI_SYNC, sync.value if sync else NOBODY)
 
 
 async def _sync_from(store: Store, old: str, new: str) -> KeyValue | None:

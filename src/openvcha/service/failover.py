@@ -219,10 +219,11 @@ class Switch(Step):
         await until(ctx, lambda: self._press(ctx, way), SWITCH_SECONDS, pause=LOOK_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Take the wish back, so that nothing happens after the task has ended."""
+        """Take wish and key back, so that nothing happens, or hinders, after the task has ended."""
         way = await _recall(self._services, ctx)
         store = self._services.store
         await failover.take_back(store, ctx.guard, way.leads, way.new.member)
+        await failover.give_back(store, ctx.guard, way.leads, way.new.member)
 
     async def _press(self, ctx: TaskContext, way: _Way) -> LocalizableMessage | None:
         store = self._services.store

@@ -6,7 +6,7 @@ broke, would stay down, and nobody would stop the standby of a DISABLED cluster.
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -126,13 +126,21 @@ class Keeper:
         wanted = await settings.wanted(self._store)
         if keys.PAUSE not in wanted:
             return
-        order = decide(await self._situation(wanted))
+        situation = await self._situation(wanted)
+        await self._forget_the_dead(situation)
+        order = decide(situation)
         if order is Order.START:
             _log.info("PostgreSQL is down in a mode that wants it up, and is started")
             await self._patroni.start(self._address)
         elif order is Order.STOP:
             stopped = await self._own.stop()
             _log.info("PostgreSQL is up in a mode that wants it down", stopped=stopped)
+
+    async def _forget_the_dead(self, at: Situation) -> None:
+        """Let no failover to a node that is lost keep the own PostgreSQL down."""
+        held = at.handing_over and decide(replace(at, handing_over=False)) is Order.START
+        if held and not at.standby and await failover.drop_dead(self._store):
+            _log.info("a failover was asked for to a member that shows no life: it is taken back")
 
     async def _situation(self, wanted: frozenset[str]) -> Situation:
         node = await self._patroni.node(self._address)

@@ -1,7 +1,6 @@
-"""Making this passive the primary by hand, where Patroni would not dare."""
+"""Judging whether this passive may be made the primary by hand, and what is known of the loss."""
 
 import asyncio
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -18,10 +17,7 @@ from openvcha.store import keys
 from openvcha.store.bounded import json_object
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.patroni_keys import leader_position, pause
-from openvcha.store.protocol import Action, Delete, Put, Store, absent, unchanged
-
-PROMOTE_SECONDS = 60.0
-POLL_SECONDS = 0.2
+from openvcha.store.protocol import Store
 
 
 @dataclass(frozen=True)
@@ -186,41 +182,3 @@ def evidence(
         last_row=shown_time(state.last_row) if state else None,
         older=older,
     )
-
-
-async def promote(services: Services, seen: Observation) -> bool:
-    """Give this node the right to lead, and wait until it takes writes.
-
-    False when somebody else has changed who may lead meanwhile: look again.
-    Raises StoreError, and TimeoutError when the node does not take writes in time.
-    """
-    store, member = services.store, services.identity.member
-    leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
-    if (leads.value.decode() if leads else None) != seen.leader:
-        return False
-    guards = [
-        unchanged(leads) if leads else absent(keys.PATRONI_LEADER),
-        unchanged(sync) if sync else absent(keys.PATRONI_SYNC),
-    ]
-    actions: list[Action] = [
-        Delete(keys.PATRONI_LEADER),
-        Delete(keys.PATRONI_SYNC),
-        # How far the lost active was: Patroni would wait for somebody who is as far.
-        Delete(keys.PATRONI_STATUS),
-        Put(keys.PATRONI_FAILOVER, json.dumps({"member": member}).encode()),
-    ]
-    if not (await store.txn(guards, actions)).succeeded:
-        return False
-    async with asyncio.timeout(PROMOTE_SECONDS):
-        while not await _leads(services):  # noqa: ASYNC110 - it is another program's state
-            await asyncio.sleep(POLL_SECONDS)
-    return True
-
-
-async def _leads(services: Services) -> bool:
-    if await patroni.leader(services.store) != services.identity.member:
-        return False
-    try:
-        return (await services.patroni.node(services.identity.ha_address)).primary
-    except patroni.PatroniUnreachable:
-        return False

@@ -1,0 +1,376 @@
+"""Letting a node lead by hand: it takes over, or everything is as it was before."""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.cluster.conftest import PRIMARY, World
+
+from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState, leader, sync_state
+from openvcha.serving import promotion
+from openvcha.serving.promotion import Grant, Outcome, promote, take_back
+from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import Put, absent, unchanged, value_is
+
+pytestmark = pytest.mark.looptime
+OWN, OTHER = "b-2", "a-1"
+STANDBY = PatroniNode("replica", "running", 1, ())
+SYNC = json.dumps({"leader": OTHER, "sync_standby": OWN, "quorum": 0}).encode()
+STATUS = b'{"optime": 1000}'
+TTL = 20
+WAYS = pytest.mark.parametrize("paused", [False, True])
+
+
+class Patroni:
+    """Does with the keys what Patroni does: read them, and a moment later act on what it read.
+
+    ``stops`` says at which point it freezes: then it neither answers nor renews its lease.
+    """
+
+    def __init__(self, store: MemoryStore, *, paused: bool, stops: str = "") -> None:
+        self.store = store
+        self.paused = paused
+        self.stops = stops
+        self.frozen = False
+        self.primary = False
+        self.lease = 0
+
+    async def node(self, _: str) -> PatroniNode:
+        if self.frozen:
+            raise PatroniUnreachable("frozen")
+        return PRIMARY if self.primary else STANDBY
+
+    async def register(self) -> None:
+        self.lease = await self.store.lease_grant(TTL)
+        await self.store.put(keys.patroni_member(OWN), b"{}", self.lease)
+
+    async def run(self) -> None:
+        while not self.frozen:
+            await self.store.lease_keep_alive(self.lease)
+            await self.cycle()
+            await asyncio.sleep(1)
+
+    async def cycle(self) -> None:
+        holds = await leader(self.store)
+        wish = await self.store.get(keys.PATRONI_FAILOVER)
+        wanted = wish is not None and json.loads(wish.value).get("member") == OWN
+        if holds == OWN and self.paused and not self.primary:
+            await self.store.delete(keys.PATRONI_LEADER)
+        elif holds is None and wanted:
+            await self.acquire()
+        elif holds == OWN and not self.primary:
+            await self.begin()
+
+    async def acquire(self) -> None:
+        if self.freeze("before the key"):
+            return
+        taken = [Put(keys.PATRONI_LEADER, OWN.encode(), self.lease)]
+        if (await self.store.txn([absent(keys.PATRONI_LEADER)], taken)).succeeded:
+            await self.store.put(keys.PATRONI_FAILOVER, b"{}")
+            await self.begin()
+
+    async def begin(self) -> None:
+        sync = await self.store.get(keys.PATRONI_SYNC)
+        await asyncio.sleep(0.1)
+        if self.freeze("before /sync"):
+            return
+        alone = json.dumps({"leader": OWN, "sync_standby": None}).encode()
+        same = [unchanged(sync)] if sync else []
+        written = await self.store.txn(same, [Put(keys.PATRONI_SYNC, alone)])
+        self.primary = written.succeeded and not self.freeze("before the promotion")
+
+    def freeze(self, point: str) -> bool:
+        self.frozen = self.frozen or self.stops == point
+        return self.frozen
+
+
+class Stage:
+    """A cluster whose active is lost, seen from its passive in sync."""
+
+    def __init__(self, *, paused: bool, stops: str = "") -> None:
+        self.paused = paused
+        self.store = MemoryStore()
+        self.patroni = Patroni(self.store, paused=paused, stops=stops)
+        world = World()
+        world.lose(OTHER)
+        world.set(leader=None, sync=SyncState(OTHER, frozenset({OWN})))
+        self.seen = world.seen
+
+    @property
+    def services(self) -> Any:
+        identity = SimpleNamespace(member=OWN, ha_address="127.83.2.12")
+        return SimpleNamespace(store=self.store, patroni=self.patroni, identity=identity)
+
+    async def begin(self) -> asyncio.Task[None]:
+        await self.store.put(keys.PATRONI_SYNC, SYNC)
+        await self.store.put(keys.PATRONI_STATUS, STATUS)
+        await self.store.put(keys.PATRONI_CONFIG, json.dumps({"pause": self.paused}).encode())
+        await self.patroni.register()
+        return asyncio.create_task(self.patroni.run())
+
+    async def validate_as_before(self) -> None:
+        """Check that the former active may lead, and that nobody is asked to lead instead."""
+        assert await leader(self.store) is None
+        wish = await self.store.get(keys.PATRONI_FAILOVER)
+        assert wish is None or wish.value == b"{}"
+        assert await sync_state(self.store) == SyncState(OTHER, frozenset({OWN}))
+        status = await self.store.get(keys.PATRONI_STATUS)
+        assert status
+        assert status.value == STATUS
+
+
+@WAYS
+async def test_it_takes_over(paused: bool) -> None:
+    """Patroni itself writes who leads."""
+    stage = Stage(paused=paused)
+    running = await stage.begin()
+    assert await promote(stage.services, stage.seen) is Outcome.LEADS
+    assert stage.patroni.primary
+    assert await leader(stage.store) == OWN
+    assert await sync_state(stage.store) == SyncState(OWN, frozenset())
+    running.cancel()
+
+
+@WAYS
+@pytest.mark.parametrize("silent", ["answer", "key"])
+async def test_what_cannot_take_over_is_found_before_anything_is_changed(
+    paused: bool, silent: str
+) -> None:
+    """A Patroni that hangs: it does not answer, and soon it is not in the store either."""
+    stage = Stage(paused=paused)
+    (await stage.begin()).cancel()
+    if silent == "answer":
+        stage.patroni.frozen = True
+    else:
+        await stage.store.delete(keys.patroni_member(OWN))
+    before = stage.store.revision
+    assert await promote(stage.services, stage.seen) is Outcome.SILENT
+    assert stage.store.revision == before
+
+
+@WAYS
+async def test_a_patroni_that_is_just_starting_is_waited_for(paused: bool) -> None:
+    """One bad look is no verdict."""
+    stage = Stage(paused=paused)
+    (await stage.begin()).cancel()
+    stage.patroni.frozen = True
+    promoting = asyncio.create_task(promote(stage.services, stage.seen))
+    await asyncio.sleep(5)
+    stage.patroni.frozen = False
+    running = asyncio.create_task(stage.patroni.run())
+    assert await promoting is Outcome.LEADS
+    running.cancel()
+
+
+@pytest.mark.parametrize(
+    ("paused", "stops"),
+    [(True, "before the key"), (True, "before /sync"), (False, "before /sync")],
+)
+async def test_a_node_that_is_lost_meanwhile_leaves_nothing_behind(
+    paused: bool, stops: str
+) -> None:
+    """The former active leads when it comes back, and no old wish wakes up with the lost node."""
+    stage = Stage(paused=paused, stops=stops)
+    await stage.begin()
+    assert await promote(stage.services, stage.seen) is Outcome.AS_BEFORE
+    await stage.validate_as_before()
+
+
+@WAYS
+async def test_what_has_begun_is_not_taken_back(paused: bool) -> None:
+    """From there on PostgreSQL may take writes at any moment: only the node itself may lead."""
+    stage = Stage(paused=paused, stops="before the promotion")
+    await stage.begin()
+    assert await promote(stage.services, stage.seen) is Outcome.LOST
+    assert await sync_state(stage.store) == SyncState(OWN, frozenset())
+
+
+class Idle(Patroni):
+    """Lives, and never takes over."""
+
+    async def cycle(self) -> None:
+        pass
+
+
+@WAYS
+async def test_a_node_that_lives_and_does_not_take_over_is_not_left_with_the_right(
+    paused: bool,
+) -> None:
+    """Its time is over after a minute; its Patroni would keep the key for good."""
+    stage = Stage(paused=paused)
+    stage.patroni = Idle(stage.store, paused=paused)
+    running = await stage.begin()
+    began = asyncio.get_running_loop().time()
+    assert await promote(stage.services, stage.seen) is Outcome.AS_BEFORE
+    assert asyncio.get_running_loop().time() - began >= promotion.PROMOTE_SECONDS
+    await stage.validate_as_before()
+    running.cancel()
+
+
+@WAYS
+async def test_interrupted_by_hand_it_takes_back_what_it_gave(paused: bool) -> None:
+    """Also in the middle of the wait."""
+    stage = Stage(paused=paused)
+    stage.patroni = Idle(stage.store, paused=paused)
+    running = await stage.begin()
+    promoting = asyncio.create_task(promote(stage.services, stage.seen))
+    await asyncio.sleep(30)
+    promoting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await promoting
+    await stage.validate_as_before()
+    running.cancel()
+
+
+class Killed(BaseException):
+    """The end of the command's process."""
+
+
+class Mortal:
+    """The command's way to the store; it is dead after some calls."""
+
+    def __init__(self, store: MemoryStore, calls: int) -> None:
+        self._store = store
+        self.left = calls
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        async def called(*arguments: Any, **options: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+            return await method(*arguments, **options)
+
+        return called
+
+
+@WAYS
+@pytest.mark.parametrize("stops", ["before /sync", "at once", ""])
+async def test_killed_at_any_moment_it_leaves_a_new_leader_or_nothing(
+    paused: bool, stops: str
+) -> None:
+    """What is left ends by itself, though nobody takes it back; with a node that lives or not."""
+    ended = set()
+    for calls in range(40):
+        stage = Stage(paused=paused, stops=stops)
+        running = await stage.begin()
+        services = stage.services
+        services.store = Mortal(stage.store, calls)
+        try:
+            outcome = await promote(services, stage.seen)
+        except Killed:
+            outcome = None
+        stage.patroni.frozen = stage.patroni.frozen or stops == "at once"
+        await asyncio.sleep(2 * TTL)
+        led = await leader(stage.store) == OWN
+        assert led == stage.patroni.primary or stops == "at once"
+        if not led and not stage.patroni.primary:
+            await stage.validate_as_before()
+        ended.add((outcome, led))
+        running.cancel()
+    assert len(ended) > 1 or stops
+
+
+@pytest.mark.parametrize("first", ["patroni", "command"])
+async def test_of_taking_over_and_taking_back_only_one_succeeds(first: str) -> None:
+    """In the very moment in which its time is over: Patroni has read the keys already."""
+    stage = Stage(paused=False)
+    stage.patroni = Idle(stage.store, paused=False)
+    running = await stage.begin()
+    lives = await stage.store.get(keys.patroni_member(OWN))
+    assert lives
+    grant = await promotion._grant(stage.store, stage.seen, lives)
+    assert isinstance(grant, Grant)
+    beginning = asyncio.create_task(stage.patroni.begin())
+    await asyncio.sleep(0.05 if first == "command" else 0.2)
+    outcome = await take_back(stage.services, grant)
+    await beginning
+    if first == "command":
+        assert (outcome, stage.patroni.primary) == (Outcome.AS_BEFORE, False)
+        await stage.validate_as_before()
+    else:
+        assert (outcome, stage.patroni.primary) == (Outcome.LEADS, True)
+        assert await leader(stage.store) == OWN
+    running.cancel()
+
+
+async def test_a_wish_that_was_read_before_it_was_taken_back_is_noticed() -> None:
+    """Under a pause Patroni may take the key a moment later: it is said what is true then."""
+    stage = Stage(paused=True)
+    stage.patroni = Idle(stage.store, paused=True)
+    running = await stage.begin()
+    lives = await stage.store.get(keys.patroni_member(OWN))
+    assert lives
+    grant = await promotion._grant(stage.store, stage.seen, lives)
+    assert grant
+    taking = asyncio.create_task(take_back(stage.services, grant))
+    await asyncio.sleep(0.5)
+    await stage.patroni.acquire()
+    assert await taking in {Outcome.BEGUN, Outcome.LEADS}
+    assert await leader(stage.store) == OWN
+    running.cancel()
+
+
+@pytest.mark.parametrize("changed", ["leader", "sync"])
+async def test_nothing_is_written_when_it_is_not_as_it_was_seen(changed: str) -> None:
+    """What the person agreed to was another situation: somebody leads, or the node fell behind."""
+    stage = Stage(paused=False)
+    running = await stage.begin()
+    running.cancel()
+    if changed == "leader":
+        await stage.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    else:
+        await stage.store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
+    before = stage.store.revision
+    assert await promote(stage.services, stage.seen) is Outcome.CHANGED
+    assert stage.store.revision == before
+
+
+async def test_a_lost_active_that_holds_its_key_still_loses_it() -> None:
+    """Where the person has said that its machine is off. It cannot write ``/sync`` any more."""
+    stage = Stage(paused=False)
+    stage.patroni = Idle(stage.store, paused=False)
+    running = await stage.begin()
+    await stage.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    read = await stage.store.get(keys.PATRONI_SYNC)
+    assert read
+    lives = await stage.store.get(keys.patroni_member(OWN))
+    assert lives
+    seen = replace(stage.seen, leader=OTHER)
+    assert await promotion._grant(stage.store, seen, lives)
+    alone = b'{"leader":"a-1","sync_standby":null}'
+    late = await stage.store.txn([unchanged(read)], [Put(keys.PATRONI_SYNC, alone)])
+    assert not late.succeeded
+    assert (await stage.store.txn([value_is(keys.PATRONI_LEADER, OWN.encode())], [])).succeeded
+    running.cancel()
+
+
+@WAYS
+async def test_a_store_that_is_away_for_a_moment_ends_nothing(
+    paused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An election in the middle of the wait."""
+    stage = Stage(paused=paused)
+    stage.patroni = Idle(stage.store, paused=paused)
+    running = await stage.begin()
+    promoting = asyncio.create_task(promote(stage.services, stage.seen))
+    await asyncio.sleep(2)
+    get = stage.store.get
+
+    async def away(key: str) -> None:
+        raise StoreUnavailable(key)
+
+    monkeypatch.setattr(stage.store, "get", away)
+    await asyncio.sleep(2)
+    monkeypatch.setattr(stage.store, "get", get)
+    running.cancel()
+    stage.patroni.primary = True
+    await stage.store.put(keys.PATRONI_LEADER, OWN.encode(), stage.patroni.lease)
+    assert await promoting is Outcome.LEADS
