@@ -102,7 +102,7 @@ def test_logs_of_a_node_are_one_stream(labs: Labs) -> None:
     assert {line.split()[1] for line in lines} >= {"etcd", "patroni", "service"}
     only = labs.run("lab", "logs", "vcha-3", "--part", "etcd", "-n", "3").splitlines()
     assert [line.split()[1] for line in only] == ["etcd"] * 3
-    assert "there are: console, etcd, supervisor" in labs.run(
+    assert "there are: console, etcd, reaper, supervisor" in labs.run(
         "lab", "logs", "witness", "--part", "patroni", code=2
     )
 
