@@ -251,6 +251,30 @@ async def test_the_context_of_the_moment_counts(files: TlsFiles) -> None:
         await client.aclose()
 
 
+async def test_a_deadline_in_the_handshake_leaves_no_connection(files: TlsFiles) -> None:
+    """However far it had come: each would hold a descriptor of the server for a minute."""
+    context = ssl.create_default_context(cafile=str(files.authority))
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.append(1)
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+        ended.append(1)
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    client = TlsClient(lambda: context)
+    hasty = [Patience(thousandths / 1000, 30.0) for thousandths in range(60)]
+    asked = [client.ask("GET", url, MOST, each) for each in hasty]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(one) for one in found} == {NotSentError}
+    await until(lambda: bool(begun) and len(ended) == len(begun))
+    server.close()
+
+
 def test_urls_are_split() -> None:
     """As etcd's members announce theirs."""
     place, target = split("https://[fd00::1]:2379/v3/kv/range?a=b")

@@ -286,7 +286,8 @@ async def test_a_client_that_asked_much_at_once_keeps_few_connections(
     before = descriptors(first.process.pid)
     await asyncio.gather(*(client.get(f"/burst/{number}") for number in range(4 * MOST_IDLE)))
     deadline = asyncio.get_running_loop().time() + 30
-    while descriptors(first.process.pid) > before + MOST_IDLE:  # closing takes a moment
+    # Closing takes a moment; and a member that was just started opens some to its peers.
+    while descriptors(first.process.pid) > before + 2 * MOST_IDLE:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.1)
 
