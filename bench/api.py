@@ -136,7 +136,7 @@ class Place:
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer anything with two letters."""
+    """Return two letters for any request."""
     del scope, receive
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -278,16 +278,22 @@ async def test_killed_at_any_moment_it_leaves_a_new_leader_or_nothing(
     assert len(ended) > 1 or stops
 
 
+async def granted(stage: Stage) -> Grant:
+    """Do what the command does first, as far as it waits for nobody."""
+    lives = await stage.store.get(keys.patroni_member(OWN))
+    assert lives
+    grant = await promotion._grant(stage.store, stage.seen, lives)
+    assert grant
+    return grant
+
+
 @pytest.mark.parametrize("first", ["patroni", "command"])
 async def test_of_taking_over_and_taking_back_only_one_succeeds(first: str) -> None:
     """In the very moment in which its time is over: Patroni has read the keys already."""
     stage = Stage(paused=False)
     stage.patroni = Idle(stage.store, paused=False)
     running = await stage.begin()
-    lives = await stage.store.get(keys.patroni_member(OWN))
-    assert lives
-    grant = await promotion._grant(stage.store, stage.seen, lives)
-    assert isinstance(grant, Grant)
+    grant = await granted(stage)
     beginning = asyncio.create_task(stage.patroni.begin())
     await asyncio.sleep(0.05 if first == "command" else 0.2)
     outcome = await take_back(stage.services, grant)
@@ -306,10 +312,7 @@ async def test_a_wish_that_was_read_before_it_was_taken_back_is_noticed() -> Non
     stage = Stage(paused=True)
     stage.patroni = Idle(stage.store, paused=True)
     running = await stage.begin()
-    lives = await stage.store.get(keys.patroni_member(OWN))
-    assert lives
-    grant = await promotion._grant(stage.store, stage.seen, lives)
-    assert grant
+    grant = await granted(stage)
     taking = asyncio.create_task(take_back(stage.services, grant))
     await asyncio.sleep(0.5)
     await stage.patroni.acquire()

@@ -15,7 +15,7 @@ from openvcha.cli.saying import say_lines
 
 
 def log_to_people() -> None:
-    """Say warnings and errors in one line each, for this process."""
+    """Write warnings and errors of this process to stderr, in one line each."""
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _say],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),

@@ -84,7 +84,7 @@ async def alive(store: Store, member: str) -> KeyValue | None:
 async def give(
     store: Store, guards: Sequence[Compare], lives: KeyValue, sync: KeyValue | None
 ) -> int | None:
-    """Give the leader key to the member that ``lives`` is of, for as long as it lives.
+    """Write the leader key for the member that ``lives`` is of, for as long as it lives.
 
     Returns the revision that ``/sync`` has until Patroni writes it; None: nothing was changed.
     """
@@ -108,7 +108,7 @@ async def give_back(store: Store, guard: Compare, old: str, new: str) -> None:
 
 
 async def drop_dead(store: Store) -> bool:
-    """Take a wish out of the way whose member shows no life; tells whether it did.
+    """Delete a wish whose member shows no life; return whether it did.
 
     A paused Patroni does so only where a primary runs.
     """

@@ -39,7 +39,7 @@ class Power:
         return bool(await self._find(directory))
 
     async def are_on(self, directories: Sequence[Path]) -> list[bool]:
-        """Answer the same for several VMs from one look: each is a walk through all of /proc."""
+        """Return the same for several VMs from one look: each is a walk through all of /proc."""
         found = await asyncio.to_thread(self._processes.find_each, directories)
         return [bool(pids) for pids in found]
 

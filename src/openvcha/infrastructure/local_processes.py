@@ -28,7 +28,7 @@ class ProcessTable(Protocol):
         ...
 
     def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
-        """Answer the same for several nodes, one after the other, from one look at all of them."""
+        """Return the same for several nodes, in their order, from one look at all of them."""
         ...
 
     async def kill(self, directory: Path) -> None:

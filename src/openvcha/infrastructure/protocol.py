@@ -35,7 +35,7 @@ class Infrastructure(Protocol):
         ...
 
     async def places(self) -> Inventory:
-        """Take the same picture without a look at the VMs' power: what it says of that is void."""
+        """Return the same without a look at the VMs' power: what it says of that is void."""
         ...
 
     async def vm_by_token(self, token: str) -> Vm | None:

@@ -34,7 +34,7 @@ def why_needed(
     members: Sequence[Member],
     running: str | None,
 ) -> str | None:
-    """Say why the VM ``vm`` must stay, and what to do instead; None where it may go.
+    """Return why the VM ``vm`` must stay, and what to do instead; None where it may go.
 
     ``member`` is the node's name in the store, ``running`` the task that runs.
     """

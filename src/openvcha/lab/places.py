@@ -93,7 +93,7 @@ def typed(lab: Lab, words: str) -> str:
 
 
 def _usual(name: str, base: Path) -> bool:
-    """Tell whether a lab of this folder is the one that is found without --dir."""
+    """Return whether a lab of this folder is the one that is found without --dir."""
     if said := os.environ.get(VARIABLE):
         return Path(said).absolute() == base
     own = own_base()

@@ -206,7 +206,7 @@ def _listen(place: tuple[str, int]) -> socket.socket:
 
 
 async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Tell a client that there is no place; closed with bytes unread, it would not hear of it."""
+    """Refuse a client; closed with bytes unread, it would not hear of it."""
     writer.write(too_many())
     writer.write_eof()
     async with asyncio.timeout(REFUSE_SECONDS):

@@ -41,7 +41,7 @@ class Pulse:
         self._last: Sight | None = None
 
     def beat(self) -> None:
-        """Take note that it goes on."""
+        """Note that it goes on."""
         self._begun = self._heard = True
 
     def hangs(self, sight: Sight | None) -> bool:
@@ -75,7 +75,7 @@ async def until_it_hangs(
 
 
 async def beat_always(output: int, sleep: Sleep = asyncio.sleep) -> None:
-    """Tell whoever reads the output that this program's loop goes on."""
+    """Write a beat to the output each second, for as long as this program's loop goes on."""
     while True:
         with contextlib.suppress(OSError):
             os.write(output, BEAT + b"\n")

@@ -65,12 +65,12 @@ class Login:
         """Whether it is over: the server has answered the last message."""
 
     def client(self) -> None:
-        """Take note that the client has sent something."""
+        """Note that the client has sent something."""
         self._turns += not self._clients
         self._clients = True
 
     def server(self) -> None:
-        """Take note that the server has sent something."""
+        """Note that the server has sent something."""
         self._clients = False
         self.over = self.over or self._turns >= self._needed
 

@@ -76,7 +76,7 @@ def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) ->
 def reaper_part(
     layout: Layout, supervisor: int, environment: Mapping[str, str] = os.environ
 ) -> PartSpec:
-    """Give what ends the other parts when the supervisor dies; its gate's word dismisses it."""
+    """Return what ends the other parts when the supervisor dies; its gate's word dismisses it."""
     return PartSpec(
         "reaper",
         (sys.executable, "-m", REAPER, str(layout.root), str(supervisor)),

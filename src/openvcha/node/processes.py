@@ -49,7 +49,7 @@ class NodeProcesses:
         return self.find_each([directory])[0]
 
     def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
-        """Give the same for several nodes, one after the other, by one walk through /proc."""
+        """Return the same for several nodes, in their order, by one walk through /proc."""
         table = read_table()
         return [
             sorted(process.pid for process in find_tree(directory, table))
@@ -62,7 +62,7 @@ class NodeProcesses:
 
 
 def find_tree(directory: Path, table: Mapping[int, Process] | None = None) -> list[Process]:
-    """Give all processes of the node, without the caller and its ancestors.
+    """Return all processes of the node, without the caller and its ancestors.
 
     ``table`` are all that live, where somebody has just read them.
     """

@@ -103,7 +103,7 @@ class Supervisor:
 
     @contextlib.asynccontextmanager
     async def _reaper(self) -> AsyncIterator[None]:
-        """Keep what ends the parts when this process dies, as long as there are parts."""
+        """Run what ends the parts when this process dies, as long as there are parts."""
         log = RotatingLog(log_path(self._layout.logs, "reaper"))
         spec = reaper_part(self._layout, os.getpid(), self._environment)
         reaper = Part(spec, log, self._events, lambda: None)

@@ -14,7 +14,7 @@ PROTECT_SECONDS = 30.0
 async def configure(
     services: Services, wanted: patroni.Settings, waiting: LocalizableMessage
 ) -> None:
-    """Have the own Patroni set what is not so yet. Raises Temporary when it does not answer."""
+    """Set in the own Patroni what is not so yet. Raises Temporary when it does not answer."""
     found = await settings.record(services.store).get() or {}
     if all(found.get(name) == value for name, value in wanted.items()):
         return
@@ -25,7 +25,7 @@ async def configure(
 
 
 async def protect(services: Services) -> LocalizableMessage | None:
-    """Have commits wait for a standby again, and nobody do without the store.
+    """Make commits wait for a standby again, and let nobody do without the store.
 
     Returns what has to come first, None when all is set. Until Patroni's ``/sync`` says who has
     everything, any standby may lead: so long a primary that crashes starts again itself.
@@ -41,13 +41,13 @@ async def protect(services: Services) -> LocalizableMessage | None:
 
 
 async def need_the_store(services: Services, waiting: LocalizableMessage) -> None:
-    """Take out the failsafe mode, with its key. Raises Temporary."""
+    """Remove the failsafe mode, with its key. Raises Temporary."""
     await configure(services, {patroni.FAILSAFE: None}, waiting)
     if await services.store.get(keys.PATRONI_FAILSAFE) is not None:
         await services.store.delete(keys.PATRONI_FAILSAFE)
 
 
 async def protects(services: Services) -> bool:
-    """Tell whether ``protect`` has nothing left to do."""
+    """Return whether ``protect`` has nothing left to do."""
     looked = await settings.look(services.store)
     return not looked.unfit and not await patroni.failsafe_members(services.store)

@@ -106,7 +106,7 @@ async def _known(services: Services) -> KeyValue | None:
 async def _awaited(
     services: Services, missing: dict[Member, bytes], patience: float
 ) -> LocalizableMessage | None:
-    """Say for whom to wait: the own node, and for some time for others that answer.
+    """Return for whom to wait: the own node, and for some time others that answer.
 
     ``missing`` has what each one says instead.
     """

@@ -137,7 +137,7 @@ class Keeper:
             _log.info("PostgreSQL is up in a mode that wants it down", stopped=stopped)
 
     async def _forget_the_dead(self, at: Situation) -> None:
-        """Let no failover to a node that is lost keep the own PostgreSQL down."""
+        """Delete the wish for a lost node that would keep the own PostgreSQL down."""
         held = at.handing_over and decide(replace(at, handing_over=False)) is Order.START
         if held and not at.standby and await failover.drop_dead(self._store):
             _log.info("a failover was asked for to a member that shows no life: it is taken back")

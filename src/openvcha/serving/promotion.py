@@ -67,7 +67,7 @@ class Grant:
 
 
 async def promote(services: Services, seen: Observation) -> Outcome:
-    """Give this node the right to lead, and wait until it takes writes. Raises StoreError.
+    """Grant this node the right to lead, and wait until it takes writes. Raises StoreError.
 
     Whatever ends the wait (also a cancellation), what was given is taken back where the node has
     not begun to become the primary.
@@ -106,7 +106,7 @@ async def _answer(services: Services) -> patroni.PatroniNode | None:
 
 
 async def _grant(store: Store, seen: Observation, lives: KeyValue) -> Grant | None:
-    """Give the right to lead in one transaction; None: it is not as it was seen any more."""
+    """Grant the right to lead in one transaction; None: it is not as it was seen any more."""
     leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
     if (patroni.name_of(leads.value) if leads else None) != seen.leader:
         return None
@@ -125,7 +125,7 @@ async def _grant(store: Store, seen: Observation, lives: KeyValue) -> Grant | No
 
 
 async def _paused(store: Store) -> bool | None:
-    """Tell whether Patroni is paused; None: unknown, and then it is asked as if it were."""
+    """Return whether Patroni is paused; None: unknown, and then it is asked as if it were."""
     try:
         found = await store.get(keys.PATRONI_CONFIG)
     except RecordUnreadable:
@@ -187,7 +187,7 @@ async def _stands(services: Services, grant: Grant) -> bool:
 
 
 async def take_back(services: Services, grant: Grant) -> Outcome:
-    """Take back what was given, and tell how it stands then. Raises StoreError.
+    """Revoke what was granted, and return how it stands then. Raises StoreError.
 
     Only while Patroni has not written ``/sync``: by then it has read it anew, and a Patroni that
     read it before this cannot write it any more.

@@ -188,7 +188,7 @@ def each_of(names: Sequence[str]) -> Callable[[Json], list[KeyValue | None]]:
 
 
 def _only(key: str, found: Sequence[KeyValue]) -> KeyValue | None:
-    """Take only the key that was asked for: another one's record is good in its own place."""
+    """Return only the key that was asked for: another one's record is good in its own place."""
     if any(kv.key != key for kv in found):
         raise Malformed("kvs: the key that was asked for was expected")
     return found[0] if found else None

@@ -99,7 +99,7 @@ class Execution:
             await self._ctx.update(_undone(name, failure))
 
     async def _left(self, step: Step) -> tuple[LocalizableMessage, ...]:
-        """Say what a step leaves behind that could not be undone, where that can be found out."""
+        """Return what a step that could not be undone leaves, where that can be found out."""
         try:
             said = await step.left(self._ctx)
         except Exception as error:
