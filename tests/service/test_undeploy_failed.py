@@ -11,11 +11,12 @@ from tests.service.test_undeploy import begin, validate_alone
 
 from openvcha.api.structures import (
     ClusterMode,
+    ModeClusterMode,
     PassiveRedeploySpec,
     TaskStatus,
     WitnessRedeploySpec,
 )
-from openvcha.cluster import patroni, settings
+from openvcha.cluster import modes, patroni, settings
 from openvcha.cluster.config import cluster_record
 from openvcha.service.reads import get_cluster
 from openvcha.store import keys
@@ -124,6 +125,27 @@ async def test_after_a_failure_a_node_without_a_vote_is_not_to_be_started(
     """Its vote is gone and its files may be: only a new node helps."""
     await fails(scene)
     assert (await told(scene))["node.lost"] == "node.removed.recommendation"
+
+
+@pytest.mark.parametrize("mode", [ModeClusterMode.MAINTENANCE, ModeClusterMode.DISABLED])
+async def test_after_a_failure_the_settings_are_those_of_the_mode(
+    scene: Scene, mode: ModeClusterMode
+) -> None:
+    """The step that failed had taken them away; the cluster is in that mode still."""
+    await scene.healthy()
+    await scene.set_mode(mode)
+    await scene.carry()
+    await scene.undeploy()
+    scene.world.faults.add("no failsafe")
+    await scene.carry()
+    await fail(scene)
+    await validate_protecting(scene)
+    wanted = modes.SETTINGS[ClusterMode(mode.value)]
+    assert await settings.wanted(scene.world.store) == wanted
+    assert UNFIT not in await told(scene)
+    await redeploy(scene)
+    assert await settings.wanted(scene.world.store) == wanted
+    assert await told(scene) == {}
 
 
 async def test_what_cannot_be_taken_back_is_told_and_a_redeploy_does_it(scene: Scene) -> None:

@@ -2,7 +2,7 @@
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.cluster import patroni, settings
+from openvcha.cluster import modes, patroni, settings
 from openvcha.cluster.patroni import PatroniUnreachable
 from openvcha.service.context import Services
 from openvcha.store import keys
@@ -25,7 +25,7 @@ async def configure(
 
 
 async def protect(services: Services) -> LocalizableMessage | None:
-    """Make commits wait for a standby again, and let nobody do without the store.
+    """Make commits wait for a standby again, let nobody do without the store, set the mode again.
 
     Returns what has to come first, None when all is set. Until Patroni's ``/sync`` says who has
     everything, any standby may lead: so long a primary that crashes starts again itself.
@@ -36,8 +36,13 @@ async def protect(services: Services) -> LocalizableMessage | None:
         await need_the_store(services, waiting)
     if (await patroni.sync_state(services.store)).leader is None:
         return waiting
-    await configure(services, patroni.PROTECTING, waiting)
+    await configure(services, {**patroni.PROTECTING, **await _of_the_mode(services)}, waiting)
     return None
+
+
+async def _of_the_mode(services: Services) -> dict[str, object]:
+    """Return what the configured mode has on: an undeploy takes it away, though it may yet fail."""
+    return dict.fromkeys(modes.SETTINGS[(await services.observer.config()).mode], True)
 
 
 async def need_the_store(services: Services, waiting: LocalizableMessage) -> None:
@@ -50,4 +55,8 @@ async def need_the_store(services: Services, waiting: LocalizableMessage) -> Non
 async def protects(services: Services) -> bool:
     """Return whether ``protect`` has nothing left to do."""
     looked = await settings.look(services.store)
-    return not looked.unfit and not await patroni.failsafe_members(services.store)
+    return (
+        not looked.unfit
+        and looked.on >= (await _of_the_mode(services)).keys()
+        and not await patroni.failsafe_members(services.store)
+    )
