@@ -25,7 +25,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.protocol import Member
 
 pytestmark = pytest.mark.engines
-SHARED_LAB = "failovers"
+SHARED_LAB = "losses"
 LOSSES = 3
 BUSY_SECONDS = 60
 BURN = """
