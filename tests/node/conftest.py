@@ -88,7 +88,11 @@ class Node:
     def connect(self, user: str = "postgres", **changes: Any) -> psycopg.Connection[Any]:
         secrets = load_secrets(self.directory)
         layout = self.layout
-        known = {"postgres": secrets.superuser, "app": secrets.application or Secret("")}
+        known = {
+            "postgres": secrets.superuser,
+            "rewind": secrets.rewind,
+            "app": secrets.application or Secret(""),
+        }
         settings: dict[str, Any] = {
             "host": self.identity.ha_address,
             "dbname": user,

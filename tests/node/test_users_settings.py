@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from tests.node.conftest import SECRETS, complete
 from tests.node.test_config import LAYOUT, PLAIN, TLS
@@ -13,7 +14,7 @@ from tests.node.test_config import LAYOUT, PLAIN, TLS
 from openvcha.node.base_backup import backup_argv, backup_environment, pgpass_line
 from openvcha.node.engines import find_engines
 from openvcha.node.launch import program_environment
-from openvcha.node.own_sessions import superuser_settings
+from openvcha.node.own_sessions import superuser_options, superuser_settings
 from openvcha.node.patroni import REPLICATION_USER
 from openvcha.node.patroni_slots import is_member_slot, keeping
 from openvcha.node.postgres_settings import is_owned, is_vital, local_settings, shared_settings
@@ -232,6 +233,65 @@ def test_roles_of_the_cluster_get_back_what_was_taken(lab: Any) -> None:
     assert not node.value("select has_database_privilege('app', 'postgres', 'connect')")
     assert "grant connect on database postgres to rewind" in node.log("supervisor")
     assert node.value("show superuser_reserved_connections") == "10"
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize(
+    ("took", "back"),
+    [
+        ("alter database postgres connection limit 0", ""),
+        (
+            "alter database postgres set session_preload_libraries = 'nope'",
+            "alter database postgres reset session_preload_libraries",
+        ),
+        (
+            "alter role all set local_preload_libraries = 'nope'",
+            "alter role all reset local_preload_libraries",
+        ),
+        (
+            "alter role rewind in database postgres set session_preload_libraries = 'nope'",
+            "alter role rewind in database postgres reset session_preload_libraries",
+        ),
+        ("alter role rewind in database postgres reset all", ""),
+    ],
+)
+def test_a_former_active_can_rewind_whatever_stands_in_the_way_of_all(
+    lab: Any, took: str, back: str
+) -> None:
+    """Its role still connects, and has none of the defaults that were set for everybody."""
+    node = lab.nodes[-1]
+    with node.connect(options=superuser_options()) as connection:
+        connection.execute("alter role all set idle_session_timeout = '1s'")
+        connection.execute(took.encode())
+    try:
+        lab.until(lambda: rewinds(node) == ("", "0"))
+        assert not [role for role in found(node).roles if role.startswith("rewind")]
+    finally:
+        with node.connect(options=superuser_options()) as connection:
+            connection.execute("alter role all reset idle_session_timeout")
+            if back:
+                connection.execute(back.encode())
+
+
+def rewinds(node: Any) -> tuple[Any, ...] | str:
+    """Return what a session of the role that rewinds has, or why there is none."""
+    own = "current_setting('local_preload_libraries'), current_setting('idle_session_timeout')"
+    try:
+        with node.connect("rewind", dbname="postgres") as connection:
+            return connection.execute(f"select {own}".encode()).fetchone() or ()
+    except psycopg.Error as error:
+        return str(error)
+
+
+@pytest.mark.engines
+def test_the_superuser_s_password_does_not_run_out(lab: Any) -> None:
+    """A policy gives every password a last day: on it the cluster would lose its own database."""
+    node = lab.nodes[-1]
+    with node.connect() as connection:
+        connection.execute("alter role postgres valid until '2999-01-01'")
+    ends = "select rolvaliduntil = 'infinity' from pg_roles where rolname = 'postgres'"
+    lab.until(lambda: node.value(ends))
+    assert "alter role postgres login" in node.log("supervisor")
 
 
 @pytest.mark.engines

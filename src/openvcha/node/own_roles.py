@@ -1,24 +1,39 @@
 """The cluster's own roles keep what they need, whatever users take from everybody.
 
 ``REVOKE CONNECT ON DATABASE postgres FROM PUBLIC`` is common advice, and would leave a former
-active unable to rewind: its whole data would be copied instead.
+active unable to rewind: its whole data would be copied instead. So would a limit of the database's
+connections, or a default of everybody's that is no superuser's to pass over when it connects.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from openvcha.node.patroni import REPLICATION_USER, REWIND_USER
+from openvcha.node.patroni import REPLICATION_USER, REWIND_USER, SUPERUSER
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 RESERVED_SINCE = 160000
+LOGIN_TRIGGERS_SINCE = 170000
+EVENT_TRIGGERS = "event_triggers"
 REWIND_FUNCTIONS = (
     "pg_catalog.pg_ls_dir(text, boolean, boolean)",
     "pg_catalog.pg_stat_file(text, boolean)",
     "pg_catalog.pg_read_binary_file(text)",
     "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
+    # Everybody may call these, until somebody takes that away.
+    "pg_catalog.pg_current_wal_insert_lsn()",
+    "pg_catalog.pg_is_in_recovery()",
+    "pg_catalog.pg_tablespace_location(oid)",
+    "pg_catalog.set_config(text, text, boolean)",
 )
-"""What pg_rewind calls; PostgreSQL's manual names them."""
+"""What pg_rewind calls; PostgreSQL's manual names those that not everybody may call."""
+REWIND_DEFAULTS = (
+    "exit_on_error",
+    "idle_session_timeout",
+    "local_preload_libraries",
+    "session_preload_libraries",
+)
+"""What pg_rewind does not set for itself, or counts before it could."""
 STANDING = """
     select pg_is_in_recovery(), current_setting('server_version_num')::int,
            (select count(*) = 2 from pg_roles where rolname in ('replicator', 'rewind'))
@@ -29,6 +44,17 @@ CONNECTS = """
                       and acl.grantee = 'rewind'::regrole)
 """
 """Its own right: that of everybody may be taken."""
+LIMITED = "select datconnlimit <> -1 from pg_database where datname = current_database()"
+"""The superuser passes over such a limit, but its sessions are counted."""
+UNSET = """
+    select name from unnest(%s::text[]) as name
+     where not exists (select from pg_db_role_setting, unnest(setconfig) as setting
+                        where setrole = 'rewind'::regrole
+                          and setdatabase = (select oid from pg_database
+                                              where datname = current_database())
+                          and setting = name || '=' || current_setting(name))
+"""
+"""Where the role in this database, which counts most, has another default than our own session."""
 CALLS = "select has_function_privilege('rewind', %s, 'execute')"
 LOGS_IN = """
     select rolcanlogin and rolconnlimit = -1 and coalesce(rolvaliduntil, 'infinity') = 'infinity'
@@ -56,15 +82,26 @@ async def _lacking(connection: "AsyncConnection[Any]", version: int) -> list[str
     found: list[str] = []
     if not (await _row(connection, CONNECTS))[0]:
         found.append(f"grant connect on database postgres to {REWIND_USER}")
+    if (await _row(connection, LIMITED))[0]:
+        found.append("alter database postgres connection limit -1")
     uncalled = [f for f in REWIND_FUNCTIONS if not (await _row(connection, CALLS, f))[0]]
     found += [f"grant execute on function {function} to {REWIND_USER}" for function in uncalled]
-    for role, more in ((REWIND_USER, ""), (REPLICATION_USER, " replication")):
+    own = ((SUPERUSER, ""), (REWIND_USER, ""), (REPLICATION_USER, " replication"))
+    for role, more in own:
         if not (await _row(connection, LOGS_IN, role))[0]:
             limits = "connection limit -1 valid until 'infinity'"
             found.append(f"alter role {role} login{more} {limits}")
     if version >= RESERVED_SINCE and not (await _row(connection, RESERVED))[0]:
         found.append(f"grant pg_use_reserved_connections to {REWIND_USER}")
-    return found
+    return [*found, *await _defaults(connection, version)]
+
+
+async def _defaults(connection: "AsyncConnection[Any]", version: int) -> list[str]:
+    names = [*REWIND_DEFAULTS, *([EVENT_TRIGGERS] if version >= LOGIN_TRIGGERS_SINCE else [])]
+    unset = await (await connection.execute(UNSET.encode(), [names])).fetchall()
+    # Not by its value: as one of a list, '' would be a library without a name.
+    role = f"alter role {REWIND_USER} in database postgres"
+    return [f"{role} set {name} from current" for (name,) in unset]
 
 
 async def _row(

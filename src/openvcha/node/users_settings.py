@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openvcha.node.own_roles import EVENT_TRIGGERS, REWIND_DEFAULTS
 from openvcha.node.patroni import REPLICATION_USER, REWIND_USER
 from openvcha.node.patroni_slots import is_member_slot
 from openvcha.node.postgres_log import plain
@@ -42,9 +43,13 @@ PRELOADED = """
 LIBRARIES = "select setting from pg_config where name = 'PKGLIBDIR'"
 SLOTS = "select slot_name from pg_replication_slots where not temporary order by 1"
 ROLES = """
-    select rolname, unnest(setconfig) from pg_db_role_setting
-      join pg_roles on pg_roles.oid = setrole where rolname = any(%s) order by 1, 2
+    select rolname, setting from pg_db_role_setting
+      join pg_roles on pg_roles.oid = setrole, unnest(setconfig) as setting
+     where rolname = any(%s)
+       and not (setdatabase = (select oid from pg_database where datname = current_database())
+                and split_part(setting, '=', 1) = any(%s)) order by 1, 2
 """
+"""But for what the cluster sets for its role by itself."""
 COMMITS = """
     select case when setrole = 0 and setdatabase = 0 then 'ROLE ALL'
                 when setrole = 0 then 'DATABASE ' || quote_ident(datname)
@@ -76,7 +81,7 @@ async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
     settings = await rows(SETTINGS)
     folder = (await rows(LIBRARIES))[0][0]
     names = [name for _, value in await rows(PRELOADED) for name in _names(value)]
-    roles = await rows(ROLES, [REPLICATION_USER, REWIND_USER])
+    roles = await rows(ROLES, [REPLICATION_USER, REWIND_USER], [*REWIND_DEFAULTS, EVENT_TRIGGERS])
     commits = await rows(COMMITS)
     dated = connection.info.server_version >= COLLATIONS_SINCE
     orders = await rows(COLLATIONS) if dated else ()
