@@ -1,0 +1,117 @@
+"""Where nodes are put: placements, addresses, infrastructures, and the vCenter that manages them."""
+
+PLACEMENT = {
+    "placement.name.invalid": (
+        "%s: %s is no usable name; take 1 to 80 ASCII letters, digits, spaces, '.', '_' or '-', "
+        "beginning with a letter or digit."
+    ),
+    "placement.name.taken": "%s: the name %s belongs to %s; choose another name.",
+    "placement.unknown": "%s: there is no %s in the inventory; choose one that is listed there.",
+    "placement.unset": "%s: nothing is known to be used by default; set it.",
+    "placement.folder.type": "%s: %s is a folder of type %s; choose one for virtual machines.",
+    "placement.network.type.missing": "%s: give the type of network %s.",
+    "placement.network.type.mismatch": "%s: %s is not the type of network %s; give %s.",
+    "placement.network.same": (
+        "%s: %s is also the management network; the two networks must be different."
+    ),
+    "placement.host.pool": (
+        "%s: host %s does not belong to the resource pool; choose a host of the pool's cluster."
+    ),
+    "placement.host.disconnected": "%s: host %s is %s; reconnect it or choose another host.",
+    "placement.host.off": "%s: host %s is powered off; power it on or choose another host.",
+    "placement.host.maintenance": (
+        "%s: host %s is in maintenance; end the maintenance or choose another host."
+    ),
+    "placement.host.network": (
+        "%s: host %s does not reach network %s; choose another host or network."
+    ),
+    "placement.host.none": (
+        "%s: no usable host of the resource pool reaches the networks and the datastore; "
+        "connect a host, or choose other networks or another datastore."
+    ),
+    "placement.host.shared": (
+        "%s: host %s carries another node of the cluster, both are lost with it; "
+        "better choose another host."
+    ),
+    "placement.host.shared.chosen": (
+        "%s: host %s carries another node of the cluster, both are lost with it, but there is "
+        "no other usable host; add or connect a host."
+    ),
+    "placement.datastore.unreachable": (
+        "%s: datastore %s is not reached from host %s; choose another datastore or host."
+    ),
+    "placement.datastore.none": "%s: host %s reaches no datastore; choose another host.",
+    "placement.datastore.space": (
+        "%s: datastore %s has %s bytes free and %s are needed; free space or choose another."
+    ),
+    "address.branch.missing": "%s: must be set when ip_family is %s.",
+    "address.branch.other": "%s: must not be set when ip_family is %s.",
+    "address.syntax": "%s: %s is not an IP address; give it without prefix, zone or port.",
+    "address.family": "%s: %s is not an address of the family %s.",
+    "address.prefix.missing": "%s: give prefix or subnet_mask.",
+    "address.prefix.range": "%s: %s is no length of a prefix; give 1 to %s.",
+    "address.prefix.network": "%s: the prefix %s is not that of the network, whose subnet is %s.",
+    "address.mask": "%s: %s is not a subnet mask; give one such as 255.255.255.0.",
+    "address.disagree": "%s: %s and the prefix %s do not agree; the mask has a prefix of %s.",
+    "address.unusable": (
+        "%s: %s cannot be the address of a host in %s; choose one that is neither the network's, "
+        "a broadcast, multicast, link-local nor reserved address."
+    ),
+    "address.gateway.outside": "%s: %s is not in the subnet %s of the address; choose one inside.",
+    "address.gateway.self": "%s: %s is the address itself; give the router's, or none.",
+    "address.ha.family": (
+        "%s: the HA address is %s and the management address is %s; both need the same family."
+    ),
+    "address.ha.subnet": (
+        "%s: %s lies in the management subnet %s; HA addresses need a subnet of their own."
+    ),
+    "address.outside": "%s: %s is not in the network's subnet %s; choose an address inside.",
+    "address.duplicate": "%s: %s is already the address of %s; choose another.",
+    "address.taken": "%s: %s was given to the virtual machine %s; choose another.",
+    "address.answering": "%s: somebody uses %s already; end that use or choose another.",
+}
+
+INFRASTRUCTURE = {
+    "infrastructure.none": "There is no usable inventory at %s: %s.",
+    "infrastructure.other": "The inventory at %s was made with other subnets: %s; use those.",
+    "infrastructure.subnets": (
+        "The subnets %s and %s cannot be used: both must be IPv4, inside 127.0.0.0/8, have at "
+        "least four addresses, and not overlap."
+    ),
+    "infrastructure.unknown": "There is no %s in the inventory.",
+    "inventory.too.many": "More than %s match; narrow the filter.",
+    "infrastructure.vm.exists": "The name %s belongs to %s; choose another name.",
+    "infrastructure.vm.name": "%s cannot be the name of a directory; choose another name.",
+    "infrastructure.vm.directory": (
+        "%s is there already and belongs to no virtual machine; move it away."
+    ),
+    "infrastructure.vm.deleting": "%s is being deleted; finish that first.",
+    "infrastructure.vm.on": "%s is powered on; power it off first.",
+    "infrastructure.vm.busy": "%s is being powered on or off, or deleted; try again after %s s.",
+    "infrastructure.file.path": "%s is not a relative path inside the virtual machine.",
+    "infrastructure.file.missing": "%s has no file %s.",
+    "infrastructure.power.died": "%s ended as soon as it was powered on. Its last words: %s",
+    "infrastructure.power.on.late": (
+        "%s was not up within %s s and was powered off again. Its last words: %s"
+    ),
+    "infrastructure.power.off.late": "Processes of %s are still there after %s s: %s.",
+    "infrastructure.ipv6": (
+        "The local infrastructure has only the loopback address ::1 for IPv6; use IPv4 addresses."
+    ),
+}
+
+PEER = {
+    "peer.unverified": "The certificate of %s is not the expected one; its thumbprint is in data.",
+    "peer.certificate.ambiguous": "Give ssl_thumbprint or ssl_certificate, not both.",
+    "peer.certificate.malformed": "ssl_certificate is no PEM certificate.",
+    "peer.thumbprint.malformed": (
+        "ssl_thumbprint is neither SHA-1 (40 hexadecimal digits) nor SHA-256 (64)."
+    ),
+    "peer.hostname": "%s is neither a host name nor an IP address.",
+    "peer.port": "%s is no TCP port; give 1 to 65535.",
+    "peer.credentials.unset": "vc_spec.active_location.%s must be set.",
+    "peer.not.manager": "%s does not manage the active node; name the vCenter that does.",
+    "peer.unreachable": "%s cannot be reached: %s.",
+    "peer.timeout": "%s did not answer within %s seconds.",
+    "invalid.credentials": "%s refused the user name or the password.",
+}

@@ -1,0 +1,60 @@
+"""What a running operation does, waits for, or has failed at."""
+
+PROGRESS = {
+    "progress.mode": "Waiting until the nodes go by the new mode (%s %s).",
+    "progress.mode.detach": "Waiting until %s may no longer take over.",
+    "progress.mode.stop": "Waiting until PostgreSQL on %s has stopped.",
+    "progress.mode.sync": "Waiting until %s is in sync.",
+    "failover.unprepared": "%s cannot be prepared for the failover: %s",
+    "failover.replay.held": (
+        "On %s, the session with process id %s (user %s, application %s, since %s) holds up replay."
+        " End it there with SELECT pg_terminate_backend(%s), or fail over with planned=false, which"
+        " ends it."
+    ),
+    "failover.replay.delayed": (
+        "%s delays replay by %s. Run ALTER SYSTEM RESET recovery_min_apply_delay and"
+        " SELECT pg_reload_conf() there, or fail over with planned=false, which ends the delay."
+    ),
+    "progress.failover.replay": "%s has %s bytes left to replay.",
+    "progress.failover.prepare": "%s writes out what it holds in memory.",
+    "progress.failover.switch": "Waiting until %s leads.",
+    "progress.failover.writable": "Waiting until %s takes writes.",
+    "last.copy": "%s may hold the last copy of the data: %s is not a running primary.",
+    "wait.timeout": "Gave up after %s seconds; the last state is the next message.",
+    "progress.copy.again": "The copy to %s failed and is tried again: %s",
+    "copy.failed": "The data could not be copied to %s: %s",
+    "copy.stalled": "The copy to %s made no progress for %s seconds.",
+    "fence.powered.on": "Waiting until %s is off.",
+    "fence.still.votes": "Waiting until %s has no vote.",
+    "fence.still.in.sync": "Waiting until %s may no longer take over.",
+    "fence.still.answers": "Waiting until %s at %s answers no more: switch it off.",
+    "fence.silence": "Making sure that %s at %s is off: it has to be silent for %s seconds.",
+    "progress.check": "Checking.",
+    "progress.fence": "Making sure that %s is off and has no vote.",
+    "progress.clone": "Creating %s.",
+    "progress.promote": "Waiting until %s votes.",
+    "progress.rely": "Waiting until %s has noted which nodes the store needs.",
+    "progress.rely.disk": "%s cannot write down which nodes the store needs: %s.",
+    "clone.left": "VM %s (%s) is left.",
+    "clone.left.votes": "VM %s (%s) is left and votes: keep it on until a deployment replaces it.",
+    "progress.copy.starting": "Waiting until %s begins to copy the data.",
+    "progress.copy.unmeasured": "Copying the data: %s of %s.",
+    "progress.copy": "Copying the data: %s of %s, %s/s, %s left.",
+    "progress.join.catching.up": "Waiting until %s starts and streams.",
+    "progress.join.start.failed": "PostgreSQL does not start on %s: %s",
+    "progress.join.not.streaming": "PostgreSQL on %s does not stream yet: %s",
+    "join.start.failed": "PostgreSQL failed to start on %s %s times for the same reason: %s",
+    "join.start.line": "PostgreSQL on %s: %s",
+    "progress.join.sync": "Waiting until %s may take over.",
+    "progress.commit": "Making %s the cluster's.",
+    "progress.vote": "Taking the vote of %s.",
+    "progress.release": "Waiting until no commit waits for the passive node.",
+    "progress.protect": "Waiting until Patroni has the settings of a cluster again.",
+    "progress.disarm": "Emptying the key and password files of the nodes that are kept.",
+    "progress.renew": "Making anew what lets a node in: its authority, certificate and passwords.",
+    "progress.renew.hindered": "Waiting: %s",
+    "progress.renew.patroni": "Waiting until Patroni can do without the store for a moment.",
+    "credentials.pending": "What lets a node in is being made anew. Try again when that is over.",
+    "progress.alone": "Making the active node a single one.",
+    "progress.healthy": "Waiting until the cluster is healthy.",
+}
