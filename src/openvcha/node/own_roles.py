@@ -1,8 +1,8 @@
 """The cluster's own roles keep what they need, whatever users take from everybody.
 
 ``REVOKE CONNECT ON DATABASE postgres FROM PUBLIC`` is common advice, and would leave a former
-active unable to rewind: its whole data would be copied instead. So would a limit of the database's
-connections, or a default of everybody's that is no superuser's to pass over when it connects.
+active unable to rewind: its whole data would be copied instead. So would a connection limit of that
+database, or a default for all roles that keeps a session from starting or ends it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ REWIND_FUNCTIONS = (
     "pg_catalog.pg_stat_file(text, boolean)",
     "pg_catalog.pg_read_binary_file(text)",
     "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
-    # Everybody may call these, until somebody takes that away.
+    # PUBLIC may call these, until somebody revokes that.
     "pg_catalog.pg_current_wal_insert_lsn()",
     "pg_catalog.pg_is_in_recovery()",
     "pg_catalog.pg_tablespace_location(oid)",
@@ -33,7 +33,7 @@ REWIND_DEFAULTS = (
     "local_preload_libraries",
     "session_preload_libraries",
 )
-"""What pg_rewind does not set for itself, or counts before it could."""
+"""Settings that pg_rewind does not set for itself, or that take effect before it can."""
 STANDING = """
     select pg_is_in_recovery(), current_setting('server_version_num')::int,
            (select count(*) = 2 from pg_roles where rolname in ('replicator', 'rewind'))
@@ -45,7 +45,7 @@ CONNECTS = """
 """
 """Its own right: that of everybody may be taken."""
 LIMITED = "select datconnlimit <> -1 from pg_database where datname = current_database()"
-"""The superuser passes over such a limit, but its sessions are counted."""
+"""The limit does not apply to superusers, but their sessions count towards it."""
 UNSET = """
     select name from unnest(%s::text[]) as name
      where not exists (select from pg_db_role_setting, unnest(setconfig) as setting
@@ -54,7 +54,7 @@ UNSET = """
                                               where datname = current_database())
                           and setting = name || '=' || current_setting(name))
 """
-"""Where the role in this database, which counts most, has another default than our own session."""
+"""The defaults of the role in this database, the scope that wins, that differ from our session's."""
 CALLS = "select has_function_privilege('rewind', %s, 'execute')"
 LOGS_IN = """
     select rolcanlogin and rolconnlimit = -1 and coalesce(rolvaliduntil, 'infinity') = 'infinity'
@@ -99,7 +99,7 @@ async def _lacking(connection: "AsyncConnection[Any]", version: int) -> list[str
 async def _defaults(connection: "AsyncConnection[Any]", version: int) -> list[str]:
     names = [*REWIND_DEFAULTS, *([EVENT_TRIGGERS] if version >= LOGIN_TRIGGERS_SINCE else [])]
     unset = await (await connection.execute(UNSET.encode(), [names])).fetchall()
-    # Not by its value: as one of a list, '' would be a library without a name.
+    # `= ''` could store a list setting as one library without a name.
     role = f"alter role {REWIND_USER} in database postgres"
     return [f"{role} set {name} from current" for (name,) in unset]
 
