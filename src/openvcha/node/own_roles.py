@@ -54,7 +54,7 @@ UNSET = """
                                               where datname = current_database())
                           and setting = name || '=' || current_setting(name))
 """
-"""The defaults of the role in this database, the scope that wins, that differ from our session's."""
+"""The role's defaults in this database, the scope that wins, that differ from our session's."""
 CALLS = "select has_function_privilege('rewind', %s, 'execute')"
 LOGS_IN = """
     select rolcanlogin and rolconnlimit = -1 and coalesce(rolvaliduntil, 'infinity') = 'infinity'

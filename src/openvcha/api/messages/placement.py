@@ -1,4 +1,4 @@
-"""Where nodes are put: placements, addresses, infrastructures, and the vCenter that manages them."""
+"""Where nodes are put: placements, addresses, infrastructures, and the peer of vc_spec."""
 
 PLACEMENT = {
     "placement.name.invalid": (
