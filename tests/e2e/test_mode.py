@@ -25,6 +25,7 @@ from openvcha.node.identity import load_identity
 from openvcha.serving.compose import services_of
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "failovers"
 MODE = "/vcenter/vcha/cluster/mode"
 OPERATIONS = "/vcenter/vcha/operations"
 SET_MODE = "com.vmware.vcenter.vcha.cluster.mode.set"

@@ -21,7 +21,7 @@ from tests.e2e.test_rejoin import answers_healthy
 from tests.e2e.writer import Writer
 
 pytestmark = pytest.mark.engines
-SHARED_LAB = "losses"
+SHARED_LAB = "failovers"
 #: How often it is killed in each mode. A few show that it works, 20 how long it takes.
 KILLS = int(os.environ.get("OPENVCHA_KILLS", "2"))
 SESSIONS = 8

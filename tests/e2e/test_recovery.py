@@ -35,6 +35,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "failovers"
 
 
 def command(action: str, directory: Path, *options: str) -> list[str]:

@@ -25,7 +25,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.protocol import Member
 
 pytestmark = pytest.mark.engines
-SHARED_LAB = "losses"
+SHARED_LAB = "failovers"
 LOSSES = 3
 BUSY_SECONDS = 60
 BURN = """
