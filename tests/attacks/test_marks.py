@@ -51,12 +51,15 @@ def test_what_processes_show_is_seen() -> None:
     """In the environment and on the command line of one that is there only for a moment."""
     marks = Marks()
     marks.add("it", SECRET)
-    wait = "import time; time.sleep(600)"
+    wait = "import time; print(flush=True); time.sleep(600)"
     for argv, env in (
         ([sys.executable, "-c", wait, SECRET], dict(os.environ)),
         ([sys.executable, "-c", wait], {"X": SECRET}),
     ):
-        with subprocess.Popen(argv, env=env) as process:
+        with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as process:
+            # A program that is just being executed shows nothing for a moment.
+            assert process.stdout
+            process.stdout.readline()
             sampler = Sampler()
             sampler.look()
             process.kill()
