@@ -2,13 +2,17 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
+from argon2 import PasswordHasher
 from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, READER, Edge, make_edge
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
+from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.throttle import (
     MOST_KNOWN,
     MOST_SOURCES,
@@ -154,6 +158,38 @@ async def test_a_place_is_given_back_by_who_goes_away() -> None:
     waits[1].cancel()
     await asyncio.wait(waits)
     assert (turns._free, turns._sources) == (AT_ONCE, {})
+
+
+async def test_who_hangs_up_keeps_his_place_until_the_look_has_ended() -> None:
+    """A thread cannot be stopped: else whoever hangs up has any number of them run at once."""
+    running, most, go_on = set[int](), list[int](), threading.Event()
+    begun, loop = asyncio.Semaphore(0), asyncio.get_running_loop()
+
+    class Slow(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002, ARG002 - argon2's names
+            running.add(threading.get_ident())
+            most.append(len(running))
+            loop.call_soon_threadsafe(begun.release)
+            go_on.wait(60)
+            running.discard(threading.get_ident())
+            return True
+
+    passwords = Passwords(Slow(time_cost=1, memory_cost=8, parallelism=1))
+    calls = [asyncio.create_task(passwords.verify("x", "y", source=str(n))) for n in range(8)]
+    for _ in range(AT_ONCE):
+        await begun.acquire()
+    for call in calls:
+        for _ in range(3):  # whoever stops waiting for somebody may do so again
+            call.cancel()
+            await asyncio.sleep(0)
+    known = asyncio.create_task(passwords.verify("x", "y"))
+    await asyncio.sleep(0.05)
+    go_on.set()
+    assert await known
+    await asyncio.wait(calls)
+    assert all(call.cancelled() for call in calls)
+    assert max(most) == AT_ONCE
+    assert (passwords._turns._free, passwords._turns._sources) == (AT_ONCE, {})
 
 
 async def test_too_many_at_once_are_told_so(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:

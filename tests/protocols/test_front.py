@@ -136,6 +136,7 @@ async def test_who_is_sending_when_the_server_stops_is_told(
         await hasty.server.stop()
         first, headers, body = await one_answer(reader)
     assert headers["content-type"] == "application/json"
+    assert int(headers["retry-after"]) > 0
     if path == "/api":
         assert (first, json.loads(body)["error"]["code"]) == (b"HTTP/1.1 200 OK", -32000)
     else:

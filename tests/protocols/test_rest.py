@@ -6,11 +6,20 @@ from typing import Any
 import msgspec
 import pytest
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge
+from tests.protocols.test_jsonrpc import USER, invocation
 
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo
-from openvcha.store.errors import OutcomeUnknown, RecordInvalid, StoreError, StoreUnavailable
+from openvcha.protocols.http import RETRY_SECONDS
+from openvcha.protocols.pipeline import FULL_SECONDS
+from openvcha.store.errors import (
+    OutcomeUnknown,
+    RecordInvalid,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 
 BASIC = (ADMINISTRATOR, PASSWORD)
 REDEPLOY = "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
@@ -164,21 +173,27 @@ async def test_each_error_has_its_status_and_form(edge: Edge, error_type: ErrorT
     assert rest.json()["data"] == {"ssl_thumbprint": "AA:BB", "ssl_certificate": "PEM"}
     assert legacy.json() == {"type": error_type.structure, "value": rest.json()}
     assert ("www-authenticate" in rest.headers) == (error_type is ErrorType.UNAUTHENTICATED)
+    passes = error_type is ErrorType.SERVICE_UNAVAILABLE
+    assert ("retry-after" in rest.headers, "retry-after" in legacy.headers) == (passes, passes)
 
 
 @pytest.mark.parametrize(
-    ("failure", "text"),
+    ("failure", "text", "after"),
     [
-        (StoreUnavailable("no quorum at etcd-1"), "store.unavailable"),
-        (OutcomeUnknown("connection lost"), "store.outcome.unknown"),
+        (StoreUnavailable("no quorum at etcd-1"), "store.unavailable", RETRY_SECONDS),
+        (OutcomeUnknown("connection lost"), "store.outcome.unknown", RETRY_SECONDS),
+        (StoreFull("no space"), "store.is.full", FULL_SECONDS),
     ],
 )
-async def test_a_lost_store_is_503(edge: Edge, failure: Exception, text: str) -> None:
-    """Callers see that it is passing, and whether something may have been done."""
+async def test_a_lost_store_is_503(edge: Edge, failure: Exception, text: str, after: int) -> None:
+    """Callers see that it is passing, when to come back, and whether something may be done."""
     edge.dispatcher.answers[OPERATIONS_GET] = failure
     response = await edge.client.get("/api/vcenter/vcha/operations", auth=BASIC)
     assert (response.status_code, response.json()["error_type"]) == (503, "SERVICE_UNAVAILABLE")
     assert response.json()["messages"][0]["id"].endswith(text)
+    assert response.headers["retry-after"] == str(after)
+    called = await edge.client.post("/api", json=invocation(security=USER))
+    assert (called.status_code, called.headers["retry-after"]) == (200, str(after))
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,7 @@ async def test_stopping_has_a_deadline(hasty: Served) -> None:
         answer = await asked
         assert (answer.status_code, answer.json()["error_type"]) == (503, "SERVICE_UNAVAILABLE")
         assert answer.json()["messages"][0]["id"].endswith("server.stopping")
+        assert int(answer.headers["retry-after"]) > 0
         assert dispatcher.cancelled
 
 

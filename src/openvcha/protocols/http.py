@@ -22,6 +22,8 @@ SECURITY: Final = (
     (b"x-content-type-options", b"nosniff"),
 )
 """Headers of every answer, for browsers: never plain HTTP, and no guessing of types."""
+RETRY_SECONDS: Final = 5
+"""After so long what is away now is mostly back: another node leads, the store has a majority."""
 _GZIP = 16 + zlib.MAX_WBITS
 _LONGEST_SHOWN = 100
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
@@ -79,8 +81,14 @@ def refuse(body: Any, status: int, error: ApiError) -> Response:
 
 
 def retry_headers(error: ApiError) -> dict[str, str]:
-    """Return the header that says after how many seconds trying again is of use."""
-    return {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    """Return the header that says after how many seconds trying again is of use.
+
+    What is unavailable always has it, else clients come back at once or never.
+    """
+    after = error.retry_after
+    if after is None and error.error_type is ErrorType.SERVICE_UNAVAILABLE:
+        after = RETRY_SECONDS
+    return {} if after is None else {"retry-after": str(after)}
 
 
 def session_headers(token: str | None, path: str | None = None) -> dict[str, str]:

@@ -220,4 +220,7 @@ def _refuse(error: RpcError) -> Response:
         "id": error.request_id,
         "error": {"code": error.code, "message": error.text},
     }
-    return reply(msgspec.json.encode(envelope), headers=UNREAD if error.unread else None)
+    headers = retry_headers(stopping()) if error.code == STOPPING else {}
+    if error.unread:
+        headers |= UNREAD
+    return reply(msgspec.json.encode(envelope), headers=headers)

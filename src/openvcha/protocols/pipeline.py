@@ -31,6 +31,9 @@ from openvcha.store.errors import (
     StoreUnavailable,
 )
 
+FULL_SECONDS = 60
+"""A store that is full is given room by the node itself, or waits for a person."""
+
 Arguments = Mapping[str, Any]
 
 
@@ -154,12 +157,12 @@ class Pipeline:
 
     def _store_lost(self, failure: StoreUnavailable) -> ApiError:
         self._log.warning("store unavailable", reason=str(failure))
-        name = "store.unavailable"
+        name, after = "store.unavailable", None
         if isinstance(failure, OutcomeUnknown):
             name = "store.outcome.unknown"
         elif isinstance(failure, StoreFull):
-            name = "store.is.full"
-        return ApiError(ErrorType.SERVICE_UNAVAILABLE, message(name))
+            name, after = "store.is.full", FULL_SECONDS
+        return ApiError(ErrorType.SERVICE_UNAVAILABLE, message(name), retry_after=after)
 
     def _store_refused(self, failure: StoreError, operation: Operation) -> ApiError:
         """Make the error that the operation declares for what is nobody's fault here."""
