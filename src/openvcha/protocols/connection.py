@@ -11,6 +11,7 @@ from openvcha.api.encode import encode_error_rest
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
+from openvcha.protocols.door import GUEST, Guest
 from openvcha.protocols.http import JSON, SECURITY
 
 LEAVE_SECONDS = 0.2
@@ -53,6 +54,16 @@ class Connection(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def pause_writing(self) -> None:
+        """Count as idle while the client does not read its answer."""
+        super().pause_writing()
+        self._note()
+
+    def resume_writing(self) -> None:
+        """Count as at work again."""
+        super().resume_writing()
+        self._note()
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Answer what is no HTTP request; the text of uvicorn is replaced by a standard error."""
         self._end(400, message("request.malformed"))
@@ -79,7 +90,16 @@ class Connection(H11Protocol):
         if self.transport.is_closing():
             self.loop.call_later(LEAVE_SECONDS, self.transport.abort)
 
+    def _note(self) -> None:
+        """Say whether it is at work, or may be cut off for another one."""
+        guest: Guest | None = self.app_state.get(GUEST)
+        if guest is not None:
+            cycle = self.cycle
+            asked = cycle is not None and not cycle.more_body and not cycle.response_complete
+            guest.works(asked and not self.flow.write_paused)
+
     def _watch(self) -> None:
+        self._note()
         if self._awaits_more() and not self.transport.is_closing():
             self._start_timer()
         else:

@@ -13,6 +13,7 @@ from openvcha.api.decode import MAX_BYTES
 from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.protocols.credentials import SESSION_HEADER
+from openvcha.protocols.door import GUEST, Guest
 from openvcha.protocols.throttle import CHALLENGE
 
 JSON = "application/json"
@@ -60,6 +61,12 @@ async def read_body(request: Request) -> bytes:
 def origin(request: Request) -> str:
     """Give the address that the request came from."""
     return request.client.host if request.client else "unknown"
+
+
+def guest(request: Request) -> Guest | None:
+    """Return the connection that the request came by, where connections are counted."""
+    found: Guest | None = request.scope.get("state", {}).get(GUEST)
+    return found
 
 
 def reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

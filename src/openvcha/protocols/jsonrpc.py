@@ -20,6 +20,7 @@ from openvcha.protocols.credentials import Credentials, from_headers
 from openvcha.protocols.heads import require_clear
 from openvcha.protocols.http import (
     UNREAD,
+    guest,
     origin,
     read_body,
     reply,
@@ -194,6 +195,7 @@ def _call(request: Request, asked: Invocation, operation: Operation) -> Call:
         operation=operation,
         credentials=asked.credentials,
         origin=origin(request),
+        guest=guest(request),
         decode=decode,
         encode=_encode,
         client_id=asked.client_id,

@@ -19,6 +19,7 @@ from openvcha.events.audit import AuditLog
 from openvcha.protocols import redaction
 from openvcha.protocols.auditing import audit_entry
 from openvcha.protocols.credentials import SESSION_SERVICE, Credentials, Gate, Visitor
+from openvcha.protocols.door import Guest
 from openvcha.protocols.http import stopping
 from openvcha.protocols.sessions import Sessions, unauthenticated
 from openvcha.protocols.users import Users
@@ -50,6 +51,8 @@ class Call:
     """Writes the result as the protocol answers it."""
     client_id: str | None = None
     """What the client itself calls this call, for the log."""
+    guest: Guest | None = None
+    """The connection that it came by."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ class Pipeline:
     async def _enter(self, running: "_Running") -> tuple[Visitor, Arguments]:
         call, operation = running.call, running.call.operation
         visitor = running.visitor = await self._gate.admit(operation, call.credentials, call.origin)
+        if visitor.user is not None and call.guest is not None:
+            call.guest.welcome()
         _authorize(visitor, least_privilege(operation))
         arguments = running.arguments = await call.decode()
         _authorize(visitor, required_privilege(operation, arguments))

@@ -17,6 +17,7 @@ from openvcha.protocols.credentials import SESSION_SERVICE, from_headers
 from openvcha.protocols.heads import require_clear, require_clear_verbs
 from openvcha.protocols.http import (
     forgotten_cookie,
+    guest,
     origin,
     read_body,
     refuse,
@@ -98,6 +99,7 @@ class Rest:
             operation=match.operation,
             credentials=from_headers(request.headers),
             origin=origin(request),
+            guest=guest(request),
             decode=decode,
             encode=self._form.encode,
         )

@@ -12,7 +12,9 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from openvcha.protocols.accepting import Acceptor, Tls
 from openvcha.protocols.connection import STOPPING, Connection
+from openvcha.protocols.door import GUEST, Door, Guest, affordable
 
 BACKLOG = 1024
 
@@ -23,14 +25,17 @@ class AddressUnusableError(OSError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds for clients: seconds, bytes of the headers, connections at once."""
+    """Bounds for clients: seconds, bytes of the headers, connections at once.
+
+    There are fewer connections where the process has too few descriptors for so many.
+    """
 
     request_seconds: float = 30.0
     keep_alive_seconds: int = 30
-    handshake_seconds: float = 10.0
+    handshake_seconds: int = 10
     stop_seconds: int = 5
     header_bytes: int = 32 * 1024
-    connections: int = 1000
+    connections: int = 400
 
 
 class HttpsServer:
@@ -118,7 +123,6 @@ class HttpsServer:
             server_header=False,
             timeout_keep_alive=limits.keep_alive_seconds,
             timeout_graceful_shutdown=limits.stop_seconds,
-            limit_concurrency=limits.connections,
             h11_max_incomplete_event_size=limits.header_bytes,
         )
 
@@ -132,6 +136,7 @@ class _Server(uvicorn.Server):
         self.stopping = asyncio.Event()
         self._context = context
         self._limits = limits
+        self._door = Door(affordable(limits.connections))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -139,16 +144,11 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
-        loop = asyncio.get_running_loop()
+        limits = self._limits
+        tls = Tls(self._context, limits.handshake_seconds, limits.stop_seconds)
+        # uvicorn only closes them and waits for it.
         self.servers = [
-            await loop.create_server(
-                self._connection,
-                sock=listener,
-                ssl=self._context,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=self._limits.handshake_seconds,
-                ssl_shutdown_timeout=self._limits.stop_seconds,
-            )
+            Acceptor(listener, tls, self._door, self._connection)  # type: ignore[misc]
             for listener in sockets or []
         ]
         self.started = True
@@ -160,12 +160,12 @@ class _Server(uvicorn.Server):
         for connection in tuple(self.server_state.connections):
             connection.transport.abort()
 
-    def _connection(self) -> asyncio.Protocol:
+    def _connection(self, guest: Guest) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn's own
             config=self.config,
             server_state=self.server_state,
             # What never ends by itself has to know that it is to end.
-            app_state={STOPPING: self.stopping},
+            app_state={STOPPING: self.stopping, GUEST: guest},
         )
 
 

@@ -19,7 +19,7 @@ from openvcha.events.log import EventLog, event_number
 from openvcha.protocols.connection import STOPPING
 from openvcha.protocols.credentials import from_headers
 from openvcha.protocols.heads import require_clear
-from openvcha.protocols.http import origin, refuse
+from openvcha.protocols.http import guest, origin, refuse
 from openvcha.protocols.pipeline import Arguments, Call, Pipeline
 from openvcha.store.errors import StoreError
 
@@ -161,6 +161,7 @@ def _call(request: Request) -> Call:
         operation=OPERATION,
         credentials=from_headers(request.headers),
         origin=origin(request),
+        guest=guest(request),
         decode=decode,
         encode=lambda *_: b"",
     )

@@ -50,7 +50,7 @@ ROLES = {
 }
 ANSWER_SECONDS = 60.0
 SPEED = 10
-PATIENT = Limits(keep_alive_seconds=3600, handshake_seconds=600.0, request_seconds=600.0)
+PATIENT = Limits(keep_alive_seconds=3600, handshake_seconds=600, request_seconds=600.0)
 
 
 class _Selector(selectors.DefaultSelector):
