@@ -10,9 +10,13 @@ def accepted(port: int) -> list[socket.socket]:
     found = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            # The listing's own descriptor is gone by now, and most others are no sockets.
-            one = socket.socket(fileno=os.dup(int(descriptor.name)))
+            copy = os.dup(int(descriptor.name))
         except OSError:
+            continue  # the listing's own descriptor is gone by now
+        try:
+            one = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)  # it is no socket
             continue
         if one.family == socket.AF_INET and _local(one) == port and _connected(one):
             found.append(one)

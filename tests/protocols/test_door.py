@@ -1,0 +1,119 @@
+"""Who may be connected: the bounds, and who has to go for another one."""
+
+import asyncio
+import resource
+import socket
+from typing import Any
+
+import pytest
+from tests.protocols.conftest import Served
+from tests.protocols.test_serve import raw, rest_of
+
+from openvcha.protocols.door import SHARE_OF_DESCRIPTORS, Door, Guest, affordable
+
+MOST = 8
+CROWD, OTHER = "192.0.2.1", "192.0.2.2"
+
+
+def entered(door: Door, origin: str, gone: list[Any], name: Any = None) -> Guest:
+    """Let one in, who is added to ``gone`` when he is cut off."""
+    guest = door.enter(origin)
+    assert guest is not None
+    guest.end = lambda: gone.append(guest if name is None else name)
+    return guest
+
+
+def test_one_source_has_half_of_the_places() -> None:
+    """Its own oldest one goes for its next one, nobody else's."""
+    door, gone = Door(MOST), list[Any]()
+    other = entered(door, OTHER, gone)
+    crowd = [entered(door, CROWD, gone) for _ in range(MOST)]
+    assert gone == crowd[: MOST // 2]
+    assert (len(door), other.there) == (1 + MOST // 2, True)
+
+
+def test_the_greediest_source_makes_room() -> None:
+    """Whoever has one connection keeps it while somebody has two."""
+    door, gone = Door(MOST), list[Any]()
+    others = [entered(door, f"198.51.100.{n}", gone) for n in range(MOST // 2)]
+    crowd = [entered(door, CROWD, gone) for _ in range(MOST // 2)]
+    entered(door, "203.0.113.1", gone)
+    assert gone == crowd[:1]
+    assert all(each.there for each in others)
+    assert len(door) == MOST
+
+
+def test_a_network_of_ipv6_is_one_source() -> None:
+    """Whoever has one of its addresses has all of them."""
+    door, gone = Door(MOST), list[Any]()
+    for n in range(MOST):
+        entered(door, f"2001:db8::{n:x}", gone)
+    assert len(gone) == MOST // 2
+
+
+def test_who_is_at_work_stays() -> None:
+    """Where all are, nobody else gets in; who has answered is the last one in the row to go."""
+    door, gone = Door(MOST), list[Any]()
+    crowd = [entered(door, CROWD, gone) for _ in range(MOST // 2)]
+    for guest in crowd:
+        guest.works(True)
+    assert door.enter(CROWD) is None
+    for guest in (crowd[1], crowd[0]):
+        guest.works(False)
+        guest.works(False)
+    entered(door, CROWD, gone)
+    assert gone == [crowd[1]]
+
+
+def test_who_has_shown_a_session_goes_last() -> None:
+    """A crowd without one pushes nobody out who works here, even from the same address."""
+    door, gone = Door(MOST), list[Any]()
+    known = entered(door, CROWD, gone)
+    known.welcome()
+    for _ in range(10 * MOST):
+        entered(door, CROWD, gone)
+    assert known.there
+    crowd = [entered(door, f"198.51.100.{n}", gone) for n in range(10 * MOST)]
+    assert known.there
+    for guest in crowd:
+        guest.welcome()
+    assert door.make_room()
+
+
+def test_who_has_gone_counts_no_more() -> None:
+    """However often it is noted, and whatever is noted afterwards."""
+    door, gone = Door(MOST), list[Any]()
+    guest = entered(door, CROWD, gone)
+    for _ in range(2):
+        guest.leave()
+        guest.works(True)
+        guest.works(False)
+    assert (len(door), gone, door._sources, door._idle) == (0, [], {}, {})
+    assert not door.make_room()
+
+
+def test_there_are_descriptors_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a share of them left for everything else that the process does."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    assert affordable(10_000) == 1024 // SHARE_OF_DESCRIPTORS
+    assert affordable(5) == 5
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1, 1))
+    assert affordable(5) == 1
+
+
+async def test_without_descriptors_an_idle_one_goes(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is accepted again as soon as there is one."""
+    accept, failures = socket.socket.accept, [OSError(24, "too many open files")]
+
+    def failing(listener: socket.socket) -> Any:
+        if failures:
+            raise failures.pop()
+        return accept(listener)
+
+    async with raw(served) as (first, _):
+        monkeypatch.setattr(socket.socket, "accept", failing)
+        async with raw(served), asyncio.timeout(60):
+            assert failures == []
+            assert await rest_of(first) == b""
