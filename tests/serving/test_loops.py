@@ -24,6 +24,7 @@ AWAITED = {
     ("node/supervisor.py", "self._start_parts(stack, store, control)"),
     ("node/supervisor.py", "stop.wait()"),
     ("node/view.py", "keeping.run()"),  # in a group of a duty, which ends with it
+    ("protocols/accepting.py", "self._begin(accepted, guest)"),  # what it raises asyncio logs
     ("protocols/serve.py", "server.ready.wait()"),
     ("protocols/serve.py", "server.serve(sockets=[listener])"),
     ("protocols/stream.py", "_gone(request)"),
