@@ -1,6 +1,7 @@
 """When the supervisor has died the node ends: in order at first, soon in any case."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from openvcha.node.layout import Layout
 from openvcha.node.plan import reaper_part
-from openvcha.node.processes import Process, read_process
+from openvcha.node.processes import Process, find_tree, read_process
 from openvcha.node.reaper import ORDER_SECONDS, PAUSE_SECONDS, Reaper, is_supervisor, orders
 
 DIRECTORY = Path("/srv/node")
@@ -28,6 +29,7 @@ POSTMASTER = Process(5, 1, 1, ("/usr/bin/postgres", "-D", "/srv/node/pgdata"))
 BACKEND = Process(6, 5, 1, ("postgres: lab: app app 127.0.0.1(4711) idle",))
 ETCD = Process(7, 1, 1, ("/usr/bin/etcd", "--data-dir=/srv/node/etcd"))
 COPY = Process(8, 1, 1, ("/usr/bin/pg_basebackup", "--pgdata=/srv/node/pgdata.copying"))
+MOST_KIB = 6 << 10
 TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
 
 
@@ -176,15 +178,24 @@ def started(tmp_path: Path) -> Any:
 def test_the_end_of_the_pipe_is_the_end_of_the_node(started: Any) -> None:
     """Also when a service manager tells everything at once to end."""
     etcd, reaper, layout = started
-    deadline = time.monotonic() + 60
-    while not int(_ignored(reaper.pid), 16) & 1 << (TERM - 1):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until_it_waits(reaper.pid)
     reaper.send_signal(TERM)
     reaper.stdin.close()
     assert reaper.wait(60) == 0
     assert etcd.wait(60) == -TERM
     assert "the supervisor died" in (layout.logs / "reaper.jsonl").read_text()
+
+
+def test_it_costs_little_until_then(started: Any) -> None:
+    """A bare interpreter: each node has one, a witness too."""
+    _, reaper, layout = started
+    until_it_waits(reaper.pid)
+    rollup = Path(f"/proc/{reaper.pid}/smaps_rollup").read_text()
+    found = re.search(r"^Anonymous:\s+(\d+) kB", rollup, re.MULTILINE)
+    assert found
+    assert int(found[1]) < MOST_KIB
+    assert "msgspec" not in Path(f"/proc/{reaper.pid}/maps").read_text()
+    assert {each.pid for each in find_tree(layout.root)} == {each.pid for each in started[:2]}
 
 
 def test_a_dismissed_one_ends_nothing(started: Any) -> None:
@@ -194,6 +205,14 @@ def test_a_dismissed_one_ends_nothing(started: Any) -> None:
     reaper.stdin.close()
     assert reaper.wait(60) == 0
     assert etcd.poll() is None
+
+
+def until_it_waits(pid: int) -> None:
+    """Wait until it is deaf, which it is before it does anything else."""
+    deadline = time.monotonic() + 60
+    while not int(_ignored(pid), 16) & 1 << (TERM - 1):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def _ignored(pid: int) -> str:

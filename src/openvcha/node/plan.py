@@ -3,7 +3,9 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from openvcha.node import supervisor_watch
 from openvcha.node.engines import Engines
 from openvcha.node.etcd import etcd_argv
 from openvcha.node.identity import Identity
@@ -76,10 +78,14 @@ def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) ->
 def reaper_part(
     layout: Layout, supervisor: int, environment: Mapping[str, str] = os.environ
 ) -> PartSpec:
-    """Return what ends the other parts when the supervisor dies; its gate's word dismisses it."""
+    """Return what ends the other parts when the supervisor dies; its gate's word dismisses it.
+
+    It waits as a small program by its path, and is known by the module that it becomes.
+    """
+    watch = str(Path(supervisor_watch.__file__).resolve())
     return PartSpec(
         "reaper",
-        (sys.executable, "-m", REAPER, str(layout.root), str(supervisor)),
+        (sys.executable, "-I", "-S", watch, REAPER, str(layout.root), str(supervisor)),
         engine_environment(environment, layout.root),
         stop_seconds=REAPER_STOP_SECONDS,
         gated=True,

@@ -3,13 +3,11 @@
 Left alone they would go on half: Patroni renews the leader key, so that nobody takes over, while
 etcd ends at the first line that it cannot write. So the death of a supervisor is the node's end.
 
-Its standard input is a pipe whose other end only the supervisor holds. One byte there dismisses it;
-an end without that byte is a death. It is deaf to the signals that end a whole service at once: a
-service manager sends them to everything that a dead supervisor has left, and PostgreSQL would take
-a SIGTERM for the wish to wait for its clients.
+What waits for that death is `supervisor_watch.py`, which becomes this program then. It stays deaf
+to what a service manager sends to all that is left: PostgreSQL would take a SIGTERM for the wish to
+wait for its clients.
 """
 
-import os
 import signal
 import sys
 import time
@@ -32,8 +30,6 @@ from openvcha.node.processes import (
     send,
 )
 
-STDIN = 0
-DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ORDER_SECONDS = 8.0
 """What has not ended by then is killed: a leader key that is not renewed lives for 20 s."""
 PAUSE_SECONDS = 0.2
@@ -42,12 +38,8 @@ Order = tuple[Process, signal.Signals]
 
 
 def main() -> None:
-    """Wait for the supervisor's word or death."""
-    for number in DEAF_TO:
-        signal.signal(number, signal.SIG_IGN)
+    """End the node of a directory, whose supervisor had this id."""
     directory, supervisor = Path(sys.argv[1]), int(sys.argv[2])
-    if os.read(STDIN, 1):
-        return
     log = RotatingLog(log_path(Layout(directory).logs, "reaper"), max_bytes=sys.maxsize)
     events = logger(log, "reaper")
     events.error("the supervisor died: the node ends", supervisor=supervisor)
