@@ -1,9 +1,11 @@
 """A part is kept running, with pauses, and ended when it is asked to."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import sys
+import termios
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from openvcha.node.backoff import Backoff
 from openvcha.node.launch import (
+    PIPE_BYTES,
     OnLine,
     Running,
     describe_exit,
@@ -22,6 +25,7 @@ from openvcha.node.logs import RotatingLog, logger
 from openvcha.node.parts import Part, PartSpec
 from openvcha.node.patroni_launcher import GO
 from openvcha.node.status import PartState
+from openvcha.node.supervisor_watch import BEAT
 
 
 class Program:
@@ -169,6 +173,41 @@ async def test_a_gated_part_waits_for_its_word(tmp_path: Path) -> None:
     assert os.read(stage.stdin, 9) == b""
     await stage.part.stop()
     os.close(stage.stdin)
+
+
+async def test_a_part_that_watches_hears_that_the_loop_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its word; when it does not read, nothing waits for it."""
+    monkeypatch.setattr("openvcha.node.supervisor_watch.BEAT_SECONDS", 0.0)
+    spec = PartSpec("part", ("/bin/true",), {}, gated=True, watches=True)
+    stage = Stage(tmp_path, spec)
+    stage.part.begin()
+    await settled(stage, 1)
+    fcntl.fcntl(stage.stdin, fcntl.F_SETPIPE_SZ, 4096)
+    async with asyncio.timeout(60):
+        while _waiting(stage.stdin) < 4096:  # noqa: ASYNC110 - the kernel's count is no Event
+            await asyncio.sleep(0)
+    assert set(os.read(stage.stdin, 4096)) == set(BEAT)
+    stage.part.open_gate()
+    await stage.until(lambda: stage.part.status.state is PartState.RUNNING)
+    assert os.read(stage.stdin, 4096).endswith(GO)
+    await stage.part.stop()
+    os.close(stage.stdin)
+
+
+def _waiting(pipe: int) -> int:
+    """Count the bytes that nobody has read."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+async def test_a_program_can_log_for_a_while_though_nobody_reads() -> None:
+    """Longer than the reaper needs to notice it; it waits then, with all who wait for it."""
+    lines: list[bytes] = []
+    code = "import fcntl; print(fcntl.fcntl(1, fcntl.F_GETPIPE_SZ))"
+    running = await launch([sys.executable, "-c", code], os.environ, lines.append)
+    assert await running.wait() == 0
+    assert lines == [b"%d" % PIPE_BYTES]
 
 
 def open_files() -> set[Path]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.node.conftest import until
 
 from openvcha.node.layout import Layout
+from openvcha.node.patroni_launcher import GO
 from openvcha.node.plan import reaper_part
-from openvcha.node.processes import Process, find_tree, read_process
+from openvcha.node.processes import Process, find_tree, kill_tree, read_process
 from openvcha.node.reaper import ORDER_SECONDS, PAUSE_SECONDS, Reaper, is_supervisor, orders
+from openvcha.node.supervisor_watch import BEAT, LOOKS, WORD, Silence
 
 DIRECTORY = Path("/srv/node")
 LAYOUT = Layout(DIRECTORY)
@@ -205,6 +209,107 @@ def test_a_dismissed_one_ends_nothing(started: Any) -> None:
     reaper.stdin.close()
     assert reaper.wait(60) == 0
     assert etcd.poll() is None
+
+
+STOPPED = ("T", 7)
+
+
+@pytest.mark.parametrize("sight", [STOPPED, ("S", 7), ("D", 7)], ids=lambda sight: sight[0])
+def test_who_is_silent_and_still_hangs(sight: tuple[str, int]) -> None:
+    """Whether it was stopped, waits for something, or for a disk; not before the last look."""
+    silence = Silence()
+    assert [silence.hangs(sight) for _ in range(LOOKS + 1)] == [False] * LOOKS + [True]
+
+
+@pytest.mark.parametrize(
+    "sights",
+    [
+        [("R", 7)] * 100,
+        [("S", number) for number in range(100)],
+        [None] * 100,
+        ([STOPPED] * LOOKS + [None]) * 10,
+    ],
+    ids=["waits for a processor", "runs now and then", "unknown", "gaps"],
+)
+def test_who_is_silent_on_a_busy_machine_does_not_hang(
+    sights: list[tuple[str, int] | None],
+) -> None:
+    """It would go on if it could."""
+    silence = Silence()
+    assert not any(silence.hangs(sight) for sight in sights)
+
+
+def test_the_word_is_that_of_the_gate() -> None:
+    """What waits cannot import it; a beat is another one."""
+    assert WORD == GO
+    assert BEAT != GO
+
+
+KEEPER = """
+import asyncio, os, sys
+from pathlib import Path
+from openvcha.node.layout import Layout
+from openvcha.node.logs import RotatingLog, logger
+from openvcha.node.parts import Part, PartSpec
+from openvcha.node.plan import reaper_part
+
+async def main():
+    layout = Layout(Path(sys.argv[1]))
+    log = RotatingLog(layout.logs / "supervisor.jsonl")
+    reaper = reaper_part(layout, os.getpid(), os.environ, look_seconds=0.05)
+    etcd = PartSpec("etcd", tuple(sys.argv[2:]), os.environ)
+    for spec in reaper, etcd:
+        Part(spec, log, logger(log, "test"), lambda: None).begin()
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+WRITER = """
+import os, sys, time
+from pathlib import Path
+done = Path(sys.argv[1])
+for number in range(1 << 60):
+    print("x" * 4000, flush=True)
+    done.write_text(str(number))
+    time.sleep(0.001)
+"""
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Any:
+    """A supervisor whose store logs a line before each of its writes; gives it and their count."""
+    layout = Layout(tmp_path)
+    layout.make_directories()
+    count = tmp_path / "count"
+    engine = ("exec", "-a", "etcd", sys.executable, "-c", WRITER, str(count))
+    argv = shlex.join([*engine, f"--data-dir={layout.etcd_data}"])
+    supervisor = subprocess.Popen([sys.executable, "-c", KEEPER, tmp_path, "/bin/bash", "-c", argv])
+    yield supervisor, count, layout
+    supervisor.kill()
+    supervisor.wait()
+    kill_tree(tmp_path)
+
+
+def written(count: Path) -> int:
+    return int(count.read_text() or 0) if count.exists() else 0
+
+
+def test_a_supervisor_that_hangs_is_the_end_of_the_node(hanging: Any) -> None:
+    """Its parts would wait for it as soon as nobody reads what they log, and all commits too."""
+    supervisor, count, layout = hanging
+    until(lambda: written(count) > 20)
+    supervisor.send_signal(signal.SIGSTOP)
+    until(lambda: find_tree(layout.root) == [])
+    assert supervisor.wait(60) == -KILL
+    assert "the supervisor hangs" in (layout.logs / "reaper.jsonl").read_text()
+
+
+def test_a_supervisor_that_goes_on_is_left_alone(hanging: Any) -> None:
+    """It beats more seldom than is looked here, and is not still meanwhile."""
+    supervisor, count, layout = hanging
+    until(lambda: written(count) > 5000)
+    assert supervisor.poll() is None
+    assert not (layout.logs / "reaper.jsonl").exists()
 
 
 def until_it_waits(pid: int) -> None:

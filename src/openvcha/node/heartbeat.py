@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+from openvcha.node.supervisor_watch import look
 
 BEAT = b"openvcha: goes on"
 BEAT_SECONDS = 1.0
@@ -54,13 +55,8 @@ class Pulse:
 
 def see(pid: int, proc: Path = PROC) -> Sight | None:
     """Look at the first thread of a program; None when it has ended or nothing is counted."""
-    try:
-        text = (proc / str(pid) / "task" / str(pid) / "status").read_text()
-    except OSError:
-        return None
-    state = re.search(r"^State:\s+(\w)", text, re.MULTILINE)
-    counts = re.findall(r"^\w*voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)
-    return Sight(state[1], sum(map(int, counts))) if state and counts else None
+    found = look(pid, str(proc))
+    return Sight(*found) if found else None
 
 
 async def until_it_hangs(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,8 @@ from openvcha.node.inheritance import PRIVATE
 
 LONGEST_LINE = 64 << 10
 DRAIN_SECONDS = 0.2
+PIPE_BYTES = 1 << 20
+"""What a program can log until the reaper has noticed that nobody reads; then it would wait."""
 # Programs that a node starts are told everything by their arguments and files.
 FOREIGN_SETTINGS = ("PG", "ETCD_", "PATRONI_")
 LOCALE = {"LC_ALL": "C.UTF-8"}
@@ -79,6 +82,8 @@ async def launch(
 ) -> Running:
     """Start a program in its own session; each line of its output goes to `on_line`."""
     read_end, write_end = os.pipe()
+    with contextlib.suppress(OSError):  # an account has a share of them
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     try:
         # asyncio's own pipes would make wait() last until nobody holds the output open any more.
         process = await asyncio.create_subprocess_exec(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
+from openvcha.node import supervisor_watch
 from openvcha.node.backoff import Backoff
 from openvcha.node.heartbeat import BEAT, Pulse, Sight, see, until_it_hangs
 from openvcha.node.launch import Launch, Running, describe_exit, launch
@@ -28,6 +29,7 @@ class PartSpec:
     A `late` part is not even loaded before that: it would take the copy's share of the processors.
     Lines that contain a text in `noise` are not logged.
     One that `beats` tells that it goes on, and is killed and started again when it hangs.
+    One that `watches` is told on its standard input, until the word, that this program goes on.
     """
 
     name: str
@@ -38,6 +40,7 @@ class PartSpec:
     gated: bool = False
     late: bool = False
     beats: bool = False
+    watches: bool = False
 
 
 class Part:
@@ -176,11 +179,22 @@ class Part:
         """Write the word when it is time; the program reads the end of its input after it."""
         if gate is None:
             return
+        if self.spec.watches:
+            await self._beat(gate)
         await self._gate.wait()
         with contextlib.suppress(BrokenPipeError):
             gate.write(GO)
         gate.close()
         self._set(self._state(), self.status.pid)
+
+    async def _beat(self, gate: io.FileIO) -> None:
+        """Show until the gate is opened that this loop goes on; never wait for who reads that."""
+        os.set_blocking(gate.fileno(), False)
+        while not self._gate.is_set():
+            with contextlib.suppress(BrokenPipeError):
+                gate.write(supervisor_watch.BEAT)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gate.wait(), supervisor_watch.BEAT_SECONDS)
 
     def _state(self) -> PartState:
         waits = self.spec.gated and not self._gate.is_set()

@@ -76,17 +76,23 @@ def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) ->
 
 
 def reaper_part(
-    layout: Layout, supervisor: int, environment: Mapping[str, str] = os.environ
+    layout: Layout,
+    supervisor: int,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    look_seconds: float = supervisor_watch.LOOK_SECONDS,
 ) -> PartSpec:
-    """Return what ends the other parts when the supervisor dies; its gate's word dismisses it.
+    """Return what ends the node when the supervisor dies or hangs; its gate's word dismisses it.
 
     It waits as a small program by its path, and is known by the module that it becomes.
     """
     watch = str(Path(supervisor_watch.__file__).resolve())
+    knows = (REAPER, str(layout.root), str(supervisor), str(look_seconds))
     return PartSpec(
         "reaper",
-        (sys.executable, "-I", "-S", watch, REAPER, str(layout.root), str(supervisor)),
+        (sys.executable, "-I", "-S", watch, *knows),
         engine_environment(environment, layout.root),
         stop_seconds=REAPER_STOP_SECONDS,
         gated=True,
+        watches=True,
     )

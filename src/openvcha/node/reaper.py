@@ -2,14 +2,18 @@
 
 Left alone they would go on half: Patroni renews the leader key, so that nobody takes over, while
 etcd ends at the first line that it cannot write. So the death of a supervisor is the node's end.
+Its hang is too: nobody reads what the programs log, so each of them waits for ever as soon as its
+pipe is full, the store with a vote and Patroni with the lead. A supervisor that hangs is killed.
 
-What waits for that death is `supervisor_watch.py`, which becomes this program then. It stays deaf
+What waits for that is `supervisor_watch.py`, which becomes this program then. It stays deaf
 to what a service manager sends to all that is left: PostgreSQL would take a SIGTERM for the wish to
 wait for its clients.
 """
 
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -29,6 +33,7 @@ from openvcha.node.processes import (
     read_process,
     send,
 )
+from openvcha.node.supervisor_watch import HANGS
 
 ORDER_SECONDS = 8.0
 """What has not ended by then is killed: a leader key that is not renewed lives for 20 s."""
@@ -38,13 +43,26 @@ Order = tuple[Process, signal.Signals]
 
 
 def main() -> None:
-    """End the node of a directory, whose supervisor had this id."""
-    directory, supervisor = Path(sys.argv[1]), int(sys.argv[2])
-    log = RotatingLog(log_path(Layout(directory).logs, "reaper"), max_bytes=sys.maxsize)
-    events = logger(log, "reaper")
-    events.error("the supervisor died: the node ends", supervisor=supervisor)
+    """End the node of a directory, whose supervisor had this id and has died, or hangs."""
+    directory, supervisor, how = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    if how == HANGS and os.getppid() == supervisor:
+        os.kill(supervisor, signal.SIGKILL)
+    # Beside it: the disk that the supervisor waits for may be the one that has the logs.
+    telling = threading.Thread(target=_tell, args=(directory, supervisor, how), daemon=True)
+    telling.start()
     left = Reaper(directory, supervisor).end()
+    telling.join()
+    events = logger(_log(directory), "reaper")
     events.warning("the node ended", killed=[process.argv for process in left])
+
+
+def _tell(directory: Path, supervisor: int, how: str) -> None:
+    events = logger(_log(directory), "reaper")
+    events.error(f"the supervisor {how}: the node ends", supervisor=supervisor)
+
+
+def _log(directory: Path) -> RotatingLog:
+    return RotatingLog(log_path(Layout(directory).logs, "reaper"), max_bytes=sys.maxsize)
 
 
 def orders(processes: Iterable[Process]) -> Iterator[Order]:

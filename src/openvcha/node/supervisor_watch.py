@@ -1,28 +1,94 @@
-"""Waits for the supervisor's word or death, and then becomes the reaper.
+"""Waits for the supervisor's word, death or hang, and then becomes the reaper.
 
 A program of its own, which Python runs by its path and with nothing but its own core (``-I -S``):
 it waits for as long as the node lives. So it imports nothing of openvcha, and little else.
 
-Its standard input is a pipe whose other end only the supervisor holds. One byte there dismisses it;
-an end without that byte is a death. It is deaf to the signals that end a whole service at once: a
-service manager sends them to everything that a dead supervisor has left. So is what it becomes.
+Its standard input is a pipe whose other end only the supervisor holds. There the supervisor's loop
+beats as long as it goes on; one word there dismisses this program, and an end without it is a
+death. Silence alone is no verdict, as in `heartbeat.py`: one who was not heard hangs if it was not
+given a processor either, look after look. Looks are counted, not seconds: after a freeze of the
+whole machine the supervisor has its time to beat again.
+
+It is deaf to the signals that end a whole service at once: a service manager sends them to
+everything that a dead supervisor has left. So is what it becomes.
 """
 
 import os
+import select
 import signal
 import sys
 
 STDIN = 0
+WORD = b"g"
+BEAT = b"."
+BEAT_SECONDS = 10.0
+LOOK_SECONDS = 10.0
+LOOKS = 6
+DIED, HANGS = "died", "hangs"
 DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+RUNS = "R"
+MOST_BYTES = 4096
 
 
-def main() -> None:
-    """Wait; then run the module that the arguments name, with the arguments that follow."""
+def main(arguments: list[str]) -> None:
+    """Wait; then run the module that the arguments name with the rest of them, and what it was.
+
+    The arguments are the module, the node's directory, the supervisor's id and the seconds between
+    two looks.
+    """
     for number in DEAF_TO:
         signal.signal(number, signal.SIG_IGN)
-    if not os.read(STDIN, 1):
-        os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])  # noqa: S606 - ourselves
+    *module, supervisor, look_seconds = arguments
+    if ended := wait(int(supervisor), float(look_seconds)):
+        argv = [sys.executable, "-m", *module, supervisor, ended]
+        os.execv(sys.executable, argv)  # noqa: S606 - ourselves
+
+
+def wait(supervisor: int, look_seconds: float) -> str | None:
+    """Wait for the end of the supervisor; return DIED, HANGS, or None for its word."""
+    silence = Silence()
+    while True:
+        if not select.select([STDIN], [], [], look_seconds)[0]:
+            if silence.hangs(look(supervisor)):
+                return HANGS
+            continue
+        said = os.read(STDIN, MOST_BYTES)
+        if WORD in said:
+            return None
+        if not said:
+            return DIED
+        silence = Silence()
+
+
+class Silence:
+    """What was seen of the supervisor since it was heard."""
+
+    def __init__(self) -> None:
+        self._still = 0
+        self._last: tuple[str, int] | None = None
+
+    def hangs(self, sight: tuple[str, int] | None) -> bool:
+        """Return whether it hangs, after one more look; unknown (None) counts in its favor."""
+        still = sight is not None and sight[0] != RUNS and sight == self._last
+        self._still = self._still + 1 if still else 0
+        self._last = sight
+        return self._still >= LOOKS
+
+
+def look(pid: int, proc: str = "/proc") -> tuple[str, int] | None:
+    """Return the state of a program's first thread and how often it was given a processor.
+
+    None when it has ended or nothing is counted.
+    """
+    try:
+        with open(f"{proc}/{pid}/task/{pid}/status") as file:  # noqa: PTH123 - costs a megabyte
+            lines = [line.split() for line in file]
+    except OSError:
+        return None
+    state = [words[1] for words in lines if words[0] == "State:"]
+    counts = [int(words[1]) for words in lines if words[0].endswith("voluntary_ctxt_switches:")]
+    return (state[0], sum(counts)) if state and counts else None
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
