@@ -5,7 +5,7 @@ import os
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -23,6 +23,7 @@ from tests.protocols.conftest import (
 )
 
 from openvcha.protocols.door import affordable
+from openvcha.protocols.http import ANYBODY
 from openvcha.protocols.serve import HttpsServer, Limits
 
 CROWD = (750, 300)
@@ -30,6 +31,8 @@ CROWD = (750, 300)
 CONNECTION_BYTES = 140_000
 """Each of asyncio's own would take twice as much."""
 SESSION = "/api/session"
+JSON = {"content-type": "application/json"}
+MEGABYTE = 1 << 20
 PATIENCE = 60.0
 KEPT = httpx2.Limits(keepalive_expiry=600)
 
@@ -100,6 +103,29 @@ async def test_a_crowd_of_idle_connections_keeps_nobody_out(served: Served) -> N
     assert own <= there, "the connection of who worked was cut off"
     assert most // 2 < len(there) <= most
     assert grown / most < CONNECTION_BYTES
+
+
+async def test_large_bodies_of_strangers_are_not_parsed(served: Served) -> None:
+    """16 connections send 1 MiB each, again and again, while somebody works here.
+
+    Such a body takes seconds to parse: each key of each object is there twice.
+    """
+    body = b"[" + b",".join([b'{"a":1,"a":1}'] * (MEGABYTE // 14)) + b"]"
+    headers, at_work = await served.edge.headers(), asyncio.Event()
+
+    async def attack(stranger: httpx2.AsyncClient) -> None:
+        for token in ({}, {"vmware-api-session-id": "f" * 64}, {}):
+            answer = await stranger.post("/api", content=body, headers={**JSON, **token})
+            assert f"larger than {ANYBODY.most} bytes" in answer.json()["error"]["message"]
+        at_work.set()
+
+    async with AsyncExitStack() as stack, client(served) as worker, asyncio.timeout(4 * PATIENCE):
+        strangers = [await stack.enter_async_context(client(served)) for _ in range(16)]
+        attacks = asyncio.gather(*map(attack, strangers))
+        while not at_work.is_set():
+            assert (await worker.get(SESSION, headers=headers)).status_code == 200
+        assert (await worker.post(SESSION, auth=(ADMINISTRATOR, PASSWORD))).status_code == 201
+        await attacks
 
 
 def peers(port: int) -> set[int]:

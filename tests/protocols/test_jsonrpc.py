@@ -1,10 +1,16 @@
 """vAPI JSON-RPC: the envelope, the security context, and every request that the SDK has sent."""
 
+import gzip
 import json
+import threading
 from typing import Any
 
 import pytest
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, WIRE, Edge
+
+from openvcha.api.decode import parse_json
+from openvcha.protocols.http import ANYBODY, KNOWN
+from openvcha.store.errors import StoreUnavailable
 
 SCHEMES = "com.vmware.vapi.std.security."
 REQUESTS = sorted(path.name for path in WIRE.glob("*.request.json"))
@@ -103,7 +109,7 @@ async def test_the_recorded_bytes_of_the_http_request(edge: Edge) -> None:
         (b"\xff\xfe", -32700, None),
         (b'{"id": "1", "id": "2"}', -32700, None),
         (b"[" * 100 + b"]" * 100, -32700, None),
-        (b" " * (1 << 20) + b"{}", -32600, None),
+        (b" " * ANYBODY.most + b"{}", -32600, None),
         ([], -32600, None),
         ("text", -32600, None),
         ([invocation()], -32600, None),
@@ -140,6 +146,68 @@ async def test_a_request_of_another_content_type_is_invalid(edge: Edge) -> None:
     """POST /api speaks JSON only."""
     reply = await post(edge, invocation(), **{"content-type": "text/xml"})
     assert reply["error"]["code"] == -32600
+
+
+def padded(request: Any, size: int) -> bytes:
+    """Return a request with blanks after it, which mean nothing."""
+    return json.dumps(request).encode().ljust(size)
+
+
+async def test_more_is_read_of_who_has_a_session(edge: Edge) -> None:
+    """By the header, for what is in the body is known only after it was read."""
+    header = await edge.headers()
+    session = {"schemeId": f"{SCHEMES}session_id", "sessionId": header["vmware-api-session-id"]}
+    asked = invocation(security=session)
+    assert "result" in await post(edge, padded(asked, ANYBODY.most))
+    assert "result" in await post(edge, padded(asked, KNOWN.most), **header)
+    for headers in ({}, {"vmware-api-session-id": "f" * 64}, {"vmware-api-session-id": "x"}):
+        refused = (await post(edge, padded(asked, ANYBODY.most + 1), **headers))["error"]
+        assert refused["code"] == -32600
+        assert str(ANYBODY.most) in refused["message"]
+        assert "vmware-api-session-id" in refused["message"]
+    too_much = (await post(edge, padded(asked, KNOWN.most + 1), **header))["error"]
+    assert str(KNOWN.most) in too_much["message"]
+
+
+async def test_a_packed_body_is_measured_as_it_is_unpacked(edge: Edge) -> None:
+    """Both ways."""
+    header, packed = await edge.headers(), {"content-encoding": "gzip"}
+    body = gzip.compress(padded(invocation(), KNOWN.most))
+    assert len(body) < ANYBODY.most
+    assert "result" in await post(edge, body, **header, **packed)
+    assert str(ANYBODY.most) in (await post(edge, body, **packed))["error"]["message"]
+
+
+async def test_a_large_body_waits_for_the_store(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose session it is cannot be told: that is not the request's fault."""
+
+    async def away(*_: Any) -> Any:
+        raise StoreUnavailable("no member answers")
+
+    monkeypatch.setattr(edge.store, "get", away)
+    monkeypatch.setattr(edge.store, "several", away)
+    body = padded(invocation(), ANYBODY.most + 1)
+    headers = {"vmware-api-session-id": "f" * 64, "content-type": "application/json"}
+    response = await edge.client.post("/api", content=body, headers=headers)
+    assert response.json()["error"]["code"] == -32000
+    assert {"retry-after", "connection"} <= response.headers.keys()
+
+
+async def test_a_large_body_is_parsed_apart(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a thread of its own, so that others are answered meanwhile."""
+    where = list[bool]()
+
+    def parse(body: bytes) -> Any:
+        where.append(threading.current_thread() is threading.main_thread())
+        return parse_json(body)
+
+    monkeypatch.setattr("openvcha.protocols.jsonrpc.parse_json", parse)
+    header = await edge.headers()
+    for size in (ANYBODY.most, ANYBODY.most + 1):
+        assert "result" in await post(edge, padded(invocation(), size), **header)
+    assert where == [True, False]
 
 
 @pytest.mark.parametrize("request_id", ["0", "", "äöü", 5, 2**60])

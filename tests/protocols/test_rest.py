@@ -11,7 +11,7 @@ from tests.protocols.test_jsonrpc import USER, invocation
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo
-from openvcha.protocols.http import RETRY_SECONDS
+from openvcha.protocols.http import ANYBODY, KNOWN, RETRY_SECONDS
 from openvcha.protocols.pipeline import FULL_SECONDS
 from openvcha.store.errors import (
     OutcomeUnknown,
@@ -114,7 +114,7 @@ async def test_old_scripts_post_nothing_or_an_empty_object(edge: Edge) -> None:
         (b"{", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.syntax"),
         (b"\xff", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.encoding"),
         (b'{"nonsense": 1}', "UNEXPECTED_INPUT", "vapi.data.structure.field.unexpected"),
-        (b" " * (1 << 20) + b"{}", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.too.large"),
+        (b" " * KNOWN.most + b"{}", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.too.large"),
     ],
 )
 async def test_a_bad_body_is_400_and_nothing_happened(
@@ -143,6 +143,17 @@ async def test_a_body_in_pieces_is_measured_too(edge: Edge) -> None:
     assert response.status_code == 400
     assert response.json()["messages"][0]["id"].endswith("decode.too.large")
     assert response.headers["connection"] == "close"
+
+
+async def test_less_is_read_where_nobody_is_known(edge: Edge) -> None:
+    """Joining needs no session: a body of it that is large is refused as one that is too large."""
+    path, body = "/openvcha/joins", b" " * ANYBODY.most + b"{}"
+    headers = {"content-type": "application/json"}
+    for prefix in ("/api", "/rest"):
+        response = await edge.client.post(prefix + path, content=body, headers=headers)
+        assert (response.status_code, response.headers["connection"]) == (400, "close")
+        assert "decode.too.large" in response.text
+        assert str(ANYBODY.most) in response.text
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x", ""])

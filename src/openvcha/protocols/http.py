@@ -1,21 +1,24 @@
 """What the protocols over HTTP have in common: bodies in, JSON out."""
 
+import asyncio
 import re
 import zlib
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from openvcha.api.decode import MAX_BYTES
 from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.protocols.credentials import SESSION_HEADER
 from openvcha.protocols.door import GUEST, Guest
 from openvcha.protocols.throttle import CHALLENGE
 
+P = ParamSpec("P")
+T = TypeVar("T")
 JSON = "application/json"
 UNREAD = {"connection": "close"}
 SECURITY: Final = (
@@ -31,23 +34,39 @@ _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
-async def read_body(request: Request) -> bytes:
+@dataclass(frozen=True)
+class Bound:
+    """How many bytes of a body are read, and how more is refused."""
+
+    most: int
+    told: str = "decode.too.large"
+
+
+KNOWN: Final = Bound(128 * 1024)
+"""The longest list that a filter is good for; at worst it takes 0.1 s to parse."""
+ANYBODY: Final = Bound(16 * 1024)
+"""Read before anybody is known: joining and logging in take far less."""
+WITHOUT_SESSION: Final = Bound(ANYBODY.most, "request.stranger")
+"""The same where a session in the header would let more be read."""
+_TOO_LARGE: Final = frozenset(message(each.told, 0).id for each in (KNOWN, WITHOUT_SESSION))
+
+
+async def read_body(request: Request, bound: Bound) -> bytes:
     """Return the body, unpacked.
 
-    Raises ApiError: INVALID_REQUEST for more than 1 MiB, also when unpacked, for a type other than
-    JSON, and for what cannot be unpacked; INVALID_ARGUMENT for an encoding other than gzip, and for
-    a charset other than UTF-8; CANCELED when the client goes before all of it is there.
+    Raises ApiError: INVALID_REQUEST for more than the bound, also when unpacked, for a type other
+    than JSON, and for what cannot be unpacked; INVALID_ARGUMENT for an encoding other than gzip,
+    and for a charset other than UTF-8; CANCELED when the client goes before all of it is there.
     """
     packed = _is_packed(request.headers.get("content-encoding", ""))
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > MAX_BYTES:
-        _too_large()
+    if _announced(request) > bound.most:
+        _too_large(bound)
     body = bytearray()
     try:
         async for piece in request.stream():
             body += piece
-            if len(body) > MAX_BYTES:
-                _too_large()
+            if len(body) > bound.most:
+                _too_large(bound)
     except ClientDisconnect:
         raise ApiError(ErrorType.CANCELED, message("request.gone")) from None
     if not body:
@@ -55,7 +74,20 @@ async def read_body(request: Request) -> bytes:
     if (kind := request.headers.get("content-type")) is not None:
         _require_json(kind)
         _require_utf_8(kind)
-    return _unpacked(bytes(body)) if packed else bytes(body)
+    return _unpacked(bytes(body), bound) if packed else bytes(body)
+
+
+def is_small(request: Request) -> bool:
+    """Return whether the head says that the body is not more than is read of anybody."""
+    unknown = set(request.headers.keys()) & {"transfer-encoding", "content-encoding"}
+    return not unknown and _announced(request) <= ANYBODY.most
+
+
+async def apart(size: int, read: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Read a body of this size: a large one in a thread, so that all others go on meanwhile."""
+    if size <= ANYBODY.most:
+        return read(*args, **more)
+    return await asyncio.to_thread(read, *args, **more)
 
 
 def origin(request: Request) -> str:
@@ -132,26 +164,31 @@ def _is_packed(encoding: str) -> bool:
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("content.encoding", shown))
 
 
-def _unpacked(body: bytes) -> bytes:
+def _unpacked(body: bytes, bound: Bound) -> bytes:
     """Unpack a body, and no more of it than a request may have."""
     unpacking = zlib.decompressobj(_GZIP)
     try:
-        plain = unpacking.decompress(body, MAX_BYTES + 1)
+        plain = unpacking.decompress(body, bound.most + 1)
     except zlib.error:
         fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
-    if len(plain) > MAX_BYTES:
-        _too_large()
+    if len(plain) > bound.most:
+        _too_large(bound)
     if not unpacking.eof or unpacking.unused_data:
         fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
     return plain
 
 
-def _too_large() -> None:
-    fail(ErrorType.INVALID_REQUEST, message("decode.too.large", MAX_BYTES))
+def _announced(request: Request) -> int:
+    announced = request.headers.get("content-length", "0")
+    return int(announced) if announced.isdecimal() else 0
+
+
+def _too_large(bound: Bound) -> None:
+    fail(ErrorType.INVALID_REQUEST, message(bound.told, bound.most))
 
 
 def _is_too_large(error: ApiError) -> bool:
-    return bool(error.messages) and error.messages[0].id.endswith("decode.too.large")
+    return bool(error.messages) and error.messages[0].id in _TOO_LARGE
 
 
 def _require_json(content_type: str) -> None:

@@ -19,8 +19,12 @@ from openvcha.api.secret import Secret
 from openvcha.protocols.credentials import Credentials, from_headers
 from openvcha.protocols.heads import require_clear
 from openvcha.protocols.http import (
+    KNOWN,
     UNREAD,
+    WITHOUT_SESSION,
+    apart,
     guest,
+    is_small,
     origin,
     read_body,
     reply,
@@ -34,8 +38,8 @@ PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
-STOPPING = -32000
-"""Of the codes that a server may define: it stops before it has read the request."""
+UNAVAILABLE = -32000
+"""Of the codes that a server may define: it cannot read the request now."""
 _SCHEMES = "com.vmware.vapi.std.security."
 _SERVICES = frozenset(operation.service for operation in OPERATIONS)
 _CLIENT_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
@@ -81,16 +85,29 @@ class JsonRpc:
             response = _refuse(error)
         except asyncio.CancelledError:
             # The body was still being read: past that, the pipeline answers by itself.
-            response = _refuse(RpcError(STOPPING, stopping().messages[0].default_message))
+            response = _refuse(RpcError(UNAVAILABLE, stopping().messages[0].default_message))
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        asked = read_invocation(await _parse(request), from_headers(request.headers))
+        headers = from_headers(request.headers)
+        body = await self._read(request, headers)
+        asked = read_invocation(await _parse(body), headers)
         operation = by_wire(asked.service, asked.operation)
         if operation is None:
             return _answer(asked.id, Answer(error=_unknown(asked)))
-        answer = await self._pipeline.answer(_call(request, asked, operation))
+        answer = await self._pipeline.answer(_call(request, asked, operation, len(body)))
         return _answer(asked.id, answer)
+
+    async def _read(self, request: Request, headers: Credentials) -> bytes:
+        """Read a body: little of whoever has no session in the header, since all else is in it."""
+        try:
+            require_clear(request)
+            small = is_small(request) or not await self._pipeline.knows(headers)
+            return await read_body(request, WITHOUT_SESSION if small else KNOWN)
+        except ApiError as error:
+            away = error.error_type is ErrorType.SERVICE_UNAVAILABLE
+            code = UNAVAILABLE if away else INVALID_REQUEST
+            raise RpcError(code, error.messages[0].default_message, unread=True) from None
 
 
 def read_invocation(value: Any, headers: Credentials) -> Invocation:
@@ -165,15 +182,9 @@ def _client_id(value: Any) -> str | None:
     return value if isinstance(value, str) and _CLIENT_ID.fullmatch(value) else None
 
 
-async def _parse(request: Request) -> Any:
+async def _parse(body: bytes) -> Any:
     try:
-        require_clear(request)
-        body = await read_body(request)
-    except ApiError as error:
-        text = error.messages[0].default_message
-        raise RpcError(INVALID_REQUEST, text, unread=True) from None
-    try:
-        return parse_json(body)
+        return await apart(len(body), parse_json, body)
     except ApiError as error:
         raise RpcError(PARSE_ERROR, error.messages[0].default_message) from None
 
@@ -186,9 +197,9 @@ def _unknown(asked: Invocation) -> ApiError:
     return ApiError(ErrorType.OPERATION_NOT_FOUND, text)
 
 
-def _call(request: Request, asked: Invocation, operation: Operation) -> Call:
+def _call(request: Request, asked: Invocation, operation: Operation, size: int) -> Call:
     async def decode() -> Arguments:
-        return decode_arguments_vapi(operation, asked.input)
+        return await apart(size, decode_arguments_vapi, operation, asked.input)
 
     return Call(
         protocol="json-rpc",
@@ -222,7 +233,7 @@ def _refuse(error: RpcError) -> Response:
         "id": error.request_id,
         "error": {"code": error.code, "message": error.text},
     }
-    headers = retry_headers(stopping()) if error.code == STOPPING else {}
+    headers = retry_headers(stopping()) if error.code == UNAVAILABLE else {}
     if error.unread:
         headers |= UNREAD
     return reply(msgspec.json.encode(envelope), headers=headers)

@@ -112,6 +112,22 @@ class Pipeline:
             self._record(running, Answer(error=error), 0.0)
             raise error from failure
 
+    async def knows(self, credentials: Credentials) -> bool:
+        """Return whether the token is that of a session. Raises ApiError where nobody can tell."""
+        if credentials.token is None:
+            return False
+        try:
+            await self._sessions.resolve(credentials.token)
+        except ApiError as error:
+            if error.error_type is ErrorType.UNAUTHENTICATED:
+                return False
+            raise
+        except StoreUnavailable as failure:
+            raise self._store_lost(failure) from failure
+        except StoreError as failure:
+            raise self.internal(failure, tuple(credentials.secrets())) from failure
+        return True
+
     def error(self, failure: Exception, call: Call) -> ApiError:
         """Give what a caller is told of a failure; logs it when it is our own."""
         return self._error(failure, _Running(call))

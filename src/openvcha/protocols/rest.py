@@ -16,6 +16,9 @@ from openvcha.api.operations import Operation
 from openvcha.protocols.credentials import SESSION_SERVICE, from_headers
 from openvcha.protocols.heads import require_clear, require_clear_verbs
 from openvcha.protocols.http import (
+    ANYBODY,
+    KNOWN,
+    apart,
     forgotten_cookie,
     guest,
     origin,
@@ -86,9 +89,12 @@ class Rest:
 
     def _call(self, request: Request, match: Match) -> Call:
         async def decode() -> Arguments:
-            return decode_arguments_rest(
+            body = await read_body(request, KNOWN if match.operation.authenticated else ANYBODY)
+            return await apart(
+                len(body),
+                decode_arguments_rest,
                 match.operation,
-                await read_body(request),
+                body,
                 match.path_parameters,
                 request.query_params.multi_items(),
                 self._form.wrapped,

@@ -49,6 +49,10 @@ PROTOCOLS = {
     "request.malformed": "The request is not valid HTTP.",
     "request.gone": "The client closed the connection before its request was complete.",
     "request.slow": "The request did not arrive within %s seconds.",
+    "request.stranger": (
+        "The request is larger than %s bytes; more is read only with the token of a session in the"
+        " header vmware-api-session-id."
+    ),
     "request.repeated": "The request has %s %s times; send it once.",
     "request.flag": "The query has %s=%s; it must be true or false.",
     "request.target": "The %s of the request is not UTF-8 where it is quoted by %% signs.",
