@@ -37,7 +37,8 @@ def _run(error: BaseException) -> tuple[int, str]:
         (StoreUnavailable("no quorum"), 1, "vcha: no quorum"),
         (KeyboardInterrupt(), 130, "vcha: interrupted"),
         (typer.Abort(), 130, "vcha: interrupted"),
-        (PermissionError(13, "Permission denied", "/x"), 1, "vcha: Permission denied: /x"),
+        (FileNotFoundError(2, "No such file", "/x"), 1, "vcha: No such file: /x."),
+        (OSError(28, "No room", "/x"), 1, "vcha: No room: /x. Make room there, then try again."),
         (
             KeyError("x"),
             1,

@@ -357,6 +357,20 @@ async def test_an_unexpected_exception_is_only_in_the_log(stage: Stage) -> None:
     assert b"hunter2" not in encode(record)
 
 
+@pytest.mark.parametrize("where", ["act", "undo"])
+async def test_a_file_that_cannot_be_worked_on_is_named(stage: Stage, where: str) -> None:
+    """What the machine refuses is no fault of ours: which file it is, and why, says what to do."""
+    refusal = raising(PermissionError(1, "Operation not permitted", "/srv/node/pgdata/1"))
+    step = (refusal,) if where == "act" else (raising(BAD), refusal)
+    record = await stage.carry_out(stage.step("a", *step))
+    kind, ids = reasons(record)
+    assert "internal.error" not in ids
+    assert "file.refused" in ids
+    assert kind is (ErrorType.ERROR if where == "act" else BAD.error_type)
+    assert record.error is not None
+    assert "/srv/node/pgdata/1" in str(record.error.messages)
+
+
 async def test_a_secret_in_the_state_is_refused(stage: Stage) -> None:
     """A step that would write a secret breaks, and nothing of it is written."""
 
@@ -383,7 +397,12 @@ class Failing:
 
 
 @pytest.mark.parametrize(
-    "error", [Temporary(message("fence.powered.on", "b")), StoreUnavailable("no quorum")]
+    "error",
+    [
+        Temporary(message("fence.powered.on", "b")),
+        StoreUnavailable("no quorum"),
+        OSError(28, "No space left on device", "/srv/node/x"),
+    ],
 )
 async def test_what_may_pass_is_tried_again_later_and_later(stage: Stage, error: Exception) -> None:
     """A temporary failure is repeated with growing pauses, and its reason is shown."""
@@ -394,7 +413,7 @@ async def test_what_may_pass_is_tried_again_later_and_later(stage: Stage, error:
     pauses = [b - a for a, b in zip(failing.times, failing.times[1:], strict=False)]
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6])
     shown = {record.progress.message.id.rsplit("vcha.")[-1] for record in stage.states(task)}
-    assert shown & {"fence.powered.on", "store.unavailable"}
+    assert shown & {"fence.powered.on", "store.unavailable", "file.full"}
 
 
 async def test_patience_ends(stage: Stage) -> None:

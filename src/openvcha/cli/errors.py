@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from openvcha.api.errors import ApiError
+from openvcha.api.files import file_refusal
 from openvcha.api.printable import printable
 from openvcha.cli.exits import Code
 from openvcha.cli.options import program
@@ -88,7 +89,8 @@ def _text(error: Exception) -> str:
     if isinstance(error, _EXPECTED):
         return str(error).replace("`vcha ", f"`{program()} ")
     if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        said = file_refusal(error)
+        return said.default_message if said else str(error)
     kind = type(error).__name__
     return f"a fault of vcha itself: {kind}: {error} ({TRACEBACK}=1 shows where)"
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from openvcha.api.errors import ErrorType, fail
+from openvcha.api.files import WHOLE_PATHS
 from openvcha.api.messages import message
 from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMessage, VmPowerState
 from openvcha.infrastructure import local_vms
@@ -247,4 +248,4 @@ def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
 
 def _delete_tree(directory: Path) -> None:
     if directory.exists():
-        shutil.rmtree(directory)
+        shutil.rmtree(directory, **WHOLE_PATHS)

@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from openvcha.api.files import WHOLE_PATHS
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local import LocalInfrastructure
 from openvcha.lab.access import infrastructure_of, inventory_of, is_on, supervisor_of
@@ -75,7 +76,7 @@ def _delete(directory: Path) -> None:
     """Delete all of it; the emptied directory stays where its parent is another user's."""
     for path in directory.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            shutil.rmtree(path, **WHOLE_PATHS)
         else:
             path.unlink()
     with contextlib.suppress(PermissionError):

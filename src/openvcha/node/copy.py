@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from openvcha.api.files import WHOLE_PATHS
 from openvcha.node import base_backup
 from openvcha.node.backoff import Backoff
 from openvcha.node.durable import sync_directory, write_durably, write_private
@@ -175,7 +176,7 @@ class CopyStep:
 def remove_tree(path: Path) -> None:
     """Remove a directory with all that is in it, if it is there; raises OSError."""
     if path.exists():
-        shutil.rmtree(path)
+        shutil.rmtree(path, **WHOLE_PATHS)
 
 
 def has_data(layout: Layout) -> bool:

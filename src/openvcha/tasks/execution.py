@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.files import file_error
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, TaskProgress, TaskStatus
 from openvcha.store.errors import Fenced
@@ -161,9 +162,7 @@ class Execution:
             return error_record(error)
         incident = secrets.token_hex(8)
         self._log.error("step broke", incident=incident, exc_info=error)
-        return error_record(
-            ApiError(ErrorType.INTERNAL_SERVER_ERROR, message("internal.error", incident))
-        )
+        return error_record(broken(error, incident))
 
     async def _show(self, text: LocalizableMessage) -> None:
         if text != self._ctx.record.progress.message:
@@ -215,6 +214,12 @@ class Execution:
             end_time=self._clock(),
             progress=TaskProgress(total=TOTAL, completed=TOTAL, message=message("task.succeeded")),
         )
+
+
+def broken(error: Exception, incident: str) -> ApiError:
+    """Make the error of a task that broke: what the machine refuses is told as it is."""
+    internal = ApiError(ErrorType.INTERNAL_SERVER_ERROR, message("internal.error", incident))
+    return file_error(error) or internal
 
 
 def failed(now: datetime, error: ErrorRecord | None = None) -> Change:

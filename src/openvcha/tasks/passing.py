@@ -7,6 +7,7 @@ deadline ends it.
 from typing import Final
 
 from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.files import PASSES, file_refusal
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.store.errors import (
@@ -44,6 +45,8 @@ def passing(error: Exception) -> LocalizableMessage | None:
     """Return the reason to show while ``error`` may pass; None when trying again cannot help."""
     if isinstance(error, Temporary):
         return error.reason
+    if isinstance(error, OSError):
+        return file_refusal(error) if error.errno in PASSES else None
     if isinstance(error, StoreUnavailable):
         return message("store.unavailable")
     if isinstance(error, StoreError) and not isinstance(error, _LASTING):

@@ -15,7 +15,7 @@ from openvcha.store import keys
 from openvcha.store.errors import Compacted, Fenced, StoreError, StoreUnavailable
 from openvcha.store.lease import Hold, campaign
 from openvcha.store.protocol import EventType, Store
-from openvcha.tasks.execution import Execution, failed
+from openvcha.tasks.execution import Execution, broken, failed
 from openvcha.tasks.journal import RETENTION, Journal
 from openvcha.tasks.ledger import RETRY_SECONDS, Ledger
 from openvcha.tasks.record import TaskRecord, error_record
@@ -98,9 +98,9 @@ class Runner:
         """End a task that its execution could not end."""
         incident = secrets.token_hex(8)
         _log.error("a task broke", task=record.id, incident=incident, exc_info=error)
-        internal = ApiError(ErrorType.INTERNAL_SERVER_ERROR, message("internal.error", incident))
+        reason = error_record(broken(error, incident))
         try:
-            await ledger.finish(record.id, failed(self._clock(), error_record(internal)))
+            await ledger.finish(record.id, failed(self._clock(), reason))
         except StoreError as refusal:
             if isinstance(refusal, Fenced):
                 raise

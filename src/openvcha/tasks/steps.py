@@ -34,7 +34,8 @@ class Step(Protocol):
     ``undo``, so each of its methods must do no harm when repeated. It looks at what *is*; what it
     decided before it acted it finds again in ``ctx.state``. Its methods may raise ApiError (final),
     Temporary or StoreUnavailable (tried again with back-off for ``patience`` seconds from the
-    first such failure), or Canceled through ``ctx.checkpoint``; anything else is an internal error.
+    first such failure), or Canceled through ``ctx.checkpoint``. An OSError that names a file is
+    told as it is, and tried again where there may be room later; all else is an internal error.
     """
 
     name: str

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from openvcha.api.cut import LONGEST_SHOWN, cut
 from openvcha.api.messages.events import EVENTS
+from openvcha.api.messages.files import FILES
 from openvcha.api.messages.health import HEALTH
 from openvcha.api.messages.joining import JOINING
 from openvcha.api.messages.operations import OPERATIONS
@@ -37,6 +38,7 @@ def _catalogue() -> Mapping[str, str]:
         PLACEMENT,
         INFRASTRUCTURE,
         PEER,
+        FILES,
     ):
         for name, text in subject.items():
             if PREFIX + name in texts:
