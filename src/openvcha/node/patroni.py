@@ -15,6 +15,7 @@ from openvcha.node.etcd import known_endpoints
 from openvcha.node.identity import Identity, Secrets, host_port, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.own_sessions import patroni_options
+from openvcha.node.patroni_connections import BACKLOG, THREADS
 from openvcha.node.postgres_settings import Settings, local_settings, pg_hba, shared_settings
 from openvcha.store import keys
 from openvcha.store.account import Account
@@ -106,6 +107,8 @@ def _restapi(identity: Identity, secrets: Secrets, layout: Layout) -> Settings:
         "keyfile": str(layout.key),
         "cafile": str(layout.ca),
         "verify_client": "required",
+        "thread_pool_size": THREADS,
+        "request_queue_size": BACKLOG,
         "authentication": {"username": REST_USER, "password": secrets.patroni_rest.reveal()},
     }
 

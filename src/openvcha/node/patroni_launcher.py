@@ -23,6 +23,7 @@ LATE_MODULES = (
     "patroni.watchdog",
 )
 EXTENSIONS = (
+    "openvcha.node.patroni_connections",
     "openvcha.node.patroni_endpoints",
     "openvcha.node.patroni_seal",
     "openvcha.node.patroni_full",

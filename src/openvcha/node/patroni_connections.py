@@ -1,0 +1,199 @@
+"""Whoever only connects to Patroni's API takes nobody's place there.
+
+Patroni 4.1 gives a connection one of its few threads before the TLS handshake, and waits there
+without an end, also when it shuts down. So a handful of connections that say nothing, from anybody
+who reaches the port, would take the API away for as long as they like. Here one thread makes all
+handshakes; the oldest that is not finished goes where there are too many. Who has shown a
+certificate of the cluster gets a thread, but not more than his share: a thief of a witness has one.
+"""
+
+import contextlib
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from queue import Empty, SimpleQueue
+from typing import Any
+
+HANDSHAKE_SECONDS = 10.0
+REQUEST_SECONDS = 10.0
+"""Of silence on a connection whose handshake is done."""
+MOST_WAITING = 512
+THREADS = 16
+MOST_OF_ONE = 4
+"""Of the threads, for one certificate. A node asks one or two things at a time."""
+MOST_QUEUED = 64
+BACKLOG = 128
+
+Process = Callable[[Any, Any, Any], None]
+
+
+def install() -> None:
+    """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""
+    guard(import_module("patroni.api").RestApiServer)
+
+
+def guard(server: Any, entrance: "Entrance | None" = None) -> None:
+    """Let connections in to Patroni's server through an entrance."""
+    for needed in ("process_request", "process_request_thread", "shutdown_request"):
+        getattr(server, needed)
+    entrance = entrance or Entrance()
+    server.process_request = entrance.admitting(server.process_request)
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """A connection, and until when (on the clock) its handshake has to be done."""
+
+    server: Any
+    request: ssl.SSLSocket
+    address: Any
+    until: float
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.request.close()
+
+
+class Entrance:
+    """Makes the handshakes of all connections in one thread, which ends with the process."""
+
+    def __init__(
+        self,
+        seconds: float = HANDSHAKE_SECONDS,
+        most: int = MOST_WAITING,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds, self._most, self._clock = seconds, most, clock
+        self._new: SimpleQueue[Visit] = SimpleQueue()
+        self._waiting: OrderedDict[Visit, None] = OrderedDict()
+        self._shares = Shares()
+        self._selector = selectors.DefaultSelector()
+        self._wake, woken = socket.socketpair()
+        self._selector.register(woken, selectors.EVENT_READ)
+        for end in (self._wake, woken):
+            end.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="handshakes", daemon=True)
+
+    def admitting(self, original: Process) -> Process:
+        """Return what takes a new connection in the place of ``original``."""
+
+        def process_request(server: Any, request: Any, address: Any) -> None:
+            if not isinstance(request, ssl.SSLSocket):
+                return original(server, request, address)
+            request.setblocking(False)
+            self._new.put(Visit(server, request, address, self._clock() + self._seconds))
+            if not self._thread.is_alive():
+                self._thread.start()
+            with contextlib.suppress(BlockingIOError):  # it is awake already
+                self._wake.send(b"!")
+            return None
+
+        return process_request
+
+    def _run(self) -> None:
+        while True:
+            for key, _ in self._selector.select(self._pause()):
+                if key.data is None:
+                    with contextlib.suppress(BlockingIOError):
+                        key.fileobj.recv(1 << 12)  # type: ignore[union-attr]  # it is a socket
+                else:
+                    self._go_on(key.data)
+            self._take()
+            self._end_late()
+
+    def _pause(self) -> float | None:
+        oldest = next(iter(self._waiting), None)
+        return None if oldest is None else max(0.0, oldest.until - self._clock())
+
+    def _take(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                visit = self._new.get_nowait()
+                if len(self._waiting) >= self._most:
+                    self._end(next(iter(self._waiting)))
+                self._selector.register(visit.request, selectors.EVENT_READ, visit)
+                self._waiting[visit] = None
+                self._go_on(visit)
+
+    def _end_late(self) -> None:
+        now = self._clock()
+        for visit in [visit for visit in self._waiting if visit.until <= now]:
+            self._end(visit)
+
+    def _end(self, visit: Visit) -> None:
+        self._forget(visit)
+        visit.close()
+
+    def _forget(self, visit: Visit) -> None:
+        self._selector.unregister(visit.request)
+        del self._waiting[visit]
+
+    def _go_on(self, visit: Visit) -> None:
+        try:
+            visit.request.do_handshake()
+        except ssl.SSLWantReadError:
+            self._selector.modify(visit.request, selectors.EVENT_READ, visit)
+        except ssl.SSLWantWriteError:
+            self._selector.modify(visit.request, selectors.EVENT_WRITE, visit)
+        except OSError:
+            self._end(visit)
+        else:
+            self._forget(visit)
+            visit.request.settimeout(REQUEST_SECONDS)
+            self._shares.enter(visit)
+
+
+class Shares:
+    """Gives threads to visits: to those with one certificate so many at a time, then in turn."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: Counter[bytes] = Counter()
+        self._queued: dict[bytes, deque[Visit]] = {}
+
+    def enter(self, visit: Visit) -> None:
+        """Serve a visit now or later; one of far too many is closed."""
+        who = visit.request.getpeercert(binary_form=True) or b""
+        with self._lock:
+            now = self._running[who] < MOST_OF_ONE
+            queued = self._queued.setdefault(who, deque()) if not now else None
+            if now:
+                self._running[who] += 1
+            elif queued is not None and len(queued) < MOST_QUEUED:
+                queued.append(visit)
+                return
+        if now:
+            self._begin(who, visit)
+        else:
+            visit.close()
+
+    def _begin(self, who: bytes, visit: Visit) -> None:
+        try:
+            visit.server._executor.submit(self._serve, who, visit)  # noqa: SLF001 - there is no other handle
+        except RuntimeError:  # Patroni is ending
+            visit.close()
+            self._leave(who)
+
+    def _serve(self, who: bytes, visit: Visit) -> None:
+        try:
+            visit.server.process_request_thread(visit.request, visit.address)
+        finally:
+            self._leave(who)
+
+    def _leave(self, who: bytes) -> None:
+        with self._lock:
+            queued = self._queued.get(who)
+            following = queued.popleft() if queued else None
+            if not queued:
+                self._queued.pop(who, None)
+            if following is None:
+                self._running[who] -= 1
+                self._running += Counter()  # without those that are none
+        if following is not None:
+            self._begin(who, following)
