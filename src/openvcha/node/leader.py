@@ -67,7 +67,7 @@ async def _place(store: Store) -> tuple[str, str, int]:
     leader = await store.get(keys.PATRONI_LEADER)
     if leader is None:
         raise CopyFailed("there is no leader to copy from", temporary=True)
-    member = leader.value.decode()
+    member = leader.value.decode(errors="replace")
     record = await store.get(keys.patroni_member(member))
     if record is None:
         raise CopyFailed(f"the leader {member} has not told its address", temporary=True)

@@ -25,6 +25,7 @@ LATE_MODULES = (
 EXTENSIONS = (
     "openvcha.node.patroni_connections",
     "openvcha.node.patroni_endpoints",
+    "openvcha.node.patroni_forms",
     "openvcha.node.patroni_seal",
     "openvcha.node.patroni_full",
     "openvcha.node.patroni_guard",

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from openvcha.node.patroni_forms import instead_of, is_formed
 from openvcha.node.patroni_rpc import ask, install_check
 from openvcha.node.record_keys import RecordKeys
 from openvcha.store import keys
@@ -79,7 +80,10 @@ class Sealing:
         return set_config_value
 
     def checked(self, nodes: Nodes) -> Nodes:
-        """Leave out what carries no seal; ``nodes`` are etcd's answers by their short names."""
+        """Leave out what carries no seal, or cannot be read.
+
+        ``nodes`` are etcd's answers by their short names.
+        """
         refused: set[str] = set()
         found: Nodes = {}
         for name, node in nodes.items():
@@ -87,6 +91,8 @@ class Sealing:
                 found[name] = self._node(name, node)
             except (RecordForged, ValueError):
                 refused.add(name)
+                if (instead := instead_of(name)) is not None:
+                    found[name] = {**node, "value": instead}
         self._learn(found)
         if FAILSAFE in found and not self._known(found[FAILSAFE]["value"]):
             refused.add(FAILSAFE)
@@ -102,6 +108,8 @@ class Sealing:
         if name.startswith(MEMBERS):
             place = Place(keys.PATRONI + name, 0, 0, lease=False)
             self._seals.open_fields(place, json_object(node["value"]))
+        if not is_formed(name, node["value"]):
+            raise RecordForged(keys.PATRONI + name)
         return node
 
     def _config(self, node: dict[str, Any]) -> str:
@@ -141,7 +149,10 @@ class Sealing:
         if refused != self._told:
             self._told = refused
             for name in sorted(refused)[:10]:
-                _log.warning("not written by a data node, and left out: %s", ascii(name[:100]))
+                _log.warning(
+                    "not written by a data node or not to be read, and left out: %s",
+                    ascii(name[:100]),
+                )
 
     def _configure(self, store: Any, value: str, version: str | None) -> bool:
         found = _read(store)

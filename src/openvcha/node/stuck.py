@@ -34,7 +34,7 @@ class Look:
 def look_at(own: str, found: Iterable[KeyValue], processes: Iterable[Process]) -> Look:
     """Read Patroni's keys and the node's processes."""
     values = {kv.key: kv.value for kv in found}
-    leader = values.get(keys.PATRONI_LEADER, b"").decode() or None
+    leader = values.get(keys.PATRONI_LEADER, b"").decode(errors="replace") or None
     sync = _fields(values.get(keys.PATRONI_SYNC))
     named = _names(sync)
     confirmed = leader is not None and sync.get("leader") == leader
@@ -80,7 +80,8 @@ def standbys(sync: KeyValue | None) -> frozenset[str]:
 
 
 def _names(sync: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset((sync.get("sync_standby") or "").split(",")) - {""}
+    named = sync.get("sync_standby")
+    return frozenset(named.split(",") if isinstance(named, str) else ()) - {""}
 
 
 def _primary(values: Mapping[str, bytes], leader: str | None) -> bool:

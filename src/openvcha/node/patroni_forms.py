@@ -1,0 +1,158 @@
+"""Patroni sees of each key in the store only what has the form in which it writes it itself.
+
+Whoever has a vote writes there what he likes. Patroni 4.1 gives up on a value that is no UTF-8, on
+a list where it expects a name, on another system's identifier: it demotes the primary, or ends, for
+as long as the value is there, and no other node can lead either. What is of another form is left
+out here; Patroni and its leader then write it anew.
+"""
+
+import base64
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Final
+
+from openvcha.store.bounded import json_object
+
+LONGEST_NAME: Final = 255
+MOST_NAMES: Final = 128
+MOST_LINES: Final = 10_000
+MOST: Final = 1 << 64
+_SLOT: Final = re.compile(r"[a-z0-9_]{1,63}")
+_IDENTIFIER: Final = re.compile(r"[0-9]{0,20}")
+NOBODY: Final = "{}"
+"""In place of a ``/sync`` that cannot be read: nobody has every row, and the leader writes anew."""
+
+_log = logging.getLogger(__name__)
+
+Check = Callable[[Any], bool]
+Load = Callable[[Any], None]
+
+
+def install() -> None:
+    """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""
+    etcd3: Any = import_module("patroni.dcs.etcd3")
+    ha = import_module("patroni.ha")
+    for needed in ("base64_decode", "PatroniEtcd3Client"):
+        getattr(etcd3, needed)
+    for needed in ("sysid_valid", "load_cluster_from_dcs"):
+        getattr(ha.Ha, needed)
+    etcd3.base64_decode = text
+    ha.Ha.load_cluster_from_dcs = of_this_system(ha.Ha.load_cluster_from_dcs)
+
+
+def text(encoded: str) -> str:
+    """Decode what etcd's gateway has encoded, with a mark for what is no UTF-8."""
+    return base64.b64decode(encoded).decode(errors="replace")
+
+
+def is_formed(name: str, value: str) -> bool:
+    """Return whether a key (its short name) has the form that Patroni writes there."""
+    check = _FORMS.get(name)
+    return check is None or check(value)
+
+
+def instead_of(name: str) -> str | None:
+    """Return what Patroni sees of a key that it cannot read; None: that there is no such key."""
+    return _INSTEAD.get(name)
+
+
+def of_this_system(original: Load) -> Load:
+    """Let the identifier of another system count as none; the leader writes its own one back.
+
+    That this node belongs to the cluster its certificate says.
+    """
+
+    def load_cluster_from_dcs(self: Any) -> None:
+        original(self)
+        own, named = self.state_handler.sysid, self.cluster.initialize
+        if named and self.sysid_valid(own) and named != own:
+            _log.warning("the store names another system than this node's: left out")
+            fields = {name: getattr(self.cluster, name) for name in self.cluster._fields}
+            self.cluster = type(self.cluster)(**{**fields, "initialize": ""})
+
+    return load_cluster_from_dcs
+
+
+def _name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
+
+
+def _never(value: Any) -> bool:
+    """Refuse what no part of this project writes, and Patroni would parse by a free parser."""
+    del value
+    return False
+
+
+def _slot(value: Any) -> bool:
+    return isinstance(value, str) and _SLOT.fullmatch(value) is not None
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _slots(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= MOST_NAMES
+        and all(_slot(name) and _count(place) for name, place in value.items())
+    )
+
+
+def _retained(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MOST_NAMES and all(map(_slot, value))
+
+
+def _object(**fields: Check) -> Check:
+    """Allow a text that is an object in which each field that is there has its form."""
+
+    def check(value: str) -> bool:
+        found = json_object(value)
+        return found is not None and all(
+            name not in found or _or_none(form)(found[name]) for name, form in fields.items()
+        )
+
+    return check
+
+
+def _identifier(value: str) -> bool:
+    return _IDENTIFIER.fullmatch(value) is not None
+
+
+def _history(value: str) -> bool:
+    try:
+        lines = json.loads(value)
+    except ValueError:
+        return False
+    return isinstance(lines, list) and len(lines) <= MOST_LINES and all(map(_line, lines))
+
+
+def _line(line: Any) -> bool:
+    return (
+        isinstance(line, list)
+        and len(line) >= len(("timeline", "place", "reason"))
+        and all(map(_count, line[:2]))
+        and all(isinstance(word, str) for word in line[2:])
+    )
+
+
+_FORMS: Final[Mapping[str, Check]] = MappingProxyType(
+    {
+        "initialize": _identifier,
+        "leader": _name,
+        "sync": _object(leader=_name, sync_standby=_name, quorum=_count),
+        "status": _object(optime=_count, slots=_slots, retain_slots=_retained),
+        "failover": _object(leader=_name, member=_name, candidate=_name, scheduled_at=_never),
+        "history": _history,
+        "optime/leader": _never,  # of an older Patroni, which is never here
+    }
+)
+_INSTEAD: Final[Mapping[str, str]] = MappingProxyType({"initialize": "", "sync": NOBODY})
