@@ -264,6 +264,20 @@ def test_a_server_that_does_not_start_says_why(world: World) -> None:
     assert "no file x" in found[0].condition.error.default_message
 
 
+def test_an_active_that_lets_the_cluster_in_no_more_is_degraded(world: World) -> None:
+    """After its next stop it could not lead again; a passive has what the active has."""
+    refusal = 'FATAL: role "postgres" is not permitted to log in'
+    world.tell("b-2", refusal=refusal)
+    assert assess(world.seen).state is ClusterState.HEALTHY
+    assert texts(world, "postgres.refuses:vcha-2")
+    world.tell("b-2", refusal=None)
+    world.tell("a-1", refusal=refusal)
+    assert assess(world.seen).state is ClusterState.DEGRADED
+    error, advice = texts(world, "postgres.refuses:vcha-1")
+    assert refusal in error
+    assert "ALTER ROLE postgres SUPERUSER LOGIN" in advice
+
+
 AUTO = "/a/pgdata/postgresql.auto.conf"
 NO_STANDBY = Override(name="synchronous_standby_names", value="", file=AUTO, vital=True)
 

@@ -97,7 +97,7 @@ class Node:
             "host": self.identity.ha_address,
             "dbname": user,
             "user": user,
-            "password": known[user].reveal(),
+            "password": known.get(user, Secret("")).reveal(),
             "sslmode": "verify-ca",
             "sslrootcert": str(layout.service_ca),
             "sslcert": str(layout.certificate),

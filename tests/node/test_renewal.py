@@ -61,6 +61,7 @@ class Node:
         self.recovering = False
         self.etcd = True
         self.ready = asyncio.Event()
+        self.passwords = asyncio.Lock()
         self.notes: dict[str, str] = {}
         both = new_authorities("lab")
         secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, Secret(OLD)))

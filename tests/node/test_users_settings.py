@@ -13,7 +13,9 @@ from tests.node.test_config import LAYOUT, PLAIN, TLS
 
 from openvcha.node.base_backup import backup_argv, backup_environment, pgpass_line
 from openvcha.node.engines import find_engines
+from openvcha.node.identity import load_secrets
 from openvcha.node.launch import program_environment
+from openvcha.node.own_roles import tend
 from openvcha.node.own_sessions import superuser_options, superuser_settings
 from openvcha.node.patroni import REPLICATION_USER
 from openvcha.node.patroni_slots import is_member_slot, keeping
@@ -287,8 +289,13 @@ def rewinds(node: Any) -> tuple[Any, ...] | str:
 
 def tended(node: Any) -> tuple[str, ...]:
     """Return what the cluster's roles lacked just now; it is restored."""
-    superuser = Superuser(node.layout, node.identity.ports.postgres)
-    return complete(superuser.tend_roles(node.identity.ha_address))  # type: ignore[no-any-return]
+
+    async def done() -> tuple[str, ...]:
+        superuser = Superuser(node.layout, node.identity.ports.postgres)
+        async with await superuser.connect(node.identity.ha_address) as session:
+            return (await tend(session, load_secrets(node.directory))).done
+
+    return complete(done())  # type: ignore[no-any-return]
 
 
 @pytest.mark.engines
@@ -299,7 +306,7 @@ def test_the_superuser_s_password_does_not_run_out(lab: Any) -> None:
         connection.execute("alter role postgres valid until '2999-01-01'")
     ends = "select rolvaliduntil = 'infinity' from pg_roles where rolname = 'postgres'"
     lab.until(lambda: node.value(ends))
-    assert "alter role postgres login" in node.log("supervisor")
+    assert "alter role postgres superuser login" in node.log("supervisor")
 
 
 @pytest.mark.engines

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, ErrorCondition
 from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.cluster.threats import lagging, threats
+from openvcha.cluster.threats import lagging, refusal, threats
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ def assess(seen: Observation) -> Health:
     """Judge a deployed cluster (design notes: HEALTHY means connected, streaming and in sync)."""
     faults = (
         *_active(seen),
+        *(refusal(seen.active) if seen.active is not None else ()),
         *_lost_nodes(seen),
         *_margin(seen),
         *_full(seen),

@@ -56,6 +56,8 @@ def threats(seen: Observation) -> Iterator[Finding]:
         yield finding("record.forged", shown)
     for node in seen.nodes:
         yield from _trouble(node)
+        if node is not seen.active:
+            yield from refusal(node)
         yield from overridden(node.config.name, _postgres(node))
         yield from _collations(node)
         yield from _disk(node)
@@ -180,6 +182,13 @@ def _trouble(node: NodeObservation) -> Iterator[Finding]:
     if told is not None and not serves:
         kind = "postgres.not.starting" if told.starts else "postgres.not.rejoining"
         yield finding(kind, node.config.name, told.reason)
+
+
+def refusal(node: NodeObservation) -> Iterator[Finding]:
+    """Report that PostgreSQL of a node lets the cluster in no more, although it serves others."""
+    told = node.heard.facts.refusal if node.heard.facts else None
+    if told is not None:
+        yield finding("postgres.refuses", node.config.name, told)
 
 
 def _collations(node: NodeObservation) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ class Control:
 
     ``copy`` makes a copy of the leader's data and tells whether it is there. ``tell`` keeps a
     duty's sentence in the node's status; None takes it out. ``show`` keeps how the node sees the
-    cluster there.
+    cluster there. ``passwords`` is held by whoever changes those of the cluster's roles.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Control:
         self.tell = tell
         self.show = show
         self.ready = asyncio.Event()
+        self.passwords = asyncio.Lock()
 
     async def halt(self, name: str) -> None:
         """End a part until it is begun again; returns when its program is gone."""

@@ -7,7 +7,7 @@ from functools import partial
 from openvcha.node.backoff import Backoff
 from openvcha.node.control import DutyView
 from openvcha.node.expelled import leave
-from openvcha.node.facts import FactsPublisher, look
+from openvcha.node.facts import FactsPublisher, Look, look
 from openvcha.node.orphans import end_orphans
 from openvcha.node.rejoin import rejoin
 from openvcha.node.reliance import heed
@@ -16,7 +16,6 @@ from openvcha.node.room import keep_room
 from openvcha.node.supervised import for_ever
 from openvcha.node.view import see
 from openvcha.store.errors import StoreError
-from openvcha.store.facts import PostgresFacts
 
 __all__ = ["ALL_DUTIES", "Duty", "DutyView", "carry_out", "follow_members"]
 
@@ -41,29 +40,21 @@ async def follow_members(view: DutyView) -> None:
 async def tell_facts(view: DutyView) -> None:
     """Tell what only the node knows of itself: the active judges the cluster's health by it."""
     gather = partial(look, view.identity, view.layout, view.engines)
-    survey = partial(_survey, view) if view.identity.holds_data else None
     member, events = view.identity.member, view.events
-    await FactsPublisher(view.store, member, gather, events, survey=survey).run()
-
-
-async def _survey(view: DutyView) -> PostgresFacts | None:
-    """Ask the node's PostgreSQL once its parts have begun; None when it does not answer.
-
-    On a primary, the cluster's own roles get back what users have taken from them.
-    """
-    if not view.control.ready.is_set():
-        return None
+    if not view.identity.holds_data:
+        await FactsPublisher(view.store, member, gather, events).run()
+        return
     # Loaded late: every start of a node would wait for it.
-    from openvcha.node.superuser import PostgresUnreachable, Superuser  # noqa: PLC0415
+    from openvcha.node.access import Access, NodePasswords  # noqa: PLC0415
+    from openvcha.node.superuser import Superuser  # noqa: PLC0415
 
     superuser = Superuser(view.layout, view.identity.ports.postgres)
-    try:
-        for given in await superuser.tend_roles(view.identity.ha_address):
-            view.events.warning("a role of the cluster lacked a right", statement=given)
-        return await superuser.survey(view.identity.ha_address)
-    except PostgresUnreachable as error:
-        view.events.debug("PostgreSQL not surveyed", reason=str(error))
-        return None
+    async with Access(superuser, view.identity.ha_address, NodePasswords(view), events) as access:
+
+        async def survey() -> Look:
+            return await access.look() if view.control.ready.is_set() else Look()
+
+        await FactsPublisher(view.store, member, gather, events, survey=survey).run()
 
 
 ALL_DUTIES: Mapping[str, Duty] = {

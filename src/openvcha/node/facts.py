@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,15 +24,26 @@ from openvcha.store.protocol import Store
 
 PUBLISH_SECONDS = 10.0
 TROUBLE_SECONDS = 2.0
-"""While PostgreSQL does not start somebody may be waiting to hear why."""
+"""While PostgreSQL does not start, or lets nobody in, somebody may be waiting to hear why."""
 LEASE_SECONDS = 40
 """Some tries may fail before what was told is taken for gone."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a node's PostgreSQL told; None: it could not be asked.
+
+    ``refusal``: why it lets no session of the cluster in, although it takes connections.
+    """
+
+    told: PostgresFacts | None = None
+    refusal: str | None = None
 
 
 class FactsPublisher:
     """Writes a node's facts again and again; ``look`` gathers them (it may block).
 
-    ``survey`` asks the node's PostgreSQL; None: it cannot be asked now.
+    ``survey`` asks the node's PostgreSQL.
     """
 
     def __init__(
@@ -41,7 +53,7 @@ class FactsPublisher:
         look: Callable[[], NodeFacts],
         events: Logger,
         *,
-        survey: Callable[[], Awaitable[PostgresFacts | None]] | None = None,
+        survey: Callable[[], Awaitable[Look]] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -59,12 +71,14 @@ class FactsPublisher:
         while True:
             found = await asyncio.to_thread(self._look)
             if self._survey:
-                found = msgspec.structs.replace(found, postgres=await self._survey())
+                seen = await self._survey()
+                found = msgspec.structs.replace(found, postgres=seen.told, refusal=seen.refusal)
             try:
                 await self._publish(found)
             except StoreError as error:
                 self._events.debug("facts not published", reason=str(error))
-            await self._sleep(TROUBLE_SECONDS if found.trouble else PUBLISH_SECONDS)
+            troubled = found.trouble or found.refusal
+            await self._sleep(TROUBLE_SECONDS if troubled else PUBLISH_SECONDS)
 
     async def _publish(self, found: NodeFacts) -> None:
         await self._keep_lease()

@@ -11,13 +11,7 @@ from openvcha.node.etcd import answers, client_url
 from openvcha.node.http import ask
 from openvcha.node.identity import Secrets, load_secrets, save_secrets, url
 from openvcha.node.leader import superuser_place
-from openvcha.node.patroni import (
-    OWN_ROLES,
-    REPLICATION_USER,
-    REWIND_USER,
-    SUPERUSER,
-    write_patroni_config,
-)
+from openvcha.node.patroni import OWN_ROLES, write_patroni_config
 from openvcha.node.renewal import NOTE, Renewal, finish, in_place, load, put_in_place, save
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
@@ -66,7 +60,8 @@ class Renewing:
         """Do what is left of it, waiting for as long as it takes."""
         layout = self._view.layout
         if not renewal.entered:
-            await self._until(lambda: self._enter(renewal.secrets))
+            async with self._view.control.passwords:
+                await self._until(lambda: self._enter(renewal.secrets))
             await self._until(lambda: self._admit(renewal.account))
             renewal = msgspec.structs.replace(renewal, entered=True)
             save(layout, renewal)
@@ -179,22 +174,13 @@ class Renewing:
 
 
 async def _change(connection: "AsyncConnection[Any]", new: Secrets) -> None:
-    """Change all roles or none; PostgreSQL sees no password, only what it verifies one by."""
-    from psycopg import sql  # noqa: PLC0415 - as above
+    """Change all roles or none."""
+    # Loaded late, as above.
+    from openvcha.node.own_roles import change_password, passwords  # noqa: PLC0415
 
     row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()
     if row is None or row[0]:
         raise NotYet("PostgreSQL takes no writes yet")
-    passwords = {
-        SUPERUSER: new.superuser,
-        REPLICATION_USER: new.replication,
-        REWIND_USER: new.rewind,
-    }
-    for user, password in passwords.items():
-        verifier = connection.pgconn.encrypt_password(
-            password.reveal().encode(), user.encode(), b"scram-sha-256"
-        )
-        statement = sql.SQL("alter role {} password {}")
-        filled = statement.format(sql.Identifier(user), sql.Literal(verifier.decode()))
-        await connection.execute(filled)
+    for role, password in passwords(new).items():
+        await connection.execute(change_password(connection, role, password))
     await connection.commit()

@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any
 
 from psycopg import AsyncConnection, Error, sql
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
 
 from openvcha.node.copy_errors import ServerError, copy_error
 from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.leader import superuser_place
-from openvcha.node.own_roles import tend
+from openvcha.node.leader import CONNECT_SECONDS, superuser_place
 from openvcha.node.patroni import OWN_ROLES, postgres_major
 from openvcha.node.postgres_log import entries
 from openvcha.node.replay import HOLDERS, REPLAYED, Replay, holder
@@ -91,6 +92,11 @@ class Superuser:
         async with self._at(host) as connection:
             return await survey(connection)
 
+    async def accepts(self, host: str) -> bool:
+        """Return whether a PostgreSQL takes connections, whatever it then says to a role."""
+        place = make_conninfo(host=host, port=self._port, connect_timeout=CONNECT_SECONDS)
+        return await asyncio.to_thread(PGconn.ping, place.encode()) == Ping.OK
+
     async def uninstalled(self, host: str) -> tuple[Uninstalled, ...]:
         """Look what this node's own databases use and is not installed.
 
@@ -98,11 +104,6 @@ class Superuser:
         """
         async with self._at(host) as connection:
             return await uninstalled(connection, partial(self.connect, host))
-
-    async def tend_roles(self, host: str) -> tuple[str, ...]:
-        """Restore what our roles lack; return the statements. Raises PostgresUnreachable."""
-        async with self._at(host) as connection:
-            return await tend(connection)
 
     async def rehearse_renewal(self, host: str) -> None:
         """Change the passwords of our roles, and take that back. Raises PostgresUnreachable."""

@@ -66,7 +66,8 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     `versions` by program: openvcha, etcd, and on a data node postgresql and patroni. Bytes of the
     file system that the node is on. `clock` is the node's time when this was written.
-    `api_certificate_until` is unset on a witness.
+    `api_certificate_until` is unset on a witness. `refusal` is why PostgreSQL lets no new session
+    of the cluster in, although it takes connections.
     """
 
     versions: dict[str, str]
@@ -76,6 +77,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     certificate_until: Instant
     api_certificate_until: Instant | None = None
     trouble: PostgresTrouble | None = None
+    refusal: str | None = None
     postgres: PostgresFacts | None = None
 
 

@@ -60,6 +60,11 @@ POSTGRESQL = {
         "Whoever uses %s has to create it again on the new active node after a failover. Drop it if"
         " nobody does: it keeps the write-ahead log from being removed."
     ),
+    "postgres.refuses": "PostgreSQL on %s lets no session of the cluster in: %s",
+    "postgres.refuses.recommendation": (
+        "Do not restart PostgreSQL on %s. On the active node, as another superuser, run ALTER ROLE"
+        " postgres SUPERUSER LOGIN; the cluster then restores the rest."
+    ),
     "check.postgres.silent": "The settings of PostgreSQL could not be checked: %s",
     "postgres.not.rejoining": "PostgreSQL on %s does not rejoin: %s",
     "postgres.not.rejoining.recommendation": (

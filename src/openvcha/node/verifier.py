@@ -1,0 +1,35 @@
+"""Whether PostgreSQL would accept a password for what it stores of it (SCRAM-SHA-256, RFC 5803)."""
+
+import base64
+import hashlib
+import hmac
+
+from openvcha.api.secret import Secret
+
+METHOD = "SCRAM-SHA-256"
+MOST_ITERATIONS = 100_000
+"""PostgreSQL's default is 4096; a count that users have chosen may take this process minutes."""
+
+
+def accepts(verifier: str | None, password: Secret) -> bool:
+    """Return whether a stored verifier is one of this password; what is no verifier is not.
+
+    The password is ASCII, as the cluster's own are: others would have to be normalized first.
+    """
+    try:
+        iterations, salt, stored = _parts(verifier or "")
+    except ValueError:
+        return False
+    salted = hashlib.pbkdf2_hmac("sha256", password.reveal().encode(), salt, iterations)
+    key = hmac.digest(salted, b"Client Key", "sha256")
+    return hmac.compare_digest(hashlib.sha256(key).digest(), stored)
+
+
+def _parts(verifier: str) -> tuple[int, bytes, bytes]:
+    method, computed, keys = verifier.split("$")
+    iterations, salt = computed.split(":")
+    count = int(iterations)
+    if method != METHOD or not 0 < count <= MOST_ITERATIONS:
+        raise ValueError("another method or count")
+    stored = keys.split(":")[0]
+    return count, base64.b64decode(salt, validate=True), base64.b64decode(stored, validate=True)

@@ -1,0 +1,127 @@
+"""The cluster gets into its own PostgreSQL, whatever users do to its roles and its database."""
+
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+import pytest
+from tests.node.conftest import SECRETS
+
+from openvcha.node.own_sessions import superuser_options
+from openvcha.node.patroni import OWN_ROLES
+from openvcha.node.verifier import accepts
+from openvcha.store import facts, keys
+
+pytestmark = pytest.mark.engines
+
+BOSS = {"user": "boss", "password": "boss", "options": superuser_options()}
+"""A superuser of the users' own, as many have one."""
+
+
+@pytest.fixture(scope="module")
+def node(lab: Any) -> Any:
+    made = lab.node("first", 12, {"first": 12})
+    made.start()
+    lab.until(made.writable)
+    lab.until(lambda: made.value("select to_regrole('rewind') is not null"))
+    with made.connect() as connection:
+        connection.execute("create role boss superuser login password 'boss'")
+    lab.until(lambda: is_surveyed(made))
+    return made
+
+
+def by_boss(node: Any, *statements: str) -> None:
+    """Do what a user does, as one who is a superuser too."""
+    for statement in statements:
+        # PostgreSQL does neither to a database from within.
+        database = "app" if "database postgres" in statement else "postgres"
+        with node.connect(**BOSS, dbname=database) as connection:
+            connection.execute(statement.encode())
+
+
+def is_open(node: Any) -> bool:
+    """Return whether all of the cluster's roles can do what they have to, by their passwords."""
+    with suppress(psycopg.Error), node.connect(dbname="postgres") as connection:
+        query = b"select rolname, rolpassword, rolcanlogin, rolreplication from pg_authid"
+        found: dict[str, Any] = {name: more for name, *more in connection.execute(query)}
+        known = dict(
+            zip(OWN_ROLES, (SECRETS.superuser, SECRETS.replication, SECRETS.rewind), strict=True)
+        )
+        reads = connection.execute(
+            b"select has_function_privilege('rewind', 'pg_read_binary_file(text)', 'execute')"
+        ).fetchone()
+        return (
+            found.keys() >= {*OWN_ROLES}
+            and connection.info.parameter_status("is_superuser") == "on"
+            and all(accepts(found[role][0], known[role]) and found[role][1] for role in OWN_ROLES)
+            and bool(found["replicator"][2])
+            and reads == (True,)
+        )
+    return False
+
+
+def told(node: Any) -> facts.NodeFacts | None:
+    """Return what the node has told the cluster of itself."""
+    found = node.etcd(lambda store: store.get(keys.node_facts("first")))
+    return facts.decode(found.value) if found else None
+
+
+def is_surveyed(node: Any) -> bool:
+    """Return whether the node has told that it is let in."""
+    found = told(node)
+    return found is not None and found.refusal is None and found.postgres is not None
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        (
+            "alter role postgres nologin",
+            "alter role postgres password 'mine'",
+            "drop owned by rewind",
+            "drop role rewind",
+            "alter database postgres allow_connections false",
+        ),
+        (
+            "alter role postgres valid until '2020-01-01'",
+            "alter role replicator rename to repl",
+            "alter role rewind password 'mine'",
+        ),
+        (
+            "set password_encryption = md5; alter role replicator password 'repli:\\cation'",
+            "drop database postgres with (force)",
+        ),
+    ],
+)
+def test_what_locks_the_cluster_out_is_taken_back(
+    lab: Any, node: Any, statements: tuple[str, ...]
+) -> None:
+    """By the session that it keeps, or in another database; the log says what, and no secret."""
+    assert is_open(node)
+    by_boss(node, *statements)
+    assert not is_open(node)
+    lab.until(lambda: is_open(node))
+    lab.until(lambda: is_surveyed(node))
+    logged = node.log("supervisor")
+    assert "a role of the cluster lacked a right" in logged
+    assert "SCRAM-SHA-256$" not in logged
+
+
+def test_what_cannot_be_taken_back_is_told(lab: Any, node: Any) -> None:
+    """A role that is no superuser any more cannot make itself one; another one can."""
+    by_boss(node, "alter role postgres nosuperuser")
+    try:
+        lab.until(lambda: not is_surveyed(node))
+        seen = told(node)
+        assert seen
+        assert "permission denied" in (seen.refusal or "")
+    finally:
+        by_boss(node, "alter role postgres superuser")
+    lab.until(lambda: is_open(node) and is_surveyed(node))
+
+
+def test_a_renamed_superuser_is_replaced(lab: Any, node: Any) -> None:
+    """The cluster makes itself another one; the renamed role stays whose it is."""
+    by_boss(node, "alter role postgres rename to old")
+    lab.until(lambda: is_open(node))
+    by_boss(node, "select 'old'::regrole")

@@ -1,0 +1,136 @@
+"""A refusal is told when it is one: not while a server stops, nor while passwords change."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from psycopg import OperationalError
+from tests.node.test_certificates import SECRETS
+
+from openvcha.node.access import PAUSES, Access, NodePasswords
+from openvcha.node.durable import write_durably
+from openvcha.node.facts import Look
+from openvcha.node.identity import encode_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.renewal import Renewal, finish, save
+from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.memory import MemoryStore
+
+pytestmark = pytest.mark.looptime
+
+NOLOGIN = 'FATAL: role "postgres" is not permitted to log in'
+
+
+class Server:
+    """A SIMULATED server that lets nobody in."""
+
+    def __init__(self, *, accepting: bool = True, hangs: bool = False) -> None:
+        self.accepting = accepting
+        self.hangs = hangs
+        self.asked: list[str] = []
+
+    async def connect(self, host: str, database: str = "postgres") -> Any:
+        self.asked.append(f"{host}/{database}")
+        if self.hangs:
+            await asyncio.Event().wait()
+        raise OperationalError(NOLOGIN)
+
+    async def accepts(self, _: str) -> bool:
+        return self.accepting
+
+
+class Settled:
+    """Passwords that nobody changes."""
+
+    def __init__(self, known: Any = SECRETS) -> None:
+        self._known = known
+
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[Any]:
+        yield self._known
+
+
+class Log:
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+
+    def debug(self, *_: Any, **__: Any) -> None:
+        """Of no interest here."""
+
+    def warning(self, event: str, **_: Any) -> None:
+        self.warned.append(event)
+
+
+async def look(server: Server, passwords: Any) -> tuple[Look, list[str]]:
+    log: Any = Log()
+    async with Access(server, "h", passwords, log) as access:
+        return await access.look(), log.warned
+
+
+async def test_it_is_told_after_several_tries_only() -> None:
+    """Before each but the first it is tried to mend it, by a session in the other database."""
+    server = Server()
+    seen, warned = await look(server, Settled())
+    assert seen == Look(refusal=NOLOGIN)
+    assert warned == ["PostgreSQL lets the cluster in no more"]
+    assert server.asked == ["h/postgres", *["h/template1", "h/postgres"] * (len(PAUSES) - 1)]
+
+
+@pytest.mark.parametrize(
+    ("server", "passwords"),
+    [
+        (Server(accepting=False), Settled()),
+        (Server(hangs=True), Settled()),
+        (Server(), Settled(None)),
+    ],
+)
+async def test_what_is_no_refusal_is_not_told(server: Server, passwords: Any) -> None:
+    """A server that starts, stops or hangs, and one whose passwords are being changed."""
+    assert await look(server, passwords) == (Look(), [])
+    assert server.asked == ["h/postgres"]
+
+
+async def test_passwords_count_while_nobody_changes_them(tmp_path: Path) -> None:
+    """Not before the roles were made, nor while a renewal has begun, nor while it has the lock."""
+    layout, store, lock = Layout(tmp_path), MemoryStore(), asyncio.Lock()
+    write_durably(tmp_path / "secrets.json", encode_secrets(SECRETS))
+    control = SimpleNamespace(passwords=lock)
+    view: Any = SimpleNamespace(layout=layout, store=store, control=control)
+    passwords = NodePasswords(view)
+
+    async def known() -> Any:
+        async with passwords.settled() as found:
+            return found
+
+    assert await known() is None
+    await store.put(keys.PATRONI_INITIALIZE, b"")
+    assert await known() is None
+    await store.put(keys.PATRONI_INITIALIZE, b"7712779366019281577")
+    assert await known() == SECRETS
+    save(layout, Renewal(files={}))
+    assert await known() is None
+    finish(layout)
+    async with lock:
+        assert await known() is None
+    async with passwords.settled():
+        assert lock.locked()
+
+
+async def test_without_the_store_nothing_is_known(tmp_path: Path) -> None:
+    """What it does not say may be that the roles are only being made."""
+
+    async def away(_: str) -> Any:
+        raise StoreUnavailable("away")
+
+    view: Any = SimpleNamespace(
+        layout=Layout(tmp_path),
+        store=SimpleNamespace(get=away),
+        control=SimpleNamespace(passwords=asyncio.Lock()),
+    )
+    async with NodePasswords(view).settled() as found:
+        assert found is None
