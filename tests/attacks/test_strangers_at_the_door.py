@@ -4,9 +4,11 @@ import asyncio
 import os
 import ssl
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -15,16 +17,22 @@ from tests.kernel import accepted
 from tests.protocols.conftest import (
     ADMINISTRATOR,
     PASSWORD,
+    READER,
     Edge,
     Served,
+    Simulated,
     TlsFiles,
     make_edge,
     make_tls,
 )
 
+from openvcha.api.secret import Secret
 from openvcha.protocols.door import affordable
 from openvcha.protocols.http import ANYBODY
+from openvcha.protocols.inflight import USERS
+from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.serve import HttpsServer, Limits
+from openvcha.protocols.users import Role
 
 CROWD = (750, 300)
 """So many that do not even begin TLS, and then so many that do."""
@@ -32,6 +40,8 @@ CONNECTION_BYTES = 140_000
 """Each of asyncio's own would take twice as much."""
 SESSION = "/api/session"
 JSON = {"content-type": "application/json"}
+HOSTS = "/api/vcenter/host"
+OFFICE = "127.0.0.9"
 MEGABYTE = 1 << 20
 PATIENCE = 60.0
 KEPT = httpx2.Limits(keepalive_expiry=600)
@@ -61,11 +71,12 @@ async def served(edge: Edge, tls: TlsFiles) -> AsyncIterator[Served]:
     await server.stop()
 
 
-def client(served: Served) -> httpx2.AsyncClient:
-    """Return a client with a connection of its own."""
+def client(served: Served, source: str = "127.0.0.1") -> httpx2.AsyncClient:
+    """Return a client with a connection of its own, from an address of its own."""
     context = ssl.create_default_context(cafile=str(served.tls.authority))
+    transport = httpx2.AsyncHTTPTransport(verify=context, limits=KEPT, local_address=source)
     url = f"https://{served.where}"
-    return httpx2.AsyncClient(verify=context, base_url=url, timeout=PATIENCE, limits=KEPT)
+    return httpx2.AsyncClient(transport=transport, base_url=url, timeout=PATIENCE)
 
 
 @asynccontextmanager
@@ -126,6 +137,63 @@ async def test_large_bodies_of_strangers_are_not_parsed(served: Served) -> None:
             assert (await worker.get(SESSION, headers=headers)).status_code == 200
         assert (await worker.post(SESSION, auth=(ADMINISTRATOR, PASSWORD))).status_code == 201
         await attacks
+
+
+async def test_wrong_log_ins_keep_nobody_waiting(served: Served) -> None:
+    """40 at once, again and again, each of which costs what a password costs in a cluster."""
+    served.edge.users._passwords = Passwords()
+    await served.edge.users.add("new@vsphere.local", Secret(PASSWORD), Role.READ_ONLY)
+    headers, at_work = await served.edge.headers(), asyncio.Event()
+
+    async def attack(number: int, stranger: httpx2.AsyncClient) -> set[int]:
+        answers = set()
+        for turn in range(3):
+            name = f"made-up-{number}-{turn}"
+            answers.add((await stranger.post(SESSION, auth=(name, "wrong"))).status_code)
+        at_work.set()
+        return answers
+
+    async with (
+        AsyncExitStack() as stack,
+        client(served) as worker,
+        client(served, OFFICE) as new,
+        asyncio.timeout(4 * PATIENCE),
+    ):
+        strangers = [await stack.enter_async_context(client(served)) for _ in range(40)]
+        attacks = asyncio.gather(*(attack(*each) for each in enumerate(strangers)))
+        while not at_work.is_set():
+            assert (await worker.get(SESSION, headers=headers)).status_code == 200
+        assert (await new.post(SESSION, auth=("new@vsphere.local", PASSWORD))).status_code == 201
+        assert set().union(*await attacks) == {401, 503}
+
+
+async def test_a_greedy_reader_keeps_nobody_waiting(served: Served) -> None:
+    """64 connections ask for what takes long, again and again; many of them at once are refused."""
+    dispatcher, inside = served.edge.dispatcher, Counter[str]()
+    most = 0
+
+    async def invoke(operation: Any, arguments: Any, caller: Any) -> Any:
+        nonlocal most
+        inside[caller.user] += 1
+        most = max(most, inside[READER])
+        await asyncio.sleep(0.02)  # SIMULATED: asking the infrastructure
+        inside[caller.user] -= 1
+        return await Simulated.invoke(dispatcher, operation, arguments, caller)
+
+    dispatcher.invoke = invoke  # type: ignore[method-assign]  # of this one
+    headers, own = await served.edge.headers(READER), await served.edge.headers()
+
+    async def attack(reader: httpx2.AsyncClient) -> None:
+        for _ in range(3):
+            assert (await reader.get(HOSTS, headers=headers)).status_code in {200, 503}
+
+    async with AsyncExitStack() as stack, client(served) as worker, asyncio.timeout(4 * PATIENCE):
+        readers = [await stack.enter_async_context(client(served)) for _ in range(64)]
+        attacks = asyncio.gather(*map(attack, readers))
+        while not attacks.done():
+            assert (await worker.get(HOSTS, headers=own)).status_code == 200
+        await attacks
+    assert most == USERS.of_owner
 
 
 def peers(port: int) -> set[int]:

@@ -1,6 +1,7 @@
 """Wrong passwords: whoever tries them keeps no one else out, and costs a bounded part."""
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, READER, Ed
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
-from openvcha.protocols.passwords import Passwords
+from openvcha.protocols.passwords import NICENESS, Passwords
 from openvcha.protocols.throttle import (
     MOST_KNOWN,
     MOST_SOURCES,
@@ -190,6 +191,22 @@ async def test_who_hangs_up_keeps_his_place_until_the_look_has_ended() -> None:
     assert all(call.cancelled() for call in calls)
     assert max(most) == AT_ONCE
     assert (passwords._turns._free, passwords._turns._sources) == (AT_ONCE, {})
+
+
+async def test_looking_at_a_password_gives_way_to_all_else() -> None:
+    """By the thread's own niceness: that of the loop is what it was."""
+    own, seen = os.getpriority(os.PRIO_PROCESS, 0), list[int]()
+
+    class Watched(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002, ARG002 - argon2's names
+            seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return True
+
+    passwords = Passwords(Watched(time_cost=1, memory_cost=8, parallelism=1))
+    for _ in range(3):
+        assert await passwords.verify("x", "y")
+    assert set(seen) == {max(own, NICENESS)}
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
 async def test_too_many_at_once_are_told_so(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,14 +52,18 @@ class Gate:
         """
         if not operation.authenticated:
             return Visitor(Caller(ANONYMOUS, frozenset(), None, origin), None)
-        logs_in = operation.service == SESSION_SERVICE and operation.name == "create"
-        if given.token is not None and not logs_in:
+        if given.token is not None and not logs_in(operation):
             session = await self._sessions.resolve(given.token)
             return _visitor(session.user, session.hash, origin)
         if given.user is None or given.password is None:
             raise unauthenticated()
         user = await self._users.verify(given.user, given.password, origin)
         return _visitor(user, None, origin)
+
+
+def logs_in(operation: Operation) -> bool:
+    """Return whether it begins a session."""
+    return operation.service == SESSION_SERVICE and operation.name == "create"
 
 
 def from_headers(headers: Mapping[str, str]) -> Credentials:

@@ -102,8 +102,10 @@ class JsonRpc:
         """Read a body: little of whoever has no session in the header, since all else is in it."""
         try:
             require_clear(request)
-            small = is_small(request) or not await self._pipeline.knows(headers)
-            return await read_body(request, WITHOUT_SESSION if small else KNOWN)
+            if is_small(request):
+                return await read_body(request, WITHOUT_SESSION)
+            known = await self._pipeline.knows(headers, origin(request))
+            return await read_body(request, KNOWN if known else WITHOUT_SESSION)
         except ApiError as error:
             away = error.error_type is ErrorType.SERVICE_UNAVAILABLE
             code = UNAVAILABLE if away else INVALID_REQUEST

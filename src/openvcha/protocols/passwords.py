@@ -1,17 +1,22 @@
-"""Passwords: argon2id, in a thread, at the same price whether or not there is a user."""
+"""Passwords: argon2id, in threads that give way, as costly where there is no such user."""
 
 import asyncio
 import base64
 import contextlib
+import os
 import secrets
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
-from openvcha.protocols.turns import Turns
+from openvcha.protocols.turns import AT_ONCE, Turns
 
+NICENESS: Final = 5
+"""A third of what others get where all want the processor: a log-in ends also on a busy machine."""
 T = TypeVar("T")
 
 
@@ -22,11 +27,13 @@ class Passwords:
         self._hasher = hasher or PasswordHasher()
         self._nobody = _unmatchable(self._hasher)
         self._turns = Turns()
+        # Not those of all other work, which could not be told to give way.
+        self._threads = ThreadPoolExecutor(AT_ONCE, "passwords", _give_way)
 
     async def hash(self, password: str) -> str:
         """Give the argon2id hash, with its parameters and salt, as one text."""
         async with self._turns.take(None):
-            return await _to_its_end(self._hasher.hash, password)
+            return await _to_its_end(self._threads, self._hasher.hash, password)
 
     async def verify(self, known: str | None, password: str, *, source: str | None = None) -> bool:
         """Say whether the password has this hash; None costs the same and is never right.
@@ -34,7 +41,9 @@ class Passwords:
         ``source`` is who wants to know, None for whoever goes first. Raises Busy.
         """
         async with self._turns.take(source):
-            matches = await _to_its_end(self._matches, known or self._nobody, password)
+            matches = await _to_its_end(
+                self._threads, self._matches, known or self._nobody, password
+            )
         return matches and known is not None
 
     def _matches(self, known: str, password: str) -> bool:
@@ -44,18 +53,25 @@ class Passwords:
             return False
 
 
-async def _to_its_end(work: Callable[..., T], *arguments: str) -> T:
+async def _to_its_end(threads: Executor, work: Callable[..., T], *arguments: str) -> T:
     """Run it in a thread, and end no sooner than the thread does, also when canceled meanwhile.
 
     A thread cannot be stopped: a place that is free before would let more than there are run.
     """
-    thread = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    thread = asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
     try:
         return await asyncio.shield(thread)
     finally:
         while not thread.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([thread])
+
+
+def _give_way() -> None:
+    """Let all other threads go first; argon2's own threads, which this one begins, do so too."""
+    # In Linux a thread has a niceness of its own, whatever POSIX says.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _unmatchable(hasher: PasswordHasher) -> str:

@@ -21,6 +21,7 @@ from openvcha.protocols.auditing import audit_entry
 from openvcha.protocols.credentials import SESSION_SERVICE, Credentials, Gate, Visitor
 from openvcha.protocols.door import Guest
 from openvcha.protocols.http import stopping
+from openvcha.protocols.inflight import InFlight
 from openvcha.protocols.sessions import Sessions, unauthenticated
 from openvcha.protocols.users import Users
 from openvcha.service.call import Dispatcher
@@ -80,6 +81,7 @@ class Pipeline:
     ) -> None:
         self._dispatcher = dispatcher
         self._gate = Gate(users, sessions)
+        self._in_flight = InFlight()
         self._sessions = sessions
         self._audit = audit
         self._monotonic = monotonic
@@ -112,12 +114,13 @@ class Pipeline:
             self._record(running, Answer(error=error), 0.0)
             raise error from failure
 
-    async def knows(self, credentials: Credentials) -> bool:
+    async def knows(self, credentials: Credentials, origin: str) -> bool:
         """Return whether the token is that of a session. Raises ApiError where nobody can tell."""
         if credentials.token is None:
             return False
         try:
-            await self._sessions.resolve(credentials.token)
+            async with self._in_flight.looking_up(origin):
+                await self._sessions.resolve(credentials.token)
         except ApiError as error:
             if error.error_type is ErrorType.UNAUTHENTICATED:
                 return False
@@ -137,15 +140,18 @@ class Pipeline:
         visitor, arguments = await self._enter(running)
         if not operation.available:
             fail(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
-        if operation.service == SESSION_SERVICE:
-            return await self._session(call, visitor)
-        value = await self._dispatcher.invoke(operation, arguments, visitor.caller)
-        running.task = value if operation.task else None
-        return Answer(call.encode(operation, value))
+        async with self._in_flight.working(visitor):
+            if operation.service == SESSION_SERVICE:
+                return await self._session(call, visitor)
+            value = await self._dispatcher.invoke(operation, arguments, visitor.caller)
+            running.task = value if operation.task else None
+            return Answer(call.encode(operation, value))
 
     async def _enter(self, running: "_Running") -> tuple[Visitor, Arguments]:
         call, operation = running.call, running.call.operation
-        visitor = running.visitor = await self._gate.admit(operation, call.credentials, call.origin)
+        async with self._in_flight.entering(operation, call.credentials, call.origin):
+            visitor = await self._gate.admit(operation, call.credentials, call.origin)
+        running.visitor = visitor
         if visitor.user is not None and call.guest is not None:
             call.guest.welcome()
         _authorize(visitor, least_privilege(operation))

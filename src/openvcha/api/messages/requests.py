@@ -69,6 +69,7 @@ PROTOCOLS = {
     "users.busy": "Too many passwords are being looked at; try again soon.",
     "sessions.too.fast": "More than %s sessions of one user in a minute; use one for many calls.",
     "store.outcome.unknown": "The store was lost on the way: whether it was done is unknown.",
+    "server.busy": "Too many requests are being worked on; try again in a second.",
     "server.stopping": "The server stops; whether it was done is unknown.",
     "users.exists": "The user %s exists already.",
     "users.unknown": "There is no user %s.",

@@ -1,0 +1,233 @@
+"""How many calls are worked on at once: nobody takes the share of another, and what is refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx2
+import pytest
+from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge, make_edge
+from tests.protocols.test_jsonrpc import EMPTY, invocation
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.protocols import inflight
+from openvcha.protocols.inflight import LOOKUPS, PASSWORDS, RETRY_SECONDS, USERS, Places, Share
+
+READ = "/api/vcenter/vcha/operations"
+JOIN = "/api/openvcha/joins"
+SESSION = "vmware-api-session-id"
+LITTLE = Share(at_once=3, of_owner=2, waiting=2, seconds=30.0)
+
+
+@dataclass
+class Held:
+    """A SIMULATED dispatcher that holds what a user calls until it is let go."""
+
+    user: str
+    inner: Any
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    inside: int = 0
+    most: int = 0
+
+    async def invoke(self, operation: Any, arguments: Any, caller: Any) -> Any:
+        if caller.user != self.user:
+            return await self.inner.invoke(operation, arguments, caller)
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            await self.go.wait()
+        finally:
+            self.inside -= 1
+        return await self.inner.invoke(operation, arguments, caller)
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[Edge]:
+    """Make an edge where who waits does so for as long as the machine is busy."""
+    made = await make_edge()
+    for places in vars(pipeline(made)._in_flight).values():
+        places._share = replace(places._share, seconds=600.0)
+    async with made.client:
+        yield made
+
+
+def pipeline(edge: Edge) -> Any:
+    """Return the one that all the protocols share."""
+    return edge.app.routes[1].app._pipeline  # type: ignore[attr-defined]  # a Mount
+
+
+def hold(edge: Edge, user: str) -> Held:
+    """Hold a user's calls from now on."""
+    held = pipeline(edge)._dispatcher = Held(user, edge.dispatcher)
+    return held
+
+
+async def settled(tasks: list[asyncio.Task[Any]], left: int) -> None:
+    """Wait until all but ``left`` of the tasks have ended."""
+    pending = set(tasks)
+    async with asyncio.timeout(120):
+        while len(pending) > left:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def test_one_user_takes_not_all_the_places(edge: Edge) -> None:
+    """Some of a reader's calls are carried out, some wait, the others are told to come back."""
+    held, header = hold(edge, READER), await edge.headers(READER)
+    reads = [asyncio.create_task(edge.client.get(READ, headers=header)) for _ in range(200)]
+    admitted = USERS.of_owner + USERS.waiting
+    await settled(reads, admitted)
+    assert (await edge.client.get(READ, headers=await edge.headers())).status_code == 200
+    assert (await edge.client.post("/api/session", auth=(ADMINISTRATOR, PASSWORD))).is_success
+    held.go.set()
+    answers = [await read for read in reads]
+    assert held.most == USERS.of_owner
+    assert [answer.status_code for answer in answers].count(200) == admitted
+    refused = next(answer for answer in answers if answer.status_code == 503)
+    assert refused.headers["retry-after"] == str(RETRY_SECONDS)
+    assert refused.json()["error_type"] == "SERVICE_UNAVAILABLE"
+
+
+async def test_strangers_take_no_place_of_who_has_a_session(edge: Edge) -> None:
+    """Of those that need no session only a few are carried out at once."""
+    held = hold(edge, "anonymous")
+    spec = {"token": "t", "role": "PASSIVE", "name": "n", "ha_address": "h"}
+    spec |= {"certificate_request": "c"}
+    joins = [asyncio.create_task(edge.client.post(JOIN, json=spec)) for _ in range(100)]
+    share = inflight.STRANGERS
+    await settled(joins, share.of_owner + share.waiting)
+    assert (await edge.client.get(READ, headers=await edge.headers())).status_code == 200
+    held.go.set()
+    await asyncio.gather(*joins)
+    assert held.most == share.of_owner
+
+
+async def test_the_refusal_has_the_form_of_its_protocol(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REST, the older one, JSON-RPC; each with the time to wait."""
+
+    def full(*_: Any) -> Any:
+        raise inflight._busy()
+
+    monkeypatch.setattr(Places, "take", full)
+    header = await edge.headers()
+    answers = [
+        await edge.client.get(READ, headers=header),
+        await edge.client.get(READ.replace("/api", "/rest"), headers=header),
+        await edge.client.post("/api", json=invocation(given=EMPTY), headers=header),
+    ]
+    assert [answer.status_code for answer in answers] == [503, 503, 200]
+    bodies = [answer.json() for answer in answers]
+    assert bodies[0]["messages"][0]["id"].endswith("server.busy")
+    assert bodies[1]["value"]["messages"][0]["id"].endswith("server.busy")
+    error = bodies[2]["result"]["error"]["ERROR"]
+    assert list(error) == ["com.vmware.vapi.std.errors.service_unavailable"]
+    assert {answer.headers["retry-after"] for answer in answers} == {str(RETRY_SECONDS)}
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """Hold places until the end of a test."""
+    async with AsyncExitStack() as made:
+        yield made
+
+
+async def test_one_owner_waits_for_his_own_places_only(stack: AsyncExitStack) -> None:
+    """Another one gets the last place of all; a third one waits for anybody's."""
+    places = Places(LITTLE)
+    async with AsyncExitStack() as first:
+        for _ in range(LITTLE.of_owner):
+            await first.enter_async_context(places.take("a"))
+        waits = [asyncio.create_task(places.take("a").__aenter__()) for _ in range(LITTLE.waiting)]
+        await asyncio.sleep(0)
+        with pytest.raises(ApiError) as caught:
+            async with places.take("a"):
+                pass
+        assert caught.value.error_type is ErrorType.SERVICE_UNAVAILABLE
+        await stack.enter_async_context(places.take("b"))
+        third = asyncio.create_task(stack.enter_async_context(places.take("c")))
+        await asyncio.sleep(0)
+        assert not third.done()
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
+    await third
+
+
+async def test_nobody_waits_for_ever() -> None:
+    """Who has waited for long enough is told so, and has taken nothing."""
+    places = Places(Share(1, 1, 1, 0.01))
+    async with places.take("a"):
+        for owner in "ab":
+            with pytest.raises(ApiError):
+                async with places.take(owner):
+                    pass
+    assert (places._there, places._own) == ({}, {})
+    async with places.take("b"):
+        pass
+
+
+async def test_a_place_is_given_back_by_who_goes_away() -> None:
+    """While he waits, and when his turn has come just then."""
+    places = Places(Share(1, 1, 2, 30.0))
+    first = places.take("a")
+    await first.__aenter__()
+    waits = [asyncio.create_task(places.take("b").__aenter__()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waits[0].cancel()
+    await asyncio.wait([waits[0]])
+    await first.__aexit__(None, None, None)
+    waits[1].cancel()
+    await asyncio.wait(waits)
+    async with asyncio.timeout(30), places.take("c"):
+        pass
+    assert (places._there, places._own) == ({}, {})
+
+
+async def test_a_token_that_is_only_there_takes_no_place_of_a_session(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made-up ones share the looking up by their source; whoever has a session is elsewhere."""
+    looked_up, go = edge.sessions.resolve, asyncio.Event()
+    own = await edge.headers()
+
+    async def resolve(token: Any) -> Any:
+        if token.reveal() != own[SESSION]:
+            await go.wait()
+        return await looked_up(token)
+
+    monkeypatch.setattr(edge.sessions, "resolve", resolve)
+    made_up = {SESSION: "f" * 64}
+    calls = [asyncio.create_task(edge.client.get(READ, headers=made_up)) for _ in range(200)]
+    await settled(calls, LOOKUPS.of_owner + LOOKUPS.waiting)
+    transport = httpx2.ASGITransport(app=edge.app, client=("198.51.100.7", 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="https://testserver") as other:
+        assert (await other.get(READ, headers=own)).status_code == 200
+    go.set()
+    answers = [(await call).status_code for call in calls]
+    assert set(answers) == {401, 503}
+    assert answers.count(401) == LOOKUPS.of_owner + LOOKUPS.waiting
+
+
+async def test_log_ins_that_wait_are_bounded(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their source, also those that bring a token besides."""
+    go = asyncio.Event()
+
+    async def verify(*_: Any) -> Any:
+        await go.wait()
+        raise ApiError(ErrorType.UNAUTHENTICATED)
+
+    monkeypatch.setattr(edge.users, "verify", verify)
+    auth, made_up = (ADMINISTRATOR, "wrong"), {SESSION: "f" * 64}
+    calls = [
+        asyncio.create_task(edge.client.post("/api/session", auth=auth, headers=made_up))
+        for _ in range(100)
+    ]
+    await settled(calls, PASSWORDS.of_owner)
+    assert (await edge.client.get(READ, headers=await edge.headers())).status_code == 200
+    go.set()
+    answers = [(await call).status_code for call in calls]
+    assert answers.count(401) == PASSWORDS.of_owner
+    assert answers.count(503) == len(calls) - PASSWORDS.of_owner
