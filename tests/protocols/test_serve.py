@@ -15,7 +15,7 @@ import pytest
 from tests.kernel import answers_at_once
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, STOP_SECONDS, Edge, Served, TlsFiles
 
-from openvcha.protocols.serve import AddressUnusableError, HttpsServer
+from openvcha.protocols.serve import AddressUnusableError, HttpsServer, Limits
 
 BASIC = (ADMINISTRATOR, PASSWORD)
 
@@ -263,6 +263,20 @@ async def test_stopping_does_not_wait_for_a_client_that_never_answers(served: Se
     await served.server.stop()
     assert time.monotonic() - begun < STOP_SECONDS / 2
     deaf.close()
+
+
+async def test_stopping_ends_who_has_only_begun_to_connect(edge: Edge, tls: TlsFiles) -> None:
+    """Else he would finish the handshake after the stop, and be answered by who is not active."""
+    limits = Limits(handshake_seconds=3600)
+    server = HttpsServer(edge.app, tls.certificate, tls.key, limits=limits)
+    _, port = await server.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with client(Served(edge, server, port, tls)) as https:
+        await https.get("/api/nothing")  # what came before has been accepted
+    await server.stop()
+    async with asyncio.timeout(60):
+        assert await rest_of(reader) == b""
+    writer.close()
 
 
 class Slow:

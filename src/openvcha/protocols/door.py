@@ -54,6 +54,7 @@ class Door:
         self._all: set[Guest] = set()
         self._sources: Counter[str] = Counter()
         self._idle: dict[Guest, None] = {}  # the first has been idle for the longest
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._all)
@@ -64,6 +65,8 @@ class Door:
 
     def enter(self, origin: str) -> Guest | None:
         """Let one in, for whom another one may have to go. Return None where all are at work."""
+        if self._closed:
+            return None
         source = source_of(origin)
         if self._sources[source] >= self._by_source:
             if not self._cut_off(guest for guest in self._idle if guest.source == source):
@@ -75,6 +78,13 @@ class Door:
         self._sources[source] += 1
         self._idle[guest] = None
         return guest
+
+    def close(self) -> None:
+        """Let nobody in any more, and cut off all who are there, also who has just begun."""
+        self._closed = True
+        for guest in tuple(self._all):
+            self.leave(guest)
+            guest.end()
 
     def make_room(self) -> bool:
         """Cut off one idle connection of the source with the most. Return whether there was one."""

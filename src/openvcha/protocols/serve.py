@@ -157,8 +157,7 @@ class _Server(uvicorn.Server):
     async def cut_off(self) -> None:
         """Wait until the cancelled handlers have answered, then abort what is still connected."""
         await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
-        for connection in tuple(self.server_state.connections):
-            connection.transport.abort()
+        self._door.close()
 
     def _connection(self, guest: Guest) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn's own
