@@ -1,6 +1,7 @@
 """How a node sees itself: what it was last, whether it is in touch, whom it does not hear."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,7 @@ class Stage:
         self.voters = len(NAMES)
         self.paused, self.sync = False, b""
         self.forged = False
+        self.reads = 0
         self.silent: set[str] = set()
         self.patroni = b'{"role": "primary", "state": "running"}'
         identity = Identity(
@@ -66,13 +68,20 @@ class Stage:
         answer = b'HTTP/1.0 503\r\n\r\n{"health":"%s"}' % health
         return None if NAMES[number] in self.silent else answer
 
-    async def get(self, key: str) -> Any:
+    async def several_and_members(self, names: Sequence[str]) -> tuple[list[Any], Any]:
+        self.reads += 1
         if self.hangs or not self.reachable:
             raise StoreUnavailable("no quorum")
-        if key == keys.PATRONI_CONFIG and self.view.identity.kind == "witness":
+        if keys.PATRONI_CONFIG in names and self.view.identity.kind == "witness":
             raise StoreError("permission denied")
+        return [self.value(key) for key in names], await self.members()
+
+    async def get(self, key: str) -> Any:
+        return self.value(key)
+
+    def value(self, key: str) -> Any:
         if key == keys.PATRONI_CONFIG and self.forged:
-            raise StoreError("forged")
+            return None
         if key == keys.PATRONI_CONFIG:
             return SimpleNamespace(value=b'{"pause": true}' if self.paused else b"{}")
         if key == keys.PATRONI_SYNC:

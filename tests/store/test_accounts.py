@@ -68,11 +68,14 @@ async def test_each_account_may_do_what_it_is_for(server: Server) -> None:
         await witness.put("/house/nodes/w-1/facts", b"well", lease)
         assert await witness.lease_keep_alive(lease) > 0
         assert len(await witness.members()) == 1
+        found, members = await witness.several_and_members(["/house/leader", "/house/leader"])
+        assert (len(found), len(members)) == (2, 1)
         for denied in (
             witness.put("/house/leader", b"w"),
             witness.put("/house/users/thief", b"w"),
             witness.put("/house/nodes/w-10/facts", b"w"),
             witness.get("/house/users/admin"),
+            witness.several_and_members(["/house/leader", "/house/users/admin"]),
             witness.txn([absent("/house/x")], [Put("/house/x", b"")]),
             witness.delete_prefix("/house/"),
             witness.member_add(["https://127.0.0.9:2380"]),

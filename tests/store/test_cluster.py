@@ -171,10 +171,11 @@ async def test_lost_quorum(client: Etcd, servers: list[Server]) -> None:
         if server is not left:
             server.kill()
     async with Etcd(client.endpoints, left.tls.source(), timeout=0.8) as hasty:
-        asked = (hasty.get("/a"), hasty.put("/a", b"2"), hasty.members())
+        both = hasty.several_and_members(["/a"])
+        asked = (hasty.get("/a"), hasty.put("/a", b"2"), hasty.members(), both)
         async with asyncio.timeout(SURE_SECONDS):
             answers = await asyncio.gather(*asked, return_exceptions=True)
-        assert [isinstance(one, StoreUnavailable) for one in answers] == [True] * 3, answers
+        assert [isinstance(one, StoreUnavailable) for one in answers] == [True] * 4, answers
         assert not await hasty.healthy(left.url, 0.5)
         assert len(await hasty.members(local=True)) == 3
         assert (await hasty.status(left.url)).version.startswith("3.")

@@ -176,6 +176,24 @@ async def test_writes_go_on_after_a_sure_refusal(message: str) -> None:
         assert await etcd.put("a", b"") == 7
 
 
+async def test_what_is_remembered_is_asked_of_who_has_just_caught_up() -> None:
+    """Two endpoints for the two parts of a look would join what never was at one moment."""
+    asked: list[str] = []
+
+    def part(name: str, fails: str = "") -> Behaviour:
+        async def behave(request: Request) -> None:
+            asked.append(f"{name} {request.path}")
+            await (hang_up if request.path == fails else FINE)(request)
+
+        return behave
+
+    behind = part("behind", fails="/v3/cluster/member/list")
+    async with client(behind, part("well")) as etcd:
+        assert await etcd.several_and_members([]) == ([], [])
+    each = ["/v3/kv/txn", "/v3/cluster/member/list"]
+    assert asked == [f"{name} {path}" for name in ("behind", "well") for path in each]
+
+
 async def test_refusals_are_final() -> None:
     """What the store refuses for good is not asked elsewhere."""
     async with client(refuse(3, "etcdserver: key is not provided", 400), FINE) as etcd:

@@ -12,13 +12,16 @@ from openvcha.cluster.hearing import Hearing
 from openvcha.cluster.held import Held
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.settings import Looked
 from openvcha.cluster.shared import Shared
 from openvcha.cluster.space import Space
 from openvcha.store import keys
 from openvcha.store.errors import RecordUnreadable
-from openvcha.store.protocol import Member
+from openvcha.store.protocol import KeyValue, Member
+from openvcha.store.records import decode
 
 PROBE_SECONDS = 1.0
+READ = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)
 Lags = Callable[[], Awaitable[tuple[Lag, ...]]]
 Off = Callable[[NodeConfig], Awaitable[bool]]
 
@@ -82,13 +85,8 @@ class Observer:
         return replace(await self._shared(), running=running)
 
     async def _look(self) -> Observation:
-        config, leader, sync, members, lags, dynamic = await asyncio.gather(
-            self.config(),
-            patroni.leader(self._store),
-            self._sync(),
-            self._store.members(),
-            self._lags(),
-            settings.look(self._store),
+        (config, leader, sync, dynamic), members, lags = await asyncio.gather(
+            self._records(), self._store.members(), self._lags()
         )
         voters = {member.name: member for member in members if not member.learner}
         nodes, space = await asyncio.gather(
@@ -119,12 +117,16 @@ class Observer:
         unready = self._held.unready(passive, in_sync=in_sync)
         return replace(seen, unready_seconds=unready)
 
-    async def _sync(self) -> SyncState | None:
-        """Read who may take over; None when that cannot be read, and then nobody is known to."""
-        try:
-            return await patroni.sync_state(self._store)
-        except RecordUnreadable:
-            return None
+    async def _records(self) -> tuple[ClusterConfig, str | None, SyncState | None, Looked]:
+        """Read what decides, all as it was at one moment."""
+        config, leader, sync, dynamic = await self._store.several(READ)
+        return (
+            # What is missing here may be forged instead: read alone, it says so.
+            decode(config, ClusterConfig) if config else await self.config(),
+            patroni.name_of(leader.value) if leader else None,
+            _sync(sync),
+            settings.looked(dynamic) if dynamic else await settings.look(self._store),
+        )
 
     async def _node(
         self, config: ClusterConfig, node: NodeConfig, voter: Member | None
@@ -148,6 +150,14 @@ class Observer:
         except PatroniUnreachable:
             return None
         return state if state.member in {None, node.member} else None
+
+
+def _sync(found: KeyValue | None) -> SyncState | None:
+    """Read who may take over; None when that cannot be read, and then nobody is known to."""
+    try:
+        return patroni.parse_sync(found.value if found else b"")
+    except RecordUnreadable:
+        return None
 
 
 async def _unknown() -> tuple[Lag, ...]:

@@ -8,7 +8,7 @@ from openvcha.cluster.patroni import FAILSAFE, PROTECTING
 from openvcha.store import keys
 from openvcha.store.bounded import json_object
 from openvcha.store.dynamic import sift
-from openvcha.store.protocol import Store
+from openvcha.store.protocol import KeyValue, Store
 from openvcha.store.records import Record, readable
 
 Dynamic = dict[str, Any]
@@ -33,7 +33,11 @@ class Looked:
 
 async def look(store: Store) -> Looked:
     """Read the dynamic configuration as every Patroni does."""
-    found = await store.get(keys.PATRONI_CONFIG)
+    return looked(await store.get(keys.PATRONI_CONFIG))
+
+
+def looked(found: KeyValue | None) -> Looked:
+    """Judge the dynamic configuration as it was read."""
     if found is None:
         return Looked(frozenset(), ())
     sifted = sift(json_object(found.value))

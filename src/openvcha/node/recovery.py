@@ -112,7 +112,8 @@ def set_unreadable_aside(layout: Layout) -> None:
 
 async def wait_for_request(layout: Layout) -> None:
     """Wait until something is asked for."""
-    while not request_path(layout).exists():  # noqa: ASYNC110 - another process writes it
+    path = request_path(layout)
+    while not path.exists():  # noqa: ASYNC110 - another process writes it
         await asyncio.sleep(POLL_SECONDS)
 
 

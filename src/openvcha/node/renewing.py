@@ -12,7 +12,16 @@ from openvcha.node.http import ask
 from openvcha.node.identity import Secrets, load_secrets, save_secrets, url
 from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import OWN_ROLES, write_patroni_config
-from openvcha.node.renewal import NOTE, Renewal, finish, in_place, load, put_in_place, save
+from openvcha.node.renewal import (
+    NOTE,
+    Renewal,
+    finish,
+    in_place,
+    load,
+    path_of,
+    put_in_place,
+    save,
+)
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.account import Account
@@ -42,9 +51,10 @@ async def renew(view: DutyView) -> None:
     if not view.identity.holds_data:
         await asyncio.Event().wait()
     await view.control.ready.wait()
-    renewing = Renewing(view)
+    renewing, path = Renewing(view), path_of(view.layout)
     while True:
-        if renewal := await asyncio.to_thread(load, view.layout):
+        # A look at a name is far less than a thread's turn, five times a second.
+        if path.exists() and (renewal := await asyncio.to_thread(load, view.layout)):
             await renewing.carry_out(renewal)
         await asyncio.sleep(LOOK_SECONDS)
 

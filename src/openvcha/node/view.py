@@ -20,7 +20,7 @@ from openvcha.node.stuck import standbys
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.bounded import json_object
-from openvcha.store.errors import StoreError, StoreUnavailable
+from openvcha.store.errors import StoreError
 from openvcha.store.etcd import HEALTH
 from openvcha.store.patroni_keys import number, pause, position, readable
 from openvcha.store.protocol import KeyValue, Member
@@ -31,6 +31,8 @@ ASK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
 # The own member of the store does not answer either: it may just be starting anew.
 UNSURE_SECONDS = 10.0
+READ = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
+"""Keys that every node reads; a witness may not read what decides about a database."""
 
 
 async def see(view: DutyView) -> None:
@@ -72,6 +74,7 @@ class Eye:
         self._tls = NodeTls(view.layout)
         identity = view.identity
         self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
+        self._names = (*READ, keys.PATRONI_CONFIG) if identity.holds_data else READ
         self._in_sync: bool | None = None
         # As the store said last: others act by that, and a Patroni that hangs does not notice.
         self._paused: bool | None = None
@@ -146,12 +149,10 @@ class Eye:
         store, self._store = self._view.store, None
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                leader = await store.get(keys.PATRONI_LEADER)
-                sync = await store.get(keys.PATRONI_SYNC)
-                config = await self._patroni_config()
-                members = await store.members()
+                found, members = await store.several_and_members(self._names)
         except (StoreError, TimeoutError):
             return False
+        leader, sync, config = (*found, None)[:3]
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
         self._voters = sum(not member.learner for member in members)
         # Patroni, too, goes on by the last configuration that it could read.
@@ -165,20 +166,6 @@ class Eye:
             self._role = _role(leader.value if leader else b"", own)
             self._in_sync = in_sync(own, leads, named)
         return own in self._members
-
-    async def _patroni_config(self) -> KeyValue | None:
-        """Read what decides about a database; a witness has none, and need not read it.
-
-        That the store refuses it (a forged one) says nothing of the majority.
-        """
-        if not self._view.identity.holds_data:
-            return None
-        try:
-            return await self._view.store.get(keys.PATRONI_CONFIG)
-        except StoreUnavailable:
-            raise
-        except StoreError:
-            return None
 
     async def _ask_members(self) -> dict[str, bytes | None]:
         """Ask each member of the store how it is, once the store has been silent."""

@@ -5,7 +5,6 @@ broke, would stay down, and nobody would stop the standby of a DISABLED cluster.
 """
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
@@ -16,7 +15,7 @@ from openvcha.cluster import failover, patroni, settings
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.store import keys
-from openvcha.store.errors import RecordForged, StoreError
+from openvcha.store.errors import StoreError
 from openvcha.store.protocol import Store
 
 LOOK_SECONDS = 1.0
@@ -120,10 +119,9 @@ class Keeper:
 
     async def look(self) -> None:
         """Decide once, and act. Raises StoreError, PatroniUnreachable, OSError."""
-        with contextlib.suppress(RecordForged):
-            # In every mode: what is read is kept by the node, for when somebody deletes it.
-            await self._store.get(keys.CLUSTER)
-        wanted = await settings.wanted(self._store)
+        # The first one in every mode: what is read is kept by the node, for when it is deleted.
+        _, dynamic = await self._store.several((keys.CLUSTER, keys.PATRONI_CONFIG))
+        wanted = settings.looked(dynamic).on
         if keys.PAUSE not in wanted:
             return
         situation = await self._situation(wanted)

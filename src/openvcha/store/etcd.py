@@ -34,6 +34,7 @@ PROBE_SECONDS = 1.0
 DEFRAGMENT_SECONDS = 120.0
 # A member whose database is full has its majority all the same.
 HEALTH = f"/health?exclude={wire.NOSPACE}"
+MEMBERS = Question("/v3/cluster/member/list", {}, wire.members)
 
 
 class Etcd:
@@ -106,8 +107,7 @@ class Etcd:
 
     async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
         """Read some keys, in the order given, as they all were at one revision."""
-        body = wire.transaction([], [Get(name) for name in names], [])
-        return await self._gateway.read(Question("/v3/kv/txn", body, wire.each_of(names)))
+        return await self._gateway.read(_several(names))
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted."""
@@ -175,8 +175,13 @@ class Etcd:
     async def members(self, *, local: bool = False) -> list[Member]:
         """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
         # Etcd answers this from memory (3.4 can do nothing else): hence `fresh`.
-        question = Question("/v3/cluster/member/list", {}, wire.members)
-        return await self._gateway.read(question, fresh=not local)
+        return await self._gateway.read(MEMBERS, fresh=not local)
+
+    async def several_and_members(
+        self, names: Sequence[str]
+    ) -> tuple[list[KeyValue | None], list[Member]]:
+        """Read some keys as ``several`` does, and list the members then: one read with a quorum."""
+        return await self._gateway.read_both(_several(names), MEMBERS)
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
         """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
@@ -275,3 +280,8 @@ class Etcd:
             return b'"true"' in await self._gateway.page(endpoint, HEALTH, timeout)
         except StoreError:
             return False
+
+
+def _several(names: Sequence[str]) -> Question[list[KeyValue | None]]:
+    body = wire.transaction([], [Get(name) for name in names], [])
+    return Question("/v3/kv/txn", body, wire.each_of(names))

@@ -33,6 +33,7 @@ from openvcha.store.errors import (
 from openvcha.store.forms import Json, Malformed
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,30 @@ class Gateway:
         what it remembers.
         """
 
-        async def ask(endpoint: str, deadline: float) -> T:
-            if fresh:
-                await self._attempt(endpoint, QUORUM_READ, deadline, share)
-            return await self._attempt(endpoint, question, deadline, share)
+        if fresh:
+            return (await self.read_both(QUORUM_READ, question))[1]
 
-        share = min(READ_SECONDS, self.timeout / len(self._endpoints))
+        async def ask(endpoint: str, deadline: float) -> T:
+            return await self._attempt(endpoint, question, deadline, self._share)
+
         return await self._until_deadline(ask)
+
+    async def read_both(self, first: Question[T], second: Question[U]) -> tuple[T, U]:
+        """Ask one endpoint both, in this order, as ``read`` does.
+
+        What it remembers is at least as new as a ``first`` that it answers with the quorum.
+        """
+
+        async def ask(endpoint: str, deadline: float) -> tuple[T, U]:
+            found = await self._attempt(endpoint, first, deadline, self._share)
+            return found, await self._attempt(endpoint, second, deadline, self._share)
+
+        return await self._until_deadline(ask)
+
+    @property
+    def _share(self) -> float:
+        """Return the seconds that one endpoint has for an answer."""
+        return min(READ_SECONDS, self.timeout / len(self._endpoints))
 
     async def write(self, question: Question[T]) -> T:
         """Ask something that must not be done twice. Raises also OutcomeUnknown."""

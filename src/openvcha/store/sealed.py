@@ -127,7 +127,11 @@ class SealedStore:
 
     async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
         """Read some keys, in the order given, at one revision; None also for what is refused."""
-        found = await self._inner.several(names)
+        return self._sound_ones(names, await self._inner.several(names))
+
+    def _sound_ones(
+        self, names: Sequence[str], found: Sequence[KeyValue | None]
+    ) -> list[KeyValue | None]:
         return [self._sound(key, kv) for key, kv in zip(names, found, strict=True)]
 
     def _sound(self, key: str, kv: KeyValue | None) -> KeyValue | None:

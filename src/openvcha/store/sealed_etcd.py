@@ -7,7 +7,7 @@ from openvcha.store import keys
 from openvcha.store.accounts import EtcdAccounts
 from openvcha.store.errors import RecordForged, StoreError
 from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import EndpointStatus, Member
+from openvcha.store.protocol import EndpointStatus, KeyValue, Member
 from openvcha.store.seal import Seals
 from openvcha.store.sealed import Kept, SealedStore
 
@@ -81,6 +81,13 @@ class SealedEtcd(SealedStore):
     async def members(self, *, local: bool = False) -> list[Member]:
         """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
         return await self._etcd.members(local=local)
+
+    async def several_and_members(
+        self, names: Sequence[str]
+    ) -> tuple[list[KeyValue | None], list[Member]]:
+        """Read some keys as ``several`` does, and list the members then: one read with a quorum."""
+        found, members = await self._etcd.several_and_members(names)
+        return self._sound_ones(names, found), members
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
         """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
