@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
-import structlog
 
 from openvcha.api.printable import printable_json
+from openvcha.store.structured import structlog
 
 MAX_BYTES = 16 << 20
 KEPT = 3

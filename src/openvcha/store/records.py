@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
-import structlog
 
 from openvcha.store import bounded
 from openvcha.store.errors import (
@@ -28,6 +27,7 @@ from openvcha.store.protocol import (
     absent,
     unchanged,
 )
+from openvcha.store.structured import structlog
 
 T = TypeVar("T")
 

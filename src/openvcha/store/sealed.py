@@ -16,8 +16,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-import structlog
-
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, RecordForged, StoreError, StoreUnavailable
 from openvcha.store.protocol import (
@@ -38,6 +36,7 @@ from openvcha.store.protocol import (
     unchanged,
 )
 from openvcha.store.seal import RESERVED, Place, Seals, kind_of
+from openvcha.store.structured import structlog
 
 REMEMBERED_SECONDS: Final = 60.0
 MOST_REFUSED: Final = 100
