@@ -20,9 +20,9 @@ from typing import Any, Self
 
 import httpx2
 
+from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.privileges import give_up_root
 
 SCOPE = "plain"

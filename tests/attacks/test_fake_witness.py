@@ -37,8 +37,8 @@ from openvcha.node.account import NodeAccount, new_account, new_data_account
 from openvcha.node.certificates import Authorities, api_certificate, new_authority
 from openvcha.node.engines import Postgres
 from openvcha.node.etcd import client_url, etcd_argv, known_endpoints, peer_url
-from openvcha.node.files import node_files
 from openvcha.node.identity import Identity, Secrets
+from openvcha.node.issuing import node_files
 from openvcha.node.kept import Known, configured_nodes, keep, save_kept
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import patroni_config

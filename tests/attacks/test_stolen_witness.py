@@ -19,8 +19,8 @@ from openvcha.cluster.accounts import forget_strangers, of_witness
 from openvcha.node.account import NodeAccount, load_account, new_account, new_data_account
 from openvcha.node.certificates import Authorities, api_certificate, new_authority
 from openvcha.node.etcd import client_url, etcd_argv, peer_url
-from openvcha.node.files import node_files
 from openvcha.node.identity import Identity, Secrets
+from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys, wire

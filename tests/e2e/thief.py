@@ -13,8 +13,8 @@ import psycopg
 from openvcha.node.account import ACCOUNT, NodeAccount
 from openvcha.node.certificates import issue
 from openvcha.node.engines import find_engines
-from openvcha.node.files import load_authorities
 from openvcha.node.identity import Identity, load_identity, load_secrets, url
+from openvcha.node.issuing import load_authorities
 from openvcha.node.layout import Layout
 from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import REPLICATION_USER, REST_USER, REWIND_USER

@@ -18,8 +18,8 @@ import pytest
 
 from openvcha.api.secret import Secret
 from openvcha.node.certificates import KeyPair, api_certificate, new_authorities
-from openvcha.node.files import node_files
 from openvcha.node.identity import Identity, Secrets, load_secrets
+from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.tls import NodeTls

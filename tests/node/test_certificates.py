@@ -23,7 +23,6 @@ from openvcha.node.certificates import (
     thumbprint_sha1,
     thumbprint_sha256,
 )
-from openvcha.node.files import node_files
 from openvcha.node.identity import (
     IDENTITY,
     Identity,
@@ -36,6 +35,7 @@ from openvcha.node.identity import (
     save_secrets,
     url,
 )
+from openvcha.node.issuing import node_files
 
 SECRETS = Secrets(
     superuser=Secret("one-secret"),

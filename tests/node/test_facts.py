@@ -11,8 +11,8 @@ from tests.node.test_certificates import SECRETS, identity
 from openvcha.node.certificates import API_DAYS, NODE_DAYS, api_certificate, new_authorities
 from openvcha.node.engines import Engines, EtcdProgram, Postgres
 from openvcha.node.facts import LEASE_SECONDS, PUBLISH_SECONDS, FactsPublisher, look
-from openvcha.node.files import node_files
 from openvcha.node.identity import Identity
+from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
 from openvcha.store import facts, keys
 from openvcha.store.errors import StoreUnavailable

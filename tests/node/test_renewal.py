@@ -15,12 +15,13 @@ from openvcha.api.secret import Secret
 from openvcha.node import files, renewal, renewing
 from openvcha.node.account import load_account, new_data_account
 from openvcha.node.certificates import api_certificate, new_authorities
+from openvcha.node.credentials import RENEWED, OwnCredentials
 from openvcha.node.durable import write_durably
-from openvcha.node.files import load_authorities, node_files
 from openvcha.node.identity import SECRETS, Identity, Secrets, encode_secrets, load_secrets
+from openvcha.node.issuing import load_authorities, node_files
 from openvcha.node.layout import Layout
 from openvcha.node.record_keys import RecordKeys
-from openvcha.node.renewal import OwnCredentials, in_place, load, put_in_place_at_start
+from openvcha.node.renewal import in_place, load, put_in_place_at_start
 from openvcha.node.renewing import END_SESSIONS, Renewing
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
@@ -268,8 +269,8 @@ async def test_all_is_new_but_what_clients_trust(node: Node) -> None:
     assert after.service == before.service
     assert (node.layout.root / files.API_CERTIFICATE).read_bytes() == shown
     assert {old.superuser.reveal(), new.superuser.reveal()} == {OLD, new.superuser.reveal()}
-    changed = {getattr(new, name).reveal() for name in renewal.RENEWED}
-    assert len(changed) == len(renewal.RENEWED)
+    changed = {getattr(new, name).reveal() for name in RENEWED}
+    assert len(changed) == len(RENEWED)
     assert OLD not in changed
     assert new.application is not None
     assert new.application.reveal() == OLD

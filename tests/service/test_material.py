@@ -23,8 +23,8 @@ from openvcha.node.certificates import (
     requested_key,
     signing_request,
 )
-from openvcha.node.files import node_files
 from openvcha.node.identity import IDENTITY, SECRETS, Secrets, load_identity
+from openvcha.node.issuing import node_files
 from openvcha.service.context import Services
 from openvcha.service.material import files_of, joining_files_of
 from openvcha.service.new_node import NewNode

@@ -10,8 +10,6 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from openvcha.api.errors import ApiError
-from openvcha.api.files import file_refusal
 from openvcha.api.printable import printable
 from openvcha.cli.exits import Code
 from openvcha.cli.options import program
@@ -25,7 +23,6 @@ from openvcha.store.errors import StoreError
 
 TRACEBACK = "OPENVCHA_TRACEBACK"
 _EXPECTED = (
-    ApiError,
     EngineMissing,
     LabFailed,
     NodeRuns,
@@ -86,13 +83,22 @@ def _plain(error: Exception) -> None:
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, _EXPECTED):
+    if isinstance(error, _EXPECTED) or _is_refusal(error):
         return str(error).replace("`vcha ", f"`{program()} ")
     if isinstance(error, OSError):
+        from openvcha.api.files import file_refusal  # noqa: PLC0415 - as in ``_is_refusal``
+
         said = file_refusal(error)
         return said.default_message if said else str(error)
     kind = type(error).__name__
     return f"a fault of vcha itself: {kind}: {error} ({TRACEBACK}=1 shows where)"
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether an operation refused; that brings the whole contract, so it comes late."""
+    from openvcha.api.errors import ApiError  # noqa: PLC0415 - see above
+
+    return isinstance(error, ApiError)
 
 
 def _code(error: Exception) -> Code:

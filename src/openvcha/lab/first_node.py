@@ -10,11 +10,12 @@ from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.protocol import Infrastructure, VmRequest
 from openvcha.lab.state import Lab, LabState
 from openvcha.node.account import new_data_account
+from openvcha.node.application import APPLICATION_USER
 from openvcha.node.certificates import api_certificate, new_authorities
 from openvcha.node.durable import write_durably
-from openvcha.node.files import SERVICE_CA_CERTIFICATE, node_files
+from openvcha.node.files import SERVICE_CA_CERTIFICATE
 from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets, StoreLimits, url
-from openvcha.node.patroni import APPLICATION_USER
+from openvcha.node.issuing import node_files
 
 TOKEN = "lab-first-node"  # noqa: S105 - names a request, opens nothing
 NAME = "vcha-1"

@@ -8,10 +8,10 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.lab.errors import LabFailed
+from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.durable import write_durably
 from openvcha.node.identity import Ports
-from openvcha.node.patroni import APPLICATION_DATABASE, APPLICATION_USER
-from openvcha.protocols.users import folded
+from openvcha.protocols.names import folded
 
 ADMINISTRATOR = "administrator@vsphere.local"
 READER = "reader@vsphere.local"

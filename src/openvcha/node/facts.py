@@ -5,14 +5,15 @@ import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
-from cryptography import x509
 
 from openvcha.node import files
 from openvcha.node.engines import Engines
+from openvcha.node.expiry import expiry
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.logs import Logger
@@ -111,11 +112,15 @@ def look(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:
     )
 
 
+# The files that it reads belong to what runs: what is installed meanwhile does not.
+_version = cache(version)
+
+
 def _versions(identity: Identity, engines: Engines) -> dict[str, str]:
-    found = {"openvcha": version("openvcha"), "etcd": _dotted(engines.etcd.version)}
+    found = {"openvcha": _version("openvcha"), "etcd": _dotted(engines.etcd.version)}
     if identity.holds_data:
         found["postgresql"] = _dotted(engines.postgres.version)
-        found["patroni"] = version("patroni")
+        found["patroni"] = _version("patroni")
     return found
 
 
@@ -124,4 +129,4 @@ def _dotted(parts: tuple[int, ...]) -> str:
 
 
 def _expiry(certificate: Path) -> datetime:
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    return expiry(certificate.read_bytes())

@@ -26,8 +26,6 @@ SUPERUSER = "postgres"
 REPLICATION_USER = "replicator"
 REWIND_USER = "rewind"
 OWN_ROLES = (SUPERUSER, REPLICATION_USER, REWIND_USER)
-APPLICATION_USER = "app"
-APPLICATION_DATABASE = "app"
 
 # The smallest that Patroni permits.
 TTL_SECONDS = 20

@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import load_secrets
 from openvcha.node.own_sessions import superuser_options
-from openvcha.node.patroni import APPLICATION_DATABASE, APPLICATION_USER
 
 
 def prepare(directory: Path, connection_string: str) -> None:

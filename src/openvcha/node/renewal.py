@@ -8,40 +8,19 @@ on with: until PostgreSQL has the new passwords by what the node had before, fro
 is new.
 """
 
-import asyncio
-import secrets
 from pathlib import Path
 
 import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
-from openvcha.node import files
-from openvcha.node.account import ACCOUNT, encode_account, new_data_account
-from openvcha.node.certificates import (
-    Authorities,
-    new_authority,
-    node_certificate,
-    thumbprint_sha256,
-)
+from openvcha.node.account import ACCOUNT
 from openvcha.node.durable import sync_directory, write_durably
-from openvcha.node.files import load_authorities, own_postgres_certificate
-from openvcha.node.identity import (
-    SECRETS,
-    Identity,
-    Secrets,
-    conceal,
-    encode_secrets,
-    load_secrets,
-    reveal,
-)
+from openvcha.node.identity import SECRETS, Secrets, conceal, reveal
 from openvcha.node.layout import Layout
-from openvcha.node.status import load_status
 from openvcha.store.account import Account
 
 NOTE = "renewal"
-PASSWORD_BYTES = 24
-RENEWED = ("superuser", "replication", "rewind", "patroni_rest", "records")
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,35 +45,6 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(text, type=Account, dec_hook=conceal)
 
 
-class OwnCredentials:
-    """By what a node is let in, as those see it who ask for it to be made anew."""
-
-    def __init__(self, layout: Layout, identity: Identity) -> None:
-        self._layout = layout
-        self._identity = identity
-
-    def authority(self) -> str:
-        """Give the thumbprint of the authority that says who is a node. Raises OSError."""
-        return thumbprint_sha256(self._layout.ca.read_bytes())
-
-    def pending(self) -> bool:
-        """Tell whether it was asked for, and is not over."""
-        return path_of(self._layout).exists()
-
-    def hindrance(self) -> str | None:
-        """Return what the node's supervisor says is in the way; None: nothing so far."""
-        status = load_status(self._layout.root)
-        return status.notes.get(NOTE) if status else None
-
-    async def renew(self) -> None:
-        """Ask the node's supervisor for it; asked again meanwhile it is the same one."""
-        if not self.pending():
-            await asyncio.to_thread(self._ask)
-
-    def _ask(self) -> None:
-        save(self._layout, prepared(self._layout, self._identity))
-
-
 def path_of(layout: Layout) -> Path:
     """Name the file that holds what is new."""
     return layout.root / "renewal.json"
@@ -117,30 +67,6 @@ def finish(layout: Layout) -> None:
     """Take the file away: what is new has become what is."""
     path_of(layout).unlink(missing_ok=True)
     sync_directory(layout.root)
-
-
-def prepared(layout: Layout, identity: Identity) -> Renewal:
-    """Make a new authority for nodes, this node's certificate of it, and new passwords.
-
-    What clients trust stays: they notice nothing.
-    """
-    authority = new_authority(f"{identity.cluster_name} nodes")
-    own = node_certificate(authority, identity.member, identity.ha_address)
-    both = Authorities(nodes=authority, service=load_authorities(layout.root).service)
-    new = {name: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for name in RENEWED}
-    old = load_secrets(layout.root)
-    # What stands in the store is sealed by the key before, until it is sealed anew.
-    changed = msgspec.structs.replace(old, **new, records_before=old.records)
-    made = {
-        files.CA_CERTIFICATE: authority.certificate,
-        files.CA_KEY: authority.key,
-        files.NODE_CERTIFICATE: own.certificate,
-        files.NODE_KEY: own.key,
-        files.POSTGRES_CERTIFICATE: own_postgres_certificate(identity, both, own.certificate),
-        SECRETS: encode_secrets(changed),
-        ACCOUNT: encode_account(new_data_account()),
-    }
-    return Renewal(files={path: Secret(content.decode()) for path, content in made.items()})
 
 
 def in_place(layout: Layout, renewal: Renewal) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import enum
 import secrets
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from openvcha.api.operations import Privilege
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.events.budget import source_of
+from openvcha.protocols.names import canonical, folded
 from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.throttle import Throttle, Try, now, refused
 from openvcha.protocols.turns import Busy
@@ -228,17 +228,6 @@ class Users:
 
     def _records(self) -> Records[User]:
         return Records(self._store, keys.USERS, User)
-
-
-def canonical(name: str) -> str:
-    r"""Write ``DOMAIN\user``, as many clients send it, as ``user@DOMAIN``; others stay."""
-    domain, backslash, user = name.partition("\\")
-    return f"{user}@{domain}" if backslash and domain and user and "@" not in user else name
-
-
-def folded(name: str) -> str:
-    """Write a name so that all that mean the same user are equal."""
-    return unicodedata.normalize("NFC", canonical(name)).casefold()
 
 
 def _require_name(name: str) -> None:

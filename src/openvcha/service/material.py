@@ -14,8 +14,8 @@ from openvcha.cluster.config import NodeKind, address_text
 from openvcha.node import files
 from openvcha.node.account import load_account, new_account
 from openvcha.node.certificates import api_certificate
-from openvcha.node.files import joining_files, load_authorities, load_pair, node_files
 from openvcha.node.identity import Identity, load_secrets
+from openvcha.node.issuing import joining_files, load_authorities, load_pair, node_files
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode
 from openvcha.store.account import Account

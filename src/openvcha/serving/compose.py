@@ -21,6 +21,7 @@ from openvcha.node import files
 from openvcha.node.account import NodeAccount, load_account
 from openvcha.node.address import Forwarder
 from openvcha.node.address_thread import ForwarderThread
+from openvcha.node.credentials import OwnCredentials
 from openvcha.node.elsewhere import data_elsewhere
 from openvcha.node.endpoints import register
 from openvcha.node.engines import find_postgres
@@ -31,7 +32,6 @@ from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER, postgres_major
 from openvcha.node.places import most_clients
 from openvcha.node.postgres import LocalPostgres
-from openvcha.node.renewal import OwnCredentials
 from openvcha.node.sealed_store import sealed_store
 from openvcha.node.superuser import Superuser
 from openvcha.node.supervised import Failing, Work, for_ever
