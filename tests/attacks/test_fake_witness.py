@@ -45,7 +45,8 @@ from openvcha.node.patroni import patroni_config
 from openvcha.node.sealed_store import sealed_store
 from openvcha.node.survey import survey
 from openvcha.node.tls import NodeTls
-from openvcha.protocols.users import Role, Users
+from openvcha.protocols.roles import Role
+from openvcha.protocols.users import Users
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.etcd import Etcd

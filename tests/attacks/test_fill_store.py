@@ -17,8 +17,8 @@ from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, Localiz
 from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.seen import Draft
+from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import BEGUN_A_MINUTE, PER_USER, Sessions
-from openvcha.protocols.users import Role
 from openvcha.store import keys
 from openvcha.store.errors import StoreFull
 from openvcha.store.kept import LONGEST_ARGUMENT, LONGEST_TEXT, kept

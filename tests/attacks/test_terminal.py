@@ -32,7 +32,8 @@ from openvcha.lab.state import Lab
 from openvcha.lab.status import LabStatus, NodeStatus, Overall, RunningTask, Warning_
 from openvcha.node.layout import Layout
 from openvcha.node.logs import wrap
-from openvcha.protocols.users import Role, User
+from openvcha.protocols.roles import Role
+from openvcha.protocols.users import User
 
 HOSTILE = (
     "SHOWN\x1b[66;6H\x1b]0;title\x07\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\"

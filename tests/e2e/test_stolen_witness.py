@@ -25,8 +25,9 @@ from openvcha.api.secret import Secret
 from openvcha.lab.state import ADMINISTRATOR, READER
 from openvcha.node.identity import load_identity
 from openvcha.protocols.passwords import Passwords
+from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import SessionRecord, token_hash
-from openvcha.protocols.users import Role, User
+from openvcha.protocols.users import User
 from openvcha.store import keys
 from openvcha.store.etcd import Etcd
 from openvcha.store.records import encode

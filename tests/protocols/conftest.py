@@ -44,9 +44,10 @@ from openvcha.node.certificates import api_certificate, new_authority
 from openvcha.protocols.app import build
 from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.pipeline import Pipeline
+from openvcha.protocols.roles import Role
 from openvcha.protocols.serve import HttpsServer, Limits
 from openvcha.protocols.sessions import Sessions
-from openvcha.protocols.users import Role, Users
+from openvcha.protocols.users import Users
 from openvcha.protocols.verified import Verified
 from openvcha.service.call import Caller
 from openvcha.store.memory import MemoryStore

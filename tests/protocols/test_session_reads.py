@@ -16,8 +16,9 @@ from tests.protocols.conftest import (
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.protocols import sessions as module
+from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import SessionRecord, Sessions, token_hash
-from openvcha.protocols.users import Role, Users
+from openvcha.protocols.users import Users
 from openvcha.store import keys
 from openvcha.store.memory import MemoryStore
 from openvcha.store.protocol import KeyValue

@@ -16,7 +16,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
 from openvcha.events.seen import Draft
 from openvcha.protocols import stream
-from openvcha.protocols.users import Role
+from openvcha.protocols.roles import Role
 from openvcha.store.errors import StoreUnavailable
 
 PATH = "/api/openvcha/events"

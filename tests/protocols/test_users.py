@@ -11,8 +11,9 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.operations import Privilege
 from openvcha.api.secret import Secret
 from openvcha.protocols.passwords import Passwords
+from openvcha.protocols.roles import Role
 from openvcha.protocols.throttle import delay
-from openvcha.protocols.users import Role, User, Users
+from openvcha.protocols.users import User, Users
 from openvcha.store import keys
 from openvcha.store.protocol import Compare
 

@@ -18,8 +18,9 @@ from openvcha.node.etcd import etcd_argv
 from openvcha.node.identity import StoreLimits
 from openvcha.node.layout import Layout
 from openvcha.node.room import keep_room
+from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import Sessions
-from openvcha.protocols.users import Role, User, Users
+from openvcha.protocols.users import User, Users
 from openvcha.store import room
 from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError, StoreFull

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from openvcha.cli import lab_logs, lab_show, lab_summary
+from openvcha.cli import lab_logs, lab_show
 from openvcha.cli.errors import fail
 from openvcha.cli.exits import EPILOG, Code
 from openvcha.cli.options import AsJson, Base, Name, command
@@ -23,7 +23,6 @@ from openvcha.lab.places import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.lab.status import Overall
 from openvcha.lab.status import status as look
-from openvcha.lab.up import up as bring_up
 from openvcha.node.identity import StoreLimits
 
 app = typer.Typer(
@@ -58,6 +57,10 @@ def up(
     ] = StoreLimits().quota_bytes,
 ) -> None:
     """Bring the lab up; what is there already is left as it is."""
+    # Loaded late: no other command of a lab makes certificates, users and nodes.
+    from openvcha.cli.lab_summary import summary  # noqa: PLC0415
+    from openvcha.lab.up import up as bring_up  # noqa: PLC0415
+
     began = time.monotonic()
     lab = lab_to_make(name, base)
     try:
@@ -67,7 +70,7 @@ def up(
         again = command("lab up", name, base)
         raise fail(f"interrupted; `{again}` goes on from here", Code.INTERRUPTED) from None
     seconds = time.monotonic() - began
-    asyncio.run(lab_summary.summary(lab, seconds, lambda words: command(words, name, base)))
+    asyncio.run(summary(lab, seconds, lambda words: command(words, name, base)))
     if not healthy:
         raise typer.Exit(Code.FAILED)
 
@@ -114,11 +117,11 @@ def destroy(
     if node == Role.ACTIVE:
         raise typer.BadParameter("the active cannot be destroyed: the API makes no other one")
     vm = asyncio.run(power.destroy(existing_lab(name, base), node))
-    if node not in lab_summary.REPAIRS:
+    if node not in lab_show.REPAIRS:
         say(f"{vm.name} is gone, with its data")
         return
     say(f"{vm.name} ({node}) is gone, with its data")
-    words, meaning = lab_summary.REPAIRS[node]
+    words, meaning = lab_show.REPAIRS[node]
     say(f"  {command(words, name, base)}      {meaning}")
 
 

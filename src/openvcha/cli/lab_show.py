@@ -31,6 +31,10 @@ _MEANINGS = {
     Overall.DOWN: "no node runs",
 }
 _COLUMNS = ("node", "role", "state", "power", "host", "datastore", "HA address", "VM")
+REPAIRS = {
+    "passive": ("passive redeploy", "replaces the passive by a new one"),
+    "witness": ("witness redeploy", "replaces the witness by a new one"),
+}
 
 
 class LabRow(msgspec.Struct, frozen=True, kw_only=True):

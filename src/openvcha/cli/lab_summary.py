@@ -5,7 +5,7 @@ import shlex
 from rich.console import Console
 from rich.text import Text
 
-from openvcha.cli.lab_show import Command, coloured, print_warnings
+from openvcha.cli.lab_show import REPAIRS, Command, coloured, print_warnings
 from openvcha.cli.screen import console
 from openvcha.lab import trust
 from openvcha.lab.access import connection_string, database
@@ -18,10 +18,6 @@ from openvcha.node.identity import Ports
 LABEL_WIDTH = 13
 DEMO = ("demo", "lose the passive, redeploy it over the API, count the rows")
 STATUS = ("lab status", "what runs where, and how well")
-REPAIRS = {
-    "passive": ("passive redeploy", "replaces the passive by a new one"),
-    "witness": ("witness redeploy", "replaces the witness by a new one"),
-}
 
 
 async def summary(lab: Lab, seconds: float, command: Command) -> None:

@@ -23,7 +23,8 @@ from openvcha.lab.access import data_nodes, inventory_of, is_on
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import DEFAULT_NAME, options_of, typed
 from openvcha.protocols.auditing import local_entry
-from openvcha.protocols.users import Role, User, Users
+from openvcha.protocols.roles import Role
+from openvcha.protocols.users import User, Users
 from openvcha.serving.compose import services_of
 
 app = typer.Typer(

@@ -19,7 +19,7 @@ from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.identity import IDENTITY, Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses, Process, find_tree
-from openvcha.protocols.users import Role
+from openvcha.protocols.roles import Role
 
 ROLES = {ADMINISTRATOR: Role.ADMINISTRATOR, READER: Role.READ_ONLY}
 

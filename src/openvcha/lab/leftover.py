@@ -10,11 +10,12 @@ from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, identity_of, is_on
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import typed
+from openvcha.lab.records import configuration, store_of
 from openvcha.lab.state import Lab
-from openvcha.service.context import Services
-from openvcha.serving.compose import services_of
 from openvcha.store.errors import StoreError
 from openvcha.store.protocol import Member
+from openvcha.store.sealed_etcd import SealedEtcd
+from openvcha.tasks.journal import Journal
 
 ASK_SECONDS = 5.0
 
@@ -55,21 +56,21 @@ async def _reason(lab: Lab, inventory: Inventory, vm: Vm) -> str | None:
         if not is_on(node):
             continue
         with contextlib.suppress(StoreError, LookupError, TimeoutError):
-            async with asyncio.timeout(ASK_SECONDS), services_of(Path(node.directory)) as services:
-                return await _asked(lab, services, vm)
+            async with asyncio.timeout(ASK_SECONDS), store_of(Path(node.directory)) as store:
+                return await _asked(lab, store, vm)
     return (
         f"nobody can tell now whether the cluster needs it; {typed(lab, 'lab up')} starts the nodes"
     )
 
 
-async def _asked(lab: Lab, services: Services, vm: Vm) -> str | None:
+async def _asked(lab: Lab, store: SealedEtcd, vm: Vm) -> str | None:
     identity = identity_of(vm)
-    running = await services.journal.running()
+    running = await Journal(store).running()
     return why_needed(
         lab,
         vm.id,
         identity.member if identity else None,
-        config=await services.observer.config(),
-        members=await services.store.members(),
+        config=await configuration(store),
+        members=await store.members(),
         running=running.id if running else None,
     )

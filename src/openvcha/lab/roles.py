@@ -11,14 +11,14 @@ from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, identity_of, is_on
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import typed
+from openvcha.lab.records import configuration, store_of
 from openvcha.lab.state import Lab
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER
 from openvcha.node.tls import NodeTls
-from openvcha.service.context import Services
-from openvcha.serving.compose import services_of
 from openvcha.store.errors import StoreError
+from openvcha.store.protocol import Store
 
 ASK_SECONDS = 3.0
 ACTIVE, PASSIVE, WITNESS = "active", "passive", "witness"
@@ -64,15 +64,15 @@ def select(lab: Lab, inventory: Inventory, known: Roles, node: str) -> Vm:
 async def _by_records(directory: Path, inventory: Inventory) -> Roles | None:
     """Read the configuration and the leader key; None when etcd does not answer."""
     try:
-        async with asyncio.timeout(ASK_SECONDS), services_of(directory) as services:
-            return await _read(services, inventory)
+        async with asyncio.timeout(ASK_SECONDS), store_of(directory) as store:
+            return await _read(store, inventory)
     except (StoreError, LookupError, TimeoutError):
         return None
 
 
-async def _read(services: Services, inventory: Inventory) -> Roles | None:
-    config = await services.observer.config()
-    leader = await patroni.leader(services.store)
+async def _read(store: Store, inventory: Inventory) -> Roles | None:
+    config = await configuration(store)
+    leader = await patroni.leader(store)
     if leader is None or config.node(leader) is None:
         return None
     return Roles(_assigned(config, leader, inventory))

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.lab.access import ROLES
+from openvcha.lab.records import store_of
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
-from openvcha.protocols.users import Role, Users
-from openvcha.serving.compose import services_of
+from openvcha.protocols.roles import Role
+from openvcha.protocols.users import Users
 from openvcha.store.errors import StoreUnavailable
 
 POLL_SECONDS = 0.05
@@ -18,8 +19,8 @@ async def make_users(lab: Lab, node: Path) -> None:
 
     The administrator comes last and stands for all: who removes the other is not contradicted.
     """
-    async with services_of(node) as services:
-        users = Users(services.store)
+    async with store_of(node) as store:
+        users = Users(store)
         if await _waited(users):
             return
         for name in (READER, ADMINISTRATOR):

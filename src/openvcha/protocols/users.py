@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import enum
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -20,6 +19,7 @@ from openvcha.api.secret import Secret
 from openvcha.events.budget import source_of
 from openvcha.protocols.names import canonical, folded
 from openvcha.protocols.passwords import Passwords
+from openvcha.protocols.roles import Role
 from openvcha.protocols.throttle import Throttle, Try, now, refused
 from openvcha.protocols.turns import Busy
 from openvcha.protocols.verified import Verified
@@ -33,14 +33,6 @@ BUSY_SECONDS = 1
 LONGEST_NAME = 128
 SHORTEST_PASSWORD = 8
 LONGEST_PASSWORD = 1024
-
-
-class Role(enum.StrEnum):
-    """What a user may do."""
-
-    ADMINISTRATOR = "Administrator"
-    READ_ONLY = "ReadOnly"
-    NO_ACCESS = "NoAccess"
 
 
 PRIVILEGES: Mapping[Role, frozenset[Privilege]] = MappingProxyType(

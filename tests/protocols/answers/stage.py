@@ -35,9 +35,10 @@ from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node import files
 from openvcha.protocols.app import build
+from openvcha.protocols.roles import Role
 from openvcha.protocols.serve import HttpsServer, Limits
 from openvcha.protocols.sessions import Sessions
-from openvcha.protocols.users import Role, Users
+from openvcha.protocols.users import Users
 from openvcha.service.handlers import Handlers
 from openvcha.store.protocol import Store
 

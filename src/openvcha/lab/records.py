@@ -1,0 +1,34 @@
+"""What the cluster itself has written down, read with what a node of the lab has."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from openvcha.cluster.config import ClusterConfig, cluster_record
+from openvcha.node.account import NodeAccount
+from openvcha.node.etcd import known_endpoints
+from openvcha.node.identity import load_identity
+from openvcha.node.layout import Layout
+from openvcha.node.sealed_store import sealed_store
+from openvcha.node.tls import NodeTls
+from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import Store
+from openvcha.store.sealed_etcd import SealedEtcd
+
+
+@asynccontextmanager
+async def store_of(directory: Path) -> AsyncIterator[SealedEtcd]:
+    """Open the cluster's store as a data node reaches it now, and nothing else of its service."""
+    layout, identity = Layout(directory), load_identity(directory)
+    endpoints = known_endpoints(identity, layout)
+    etcd = Etcd(endpoints, NodeTls(layout), account=NodeAccount(directory))
+    async with sealed_store(layout, etcd) as store:
+        yield store
+
+
+async def configuration(store: Store) -> ClusterConfig:
+    """Read the cluster's configuration. Raises LookupError while there is none."""
+    found = await cluster_record(store).get()
+    if found is None:
+        raise LookupError("the cluster has no configuration yet")
+    return found
