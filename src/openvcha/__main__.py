@@ -1,6 +1,14 @@
 """Runs the command line: `python -m openvcha`."""
 
-from openvcha.cli.main import main
+import sys
+from pathlib import Path
+
+from openvcha.cli import direct
 
 if __name__ == "__main__":
-    main()
+    if direct.asks_to_run(sys.argv[1:]):
+        direct.run(Path(sys.argv[3]))
+    else:
+        from openvcha.cli.main import main
+
+        main()

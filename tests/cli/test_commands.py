@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from openvcha.api.operations import OPERATIONS
 from openvcha.cli.describe import short_name
+from openvcha.cli.direct import asks_to_run
 from openvcha.cli.main import app
 from openvcha.cli.options import PROGRAM
 from openvcha.lab.places import VARIABLE
@@ -218,3 +219,33 @@ print([name for name in {heavy} if name in sys.modules])
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "plain"),
+    [
+        (("node", "run", "{here}"), True),
+        (("node", "run", "{here}", "--no-service"), False),
+        (("node", "run", "--help"), False),
+        (("node", "run", "{here}/nothing"), False),
+        (("node", "service", "{here}"), False),
+        (("node", "run"), False),
+        ((), False),
+    ],
+)
+def test_only_the_plain_way_to_run_a_node_goes_around_the_command_line(
+    arguments: tuple[str, ...], plain: bool, tmp_path: Path
+) -> None:
+    """What a person may have mistyped is told by what reads command lines."""
+    assert asks_to_run([word.format(here=tmp_path) for word in arguments]) is plain
+
+
+def test_a_node_that_cannot_be_run_says_so_by_both_ways(tmp_path: Path) -> None:
+    """Who starts nodes reads the same line, and gets the same exit code."""
+    words = ("node", "run", str(tmp_path))
+    code, _, err = run(*words)
+    plain = subprocess.run(
+        [sys.executable, "-m", "openvcha", *words], capture_output=True, text=True, check=False
+    )
+    assert (plain.returncode, plain.stderr) == (code, err)
+    assert (code, "cannot be run" in err) == (1, True)

@@ -9,9 +9,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
-
-from openvcha.cli.saying import say_lines
+from openvcha.store.structured import structlog
 
 
 def log_to_people() -> None:
@@ -23,6 +21,8 @@ def log_to_people() -> None:
 
 
 def _say(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    from openvcha.cli.saying import say_lines  # noqa: PLC0415 - it brings typer
+
     text = event.pop("event", "")
     failure = event.pop("exc_info", None)
     error = sys.exception() if failure is True else failure

@@ -1,35 +1,19 @@
 """`vcha node` and `vcha doctor`."""
 
-import asyncio
 import os
-import signal
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
-import structlog
 import typer
 
 from openvcha.cli.lazy import Load, lazy
 from openvcha.cli.root import node_directory
 from openvcha.cli.saying import say, say_json, say_lines
-from openvcha.node.account import NodeAccount
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
-from openvcha.node.engines import EngineMissing
-from openvcha.node.identity import IDENTITY, Identity, absolute, load_identity
-from openvcha.node.inheritance import put_in_order
-from openvcha.node.layout import Layout
-from openvcha.node.lock import NodeRuns
-from openvcha.node.plan import PartPlan, all_parts, engine_parts
-from openvcha.node.privileges import RootStays, give_up_root, own_command_line
-from openvcha.node.processes import NodeProcesses, StillAlive
+from openvcha.node.identity import IDENTITY
+from openvcha.node.processes import NodeProcesses
 from openvcha.node.status import NodeStatus, OwnView, load_status
-from openvcha.node.supervised import for_ever
-from openvcha.node.supervisor import Supervisor
-from openvcha.store.account import AccountSource
-from openvcha.store.protocol import GuardedStore
 
 app = typer.Typer(
     # The service is a large program of its own: what only supervises does not load it.
@@ -53,7 +37,6 @@ Directory = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 NOT_RUNNING = 3
-RELIED_SECONDS = 1.0
 
 
 @app.command()
@@ -64,16 +47,13 @@ def run(
     ] = True,
 ) -> None:
     """Run a node until SIGTERM: etcd, and on a data node Patroni, PostgreSQL and the API."""
+    from openvcha.cli.running import CannotRun, run_node  # noqa: PLC0415 - for this command only
+
     try:
-        (directory / IDENTITY).lstat()  # what is no node's directory is given to nobody
-        give_up_root(own_command_line(), directory)
-        directory = absolute(directory)
-        put_in_order()
-        asyncio.run(_run(directory, all_parts if service else engine_parts))
-    except (RootStays, EngineMissing, NodeRuns, StillAlive) as error:
-        raise _refusal(str(error)) from error
-    except (OSError, msgspec.DecodeError) as error:
-        raise _refusal(f"the node in {directory} cannot be run: {error}") from error
+        run_node(directory, service=service)
+    except CannotRun as error:
+        say_lines(f"vcha: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 @app.command()
@@ -106,40 +86,6 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-async def _run(directory: Path, plan: PartPlan) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    log = structlog.get_logger("peers")
-    peers = asyncio.create_task(for_ever("peers", lambda: _peers(directory), log), name="peers")
-    try:
-        await Supervisor(
-            directory, plan=plan, rewrite=partial(_stand_alone, NodeAccount(directory))
-        ).run(stop)
-    finally:
-        peers.cancel()
-        await asyncio.wait([peers])
-
-
-async def _peers(directory: Path) -> None:
-    """Keep on the nodes that a task needs; what carries them is loaded when there is a task."""
-    layout, identity = Layout(directory), load_identity(directory)
-    while not layout.relied.exists():  # noqa: ASYNC110 - written by a duty
-        await asyncio.sleep(RELIED_SECONDS)
-    from openvcha.serving.carrier import infrastructure_of  # noqa: PLC0415
-    from openvcha.serving.peers import watch_peers  # noqa: PLC0415
-
-    await watch_peers(layout, identity, infrastructure_of(identity))
-
-
-async def _stand_alone(own: AccountSource, store: GuardedStore, identity: Identity) -> None:
-    # Loaded when it is needed, which is hardly ever: it knows tasks and the whole contract.
-    from openvcha.serving.standalone import stand_alone  # noqa: PLC0415
-
-    await stand_alone(store, identity, own)
-
-
 def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:
     if found is None:
         say("never started")
@@ -162,8 +108,3 @@ def _sees(view: OwnView) -> str:
     writes = {True: ", takes writes", False: ", takes no writes", None: ""}[view.writable]
     line = f"{view.contact} since {view.since}: {view.role}{writes}"
     return f"{line}; does not hear {', '.join(view.waits_for)}" if view.waits_for else line
-
-
-def _refusal(text: str) -> typer.Exit:
-    say_lines(f"vcha: {text}", err=True)
-    return typer.Exit(1)

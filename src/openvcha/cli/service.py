@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 from openvcha.node.heartbeat import beat_always
@@ -18,6 +17,7 @@ from openvcha.node.logs import Output
 from openvcha.node.privileges import give_up_root, own_command_line
 from openvcha.node.supervised import for_ever
 from openvcha.serving.compose import serve
+from openvcha.store.structured import structlog
 
 Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
-import structlog
 
 from openvcha.cluster.observation import Heard
 from openvcha.store import facts, keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.facts import NodeFacts
 from openvcha.store.protocol import Event, EventType, KeyValue, Store
+from openvcha.store.structured import structlog
 
 RETRY_SECONDS = 1.0
 LISTEN_SECONDS = 20.0

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from openvcha.api.messages import message
 from openvcha.api.structures import AuditFilterSpec, AuditInfo
@@ -16,6 +15,7 @@ from openvcha.events.log import checked_limit
 from openvcha.events.rows import Rows
 from openvcha.store.errors import StoreError
 from openvcha.store.protocol import Store
+from openvcha.store.structured import structlog
 
 MOST_CHANGES: Final = 2000
 MOST_ACCESS: Final = 500

@@ -6,9 +6,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
-
 from openvcha.node.places import FALLBACK, HEAD_BYTES, KEPT_FREE, Login, too_many
+from openvcha.store.structured import structlog
 
 BACKLOG = 1024
 CHUNK = 256 << 10

@@ -5,11 +5,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import structlog
-
 from openvcha.node.engines import Postgres
 from openvcha.node.launch import Launch, engine_environment, launch
 from openvcha.node.layout import Layout
+from openvcha.store.structured import structlog
 
 STANDBY_SIGNAL = "standby.signal"
 SETTINGS = "postgresql.conf"

@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import structlog
 from psycopg import AsyncConnection, Error
 
 from openvcha.node.engines import EngineMissing
 from openvcha.node.superuser import PostgresUnreachable
+from openvcha.store.structured import structlog
 
 LOOK_SECONDS = 0.01
 KEEP_SECONDS = 1.0

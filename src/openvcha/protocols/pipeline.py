@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation, Privilege, required_privilege
@@ -32,6 +30,7 @@ from openvcha.store.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from openvcha.store.structured import structlog
 
 FULL_SECONDS = 60
 """A store that is full is given room by the node itself, or waits for a person."""

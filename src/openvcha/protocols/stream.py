@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 
 import msgspec
-import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,6 +21,7 @@ from openvcha.protocols.heads import require_clear
 from openvcha.protocols.http import guest, origin, refuse
 from openvcha.protocols.pipeline import Arguments, Call, Pipeline
 from openvcha.store.errors import StoreError
+from openvcha.store.structured import structlog
 
 OPERATION = by_id("org.openvcha.events.list")
 KIND = "text/event-stream"

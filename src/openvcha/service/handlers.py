@@ -4,8 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-import structlog
-
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation
@@ -29,6 +27,7 @@ from openvcha.service import admit, deploy, failover, joining, mode, reads, rede
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.store.errors import StoreError
+from openvcha.store.structured import structlog
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step
 

@@ -8,8 +8,6 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from openvcha.api.secret import Secret
 from openvcha.cluster.access import ClusterStore
 from openvcha.cluster.observe import Observer
@@ -54,6 +52,7 @@ from openvcha.serving.leadership import Leadership
 from openvcha.serving.watcher import Watcher, patrol_always, sweep_always
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
+from openvcha.store.structured import structlog
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.runner import Runner
 

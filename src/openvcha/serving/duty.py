@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
-import structlog
-
 from openvcha.node.backoff import Backoff
 from openvcha.node.supervised import Told, for_ever
+from openvcha.store.structured import structlog
 
 RETRY_SECONDS, LONGEST_SECONDS = 0.1, 0.2
 TAKE_SECONDS = 0.02

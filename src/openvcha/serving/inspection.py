@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import AuditInfo, EventInfo
@@ -26,6 +25,7 @@ from openvcha.store.facts import NodeFacts
 from openvcha.store.protocol import Action, Compare, Delete, KeyValue, Put, Store, absent, unchanged
 from openvcha.store.records import decode, encode
 from openvcha.store.sealed import SealedStore
+from openvcha.store.structured import structlog
 from openvcha.tasks.record import TaskRecord
 
 LOOK_SECONDS: Final = 15.0

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
-import structlog
-
 from openvcha.cluster import failover, patroni, settings
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.protocol import Store
+from openvcha.store.structured import structlog
 
 LOOK_SECONDS = 1.0
 STOPPED = "stopped"

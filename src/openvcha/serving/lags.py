@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import structlog
 from psycopg import AsyncConnection, Error
 
 from openvcha.cluster.observation import Lag
 from openvcha.node.engines import EngineMissing
+from openvcha.store.structured import structlog
 
 ASK_SECONDS = 1.0
 KEPT_SAMPLES = 3600

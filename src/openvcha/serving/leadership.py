@@ -9,8 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
-import structlog
-
 from openvcha.cluster import patroni
 from openvcha.cluster.access import PatroniAccess
 from openvcha.cluster.patroni import PatroniUnreachable
@@ -20,6 +18,7 @@ from openvcha.node.supervised import Told, for_ever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.protocol import Event, EventType, Store
+from openvcha.store.structured import structlog
 
 LOOK_SECONDS = 1.0
 STARTING_SECONDS = 0.1

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-import structlog
 
 from openvcha.api.errors import ApiError
 from openvcha.api.prepared import prepare
@@ -29,6 +28,7 @@ from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
+from openvcha.store.structured import structlog
 
 LOOK_SECONDS = 1.0
 STOPPED_SECONDS = 5.0

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import structlog
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -18,6 +17,7 @@ from openvcha.store.account import AccountSource
 from openvcha.store.errors import RecordForged, RecordInvalid, StoreUnavailable
 from openvcha.store.protocol import Action, Delete, GuardedStore, KeyValue, Put, Store, unchanged
 from openvcha.store.records import decode, encode
+from openvcha.store.structured import structlog
 from openvcha.tasks.journal import utc_now
 from openvcha.tasks.record import TaskRecord, error_record
 

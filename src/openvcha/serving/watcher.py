@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 
 import msgspec
-import structlog
 
 from openvcha.cluster import health
 from openvcha.cluster.observation import Observation
@@ -21,6 +20,7 @@ from openvcha.serving.task_news import task_news
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
 from openvcha.store.protocol import Compare, EventType, KeyValue, Store, value_is
+from openvcha.store.structured import structlog
 
 LOOK_SECONDS = 2.0
 RETRY_SECONDS = 1.0

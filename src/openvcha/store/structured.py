@@ -14,7 +14,7 @@ _hides = _RICH not in sys.modules
 if _hides:
     sys.modules[_RICH] = None  # type: ignore[assignment]  # so Python spells "cannot be imported"
 try:
-    import structlog
+    import structlog  # noqa: TID251 - here
 finally:
     if _hides:
         del sys.modules[_RICH]

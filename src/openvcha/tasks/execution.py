@@ -8,13 +8,13 @@ from itertools import accumulate
 from typing import Final
 
 import msgspec
-import structlog
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.files import file_error
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, TaskProgress, TaskStatus
 from openvcha.store.errors import Fenced
+from openvcha.store.structured import structlog
 from openvcha.tasks.ledger import Change, Ledger
 from openvcha.tasks.passing import GivenUp, passing
 from openvcha.tasks.record import TOTAL, ErrorRecord, Phase, TaskRecord, error_record, moved

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -37,6 +36,7 @@ from openvcha.store.protocol import (
     unchanged,
 )
 from openvcha.store.records import Record, decode, encode
+from openvcha.store.structured import structlog
 from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bare, bounded_arguments, to_info
 
 INSTANCE: Final = "com.vmware.vcenter.vcha"

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordMissing, StoreUnavailable
 from openvcha.store.protocol import Action, Compare, Delete, Get, KeyValue, Put, Store, unchanged
 from openvcha.store.records import decode, encode
+from openvcha.store.structured import structlog
 from openvcha.tasks.record import TaskRecord
 
 RETRY_SECONDS: Final = 0.2

@@ -1,0 +1,34 @@
+"""What other programs start: as on the command line, without what a command line is made of.
+
+To read one with its types and helps takes typer and pydantic: a quarter of a second of each start,
+and 10 MB of a node for as long as it runs.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from openvcha.cli.exits import Code
+from openvcha.cli.logs import log_to_people
+
+
+def asks_to_run(arguments: Sequence[str]) -> bool:
+    """Return whether they are just `node run DIRECTORY`; the command line reads all else."""
+    match arguments:
+        case ["node", "run", directory]:
+            return not directory.startswith("-") and Path(directory).is_dir()
+    return False
+
+
+def run(directory: Path) -> None:
+    """Run a node as `vcha node run` does. Raises SystemExit when it cannot be run."""
+    from openvcha.cli.running import CannotRun, run_node  # noqa: PLC0415 - for this command only
+
+    log_to_people()
+    try:
+        run_node(directory)
+    except CannotRun as error:
+        from openvcha.cli.saying import say_lines  # noqa: PLC0415 - it brings typer
+
+        say_lines(f"vcha: {error}", err=True)
+        sys.exit(Code.FAILED)

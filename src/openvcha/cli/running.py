@@ -1,0 +1,77 @@
+"""Running a node until it is told to stop: `vcha node run`, without its command line."""
+
+import asyncio
+import signal
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from openvcha.node.account import NodeAccount
+from openvcha.node.engines import EngineMissing
+from openvcha.node.identity import IDENTITY, Identity, absolute, load_identity
+from openvcha.node.inheritance import put_in_order
+from openvcha.node.layout import Layout
+from openvcha.node.lock import NodeRuns
+from openvcha.node.plan import PartPlan, all_parts, engine_parts
+from openvcha.node.privileges import RootStays, give_up_root, own_command_line
+from openvcha.node.processes import StillAlive
+from openvcha.node.supervised import for_ever
+from openvcha.node.supervisor import Supervisor
+from openvcha.store.account import AccountSource
+from openvcha.store.protocol import GuardedStore
+from openvcha.store.structured import structlog
+
+RELIED_SECONDS = 1.0
+
+
+class CannotRun(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+    """A node cannot be run; the text says why."""
+
+
+def run_node(directory: Path, *, service: bool = True) -> None:
+    """Run a node until SIGTERM, on a data node without or with its service. Raises CannotRun."""
+    try:
+        (directory / IDENTITY).lstat()  # what is no node's directory is given to nobody
+        give_up_root(own_command_line(), directory)
+        directory = absolute(directory)
+        put_in_order()
+        asyncio.run(_run(directory, all_parts if service else engine_parts))
+    except (RootStays, EngineMissing, NodeRuns, StillAlive) as error:
+        raise CannotRun(str(error)) from error
+    except (OSError, msgspec.DecodeError) as error:
+        raise CannotRun(f"the node in {directory} cannot be run: {error}") from error
+
+
+async def _run(directory: Path, plan: PartPlan) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log = structlog.get_logger("peers")
+    peers = asyncio.create_task(for_ever("peers", lambda: _peers(directory), log), name="peers")
+    try:
+        await Supervisor(
+            directory, plan=plan, rewrite=partial(_stand_alone, NodeAccount(directory))
+        ).run(stop)
+    finally:
+        peers.cancel()
+        await asyncio.wait([peers])
+
+
+async def _peers(directory: Path) -> None:
+    """Keep on the nodes that a task needs; what carries them is loaded when there is a task."""
+    layout, identity = Layout(directory), load_identity(directory)
+    while not layout.relied.exists():  # noqa: ASYNC110 - written by a duty
+        await asyncio.sleep(RELIED_SECONDS)
+    from openvcha.serving.carrier import infrastructure_of  # noqa: PLC0415
+    from openvcha.serving.peers import watch_peers  # noqa: PLC0415
+
+    await watch_peers(layout, identity, infrastructure_of(identity))
+
+
+async def _stand_alone(own: AccountSource, store: GuardedStore, identity: Identity) -> None:
+    # Loaded when it is needed, which is hardly ever: it knows tasks and the whole contract.
+    from openvcha.serving.standalone import stand_alone  # noqa: PLC0415
+
+    await stand_alone(store, identity, own)

@@ -1,0 +1,81 @@
+"""What each of our programs loads: a large library costs every start, and each node for good."""
+
+import subprocess
+import sys
+
+import pytest
+
+DRAWING = {"rich", "pygments", "markdown_it"}
+COMMANDS = {"typer", "pydantic", "openvcha.lab"}
+CERTIFICATES = {"cryptography", "OpenSSL"}
+DATABASE = {"psycopg"}
+CONTRACT = {"openvcha.api.operations", "openvcha.api.structures", "openvcha.api.messages"}
+SERVING = {
+    "argon2",
+    "httpx2",
+    "openvcha.service",
+    "openvcha.serving",
+    "patroni",
+    "starlette",
+    "uvicorn",
+}
+
+PROGRAMS: dict[str, tuple[str, set[str]]] = {
+    "the supervisor of a node": (
+        "openvcha.cli.direct, openvcha.cli.running",
+        DRAWING
+        | COMMANDS
+        | CERTIFICATES
+        | DATABASE
+        | CONTRACT
+        | SERVING
+        | {"openvcha.protocols", "openvcha.cluster"},
+    ),
+    "what ends the parts": (
+        "openvcha.node.reaper",
+        DRAWING
+        | COMMANDS
+        | CERTIFICATES
+        | DATABASE
+        | CONTRACT
+        | SERVING
+        | {"h11", "openvcha.cluster", "openvcha.protocols", "openvcha.store.etcd"},
+    ),
+    "what starts PostgreSQL for Patroni": (
+        "openvcha.node.patroni_launcher",
+        {"asyncio", "msgspec", "ssl", "structlog", "openvcha.store", "openvcha.api"},
+    ),
+    "the public address": (
+        "openvcha.node.address, openvcha.node.address_thread",
+        DRAWING | COMMANDS | CERTIFICATES | DATABASE | CONTRACT | SERVING,
+    ),
+    "the service": (
+        "openvcha.serving.compose",
+        DRAWING | COMMANDS | {"httpx2", "patroni"},
+    ),
+    "any command": (
+        "openvcha.cli.main",
+        DRAWING | CERTIFICATES | DATABASE | CONTRACT | SERVING | {"pydantic", "h11"},
+    ),
+    "the state of a node": (
+        "openvcha.cli.main, openvcha.cli.node",
+        DRAWING | CERTIFICATES | DATABASE | CONTRACT | SERVING | {"pydantic", "h11"},
+    ),
+    "the commands of a lab": (
+        "openvcha.cli.main, openvcha.cli.lab",
+        CERTIFICATES | DATABASE | (SERVING - {"httpx2"}) | {"pydantic"},
+    ),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_loads_what_it_uses(program: str) -> None:
+    """Each in a Python of its own, where nothing else has loaded anything."""
+    modules, never = PROGRAMS[program]
+    code = f"import sys, {modules}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    loaded = set(done.stdout.split())
+    assert loaded >= set(modules.split(", "))
+    assert not never & loaded
