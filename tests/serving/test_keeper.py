@@ -6,14 +6,14 @@ from itertools import product
 
 import pytest
 from tests.cluster.conftest import World
+from tests.store.test_sealed import Stage
 
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.serving.keeper import Keeper, Order, Situation, decide
 from openvcha.store import keys
-from openvcha.store.errors import RecordForged, StoreUnavailable
+from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import KeyValue
 
 OWN, OTHER = "a-1", "b-2"
 MAINTENANCE = frozenset({keys.PAUSE, keys.ALONE})
@@ -274,22 +274,14 @@ async def test_a_failover_to_a_node_that_is_lost_keeps_nobody_down(
 
 
 @pytest.mark.parametrize("forged", [False, True])
-async def test_it_reads_the_configuration_so_that_the_node_keeps_it(
-    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, forged: bool
-) -> None:
-    """In every mode; the store of a data node keeps what it reads. A forged one ends nothing."""
-    read: list[str] = []
-    get = store.get
-
-    async def noted(key: str) -> KeyValue | None:
-        read.append(key)
-        if key == keys.CLUSTER and forged:
-            raise RecordForged(key)
-        return await get(key)
-
-    monkeypatch.setattr(store, "get", noted)
+async def test_the_node_keeps_the_configuration_that_it_reads(forged: bool) -> None:
+    """In every mode. A forged one ends nothing, and is not kept."""
+    stage = Stage()
+    await stage.store.put(keys.CLUSTER, b'{"name":"ours"}')
+    await stage.store.put(keys.PATRONI_CONFIG, b"{}")
+    if forged:
+        await stage.raw.put(keys.CLUSTER, b'{"name":"theirs"}')
+    stage.kept.value = None
     node = Node()
-    await store.put(keys.PATRONI_CONFIG, b"{}")
-    await Keeper(store, node, node, OWN, "127.83.2.11").look()
-    assert keys.CLUSTER in read
-    assert keys.PATRONI_CONFIG in read
+    await Keeper(stage.store, node, node, OWN, "127.83.2.11").look()
+    assert (stage.kept.value is None) is forged
