@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from openvcha.api.errors import ErrorType
-from openvcha.api.files import WHOLE_PATHS, file_error, file_refusal
+from openvcha.api.files import file_error, file_refusal
+from openvcha.api.whole_paths import WHOLE_PATHS
 
 
 def refusal(number: int, *names: object) -> OSError:

@@ -5,9 +5,7 @@ Pure: it only reads the error. What is no file's (a connection's) is nobody's bu
 
 import errno
 import os
-import sys
-from types import TracebackType
-from typing import Any, Final, NoReturn
+from typing import Final
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -45,14 +43,3 @@ def _where(error: OSError) -> str | None:
     """Return the path, or both of a file that was to be renamed; None where no file is named."""
     named = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     return " -> ".join(map(os.fsdecode, named)) or None
-
-
-def _with_its_path(_: Any, path: str, failure: tuple[Any, Any, TracebackType]) -> NoReturn:
-    error = failure[1]
-    raise type(error)(error.errno, error.strerror, path) from error
-
-
-WHOLE_PATHS: Final[dict[str, Any]] = (
-    {} if sys.version_info >= (3, 12) else {"onerror": _with_its_path}
-)
-"""For ``shutil.rmtree``, which until 3.12 names only the last part of what it cannot delete."""

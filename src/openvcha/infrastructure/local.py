@@ -16,9 +16,9 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from openvcha.api.errors import ErrorType, fail
-from openvcha.api.files import WHOLE_PATHS
 from openvcha.api.messages import message
 from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMessage, VmPowerState
+from openvcha.api.whole_paths import WHOLE_PATHS
 from openvcha.infrastructure import local_vms
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local_files import inside, make_directory, write_atomically

@@ -6,7 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from openvcha.api.files import WHOLE_PATHS
+from openvcha.api.whole_paths import WHOLE_PATHS
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local import LocalInfrastructure
 from openvcha.lab.access import infrastructure_of, inventory_of, is_on, supervisor_of

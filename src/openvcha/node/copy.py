@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from openvcha.api.files import WHOLE_PATHS
+from openvcha.api.whole_paths import WHOLE_PATHS
 from openvcha.node import base_backup
 from openvcha.node.backoff import Backoff
 from openvcha.node.durable import sync_directory, write_durably, write_private

@@ -1,0 +1,16 @@
+"""How a tree is deleted so that a refusal names its file."""
+
+import sys
+from types import TracebackType
+from typing import Any, Final, NoReturn
+
+
+def _with_its_path(_: Any, path: str, failure: tuple[Any, Any, TracebackType]) -> NoReturn:
+    error = failure[1]
+    raise type(error)(error.errno, error.strerror, path) from error
+
+
+WHOLE_PATHS: Final[dict[str, Any]] = (
+    {} if sys.version_info >= (3, 12) else {"onerror": _with_its_path}
+)
+"""For ``shutil.rmtree``, which until 3.12 names only the last part of what it cannot delete."""
