@@ -31,8 +31,8 @@ from openvcha.protocols.door import affordable
 from openvcha.protocols.http import ANYBODY
 from openvcha.protocols.inflight import USERS
 from openvcha.protocols.passwords import Passwords
+from openvcha.protocols.roles import Role
 from openvcha.protocols.serve import HttpsServer, Limits
-from openvcha.protocols.users import Role
 
 CROWD = (750, 300)
 """So many that do not even begin TLS, and then so many that do."""
