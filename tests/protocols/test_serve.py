@@ -119,7 +119,7 @@ async def test_what_is_no_http_is_answered_with_a_standard_error(
     async with raw(served) as (reader, writer):
         writer.write(request_)
         head, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"content-type: application/json" in head
     assert json.loads(body)["error_type"] == "INVALID_REQUEST"
 
@@ -128,7 +128,7 @@ async def test_what_is_no_http_is_answered_with_a_standard_error(
     ("part", "status"),
     [
         (b"", b""),
-        (b"GET /api/ses", b"HTTP/1.1 408 "),
+        (b"GET /api/ses", b"HTTP/1.1 408 Request Timeout\r\n"),
         (b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", b"HTTP/1.1 408 "),
     ],
     ids=["nothing", "half-a-header", "half-a-body"],

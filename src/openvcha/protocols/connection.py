@@ -1,6 +1,7 @@
 """One HTTP connection: as uvicorn has it, but slow clients are cut off and bad ones get JSON."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 import h11
@@ -79,7 +80,9 @@ class Connection(H11Protocol):
                 (b"connection", b"close"),
                 *SECURITY,
             ]
-            response = h11.Response(status_code=status, headers=headers)
+            response = h11.Response(
+                status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()
+            )
             for event in (response, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
