@@ -203,6 +203,18 @@ async def test_there_are_not_endlessly_many(
         assert time.monotonic() < deadline
 
 
+async def test_one_user_takes_not_all_the_places(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one follows the events beside him."""
+    monkeypatch.setattr(stream, "MOST_OF_USER", 1)
+    greedy, own = await served.edge.headers(READER), await served.edge.headers()
+    async with opened(served, greedy) as (_, lines):
+        await anext(lines)
+        async with opened(served, greedy) as (second, _), opened(served, own) as (other, _):
+            assert (second.status_code, other.status_code) == (503, 200)
+
+
 async def test_a_stranger_takes_no_place(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slowly he is turned away, those who may look are let in."""
     monkeypatch.setattr(stream, "MOST", 1)

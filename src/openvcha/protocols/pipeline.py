@@ -103,11 +103,14 @@ class Pipeline:
             await self._keep(running, answer)
         return answer
 
-    async def admit(self, call: Call) -> Arguments:
-        """Let somebody in who is answered elsewhere, and give the arguments; raises ApiError."""
+    async def admit(self, call: Call) -> tuple[Visitor, Arguments]:
+        """Let somebody in who is answered elsewhere. Return who, and the arguments.
+
+        Raises ApiError.
+        """
         running = _Running(call)
         try:
-            return (await self._enter(running))[1]
+            return await self._enter(running)
         except Exception as failure:
             error = self._error(failure, running)
             self._record(running, Answer(error=error), 0.0)

@@ -1,6 +1,7 @@
 """The events as a stream (text/event-stream), which goes on where a client stopped reading."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 
@@ -28,6 +29,7 @@ KIND = "text/event-stream"
 CHECK_SECONDS = 5.0
 """How long a stream may outlive its session or its privilege; then it also shows it is alive."""
 MOST = 64
+MOST_OF_USER = 48
 RECONNECT = b"retry: 1000\n\n"
 ALIVE = b": alive\n\n"
 OVER = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
@@ -43,7 +45,7 @@ class EventStream:
         self._pipeline = pipeline
         self._events = events
         self._others = others
-        self._open = 0
+        self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -54,26 +56,30 @@ class EventStream:
         call = _call(request)
         try:
             require_clear(request)
-            after = await self._begin(request, call)  # strangers take no place
-            async with self._place():
+            user, after = await self._begin(request, call)  # strangers take no place
+            async with self._place(user):
                 await self._answer(request, call, after, send)
         except ApiError as error:
             response = refuse(encode_error_rest(error), STATUS[error.error_type], error)
             await response(scope, receive, send)
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        if self._open >= MOST:
-            fail(ErrorType.SERVICE_UNAVAILABLE, message("event.streams", MOST))
-        self._open += 1
+    async def _place(self, user: str) -> AsyncIterator[None]:
+        if self._open.total() >= MOST or self._open[user] >= MOST_OF_USER:
+            fail(ErrorType.SERVICE_UNAVAILABLE, message("event.streams", self._open.total()))
+        self._open[user] += 1
         try:
             yield
         finally:
-            self._open -= 1
+            self._open[user] -= 1
+            self._open += Counter()  # forget whose count is 0
 
-    async def _begin(self, request: Request, call: Call) -> str:
-        """Let the client in; gives the id after which it wants to read: else what comes now."""
-        arguments = await self._pipeline.admit(call)
+    async def _begin(self, request: Request, call: Call) -> tuple[str, str]:
+        """Let the client in. Return who it is and the id after which it wants to read.
+
+        Without one it reads what comes from now on.
+        """
+        visitor, arguments = await self._pipeline.admit(call)
         spec = arguments.get("filter") or EventFilterSpec()
         after = request.headers.get("last-event-id") or spec.after
         try:
@@ -81,7 +87,7 @@ class EventStream:
         except StoreError as failure:
             raise self._pipeline.error(failure, call) from failure
         event_number(after)
-        return after
+        return visitor.caller.user, after
 
     async def _answer(self, request: Request, call: Call, after: str, send: Send) -> None:
         """Stream until the end, or until the client goes."""
