@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.e2e.conftest import HEALTHY_SECONDS, TASK_SECONDS, RunningLab
+from tests.e2e.rules import DEPLOY, UNDEPLOY, deploy_spec
 from tests.e2e.writer import Writer
 
 from openvcha.node.etcd import peer_url
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
-from openvcha.node.processes import kill_tree, read_process
+from openvcha.node.processes import find_tree, kill_tree, read_process
 from openvcha.node.tls import NodeTls
 from openvcha.serving.peers import voters_in
 
@@ -46,17 +47,21 @@ def until_two_vote(layout: Layout) -> None:
         time.sleep(0.005)
 
 
-def lose_active_while_two_vote(running: RunningLab, name: str) -> None:
-    """Kill all of the active at once, and wait until somebody has started it again."""
+def lose_active_while_two_vote(running: RunningLab, name: str) -> list[str]:
+    """Kill all of the active at once, and wait until somebody has started it again.
+
+    Return the nodes that had power just after its death.
+    """
     layout = running.layout(name)
     until_two_vote(layout)
     before = int(layout.supervisor_pid.read_text())
     kill_tree(layout.root)
+    left = [vm.name for vm in running.vms() if find_tree(running.directory(vm.name))]
     deadline = time.monotonic() + HEALTHY_SECONDS
     while True:
         now = int(layout.supervisor_pid.read_text() or before)
         if now != before and read_process(now):
-            return
+            return left
         assert time.monotonic() < deadline, "nobody has powered the active on"
         time.sleep(0.1)
 
@@ -82,3 +87,23 @@ def test_the_active_dies_in_a_redeploy_when_the_lost_vote_is_taken(
     lose_active_while_two_vote(degraded, name)
     validate(degraded, task, writer)
     assert degraded.name_of("ACTIVE") == name
+
+
+def test_the_active_dies_in_a_deployment_when_the_second_node_has_its_vote(
+    running: RunningLab, writer: Writer
+) -> None:
+    """It was a single node a moment ago, and nobody else has its rows: who has just come starts it.
+
+    The third has no vote yet, and mostly no power. Once the active took no writes until a person
+    powered the second one on.
+    """
+    name = running.name_of("ACTIVE")
+    alone = running.admin.call("POST", UNDEPLOY, {"force_delete": True}, 202)
+    assert running.admin.finished(alone)["status"] == "SUCCEEDED"
+    spec = deploy_spec(running)
+    task = str(running.admin.call("POST", DEPLOY, spec, 202))
+    left = lose_active_while_two_vote(running, name)
+    assert spec["passive"]["placement"]["name"] in left
+    assert name not in left
+    validate(running, task, writer)
+    assert running.name_of("ACTIVE") == name
