@@ -203,3 +203,17 @@ def test_long_arguments_are_cut() -> None:
     assert shown({"a": "x" * 10_000}) == '{"a":"' + "x" * MAX_TEXT + '…"}'
     many = shown({"a": ["x" * MAX_TEXT] * (MAX_ARGUMENTS // MAX_TEXT + 1)})
     assert many == '{"a":"…"}'
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"-5", b"9" * 32, b"\xff", b"1e9", b"[[["])
+async def test_a_count_that_cannot_be_read_is_counted_anew(
+    store: MemoryStore, log: AuditLog, value: bytes
+) -> None:
+    """Whoever writes it there would else keep all that follows out of the audit."""
+    await log.record(ENTRY, access=False)
+    counts = await store.prefix(keys.AUDIT_LAST)
+    assert len(counts) == 2
+    for kv in counts:
+        await store.put(kv.key, value)
+        await log.record(ENTRY, access=False)
+    assert [record.id for record in await log.list()] == ["c1", "c2", "c3"]

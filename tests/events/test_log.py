@@ -1,12 +1,14 @@
 """Events are numbered without a gap, kept with limits, and followed without a repetition."""
 
 import asyncio
+import json
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
 
+from openvcha.api.encode import encode_time
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import EventFilterSpec, EventInfo, EventSeverity
@@ -211,3 +213,49 @@ async def test_a_follower_outlives_a_compaction(events: EventLog, store: MemoryS
         group.create_task(tell_slowly(events, "defghij"))
         group.create_task(compact())
         assert await collect(events, "0", 10) == "abcdefghij"
+
+
+@pytest.mark.parametrize(
+    "value", [b'{"seen":5}', b"{" * 99, b"\xff", b'{"last":-7}', b'{"last":99999999999999999}']
+)
+async def test_a_memory_that_cannot_be_read_is_begun_anew(
+    events: EventLog, store: MemoryStore, value: bytes
+) -> None:
+    """Whoever writes it there would else end the telling, and the reading, of all events."""
+    await tell(events, "a", "b")
+    await store.put(keys.EVENTS_MEMORY, value)
+    assert names(await events.list()) == "ab"
+    assert await tell(events, "c")
+    assert names(await events.list()) == "abc"
+
+
+@pytest.mark.parametrize("key", ["zzzz", "9999999999999999", "\u0661" * 16, "9" * 5000, "-1"])
+async def test_a_key_of_no_event_is_in_nobody_s_way(
+    events: EventLog, store: MemoryStore, key: str
+) -> None:
+    """Neither for those who tell, nor for those who follow."""
+    await tell(events, "a")
+    async with aclosing(events.follow("0")) as following:
+        assert names(await anext(following)) == "a"
+        await store.put(keys.EVENTS + key, b"x")
+        await store.delete(keys.EVENTS_MEMORY)
+        assert await tell(events, "b")
+        assert names(await events.list()) == "ab"
+        found = ""
+        while not found:
+            found = names(await anext(following))
+        assert found == "b"
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+async def test_a_time_beyond_the_calendar_can_be_shown(
+    events: EventLog, store: MemoryStore, moment: str
+) -> None:
+    """One such record would else keep everybody from all events."""
+    await tell(events, "a")
+    kv = await store.get(f"{keys.EVENTS}{1:016}")
+    assert kv is not None
+    fields = {**json.loads(kv.value), "time": moment}
+    await store.put(kv.key, json.dumps(fields).encode())
+    (found,) = await events.list()
+    assert encode_time(found.time)[:4] == moment[:4]

@@ -180,10 +180,18 @@ def _opaque(form: Form, value: Opaque) -> Any:
 
 
 def encode_time(value: datetime) -> str:
-    """A time in UTC with milliseconds. Raises ValueError for a time without a zone."""
+    """A time in UTC with milliseconds. Raises ValueError for a time without a zone.
+
+    One that the calendar has in its own zone only, as a foreign record may, is the calendar's end.
+    """
     if value.tzinfo is None:
         raise ValueError("a time needs its zone")
-    text = value.astimezone(UTC).isoformat(timespec="milliseconds")
+    try:
+        in_utc = value.astimezone(UTC)
+    except OverflowError:
+        end = datetime.min if value.year == datetime.min.year else datetime.max
+        in_utc = end.replace(tzinfo=UTC)
+    text = in_utc.isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 

@@ -95,7 +95,7 @@ def local_time(text: str) -> str:
     """Write a time of the API as people here read it; what is no time, as it is."""
     try:
         return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
-    except ValueError:
+    except (ValueError, OverflowError):
         return text
 
 

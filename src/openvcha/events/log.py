@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -12,7 +12,7 @@ from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import EventFilterSpec, EventInfo
-from openvcha.events.ring import Ring
+from openvcha.events.ring import MOST, Ring
 from openvcha.events.seen import Draft, Seen
 from openvcha.store import keys
 from openvcha.store.errors import Compacted
@@ -26,7 +26,7 @@ from openvcha.store.protocol import (
     absent,
     unchanged,
 )
-from openvcha.store.records import decode, encode, readable
+from openvcha.store.records import encode, readable
 
 MAX_EVENTS: Final = 5000
 """Some megabytes of the store's gigabyte, and weeks of a restless cluster."""
@@ -39,8 +39,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """Up to where everything is told: the state, the store's revision of tasks, the last number."""
 
     seen: Seen | None = None
-    tasks: int = 0
-    last: int = 0
+    tasks: Annotated[int, msgspec.Meta(ge=0)] = 0
+    last: Annotated[int, msgspec.Meta(ge=0, le=2 * MOST)] = 0
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,15 @@ class EventLog:
     async def remembered(self) -> Remembered:
         """Read up to where everything is told. Look at the cluster only *after* this."""
         kv = await self._store.get(keys.EVENTS_MEMORY)
-        return Remembered(decode(kv, Memory) if kv else await self._begun_anew(), kv)
+        for _, memory in readable([kv] if kv else [], Memory):
+            return Remembered(memory, kv)
+        return Remembered(await self._begun_anew(), kv)
 
     async def _begun_anew(self) -> Memory:
-        """Begin; where events are there already, go on with the numbers and repeat no task."""
+        """Begin, also where what was remembered cannot be read.
+
+        Where events are there already, go on with the numbers and repeat no task.
+        """
         last = await self._ring.last()
         if not last:
             return Memory()
@@ -125,7 +130,7 @@ class EventLog:
         number = event_number(after)
         while True:
             seen = await self._store.snapshot(keys.EVENTS_MEMORY)
-            last = max((decode(kv, Memory).last for kv in seen.items), default=0)
+            last = max((memory.last for _, memory in readable(seen.items, Memory)), default=0)
             if found := await self._ring.read(number + 1, last):
                 yield tuple(found)
             number = max(number, last)
@@ -136,7 +141,7 @@ class EventLog:
                         events = [each.kv for each in batch if each.type is EventType.PUT]
                         if events:
                             yield tuple(event for _, event in readable(events, EventInfo))
-                            number = self._ring.number(events[-1].key)
+                            number = max(number, self._ring.number(events[-1].key))
             except Compacted:
                 continue  # it is read again from where it was
 

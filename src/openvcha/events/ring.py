@@ -1,11 +1,14 @@
 """A numbered row of records that never grows beyond a limit: the oldest goes when one is added."""
 
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from openvcha.store.protocol import Action, Delete, Get, Put, Store
 from openvcha.store.records import encode, readable
 
+DIGITS: Final = 16
+MOST: Final = 10**15
+"""No record has a higher number; one that has was written by somebody else."""
 CHUNK = 100
 """The store takes 128 actions at a time."""
 
@@ -31,11 +34,13 @@ class Ring(Generic[T]):
 
     def key(self, number: int) -> str:
         """Give a record's key; keys sort as numbers do."""
-        return f"{self.prefix}{number:016}"
+        return f"{self.prefix}{number:0{DIGITS}}"
 
     def number(self, key: str) -> int:
-        """Give the number in a record's key."""
-        return int(key.removeprefix(self.prefix))
+        """Return the number in a record's key; 0 where the key is none of a record."""
+        text = key.removeprefix(self.prefix)
+        number = int(text) if text.isascii() and text.isdigit() and len(text) == DIGITS else 0
+        return number if number <= MOST else 0
 
     def put(self, number: int, record: T) -> list[Action]:
         """Give what a transaction has to do to write a record, and to forget the oldest."""

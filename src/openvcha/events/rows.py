@@ -1,14 +1,14 @@
 """Rings of records, one for each owner: what one owner does removes nothing of another's."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
 from openvcha.api.structures import AuditInfo
-from openvcha.events.ring import Ring
+from openvcha.events.ring import MOST, Ring
 from openvcha.store import keys
 from openvcha.store.protocol import (
     Action,
@@ -21,7 +21,7 @@ from openvcha.store.protocol import (
     absent,
     unchanged,
 )
-from openvcha.store.records import decode, readable
+from openvcha.store.records import readable
 
 NEVER_MORE: Final = 10_000
 MOST_AT_ONCE: Final = 10
@@ -57,7 +57,7 @@ class Rows:
         found: list[AuditInfo] = []
         for kv in await self._store.prefix(self._counts):
             ring = self._ring(self._owner(kv))
-            last = await _last(kv, ring)
+            last = await _last([kv], ring)
             found += await ring.read(last - count + 1, last)
         return found
 
@@ -81,8 +81,8 @@ class Rows:
     async def _try_append(self, owner: str, record: AuditInfo) -> bool:
         own, ring = self._counts + owner, self._ring(owner)
         (totals, counts) = (await self._store.txn([], [Get(self._total), Get(own)])).results
-        total = decode(totals[0], int) if totals else await self._recount()
-        last = decode(counts[0], int) if counts else await ring.last()
+        total = await self._total_of(totals)
+        last = await _last(counts, ring)
         numbered = msgspec.structs.replace(record, id=f"{self._letter}{total + 1}")
         actions = [
             Put(self._total, str(total + 1).encode()),
@@ -106,16 +106,22 @@ class Rows:
         yield Delete(count.key)
         yield Delete(self._ring(self._owner(count)).prefix, prefix=True)
 
-    async def _recount(self) -> int:
-        """Count what the owners have had, where nobody knows the number of the last record."""
-        found = readable(await self._store.prefix(self._counts), int)
-        return sum(count for _, count in found)
+    async def _total_of(self, totals: Sequence[KeyValue]) -> int:
+        """Return the number of the last record; where nobody knows it, what the owners have had."""
+        for known in _counted(totals):
+            return known
+        return sum(_counted(await self._store.prefix(self._counts)))
 
 
-async def _last(count: KeyValue, ring: Ring[AuditInfo]) -> int:
+async def _last(counts: Sequence[KeyValue], ring: Ring[AuditInfo]) -> int:
     """Return the number of a ring's newest record, also where its count cannot be read."""
-    known = [number for _, number in readable([count], int)]
-    return known[0] if known else await ring.last()
+    for known in _counted(counts):
+        return known
+    return await ring.last()
+
+
+def _counted(found: Iterable[KeyValue]) -> Iterable[int]:
+    return (count for _, count in readable(found, int) if 0 <= count <= 2 * MOST)
 
 
 def _still(found: tuple[KeyValue, ...], key: str) -> Compare:
