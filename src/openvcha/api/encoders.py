@@ -32,6 +32,8 @@ from openvcha.api.structures.std import LocalizableMessage
 Encode = Callable[[Any], Any]
 
 _WITH_CHALLENGE = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
+_EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,7 @@ def encode_time(value: datetime) -> str:
     try:
         in_utc = value.astimezone(UTC)
     except OverflowError:
-        end = datetime.min if value.year == datetime.min.year else datetime.max
-        in_utc = end.replace(tzinfo=UTC)
+        in_utc = _EARLIEST if value.year == _EARLIEST.year else _LATEST
     text = in_utc.isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 

@@ -40,7 +40,7 @@ ALONE: Final = "openvcha_alone"
 DETACHED: Final = "openvcha_detached"
 SETTINGS: Final = (PAUSE, ALONE, DETACHED)
 
-SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS, RELIED)
+SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS, RELIED, RUNNER, ROOM)
 """What only data nodes write, and says who may do what: each record carries a seal."""
 
 

@@ -9,10 +9,21 @@ from openvcha.store.errors import (
     Compacted,
     LeaseNotFound,
     OutcomeUnknown,
+    RecordForged,
     StoreError,
     StoreUnavailable,
 )
-from openvcha.store.protocol import Compare, EventType, Get, Put, Store, absent, created_at
+from openvcha.store.protocol import (
+    Compare,
+    Delete,
+    EventType,
+    KeyValue,
+    Put,
+    Store,
+    absent,
+    created_at,
+    unchanged,
+)
 
 RETRY_SECONDS = 0.2
 
@@ -74,6 +85,9 @@ class Hold:
         finally:
             self.lost.set()
 
+    def _is_ours(self, kv: KeyValue) -> bool:
+        return kv.create_revision == self.revision and kv.lease == self._lease
+
     async def _renew(self, expires: float) -> float | None:
         """Renew until it succeeds; gives the new end, or None when the hold is lost."""
         try:
@@ -88,7 +102,7 @@ class Hold:
                     except StoreError:
                         await asyncio.sleep(RETRY_SECONDS)  # until `expires`, then it is lost
                     else:
-                        ours = kv is not None and kv.create_revision == self.revision
+                        ours = kv is not None and self._is_ours(kv)
                         return started + self._ttl if ours else None
         except TimeoutError:
             return None
@@ -96,6 +110,7 @@ class Hold:
 
 async def acquire(store: Store, key: str, value: bytes, ttl: int) -> Hold | None:
     """Try once to hold a key (``ttl`` in seconds); None when somebody else holds it."""
+    await _clear(store, key)
     expires = asyncio.get_running_loop().time() + ttl
     lease = await store.lease_grant(ttl)
     revision: int | None = None
@@ -118,19 +133,36 @@ async def campaign(store: Store, key: str, value: bytes, ttl: int) -> Hold:
             hold = await acquire(store, key, value, ttl)
             if hold is not None:
                 return hold
-            await _freed(store, key)
+            # What is no hold does not go by itself: it is looked for again.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ttl):
+                    await _freed(store, key)
         except StoreUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _take(store: Store, key: str, value: bytes, lease: int) -> int | None:
+async def _clear(store: Store, key: str) -> None:
+    """Delete what stands in the key's place and is no hold: it is forged, or has no lease.
+
+    It must not be taken over: who held the key before would take that for its own.
+    """
     try:
-        result = await store.txn([absent(key)], [Put(key, value, lease)], [Get(key)])
-    except OutcomeUnknown:
-        # Ours when our lease is on it. When not, giving the lease up stops a late write too.
         kv = await store.get(key)
-        return kv.create_revision if kv is not None and kv.lease == lease else None
-    return result.revision if result.succeeded else None
+        none = kv is not None and not kv.lease
+    except RecordForged as error:
+        kv, none = error.raw, True
+    if kv is not None and none:
+        with contextlib.suppress(OutcomeUnknown):
+            await store.txn([unchanged(kv)], [Delete(key)])
+
+
+async def _take(store: Store, key: str, value: bytes, lease: int) -> int | None:
+    with contextlib.suppress(OutcomeUnknown):  # giving the lease up stops a late write too
+        await store.txn([absent(key)], [Put(key, value, lease)])
+    kv = None
+    with contextlib.suppress(RecordForged):
+        kv = await store.get(key)
+    return kv.create_revision if kv is not None and kv.lease == lease else None
 
 
 async def _freed(store: Store, key: str) -> None:

@@ -1,0 +1,102 @@
+"""A thief with a vote holds the keys by which data nodes agree who works: nobody waits for him."""
+
+import asyncio
+
+import pytest
+
+from openvcha.api.secret import Secret
+from openvcha.store import keys
+from openvcha.store.lease import Hold, acquire, campaign
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import KeyValue
+from openvcha.store.seal import Seals
+from openvcha.store.sealed import SealedStore
+
+pytestmark = pytest.mark.looptime
+LATEST = 120.0
+TTL = 10
+HELD = pytest.mark.parametrize("key", [keys.RUNNER, keys.ROOM])
+
+
+class Stage:
+    """The store as a thief writes into it, and as a data node does."""
+
+    def __init__(self) -> None:
+        self.raw = MemoryStore()
+        self.sealed = self.node()
+
+    def node(self) -> SealedStore:
+        return SealedStore(self.raw, Seals(lambda: [Secret("a key of the data nodes")]))
+
+    async def kept_alive(self) -> int:
+        """Grant a lease that does not end, as long as the thief is there."""
+        return await self.raw.lease_grant(1 << 30)
+
+    async def held(self, key: str) -> Hold:
+        async with asyncio.timeout(LATEST):
+            return await campaign(self.sealed, key, b"a-1", TTL)
+
+    async def value(self, key: str) -> KeyValue:
+        found = await self.sealed.get(key)
+        assert found is not None
+        return found
+
+
+@HELD
+@pytest.mark.parametrize("value", [b"thief", b"a-1", b"", b"\xff", b"openvcha-seal reserved"])
+@pytest.mark.parametrize("leased", [False, True])
+async def test_a_false_hold_is_none(key: str, value: bytes, leased: bool) -> None:
+    """Whatever it says, and with a lease that he keeps alive as well."""
+    stage = Stage()
+    await stage.raw.put(key, value, await stage.kept_alive() if leased else 0)
+    hold = await stage.held(key)
+    assert (await stage.value(key)).value == b"a-1"
+    assert (await stage.sealed.txn([hold.guard], [])).succeeded
+    await hold.release()
+    assert await stage.raw.get(key) is None
+
+
+@HELD
+@pytest.mark.parametrize("copies", [False, True])
+async def test_who_is_written_over_lets_go_and_goes_on(key: str, copies: bool) -> None:
+    """With his own words, or with those that stood there: what they are sealed for is over."""
+    stage = Stage()
+    first = await stage.held(key)
+    found = await stage.raw.get(key)
+    assert found is not None
+    await stage.raw.put(key, found.value if copies else b"thief", await stage.kept_alive())
+    async with asyncio.timeout(LATEST):
+        await first.lost.wait()
+    await first.release()
+    second = await stage.held(key)
+    assert second.revision > first.revision
+    assert not (await stage.sealed.txn([first.guard], [])).succeeded
+    await second.release()
+
+
+@HELD
+async def test_who_waits_hears_of_it_though_nothing_is_deleted(key: str) -> None:
+    """The holder's lease no longer takes the key away."""
+    stage = Stage()
+    first = await stage.held(key)
+    waiting = asyncio.create_task(campaign(stage.node(), key, b"b-2", TTL))
+    await asyncio.sleep(1)
+    await stage.raw.put(key, b"thief", await stage.kept_alive())
+    async with asyncio.timeout(LATEST):
+        second = await waiting
+        await first.lost.wait()
+    await first.release()
+    assert (await stage.value(key)).value == b"b-2"
+    await second.release()
+
+
+@HELD
+async def test_a_true_hold_is_respected(key: str) -> None:
+    """By another data node, for as long as it is kept."""
+    stage = Stage()
+    first = await stage.held(key)
+    await asyncio.sleep(5 * TTL)
+    assert await acquire(stage.node(), key, b"b-2", TTL) is None
+    assert not first.lost.is_set()
+    assert (await stage.value(key)).value == b"a-1"
+    await first.release()
