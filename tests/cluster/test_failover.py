@@ -8,7 +8,9 @@ import pytest
 
 from openvcha.cluster import failover
 from openvcha.cluster.patroni import parse_sync
+from openvcha.node.patroni_forms import is_formed
 from openvcha.store import keys
+from openvcha.store.errors import RecordInvalid
 from openvcha.store.memory import MemoryStore
 from openvcha.store.protocol import Compare, absent, present, unchanged
 
@@ -63,6 +65,33 @@ async def test_a_wish_that_was_emptied_may_be_made_again_and_taken_back() -> Non
     await failover.take_back(store, GUARD, "a", "b")
     assert not await failover.pending(store)
     await failover.take_back(store, GUARD, "a", "b")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xff",
+        b"[" * 100,
+        b'{"leader":"a","scheduled_at":"9999-99-99"}',
+        b'{"leader":"a","scheduled_at":"2126-11-27T09:00:00+00:00"}',
+        b'{"leader":["a"],"member":"c"}',
+        b'{"leader":"a","member":"\\u001b[2J"}',
+    ],
+)
+async def test_what_patroni_is_not_shown_is_in_nobody_s_way(value: bytes) -> None:
+    """It would never go by itself, and no operation could ask for a failover any more.
+
+    Only who would start a primary by it has to know better.
+    """
+    store = await world()
+    await store.put(keys.PATRONI_FAILOVER, value)
+    assert not is_formed("failover", value.decode(errors="replace"))
+    assert not await failover.asked(store)
+    with pytest.raises(RecordInvalid):
+        await failover.pending(store)
+    assert not await failover.drop_dead(store)
+    assert await failover.ask(store, GUARD, "a", "b")
+    assert await failover.pending(store)
 
 
 async def test_the_key_is_handed_over_with_the_right_to_keep_it() -> None:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from openvcha.cluster.patroni import parse_sync
 from openvcha.store import keys
+from openvcha.store.errors import RecordInvalid
+from openvcha.store.patroni_keys import wished
 from openvcha.store.protocol import (
     Action,
     Compare,
@@ -22,9 +24,8 @@ from openvcha.store.protocol import (
     unchanged,
     value_is,
 )
-from openvcha.store.records import decode
 
-Wish = dict[str, str | None]
+Wish = dict[str, str]
 NOBODY = b"{}"
 """A ``/sync`` that says as little as none; unlike none it has a revision."""
 
@@ -46,9 +47,20 @@ async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
     return (await store.txn(conditions, [Put(keys.PATRONI_FAILOVER, wish)])).succeeded
 
 
-async def pending(store: Store) -> bool:
-    """Tell whether Patroni has a wish before it: ours, or one that a person made known to it."""
+async def asked(store: Store) -> bool:
+    """Return whether Patroni has a wish before it, of what it is shown: only then it acts."""
     return bool(_wish(await store.get(keys.PATRONI_FAILOVER)))
+
+
+async def pending(store: Store) -> bool:
+    """Tell whether Patroni has a wish before it: ours, or one that a person made known to it.
+
+    Raises RecordInvalid: what cannot be read may have taken the place of one that is being met.
+    """
+    found = await store.get(keys.PATRONI_FAILOVER)
+    if found is not None and wished(found.value) is None:
+        raise RecordInvalid(found.key, "not what Patroni may be asked for")
+    return bool(_wish(found))
 
 
 async def take_back(store: Store, guard: Compare, old: str, new: str) -> None:
@@ -145,6 +157,6 @@ def _leads(member: str) -> Compare:
 def _wish(found: KeyValue | None) -> Wish:
     """Read what Patroni is asked for; it empties the key where it does not delete it.
 
-    Raises RecordInvalid.
+    What Patroni is not shown is no wish, and in nobody's way.
     """
-    return decode(found, Wish) if found and found.value else {}
+    return (wished(found.value) or {}) if found else {}

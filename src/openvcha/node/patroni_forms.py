@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from openvcha.store.bounded import json_object
+from openvcha.store.patroni_keys import is_name, wished
 
-LONGEST_NAME: Final = 255
 MOST_NAMES: Final = 128
 MOST_LINES: Final = 10_000
 MOST: Final = 1 << 64
@@ -75,16 +75,6 @@ def of_this_system(original: Load) -> Load:
             self.cluster = type(self.cluster)(**{**fields, "initialize": ""})
 
     return load_cluster_from_dcs
-
-
-def _name(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
-
-
-def _never(value: Any) -> bool:
-    """Refuse what no part of this project writes, and Patroni would parse by a free parser."""
-    del value
-    return False
 
 
 def _slot(value: Any) -> bool:
@@ -147,12 +137,12 @@ def _line(line: Any) -> bool:
 _FORMS: Final[Mapping[str, Check]] = MappingProxyType(
     {
         "initialize": _identifier,
-        "leader": _name,
-        "sync": _object(leader=_name, sync_standby=_name, quorum=_count),
+        "leader": is_name,
+        "sync": _object(leader=is_name, sync_standby=is_name, quorum=_count),
         "status": _object(optime=_count, slots=_slots, retain_slots=_retained),
-        "failover": _object(leader=_name, member=_name, candidate=_name, scheduled_at=_never),
+        "failover": lambda value: wished(value) is not None,
         "history": _history,
-        "optime/leader": _never,  # of an older Patroni, which is never here
+        "optime/leader": lambda _: False,  # of an older Patroni, which is never here
     }
 )
 _INSTEAD: Final[Mapping[str, str]] = MappingProxyType({"initialize": "", "sync": NOBODY})

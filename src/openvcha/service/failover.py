@@ -231,7 +231,7 @@ class Switch(Step):
         if leads == way.new.member:
             return await self._not_writable(way.new)
         # An active that is stopping as it was asked to takes no writes: no reason to refuse.
-        if leads == way.leads and not await failover.pending(store):
+        if leads == way.leads and not await failover.asked(store):
             await self._begin(ctx, way)
         return message("progress.failover.switch", way.new.name)
 

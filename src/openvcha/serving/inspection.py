@@ -22,6 +22,7 @@ from openvcha.store import keys
 from openvcha.store.copies import CopyReport
 from openvcha.store.errors import RecordForged, RecordInvalid, RecordUnreadable, StoreUnavailable
 from openvcha.store.facts import NodeFacts
+from openvcha.store.patroni_keys import wished
 from openvcha.store.protocol import Action, Compare, Delete, KeyValue, Put, Store, absent, unchanged
 from openvcha.store.records import decode, encode
 from openvcha.store.sealed import SealedStore
@@ -54,7 +55,10 @@ def _name(kv: KeyValue) -> object:
 
 
 def _wish(kv: KeyValue) -> object:
-    return decode(kv, dict[str, str | None]) if kv.value else None
+    found = wished(kv.value)
+    if found is None:
+        raise RecordInvalid(kv.key, "not what Patroni may be asked for")
+    return found
 
 
 #: How each value is read, by what its key matches; the first that does counts.

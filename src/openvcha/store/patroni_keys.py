@@ -1,8 +1,11 @@
 """What Patroni's keys say, read so that what cannot be read is unknown, and raises nothing."""
 
-from typing import Any
+from typing import Any, Final
 
 from openvcha.store.bounded import json_object
+
+LONGEST_NAME: Final = 255
+WISHED: Final = ("leader", "member", "candidate")
 
 
 def position(xlog: object) -> int | None:
@@ -27,6 +30,23 @@ def pause(config: bytes | None) -> bool | None:
     """Return whether Patroni's configuration has a pause; None: unknown."""
     fields = readable(config)
     return None if fields is None else bool(fields.get("pause"))
+
+
+def is_name(value: object) -> bool:
+    """Return whether a value may be a member's name."""
+    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
+
+
+def wished(value: bytes | str) -> dict[str, str] | None:
+    """Return whom Patroni is asked to switch from (``leader``) and to (``member``).
+
+    None for what Patroni is not shown: it would not survive it. Nothing here is ever scheduled.
+    """
+    fields = json_object(value) if value else {}
+    if fields is None or fields.get("scheduled_at") is not None:
+        return None
+    names = {name: fields[name] for name in WISHED if fields.get(name) is not None}
+    return names if all(map(is_name, names.values())) else None
 
 
 def leader_position(status: bytes | None) -> int | None:
