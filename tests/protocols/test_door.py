@@ -3,13 +3,20 @@
 import asyncio
 import resource
 import socket
+from itertools import count
 from typing import Any
 
 import pytest
 from tests.protocols.conftest import Served
 from tests.protocols.test_serve import raw, rest_of
 
-from openvcha.protocols.door import SHARE_OF_DESCRIPTORS, Door, Guest, affordable
+from openvcha.protocols.door import (
+    MADE_ROOM_A_SECOND,
+    SHARE_OF_DESCRIPTORS,
+    Door,
+    Guest,
+    affordable,
+)
 
 MOST = 8
 CROWD, OTHER = "192.0.2.1", "192.0.2.2"
@@ -25,7 +32,7 @@ def entered(door: Door, origin: str, gone: list[Any], name: Any = None) -> Guest
 
 def test_one_source_has_half_of_the_places() -> None:
     """Its own oldest one goes for its next one, nobody else's."""
-    door, gone = Door(MOST), list[Any]()
+    door, gone = Door(MOST, count().__next__), list[Any]()
     other = entered(door, OTHER, gone)
     crowd = [entered(door, CROWD, gone) for _ in range(MOST)]
     assert gone == crowd[: MOST // 2]
@@ -34,7 +41,7 @@ def test_one_source_has_half_of_the_places() -> None:
 
 def test_the_greediest_source_makes_room() -> None:
     """Whoever has one connection keeps it while somebody has two."""
-    door, gone = Door(MOST), list[Any]()
+    door, gone = Door(MOST, count().__next__), list[Any]()
     others = [entered(door, f"198.51.100.{n}", gone) for n in range(MOST // 2)]
     crowd = [entered(door, CROWD, gone) for _ in range(MOST // 2)]
     entered(door, "203.0.113.1", gone)
@@ -45,7 +52,7 @@ def test_the_greediest_source_makes_room() -> None:
 
 def test_a_network_of_ipv6_is_one_source() -> None:
     """Whoever has one of its addresses has all of them."""
-    door, gone = Door(MOST), list[Any]()
+    door, gone = Door(MOST, count().__next__), list[Any]()
     for n in range(MOST):
         entered(door, f"2001:db8::{n:x}", gone)
     assert len(gone) == MOST // 2
@@ -53,7 +60,7 @@ def test_a_network_of_ipv6_is_one_source() -> None:
 
 def test_who_is_at_work_stays() -> None:
     """Where all are, nobody else gets in; who has answered is the last one in the row to go."""
-    door, gone = Door(MOST), list[Any]()
+    door, gone = Door(MOST, count().__next__), list[Any]()
     crowd = [entered(door, CROWD, gone) for _ in range(MOST // 2)]
     for guest in crowd:
         guest.works(True)
@@ -67,7 +74,7 @@ def test_who_is_at_work_stays() -> None:
 
 def test_who_has_shown_a_session_goes_last() -> None:
     """A crowd without one pushes nobody out who works here, even from the same address."""
-    door, gone = Door(MOST), list[Any]()
+    door, gone = Door(MOST, count().__next__), list[Any]()
     known = entered(door, CROWD, gone)
     known.welcome()
     for _ in range(10 * MOST):
@@ -80,9 +87,22 @@ def test_who_has_shown_a_session_goes_last() -> None:
     assert door.make_room()
 
 
+def test_a_storm_is_turned_away() -> None:
+    """Of a source that comes again and again, only some make room in a second."""
+    now, gone = [0.0], list[Any]()
+    door = Door(MOST, lambda: now[0])
+    came = 1000
+    let_in = [door.enter(CROWD) for _ in range(came)]
+    assert came - let_in.count(None) == MOST // 2 + MADE_ROOM_A_SECOND
+    for _ in range(MOST):
+        entered(door, OTHER, gone)
+    now[0] += 1
+    entered(door, CROWD, gone)
+
+
 def test_who_has_gone_counts_no_more() -> None:
     """However often it is noted, and whatever is noted afterwards."""
-    door, gone = Door(MOST), list[Any]()
+    door, gone = Door(MOST, count().__next__), list[Any]()
     guest = entered(door, CROWD, gone)
     for _ in range(2):
         guest.leave()

@@ -10,6 +10,8 @@ from typing import Final
 
 from openvcha.protocols.door import Door, Guest
 
+AT_ONCE: Final = 64
+"""So that whoever waits in the kernel's queue waits for no handshake of those before."""
 PAUSE_SECONDS: Final = 0.1
 """Until it is tried again where no more files may be open."""
 BUFFER_BYTES: Final = 32 * 1024
@@ -62,24 +64,33 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            if not self._accept_one():
+                return
+
+    def _accept_one(self) -> bool:
+        """Accept one. Return whether another one may be waiting."""
         try:
             accepted, origin = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+        except (BlockingIOError, InterruptedError):
+            return False
+        except ConnectionAbortedError:
+            return True
         except OSError:
             # No more files may be open: the listener stays readable for as long as that is so.
             self._door.make_room()
             self._loop.remove_reader(self._listener)
             self._loop.call_later(PAUSE_SECONDS, self._watch)
-            return
+            return False
         guest = self._door.enter(origin[0])
         if guest is None:
             accepted.close()
-            return
+            return True
         accepted.setblocking(False)
         beginning = self._loop.create_task(self._begin(accepted, guest), name="accept")
         self._beginning.add(beginning)
         beginning.add_done_callback(self._beginning.discard)
+        return True
 
     async def _begin(self, accepted: socket.socket, guest: Guest) -> None:
         try:

@@ -5,6 +5,7 @@ is being made, and is idle else. Who has shown a session goes only when no stran
 """
 
 import resource
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -15,6 +16,9 @@ GUEST: Final = "guest"
 """In the state of each request: the connection that it came by."""
 SHARE_OF_DESCRIPTORS: Final = 4
 """One in so many is for the API; the others are for the store, the database and its clients."""
+
+MADE_ROOM_A_SECOND: Final = 50
+"""For one source: each begins TLS, which costs two milliseconds; to turn one away costs nothing."""
 
 
 class Guest:
@@ -48,13 +52,16 @@ class Guest:
 class Door:
     """Counts connections: at most ``most``, and half of them from one source."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._most = most
         self._by_source = max(1, most // 2)
         self._all: set[Guest] = set()
         self._sources: Counter[str] = Counter()
         self._idle: dict[Guest, None] = {}  # the first has been idle for the longest
         self._closed = False
+        self._second = 0
+        self._made_room: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -64,20 +71,38 @@ class Door:
         return guest in self._all
 
     def enter(self, origin: str) -> Guest | None:
-        """Let one in, for whom another one may have to go. Return None where all are at work."""
+        """Let one in, for whom another one may have to go.
+
+        Return None where all are at work, or where a source wants too much room too fast.
+        """
         if self._closed:
             return None
         source = source_of(origin)
-        if self._sources[source] >= self._by_source:
-            if not self._cut_off(guest for guest in self._idle if guest.source == source):
-                return None
-        elif len(self._all) >= self._most and not self.make_room():
+        if not self._has_room(source):
             return None
         guest = Guest(self, source)
         self._all.add(guest)
         self._sources[source] += 1
         self._idle[guest] = None
         return guest
+
+    def _has_room(self, source: str) -> bool:
+        own = self._sources[source] >= self._by_source
+        if not own and len(self._all) < self._most:
+            return True
+        if not self._may_make_room(source):
+            return False
+        if own:
+            return self._cut_off(guest for guest in self._idle if guest.source == source)
+        return self.make_room()
+
+    def _may_make_room(self, source: str) -> bool:
+        second = int(self._monotonic())
+        if second != self._second:
+            self._second = second
+            self._made_room.clear()
+        self._made_room[source] += 1
+        return self._made_room[source] <= MADE_ROOM_A_SECOND
 
     def close(self) -> None:
         """Let nobody in any more, and cut off all who are there, also who has just begun."""
