@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from openvcha.api.operations import OPERATIONS
 from openvcha.cli.describe import short_name
 from openvcha.cli.direct import asks_to_run
-from openvcha.cli.main import app
+from openvcha.cli.main import COMMANDS, app
+from openvcha.cli.node import COMMANDS as NODE_COMMANDS
 from openvcha.cli.options import PROGRAM
 from openvcha.lab.places import VARIABLE
 from openvcha.lab.state import Lab, LabState
@@ -211,7 +212,8 @@ def test_a_supervisor_loads_nothing_of_the_api_or_the_terminal_interface() -> No
     program = f"""
 import sys
 from typer.testing import CliRunner
-from openvcha.cli.main import app
+from openvcha.cli.main import COMMANDS, app
+from openvcha.cli.node import COMMANDS as NODE_COMMANDS
 assert CliRunner().invoke(app, ["node", "status", "/"]).exit_code == 3
 print([name for name in {heavy} if name in sys.modules])
 """
@@ -219,6 +221,31 @@ print([name for name in {heavy} if name in sys.modules])
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_the_list_of_commands_says_what_each_says_itself() -> None:
+    """It is written beside where each one is, so that none is loaded to list them."""
+    tables = {**COMMANDS, **{f"node {name}": load for name, load in NODE_COMMANDS.items()}}
+    said = {words: load.help for words, load in tables.items()}
+    assert said == {words: ALL[tuple(words.split())].help.split("\n")[0] for words in tables}
+    assert {words for words, load in tables.items() if load.hidden} == {"node service"}
+
+
+@pytest.mark.parametrize("words", [(), ("node",)])
+def test_the_list_of_commands_loads_none(words: tuple[str, ...]) -> None:
+    """The first that a person types shall not wait for all that there is."""
+    code = (
+        "import sys; from openvcha.cli.main import app\n"
+        f"try: app([*{words!r}, '--help'])\n"
+        "finally: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    *shown, loaded = done.stdout.rstrip().split("\n")
+    assert "store" in "".join(shown) if words else "openapi" in "".join(shown)
+    heavy = {"openvcha.cli.lab", "openvcha.cli.recovery", "cryptography", "psycopg", "starlette"}
+    assert not heavy & set(loaded.split())
 
 
 @pytest.mark.parametrize(

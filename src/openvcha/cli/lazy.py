@@ -6,17 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from openvcha.cli.exits import EPILOG
 
 
 @dataclass(frozen=True)
 class Load:
-    """Where a command is: ``target`` is `module:name` of a function or of a Typer app."""
+    """Where a command is: ``target`` is `module:name` of a function or of a Typer app.
+
+    ``help`` is the first line of its help, for the list of commands.
+    """
 
     target: str
+    help: str
     hidden: bool = False
+
+    def listed(self, name: str) -> TyperCommand:
+        """Return what stands for it in a list of commands."""
+        return TyperCommand(name, help=self.help, hidden=self.hidden)
 
     def command(self, name: str) -> Any:
         """Import it and make the command."""
@@ -32,7 +40,10 @@ class Load:
 
 
 def lazy(table: Mapping[str, Load], base: type[TyperGroup] = TyperGroup) -> type[TyperGroup]:
-    """Make the class of a group which has the commands of the table besides its own."""
+    """Make the class of a group which has the commands of the table besides its own.
+
+    To list them it loads none: all of them together take a second.
+    """
 
     class Lazy(base):  # type: ignore[misc, valid-type]  # the base is chosen by the caller
         def __init__(self, **options: Any) -> None:
@@ -40,9 +51,20 @@ def lazy(table: Mapping[str, Load], base: type[TyperGroup] = TyperGroup) -> type
             # The names must be there for listing and for guessing at typing errors.
             for name in table:
                 self.commands.setdefault(name, None)
+            self._lists = False
+
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            self._lists = True
+            try:
+                super().format_help(ctx, formatter)
+            finally:
+                self._lists = False
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            if self.commands.get(cmd_name) is None and cmd_name in table:
+            known = self.commands.get(cmd_name) is not None or cmd_name not in table
+            if self._lists and not known:
+                return table[cmd_name].listed(cmd_name)
+            if not known:
                 self.commands[cmd_name] = table[cmd_name].command(cmd_name)
             return super().get_command(ctx, cmd_name)
 

@@ -8,21 +8,48 @@ from openvcha.cli.lazy import Load, lazy
 from openvcha.cli.logs import log_to_people
 
 COMMANDS = {
-    "lab": Load("openvcha.cli.lab:app"),
-    "demo": Load("openvcha.cli.demo:demo"),
-    "failover": Load("openvcha.cli.failover:failover"),
-    "passive": Load("openvcha.cli.replace:passive"),
-    "witness": Load("openvcha.cli.replace:witness"),
-    "mode": Load("openvcha.cli.mode:app"),
-    "undeploy": Load("openvcha.cli.undeploy:undeploy"),
-    "task": Load("openvcha.cli.task:app"),
-    "events": Load("openvcha.cli.events:events"),
-    "audit": Load("openvcha.cli.events:audit"),
-    "call": Load("openvcha.cli.call:app"),
-    "user": Load("openvcha.cli.user:app"),
-    "openapi": Load("openvcha.cli.openapi:openapi"),
-    "doctor": Load("openvcha.cli.node:doctor"),
-    "node": Load("openvcha.cli.node:app"),
+    "lab": Load(
+        "openvcha.cli.lab:app",
+        "A whole cluster of three nodes on this machine, on loopback addresses.",
+    ),
+    "demo": Load(
+        "openvcha.cli.demo:demo",
+        "Lose the passive under a steady writer, redeploy it over the API, count the rows.",
+    ),
+    "failover": Load(
+        "openvcha.cli.failover:failover",
+        "Make the passive node the active one; no acknowledged row is lost, forced or not.",
+    ),
+    "passive": Load("openvcha.cli.replace:passive", "The passive node."),
+    "witness": Load("openvcha.cli.replace:witness", "The witness node."),
+    "mode": Load("openvcha.cli.mode:app", "The mode of the cluster."),
+    "undeploy": Load(
+        "openvcha.cli.undeploy:undeploy",
+        "Dissolve the cluster; the active goes on alone, and `deploy` makes a cluster of it again.",
+    ),
+    "task": Load("openvcha.cli.task:app", "Tasks: what runs, what has run."),
+    "events": Load(
+        "openvcha.cli.events:events", "Show what has happened to the cluster, the newest last."
+    ),
+    "audit": Load(
+        "openvcha.cli.events:audit", "Show who called what to change something, the newest last."
+    ),
+    "call": Load(
+        "openvcha.cli.call:app",
+        "Call any operation of the API by its name or the end of it: passive.redeploy.",
+    ),
+    "user": Load(
+        "openvcha.cli.user:app",
+        "Users of the API and their roles: Administrator, ReadOnly, NoAccess.",
+    ),
+    "openapi": Load(
+        "openvcha.cli.openapi:openapi", "Print the OpenAPI 3.0.3 description of the API."
+    ),
+    "doctor": Load(
+        "openvcha.cli.node:doctor",
+        "Say what this machine has and what it lacks; exit code 1 when something is missing.",
+    ),
+    "node": Load("openvcha.cli.node:app", "One node of the cluster."),
 }
 
 app = typer.Typer(

@@ -15,18 +15,34 @@ from openvcha.node.identity import IDENTITY
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.status import NodeStatus, OwnView, load_status
 
+COMMANDS = {
+    "service": Load(
+        "openvcha.cli.service:service",
+        "Serve the API while this node is the active one (the supervisor starts this).",
+        hidden=True,
+    ),
+    "make-standalone": Load(
+        "openvcha.cli.recovery:make_standalone",
+        "Make this node a cluster of its own, when both others are gone for good.",
+    ),
+    "promote": Load(
+        "openvcha.cli.recovery:promote",
+        "Make this passive the primary, when the active is lost and Patroni does not dare.",
+    ),
+    "token": Load(
+        "openvcha.cli.join:token",
+        "Give a token with which one node may join; it is shown once, and ends the one before.",
+    ),
+    "create": Load(
+        "openvcha.cli.join:create",
+        "Make a node that joins a cluster, in a new directory; run it with `vcha node run`.",
+    ),
+    "store": Load("openvcha.cli.store:app", "The cluster's store, as a node reaches it."),
+}
+
 app = typer.Typer(
     # The service is a large program of its own: what only supervises does not load it.
-    cls=lazy(
-        {
-            "service": Load("openvcha.cli.service:service", hidden=True),
-            "make-standalone": Load("openvcha.cli.recovery:make_standalone"),
-            "promote": Load("openvcha.cli.recovery:promote"),
-            "token": Load("openvcha.cli.join:token"),
-            "create": Load("openvcha.cli.join:create"),
-            "store": Load("openvcha.cli.store:app"),
-        }
-    ),
+    cls=lazy(COMMANDS),
     help="One node of the cluster.",
     no_args_is_help=True,
 )
