@@ -1,0 +1,245 @@
+"""A store that is full, with real engines: what goes on, what waits, and what gives it room.
+
+Nobody can begin to lead while it is full: the right to lead is a write. So a data node gives it
+room by itself where it can, and a loss in the meantime is a failover as soon as there is room.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeVar
+
+import httpx2
+import pytest
+from tests.e2e.conftest import RunningLab, lab_up, run_vcha, said, trust
+from tests.e2e.test_failover import warnings
+from tests.e2e.test_recovery import patiently, power
+from tests.e2e.writer import Writer
+
+from openvcha.lab.state import ADMINISTRATOR
+from openvcha.node.account import NodeAccount
+from openvcha.node.etcd import client_url
+from openvcha.node.identity import load_identity
+from openvcha.node.tls import NodeTls
+from openvcha.serving.compose import superuser_of
+from openvcha.store.errors import OutcomeUnknown, StoreError, StoreFull
+from openvcha.store.etcd import Etcd
+from openvcha.store.protocol import Put
+from openvcha.store.room import ENOUGH_PERCENT, percent
+
+pytestmark = pytest.mark.engines
+QUOTA = 24 << 20
+JUNK = "/junk/"
+PIECE = 32 << 10
+FILL_SECONDS = 300.0
+SURELY_FULL_PERCENT = ENOUGH_PERCENT + 2
+STANDBYS = "select application_name from pg_stat_replication where state = 'streaming'"
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
+    """A lab of its own: the store of the others would take minutes to fill."""
+    with lab_up(tmp_path_factory.mktemp("full"), "--store-quota", str(QUOTA)) as lab:
+        yield lab
+
+
+def stored(running: RunningLab, name: str, work: Callable[[Etcd], Awaitable[T]]) -> T:
+    """Do something with the store, as a data node does; its own member is asked."""
+
+    async def connected() -> T:
+        layout = running.layout(name)
+        account = NodeAccount(layout.root)
+        url = client_url(load_identity(layout.root))
+        async with Etcd([url], NodeTls(layout), timeout=60, account=account) as etcd:
+            return await work(etcd)
+
+    return asyncio.run(connected())
+
+
+async def fill_with_history(etcd: Etcd) -> None:
+    """Write one key until nothing more can be written: the data are small."""
+    await _fill(etcd, itertools.repeat(f"{JUNK}one"))
+
+
+async def fill_with_data(etcd: Etcd) -> None:
+    """Write keys until nothing more can be written, at last in small pieces."""
+    size = (await etcd.status(etcd.endpoints[0])).db_size
+    while size < QUOTA - (2 << 20):
+        pieces = [Put(JUNK + secrets.token_hex(8), secrets.token_bytes(PIECE)) for _ in range(32)]
+        await etcd.txn([], pieces)
+        size = (await etcd.status(etcd.endpoints[0])).db_size
+    await _fill(etcd, (JUNK + secrets.token_hex(8) for _ in itertools.count()), PIECE)
+
+
+async def _fill(etcd: Etcd, names: Iterable[str], size: int = 1 << 20) -> None:
+    async with asyncio.timeout(FILL_SECONDS):
+        for name in names:
+            try:
+                await etcd.put(name, secrets.token_bytes(size))
+            except StoreFull:
+                return
+            except OutcomeUnknown:
+                continue  # a busy machine, and the store is no faster for being full
+
+
+def fill_for_good(running: RunningLab, name: str) -> None:
+    """Leave no room that a command, or a node by itself, could find.
+
+    What is written one by one takes some 5 % less once it is defragmented: just enough for a node
+    to call it room, now or when a little is deleted later. So there is a margin.
+    """
+    for _ in range(10):
+        with contextlib.suppress(StoreError):  # the node gives it room in between
+            stored(running, name, fill_with_data)
+        done = run_vcha(["node", "store", "defragment", str(running.directory(name))], check=False)
+        if "still full without its history" in done.stderr:
+            if stored(running, name, percent_in_use) >= SURELY_FULL_PERCENT:
+                return
+            with contextlib.suppress(StoreError):
+                stored(running, name, end_alarm)
+    raise AssertionError(done)
+
+
+async def percent_in_use(etcd: Etcd) -> int:
+    return percent((await etcd.status(etcd.endpoints[0])).db_in_use, QUOTA)
+
+
+async def end_alarm(etcd: Etcd) -> None:
+    await etcd.disarm(await etcd.full_members())
+
+
+def is_full(running: RunningLab, name: str) -> bool:
+    """Return whether a node's own member has the alarm on; no majority is needed to know.
+
+    Who does not answer yet is asked again: silence is no room.
+    """
+    known: list[bool] = []
+
+    async def asked(etcd: Etcd) -> bool:
+        with contextlib.suppress(StoreError):
+            known.append((await etcd.status(etcd.endpoints[0])).full)
+        return bool(known)
+
+    patiently(running, lambda: stored(running, name, asked))
+    return known[-1]
+
+
+def empty(running: RunningLab, name: str) -> None:
+    """Delete what fills the store, as a person does: again, while its members elect."""
+
+    async def emptied(etcd: Etcd) -> bool:
+        with contextlib.suppress(StoreError):
+            await etcd.delete_prefix(JUNK)
+            return not await etcd.prefix(JUNK)
+        return False
+
+    patiently(running, lambda: stored(running, name, emptied))
+
+
+def leads(running: RunningLab, name: str) -> bool:
+    """Return whether the API says that a node is the active; who does not answer says nothing."""
+    try:
+        return running.name_of("ACTIVE") == name
+    except (httpx2.TransportError, AssertionError, StopIteration, KeyError):
+        return False
+
+
+async def takes_writes(etcd: Etcd) -> bool:
+    try:
+        await etcd.put(f"{JUNK}one", b"")
+    except StoreError:
+        return False
+    return True
+
+
+def until_mended(running: RunningLab, name: str) -> None:
+    patiently(running, lambda: stored(running, name, takes_writes))
+
+
+def log_in(running: RunningLab) -> httpx2.Response:
+    ca, password = running.lab.ca, running.password()
+    with httpx2.Client(verify=trust(ca), timeout=120.0) as http:
+        return http.post(f"{running.api}/api/session", auth=(ADMINISTRATOR, password))
+
+
+def streaming(running: RunningLab, active: str) -> set[str]:
+    """Return the standbys that the active's PostgreSQL sends to."""
+    root = running.directory(active)
+
+    async def asked() -> set[str]:
+        identity = load_identity(root)
+        async with await superuser_of(identity, root).connect(identity.ha_address) as connection:
+            rows = await (await connection.execute(STANDBYS)).fetchall()
+        return {name for (name,) in rows}
+
+    return asyncio.run(asked())
+
+
+def healthy(running: RunningLab) -> bool:
+    """Return whether the API says so."""
+    try:
+        return running.healthy()
+    except (httpx2.TransportError, AssertionError):
+        return False
+
+
+def goes_on(running: RunningLab, writer: Writer) -> None:
+    """See rows acknowledged from now on."""
+    before = len(writer.acknowledged)
+    patiently(running, lambda: len(writer.acknowledged) > before + 20)
+
+
+def test_history_that_fills_it_is_given_up_by_the_node_itself(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Nobody has to do anything; the database serves on."""
+    active = running.name_of("ACTIVE")
+    stored(running, active, fill_with_history)
+    until_mended(running, active)
+    assert log_in(running).status_code == 201
+    goes_on(running, writer)
+    running.until(running.healthy)
+    assert writer.missing() == set()
+
+
+def test_what_is_full_without_history_goes_on_and_says_so(
+    running: RunningLab, writer: Writer
+) -> None:
+    """Sessions read, the database serves, a node that was off comes back; log-ins say why not."""
+    active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
+    fill_for_good(running, active)
+    running.until(lambda: "store.full" in warnings(running))
+    assert running.admin.cluster(partial=True)["health_state"] == "DEGRADED"
+    assert is_full(running, passive)
+    refused = log_in(running)
+    assert (refused.status_code, said(refused.json())) == (503, ["store.is.full"])
+    path = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
+    assert said(running.admin.call("POST", path, {"planned": True}, 503)) == ["store.is.full"]
+    goes_on(running, writer)
+
+    member = load_identity(running.directory(passive)).member
+    power(running, passive, on=False)
+    patiently(running, lambda: member not in streaming(running, active))
+    power(running, passive, on=True)
+    patiently(running, lambda: member in streaming(running, active))
+    assert is_full(running, passive)
+    goes_on(running, writer)
+    assert running.name_of("ACTIVE") == active
+
+
+def test_the_passive_takes_over_as_soon_as_there_is_room(
+    running: RunningLab, writer: Writer
+) -> None:
+    """It gives the room itself: a person deletes what fills the store, and that is all."""
+    active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
+    power(running, active, on=False)
+    assert is_full(running, passive)
+    empty(running, passive)
+    patiently(running, lambda: leads(running, passive))
+    goes_on(running, writer)
+    power(running, active, on=True)
+    patiently(running, lambda: healthy(running))
+    assert writer.missing() == set()
