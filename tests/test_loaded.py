@@ -50,8 +50,12 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         DRAWING | COMMANDS | CERTIFICATES | DATABASE | CONTRACT | SERVING,
     ),
     "the service": (
-        "openvcha.serving.compose",
-        DRAWING | COMMANDS | {"httpx2", "patroni"},
+        "openvcha.serving.daemon",
+        DRAWING | COMMANDS | {"httpx2", "patroni", "starlette", "uvicorn"},
+    ),
+    "the API": (
+        "openvcha.serving.api",
+        DRAWING | COMMANDS | {"httpx2", "patroni", "openvcha.serving.daemon"},
     ),
     "any command": (
         "openvcha.cli.main",

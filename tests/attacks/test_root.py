@@ -218,6 +218,7 @@ TRAPS = (
 NODE_COMMANDS = (
     "node run {node}",
     "node service {node}",
+    "node api {node}",
     "node status {node}",
     "node make-standalone --yes {node}",
     "node promote --yes {node}",
@@ -370,6 +371,6 @@ def test_no_command_goes_past_the_question_who_controls_it() -> None:
     assert found == {
         ("root", "places.find"),
         ("root", "absolute"),
-        ("node", "absolute"),  # after root was given up
+        ("running", "absolute"),  # after root was given up
         ("service", "absolute"),  # the same
     }

@@ -69,6 +69,14 @@ async def test_nothing_heard_is_unknown_and_only_later_silence() -> None:
         assert ear.hearing.of("b-2").facts is not None
 
 
+async def test_who_has_not_begun_to_listen_does_not_listen() -> None:
+    """What the nodes have told is unknown to it, which is no silence of theirs."""
+    hearing = Hearing(MemoryStore(), monotonic=seconds, clock=now)
+    assert not hearing.listens
+    async with listening() as ear:
+        assert ear.hearing.listens
+
+
 async def test_facts_that_are_withdrawn_are_unknown_at_once() -> None:
     """Their lease has ended: they say nothing any more."""
     async with listening() as ear:

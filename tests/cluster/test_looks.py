@@ -198,3 +198,35 @@ def test_a_leader_that_is_no_node_of_the_cluster_is_named(world: World) -> None:
     assert judged.state is ClusterState.DEGRADED
     assert "frozen-9" in judged.warnings[0].error.default_message
     assert "frozen-9" in str(judged.warnings[0].recommendation)
+
+
+@pytest.mark.parametrize("missed", [{"patroni": None}, {"etcd_answers": False}])
+def test_who_has_just_begun_to_look_does_not_know_what_missed_its_first_look(
+    missed: dict[str, object],
+) -> None:
+    """It would show the node as down; after one answer, or when silence is sure, it knows."""
+    fresh = Watched()
+    fresh.answer(**missed)
+    fresh.look()
+    assert not fresh.world.seen.whole
+    fresh.answer(patroni=STREAMING, etcd_answers=True)
+    fresh.look()
+    assert fresh.world.seen.whole
+    fresh.answer(**missed)
+    assert fresh.look().unsure
+    assert fresh.world.seen.whole, "it is as it has said last"
+
+
+def test_who_looks_at_what_is_surely_silent_knows_that(watched: Watched) -> None:
+    """A node that is lost makes nobody wait for long."""
+    fresh = Watched()
+    fresh.answer(patroni=None, etcd_answers=False)
+    found = []
+    for _ in range(4):
+        fresh.look()
+        found.append(fresh.world.seen.whole)
+        fresh.now += HOLD_SECONDS / 3
+    assert found == [False, False, False, True]
+    watched.answer(patroni=None, etcd_answers=False)
+    watched.look(off=True)
+    assert watched.world.seen.whole

@@ -138,6 +138,17 @@ class RunningLab:
     def name_of(self, role: str) -> str:
         return str(self.role(role)["runtime"]["placement"]["vm_name"])
 
+    def active_name(self, seconds: float = AWAY_SECONDS) -> str:
+        """Wait until somebody serves the API and leads; the address may be about to move."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.name_of("ACTIVE")
+            except (httpx2.TransportError, AssertionError, StopIteration) as error:
+                away = error  # nobody there yet, 503, or nobody leads
+            assert time.monotonic() < deadline, f"nobody leads: {away!r}"
+            time.sleep(0.1)
+
     def lose_passive(self) -> None:
         """Destroy the passive with its data, and wait until the cluster has noticed."""
         self.vcha("lab", "destroy", "passive")

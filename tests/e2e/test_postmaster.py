@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 from tests.e2e.conftest import RunningLab
 from tests.e2e.test_mode import MODE, change, enabled
@@ -37,17 +36,6 @@ def writers(running: RunningLab) -> Iterator[Writer]:
     address = running.lab.state().public_address
     with Writer(address, passwords["app"], running.lab.ca, sessions=SESSIONS) as writers:
         yield writers
-
-
-def active_name(running: RunningLab) -> str:
-    """Wait until somebody serves the API and leads; the address may be about to move."""
-    deadline = time.monotonic() + HEAL_SECONDS
-    while True:
-        try:
-            return running.name_of("ACTIVE")
-        except (httpx2.TransportError, AssertionError, StopIteration):
-            assert time.monotonic() < deadline, "nobody leads"
-            time.sleep(0.1)
 
 
 def postmaster(running: RunningLab, name: str) -> int:
@@ -101,7 +89,7 @@ def test_a_killed_postmaster_comes_back(running: RunningLab, writers: Writer, mo
     before, took = copies(running), []
     for _ in range(KILLS):
         running.until(lambda: answers_healthy(running), HEAL_SECONDS)
-        pid = postmaster(running, active_name(running))
+        pid = postmaster(running, running.active_name(HEAL_SECONDS))
         assert str(Path(f"/proc/{pid}/fd/0").readlink()) == os.devnull
         os.kill(pid, signal.SIGKILL)
         took.append(until_all_write(writers, time.monotonic(), running))

@@ -99,7 +99,7 @@ def test_status_shows_each_node(labs: Labs) -> None:
 def test_logs_of_a_node_are_one_stream(labs: Labs) -> None:
     """By role or name; one part, and only so many lines."""
     lines = labs.run("lab", "logs", "active", "--lines", "200").splitlines()
-    assert {line.split()[1] for line in lines} >= {"etcd", "patroni", "service"}
+    assert {line.split()[1] for line in lines} >= {"etcd", "patroni", "service", "api"}
     only = labs.run("lab", "logs", "vcha-3", "--part", "etcd", "-n", "3").splitlines()
     assert [line.split()[1] for line in only] == ["etcd"] * 3
     assert "there are: console, etcd, reaper, supervisor" in labs.run(

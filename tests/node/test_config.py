@@ -140,13 +140,13 @@ def test_nobody_enters_without_a_password(tls: bool) -> None:
 
 
 def test_a_witness_has_etcd_only() -> None:
-    """The parts follow from the kind of the node; the service comes last, so it is ended first."""
+    """The parts follow from the kind of the node; the API comes last, so it is ended first."""
     engines = Engines(TLS, ETCD)
     assert [part.name for part in all_parts(WITNESS, LAYOUT, engines, {})] == ["etcd"]
     assert [part.name for part in engine_parts(DATA, LAYOUT, engines, {})] == ["etcd", "patroni"]
     parts = all_parts(DATA, LAYOUT, engines, {})
-    assert [part.name for part in parts] == ["etcd", "patroni", "service"]
-    assert [part.gated for part in parts] == [False, True, False]
+    assert [part.name for part in parts] == ["etcd", "patroni", "service", "api"]
+    assert [part.gated for part in parts] == [False, True, False, False]
 
 
 def test_no_command_line_has_a_secret() -> None:

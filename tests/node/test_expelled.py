@@ -88,7 +88,7 @@ async def test_replaced_while_it_was_frozen_it_ends_with_its_first_look(node: No
     node.listed = False
     began = asyncio.get_running_loop().time()
     await asyncio.sleep(2 * LOOK_SECONDS)
-    each = ["postgres", "service", "patroni", "postgres"]
+    each = ["postgres", "service", "api", "patroni", "postgres"]
     assert node.what[: 2 * len(each)] == [*each, *each]
     assert node.ended[0][1] - began <= LOOK_SECONDS
     assert "removed" in str(node.notes)

@@ -12,7 +12,7 @@ from openvcha.node.etcd import etcd_argv
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.patroni import patroni_argv
-from openvcha.node.plan import reaper_part, service_part
+from openvcha.node.plan import api_part, reaper_part, service_part
 from openvcha.node.processes import (
     NodeProcesses,
     Process,
@@ -45,6 +45,7 @@ OWN = [
     (sys.executable, "-X", "dev", "-m", "openvcha", "node", "run", "--no-service", "/srv/node-a"),
     ("/usr/bin/python3", "/usr/local/bin/vcha", "node", "run", "/srv/node-a"),
     service_part(LAYOUT, {}).argv,
+    api_part(LAYOUT, {}).argv,
     tuple(etcd_argv(Path("/usr/bin/etcd"), IDENTITY, LAYOUT)),
     tuple(patroni_argv(LAYOUT)),
     reaper_part(LAYOUT, 4711, {}).argv,

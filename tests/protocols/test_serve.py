@@ -339,3 +339,14 @@ async def test_the_listener_can_be_taken_over_at_once(served: Served) -> None:
     await served.server.stop()
     with socket.create_server(("127.0.0.1", served.port)):
         pass
+
+
+async def test_the_listener_can_be_taken_over_while_requests_run(served: Served) -> None:
+    """As when another node leads: nobody new is let in, and who was there gets the answer."""
+    async with client(served) as https:
+        dispatcher, asked = await slow(served, https)
+        served.server.close()
+        with socket.create_server(("127.0.0.1", served.port)):
+            dispatcher.go.set()
+            assert (await asked).status_code == 202
+            await served.server.stop()

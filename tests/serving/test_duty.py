@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
@@ -34,31 +34,20 @@ class Address:
 
 @dataclass
 class Api:
-    """Simulated: a server that may end by itself."""
+    """Simulated: the link to the API's process."""
 
     log: list[str]
-    refuses: bool = False
-    running: bool = False
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    serves: bool = False
 
-    async def start(self, address: str, port: int) -> None:
-        del address, port
-        if self.refuses:
-            raise OSError("port taken")
-        self.running, self.ended = True, asyncio.Event()
-        self.log.append("api")
+    def serve(self) -> None:
+        if not self.serves:
+            self.serves = True
+            self.log.append("api")
 
-    async def stop(self) -> None:
-        if self.running:
-            self.running = False
+    def end(self) -> None:
+        if self.serves:
+            self.serves = False
             self.log.append("-api")
-
-    async def wait(self) -> None:
-        await self.ended.wait()
-
-    def die(self) -> None:
-        self.running = False
-        self.ended.set()
 
 
 class Stage:
@@ -70,7 +59,7 @@ class Stage:
         self.unready = 0
         self.ending = 0.0
         self.leads: asyncio.Queue[bool] = asyncio.Queue()
-        duty = Duty(self.prepare, self.address, self.api, ("127.0.0.1", 1), self.work)
+        duty = Duty(self.prepare, self.address, self.api, "127.0.0.1", self.work)
         self.following = asyncio.create_task(duty.follow(self.changes()))
 
     async def prepare(self) -> None:
@@ -102,7 +91,7 @@ async def stage() -> AsyncIterator[Stage]:
     made.following.cancel()
     await asyncio.wait([made.following])
     assert not made.address.held
-    assert not made.api.running
+    assert not made.api.serves
 
 
 async def test_it_serves_while_it_leads(stage: Stage) -> None:
@@ -120,9 +109,9 @@ async def test_clients_go_first_when_it_ends(stage: Stage) -> None:
     stage.ending = 30.0
     await stage.set(leads=True)
     await stage.set(leads=False, seconds=0.1)
-    assert stage.log[3:] == ["-address"]
+    assert stage.log[3:] == ["-api", "-address"]
     await asyncio.sleep(31)
-    assert stage.log[3:] == ["-address", "-tasks", "-api"]
+    assert stage.log[3:] == ["-api", "-address", "-tasks"]
 
 
 async def test_tasks_go_on_while_the_address_is_taken(stage: Stage) -> None:
@@ -133,15 +122,6 @@ async def test_tasks_go_on_while_the_address_is_taken(stage: Stage) -> None:
     stage.address.taken = False
     await asyncio.sleep(1)
     assert stage.log == ["tasks", "address", "api"]
-
-
-async def test_an_api_that_ended_is_started_again(stage: Stage) -> None:
-    """To lead and not to be reachable must not last."""
-    await stage.set(leads=True)
-    stage.api.die()
-    await asyncio.sleep(1)
-    assert stage.api.running
-    assert stage.log.count("tasks") == 1
 
 
 async def test_an_address_is_taken_as_soon_as_it_is_free(stage: Stage) -> None:
@@ -164,11 +144,13 @@ async def test_no_api_is_shown_before_it_is_prepared(stage: Stage) -> None:
 
 async def test_an_end_in_the_middle_of_a_beginning_leaves_nothing(stage: Stage) -> None:
     """Leadership that flaps: off before the address was there."""
-    stage.api.refuses = True
+    stage.address.taken = True
     await stage.set(leads=True)
-    assert stage.address.held
-    await stage.set(leads=False)
     assert not stage.address.held
+    await stage.set(leads=False)
+    stage.address.taken = False
+    await asyncio.sleep(1)
+    assert stage.log == ["tasks", "-tasks"]
 
 
 async def test_each_time_it_leads_the_api_waits_until_there_is_something_to_show(
@@ -179,7 +161,7 @@ async def test_each_time_it_leads_the_api_waits_until_there_is_something_to_show
     await stage.set(leads=False)
     stage.unready = 20
     await stage.set(leads=True)
-    assert not stage.api.running
+    assert not stage.api.serves
     assert stage.address.held
     await asyncio.sleep(5)
-    assert stage.api.running
+    assert stage.api.serves

@@ -8,7 +8,7 @@ import openvcha
 SUPERVISING = ("for_ever(", "self._always(")
 #: Tasks that end by themselves or are awaited by who made them, so that what they raise is seen.
 AWAITED = {
-    ("cli/service.py", "serve(directory)"),
+    ("cli/service.py", "work"),
     ("cluster/shared.py", "self._after(self._last)"),  # who asked gets what it raises
     ("events/audit.py", "self.tell_left_out()"),  # what cannot be kept is logged there
     ("lab/demo.py", "writer.run(stop)"),
@@ -29,9 +29,11 @@ AWAITED = {
     ("protocols/serve.py", "server.serve(sockets=[listener])"),
     ("protocols/stream.py", "_gone(request)"),
     ("protocols/stream.py", "self._pump(call, after, stopping, send)"),
+    ("serving/api.py", "self._work()"),  # only supervised work
     ("serving/duty.py", "self._work()"),  # only supervised work
     ("serving/leadership.py", "self._changed.wait()"),
     ("serving/leadership.py", "self._look()"),
+    ("serving/orders.py", "_report_always(writer, lambda: report(number))"),
     ("store/lease.py", "self._keep(expires)"),  # its end, whatever it is, is the loss of the hold
     ("tasks/runner.py", "work"),
     ("tasks/steps.py", "self.canceled.wait()"),

@@ -18,6 +18,11 @@ from openvcha.node.status import NodeStatus, OwnView, load_status
 COMMANDS = {
     "service": Load(
         "openvcha.cli.service:service",
+        "Hold the public address and run tasks on the active node (the supervisor starts this).",
+        hidden=True,
+    ),
+    "api": Load(
+        "openvcha.cli.service:api",
         "Serve the API while this node is the active one (the supervisor starts this).",
         hidden=True,
     ),

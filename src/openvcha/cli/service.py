@@ -1,9 +1,11 @@
-"""`vcha node service`: the part of a data node that serves the API while the node leads."""
+"""`vcha node service` and `vcha node api`: the programs of a data node that are ours."""
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +18,6 @@ from openvcha.node.inheritance import put_in_order
 from openvcha.node.logs import Output
 from openvcha.node.privileges import give_up_root, own_command_line
 from openvcha.node.supervised import for_ever
-from openvcha.serving.compose import serve
 from openvcha.store.structured import structlog
 
 Directory = Annotated[
@@ -24,17 +25,39 @@ Directory = Annotated[
 ]
 
 
+API_NICENESS = 5
+"""The API yields to the database, the store and who leads: they share the processors."""
+
+
 def service(directory: Directory) -> None:
+    """Hold the public address and run tasks on the active node (the supervisor starts this)."""
+    directory = _begin(directory)
+    # Each of the two is a large program of its own.
+    from openvcha.serving.daemon import serve  # noqa: PLC0415
+
+    asyncio.run(_until_told(serve(directory)))
+
+
+def api(directory: Directory) -> None:
     """Serve the API while this node is the active one (the supervisor starts this)."""
+    directory = _begin(directory)
+    os.nice(API_NICENESS)
+    from openvcha.serving.api import serve_api  # noqa: PLC0415
+
+    asyncio.run(_until_told(serve_api(directory)))
+
+
+def _begin(directory: Path) -> Path:
+    """Be a part of the node, as the supervisor starts it; return the real directory."""
     give_up_root(own_command_line(), directory)
     directory = absolute(directory)
     put_in_order()
     _log_as_json()
-    asyncio.run(_until_told(directory))
+    return directory
 
 
-async def _until_told(directory: Path) -> None:
-    serving = asyncio.create_task(serve(directory), name="service")
+async def _until_told(work: Coroutine[None, None, None]) -> None:
+    serving = asyncio.create_task(work, name="part of the node")
     beat, log = partial(beat_always, sys.stdout.fileno()), structlog.get_logger("heartbeat")
     beating = asyncio.create_task(for_ever("heartbeat", beat, log), name="heartbeat")
     loop = asyncio.get_running_loop()

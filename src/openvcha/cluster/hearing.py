@@ -56,6 +56,11 @@ class Hearing:
         self._nodes: dict[str, _Node] = {}
         self._heard_at: float | None = None
 
+    @property
+    def listens(self) -> bool:
+        """Return whether the nodes have been heard lately."""
+        return self._listens(self._monotonic())
+
     async def run(self) -> None:
         """Listen until canceled; now and then from the beginning."""
         while True:

@@ -43,6 +43,12 @@ class NodeObservation:
         """Tell whether anything of the node answers."""
         return self.etcd_answers or self.patroni is not None
 
+    @property
+    def unknown(self) -> bool:
+        """Return whether some of it has neither answered once nor been silent for long enough."""
+        silent = self.patroni is None and self.config.kind is NodeKind.DATA
+        return self.unsure and (silent or not self.etcd_answers)
+
 
 @dataclass(frozen=True)
 class Lag:
@@ -87,6 +93,11 @@ class Observation:
     def node(self, member: str | None) -> NodeObservation | None:
         """Find what is known of one member."""
         return next((n for n in self.nodes if n.config.member == member), None)
+
+    @property
+    def whole(self) -> bool:
+        """Return whether something is known of each node, if only that it is surely silent."""
+        return not any(node.unknown for node in self.nodes)
 
     @property
     def active(self) -> NodeObservation | None:

@@ -65,6 +65,21 @@ class Observer:
         self._space = space or _not_asked
         self._shared = Shared(self._look)
         self._unreadable: tuple[str, ...] = ()
+        self._forged: tuple[str, ...] = ()
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Return the keys that were noted as unreadable."""
+        return self._unreadable
+
+    @property
+    def forged(self) -> tuple[str, ...]:
+        """Return the records that failed their check where this program read them."""
+        return self._refused()
+
+    def note_forged(self, keys_: tuple[str, ...]) -> None:
+        """Take note of the records that failed their check where another program read them."""
+        self._forged = keys_
 
     def note_unreadable(self, keys_: tuple[str, ...]) -> None:
         """Take note of the keys whose values cannot be read."""
@@ -108,7 +123,7 @@ class Observer:
             unfit=dynamic.unfit,
             unreadable=tuple(sorted({*self._unreadable, *([] if sync else [keys.PATRONI_SYNC])})),
             failing=self._failing(),
-            forged=self._refused(),
+            forged=tuple(sorted({*self._refused(), *self._forged})),
             space=space,
         )
         passive = seen.passive.config.member if seen.passive else None

@@ -14,7 +14,7 @@ NAME = "expelled"
 LOOK_SECONDS = 1.0
 GRACE_SECONDS = 10.0
 """A node that is removed while it lives is let go first: ended at once it would hold commits up."""
-PARTS = ("service", "patroni")
+PARTS = ("service", "api", "patroni")
 """Clients go first: to them this node speaks for the cluster."""
 
 

@@ -78,6 +78,11 @@ class Layout:
         return self.root / PATRONI_PASSWORDS
 
     @property
+    def api_socket(self) -> Path:
+        """The socket at which the service tells the API when to serve."""
+        return self.run / "api.sock"
+
+    @property
     def lock(self) -> Path:
         """The lock that the supervisor holds."""
         return self.run / "lock"

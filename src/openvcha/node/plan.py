@@ -31,7 +31,9 @@ def all_parts(
 ) -> tuple[PartSpec, ...]:
     """Give the parts of a node: on a witness there is only etcd."""
     own = engine_parts(identity, layout, engines, environment)
-    return (*own, service_part(layout, environment)) if identity.holds_data else own
+    if not identity.holds_data:
+        return own
+    return (*own, service_part(layout, environment), api_part(layout, environment))
 
 
 def engine_parts(
@@ -40,7 +42,7 @@ def engine_parts(
     engines: Engines,
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[PartSpec, ...]:
-    """Give the parts without the service: etcd, and Patroni on a data node."""
+    """Give the parts without the service and the API: etcd, and Patroni on a data node."""
     clean = engine_environment(environment, layout.root)
     etcd = PartSpec(
         "etcd",
@@ -63,11 +65,19 @@ def engine_parts(
 
 
 def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) -> PartSpec:
-    """Give the part that serves the API and holds the public address while this node leads."""
-    argv = (sys.executable, "-m", "openvcha", "node", "service", str(layout.root))
+    """Return the part that holds the public address and carries out tasks while this node leads."""
+    return _own_part("service", layout, environment)
+
+
+def api_part(layout: Layout, environment: Mapping[str, str] = os.environ) -> PartSpec:
+    """Return the part that serves the API while the service tells it to."""
+    return _own_part("api", layout, environment)
+
+
+def _own_part(name: str, layout: Layout, environment: Mapping[str, str]) -> PartSpec:
     return PartSpec(
-        "service",
-        argv,
+        name,
+        (sys.executable, "-m", "openvcha", "node", name, str(layout.root)),
         program_environment(environment),
         stop_seconds=SERVICE_STOP_SECONDS,
         late=True,

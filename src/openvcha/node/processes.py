@@ -22,6 +22,7 @@ from openvcha.node.terminal import WAITS
 PROC = Path("/proc")
 PATRONI = "openvcha.node.patroni_launcher"
 REAPER = "openvcha.node.reaper"
+OWN_PROGRAMS = frozenset({"run", "service", "api"})
 PAUSE_SECONDS = 0.01
 DEADLINE_SECONDS = 15.0
 STAT_PARENT, STAT_STARTED = 1, 19  # fields after the name in parentheses
@@ -198,12 +199,12 @@ def program(argv: tuple[str, ...]) -> str:
 
 
 def node_run(argv: tuple[str, ...]) -> Path | None:
-    """Give the node directory of a `vcha node run|service DIR`, or None for other programs."""
+    """Return the node directory of a `vcha node run|service|api DIR`; None for other programs."""
     if not argv or not re.match(r"python|vcha", Path(argv[0]).name):
         return None
     for at, word in enumerate(argv[:-3]):
         is_ours = word == "openvcha" or Path(word).name == "vcha"
-        if is_ours and argv[at + 1] == "node" and argv[at + 2] in {"run", "service"}:
+        if is_ours and argv[at + 1] == "node" and argv[at + 2] in OWN_PROGRAMS:
             named = [value for value in argv[at + 3 :] if not value.startswith("-")]
             return Path(os.path.realpath(named[0])) if named else None
     return None

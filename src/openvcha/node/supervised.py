@@ -5,7 +5,7 @@ nobody does as long as the program runs.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from openvcha.node.backoff import Backoff
@@ -19,10 +19,11 @@ Told = Callable[[str, str | None], None]
 
 
 class Failing:
-    """What fails now of a program's background work, by its name."""
+    """What fails now of a program's background work, by its name, and of another program's."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
+        self._others: dict[str, str] = {}
 
     def __call__(self, name: str, reason: str | None) -> None:
         """Take note that work fails, or goes on well."""
@@ -31,10 +32,19 @@ class Failing:
         else:
             self._reasons[name] = reason
 
+    def note_others(self, reasons: Mapping[str, str]) -> None:
+        """Take note of all that fails now in the other program."""
+        self._others = dict(reasons)
+
+    @property
+    def own(self) -> dict[str, str]:
+        """Return why each one of this program fails."""
+        return dict(self._reasons)
+
     @property
     def reasons(self) -> dict[str, str]:
-        """Return why each one fails."""
-        return dict(self._reasons)
+        """Return why each one fails, of both programs."""
+        return {**self._others, **self._reasons}
 
 
 async def for_ever(

@@ -91,6 +91,11 @@ class HttpsServer:
             raise RuntimeError("the server ended while it was starting")
         return host, bound
 
+    def close(self) -> None:
+        """Stop listening at once; running requests go on until `stop`."""
+        if self._server is not None:
+            self._server.close()
+
     async def stop(self) -> None:
         """Stop listening, let running requests end within the limit, cut off what is left."""
         server, serving = self._server, self._serving
@@ -134,6 +139,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
+        self.servers = []
         self._context = context
         self._limits = limits
         self._door = Door(affordable(limits.connections))
@@ -153,6 +159,11 @@ class _Server(uvicorn.Server):
         ]
         self.started = True
         self.ready.set()
+
+    def close(self) -> None:
+        """Stop listening."""
+        for server in self.servers:
+            server.close()
 
     async def cut_off(self) -> None:
         """Wait until the cancelled handlers have answered, then abort what is still connected."""

@@ -1,4 +1,4 @@
-"""What the active node does: holds the public address, serves the API, carries out tasks."""
+"""What the active node does: holds the public address, has the API serve, carries out tasks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,20 +27,14 @@ class Forwarding(Protocol):
         """Give the address up and end all connections at once."""
 
 
-class Server(Protocol):
-    """The API: protocols.serve.HttpsServer."""
+class Api(Protocol):
+    """The API, a process of its own: serving.orders.ApiLink. Both return at once."""
 
-    @property
-    def running(self) -> bool: ...
+    def serve(self) -> None:
+        """Have it serve at the public address."""
 
-    async def start(self, address: str, port: int) -> object:
-        """Listen. Raises OSError while that is not possible."""
-
-    async def stop(self) -> None:
-        """Stop serving."""
-
-    async def wait(self) -> None:
-        """Wait until the server ends; raises what ended it."""
+    def end(self) -> None:
+        """Have it end serving."""
 
 
 class Duty:
@@ -50,15 +44,15 @@ class Duty:
         self,
         prepare: Callable[[], Awaitable[None]],
         forwarder: Forwarding,
-        server: Server,
-        address: tuple[str, int],
+        api: Api,
+        address: str,
         work: Callable[[], Awaitable[None]],
         *,
         told: Told = lambda *_: None,
     ) -> None:
         self._prepare = prepare
         self._forwarder = forwarder
-        self._server = server
+        self._api = api
         self._address = address
         self._work_off = work
         self._told = told
@@ -74,7 +68,7 @@ class Duty:
             await self._end()
 
     async def _begin(self) -> None:
-        _log.info("this node is active", address=self._address[0])
+        _log.info("this node is active", address=self._address)
         self._prepared.clear()
         self._running = asyncio.create_task(self._work(), name="duty of the active")
 
@@ -82,13 +76,14 @@ class Duty:
         running, self._running = self._running, None
         if running is None:
             return
-        _log.info("this node is not active any more", address=self._address[0])
+        _log.info("this node is not active any more", address=self._address)
         running.cancel()
         # Clients go first: the rest may have to wait for a store that does not answer.
+        self._api.end()
         await self._forwarder.release()
         await asyncio.gather(running, return_exceptions=True)
+        self._api.end()  # both may have been begun while they were ended
         await self._forwarder.release()
-        await self._server.stop()
 
     async def _work(self) -> None:
         """Serve and carry out tasks, neither waiting for the other."""
@@ -107,15 +102,11 @@ class Duty:
         await self._work_off()
 
     async def _serve(self) -> None:
-        """Let the data be reached at once, and the API when there is something to show.
-
-        Returns when the API has ended.
-        """
+        """Let the data be reached at once, and the API when there is something to show."""
         await patiently(self._forwarder.acquire)
         await self._prepared.wait()
-        if not self._server.running:
-            await patiently(lambda: self._server.start(*self._address))
-        await self._server.wait()
+        self._api.serve()
+        await asyncio.Event().wait()
 
 
 async def patiently(take: Callable[[], Awaitable[object]]) -> None:

@@ -1,4 +1,7 @@
-"""How far the standbys are behind: asked of this node's own PostgreSQL while it is the primary."""
+"""How far the standbys are behind: asked of this node's own PostgreSQL.
+
+A standby is asked too, by an API that looks before it is to serve: it has none, and is no fault.
+"""
 
 import asyncio
 import time
@@ -15,7 +18,9 @@ from openvcha.store.structured import structlog
 ASK_SECONDS = 1.0
 KEPT_SAMPLES = 3600
 QUERY = """
-    select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
+    select pg_wal_lsn_diff(case when pg_is_in_recovery()
+               then coalesce(pg_last_wal_replay_lsn(), '0/0') else pg_current_wal_lsn() end,
+               '0/0')::bigint,
            application_name, pg_wal_lsn_diff(replay_lsn, '0/0')::bigint,
            coalesce(extract(epoch from replay_lag), 0)::float8
       from (select 1) as one

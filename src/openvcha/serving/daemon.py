@@ -1,0 +1,143 @@
+"""The service of a data node: who leads, the public address, tasks, keepers; all but the API."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from openvcha.events.audit import AuditLog
+from openvcha.events.log import EventLog
+from openvcha.node.account import load_account
+from openvcha.node.address import Forwarder
+from openvcha.node.address_thread import ForwarderThread
+from openvcha.node.engines import find_postgres
+from openvcha.node.identity import Identity
+from openvcha.node.kept import load_kept
+from openvcha.node.layout import Layout
+from openvcha.node.patroni import postgres_major
+from openvcha.node.places import most_clients
+from openvcha.node.postgres import LocalPostgres
+from openvcha.node.supervised import Work, for_ever
+from openvcha.node.tls import NodeTls
+from openvcha.node.writable import Writable
+from openvcha.service.context import Services
+from openvcha.service.handlers import plans
+from openvcha.serving.compose import always, keep_refreshed, patroni_of, services_of, superuser_of
+from openvcha.serving.duty import Duty
+from openvcha.serving.first import write_first_config
+from openvcha.serving.inspection import Inspection
+from openvcha.serving.keeper import Keeper
+from openvcha.serving.leadership import Leadership
+from openvcha.serving.orders import ApiLink, Orders
+from openvcha.serving.watcher import Watcher, patrol_always, sweep_always
+from openvcha.store.structured import structlog
+from openvcha.tasks.runner import Runner
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(directory: Path) -> None:
+    """Be the service of a data node until canceled."""
+    async with (
+        services_of(directory, keeps=True) as services,
+        _keeper(services) as keeper,
+        _address(services.identity, Layout(directory)) as forwarder,
+    ):
+        api = _api(services)
+        duty = _duty(services, forwarder, api)
+        superuser = superuser_of(services.identity, directory)
+        await superuser.prepare()
+        writable = Writable(lambda: superuser.connect(services.identity.ha_address))
+        works: Mapping[str, Work] = {
+            "endpoints of the store": lambda: keep_refreshed(services.store),
+            "facts of the nodes": services.observer.hearing.run,
+            "keeper of PostgreSQL": keeper.run,
+            "connection to PostgreSQL": writable.keep_ready,
+            "orders to the API": api.run,
+        }
+        async with always(services, works):
+            leadership = Leadership(
+                services.store,
+                services.patroni,
+                services.identity,
+                writable.wait,
+                told=services.failing,
+            )
+            await duty.follow(leadership.changes())
+
+
+@asynccontextmanager
+async def _keeper(services: Services) -> AsyncIterator[Keeper]:
+    identity, layout = services.identity, Layout(services.directory)
+    engines = find_postgres(major=postgres_major(layout.pgdata))
+    async with patroni_of(identity, layout, NodeTls(layout)) as client:
+        own = LocalPostgres(layout, engines)
+        yield Keeper(services.store, client, own, identity.member, identity.ha_address)
+
+
+def _api(services: Services) -> ApiLink:
+    def orders(serve: bool) -> Orders:
+        return Orders(
+            serve=serve,
+            failing=services.failing.own,
+            unreadable=services.observer.unreadable,
+            forged=services.observer.forged,
+        )
+
+    return ApiLink(Layout(services.directory).api_socket, orders, services.failing.note_others)
+
+
+def _address(identity: Identity, layout: Layout) -> ForwarderThread:
+    port = identity.ports.postgres
+    public, own = (identity.public_address, port), (identity.ha_address, port)
+    return ForwarderThread(Forwarder(public, own, most_clients(layout)))
+
+
+def _duty(services: Services, forwarder: ForwarderThread, api: ApiLink) -> Duty:
+    return Duty(
+        prepare=lambda: _prepare(services),
+        forwarder=forwarder,
+        api=api,
+        address=services.identity.public_address,
+        work=_work(services, forwarder),
+        told=services.failing,
+    )
+
+
+async def _prepare(services: Services) -> None:
+    """Protect the store before anybody else can be let in to it, and write what the cluster is."""
+    own = await asyncio.to_thread(load_account, services.directory)
+    await services.store.accounts.protect(own)
+    identity = services.identity
+    kept = await asyncio.to_thread(load_kept, Layout(services.directory), identity)
+    await write_first_config(services.store, services.infrastructure, identity, kept)
+
+
+def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaitable[None]]:
+    member = services.identity.member
+    events, audit = EventLog(services.store), AuditLog(services.store)
+    runner = Runner(services.store, services.journal, plans(services), name=member)
+    watcher = Watcher(
+        services.store,
+        events,
+        member,
+        observe=services.observer.observe,
+        holds_address=lambda: forwarder.held,
+        told=services.failing,
+    )
+    inspection = Inspection(services.store, services.observer.note_unreadable)
+    works: Mapping[str, Work] = {
+        "tasks": runner.run,
+        "inspection of the store": inspection.run,
+        "events": watcher.run,
+        "patrol of the records": lambda: patrol_always(services.patrol),
+        "removal of old records": lambda: sweep_always(events.sweep, audit.sweep),
+    }
+
+    async def work() -> None:
+        """Carry out tasks, tell what happens, forget what is old; none waits for another."""
+        async with asyncio.TaskGroup() as parts:
+            for name, part in works.items():
+                parts.create_task(for_ever(name, part, _log, told=services.failing), name=name)
+
+    return work

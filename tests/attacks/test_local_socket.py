@@ -1,0 +1,101 @@
+"""The socket between a node's own programs, and another account of the machine that finds it."""
+
+import asyncio
+import os
+import pwd
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from openvcha.serving.local_socket import StrangerError, connect, listen
+from openvcha.serving.orders import ApiLink, Orders
+
+ACCOUNT = pwd.getpwnam("nobody")
+LATEST = 60.0
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can be another account too: run these tests as root"
+)
+CALLER = """
+import os, socket, sys
+os.setuid(int(sys.argv[2]))
+with socket.socket(socket.AF_UNIX) as caller:
+    caller.settimeout(60)
+    caller.connect(sys.argv[1])
+    caller.sendall(b'{"serving":true,"failing":{"API: serving":"planted"}}\\n')
+    print(caller.recv(1 << 20))
+"""
+IMPOSTOR = """
+import os, socket, sys
+os.setuid(int(sys.argv[2]))
+with socket.socket(socket.AF_UNIX) as service:
+    service.bind(sys.argv[1])
+    service.listen()
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder into which everybody may go, unlike a node's."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder) / "api.sock"
+
+
+@pytest.fixture
+async def told(place: Path) -> AsyncIterator[list[str]]:
+    """What the service takes from whoever connects."""
+    reasons: list[str] = []
+    link = ApiLink(place, lambda serve: Orders(serve=serve), reasons.extend)
+    running = asyncio.create_task(link.run())
+    async with asyncio.timeout(LATEST):
+        while not place.exists():  # noqa: ASYNC110, ASYNC240 - no event says so
+            await asyncio.sleep(0.01)
+    yield reasons
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_another_account_is_told_nothing_and_not_heard(place: Path, told: list[str]) -> None:
+    """Even where the rights of the file let it connect."""
+    await asyncio.to_thread(place.chmod, 0o777)
+    caller = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CALLER, str(place), str(ACCOUNT.pw_uid)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, errors = await caller.communicate()
+    assert out.strip() == b"b''" or b"ConnectionResetError" in errors or b"BrokenPipe" in errors
+    assert told == []
+
+
+async def test_another_account_is_obeyed_by_no_api(place: Path) -> None:
+    """One that got to the place first, and may order nobody to serve."""
+    impostor = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", IMPOSTOR, str(place), str(ACCOUNT.pw_uid)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert impostor.stdout
+    assert await impostor.stdout.readline() == b"ready\n"
+    with pytest.raises(StrangerError):
+        await connect(place)
+    await impostor.communicate(b"")
+
+
+def test_the_socket_is_made_for_nobody_else(place: Path) -> None:
+    """Whatever the process leaves to the files it makes."""
+    before = os.umask(0)
+    try:
+        with listen(place):
+            assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)

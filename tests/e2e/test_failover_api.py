@@ -1,0 +1,152 @@
+"""The API's process dies or is frozen: the node leads on, and nobody loses a session or a row."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import httpx2
+import psycopg
+import pytest
+from tests.e2e.conftest import AWAY_SECONDS, RunningLab
+from tests.e2e.test_failover import wait_for_successor
+from tests.e2e.test_failover_by_hand import PATH
+from tests.e2e.test_redeploy_crash import pid_of
+from tests.e2e.writer import Writer
+
+from openvcha.cluster.config import Ports
+from openvcha.node.processes import is_alive, read_process
+
+pytestmark = pytest.mark.engines
+SHARED_LAB = "failovers"
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Freeze a process meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # one that hangs is killed
+            os.kill(pid, signal.SIGCONT)
+
+
+class Place:
+    """The active node with its two programs, and one session with the database."""
+
+    def __init__(self, running: RunningLab, session: "psycopg.Connection[object]") -> None:
+        self.running = running
+        self.name = running.active_name()
+        self.directory = running.directory(self.name)
+        self.service = self.pid("service")
+        self.session = session
+
+    def pid(self, part: str) -> int:
+        """Wait for the process of a part: it may be about to begin anew."""
+        deadline = time.monotonic() + AWAY_SECONDS
+        while True:
+            try:
+                return pid_of(self.directory, part)
+            except StopIteration:
+                assert time.monotonic() < deadline, f"there is no {part}"
+                time.sleep(0.1)
+
+    def assert_leads_on(self) -> None:
+        """Nothing was begun anew but the API, and the database's clients noticed nothing."""
+        assert self.session.execute("SELECT 1").fetchone() == (1,)
+        assert self.pid("service") == self.service
+        assert self.running.active_name() == self.name
+
+    def wait_for_api(self) -> None:
+        """Wait until the same session of the API is answered again."""
+        deadline = time.monotonic() + AWAY_SECONDS
+        while not self.answers():
+            assert time.monotonic() < deadline, "the API did not come back"
+            time.sleep(0.1)
+
+    def wait_for_no_api(self) -> None:
+        deadline = time.monotonic() + AWAY_SECONDS
+        while self.answers():
+            assert time.monotonic() < deadline, "the API goes on"
+            time.sleep(0.1)
+
+    def answers(self) -> bool:
+        try:
+            return self.running.admin.http.get("/session").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+
+@pytest.fixture
+def place(running: RunningLab, writer: Writer) -> Iterator[Place]:
+    with writer.connect(running.lab.state().public_address) as session:
+        yield Place(running, session)
+
+
+def wait_for_database(running: RunningLab) -> None:
+    """Wait until the address of the data is held again, which the service took with it."""
+    place = running.lab.state().public_address, Ports().postgres
+    deadline = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            socket.create_connection(place, timeout=AWAY_SECONDS).close()
+        except OSError:
+            assert time.monotonic() < deadline, "the address of the data is not held"
+            time.sleep(0.1)
+        else:
+            return
+
+
+def test_a_killed_api_costs_nobody_anything(place: Place, writer: Writer) -> None:
+    """It is there again by itself, with all sessions; the node has not stopped to lead."""
+    before = place.pid("api")
+    os.kill(before, signal.SIGKILL)
+    place.wait_for_api()
+    assert place.pid("api") != before
+    place.assert_leads_on()
+    assert writer.missing() == set()
+
+
+def test_a_frozen_api_costs_the_database_nothing(place: Place, writer: Writer) -> None:
+    """However long it lasts; what is known of it is told as soon as it can be."""
+    rows = len(writer.acknowledged)
+    with frozen(place.pid("api")):
+        deadline = time.monotonic() + AWAY_SECONDS
+        while len(writer.acknowledged) < rows + 300:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    place.wait_for_api()
+    place.assert_leads_on()
+    assert writer.missing() == set()
+
+
+def test_an_api_without_its_service_serves_nobody(place: Place) -> None:
+    """A frozen service cannot say that another node leads; the API is there again with it."""
+    api = place.pid("api")
+    with frozen(place.service):
+        place.wait_for_no_api()
+    place.wait_for_api()
+    with suppress(ProcessLookupError):  # it may have been frozen for as long as one that hangs
+        os.kill(place.service, signal.SIGKILL)
+    place.wait_for_api()
+    assert place.pid("api") == api
+    assert place.pid("service") != place.service
+    wait_for_database(place.running)
+
+
+def test_a_frozen_api_holds_no_failover_up(place: Place, writer: Writer) -> None:
+    """It keeps the port that the successor needs, and is killed by the service that led."""
+    api, running = read_process(place.pid("api")), place.running
+    assert api
+    running.until(running.healthy)
+    running.admin.call("POST", PATH, {"planned": True}, 202)
+    with frozen(api.pid):
+        wait_for_successor(running, place.name)
+        assert not is_alive(api)
+        log = (running.layout(place.name).logs / "service.jsonl").read_text()
+        assert "the API does not end serving, killed" in log
+    running.until(running.healthy)
+    assert writer.missing() == set()

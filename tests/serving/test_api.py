@@ -1,0 +1,216 @@
+"""The API's process: it serves exactly while it is ordered to, and begins anew what breaks."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from tests.cluster.conftest import World
+
+from openvcha.serving.api import (
+    KNOWN_SECONDS,
+    LOOK_SECONDS,
+    STANDBY_LOOK_SECONDS,
+    Api,
+    look_at,
+)
+from openvcha.store.errors import StoreUnavailable
+
+pytestmark = pytest.mark.looptime
+
+
+@dataclass
+class Server:
+    """Simulated: a server that may end by itself, or whose port is taken."""
+
+    log: list[str]
+    taken: bool = False
+    running: bool = False
+    listens: bool = False
+    ending: float = 0.0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start(self, address: str, port: int) -> None:
+        del address, port
+        if self.taken:
+            raise OSError("port taken")
+        self.running, self.listens, self.ended = True, True, asyncio.Event()
+        self.log.append("serves")
+
+    def close(self) -> None:
+        self.listens = False
+
+    async def stop(self) -> None:
+        self.listens = False
+        await asyncio.sleep(self.ending)
+        if self.running:
+            self.running = False
+            self.log.append("-serves")
+
+    async def wait(self) -> None:
+        await self.ended.wait()
+
+    def die(self) -> None:
+        self.running = self.listens = False
+        self.ended.set()
+
+
+class Stage:
+    """An API with everything around it simulated."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.server = Server(self.log)
+        self.looks = 0
+        self.away = False
+        self.knows = True
+        self.orders: asyncio.Queue[bool] = asyncio.Queue()
+        self.api = Api(self.server, ("127.0.0.1", 1), self.look)
+        self.following = asyncio.create_task(self.api.follow(self.each()))
+
+    async def look(self) -> bool:
+        self.looks += 1
+        if self.away:
+            raise StoreUnavailable("away")
+        return self.knows
+
+    async def each(self) -> AsyncIterator[bool]:
+        while True:
+            yield await self.orders.get()
+
+    async def order(self, *, serve: bool, seconds: float = 1.0) -> None:
+        await self.orders.put(serve)
+        await asyncio.sleep(seconds)
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    made = Stage()
+    yield made
+    made.following.cancel()
+    await asyncio.wait([made.following])
+    assert not made.server.running
+
+
+async def test_it_serves_while_it_is_ordered(stage: Stage) -> None:
+    """An order that is repeated is no other one."""
+    for serve in (False, True, True, False, False, True):
+        await stage.order(serve=serve)
+    assert stage.log == ["serves", "-serves", "serves"]
+
+
+async def test_a_server_that_ended_is_started_again(stage: Stage) -> None:
+    """To be ordered and not to be reachable must not last."""
+    await stage.order(serve=True)
+    stage.server.die()
+    await asyncio.sleep(1)
+    assert stage.server.running
+
+
+async def test_it_serves_as_soon_as_the_port_is_free(stage: Stage) -> None:
+    """A former active may hold it still."""
+    stage.server.taken = True
+    await stage.order(serve=True)
+    assert not stage.server.running
+    stage.server.taken = False
+    await asyncio.sleep(0.05)
+    assert stage.server.running
+
+
+async def test_an_end_while_it_waits_for_the_port_leaves_nothing(stage: Stage) -> None:
+    """Leadership that flaps."""
+    stage.server.taken = True
+    await stage.order(serve=True)
+    await stage.order(serve=False)
+    stage.server.taken = False
+    await asyncio.sleep(1)
+    assert stage.log == []
+
+
+async def test_it_says_that_it_ended_when_it_does_not_listen_any_more(stage: Stage) -> None:
+    """Not before, else the one that waits for its port would not have it; and not much later."""
+    assert not stage.api.serving
+    stage.server.taken = True
+    await stage.order(serve=True)
+    assert stage.api.serving, "it may listen at any moment"
+    stage.server.taken = False
+    await asyncio.sleep(1)
+    stage.server.ending = 5.0
+    await stage.order(serve=False)
+    assert stage.server.running, "requests that run go on"
+    assert not stage.server.listens
+    assert not stage.api.serving
+    await stage.order(serve=True, seconds=10)
+    assert stage.server.listens
+    assert stage.api.serving
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_it_serves_nobody_before_it_knows_the_nodes(stage: Stage, away: bool) -> None:
+    """A node that has just missed its first look would be told as down; and for a time only."""
+    stage.knows, stage.away = False, away
+    await stage.order(serve=True, seconds=KNOWN_SECONDS - 1)
+    assert stage.log == []
+    assert stage.api.serving
+    await asyncio.sleep(1.5)
+    assert stage.server.running
+
+
+async def test_it_serves_as_soon_as_it_knows_the_nodes(stage: Stage) -> None:
+    """It looks more often until then."""
+    stage.knows = False
+    await stage.order(serve=True)
+    stage.knows = True
+    await asyncio.sleep(1)
+    assert stage.server.running
+
+
+async def test_it_knows_the_nodes_before_it_is_to_serve(stage: Stage) -> None:
+    """The one that has led may be lost with its node: then nobody waits until that is sure."""
+    await asyncio.sleep(3 * STANDBY_LOOK_SECONDS)
+    assert 3 <= stage.looks <= 5
+    stage.knows = False
+    await stage.order(serve=True, seconds=0.1)
+    assert stage.server.running
+    assert stage.looks >= 4, "it looks at once when it is to serve"
+
+
+async def test_it_looks_at_the_cluster_while_it_serves(stage: Stage) -> None:
+    """What a node is follows from several looks; a store that is away ends none of it."""
+    await asyncio.sleep(1)
+    stage.away = True
+    await stage.order(serve=True, seconds=5 * LOOK_SECONDS)
+    looks = stage.looks
+    assert looks >= 4
+    await stage.order(serve=False)
+    await asyncio.sleep(STANDBY_LOOK_SECONDS)
+    assert stage.looks <= looks + 3
+    assert stage.server.running is False
+
+
+@pytest.mark.parametrize(
+    ("fails", "listens", "missed", "known"),
+    [
+        (None, True, {}, True),
+        (None, False, {}, False),
+        (None, True, {"unsure": True, "patroni": None}, False),
+        (LookupError("the cluster has no configuration yet"), True, {}, False),
+    ],
+)
+async def test_all_is_known_after_a_whole_look(
+    fails: Exception | None, listens: bool, missed: dict[str, Any], known: bool
+) -> None:
+    """Of each node, and what the nodes tell; a cluster that has not begun is no fault."""
+    world = World()
+    world.node("b-2", **missed)
+
+    async def observe() -> object:
+        if fails:
+            raise fails
+        return world.seen
+
+    hearing = SimpleNamespace(listens=listens)
+    services = SimpleNamespace(observe=observe, observer=SimpleNamespace(hearing=hearing))
+    assert await look_at(cast("Any", services)) is known
