@@ -13,12 +13,12 @@ from openvcha.cluster.held import Held
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.cluster.settings import Looked
-from openvcha.cluster.shared import Shared
 from openvcha.cluster.space import Space
 from openvcha.store import keys
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.protocol import KeyValue, Member
 from openvcha.store.records import decode
+from openvcha.store.shared import Shared
 
 PROBE_SECONDS = 1.0
 READ = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)

@@ -5,8 +5,8 @@ from itertools import count
 
 import pytest
 
-from openvcha.cluster.shared import Shared
 from openvcha.store.errors import StoreUnavailable
+from openvcha.store.shared import Shared
 
 
 class Work:

@@ -1,0 +1,245 @@
+"""A store whose often read keys are answered from memory, while that is proven to be fresh.
+
+A watch over all of the cluster's keys feeds a copy of some. The copy has seen every write up to a
+revision. A read with a quorum says how far the store was when it was asked: once the copy is that
+far, it holds all that was acknowledged before the read began, and counts for FRESH_SECONDS from
+there. So:
+
+- A write by this object counts at once: each one voids the proof, whatever became of it.
+- A write of another program counts at the latest FRESH_SECONDS after it was acknowledged. Who has
+  to promise more (a user was removed: nobody comes in any more) waits that long before he says so.
+- Everything read from the copy is of one revision, and never older than what was read before.
+
+Where nothing is proven (the watch is away, lags, or was compacted; a key stands elsewhere) each read
+asks the store, as without this object.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from openvcha.store import keys
+from openvcha.store.protocol import (
+    Action,
+    Compare,
+    Event,
+    EventType,
+    KeyValue,
+    Snapshot,
+    Store,
+    TxnResult,
+)
+from openvcha.store.shared import Shared
+
+FRESH_SECONDS: Final = 0.25
+PATIENCE_SECONDS: Final = 0.25
+"""How long a copy may take to be as far as the store was."""
+SHY_SECONDS: Final = 2.0
+"""Without another try after a copy was not: who asks would wait for nothing each time."""
+NEVER_THERE: Final = keys.ROOT + "revision"
+"""Read for the store's revision alone."""
+MIRRORED: Final = (keys.CLUSTER, keys.OPERATION, keys.USERS, keys.SESSIONS, keys.TASKS)
+"""What nearly every call of the API reads."""
+
+
+class Copy:
+    """A copy of some keys, fed by the events of all. ``names`` ending in ``/`` are prefixes."""
+
+    def __init__(self, snapshots: Iterable[tuple[str, Snapshot]]) -> None:
+        self._items: dict[str, KeyValue] = {}
+        self._begins: dict[str, int] = {}
+        for name, snapshot in snapshots:
+            self._begins[name] = snapshot.revision
+            self._items |= {kv.key: kv for kv in snapshot.items if _is_of(name, kv.key)}
+        self.revision = min(self._begins.values())
+        """Every event up to here has been applied."""
+
+    @property
+    def whole(self) -> bool:
+        """Return whether all of it is of one revision: the snapshots were made one by one."""
+        return self.revision >= max(self._begins.values())
+
+    def covers(self, key: str) -> bool:
+        """Return whether a key, or with a trailing ``/`` all keys below it, belong to it."""
+        return self._name_of(key) is not None
+
+    def get(self, key: str) -> KeyValue | None:
+        """Return a key that it covers."""
+        return self._items.get(key)
+
+    def prefix(self, prefix: str) -> list[KeyValue]:
+        """Return all keys that begin with a prefix that it covers, sorted."""
+        return [self._items[key] for key in sorted(self._items) if key.startswith(prefix)]
+
+    def apply(self, events: Sequence[Event]) -> None:
+        """Take over what happened, in order; what a snapshot had already changes nothing."""
+        for event in events:
+            key, revision = event.kv.key, event.kv.mod_revision
+            name = self._name_of(key)
+            if name is not None and revision > self._begins[name]:
+                if event.type is EventType.PUT:
+                    self._items[key] = event.kv
+                else:
+                    self._items.pop(key, None)
+            self.revision = max(self.revision, revision)
+
+    def _name_of(self, key: str) -> str | None:
+        return next((name for name in self._begins if _is_of(name, key)), None)
+
+
+@dataclass(frozen=True)
+class _Proof:
+    """A copy that has all that was acknowledged before ``begun`` (on the clock)."""
+
+    copy: Copy
+    begun: float
+
+
+class Mirror:
+    """A Store over another one; see the module. Without ``follow`` it only passes on.
+
+    All that is written stands below ``root``: what does not keeps the copy from being proven.
+    """
+
+    def __init__(
+        self,
+        inner: Store,
+        names: Sequence[str] = MIRRORED,
+        root: str = keys.ROOT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inner = inner
+        self._names = names
+        self._root = root
+        self._clock = clock
+        self._copy: Copy | None = None
+        self._proven: _Proof | None = None
+        self._writes = 0
+        self._shy_until = 0.0
+        self._moved = asyncio.Event()
+        self._prove = Shared(self._look)
+
+    async def follow(self) -> None:
+        """Keep the copy until canceled. Raises StoreError; Compacted when it has to begin anew."""
+        try:
+            copy = Copy([(name, await self._inner.snapshot(name)) for name in self._names])
+            self._copy = copy
+            start = copy.revision + 1
+            async with contextlib.aclosing(self._inner.watch(self._root, start)) as changes:
+                async for events in changes:
+                    copy.apply(events)
+                    self._moved.set()
+        finally:
+            self._copy = self._proven = None
+            self._moved.set()
+
+    async def get(self, key: str) -> KeyValue | None:
+        """Read a key, seeing every write that the module promises."""
+        copy = await self._fresh([key])
+        return await self._inner.get(key) if copy is None else copy.get(key)
+
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read some keys, in the order given, as they all were at one revision."""
+        copy = await self._fresh(names)
+        return await self._inner.several(names) if copy is None else list(map(copy.get, names))
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        """Read all keys that begin with ``prefix``, sorted; with ``keys_only`` values are empty."""
+        copy = await self._fresh([prefix])
+        if copy is None:
+            return await self._inner.prefix(prefix, keys_only=keys_only)
+        found = copy.prefix(prefix)
+        return [replace(kv, value=b"") for kv in found] if keys_only else found
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """Read like ``prefix``, with the revision; always of the store itself."""
+        return await self._inner.snapshot(prefix)
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        """Write a value and give the revision. Raises LeaseNotFound."""
+        async with self._writing():
+            return await self._inner.put(key, value, lease)
+
+    async def delete(self, key: str) -> bool:
+        """Delete a key; tells whether it was there."""
+        async with self._writing():
+            return await self._inner.delete(key)
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete all keys that begin with ``prefix``; gives how many."""
+        async with self._writing():
+            return await self._inner.delete_prefix(prefix)
+
+    async def txn(
+        self, compares: Sequence[Compare], success: Sequence[Action], failure: Sequence[Action] = ()
+    ) -> TxnResult:
+        """Run ``success`` if all ``compares`` hold, else ``failure``; all at one revision."""
+        async with self._writing():
+            return await self._inner.txn(compares, success, failure)
+
+    async def lease_grant(self, ttl: int) -> int:
+        """Make a lease of ``ttl`` seconds."""
+        return await self._inner.lease_grant(ttl)
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        """Start the lease's time anew. Raises LeaseNotFound."""
+        return await self._inner.lease_keep_alive(lease)
+
+    async def lease_revoke(self, lease: int) -> None:
+        """End a lease and delete its keys. Raises LeaseNotFound."""
+        async with self._writing():
+            await self._inner.lease_revoke(lease)
+
+    def watch(self, target: str, start_revision: int = 0) -> AsyncGenerator[list[Event], None]:
+        """Follow a key, or with a trailing ``/`` all keys below it; of the store itself."""
+        return self._inner.watch(target, start_revision)
+
+    @contextlib.asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """Void what is proven, and what is just being proven, once a write is over."""
+        try:
+            yield
+        finally:
+            self._writes += 1
+            self._proven = None
+
+    async def _fresh(self, names: Sequence[str]) -> Copy | None:
+        """Return the copy when it counts for these keys now. Raises StoreError."""
+        copy = self._copy
+        if copy is None or not all(map(copy.covers, names)):
+            return None
+        now, proven = self._clock(), self._proven
+        if proven is not None and now < proven.begun + FRESH_SECONDS:
+            return proven.copy
+        return None if now < self._shy_until else await self._prove()
+
+    async def _look(self) -> Copy | None:
+        """Prove the copy anew: for all who asked before this began."""
+        copy, writes, begun = self._copy, self._writes, self._clock()
+        if copy is None:
+            return None
+        revision = (await self._inner.snapshot(NEVER_THERE)).revision
+        if not await self._reaches(copy, revision):
+            self._shy_until = self._clock() + SHY_SECONDS
+            return None
+        if writes == self._writes and copy is self._copy:
+            self._proven = _Proof(copy, begun)
+        return copy
+
+    async def _reaches(self, copy: Copy, revision: int) -> bool:
+        """Wait until a copy is so far; return whether it is."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while copy is self._copy:
+                    if copy.whole and copy.revision >= revision:
+                        return True
+                    self._moved.clear()
+                    await self._moved.wait()
+        return False
+
+
+def _is_of(name: str, key: str) -> bool:
+    return key.startswith(name) if name.endswith("/") else key == name

@@ -1,0 +1,310 @@
+"""What is read from memory is what the store would have said."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from openvcha.store import keys
+from openvcha.store.errors import Compacted, StoreUnavailable
+from openvcha.store.memory import MemoryStore
+from openvcha.store.mirror import FRESH_SECONDS, MIRRORED, PATIENCE_SECONDS, SHY_SECONDS, Mirror
+from openvcha.store.protocol import Delete, Event, KeyValue, Put, Snapshot, TxnResult
+
+pytestmark = pytest.mark.looptime
+
+ALICE, BOB = keys.user("alice"), keys.user("bob")
+
+
+class Remote(MemoryStore):
+    """A simulated store some way off: requests and events take their time; reads are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+        self.away = False
+        self.lag = 0.0
+        self.chance: random.Random | None = None
+
+    async def get(self, key: str) -> KeyValue | None:
+        self._count(key)
+        await self._trip()
+        found = await super().get(key)
+        await self._trip()
+        return found
+
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        self._count(*names)
+        await self._trip()
+        found = await super().several(names)
+        await self._trip()
+        return found
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        self._count(prefix)
+        return await super().prefix(prefix, keys_only=keys_only)
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        if self.away:
+            raise StoreUnavailable("away")
+        await self._trip()
+        found = await super().snapshot(prefix)
+        await self._trip()
+        return found
+
+    async def txn(self, *parts: Any) -> TxnResult:
+        await self._trip()
+        result = await super().txn(*parts)
+        await self._trip()
+        return result
+
+    async def watch(
+        self, target: str, start_revision: int = 0
+    ) -> AsyncGenerator[list[Event], None]:
+        async with aclosing(super().watch(target, start_revision)) as changes:
+            async for events in changes:
+                # Whole revisions, as etcd gives them, in as many parts as it likes.
+                for revision in sorted({event.kv.mod_revision for event in events}):
+                    await asyncio.sleep(self.lag)
+                    await self._trip()
+                    yield [event for event in events if event.kv.mod_revision == revision]
+
+    def _count(self, *names: str) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+        self.reads += names
+
+    async def _trip(self) -> None:
+        if self.chance:
+            await asyncio.sleep(self.chance.uniform(0, 0.05))
+
+
+@asynccontextmanager
+async def mirrored(remote: Remote) -> AsyncIterator[Mirror]:
+    """Follow a store, as a program does; what ends is begun again."""
+    mirror = Mirror(remote, clock=asyncio.get_running_loop().time)
+
+    async def always() -> None:
+        while True:
+            with suppress(Compacted, StoreUnavailable):
+                await mirror.follow()
+            await asyncio.sleep(0.1)
+
+    following = asyncio.create_task(always())
+    await asyncio.sleep(0.01)
+    yield mirror
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def value(mirror: Mirror, key: str) -> bytes | None:
+    found = await mirror.get(key)
+    return found and found.value
+
+
+async def test_what_is_known_is_not_asked_again() -> None:
+    """One proof for all who ask within its time, and none while nobody does."""
+    remote = Remote()
+    await remote.put(ALICE, b"1")
+    async with mirrored(remote) as mirror:
+        for _ in range(100):
+            assert await value(mirror, ALICE) == b"1"
+            assert await value(mirror, BOB) is None
+            assert await mirror.several([BOB, ALICE]) == [None, await mirror.get(ALICE)]
+            assert [kv.key for kv in await mirror.prefix(keys.USERS)] == [ALICE]
+            assert [kv.value for kv in await mirror.prefix(keys.USERS, keys_only=True)] == [b""]
+        assert remote.reads == []
+        await mirror.get(keys.ROOM)
+        await mirror.several([ALICE, keys.ROOM])
+        await mirror.prefix(keys.ROOT)
+        assert remote.reads == [keys.ROOM, ALICE, keys.ROOM, keys.ROOT]
+
+
+async def test_its_own_write_counts_at_once() -> None:
+    """Whatever it is, and although the watch lags; then the store itself is asked."""
+    remote = Remote()
+    lease = await remote.lease_grant(60)
+    async with mirrored(remote) as mirror:
+        assert await value(mirror, ALICE) is None
+        remote.lag = PATIENCE_SECONDS / 2
+        for number in range(5):
+            await mirror.put(ALICE, b"%d" % number)
+            assert await value(mirror, ALICE) == b"%d" % number
+        await mirror.delete(ALICE)
+        assert await value(mirror, ALICE) is None
+        await mirror.put(ALICE, b"leased", lease)
+        assert await value(mirror, ALICE) == b"leased"
+        await mirror.lease_revoke(lease)
+        assert await value(mirror, ALICE) is None
+        await mirror.txn([], [Put(ALICE, b"x"), Put(BOB, b"y")])
+        assert await value(mirror, BOB) == b"y"
+        await mirror.delete_prefix(keys.USERS)
+        assert await value(mirror, BOB) is None
+
+
+async def test_a_write_that_failed_voids_the_proof_too() -> None:
+    """It may have been carried out all the same."""
+    remote = Remote()
+    async with mirrored(remote) as mirror:
+        assert await value(mirror, ALICE) is None
+        original = remote.txn
+
+        async def unknown(*parts: Any) -> TxnResult:
+            await original(*parts)
+            raise StoreUnavailable("nobody knows")
+
+        remote.txn = unknown  # type: ignore[method-assign]  # a store with faults
+        with pytest.raises(StoreUnavailable):
+            await mirror.put(ALICE, b"1")
+        assert await value(mirror, ALICE) == b"1"
+
+
+async def test_anothers_write_counts_after_the_bound() -> None:
+    """Who waited so long may promise it; also when it ended before, by the watch."""
+    remote = Remote()
+    async with mirrored(remote) as mirror:
+        assert await value(mirror, ALICE) is None
+        remote.lag = 10.0
+        await remote.put(ALICE, b"1")
+        assert await value(mirror, ALICE) is None
+        await asyncio.sleep(FRESH_SECONDS)
+        assert await value(mirror, ALICE) == b"1"
+        assert remote.reads == [ALICE]
+
+
+async def test_a_copy_that_lags_is_not_waited_for_again_and_again() -> None:
+    """For a while the store is asked at once; after that the copy gets another chance."""
+    remote = Remote()
+    loop = asyncio.get_running_loop()
+    async with mirrored(remote) as mirror:
+        remote.lag = 1.0
+        await remote.put(ALICE, b"1")
+        begun = loop.time()
+        assert await value(mirror, ALICE) == b"1"
+        assert loop.time() - begun == pytest.approx(PATIENCE_SECONDS)
+        for _ in range(5):
+            assert await value(mirror, ALICE) == b"1"
+        assert loop.time() - begun == pytest.approx(PATIENCE_SECONDS)
+        assert len(remote.reads) == 6
+        await asyncio.sleep(SHY_SECONDS + PATIENCE_SECONDS)
+        assert await value(mirror, ALICE) == b"1"
+        assert len(remote.reads) == 6
+
+
+async def test_a_write_elsewhere_in_the_store_costs_time_only() -> None:
+    """Its revision never comes by the watch: until the next one that does the store is asked."""
+    remote = Remote()
+    async with mirrored(remote) as mirror:
+        await remote.put("/somebody/elses", b"1")
+        assert await value(mirror, ALICE) is None
+        assert remote.reads == [ALICE]
+        await remote.put(keys.PATRONI_STATUS, b"2")
+        await asyncio.sleep(SHY_SECONDS)
+        assert await value(mirror, ALICE) is None
+        assert remote.reads == [ALICE]
+
+
+async def test_without_the_store_nothing_is_answered() -> None:
+    """A node that is cut off does not go on with what it knew."""
+    remote = Remote()
+    async with mirrored(remote) as mirror:
+        assert await value(mirror, ALICE) is None
+        await asyncio.sleep(FRESH_SECONDS)
+        remote.away = True
+        with pytest.raises(StoreUnavailable):
+            await mirror.get(ALICE)
+
+
+async def test_after_a_compaction_it_begins_anew() -> None:
+    """What the watch missed is in the next snapshots."""
+    remote = Remote()
+    async with mirrored(remote) as mirror:
+        remote.lag = 1.0
+        for number in range(5):
+            await remote.put(ALICE, b"%d" % number)
+        await remote.delete(ALICE)
+        await remote.put(BOB, b"1")
+        await remote.compact(remote.revision)
+        remote.lag = 0.0
+        await asyncio.sleep(SHY_SECONDS + 1)
+        remote.reads.clear()
+        assert await mirror.several([ALICE, BOB]) == [None, await remote.get(BOB)]
+        assert remote.reads == [BOB]
+
+
+async def test_a_copy_that_was_made_piece_by_piece_is_not_shown_before_it_is_of_one_revision() -> (
+    None
+):
+    """Between two snapshots others write: what the second one has, the first one lacks."""
+    remote = Remote()
+    loop = asyncio.get_running_loop()
+    names = iter(MIRRORED)
+    original = remote.snapshot
+
+    async def snapshot(prefix: str) -> Snapshot:
+        found = await original(prefix)
+        if next(names, None) is not None:
+            await remote.txn([], [Put(ALICE, b"%d" % remote.revision), Put(keys.CLUSTER, b"")])
+            await remote.txn([], [Delete(keys.CLUSTER)])
+        return found
+
+    remote.snapshot = snapshot  # type: ignore[method-assign]  # others write meanwhile
+    async with mirrored(remote) as mirror:
+        remote.reads.clear()
+        assert await mirror.several([ALICE, keys.CLUSTER]) == [await remote.get(ALICE), None]
+        assert remote.reads == [ALICE]
+        assert loop.time() < 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_no_read_is_older_than_what_was_promised(seed: int) -> None:
+    """Writers here and elsewhere, a watch that lags by chance, readers all the time.
+
+    Each write puts a larger number. A read never returns less than: what was acknowledged here
+    before it began; what was acknowledged elsewhere FRESH_SECONDS before; what was read before.
+    """
+    remote, loop = Remote(), asyncio.get_running_loop()
+    chance = remote.chance = random.Random(seed)
+    numbers: dict[str, int] = dict.fromkeys((ALICE, BOB), 0)
+    promised: list[tuple[float, str, int]] = []
+
+    async def write(store: Any, after: float) -> None:
+        while True:
+            await asyncio.sleep(chance.uniform(0, 0.2))
+            key = chance.choice((ALICE, BOB))
+            numbers[key] += 1
+            number = numbers[key]
+            async with turns[key]:
+                await store.put(key, b"%d" % number)
+            promised.append((loop.time() + after, key, number))
+
+    async def read(mirror: Mirror) -> None:
+        last = dict.fromkeys(numbers, 0)
+        while True:
+            begun = loop.time()
+            found = await mirror.several([ALICE, BOB])
+            for key, kv in zip((ALICE, BOB), found, strict=True):
+                number = int(kv.value) if kv else 0
+                least = max(
+                    (n for due, name, n in promised if name == key and due <= begun), default=0
+                )
+                assert number >= least
+                assert number >= last[key]
+                last[key] = number
+            await asyncio.sleep(chance.uniform(0, 0.02))
+
+    turns = {key: asyncio.Lock() for key in numbers}
+    async with mirrored(remote) as mirror:
+        work = [write(mirror, 0.0), write(remote, FRESH_SECONDS), read(mirror), read(mirror)]
+        tasks = [asyncio.create_task(each) for each in work]
+        for _ in range(12):
+            remote.lag = chance.choice((0.0, 0.0, 0.0, 0.02, 0.5))
+            await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [one for one in outcomes if not isinstance(one, asyncio.CancelledError)] == []
+    assert numbers[ALICE] > 5
