@@ -175,6 +175,26 @@ async def test_anothers_write_counts_after_the_bound() -> None:
         assert remote.reads == [ALICE]
 
 
+async def test_a_proof_counts_from_when_it_was_asked_for() -> None:
+    """Not from when its answer came: much may have been written between."""
+    remote = Remote()
+    original = remote.snapshot
+
+    async def late(prefix: str) -> Snapshot:
+        found = await original(prefix)
+        await asyncio.sleep(1.0)
+        return found
+
+    async with mirrored(remote) as mirror:
+        remote.snapshot = late  # type: ignore[method-assign]  # a slow answer
+        reading = asyncio.create_task(value(mirror, ALICE))
+        await asyncio.sleep(0.1)
+        remote.lag = 10.0
+        await remote.put(ALICE, b"1")
+        assert await reading is None
+        assert await value(mirror, ALICE) == b"1"
+
+
 async def test_a_copy_that_lags_is_not_waited_for_again_and_again() -> None:
     """For a while the store is asked at once; after that the copy gets another chance."""
     remote = Remote()

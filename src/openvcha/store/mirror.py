@@ -46,25 +46,24 @@ MIRRORED: Final = (keys.CLUSTER, keys.OPERATION, keys.USERS, keys.SESSIONS, keys
 
 
 class Copy:
-    """A copy of some keys, fed by the events of all. ``names`` ending in ``/`` are prefixes."""
+    """A copy of some keys, fed by the events of all. ``names`` ending in ``/`` are prefixes.
+
+    The snapshots that it begins with were made one by one. The events from the first one on are
+    applied to all of them: once it is past the last one, it is of one revision.
+    """
 
     def __init__(self, snapshots: Iterable[tuple[str, Snapshot]]) -> None:
-        self._items: dict[str, KeyValue] = {}
-        self._begins: dict[str, int] = {}
-        for name, snapshot in snapshots:
-            self._begins[name] = snapshot.revision
-            self._items |= {kv.key: kv for kv in snapshot.items if _is_of(name, kv.key)}
-        self.revision = min(self._begins.values())
+        made = list(snapshots)
+        self._names = [name for name, _ in made]
+        self._items = {kv.key: kv for _, found in made for kv in found.items if self.covers(kv.key)}
+        self.revision = min(found.revision for _, found in made)
         """Every event up to here has been applied."""
-
-    @property
-    def whole(self) -> bool:
-        """Return whether all of it is of one revision: the snapshots were made one by one."""
-        return self.revision >= max(self._begins.values())
 
     def covers(self, key: str) -> bool:
         """Return whether a key, or with a trailing ``/`` all keys below it, belong to it."""
-        return self._name_of(key) is not None
+        return any(
+            key.startswith(name) if name.endswith("/") else key == name for name in self._names
+        )
 
     def get(self, key: str) -> KeyValue | None:
         """Return a key that it covers."""
@@ -75,19 +74,14 @@ class Copy:
         return [self._items[key] for key in sorted(self._items) if key.startswith(prefix)]
 
     def apply(self, events: Sequence[Event]) -> None:
-        """Take over what happened, in order; what a snapshot had already changes nothing."""
+        """Take over what happened, in order."""
         for event in events:
-            key, revision = event.kv.key, event.kv.mod_revision
-            name = self._name_of(key)
-            if name is not None and revision > self._begins[name]:
-                if event.type is EventType.PUT:
-                    self._items[key] = event.kv
-                else:
-                    self._items.pop(key, None)
-            self.revision = max(self.revision, revision)
-
-    def _name_of(self, key: str) -> str | None:
-        return next((name for name in self._begins if _is_of(name, key)), None)
+            key = event.kv.key
+            if event.type is EventType.DELETE:
+                self._items.pop(key, None)
+            elif self.covers(key):
+                self._items[key] = event.kv
+            self.revision = max(self.revision, event.kv.mod_revision)
 
 
 @dataclass(frozen=True)
@@ -230,16 +224,12 @@ class Mirror:
         return copy
 
     async def _reaches(self, copy: Copy, revision: int) -> bool:
-        """Wait until a copy is so far; return whether it is."""
+        """Wait until a copy is so far, and past its snapshots then; return whether it is."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while copy is self._copy:
-                    if copy.whole and copy.revision >= revision:
+                    if copy.revision >= revision:
                         return True
                     self._moved.clear()
                     await self._moved.wait()
         return False
-
-
-def _is_of(name: str, key: str) -> bool:
-    return key.startswith(name) if name.endswith("/") else key == name
