@@ -10,7 +10,7 @@ there. So:
   to promise more (a user was removed: nobody comes in any more) waits that long before he says so.
 - Everything read from the copy is of one revision, and never older than what was read before.
 
-Where nothing is proven (the watch is away, lags, or was compacted; a key stands elsewhere) each read
+Where nothing is proven (the watch is away, lags, or was compacted; another key is meant) each read
 asks the store, as without this object.
 """
 

@@ -7,6 +7,7 @@ from openvcha.store import keys
 from openvcha.store.accounts import EtcdAccounts
 from openvcha.store.errors import RecordForged, StoreError
 from openvcha.store.etcd import Etcd
+from openvcha.store.mirror import Mirror
 from openvcha.store.protocol import EndpointStatus, KeyValue, Member
 from openvcha.store.seal import Seals
 from openvcha.store.sealed import Kept, SealedStore
@@ -21,7 +22,8 @@ It is given the cluster's configuration and the names of the voters; None: as th
 class SealedEtcd(SealedStore):
     """Store and Membership over a client of etcd. Use it as an async context, as the client.
 
-    Without ``trusted`` the endpoints stay those of the client.
+    Without ``trusted`` the endpoints stay those of the client. ``mirror`` is a store over the
+    client that answers some reads from memory; what it says is checked as the client's.
     """
 
     def __init__(
@@ -30,8 +32,9 @@ class SealedEtcd(SealedStore):
         seals: Seals,
         kept: Kept | None = None,
         trusted: Trusted | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
-        super().__init__(etcd, seals, kept)
+        super().__init__(mirror or etcd, seals, kept)
         self._etcd = etcd
         self._trusted = trusted
 
