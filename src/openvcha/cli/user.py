@@ -26,6 +26,7 @@ from openvcha.protocols.auditing import local_entry
 from openvcha.protocols.roles import Role
 from openvcha.protocols.users import User, Users
 from openvcha.serving.compose import services_of
+from openvcha.store.mirror import FRESH_SECONDS
 
 app = typer.Typer(
     help="Users of the API and their roles: Administrator, ReadOnly, NoAccess.",
@@ -151,7 +152,10 @@ def _with_users(
             users = work(Users(services.store))
             if change is None:
                 return await users
-            return await _audited(AuditLog(services.store), change, users)
+            done = await _audited(AuditLog(services.store), change, users)
+            # Only now the API that serves has heard of it for sure.
+            await asyncio.sleep(FRESH_SECONDS)
+            return done
 
     try:
         return asyncio.run(connected())

@@ -9,6 +9,7 @@ from openvcha.node.kept_records import KeptRecords
 from openvcha.node.layout import Layout
 from openvcha.node.record_keys import RecordKeys
 from openvcha.store.etcd import Etcd
+from openvcha.store.mirror import Mirror
 from openvcha.store.seal import Seals
 from openvcha.store.sealed_etcd import SealedEtcd
 
@@ -22,11 +23,16 @@ def cluster_store(
     return sealed_store(layout, etcd, keeps=keeps)
 
 
-def sealed_store(layout: Layout, etcd: Etcd, *, keeps: bool = False) -> SealedEtcd:
-    """Return the cluster's store as a data node uses it; ``keeps``: it keeps the configuration."""
+def sealed_store(
+    layout: Layout, etcd: Etcd, *, keeps: bool = False, mirror: Mirror | None = None
+) -> SealedEtcd:
+    """Return the cluster's store as a data node uses it.
+
+    ``keeps``: it keeps the configuration. It reads through ``mirror``, which is over ``etcd``.
+    """
     seals = Seals(RecordKeys(layout.root))
     kept = KeptRecords(layout, writes=keeps)
-    return SealedEtcd(etcd, seals, kept, partial(_trusted, layout))
+    return SealedEtcd(etcd, seals, kept, partial(_trusted, layout), mirror)
 
 
 def _trusted(layout: Layout, record: bytes | None, voters: Collection[str] | None) -> list[str]:

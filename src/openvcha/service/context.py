@@ -63,8 +63,8 @@ class PostgresAccess(Protocol):
         """Try whether the passwords of our roles can be changed, and take it back."""
 
 
-async def _no_patrol() -> None:
-    """Check nothing, where the store has no seals."""
+async def _nothing() -> None:
+    """Do nothing, where the store has no seals or no copy."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ class Services:
     failing: Failing = field(default_factory=Failing)
     """The background work of this service that fails now."""
 
-    patrol: Callable[[], Awaitable[None]] = _no_patrol
+    mirror: Callable[[], Awaitable[None]] = _nothing
+    """Keeps a copy of what is read most, until canceled; without it each read asks the store."""
+    patrol: Callable[[], Awaitable[None]] = _nothing
     """Checks the records of the store until canceled, and puts back what the node keeps of them."""
 
     async def observe(self) -> Observation:

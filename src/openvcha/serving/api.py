@@ -153,7 +153,7 @@ class Api:
 
 async def serve_api(directory: Path) -> None:
     """Be the API of a data node until canceled."""
-    async with services_of(directory) as services, always(services, _works(services)):
+    async with services_of(directory, mirrors=True) as services, always(services, _works(services)):
         address = services.identity.public_address, services.identity.ports.api
         look = partial(look_at, services)
         api = Api(_server(services), address, look, told=services.failing)
@@ -192,6 +192,7 @@ def _works(services: Services) -> Mapping[str, Work]:
     return {
         "API: endpoints of the store": lambda: keep_refreshed(services.store),
         "API: facts of the nodes": services.observer.hearing.run,
+        "API: copy of the store": services.mirror,
     }
 
 

@@ -30,6 +30,7 @@ from openvcha.serving.carrier import infrastructure_of
 from openvcha.serving.lags import Lags
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd
+from openvcha.store.mirror import Mirror
 from openvcha.store.structured import structlog
 from openvcha.tasks.journal import Journal
 
@@ -41,18 +42,22 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def services_of(directory: Path, *, keeps: bool = False) -> AsyncIterator[Services]:
+async def services_of(
+    directory: Path, *, keeps: bool = False, mirrors: bool = False
+) -> AsyncIterator[Services]:
     """Open everything that the operations need, as this node sees it.
 
-    ``keeps``: this process keeps what the node must remember of the store.
+    ``keeps``: this process keeps what the node must remember of the store. ``mirrors``: it reads
+    from memory what nearly every call reads, while that is proven to be fresh.
     """
     layout = Layout(directory)
     identity = load_identity(directory)
     tls = NodeTls(layout)
     superuser = superuser_of(identity, directory)
     etcd = Etcd(known_endpoints(identity, layout), tls, account=NodeAccount(directory))
+    mirror = Mirror(etcd)
     async with (
-        sealed_store(layout, etcd, keeps=keeps) as store,
+        sealed_store(layout, etcd, keeps=keeps, mirror=mirror if mirrors else None) as store,
         patroni_of(identity, layout, tls) as patroni,
         aclosing(Lags(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
@@ -82,6 +87,7 @@ async def services_of(directory: Path, *, keeps: bool = False) -> AsyncIterator[
             postgres=superuser,
             failing=failing,
             patrol=store.patrol,
+            mirror=mirror.follow,
         )
 
 
