@@ -1,8 +1,9 @@
 """Looking: collects an Observation from etcd and from every node's Patroni, all at once."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from openvcha.cluster import patroni, settings
@@ -22,8 +23,19 @@ from openvcha.store.shared import Shared
 
 PROBE_SECONDS = 1.0
 READ = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)
+GLANCE_SECONDS = 0.5
+"""Far less than it takes until a node that has just fallen silent counts as lost."""
 Lags = Callable[[], Awaitable[tuple[Lag, ...]]]
 Off = Callable[[NodeConfig], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A look, when it began (monotonic seconds), and the store's mark before it did."""
+
+    seen: Observation
+    begun: float
+    mark: int | None
 
 
 class Observer:
@@ -41,6 +53,8 @@ class Observer:
         held: Held | None = None,
         refused: Callable[[], tuple[str, ...]] = tuple,
         space: Callable[[], Awaitable[Space | None]] | None = None,
+        mark: Callable[[], Awaitable[int | None]] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``lags`` asks the active how far its standbys are behind; without it that is unknown.
         ``failing`` says which background work of this service fails now, and why.
@@ -49,6 +63,9 @@ class Observer:
         for.
 
         ``space`` looks at how full the store is; without it that is unknown.
+
+        ``mark`` is another number after each change in the store that a look would find; without
+        it no look is used twice.
 
         ``refused`` names the records that failed their check. What the nodes tell of themselves is
         known while somebody runs ``hearing``.
@@ -63,6 +80,9 @@ class Observer:
         self._held = held or Held()
         self._refused = refused
         self._space = space or _not_asked
+        self._mark = mark or _not_marked
+        self._monotonic = monotonic
+        self._kept: _Kept | None = None
         self._shared = Shared(self._look)
         self._unreadable: tuple[str, ...] = ()
         self._forged: tuple[str, ...] = ()
@@ -99,7 +119,26 @@ class Observer:
         """
         return replace(await self._shared(), running=running)
 
+    async def glance(self, running: tuple[str, str] | None = None) -> Observation:
+        """Return the last look, if it began just now and the store has not changed; else observe.
+
+        For who only shows it. Raises StoreUnavailable when there is no quorum.
+        """
+        kept = self._kept
+        if kept is None or self._monotonic() - kept.begun >= GLANCE_SECONDS:
+            return await self.observe(running)
+        mark = await self._mark()
+        if mark is None or mark != kept.mark:
+            return await self.observe(running)
+        return replace(kept.seen, running=running)
+
     async def _look(self) -> Observation:
+        begun, mark = self._monotonic(), await self._mark()
+        seen = await self._see()
+        self._kept = _Kept(seen, begun, mark)
+        return seen
+
+    async def _see(self) -> Observation:
         (config, leader, sync, dynamic), members, lags = await asyncio.gather(
             self._records(), self._store.members(), self._lags()
         )
@@ -177,6 +216,10 @@ def _sync(found: KeyValue | None) -> SyncState | None:
 
 async def _unknown() -> tuple[Lag, ...]:
     return ()
+
+
+async def _not_marked() -> int | None:
+    return None
 
 
 async def _not_asked() -> Space | None:

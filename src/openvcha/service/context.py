@@ -96,8 +96,15 @@ class Services:
 
     async def observe(self) -> Observation:
         """Look at the cluster, with the operation that runs now."""
+        return await self.observer.observe(await self._running())
+
+    async def glance(self) -> Observation:
+        """Return what was seen of the cluster just now, for who only shows it."""
+        return await self.observer.glance(await self._running())
+
+    async def _running(self) -> tuple[str, str] | None:
         running = await self.journal.running()
-        return await self.observer.observe((running.operation_id, running.id) if running else None)
+        return (running.operation_id, running.id) if running else None
 
     def peer_url(self, ha_address: str) -> str:
         """Give the URL by which voters reach the etcd of a node."""

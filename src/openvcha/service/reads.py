@@ -50,7 +50,7 @@ async def get_cluster(
     """
     del caller
     require_usable_peer(vc_spec)
-    seen = await services.observe()
+    seen = await services.glance()
     if not partial:
         await check_peer(services, seen, vc_spec)
     if not health.deployed(seen):
@@ -149,7 +149,7 @@ LISTED = frozenset(
 async def get_operations(services: Services, caller: Caller) -> OperationsInfo:
     """Tell which operations run now, and which would be refused."""
     del caller
-    seen = await services.observe()
+    seen = await services.glance()
     unavailable = {op.id for op in OPERATIONS if not op.available}
     refused = {op for op in LISTED if rules.why_not(op, seen) is not None}
     active = {seen.running[0]} if seen.running else set()

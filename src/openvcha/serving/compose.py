@@ -75,6 +75,7 @@ async def services_of(
                 off=off,
                 refused=store.refused,
                 space=SpaceLooks(store, identity.store.quota_bytes).look,
+                mark=mirror.mark if mirrors else None,
             ),
             infrastructure=infrastructure,
             journal=Journal(store),

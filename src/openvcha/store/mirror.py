@@ -41,7 +41,15 @@ SHY_SECONDS: Final = 2.0
 """Without another try after a copy was not: who asks would wait for nothing each time."""
 NEVER_THERE: Final = keys.ROOT + "revision"
 """Read for the store's revision alone."""
-MIRRORED: Final = (keys.CLUSTER, keys.OPERATION, keys.USERS, keys.SESSIONS, keys.TASKS)
+MARKED: Final = (
+    keys.CLUSTER,
+    keys.PATRONI_CONFIG,
+    keys.PATRONI_FAILOVER,
+    keys.PATRONI_LEADER,
+    keys.PATRONI_SYNC,
+)
+"""What a look at the cluster finds in the store: a change of these makes an earlier look old."""
+MIRRORED: Final = (*MARKED, keys.OPERATION, keys.USERS, keys.SESSIONS, keys.TASKS)
 """What nearly every call of the API reads."""
 
 
@@ -58,6 +66,8 @@ class Copy:
         self._items = {kv.key: kv for _, found in made for kv in found.items if self.covers(kv.key)}
         self.revision = min(found.revision for _, found in made)
         """Every event up to here has been applied."""
+        self.mark = self.revision
+        """It changes with each of MARKED."""
 
     def covers(self, key: str) -> bool:
         """Return whether a key, or with a trailing ``/`` all keys below it, belong to it."""
@@ -82,6 +92,8 @@ class Copy:
             elif self.covers(key):
                 self._items[key] = event.kv
             self.revision = max(self.revision, event.kv.mod_revision)
+            if key in MARKED:
+                self.mark = event.kv.mod_revision
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,14 @@ class Mirror:
         finally:
             self._copy = self._proven = None
             self._moved.set()
+
+    async def mark(self) -> int | None:
+        """Return what is another number after each change of MARKED; None: nobody knows.
+
+        It counts as a read does. Raises StoreError.
+        """
+        copy = await self._fresh([])
+        return None if copy is None else copy.mark
 
     async def get(self, key: str) -> KeyValue | None:
         """Read a key, seeing every write that the module promises."""

@@ -1,0 +1,121 @@
+"""Who only shows the cluster may show a look of just now; who decides looks himself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from msgspec import structs
+from tests.service.conftest import CALLER, Scene
+
+from openvcha.api.structures import ClusterMode
+from openvcha.cluster.config import cluster_record
+from openvcha.cluster.observe import GLANCE_SECONDS, Observer
+from openvcha.service.context import Services
+from openvcha.service.reads import get_cluster, get_operations
+from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.mirror import FRESH_SECONDS, Mirror
+from openvcha.store.protocol import Member
+
+pytestmark = pytest.mark.looptime
+
+
+class Shown:
+    """A healthy cluster with services that keep a copy of its store, and how often they look."""
+
+    def __init__(self, services: Services) -> None:
+        self.world: Any = services.store
+        time = asyncio.get_running_loop().time
+        self.mirror = Mirror(services.store, clock=time)
+        self.looks = 0
+        store: Any = Through(self.mirror, services.store, self)
+        observer = Observer(store, services.patroni, mark=self.mirror.mark, monotonic=time)
+        self.services = replace(services, store=store, observer=observer)
+
+    async def mode(self) -> ClusterMode | None:
+        return (await get_cluster(self.services, CALLER, partial=True)).mode
+
+
+class Through:
+    """The mirror, and what is no Store but Membership of the cluster's store."""
+
+    def __init__(self, mirror: Mirror, store: Any, shown: Shown) -> None:
+        self._mirror, self._store, self._shown = mirror, store, shown
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mirror, name, None) or getattr(self._store, name)
+
+    async def members(self, **more: Any) -> list[Member]:
+        """Count the looks: each one asks for the members."""
+        self._shown.looks += 1
+        return await self._store.members(**more)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+async def shown(scene: Scene) -> AsyncIterator[Shown]:
+    await scene.healthy()
+    made = Shown(scene.process().services)
+    following = asyncio.create_task(made.mirror.follow())
+    await asyncio.sleep(1)
+    yield made
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def test_one_look_serves_all_who_ask_just_then(shown: Shown) -> None:
+    """And no longer than that."""
+    for _ in range(20):
+        await shown.mode()
+        await get_operations(shown.services, CALLER)
+    assert shown.looks == 1
+    await asyncio.sleep(GLANCE_SECONDS)
+    await shown.mode()
+    assert shown.looks == 2
+
+
+async def test_who_decides_looks_anew(shown: Shown) -> None:
+    """An operation goes by what is true after it was asked for."""
+    await shown.mode()
+    await shown.services.observe()
+    assert shown.looks == 2
+
+
+async def test_a_change_of_the_store_is_shown_at_once_or_after_the_bound(shown: Shown) -> None:
+    """By this program at once, by another one at the latest after FRESH_SECONDS."""
+    assert await shown.mode() is ClusterMode.ENABLED
+    await change(shown.services.store, ClusterMode.MAINTENANCE)
+    assert await shown.mode() is ClusterMode.MAINTENANCE
+    await change(shown.world, ClusterMode.ENABLED)
+    await asyncio.sleep(FRESH_SECONDS)
+    assert await shown.mode() is ClusterMode.ENABLED
+
+
+@pytest.mark.parametrize("key", [keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG])
+async def test_who_leads_and_who_may_is_such_a_change(shown: Shown, key: str) -> None:
+    """The key is written anew as it is: that alone makes the look old."""
+    await shown.mode()
+    found = await shown.world.get(key)
+    await shown.world.put(key, found.value if found else b"{}", found.lease if found else 0)
+    await asyncio.sleep(FRESH_SECONDS)
+    await shown.mode()
+    assert shown.looks == 2
+
+
+async def test_without_the_store_no_look_is_shown(shown: Shown) -> None:
+    """Also not the one of just now."""
+    await shown.mode()
+    await asyncio.sleep(FRESH_SECONDS)
+
+    async def away(_: str) -> Any:
+        raise StoreUnavailable("away")
+
+    shown.world.snapshot = away  # it is away
+    with pytest.raises(StoreUnavailable):
+        await shown.mode()
+
+
+async def change(store: Any, mode: ClusterMode) -> None:
+    """Write another mode, as the step of a task does."""
+    await cluster_record(store).update(lambda config: structs.replace(config, mode=mode))
