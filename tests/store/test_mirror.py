@@ -218,6 +218,23 @@ async def test_a_copy_that_lags_is_not_waited_for_again_and_again() -> None:
         assert len(remote.reads) == 6
 
 
+async def test_a_mark_is_another_one_after_each_change_that_matters_or_nobody_knows() -> None:
+    """It is proven as what is read."""
+    remote = Remote()
+    async with mirrored(remote) as mirror:
+        first = await mirror.mark()
+        assert first is not None
+        await remote.put(keys.PATRONI_STATUS, b"1")
+        await asyncio.sleep(FRESH_SECONDS)
+        assert await mirror.mark() == first
+        remote.lag = 1.0
+        await remote.put(keys.PATRONI_SYNC, b"1")
+        await asyncio.sleep(FRESH_SECONDS)
+        assert await mirror.mark() is None
+        await asyncio.sleep(SHY_SECONDS)
+        assert await mirror.mark() not in {first, None}
+
+
 async def test_a_write_elsewhere_in_the_store_costs_time_only() -> None:
     """Its revision never comes by the watch: until the next one that does the store is asked."""
     remote = Remote()
