@@ -44,7 +44,6 @@ NEVER_THERE: Final = keys.ROOT + "revision"
 MARKED: Final = (
     keys.CLUSTER,
     keys.PATRONI_CONFIG,
-    keys.PATRONI_FAILOVER,
     keys.PATRONI_LEADER,
     keys.PATRONI_SYNC,
 )
