@@ -200,6 +200,33 @@ async def test_a_seal_is_for_one_place(stage: Stage) -> None:
             seals.open(other)
 
 
+async def test_the_very_same_record_is_checked_once_by_the_same_keys(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror gives the same object again and again; what is forged is refused each time."""
+    await stage.record().create(Thing("anna"))
+    checked: list[str] = []
+    original = Seals.open
+
+    def counted(seals: Seals, kv: KeyValue) -> bytes:
+        checked.append(kv.key)
+        return original(seals, kv)
+
+    monkeypatch.setattr(Seals, "open", counted)
+    for _ in range(3):
+        assert await stage.record().get() == Thing("anna")
+    assert checked == [KEY]
+    kv = await stage.stored()
+    stage.raw._keys[KEY] = replace(kv)
+    assert await stage.record().get() == Thing("anna")
+    assert checked == [KEY, KEY]
+    stage.known = [NEW]
+    for _ in range(2):
+        with pytest.raises(RecordForged):
+            await stage.record().get()
+    assert checked == [KEY] * 4
+
+
 async def test_a_lease_belongs_to_the_record(stage: Stage) -> None:
     """Who takes it off would make a session that is never cleared away."""
     key = keys.session("aa")

@@ -96,6 +96,11 @@ class Places:
                 del self._there[owner], self._own[owner]
 
     async def _wait(self, own: asyncio.Semaphore) -> None:
+        if not own.locked() and not self._all.locked():
+            # Nobody waits, so there is no need for a deadline.
+            await own.acquire()
+            await self._all.acquire()
+            return
         try:
             async with asyncio.timeout(self._share.seconds):
                 await own.acquire()

@@ -34,7 +34,10 @@ _DOMAIN: Final = b"openvcha record 1"
 _ID_DIGITS: Final = 16
 
 Keys = Callable[[], Sequence[Secret]]
-"""The keys that count now: the one to seal with first, then those that are still accepted."""
+"""The keys that count now: the one to seal with first, then those that are still accepted.
+
+The same object means the same keys, so it is never changed.
+"""
 
 
 class Kind(Enum):
@@ -76,6 +79,11 @@ class Seals:
 
     def __init__(self, known: Keys) -> None:
         self._known = known
+
+    @property
+    def known(self) -> Sequence[Secret]:
+        """Return the keys that count now: as one object, as long as they are the same."""
+        return self._known()
 
     def close(self, place: Place, value: bytes) -> bytes:
         """Seal a value for the place where it will stand. Raises ValueError: it is no JSON."""
