@@ -111,14 +111,15 @@ def test_a_killed_api_costs_nobody_anything(place: Place, writer: Writer) -> Non
 
 
 def test_a_frozen_api_costs_the_database_nothing(place: Place, writer: Writer) -> None:
-    """However long it lasts; what is known of it is told as soon as it can be."""
-    rows = len(writer.acknowledged)
-    with frozen(place.pid("api")):
+    """Meanwhile rows are written; it is killed, and another one serves the same sessions."""
+    rows, before = len(writer.acknowledged), place.pid("api")
+    with frozen(before):
         deadline = time.monotonic() + AWAY_SECONDS
         while len(writer.acknowledged) < rows + 300:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-    place.wait_for_api()
+        place.wait_for_api()
+    assert place.pid("api") != before
     place.assert_leads_on()
     assert writer.missing() == set()
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from openvcha.node.heartbeat import BEAT, LOOKS, Pulse, Sight, beat_always, see
 from openvcha.node.layout import Layout
 from openvcha.node.logs import RotatingLog, logger
 from openvcha.node.parts import Part, PartSpec
-from openvcha.node.plan import service_part
+from openvcha.node.plan import api_part, service_part
 
 LINE = BEAT + b"\n"
 BEATS = f"import os, signal, time; os.write(1, {LINE!r}); "
@@ -133,6 +133,7 @@ async def test_a_loop_that_goes_on_says_so() -> None:
     assert heard == [LINE] * 2
 
 
-def test_the_service_is_watched() -> None:
-    """It holds the public address: while it hangs every client of the database does."""
-    assert service_part(Layout(Path("/srv/node")), {}).beats
+@pytest.mark.parametrize("part", [service_part, api_part])
+def test_our_own_programs_are_watched(part: Callable[..., PartSpec]) -> None:
+    """They hold the public addresses: while one hangs all its clients do."""
+    assert part(Layout(Path("/srv/node")), {}).beats
