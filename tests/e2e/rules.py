@@ -22,12 +22,13 @@ def deploy_spec(running: RunningLab, deployment: str = "AUTO") -> dict[str, Any]
     """Ask for the two nodes that the lab itself would ask for."""
     known = running.admin.call("POST", f"{CLUSTER}/active?action=get", {"partial": True})
     own = known["ha"]["ipv4"]["address"]
-    others = (running.lab.state().ha_address(number) for number in (1, 2, 3))
-    addresses = [
-        {"ip_family": "IPV4", "ipv4": {"address": address, "prefix": 24}}
-        for address in (own, *(address for address in others if address != own))
-    ]
-    active, passive, witness = ({"ha_ip": address} for address in addresses)
+    known_addresses = (running.lab.state().ha_address(number) for number in (1, 2, 3))
+    # The active has an address of its own where it came with a redeploy.
+    others = [address for address in known_addresses if address != own][:2]
+    active, passive, witness = (
+        {"ha_ip": {"ip_family": "IPV4", "ipv4": {"address": address, "prefix": 24}}}
+        for address in (own, *others)
+    )
     if deployment == "AUTO":
         for name, node in (("new-2", passive), ("new-3", witness)):
             node["placement"] = {"name": name, "folder": running.folder}
