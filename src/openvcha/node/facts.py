@@ -13,7 +13,6 @@ import msgspec
 
 from openvcha.node import files
 from openvcha.node.engines import Engines
-from openvcha.node.expiry import expiry
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.logs import Logger
@@ -129,4 +128,7 @@ def _dotted(parts: tuple[int, ...]) -> str:
 
 
 def _expiry(certificate: Path) -> datetime:
-    return expiry(certificate.read_bytes())
+    # Loaded late: a node's start would wait for it.
+    from cryptography import x509  # noqa: PLC0415
+
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
