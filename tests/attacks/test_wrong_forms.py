@@ -33,6 +33,7 @@ Call = Callable[[Etcd], Awaitable[object]]
 CALLS: Mapping[str, Call] = {
     "get": lambda etcd: etcd.get("/a"),
     "several": lambda etcd: etcd.several(["/a", "/a"]),
+    "several_and_members": lambda etcd: etcd.several_and_members(["/a", "/a"]),
     "prefix": lambda etcd: etcd.prefix("/a/"),
     "snapshot": lambda etcd: etcd.snapshot("/a/"),
     "put": lambda etcd: etcd.put("/a", b""),
@@ -168,7 +169,7 @@ def short(error: StoreError) -> None:
     assert len(str(error)) < 2000
 
 
-@pytest.mark.parametrize("name", ["get", "several"])
+@pytest.mark.parametrize("name", ["get", "several", "several_and_members"])
 def test_the_record_of_another_key_is_no_answer(name: str) -> None:
     """Its seal is good, for its own place: one user's record must not be taken for another's."""
     other = VALUE | {"key": b64encode(b"/b").decode()}

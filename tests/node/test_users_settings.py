@@ -233,7 +233,7 @@ def test_roles_of_the_cluster_get_back_what_was_taken(lab: Any) -> None:
     """
     lab.until(lambda: node.value(rewinds))
     assert not node.value("select has_database_privilege('app', 'postgres', 'connect')")
-    assert "grant connect on database postgres to rewind" in node.log("supervisor")
+    lab.until(lambda: "grant connect on database postgres to rewind" in node.log("supervisor"))
     assert node.value("show superuser_reserved_connections") == "10"
 
 
@@ -306,7 +306,7 @@ def test_the_superuser_s_password_does_not_run_out(lab: Any) -> None:
         connection.execute("alter role postgres valid until '2999-01-01'")
     ends = "select rolvaliduntil = 'infinity' from pg_roles where rolname = 'postgres'"
     lab.until(lambda: node.value(ends))
-    assert "alter role postgres superuser login" in node.log("supervisor")
+    lab.until(lambda: "alter role postgres superuser login" in node.log("supervisor"))
 
 
 @pytest.mark.engines

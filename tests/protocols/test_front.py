@@ -58,7 +58,7 @@ async def test_every_answer_has_what_browsers_need(edge: Edge, method: str, path
 async def test_so_has_what_is_no_http(served: Served) -> None:
     """It is answered before any application is asked."""
     first, headers, _ = await answered(served, b"nonsense\r\n\r\n")
-    assert first == b"HTTP/1.1 400 "
+    assert first == b"HTTP/1.1 400 Bad Request"
     assert SECURITY.items() <= headers.items()
 
 
