@@ -53,7 +53,7 @@ async def asked(store: Store) -> bool:
 
 
 async def pending(store: Store) -> bool:
-    """Tell whether Patroni has a wish before it: ours, or one that a person made known to it.
+    """Return whether Patroni has a wish before it: ours, or one that a person made known to it.
 
     Raises RecordInvalid: what cannot be read may have taken the place of one that is being met.
     """

@@ -32,11 +32,11 @@ class OwnCredentials:
         self._identity = identity
 
     def authority(self) -> str:
-        """Give the thumbprint of the authority that says who is a node. Raises OSError."""
+        """Return the thumbprint of the authority that says who is a node. Raises OSError."""
         return thumbprint_sha256(self._layout.ca.read_bytes())
 
     def pending(self) -> bool:
-        """Tell whether it was asked for, and is not over."""
+        """Return whether it was asked for, and is not over."""
         return path_of(self._layout).exists()
 
     def hindrance(self) -> str | None:

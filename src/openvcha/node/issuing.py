@@ -41,7 +41,7 @@ def node_files(
     api: KeyPair | None = None,
     account: Account | None = None,
 ) -> dict[str, bytes]:
-    """Give the files of a new node: relative path to content.
+    """Return the files of a new node: relative path to content.
 
     A data node needs `secrets` and `api` (ValueError without them). A witness gets neither, nor
     the authorities' keys: whoever steals it can neither issue certificates nor read the database.
@@ -62,7 +62,7 @@ def joining_files(
     api: KeyPair | None = None,
     account: Account | None = None,
 ) -> dict[str, bytes]:
-    """Give the same files, but for a node that has made its key itself and shows it to nobody."""
+    """Return the same files for a node that has made its key itself and shows it to nobody."""
     certificate = certify(authorities.nodes, identity.member, identity.ha_address, public_key)
     return _files(identity, authorities, certificate, secrets, api) | _account(account)
 

@@ -150,7 +150,7 @@ class Entrance:
 
 
 class Shares:
-    """Gives threads to visits: to those with one certificate so many at a time, then in turn."""
+    """Threads for visits: so many at a time for one certificate, the others of it in turn."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

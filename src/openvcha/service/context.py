@@ -23,7 +23,7 @@ class Credentials(Protocol):
     """What lets the serving node in: its certificate, its authority, its passwords."""
 
     def authority(self) -> str:
-        """Give the thumbprint of the authority that says who is a node."""
+        """Return the thumbprint of the authority that says who is a node."""
 
     def pending(self) -> bool:
         """Tell whether a renewal was asked for, and is not over."""
