@@ -16,7 +16,7 @@ from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.engines import find_postgres
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.leader import superuser_place
-from openvcha.node.patroni import postgres_major
+from openvcha.node.postgres import postgres_major
 from openvcha.node.processes import find_tree, is_alive
 
 pytestmark = pytest.mark.engines

@@ -17,7 +17,8 @@ from openvcha.node.identity import Identity, load_identity, load_secrets, url
 from openvcha.node.issuing import load_authorities
 from openvcha.node.layout import Layout
 from openvcha.node.leader import superuser_place
-from openvcha.node.patroni import REPLICATION_USER, REST_USER, REWIND_USER
+from openvcha.node.patroni import REST_USER
+from openvcha.node.roles import REPLICATION_USER, REWIND_USER
 from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd import Etcd

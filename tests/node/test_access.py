@@ -8,7 +8,7 @@ import pytest
 from tests.node.conftest import SECRETS
 
 from openvcha.node.own_sessions import superuser_options
-from openvcha.node.patroni import OWN_ROLES
+from openvcha.node.roles import OWN_ROLES
 from openvcha.node.verifier import accepts
 from openvcha.store import facts, keys
 

@@ -19,9 +19,9 @@ from openvcha.node.patroni import (
     RETRY_SECONDS,
     TTL_SECONDS,
     patroni_config,
-    postgres_major,
 )
 from openvcha.node.plan import all_parts, engine_parts
+from openvcha.node.postgres import postgres_major
 from openvcha.node.postgres_settings import local_settings, pg_hba
 
 LAYOUT = Layout(Path("/srv/a"))

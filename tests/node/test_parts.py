@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.backoff import Backoff
+from openvcha.node.gate import GO
 from openvcha.node.launch import (
     PIPE_BYTES,
     OnLine,
@@ -23,7 +24,6 @@ from openvcha.node.launch import (
 )
 from openvcha.node.logs import RotatingLog, logger
 from openvcha.node.parts import Part, PartSpec
-from openvcha.node.patroni_launcher import GO
 from openvcha.node.status import PartState
 from openvcha.node.supervisor_watch import BEAT
 

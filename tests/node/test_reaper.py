@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from tests.node.conftest import until
 
+from openvcha.node.gate import GO
 from openvcha.node.layout import Layout
-from openvcha.node.patroni_launcher import GO
 from openvcha.node.plan import reaper_part
 from openvcha.node.processes import Process, find_tree, kill_tree, read_process
 from openvcha.node.reaper import ORDER_SECONDS, PAUSE_SECONDS, Reaper, is_supervisor, orders

@@ -15,11 +15,12 @@ from openvcha.node.base_backup import backup_argv, backup_environment, pgpass_li
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_secrets
 from openvcha.node.launch import program_environment
+from openvcha.node.member_slots import is_member_slot
 from openvcha.node.own_roles import tend
 from openvcha.node.own_sessions import superuser_options, superuser_settings
-from openvcha.node.patroni import REPLICATION_USER
-from openvcha.node.patroni_slots import is_member_slot, keeping
+from openvcha.node.patroni_slots import keeping
 from openvcha.node.postgres_settings import is_owned, is_vital, local_settings, shared_settings
+from openvcha.node.roles import REPLICATION_USER
 from openvcha.node.superuser import Superuser
 from openvcha.node.uninstalled import Uninstalled
 from openvcha.node.users_settings import missing, overrides

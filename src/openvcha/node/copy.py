@@ -20,8 +20,8 @@ from openvcha.node.launch import Launch, describe_exit, engine_environment, laun
 from openvcha.node.layout import Layout
 from openvcha.node.leader import CopyFailed, Leader
 from openvcha.node.logs import Logger, RotatingLog, wrap
-from openvcha.node.patroni import REPLICATION_USER
 from openvcha.node.postgres import STANDBY_SIGNAL
+from openvcha.node.roles import REPLICATION_USER
 from openvcha.store.copies import CopyReport, CopyState
 
 SPARE_BYTES = 128 << 20  # the log that is written while the copy runs

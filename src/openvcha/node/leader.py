@@ -7,7 +7,7 @@ from openvcha.node.engines import OLDEST_POSTGRES, Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.own_sessions import APPLICATION_NAME, superuser_options
-from openvcha.node.patroni import SUPERUSER
+from openvcha.node.roles import SUPERUSER
 from openvcha.store import keys
 from openvcha.store.bounded import json_object
 from openvcha.store.errors import StoreError

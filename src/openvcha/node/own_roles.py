@@ -15,7 +15,7 @@ from psycopg import Error, sql
 
 from openvcha.api.secret import Secret
 from openvcha.node.identity import Secrets
-from openvcha.node.patroni import OWN_ROLES, REPLICATION_USER, REWIND_USER, SUPERUSER
+from openvcha.node.roles import OWN_ROLES, REPLICATION_USER, REWIND_USER, SUPERUSER
 from openvcha.node.verifier import accepts
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from functools import partial
 
 from openvcha.node import supervisor_watch
 from openvcha.node.backoff import Backoff
+from openvcha.node.gate import GO
 from openvcha.node.heartbeat import BEAT, Pulse, Sight, see, until_it_hangs
 from openvcha.node.launch import Launch, Running, describe_exit, launch
 from openvcha.node.logs import Logger, RotatingLog, wrap
-from openvcha.node.patroni_launcher import GO
 from openvcha.node.status import PartState, PartStatus
 from openvcha.node.supervised import for_ever
 

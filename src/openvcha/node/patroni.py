@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,15 +16,12 @@ from openvcha.node.layout import Layout
 from openvcha.node.own_sessions import patroni_options
 from openvcha.node.patroni_connections import BACKLOG, THREADS
 from openvcha.node.postgres_settings import Settings, local_settings, pg_hba, shared_settings
+from openvcha.node.roles import REPLICATION_USER, REWIND_USER, SUPERUSER
 from openvcha.store import keys
 from openvcha.store.account import Account
 
 REST_USER = "openvcha"
 LAUNCHER = "openvcha.node.patroni_launcher"
-SUPERUSER = "postgres"
-REPLICATION_USER = "replicator"
-REWIND_USER = "rewind"
-OWN_ROLES = (SUPERUSER, REPLICATION_USER, REWIND_USER)
 
 # The smallest that Patroni permits.
 TTL_SECONDS = 20
@@ -178,9 +174,3 @@ def _client_tls(layout: Layout) -> dict[str, Any]:
         "sslcert": str(layout.certificate),
         "sslkey": str(layout.key),
     }
-
-
-def postgres_major(pgdata: Path) -> int | None:
-    """Tell which major version wrote a data directory; None when there are no data."""
-    version = pgdata / "PG_VERSION"
-    return int(version.read_text().split(".")[0]) if version.is_file() else None

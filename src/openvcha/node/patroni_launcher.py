@@ -10,7 +10,8 @@ Patroni starts PostgreSQL from a fresh Python that loads this module again: keep
 import importlib
 import os
 
-GO = b"g"
+from openvcha.node.gate import GO
+
 STDIN = 0
 LATE_MODULES = (
     "patroni.__main__",

@@ -4,20 +4,13 @@ Patroni 4.1 drops each slot that no member needs, whoever made it: a backup's or
 too. What it may drop are the slots of members that have left. Their names are known by their end.
 """
 
-import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-MEMBER_SLOT = re.compile(r"[a-z0-9_]*_[0-9a-f]{6}")
-"""As Patroni makes a slot's name of the name of a member: see service.new_node.member_name."""
+from openvcha.node.member_slots import is_member_slot
 
 Ignores = Callable[[Any, Any, str], bool]
-
-
-def is_member_slot(name: str) -> bool:
-    """Return whether a slot is, or was, the one of a member."""
-    return MEMBER_SLOT.fullmatch(name) is not None
 
 
 def install() -> None:

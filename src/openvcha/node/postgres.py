@@ -70,3 +70,9 @@ def is_standby(pgdata: Path) -> bool:
 def commits_wait(pgdata: Path) -> bool:
     """Tell whether commits wait for a standby, by what Patroni has set. Raises OSError."""
     return WAITS_FOR.search((pgdata / SETTINGS).read_text(errors="replace")) is not None
+
+
+def postgres_major(pgdata: Path) -> int | None:
+    """Return which major version wrote a data directory; None when there are no data."""
+    version = pgdata / "PG_VERSION"
+    return int(version.read_text().split(".")[0]) if version.is_file() else None

@@ -11,7 +11,7 @@ from openvcha.node.etcd import answers, client_url
 from openvcha.node.http import ask
 from openvcha.node.identity import Secrets, load_secrets, save_secrets, url
 from openvcha.node.leader import superuser_place
-from openvcha.node.patroni import OWN_ROLES, write_patroni_config
+from openvcha.node.patroni import write_patroni_config
 from openvcha.node.renewal import (
     NOTE,
     Renewal,
@@ -22,6 +22,7 @@ from openvcha.node.renewal import (
     put_in_place,
     save,
 )
+from openvcha.node.roles import OWN_ROLES
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.account import Account

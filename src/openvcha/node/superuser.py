@@ -18,9 +18,10 @@ from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.leader import CONNECT_SECONDS, superuser_place
-from openvcha.node.patroni import OWN_ROLES, postgres_major
+from openvcha.node.postgres import postgres_major
 from openvcha.node.postgres_log import entries
 from openvcha.node.replay import HOLDERS, REPLAYED, Replay, holder
+from openvcha.node.roles import OWN_ROLES
 from openvcha.node.uninstalled import Uninstalled, uninstalled
 from openvcha.node.users_settings import survey
 from openvcha.store.facts import PostgresFacts

@@ -24,8 +24,9 @@ from openvcha.node.leader import find_leader
 from openvcha.node.lock import hold
 from openvcha.node.logs import RotatingLog, log_path, logger
 from openvcha.node.parts import Part, PartSpec
-from openvcha.node.patroni import postgres_major, write_patroni_config
+from openvcha.node.patroni import write_patroni_config
 from openvcha.node.plan import PartPlan, all_parts, reaper_part
+from openvcha.node.postgres import postgres_major
 from openvcha.node.processes import find_tree, kill_tree, read_process
 from openvcha.node.publisher import CopyPublisher
 from openvcha.node.recovery import (

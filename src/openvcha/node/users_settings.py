@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openvcha.node.member_slots import is_member_slot
 from openvcha.node.own_roles import EVENT_TRIGGERS, REWIND_DEFAULTS
-from openvcha.node.patroni import REPLICATION_USER, REWIND_USER
-from openvcha.node.patroni_slots import is_member_slot
 from openvcha.node.postgres_log import plain
 from openvcha.node.postgres_settings import EARLY, is_owned, is_vital, shared_settings
+from openvcha.node.roles import REPLICATION_USER, REWIND_USER
 from openvcha.store.facts import Override, PostgresFacts
 
 if TYPE_CHECKING:

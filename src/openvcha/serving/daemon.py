@@ -14,9 +14,8 @@ from openvcha.node.engines import find_postgres
 from openvcha.node.identity import Identity
 from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import postgres_major
 from openvcha.node.places import most_clients
-from openvcha.node.postgres import LocalPostgres
+from openvcha.node.postgres import LocalPostgres, postgres_major
 from openvcha.node.supervised import Work, for_ever
 from openvcha.node.tls import NodeTls
 from openvcha.node.writable import Writable
