@@ -1,4 +1,4 @@
-"""The run of the tests: shared out to workers, with each failure told when it happens.
+"""The run of the tests: what belongs to it, shared out to workers, each failure told at once.
 
 In CI a test that is skipped fails the run: nothing may be left out without notice.
 """
@@ -7,7 +7,7 @@ import asyncio
 import os
 
 import pytest
-from tests import workers
+from tests import soak, workers
 from xdist.remote import Producer
 
 # The looptime plugin asks for the event loop around plain tests too. Without this, Python before
@@ -21,8 +21,17 @@ for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
 os.environ["OPENVCHA_LAB_OCTET"] = str(workers.octet(os.environ.get("PYTEST_XDIST_WORKER", "")))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice of the long tests."""
+    parser.addoption(
+        soak.OPTION, action="store_true", help="run the tests marked soak, and no others"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare who tells of the run, or one of its workers."""
+    config.pluginmanager.register(soak.Choice(config))
+    config.pluginmanager.register(soak.Deselected(config))
     if hasattr(config, "workerinput"):
         config.pluginmanager.register(workers.Worker())
         return

@@ -15,6 +15,24 @@ missing_packages() {
 
 can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
+# apt-get itself waits for dpkg's lock, but not for that of its lists: an automatic update has it
+# for minutes on a machine that was just started.
+APT_SECONDS=${APT_SECONDS:-600}
+patient_apt_get() {
+  local end=$((SECONDS + APT_SECONDS)) code out
+  out=$(mktemp)
+  while true; do
+    code=0
+    apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout="$APT_SECONDS" "$@" 2>&1 | tee "$out" || code=$?
+    if [ "$code" = 0 ] || ! grep -qE 'Could not get lock|Unable to lock' "$out" || [ "$SECONDS" -ge "$end" ]; then
+      rm -f "$out"
+      return "$code"
+    fi
+    say "Another program installs packages: waiting for it (at most $APT_SECONDS s)"
+    sleep 2
+  done
+}
+
 # Installs packages so that nothing of them is started, now or at the next boot, and no database
 # cluster is made. What is changed for that on the machine is put back, also after a failure.
 install_packages() (
@@ -38,14 +56,14 @@ install_packages() (
   echo 'create_main_cluster = false' >"$clusters"
 
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -q -o Acquire::Retries=3
+  patient_apt_get update
   packages=()
   for package in "$@"; do
     # Other releases carry another major version; postgresql is the release's own.
     case $package in postgresql-*) apt-cache show "$package" >/dev/null 2>&1 || package=postgresql ;; esac
     packages+=("$package")
   done
-  apt-get install -q -y --no-install-recommends -o Acquire::Retries=3 "${packages[@]}"
+  patient_apt_get install -y --no-install-recommends "${packages[@]}"
   for package in "${packages[@]}"; do
     case $package in
       etcd-server) unit=etcd.service ;;

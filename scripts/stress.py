@@ -1,5 +1,8 @@
 """The tests again and again where it is hard: beside a second lab, with all cores taken.
 
+Usage: stress.py [RUNS] [--from K] [PYTEST ARGUMENT...]. A series that was broken off goes on with
+run K of so many; what has passed before is what its own output says.
+
 What this starts ends with it, and it ends nothing else. Beside a test that fails, it is a failure
 when a run leaves processes behind, or when the second lab is not well afterwards.
 """
@@ -19,6 +22,7 @@ from pathlib import Path
 
 RUNS = 5
 LAB = "stress"
+MADE = "made"
 RUN_SECONDS = 90 * 60.0
 COMMAND_SECONDS = 600.0
 LEAVE_SECONDS = 20.0
@@ -34,12 +38,13 @@ while os.getppid() == parent and time.monotonic() < end:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: pytest's closing line, the tests that failed, and what else was wrong."""
+    """One run: pytest's closing line, the tests that failed, what else was wrong, its seconds."""
 
     closing: str
     failed: tuple[str, ...]
     wrong: tuple[str, ...]
     log: Path
+    wall: float
 
     @property
     def passed(self) -> bool:
@@ -86,7 +91,8 @@ def _vcha(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 def run(directory: Path, arguments: Sequence[str], seconds: float = RUN_SECONDS) -> Outcome:
     """Run pytest once, with all that it makes below ``directory``."""
     directory.mkdir()
-    log, made = directory / "log", directory / "made"
+    begun = time.monotonic()
+    log, made = directory / "log", directory / MADE
     wrong: list[str] = []
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--basetemp={made}"]
     with log.open("wb") as out:
@@ -113,7 +119,8 @@ def run(directory: Path, arguments: Sequence[str], seconds: float = RUN_SECONDS)
     if code and not failed:
         wrong.append(f"pytest ended with {code}")
     closing = [line for line in lines if CLOSING.match(line)]
-    return Outcome(closing[-1] if closing else "no closing line", failed, tuple(wrong), log)
+    last = closing[-1] if closing else "no closing line"
+    return Outcome(last, failed, tuple(wrong), log, time.monotonic() - begun)
 
 
 def interrupt(tests: subprocess.Popen[bytes]) -> int:
@@ -158,25 +165,42 @@ def _below(directory: Path) -> dict[int, str]:
     return found
 
 
-def stress(directory: Path, runs: int, arguments: Sequence[str], cores: int) -> bool:
-    """Run so many times with so many cores taken; tells whether all have passed."""
-    bad = 0
-    limit = runs * (RUN_SECONDS + COMMAND_SECONDS)
+def stress(
+    directory: Path, runs: int, arguments: Sequence[str], cores: int, first: int = 1
+) -> bool:
+    """Carry out the runs from the first with so many cores taken; return whether all passed.
+
+    Of the first run that fails all is kept, of the others their log: a run leaves gigabytes.
+    """
+    numbers = range(first, runs + 1)
+    bad: list[int] = []
+    limit = len(numbers) * (RUN_SECONDS + COMMAND_SECONDS)
     with second_lab(directory / "labs") as lab, burners(cores, limit):
-        for number in range(1, runs + 1):
+        for number in numbers:
             outcome = run(directory / f"run-{number}", arguments)
+            load = " ".join(f"{average:.1f}" for average in os.getloadavg())
             well = _vcha("status", *lab).returncode == 0
             wrong = [*outcome.wrong, *([] if well else ["the second lab is not well"])]
             _tell(f"run {number} of {runs}: {outcome.closing}")
+            _tell(f"  {outcome.wall:.0f} s; load at its end (of 1, 5, 15 minutes): {load}")
             for line in (*outcome.failed, *wrong):
                 _tell(f"  {line}")
-            if outcome.passed and well:
-                shutil.rmtree(outcome.log.parent)
-            else:
-                bad += 1
-                _tell(f"  all of it is in {outcome.log.parent}")
-    _tell(f"{runs - bad} of {runs} runs passed")
+            _keep(outcome, passed=outcome.passed and well, first=not bad)
+            if not (outcome.passed and well):
+                bad.append(number)
+    told = f"{len(numbers) - len(bad)} of {len(numbers)} runs passed"
+    _tell(told if first == 1 else f"{told} (from run {first} of {runs})")
     return not bad
+
+
+def _keep(outcome: Outcome, *, passed: bool, first: bool) -> None:
+    folder = outcome.log.parent
+    if passed:
+        shutil.rmtree(folder)
+        return
+    if not first:
+        shutil.rmtree(folder / MADE, ignore_errors=True)
+    _tell(f"  {'all of it' if first else 'its log'} is in {folder}")
 
 
 def _tell(line: str) -> None:
@@ -184,16 +208,38 @@ def _tell(line: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> int:
-    """Read ``[RUNS] [PYTEST ARGUMENT...]``; the exit code is 0 when all runs have passed."""
-    arguments = sys.argv[1:]
+def parsed(words: Sequence[str]) -> tuple[int, int, list[str]]:
+    """Return how many runs, the first one to carry out, and what is pytest's.
+
+    Raises ValueError for a first run that is none of them.
+    """
+    arguments = list(words)
     runs = int(arguments.pop(0)) if arguments and arguments[0].isdecimal() else RUNS
+    first = 1
+    if arguments and arguments[0].partition("=")[0] == "--from":
+        _, equals, number = arguments.pop(0).partition("=")
+        if not equals:
+            number = arguments.pop(0) if arguments else ""
+        if not number.isdecimal() or not 1 <= int(number) <= runs:
+            raise ValueError(f"--from takes the number of a run, 1 to {runs}: {number!r}")
+        first = int(number)
+    return runs, first, arguments
+
+
+def main() -> int:
+    """Read the command line; the exit code is 0 when all runs have passed."""
+    try:
+        runs, first, arguments = parsed(sys.argv[1:])
+    except ValueError as error:
+        _tell(str(error))
+        return 2
     # As Ctrl-C: all that was put up is taken down.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="openvcha-stress-"))
     passed = False
     try:
-        passed = stress(directory, runs, arguments or ["-n", "auto"], os.cpu_count() or 1)
+        cores = os.cpu_count() or 1
+        passed = stress(directory, runs, arguments or ["-n", "auto"], cores, first)
     except KeyboardInterrupt:
         _tell("interrupted")
         return 130

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -184,6 +185,54 @@ def test_all_runs_must_pass_beside_a_lab_that_stays_well(
     assert lab.asked == ["up", "status", "status", "reset"]
     assert f"{2 if passed else 0} of 2 runs passed" in capsys.readouterr().out
     assert (tmp_path / "run-1" / "log").exists() is not passed
+
+
+def test_the_first_run_that_fails_is_kept_and_each_is_told_with_its_time_and_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the later ones the log: what a run makes is large."""
+    monkeypatch.setattr(stress, "_vcha", SecondLab(well=True))
+    arguments = module_with(tmp_path, "def test_it(tmp_path): assert 0")
+    assert not stress.stress(tmp_path, 2, arguments, cores=0)
+    kept = [(tmp_path / f"run-{number}" / "made").exists() for number in (1, 2)]
+    assert kept == [True, False]
+    assert (tmp_path / "run-2" / "log").exists()
+    out = capsys.readouterr().out
+    assert len(re.findall(r"  \d+ s; load at its end .*: [\d.]+ [\d.]+ [\d.]+\n", out)) == 2
+
+
+def test_a_series_that_was_broken_off_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the runs that are left, and it says which they are."""
+    monkeypatch.setattr(stress, "_vcha", SecondLab(well=True))
+    arguments = module_with(tmp_path, "def test_it(): pass")
+    assert stress.stress(tmp_path, 3, arguments, cores=0, first=3)
+    out = capsys.readouterr().out
+    assert "run 3 of 3: " in out
+    assert "run 2 of 3: " not in out
+    assert "1 of 1 runs passed (from run 3 of 3)" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ([], (5, 1, [])),
+        (["2", "-x"], (2, 1, ["-x"])),
+        (["7", "--from", "3", "tests/api"], (7, 3, ["tests/api"])),
+        (["--from=5"], (5, 5, [])),
+    ],
+)
+def test_what_is_asked_for_is_read(words: list[str], found: tuple[int, int, list[str]]) -> None:
+    """The rest is pytest's."""
+    assert stress.parsed(words) == found
+
+
+@pytest.mark.parametrize("words", [["--from"], ["--from", "6"], ["2", "--from=0"], ["--from=x"]])
+def test_a_first_run_that_is_none_is_refused(words: list[str]) -> None:
+    """Nothing is begun."""
+    with pytest.raises(ValueError, match="number of a run"):
+        stress.parsed(words)
 
 
 def test_the_lab_is_taken_down_when_it_is_interrupted(

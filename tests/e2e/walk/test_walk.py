@@ -23,7 +23,7 @@ from hypothesis.strategies import booleans, sampled_from
 from tests.e2e.conftest import RunningLab
 from tests.e2e.walk.world import Machine, World
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.soak]
 
 MINUTES = float(os.environ.get("OPENVCHA_WALK_MINUTES", "3"))
 STEPS = 6

@@ -1,0 +1,55 @@
+"""Runs of pytest inside of a test, with this project's hooks, on files that it has written."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 120.0
+
+
+def written(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(text))
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run pytest on a folder, with this project's hooks; its output goes to `log`."""
+    # No other plugin: each takes seconds to import when the machine is busy.
+    plugins = [word for name in ("xdist", "pytest_timeout", "conftest") for word in ("-p", name)]
+    command = [sys.executable, "-m", "pytest", *plugins, "-p", "no:cacheprovider"]
+    command += ["-c", os.devnull, f"--rootdir={folder}", f"--basetemp={folder / 'made'}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    # A run inside of a worker is none of that worker's.
+    for name in [name for name in environment if name.startswith("PYTEST_XDIST")]:
+        del environment[name]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            [*command, *arguments, str(folder)],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            # Whoever runs the tests in the background ignores it, and so would this one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread of ours holds a lock
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(folder: Path, *arguments: str) -> tuple[int, str]:
+    with running(folder, *arguments) as process:
+        code = process.wait(SECONDS)
+    return code, (folder / "log").read_text()
