@@ -1,9 +1,14 @@
 """Whatever extends Patroni is loaded with it: what is forgotten guards nothing, and nobody sees."""
 
+import subprocess
+import sys
+import textwrap
+from importlib import import_module
 from pathlib import Path
 
 import openvcha.node
 from openvcha.node.patroni_launcher import EXTENSIONS
+from openvcha.node.patroni_pins import differing
 
 
 def test_every_extension_that_there_is_is_installed() -> None:
@@ -16,3 +21,79 @@ def test_every_extension_that_there_is_is_installed() -> None:
     }
     assert set(EXTENSIONS) == there
     assert len(EXTENSIONS) == len(there) > 5
+
+
+def test_each_change_names_all_that_it_replaces_and_nothing_else() -> None:
+    """As Patroni's own modules and classes show it, before and after."""
+    done = run_with_patroni("print(*differences(), sep='\\n')")
+    changed = {target for target in done.split() if target not in NOT_REPLACED}
+    pinned = [target for name in EXTENSIONS for target in import_module(name).REPLACES]
+    inherited = {"patroni.dcs:AbstractDCS.delete_leader": "patroni.dcs.etcd3:Etcd3.delete_leader"}
+    assert {inherited.get(target, target) for target in pinned} == changed
+    assert len(set(pinned)) == len(pinned)
+
+
+def test_a_patroni_that_differs_is_refused_before_anything_is_changed() -> None:
+    """The message names the place, and what to do."""
+    done = run_with_patroni(
+        """
+        ha.Ha.demote = lambda self: None
+        before = snapshot()
+        try:
+            launcher.main()
+        except SystemExit as error:
+            print(error)
+        assert snapshot() == before
+        """
+    )
+    assert "(patroni.ha:Ha.demote)" in done
+    assert "locks/runtime.txt" in done
+
+
+def test_what_is_missing_differs() -> None:
+    """A function, and a whole module."""
+    pins = {"patroni.ha:Ha.no_such": "0", "patroni.no_such:Ha": "0"}
+    assert differing(pins) == list(pins)
+
+
+NOT_REPLACED = {"patroni.ha:time"}
+"""Our clock in the place of the module `time`, for one wait of a function that is pinned."""
+
+LOADED = """
+import importlib, inspect, sys
+sys.argv = ["launcher", "/nowhere/patroni.yml"]
+from openvcha.node import patroni_launcher as launcher
+for name in launcher.LATE_MODULES:
+    importlib.import_module(name)
+import patroni.ha as ha
+changes = [importlib.import_module(name) for name in launcher.EXTENSIONS]
+
+def snapshot():
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] != "patroni":
+            continue
+        for key, value in vars(module).items():
+            if inspect.isclass(value) and value.__module__ == name:
+                for attribute, what in vars(value).items():
+                    found[f"{name}:{value.__qualname__}.{attribute}"] = what
+            elif not key.startswith("__"):
+                found[f"{name}:{key}"] = value
+    return found
+
+def differences():
+    before = snapshot()
+    for change in changes:
+        change.install()
+    return [key for key, value in snapshot().items() if before.get(key) is not value]
+"""
+
+
+def run_with_patroni(script: str) -> str:
+    """Return what a script prints in a process of its own, whose Patroni it may change."""
+    whole = LOADED + textwrap.dedent(script)
+    done = subprocess.run(
+        [sys.executable, "-c", whole], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

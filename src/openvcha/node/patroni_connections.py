@@ -32,6 +32,10 @@ BACKLOG = 128
 
 Process = Callable[[Any, Any, Any], None]
 
+REPLACES = {
+    "patroni.api:RestApiServer.process_request": "58188ffc78907d0a",
+}
+
 
 def install() -> None:
     """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""

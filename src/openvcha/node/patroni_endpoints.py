@@ -24,6 +24,12 @@ Known = Callable[[], Sequence[str]]
 Configured = Callable[[Any], list[str]]
 Discover = Callable[[Any, list[str]], list[str]]
 
+CLIENT = "patroni.dcs.etcd:AbstractEtcdClientWithFailover"
+REPLACES = {
+    f"{CLIENT}._get_machines_cache_from_config": "134ff050a1f926dc",
+    f"{CLIENT}._get_machines_list": "b1f266619d0f0754",
+}
+
 
 def install() -> None:
     """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""

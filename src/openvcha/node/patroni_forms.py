@@ -31,6 +31,11 @@ _log = logging.getLogger(__name__)
 Check = Callable[[Any], bool]
 Load = Callable[[Any], None]
 
+REPLACES = {
+    "patroni.dcs.etcd3:base64_decode": "3987e680928d1706",
+    "patroni.ha:Ha.load_cluster_from_dcs": "8379096cbd7c67d2",
+}
+
 
 def install() -> None:
     """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""

@@ -16,6 +16,10 @@ _log = logging.getLogger(__name__)
 
 CreateLease = Callable[[Any], None]
 
+REPLACES = {
+    "patroni.dcs.etcd3:Etcd3.create_lease": "c0d6e1f2e306c52d",
+}
+
 
 def install() -> None:
     """Extend the loaded Patroni. Raises AttributeError for another Patroni."""

@@ -16,6 +16,11 @@ _log = logging.getLogger(__name__)
 FromNode = Callable[..., Any]
 SetDynamic = Callable[[Any, Any], bool]
 
+REPLACES = {
+    "patroni.dcs:ClusterConfig.from_node": "36bf6257b992ac48",
+    "patroni.config:Config.set_dynamic_configuration": "ddaca04f88d15061",
+}
+
 
 def install() -> None:
     """Put the guard into the loaded Patroni. Raises AttributeError for another Patroni."""

@@ -19,6 +19,12 @@ GRACEFUL = "graceful"
 
 Demote = Callable[[Any, str], Any]
 
+REPLACES = {
+    "patroni.postgresql:STOP_POLLING_INTERVAL": "6b86b273ff34fce1",
+    "patroni.postgresql:Postgresql._wait_promote": "b3d139e9e4eb18eb",
+    "patroni.ha:Ha.demote": "ca49268196aa73ec",
+}
+
 
 def install() -> None:
     """Replace the waits in the loaded Patroni. Raises AttributeError for another Patroni."""

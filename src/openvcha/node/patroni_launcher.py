@@ -9,6 +9,8 @@ Patroni starts PostgreSQL from a fresh Python that loads this module again: keep
 
 import importlib
 import os
+from collections.abc import Iterable
+from types import ModuleType
 
 from openvcha.node.gate import GO
 
@@ -45,12 +47,23 @@ EXTENSIONS = (
 def main() -> None:
     """Load, wait for the word, be Patroni."""
     patroni, *_ = [importlib.import_module(name) for name in LATE_MODULES]
-    for extension in EXTENSIONS:
-        importlib.import_module(extension).install()
+    changes = [importlib.import_module(name) for name in EXTENSIONS]
+    refuse_another_patroni(changes)
+    for change in changes:
+        change.install()
     if os.read(STDIN, len(GO)) != GO:
         raise SystemExit("the supervisor went before Patroni's moment")
     let_go_of_stdin()
     patroni.main()
+
+
+def refuse_another_patroni(changes: Iterable[ModuleType]) -> None:
+    """Raise SystemExit unless this Patroni is one that the changes were written for."""
+    pins = importlib.import_module("openvcha.node.patroni_pins")
+    try:
+        pins.check(changes)
+    except pins.OtherPatroniError as error:
+        raise SystemExit(str(error)) from None
 
 
 def let_go_of_stdin() -> None:

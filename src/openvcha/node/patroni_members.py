@@ -27,6 +27,12 @@ Retain = Callable[[Any, Any, Any], list[str] | None]
 State = Callable[[Any, Any], Any]
 Lock = Callable[[Any], bool]
 
+REPLACES = {
+    "patroni.dcs:AbstractDCS._build_retain_slots": "714c0ee9c20e16e7",
+    "patroni.postgresql.sync:SyncHandler.current_state": "14d2c64b3960e67a",
+    "patroni.ha:Ha.acquire_lock": "ae8926ad9d5929c4",
+}
+
 
 def install() -> None:
     """Extend the loaded Patroni. Raises AttributeError for another Patroni."""

@@ -18,6 +18,11 @@ _log = logging.getLogger(__name__)
 Tags = Callable[[Any], dict[str, Any]]
 Answer = Callable[[Any], str]
 
+REPLACES = {
+    "patroni.ha:Ha.get_effective_tags": "f3f9029bd1bb4733",
+    "patroni.ha:Ha._handle_dcs_error": "b34e6f11aec79e23",
+}
+
 
 def install() -> None:
     """Extend the loaded Patroni. Raises AttributeError for another Patroni."""

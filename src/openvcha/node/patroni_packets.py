@@ -13,6 +13,11 @@ from typing import Any
 
 SetOptions = Callable[[Any, socket.socket, Any], None]
 
+REPLACES = {
+    "patroni.dcs.etcd3:Etcd3.set_socket_options": "5827c5fb75454e26",
+    "patroni.api:RestApiHandler.disable_nagle_algorithm": "60a33e6cf5151f2d",
+}
+
 
 def install() -> None:
     """Have the loaded Patroni send at once. Raises AttributeError for another Patroni."""

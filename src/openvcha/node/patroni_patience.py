@@ -16,6 +16,11 @@ from openvcha.node.patient_clock import PatientClock
 
 LOOK_SECONDS = 0.1
 
+REPLACES = {
+    "patroni.postgresql:Postgresql.wait_for_startup": "ccd16b4c2a7d7cda",
+    "patroni.ha:Ha._process_multisync_replication": "20beca4a228036a5",
+}
+
 
 def install() -> None:
     """Replace both waits in the loaded Patroni. Raises AttributeError for another Patroni."""

@@ -13,6 +13,10 @@ from openvcha.node.patroni_rpc import ask, install_check
 
 DeleteLeader = Callable[..., Any]
 
+REPLACES = {
+    "patroni.dcs:AbstractDCS.delete_leader": "b223c03888156e53",
+}
+
 
 def install() -> None:
     """Replace it in the loaded Patroni. Raises AttributeError for another Patroni."""

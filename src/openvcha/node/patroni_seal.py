@@ -31,6 +31,12 @@ FromNodes = Callable[[Any, Nodes], Any]
 Configure = Callable[..., bool]
 Touch = Callable[[Any, dict[str, Any]], bool]
 
+REPLACES = {
+    "patroni.dcs.etcd3:Etcd3._cluster_from_nodes": "9aafa69417ed6255",
+    "patroni.dcs.etcd3:Etcd3.touch_member": "7ffb55ad9e53c3e5",
+    "patroni.dcs.etcd3:Etcd3.set_config_value": "7ffb55ad9e53c3e5",
+}
+
 
 def install() -> None:
     """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""

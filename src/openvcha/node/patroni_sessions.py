@@ -9,6 +9,10 @@ from typing import Any
 
 OPTIONS = "options"
 
+REPLACES = {
+    "patroni.config:_AUTH_ALLOWED_PARAMETERS": "4d5698f0be34d73d",
+}
+
 
 def install() -> None:
     """Extend the list in the loaded Patroni. Raises AttributeError for another Patroni."""

@@ -12,6 +12,10 @@ from openvcha.node.member_slots import is_member_slot
 
 Ignores = Callable[[Any, Any, str], bool]
 
+REPLACES = {
+    "patroni.postgresql.slots:SlotsHandler.ignore_replication_slot": "ff66ea4e59429a43",
+}
+
 
 def install() -> None:
     """Extend the loaded Patroni. Raises AttributeError for another Patroni."""

@@ -23,6 +23,10 @@ _log = getLogger(__name__)
 
 Promote = Callable[..., Any]
 
+REPLACES = {
+    "patroni.postgresql:Postgresql.promote": "c02e99aa294c804a",
+}
+
 
 def install() -> None:
     """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
