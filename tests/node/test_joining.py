@@ -39,11 +39,13 @@ def test_what_is_begun_again_has_the_same_key(tmp_path: Path) -> None:
 def test_it_is_whole_when_it_has_an_identity(tmp_path: Path) -> None:
     """All files are their owner's only, and the mark of the half-made is gone."""
     node = tmp_path / "node"
-    complete(node, given(new_authority(), begin(node, WANTED)))
+    answer = given(new_authority(), begin(node, WANTED))
+    complete(node, {**answer, "records/roll.json": b"1\n{}"})
     found = {str(path.relative_to(node)): path for path in node.rglob("*") if path.is_file()}
-    assert set(found) == {IDENTITY, files.NODE_KEY, files.NODE_CERTIFICATE, files.CA_CERTIFICATE}
+    tls = {files.NODE_KEY, files.NODE_CERTIFICATE, files.CA_CERTIFICATE}
+    assert set(found) == {IDENTITY, "records/roll.json", *tls}
     assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o600}
-    assert (node / "tls").stat().st_mode & 0o777 == 0o700
+    assert {(node / name).stat().st_mode & 0o777 for name in ("tls", "records")} == {0o700}
     with pytest.raises(JoinRefused, match="holds a node already"):
         begin(node, WANTED)
 

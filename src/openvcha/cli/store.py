@@ -13,7 +13,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.cli.errors import fail, told
 from openvcha.cli.root import node_directory
-from openvcha.cli.saying import say
+from openvcha.cli.saying import confirm, say
 from openvcha.events.audit import AuditLog
 from openvcha.node.account import NodeAccount
 from openvcha.node.etcd import known_endpoints
@@ -38,6 +38,7 @@ Directory = Annotated[
 ]
 Key = Annotated[str, typer.Argument(help="The key, as a warning or `list` names it.")]
 Force = Annotated[bool, typer.Option("--force", help="Also when its value can be read.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 T = TypeVar("T")
 EVERYTHING = (keys.ROOT,)
 """Also the sessions, the events and the audit."""
@@ -63,6 +64,25 @@ def set_aside(directory: Directory, key: Key, force: Force = False) -> None:
     with told():
         place = asyncio.run(_with_store(directory, lambda store: _audited(store, key, force)))
         say(f"{key} is set aside: {place}")
+
+
+@app.command()
+def accept(directory: Directory, yes: Yes = False) -> None:
+    """Have the store's users and join tokens count as they are now, after a restore of yours.
+
+    Else an older state of the store counts for nothing where it differs from what the data nodes
+    have seen last. All sessions end. Who did it is audited.
+    """
+    with told():
+        differing = asyncio.run(_with_store(directory, lambda store: store.differing()))
+        for key in differing:
+            say(f"{key}: not as this node has seen it last")
+        if not differing:
+            say("no user and no join token differs from what this node has seen last")
+        if not yes and not confirm("Have them count as the store has them, and end all sessions?"):
+            raise fail("nothing was changed")
+        asyncio.run(_with_store(directory, _accepted))
+        say("the store counts as it is; all sessions have ended")
 
 
 @app.command()
@@ -96,6 +116,20 @@ async def _given_room(store: SealedEtcd, quota: int) -> Room:
     )
     await AuditLog(store).record(entry, access=False)
     return after
+
+
+async def _accepted(store: SealedEtcd) -> None:
+    error = None
+    try:
+        if not await store.accept():
+            said = "users have just been changed: look again"
+            error = ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("store.refused", said))
+            raise fail(said)
+    finally:
+        entry = local_entry(
+            operation="store.accept", user=getpass.getuser(), arguments={}, error=error
+        )
+        await AuditLog(store).record(entry, access=False)
 
 
 async def _audited(store: Store, key: str, force: bool) -> str:

@@ -51,7 +51,9 @@ def threats(seen: Observation) -> Iterator[Finding]:
         yield finding("record.unreadable", ascii(key)[1:-1])
     for name, reason in seen.failing.items():
         yield finding("background.failing", name, reason)
-    for key in seen.forged[:MOST_FORGED]:
+    if keys.ROLL in seen.forged:
+        yield finding("roll.older", about=())
+    for key in [key for key in seen.forged if key != keys.ROLL][:MOST_FORGED]:
         shown = ascii(key)[1:-1][:LONGEST_FORGED]
         yield finding("record.forged", shown)
     for node in seen.nodes:

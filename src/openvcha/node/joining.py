@@ -53,7 +53,9 @@ def complete(directory: Path, given: Mapping[str, bytes]) -> None:
     if certified_key(given[files.NODE_CERTIFICATE]) != mine:
         raise JoinRefused("the server sent a certificate that is not for this node's key")
     for path in sorted(given, key=lambda path: path == IDENTITY):
-        write_durably(_inside(directory, path), given[path])
+        place = _inside(directory, path)
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        write_durably(place, given[path])
     (directory / JOINING).unlink()
 
 

@@ -93,6 +93,8 @@ class Services:
     """Keeps a copy of what is read most, until canceled; without it each read asks the store."""
     patrol: Callable[[], Awaitable[None]] = _nothing
     """Checks the records of the store until canceled, and puts back what the node keeps of them."""
+    follow_roll: Callable[[], Awaitable[None]] = _nothing
+    """Keeps beside the node, until canceled, who may do what, so that an old state is known."""
 
     async def observe(self) -> Observation:
         """Look at the cluster, with the operation that runs now."""

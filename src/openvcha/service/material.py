@@ -16,6 +16,8 @@ from openvcha.node.account import load_account, new_account
 from openvcha.node.certificates import api_certificate
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.issuing import joining_files, load_authorities, load_pair, node_files
+from openvcha.node.kept_records import roll_file
+from openvcha.node.layout import Layout
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode
 from openvcha.store.account import Account
@@ -116,4 +118,6 @@ def _files(
         api = api_certificate(authorities.service, identity.public_address, socket.gethostname())
     # The application's password is the application's: no node needs it after the first start.
     secrets = msgspec.structs.replace(load_secrets(directory), application=None)
-    return make(identity, authorities, secrets=secrets, api=api, account=account)
+    made = make(identity, authorities, secrets=secrets, api=api, account=account)
+    # Else an old state of the store, given to a node that is new, would be the first it sees.
+    return made | roll_file(Layout(directory))

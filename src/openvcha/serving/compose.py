@@ -88,6 +88,7 @@ async def services_of(
             postgres=superuser,
             failing=failing,
             patrol=store.patrol,
+            follow_roll=store.follow_roll,
             mirror=mirror.follow,
         )
 

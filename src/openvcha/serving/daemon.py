@@ -50,6 +50,7 @@ async def serve(directory: Path) -> None:
         works: Mapping[str, Work] = {
             "endpoints of the store": lambda: keep_refreshed(services.store),
             "facts of the nodes": services.observer.hearing.run,
+            "roll of the records": lambda: patrol_always(services.follow_roll),
             "keeper of PostgreSQL": keeper.run,
             "connection to PostgreSQL": writable.keep_ready,
             "orders to the API": api.run,

@@ -25,6 +25,7 @@ from openvcha.store.facts import NodeFacts
 from openvcha.store.patroni_keys import wished
 from openvcha.store.protocol import Action, Compare, Delete, KeyValue, Put, Store, absent, unchanged
 from openvcha.store.records import decode, encode
+from openvcha.store.roll import Roll
 from openvcha.store.sealed import SealedStore
 from openvcha.store.structured import structlog
 from openvcha.tasks.record import TaskRecord
@@ -66,6 +67,7 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (keys.CLUSTER, _as(ClusterConfig)),
     (keys.OPERATION, _name),
     (keys.ROOM, _name),
+    (keys.ROLL, _as(Roll)),
     (keys.RELIED, _as(Relied)),
     (f"{keys.HEEDED}.+", _name),
     (keys.EVENTS_MEMORY, _as(Memory)),
@@ -91,6 +93,7 @@ LOOKED_AT: Final = (
     keys.CLUSTER,
     keys.OPERATION,
     keys.ROOM,
+    keys.ROLL,
     keys.RELIED,
     keys.HEEDED,
     keys.EVENTS_MEMORY,

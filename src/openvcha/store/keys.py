@@ -16,6 +16,8 @@ EVENTS_MEMORY: Final = ROOT + "told"
 AUDIT: Final = ROOT + "audit/"
 AUDIT_LAST: Final = ROOT + "audit-last/"
 JOINS: Final = ROOT + "joins/"
+ROLL: Final = ROOT + "roll"
+"""What each record of USERS and JOINS is, as data nodes have written it last."""
 ROOM: Final = ROOT + "room"
 """Held by who defragments the store's members."""
 ASIDE: Final = ROOT + "aside/"
@@ -40,7 +42,7 @@ ALONE: Final = "openvcha_alone"
 DETACHED: Final = "openvcha_detached"
 SETTINGS: Final = (PAUSE, ALONE, DETACHED)
 
-SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS, RELIED, RUNNER, ROOM)
+SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS, ROLL, RELIED, RUNNER, ROOM)
 """What only data nodes write, and says who may do what: each record carries a seal."""
 
 

@@ -48,7 +48,7 @@ MARKED: Final = (
     keys.PATRONI_SYNC,
 )
 """What a look at the cluster finds in the store: a change of these makes an earlier look old."""
-MIRRORED: Final = (*MARKED, keys.OPERATION, keys.USERS, keys.SESSIONS, keys.TASKS)
+MIRRORED: Final = (*MARKED, keys.OPERATION, keys.ROLL, keys.USERS, keys.SESSIONS, keys.TASKS)
 """What nearly every call of the API reads."""
 
 

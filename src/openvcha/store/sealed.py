@@ -271,10 +271,14 @@ class SealedStore:
             if kind_of(raw.key) is None or raw.value == RESERVED or not self._seals.stale(raw):
                 continue
             with contextlib.suppress(RecordForged):
-                kv = self._open(raw)
-                put = Put(kv.key, kv.value, kv.lease)
-                done &= (await self.txn([unchanged(kv)], [put])).succeeded
+                if kv := await self._reopened(raw):
+                    put = Put(kv.key, kv.value, kv.lease)
+                    done &= (await self.txn([unchanged(kv)], [put])).succeeded
         return done
+
+    async def _reopened(self, raw: KeyValue) -> KeyValue | None:
+        """Return what is to be sealed anew; None: it is gone. Raises RecordForged."""
+        return self._open(raw)
 
     async def _sealed(
         self,
@@ -292,7 +296,7 @@ class SealedStore:
                 result = await self._inner.txn([], failure)
                 return replace(result, succeeded=False)
             seen[put.key] = place
-        conditions = [c for c in compares if c.key not in seen or not _of_state(c)]
+        conditions = [c for c in compares if c.key not in seen or not of_state(c)]
         conditions += [Compare(key, Target.MOD, place.mod) for key, place in seen.items()]
         actions = [self._closed(one, seen) for one in success]
         result = await self._inner.txn(conditions, actions, failure)
@@ -311,7 +315,7 @@ class SealedStore:
         Where the key was to be absent it still is when who had reserved it has given it back.
         """
         for key, place in seen.items():
-            wanted = next((c for c in compares if c.key == key and _of_state(c)), None)
+            wanted = next((c for c in compares if c.key == key and of_state(c)), None)
             if wanted is not None and wanted.operand:
                 continue
             now = await self._inner.get(key)
@@ -323,7 +327,7 @@ class SealedStore:
 
     async def _place(self, put: Put, compares: Sequence[Compare]) -> _Seen | None:
         """Find how etcd counts a key that is to be written; None: a condition cannot hold."""
-        wanted = next((c for c in compares if c.key == put.key and _of_state(c)), None)
+        wanted = next((c for c in compares if c.key == put.key and of_state(c)), None)
         if wanted is not None and not wanted.operand:
             return await self._reserve(put)
         if wanted is not None:
@@ -465,7 +469,7 @@ class SealedStore:
             self._seen.popitem(last=False)
 
 
-def _of_state(compare: Compare) -> bool:
+def of_state(compare: Compare) -> bool:
     """Return whether a condition names one state of a key: that one, or none."""
     if compare.relation is not Relation.EQUAL:
         return False

@@ -9,8 +9,9 @@ from openvcha.store.errors import RecordForged, StoreError
 from openvcha.store.etcd import Etcd
 from openvcha.store.mirror import Mirror
 from openvcha.store.protocol import EndpointStatus, KeyValue, Member
+from openvcha.store.rolled import RolledStore
 from openvcha.store.seal import Seals
-from openvcha.store.sealed import Kept, SealedStore
+from openvcha.store.sealed import Kept
 
 Trusted = Callable[[bytes | None, Collection[str] | None], Sequence[str]]
 """Gives the endpoints that may be shown the account.
@@ -19,7 +20,7 @@ It is given the cluster's configuration and the names of the voters; None: as th
 """
 
 
-class SealedEtcd(SealedStore):
+class SealedEtcd(RolledStore):
     """Store and Membership over a client of etcd. Use it as an async context, as the client.
 
     Without ``trusted`` the endpoints stay those of the client. ``mirror`` is a store over the

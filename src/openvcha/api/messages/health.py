@@ -90,6 +90,16 @@ HEALTH = {
         " node was stolen, undeploy and deploy anew. `vcha node store set-aside DIRECTORY %s`"
         " takes it away."
     ),
+    "roll.older": (
+        "The store is not as this node has seen it: what it holds of who may do what is older, or"
+        " gone. Users and join tokens that differ from the newest seen count for nothing."
+    ),
+    "roll.older.recommendation": (
+        "Somebody has put an old state of the store back: find out who. Where a node was stolen,"
+        " undeploy and deploy anew. If you have restored the store yourself, look at"
+        " `vcha node store list DIRECTORY` on the active node; `vcha node store accept DIRECTORY`"
+        " has the store count as it is now."
+    ),
     "failover.mode.maintenance": "No failover by itself: the cluster's mode is MAINTENANCE.",
 }
 """Mostly ``NAME.recommendation`` is the advice for ``NAME``; some reasons share one."""

@@ -1,0 +1,262 @@
+"""A sealed store whose older state is known as that; see ``roll``.
+
+Each change of what the roll has is one transaction with the roll's own, so the two never differ in
+a store that data nodes alone have written. A node keeps a roll only once the store has committed
+it: a kept one may be older than the store's, by a crash, and never newer. So a store whose roll is
+older than the newest one that was seen here is not what it was. Then the newest one counts:
+what it has still counts too, what has changed since counts for nothing, and both are told.
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from openvcha.store import keys, roll
+from openvcha.store.errors import RecordForged
+from openvcha.store.protocol import (
+    Action,
+    Compare,
+    Delete,
+    Get,
+    KeyValue,
+    Put,
+    Snapshot,
+    Target,
+    TxnResult,
+    present,
+    unchanged,
+)
+from openvcha.store.roll import EMPTY, Roll
+from openvcha.store.seal import RESERVED
+from openvcha.store.sealed import Good, SealedStore, of_state
+from openvcha.store.structured import structlog
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+class RolledStore(SealedStore):
+    """A SealedStore that lets no older state of what is on the roll count; see the module.
+
+    A watch is not judged by the roll: nobody acts on what a watch shows of users and tokens.
+    """
+
+    _newest: Roll | None = None
+    _kept_last: tuple[Good, Roll | None] | None = None
+    _read_last: tuple[KeyValue, Roll | None] | None = None
+
+    async def get(self, key: str) -> KeyValue | None:
+        """Read a key. Raises RecordForged."""
+        if not roll.judged(key):
+            return await super().get(key)
+        known = self._known()
+        raw, found = await self._inner.several([key, keys.ROLL])
+        kv = self._checked(key, raw)
+        if kv is None or (await self._counting(found, known)).has(kv):
+            return kv
+        self._refuse(key)
+        raise RecordForged(key, raw)
+
+    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read some keys, in the order given, at one revision; None also for what is refused."""
+        if not any(map(roll.judged, names)):
+            return await super().several(names)
+        known = self._known()
+        *raw, found = await self._inner.several([*names, keys.ROLL])
+        counting = await self._counting(found, known)
+        return [self._on(counting, kv) for kv in self._sound_ones(names, raw)]
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        """Read all keys that begin with ``prefix``, sorted, without what is refused."""
+        read = super().prefix
+        if keys_only or not roll.judges_below(prefix):
+            return await read(prefix, keys_only=keys_only)
+        found, wrong = await self._judged(lambda: read(prefix), list)
+        return [kv for kv in found if kv.key not in wrong]
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """Read like ``prefix``, with the revision to go on watching from."""
+        read = super().snapshot
+        if not roll.judges_below(prefix):
+            return await read(prefix)
+        found, wrong = await self._judged(lambda: read(prefix), lambda seen: seen.items)
+        return Snapshot(found.revision, tuple(kv for kv in found.items if kv.key not in wrong))
+
+    async def delete(self, key: str) -> bool:
+        """Delete a key, whatever it holds; tells whether it was there."""
+        if not roll.enrolled(key):
+            return await super().delete(key)
+        return (await self.txn([present(key)], [Delete(key)])).succeeded
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete all keys that begin with ``prefix``; gives how many counted."""
+        delete = Delete(prefix, prefix=True)
+        if not roll.changes(delete):
+            return await super().delete_prefix(prefix)
+        return len((await self.txn([], [Get(prefix, prefix=True), delete])).results[0])
+
+    async def txn(
+        self, compares: Sequence[Compare], success: Sequence[Action], failure: Sequence[Action] = ()
+    ) -> TxnResult:
+        """Run ``success`` if all ``compares`` hold, else ``failure``; see ``SealedStore.txn``."""
+        if not any(map(roll.changes, success)):
+            return await super().txn(compares, success, failure)
+        while True:
+            result = await self._enrolled(compares, success, failure)
+            if result is not None:
+                return result
+
+    async def differing(self) -> tuple[str, ...]:
+        """Name what is sealed and does not count, since the newest roll has it otherwise."""
+        found = await self._sealed_ones()
+        (held,) = await self._inner.several([keys.ROLL])
+        counting = await self._counting(held, self._known())
+        changed = {key for key, _ in counting.records.items() ^ found.items()}
+        return tuple(sorted(changed))
+
+    async def accept(self) -> bool:
+        """Have everything count that is in the store with a good seal, but no session of before.
+
+        For a person who has looked: the store was put back on purpose. Tells whether it was done;
+        not when somebody else has written between.
+        """
+        (held,) = await self._inner.several([keys.ROLL])
+        counting = await self._counting(held, self._known())
+        revision = (await self._inner.snapshot(keys.ROLL)).revision
+        new = counting.next(await self._sealed_ones(), revision + 1)
+        put = Put(keys.ROLL, roll.write(new))
+        return (await super().txn([_as_it_is(held)], [put])).succeeded
+
+    async def follow_roll(self) -> None:
+        """Keep each roll that is written, until canceled. Raises StoreError."""
+        known = self._known()
+        seen = await self._inner.snapshot(keys.ROLL)
+        held = next((kv for kv in seen.items if kv.key == keys.ROLL), None)
+        await self._counting(held, known)
+        async with contextlib.aclosing(self.watch(keys.ROLL, seen.revision + 1)) as changes:
+            async for _ in changes:
+                pass
+
+    async def _enrolled(
+        self, compares: Sequence[Compare], success: Sequence[Action], failure: Sequence[Action]
+    ) -> TxnResult | None:
+        """Try once, with the roll; None: somebody has changed the roll between."""
+        known = self._known()
+        new = [c.key for c in compares if roll.enrolled(c.key) and of_state(c) and not c.operand]
+        held, *there = await self._inner.several([keys.ROLL, *new])
+        counting = await self._counting(held, known)
+        # What does not count is not in the way of what is to be created.
+        over = {kv.key: unchanged(kv) for kv in there if kv and self._is_old(counting, kv)}
+        guards = [over.get(c.key, c) if of_state(c) else c for c in compares]
+        after = counting.after(success)
+        puts = [] if after is counting else [Put(keys.ROLL, roll.write(after))]
+        result = await super().txn([*guards, _as_it_is(held)], [*success, *puts], failure)
+        if result.succeeded:
+            return result
+        (now,) = await self._inner.several([keys.ROLL])
+        return None if _as_it_is(now) != _as_it_is(held) else result
+
+    async def _sealed_ones(self) -> dict[str, str]:
+        found: list[KeyValue] = []
+        for prefix in roll.ENROLLED:
+            found += await super().prefix(prefix)
+        return {kv.key: roll.digest(kv.value) for kv in found}
+
+    def _is_old(self, counting: Roll, raw: KeyValue) -> bool:
+        """Return whether a record has a good seal, and does not count all the same."""
+        kv = self._sound(raw.key, raw)
+        return kv is not None and not counting.has(kv)
+
+    def _on(self, counting: Roll, kv: KeyValue | None) -> KeyValue | None:
+        if kv is None or not roll.judged(kv.key) or counting.has(kv):
+            return kv
+        self._refuse(kv.key)
+        return None
+
+    async def _judged(
+        self, read: Callable[[], Awaitable[T]], items: Callable[[T], Sequence[KeyValue]]
+    ) -> tuple[T, frozenset[str]]:
+        """Read, and name what does not count of it.
+
+        The roll is read after it, so a change between looks like a difference: one that is still
+        the same when both are read again is none.
+        """
+        before: object = None
+        while True:
+            known, found = self._known(), await read()
+            (held,) = await self._inner.several([keys.ROLL])
+            counting = await self._counting(held, known)
+            wrong = [kv for kv in items(found) if roll.judged(kv.key) and not counting.has(kv)]
+            now = (_as_it_is(held), [unchanged(kv) for kv in wrong])
+            if not wrong or now == before:
+                for kv in wrong:
+                    self._refuse(kv.key)
+                return found, frozenset(kv.key for kv in wrong)
+            before = now
+
+    async def _counting(self, found: KeyValue | None, known: Roll | None) -> Roll:
+        """Return the roll that counts: what was found, or the one known before if that is newer."""
+        held = self._readable(found)
+        if known is None or _follows(held, known):
+            return held or EMPTY
+        # A mirror may be a moment behind what another program of the node has kept.
+        again = (await self._inner.snapshot(keys.ROLL)).items
+        raw = next((kv for kv in again if kv.key == keys.ROLL), None)
+        if held is not None and _follows(self._readable(raw), known):
+            return held
+        if keys.ROLL not in self.refused():
+            _log.warning(
+                "the store's roll of users is older than what was seen here",
+                number=held.number if held else None,
+                newest=known.number,
+            )
+        self._refuse(keys.ROLL)
+        return known
+
+    def _readable(self, found: KeyValue | None) -> Roll | None:
+        if found is None or found.value == RESERVED:
+            return None  # not what is kept in its place: that may have been written since
+        try:
+            kv = self._open(found)
+        except RecordForged:
+            return None
+        if self._read_last is None or self._read_last[0] is not kv:
+            self._read_last = kv, roll.read(kv.value)
+        return self._read_last[1]
+
+    def _known(self) -> Roll | None:
+        """Return the newest roll that was seen here, by any program of the node."""
+        good = self._kept.load(keys.ROLL) if self._kept.keeps(keys.ROLL) else None
+        if good is None:
+            return self._newest
+        if self._kept_last is None or self._kept_last[0] is not good:
+            self._kept_last = good, roll.read(good.value)
+        kept = self._kept_last[1]
+        if kept is not None and (self._newest is None or kept.number > self._newest.number):
+            self._newest = kept
+        return self._newest
+
+    def _keep(self, key: str, good: Good) -> None:
+        """Keep a roll by its own number: what the store counts may have been put back."""
+        if key != keys.ROLL:
+            super()._keep(key, good)
+        elif found := roll.read(good.value):
+            known = self._known()
+            if known is None or found.number > known.number:
+                self._newest = found
+            super()._keep(key, Good(good.value, found.number))
+
+    async def _reopened(self, raw: KeyValue) -> KeyValue | None:
+        """Seal nothing anew that the roll refuses: a new seal would put it on the roll."""
+        return await self.get(raw.key)
+
+
+def _follows(found: Roll | None, known: Roll) -> bool:
+    """Return whether a roll may come after one that was seen before."""
+    return found is not None and (found.number > known.number or found == known)
+
+
+def _as_it_is(found: KeyValue | None) -> Compare:
+    """Require that the roll is as it was found: as it is, forged, only reserved, or not there."""
+    return Compare(keys.ROLL, Target.MOD, found.mod_revision if found else 0)

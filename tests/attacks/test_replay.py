@@ -1,0 +1,316 @@
+"""Who puts the whole store back to an older state, with all that etcd counts, brings nobody back.
+
+He has the consensus of the store, or a copy of a member's files. Every seal in what he puts back
+fits. Each attack is made twice: where seals are all there is it succeeds, which shows that the test
+would see it; where data nodes keep the roll it does not.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.conftest import World as Cluster
+from tests.protocols.conftest import cheap_passwords
+
+from openvcha.api.errors import ApiError
+from openvcha.api.secret import Secret
+from openvcha.api.structures import JoinRole, JoinSpec
+from openvcha.cluster.health import assess
+from openvcha.node.kept_records import KeptRecords, forget_kept, roll_file
+from openvcha.node.layout import Layout
+from openvcha.protocols.roles import Role
+from openvcha.protocols.sessions import Sessions, token_hash
+from openvcha.protocols.users import Users
+from openvcha.service.tokens import new_token, require_token, spent, token_record
+from openvcha.store import keys
+from openvcha.store.memory import MemoryStore
+from openvcha.store.protocol import KeyValue
+from openvcha.store.rolled import RolledStore
+from openvcha.store.seal import Seals
+from openvcha.store.sealed import SealedStore
+
+pytestmark = pytest.mark.looptime
+
+FIRST, SECOND = Secret("correct horse"), Secret("battery staple")
+CHEAP = cheap_passwords()
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+Whole = dict[str, KeyValue]
+
+
+class Replayed(MemoryStore):
+    """A store that a thief can put back to how it was, with every count."""
+
+    def whole(self) -> Whole:
+        return dict(self._keys)
+
+    def put_back(self, whole: Whole) -> None:
+        self._keys = dict(whole)
+
+    def put_one_back(self, whole: Whole, prefix: str) -> None:
+        """Put back what begins with a prefix, and leave the rest as it is."""
+        kept = {key: kv for key, kv in self._keys.items() if not key.startswith(prefix)}
+        self._keys = kept | {key: kv for key, kv in whole.items() if key.startswith(prefix)}
+
+
+class Stage:
+    """A cluster's store, and the directories of its data nodes."""
+
+    def __init__(self, folder: Path, kind: type[SealedStore] = RolledStore) -> None:
+        self.raw = Replayed()
+        self.folder = folder
+        self.kind = kind
+        self.known = [Secret("of the data nodes")]
+        self.store = self.process("a")
+        self.users = Users(self.store, passwords=CHEAP)
+
+    def layout(self, node: str) -> Layout:
+        (self.folder / node).mkdir(exist_ok=True)
+        return Layout(self.folder / node)
+
+    def process(self, node: str, *, keeps: bool = True) -> Any:
+        """Start a program of a node: it knows what the node keeps on its disk."""
+        kept = KeptRecords(self.layout(node), writes=keeps)
+        return self.kind(self.raw, Seals(lambda: self.known), kept)
+
+    @asynccontextmanager
+    async def followed(self, node: str) -> AsyncIterator[None]:
+        """Have a node that does not lead keep the roll for a while."""
+        if self.kind is not RolledStore:
+            yield
+            return
+        following = asyncio.create_task(self.process(node).follow_roll())
+        await asyncio.sleep(0.1)
+        yield
+        await asyncio.sleep(0.1)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    async def enters(self, store: SealedStore, name: str, password: Secret = FIRST) -> bool:
+        try:
+            await Users(store, passwords=CHEAP).verify(name, password)
+        except ApiError:
+            return False
+        return True
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+Attack = Callable[[Stage, Callable[[Whole], None]], Awaitable[Callable[[SealedStore], Any]]]
+"""Uses the store, puts it back by what it is given, and returns how to see whether it came off."""
+
+
+async def removed_administrator(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
+    await stage.users.add("thief", FIRST, Role.ADMINISTRATOR)
+    whole = stage.raw.whole()
+    await stage.users.remove("thief")
+    put_back(whole)
+    return lambda store: stage.enters(store, "thief")
+
+
+async def old_password(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
+    await stage.users.add("bert", FIRST, Role.READ_ONLY)
+    whole = stage.raw.whole()
+    await stage.users.passwd("bert", SECOND)
+    put_back(whole)
+    return lambda store: stage.enters(store, "bert", FIRST)
+
+
+async def role_taken_away(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
+    await stage.users.add("bert", FIRST, Role.ADMINISTRATOR)
+    whole = stage.raw.whole()
+    await stage.users.set_role("bert", Role.NO_ACCESS)
+    put_back(whole)
+
+    async def is_administrator(store: SealedStore) -> bool:
+        found = await Users(store).find("bert")
+        listed = {user.name: user.role for user in await Users(store).list()}
+        several = await store.several([keys.user("bert")])
+        seen = (found and found.role, listed.get("bert"), several[0] is not None)
+        assert seen in {(None, None, False), (Role.ADMINISTRATOR, Role.ADMINISTRATOR, True)}
+        return found is not None
+
+    return is_administrator
+
+
+async def used_token(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
+    token, record = new_token("127.1.1.9", "anna", NOW)
+    stored = token_record(stage.store, JoinRole.PASSIVE)
+    await stored.create(record)
+    whole = stage.raw.whole()
+    await stored.update(lambda found: spent(found, found.digest, b"the first node's key"))
+    put_back(whole)
+    spec = JoinSpec(
+        token=token,
+        role=JoinRole.PASSIVE,
+        name="thief",
+        ha_address="127.1.1.9",
+        certificate_request="",
+    )
+
+    async def counts_again(store: SealedStore) -> bool:
+        found = await token_record(store, JoinRole.PASSIVE).sound()
+        try:
+            require_token(found.value if found else None, spec, NOW)
+        except ApiError:
+            return False
+        assert found is not None
+        return not found.value.spent_by
+
+    return counts_again
+
+
+ATTACKS: tuple[Attack, ...] = (removed_administrator, old_password, role_taken_away, used_token)
+
+
+async def _made(stage: Stage, attack: Attack, *, whole: bool) -> Callable[[SealedStore], Any]:
+    """Make an attack: with the whole store, or with all but the roll."""
+    await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
+
+    def put_back(copied: Whole) -> None:
+        if whole:
+            stage.raw.put_back(copied)
+        else:
+            for prefix in (keys.USERS, keys.JOINS):
+                stage.raw.put_one_back(copied, prefix)
+
+    async with stage.followed("b"):
+        return await attack(stage, put_back)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["the whole store", "all but the roll"])
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+async def test_an_old_state_brings_nobody_back(attack: Attack, whole: bool, tmp_path: Path) -> None:
+    """Not in the program that changed it, nor after a restart, on either node, nor on a new one."""
+    (tmp_path / "seals").mkdir()
+    bare = Stage(tmp_path / "seals", SealedStore)
+    came_off = await _made(bare, attack, whole=whole)
+    assert await came_off(bare.store)
+    stage = Stage(tmp_path)
+    came_off = await _made(stage, attack, whole=whole)
+    for name, content in roll_file(stage.layout("a")).items():
+        place = stage.layout("new").root / name
+        place.parent.mkdir()
+        place.write_bytes(content)
+    programs = [stage.store, stage.process("a", keeps=False)]
+    programs += [stage.process(node) for node in ("a", "b", "new")]
+    for store in programs:
+        assert not await came_off(store)
+        # Who is as he was still comes in: somebody has to look at this.
+        assert await stage.enters(store, "anna")
+        told = store.refused()
+        assert (keys.ROLL in told) is whole
+        assert [key for key in told if key != keys.ROLL] or attack is used_token or not whole
+
+
+async def test_it_is_told_with_what_to_do(stage: Stage) -> None:
+    """As a warning of its own, which names the command for who has restored it himself."""
+    await _made(stage, removed_administrator, whole=True)
+    await stage.store.prefix(keys.USERS)
+    cluster = Cluster()
+    cluster.set(forged=stage.store.refused())
+    warnings = assess(cluster.seen).warnings
+    said = [each for each in warnings if "older" in each.error.default_message]
+    assert len(said) == 1
+    assert said[0].recommendation is not None
+    assert "vcha node store accept" in said[0].recommendation.default_message
+    assert any(keys.user("thief") in each.error.args for each in warnings)
+
+
+async def test_a_person_may_accept_it(stage: Stage) -> None:
+    """Then the restored state counts, on all nodes, and no session of before does."""
+    anna = await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
+    await stage.users.add("bert", FIRST, Role.READ_ONLY)
+    sessions = Sessions(stage.store, stage.users)
+    token = await sessions.create(anna)
+    whole = stage.raw.whole()
+    await sessions.delete(token_hash(token.reveal()))
+    await stage.users.remove("bert")
+    stage.raw.put_back(whole)
+    assert await stage.store.differing() == (keys.user("bert"),)
+    assert not await stage.enters(stage.store, "bert")
+    async with stage.followed("b"):
+        assert await stage.process("a", keeps=False).accept()
+    for store in (stage.store, stage.process("a"), stage.process("b")):
+        store._refused.clear()
+        assert await stage.enters(store, "bert")
+        assert await store.differing() == ()
+        with pytest.raises(ApiError):
+            await Sessions(store, Users(store, passwords=CHEAP)).resolve(token)
+        assert keys.ROLL not in store.refused()
+    begun = await sessions.create(anna)
+    assert (await sessions.resolve(begun)).user.name == "anna"
+
+
+async def test_a_store_put_back_is_mended_by_the_next_change(stage: Stage) -> None:
+    """A change is made to what counts; what was put back meanwhile can be removed and made anew."""
+    await _made(stage, removed_administrator, whole=True)
+    await stage.users.add("bert", FIRST, Role.READ_ONLY)
+    stage.store._refused.clear()
+    assert not await stage.enters(stage.store, "thief")
+    assert keys.ROLL not in stage.store.refused()
+    await stage.users.add("thief", SECOND, Role.READ_ONLY)
+    assert await stage.enters(stage.store, "thief", SECOND)
+    assert not await stage.enters(stage.store, "thief", FIRST)
+
+
+async def test_a_node_that_was_off_takes_what_is_newer(stage: Stage) -> None:
+    """Also one that was never told of anything; nothing of it is a warning."""
+    async with stage.followed("b"):
+        await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
+    for number in range(5):
+        await stage.users.add(f"user{number}", FIRST, Role.READ_ONLY)
+    await stage.users.remove("user4")
+    late, never = stage.process("b"), stage.process("never")
+    for store in (late, never):
+        assert await stage.enters(store, "user3")
+        assert not await stage.enters(store, "user4")
+        assert store.refused() == ()
+
+
+async def test_a_crash_before_the_node_has_written_it_is_no_harm(stage: Stage) -> None:
+    """The kept roll is older than the store's then, never newer."""
+    await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
+    await Users(stage.process("a", keeps=False), passwords=CHEAP).add("bert", FIRST, Role.READ_ONLY)
+    again = stage.process("a")
+    assert await stage.enters(again, "bert")
+    assert again.refused() == ()
+
+
+async def test_a_deleted_roll_is_put_back_and_opens_nothing(stage: Stage) -> None:
+    """By the active itself; where no node has kept one, nobody comes in."""
+    await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
+    await stage.raw.delete(keys.ROLL)
+    assert await stage.enters(stage.store, "anna")
+    assert keys.ROLL in stage.store.refused()
+    await stage.store.guard()
+    assert await stage.enters(stage.process("never"), "anna")
+    await stage.raw.delete(keys.ROLL)
+    assert not await stage.enters(stage.process("nor this"), "anna")
+    await stage.raw.put(keys.ROLL, b'{"number":99,"records":{}}')
+    assert await stage.enters(stage.store, "anna")
+
+
+async def test_standing_alone_keeps_the_roll(stage: Stage) -> None:
+    """The configuration is begun anew then; who may do what is not."""
+    await _made(stage, removed_administrator, whole=True)
+    forget_kept(stage.layout("a"))
+    assert not await stage.enters(stage.process("a"), "thief")
+
+
+async def test_a_new_seal_brings_nothing_back(stage: Stage) -> None:
+    """A renewal seals anew what counts, and nothing that does not."""
+    await _made(stage, removed_administrator, whole=True)
+    stage.known = [Secret("another"), *stage.known]
+    for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
+        assert await stage.store.reseal(prefix)
+    stage.known = stage.known[:1]
+    assert await stage.enters(stage.store, "anna")
+    assert not await stage.enters(stage.store, "thief")
+    assert not await stage.enters(stage.process("b"), "thief")
