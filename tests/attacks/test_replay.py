@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from tests.cluster.conftest import World as Cluster
 from tests.protocols.conftest import cheap_passwords
+from typer.testing import CliRunner
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec
+from openvcha.cli import store as commands
 from openvcha.cluster.health import assess
+from openvcha.events.audit import AuditLog
 from openvcha.node.kept_records import KeptRecords, forget_kept, roll_file
 from openvcha.node.layout import Layout
 from openvcha.protocols.roles import Role
@@ -246,6 +250,30 @@ async def test_a_person_may_accept_it(stage: Stage) -> None:
         assert keys.ROLL not in store.refused()
     begun = await sessions.create(anna)
     assert (await sessions.resolve(begun)).user.name == "anna"
+
+
+async def test_the_command_asks_and_is_audited(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It names what differs; without a yes nothing is changed."""
+    await _made(stage, removed_administrator, whole=True)
+
+    async def with_store(_: Path, work: Any) -> Any:
+        return await work(stage.process("a", keeps=False))
+
+    monkeypatch.setattr(commands, "_with_store", with_store)
+
+    def accept(answer: str) -> Result:
+        return CliRunner().invoke(commands.app, ["accept", str(tmp_path)], input=answer)
+
+    refused = await asyncio.to_thread(accept, "n\n")
+    assert refused.exit_code == 1
+    assert keys.user("thief") in refused.output
+    assert not await stage.enters(stage.store, "thief")
+    assert (await asyncio.to_thread(accept, "y\n")).exit_code == 0
+    assert await stage.enters(stage.store, "thief")
+    records = await AuditLog(stage.store).list()
+    assert [(one.operation, one.result) for one in records] == [("store.accept", "OK")]
 
 
 async def test_a_store_put_back_is_mended_by_the_next_change(stage: Stage) -> None:

@@ -43,7 +43,7 @@ async def active(directory: Path) -> tuple[World, Services]:
     api = api_certificate(authorities.service, identity.public_address, "localhost")
     account = new_data_account()
     made = node_files(identity, authorities, secrets=secrets, api=api, account=account)
-    for name, data in made.items():
+    for name, data in {**made, "records/roll.json": b"3\n{}"}.items():
         path = directory / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
@@ -98,6 +98,7 @@ async def test_a_data_node_joins_what_is_there(tmp_path: Path) -> None:
     assert identity.public_address == "127.83.1.10"
     own = (tmp_path / "active" / files.API_CERTIFICATE).read_bytes()
     assert found[files.API_CERTIFICATE] == own
+    assert found["records/roll.json"] == b"3\n{}"
     load = msgspec.json.decode(found[SECRETS])
     assert load.pop("application") is None
     assert set(load.values()) == {PASSWORD.reveal()}
@@ -114,6 +115,7 @@ async def test_a_witness_gets_no_secret(tmp_path: Path) -> None:
     """Whoever steals it can neither read the data nor make certificates."""
     found = await made(tmp_path, new(NodeKind.WITNESS, None))
     assert SECRETS not in found
+    assert "records/roll.json" not in found
     assert not {files.CA_KEY, files.SERVICE_CA_KEY} & found.keys()
     assert not any(PASSWORD.reveal().encode() in data for data in found.values())
 

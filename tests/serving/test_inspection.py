@@ -44,6 +44,7 @@ KEYS = [
     keys.RELIED,
     keys.heeded("a-1"),
     keys.ROOM,
+    keys.ROLL,
     keys.EVENTS_MEMORY,
     keys.task("abc"),
     keys.user("carla"),

@@ -15,7 +15,13 @@ from openvcha.api.secret import Secret
 from openvcha.node.kept_records import KEPT, KeptRecords
 from openvcha.node.layout import Layout
 from openvcha.store import keys, roll
-from openvcha.store.errors import Fenced, OutcomeUnknown, RecordForged, RecordMissing
+from openvcha.store.errors import (
+    Fenced,
+    OutcomeUnknown,
+    RecordForged,
+    RecordMissing,
+    StoreUnavailable,
+)
 from openvcha.store.mirror import Mirror
 from openvcha.store.protocol import (
     Action,
@@ -92,7 +98,7 @@ class Stage:
         """Do one thing to one record, as whoever does it in the house."""
         record = Record(store, self.random.choice(NAMES), Thing)
         new = Thing(str(self.random.random()))
-        with suppress(OutcomeUnknown, RecordMissing, Fenced):
+        with suppress(StoreUnavailable, RecordMissing, Fenced):
             match self.random.randrange(4):
                 case 0:
                     await record.create(new)
