@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from tests.cluster.conftest import World as Cluster
 from tests.protocols.conftest import cheap_passwords
 from typer.testing import CliRunner
@@ -263,7 +262,7 @@ async def test_the_command_asks_and_is_audited(
 
     monkeypatch.setattr(commands, "_with_store", with_store)
 
-    def accept(answer: str) -> Result:
+    def accept(answer: str) -> Any:
         return CliRunner().invoke(commands.app, ["accept", str(tmp_path)], input=answer)
 
     refused = await asyncio.to_thread(accept, "n\n")
