@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import structlog
 from argon2 import PasswordHasher
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -160,7 +160,7 @@ class Edge:
     dispatcher: Simulated
     events: EventLog
     audit: AuditLog
-    app: Starlette
+    app: ASGIApp
     client: httpx2.AsyncClient
 
     async def token(self, name: str = ADMINISTRATOR) -> str:

@@ -1,14 +1,8 @@
 """The application: every protocol at its place."""
 
 import hashlib
-from collections.abc import Sequence
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.datastructures import Headers
-from starlette.middleware import Middleware
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openvcha.api.encode import encode_error_rest
@@ -16,9 +10,11 @@ from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.protocols import openapi
 from openvcha.protocols.front import Front
-from openvcha.protocols.http import refuse, reply
+from openvcha.protocols.http import refuse
 from openvcha.protocols.jsonrpc import JsonRpc
 from openvcha.protocols.pipeline import Pipeline
+from openvcha.protocols.request import Request
+from openvcha.protocols.response import Response
 from openvcha.protocols.rest import API, LEGACY, Rest
 from openvcha.protocols.routes import unknown_path
 from openvcha.protocols.sessions import Sessions
@@ -35,36 +31,33 @@ def build(
     events: EventLog,
     audit: AuditLog,
     pipeline: Pipeline | None = None,
-    routes: Sequence[BaseRoute] = (),
-) -> Starlette:
-    """Make the ASGI application. `routes` are further ones (pages), tried after the protocols."""
-    pipeline = pipeline or Pipeline(dispatcher, users, sessions, audit)
-    rest = EventStream(pipeline, events, Rest(pipeline, API))
-    app = Starlette(
-        routes=[
-            Route("/api", _ByMethod({"POST": JsonRpc(pipeline)}, rest)),
-            Mount("/api", rest),
-            Mount("/rest", Rest(pipeline, LEGACY)),
-            Route("/openapi.json", _OpenApi()),
-            *routes,
-        ],
-        middleware=[Middleware(Front, internal=lambda failure: pipeline.internal(failure, None))],
-    )
-    app.router.redirect_slashes = False
-    app.router.default = _not_found
-    return app
+) -> ASGIApp:
+    """Make the ASGI application."""
+    made = pipeline or Pipeline(dispatcher, users, sessions, audit)
+    return Front(_Protocols(made, events), lambda failure: made.internal(failure, None))
 
 
-class _ByMethod:
-    """Gives a request to the application of its method, or to the other one."""
+class _Protocols:
+    """Gives each request to its protocol, without a framework: that costs more than an answer."""
 
-    def __init__(self, methods: dict[str, ASGIApp], other: ASGIApp) -> None:
-        self._methods = methods
-        self._other = other
+    def __init__(self, pipeline: Pipeline, events: EventLog) -> None:
+        self._rest = EventStream(pipeline, events, Rest(pipeline, API))
+        self._json_rpc = JsonRpc(pipeline)
+        self._legacy = Rest(pipeline, LEGACY)
+        self._open_api = _OpenApi()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._methods.get(scope["method"], self._other)
-        await app(scope, receive, send)
+        """Answer one request."""
+        await self._at(scope["path"], scope["method"])(scope, receive, send)
+
+    def _at(self, path: str, method: str) -> ASGIApp:
+        if path.startswith("/api/"):
+            return self._rest
+        if path == "/api":
+            return self._json_rpc if method == "POST" else self._rest
+        if path.startswith("/rest/"):
+            return self._legacy
+        return self._open_api if path == "/openapi.json" else _not_found
 
 
 class _OpenApi:
@@ -76,17 +69,17 @@ class _OpenApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         known = scope["method"] in {"GET", "HEAD"}
-        response = self._response(Headers(scope=scope)) if known else _missing(scope)
+        response = self._response(Request(scope, receive)) if known else _missing(scope)
         await response(scope, receive, send)
 
-    def _response(self, asked: Headers) -> Response:
+    def _response(self, asked: Request) -> Response:
         """Answer with the document, or with 304 to who has this one."""
-        tags = [tag.strip().removeprefix("W/") for tag in asked.get("if-none-match", "").split(",")]
+        known = asked.headers.get("if-none-match", "")
+        tags = [tag.strip().removeprefix("W/") for tag in known.split(",")]
         same = self._tag in tags or tags == ["*"]
-        response = reply(b"" if same else self._document, 304 if same else 200)
-        response.headers["etag"] = self._tag
-        response.headers["cache-control"] = "no-cache"  # keep it, and ask whether it is the same
-        return response
+        # Keep it, and ask whether it is the same.
+        headers = {"etag": self._tag, "cache-control": "no-cache"}
+        return Response(b"" if same else self._document, 304 if same else 200, headers)
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

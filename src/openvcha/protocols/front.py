@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openvcha.api.encode import encode_error_rest
 from openvcha.api.errors import STATUS, ApiError
 from openvcha.protocols.http import SECURITY, refuse, reply, stopping
+from openvcha.protocols.response import Response
 
 METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 DRAIN_BYTES: Final = 16 << 20
@@ -60,7 +60,8 @@ def in_origin_form(scope: Scope) -> Scope:
 
     Its host then counts, and not that of the header (RFC 9112, 3.2.2).
     """
-    found = _ABSOLUTE.fullmatch(scope.get("raw_path") or b"")
+    target = scope.get("raw_path") or b""
+    found = None if target.startswith(b"/") else _ABSOLUTE.fullmatch(target)
     if found is None:
         return scope
     host, raw_path = found[1], found[2]

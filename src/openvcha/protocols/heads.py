@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from starlette.requests import Request
-
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.protocols.credentials import SESSION_HEADER
+from openvcha.protocols.request import Request
 from openvcha.protocols.routes import ACTION, LEGACY_ACTION, TASK
 
 SINGLE: Final = (SESSION_HEADER, "authorization", "content-type", "content-encoding", "host")
@@ -23,17 +22,19 @@ _LONGEST_SHOWN: Final = 100
 
 def require_clear(request: Request) -> None:
     """Look at the headers and the target. Raises ApiError INVALID_ARGUMENT."""
-    _require_once("the header %s", request.headers.keys(), SINGLE)
+    if request.repeats:
+        _require_once("the header %s", request.names, SINGLE)
     _require_utf_8("path", request.scope.get("raw_path") or b"")
     _require_utf_8("query", request.scope["query_string"])
 
 
 def require_clear_verbs(request: Request) -> None:
     """Look at what chooses the operation in the query. Raises ApiError INVALID_ARGUMENT."""
-    query = request.query_params
-    names = [ACTION if name == LEGACY_ACTION else name for name, _ in query.multi_items()]
+    if not request.query:
+        return
+    names = [ACTION if name == LEGACY_ACTION else name for name, _ in request.query]
     _require_once("%s in the query", names, (ACTION, TASK))
-    task = query.get(TASK)
+    task = dict(request.query).get(TASK)
     if task is not None and task.lower() not in {"true", "false"}:
         fail(ErrorType.INVALID_ARGUMENT, message("request.flag", TASK, task[:_LONGEST_SHOWN]))
 

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 
 from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.protocols.credentials import SESSION_HEADER
 from openvcha.protocols.door import GUEST, Guest
+from openvcha.protocols.request import GoneError, Request
+from openvcha.protocols.response import JSON, Response
 from openvcha.protocols.throttle import CHALLENGE
 
 P = ParamSpec("P")
 T = TypeVar("T")
-JSON = "application/json"
 UNREAD = {"connection": "close"}
 SECURITY: Final = (
     (b"strict-transport-security", b"max-age=31536000"),
@@ -59,6 +58,8 @@ async def read_body(request: Request, bound: Bound) -> bytes:
     and for a charset other than UTF-8; CANCELED when the client goes before all of it is there.
     """
     packed = _is_packed(request.headers.get("content-encoding", ""))
+    if not request.has_body:
+        return b""
     if _announced(request) > bound.most:
         _too_large(bound)
     body = bytearray()
@@ -67,7 +68,7 @@ async def read_body(request: Request, bound: Bound) -> bytes:
             body += piece
             if len(body) > bound.most:
                 _too_large(bound)
-    except ClientDisconnect:
+    except GoneError:
         raise ApiError(ErrorType.CANCELED, message("request.gone")) from None
     if not body:
         return b""
@@ -79,7 +80,7 @@ async def read_body(request: Request, bound: Bound) -> bytes:
 
 def is_small(request: Request) -> bool:
     """Return whether the head says that the body is not more than is read of anybody."""
-    unknown = set(request.headers.keys()) & {"transfer-encoding", "content-encoding"}
+    unknown = request.headers.keys() & {"transfer-encoding", "content-encoding"}
     return not unknown and _announced(request) <= ANYBODY.most
 
 
@@ -92,21 +93,19 @@ async def apart(size: int, read: Callable[P, T], *args: P.args, **more: P.kwargs
 
 def origin(request: Request) -> str:
     """Give the address that the request came from."""
-    return request.client.host if request.client else "unknown"
+    client = request.scope.get("client")
+    return str(client[0]) if client else "unknown"
 
 
 def guest(request: Request) -> Guest | None:
     """Return the connection that the request came by, where connections are counted."""
-    found: Guest | None = request.scope.get("state", {}).get(GUEST)
+    found: Guest | None = request.state.get(GUEST)
     return found
 
 
 def reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with JSON that is written already, or with nothing."""
-    kind = JSON if body else None
-    response = Response(body, status_code=status, headers=headers, media_type=kind)
-    response.headers["cache-control"] = "no-store"
-    return response
+    return Response(body, status, headers)
 
 
 def refuse(body: Any, status: int, error: ApiError) -> Response:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from openvcha.api.decode import decode_arguments_vapi, parse_json
@@ -33,6 +31,8 @@ from openvcha.protocols.http import (
     stopping,
 )
 from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
+from openvcha.protocols.request import Request
+from openvcha.protocols.response import Response
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600

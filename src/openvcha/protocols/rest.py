@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from openvcha.api.decode import decode_arguments_rest
@@ -28,6 +26,8 @@ from openvcha.protocols.http import (
     session_headers,
 )
 from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
+from openvcha.protocols.request import Request
+from openvcha.protocols.response import Response
 from openvcha.protocols.routes import Match, Router, api_routes, legacy_routes
 
 
@@ -61,7 +61,7 @@ LEGACY = Form("legacy", "/rest", True, _in_value, lambda _: 200, encode_error_le
 
 
 class Rest:
-    """An ASGI application that serves the table in one form, mounted at its prefix."""
+    """An ASGI application that serves the table in one form, below its prefix."""
 
     def __init__(self, pipeline: Pipeline, form: Form) -> None:
         self._pipeline = pipeline
@@ -71,7 +71,7 @@ class Rest:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = scope["path"].removeprefix(self._form.prefix) or self._form.prefix
         try:
             response = await self._respond(request, path)
         except ApiError as error:
@@ -83,7 +83,7 @@ class Rest:
             return reply(b"", 204, {"allow": ", ".join(sorted(self._router.methods(path)))})
         require_clear(request)
         require_clear_verbs(request)
-        match = self._router.find(request.method, path, request.query_params)
+        match = self._router.find(request.method, path, dict(request.query))
         answer = await self._pipeline.answer(self._call(request, match))
         return self._render(match.operation, answer)
 
@@ -96,7 +96,7 @@ class Rest:
                 match.operation,
                 body,
                 match.path_parameters,
-                request.query_params.multi_items(),
+                request.query,
                 self._form.wrapped,
             )
 

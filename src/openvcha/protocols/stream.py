@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 
 import msgspec
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openvcha.api.decode import decode_arguments_rest
@@ -21,10 +20,12 @@ from openvcha.protocols.credentials import from_headers
 from openvcha.protocols.heads import require_clear
 from openvcha.protocols.http import guest, origin, refuse
 from openvcha.protocols.pipeline import Arguments, Call, Pipeline
+from openvcha.protocols.request import Request
 from openvcha.store.errors import StoreError
 from openvcha.store.structured import structlog
 
 OPERATION = by_id("org.openvcha.events.list")
+PATH = f"/api{OPERATION.path}"
 KIND = "text/event-stream"
 CHECK_SECONDS = 5.0
 """How long a stream may outlive its session or its privilege; then it also shows it is alive."""
@@ -49,8 +50,7 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = Request(scope, receive)
-        if not _wanted(request):
+        if scope["path"] != PATH or not _wanted(request := Request(scope, receive)):
             await self._others(scope, receive, send)
             return
         call = _call(request)
@@ -92,7 +92,7 @@ class EventStream:
     async def _answer(self, request: Request, call: Call, after: str, send: Send) -> None:
         """Stream until the end, or until the client goes."""
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        stopping = request.scope.get("state", {}).get(STOPPING) or asyncio.Event()
+        stopping = request.state.get(STOPPING) or asyncio.Event()
         streaming = asyncio.create_task(self._pump(call, after, stopping, send))
         gone = asyncio.create_task(_gone(request))
         try:
@@ -151,15 +151,13 @@ class EventStream:
 
 
 def _wanted(request: Request) -> bool:
-    scope = request.scope
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
     asked = request.headers.get("accept", "").lower()
-    return (request.method, path) == (OPERATION.method, OPERATION.path) and KIND in asked
+    return request.method == OPERATION.method and KIND in asked
 
 
 def _call(request: Request) -> Call:
     async def decode() -> Arguments:
-        query = request.query_params.multi_items()
+        query = request.query
         return decode_arguments_rest(OPERATION, b"", {}, query, False)
 
     return Call(
