@@ -1,9 +1,11 @@
 """From Python values to what the protocols carry; the results are for a JSON encoder."""
 
+from functools import cache
 from typing import Any
 
-from openvcha.api.encoders import Redacted, Rest, Vapi, encode_time
+from openvcha.api.encoders import Encode, Redacted, Rest, Vapi, encode_time, encoder
 from openvcha.api.errors import ApiError
+from openvcha.api.model import descriptor
 
 __all__ = [
     "encode_error_legacy",
@@ -22,7 +24,12 @@ _VAPI = Vapi()
 
 def encode_rest(tp: Any, value: Any) -> Any:
     """A value of the Python type `tp` as plain JSON; secrets are shown, unset fields left out."""
-    return _REST.encode(tp, value)
+    return _rest(tp)(value)
+
+
+@cache
+def _rest(tp: Any) -> Encode:
+    return encoder(_REST, descriptor(tp))
 
 
 def encode_without_secrets(tp: Any, value: Any) -> Any:

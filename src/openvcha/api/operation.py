@@ -33,9 +33,9 @@ class Parameter:
         return isinstance(descriptor(self.type), OptionalType)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Operation:
-    """One operation in all protocols.
+    """One operation in all protocols; there is one object for each.
 
     `output` is the Python type of the result, None for none; of a task's result for a task.
     `privilege` None: whoever is authenticated may call it. `available` False: UNSUPPORTED.
@@ -57,7 +57,7 @@ class Operation:
     authenticated: bool = True
     available: bool = True
 
-    @property
+    @cached_property
     def id(self) -> str:
         return f"{self.service}.{self.name}"
 
@@ -90,7 +90,7 @@ class Operation:
         elsewhere = self.path_parameters + self.query_parameters
         return tuple(parameter for parameter in self.parameters if parameter not in elsewhere)
 
-    @property
+    @cached_property
     def body_is_spec(self) -> bool:
         """On /api the body is the single parameter `spec` itself, not an object of parameters."""
         return [parameter.name for parameter in self.body_parameters] == ["spec"]

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
 MINUTE: Final = 60.0
@@ -16,6 +17,7 @@ IPV6_PREFIX: Final = 64
 T = TypeVar("T")
 
 
+@lru_cache(1024)
 def source_of(origin: str) -> str:
     """Return whom an address stands for: itself, or the network of an IPv6 one."""
     try:

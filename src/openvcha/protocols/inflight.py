@@ -6,8 +6,7 @@ place, so that who sends slowly holds none.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,25 +74,35 @@ class Places:
         self._own: dict[str, asyncio.Semaphore] = {}
         self._there: Counter[str] = Counter()
 
-    @asynccontextmanager
-    async def take(self, owner: str) -> AsyncIterator[None]:
+    def take(self, owner: str) -> "Place":
         """Have a place during a block. Raises ApiError SERVICE_UNAVAILABLE with a time to wait."""
+        return Place(self, owner)
+
+    async def enter(self, owner: str) -> None:
+        """Wait for a place. Raises as ``take``."""
         share = self._share
         if self._there[owner] >= share.of_owner + share.waiting:
             raise _busy()
         self._there[owner] += 1
         try:
-            own = self._own.setdefault(owner, asyncio.Semaphore(share.of_owner))
+            own = self._own.get(owner)
+            if own is None:
+                own = self._own[owner] = asyncio.Semaphore(share.of_owner)
             await self._wait(own)
-            try:
-                yield
-            finally:
-                self._all.release()
-                own.release()
-        finally:
-            self._there[owner] -= 1
-            if not self._there[owner]:
-                del self._there[owner], self._own[owner]
+        except BaseException:
+            self._gone(owner)
+            raise
+
+    def leave(self, owner: str) -> None:
+        """Give a place back."""
+        self._all.release()
+        self._own[owner].release()
+        self._gone(owner)
+
+    def _gone(self, owner: str) -> None:
+        self._there[owner] -= 1
+        if not self._there[owner]:
+            del self._there[owner], self._own[owner]
 
     async def _wait(self, own: asyncio.Semaphore) -> None:
         if not own.locked() and not self._all.locked():
@@ -111,6 +120,24 @@ class Places:
                     raise
         except TimeoutError:
             raise _busy() from None
+
+
+class Place:
+    """One place, for a block."""
+
+    __slots__ = ("_owner", "_places")
+
+    def __init__(self, places: Places, owner: str) -> None:
+        self._places = places
+        self._owner = owner
+
+    async def __aenter__(self) -> None:
+        """Wait for it."""
+        await self._places.enter(self._owner)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give it back."""
+        self._places.leave(self._owner)
 
 
 def _busy() -> ApiError:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from openvcha.api.errors import ApiError, ErrorType, fail
@@ -85,7 +86,8 @@ class Pipeline:
         self._audit = audit
         self._monotonic = monotonic
         self._operation_id = operation_id
-        self._log = structlog.get_logger("openvcha.protocols")
+        # Bound once: it would be made anew for each line, also for those that nobody writes.
+        self._log = structlog.get_logger("openvcha.protocols").bind()
 
     async def answer(self, call: Call) -> Answer:
         """Carry a call out; never raises."""
@@ -273,6 +275,7 @@ class _Running:
         )
 
 
+@cache
 def least_privilege(operation: Operation) -> Privilege | None:
     """Give the privilege without which no arguments help; checked before they are read."""
     return required_privilege(operation, {each.name: True for each in operation.parameters})

@@ -61,7 +61,8 @@ class Copy:
 
     def __init__(self, snapshots: Iterable[tuple[str, Snapshot]]) -> None:
         made = list(snapshots)
-        self._names = [name for name, _ in made]
+        self._prefixes = tuple(name for name, _ in made if name.endswith("/"))
+        self._keys = frozenset(name for name, _ in made).difference(self._prefixes)
         self._items = {kv.key: kv for _, found in made for kv in found.items if self.covers(kv.key)}
         self.revision = min(found.revision for _, found in made)
         """Every event up to here has been applied."""
@@ -70,9 +71,7 @@ class Copy:
 
     def covers(self, key: str) -> bool:
         """Return whether a key, or with a trailing ``/`` all keys below it, belong to it."""
-        return any(
-            key.startswith(name) if name.endswith("/") else key == name for name in self._names
-        )
+        return key in self._keys or key.startswith(self._prefixes)
 
     def get(self, key: str) -> KeyValue | None:
         """Return a key that it covers."""

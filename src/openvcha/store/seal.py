@@ -32,6 +32,8 @@ RESERVED: Final = b"openvcha-seal reserved"
 _PREFIX: Final = b"openvcha-seal "
 _DOMAIN: Final = b"openvcha record 1"
 _ID_DIGITS: Final = 16
+_SEALED_PREFIXES: Final = tuple(one for one in keys.SEALED if one.endswith("/"))
+_SEALED_KEYS: Final = frozenset(keys.SEALED).difference(_SEALED_PREFIXES)
 
 Keys = Callable[[], Sequence[Secret]]
 """The keys that count now: the one to seal with first, then those that are still accepted.
@@ -64,7 +66,7 @@ def kind_of(key: str) -> Kind | None:
         return Kind.JSON
     if key.startswith(keys.PATRONI_MEMBERS):
         return Kind.UNBOUND
-    if any(key.startswith(one) if one.endswith("/") else key == one for one in keys.SEALED):
+    if key in _SEALED_KEYS or key.startswith(_SEALED_PREFIXES):
         return Kind.ENVELOPE
     return None
 

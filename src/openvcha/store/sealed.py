@@ -10,6 +10,7 @@ it was created; then its value is written, in the very transaction that was aske
 """
 
 import contextlib
+import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -44,6 +45,11 @@ MOST_REFUSED: Final = 100
 MOST_SEEN: Final = 4096
 MOST_OPENED: Final = 1024
 TRIES: Final = 3
+KEYS_SECONDS: Final = 0.05
+"""So long a record that was found good is not asked again whether its key still counts.
+
+What is new is always checked by the keys as they are, and what is written is sealed by them.
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -126,6 +132,8 @@ class SealedStore:
         self._refused: OrderedDict[str, float] = OrderedDict()
         self._unsaved: set[str] = set()
         self._opened_last: OrderedDict[str, _Opened] = OrderedDict()
+        self._by: Sequence[Secret] = ()
+        self._by_until = -math.inf
 
     def refused(self) -> tuple[str, ...]:
         """Name what failed its check within the last minute, sorted; some of it if it is much."""
@@ -402,7 +410,7 @@ class SealedStore:
 
         Raises RecordForged.
         """
-        last, by = self._opened_last.get(kv.key), self._seals.known
+        last, by = self._opened_last.get(kv.key), self._known()
         if last is not None and last.sealed is kv and last.by is by:
             return last.opened
         opened = self._check(kv)
@@ -411,6 +419,13 @@ class SealedStore:
             if len(self._opened_last) > MOST_OPENED:
                 self._opened_last.popitem(last=False)
         return opened
+
+    def _known(self) -> Sequence[Secret]:
+        """Return the keys that count, as they were at most KEYS_SECONDS ago."""
+        now = self._clock()
+        if now >= self._by_until:
+            self._by, self._by_until = self._seals.known, now + KEYS_SECONDS
+        return self._by
 
     def _check(self, kv: KeyValue) -> KeyValue:
         self._note(kv)
