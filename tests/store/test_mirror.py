@@ -13,7 +13,15 @@ from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreUnavailable
 from openvcha.store.etcd import Etcd
 from openvcha.store.memory import MemoryStore
-from openvcha.store.mirror import FRESH_SECONDS, MIRRORED, PATIENCE_SECONDS, SHY_SECONDS, Mirror
+from openvcha.store.mirror import (
+    FRESH_SECONDS,
+    MIRRORED,
+    NEVER_THERE,
+    PATIENCE_SECONDS,
+    RENEW_SECONDS,
+    SHY_SECONDS,
+    Mirror,
+)
 from openvcha.store.protocol import Delete, Event, KeyValue, Put, Snapshot, Store, TxnResult
 
 pytestmark = pytest.mark.looptime
@@ -125,6 +133,62 @@ async def test_what_is_known_is_not_asked_again() -> None:
         await mirror.several([ALICE, keys.ROOM])
         await mirror.prefix(keys.ROOT)
         assert remote.reads == [keys.ROOM, ALICE, keys.ROOM, keys.ROOT]
+
+
+class Slow(Remote):
+    """A simulated store that takes its time to say how far it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proofs: list[float] = []
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        if prefix == NEVER_THERE:
+            self.proofs.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.05)
+        return await super().snapshot(prefix)
+
+
+async def test_nobody_waits_for_a_proof_while_others_read() -> None:
+    """The next one is there before the last one is over, and there are no more than needed."""
+    remote, loop = Slow(), asyncio.get_running_loop()
+    async with mirrored(remote) as mirror:
+        await mirror.get(ALICE)
+        begun = loop.time()
+        for _ in range(300):
+            before = loop.time()
+            await mirror.get(ALICE)
+            assert loop.time() == before
+            await asyncio.sleep(0.01)
+        assert remote.reads == []
+        assert len(remote.proofs) <= (loop.time() - begun) / RENEW_SECONDS + 1
+
+
+async def test_who_reads_rarely_has_no_proofs_made_for_nothing() -> None:
+    """One call reads several times; that is no reason to ask the store beside it."""
+    remote = Slow()
+    async with mirrored(remote) as mirror:
+        for _ in range(5):
+            await mirror.get(ALICE)
+            await mirror.get(BOB)
+            await asyncio.sleep(1.0)
+        assert len(remote.proofs) == 5
+
+
+async def test_a_proof_that_fails_in_the_background_is_told_to_who_reads_next() -> None:
+    """And it is tried again when somebody reads."""
+    remote = Slow()
+    async with mirrored(remote) as mirror:
+        await mirror.get(ALICE)
+        await asyncio.sleep(RENEW_SECONDS * 0.9)
+        await mirror.get(ALICE)
+        remote.away = True
+        await asyncio.sleep(FRESH_SECONDS)
+        with pytest.raises(StoreUnavailable):
+            await mirror.get(ALICE)
+        remote.away = False
+        assert await value(mirror, ALICE) is None
+        assert remote.reads == []
 
 
 async def test_its_own_write_counts_at_once() -> None:

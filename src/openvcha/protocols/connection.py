@@ -13,7 +13,8 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.protocols.door import GUEST, Guest
-from openvcha.protocols.http import JSON, SECURITY
+from openvcha.protocols.http import SECURITY
+from openvcha.protocols.response import JSON
 
 LEAVE_SECONDS = 0.2
 STOPPING = "stopping"

@@ -12,6 +12,8 @@ there. So:
 
 Where nothing is proven (the watch is away, lags, or was compacted; another key is meant) each read
 asks the store, as without this object.
+
+While somebody reads, the next proof begins before the last one is over, so that nobody waits for it.
 """
 
 import asyncio
@@ -22,6 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from openvcha.store import keys
+from openvcha.store.errors import StoreError
 from openvcha.store.protocol import (
     Action,
     Compare,
@@ -35,6 +38,10 @@ from openvcha.store.protocol import (
 from openvcha.store.shared import Shared
 
 FRESH_SECONDS: Final = 0.25
+RENEW_SECONDS: Final = 0.15
+"""After the last proof began: the rest of its time is for the next one."""
+IN_USE_SECONDS: Final = 0.05
+"""Before that: who reads more rarely proves the copy by himself, and the store has rest."""
 PATIENCE_SECONDS: Final = 0.25
 """How long a copy may take to be as far as the store was."""
 SHY_SECONDS: Final = 2.0
@@ -124,10 +131,13 @@ class Mirror:
         self._writes = 0
         self._shy_until = 0.0
         self._moved = asyncio.Event()
+        self._used = asyncio.Event()
+        self._last_used = 0.0
         self._prove = Shared(self._look)
 
     async def follow(self) -> None:
         """Keep the copy until canceled. Raises StoreError; Compacted when it has to begin anew."""
+        renewing = asyncio.create_task(self._renew(), name="proof of the copy")
         try:
             copy = Copy([(name, await self._inner.snapshot(name)) for name in self._names])
             self._copy = copy
@@ -139,6 +149,8 @@ class Mirror:
         finally:
             self._copy = self._proven = None
             self._moved.set()
+            renewing.cancel()
+            await asyncio.wait([renewing])
 
     async def mark(self) -> int | None:
         """Return what is another number after each change of MARKED; None: nobody knows.
@@ -225,8 +237,24 @@ class Mirror:
             return None
         now, proven = self._clock(), self._proven
         if proven is not None and now < proven.begun + FRESH_SECONDS:
+            self._last_used = now
+            self._used.set()
             return proven.copy
         return None if now < self._shy_until else await self._prove()
+
+    async def _renew(self) -> None:
+        """Prove the copy anew in time, for as long as it is in use."""
+        while True:
+            await self._used.wait()
+            self._used.clear()
+            proven = self._proven
+            if proven is None:
+                continue
+            due = proven.begun + RENEW_SECONDS
+            await asyncio.sleep(due - self._clock())
+            if self._proven is proven and self._last_used >= due - IN_USE_SECONDS:
+                with contextlib.suppress(StoreError):  # who reads next hears of it
+                    await self._prove()
 
     async def _look(self) -> Copy | None:
         """Prove the copy anew: for all who asked before this began."""
