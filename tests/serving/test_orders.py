@@ -66,12 +66,13 @@ class Service:
 class Heard:
     """The API's end: what it has heard, one after the other, without repetitions.
 
-    It does what it is told at once, or goes on as it is: ``stuck`` to serve, ``deaf`` not to.
+    It does what it is told at once, or goes on as it is: ``stuck`` to serve, ``deaf`` not to. It
+    serves, or only ``waits`` for its port.
     """
 
     def __init__(self, place: Path) -> None:
         self.failing = Failing()
-        self.stuck = self.deaf = False
+        self.stuck = self.deaf = self.waits = False
         self.orders: list[Orders] = []
         self.running = asyncio.create_task(self._follow(place))
 
@@ -83,7 +84,9 @@ class Heard:
 
     def report(self, number: int) -> Report:
         serving = self.stuck or (self.serves and not self.deaf)
-        return Report(serving=serving, number=number, failing=self.failing.own)
+        listens = serving and not self.waits
+        failing = self.failing.own
+        return Report(serving=serving, listens=listens, number=number, failing=failing)
 
     @property
     def serves(self) -> bool:
@@ -198,8 +201,13 @@ async def test_an_api_that_does_not_serve_is_a_reason(service: Service, place: P
     api.deaf = True
     service.link.serve()
     await until(lambda: "API: process" in service.failing.reasons)
-    api.deaf = False
+    api.deaf, api.waits = False, True
+    await asyncio.sleep(2 * orders.UNHEARD_SECONDS)
+    assert "API: process" in service.failing.reasons, "it has no port"
+    api.waits = False
     await until(lambda: "API: process" not in service.failing.reasons)
+    api.waits = True
+    await until(lambda: "API: process" in service.failing.reasons)
     service.link.end()
     await until(lambda: not service.waits)
     await api.end()
@@ -240,6 +248,26 @@ async def test_an_api_that_has_ended_is_left_alone(
 
 
 @pytest.mark.usefixtures("hurried")
+async def test_an_api_that_ends_requests_of_an_earlier_order_is_left_alone(
+    service: Service, place: Path
+) -> None:
+    """Where the lead comes and goes: it lives, has no port, and hears the later orders next."""
+    service.link.serve()
+    await until(place.exists)
+    reader, writer = await connect(place)
+    first = msgspec.json.decode(await reader.readline(), type=Orders)
+    for change in (service.link.end, service.link.serve, service.link.end):
+        change()
+    ending = Report(serving=False, listens=False, number=first.number + 1)
+    for _ in range(3 * orders.END_BEATS):
+        await reader.readline()
+        writer.write(msgspec.json.encode(ending) + b"\n")
+    assert service.killed == []
+    await until(lambda: service.killed)
+    writer.transport.abort()
+
+
+@pytest.mark.usefixtures("hurried")
 async def test_what_was_said_before_the_end_is_no_answer_to_it(
     service: Service, place: Path
 ) -> None:
@@ -250,7 +278,9 @@ async def test_what_was_said_before_the_end_is_no_answer_to_it(
     first = msgspec.json.decode(await reader.readline(), type=Orders)
     service.link.end()
     for number in (first.number, first.number - 1):
-        writer.write(msgspec.json.encode(Report(serving=False, number=number)) + b"\n")
+        writer.write(
+            msgspec.json.encode(Report(serving=False, listens=False, number=number)) + b"\n"
+        )
     await until(lambda: service.killed)
     writer.transport.abort()
 

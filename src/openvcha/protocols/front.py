@@ -14,11 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openvcha.api.encode import encode_error_rest
 from openvcha.api.errors import STATUS, ApiError
+from openvcha.protocols.door import GUEST
 from openvcha.protocols.http import SECURITY, refuse, reply, stopping
 from openvcha.protocols.response import Response
 
 METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
-DRAIN_BYTES: Final = 16 << 20
+DRAIN_BYTES: Final = 8 << 20
+STRANGERS_BYTES: Final = 2 << 20
+"""Of who has shown no session: all of it is deciphered, for nothing but that the answer arrives."""
 DRAIN_SECONDS: Final = 10.0
 SILENT_SECONDS: Final = 1.0
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -123,7 +126,8 @@ class _Exchange:
 
     async def _drain(self) -> None:
         """Let the client send what it was sending, up to a bound: then it reads the answer."""
-        left = DRAIN_BYTES
+        guest = self.scope.get("state", {}).get(GUEST)
+        left = DRAIN_BYTES if guest is not None and guest.known else STRANGERS_BYTES
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while self._unread and left > 0:

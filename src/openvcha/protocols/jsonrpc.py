@@ -105,6 +105,8 @@ class JsonRpc:
             if is_small(request):
                 return await read_body(request, WITHOUT_SESSION)
             known = await self._pipeline.knows(headers, origin(request))
+            if known and (here := guest(request)) is not None:
+                here.welcome()
             return await read_body(request, KNOWN if known else WITHOUT_SESSION)
         except ApiError as error:
             away = error.error_type is ErrorType.SERVICE_UNAVAILABLE

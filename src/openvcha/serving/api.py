@@ -88,6 +88,11 @@ class Api:
         """Return whether it serves, tries to, or listens still."""
         return self._running is not None or self._may_listen
 
+    @property
+    def listens(self) -> bool:
+        """Return whether clients can reach it now."""
+        return self._server.running
+
     async def follow(self, orders: AsyncIterator[bool]) -> None:
         """Serve exactly while ``orders`` says so; end it when canceled."""
         looks = for_ever("API: looks at the cluster", self._look_always, _log, told=self._told)
@@ -173,7 +178,12 @@ async def _orders(api: Api, services: Services) -> AsyncIterator[bool]:
     """Yield whether to serve, and note what else the service tells."""
 
     def report(number: int) -> Report:
-        return Report(serving=api.serving, number=number, failing=cut_reasons(services.failing.own))
+        return Report(
+            serving=api.serving,
+            listens=api.listens,
+            number=number,
+            failing=cut_reasons(services.failing.own),
+        )
 
     async with aclosing(orders_of(Layout(services.directory).api_socket, report)) as orders:
         async for order in orders:

@@ -58,10 +58,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What the API tells the service: its background work that fails now, and whether it serves.
 
     ``number`` is that of the last order that it has taken over; ``serving`` is also true while it
-    only tries to serve, and as long as it listens.
+    only tries to serve, and as long as it listens. ``listens``: clients can reach it now.
     """
 
     serving: bool
+    listens: bool
     number: int = 0
     failing: dict[str, str] = {}
 
@@ -199,9 +200,14 @@ class ApiLink:
     def _take(self, writer: asyncio.StreamWriter, report: Report) -> None:
         if self._writer is not writer:
             return
-        if report.number == self._number and report.serving == self._serves:
-            self._heard = _now()
-            if not self._serves:
+        if not (self._serves or report.serving):
+            # It lives and has no port, whatever it is still to read: it may be ending requests of
+            # an earlier order. Each of them takes its seconds where the lead comes and goes.
+            self._unanswered = 0
+        if report.number == self._number:
+            if self._serves and report.listens:
+                self._heard = _now()
+            elif not (self._serves or report.serving):
                 self._may_serve = None
         self._failing = cut_reasons(report.failing)
         self._tell_reasons()
