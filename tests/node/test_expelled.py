@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from openvcha.node.control import MembersSeen
 from openvcha.node.expelled import GRACE_SECONDS, LOOK_SECONDS, leave
 from openvcha.store.errors import StoreUnavailable
 
@@ -19,6 +20,7 @@ class Node:
     def __init__(self) -> None:
         self.listed: bool | None = True
         self.ended: list[tuple[str, float]] = []
+        self.asked = 0
         self.notes: dict[str, str | None] = {}
         ready = asyncio.Event()
         ready.set()
@@ -27,7 +29,11 @@ class Node:
             layout=SimpleNamespace(root="/node"),
             store=self,
             control=SimpleNamespace(
-                ready=ready, halt=self._halt, tell=self.notes.__setitem__, begin=self._halt
+                ready=ready,
+                halt=self._halt,
+                tell=self.notes.__setitem__,
+                begin=self._halt,
+                members=None,
             ),
         )
 
@@ -37,6 +43,7 @@ class Node:
         await asyncio.sleep(2 * LOOK_SECONDS)
 
     async def members(self) -> list[Any]:
+        self.asked += 1
         if self.listed is None:
             raise StoreUnavailable("away")
         return [SimpleNamespace(name=name) for name in ("a-1", *(["b-2"] if self.listed else []))]
@@ -102,6 +109,32 @@ async def test_removed_while_it_lives_it_is_let_go_first(node: Node) -> None:
     assert not node.ended
     await asyncio.sleep(4 * LOOK_SECONDS)
     assert "patroni" in node.what
+
+
+async def test_what_another_duty_has_just_read_is_not_asked_again(node: Node) -> None:
+    """It counts as its own look does, and for no longer: a frozen node has read nothing."""
+    clock = asyncio.get_running_loop().time
+    node.view.control.members = MembersSeen(clock(), frozenset({"a-1", "b-2"}))
+    await node.live()
+    for _ in range(30):
+        node.view.control.members = MembersSeen(clock(), frozenset({"a-1", "b-2"}))
+        await asyncio.sleep(LOOK_SECONDS)
+    assert node.asked <= 1
+    node.listed = None
+    await asyncio.sleep(60)
+    node.listed = False
+    await asyncio.sleep(2 * LOOK_SECONDS)
+    assert "patroni" in node.what
+
+
+async def test_a_list_without_the_node_expels_it(node: Node) -> None:
+    """Once it has had its time."""
+    await node.live()
+    clock = asyncio.get_running_loop().time
+    for _ in range(2 * int(GRACE_SECONDS)):
+        node.view.control.members = MembersSeen(clock(), frozenset({"a-1"}))
+        await asyncio.sleep(LOOK_SECONDS)
+    assert node.ended[0][1] >= GRACE_SECONDS
 
 
 async def test_a_witness_ends_nothing_here(node: Node) -> None:

@@ -160,6 +160,7 @@ class Edge:
     dispatcher: Simulated
     events: EventLog
     audit: AuditLog
+    pipeline: Pipeline
     app: ASGIApp
     client: httpx2.AsyncClient
 
@@ -196,7 +197,7 @@ async def make_edge(store: MemoryStore | None = None) -> Edge:
         await users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)
         await users.add(READER, Secret(PASSWORD), Role.READ_ONLY)
         await users.add(NOBODY, Secret(PASSWORD), Role.NO_ACCESS)
-    return Edge(clock, store, users, sessions, dispatcher, events, audit, app, client)
+    return Edge(clock, store, users, sessions, dispatcher, events, audit, pipeline, app, client)
 
 
 @pytest.fixture

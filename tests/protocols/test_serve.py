@@ -300,7 +300,7 @@ class Slow:
 async def slow(served: Served, https: httpx2.AsyncClient) -> tuple[Slow, asyncio.Task[Any]]:
     """A request that is being worked on."""
     dispatcher = Slow()
-    pipeline: Any = served.edge.app.routes[1].app._pipeline  # type: ignore[attr-defined]  # a Mount
+    pipeline: Any = served.edge.pipeline
     pipeline._dispatcher = dispatcher
     path = "/api/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
     spec = {"placement": {"name": "n", "folder": "f"}}

@@ -15,12 +15,21 @@ from openvcha.store.etcd import Etcd
 from openvcha.store.sealed_etcd import SealedEtcd
 
 
+@dataclasses.dataclass(frozen=True)
+class MembersSeen:
+    """The members of the store as a majority named them to a look that began at ``began``."""
+
+    began: float
+    names: frozenset[str]
+
+
 class Control:
     """``ready`` is set when the parts have begun and the data are there.
 
     ``copy`` makes a copy of the leader's data and tells whether it is there. ``tell`` keeps a
     duty's sentence in the node's status; None takes it out. ``show`` keeps how the node sees the
     cluster there. ``passwords`` is held by whoever changes those of the cluster's roles.
+    ``members`` are those of the last look that found some.
     """
 
     def __init__(
@@ -36,6 +45,7 @@ class Control:
         self.show = show
         self.ready = asyncio.Event()
         self.passwords = asyncio.Lock()
+        self.members: MembersSeen | None = None
 
     async def halt(self, name: str) -> None:
         """End a part until it is begun again; returns when its program is gone."""

@@ -12,6 +12,8 @@ from openvcha.store.errors import StoreError
 
 NAME = "expelled"
 LOOK_SECONDS = 1.0
+SEEN_SECONDS = 1.5
+"""So old a list of the members counts, which another duty reads each second as well."""
 GRACE_SECONDS = 10.0
 """A node that is removed while it lives is let go first: ended at once it would hold commits up."""
 PARTS = ("service", "api", "patroni")
@@ -30,13 +32,20 @@ async def leave(view: DutyView) -> None:
     clock = asyncio.get_running_loop().time
     listed = clock()
     while True:
-        began = clock()
-        gone = await expelled(view)
+        began, gone = await _look(view, clock())
         if gone is False:
             listed = began
         elif gone and began - listed >= GRACE_SECONDS:
             await _end(view)
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _look(view: DutyView, now: float) -> tuple[float, bool | None]:
+    """Return when a look began, and what it found. One from before a freeze is too old."""
+    seen = view.control.members
+    if seen is not None and now - seen.began < SEEN_SECONDS:
+        return seen.began, view.identity.member not in seen.names
+    return now, await expelled(view)
 
 
 async def expelled(view: DutyView) -> bool | None:

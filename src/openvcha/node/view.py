@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from openvcha.node.control import DutyView
+from openvcha.node.control import DutyView, MembersSeen
 from openvcha.node.cut_off import CUT_OFF_SECONDS, CutOff, Standing
 from openvcha.node.etcd import client_url, known_members
 from openvcha.node.http import ask
@@ -42,6 +42,7 @@ async def see(view: DutyView) -> None:
     async with asyncio.TaskGroup() as beside:
         beside.create_task(keeping.run(), name="keep what is seen")
         while True:
+            began = clock()
             seen = await eye.look()
             if await cut_off.heed(eye.standing()):
                 seen = msgspec.structs.replace(seen, writable=False)
@@ -49,6 +50,8 @@ async def see(view: DutyView) -> None:
             part = view.control.status("etcd")
             view.control.tell("store", own_store.note(part, seen.contact, clock()))
             if eye.known:
+                names = frozenset(member.name for member in eye.known.members)
+                view.control.members = MembersSeen(began, names)
                 keeping.note(eye.known)
             await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
 

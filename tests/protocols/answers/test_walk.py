@@ -111,7 +111,9 @@ def requests(draw: st.DrawFn, path: str, operation: dict[str, Any]) -> tuple[str
     for parameter in operation.get("parameters", ()):
         value = draw(values(parameter["schema"], wrong))
         if parameter["in"] == "path":
-            path = path.replace(f"{{{parameter['name']}}}", quote(str(value), safe="") or "x")
+            # With a slash it would be another path, which is not described.
+            segment = quote(str(value).replace("/", "-"), safe="") or "x"
+            path = path.replace(f"{{{parameter['name']}}}", segment)
         elif parameter["required"] or draw(st.booleans()):
             each = value if isinstance(value, list) else [value]
             query += [(parameter["name"], str(one)) for one in each]
