@@ -18,7 +18,9 @@ from openvcha.store.errors import (
     StoreUnavailable,
 )
 from openvcha.store.etcd import Etcd
+from openvcha.store.gateway import Gateway
 from openvcha.store.protocol import Put
+from openvcha.store.watch import Watch
 from openvcha.store.wire import prefix_end
 
 
@@ -242,6 +244,57 @@ async def test_silent_watch_is_left() -> None:
         async with asyncio.timeout(30):
             events = await anext(changes)
     assert [one.kv.mod_revision for one in events] == [5]
+
+
+async def test_whoever_answers_with_a_quorum_is_in_touch() -> None:
+    """From when it was asked on; not by what it remembers, nor by an answer that is none."""
+    clock = asyncio.get_running_loop().time
+
+    async def behave(request: Request) -> None:
+        if request.path != "/v3/cluster/member/list":
+            await asyncio.sleep(0.1)
+        await FINE(request)
+
+    async with client(behave) as etcd, client(hang_up, patience=0.2) as other:
+        gateway, (url,) = etcd._gateway, etcd.endpoints
+        began = clock()
+        await etcd.members(local=True)
+        assert not gateway.in_touch(url, began)
+        await etcd.get("a")
+        assert gateway.in_touch(url, began)
+        assert not gateway.in_touch(url, clock())
+        began = clock()
+        await etcd.put("a", b"")
+        assert not gateway.in_touch(url, began), "a put alone is none of the reads"
+        with pytest.raises(StoreUnavailable):
+            await other.get("a")
+        assert not other._gateway.in_touch(other.endpoints[0], 0.0)
+
+
+async def test_a_watch_asks_nothing_that_others_have_just_asked() -> None:
+    """Each read with a quorum proves its endpoint to all watches of the process, for a time."""
+    asked: list[str] = []
+    since: list[float] = []
+
+    class Proven(Gateway):
+        proven = True
+
+        def in_touch(self, endpoint: str, since_: float) -> bool:
+            del endpoint
+            since.append(since_)
+            return self.proven
+
+        async def at(self, endpoint: str, *_: Any) -> Any:
+            asked.append(endpoint)
+
+    gateway, now = Proven([NOWHERE], None, 1.0), asyncio.get_running_loop().time
+    watch = Watch(gateway, "a", 0, silence=2.0)
+    await watch._check(NOWHERE)
+    assert asked == []
+    gateway.proven = False
+    await watch._check(NOWHERE)
+    assert asked == [NOWHERE]
+    assert since[0] < now() - 0.5
 
 
 @pytest.mark.parametrize(("wanted", "after"), [(2, 2), (0, 5)])

@@ -1,6 +1,7 @@
 """One request to whichever endpoint answers: who is tried next, and what a failure means."""
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -50,6 +51,10 @@ READ_SECONDS = 2.0
 """An endpoint that is silent this long is left for the next one, where asking twice is harmless."""
 AUTHENTICATE = "/v3/auth/authenticate"
 QUORUM_READ = Question("/v3/kv/range", {"key": wire.text("/"), "count_only": True}, wire.nothing)
+QUORUM = frozenset({"/v3/kv/range", "/v3/kv/txn"})
+"""No read here is one that a member answers by itself."""
+MOST_KNOWN = 64
+"""Endpoints of which it is remembered when they were in touch with a majority."""
 MOST_BYTES = 32 << 20
 """Of an answer, or a line of a watch. All that we keep in the store is far less, as base64 too."""
 MOST_PAGE = 1 << 16
@@ -83,6 +88,7 @@ class Gateway:
         self._pass = Pass(account)
         self.timeout = timeout
         self._http = TlsClient(tls or _no_tls, MOST_IDLE)
+        self._in_touch: dict[str, float] = {}
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -161,6 +167,10 @@ class Gateway:
         except _FAILED as error:
             raise StoreUnavailable(_reason(place, error)) from error
         return reply.content
+
+    def in_touch(self, endpoint: str, since: float) -> bool:
+        """Return whether an endpoint has answered, with a quorum, what was asked since then."""
+        return self._in_touch.get(endpoint, -math.inf) >= since
 
     @property
     def token(self) -> str:
@@ -256,7 +266,8 @@ class Gateway:
         self, endpoint: str, question: Question[T], deadline: float, share: float | None
     ) -> T:
         """Ask once. ``share``: seconds to wait for what may be asked again; None for a write."""
-        left = deadline - asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time()
+        left = deadline - began
         unsure = OutcomeUnknown if share is None else StoreUnavailable
         seconds = left if share is None else min(left, share)
         try:
@@ -273,7 +284,12 @@ class Gateway:
             raise StoreUnavailable(_reason(endpoint, error)) from error
         except _FAILED as error:
             raise unsure(_reason(endpoint, error)) from error
-        return _answer(endpoint, reply, question.read, unsure)
+        found = _answer(endpoint, reply, question.read, unsure)
+        if question.path in QUORUM:
+            self._in_touch[endpoint] = began
+            if len(self._in_touch) > MOST_KNOWN:
+                del self._in_touch[next(iter(self._in_touch))]
+        return found
 
 
 def _answer(
