@@ -12,6 +12,7 @@ from tests.cluster.conftest import World
 from openvcha.serving.api import (
     KNOWN_SECONDS,
     LOOK_SECONDS,
+    MISSED_LOOK_SECONDS,
     STANDBY_LOOK_SECONDS,
     Api,
     look_at,
@@ -175,6 +176,22 @@ async def test_it_knows_the_nodes_before_it_is_to_serve(stage: Stage) -> None:
     await stage.order(serve=True, seconds=0.1)
     assert stage.server.running
     assert stage.looks >= 4, "it looks at once when it is to serve"
+
+
+async def test_it_looks_more_often_while_a_node_misses_its_looks(stage: Stage) -> None:
+    """Until it is sure what that node is; before and after that the cluster has rest."""
+    await stage.order(serve=True, seconds=1.0)
+    looks = stage.looks
+    await asyncio.sleep(5 * LOOK_SECONDS)
+    assert 4 <= stage.looks - looks <= 6
+    stage.knows, looks = False, stage.looks
+    await asyncio.sleep(LOOK_SECONDS + 10 * MISSED_LOOK_SECONDS)
+    assert 10 <= stage.looks - looks <= 14
+    stage.knows = True
+    await asyncio.sleep(MISSED_LOOK_SECONDS)
+    looks = stage.looks
+    await asyncio.sleep(5 * LOOK_SECONDS)
+    assert 4 <= stage.looks - looks <= 6
 
 
 async def test_it_looks_at_the_cluster_while_it_serves(stage: Stage) -> None:

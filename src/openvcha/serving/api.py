@@ -30,8 +30,11 @@ from openvcha.serving.orders import Orders, Report, cut_reasons, orders_of
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.structured import structlog
 
-LOOK_SECONDS = 2.0
-FIRST_LOOK_SECONDS = 0.5
+LOOK_SECONDS = 4.0
+MISSED_LOOK_SECONDS = 1.0
+"""Until it is sure what a node is that has missed one: that is known after 5 s in the mean, as if
+all looks were two seconds apart."""
+FIRST_LOOK_SECONDS, FIRST_STANDBY_LOOK_SECONDS = 0.5, 2.0
 STANDBY_LOOK_SECONDS = 10.0
 """So that a node that takes over knows the others: one that misses its first look is not down."""
 KNOWN_SECONDS = 5.0
@@ -81,6 +84,7 @@ class Api:
         self._running: asyncio.Task[None] | None = None
         self._may_listen = False
         self._known = asyncio.Event()
+        self._sure = False
         self._begun = asyncio.Event()
 
     @property
@@ -141,8 +145,10 @@ class Api:
         """Look also when nobody asks: what a node is follows from several looks."""
         while True:
             self._begun.clear()
+            self._sure = False
             try:
-                if await self._look():
+                self._sure = await self._look()
+                if self._sure:
                     self._known.set()
             except StoreUnavailable as error:
                 _log.info("the cluster cannot be looked at now", reason=str(error))
@@ -152,8 +158,9 @@ class Api:
 
     def _pause(self) -> float:
         if self._known.is_set():
-            return LOOK_SECONDS if self._running else STANDBY_LOOK_SECONDS
-        return FIRST_LOOK_SECONDS if self._running else LOOK_SECONDS
+            serving = LOOK_SECONDS if self._sure else MISSED_LOOK_SECONDS
+            return serving if self._running else STANDBY_LOOK_SECONDS
+        return FIRST_LOOK_SECONDS if self._running else FIRST_STANDBY_LOOK_SECONDS
 
 
 async def serve_api(directory: Path) -> None:
