@@ -30,7 +30,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.protocol import KeyValue, Store
 from openvcha.store.seal import RESERVED, unverified
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 4.0
 ASK_SECONDS = 4.0
 RETRY_SECONDS = 1.0
 CONFIRM_SECONDS = 30.0

@@ -18,6 +18,8 @@ from openvcha.store.protocol import Store
 from openvcha.store.structured import structlog
 
 LOOK_SECONDS = 1.0
+IDLE_SECONDS = 3.0
+"""While Patroni is not paused, and looks after PostgreSQL itself."""
 STOPPED = "stopped"
 
 _log = structlog.get_logger(__name__)
@@ -92,7 +94,7 @@ def decide(at: Situation) -> Order | None:
 
 
 class Keeper:
-    """Looks once a second and does what is to be done, on one node."""
+    """Looks once a second under a pause and does what is to be done, on one node."""
 
     def __init__(
         self, store: Store, client: Starter, own: OwnPostgres, member: str, address: str
@@ -107,22 +109,26 @@ class Keeper:
         """Keep at it until canceled; what cannot be done now is tried again."""
         shown = None
         while True:
+            paused = True
             try:
-                await self.look()
+                paused = await self.look()
                 shown = None
             except (StoreError, PatroniUnreachable, OSError) as error:
                 if str(error) != shown:
                     shown = str(error)
                     _log.warning("PostgreSQL cannot be looked after now", reason=shown)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS if paused else IDLE_SECONDS)
 
-    async def look(self) -> None:
-        """Decide once, and act. Raises StoreError, PatroniUnreachable, OSError."""
+    async def look(self) -> bool:
+        """Decide once, and act; return whether Patroni is to be paused.
+
+        Raises StoreError, PatroniUnreachable, OSError.
+        """
         # The first one in every mode: what is read is kept by the node, for when it is deleted.
         _, dynamic = await self._store.several((keys.CLUSTER, keys.PATRONI_CONFIG))
         wanted = settings.looked(dynamic).on
         if keys.PAUSE not in wanted:
-            return
+            return False
         situation = await self._situation(wanted)
         await self._forget_the_dead(situation)
         order = decide(situation)
@@ -132,6 +138,7 @@ class Keeper:
         elif order is Order.STOP:
             stopped = await self._own.stop()
             _log.info("PostgreSQL is up in a mode that wants it down", stopped=stopped)
+        return True
 
     async def _forget_the_dead(self, at: Situation) -> None:
         """Delete the wish for a lost node that would keep the own PostgreSQL down."""
