@@ -28,7 +28,13 @@ from openvcha.store.protocol import (
 )
 from openvcha.store.records import Record, Records
 from openvcha.store.seal import FIELD, RESERVED, Seals
-from openvcha.store.sealed import MOST_REFUSED, REMEMBERED_SECONDS, Good, SealedStore
+from openvcha.store.sealed import (
+    KEYS_SECONDS,
+    MOST_REFUSED,
+    REMEMBERED_SECONDS,
+    Good,
+    SealedStore,
+)
 
 KEY = keys.user("anna")
 OTHER = keys.user("bert")
@@ -221,10 +227,32 @@ async def test_the_very_same_record_is_checked_once_by_the_same_keys(
     assert await stage.record().get() == Thing("anna")
     assert checked == [KEY, KEY]
     stage.known = [NEW]
+    stage.now += KEYS_SECONDS
     for _ in range(2):
         with pytest.raises(RecordForged):
             await stage.record().get()
     assert checked == [KEY] * 4
+
+
+async def test_a_key_that_is_taken_away_counts_for_a_moment_and_for_old_records_only(
+    stage: Stage,
+) -> None:
+    """What comes anew is checked by the keys of now, and what is written is sealed by them."""
+    await stage.record().create(Thing("anna"))
+    assert await stage.record().get() == Thing("anna")
+    old = await stage.stored()
+    stage.known = [NEW]
+    stage.now += KEYS_SECONDS * 0.9
+    assert await stage.record().get() == Thing("anna")
+    stage.raw._keys[KEY] = replace(old)
+    with pytest.raises(RecordForged):
+        await stage.record().get()
+    assert await stage.record(OTHER).create(Thing("bert"))
+    assert Seals(lambda: [NEW]).open(await stage.stored(OTHER))
+    stage.raw._keys[KEY] = old
+    stage.now += KEYS_SECONDS * 0.2
+    with pytest.raises(RecordForged):
+        await stage.record().get()
 
 
 async def test_a_lease_belongs_to_the_record(stage: Stage) -> None:

@@ -13,7 +13,7 @@ there. So:
 Where nothing is proven (the watch is away, lags, or was compacted; another key is meant) each read
 asks the store, as without this object.
 
-While somebody reads, the next proof begins before the last one is over, so that nobody waits for it.
+While somebody reads, the next proof begins before the last one is over: so nobody waits for it.
 """
 
 import asyncio
