@@ -34,6 +34,7 @@ AWAITED = {
     ("serving/leadership.py", "self._changed.wait()"),
     ("serving/leadership.py", "self._look()"),
     ("serving/orders.py", "_report_always(writer, lambda: report(number))"),
+    ("store/mirror.py", "self._renew()"),  # its end ends what follows, which is supervised
     ("store/lease.py", "self._keep(expires)"),  # its end, whatever it is, is the loss of the hold
     ("tasks/runner.py", "work"),
     ("tasks/steps.py", "self.canceled.wait()"),

@@ -146,6 +146,8 @@ class Mirror:
                 async for events in changes:
                     copy.apply(events)
                     self._moved.set()
+                    if renewing.done():
+                        renewing.result()  # it ends by what nobody expected only
         finally:
             self._copy = self._proven = None
             self._moved.set()
