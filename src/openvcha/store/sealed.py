@@ -410,7 +410,7 @@ class SealedStore:
 
         Raises RecordForged.
         """
-        last, by = self._opened_last.get(kv.key), self._known()
+        last, by = self._opened_last.get(kv.key), self._present_keys()
         if last is not None and last.sealed is kv and last.by is by:
             return last.opened
         opened = self._check(kv)
@@ -420,7 +420,7 @@ class SealedStore:
                 self._opened_last.popitem(last=False)
         return opened
 
-    def _known(self) -> Sequence[Secret]:
+    def _present_keys(self) -> Sequence[Secret]:
         """Return the keys that count, as they were at most KEYS_SECONDS ago."""
         now = self._clock()
         if now >= self._by_until:
