@@ -203,8 +203,8 @@ class RolledStore(SealedStore):
         # A mirror may be a moment behind what another program of the node has kept.
         again = (await self._inner.snapshot(keys.ROLL)).items
         raw = next((kv for kv in again if kv.key == keys.ROLL), None)
-        if held is not None and _follows(self._readable(raw), known):
-            return held
+        if _follows(self._readable(raw), known):
+            return held or EMPTY  # as it was when all else was read from there
         if keys.ROLL not in self.refused():
             _log.warning(
                 "the store's roll of users is older than what was seen here",
