@@ -242,25 +242,28 @@ def test_union_of_another_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("path", "empty"),
     [
-        "spec.vc_spec",
-        "spec.ha_ip",
-        "spec.placement.host",
-        "spec.placement.storage",
-        "spec.placement.storage.datastore",
-        "spec.vc_spec.active_location.password",
-        "spec.ha_ip.dns_servers",
-        "spec.ha_ip.default_gateway",
+        ("spec.vc_spec", {}),
+        ("spec.ha_ip", {}),
+        ("spec.placement.host", ""),
+        ("spec.placement.storage", {}),
+        ("spec.placement.storage.datastore", ""),
+        ("spec.vc_spec.active_location.password", ""),
+        ("spec.ha_ip.dns_servers", []),
+        ("spec.ha_ip.default_gateway", ""),
+        ("spec.vc_spec.active_location.port", None),
     ],
 )
-def test_null_absent_and_empty_optionals_are_alike(path: str) -> None:
+def test_null_absent_and_empty_optionals_are_alike(path: str, empty: object) -> None:
     """Whichever way a client has of not setting an optional, it is unset."""
     document = changed(path, None)
     expected = decode_rest(PassiveRedeploySpec, document)
-    empties: tuple[object, ...] = ("", [], {})
-    for empty in empties:
-        assert decode_rest(PassiveRedeploySpec, changed(path, empty)) == expected
+    assert decode_rest(PassiveRedeploySpec, changed(path, empty)) == expected
+    others: tuple[object, ...] = ("", [], {})
+    for other in others:
+        if other != empty:  # what is empty of another kind is of a wrong type
+            check(rest(changed(path, other)), "decode.type", f"spec.{path.removeprefix('spec.')}")
     without = full() if path.endswith("gateway") else changed(path, MISSING)
     assert decode_rest(PassiveRedeploySpec, without) == expected
 
@@ -327,11 +330,18 @@ def test_bad_times(text: str) -> None:
 
 def test_sets_and_structures_in_lists() -> None:
     """Sets are sets, whatever their order; paths go through lists of structures."""
-    spec = decode_rest(TaskFilterSpec, {"status": ["FAILED", "RUNNING", "FAILED"]})
+    spec = decode_rest(TaskFilterSpec, {"status": ["FAILED", "RUNNING"]})
     assert spec.status == {TaskStatus.RUNNING, TaskStatus.FAILED}
     targets = {"targets": [{"type": "t", "id": "i"}, {"type": "t"}]}
     error = refused(lambda: decode_rest(TaskFilterSpec, targets, "filter_spec"))
     check(error, "vapi.data.structure.field.missing", "filter_spec.targets[1].id")
+
+
+def test_a_set_has_each_element_once() -> None:
+    """As the SDK has it; the second one is named."""
+    twice = ["FAILED", "RUNNING", "FAILED"]
+    error = refused(lambda: decode_rest(TaskFilterSpec, {"status": twice}, "filter_spec"))
+    check(error, "decode.duplicate", "filter_spec.status[2]")
 
 
 def test_paths_through_maps() -> None:

@@ -9,8 +9,11 @@ from typing import Any
 from openvcha.api.faults import at, missing, unexpected, wrong, wrong_type
 from openvcha.api.model import (
     AnyErrorType,
+    BooleanType,
+    DoubleType,
     EnumType,
     IdType,
+    IntegerType,
     ListType,
     MapType,
     Opaque,
@@ -128,15 +131,30 @@ def _check_union(union: Union, decoded: Mapping[str, Any], path: str) -> None:
 def _optional(style: Style, type_: Type) -> Decode:
     element = decoder(style, type_)
     nothing = _nothing(type_)
+    empty = _EMPTY.get(type(type_), ("",))
 
     def decode(value: Any, path: str) -> Any:
         inner = style.unwrap_optional(value, path)
-        if inner is None or (isinstance(inner, (str, list, dict)) and not inner):
+        if inner is None or inner in empty:
             return None
         decoded = element(inner, path)
         return None if decoded == nothing else decoded
 
     return decode
+
+
+_EMPTY: Mapping[type[Type], tuple[Any, ...]] = {
+    BooleanType: (),
+    IntegerType: (),
+    DoubleType: (),
+    ListType: ([],),
+    SetType: ([],),
+    MapType: ({}, []),
+    StructType: ({},),
+    OpaqueType: ("", [], {}),
+    AnyErrorType: ({},),
+}
+"""What is unset as an optional of a type; elsewhere it is the empty text. Another's is wrong."""
 
 
 def _nothing(type_: Type) -> Structure | None:
@@ -149,9 +167,22 @@ def _nothing(type_: Type) -> Structure | None:
 def _sequence(make: type[tuple[Any, ...]] | type[frozenset[Any]], element: Decode) -> Decode:
     def decode(value: Any, path: str) -> Any:
         numbered = enumerate(items(value, path))
-        return make(element(item, f"{path}[{index}]") for index, item in numbered)
+        found = make(element(item, f"{path}[{index}]") for index, item in numbered)
+        if len(found) < len(value):
+            raise wrong("decode.duplicate", f"{path}[{_repeated(value)}]")
+        return found
 
     return decode
+
+
+def _repeated(value: list[Any]) -> int:
+    """Return the index of the first item that was there before."""
+    seen = set[str]()
+    for index, item in enumerate(value):
+        if (text := repr(item)) in seen:
+            return index
+        seen.add(text)
+    return len(value) - 1
 
 
 def items(value: Any, path: str) -> list[Any]:

@@ -20,7 +20,7 @@ from openvcha.api.operation import Operation
 from openvcha.api.styles import REST
 
 # They choose the operation; `~action` is how old clients say it.
-_VERBS = frozenset({"action", "vmw-task", "~action", "~method"})
+_VERBS = frozenset({"action", "vmw-task", "~action"})
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
@@ -78,7 +78,7 @@ def _value(type_: Type, texts: list[str], name: str) -> Any:
     """The texts of one name as the JSON value that the type expects."""
     element = type_.element if isinstance(type_, OptionalType) else type_
     if isinstance(element, SetType):
-        return [text for text in texts if text]
+        return [] if texts == [""] else texts
     if len(texts) > 1:
         raise wrong("decode.query.repeated", name)
     if isinstance(element, BooleanType):

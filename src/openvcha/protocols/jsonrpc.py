@@ -135,14 +135,14 @@ class _ParamsError(Exception):
 
 def _invocation(request_id: str | int, params: Any, headers: Credentials) -> Invocation:
     known = _object(params, "params")
-    context = _object(known.get("ctx") or {}, "ctx")
-    application = _object(context.get("appCtx") or {}, "appCtx")
+    context = _section(known, "ctx")
+    application = _section(context, "appCtx")
     return Invocation(
         id=request_id,
         service=_text(known, "serviceId"),
         operation=_text(known, "operationId"),
         input=_object(known.get("input"), "input"),
-        credentials=_credentials(_object(context.get("securityCtx") or {}, "securityCtx"), headers),
+        credentials=_credentials(_section(context, "securityCtx"), headers),
         client_id=_client_id(application.get("opId")),
     )
 
@@ -161,6 +161,12 @@ def _credentials(context: dict[str, Any], headers: Credentials) -> Credentials:
         case str():
             return Credentials()  # a scheme that is not spoken here is worth nothing
     raise _ParamsError("schemeId must be a string.")
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a part of the context, which may be missing."""
+    value = values.get(name)
+    return {} if value is None else _object(value, name)
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
