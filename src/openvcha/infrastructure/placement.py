@@ -24,7 +24,7 @@ from openvcha.infrastructure.inventory import Datastore, Entity, Host, Inventory
 from openvcha.infrastructure.protocol import VmRequest
 
 # A name is also a directory's name, and stands in commands and logs.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-]|[A-Za-z0-9]", re.ASCII)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-]|[A-Za-z0-9]", re.ASCII)
 
 
 EntityT = TypeVar("EntityT", bound=Entity)
@@ -82,7 +82,7 @@ class Resolution(NamedTuple):
 
 def usable_name(name: str) -> bool:
     """Tell whether a node may be called so."""
-    return _NAME.fullmatch(name) is not None
+    return NAME.fullmatch(name) is not None
 
 
 def defaults_from(
@@ -189,7 +189,7 @@ class _Resolver:
 
     def _check_name(self) -> None:
         name = self.spec.name
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             self._error("name.invalid", "name", name)
             return
         taken = self.inventory.vm_by_name(name)

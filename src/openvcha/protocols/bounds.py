@@ -3,26 +3,51 @@
 Who decides is in the rooms below; this says it to whoever only reads the description.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from openvcha.api.model import Union
 from openvcha.events.audit import MOST_LISTED
-from openvcha.events.log import MAX_EVENTS
-from openvcha.service.peer import LONGEST_HOSTNAME
+from openvcha.events.log import EVENT_ID, MAX_EVENTS
+from openvcha.infrastructure.placement import NAME
+from openvcha.service.peer import HOSTNAME, LONGEST_HOSTNAME, THUMBPRINT
 
 INTEGER: Final = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
 _SET: Final = {"minLength": 1}
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4: Final = {"format": "ipv4", "pattern": rf"^(?:{_BYTE}\.){{3}}{_BYTE}$"}
+_IPV6: Final = {"format": "ipv6", "maxLength": 45, "pattern": "^[0-9A-Fa-f:.]+$"}
 
+
+def _whole(*patterns: re.Pattern[str]) -> dict[str, str]:
+    """Say that the whole text matches one of these."""
+    return {"pattern": f"^(?:{'|'.join(each.pattern for each in patterns)})$"}
+
+
+_ADDRESS = re.compile("[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 FIELDS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "com.vmware.vcenter.vcha.connection_spec": {
-        "hostname": {"minLength": 1, "maxLength": LONGEST_HOSTNAME},
+        "hostname": _whole(HOSTNAME, _ADDRESS) | {"minLength": 1, "maxLength": LONGEST_HOSTNAME},
         "port": {"minimum": 1, "maximum": 65535},
         "username": _SET,
         "password": _SET,
+        "ssl_thumbprint": _whole(THUMBPRINT),
     },
-    "com.vmware.vcenter.vcha.ipv4_spec": {"prefix": {"minimum": 1, "maximum": 32}},
-    "com.vmware.vcenter.vcha.ipv6_spec": {"prefix": {"minimum": 1, "maximum": 128}},
-    "org.openvcha.events.filter_spec": {"limit": {"minimum": 1, "maximum": MAX_EVENTS}},
+    "com.vmware.vcenter.vcha.ipv4_spec": {
+        "address": _IPV4,
+        "subnet_mask": _IPV4,
+        "prefix": {"minimum": 1, "maximum": 32},
+    },
+    "com.vmware.vcenter.vcha.ipv6_spec": {
+        "address": _IPV6,
+        "prefix": {"minimum": 1, "maximum": 128},
+    },
+    "org.openvcha.joining.join_spec": {"name": _whole(NAME)},
+    "org.openvcha.events.filter_spec": {
+        "after": _whole(EVENT_ID),
+        "limit": {"minimum": 1, "maximum": MAX_EVENTS},
+    },
     "org.openvcha.audit.filter_spec": {"limit": {"minimum": 1, "maximum": MOST_LISTED}},
 }
 """By the structure and the field."""
@@ -37,6 +62,17 @@ EXCLUSIVE: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Fields of which one at the most is set."""
 
+ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "com.vmware.cis.tasks.filter_spec": ("tasks", "services"),
+    "com.vmware.vcenter.vcha.ipv4_spec": ("subnet_mask", "prefix"),
+}
+"""Fields of which one at the least is set."""
+
+DEMANDED_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "com.vmware.cis.tasks.list": ("filter_spec",),
+}
+"""By the operation: parameters that the type leaves open and the API does not."""
+
 
 def bounded(structure: str, described: dict[str, Any]) -> dict[str, Any]:
     """Add to the schema of a structure what the API demands of its fields."""
@@ -46,4 +82,22 @@ def bounded(structure: str, described: dict[str, Any]) -> dict[str, Any]:
         described["required"] = [*described.get("required", ()), *demanded]
     if both := EXCLUSIVE.get(structure):
         described["not"] = {"required": list(both)}
+    if one_of := ONE_OF.get(structure):
+        described["anyOf"] = [{"required": [each]} for each in one_of]
+    return described
+
+
+def cases(union: Union) -> list[dict[str, Any]]:
+    """Return a schema for each value of a discriminant: what must be set with it, and may not."""
+    return [_case(union, case) for case in union.cases]
+
+
+def _case(union: Union, case: str) -> dict[str, Any]:
+    chosen = union.cases[case]
+    others = dict.fromkeys(each for names in union.cases.values() for each in names)
+    described: dict[str, Any] = {"properties": {union.discriminant: {"enum": [case]}}}
+    if required := [name for name, needed in chosen.items() if needed]:
+        described["required"] = required
+    if barred := [name for name in others if name not in chosen]:
+        described["not"] = {"anyOf": [{"required": [name]} for name in barred]}
     return described

@@ -8,8 +8,9 @@ from openvcha.api.model import OptionalType, StructType, Type, descriptor
 from openvcha.api.operations import OPERATIONS, Operation, Parameter
 from openvcha.api.structures import LocalizableMessage
 from openvcha.protocols import schemas
-from openvcha.protocols.bounds import FIELDS
+from openvcha.protocols.bounds import DEMANDED_PARAMETERS, FIELDS
 from openvcha.protocols.credentials import SESSION_HEADER
+from openvcha.protocols.http import ANYBODY, KNOWN
 
 _TASK_REFUSALS = (
     ErrorType.ALREADY_IN_DESIRED_STATE,
@@ -17,6 +18,12 @@ _TASK_REFUSALS = (
     ErrorType.RESOURCE_BUSY,
 )
 """The contract names none of them, and clients of vCenter meet them all the same."""
+_ABOUT = (
+    "vCenter High Availability: the cluster, its nodes and its tasks. "
+    "Of an optional field null and what is empty of its own kind (a text, a list, an object) "
+    f"mean that it is unset. A request's body has at most {KNOWN.most} bytes, where nobody has to "
+    f"be logged in {ANYBODY.most}."
+)
 _LOGIN = "com.vmware.cis.session.create"
 
 
@@ -35,7 +42,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.0.3",
         "info": {
             "title": "openvcha",
-            "description": "vCenter High Availability: the cluster, its nodes and its tasks.",
+            "description": _ABOUT,
             "version": "9.1.0.0",
         },
         "servers": [{"url": "/api"}],
@@ -92,7 +99,7 @@ def _security(operation: Operation) -> list[dict[str, list[str]]]:
 
 def _path_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
     for parameter in operation.path_parameters:
-        schema = schemas.schema(descriptor(parameter.type))
+        schema = schemas.schema(descriptor(parameter.type)) | {"minLength": 1}
         yield {"name": parameter.name, "in": "path", "required": True, "schema": schema}
 
 
@@ -117,7 +124,9 @@ def _body(operation: Operation) -> dict[str, Any]:
         schema = schemas.schema(_inner(descriptor(parameters[0].type)))
     else:
         schema = _object(parameters)
-    required = not all(parameter.optional for parameter in parameters)
+        if demanded := DEMANDED_PARAMETERS.get(operation.id):
+            schema["required"] = [*schema.get("required", ()), *demanded]
+    required = not all(parameter.optional for parameter in parameters) or "required" in schema
     return {"required": required, "content": _json(schema)}
 
 

@@ -24,7 +24,7 @@ from openvcha.api.model import (
     descriptor,
 )
 from openvcha.api.structures import LocalizableMessage
-from openvcha.protocols.bounds import INTEGER, bounded
+from openvcha.protocols.bounds import INTEGER, bounded, cases
 
 ERROR = "Vapi.Std.Errors.Error"
 
@@ -120,6 +120,9 @@ def collect(type_: Type, components: dict[str, Any]) -> None:
             components[name(type_.name)] = {"type": "string", "enum": list(type_.values)}
         case StructType() if name(type_.name) not in components:
             fields = [(field.name, field.type) for field in type_.fields]
-            components[name(type_.name)] = bounded(type_.name, object_of(fields))
+            described = bounded(type_.name, object_of(fields))
+            if type_.union is not None:
+                described["oneOf"] = cases(type_.union)
+            components[name(type_.name)] = described
             for _, inner in fields:
                 collect(inner, components)

@@ -37,9 +37,10 @@ DEFAULT_PORT = 443
 PEER_SECONDS = 10.0
 LOG_OUT_SECONDS = 2.0
 LONGEST_HOSTNAME = 253
-_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOSTNAME = re.compile(rf"(?=.{{1,{LONGEST_HOSTNAME}}}$){_LABEL}(\.{_LABEL})*\.?")
-_THUMBPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOSTNAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+THUMBPRINT = re.compile(r"[: ]*(?:(?:[0-9A-Fa-f][: ]*){40}|(?:[0-9A-Fa-f][: ]*){64})")
+"""SHA-1 or SHA-256, in whichever way it is grouped."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,9 @@ def certificate_rule(where: ConnectionSpec) -> Callable[[bytes], bool] | None:
 
 
 def _thumbprint_rule(text: str) -> Callable[[bytes], bool]:
-    wanted = text.replace(":", "").replace(" ", "").upper()
-    if not _THUMBPRINT.fullmatch(wanted):
+    if not THUMBPRINT.fullmatch(text):
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("peer.thumbprint.malformed"))
+    wanted = text.replace(":", "").replace(" ", "").upper()
     # SHA-1 is what the API's clients send; it identifies here, it does not sign.
     digest = hashlib.sha1 if len(wanted) == 40 else hashlib.sha256
     return lambda der: hmac.compare_digest(digest(der).hexdigest().upper(), wanted)
@@ -130,8 +131,10 @@ def thumbprint_sha256(der: bytes) -> str:
 
 
 def _require_place(where: ConnectionSpec) -> None:
-    if not _HOSTNAME.fullmatch(where.hostname) and not _is_address(where.hostname):
-        said = message("peer.hostname", repr(where.hostname[:LONGEST_HOSTNAME]))
+    name = where.hostname
+    fits = len(name) <= LONGEST_HOSTNAME and HOSTNAME.fullmatch(name)
+    if not fits and not _is_address(name):
+        said = message("peer.hostname", repr(name[:LONGEST_HOSTNAME]))
         raise ApiError(ErrorType.INVALID_ARGUMENT, said)
     if where.port is not None and not 0 < where.port < 65536:
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("peer.port", str(where.port)))

@@ -137,8 +137,7 @@ class Journal:
         Raises ApiError INVALID_ARGUMENT when neither tasks nor services are given,
         RESOURCE_INACCESSIBLE when more than 1000 match.
         """
-        if filter_spec is None or not (filter_spec.tasks or filter_spec.services):
-            raise ApiError(ErrorType.INVALID_ARGUMENT, message("task.filter.empty"))
+        filter_spec = require_narrow(filter_spec)
         _, found = await self.snapshot()
         matching = [item.record for item in found if matches(item.record, filter_spec)]
         if len(matching) > MAX_MATCHES:
@@ -277,6 +276,13 @@ class Journal:
         except RecordForged as error:
             refused = message("task.forged", task_id)
             raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, refused) from error
+
+
+def require_narrow(wanted: TaskFilterSpec | None) -> TaskFilterSpec:
+    """Return a filter that names tasks or services. Raises ApiError INVALID_ARGUMENT."""
+    if wanted is None or not (wanted.tasks or wanted.services):
+        raise ApiError(ErrorType.INVALID_ARGUMENT, message("task.filter.empty"))
+    return wanted
 
 
 def matches(record: TaskRecord, wanted: TaskFilterSpec) -> bool:
