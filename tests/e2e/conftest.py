@@ -1,7 +1,7 @@
 """A real lab for the whole module: three nodes, made with the commands that a person uses.
 
 Modules next to each other that name the same `SHARED_LAB` use one lab, one after the other. Each
-begins HEALTHY, but with what the others have left: events, names, other nodes.
+begins HEALTHY and ENABLED, but with what the others have left: events, names, other nodes.
 """
 
 import json
@@ -35,6 +35,7 @@ TASK_SECONDS = 600.0
 AWAY_SECONDS = 240.0
 COMMAND_SECONDS = 600.0
 VCHA = "com.vmware.vcenter.vcha."
+MODE = "/vcenter/vcha/cluster/mode"
 
 
 class Rest:
@@ -164,9 +165,12 @@ class RunningLab:
         return self.admin.cluster(partial=True).get("health_state") == "HEALTHY"
 
     def repair(self, name: str) -> None:
-        """Bring the cluster back to HEALTHY for the next test, however the last one left it."""
+        """Bring the cluster back to HEALTHY and ENABLED, however the last test left it."""
         if not self.healthy():
             task = self.admin.redeploy({"placement": {"name": name, "folder": self.folder}})
+            assert self.admin.finished(task)["status"] == "SUCCEEDED"
+        if self.admin.call("GET", MODE) != {"mode": "ENABLED"}:
+            task = self.admin.call("PUT", f"{MODE}?vmw-task=true", {"mode": "ENABLED"}, 202)
             assert self.admin.finished(task)["status"] == "SUCCEEDED"
 
 

@@ -28,7 +28,7 @@ from openvcha.node.files import CA_KEY
 from openvcha.node.identity import SECRETS, load_identity
 from openvcha.node.processes import find_tree, is_postgres, kill_tree
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.soak]
 
 NAME = "manual"
 START_SECONDS = 240.0

@@ -95,6 +95,7 @@ def test_the_audit_outlives_the_failover(running: RunningLab) -> None:
     assert running.reader.call("GET", "/openvcha/audit", status=403)
 
 
+@pytest.mark.soak
 def test_replication_that_lags_is_told_with_bytes_and_seconds(
     running: RunningLab, writer: Writer
 ) -> None:
@@ -115,11 +116,12 @@ def test_replication_that_lags_is_told_with_bytes_and_seconds(
     (lag,) = [w for w in info["health_warnings"] if w["error"]["id"].endswith("lagging")]
     _, size, seconds = lag["error"]["args"]
     assert int(size) > 0
-    assert float(seconds) > LAG_SECONDS
+    assert float(seconds) >= LAG_SECONDS  # told with one digit
     running.until(lambda: not warnings(running))
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 def test_a_killed_supervisor_takes_its_node_with_it(running: RunningLab, writer: Writer) -> None:
     """Else its Patroni keeps the lead beside a service that fails, and nobody takes over."""
     running.until(running.healthy)
@@ -137,6 +139,7 @@ def test_a_killed_supervisor_takes_its_node_with_it(running: RunningLab, writer:
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 def test_a_service_that_hangs_is_started_again(running: RunningLab, writer: Writer) -> None:
     """Else all that come to the public address hang with it, for as long as it does."""
     running.until(running.healthy)

@@ -145,6 +145,7 @@ def test_forced_with_rest(running: RunningLab, writer: Writer) -> None:
         assert running.admin.finished(task)["status"] == "SUCCEEDED"
 
 
+@pytest.mark.soak
 def test_planned_with_legacy_rest(running: RunningLab, writer: Writer) -> None:
     """Old scripts: /rest, wrapped bodies, 200 for everything; and back to where it was."""
     with (

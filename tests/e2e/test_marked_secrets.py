@@ -148,6 +148,7 @@ def send_what_is_wrong(life: Life) -> None:
 
 
 @pytest.mark.engines
+@pytest.mark.soak
 async def test_secrets_are_nowhere_but_where_they_must_be(life: Life) -> None:
     """Through deploy, redeploy, failover, undeploy and a join by hand: no wrong place has one."""
     running = life.running

@@ -111,6 +111,7 @@ async def test_in_maintenance_nobody_takes_over_from_a_lost_active(
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 async def test_in_maintenance_the_active_goes_on_when_both_others_are_lost(
     running: RunningLab, writer: Writer
 ) -> None:
@@ -128,6 +129,7 @@ async def test_in_maintenance_the_active_goes_on_when_both_others_are_lost(
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 async def test_in_disabled_the_standby_is_down_and_the_active_goes_on_alone(
     running: RunningLab, writer: Writer
 ) -> None:
@@ -156,6 +158,7 @@ async def test_in_disabled_the_standby_is_down_and_the_active_goes_on_alone(
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 async def test_a_passive_lost_in_disabled_is_replaced(running: RunningLab, writer: Writer) -> None:
     """The new one streams once and is stopped then; it is refused while the old one is well."""
     enabled(running)
@@ -194,6 +197,7 @@ def test_the_official_sdk_sets_and_gets_the_mode(running: RunningLab) -> None:
     session.close()
 
 
+@pytest.mark.soak
 def test_what_is_refused_is_refused_with_its_reason(running: RunningLab) -> None:
     """The whole table, in each state and mode of the walk. The last test: it ends the cluster."""
     enabled(running)

@@ -19,7 +19,7 @@ from tests.e2e.test_mode import MODE, change, enabled
 from tests.e2e.test_rejoin import answers_healthy
 from tests.e2e.writer import Writer
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.soak]
 SHARED_LAB = "failovers"
 #: How often it is killed in each mode. A few show that it works, 20 how long it takes.
 KILLS = int(os.environ.get("OPENVCHA_KILLS", "2"))

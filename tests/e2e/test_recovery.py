@@ -176,6 +176,7 @@ async def give_the_lead(running: RunningLab, name: str) -> None:
                 await asyncio.sleep(0.2)
 
 
+@pytest.mark.soak
 def test_a_promotion_that_comes_to_nothing_leaves_the_former_active_its_right(
     running: RunningLab, writer: Writer
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_promotion_that_comes_to_nothing_leaves_the_former_active_its_right(
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
     running: RunningLab, writer: Writer
 ) -> None:
@@ -234,6 +236,7 @@ def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
     assert running.name_of("PASSIVE") == active
 
 
+@pytest.mark.soak
 def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
     running: RunningLab, writer: Writer
 ) -> None:
@@ -269,6 +272,7 @@ def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
     running.until(running.healthy)
 
 
+@pytest.mark.soak
 async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_again(
     running: RunningLab, writer: Writer
 ) -> None:
@@ -309,6 +313,7 @@ async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_agai
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
     running: RunningLab,
 ) -> None:
@@ -351,6 +356,7 @@ def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
     assert "not done" in str(node_status(running, old)["status"]["notes"]["recovery"])
 
 
+@pytest.mark.soak
 async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_later(
     running: RunningLab,
 ) -> None:
@@ -379,6 +385,7 @@ async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_lat
     running.until(running.healthy)
 
 
+@pytest.mark.soak
 async def test_a_passive_that_lost_both_others_goes_on_with_every_row(
     running: RunningLab, writer: Writer
 ) -> None:

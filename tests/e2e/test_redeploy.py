@@ -153,6 +153,7 @@ def paste(running: RunningLab) -> str:
     return done.stdout.rsplit("TASK=", 1)[1].strip()
 
 
+@pytest.mark.soak
 async def test_curl_as_the_readme_has_it(running: RunningLab, writer: Writer) -> None:
     """The lines of the README, pasted as they stand."""
     running.lose_passive()
@@ -161,6 +162,7 @@ async def test_curl_as_the_readme_has_it(running: RunningLab, writer: Writer) ->
     await assert_repaired(running, "passive-2", writer)
 
 
+@pytest.mark.soak
 async def test_legacy_rest(running: RunningLab, writer: Writer) -> None:
     """Old scripts: /rest, wrapped bodies, 200 for everything."""
     running.lose_passive()
@@ -199,6 +201,7 @@ async def test_redeploys_leave_the_witness_no_connection_more(running: RunningLa
     assert len(found) - len(between) <= 2 * MOST_IDLE
 
 
+@pytest.mark.soak
 async def test_no_slot_of_a_replaced_node_is_left_also_after_a_failover(
     running: RunningLab, writer: Writer
 ) -> None:

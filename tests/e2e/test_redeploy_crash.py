@@ -48,6 +48,7 @@ async def test_the_service_dies_in_the_middle(degraded: RunningLab, writer: Writ
     await assert_repaired(degraded, task, "after-service", writer)
 
 
+@pytest.mark.soak
 async def test_the_new_node_dies_in_the_middle(degraded: RunningLab, writer: Writer) -> None:
     """The half-made node loses its power; the step starts it again, or undoes it and says so."""
     task = begin(degraded, "after-power-loss")
@@ -65,6 +66,7 @@ async def test_the_new_node_dies_in_the_middle(degraded: RunningLab, writer: Wri
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 async def test_the_active_dies_in_the_middle(degraded: RunningLab, writer: Writer) -> None:
     """There is nobody to fail over to: the active comes back, and with it the task."""
     name = degraded.name_of("ACTIVE")

@@ -20,7 +20,7 @@ from openvcha.node.processes import find_tree, kill_tree, read_process
 from openvcha.node.tls import NodeTls
 from openvcha.serving.peers import voters_in
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.soak]
 SHARED_LAB = "repairs"
 
 

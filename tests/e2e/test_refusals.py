@@ -136,6 +136,7 @@ def silent_peer() -> Iterator[int]:
             connection.close()
 
 
+@pytest.mark.soak
 def test_time_out(degraded: RunningLab) -> None:
     """A peer that never answers costs the deadline and no more."""
     with silent_peer() as port:

@@ -44,6 +44,7 @@ def assert_copied_anew(running: RunningLab, name: str) -> None:
     assert not asides(running.layout(name))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("role", ["passive", "witness"])
 def test_a_killed_node_that_is_started_again_is_back(
     running: RunningLab, writer: Writer, role: str
@@ -57,6 +58,7 @@ def test_a_killed_node_that_is_started_again_is_back(
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 def test_an_old_active_that_cannot_be_rewound_is_copied_anew(
     running: RunningLab, writer: Writer
 ) -> None:

@@ -10,7 +10,7 @@ from tests.e2e.conftest import RunningLab, said
 from tests.e2e.test_failover import superuser, there, wait_for_successor
 from tests.e2e.writer import Writer
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.soak]
 FAILOVER = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
 ENDED = "57P01"
 """admin_shutdown: PostgreSQL's own cancel at 30 s would be another one."""

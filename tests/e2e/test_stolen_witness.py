@@ -270,6 +270,7 @@ def test_a_witness_has_no_key(running: RunningLab) -> None:
     assert [path for path in files if key in path.read_bytes()] == []
 
 
+@pytest.mark.soak
 def test_who_answers_at_its_address_is_shown_nothing(running: RunningLab, writer: Writer) -> None:
     """The real witness is off. He lies that he is well, and a planned failover goes through."""
     name = running.name_of("WITNESS")

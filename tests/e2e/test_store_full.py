@@ -205,6 +205,7 @@ def test_history_that_fills_it_is_given_up_by_the_node_itself(
     assert writer.missing() == set()
 
 
+@pytest.mark.soak
 def test_what_is_full_without_history_goes_on_and_says_so(
     running: RunningLab, writer: Writer
 ) -> None:
@@ -230,6 +231,7 @@ def test_what_is_full_without_history_goes_on_and_says_so(
     assert running.name_of("ACTIVE") == active
 
 
+@pytest.mark.soak
 def test_the_passive_takes_over_as_soon_as_there_is_room(
     running: RunningLab, writer: Writer
 ) -> None:

@@ -226,6 +226,7 @@ async def test_undeployed_under_a_writer_and_deployed_again(
     assert len(await cluster.members(running)) == 3
 
 
+@pytest.mark.soak
 async def test_kept_nodes_are_nodes_no_more(
     running: RunningLab, legacy: httpx2.Client, writer: Writer
 ) -> None:

@@ -24,7 +24,7 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.protocol import Member
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.soak]
 SHARED_LAB = "failovers"
 LOSSES = 3
 BUSY_SECONDS = 60
