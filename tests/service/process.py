@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 from tests.service.simulated import Machine, World
 
@@ -61,6 +62,11 @@ from openvcha.tasks.runner import Plan, Runner
 from openvcha.tasks.steps import Step
 
 GIGABYTE = 1_000_000_000
+SWEPT = pytest.mark.parametrize(
+    "stride",
+    [pytest.param(5, id="some"), pytest.param(1, id="all", marks=pytest.mark.soak)],
+)
+"""How far apart the moments are at which a process dies: each of them has a life of its own."""
 
 
 class Life:

@@ -6,7 +6,7 @@ import os
 import pytest
 from tests.cluster.conftest import ip
 from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene, placement
-from tests.service.process import Life
+from tests.service.process import SWEPT, Life
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -75,15 +75,18 @@ async def test_one_node_becomes_three(scene: Scene) -> None:
     await validate_deployed(scene)
 
 
+@SWEPT
 @pytest.mark.parametrize("after", [False, True])
-async def test_killed_at_any_moment_it_goes_on_to_its_end(scene: Scene, after: bool) -> None:
+async def test_killed_at_any_moment_it_goes_on_to_its_end(
+    scene: Scene, after: bool, stride: int
+) -> None:
     """Whatever the process was doing, the next one finds it and finishes."""
     await begin(scene)
     undisturbed = Life()
     await scene.carry(scene.process(undisturbed))
     await scene.end()
     assert undisturbed.moments > 30
-    for dies_at in range(1, undisturbed.moments + 1):
+    for dies_at in range(1, undisturbed.moments + 1, stride):
         again = Scene()
         await begin(again)
         await again.carry(again.process(Life(dies_at, after=after)))
@@ -105,9 +108,12 @@ async def test_cancelled_it_is_one_node_again(scene: Scene, step: str) -> None:
     await validate_deployed(scene)
 
 
+@SWEPT
 @pytest.mark.usefixtures("scene")
 @pytest.mark.parametrize("after", [False, True])
-async def test_killed_while_it_is_undone_it_is_undone_all_the_same(after: bool) -> None:
+async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
+    after: bool, stride: int
+) -> None:
     """Every crash point of a deployment that fails in its copy."""
     dies_at, finished = 1, False
     while not finished:
@@ -122,7 +128,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(after: bool) 
             await again.carry()
         await validate_single(again)
         await again.end()
-        dies_at += 1
+        dies_at += stride
     assert dies_at > 40
 
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from tests.cluster.conftest import ip
 from tests.service.conftest import CALLER, NEW, Scene, placement
-from tests.service.process import Life
+from tests.service.process import SWEPT, Life
 from tests.service.simulated import BROKEN
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -239,12 +239,15 @@ async def test_a_lost_passive_is_replaced_at_another_address(scene: Scene) -> No
     await scene.validate_renewed()
 
 
+@SWEPT
 @pytest.mark.parametrize("after", [False, True])
-async def test_killed_at_any_moment_it_goes_on_to_its_end(scene: Scene, after: bool) -> None:
+async def test_killed_at_any_moment_it_goes_on_to_its_end(
+    scene: Scene, after: bool, stride: int
+) -> None:
     """Whatever the process was doing, the next one finds it and finishes."""
     total = await moments(scene)
     assert total > 25
-    for dies_at in range(1, total + 1):
+    for dies_at in range(1, total + 1, stride):
         again = Scene()
         await begin(again)
         life = Life(dies_at, after=after)
@@ -255,9 +258,10 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(scene: Scene, after: b
         await again.end()
 
 
+@SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
-    scene: Scene, after: bool
+    scene: Scene, after: bool, stride: int
 ) -> None:
     """The new node takes over as soon as it may, and then the task is finished from there.
 
@@ -265,7 +269,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     """
     total = await moments(scene)
     outcomes = set()
-    for dies_at in range(1, total + 1):
+    for dies_at in range(1, total + 1, stride):
         again = Scene()
         await begin(again)
         life = Life(dies_at, after=after)
@@ -298,9 +302,12 @@ async def test_cancelled_it_leaves_the_cluster_as_it_was(scene: Scene, step: str
     await scene.validate_renewed()
 
 
+@SWEPT
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.usefixtures("scene")
-async def test_killed_while_it_is_undone_it_is_undone_all_the_same(after: bool) -> None:
+async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
+    after: bool, stride: int
+) -> None:
     """A failure in the last waiting step: every crash point of the way back."""
     dies_at, finished = 1, False
     while not finished:
@@ -315,7 +322,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(after: bool) 
             await again.carry()
         await again.validate_as_before()
         await again.end()
-        dies_at += 1
+        dies_at += stride
     assert dies_at > 30
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene
-from tests.service.process import Life
+from tests.service.process import SWEPT, Life
 from tests.service.test_deploy import spec as deploy_spec
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -251,10 +251,11 @@ async def test_in_every_mode(scene: Scene, mode: ClusterMode) -> None:
     assert (await scene.world.config()).mode is ClusterMode.ENABLED
 
 
+@SWEPT
 @pytest.mark.parametrize("delete", [False, True])
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
-    scene: Scene, after: bool, delete: bool
+    scene: Scene, after: bool, delete: bool, stride: int
 ) -> None:
     """Whatever the process was doing, the next one finds it and finishes."""
     wanted = UndeploySpec(force_delete=delete)
@@ -263,7 +264,7 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
     await scene.carry(scene.process(undisturbed))
     await scene.end()
     assert undisturbed.moments > 20
-    for dies_at in range(1, undisturbed.moments + 1):
+    for dies_at in range(1, undisturbed.moments + 1, stride):
         again = Scene()
         await begin(again, wanted)
         life = Life(dies_at, after=after)
@@ -274,9 +275,10 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
         await again.end()
 
 
+@SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
-    scene: Scene, after: bool
+    scene: Scene, after: bool, stride: int
 ) -> None:
     """While the passive may take over it has everything; later nobody may, and the active returns.
 
@@ -287,7 +289,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     await scene.carry(scene.process(undisturbed))
     await scene.end()
     outcomes = set()
-    for dies_at in range(1, undisturbed.moments + 1):
+    for dies_at in range(1, undisturbed.moments + 1, stride):
         again = Scene()
         await begin(again)
         await again.carry(again.process(Life(dies_at, after=after)))

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.cluster.conftest import ip
 from tests.service.conftest import CALLER, NEW, Scene, placement
-from tests.service.process import Life
+from tests.service.process import SWEPT, Life
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -78,12 +78,15 @@ async def test_at_another_address(scene: Scene) -> None:
     assert witness.ha_address == "127.83.2.99"
 
 
+@SWEPT
 @pytest.mark.parametrize("after", [False, True])
-async def test_killed_at_any_moment_it_goes_on_to_its_end(scene: Scene, after: bool) -> None:
+async def test_killed_at_any_moment_it_goes_on_to_its_end(
+    scene: Scene, after: bool, stride: int
+) -> None:
     """Whatever the process was doing, the next one finds it and finishes."""
     total = await moments(scene)
     assert total > 15
-    for dies_at in range(1, total + 1):
+    for dies_at in range(1, total + 1, stride):
         again = Scene()
         await begin(again)
         life = Life(dies_at, after=after)
@@ -94,9 +97,10 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(scene: Scene, after: b
         await again.end()
 
 
+@SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
-    scene: Scene, after: bool
+    scene: Scene, after: bool, stride: int
 ) -> None:
     """Where the passive and the new witness are a majority it takes over and goes on from there.
 
@@ -104,7 +108,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     """
     total = await moments(scene)
     outcomes = set()
-    for dies_at in range(1, total + 1):
+    for dies_at in range(1, total + 1, stride):
         again = Scene()
         await begin(again)
         await again.carry(again.process(Life(dies_at, after=after)))
@@ -133,9 +137,12 @@ async def test_cancelled_it_leaves_the_cluster_as_it_was(scene: Scene, step: str
     await scene.validate_renewed(LOST)
 
 
+@SWEPT
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.usefixtures("scene")
-async def test_killed_while_it_is_undone_it_is_undone_all_the_same(after: bool) -> None:
+async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
+    after: bool, stride: int
+) -> None:
     """The new one never starts: every crash point of the way back."""
     dies_at, finished = 1, False
     while not finished:
@@ -151,7 +158,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(after: bool) 
         assert "progress.promote" in await reasons(again)
         await again.validate_as_before(LOST)
         await again.end()
-        dies_at += 1
+        dies_at += stride
     assert dies_at > 20
 
 
