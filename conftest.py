@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(workers.Worker())
         return
     config.pluginmanager.register(workers.AtOnce(config))
-    if config.getoption("tx"):
+    if config.getoption("tx", None):
         config.pluginmanager.register(workers.Interrupt())
 
 
