@@ -7,6 +7,7 @@ from pathlib import Path
 
 from openvcha.node.engines import BASE_BACKUP, Postgres
 from openvcha.node.layout import Layout
+from openvcha.node.postgres_tls import session_environment
 from openvcha.store.copies import CopyReport, CopyState
 
 KIB = 1024
@@ -43,20 +44,13 @@ def backup_argv(postgres: Postgres, target: Path, host: str, port: int, user: st
 
 def backup_environment(layout: Layout, postgres: Postgres, pgpass: Path) -> dict[str, str]:
     """Give libpq's settings of a copy."""
-    settings = {
+    return {
         "PGPASSFILE": str(pgpass),
         "PGCONNECT_TIMEOUT": "5",
         "PGAPPNAME": COPY_APPLICATION,
         "PGOPTIONS": COPY_OPTIONS,
         "LC_ALL": "C",  # its report is read
-    }
-    if not postgres.has_tls:
-        return settings
-    return settings | {
-        "PGSSLMODE": "verify-ca",
-        "PGSSLROOTCERT": str(layout.service_ca),
-        "PGSSLCERT": str(layout.certificate),
-        "PGSSLKEY": str(layout.key),
+        **session_environment(layout, postgres),
     }
 
 

@@ -7,6 +7,7 @@ from openvcha.node.engines import OLDEST_POSTGRES, Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.own_sessions import APPLICATION_NAME, superuser_options
+from openvcha.node.postgres_tls import session_tls
 from openvcha.node.roles import SUPERUSER
 from openvcha.store import keys
 from openvcha.store.bounded import json_object
@@ -124,11 +125,4 @@ def superuser_place(
 
 
 def _tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
-    if not postgres.has_tls:
-        return {"sslmode": "disable"}
-    return {
-        "sslmode": "verify-ca",
-        "sslrootcert": str(layout.service_ca),
-        "sslcert": str(layout.certificate),
-        "sslkey": str(layout.key),
-    }
+    return session_tls(layout, postgres) or {"sslmode": "disable"}

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -16,6 +15,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.own_sessions import patroni_options
 from openvcha.node.patroni_connections import BACKLOG, THREADS
 from openvcha.node.postgres_settings import Settings, local_settings, pg_hba, shared_settings
+from openvcha.node.postgres_tls import session_tls
 from openvcha.node.roles import REPLICATION_USER, REWIND_USER, SUPERUSER
 from openvcha.store import keys
 from openvcha.store.account import Account
@@ -141,7 +141,7 @@ def _postgresql(
     identity: Identity, secrets: Secrets, layout: Layout, postgres: Postgres
 ) -> Settings:
     place = host_port(identity.ha_address, identity.ports.postgres)
-    tls = _client_tls(layout) if postgres.has_tls else {}
+    tls = session_tls(layout, postgres)
     users = {
         "superuser": (SUPERUSER, secrets.superuser),
         "replication": (REPLICATION_USER, secrets.replication),
@@ -164,13 +164,4 @@ def _postgresql(
         "authentication": authentication,
         "parameters": local_settings(layout, postgres),
         "pg_hba": pg_hba(postgres.has_tls, REPLICATION_USER, (SUPERUSER, REWIND_USER)),
-    }
-
-
-def _client_tls(layout: Layout) -> dict[str, Any]:
-    return {
-        "sslmode": "verify-ca",
-        "sslrootcert": str(layout.service_ca),
-        "sslcert": str(layout.certificate),
-        "sslkey": str(layout.key),
     }

@@ -1,0 +1,176 @@
+"""A man between the nodes, who has what an undeployed data node had: he reads no password.
+
+Its certificate for PostgreSQL is good for ever: what clients trust only they can take back. He
+answers at the primary's address with it, and asks for the password as it is, or for none.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from openvcha.api.secret import Secret
+from openvcha.node.base_backup import backup_argv, backup_environment, pgpass_line
+from openvcha.node.certificates import api_certificate, new_authorities
+from openvcha.node.engines import CHOICE, Postgres, find_postgres
+from openvcha.node.identity import Identity, Secrets
+from openvcha.node.issuing import node_files
+from openvcha.node.layout import Layout
+from openvcha.node.leader import superuser_place
+from openvcha.node.patroni import patroni_config
+from openvcha.node.roles import REPLICATION_USER
+
+PASSWORD = Secret("of the cluster")
+HOST = "127.0.0.1"
+CLEARTEXT = struct.pack("!cii", b"R", 8, 3)
+NOTHING = struct.pack("!cii", b"R", 8, 0) + struct.pack("!cic", b"Z", 5, b"I")
+"""Then the client is let in, and may ask."""
+TLS_REQUEST = 80877103
+SECONDS = 30.0
+
+
+@dataclass
+class Thief:
+    """He answers as a PostgreSQL; ``heard`` is what he was told after he had asked."""
+
+    tls: ssl.SSLContext
+    asks: bytes
+    heard: bytes = b""
+    connections: int = 0
+
+    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await self._pose(reader, writer)
+        writer.transport.abort()
+
+    async def _pose(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size, code = struct.unpack("!ii", await reader.readexactly(8))
+        if code == TLS_REQUEST:
+            writer.write(b"S")
+            await writer.start_tls(self.tls)
+            self.connections += 1
+            (size,) = struct.unpack("!i", await reader.readexactly(4))
+            await reader.readexactly(size - 4)
+        writer.write(self.asks)
+        await writer.drain()
+        while data := await reader.read(1 << 16):
+            self.heard += data
+
+
+@dataclass
+class Scene:
+    """A data node's directory, and who answers where it looks for the primary."""
+
+    layout: Layout
+    identity: Identity
+    secrets: Secrets
+    postgres: Postgres
+    thief: Thief
+    port: int
+
+
+@asynccontextmanager
+async def between(folder: Path, asks: bytes) -> AsyncIterator[Scene]:
+    authorities = new_authorities()
+    secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, PASSWORD))
+    api = api_certificate(authorities.service, "127.83.1.10", "localhost")
+    identity = Identity(
+        cluster_id="c",
+        cluster_name="lab",
+        member="b-2",
+        kind="data",
+        vm="vm-2",
+        name="b",
+        ha_address=HOST,
+        public_address="127.83.1.10",
+        etcd_initial_cluster={},
+    )
+    for name, content in node_files(identity, authorities, secrets=secrets, api=api).items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o600)
+    stolen = folder / "stolen.pem"
+    stolen.write_bytes(api.certificate + api.key)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(stolen)
+    thief = Thief(tls, asks)
+    server = await asyncio.start_server(thief.meet, HOST, 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        postgres = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")
+        yield Scene(Layout(folder), identity, secrets, postgres, thief, port)
+
+
+async def superuser(scene: Scene) -> None:
+    place = superuser_place(HOST, scene.port, scene.layout, scene.secrets, scene.postgres)
+    with pytest.raises(psycopg.OperationalError):
+        await psycopg.AsyncConnection.connect(place)
+
+
+def by_patroni(section: str) -> Callable[[Scene], Awaitable[None]]:
+    """Connect by what Patroni is told: it makes primary_conninfo and a rewind of the same."""
+
+    async def connect(scene: Scene) -> None:
+        made = json.loads(
+            patroni_config(scene.identity, scene.secrets, scene.layout, scene.postgres, [])
+        )
+        told: dict[str, Any] = dict(made["postgresql"]["authentication"][section])
+        told["user"] = told.pop("username")
+        told.pop("options", None)
+        with pytest.raises(psycopg.OperationalError):
+            await psycopg.AsyncConnection.connect(
+                host=HOST, port=scene.port, dbname="postgres", connect_timeout=5, **told
+            )
+
+    return connect
+
+
+async def copy(scene: Scene) -> None:
+    passwords = scene.layout.root / "pgpass"
+    passwords.write_bytes(pgpass_line(REPLICATION_USER, PASSWORD.reveal()))
+    passwords.chmod(0o600)
+    target = scene.layout.root / "copied"
+    system = find_postgres({CHOICE: "system"})
+    argv = backup_argv(system, target, HOST, scene.port, REPLICATION_USER)
+    environment = backup_environment(scene.layout, system, passwords)
+    running = await asyncio.create_subprocess_exec(
+        *argv, env={"PATH": os.environ["PATH"], **environment}, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert await running.wait() != 0
+
+
+@pytest.mark.parametrize("asks", [CLEARTEXT, NOTHING], ids=["the password", "nothing"])
+@pytest.mark.parametrize(
+    "connect",
+    [superuser, by_patroni("superuser"), by_patroni("replication"), by_patroni("rewind")],
+    ids=["superuser", "Patroni", "replication", "rewind"],
+)
+async def test_a_session_tells_him_nothing(
+    connect: Callable[[Scene], Awaitable[None]], asks: bytes, tmp_path: Path
+) -> None:
+    """Who does not prove that he knows the password himself, for this certificate, hears none."""
+    async with between(tmp_path, asks) as scene, asyncio.timeout(SECONDS):
+        await connect(scene)
+        assert scene.thief.connections == 1
+        assert scene.thief.heard == b""
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("asks", [CLEARTEXT, NOTHING], ids=["the password", "nothing"])
+async def test_a_copy_tells_him_nothing(asks: bytes, tmp_path: Path) -> None:
+    """By pg_basebackup of a PostgreSQL that has TLS."""
+    async with between(tmp_path, asks) as scene, asyncio.timeout(SECONDS):
+        await copy(scene)
+        assert scene.thief.connections == 1
+        assert scene.thief.heard == b""
