@@ -9,7 +9,7 @@ from openvcha.store import keys
 from openvcha.store.lease import Hold, acquire, campaign
 from openvcha.store.memory import MemoryStore
 from openvcha.store.protocol import KeyValue
-from openvcha.store.seal import Seals
+from openvcha.store.seal import RESERVED, Seals
 from openvcha.store.sealed import SealedStore
 
 pytestmark = pytest.mark.looptime
@@ -57,20 +57,33 @@ async def test_a_false_hold_is_none(key: str, value: bytes, leased: bool) -> Non
 
 
 @HELD
-@pytest.mark.parametrize("copies", [False, True])
-async def test_who_is_written_over_lets_go_and_goes_on(key: str, copies: bool) -> None:
-    """With his own words, or with those that stood there: what they are sealed for is over."""
+@pytest.mark.parametrize("written", [b"thief", None, RESERVED])
+async def test_who_is_written_over_lets_go_and_goes_on(key: str, written: bytes | None) -> None:
+    """With his own words, with those that stood there, or as if it were only reserved."""
     stage = Stage()
     first = await stage.held(key)
     found = await stage.raw.get(key)
     assert found is not None
-    await stage.raw.put(key, found.value if copies else b"thief", await stage.kept_alive())
+    await stage.raw.put(key, found.value if written is None else written, await stage.kept_alive())
     async with asyncio.timeout(LATEST):
         await first.lost.wait()
     await first.release()
     second = await stage.held(key)
     assert second.revision > first.revision
     assert not (await stage.sealed.txn([first.guard], [])).succeeded
+    await second.release()
+
+
+@HELD
+async def test_who_takes_it_over_at_once_fences_off_who_held_it(key: str) -> None:
+    """Though the thief makes it look as if it were only reserved."""
+    stage = Stage()
+    first = await stage.held(key)
+    await stage.raw.put(key, RESERVED, await stage.kept_alive())
+    second = await stage.held(key)
+    assert second.revision > first.revision
+    assert not (await stage.sealed.txn([first.guard], [])).succeeded
+    await first.release()
     await second.release()
 
 

@@ -27,7 +27,7 @@ from openvcha.store.protocol import (
     unchanged,
 )
 from openvcha.store.roll import EMPTY, Roll
-from openvcha.store.seal import RESERVED
+from openvcha.store.seal import is_reserved
 from openvcha.store.sealed import Good, SealedStore, of_state
 from openvcha.store.structured import structlog
 
@@ -215,7 +215,7 @@ class RolledStore(SealedStore):
         return known
 
     def _readable(self, found: KeyValue | None) -> Roll | None:
-        if found is None or found.value == RESERVED:
+        if found is None or is_reserved(found):
             return None  # not what is kept in its place: that may have been written since
         try:
             kv = self._open(found)

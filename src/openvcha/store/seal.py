@@ -71,6 +71,14 @@ def kind_of(key: str) -> Kind | None:
     return None
 
 
+def is_reserved(kv: KeyValue) -> bool:
+    """Return whether a key was only reserved yet: it was created so, and never written since.
+
+    Who writes that over what was there takes it away from nobody: it is forged.
+    """
+    return kv.value == RESERVED and kv.version == 1
+
+
 def place_of(kv: KeyValue) -> Place:
     """Return the place of what was read."""
     return Place(kv.key, kv.create_revision, kv.version, bool(kv.lease))

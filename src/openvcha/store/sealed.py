@@ -37,7 +37,7 @@ from openvcha.store.protocol import (
     absent,
     unchanged,
 )
-from openvcha.store.seal import RESERVED, Place, Seals, kind_of
+from openvcha.store.seal import RESERVED, Place, Seals, is_reserved, kind_of
 from openvcha.store.structured import structlog
 
 REMEMBERED_SECONDS: Final = 60.0
@@ -163,7 +163,7 @@ class SealedStore:
         """Return what a key holds, or the last good value in its place. Raises RecordForged."""
         if kind_of(key) is None:
             return kv
-        if kv is None or kv.value == RESERVED:
+        if kv is None or is_reserved(kv):
             return self._instead(key, kv)
         try:
             return self._open(kv)
@@ -239,7 +239,7 @@ class SealedStore:
         """Put back what is kept where it is gone or forged; tells whether that was needed."""
         raw = await self._inner.get(key)
         with contextlib.suppress(RecordForged):
-            if raw is not None and raw.value != RESERVED:
+            if raw is not None and not is_reserved(raw):
                 self._open(raw)
                 return False
         good = self._instead(key, raw)
@@ -276,7 +276,7 @@ class SealedStore:
         """
         done = True
         for raw in await self._inner.prefix(prefix):
-            if kind_of(raw.key) is None or raw.value == RESERVED or not self._seals.stale(raw):
+            if kind_of(raw.key) is None or is_reserved(raw) or not self._seals.stale(raw):
                 continue
             with contextlib.suppress(RecordForged):
                 if kv := await self._reopened(raw):
@@ -329,7 +329,7 @@ class SealedStore:
             now = await self._inner.get(key)
             if now is None:
                 return True
-            if now.mod_revision != place.mod and (wanted is None or now.value == RESERVED):
+            if now.mod_revision != place.mod and (wanted is None or is_reserved(now)):
                 return True
         return False
 
@@ -362,7 +362,7 @@ class SealedStore:
 
     def _vacant(self, kv: KeyValue) -> _Seen | None:
         """Take over what was only reserved, and what is forged; that must not be in the way."""
-        if kv.value == RESERVED:
+        if is_reserved(kv):
             return self._note(kv)
         try:
             self._open(kv)
@@ -393,7 +393,7 @@ class SealedStore:
         for kv in found:
             if kind_of(kv.key) is None:
                 yield kv
-            elif kv.value != RESERVED:
+            elif not is_reserved(kv):
                 with contextlib.suppress(RecordForged):
                     yield self._open(kv)
 
