@@ -1,6 +1,8 @@
 """Failures of our own: found by an id, without a secret in the log or the answer."""
 
+import errno
 import json
+import os
 import re
 from typing import Any
 
@@ -55,6 +57,33 @@ async def test_a_failure_of_our_own_over_rest(edge: Edge, logged: list[Any], pre
     assert "conftest.py" in event["failure"]
     for text in (response.text, repr(logged), event["failure"]):
         assert hides(text, PEER_PASSWORD, token, "geheim")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EROFS, errno.ENOSPC])
+async def test_a_file_that_is_refused_is_named_with_what_to_do(edge: Edge, number: int) -> None:
+    """As a task names it, in the error that the operation declares; never to who is a stranger."""
+    path = "/srv/node/infrastructure/inventory.json"
+    refused = OSError(number, os.strerror(number), path)
+    edge.dispatcher.answers[REDEPLOY] = refused
+    response = await edge.client.post("/api" + PATH, json=SPEC, headers=await edge.headers())
+    assert response.json()["error_type"] == "ERROR"
+    assert path in response.text
+    assert "try again" in response.text
+    edge.dispatcher.answers[REDEPLOY] = ConnectionResetError(errno.ECONNRESET, "reset")
+    response = await edge.client.post("/api" + PATH, json=SPEC, headers=await edge.headers())
+    assert response.json()["error_type"] == "INTERNAL_SERVER_ERROR"
+
+
+async def test_a_stranger_is_told_no_path(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails before he has come in is for the log."""
+
+    async def fails(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", "/srv/node/secrets.json")
+
+    monkeypatch.setattr("openvcha.protocols.users.Users.find", fails)
+    response = await edge.client.post("/api/session", auth=(ADMINISTRATOR, PASSWORD))
+    assert response.json()["error_type"] == "INTERNAL_SERVER_ERROR"
+    assert "secrets.json" not in response.text
 
 
 async def test_a_failure_of_our_own_over_json_rpc(edge: Edge, logged: list[Any]) -> None:

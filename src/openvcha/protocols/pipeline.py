@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from openvcha.api.errors import ApiError, ErrorType, fail
+from openvcha.api.files import file_error
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation, Privilege, required_privilege
 from openvcha.events.audit import AuditLog
@@ -184,6 +185,8 @@ class Pipeline:
             return self._store_lost(failure)
         if isinstance(failure, StoreError):
             return self._store_refused(failure, running.call.operation)
+        if running.visitor is not None and (refused := file_error(failure)):
+            return self._file_refused(failure, refused, running.call.operation)
         return self.internal(failure, running.secrets(), operation=running.call.operation.id)
 
     def _store_lost(self, failure: StoreUnavailable) -> ApiError:
@@ -209,6 +212,17 @@ class Pipeline:
         )
         any_other = ErrorType.ERROR in operation.errors
         return ApiError(ErrorType.ERROR if any_other else ErrorType.SERVICE_UNAVAILABLE, text)
+
+    def _file_refused(
+        self, failure: Exception, refused: ApiError, operation: Operation
+    ) -> ApiError:
+        """Say what a task would of a file of ours; never to who has not come in: it is a path."""
+        self._log.error("file refused", operation=operation.id, reason=str(failure))
+        if refused.error_type in operation.errors:
+            return refused
+        any_other = ErrorType.ERROR in operation.errors
+        kind = ErrorType.ERROR if any_other else ErrorType.SERVICE_UNAVAILABLE
+        return ApiError(kind, *refused.messages)
 
     def internal(
         self, failure: BaseException, hidden: tuple[Any, ...] | None, **where: str
