@@ -1,6 +1,7 @@
 """The local inventory: made once, changed by many, never half-written."""
 
 import asyncio
+import errno
 import socket
 import stat
 import sys
@@ -266,6 +267,26 @@ async def test_delete_goes_on_after_a_crash(
     await infrastructure.power_off(made.id)
     await infrastructure.delete_vm(made.id)
     assert (await infrastructure.create_vm(request_1)).id != made.id
+
+
+async def test_what_may_not_be_deleted_stays_what_it_was(
+    infrastructure: LocalInfrastructure, request_1: VmRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory is refused as a whole, before anything of it is gone."""
+    made = await infrastructure.create_vm(request_1)
+    await infrastructure.write_files(made.id, {"a": b"x"})
+
+    def refused(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(self), None, str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(PermissionError):
+            await infrastructure.delete_vm(made.id)
+    assert not (await infrastructure.inventory()).vms[0].deleting
+    assert await infrastructure.read_file(made.id, "a") == b"x"
+    await infrastructure.delete_vm(made.id)
+    assert (await infrastructure.inventory()).vms == ()
 
 
 def _crash(_: object) -> None:

@@ -163,7 +163,14 @@ class LocalInfrastructure:
                 return
             directory = self.root / vm.directory
             await self._power.switch_off(directory, vm.name)
-            await asyncio.to_thread(_delete_tree, directory)
+            doomed = directory.with_name(f".{directory.name}.{vm_id}")
+            try:
+                await asyncio.to_thread(_withdraw, directory, doomed)
+            except OSError:
+                # Nothing of it is gone yet, so it is what it was.
+                await asyncio.to_thread(self._file.change, local_vms.marked(vm_id, deleting=False))
+                raise
+            await asyncio.to_thread(_delete_tree, doomed)
             await asyncio.to_thread(self._file.change, local_vms.removed(vm_id))
 
     async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
@@ -244,6 +251,12 @@ def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     for path, content in [(inside(directory, name), files[name]) for name in files]:
         make_directory(path.parent)
         write_atomically(path, content)
+
+
+def _withdraw(directory: Path, doomed: Path) -> None:
+    """Take a directory out of its place as a whole: who may not do that may delete none of it."""
+    if directory.exists():
+        directory.rename(doomed)
 
 
 def _delete_tree(directory: Path) -> None:

@@ -47,14 +47,14 @@ def added(state: State, root: Path, request: VmRequest, bios_uuid: str) -> tuple
     return replace(state, next_vm=state.next_vm + 1, inventory=after), vm
 
 
-def marked(vm_id: str) -> Callable[[State], tuple[State, Vm | None]]:
-    """Mark a VM as being deleted; the step answers it, or None when there is none."""
+def marked(vm_id: str, *, deleting: bool = True) -> Callable[[State], tuple[State, Vm | None]]:
+    """Mark a VM as being deleted, or not; the step answers it, or None when there is none."""
 
     def mark(state: State) -> tuple[State, Vm | None]:
         vm = state.inventory.vm(vm_id)
         if vm is None:
             return state, None
-        gone = replace(vm, deleting=True)
+        gone = replace(vm, deleting=deleting)
         vms = tuple(gone if other.id == vm_id else other for other in state.inventory.vms)
         return replace(state, inventory=replace(state.inventory, vms=vms)), gone
 
