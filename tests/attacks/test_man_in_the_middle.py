@@ -23,6 +23,7 @@ from openvcha.lab.errors import LabFailed, Refused, Unreachable
 from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.node.joining import Wanted
 from openvcha.service.peer import ActiveNode, verify_peer
+from openvcha.service.peer_connection import PeerConnection, Trust, Unverified
 
 PLANS = [plan for plan in itertools.product((PASS, OWN), repeat=4) if OWN in plan]
 SECRETS = (PASSWORD, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(), "token-of-a-session")
@@ -101,6 +102,20 @@ async def test_a_session_goes_to_no_one_else_when_a_connection_ends(
             await scene.check(**scene.known_by(kind), port=port)
         assert caught.value.error_type is ErrorType.UNVERIFIED_PEER
         assert man.connections >= 2, "nothing was attacked"
+        assert_blind(man)
+
+
+async def test_a_later_connection_shows_what_the_first_one_showed(scene: Scene) -> None:
+    """Also where his certificate would be trusted too: one of the same authority, say."""
+    scene.peer.vcenter.closes = True
+    trusting = Trust(lambda _: True, None)
+    async with scene.man(PASS, OWN) as (man, port):
+        async with PeerConnection("127.0.0.1", port, trusting) as connection:
+            login = {"authorization": f"Basic {SECRETS[1]}"}
+            assert (await connection.request("POST", "/api/session", login)).status == 201
+            with pytest.raises(Unverified):
+                await connection.request("GET", "/", {"session": "token-of-a-session"})
+        assert man.connections == 2
         assert_blind(man)
 
 

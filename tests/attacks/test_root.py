@@ -225,6 +225,7 @@ NODE_COMMANDS = (
     "node create {node} --join https://127.0.0.1:1 --role witness --ha-address 127.0.0.1",
     "node create {home}/new --join https://127.0.0.1:1 --role witness --ha-address 127.0.0.1",
     "node store list {node}",
+    "node store accept --yes {node}",
     "user list --node {node}",
     "user add x --node {node}",
 )
