@@ -1,0 +1,27 @@
+"""The same as ``test_description.py`` with more requests, more callers, and more states."""
+
+import pytest
+from tests.protocols.answers.beginnings import failing_over, healthy, passive_lost, prepared, single
+from tests.protocols.answers.stage import Begin, Stages
+from tests.protocols.answers.test_description import by_session
+from tests.protocols.conftest import ADMINISTRATOR, NOBODY, READER
+
+MANY = 60
+pytestmark = pytest.mark.soak
+
+
+@pytest.mark.parametrize(
+    ("who", "begin"),
+    [
+        (ADMINISTRATOR, healthy),
+        (ADMINISTRATOR, passive_lost),
+        (ADMINISTRATOR, prepared),
+        (ADMINISTRATOR, failing_over),
+        (READER, healthy),
+        (NOBODY, single),
+        ("", single),
+    ],
+)
+def test_every_operation_is_as_described(stages: Stages, who: str, begin: Begin) -> None:
+    """By whoever asks, and however the cluster stands."""
+    by_session(stages(begin), who, MANY)
