@@ -82,6 +82,16 @@ def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
     places.check_directory(tmp_path / "lab")
 
 
+def test_a_lab_that_is_just_being_made_is_one(tmp_path: Path) -> None:
+    """A second command waits for the first; what a crash has left there hinders nobody."""
+    lab = Lab(tmp_path)
+    (tmp_path / f".{lab.passwords_file.name}.new").touch()
+    places.check_directory(tmp_path)
+    (tmp_path / "another").touch()
+    with pytest.raises(LabFailed, match="not a lab's"):
+        places.check_directory(tmp_path)
+
+
 def test_a_command_is_advised_with_the_options_that_find_the_lab(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

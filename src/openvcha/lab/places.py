@@ -122,5 +122,8 @@ def check_directory(directory: Path) -> None:
     if not directory.is_dir():
         raise LabFailed(f"{directory} is not a directory")
     lab = Lab(directory)
-    if any(directory.iterdir()) and not (lab.exists or lab.passwords_file.exists()):
+    # The first file of a lab, while another command writes it, or where a crash has left it.
+    begun = f".{lab.passwords_file.name}.new"
+    others = [path for path in directory.iterdir() if path.name != begun]
+    if others and not (lab.exists or lab.passwords_file.exists()):
         raise LabFailed(f"{directory} holds files that are not a lab's: choose another --name")
