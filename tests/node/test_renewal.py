@@ -152,7 +152,8 @@ class Node:
 
     def begin(self, name: str) -> None:
         assert name == "etcd"
-        self.etcd, self.trusted["etcd"] = True, self.authority
+        if not self.etcd:  # while it runs it goes by what it has read at its start
+            self.etcd, self.trusted["etcd"] = True, self.authority
         self.moment()
 
     def reload(self, name: str) -> None:

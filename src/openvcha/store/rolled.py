@@ -55,7 +55,7 @@ class RolledStore(SealedStore):
         kv = self._checked(key, raw)
         if kv is None or (await self._counting(found, known)).has(kv):
             return kv
-        self._refuse(key)
+        self._tell(key)
         raise RecordForged(key, raw)
 
     async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
@@ -171,8 +171,13 @@ class RolledStore(SealedStore):
     def _on(self, counting: Roll, kv: KeyValue | None) -> KeyValue | None:
         if kv is None or not roll.judged(kv.key) or counting.has(kv):
             return kv
-        self._refuse(kv.key)
+        self._tell(kv.key)
         return None
+
+    def _tell(self, key: str) -> None:
+        """Tell of what does not count; but a session that a person has ended is no forgery."""
+        if roll.enrolled(key):
+            self._refuse(key)
 
     async def _judged(
         self, read: Callable[[], Awaitable[T]], items: Callable[[T], Sequence[KeyValue]]
@@ -191,7 +196,7 @@ class RolledStore(SealedStore):
             now = (_as_it_is(held), [unchanged(kv) for kv in wrong])
             if not wrong or now == before:
                 for kv in wrong:
-                    self._refuse(kv.key)
+                    self._tell(kv.key)
                 return found, frozenset(kv.key for kv in wrong)
             before = now
 
