@@ -16,7 +16,9 @@ from argon2.exceptions import VerificationError
 from openvcha.protocols.turns import AT_ONCE, Turns
 
 NICENESS: Final = 5
-"""A third of what others get where all want the processor: a log-in ends also on a busy machine."""
+"""More than this program's own: a third of what it gets, and a log-in ends also on a busy machine."""
+LANES: Final = 1
+"""Threads for each password; more would take the loop's processor as often as it does itself."""
 T = TypeVar("T")
 
 
@@ -24,7 +26,7 @@ class Passwords:
     """Hashes and verifies passwords without holding up the event loop."""
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
-        self._hasher = hasher or PasswordHasher()
+        self._hasher = hasher or PasswordHasher(parallelism=LANES)
         self._nobody = _unmatchable(self._hasher)
         self._turns = Turns()
         # Not those of all other work, which could not be told to give way.
@@ -68,10 +70,11 @@ async def _to_its_end(threads: Executor, work: Callable[..., T], *arguments: str
 
 
 def _give_way() -> None:
-    """Let all other threads go first; argon2's own threads, which this one begins, do so too."""
-    # In Linux a thread has a niceness of its own, whatever POSIX says.
+    """Let all other threads of this program go first, above all its loop."""
+    # In Linux a thread has a niceness of its own, whatever POSIX says; the highest is 19.
+    own = os.getpriority(os.PRIO_PROCESS, 0)
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(own + NICENESS, 19))
 
 
 def _unmatchable(hasher: PasswordHasher) -> str:

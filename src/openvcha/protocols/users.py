@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from weakref import WeakValueDictionary
@@ -21,7 +21,7 @@ from openvcha.protocols.names import canonical, folded
 from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.roles import Role
 from openvcha.protocols.throttle import Throttle, Try, now, refused
-from openvcha.protocols.turns import Busy
+from openvcha.protocols.turns import LONGEST_SECONDS, Busy
 from openvcha.protocols.verified import Verified
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged, RecordMissing
@@ -160,6 +160,20 @@ class Users:
         async with self._turn(source, folded(name)):
             return await self._try(source, folded(name), user, password)
 
+    @contextlib.asynccontextmanager
+    async def _turn(self, source: str, folded: str) -> AsyncIterator[None]:
+        """Be the only one of a source who tries this name. Raises ApiError SERVICE_UNAVAILABLE."""
+        one = self._turns.setdefault((source, folded), asyncio.Lock())
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                await one.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            yield
+        finally:
+            one.release()
+
     async def _try(self, source: str, folded: str, user: User | None, password: Secret) -> User:
         tried = Try(source, folded, user.generation if user else None)
         self._throttle.check(tried)
@@ -170,9 +184,7 @@ class Users:
                 known, password.reveal(), source=None if first else source
             )
         except Busy:
-            raise ApiError(
-                ErrorType.SERVICE_UNAVAILABLE, message("users.busy"), retry_after=BUSY_SECONDS
-            ) from None
+            raise _busy() from None
         if not right or user is None:
             self._throttle.failed(tried)
             raise refused()
@@ -212,14 +224,16 @@ class Users:
         except (RecordMissing, RecordForged):
             fail(ErrorType.NOT_FOUND, message("users.unknown", name))
 
-    def _turn(self, source: str, folded: str) -> asyncio.Lock:
-        return self._turns.setdefault((source, folded), asyncio.Lock())
-
     def _record(self, name: str) -> Record[User]:
         return Record(self._store, self.key(name), User)
 
     def _records(self) -> Records[User]:
         return Records(self._store, keys.USERS, User)
+
+
+def _busy() -> ApiError:
+    text = message("users.busy")
+    return ApiError(ErrorType.SERVICE_UNAVAILABLE, text, retry_after=BUSY_SECONDS)
 
 
 def _require_name(name: str) -> None:
