@@ -1,19 +1,29 @@
-"""Accepts connections one by one, as many as the door lets in, and begins TLS on each."""
+"""Accepts connections one by one, as many as the door lets in, and begins TLS on each in turn."""
 
 import asyncio
 import socket
 import ssl
+import time
 from asyncio import sslproto
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from openvcha.protocols.door import Door, Guest
+from openvcha.protocols.by_source import BySource
+from openvcha.protocols.door import Door, Guest, nothing
+from openvcha.protocols.pace import Pace
 
 AT_ONCE: Final = 64
 """So that whoever waits in the kernel's queue waits for no handshake of those before."""
 PAUSE_SECONDS: Final = 0.1
 """Until it is tried again where no more files may be open."""
+SHARE_OF_LOOP: Final = 0.2
+"""Of each second, for handshakes: at two milliseconds each, a hundred of them."""
+BURST_SECONDS: Final = 0.04
+FIRST_GUESS_SECONDS: Final = 0.002
+WEIGHT: Final = 0.1
+"""Of the newest handshake in the mean."""
 BUFFER_BYTES: Final = 32 * 1024
 """For one connection; asyncio's own 256 KiB would be most of what an idle one costs."""
 
@@ -45,6 +55,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._open = True
         self._beginning: set[asyncio.Task[None]] = set()
+        self._handshakes = Handshakes(self._begin_soon)
         self._watch()
 
     def close(self) -> None:
@@ -53,6 +64,7 @@ class Acceptor:
             self._open = False
             self._loop.remove_reader(self._listener)
             self._listener.close()
+            self._handshakes.close()
 
     async def wait_closed(self) -> None:
         """Wait for those that were just being accepted."""
@@ -87,15 +99,19 @@ class Acceptor:
             accepted.close()
             return True
         accepted.setblocking(False)
+        self._handshakes.add(accepted, guest)
+        return True
+
+    def _begin_soon(self, accepted: socket.socket, guest: Guest) -> None:
         beginning = self._loop.create_task(self._begin(accepted, guest), name="accept")
         self._beginning.add(beginning)
         beginning.add_done_callback(self._beginning.discard)
-        return True
 
     async def _begin(self, accepted: socket.socket, guest: Guest) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: GuestTls(self._tls, guest, self._protocol(guest)), accepted
+                lambda: GuestTls(self._tls, guest, self._protocol(guest), self._handshakes.took),
+                accepted,
             )
         except BaseException as failure:
             accepted.close()
@@ -104,12 +120,82 @@ class Acceptor:
                 raise
 
 
+class Handshakes:
+    """Begins the handshakes of who was accepted: so many that they take a part of the loop's time.
+
+    Sources take turns, and those that have shown a session with those that have not.
+    """
+
+    def __init__(self, begin: Callable[[socket.socket, Guest], None]) -> None:
+        self._begin = begin
+        self._loop = asyncio.get_running_loop()
+        self._known: BySource[_Accepted] = BySource()
+        self._strangers: BySource[_Accepted] = BySource()
+        self._in_turn = deque([self._known, self._strangers])
+        self._pace = Pace(SHARE_OF_LOOP, BURST_SECONDS)
+        self._seconds = FIRST_GUESS_SECONDS
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, accepted: socket.socket, guest: Guest) -> None:
+        """Begin the handshake when it is time; whoever has to make room before is closed."""
+        row = self._known if guest.familiar else self._strangers
+        one = _Accepted(accepted, guest)
+
+        def end() -> None:
+            row.drop(guest.source, one)
+            accepted.close()
+
+        guest.end = end
+        row.add(guest.source, one)
+        if self._timer is None:
+            self._go_on()
+
+    def took(self, seconds: float) -> None:
+        """Learn how long the loop was busy with a handshake."""
+        self._seconds += WEIGHT * (seconds - self._seconds)
+
+    def close(self) -> None:
+        """Begin no more, and close who waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while one := self._next():
+            one.guest.leave()
+            one.socket.close()
+
+    def _go_on(self) -> None:
+        self._timer = None
+        while self._known or self._strangers:
+            if delay := self._pace.delay():
+                self._timer = self._loop.call_later(delay, self._go_on)
+                return
+            if one := self._next():
+                self._pace.take(self._seconds)
+                one.guest.end = nothing
+                self._begin(one.socket, one.guest)
+
+    def _next(self) -> "_Accepted | None":
+        self._in_turn.rotate()
+        return self._in_turn[0].next() or self._in_turn[1].next()
+
+
+@dataclass(frozen=True, eq=False)
+class _Accepted:
+    socket: socket.socket
+    guest: Guest
+
+
 class GuestTls(sslproto.SSLProtocol):
     """TLS with one guest, who is known to be there from its first packet to its last."""
 
     max_size = BUFFER_BYTES
 
-    def __init__(self, tls: Tls, guest: Guest, protocol: asyncio.Protocol) -> None:
+    def __init__(
+        self,
+        tls: Tls,
+        guest: Guest,
+        protocol: asyncio.Protocol,
+        took: Callable[[float], None] = lambda _: None,
+    ) -> None:
         super().__init__(
             asyncio.get_running_loop(),
             protocol,
@@ -120,6 +206,19 @@ class GuestTls(sslproto.SSLProtocol):
             ssl_shutdown_timeout=tls.shutdown_seconds,
         )
         self._guest = guest
+        self._took = took
+        self._seconds = 0.0
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in data; count how long a handshake takes."""
+        if self._app_transport is not None:
+            super().buffer_updated(nbytes)
+            return
+        begun = time.monotonic()
+        super().buffer_updated(nbytes)
+        self._seconds += time.monotonic() - begun
+        if self._app_transport is not None:
+            self._took(self._seconds)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""

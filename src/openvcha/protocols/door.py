@@ -6,7 +6,7 @@ is being made, and is idle else. Who has shown a session goes only when no stran
 
 import resource
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -17,6 +17,7 @@ GUEST: Final = "guest"
 SHARE_OF_DESCRIPTORS: Final = 4
 """One in so many is for the API; the others are for the store, the database and its clients."""
 
+MOST_RECOGNIZED: Final = 1024
 MADE_ROOM_A_SECOND: Final = 50
 """For one source: each begins TLS, which costs two milliseconds; to turn one away costs nothing."""
 
@@ -27,7 +28,7 @@ class Guest:
     def __init__(self, door: "Door", source: str) -> None:
         self._door = door
         self.source = source
-        self.end: Callable[[], object] = _nothing
+        self.end: Callable[[], object] = nothing
         """Cuts the connection off."""
         self.known = False
 
@@ -36,9 +37,15 @@ class Guest:
         """Return whether it still counts."""
         return self._door.has(self)
 
+    @property
+    def familiar(self) -> bool:
+        """Return whether somebody with a session came from its source before."""
+        return self._door.recognizes(self.source)
+
     def welcome(self) -> None:
         """Note that somebody with a session came by it."""
         self.known = True
+        self._door.recognize(self.source)
 
     def works(self, works: bool) -> None:
         """Note whether an answer is being made now."""
@@ -62,9 +69,21 @@ class Door:
         self._closed = False
         self._second = 0
         self._made_room: Counter[str] = Counter()
+        self._recognized: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def recognize(self, source: str) -> None:
+        """Remember that somebody with a session came from a source."""
+        self._recognized[source] = None
+        self._recognized.move_to_end(source)
+        if len(self._recognized) > MOST_RECOGNIZED:
+            self._recognized.popitem(last=False)
+
+    def recognizes(self, source: str) -> bool:
+        """Return whether somebody with a session came from a source before."""
+        return source in self._recognized
 
     def has(self, guest: Guest) -> bool:
         """Return whether a guest is still there."""
@@ -156,5 +175,5 @@ def affordable(wanted: int) -> int:
     return max(1, min(wanted, descriptors // SHARE_OF_DESCRIPTORS))
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Cut off nothing: its socket has no transport yet, and gets none any more."""

@@ -1,10 +1,12 @@
-"""Who may have a password looked at now: few at once, sources in turn, and nobody waits for long."""
+"""Who may have a password looked at now: few at once, sources in turn, nobody waits for long."""
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
+
+from openvcha.protocols.by_source import BySource
 
 AT_ONCE: Final = 2
 """Each takes 64 MiB; more at once would only wait for the processor."""
@@ -14,13 +16,9 @@ MOST_WAITING: Final = 64
 MOST_OF_SOURCE: Final = 4
 LONGEST_SECONDS: Final = 2.0
 """Whose turn is not to come by then is refused at once, and whose has not come by then as well."""
-MOST_REMEMBERED: Final = 1024
-"""Sources of which it is known when they were served."""
 FIRST_GUESS_SECONDS: Final = 0.1
 _WEIGHT: Final = 0.2
 """Of the newest time in the mean: one that was slow is soon forgotten."""
-
-Row = deque[asyncio.Future[None]]
 
 
 class Busy(Exception):  # noqa: N818 - a state, not a fault
@@ -33,8 +31,8 @@ class Turns:
     def __init__(self) -> None:
         self._free = AT_ONCE
         self._strangers = 0
-        self._first: Row = deque()
-        self._later = _Sources()
+        self._first: deque[asyncio.Future[None]] = deque()
+        self._later: BySource[asyncio.Future[None]] = BySource()
         self._seconds = FIRST_GUESS_SECONDS
 
     @asynccontextmanager
@@ -56,8 +54,7 @@ class Turns:
         await self._wait(turn, stranger=False)
 
     async def _wait_later(self, source: str) -> None:
-        expected = self._seconds * self._later.before(source)
-        if self._later.is_full(source) or expected > LONGEST_SECONDS:
+        if self._is_full(source):
             raise Busy
         turn = _turn()
         self._later.add(source, turn)
@@ -78,6 +75,12 @@ class Turns:
                 self._leave(stranger=stranger)  # its turn had come already
             raise
 
+    def _is_full(self, source: str) -> bool:
+        """Return whether one more of a source is one too many, or would wait for too long."""
+        if self._later.of(source) >= MOST_OF_SOURCE or len(self._later) >= MOST_WAITING:
+            return True
+        return self._seconds * self._later.before(source) > LONGEST_SECONDS
+
     def _leave(self, *, stranger: bool) -> None:
         self._free += 1
         self._strangers -= stranger
@@ -96,59 +99,6 @@ class Turns:
                 turn.set_result(None)
                 self._free -= 1
                 self._strangers += not first
-
-
-class _Sources:
-    """Who waits, a row for each source; next is the source that was served the longest ago."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, Row] = {}
-        self._served: OrderedDict[str, int] = OrderedDict()
-        self._turns = 0
-
-    def is_full(self, source: str) -> bool:
-        """Return whether one more of a source, or of all, is too many."""
-        waiting = sum(map(len, self._rows.values()))
-        return waiting >= MOST_WAITING or len(self._rows.get(source, ())) >= MOST_OF_SOURCE
-
-    def before(self, source: str) -> int:
-        """Return how many are served before one more of a source."""
-        own, since = len(self._rows.get(source, ())), self._last(source)
-        others = ((name, len(row)) for name, row in self._rows.items() if name != source)
-        return own + sum(min(count, own + (self._last(name) <= since)) for name, count in others)
-
-    def add(self, source: str, turn: asyncio.Future[None]) -> None:
-        """Have one more wait."""
-        self._rows.setdefault(source, deque()).append(turn)
-
-    def next(self) -> asyncio.Future[None] | None:
-        """Return who is served next, if anybody waits."""
-        source = min(self._rows, key=self._last, default=None)
-        if source is None:
-            return None
-        turn = self._rows[source][0]
-        self.drop(source, turn)
-        self._note(source)
-        return turn
-
-    def drop(self, source: str, turn: asyncio.Future[None]) -> None:
-        """Forget one that waits no more, also one that was served."""
-        row = self._rows.get(source)
-        if row is not None and turn in row:
-            row.remove(turn)
-            if not row:
-                del self._rows[source]
-
-    def _last(self, source: str) -> int:
-        """Return the number of a source's last turn, 0 where it had none."""
-        return self._served.get(source, 0)
-
-    def _note(self, source: str) -> None:
-        self._turns += 1
-        self._served[source] = self._turns
-        self._served.move_to_end(source)
-        if len(self._served) > MOST_REMEMBERED:
-            self._served.popitem(last=False)
 
 
 def _turn() -> asyncio.Future[None]:

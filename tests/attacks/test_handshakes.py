@@ -1,0 +1,114 @@
+"""Storms of new connections: their handshakes take a part of the API's time, and nobody's turn."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from openvcha.protocols.accepting import (
+    BURST_SECONDS,
+    FIRST_GUESS_SECONDS,
+    SHARE_OF_LOOP,
+    Handshakes,
+)
+from openvcha.protocols.door import Door, Guest
+
+CROWD, OFFICE = "203.0.113.9", "198.51.100.7"
+MOST = 1000
+BURST = round(BURST_SECONDS / FIRST_GUESS_SECONDS)
+A_SECOND = round(SHARE_OF_LOOP / FIRST_GUESS_SECONDS)
+
+pytestmark = pytest.mark.looptime
+
+
+class Storm:
+    """Connections that were accepted; ``begun`` has the sources whose TLS has begun, in turn."""
+
+    def __init__(self) -> None:
+        self.door = Door(MOST)
+        self.begun: list[str] = []
+        self.sockets: list[socket.socket] = []
+        self.handshakes = Handshakes(self._begin)
+
+    def _begin(self, accepted: socket.socket, guest: Guest) -> None:
+        assert accepted.fileno() >= 0
+        assert guest.there
+        self.begun.append(guest.source)
+
+    def come(self, source: str, count: int = 1) -> list[Guest]:
+        """Have so many connections come from a source."""
+        guests = [self.door.enter(source) for _ in range(count)]
+        for guest in guests:
+            assert guest is not None
+            self.sockets.append(socket.socket())
+            self.handshakes.add(self.sockets[-1], guest)
+        return [guest for guest in guests if guest is not None]
+
+
+@pytest.fixture
+async def storm() -> AsyncIterator[Storm]:
+    made = Storm()
+    yield made
+    made.handshakes.close()
+    for each in made.sockets:
+        each.close()
+
+
+async def test_handshakes_take_a_part_of_the_time(storm: Storm) -> None:
+    """However many come at once."""
+    storm.come(CROWD, MOST // 2)
+    assert len(storm.begun) <= BURST + 1
+    await asyncio.sleep(1)
+    assert A_SECOND - 1 <= len(storm.begun) <= BURST + A_SECOND + 1
+    await asyncio.sleep(MOST / A_SECOND)
+    assert len(storm.begun) == MOST // 2
+
+
+async def test_slow_handshakes_are_begun_less_often(storm: Storm) -> None:
+    """As where others take the processor."""
+    for _ in range(200):
+        storm.handshakes.took(10 * FIRST_GUESS_SECONDS)
+    storm.come(CROWD, MOST // 2)
+    await asyncio.sleep(10)
+    assert 0.9 * A_SECOND < len(storm.begun) < 1.2 * A_SECOND
+
+
+async def test_a_storm_from_one_source_holds_no_other_up(storm: Storm) -> None:
+    """Who comes last from elsewhere is next."""
+    storm.come(CROWD, MOST // 2)
+    before = len(storm.begun)
+    storm.come(OFFICE)
+    await asyncio.sleep(3 / A_SECOND)
+    assert OFFICE in storm.begun[before : before + 2]
+
+
+async def test_a_storm_from_everywhere_holds_nobody_up_who_was_there_before(storm: Storm) -> None:
+    """Each source of the storm is as good as any other, but not as one that showed a session."""
+    storm.come(OFFICE)[0].welcome()
+    for number in range(MOST // 2):
+        storm.come(f"10.0.{number // 256}.{number % 256}")
+    before = len(storm.begun)
+    storm.come(OFFICE)
+    await asyncio.sleep(3 / A_SECOND)
+    assert OFFICE in storm.begun[before : before + 2]
+
+
+async def test_who_makes_room_before_his_turn_is_closed(storm: Storm) -> None:
+    """His handshake is never begun."""
+    waiting = storm.come(CROWD, 2 * BURST)
+    begun = len(storm.begun)
+    while storm.door.make_room():
+        pass
+    await asyncio.sleep(10)
+    assert len(storm.begun) == begun
+    assert sum(each.fileno() < 0 for each in storm.sockets) == len(waiting) - begun
+
+
+async def test_who_waits_is_closed_with_the_server(storm: Storm) -> None:
+    """Nobody is begun after that, and nobody counts any more."""
+    storm.come(CROWD, 2 * BURST)
+    begun = len(storm.begun)
+    storm.handshakes.close()
+    await asyncio.sleep(10)
+    assert len(storm.begun) == begun == len(storm.door)

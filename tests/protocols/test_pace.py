@@ -1,0 +1,56 @@
+"""What waits by source, and how much goes on in a second."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from openvcha.protocols import by_source
+from openvcha.protocols.by_source import BySource
+from openvcha.protocols.pace import Pace
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_burst_passes_and_then_so_much_in_a_second() -> None:
+    """A rest gives back the burst, and no more than that."""
+    clock = Clock()
+    pace = Pace(rate=10, burst=5, clock=clock)
+    for _ in range(2):
+        for _ in range(5):
+            assert pace.delay() == 0
+            pace.take(1)
+        pace.take(1)
+        assert pace.delay() == pytest.approx(0.1)
+        clock.now += 3600
+
+
+def test_who_was_served_the_longest_ago_is_next() -> None:
+    """Within a source, who came first."""
+    rows: BySource[str] = BySource()
+    for one in ("a1", "a2", "a3", "b1", "c1", "b2"):
+        rows.add(one[0], one)
+    assert (len(rows), rows.of("a"), rows.of("z")) == (6, 3, 0)
+    assert (rows.before("a"), rows.before("b"), rows.before("z")) == (6, 6, 3)
+    rows.drop("c", "c1")
+    rows.drop("c", "c1")
+    assert [rows.next() for _ in range(6)] == ["a1", "b1", "a2", "b2", "a3", None]
+    rows.add("a", "a4")
+    rows.add("z", "z1")
+    assert rows.before("y") == 1
+    assert [rows.next(), rows.next()] == ["z1", "a4"]
+
+
+def test_sources_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory is bounded; one that is forgotten counts as new."""
+    monkeypatch.setattr(by_source, "MOST_REMEMBERED", 2)
+    rows: BySource[int] = BySource()
+    for number in range(5):
+        rows.add(str(number), number)
+    assert [rows.next() for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert list(rows._served) == ["3", "4"]
