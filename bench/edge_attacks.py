@@ -1,0 +1,171 @@
+"""The attacks on the API that cost the attacker little, each a process of its own.
+
+1,050 idle TLS connections, 16 that send 1 MiB bodies by JSON-RPC without a session, 40 that log in
+with wrong passwords, and a reader with 64 connections that list the hosts. Each ends by itself, and
+writes what it was answered.
+"""
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import resource
+import ssl
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import httpx2
+
+PORT = 8443
+IDLE, BODIES, LOG_INS, READS = 1050, 16, 40, 64
+BODY = b"[" + b",".join([b'{"a":1,"a":1}'] * ((1 << 20) // 14)) + b"]"
+PACE_SECONDS = 0.05
+ATTEMPT_SECONDS = 30.0
+GRACE_SECONDS = 60
+SESSION = "vmware-api-session-id"
+JSON = {"content-type": "application/json"}
+
+
+@functools.cache
+def trusting() -> ssl.SSLContext:
+    """Return what does not look at the certificate; made once, as that takes longer than TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def client(
+    host: str, source: str | None = None, seconds: float = ATTEMPT_SECONDS
+) -> httpx2.AsyncClient:
+    """Return a client with one connection, who waits for so long."""
+    limits = httpx2.Limits(max_connections=1, keepalive_expiry=600)
+    transport = httpx2.AsyncHTTPTransport(verify=trusting(), limits=limits, local_address=source)
+    url = f"https://{host}:{PORT}"
+    return httpx2.AsyncClient(transport=transport, base_url=url, timeout=seconds)
+
+
+async def idle(host: str, _: str, seen: Counter[str]) -> None:
+    """Hold a connection without a word; come again when it is cut off."""
+    reader, writer = await asyncio.open_connection(host, PORT, ssl=trusting())
+    seen["connected"] += 1
+    try:
+        await reader.read()
+        seen["cut off"] += 1
+    finally:
+        writer.close()
+
+
+async def bodies(host: str, _: str, seen: Counter[str]) -> None:
+    """Send a body that takes seconds to parse."""
+    async with client(host) as stranger:
+        while True:
+            reply = await stranger.post("/api", content=BODY, headers=JSON)
+            # By JSON-RPC an error comes with 200.
+            refused = "error" in reply.json()
+            seen[f"{reply.status_code} {'refused' if refused else 'answered'}"] += 1
+
+
+async def log_ins(host: str, _: str, seen: Counter[str]) -> None:
+    """Try passwords."""
+    async with client(host) as stranger:
+        while True:
+            name = uuid.uuid4().hex
+            reply = await stranger.post("/api/session", auth=(name, "wrong-password"))
+            seen[f"{reply.status_code}"] += 1
+
+
+async def reads(host: str, token: str, seen: Counter[str]) -> None:
+    """List the hosts without a pause."""
+    async with client(host) as reader:
+        while True:
+            reply = await reader.get("/api/vcenter/host", headers={SESSION: token})
+            seen[f"{reply.status_code}"] += 1
+
+
+Attack = Callable[[str, str, Counter[str]], Awaitable[None]]
+ATTACKS: Mapping[str, tuple[Attack, int]] = MappingProxyType(
+    {
+        "idle": (idle, IDLE),
+        "bodies": (bodies, BODIES),
+        "log-ins": (log_ins, LOG_INS),
+        "reads": (reads, READS),
+    }
+)
+
+
+async def attack(name: str, host: str, token: str, seconds: float) -> Counter[str]:
+    """Carry one attack out, whatever becomes of its connections; return how it was answered."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    one, count = ATTACKS[name]
+    seen: Counter[str] = Counter()
+
+    async def again() -> None:
+        while True:
+            try:
+                await one(host, token, seen)
+            except (OSError, httpx2.TransportError) as failure:
+                seen[type(failure).__name__] += 1
+            await asyncio.sleep(PACE_SECONDS)
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*(again() for _ in range(count)))
+    return seen
+
+
+class Attacked:
+    """What the attackers were answered, by attack, and the seconds of processors they took."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Counter[str]] = {}
+        self.cpu = 0.0
+
+
+@contextlib.contextmanager
+def attacked(
+    host: str, token: str, seconds: float, *, niceness: int = 0, names: Sequence[str] = ()
+) -> Iterator[Attacked]:
+    """Have these attacks (all) at once during a block; at its end they are counted."""
+    command = [sys.executable, "-m", "bench.edge_attacks"]
+    begun, found = _cpu_of_children(), Attacked()
+    running = {
+        name: subprocess.Popen(
+            [*command, name, host, token, str(seconds), str(niceness)], stdout=subprocess.PIPE
+        )
+        for name in names or ATTACKS
+    }
+    try:
+        yield found
+        for name, each in running.items():
+            written, _ = each.communicate(timeout=GRACE_SECONDS)
+            found.answers[name] = Counter(json.loads(written))
+        found.cpu = _cpu_of_children() - begun
+    finally:
+        for each in running.values():
+            each.kill()
+            each.wait()
+            if each.stdout:
+                each.stdout.close()
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def main(name: str, host: str, token: str, seconds: str, niceness: str) -> None:
+    """Attack, and write the answers' counts as one JSON object."""
+    os.nice(int(niceness))
+    print(json.dumps(asyncio.run(attack(name, host, token, float(seconds)))), flush=True)
+    # Closing a thousand connections one by one helps nobody.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
