@@ -17,10 +17,12 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import httpx2
 
+ROOT = Path(__file__).parents[1]
 PORT = 8443
 IDLE, BODIES, LOG_INS, READS = 1050, 16, 40, 64
 BODY = b"[" + b",".join([b'{"a":1,"a":1}'] * ((1 << 20) // 14)) + b"]"
@@ -136,7 +138,9 @@ def attacked(
     begun, found = _cpu_of_children(), Attacked()
     running = {
         name: subprocess.Popen(
-            [*command, name, host, token, str(seconds), str(niceness)], stdout=subprocess.PIPE
+            [*command, name, host, token, str(seconds), str(niceness)],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
         )
         for name in names or ATTACKS
     }

@@ -25,8 +25,8 @@ Directory = Annotated[
 ]
 
 
-API_NICENESS = 5
-"""The API yields to the database, the store and who leads: they share the processors."""
+API_NICENESS = 2
+"""The API gives way to the database, the store and who leads, also where it is sent much work."""
 
 
 def service(directory: Directory) -> None:

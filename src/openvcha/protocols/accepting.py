@@ -20,7 +20,8 @@ PAUSE_SECONDS: Final = 0.1
 """Until it is tried again where no more files may be open."""
 SHARE_OF_LOOP: Final = 0.2
 """Of each second, for handshakes: at two milliseconds each, a hundred of them."""
-BURST_SECONDS: Final = 0.04
+BURST_SECONDS: Final = 0.016
+"""At once, after a rest: eight of them are one turn of the loop."""
 FIRST_GUESS_SECONDS: Final = 0.002
 WEIGHT: Final = 0.1
 """Of the newest handshake in the mean."""

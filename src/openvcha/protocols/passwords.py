@@ -15,8 +15,8 @@ from argon2.exceptions import VerificationError
 
 from openvcha.protocols.turns import AT_ONCE, Turns
 
-NICENESS: Final = 5
-"""More than the loop's own: a third of what it gets, so that a log-in ends on a busy machine."""
+NICENESS: Final = 3
+"""More than the loop's own: half of what it gets, so that a log-in ends on a busy machine."""
 LANES: Final = 1
 """Threads for each password; more would take the loop's processor as often as it does itself."""
 T = TypeVar("T")
