@@ -32,9 +32,7 @@ class Storm:
         self.handshakes = Handshakes(self._begin)
 
     def _begin(self, accepted: socket.socket, guest: Guest) -> None:
-        assert accepted.fileno() >= 0
-        assert guest.there
-        self.begun.append(guest.source)
+        self.begun.append(guest.source if guest.there and accepted.fileno() >= 0 else "nobody")
 
     def come(self, source: str, count: int = 1) -> list[Guest]:
         """Have so many connections come from a source."""
@@ -88,6 +86,16 @@ async def test_a_storm_from_everywhere_holds_nobody_up_who_was_there_before(stor
     storm.come(OFFICE)[0].welcome()
     for number in range(MOST // 2):
         storm.come(f"10.0.{number // 256}.{number % 256}")
+    before = len(storm.begun)
+    storm.come(OFFICE)
+    await asyncio.sleep(3 / A_SECOND)
+    assert OFFICE in storm.begun[before : before + 2]
+
+
+async def test_a_storm_from_where_somebody_is_known_holds_no_stranger_up(storm: Storm) -> None:
+    """Such as a greedy reader with a session, or one beside whom somebody works."""
+    storm.come(CROWD)[0].welcome()
+    storm.come(CROWD, MOST // 4)
     before = len(storm.begun)
     storm.come(OFFICE)
     await asyncio.sleep(3 / A_SECOND)

@@ -286,18 +286,22 @@ async def test_nobody_waits_longer_than_the_bound() -> None:
 async def test_known_sources_do_not_wait_for_strangers() -> None:
     """A place is kept for them, whatever strangers have begun."""
     turns = Turns()
-    async with turns.take("a"), asyncio.timeout(PATIENCE), turns.take(None):
+    async with turns.take("a"), asyncio.timeout(PATIENCE):
         waiting = asyncio.create_task(turns.take("b").__aenter__())
         await asyncio.sleep(0)
-        assert not waiting.done()
+        async with turns.take(None):
+            assert not waiting.done()
         waiting.cancel()
 
 
 @pytest.mark.looptime
 async def test_one_name_is_waited_for_no_longer_than_the_bound(edge: Edge) -> None:
     """Tries of one name from one source are one after the other; the last ones are told so."""
+    loop = asyncio.get_running_loop()
     async with edge.users._turn(ATTACKER, NOBODY):
+        begun = loop.time()
         error = await refused(edge, NOBODY, ATTACKER)
+        assert loop.time() - begun == pytest.approx(LONGEST_SECONDS)
     assert (error.error_type, error.retry_after) == (ErrorType.SERVICE_UNAVAILABLE, 1)
 
 
