@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from openvcha.protocols.front import DRAIN_BYTES_A_SECOND, DRAIN_SECONDS, Front
+from openvcha.protocols.response import Response
 
 PIECE = 1 << 16
 CLIENTS = 64
@@ -27,7 +27,7 @@ def posted(size: int) -> Scope:
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer before the body was read, and close."""
-    await Response(status_code=400, headers={"connection": "close"})(scope, receive, send)
+    await Response(b"", 400, {"connection": "close"})(scope, receive, send)
 
 
 @pytest.mark.looptime
