@@ -336,6 +336,35 @@ async def test_nothing_is_written_when_it_is_not_as_it_was_seen(changed: str) ->
     assert stage.store.revision == before
 
 
+@WAYS
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (keys.PATRONI_LEADER, OTHER.encode()),
+        (keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}'),
+    ],
+)
+async def test_nothing_is_written_when_it_changes_at_that_very_moment(
+    paused: bool, key: str, value: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the transaction, which has to have the conditions."""
+    stage = Stage(paused=paused)
+    running = await stage.begin()
+    running.cancel()
+
+    async def late(*parts: Any) -> Any:
+        monkeypatch.undo()
+        await stage.store.put(key, value)
+        return await stage.store.txn(*parts)
+
+    monkeypatch.setattr(stage.store, "txn", late)
+    assert await promote(stage.services, stage.seen) is Outcome.CHANGED
+    found = await stage.store.get(key)
+    assert found is not None
+    assert found.value == value
+    assert await stage.store.get(keys.PATRONI_FAILOVER) is None
+
+
 async def test_a_lost_active_that_holds_its_key_still_loses_it() -> None:
     """Where the person has said that its machine is off. It cannot write ``/sync`` any more."""
     stage = Stage(paused=False)
