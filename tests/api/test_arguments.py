@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.api.decode import decode_arguments_rest, decode_arguments_vapi
+from openvcha.api.codec.decode import decode_arguments_rest, decode_arguments_vapi
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.operations import Operation, by_id
 from openvcha.api.structures import (

@@ -10,9 +10,9 @@ from vmware.vapi.lib.connect import get_requests_connector
 from vmware.vapi.stdlib.client.factories import StubConfigurationFactory
 
 from openvcha.api.errors import STATUS, ErrorType
-from openvcha.api.model import descriptor
 from openvcha.api.operations import OPERATIONS, Operation, Privilege, by_id, by_wire
 from openvcha.api.operations import required_privilege as required
+from openvcha.api.types import descriptor
 
 CLUSTER = "com.vmware.vcenter.vcha.cluster"
 

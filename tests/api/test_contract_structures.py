@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from openvcha.api.errors import ErrorType
-from openvcha.api.model import (
+from openvcha.api.structures import BY_VAPI_NAME
+from openvcha.api.types import (
     Enumeration,
     EnumType,
     IdType,
@@ -20,7 +21,6 @@ from openvcha.api.model import (
     Union,
     descriptor,
 )
-from openvcha.api.structures import BY_VAPI_NAME
 
 PLAIN = {
     "StringType",

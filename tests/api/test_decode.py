@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from openvcha.api.decode import decode_rest, decode_vapi
-from openvcha.api.encode import encode_vapi
+from openvcha.api.codec.decode import decode_rest, decode_vapi
+from openvcha.api.codec.encode import encode_vapi
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (

@@ -2,8 +2,8 @@
 
 import pytest
 
-from openvcha.api.decode import decode_error_rest, decode_error_vapi
-from openvcha.api.encode import encode_error_legacy, encode_error_rest, encode_error_vapi
+from openvcha.api.codec.decode import decode_error_rest, decode_error_vapi
+from openvcha.api.codec.encode import encode_error_legacy, encode_error_rest, encode_error_vapi
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo, LocalizableMessage

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from openvcha.api.errors import ErrorType
-from openvcha.api.files import file_error, file_refusal
+from openvcha.api.file_errors import file_error, file_refusal
 from openvcha.api.whole_paths import WHOLE_PATHS
 
 

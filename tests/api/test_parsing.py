@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from openvcha.api.decode import MAX_BYTES, MAX_DEPTH, parse_json
+from openvcha.api.codec.decode import MAX_BYTES, MAX_DEPTH, parse_json
 from openvcha.api.errors import ApiError, ErrorType
 
 

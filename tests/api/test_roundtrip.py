@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from vmware.vapi.bindings.converter import TypeConverter
 from vmware.vapi.data.serializers.jsonrpc import JsonRpcDictToVapi, VAPIJsonEncoder
 
-from openvcha.api.decode import (
+from openvcha.api.codec.decode import (
     decode_error_rest,
     decode_error_vapi,
     decode_rest,
     decode_vapi,
     parse_json,
 )
-from openvcha.api.encode import (
+from openvcha.api.codec.encode import (
     encode_error_rest,
     encode_error_vapi,
     encode_rest,
@@ -27,7 +27,14 @@ from openvcha.api.encode import (
     encode_without_secrets,
 )
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.model import (
+from openvcha.api.secret import Secret
+from openvcha.api.structures import (
+    BY_VAPI_NAME,
+    CertificateInfo,
+    LocalizableMessage,
+    PassiveRedeploySpec,
+)
+from openvcha.api.types import (
     AnyErrorType,
     BooleanType,
     DateTimeType,
@@ -47,13 +54,6 @@ from openvcha.api.model import (
     Structure,
     Type,
     descriptor,
-)
-from openvcha.api.secret import Secret
-from openvcha.api.structures import (
-    BY_VAPI_NAME,
-    CertificateInfo,
-    LocalizableMessage,
-    PassiveRedeploySpec,
 )
 
 DEPTH = 6

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from openvcha.api.decode import (
+from openvcha.api.codec.decode import (
     decode_arguments_rest,
     decode_arguments_vapi,
     decode_error_vapi,
     decode_vapi,
     parse_json,
 )
-from openvcha.api.encode import encode_error_vapi, encode_rest, encode_vapi
+from openvcha.api.codec.encode import encode_error_vapi, encode_rest, encode_vapi
 from openvcha.api.errors import ErrorType
 from openvcha.api.operations import Operation, by_wire
 from openvcha.api.secret import Secret

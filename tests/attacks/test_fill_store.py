@@ -9,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make_edge
 
-from openvcha.api.cut import MARK
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
+from openvcha.api.truncation import MARK
 from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.seen import Draft

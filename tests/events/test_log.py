@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from openvcha.api.encode import encode_time
+from openvcha.api.codec.encode import encode_time
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import EventFilterSpec, EventInfo, EventSeverity

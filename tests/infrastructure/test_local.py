@@ -22,11 +22,7 @@ from openvcha.api.structures import (
 from openvcha.infrastructure import local, local_vms
 from openvcha.infrastructure.local import LocalInfrastructure, Machine
 from openvcha.infrastructure.local_files import inside
-from openvcha.infrastructure.local_processes import (
-    DetachedStarter,
-    ProcessTable,
-    address_answers,
-)
+from openvcha.infrastructure.local_processes import DetachedStarter, ProcessTable, address_answers
 from openvcha.infrastructure.protocol import Infrastructure, VmRequest
 
 

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from openvcha.api.encode import encode_rest
+from openvcha.api.codec.encode import encode_rest
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.model import Structure
 from openvcha.api.structures import (
     ClusterFilterSpec,
     DatacenterFilterSpec,
@@ -24,6 +23,7 @@ from openvcha.api.structures import (
     VmFilterSpec,
     VmPowerState,
 )
+from openvcha.api.types import Structure
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.inventory import Inventory, Vm, VmNetworks
 

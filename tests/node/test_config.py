@@ -14,12 +14,7 @@ from openvcha.node.engines import Engines, EtcdProgram, Postgres
 from openvcha.node.etcd import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
 from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import (
-    LOOP_SECONDS,
-    RETRY_SECONDS,
-    TTL_SECONDS,
-    patroni_config,
-)
+from openvcha.node.patroni import LOOP_SECONDS, RETRY_SECONDS, TTL_SECONDS, patroni_config
 from openvcha.node.plan import all_parts, engine_parts
 from openvcha.node.postgres import postgres_major
 from openvcha.node.postgres_settings import local_settings, pg_hba

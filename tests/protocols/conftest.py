@@ -15,7 +15,9 @@ from starlette.types import ASGIApp
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.model import (
+from openvcha.api.operations import Operation
+from openvcha.api.secret import Secret
+from openvcha.api.types import (
     AnyErrorType,
     BooleanType,
     DateTimeType,
@@ -36,8 +38,6 @@ from openvcha.api.model import (
     VoidType,
     descriptor,
 )
-from openvcha.api.operations import Operation
-from openvcha.api.secret import Secret
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node.certificates import api_certificate, new_authority

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from tests.protocols.conftest import ADMINISTRATOR, Edge, example
 
-from openvcha.api.encode import encode_rest, encode_vapi
-from openvcha.api.model import OptionalType, StructType, descriptor
+from openvcha.api.codec.encode import encode_rest, encode_vapi
 from openvcha.api.operations import OPERATIONS, Operation
+from openvcha.api.types import OptionalType, StructType, descriptor
 from openvcha.protocols.credentials import ANONYMOUS
 
 OF_THE_DISPATCHER = [each for each in OPERATIONS if each.service != "com.vmware.cis.session"]

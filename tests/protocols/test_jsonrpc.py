@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, WIRE, Edge
 
-from openvcha.api.decode import parse_json
+from openvcha.api.codec.decode import parse_json
 from openvcha.protocols.http import ANYBODY, KNOWN
 from openvcha.store.errors import StoreUnavailable
 

@@ -15,11 +15,11 @@ from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, WIRE, Edge, exampl
 from tests.protocols.test_every_operation import rest_request
 from tests.protocols.test_schema_agrees import described, fields_set
 
-from openvcha.api.decode import decode_arguments_vapi, decode_error_rest, decode_error_vapi
-from openvcha.api.encode import encode_rest, encode_vapi
+from openvcha.api.codec.decode import decode_arguments_vapi, decode_error_rest, decode_error_vapi
+from openvcha.api.codec.encode import encode_rest, encode_vapi
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
-from openvcha.api.model import descriptor
 from openvcha.api.operations import Operation, by_wire
+from openvcha.api.types import descriptor
 
 SESSION = "vmware-api-session-id"
 LOGIN = "com.vmware.cis.session"

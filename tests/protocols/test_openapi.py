@@ -8,7 +8,7 @@ from openapi_schema_validator import OAS30Validator
 from openapi_spec_validator import validate
 from tests.protocols.conftest import Edge
 
-from openvcha.api.decode import decode_rest
+from openvcha.api.codec.decode import decode_rest
 from openvcha.api.errors import STATUS, ApiError
 from openvcha.api.operations import OPERATIONS
 from openvcha.api.structures import CredentialsSpec

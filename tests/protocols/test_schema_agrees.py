@@ -13,10 +13,18 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from openvcha.api.decode import decode_arguments_rest
+from openvcha.api.codec.decode import decode_arguments_rest
 from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.messages import PREFIX, message
-from openvcha.api.model import (
+from openvcha.api.operations import OPERATIONS, Operation
+from openvcha.api.structures import (
+    AuditFilterSpec,
+    CredentialsSpec,
+    EventFilterSpec,
+    IpSpec,
+    JoinSpec,
+)
+from openvcha.api.types import (
     BooleanType,
     EnumType,
     IdType,
@@ -31,14 +39,6 @@ from openvcha.api.model import (
     Structure,
     Type,
     descriptor,
-)
-from openvcha.api.operations import OPERATIONS, Operation
-from openvcha.api.structures import (
-    AuditFilterSpec,
-    CredentialsSpec,
-    EventFilterSpec,
-    IpSpec,
-    JoinSpec,
 )
 from openvcha.events.audit import MOST_LISTED
 from openvcha.events.log import MAX_EVENTS, checked_limit, event_number

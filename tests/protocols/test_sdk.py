@@ -12,15 +12,9 @@ from tests.protocols.conftest import ADMINISTRATOR, BEGINNING, PASSWORD, Served
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.model import Opaque
 from openvcha.api.operations import by_id
-from openvcha.api.structures import (
-    CertificateInfo,
-    DynamicID,
-    TaskInfo,
-    TaskProgress,
-    TaskStatus,
-)
+from openvcha.api.structures import CertificateInfo, DynamicID, TaskInfo, TaskProgress, TaskStatus
+from openvcha.api.types import Opaque
 
 # The SDK reads its own messages in a way that Python has deprecated; that is not our warning.
 with warnings.catch_warnings():

@@ -28,13 +28,7 @@ from openvcha.store.protocol import (
 )
 from openvcha.store.records import Record, Records
 from openvcha.store.seal import FIELD, RESERVED, Seals
-from openvcha.store.sealed import (
-    KEYS_SECONDS,
-    MOST_REFUSED,
-    REMEMBERED_SECONDS,
-    Good,
-    SealedStore,
-)
+from openvcha.store.sealed import KEYS_SECONDS, MOST_REFUSED, REMEMBERED_SECONDS, Good, SealedStore
 
 KEY = keys.user("anna")
 OTHER = keys.user("bert")

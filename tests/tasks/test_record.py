@@ -8,7 +8,6 @@ import pytest
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.model import Opaque
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (
     CertificateInfo,
@@ -17,6 +16,7 @@ from openvcha.api.structures import (
     TaskProgress,
     TaskStatus,
 )
+from openvcha.api.types import Opaque
 from openvcha.tasks.record import (
     MAX_ARGUMENTS_BYTES,
     MAX_ERROR_BYTES,

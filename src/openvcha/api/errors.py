@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NoReturn
 
-from openvcha.api.model import AnyError, Enumeration, Structure
 from openvcha.api.structures.std import LocalizableMessage
+from openvcha.api.types import AnyError, Enumeration, Structure
 
 
 class ErrorType(Enumeration, vapi="com.vmware.vapi.std.errors.error.type"):

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from openvcha.api.errors import ErrorType
-from openvcha.api.model import OptionalType, descriptor
 from openvcha.api.structures.ids import TaskId
+from openvcha.api.types import OptionalType, descriptor
 
 #: Names of operations that change something without being tasks; all others only look.
 CHANGING = frozenset({"create", "delete", "cancel", "issue", "join"})

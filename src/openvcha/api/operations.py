@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from openvcha.api.errors import ErrorType
+from openvcha.api.extensions import OWN
 from openvcha.api.operation import Operation, Parameter, Privilege, required_privilege
-from openvcha.api.own import OWN
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (
     ActiveInfo,

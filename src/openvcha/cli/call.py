@@ -9,8 +9,8 @@ from rich.padding import Padding
 from typer.core import TyperCommand, TyperGroup
 
 from openvcha.api.errors import STATUS
-from openvcha.api.model import descriptor
 from openvcha.api.operations import OPERATIONS, Operation
+from openvcha.api.types import descriptor
 from openvcha.cli.arguments import Call, build
 from openvcha.cli.describe import (
     Leaf,

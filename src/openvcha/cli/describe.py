@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from openvcha.api.model import (
+from openvcha.api.operations import OPERATIONS, Operation, Parameter
+from openvcha.api.types import (
     BooleanType,
     DateTimeType,
     DoubleType,
@@ -21,7 +22,6 @@ from openvcha.api.model import (
     Type,
     descriptor,
 )
-from openvcha.api.operations import OPERATIONS, Operation, Parameter
 
 _PREFIXES = ("com.vmware.vcenter.vcha.", "com.vmware.", "org.openvcha.")
 _WORDS: dict[type[Type], str] = {

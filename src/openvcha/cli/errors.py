@@ -86,7 +86,7 @@ def _text(error: Exception) -> str:
     if isinstance(error, _EXPECTED) or _is_refusal(error):
         return str(error).replace("`vcha ", f"`{program()} ")
     if isinstance(error, OSError):
-        from openvcha.api.files import file_refusal  # noqa: PLC0415 - as in ``_is_refusal``
+        from openvcha.api.file_errors import file_refusal  # noqa: PLC0415 - as in ``_is_refusal``
 
         said = file_refusal(error)
         return said.default_message if said else str(error)

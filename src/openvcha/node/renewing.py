@@ -12,16 +12,7 @@ from openvcha.node.http import ask
 from openvcha.node.identity import Secrets, load_secrets, save_secrets, url
 from openvcha.node.leader import superuser_place
 from openvcha.node.patroni import write_patroni_config
-from openvcha.node.renewal import (
-    NOTE,
-    Renewal,
-    finish,
-    in_place,
-    load,
-    path_of,
-    put_in_place,
-    save,
-)
+from openvcha.node.renewal import NOTE, Renewal, finish, in_place, load, path_of, put_in_place, save
 from openvcha.node.roles import OWN_ROLES
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys

@@ -5,7 +5,7 @@ import hashlib
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openvcha.api.encode import encode_error_rest
+from openvcha.api.codec.encode import encode_error_rest
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.protocols import openapi

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from openvcha.api.model import Union
+from openvcha.api.types import Union
 from openvcha.events.audit import MOST_LISTED
 from openvcha.events.log import EVENT_ID, MAX_EVENTS
 from openvcha.infrastructure.placement import NAME

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openvcha.api.encode import encode_error_rest
+from openvcha.api.codec.encode import encode_error_rest
 from openvcha.api.errors import STATUS, ApiError
 from openvcha.protocols.door import GUEST
 from openvcha.protocols.http import SECURITY, refuse, reply, stopping

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from openvcha.api.decode import decode_arguments_vapi, parse_json
-from openvcha.api.encode import encode_error_vapi, encode_vapi
+from openvcha.api.codec.decode import decode_arguments_vapi, parse_json
+from openvcha.api.codec.encode import encode_error_vapi, encode_vapi
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.operations import OPERATIONS, Operation, by_wire

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from openvcha.api.errors import STATUS, ErrorType
-from openvcha.api.model import OptionalType, StructType, Type, descriptor
 from openvcha.api.operations import OPERATIONS, Operation, Parameter
 from openvcha.api.structures import LocalizableMessage
+from openvcha.api.types import OptionalType, StructType, Type, descriptor
 from openvcha.protocols import schemas
 from openvcha.protocols.bounds import DEMANDED_PARAMETERS, FIELDS
 from openvcha.protocols.credentials import SESSION_HEADER

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from openvcha.api.errors import ApiError, ErrorType, fail
-from openvcha.api.files import file_error
+from openvcha.api.file_errors import file_error
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation, Privilege, required_privilege
 from openvcha.events.audit import AuditLog

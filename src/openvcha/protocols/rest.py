@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from openvcha.api.decode import decode_arguments_rest
-from openvcha.api.encode import encode_error_legacy, encode_error_rest, encode_rest
+from openvcha.api.codec.decode import decode_arguments_rest
+from openvcha.api.codec.encode import encode_error_legacy, encode_error_rest, encode_rest
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.operations import Operation
 from openvcha.protocols.credentials import SESSION_SERVICE, from_headers

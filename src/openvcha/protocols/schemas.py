@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from openvcha.api.errors import ErrorType
-from openvcha.api.model import (
+from openvcha.api.structures import LocalizableMessage
+from openvcha.api.types import (
     AnyErrorType,
     BooleanType,
     DateTimeType,
@@ -23,7 +24,6 @@ from openvcha.api.model import (
     Type,
     descriptor,
 )
-from openvcha.api.structures import LocalizableMessage
 from openvcha.protocols.bounds import INTEGER, bounded, cases
 
 ERROR = "Vapi.Std.Errors.Error"

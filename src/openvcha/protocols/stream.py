@@ -8,8 +8,8 @@ from contextlib import aclosing, asynccontextmanager
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openvcha.api.decode import decode_arguments_rest
-from openvcha.api.encode import encode_error_rest, encode_rest
+from openvcha.api.codec.decode import decode_arguments_rest
+from openvcha.api.codec.encode import encode_error_rest, encode_rest
 from openvcha.api.errors import STATUS, ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.operations import by_id

@@ -12,13 +12,7 @@ from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
 from openvcha.cluster import membership, rules
-from openvcha.cluster.config import (
-    ClusterConfig,
-    NodeConfig,
-    NodeKind,
-    PlannedNode,
-    cluster_record,
-)
+from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, PlannedNode, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.service.clone import Clone
 from openvcha.service.commit import Commit

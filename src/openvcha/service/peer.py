@@ -24,13 +24,7 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo, ConnectionSpec, CredentialsSpec
-from openvcha.service.peer_connection import (
-    Broken,
-    PeerConnection,
-    Reply,
-    Trust,
-    Unverified,
-)
+from openvcha.service.peer_connection import Broken, PeerConnection, Reply, Trust, Unverified
 from openvcha.store import bounded
 
 DEFAULT_PORT = 443

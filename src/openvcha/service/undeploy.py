@@ -10,12 +10,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.structures import (
-    DynamicID,
-    LocalizableMessage,
-    NodeVmInfo,
-    UndeploySpec,
-)
+from openvcha.api.structures import DynamicID, LocalizableMessage, NodeVmInfo, UndeploySpec
 from openvcha.cluster import rules
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import Observation

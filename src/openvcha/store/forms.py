@@ -8,7 +8,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, Final
 
-from openvcha.api.cut import cut
+from openvcha.api.truncation import cut
 
 Json = dict[str, Any]
 MOST_SHOWN: Final = 300

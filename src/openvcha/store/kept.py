@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from openvcha.api.cut import cut
 from openvcha.api.structures import LocalizableMessage
+from openvcha.api.truncation import cut
 
 LONGEST_ARGUMENT: Final = 300
 LONGEST_TEXT: Final = 1000

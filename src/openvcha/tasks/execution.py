@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.files import file_error
+from openvcha.api.file_errors import file_error
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, TaskProgress, TaskStatus
 from openvcha.store.errors import Fenced

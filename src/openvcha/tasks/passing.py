@@ -7,7 +7,7 @@ deadline ends it.
 from typing import Final
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.files import PASSES, file_refusal
+from openvcha.api.file_errors import PASSES, file_refusal
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.store.errors import (

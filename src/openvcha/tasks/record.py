@@ -9,7 +9,6 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.model import Opaque, Structure
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (
@@ -19,6 +18,7 @@ from openvcha.api.structures import (
     TaskProgress,
     TaskStatus,
 )
+from openvcha.api.types import Opaque, Structure
 from openvcha.store.kept import kept
 
 TOTAL = 100

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene
 
-from openvcha.api.decode import decode_rest
+from openvcha.api.codec.decode import decode_rest
 from openvcha.api.structures import DeploySpec, JoinRole, JoinTokenSpec
 from openvcha.service.failover import fail_over
 from openvcha.service.joining import issue

@@ -13,7 +13,7 @@ import httpx2
 from tests.protocols.answers.stage import Stage
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD
 
-from openvcha.api.decode import decode_error_rest, decode_rest
+from openvcha.api.codec.decode import decode_error_rest, decode_rest
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.operations import OPERATIONS, Operation, by_id
 from openvcha.api.structures import TaskInfo

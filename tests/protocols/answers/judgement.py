@@ -14,7 +14,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.hooks import HookContext
 from tests.protocols.test_schema_agrees import described, schema_takes
 
-from openvcha.api.decode import decode_error_rest
+from openvcha.api.codec.decode import decode_error_rest
 from openvcha.api.errors import STATUS, ErrorType
 from openvcha.api.messages import PREFIX
 from openvcha.api.operations import OPERATIONS, Operation

@@ -7,7 +7,6 @@ prefix; `%s` takes an argument.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from openvcha.api.cut import LONGEST_SHOWN, cut
 from openvcha.api.messages.events import EVENTS
 from openvcha.api.messages.files import FILES
 from openvcha.api.messages.health import HEALTH
@@ -19,6 +18,7 @@ from openvcha.api.messages.progress import PROGRESS
 from openvcha.api.messages.requests import DECODING, KNOWN, PROTOCOLS
 from openvcha.api.messages.tasks import TASKS
 from openvcha.api.structures.std import LocalizableMessage
+from openvcha.api.truncation import LONGEST_SHOWN, cut
 
 PREFIX = "com.vmware.vcenter.vcha."
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from openvcha.api.model import Structure
 from openvcha.api.structures.cluster import (
     ActiveSpec,
     ClusterInfo,
@@ -72,13 +71,7 @@ from openvcha.api.structures.inventory import (
     VmPowerState,
     VmSummary,
 )
-from openvcha.api.structures.joining import (
-    JoinInfo,
-    JoinRole,
-    JoinSpec,
-    JoinToken,
-    JoinTokenSpec,
-)
+from openvcha.api.structures.joining import JoinInfo, JoinRole, JoinSpec, JoinToken, JoinTokenSpec
 from openvcha.api.structures.nodes import (
     ActiveInfo,
     DeploymentType,
@@ -122,6 +115,7 @@ from openvcha.api.structures.vcha import (
     PlacementInfo,
     PlacementSpec,
 )
+from openvcha.api.types import Structure
 
 #: Every structure by its full vAPI name.
 BY_VAPI_NAME: Mapping[str, type[Structure]] = MappingProxyType(

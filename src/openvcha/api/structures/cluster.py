@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from openvcha.api.model import Enumeration, Structure, Union
 from openvcha.api.prepared import prepare
 from openvcha.api.structures.ids import PlacementNetworkId, PlacementVmId
 from openvcha.api.structures.std import LocalizableMessage
@@ -14,6 +13,7 @@ from openvcha.api.structures.vcha import (
     PlacementInfo,
     PlacementSpec,
 )
+from openvcha.api.types import Enumeration, Structure, Union
 
 
 class ClusterMode(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.cluster_mode"):

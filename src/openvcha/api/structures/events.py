@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import ClassVar
 
-from openvcha.api.model import Enumeration, Structure
 from openvcha.api.prepared import prepare
 from openvcha.api.structures.ids import OperationId, TaskId
 from openvcha.api.structures.std import LocalizableMessage
+from openvcha.api.types import Enumeration, Structure
 
 
 class EventSeverity(Enumeration, vapi="org.openvcha.events.severity"):

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from openvcha.api.model import Id
+from openvcha.api.types import Id
 
 # vCenter qualifies some types by the vCenter the identifier belongs to; the SDK has both kinds.
 VCENTER = ":VCenter"

@@ -4,7 +4,6 @@ from typing import ClassVar
 
 import msgspec
 
-from openvcha.api.model import Enumeration, Structure, Union
 from openvcha.api.prepared import prepare
 from openvcha.api.structures.ids import (
     ClusterId,
@@ -16,6 +15,7 @@ from openvcha.api.structures.ids import (
     ResourcePoolId,
     VmId,
 )
+from openvcha.api.types import Enumeration, Structure, Union
 
 
 class FolderType(Enumeration, vapi="com.vmware.vcenter.folder.type"):

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import ClassVar
 
-from openvcha.api.model import Enumeration, Structure
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures.ids import TaskId
+from openvcha.api.types import Enumeration, Structure
 
 
 class JoinRole(Enumeration, vapi="org.openvcha.joining.role"):

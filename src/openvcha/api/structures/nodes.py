@@ -2,10 +2,10 @@
 
 from typing import Annotated, ClassVar
 
-from openvcha.api.model import Enumeration, Id, Structure
 from openvcha.api.prepared import prepare
 from openvcha.api.structures.std import LocalizableMessage
 from openvcha.api.structures.vcha import CredentialsSpec, IpSpec, PlacementInfo, PlacementSpec
+from openvcha.api.types import Enumeration, Id, Structure
 
 
 class ActiveInfo(Structure):

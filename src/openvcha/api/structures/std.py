@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from openvcha.api.model import Enumeration, Id, Structure
 from openvcha.api.prepared import prepare
+from openvcha.api.types import Enumeration, Id, Structure
 
 
 class DateTimeFormat(Enumeration, vapi="com.vmware.vapi.std.localization_param.date_time_format"):

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import ClassVar
 
-from openvcha.api.model import AnyError, Enumeration, Opaque, Structure, Union
 from openvcha.api.prepared import prepare
 from openvcha.api.structures.ids import OperationId, ServiceId, TaskId
 from openvcha.api.structures.std import DynamicID, LocalizableMessage
+from openvcha.api.types import AnyError, Enumeration, Opaque, Structure, Union
 
 
 class TaskStatus(Enumeration, vapi="com.vmware.cis.task.status"):

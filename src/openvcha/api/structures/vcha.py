@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from openvcha.api.model import Enumeration, Structure, Union
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures.ids import (
@@ -14,6 +13,7 @@ from openvcha.api.structures.ids import (
     PlacementNetworkId,
     PlacementResourcePoolId,
 )
+from openvcha.api.types import Enumeration, Structure, Union
 
 BY_FAMILY = Union("ip_family", {"IPV4": {"ipv4": True}, "IPV6": {"ipv6": True}})
 

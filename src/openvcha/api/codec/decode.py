@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from openvcha.api.decoders import Slot, Style, decode_fields, decoder, slots
+from openvcha.api.codec.decoders import Slot, Style, decode_fields, decoder, slots
+from openvcha.api.codec.faults import missing
+from openvcha.api.codec.json_text import MAX_BYTES, MAX_DEPTH, parse_json
+from openvcha.api.codec.query import decode_query
+from openvcha.api.codec.wire_formats import REST, VAPI, fields_of
 from openvcha.api.errors import ApiError
-from openvcha.api.faults import missing
-from openvcha.api.model import descriptor
 from openvcha.api.operation import Operation, Parameter
-from openvcha.api.parsing import MAX_BYTES, MAX_DEPTH, parse_json
-from openvcha.api.queries import decode_query
-from openvcha.api.styles import REST, VAPI, fields_of
+from openvcha.api.types import descriptor
 
 __all__ = [
     "MAX_BYTES",

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from openvcha.api.faults import at, missing, unexpected, wrong, wrong_type
-from openvcha.api.model import (
+from openvcha.api.codec.faults import at, missing, unexpected, wrong, wrong_type
+from openvcha.api.codec.scalars import SCALARS, Decode, enumeration, string
+from openvcha.api.secret import Secret
+from openvcha.api.types import (
     AnyErrorType,
     BooleanType,
     DoubleType,
@@ -28,8 +30,6 @@ from openvcha.api.model import (
     VoidType,
     fields,
 )
-from openvcha.api.scalars import SCALARS, Decode, enumeration, string
-from openvcha.api.secret import Secret
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from openvcha.api.decoders import Style, decoder, items
+from openvcha.api.codec.decoders import Style, decoder, items
+from openvcha.api.codec.faults import wrong, wrong_type
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.faults import wrong, wrong_type
-from openvcha.api.model import Opaque, StructType, Structure
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import BY_VAPI_NAME, CertificateInfo, LocalizableMessage
+from openvcha.api.types import Opaque, StructType, Structure
 
 
 class ErrorBody(Structure):

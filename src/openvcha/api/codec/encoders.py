@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.model import (
+from openvcha.api.structures.std import LocalizableMessage
+from openvcha.api.types import (
     AnyErrorType,
     DateTimeType,
     Enumeration,
@@ -26,7 +27,6 @@ from openvcha.api.model import (
     descriptor,
     fields,
 )
-from openvcha.api.structures.std import LocalizableMessage
 
 #: Takes a Python value, answers what the JSON encoder takes.
 Encode = Callable[[Any], Any]

@@ -3,9 +3,9 @@
 from functools import cache
 from typing import Any
 
-from openvcha.api.encoders import Encode, Redacted, Rest, Vapi, encode_time, encoder
+from openvcha.api.codec.encoders import Encode, Redacted, Rest, Vapi, encode_time, encoder
 from openvcha.api.errors import ApiError
-from openvcha.api.model import descriptor
+from openvcha.api.types import descriptor
 
 __all__ = [
     "encode_error_legacy",

@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from openvcha.api.decoders import decoder
-from openvcha.api.faults import unexpected, wrong
-from openvcha.api.model import (
+from openvcha.api.codec.decoders import decoder
+from openvcha.api.codec.faults import unexpected, wrong
+from openvcha.api.codec.wire_formats import REST
+from openvcha.api.operation import Operation
+from openvcha.api.types import (
     BooleanType,
     IntegerType,
     OptionalType,
@@ -16,8 +18,6 @@ from openvcha.api.model import (
     Type,
     descriptor,
 )
-from openvcha.api.operation import Operation
-from openvcha.api.styles import REST
 
 # They choose the operation; `~action` is how old clients say it.
 _VERBS = frozenset({"action", "vmw-task", "~action"})

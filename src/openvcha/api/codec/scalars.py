@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from openvcha.api.faults import wrong, wrong_type
-from openvcha.api.model import (
+from openvcha.api.codec.faults import wrong, wrong_type
+from openvcha.api.types import (
     BooleanType,
     DateTimeType,
     DoubleType,
