@@ -39,7 +39,7 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         | DATABASE
         | CONTRACT
         | SERVING
-        | {"h11", "openvcha.cluster", "openvcha.protocols", "openvcha.store.etcd"},
+        | {"h11", "openvcha.cluster", "openvcha.protocols", "openvcha.store.etcd.client"},
     ),
     "what starts PostgreSQL for Patroni": (
         "openvcha.node.patroni_launcher",

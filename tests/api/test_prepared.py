@@ -57,7 +57,7 @@ BUILT_IN = (
 )
 #: Places that pass on what they were given; what they are given is looked at where it is named.
 PASSING_ON = {
-    ("openvcha.store.bounded", "type_"),
+    ("openvcha.store.bounded_json", "type_"),
     ("openvcha.store.records", "type_"),
     ("openvcha.store.records", "self._type"),
     ("openvcha.events.ring", "self._type"),

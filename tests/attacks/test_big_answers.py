@@ -29,8 +29,8 @@ from openvcha.node.stuck import standbys
 from openvcha.node.survey import MOST_MEMBERS, listed, patroni_words, places
 from openvcha.service.peer import ActiveNode, verify_peer
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import KeyValue
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import KeyValue
 
 ENDLESS = 64 << 20
 """Bytes that he would send; who takes them all has them in memory."""

@@ -49,9 +49,9 @@ from openvcha.protocols.roles import Role
 from openvcha.protocols.users import Users
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
-from openvcha.store.etcd import Etcd
-from openvcha.store.gateway import Question
-from openvcha.store.sealed_etcd import SealedEtcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.gateway import Question
+from openvcha.store.sealing.cluster_store import SealedEtcd
 
 pytestmark = pytest.mark.engines
 ACTIVE, PASSIVE, WITNESS = "vcha-1-aa", "vcha-2-bb", "vcha-3-cc"

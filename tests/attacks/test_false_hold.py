@@ -6,11 +6,11 @@ import pytest
 
 from openvcha.api.secret import Secret
 from openvcha.store import keys
+from openvcha.store.interface import KeyValue
 from openvcha.store.lease import Hold, acquire, campaign
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import KeyValue
-from openvcha.store.seal import RESERVED, Seals
-from openvcha.store.sealed import SealedStore
+from openvcha.store.sealing.seal import RESERVED, Seals
+from openvcha.store.sealing.sealed_store import SealedStore
 
 pytestmark = pytest.mark.looptime
 LATEST = 120.0

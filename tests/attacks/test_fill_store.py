@@ -21,9 +21,9 @@ from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import BEGUN_A_MINUTE, PER_USER, Sessions
 from openvcha.store import keys
 from openvcha.store.errors import StoreFull
-from openvcha.store.kept import LONGEST_ARGUMENT, LONGEST_TEXT, kept
+from openvcha.store.interface import Action, Compare, EventType, Put, TxnResult
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Action, Compare, EventType, Put, TxnResult
+from openvcha.store.text_limits import LONGEST_ARGUMENT, LONGEST_TEXT, kept
 from openvcha.tasks.record import ErrorRecord, error_record
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)

@@ -15,8 +15,8 @@ from openvcha.node.patroni_forms import NOBODY, install, is_formed
 from openvcha.node.patroni_seal import Sealing
 from openvcha.node.stuck import look_at, standbys
 from openvcha.store import keys
-from openvcha.store.protocol import KeyValue
-from openvcha.store.seal import Seals
+from openvcha.store.interface import KeyValue
+from openvcha.store.sealing.seal import Seals
 
 SEALS = Seals(lambda: [Secret("a key of the data nodes")])
 OWN, OTHER = "7712774614144250607", "7712774614144250608"

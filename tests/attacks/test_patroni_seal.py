@@ -11,8 +11,8 @@ import pytest
 from openvcha.api.secret import Secret
 from openvcha.node.patroni_seal import Sealing, install
 from openvcha.store import keys
-from openvcha.store.protocol import KeyValue
-from openvcha.store.seal import FIELD, RESERVED, Place, Seals
+from openvcha.store.interface import KeyValue
+from openvcha.store.sealing.seal import FIELD, RESERVED, Place, Seals
 
 SEALS = Seals(lambda: [Secret("a key of the data nodes")])
 THIEF = Seals(lambda: [Secret("a key of nobody")])

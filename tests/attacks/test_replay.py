@@ -30,11 +30,11 @@ from openvcha.protocols.sessions import Sessions, token_hash
 from openvcha.protocols.users import Users
 from openvcha.service.tokens import new_token, require_token, spent, token_record
 from openvcha.store import keys
+from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import KeyValue
-from openvcha.store.rolled import RolledStore
-from openvcha.store.seal import Seals
-from openvcha.store.sealed import SealedStore
+from openvcha.store.sealing.rolled_store import RolledStore
+from openvcha.store.sealing.seal import Seals
+from openvcha.store.sealing.sealed_store import SealedStore
 
 pytestmark = pytest.mark.looptime
 

@@ -27,11 +27,11 @@ from openvcha.service.tokens import new_token, require_token, token_record
 from openvcha.serving.inspection import forged, set_aside, unreadable
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged
+from openvcha.store.interface import Action, Compare, KeyValue, Store, TxnResult
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Action, Compare, KeyValue, Store, TxnResult
 from openvcha.store.records import encode
-from openvcha.store.seal import Seals
-from openvcha.store.sealed import Good, SealedStore
+from openvcha.store.sealing.seal import Seals
+from openvcha.store.sealing.sealed_store import Good, SealedStore
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.runner import Runner

@@ -23,11 +23,12 @@ from openvcha.node.identity import Identity, Secrets
 from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
 from openvcha.node.tls import NodeTls
-from openvcha.store import keys, wire
+from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import NotLetIn, PermissionDenied, StoreError
-from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import Delete, Put, absent, present
+from openvcha.store.etcd import wire
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Delete, Put, absent, present
 
 pytestmark = pytest.mark.engines
 DATA, WITNESS = "vcha-1-aa", "vcha-3-cc"

@@ -20,12 +20,12 @@ from tests.store.test_gateway import Request, answer, client
 from openvcha.api.secret import Secret
 from openvcha.node.patroni_members import Voters
 from openvcha.store.account import Account
-from openvcha.store.accounts import EtcdAccounts
-from openvcha.store.client import Reply
 from openvcha.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import Get, Permission, Put
-from openvcha.store.watch import Watch
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.users_and_roles import EtcdAccounts
+from openvcha.store.etcd.watch import Watch
+from openvcha.store.http_client import Reply
+from openvcha.store.interface import Get, Permission, Put
 
 PLACE = "http://127.0.0.1:1"
 WHO = Account(name="data.a", password=Secret("p"))

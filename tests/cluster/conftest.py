@@ -10,7 +10,7 @@ from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
 from openvcha.cluster.observation import Heard, NodeObservation, Observation
 from openvcha.cluster.patroni import PatroniNode, SyncState
-from openvcha.store.facts import NodeFacts
+from openvcha.store.node_facts import NodeFacts
 
 PRIMARY = PatroniNode("primary", "running", 1, ("b-2",))
 STREAMING = PatroniNode("replica", "streaming", 1, ())

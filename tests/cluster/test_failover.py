@@ -11,8 +11,8 @@ from openvcha.cluster.patroni import parse_sync
 from openvcha.node.patroni_forms import is_formed
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
+from openvcha.store.interface import Compare, absent, present, unchanged
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Compare, absent, present, unchanged
 
 GUARD = absent("/somebody-else-has-taken-over")
 MEMBER = keys.patroni_member("b")

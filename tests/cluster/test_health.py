@@ -22,7 +22,7 @@ from openvcha.cluster.threats import (
     LONGEST_FORGED,
     MOST_FORGED,
 )
-from openvcha.store.facts import Override, PostgresFacts, PostgresTrouble
+from openvcha.store.node_facts import Override, PostgresFacts, PostgresTrouble
 
 PREFIX = "com.vmware.vcenter.vcha."
 

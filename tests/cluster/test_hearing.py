@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 from tests.cluster.conftest import FACTS, NOW
 
 from openvcha.cluster.hearing import LISTEN_SECONDS, RETRY_SECONDS, SAMPLES, SILENT_SECONDS, Hearing
-from openvcha.store import facts, keys
+from openvcha.store import keys, node_facts
+from openvcha.store.interface import Event, Snapshot
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Event, Snapshot
 
 pytestmark = pytest.mark.looptime
 KEY = keys.node_facts("b-2")
@@ -31,7 +31,7 @@ class Ear:
     async def tell(self, off: float = 0.0, late: float = 0.0) -> None:
         """Report as a node does whose clock is ``off``; the report travels for ``late``."""
         clock = now() + timedelta(seconds=off - late)
-        await self.store.put(KEY, facts.encode(msgspec.structs.replace(FACTS, clock=clock)))
+        await self.store.put(KEY, node_facts.encode(msgspec.structs.replace(FACTS, clock=clock)))
         await asyncio.sleep(0.01)
 
 
@@ -113,7 +113,7 @@ async def test_the_clock_is_known_after_some_reports_and_late_ones_do_not_count(
 async def test_what_was_there_before_says_nothing_of_the_clock() -> None:
     """Nobody knows how old it is; its other facts are believed."""
     store = MemoryStore()
-    await store.put(KEY, facts.encode(FACTS))
+    await store.put(KEY, node_facts.encode(FACTS))
     hearing = Hearing(store, monotonic=seconds, clock=now)
     running = asyncio.create_task(hearing.run())
     await asyncio.sleep(0.01)
@@ -141,7 +141,7 @@ async def test_rubbish_and_compaction_do_not_end_it() -> None:
 async def test_a_time_without_a_zone_is_not_heard(name: str) -> None:
     """It could not be compared with one that has a zone; the others are heard as ever."""
     async with listening() as ear:
-        told = json.loads(facts.encode(FACTS))
+        told = json.loads(node_facts.encode(FACTS))
         await ear.store.put(KEY, json.dumps({**told, name: "2026-11-26T20:00:00"}).encode())
         await asyncio.sleep(0.01)
         assert ear.hearing.of("b-2").facts is None

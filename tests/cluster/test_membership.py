@@ -8,8 +8,8 @@ from openvcha.cluster import membership
 from openvcha.cluster.patroni import bar, sync_state
 from openvcha.store import keys
 from openvcha.store.errors import LearnerNotReady, MemberNotFound, NotLearner, StoreUnavailable
+from openvcha.store.interface import EndpointStatus, Member, Membership
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import EndpointStatus, Member, Membership
 
 URL = "https://127.83.2.12:2380"
 OTHER = "https://127.83.2.11:2380"

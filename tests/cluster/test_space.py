@@ -6,7 +6,7 @@ import pytest
 from tests.store.roomy import Simulated, simulated
 
 from openvcha.cluster.space import AGAIN_SECONDS, ASK_SECONDS, Space, SpaceLooks
-from openvcha.store.protocol import EndpointStatus
+from openvcha.store.interface import EndpointStatus
 
 pytestmark = pytest.mark.looptime
 

@@ -16,8 +16,8 @@ from openvcha.node.roles import REPLICATION_USER
 from openvcha.service.context import Services
 from openvcha.serving.compose import services_of, superuser_of
 from openvcha.store import keys
-from openvcha.store.patroni_keys import leader_position
-from openvcha.store.protocol import Member
+from openvcha.store.interface import Member
+from openvcha.store.patroni_state import leader_position
 
 SLOTS = "select slot_name from pg_replication_slots"
 TOLD_SECONDS = 60.0

@@ -21,7 +21,7 @@ from openvcha.node.identity import load_identity
 from openvcha.node.patroni import LAUNCHER
 from openvcha.node.processes import find_tree, send
 from openvcha.store import keys
-from openvcha.store.protocol import present
+from openvcha.store.interface import present
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"

@@ -32,7 +32,7 @@ from openvcha.node.recovery import FORCE_FLAG, load_outcome, load_request
 from openvcha.serving.compose import services_of
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"

@@ -20,7 +20,7 @@ from vmware.vapi.vsphere.client import create_vsphere_client
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.certificates import thumbprint_sha256
 from openvcha.node.status import load_status
-from openvcha.store.gateway import MOST_IDLE
+from openvcha.store.etcd.gateway import MOST_IDLE
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"

@@ -29,9 +29,9 @@ from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import SessionRecord, token_hash
 from openvcha.protocols.users import User
 from openvcha.store import keys
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
 from openvcha.store.records import encode
-from openvcha.store.sealed_etcd import SealedEtcd
+from openvcha.store.sealing.cluster_store import SealedEtcd
 
 pytestmark = pytest.mark.engines
 PASSWORD = "a thief's password"

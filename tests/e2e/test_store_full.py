@@ -25,9 +25,9 @@ from openvcha.node.identity import load_identity
 from openvcha.node.tls import NodeTls
 from openvcha.serving.compose import superuser_of
 from openvcha.store.errors import OutcomeUnknown, StoreError, StoreFull
-from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import Put
-from openvcha.store.room import ENOUGH_PERCENT, percent
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Put
+from openvcha.store.space import ENOUGH_PERCENT, percent
 
 pytestmark = pytest.mark.engines
 QUOTA = 24 << 20

@@ -22,7 +22,7 @@ from openvcha.node.identity import load_identity
 from openvcha.service.context import Services
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import Member
+from openvcha.store.interface import Member
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 SHARED_LAB = "failovers"

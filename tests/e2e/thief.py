@@ -21,7 +21,7 @@ from openvcha.node.patroni import REST_USER
 from openvcha.node.roles import REPLICATION_USER, REWIND_USER
 from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
 
 KEPT = ("node.json", "secrets.json", ACCOUNT, "tls")
 

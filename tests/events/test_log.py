@@ -17,8 +17,8 @@ from openvcha.events.log import MAX_AGE, MAX_AT_ONCE, EventLog, Memory
 from openvcha.events.seen import Draft
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown
+from openvcha.store.interface import value_is
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import value_is
 
 pytestmark = pytest.mark.looptime
 BEGINNING = datetime(2026, 11, 24, tzinfo=UTC)

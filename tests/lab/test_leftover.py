@@ -13,7 +13,7 @@ from openvcha.lab import power
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.leftover import require_unneeded, why_needed
 from openvcha.lab.state import Lab, LabState
-from openvcha.store.protocol import Member
+from openvcha.store.interface import Member
 
 LAB = Lab(Path("/labs/mine"))
 ACTIVE = NodeConfig(

@@ -23,7 +23,7 @@ from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
 from openvcha.node.processes import NodeProcesses
 from openvcha.node.tls import NodeTls
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
 
 # Else pytest-asyncio's first look makes a loop that nobody closes, and that is a warning.
 asyncio.set_event_loop(None)

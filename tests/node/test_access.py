@@ -10,7 +10,7 @@ from tests.node.conftest import SECRETS
 from openvcha.node.own_sessions import superuser_options
 from openvcha.node.roles import OWN_ROLES
 from openvcha.node.verifier import accepts
-from openvcha.store import facts, keys
+from openvcha.store import keys, node_facts
 
 pytestmark = pytest.mark.engines
 
@@ -60,10 +60,10 @@ def is_open(node: Any) -> bool:
     return False
 
 
-def told(node: Any) -> facts.NodeFacts | None:
+def told(node: Any) -> node_facts.NodeFacts | None:
     """Return what the node has told the cluster of itself."""
     found = node.etcd(lambda store: store.get(keys.node_facts("first")))
-    return facts.decode(found.value) if found else None
+    return node_facts.decode(found.value) if found else None
 
 
 def is_surveyed(node: Any) -> bool:

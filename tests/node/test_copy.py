@@ -26,7 +26,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.leader import CopyFailed, Leader, place_of
 from openvcha.node.logs import RotatingLog, logger
 from openvcha.node.postgres import STANDBY_SIGNAL
-from openvcha.store.copies import CopyReport, CopyState, decode, encode
+from openvcha.store.clone_reports import CopyReport, CopyState, decode, encode
 
 SECRET = Secret("pass:word\\")
 SECRETS = Secrets(

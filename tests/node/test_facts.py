@@ -14,10 +14,10 @@ from openvcha.node.facts import LEASE_SECONDS, PUBLISH_SECONDS, FactsPublisher, 
 from openvcha.node.identity import Identity
 from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
-from openvcha.store import facts, keys
+from openvcha.store import keys, node_facts
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.facts import NodeFacts
 from openvcha.store.memory import MemoryStore
+from openvcha.store.node_facts import NodeFacts
 
 KEY = keys.node_facts("b-2")
 ENGINES = Engines(
@@ -87,8 +87,8 @@ async def test_facts_are_there_while_the_node_runs_and_go_after_it() -> None:
     found = await store.get(KEY)
     assert found is not None
     assert found.version >= 5 * LEASE_SECONDS / PUBLISH_SECONDS - 1
-    assert facts.decode(found.value).clock > datetime(2026, 1, 1, tzinfo=UTC)
-    assert facts.decode(found.value).clock < example().clock
+    assert node_facts.decode(found.value).clock > datetime(2026, 1, 1, tzinfo=UTC)
+    assert node_facts.decode(found.value).clock < example().clock
     await asyncio.sleep(LEASE_SECONDS + 1)
     assert await store.get(KEY) is None
 

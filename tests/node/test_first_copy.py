@@ -7,8 +7,8 @@ from typing import Any
 from openvcha.node.first_copy import first_copy, was_told
 from openvcha.node.layout import Layout
 from openvcha.node.publisher import CopyPublisher
-from openvcha.store import copies, keys
-from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store import clone_reports, keys
+from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
 
@@ -49,7 +49,7 @@ async def life(layout: Layout, store: Store) -> None:
 
 async def state(store: Store) -> CopyState | None:
     found = await store.get(KEY)
-    return copies.decode(found.value).state if found else None
+    return clone_reports.decode(found.value).state if found else None
 
 
 async def test_a_node_that_is_started_again_tells_nothing(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.patroni import patroni_config
 from openvcha.node.status import Role
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.protocol import EndpointStatus, KeyValue, Member
+from openvcha.store.interface import EndpointStatus, KeyValue, Member
 
 IDENTITY = Identity(
     cluster_id="c",

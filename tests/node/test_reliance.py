@@ -15,9 +15,9 @@ from openvcha.node.reliance import CONFIRM_SECONDS, LOOK_SECONDS, Disk, Reliance
 from openvcha.node.relied import Relied, encode_relied, hindrance, kept
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged, StoreUnavailable
+from openvcha.store.interface import Event, KeyValue
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Event, KeyValue
-from openvcha.store.seal import RESERVED
+from openvcha.store.sealing.seal import RESERVED
 
 pytestmark = pytest.mark.looptime
 

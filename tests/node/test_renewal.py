@@ -28,8 +28,8 @@ from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import NotLetIn, RecordForged
 from openvcha.store.memory import MemoryStore
-from openvcha.store.seal import Seals
-from openvcha.store.sealed import SealedStore
+from openvcha.store.sealing.seal import Seals
+from openvcha.store.sealing.sealed_store import SealedStore
 
 pytestmark = pytest.mark.looptime
 

@@ -12,8 +12,8 @@ from openvcha.node.identity import StoreLimits
 from openvcha.node.room import IN_VAIN_SECONDS, LOOK_SECONDS, TURN_SECONDS, Keeper, keep_room
 from openvcha.store import keys
 from openvcha.store.errors import StoreFull
+from openvcha.store.interface import TxnResult
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import TxnResult
 
 pytestmark = pytest.mark.looptime
 QUOTA = 1000

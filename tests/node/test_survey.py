@@ -15,7 +15,7 @@ from openvcha.node.alone import why_not
 from openvcha.node.kept import save_kept
 from openvcha.node.survey import PUBLIC, Place, Survey, places, plain, survey
 from openvcha.node.tls import NodeTls
-from openvcha.store.etcd import HEALTH
+from openvcha.store.etcd.client import HEALTH
 
 MEMBERS = b'[{"id":1,"peerURLs":["https://%s:2380"],"name":"later"}]'
 Pages = dict[str, bytes]

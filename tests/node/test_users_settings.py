@@ -24,7 +24,7 @@ from openvcha.node.roles import REPLICATION_USER
 from openvcha.node.superuser import Superuser
 from openvcha.node.uninstalled import Uninstalled
 from openvcha.node.users_settings import missing, overrides
-from openvcha.store.facts import PostgresFacts
+from openvcha.store.node_facts import PostgresFacts
 
 PGDATA = Path("/srv/a/pgdata")
 AUTO = str(PGDATA / "postgresql.auto.conf")

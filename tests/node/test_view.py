@@ -19,7 +19,7 @@ from openvcha.node.processes import NodeProcesses
 from openvcha.node.status import Contact, NodeStatus, OwnView, Role
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
-from openvcha.store.protocol import EndpointStatus, Member
+from openvcha.store.interface import EndpointStatus, Member
 
 pytestmark = pytest.mark.looptime
 NOWHERE = Path("/nonexistent")

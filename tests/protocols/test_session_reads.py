@@ -20,8 +20,8 @@ from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import SessionRecord, Sessions, token_hash
 from openvcha.protocols.users import Users
 from openvcha.store import keys
+from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import KeyValue
 
 
 class Counting(MemoryStore):

@@ -15,7 +15,7 @@ from openvcha.protocols.roles import Role
 from openvcha.protocols.throttle import delay
 from openvcha.protocols.users import User, Users
 from openvcha.store import keys
-from openvcha.store.protocol import Compare
+from openvcha.store.interface import Compare
 
 READ = "/api/vcenter/vcha/operations"
 WRONG = Secret("wrong-password")

@@ -44,8 +44,7 @@ from openvcha.service.power import surely_off
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import StoreError, StoreUnavailable
-from openvcha.store.facts import PostgresFacts
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     EndpointStatus,
@@ -57,6 +56,7 @@ from openvcha.store.protocol import (
     Snapshot,
     TxnResult,
 )
+from openvcha.store.node_facts import PostgresFacts
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.runner import Plan, Runner
 from openvcha.tasks.steps import Step

@@ -36,8 +36,8 @@ from openvcha.node.relied import Relied, decode_relied, encode_relied
 from openvcha.node.replay import Holder
 from openvcha.node.uninstalled import Uninstalled
 from openvcha.serving.peers import Means, keep_peers_on
-from openvcha.store import copies, facts, keys
-from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store import clone_reports, keys, node_facts
+from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import (
     LearnerNotReady,
     MemberNotFound,
@@ -46,8 +46,8 @@ from openvcha.store.errors import (
     StoreError,
     StoreUnavailable,
 )
+from openvcha.store.interface import Delete, KeyValue, Member, value_is
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Delete, KeyValue, Member, value_is
 
 ROOT = Path("/simulated")
 TTL_SECONDS = 20.0
@@ -145,7 +145,7 @@ class World:
         self.checkpoints: list[str] = []
         self.holders: tuple[Holder, ...] = ()
         """Who holds the replay of a standby up."""
-        self.survey = facts.PostgresFacts()
+        self.survey = node_facts.PostgresFacts()
         """What users have set in PostgreSQL."""
         self.uninstalled: tuple[Uninstalled, ...] = ()
         """What the databases use and is not installed."""
@@ -612,18 +612,18 @@ class World:
     async def _fail_to_start(self, identity: Identity) -> None:
         """Report it under a lease, as a node does, until the node ends."""
         for times in count(1):
-            told = facts.NodeFacts(
+            told = node_facts.NodeFacts(
                 versions={},
                 disk_free=1,
                 disk_total=1,
                 clock=datetime.now(UTC),
                 certificate_until=datetime.now(UTC),
-                trouble=facts.PostgresTrouble(
+                trouble=node_facts.PostgresTrouble(
                     starts=True, times=times, reason=BROKEN, lines=("a", BROKEN)
                 ),
             )
             lease = await self.store.lease_grant(40)
-            await self.store.put(keys.node_facts(identity.member), facts.encode(told), lease)
+            await self.store.put(keys.node_facts(identity.member), node_facts.encode(told), lease)
             await asyncio.sleep(4)
 
     def _join_etcd(self, machine: Machine, identity: Identity) -> bool:
@@ -682,7 +682,7 @@ class World:
             error=error,
             temporary=error == "it ended",
         )
-        await self.store.put(keys.node_copy(identity.member), copies.encode(report))
+        await self.store.put(keys.node_copy(identity.member), clone_reports.encode(report))
 
     # --- what the infrastructure does
 

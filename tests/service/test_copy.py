@@ -1,7 +1,7 @@
 """What is said of a copy while it goes on."""
 
 from openvcha.service.copy import said, size
-from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.clone_reports import CopyReport, CopyState
 
 
 def report(**values: float) -> CopyReport:

@@ -16,8 +16,8 @@ from openvcha.service.context import Services
 from openvcha.service.reads import get_cluster, get_operations
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
+from openvcha.store.interface import Member
 from openvcha.store.mirror import FRESH_SECONDS, Mirror
-from openvcha.store.protocol import Member
 
 pytestmark = pytest.mark.looptime
 

@@ -26,7 +26,7 @@ from openvcha.service.reads import get_cluster
 from openvcha.service.redeploy import check_passive, check_witness, redeploy_passive
 from openvcha.service.relying import OWN_SECONDS
 from openvcha.store import keys
-from openvcha.store.facts import Override, PostgresFacts
+from openvcha.store.node_facts import Override, PostgresFacts
 
 pytestmark = pytest.mark.looptime
 

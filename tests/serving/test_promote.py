@@ -23,8 +23,8 @@ from openvcha.serving.promote import (
 )
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
+from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import KeyValue
 
 STOPPED = PatroniNode("replica", "stopped", 1, ())
 OWN, OTHER = "b-2", "a-1"

@@ -15,8 +15,8 @@ from openvcha.serving import promotion
 from openvcha.serving.promotion import Grant, Outcome, promote, take_back
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
+from openvcha.store.interface import Put, absent, unchanged, value_is
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Put, absent, unchanged, value_is
 
 pytestmark = pytest.mark.looptime
 OWN, OTHER = "b-2", "a-1"

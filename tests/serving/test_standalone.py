@@ -18,8 +18,8 @@ from openvcha.serving.standalone import stand_alone
 from openvcha.store import keys
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import decode
-from openvcha.store.seal import Seals
-from openvcha.store.sealed import SealedStore
+from openvcha.store.sealing.seal import Seals
+from openvcha.store.sealing.sealed_store import SealedStore
 from openvcha.tasks.record import TaskRecord
 
 pytestmark = pytest.mark.looptime

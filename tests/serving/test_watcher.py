@@ -22,8 +22,8 @@ from openvcha.serving.task_news import task_news
 from openvcha.serving.watcher import LOOK_SECONDS, Watcher, sweep_always
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
+from openvcha.store.interface import Action, Compare, TxnResult
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Action, Compare, TxnResult
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord, error_record
 

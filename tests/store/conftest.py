@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from openvcha.store.client import TlsSource
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.http_client import TlsSource
 from openvcha.store.memory import MemoryStore
 
 START_SECONDS = 60

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.protocol import EndpointStatus, Member
+from openvcha.store.interface import EndpointStatus, Member
 
 
 @dataclass

@@ -13,8 +13,8 @@ from openvcha.api.secret import Secret
 from openvcha.cluster.membership import lead, promote
 from openvcha.store.account import Account
 from openvcha.store.errors import NotLetIn, PermissionDenied, StoreError
-from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import Permission, Put, absent
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Permission, Put, absent
 
 pytestmark = pytest.mark.engines
 OWN = Account(name="data-1", password=Secret("all-of-it"))

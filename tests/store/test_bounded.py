@@ -7,18 +7,18 @@ import msgspec
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.store import bounded, copies, facts, keys, patroni_keys
+from openvcha.store import bounded_json, clone_reports, keys, node_facts, patroni_state
 from openvcha.store.errors import RecordForged, RecordInvalid
+from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import KeyValue
 from openvcha.store.records import decode
-from openvcha.store.seal import Seals
-from openvcha.store.sealed import SealedStore
+from openvcha.store.sealing.seal import Seals
+from openvcha.store.sealing.sealed_store import SealedStore
 
 SEALS = Seals(lambda: [Secret("a key of the data nodes")])
 DEEP = b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}"
 CUT = b'{"x":' + b"[" * 20000
-LONG = b'{"x":"' + b"x" * bounded.MOST_BYTES + b'"}'
+LONG = b'{"x":"' + b"x" * bounded_json.MOST_BYTES + b'"}'
 BOMBS = pytest.mark.parametrize("bomb", [DEEP, CUT, LONG], ids=["deep", "cut", "long"])
 
 
@@ -27,18 +27,18 @@ def nested(levels: int) -> bytes:
 
 
 def test_the_last_level_is_read_and_the_next_is_not() -> None:
-    assert bounded.json_object(nested(bounded.MOST_LEVELS)) is not None
-    assert bounded.json_object(nested(bounded.MOST_LEVELS + 1)) is None
-    assert bounded.decode(nested(bounded.MOST_LEVELS), dict[str, Any])
+    assert bounded_json.json_object(nested(bounded_json.MOST_LEVELS)) is not None
+    assert bounded_json.json_object(nested(bounded_json.MOST_LEVELS + 1)) is None
+    assert bounded_json.decode(nested(bounded_json.MOST_LEVELS), dict[str, Any])
     with pytest.raises(msgspec.DecodeError):
-        bounded.decode(nested(bounded.MOST_LEVELS + 1), dict[str, Any])
+        bounded_json.decode(nested(bounded_json.MOST_LEVELS + 1), dict[str, Any])
 
 
 def test_brackets_in_texts_and_beside_each_other_are_no_levels() -> None:
     """Also behind escaped quotes, and where a text holds a whole document."""
     fields = {"a": "[" * 200, "b": '"[\\' * 200, "c": [[]] * 200, '[{\\"' * 50: "\\"}
-    assert bounded.json_object(json.dumps(fields)) == fields
-    assert bounded.decode(json.dumps(fields).encode(), dict[str, Any]) == fields
+    assert bounded_json.json_object(json.dumps(fields)) == fields
+    assert bounded_json.decode(json.dumps(fields).encode(), dict[str, Any]) == fields
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_brackets_in_texts_and_beside_each_other_are_no_levels() -> None:
 )
 def test_what_is_no_object_is_none(value: bytes | str) -> None:
     """And soon: a text that never ends is gone through once."""
-    assert bounded.json_object(value) is None
-    assert isinstance(value, str) or bounded.json_object(value + b"[" * 100) is None
+    assert bounded_json.json_object(value) is None
+    assert isinstance(value, str) or bounded_json.json_object(value + b"[" * 100) is None
 
 
 @BOMBS
 def test_every_reader_of_records_finds_it_unreadable(bomb: bytes) -> None:
-    for read in (facts.decode, copies.decode):
+    for read in (node_facts.decode, clone_reports.decode):
         with pytest.raises(msgspec.DecodeError):
             read(bomb)
-    assert patroni_keys.readable(bomb) is None
+    assert patroni_state.readable(bomb) is None
     with pytest.raises(RecordInvalid):
         decode(KeyValue("k", bomb, 1, 1, 1), dict[str, Any])
 

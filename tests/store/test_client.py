@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.protocols.conftest import TlsFiles, make_tls
 
-from openvcha.store.client import (
+from openvcha.store.http_client import (
     HttpError,
     NotSentError,
     Patience,

@@ -13,7 +13,6 @@ from typing import Protocol
 import pytest
 
 from openvcha.node.etcd import answers
-from openvcha.store.client import TlsSource
 from openvcha.store.errors import (
     LearnerNotReady,
     MemberNotFound,
@@ -22,10 +21,11 @@ from openvcha.store.errors import (
     StoreError,
     StoreUnavailable,
 )
-from openvcha.store.etcd import Etcd
-from openvcha.store.gateway import MOST_IDLE, Question
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.gateway import MOST_IDLE, Question
+from openvcha.store.http_client import TlsSource
+from openvcha.store.interface import Event, KeyValue
 from openvcha.store.lease import campaign
-from openvcha.store.protocol import Event, KeyValue
 
 pytestmark = pytest.mark.engines
 

@@ -17,11 +17,11 @@ from openvcha.store.errors import (
     StoreError,
     StoreUnavailable,
 )
-from openvcha.store.etcd import Etcd
-from openvcha.store.gateway import Gateway
-from openvcha.store.protocol import Put
-from openvcha.store.watch import Watch
-from openvcha.store.wire import prefix_end
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.gateway import Gateway
+from openvcha.store.etcd.watch import Watch
+from openvcha.store.etcd.wire import prefix_end
+from openvcha.store.interface import Put
 
 
 class Request(NamedTuple):

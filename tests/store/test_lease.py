@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pytest
 
 from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Action, Compare, TxnResult
 from openvcha.store.lease import acquire, campaign
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Action, Compare, TxnResult
 
 AnyStore = MemoryStore | Etcd
 

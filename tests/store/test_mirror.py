@@ -11,7 +11,8 @@ from tests.store.conftest import Server
 
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreUnavailable
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Delete, Event, KeyValue, Put, Snapshot, Store, TxnResult
 from openvcha.store.memory import MemoryStore
 from openvcha.store.mirror import (
     FRESH_SECONDS,
@@ -22,7 +23,6 @@ from openvcha.store.mirror import (
     SHY_SECONDS,
     Mirror,
 )
-from openvcha.store.protocol import Delete, Event, KeyValue, Put, Snapshot, Store, TxnResult
 
 pytestmark = pytest.mark.looptime
 

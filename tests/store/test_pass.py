@@ -13,8 +13,8 @@ from tests.store.test_gateway import Request, answer, endpoint, refuse
 from openvcha.api.secret import Secret
 from openvcha.store.account import Account
 from openvcha.store.errors import NotLetIn, OutcomeUnknown, PermissionDenied, StoreUnavailable
-from openvcha.store.etcd import Etcd
-from openvcha.store.gateway import AUTHENTICATE
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.gateway import AUTHENTICATE
 
 OWN = Account(name="data-1", password=Secret("secret"))
 FINE = answer(200, {"header": {"revision": "7"}})

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from openvcha.store.errors import Fenced, OutcomeUnknown, RecordInvalid, RecordMissing
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Action, Compare, Put, TxnResult, absent, created_at
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Action, Compare, Put, TxnResult, absent, created_at
 from openvcha.store.records import Record, Records
 
 AnyStore = MemoryStore | Etcd

@@ -14,7 +14,7 @@ from tests.store.test_mirror import Remote, mirrored
 from openvcha.api.secret import Secret
 from openvcha.node.kept_records import KEPT, KeptRecords
 from openvcha.node.layout import Layout
-from openvcha.store import keys, roll
+from openvcha.store import keys
 from openvcha.store.errors import (
     Fenced,
     OutcomeUnknown,
@@ -22,8 +22,7 @@ from openvcha.store.errors import (
     RecordMissing,
     StoreUnavailable,
 )
-from openvcha.store.mirror import Mirror
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,
@@ -34,10 +33,12 @@ from openvcha.store.protocol import (
     TxnResult,
     unchanged,
 )
+from openvcha.store.mirror import Mirror
 from openvcha.store.records import Record, Records
-from openvcha.store.roll import EMPTY, Roll
-from openvcha.store.rolled import RolledStore
-from openvcha.store.seal import RESERVED, Seals
+from openvcha.store.sealing import roll
+from openvcha.store.sealing.roll import EMPTY, Roll
+from openvcha.store.sealing.rolled_store import RolledStore
+from openvcha.store.sealing.seal import RESERVED, Seals
 
 pytestmark = pytest.mark.looptime
 

@@ -21,11 +21,11 @@ from openvcha.node.room import keep_room
 from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import User, Users
-from openvcha.store import room
-from openvcha.store.client import TlsSource
+from openvcha.store import space
 from openvcha.store.errors import StoreError, StoreFull
-from openvcha.store.etcd import Etcd
-from openvcha.store.room import WITNESS_QUOTAS, MemberRoom, Room, make_room, pays
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.http_client import TlsSource
+from openvcha.store.space import WITNESS_QUOTAS, MemberRoom, Room, make_room, pays
 
 QUOTA = 1000
 SMALL_QUOTA = 16 << 20
@@ -189,7 +189,7 @@ async def test_a_real_store_that_is_full_is_mended(small: Etcd) -> None:
     user = User(name="u", role=Role.NO_ACCESS, password_hash="", generation="g")
     await sessions.create(user)
     await fill(small)
-    found = await room.look(small)
+    found = await space.look(small)
     assert found.full
     assert len(found.members) == 3
     with pytest.raises(StoreFull):
@@ -224,7 +224,7 @@ async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd) -> None:
     await fill(small)
     keeping = asyncio.create_task(keep_room(view))
     async with asyncio.timeout(SURE_SECONDS):
-        while (await room.look(small)).full:  # noqa: ASYNC110 - it is other programs' state
+        while (await space.look(small)).full:  # noqa: ASYNC110 - it is other programs' state
             await asyncio.sleep(0.2)
     keeping.cancel()
     await asyncio.wait([keeping])
@@ -237,7 +237,7 @@ async def test_a_witness_is_shown_no_account_to_be_given_room() -> None:
     """It is told of, and nothing else: whoever answers there may be a thief."""
     store = simulated(100, a=900, w=900)
     store.strangers = ("w",)
-    found = await room.look(store)
+    found = await space.look(store)
     assert [pays(one, QUOTA) for one in found.in_order] == [False, False]
     after = await make_room(store, QUOTA, lambda _: None, every=True)
     assert [call for call in store.calls if "defragment" in call] == ["defragment a"]
@@ -269,7 +269,7 @@ async def test_what_a_witness_says_of_alarm_and_revision_is_not_believed() -> No
     store.strangers = ("w",)
     store.statuses["a"] = replace(store.statuses["a"], full=False)
     store.statuses["w"] = replace(store.statuses["w"], revision=1 << 60)
-    found = await room.look(store)
+    found = await space.look(store)
     assert (found.full, found.revision) == (False, 42)
 
 

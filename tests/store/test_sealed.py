@@ -12,8 +12,7 @@ import pytest
 from openvcha.api.secret import Secret
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, OutcomeUnknown, RecordForged, StoreUnavailable
-from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,
@@ -26,9 +25,16 @@ from openvcha.store.protocol import (
     unchanged,
     value_is,
 )
+from openvcha.store.memory import MemoryStore
 from openvcha.store.records import Record, Records
-from openvcha.store.seal import FIELD, RESERVED, Seals
-from openvcha.store.sealed import KEYS_SECONDS, MOST_REFUSED, REMEMBERED_SECONDS, Good, SealedStore
+from openvcha.store.sealing.seal import FIELD, RESERVED, Seals
+from openvcha.store.sealing.sealed_store import (
+    KEYS_SECONDS,
+    MOST_REFUSED,
+    REMEMBERED_SECONDS,
+    Good,
+    SealedStore,
+)
 
 KEY = keys.user("anna")
 OTHER = keys.user("bert")

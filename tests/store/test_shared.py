@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.shared import Shared
+from openvcha.store.single_flight import Shared
 
 
 class Work:

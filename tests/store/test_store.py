@@ -6,9 +6,8 @@ from contextlib import aclosing
 import pytest
 
 from openvcha.store.errors import Compacted, LeaseNotFound, StoreError
-from openvcha.store.etcd import Etcd
-from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import (
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import (
     Compare,
     Delete,
     Event,
@@ -24,6 +23,7 @@ from openvcha.store.protocol import (
     unchanged,
     value_is,
 )
+from openvcha.store.memory import MemoryStore
 
 AnyStore = MemoryStore | Etcd
 

@@ -12,8 +12,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import TaskStatus
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, StoreUnavailable
-from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Event,
@@ -24,6 +23,7 @@ from openvcha.store.protocol import (
     TxnResult,
     created_at,
 )
+from openvcha.store.memory import MemoryStore
 from openvcha.store.records import decode
 from openvcha.tasks.execution import Execution
 from openvcha.tasks.journal import Journal

@@ -16,8 +16,8 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import DynamicID, TaskFilterSpec, TaskGetSpec, TaskStatus
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown
+from openvcha.store.interface import Action, Compare, Put, TxnResult, absent
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import Action, Compare, Put, TxnResult, absent
 from openvcha.store.records import encode
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import Phase, TaskRecord

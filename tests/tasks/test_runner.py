@@ -17,8 +17,8 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import LocalizableMessage, TaskStatus
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, StoreUnavailable
+from openvcha.store.interface import KeyValue, Snapshot
 from openvcha.store.memory import MemoryStore
-from openvcha.store.protocol import KeyValue, Snapshot
 from openvcha.store.records import decode, encode
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord

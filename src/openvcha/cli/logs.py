@@ -9,7 +9,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 
 def log_to_people() -> None:

@@ -35,7 +35,7 @@ from openvcha.serving.losses import losses
 from openvcha.serving.promote import PatroniKeys, Stranger
 from openvcha.serving.promotion import Outcome
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
 
 Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)

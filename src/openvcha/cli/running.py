@@ -19,8 +19,8 @@ from openvcha.node.processes import StillAlive
 from openvcha.node.supervised import for_ever
 from openvcha.node.supervisor import Supervisor
 from openvcha.store.account import AccountSource
-from openvcha.store.protocol import GuardedStore
-from openvcha.store.structured import structlog
+from openvcha.store.interface import GuardedStore
+from openvcha.store.structlog_light import structlog
 
 RELIED_SECONDS = 1.0
 

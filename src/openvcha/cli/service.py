@@ -18,7 +18,7 @@ from openvcha.node.inheritance import put_in_order
 from openvcha.node.logs import Output
 from openvcha.node.privileges import give_up_root, own_command_line
 from openvcha.node.supervised import for_ever
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)

@@ -26,10 +26,10 @@ from openvcha.serving import inspection
 from openvcha.serving.inspection import NotSetAside, Unreadable
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import Store
-from openvcha.store.room import Room, make_room, percent
-from openvcha.store.sealed_etcd import SealedEtcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Store
+from openvcha.store.sealing.cluster_store import SealedEtcd
+from openvcha.store.space import Room, make_room, percent
 
 app = typer.Typer(help="The cluster's store, as a node reaches it.", no_args_is_help=True)
 

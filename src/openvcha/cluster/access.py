@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 from openvcha.cluster.patroni import PatroniNode
-from openvcha.store.protocol import GuardedStore, Membership
+from openvcha.store.interface import GuardedStore, Membership
 
 
 class ClusterStore(GuardedStore, Membership, Protocol):

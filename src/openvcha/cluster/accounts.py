@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from openvcha.store import keys
 from openvcha.store.account import AccountSource
-from openvcha.store.protocol import GuardedStore, Permission
+from openvcha.store.interface import GuardedStore, Permission
 
 
 def of_witness(member: str) -> tuple[Permission, ...]:

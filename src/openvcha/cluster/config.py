@@ -9,7 +9,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterMode, ConfigState, IpSpec
 from openvcha.store import keys
-from openvcha.store.protocol import Store
+from openvcha.store.interface import Store
 from openvcha.store.records import Record
 
 Deployment = Literal["NONE", "AUTO", "MANUAL"]

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from openvcha.cluster.patroni import parse_sync
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
-from openvcha.store.patroni_keys import wished
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,
@@ -24,6 +23,7 @@ from openvcha.store.protocol import (
     unchanged,
     value_is,
 )
+from openvcha.store.patroni_state import wished
 
 Wish = dict[str, str]
 NOBODY = b"{}"

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 import msgspec
 
 from openvcha.cluster.observation import Heard
-from openvcha.store import facts, keys
+from openvcha.store import keys
+from openvcha.store import node_facts as facts
 from openvcha.store.errors import Compacted, StoreError
-from openvcha.store.facts import NodeFacts
-from openvcha.store.protocol import Event, EventType, KeyValue, Store
-from openvcha.store.structured import structlog
+from openvcha.store.interface import Event, EventType, KeyValue, Store
+from openvcha.store.node_facts import NodeFacts
+from openvcha.store.structlog_light import structlog
 
 RETRY_SECONDS = 1.0
 LISTEN_SECONDS = 20.0

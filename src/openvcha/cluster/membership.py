@@ -15,7 +15,7 @@ from openvcha.store.errors import (
     PeerExists,
     StoreError,
 )
-from openvcha.store.protocol import Member, Membership
+from openvcha.store.interface import Member, Membership
 
 
 async def find(store: Membership, name: str, peer_url: str | None = None) -> Member | None:

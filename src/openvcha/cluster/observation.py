@@ -8,7 +8,7 @@ from datetime import datetime
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
 from openvcha.cluster.patroni import PatroniNode, SyncState
 from openvcha.cluster.space import Space
-from openvcha.store.facts import NodeFacts
+from openvcha.store.node_facts import NodeFacts
 
 
 @dataclass(frozen=True)

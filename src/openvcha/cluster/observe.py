@@ -17,9 +17,9 @@ from openvcha.cluster.settings import Looked
 from openvcha.cluster.space import Space
 from openvcha.store import keys
 from openvcha.store.errors import RecordUnreadable
-from openvcha.store.protocol import KeyValue, Member
+from openvcha.store.interface import KeyValue, Member
 from openvcha.store.records import decode
-from openvcha.store.shared import Shared
+from openvcha.store.single_flight import Shared
 
 PROBE_SECONDS = 1.0
 READ = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)

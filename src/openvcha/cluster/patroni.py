@@ -11,11 +11,11 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
-from openvcha.store import bounded, keys
-from openvcha.store.client import HttpError, Patience, Reply, TlsClient, TlsSource
+from openvcha.store import bounded_json, keys
 from openvcha.store.errors import RecordInvalid
-from openvcha.store.patroni_keys import number, position
-from openvcha.store.protocol import Put, Store, unchanged, value_is
+from openvcha.store.http_client import HttpError, Patience, Reply, TlsClient, TlsSource
+from openvcha.store.interface import Put, Store, unchanged, value_is
+from openvcha.store.patroni_state import number, position
 from openvcha.store.records import decode, readable
 
 PROBE_SECONDS = 1.0
@@ -129,7 +129,7 @@ def parse_sync(value: bytes) -> SyncState:
     Raises RecordInvalid.
     """
     try:
-        found = bounded.decode(value, _Sync) if value else _Sync()
+        found = bounded_json.decode(value, _Sync) if value else _Sync()
     except msgspec.MsgspecError as error:
         raise RecordInvalid(keys.PATRONI_SYNC, str(error)) from error
     names = (found.sync_standby or "").split(",")
@@ -229,7 +229,7 @@ class PatroniClient:
         # /patroni answers 503 with the same body while PostgreSQL is not running.
         if reply.status not in {200, 503}:
             raise PatroniUnreachable(f"Patroni at {address}: HTTP {reply.status} on {path}")
-        fields = bounded.json_object(reply.content)
+        fields = bounded_json.json_object(reply.content)
         if fields is None:
             raise PatroniUnreachable(f"Patroni at {address}: no JSON object on {path}")
         return fields
@@ -247,7 +247,7 @@ class PatroniClient:
             return await self._http.ask(
                 method,
                 f"https://{host}:{self._port}{path}",
-                bounded.MOST_BYTES,
+                bounded_json.MOST_BYTES,
                 Patience(PROBE_SECONDS, seconds),
                 content=b"" if body is None else msgspec.json.encode(body),
                 headers=self._shown(),

@@ -6,9 +6,9 @@ from typing import Any
 
 from openvcha.cluster.patroni import FAILSAFE, PROTECTING
 from openvcha.store import keys
-from openvcha.store.bounded import json_object
-from openvcha.store.dynamic import sift
-from openvcha.store.protocol import KeyValue, Store
+from openvcha.store.bounded_json import json_object
+from openvcha.store.interface import KeyValue, Store
+from openvcha.store.patroni_dynamic import sift
 from openvcha.store.records import Record, readable
 
 Dynamic = dict[str, Any]

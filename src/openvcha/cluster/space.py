@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from openvcha.store import room
+from openvcha.store import space
 from openvcha.store.errors import StoreError
-from openvcha.store.room import RoomyStore
+from openvcha.store.space import RoomyStore
 
 AGAIN_SECONDS: Final = 10.0
 ASK_SECONDS, MEMBER_SECONDS = 1.0, 0.6
@@ -28,7 +28,7 @@ class Space:
     @property
     def percent(self) -> int:
         """Return how much of the quota is taken."""
-        return room.percent(self.size, self.quota)
+        return space.percent(self.size, self.quota)
 
 
 class SpaceLooks:
@@ -53,7 +53,7 @@ class SpaceLooks:
     async def _ask(self) -> Space | None:
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                found = await room.look(self._store, MEMBER_SECONDS)
+                found = await space.look(self._store, MEMBER_SECONDS)
         except (StoreError, TimeoutError):
             return None
         one = found.largest

@@ -10,8 +10,8 @@ from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.modes import SETTINGS
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.store import keys
-from openvcha.store.facts import PostgresFacts
-from openvcha.store.room import WARN_PERCENT
+from openvcha.store.node_facts import PostgresFacts
+from openvcha.store.space import WARN_PERCENT
 
 GIB = 1 << 30
 DISK_LEAST_BYTES = GIB

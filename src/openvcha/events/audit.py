@@ -14,8 +14,8 @@ from openvcha.events.budget import Budget, LeftOut, source_of
 from openvcha.events.log import checked_limit
 from openvcha.events.rows import Rows
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import Store
-from openvcha.store.structured import structlog
+from openvcha.store.interface import Store
+from openvcha.store.structlog_light import structlog
 
 MOST_CHANGES: Final = 2000
 MOST_ACCESS: Final = 500

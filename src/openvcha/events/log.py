@@ -17,7 +17,7 @@ from openvcha.events.ring import MOST, Ring
 from openvcha.events.seen import Draft, Seen
 from openvcha.store import keys
 from openvcha.store.errors import Compacted
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     EventType,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 
-from openvcha.store.protocol import Action, Delete, Get, Put, Store
+from openvcha.store.interface import Action, Delete, Get, Put, Store
 from openvcha.store.records import encode, readable
 
 DIGITS: Final = 16

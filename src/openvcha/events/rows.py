@@ -10,7 +10,7 @@ import msgspec
 from openvcha.api.structures import AuditInfo
 from openvcha.events.ring import MOST, Ring
 from openvcha.store import keys
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,

@@ -13,8 +13,8 @@ from openvcha.lab.places import typed
 from openvcha.lab.records import configuration, store_of
 from openvcha.lab.state import Lab
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import Member
-from openvcha.store.sealed_etcd import SealedEtcd
+from openvcha.store.interface import Member
+from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.tasks.journal import Journal
 
 ASK_SECONDS = 5.0

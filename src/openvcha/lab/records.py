@@ -11,9 +11,9 @@ from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.sealed_store import sealed_store
 from openvcha.node.tls import NodeTls
-from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import Store
-from openvcha.store.sealed_etcd import SealedEtcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Store
+from openvcha.store.sealing.cluster_store import SealedEtcd
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.patroni import REST_USER
 from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import Store
+from openvcha.store.interface import Store
 
 ASK_SECONDS = 3.0
 ACTIVE, PASSIVE, WITNESS = "active", "passive", "witness"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from openvcha.node.places import FALLBACK, HEAD_BYTES, KEPT_FREE, Login, too_many
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 BACKLOG = 1024
 CHUNK = 256 << 10

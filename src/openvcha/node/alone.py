@@ -11,7 +11,7 @@ from openvcha.node.identity import Identity
 from openvcha.node.kept import KeptCluster
 from openvcha.node.status import Contact, OwnView, Role
 from openvcha.node.survey import Quorum, Said, Survey
-from openvcha.store.patroni_keys import lsn_text
+from openvcha.store.patroni_state import lsn_text
 
 GIVEN_UP_SECONDS = 15.0
 """After so long out of touch a node has surely given up the public address."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from openvcha.node.engines import BASE_BACKUP, Postgres
 from openvcha.node.layout import Layout
 from openvcha.node.postgres_tls import session_environment
-from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.clone_reports import CopyReport, CopyState
 
 KIB = 1024
 COPY_APPLICATION = "openvcha_copy"

@@ -11,8 +11,8 @@ from openvcha.node.layout import Layout
 from openvcha.node.logs import Logger
 from openvcha.node.parts import Part
 from openvcha.node.status import OwnView, PartStatus
-from openvcha.store.etcd import Etcd
-from openvcha.store.sealed_etcd import SealedEtcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.sealing.cluster_store import SealedEtcd
 
 
 @dataclasses.dataclass(frozen=True)

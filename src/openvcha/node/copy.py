@@ -22,7 +22,7 @@ from openvcha.node.leader import CopyFailed, Leader
 from openvcha.node.logs import Logger, RotatingLog, wrap
 from openvcha.node.postgres import STANDBY_SIGNAL
 from openvcha.node.roles import REPLICATION_USER
-from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.clone_reports import CopyReport, CopyState
 
 SPARE_BYTES = 128 << 20  # the log that is written while the copy runs
 STOP_SECONDS = 5.0

@@ -12,10 +12,10 @@ from openvcha.node.identity import Identity, url
 from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
 from openvcha.store.account import AccountSource
-from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import HEALTH, Etcd
-from openvcha.store.room import WITNESS_QUOTAS
+from openvcha.store.etcd.client import HEALTH, Etcd
+from openvcha.store.http_client import TlsSource
+from openvcha.store.space import WITNESS_QUOTAS
 
 # etcd's own defaults, for networks of one site: ten lost heartbeats call an election.
 HEARTBEAT_MS = 100

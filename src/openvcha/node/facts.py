@@ -17,10 +17,10 @@ from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.logs import Logger
 from openvcha.node.start_failures import trouble
-from openvcha.store import facts, keys
+from openvcha.store import keys, node_facts
 from openvcha.store.errors import LeaseNotFound, StoreError
-from openvcha.store.facts import NodeFacts, PostgresFacts
-from openvcha.store.protocol import Store
+from openvcha.store.interface import Store
+from openvcha.store.node_facts import NodeFacts, PostgresFacts
 
 PUBLISH_SECONDS = 10.0
 TROUBLE_SECONDS = 2.0
@@ -84,7 +84,7 @@ class FactsPublisher:
         await self._keep_lease()
         # The clock is read last: the time that the rest takes would count as its error.
         told = msgspec.structs.replace(found, clock=self._clock())
-        await self._store.put(self._key, facts.encode(told), self._lease)
+        await self._store.put(self._key, node_facts.encode(told), self._lease)
 
     async def _keep_lease(self) -> None:
         try:

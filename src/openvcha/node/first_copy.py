@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from openvcha.node.copy import has_data
 from openvcha.node.durable import write_durably
 from openvcha.node.layout import Layout
-from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.clone_reports import CopyReport, CopyState
 
 Publish = Callable[[CopyReport], None]
 

@@ -18,7 +18,7 @@ from openvcha.node.kept import (
 from openvcha.node.layout import Layout
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.seal import unverified
+from openvcha.store.sealing.seal import unverified
 
 KEEP_SECONDS = 15.0
 """How old the time of the last contact may be on disk; what else changes is written at once."""

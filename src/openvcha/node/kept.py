@@ -15,7 +15,7 @@ from openvcha.node.durable import write_durably
 from openvcha.node.identity import Identity, Kind, url
 from openvcha.node.layout import Layout
 from openvcha.node.status import Role
-from openvcha.store.protocol import Member
+from openvcha.store.interface import Member
 
 
 class KeptMember(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,9 +10,9 @@ from openvcha.node.own_sessions import APPLICATION_NAME, superuser_options
 from openvcha.node.postgres_tls import session_tls
 from openvcha.node.roles import SUPERUSER
 from openvcha.store import keys
-from openvcha.store.bounded import json_object
+from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import Store
+from openvcha.store.interface import Store
 
 CONNECT_SECONDS = 5
 FACTS = """

@@ -15,8 +15,8 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final
 
-from openvcha.store.bounded import json_object
-from openvcha.store.patroni_keys import is_name, wished
+from openvcha.store.bounded_json import json_object
+from openvcha.store.patroni_state import is_name, wished
 
 MOST_NAMES: Final = 128
 MOST_LINES: Final = 10_000

@@ -1,7 +1,7 @@
 """Patroni takes no commands from the store.
 
 What Patroni 4.1 reads of its dynamic configuration, from etcd and from the copy that it keeps
-beside the data, comes through two methods. Both take only what ``openvcha.store.dynamic`` allows.
+beside the data, comes through two methods. Both take only what ``openvcha.store.patroni_dynamic`` allows.
 """
 
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from openvcha.store.dynamic import sift
+from openvcha.store.patroni_dynamic import sift
 
 _log = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import Any
 
 from openvcha.node.patroni_rpc import ask, install_check
-from openvcha.store import keys, wire
-from openvcha.store.protocol import Member
+from openvcha.store import keys
+from openvcha.store.etcd import wire
+from openvcha.store.interface import Member
 
 FRESH_SECONDS = 0.5
 KEY_RANGE = "/kv/range"

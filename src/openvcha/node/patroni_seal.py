@@ -3,7 +3,7 @@
 Of what Patroni 4.1 reads in etcd, three things name programs or servers: the dynamic configuration,
 the members, and the members to ask while etcd is away. What of them does not carry the seal of a
 data node is left out before Patroni sees it. Without a configuration it goes on with the last one,
-and the leader writes that one back. The seals are those of ``openvcha.store.seal``.
+and the leader writes that one back. The seals are those of ``openvcha.store.sealing.seal``.
 """
 
 import logging
@@ -18,9 +18,9 @@ from openvcha.node.patroni_forms import instead_of, is_formed
 from openvcha.node.patroni_rpc import ask, install_check
 from openvcha.node.record_keys import RecordKeys
 from openvcha.store import keys
-from openvcha.store.bounded import json_object, unbounded
+from openvcha.store.bounded_json import json_object, unbounded
 from openvcha.store.errors import RecordForged
-from openvcha.store.seal import RESERVED, Place, Seals, canonical
+from openvcha.store.sealing.seal import RESERVED, Place, Seals, canonical
 
 CONFIG, FAILSAFE, MEMBERS = "config", "failsafe", "members/"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from openvcha.node.engines import Postgres
 from openvcha.node.launch import Launch, engine_environment, launch
 from openvcha.node.layout import Layout
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 STANDBY_SIGNAL = "standby.signal"
 SETTINGS = "postgresql.conf"

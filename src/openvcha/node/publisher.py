@@ -6,10 +6,10 @@ from typing import Self
 
 from openvcha.node.logs import Logger
 from openvcha.node.supervised import for_ever
-from openvcha.store import copies, keys
-from openvcha.store.copies import CopyReport
+from openvcha.store import clone_reports, keys
+from openvcha.store.clone_reports import CopyReport
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import Store
+from openvcha.store.interface import Store
 
 RETRY_SECONDS = 1.0
 
@@ -61,7 +61,7 @@ class CopyPublisher:
 
     async def _written(self, report: CopyReport) -> bool:
         try:
-            await self._store.put(self._key, copies.encode(report))
+            await self._store.put(self._key, clone_reports.encode(report))
         except StoreError as error:
             self._events.warning("copy report not written", reason=str(error))
             return False

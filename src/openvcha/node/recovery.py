@@ -30,8 +30,8 @@ from openvcha.node.sealed_store import sealed_store
 from openvcha.node.survey import survey
 from openvcha.node.tls import NodeTls
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import GuardedStore
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import GuardedStore
 
 FORCE_SECONDS = 60.0
 ELECTION_SECONDS = 4.0

@@ -27,8 +27,8 @@ from openvcha.node.relied import (
 )
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import KeyValue, Store
-from openvcha.store.seal import RESERVED, unverified
+from openvcha.store.interface import KeyValue, Store
+from openvcha.store.sealing.seal import RESERVED, unverified
 
 LOOK_SECONDS = 4.0
 ASK_SECONDS = 4.0

@@ -18,7 +18,7 @@ from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import StoreError
-from openvcha.store.sealed import SealedStore
+from openvcha.store.sealing.sealed_store import SealedStore
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

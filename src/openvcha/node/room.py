@@ -8,10 +8,10 @@ of whoever comes first by name.
 import asyncio
 
 from openvcha.node.control import DutyView
-from openvcha.store import keys, room
+from openvcha.store import keys, space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.lease import acquire
-from openvcha.store.room import Room, percent
+from openvcha.store.space import Room, percent
 
 LOOK_SECONDS = 30.0
 FULL_SECONDS = 5.0
@@ -46,7 +46,7 @@ class Keeper:
     async def look(self) -> bool:
         """Look once, and act; tells whether the store is full."""
         try:
-            found = await room.look(self._view.store)
+            found = await space.look(self._view.store)
             self._view.control.tell("room", self._said(found))
             if not found.full:
                 self._full_since = self._in_vain = None
@@ -71,7 +71,7 @@ class Keeper:
 
     async def _tidy(self, found: Room) -> None:
         """Defragment one member if that pays; the next one comes with the next look."""
-        worth = [one for one in found.in_order if room.pays(one, self._quota)]
+        worth = [one for one in found.in_order if space.pays(one, self._quota)]
         if not worth or found.why_not():
             return
         hold = await acquire(
@@ -80,10 +80,10 @@ class Keeper:
         if hold is None:
             return
         async with hold:
-            now = await room.look(self._view.store)
-            one = next((each for each in now.in_order if room.pays(each, self._quota)), None)
+            now = await space.look(self._view.store)
+            one = next((each for each in now.in_order if space.pays(each, self._quota)), None)
             if one is not None and now.why_not() is None and not hold.lost.is_set():
-                await room.defragment(self._view.store, one, now.in_order)
+                await space.defragment(self._view.store, one, now.in_order)
                 self._view.events.info("the store was defragmented", member=one.name, free=one.free)
 
     async def _mend(self, found: Room) -> None:
@@ -93,7 +93,7 @@ class Keeper:
         if self._is_vain(found) or not await self._has_turn(found):
             return
         self._view.events.warning("the store is full, and is given room")
-        after = await room.make_room(self._view.store, self._quota, self._gave)
+        after = await space.make_room(self._view.store, self._quota, self._gave)
         self._in_vain = (self._clock(), after.revision) if after.full else None
         self._view.events.warning("the store was given room", full=after.full)
 

@@ -8,10 +8,10 @@ from openvcha.node.identity import Identity, load_identity
 from openvcha.node.kept_records import KeptRecords
 from openvcha.node.layout import Layout
 from openvcha.node.record_keys import RecordKeys
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
 from openvcha.store.mirror import Mirror
-from openvcha.store.seal import Seals
-from openvcha.store.sealed_etcd import SealedEtcd
+from openvcha.store.sealing.cluster_store import SealedEtcd
+from openvcha.store.sealing.seal import Seals
 
 
 def cluster_store(

@@ -12,7 +12,7 @@ import msgspec
 
 from openvcha.node.logs import log_path
 from openvcha.node.postgres_log import SEVERE, Entry, entries, plain, tail
-from openvcha.store.facts import PostgresTrouble
+from openvcha.store.node_facts import PostgresTrouble
 
 KEPT_LINES = 5
 RECENT = timedelta(seconds=30)

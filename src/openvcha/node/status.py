@@ -8,7 +8,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.node.durable import write_private
 from openvcha.node.layout import Layout
-from openvcha.store.copies import CopyReport
+from openvcha.store.clone_reports import CopyReport
 
 
 class PartState(enum.StrEnum):

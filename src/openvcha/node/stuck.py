@@ -6,8 +6,8 @@ from typing import Any
 
 from openvcha.node.processes import Process, is_postgres, program
 from openvcha.store import keys
-from openvcha.store.bounded import json_object
-from openvcha.store.protocol import KeyValue
+from openvcha.store.bounded_json import json_object
+from openvcha.store.interface import KeyValue
 
 STUCK_SECONDS = 30.0
 # A copy that did not bring the node back either: another one helps less and takes room again.

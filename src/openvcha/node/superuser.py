@@ -24,7 +24,7 @@ from openvcha.node.replay import HOLDERS, REPLAYED, Replay, holder
 from openvcha.node.roles import OWN_ROLES
 from openvcha.node.uninstalled import Uninstalled, uninstalled
 from openvcha.node.users_settings import survey
-from openvcha.store.facts import PostgresFacts
+from openvcha.store.node_facts import PostgresFacts
 
 STATEMENT_SECONDS = 10.0
 WRITTEN = "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"

@@ -41,10 +41,10 @@ from openvcha.node.renewal import put_in_place_at_start
 from openvcha.node.sealed_store import cluster_store
 from openvcha.node.status import NodeStatus, OwnView, save_status
 from openvcha.node.tls import NodeTls
-from openvcha.store.copies import CopyReport
-from openvcha.store.etcd import Etcd
-from openvcha.store.protocol import Store
-from openvcha.store.sealed_etcd import SealedEtcd
+from openvcha.store.clone_reports import CopyReport
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Store
+from openvcha.store.sealing.cluster_store import SealedEtcd
 
 
 class Supervisor:

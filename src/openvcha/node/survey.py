@@ -15,11 +15,11 @@ from openvcha.node.identity import Identity
 from openvcha.node.kept import KeptCluster, load_kept
 from openvcha.node.layout import Layout
 from openvcha.node.probe import Knock, Manner, knock
-from openvcha.store import bounded
+from openvcha.store import bounded_json
 from openvcha.store.account import AccountSource
-from openvcha.store.client import TlsSource
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import HEALTH, Etcd
+from openvcha.store.etcd.client import HEALTH, Etcd
+from openvcha.store.http_client import TlsSource
 
 PROBE_SECONDS = 2.0
 ASK_SECONDS = 5.0
@@ -139,7 +139,7 @@ def patroni_words(found: Knock) -> tuple[str, ...]:
     """Return what a Patroni says of its database."""
     if found.manner is not Manner.ANSWERS:
         return _without_answer("Patroni", found)
-    fields = bounded.json_object(found.body)
+    fields = bounded_json.json_object(found.body)
     if fields is None:
         return ("Patroni",)
     return (f"Patroni: {plain(fields.get('role'))}, {plain(fields.get('state'))}",)
@@ -164,7 +164,7 @@ async def _listed(address: str, port: int, tls: TlsSource) -> Listed | None:
 def listed(found: Knock) -> Listed | None:
     """Return the members that an etcd names to its peers, some of very many; None: unreadable."""
     try:
-        return dict(islice(_pairs(bounded.decode(found.body, list[Any])), MOST_MEMBERS))
+        return dict(islice(_pairs(bounded_json.decode(found.body, list[Any])), MOST_MEMBERS))
     except (AttributeError, TypeError, msgspec.DecodeError):
         return None
 

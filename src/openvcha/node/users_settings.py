@@ -13,7 +13,7 @@ from openvcha.node.own_roles import EVENT_TRIGGERS, REWIND_DEFAULTS
 from openvcha.node.postgres_log import plain
 from openvcha.node.postgres_settings import EARLY, is_owned, is_vital, shared_settings
 from openvcha.node.roles import REPLICATION_USER, REWIND_USER
-from openvcha.store.facts import Override, PostgresFacts
+from openvcha.store.node_facts import Override, PostgresFacts
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -19,11 +19,11 @@ from openvcha.node.status import Contact, OwnView, Role
 from openvcha.node.stuck import standbys
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
-from openvcha.store.bounded import json_object
+from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import HEALTH
-from openvcha.store.patroni_keys import number, pause, position, readable
-from openvcha.store.protocol import KeyValue, Member
+from openvcha.store.etcd.client import HEALTH
+from openvcha.store.interface import KeyValue, Member
+from openvcha.store.patroni_state import number, pause, position, readable
 
 LOOK_SECONDS = 1.0
 SILENT_SECONDS = 0.5

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, Error
 
 from openvcha.node.engines import EngineMissing
 from openvcha.node.superuser import PostgresUnreachable
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 0.01
 KEEP_SECONDS = 1.0

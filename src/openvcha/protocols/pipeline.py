@@ -32,7 +32,7 @@ from openvcha.store.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 FULL_SECONDS = 60
 """A store that is full is given room by the node itself, or waits for a person."""

@@ -20,7 +20,7 @@ from openvcha.protocols.throttle import CHALLENGE, now
 from openvcha.protocols.users import User, Users
 from openvcha.store import keys
 from openvcha.store.errors import LeaseNotFound, OutcomeUnknown, StoreFull
-from openvcha.store.protocol import KeyValue, Put, Store, unchanged
+from openvcha.store.interface import KeyValue, Put, Store, unchanged
 from openvcha.store.records import Record, Stored, decode, encode, readable
 
 TOKEN_BYTES = 32

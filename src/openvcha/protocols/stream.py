@@ -22,7 +22,7 @@ from openvcha.protocols.http import guest, origin, refuse
 from openvcha.protocols.pipeline import Arguments, Call, Pipeline
 from openvcha.protocols.request import Request
 from openvcha.store.errors import StoreError
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 OPERATION = by_id("org.openvcha.events.list")
 PATH = f"/api{OPERATION.path}"

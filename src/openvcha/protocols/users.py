@@ -25,7 +25,7 @@ from openvcha.protocols.turns import LONGEST_SECONDS, Busy
 from openvcha.protocols.verified import Verified
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged, RecordMissing
-from openvcha.store.protocol import Compare, Store, unchanged
+from openvcha.store.interface import Compare, Store, unchanged
 from openvcha.store.records import Record, Records
 
 LOCAL = "local"

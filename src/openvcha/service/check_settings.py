@@ -10,7 +10,7 @@ from openvcha.cluster.threats import overridden
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.node.uninstalled import Uninstalled
 from openvcha.service.context import Services
-from openvcha.store.facts import PostgresFacts
+from openvcha.store.node_facts import PostgresFacts
 
 
 @dataclass(frozen=True)

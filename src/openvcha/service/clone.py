@@ -21,7 +21,7 @@ from openvcha.service.relying import born_relying, rely
 from openvcha.service.votes import take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
-from openvcha.store.protocol import Member
+from openvcha.store.interface import Member
 from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 

@@ -15,7 +15,7 @@ from openvcha.node.identity import Identity, url
 from openvcha.node.replay import Replay
 from openvcha.node.supervised import Failing
 from openvcha.node.uninstalled import Uninstalled
-from openvcha.store.facts import PostgresFacts
+from openvcha.store.node_facts import PostgresFacts
 from openvcha.tasks.journal import Journal
 
 

@@ -13,7 +13,7 @@ from openvcha.api.structures import LocalizableMessage
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode, recall, relied_on
 from openvcha.store import keys
-from openvcha.store.copies import CopyReport, CopyState
+from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.records import readable
 from openvcha.tasks.passing import GivenUp

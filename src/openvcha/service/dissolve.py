@@ -23,7 +23,7 @@ from openvcha.service.relying import rely, rely_on_nobody
 from openvcha.service.votes import SILENT, Silence, take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
-from openvcha.store.protocol import Member
+from openvcha.store.interface import Member
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 
 RELEASE_SECONDS = 60.0

@@ -27,7 +27,7 @@ from openvcha.service import admit, deploy, failover, joining, mode, reads, rede
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.store.errors import StoreError
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step
 

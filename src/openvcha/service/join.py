@@ -11,7 +11,7 @@ from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode, leads, recall, relied_on
 from openvcha.service.protecting import protect, protects
 from openvcha.service.waiting import until
-from openvcha.store import facts, keys
+from openvcha.store import keys, node_facts
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 
 JOIN_SECONDS = 600.0
@@ -75,7 +75,7 @@ class Join(Step):
     async def _trouble(self, node: NewNode) -> LocalizableMessage | None:
         """Return what the node reports of its PostgreSQL. Raises ApiError when it is final."""
         found = await self._services.store.get(keys.node_facts(node.member))
-        told = facts.decode(found.value).trouble if found else None
+        told = node_facts.decode(found.value).trouble if found else None
         if told is None:
             return None
         name = node.placement.name

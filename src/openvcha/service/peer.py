@@ -25,7 +25,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo, ConnectionSpec, CredentialsSpec
 from openvcha.service.peer_connection import Broken, PeerConnection, Reply, Trust, Unverified
-from openvcha.store import bounded
+from openvcha.store import bounded_json
 
 DEFAULT_PORT = 443
 PEER_SECONDS = 10.0
@@ -209,7 +209,7 @@ def _at(value: Any, *path: str) -> Any:
 
 def _json(reply: Reply) -> Any:
     try:
-        return bounded.decode(reply.body, object)
+        return bounded_json.decode(reply.body, object)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -15,7 +15,7 @@ from openvcha.service.new_node import ROLES, recall
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged
-from openvcha.store.protocol import Action, Delete, Get, KeyValue, Member, Put
+from openvcha.store.interface import Action, Delete, Get, KeyValue, Member, Put
 from openvcha.tasks.steps import TaskContext
 
 OWN_SECONDS = 60.0

@@ -14,7 +14,7 @@ from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec
 from openvcha.store import keys
-from openvcha.store.protocol import Store
+from openvcha.store.interface import Store
 from openvcha.store.records import Record
 
 LIFE = timedelta(hours=24)

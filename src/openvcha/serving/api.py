@@ -28,7 +28,7 @@ from openvcha.serving.compose import always, keep_refreshed, services_of
 from openvcha.serving.duty import LONGEST_SECONDS, RETRY_SECONDS, patiently
 from openvcha.serving.orders import Orders, Report, cut_reasons, orders_of
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 4.0
 MISSED_LOOK_SECONDS = 1.0

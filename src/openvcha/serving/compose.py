@@ -29,9 +29,9 @@ from openvcha.service.power import surely_off
 from openvcha.serving.carrier import infrastructure_of
 from openvcha.serving.lags import Lags
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
 from openvcha.store.mirror import Mirror
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 from openvcha.tasks.journal import Journal
 
 REFRESH_SECONDS = 15.0

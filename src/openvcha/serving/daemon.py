@@ -29,7 +29,7 @@ from openvcha.serving.keeper import Keeper
 from openvcha.serving.leadership import Leadership
 from openvcha.serving.orders import ApiLink, Orders
 from openvcha.serving.watcher import Watcher, patrol_always, sweep_always
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 from openvcha.tasks.runner import Runner
 
 _log = structlog.get_logger(__name__)

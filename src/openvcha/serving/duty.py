@@ -6,7 +6,7 @@ from typing import Protocol
 
 from openvcha.node.backoff import Backoff
 from openvcha.node.supervised import Told, for_ever
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 RETRY_SECONDS, LONGEST_SECONDS = 0.1, 0.2
 TAKE_SECONDS = 0.02

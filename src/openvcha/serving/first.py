@@ -8,7 +8,7 @@ from openvcha.node.identity import Identity
 from openvcha.node.kept import KeptCluster
 from openvcha.store import keys
 from openvcha.store.errors import RecordMissing
-from openvcha.store.protocol import Store
+from openvcha.store.interface import Store
 
 
 async def write_first_config(

@@ -19,15 +19,24 @@ from openvcha.protocols.sessions import SessionRecord
 from openvcha.protocols.users import User
 from openvcha.service.tokens import TokenRecord
 from openvcha.store import keys
-from openvcha.store.copies import CopyReport
+from openvcha.store.clone_reports import CopyReport
 from openvcha.store.errors import RecordForged, RecordInvalid, RecordUnreadable, StoreUnavailable
-from openvcha.store.facts import NodeFacts
-from openvcha.store.patroni_keys import wished
-from openvcha.store.protocol import Action, Compare, Delete, KeyValue, Put, Store, absent, unchanged
+from openvcha.store.interface import (
+    Action,
+    Compare,
+    Delete,
+    KeyValue,
+    Put,
+    Store,
+    absent,
+    unchanged,
+)
+from openvcha.store.node_facts import NodeFacts
+from openvcha.store.patroni_state import wished
 from openvcha.store.records import decode, encode
-from openvcha.store.roll import Roll
-from openvcha.store.sealed import SealedStore
-from openvcha.store.structured import structlog
+from openvcha.store.sealing.roll import Roll
+from openvcha.store.sealing.sealed_store import SealedStore
+from openvcha.store.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
 
 LOOK_SECONDS: Final = 15.0

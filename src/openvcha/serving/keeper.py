@@ -14,8 +14,8 @@ from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import Store
-from openvcha.store.structured import structlog
+from openvcha.store.interface import Store
+from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
 IDLE_SECONDS = 3.0

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection, Error
 
 from openvcha.cluster.observation import Lag
 from openvcha.node.engines import EngineMissing
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 
 ASK_SECONDS = 1.0
 KEPT_SAMPLES = 3600

@@ -17,8 +17,8 @@ from openvcha.node.superuser import PostgresUnreachable
 from openvcha.node.supervised import Told, for_ever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
-from openvcha.store.protocol import Event, EventType, Store
-from openvcha.store.structured import structlog
+from openvcha.store.interface import Event, EventType, Store
+from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
 STARTING_SECONDS = 0.1

@@ -20,8 +20,8 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.node.processes import Process, send
 from openvcha.serving.local_socket import LONGEST_LINE, connect, lines, listen, other_end
-from openvcha.store import bounded
-from openvcha.store.structured import structlog
+from openvcha.store import bounded_json
+from openvcha.store.structlog_light import structlog
 
 BEAT_SECONDS: Final = 1.0
 SILENT_SECONDS: Final = 5.0
@@ -189,7 +189,7 @@ class ApiLink:
             self._writer, self._process = writer, process
             self._changed.set()
             async for line in lines(reader):
-                self._take(writer, bounded.decode(line, Report))
+                self._take(writer, bounded_json.decode(line, Report))
         except (OSError, msgspec.DecodeError) as error:
             _log.warning("the API cannot be understood", reason=str(error))
         finally:
@@ -286,7 +286,7 @@ async def _heard(reader: asyncio.StreamReader) -> AsyncGenerator[Orders, None]:
         while True:
             try:
                 async with asyncio.timeout(SILENT_SECONDS):
-                    order = bounded.decode(await anext(found), Orders)
+                    order = bounded_json.decode(await anext(found), Orders)
             except StopAsyncIteration:
                 return
             except (OSError, msgspec.DecodeError) as error:  # TimeoutError is an OSError

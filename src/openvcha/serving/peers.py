@@ -27,8 +27,8 @@ from openvcha.node.relied import Relied, is_fresh, lacking, load_relied
 from openvcha.node.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd import Etcd
-from openvcha.store.structured import structlog
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
 STOPPED_SECONDS = 5.0

@@ -14,10 +14,10 @@ from openvcha.node.kept import KeptCluster
 from openvcha.service.context import Services
 from openvcha.serving.losses import Evidence, shown_time
 from openvcha.store import keys
-from openvcha.store.bounded import json_object
+from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import RecordUnreadable
-from openvcha.store.patroni_keys import leader_position, pause
-from openvcha.store.protocol import Store
+from openvcha.store.interface import Store
+from openvcha.store.patroni_state import leader_position, pause
 
 
 @dataclass(frozen=True)

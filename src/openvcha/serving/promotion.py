@@ -19,8 +19,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.service.context import Services
 from openvcha.store import keys
 from openvcha.store.errors import LeaseNotFound, RecordUnreadable, StoreUnavailable
-from openvcha.store.patroni_keys import pause
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,
@@ -32,6 +31,7 @@ from openvcha.store.protocol import (
     unchanged,
     value_is,
 )
+from openvcha.store.patroni_state import pause
 
 PROMOTE_SECONDS = 60.0
 ALIVE_SECONDS = 15.0

@@ -15,9 +15,9 @@ from openvcha.node.identity import Identity
 from openvcha.store import keys
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import RecordForged, RecordInvalid, StoreUnavailable
-from openvcha.store.protocol import Action, Delete, GuardedStore, KeyValue, Put, Store, unchanged
+from openvcha.store.interface import Action, Delete, GuardedStore, KeyValue, Put, Store, unchanged
 from openvcha.store.records import decode, encode
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 from openvcha.tasks.journal import utc_now
 from openvcha.tasks.record import TaskRecord, error_record
 

@@ -11,7 +11,7 @@ from openvcha.cluster.rules import FAILOVER
 from openvcha.events.failover import failed_kind
 from openvcha.events.seen import OWN, Draft
 from openvcha.store.errors import RecordUnreadable
-from openvcha.store.protocol import KeyValue
+from openvcha.store.interface import KeyValue
 from openvcha.store.records import decode
 from openvcha.tasks.record import TaskRecord
 

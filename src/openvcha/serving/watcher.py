@@ -19,8 +19,8 @@ from openvcha.node.supervised import Told, for_ever
 from openvcha.serving.task_news import task_news
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
-from openvcha.store.protocol import Compare, EventType, KeyValue, Store, value_is
-from openvcha.store.structured import structlog
+from openvcha.store.interface import Compare, EventType, KeyValue, Store, value_is
+from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 2.0
 RETRY_SECONDS = 1.0

@@ -1,6 +1,6 @@
 """What can go wrong between us and the store."""
 
-from openvcha.store.protocol import KeyValue
+from openvcha.store.interface import KeyValue
 
 
 class StoreError(Exception):

@@ -13,7 +13,7 @@ from openvcha.store.errors import (
     StoreError,
     StoreUnavailable,
 )
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Compare,
     Delete,
     EventType,

@@ -11,7 +11,7 @@ from itertools import count
 
 from openvcha.store.account import Account
 from openvcha.store.errors import Compacted, LeaseNotFound, StoreError
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,

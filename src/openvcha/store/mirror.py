@@ -25,7 +25,7 @@ from typing import Final
 
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Event,
@@ -35,7 +35,7 @@ from openvcha.store.protocol import (
     Store,
     TxnResult,
 )
-from openvcha.store.shared import Shared
+from openvcha.store.single_flight import Shared
 
 FRESH_SECONDS: Final = 0.25
 RENEW_SECONDS: Final = 0.15

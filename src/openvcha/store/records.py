@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from openvcha.store import bounded
+from openvcha.store import bounded_json
 from openvcha.store.errors import (
     Fenced,
     OutcomeUnknown,
@@ -15,8 +15,7 @@ from openvcha.store.errors import (
     RecordMissing,
     RecordUnreadable,
 )
-from openvcha.store.kept import kept
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,
@@ -27,7 +26,8 @@ from openvcha.store.protocol import (
     absent,
     unchanged,
 )
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
+from openvcha.store.text_limits import kept
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def encode(value: object) -> bytes:
 def decode(kv: KeyValue, type_: type[T]) -> T:
     """Read a stored value. Raises RecordInvalid, naming the key."""
     try:
-        return bounded.decode(kv.value, type_)
+        return bounded_json.decode(kv.value, type_)
     except msgspec.MsgspecError as error:
         raise RecordInvalid(kv.key, str(error)) from error
 

@@ -24,7 +24,7 @@ from openvcha.api.structures import (
 )
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, OutcomeUnknown, RecordForged, RecordUnreadable
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Compare,
     EventType,
     Get,
@@ -36,7 +36,7 @@ from openvcha.store.protocol import (
     unchanged,
 )
 from openvcha.store.records import Record, decode, encode
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bare, bounded_arguments, to_info
 
 INSTANCE: Final = "com.vmware.vcenter.vcha"

@@ -19,7 +19,7 @@ from openvcha.api.structures import (
     TaskStatus,
 )
 from openvcha.api.types import Opaque, Structure
-from openvcha.store.kept import kept
+from openvcha.store.text_limits import kept
 
 TOTAL = 100
 """A task that has succeeded stands at this; every other one stands below it."""

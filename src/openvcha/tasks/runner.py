@@ -11,9 +11,9 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, Fenced, StoreError, StoreUnavailable
+from openvcha.store.interface import EventType, Store
 from openvcha.store.lease import Hold, campaign
-from openvcha.store.protocol import EventType, Store
-from openvcha.store.structured import structlog
+from openvcha.store.structlog_light import structlog
 from openvcha.tasks.execution import Execution, broken, failed
 from openvcha.tasks.journal import RETENTION, Journal
 from openvcha.tasks.ledger import RETRY_SECONDS, Ledger

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from openvcha.api.structures import LocalizableMessage
-from openvcha.store.protocol import Compare
+from openvcha.store.interface import Compare
 from openvcha.tasks.ledger import Change, Ledger
 from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bounded_part, moved, plain
 

@@ -40,7 +40,7 @@ from openvcha.protocols.serve import HttpsServer, Limits
 from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import Users
 from openvcha.service.handlers import Handlers
-from openvcha.store.protocol import Store
+from openvcha.store.interface import Store
 
 T = TypeVar("T")
 Begin = Callable[[Scene], Awaitable[None]]

@@ -10,18 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from openvcha.store import wire
 from openvcha.store.account import Account, AccountSource, Pass
-from openvcha.store.client import (
-    HttpError,
-    NotSentError,
-    Patience,
-    Reply,
-    TlsClient,
-    TlsSource,
-    read_lines,
-    read_whole,
-)
 from openvcha.store.errors import (
     ClusterUnhealthy,
     NotLetIn,
@@ -31,7 +20,18 @@ from openvcha.store.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from openvcha.store.forms import Json, Malformed
+from openvcha.store.etcd import wire
+from openvcha.store.etcd.reply_forms import Json, Malformed
+from openvcha.store.http_client import (
+    HttpError,
+    NotSentError,
+    Patience,
+    Reply,
+    TlsClient,
+    TlsSource,
+    read_lines,
+    read_whole,
+)
 
 T = TypeVar("T")
 U = TypeVar("U")

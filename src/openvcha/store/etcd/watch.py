@@ -15,7 +15,6 @@ from zlib import crc32
 
 import msgspec
 
-from openvcha.store import forms, wire
 from openvcha.store.errors import (
     Compacted,
     NotLetIn,
@@ -23,9 +22,10 @@ from openvcha.store.errors import (
     StoreError,
     StoreUnavailable,
 )
-from openvcha.store.forms import Json, Malformed
-from openvcha.store.gateway import FIRST_PAUSE, LONGEST_PAUSE, QUORUM_READ, Gateway
-from openvcha.store.protocol import Event
+from openvcha.store.etcd import reply_forms, wire
+from openvcha.store.etcd.gateway import FIRST_PAUSE, LONGEST_PAUSE, QUORUM_READ, Gateway
+from openvcha.store.etcd.reply_forms import Json, Malformed
+from openvcha.store.interface import Event
 
 LEAST_CHECK_SECONDS = 0.5
 SPREAD = 0.3
@@ -122,13 +122,13 @@ class Watch:
 
     def _read(self, message: Json) -> list[Event]:
         answer = wire.watched(message)
-        if forms.flag(answer, "canceled"):
+        if reply_forms.flag(answer, "canceled"):
             raise _ended(answer)
         events = wire.events(answer)
         self._pause = FIRST_PAUSE
         if events:
             self._next = events[-1].kv.mod_revision + 1
-        elif not forms.flag(answer, "created") or not self._next:
+        elif not reply_forms.flag(answer, "created") or not self._next:
             # A progress report tells that all before it was delivered. The revision of "created"
             # tells so only when the watch began there, and the one of events never does.
             self._next = wire.revision(answer) + 1
@@ -136,10 +136,10 @@ class Watch:
 
 
 def _ended(answer: Json) -> StoreError:
-    compacted = forms.number(answer, "compact_revision")
+    compacted = reply_forms.number(answer, "compact_revision")
     if compacted:
         return Compacted(compacted)
-    said = forms.shown(answer.get("cancel_reason")) or "no reason"
+    said = reply_forms.shown(answer.get("cancel_reason")) or "no reason"
     reason = f"the watch was canceled: {said}"
     # Etcd 3.5 gives the same reason for a token that is void and for a key that is none of ours.
     refused = isinstance(wire.error(503, {"message": reason}), NotLetIn | PermissionDenied)

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.store import bounded, keys
-from openvcha.store.protocol import Action, Delete, KeyValue, Put
+from openvcha.store import bounded_json, keys
+from openvcha.store.interface import Action, Delete, KeyValue, Put
 
 ENROLLED: Final = (keys.USERS, keys.JOINS)
 """What is on the roll, record by record."""
@@ -75,7 +75,7 @@ def write(roll: Roll) -> bytes:
 def read(value: bytes) -> Roll | None:
     """Read a roll; None for what is none."""
     try:
-        return bounded.decode(value, Roll)
+        return bounded_json.decode(value, Roll)
     except msgspec.MsgspecError:
         return None
 

@@ -8,7 +8,7 @@ import enum
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.store import bounded
+from openvcha.store import bounded_json
 
 
 class CopyState(enum.StrEnum):
@@ -45,7 +45,7 @@ def encode(report: CopyReport) -> bytes:
 
 def decode(data: bytes) -> CopyReport:
     """Read a report from the store; raises msgspec.DecodeError."""
-    return bounded.decode(data, CopyReport)
+    return bounded_json.decode(data, CopyReport)
 
 
 prepare(__name__)

@@ -3,9 +3,10 @@
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 
-from openvcha.store import errors, forms
-from openvcha.store.forms import Json, Malformed
-from openvcha.store.protocol import (
+from openvcha.store import errors
+from openvcha.store.etcd import reply_forms
+from openvcha.store.etcd.reply_forms import Json, Malformed
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,
@@ -133,18 +134,18 @@ def nothing(_: Json) -> None:
 def key_value(fields: Json) -> KeyValue:
     """Decode a key with its value."""
     return KeyValue(
-        key=forms.raw(fields, "key").decode(errors="surrogateescape"),
-        value=forms.raw(fields, "value"),
-        create_revision=forms.number(fields, "create_revision"),
-        mod_revision=forms.number(fields, "mod_revision"),
-        version=forms.number(fields, "version"),
-        lease=forms.number(fields, "lease"),
+        key=reply_forms.raw(fields, "key").decode(errors="surrogateescape"),
+        value=reply_forms.raw(fields, "value"),
+        create_revision=reply_forms.number(fields, "create_revision"),
+        mod_revision=reply_forms.number(fields, "mod_revision"),
+        version=reply_forms.number(fields, "version"),
+        lease=reply_forms.number(fields, "lease"),
     )
 
 
 def key_values(answer: Json) -> tuple[KeyValue, ...]:
     """Decode the answer of a range."""
-    return tuple(key_value(fields) for fields in forms.objects(answer, "kvs"))
+    return tuple(key_value(fields) for fields in reply_forms.objects(answer, "kvs"))
 
 
 def snapshot(answer: Json) -> Snapshot:
@@ -154,20 +155,20 @@ def snapshot(answer: Json) -> Snapshot:
 
 def deleted(answer: Json) -> int:
     """Return how many keys were deleted."""
-    return forms.number(answer, "deleted")
+    return reply_forms.number(answer, "deleted")
 
 
 def revision(answer: Json) -> int:
     """Return the store's revision from an answer's header."""
-    return forms.number(forms.inner(answer, "header"), "revision")
+    return reply_forms.number(reply_forms.inner(answer, "header"), "revision")
 
 
 def result(answer: Json) -> TxnResult:
     """Decode the answer of a transaction."""
-    responses = forms.objects(answer, "responses")
+    responses = reply_forms.objects(answer, "responses")
     ranges = (one.get("response_range") or {} for one in responses)
-    found = tuple(key_values(forms.read_object(one, "response_range")) for one in ranges)
-    return TxnResult(forms.flag(answer, "succeeded"), revision(answer), found)
+    found = tuple(key_values(reply_forms.read_object(one, "response_range")) for one in ranges)
+    return TxnResult(reply_forms.flag(answer, "succeeded"), revision(answer), found)
 
 
 def one_of(key: str) -> Callable[[Json], KeyValue | None]:
@@ -196,97 +197,99 @@ def _only(key: str, found: Sequence[KeyValue]) -> KeyValue | None:
 
 def event(fields: Json) -> Event:
     """Decode an event of a watch."""
-    kind = forms.text(fields, "type") or "PUT"
+    kind = reply_forms.text(fields, "type") or "PUT"
     if kind not in set(EventType):
         raise Malformed("type: PUT or DELETE was expected")
-    return Event(EventType(kind), key_value(forms.inner(fields, "kv")))
+    return Event(EventType(kind), key_value(reply_forms.inner(fields, "kv")))
 
 
 def watched(message: Json) -> Json:
     """Return the result in a message of a stream. Raises what it says went wrong."""
     if message.get("error") is not None:
-        raise error(503, forms.inner(message, "error"))
-    return forms.inner(message, "result")
+        raise error(503, reply_forms.inner(message, "error"))
+    return reply_forms.inner(message, "result")
 
 
 def events(answer: Json) -> list[Event]:
     """Decode the events in a result of a watch."""
-    return [event(fields) for fields in forms.objects(answer, "events")]
+    return [event(fields) for fields in reply_forms.objects(answer, "events")]
 
 
 def lease(answer: Json) -> int:
     """Return the id of a new lease."""
-    return forms.identifier(answer, "ID")
+    return reply_forms.identifier(answer, "ID")
 
 
 def lease_seconds(message: Json) -> int:
     """Return for how long a lease is kept; 0: it has ended. Raises what the answer says."""
-    return forms.number(watched(message), "TTL")
+    return reply_forms.number(watched(message), "TTL")
 
 
 def token(answer: Json) -> str:
     """Return the token that an account is good for."""
-    return forms.token(answer, "token")
+    return reply_forms.token(answer, "token")
 
 
 def member(fields: Json) -> Member:
     """Decode a member."""
     return Member(
-        id=forms.identifier(fields, "ID"),
-        name=forms.text(fields, "name"),
-        peer_urls=forms.texts(fields, "peerURLs"),
-        client_urls=forms.texts(fields, "clientURLs"),
-        learner=forms.flag(fields, "isLearner"),
+        id=reply_forms.identifier(fields, "ID"),
+        name=reply_forms.text(fields, "name"),
+        peer_urls=reply_forms.texts(fields, "peerURLs"),
+        client_urls=reply_forms.texts(fields, "clientURLs"),
+        learner=reply_forms.flag(fields, "isLearner"),
     )
 
 
 def members(answer: Json) -> list[Member]:
     """Decode the list of the members."""
-    return [member(fields) for fields in forms.objects(answer, "members")]
+    return [member(fields) for fields in reply_forms.objects(answer, "members")]
 
 
 def new_member(answer: Json) -> Member:
     """Decode the member that was added."""
-    return member(forms.inner(answer, "member"))
+    return member(reply_forms.inner(answer, "member"))
 
 
 def full_members(answer: Json) -> frozenset[int]:
     """Return the ids of the members for which the alarm is on."""
-    alarms = forms.objects(answer, "alarms")
+    alarms = reply_forms.objects(answer, "alarms")
     return frozenset(
-        forms.identifier(one, "memberID") for one in alarms if one.get("alarm") == NOSPACE
+        reply_forms.identifier(one, "memberID") for one in alarms if one.get("alarm") == NOSPACE
     )
 
 
 def permissions(answer: Json) -> dict[tuple[str, str], str]:
     """Return what a role may do with which range, both as etcd writes them."""
     return {
-        (forms.text(one, "key"), forms.text(one, "range_end")): forms.text(one, "permType")
-        for one in forms.objects(answer, "perm")
+        (reply_forms.text(one, "key"), reply_forms.text(one, "range_end")): reply_forms.text(
+            one, "permType"
+        )
+        for one in reply_forms.objects(answer, "perm")
     }
 
 
 def endpoint_status(fields: Json) -> EndpointStatus:
     """Decode one member's own view."""
-    header = forms.inner(fields, "header")
+    header = reply_forms.inner(fields, "header")
     return EndpointStatus(
-        member_id=forms.identifier(header, "member_id"),
-        leader=forms.number(fields, "leader"),
-        version=forms.text(fields, "version"),
-        db_size=forms.number(fields, "dbSize"),
-        raft_term=forms.number(fields, "raftTerm"),
-        raft_index=forms.number(fields, "raftIndex"),
-        learner=forms.flag(fields, "isLearner"),
-        cluster_id=forms.number(header, "cluster_id"),
+        member_id=reply_forms.identifier(header, "member_id"),
+        leader=reply_forms.number(fields, "leader"),
+        version=reply_forms.text(fields, "version"),
+        db_size=reply_forms.number(fields, "dbSize"),
+        raft_term=reply_forms.number(fields, "raftTerm"),
+        raft_index=reply_forms.number(fields, "raftIndex"),
+        learner=reply_forms.flag(fields, "isLearner"),
+        cluster_id=reply_forms.number(header, "cluster_id"),
         revision=revision(fields),
-        db_in_use=forms.number(fields, "dbSizeInUse"),
-        full=any(NOSPACE in each for each in forms.texts(fields, "errors")),
+        db_in_use=reply_forms.number(fields, "dbSizeInUse"),
+        full=any(NOSPACE in each for each in reply_forms.texts(fields, "errors")),
     )
 
 
 def error(status: int, fields: Json) -> errors.StoreError:
     """Decode a refusal: the error to raise. What is not known for sure is StoreUnavailable."""
-    said = forms.shown(fields.get("message")) or forms.shown(fields.get("error"))
+    said = reply_forms.shown(fields.get("message")) or reply_forms.shown(fields.get("error"))
     message = said or f"HTTP status {status}"
     code = _code(fields, -1 if status < 500 else 14)
     kind = next((kind for words, kind in _ERRORS if words in message.lower()), None)
@@ -297,7 +300,7 @@ def error(status: int, fields: Json) -> errors.StoreError:
 
 def _code(fields: Json, otherwise: int) -> int:
     try:
-        said = forms.number(fields, "code") or forms.number(fields, "grpc_code")
+        said = reply_forms.number(fields, "code") or reply_forms.number(fields, "grpc_code")
     except Malformed:
         return otherwise
     return said or otherwise

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Final
 
 from openvcha.api.secret import Secret
-from openvcha.store import forms, wire
 from openvcha.store.account import Account
 from openvcha.store.errors import AccountExists, AccountMissing, NotProtected
-from openvcha.store.forms import Json
-from openvcha.store.gateway import AUTHENTICATE, Gateway, Question
-from openvcha.store.protocol import Permission
+from openvcha.store.etcd import reply_forms, wire
+from openvcha.store.etcd.gateway import AUTHENTICATE, Gateway, Question
+from openvcha.store.etcd.reply_forms import Json
+from openvcha.store.interface import Permission
 
 ROOT: Final = "root"
 """The account that etcd wants there to be, and the role that may do everything."""
@@ -87,7 +87,7 @@ class EtcdAccounts:
 
     async def _leave_role(self, user: str, role: str) -> None:
         with contextlib.suppress(AccountMissing):
-            roles = partial(forms.texts, name="roles")
+            roles = partial(reply_forms.texts, name="roles")
             found = await self._gateway.read(Question("/v3/auth/user/get", {"name": user}, roles))
             for other in set(found) - {role}:
                 await self._ask("user/revoke", {"name": user, "role": other})
@@ -106,7 +106,7 @@ class EtcdAccounts:
                     await self._ask("role/grant", {"name": role, "perm": one})
 
     async def _list(self, kind: str) -> Sequence[str]:
-        names = partial(forms.texts, name=f"{kind}s")
+        names = partial(reply_forms.texts, name=f"{kind}s")
         return await self._gateway.read(Question(f"/v3/auth/{kind}/list", {}, names))
 
     async def _protected(self, own: Account) -> bool:

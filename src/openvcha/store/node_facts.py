@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.store import bounded
+from openvcha.store import bounded_json
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time without a zone cannot be compared: whoever tells one has told nothing."""
@@ -88,7 +88,7 @@ def encode(facts: NodeFacts) -> bytes:
 
 def decode(data: bytes) -> NodeFacts:
     """Read facts from the store; raises msgspec.DecodeError."""
-    return bounded.decode(data, NodeFacts)
+    return bounded_json.decode(data, NodeFacts)
 
 
 prepare(__name__)

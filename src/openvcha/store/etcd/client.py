@@ -5,13 +5,14 @@ from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Self
 
-from openvcha.store import wire
 from openvcha.store.account import AccountSource
-from openvcha.store.accounts import EtcdAccounts
-from openvcha.store.client import TlsSource
 from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
-from openvcha.store.gateway import Gateway, Question
-from openvcha.store.protocol import (
+from openvcha.store.etcd import wire
+from openvcha.store.etcd.gateway import Gateway, Question
+from openvcha.store.etcd.users_and_roles import EtcdAccounts
+from openvcha.store.etcd.watch import Watch
+from openvcha.store.http_client import TlsSource
+from openvcha.store.interface import (
     Action,
     Compare,
     EndpointStatus,
@@ -22,7 +23,6 @@ from openvcha.store.protocol import (
     Snapshot,
     TxnResult,
 )
-from openvcha.store.watch import Watch
 
 __all__ = ["EndpointStatus", "Etcd", "Member"]
 

@@ -11,9 +11,9 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from openvcha.store import keys, roll
+from openvcha.store import keys
 from openvcha.store.errors import RecordForged
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,
@@ -26,10 +26,11 @@ from openvcha.store.protocol import (
     present,
     unchanged,
 )
-from openvcha.store.roll import EMPTY, Roll
-from openvcha.store.seal import is_reserved
-from openvcha.store.sealed import Good, SealedStore, of_state
-from openvcha.store.structured import structlog
+from openvcha.store.sealing import roll
+from openvcha.store.sealing.roll import EMPTY, Roll
+from openvcha.store.sealing.seal import is_reserved
+from openvcha.store.sealing.sealed_store import Good, SealedStore, of_state
+from openvcha.store.structlog_light import structlog
 
 T = TypeVar("T")
 

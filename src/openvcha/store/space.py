@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from openvcha.store.errors import StoreError, StoreUnavailable
-from openvcha.store.protocol import EndpointStatus, Member
+from openvcha.store.interface import EndpointStatus, Member
 
 WARN_PERCENT: Final = 70
 PAYS_PERCENT, PAYS_WHEN_WARNED_PERCENT = 25, 10

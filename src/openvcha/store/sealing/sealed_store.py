@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from openvcha.api.secret import Secret
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, RecordForged, StoreError, StoreUnavailable
-from openvcha.store.protocol import (
+from openvcha.store.interface import (
     Action,
     Compare,
     Delete,
@@ -37,8 +37,8 @@ from openvcha.store.protocol import (
     absent,
     unchanged,
 )
-from openvcha.store.seal import RESERVED, Place, Seals, is_reserved, kind_of
-from openvcha.store.structured import structlog
+from openvcha.store.sealing.seal import RESERVED, Place, Seals, is_reserved, kind_of
+from openvcha.store.structlog_light import structlog
 
 REMEMBERED_SECONDS: Final = 60.0
 MOST_REFUSED: Final = 100

@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 from openvcha.store import keys
-from openvcha.store.accounts import EtcdAccounts
 from openvcha.store.errors import RecordForged, StoreError
-from openvcha.store.etcd import Etcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.users_and_roles import EtcdAccounts
+from openvcha.store.interface import EndpointStatus, KeyValue, Member
 from openvcha.store.mirror import Mirror
-from openvcha.store.protocol import EndpointStatus, KeyValue, Member
-from openvcha.store.rolled import RolledStore
-from openvcha.store.seal import Seals
-from openvcha.store.sealed import Kept
+from openvcha.store.sealing.rolled_store import RolledStore
+from openvcha.store.sealing.seal import Seals
+from openvcha.store.sealing.sealed_store import Kept
 
 Trusted = Callable[[bytes | None, Collection[str] | None], Sequence[str]]
 """Gives the endpoints that may be shown the account.

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from openvcha.api.secret import Secret
 from openvcha.store import keys
-from openvcha.store.bounded import json_object
+from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import RecordForged
-from openvcha.store.protocol import KeyValue
+from openvcha.store.interface import KeyValue
 
 FIELD: Final = "openvcha_seal"
 """The field with the seal, of what is JSON."""

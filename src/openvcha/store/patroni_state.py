@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from openvcha.store.bounded import json_object
+from openvcha.store.bounded_json import json_object
 
 LONGEST_NAME: Final = 255
 WISHED: Final = ("leader", "member", "candidate")
