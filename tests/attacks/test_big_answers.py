@@ -21,7 +21,7 @@ from tests.protocols.conftest import TlsFiles, make_tls
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ConnectionSpec, CredentialsSpec
-from openvcha.cluster.patroni import PatroniClient, PatroniUnreachable
+from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
 from openvcha.node.http import ask
 from openvcha.node.leader import place_of
 from openvcha.node.probe import Knock, Manner, knock

@@ -28,11 +28,11 @@ from tests.store.conftest import etcd_binary
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ClusterMode, ConfigState
-from openvcha.cluster.accounts import of_witness
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.membership import lead
-from openvcha.cluster.observe import Observer, endpoint
-from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.cluster.observer import Observer, endpoint
+from openvcha.cluster.patroni_client import PatroniUnreachable
+from openvcha.cluster.store_accounts import of_witness
 from openvcha.node.account import NodeAccount, new_account, new_data_account
 from openvcha.node.certificates import Authorities, api_certificate, new_authority
 from openvcha.node.engines import Postgres

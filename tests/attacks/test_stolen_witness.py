@@ -15,7 +15,7 @@ import pytest
 from tests.store.conftest import etcd_binary
 
 from openvcha.api.secret import Secret
-from openvcha.cluster.accounts import forget_strangers, of_witness
+from openvcha.cluster.store_accounts import forget_strangers, of_witness
 from openvcha.node.account import NodeAccount, load_account, new_account, new_data_account
 from openvcha.node.certificates import Authorities, api_certificate, new_authority
 from openvcha.node.etcd import client_url, etcd_argv, peer_url

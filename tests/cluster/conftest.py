@@ -9,7 +9,7 @@ import pytest
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
 from openvcha.cluster.observation import Heard, NodeObservation, Observation
-from openvcha.cluster.patroni import PatroniNode, SyncState
+from openvcha.cluster.patroni_client import PatroniNode, SyncState
 from openvcha.store.node_facts import NodeFacts
 
 PRIMARY = PatroniNode("primary", "running", 1, ("b-2",))

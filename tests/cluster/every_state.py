@@ -4,15 +4,15 @@ The rules are held against it, and so is a real cluster in the states that it ca
 """
 
 from openvcha.api.structures import ClusterMode
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 
 PREFIX = "com.vmware.vcenter.vcha."
 OPERATIONS = {
-    "deploy": rules.DEPLOY,
-    "undeploy": rules.UNDEPLOY,
-    "failover": rules.FAILOVER,
-    "passive": rules.REDEPLOY_PASSIVE,
-    "witness": rules.REDEPLOY_WITNESS,
+    "deploy": preconditions.DEPLOY,
+    "undeploy": preconditions.UNDEPLOY,
+    "failover": preconditions.FAILOVER,
+    "passive": preconditions.REDEPLOY_PASSIVE,
+    "witness": preconditions.REDEPLOY_WITNESS,
 }
 MODES = {mode.value.lower(): mode for mode in ClusterMode}
 ALLOWED = "-"

@@ -7,7 +7,7 @@ from tests.cluster.conftest import World, configured, ip
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.membership import pick
-from openvcha.cluster.patroni import parse_sync
+from openvcha.cluster.patroni_client import parse_sync
 from openvcha.store.interface import Member
 
 

@@ -8,9 +8,9 @@ from tests.cluster.conftest import World
 from tests.cluster.every_state import ALLOWED, MODES, OPERATIONS, PREFIX, TABLE, expected
 
 from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind, PlannedNode
-from openvcha.cluster.patroni import SyncState
+from openvcha.cluster.patroni_client import SyncState
 
 
 def single(world: World) -> None:
@@ -98,8 +98,8 @@ def found(state: str, mode: str) -> list[str]:
     world.configure(mode=MODES[mode])
     STATES[state](world)
     seen = world.seen
-    answers = [reason(rules.why_not(operation, seen)) for operation in OPERATIONS.values()]
-    return answers + [reason(rules.why_not_mode(wanted, seen)) for wanted in MODES.values()]
+    answers = [reason(preconditions.why_not(operation, seen)) for operation in OPERATIONS.values()]
+    return answers + [reason(preconditions.why_not_mode(wanted, seen)) for wanted in MODES.values()]
 
 
 def test_the_table_has_each_state() -> None:
@@ -122,4 +122,6 @@ def test_a_change_of_the_mode_is_refused_as_a_whole_when_each_one_is(state: str,
     world.configure(mode=MODES[mode])
     STATES[state](world)
     changes = found(state, mode)[len(OPERATIONS) :]
-    assert (reason(rules.why_not(rules.SET_MODE, world.seen)) == ALLOWED) == (ALLOWED in changes)
+    assert (reason(preconditions.why_not(preconditions.SET_MODE, world.seen)) == ALLOWED) == (
+        ALLOWED in changes
+    )

@@ -12,9 +12,9 @@ from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster import modes
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import Lag
-from openvcha.cluster.patroni import PatroniNode, SyncState
-from openvcha.cluster.space import Space
-from openvcha.cluster.threats import (
+from openvcha.cluster.patroni_client import PatroniNode, SyncState
+from openvcha.cluster.store_space import Space
+from openvcha.cluster.warnings import (
     CLOCK_SECONDS,
     GIB,
     LAG_BYTES,

@@ -12,7 +12,13 @@ import pytest
 from structlog.testing import capture_logs
 from tests.cluster.conftest import FACTS, NOW
 
-from openvcha.cluster.hearing import LISTEN_SECONDS, RETRY_SECONDS, SAMPLES, SILENT_SECONDS, Hearing
+from openvcha.cluster.node_reports import (
+    LISTEN_SECONDS,
+    RETRY_SECONDS,
+    SAMPLES,
+    SILENT_SECONDS,
+    Hearing,
+)
 from openvcha.store import keys, node_facts
 from openvcha.store.interface import Event, Snapshot
 from openvcha.store.memory import MemoryStore

@@ -7,11 +7,11 @@ from tests.cluster.conftest import STREAMING, World
 
 from openvcha.api.messages import CATALOGUE
 from openvcha.api.structures import ClusterState
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.cluster.health import assess
-from openvcha.cluster.held import Held
-from openvcha.cluster.looks import HOLD_SECONDS, Looks, Verdict, verdict
 from openvcha.cluster.observation import NodeObservation
+from openvcha.cluster.silence import Held
+from openvcha.cluster.verdict import HOLD_SECONDS, Looks, Verdict, verdict
 
 PASSIVE, WITNESS = "b-2", "w-3"
 
@@ -64,7 +64,7 @@ class Watched:
         return found
 
     def refusal(self) -> str | None:
-        found = rules.why_not(rules.REDEPLOY_PASSIVE, self.world.seen)
+        found = preconditions.why_not(preconditions.REDEPLOY_PASSIVE, self.world.seen)
         return found.id.rpartition("vcha.")[2] if found else None
 
     def answer(self, **changes: object) -> None:
@@ -145,7 +145,7 @@ def test_a_passive_that_answers_has_time_to_get_in_sync(watched: Watched) -> Non
     watched.answer(patroni=replace(STREAMING, state="starting"))
     watched.look()
     assert watched.refusal() == "passive.unready"
-    watched.now += rules.UNREADY_SECONDS
+    watched.now += preconditions.UNREADY_SECONDS
     watched.look()
     assert watched.refusal() is None
 
@@ -155,7 +155,7 @@ def test_a_passive_that_was_in_sync_meanwhile_has_that_time_again(watched: Watch
     for _ in range(3):
         watched.answer(patroni=replace(STREAMING, state="starting"))
         watched.look()
-        watched.now += rules.UNREADY_SECONDS / 2
+        watched.now += preconditions.UNREADY_SECONDS / 2
         watched.look()
         watched.answer(patroni=STREAMING)
         watched.look()
@@ -180,15 +180,15 @@ def test_a_missed_look_at_the_witness_is_no_verdict_either(world: World) -> None
         raw = next(n for n in world.seen.nodes if n.config.member == WITNESS)
         found = held.settle(replace(raw, etcd_answers=answers), off=False)
     world.node(WITNESS, etcd_answers=found.etcd_answers, unsure=found.unsure)
-    reason = rules.why_not(rules.REDEPLOY_WITNESS, world.seen)
+    reason = preconditions.why_not(preconditions.REDEPLOY_WITNESS, world.seen)
     assert reason is not None
     assert reason.id.endswith("node.unsure")
-    assert rules.why_not(rules.FAILOVER, world.seen) is None
+    assert preconditions.why_not(preconditions.FAILOVER, world.seen) is None
 
 
 def test_every_reason_that_may_pass_is_one_that_there_is() -> None:
     """A misspelled one would end tasks."""
-    assert CATALOGUE.keys() >= rules.PASSING
+    assert CATALOGUE.keys() >= preconditions.PASSING
 
 
 def test_a_leader_that_is_no_node_of_the_cluster_is_named(world: World) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from openvcha.cluster import membership
-from openvcha.cluster.patroni import bar, sync_state
+from openvcha.cluster.patroni_client import bar, sync_state
 from openvcha.store import keys
 from openvcha.store.errors import LearnerNotReady, MemberNotFound, NotLearner, StoreUnavailable
 from openvcha.store.interface import EndpointStatus, Member, Membership

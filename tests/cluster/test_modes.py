@@ -7,11 +7,11 @@ import pytest
 from tests.cluster.conftest import World
 
 from openvcha.api.structures import ClusterMode, ConfigState
-from openvcha.cluster import modes, rules
+from openvcha.cluster import modes, preconditions
+from openvcha.cluster.mode_settings import switched, told
 from openvcha.cluster.modes import SETTINGS, way
-from openvcha.cluster.patroni import PatroniNode, SyncState
-from openvcha.cluster.settings import switched, told
-from openvcha.cluster.space import Space
+from openvcha.cluster.patroni_client import PatroniNode, SyncState
+from openvcha.cluster.store_space import Space
 from openvcha.store.keys import ALONE, DETACHED, PAUSE
 
 ENABLED, DISABLED, MAINTENANCE = ClusterMode.ENABLED, ClusterMode.DISABLED, ClusterMode.MAINTENANCE
@@ -96,7 +96,7 @@ def test_each_change_in_each_state(
     """The table, written down a second time, by what people may rely on."""
     world.configure(mode=old)
     state(world)
-    found = rules.why_not_mode(new, world.seen)
+    found = preconditions.why_not_mode(new, world.seen)
     assert (found is None) is (state in ALLOWED.get((old, new), set())), found
     expected = REASONS.get((state, (old, new)))
     assert expected is None or (found and found.id == PREFIX + expected)
@@ -110,8 +110,8 @@ def test_the_operation_is_refused_when_every_change_is(
     """What operations.get says is what a call would meet."""
     world.configure(mode=mode)
     state(world)
-    every = {rules.why_not_mode(new, world.seen) is None for new in EVERY}
-    assert (rules.why_not(rules.SET_MODE, world.seen) is None) is (True in every)
+    every = {preconditions.why_not_mode(new, world.seen) is None for new in EVERY}
+    assert (preconditions.why_not(preconditions.SET_MODE, world.seen) is None) is (True in every)
 
 
 @pytest.mark.parametrize("mode", EVERY)
@@ -122,16 +122,16 @@ def test_only_an_enabled_cluster_without_a_pause_fails_over_by_itself(
     """Also at the beginning of a change, when the mode is still the old one."""
     world.configure(mode=mode)
     world.set(settings=settings)
-    assert rules.fails_over_by_itself(world.seen) is (mode is ENABLED and not settings)
+    assert preconditions.fails_over_by_itself(world.seen) is (mode is ENABLED and not settings)
     passive_lost(world)
-    assert not rules.fails_over_by_itself(world.seen)
+    assert not preconditions.fails_over_by_itself(world.seen)
 
 
 def test_nobody_takes_over_while_the_store_is_full(world: World) -> None:
     """The right to lead is a write: cluster.get does not promise what cannot come."""
-    assert rules.fails_over_by_itself(world.seen)
+    assert preconditions.fails_over_by_itself(world.seen)
     world.set(space=Space("a-1", 1000, 900, 1000, full=True))
-    assert not rules.fails_over_by_itself(world.seen)
+    assert not preconditions.fails_over_by_itself(world.seen)
 
 
 @pytest.mark.parametrize(("old", "new"), modes.CHANGES)
@@ -178,6 +178,6 @@ def test_a_passive_that_only_the_mode_keeps_down_is_not_replaced(
     """Also while its Patroni is silent, as in the moment in which PostgreSQL stops."""
     world.configure(mode=DISABLED)
     state(world)
-    found = rules.why_not(rules.REDEPLOY_PASSIVE, world.seen)
+    found = preconditions.why_not(preconditions.REDEPLOY_PASSIVE, world.seen)
     assert found
     assert found.id == PREFIX + "passive.detached"

@@ -6,9 +6,9 @@ import pytest
 from tests.cluster.conftest import World
 
 from openvcha.api.structures import ClusterMode, ConfigState
-from openvcha.cluster import rules
-from openvcha.cluster.patroni import PatroniNode, SyncState
-from openvcha.cluster.rules import why_not
+from openvcha.cluster import preconditions
+from openvcha.cluster.patroni_client import PatroniNode, SyncState
+from openvcha.cluster.preconditions import why_not
 from openvcha.store.keys import PAUSE
 
 
@@ -108,41 +108,41 @@ def led_by_a_stranger_after_another(world: World) -> None:
 
 UNPROVEN = "failover.stranger.unproven"
 TABLE = [
-    (rules.FAILOVER, led_by_a_stranger, None),
-    (rules.FAILOVER, led_by_a_stranger_with_the_witness_lost, None),
-    (rules.FAILOVER, led_by_a_stranger_under_a_pause, UNPROVEN),
-    (rules.FAILOVER, led_by_a_stranger_with_a_silent_heir, UNPROVEN),
-    (rules.FAILOVER, led_by_a_stranger_with_a_voteless_heir, UNPROVEN),
-    (rules.FAILOVER, led_by_a_stranger_with_an_unsure_heir, UNPROVEN),
-    (rules.FAILOVER, led_by_a_stranger_after_another, UNPROVEN),
-    (rules.UNDEPLOY, led_by_a_stranger, "active.stranger"),
-    (rules.DEPLOY, nothing, "cluster.exists"),
-    (rules.DEPLOY, not_deployed, None),
-    (rules.DEPLOY, half_deployed, "deploy.remains"),
-    (rules.REDEPLOY_PASSIVE, passive_and_witness_lost, "no.majority"),
-    (rules.REDEPLOY_PASSIVE, passive_voteless_and_witness_lost, None),
-    (rules.REDEPLOY_WITNESS, witness_lost_and_passive_voteless, "no.majority"),
-    (rules.FAILOVER, disabled, "failover.mode.disabled"),
-    (rules.FAILOVER, active_without_vote, "failover.node.lost"),
-    (rules.REDEPLOY_PASSIVE, nothing, "passive.healthy"),
-    (rules.REDEPLOY_PASSIVE, not_deployed, "cluster.not.configured"),
-    (rules.REDEPLOY_PASSIVE, passive_lost, None),
-    (rules.REDEPLOY_PASSIVE, passive_lags, None),
-    (rules.REDEPLOY_PASSIVE, active_starting, "no.active"),
-    (rules.REDEPLOY_PASSIVE, no_leader, "no.active"),
-    (rules.REDEPLOY_WITNESS, nothing, "witness.healthy"),
-    (rules.REDEPLOY_WITNESS, witness_lost, None),
-    (rules.FAILOVER, nothing, None),
-    (rules.FAILOVER, witness_lost, "failover.node.lost"),
-    (rules.FAILOVER, passive_lost, "failover.node.lost"),
-    (rules.FAILOVER, passive_lags, "failover.passive.not.ready"),
-    (rules.UNDEPLOY, not_deployed, "cluster.not.configured"),
-    (rules.UNDEPLOY, nothing, None),
-    (rules.UNDEPLOY, half_deployed, None),
-    (rules.UNDEPLOY, passive_lost, None),
-    (rules.UNDEPLOY, no_leader, "no.active"),
-    (rules.UNDEPLOY, active_without_vote, "active.no.vote"),
-    (rules.SET_MODE, not_deployed, "cluster.not.configured"),
+    (preconditions.FAILOVER, led_by_a_stranger, None),
+    (preconditions.FAILOVER, led_by_a_stranger_with_the_witness_lost, None),
+    (preconditions.FAILOVER, led_by_a_stranger_under_a_pause, UNPROVEN),
+    (preconditions.FAILOVER, led_by_a_stranger_with_a_silent_heir, UNPROVEN),
+    (preconditions.FAILOVER, led_by_a_stranger_with_a_voteless_heir, UNPROVEN),
+    (preconditions.FAILOVER, led_by_a_stranger_with_an_unsure_heir, UNPROVEN),
+    (preconditions.FAILOVER, led_by_a_stranger_after_another, UNPROVEN),
+    (preconditions.UNDEPLOY, led_by_a_stranger, "active.stranger"),
+    (preconditions.DEPLOY, nothing, "cluster.exists"),
+    (preconditions.DEPLOY, not_deployed, None),
+    (preconditions.DEPLOY, half_deployed, "deploy.remains"),
+    (preconditions.REDEPLOY_PASSIVE, passive_and_witness_lost, "no.majority"),
+    (preconditions.REDEPLOY_PASSIVE, passive_voteless_and_witness_lost, None),
+    (preconditions.REDEPLOY_WITNESS, witness_lost_and_passive_voteless, "no.majority"),
+    (preconditions.FAILOVER, disabled, "failover.mode.disabled"),
+    (preconditions.FAILOVER, active_without_vote, "failover.node.lost"),
+    (preconditions.REDEPLOY_PASSIVE, nothing, "passive.healthy"),
+    (preconditions.REDEPLOY_PASSIVE, not_deployed, "cluster.not.configured"),
+    (preconditions.REDEPLOY_PASSIVE, passive_lost, None),
+    (preconditions.REDEPLOY_PASSIVE, passive_lags, None),
+    (preconditions.REDEPLOY_PASSIVE, active_starting, "no.active"),
+    (preconditions.REDEPLOY_PASSIVE, no_leader, "no.active"),
+    (preconditions.REDEPLOY_WITNESS, nothing, "witness.healthy"),
+    (preconditions.REDEPLOY_WITNESS, witness_lost, None),
+    (preconditions.FAILOVER, nothing, None),
+    (preconditions.FAILOVER, witness_lost, "failover.node.lost"),
+    (preconditions.FAILOVER, passive_lost, "failover.node.lost"),
+    (preconditions.FAILOVER, passive_lags, "failover.passive.not.ready"),
+    (preconditions.UNDEPLOY, not_deployed, "cluster.not.configured"),
+    (preconditions.UNDEPLOY, nothing, None),
+    (preconditions.UNDEPLOY, half_deployed, None),
+    (preconditions.UNDEPLOY, passive_lost, None),
+    (preconditions.UNDEPLOY, no_leader, "no.active"),
+    (preconditions.UNDEPLOY, active_without_vote, "active.no.vote"),
+    (preconditions.SET_MODE, not_deployed, "cluster.not.configured"),
     ("com.vmware.vcenter.vcha.cluster.get", no_leader, None),
 ]
 

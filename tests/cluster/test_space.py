@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.store.roomy import Simulated, simulated
 
-from openvcha.cluster.space import AGAIN_SECONDS, ASK_SECONDS, Space, SpaceLooks
+from openvcha.cluster.store_space import AGAIN_SECONDS, ASK_SECONDS, Space, SpaceLooks
 from openvcha.store.interface import EndpointStatus
 
 pytestmark = pytest.mark.looptime

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from tests.e2e.conftest import RunningLab
 
-from openvcha.cluster import patroni
+from openvcha.cluster import patroni_client
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.roles import REPLICATION_USER
@@ -37,7 +37,7 @@ async def behind(running: RunningLab) -> AsyncIterator[Services]:
 async def sync_names(running: RunningLab) -> frozenset[str]:
     """Give the members that ``/sync`` names."""
     async with behind(running) as services:
-        return (await patroni.sync_state(services.store)).standbys
+        return (await patroni_client.sync_state(services.store)).standbys
 
 
 async def members(running: RunningLab) -> list[Member]:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.cluster.every_state import ALLOWED, MODES, OPERATIONS, expected
 from tests.e2e.conftest import RunningLab, said
 
-from openvcha.cluster.rules import SET_MODE
+from openvcha.cluster.preconditions import SET_MODE
 
 CLUSTER = "/vcenter/vcha/cluster"
 SET = f"{CLUSTER}/mode?vmw-task=true"

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.conftest import VCHA, RunningLab
 from tests.e2e.writer import Writer
 
-from openvcha.cluster.threats import LAG_SECONDS
+from openvcha.cluster.warnings import LAG_SECONDS
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.engines import find_postgres
 from openvcha.node.identity import load_identity, load_secrets

@@ -15,7 +15,7 @@ from tests.e2e.conftest import RunningLab, trust
 from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
-from openvcha.cluster import failover
+from openvcha.cluster import leader_key
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.identity import load_identity
 from openvcha.node.patroni import LAUNCHER
@@ -127,7 +127,7 @@ async def test_an_open_session_on_the_former_active_cannot_commit(
         async with cluster.behind(running) as services:
             with unattended(running, old):
                 guard = present(keys.PATRONI_LEADER)
-                assert await failover.hand_over(services.store, guard, *members)
+                assert await leader_key.hand_over(services.store, guard, *members)
                 address = load_identity(running.directory(new)).ha_address
                 async with asyncio.timeout(60):
                     while not (await services.patroni.node(address)).primary:  # noqa: ASYNC110 - its state

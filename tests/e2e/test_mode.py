@@ -19,7 +19,7 @@ from tests.e2e.rules import ELSEWHERE, WALK, assert_rules
 from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
-from openvcha.cluster import patroni
+from openvcha.cluster import patroni_client
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.identity import load_identity
 from openvcha.serving.compose import services_of
@@ -79,10 +79,10 @@ async def outlive_the_leader(running: RunningLab, name: str) -> str:
     address = load_identity(directory).ha_address
     async with services_of(directory) as services:
         client = services.patroni
-        assert isinstance(client, patroni.PatroniClient)
+        assert isinstance(client, patroni_client.PatroniClient)
 
         async def unlocked() -> bool:
-            return await patroni.leader(services.store) is None
+            return await patroni_client.leader(services.store) is None
 
         async def looked() -> bool:
             found = await client._json("GET", address, "/patroni")

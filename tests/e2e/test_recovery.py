@@ -19,7 +19,7 @@ from tests.e2e.test_mode import change
 from tests.e2e.test_rejoin import answers_healthy, node_status
 from tests.e2e.writer import Writer
 
-from openvcha.cluster import failover, patroni
+from openvcha.cluster import leader_key, patroni_client
 from openvcha.lab.access import infrastructure_of
 from openvcha.node.account import NodeAccount
 from openvcha.node.etcd import client_url
@@ -168,11 +168,11 @@ async def give_the_lead(running: RunningLab, name: str) -> None:
     """Do what `vcha node promote` does first, and no more: the command is killed there."""
     async with services_of(running.directory(name)) as services:
         store, member = services.store, services.identity.member
-        lives = await failover.alive(store, member)
+        lives = await leader_key.alive(store, member)
         assert lives
-        assert await failover.give(store, [], lives, await store.get(keys.PATRONI_SYNC))
+        assert await leader_key.give(store, [], lives, await store.get(keys.PATRONI_SYNC))
         async with asyncio.timeout(240):
-            while await patroni.leader(store) is not None:  # noqa: ASYNC110 - as above
+            while await patroni_client.leader(store) is not None:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.2)
 
 

@@ -23,7 +23,7 @@ from tests.e2e.thief import Thief, copied, everything
 from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import VsphereClient, create_vsphere_client
 
-from openvcha.cluster import patroni
+from openvcha.cluster import patroni_client
 from openvcha.lab.state import ADMINISTRATOR, READER
 from openvcha.node.identity import load_identity
 from openvcha.node.processes import find_tree
@@ -190,7 +190,7 @@ async def assert_alone(running: RunningLab, writer: Writer) -> None:
     assert running.admin.call("GET", f"{VCHA}/deployment-type") == {"deployment_type": "NONE"}
     assert len(await cluster.members(running)) == 1
     async with cluster.behind(running) as services:
-        assert await patroni.settings(services.store) == patroni.WITH_STANDBY
+        assert await patroni_client.settings(services.store) == patroni_client.WITH_STANDBY
         assert (await services.patroni.node(services.identity.ha_address)).synchronous == ()
     before = len(writer.acknowledged)
     running.until(lambda: len(writer.acknowledged) > before + 20)

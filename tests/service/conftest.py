@@ -19,8 +19,8 @@ from openvcha.api.structures import (
     WitnessRedeploySpec,
 )
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.held import Held
-from openvcha.cluster.looks import HOLD_SECONDS, LEAST_MISSED
+from openvcha.cluster.silence import Held
+from openvcha.cluster.verdict import HOLD_SECONDS, LEAST_MISSED
 from openvcha.node.identity import Identity
 from openvcha.service.call import Caller
 from openvcha.service.deploy import deploy

@@ -24,11 +24,11 @@ from tests.service.simulated import Machine, World
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import IpFamily, LocalizableMessage, VmPowerState
-from openvcha.cluster.accounts import of_witness
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.held import Held
-from openvcha.cluster.observe import Observer
-from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
+from openvcha.cluster.observer import Observer
+from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable
+from openvcha.cluster.silence import Held
+from openvcha.cluster.store_accounts import of_witness
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.protocol import VmRequest
 from openvcha.node.account import new_account

@@ -19,10 +19,10 @@ import structlog
 from tests.cluster.conftest import ip
 
 from openvcha.api.structures import ClusterMode, ConfigState, VmPowerState
-from openvcha.cluster import patroni, settings
-from openvcha.cluster.accounts import of_witness
+from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
-from openvcha.cluster.patroni import parse_sync
+from openvcha.cluster.patroni_client import parse_sync
+from openvcha.cluster.store_accounts import of_witness
 from openvcha.infrastructure import local_vms
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local_setup import Names, first_state
@@ -236,7 +236,9 @@ class World:
             nodes=nodes,
         )
         await cluster_record(self.store).create(config)
-        begins = {name: value for name, value in patroni.WITH_STANDBY.items() if value is not None}
+        begins = {
+            name: value for name, value in patroni_client.WITH_STANDBY.items() if value is not None
+        }
         fields = {**begins, "ttl": 20}
         await self.store.put(keys.PATRONI_CONFIG, json.dumps(fields).encode())
         await self.lead(nodes[0].member)
@@ -284,7 +286,7 @@ class World:
         return next(member for member in self.members if member.id == member_id)
 
     async def synchronous(self) -> bool:
-        return bool((await patroni.settings(self.store))["synchronous_mode"])
+        return bool((await patroni_client.settings(self.store))["synchronous_mode"])
 
     async def leader(self) -> str | None:
         found = await self.store.get(keys.PATRONI_LEADER)
@@ -445,7 +447,7 @@ class World:
     async def _go_by(self, machine: Machine, member: str) -> None:
         if "settings are not heard" in self.faults and member != self.leads:
             return
-        on = await settings.wanted(self.store)
+        on = await mode_settings.wanted(self.store)
         self.going_by[member] = on
         tags = dict.fromkeys(on - {keys.PAUSE}, True)
         told = {"state": "running", "pause": keys.PAUSE in on, "tags": tags}
@@ -514,8 +516,8 @@ class World:
     async def _renew(self, leader: str, primary: Machine) -> None:
         """Keep the key of the failsafe mode as Patroni does; renew what the supervisor is to."""
         found = await self.store.get(keys.PATRONI_CONFIG)
-        safe = found is not None and json.loads(found.value).get(patroni.FAILSAFE)
-        known = await patroni.failsafe_members(self.store)
+        safe = found is not None and json.loads(found.value).get(patroni_client.FAILSAFE)
+        known = await patroni_client.failsafe_members(self.store)
         if safe and not known and "no failsafe" not in self.faults:
             await self.store.put(keys.PATRONI_FAILSAFE, json.dumps({leader: "url"}).encode())
         if primary.renewing and "never renewed" not in self.faults:
@@ -603,7 +605,7 @@ class World:
             await self._fail_to_start(identity)
         if await self.leader() == identity.member:
             machine.postgres = "primary"
-        elif keys.DETACHED in await settings.wanted(self.store):
+        elif keys.DETACHED in await mode_settings.wanted(self.store):
             machine.postgres = "stopped"
         elif "never streams" not in self.faults:
             machine.postgres = "streaming"

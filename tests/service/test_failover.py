@@ -12,7 +12,7 @@ from tests.service.process import Life
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, TaskStatus
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.patroni import parse_sync
+from openvcha.cluster.patroni_client import parse_sync
 from openvcha.node.replay import Holder, Replay, holder
 from openvcha.service.failover import (
     REPLAY_SECONDS,

@@ -2,7 +2,7 @@
 
 from tests.cluster.conftest import World
 
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.service.last_copy import last_copy
 
 PASSIVE = "b-2"
@@ -19,4 +19,4 @@ def test_an_active_that_has_just_missed_an_answer_is_no_guard() -> None:
     world.node("a-1", unsure=True)
     reason = last_copy(world.seen, PASSIVE, "vcha-2")
     assert reason is not None
-    assert rules.may_pass(reason)
+    assert preconditions.may_pass(reason)

@@ -26,7 +26,7 @@ from openvcha.api.structures import (
     TaskStatus,
     WitnessSpec,
 )
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.node.certificates import KeyPair, signing_request
 from openvcha.service.deploy import deploy
@@ -183,7 +183,7 @@ async def test_it_ends_prepared(scene: Scene) -> None:
     assert len(config.nodes) == len(scene.world.members) == 1
     assert (await get_cluster(services, CALLER)).config_state == "PREPARED"
     assert (await get_deployment_type(services, CALLER)).deployment_type == "MANUAL"
-    assert rules.REDEPLOY_PASSIVE in (await get_operations(services, CALLER)).disabled
+    assert preconditions.REDEPLOY_PASSIVE in (await get_operations(services, CALLER)).disabled
 
 
 @pytest.mark.parametrize(("passive", "witness"), [(True, False), (False, True), (True, True)])
@@ -419,4 +419,4 @@ async def test_a_lost_node_is_replaced_by_hand(scene: Scene, role: JoinRole) -> 
     assert {node.name for node in config.nodes} == {"vcha-1", "another", kept}
     assert len(scene.world.members) == 3
     seen = await scene.process().services.observe()
-    assert rules.why_not_join(NodeKind.DATA, seen) is not None
+    assert preconditions.why_not_join(NodeKind.DATA, seen) is not None

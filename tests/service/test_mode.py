@@ -8,7 +8,7 @@ from tests.service.process import Life
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, ClusterState, ModeClusterMode, TaskStatus
-from openvcha.cluster import health, modes, settings
+from openvcha.cluster import health, mode_settings, modes
 from openvcha.service.mode import set_mode
 from openvcha.service.reads import get_cluster, get_mode
 from openvcha.store import keys
@@ -52,14 +52,14 @@ async def validate(
         while not await _settled(scene, wanted):  # noqa: ASYNC110 - the world's state
             await asyncio.sleep(0.1)
     assert (await scene.world.config()).mode is wanted
-    assert await settings.wanted(scene.world.store) == modes.SETTINGS[wanted]
+    assert await mode_settings.wanted(scene.world.store) == modes.SETTINGS[wanted]
     seen = await scene.process().services.observe()
     assert health.assess(seen).state is ClusterState.HEALTHY
     assert scene.world.violations == []
 
 
 async def _settled(scene: Scene, mode: ClusterMode) -> bool:
-    told = await settings.effective(scene.world.store)
+    told = await mode_settings.effective(scene.world.store)
     standby = scene.world.machine(PASSIVE if scene.world.leads == ACTIVE else ACTIVE)
     if mode is ClusterMode.DISABLED:
         placed = standby.postgres == "stopped" and not await scene.world.standbys()
@@ -212,7 +212,7 @@ async def test_a_patroni_that_lives_must_go_by_a_setting_before_the_next(
             await again.carry()
         assert (await reasons(again))[1] == "progress.mode"
         assert (await again.record()).step == "pause.on", "the next one was not to begin"
-        assert await settings.wanted(again.world.store) == frozenset()
+        assert await mode_settings.wanted(again.world.store) == frozenset()
         assert (await again.world.config()).mode is ClusterMode.ENABLED
         await again.end()
         dies_at += 1
@@ -276,7 +276,7 @@ async def test_what_has_become_wrong_before_it_began_changes_nothing(scene: Scen
     scene.world.kill("vcha-3-old")
     await scene.carry()
     assert "mode.unhealthy" in await reasons(scene)
-    assert await settings.wanted(scene.world.store) == frozenset()
+    assert await mode_settings.wanted(scene.world.store) == frozenset()
 
 
 async def test_on_the_way_the_cluster_claims_no_automatic_failover(scene: Scene) -> None:

@@ -21,7 +21,7 @@ from openvcha.api.structures import (
     PassiveCheckSpec,
     VmPowerState,
 )
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure import local_vms
@@ -232,12 +232,12 @@ async def test_operations_tell_what_runs_and_what_would_be_refused(scene: Scene)
     """While a redeploy runs every other change is disabled."""
     await scene.cluster()
     services = scene.process().services
-    assert rules.REDEPLOY_PASSIVE not in (await get_operations(services, CALLER)).disabled
+    assert preconditions.REDEPLOY_PASSIVE not in (await get_operations(services, CALLER)).disabled
     await scene.redeploy()
     told = await get_operations(services, CALLER)
-    assert told.active == {rules.REDEPLOY_PASSIVE}
-    assert rules.REDEPLOY_PASSIVE not in told.disabled
-    assert {rules.DEPLOY, rules.FAILOVER, rules.SET_MODE} <= told.disabled
+    assert told.active == {preconditions.REDEPLOY_PASSIVE}
+    assert preconditions.REDEPLOY_PASSIVE not in told.disabled
+    assert {preconditions.DEPLOY, preconditions.FAILOVER, preconditions.SET_MODE} <= told.disabled
 
 
 async def test_only_the_list_of_vms_looks_at_their_power(scene: Scene) -> None:

@@ -9,7 +9,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import CATALOGUE, PREFIX, message
 from openvcha.api.operations import by_id
 from openvcha.api.structures import LocalizableMessage
-from openvcha.cluster.rules import FAILOVER, SET_MODE
+from openvcha.cluster.preconditions import FAILOVER, SET_MODE
 from openvcha.events.log import EventLog
 from openvcha.service.handlers import Handlers
 from openvcha.store.errors import StoreUnavailable

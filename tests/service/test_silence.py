@@ -8,7 +8,7 @@ import pytest
 from tests.cluster.conftest import configured
 
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import Ports
 from openvcha.service.votes import BREAK_SECONDS, LEAST_LOOKS, SILENCE_SECONDS, Silence
 from openvcha.store import keys

@@ -18,7 +18,7 @@ from openvcha.api.structures import (
     UndeploySpec,
     VmInfo,
 )
-from openvcha.cluster import patroni
+from openvcha.cluster import patroni_client
 from openvcha.cluster.config import cluster_record
 from openvcha.node.identity import IDENTITY
 from openvcha.service.dissolve import NODE_FILES
@@ -78,7 +78,7 @@ async def validate_alone(scene: Scene, *, kept: bool) -> None:
     assert [node.member for node in config.nodes] == [ACTIVE]
     assert (config.state, config.deployment) == (ConfigState.NOTCONFIGURED, "NONE")
     assert [member.name for member in world.members] == [ACTIVE]
-    assert await patroni.settings(world.store) == patroni.WITH_STANDBY
+    assert await patroni_client.settings(world.store) == patroni_client.WITH_STANDBY
     left = {vm.name for vm in world.state.inventory.vms}
     assert left == ({"vcha-1", *OTHERS} if kept else {"vcha-1"})
     validate_disarmed(scene)

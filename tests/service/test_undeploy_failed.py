@@ -16,7 +16,7 @@ from openvcha.api.structures import (
     TaskStatus,
     WitnessRedeploySpec,
 )
-from openvcha.cluster import modes, patroni, settings
+from openvcha.cluster import mode_settings, modes, patroni_client
 from openvcha.cluster.config import cluster_record
 from openvcha.service.reads import get_cluster
 from openvcha.store import keys
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.looptime
 
 Fails = Callable[[Scene], Awaitable[None]]
 PREFIX = "com.vmware.vcenter.vcha."
-LEFT = {"synchronous_mode": False, "primary_start_timeout": 300, patroni.FAILSAFE: True}
+LEFT = {"synchronous_mode": False, "primary_start_timeout": 300, patroni_client.FAILSAFE: True}
 UNFIT, UNFIT_ADVICE = "patroni.settings.unfit", "patroni.settings.unfit.recommendation"
 
 
@@ -56,15 +56,15 @@ async def fail(scene: Scene) -> None:
     await asyncio.sleep(60)
 
 
-async def dynamic(scene: Scene) -> settings.Dynamic:
-    return await settings.record(scene.world.store).get() or {}
+async def dynamic(scene: Scene) -> mode_settings.Dynamic:
+    return await mode_settings.record(scene.world.store).get() or {}
 
 
 async def validate_protecting(scene: Scene) -> None:
     """A commit waits for the standby, where there is one; nobody leads without the store."""
     found = await dynamic(scene)
     assert (found["synchronous_mode"], found["primary_start_timeout"]) == (True, 0)
-    assert patroni.FAILSAFE not in found
+    assert patroni_client.FAILSAFE not in found
     assert await scene.world.store.get(keys.PATRONI_FAILSAFE) is None
     assert scene.world.violations == []
 
@@ -141,10 +141,10 @@ async def test_after_a_failure_the_settings_are_those_of_the_mode(
     await fail(scene)
     await validate_protecting(scene)
     wanted = modes.SETTINGS[ClusterMode(mode.value)]
-    assert await settings.wanted(scene.world.store) == wanted
+    assert await mode_settings.wanted(scene.world.store) == wanted
     assert UNFIT not in await told(scene)
     await redeploy(scene)
-    assert await settings.wanted(scene.world.store) == wanted
+    assert await mode_settings.wanted(scene.world.store) == wanted
     assert await told(scene) == {}
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
 from openvcha.cli import store as commands
-from openvcha.cluster import failover, patroni, settings
+from openvcha.cluster import leader_key, mode_settings, patroni_client
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.seen import Draft
@@ -124,22 +124,22 @@ async def test_an_unreadable_sync_names_nobody(store: MemoryStore) -> None:
     for value in (BROKEN, b"[]", b'{"leader": 5}', b'{"sync_standby": ["b"]}'):
         await store.put(keys.PATRONI_SYNC, value)
         with pytest.raises(RecordInvalid, match=keys.PATRONI_SYNC):
-            await patroni.sync_state(store)
+            await patroni_client.sync_state(store)
 
 
 async def test_an_unreadable_wish_is_never_taken_for_none(store: MemoryStore) -> None:
     """A primary is not started while somebody may be about to take over."""
     await store.put(keys.PATRONI_FAILOVER, BROKEN)
     with pytest.raises(RecordInvalid):
-        await failover.pending(store)
+        await leader_key.pending(store)
 
 
 async def test_an_unreadable_member_hides_no_other(store: MemoryStore) -> None:
     """One Patroni that writes nonsense of itself is as good as silent."""
     await store.put(keys.patroni_member("a"), b'{"state": "running", "pause": true}')
     await store.put(keys.patroni_member("b"), BROKEN)
-    assert await patroni.member_states(store) == {"a": "running"}
-    assert await settings.effective(store) == {"a": frozenset({keys.PAUSE})}
+    assert await patroni_client.member_states(store) == {"a": "running"}
+    assert await mode_settings.effective(store) == {"a": frozenset({keys.PAUSE})}
 
 
 async def test_an_unreadable_task_that_runs_is_told_as_one(store: MemoryStore) -> None:

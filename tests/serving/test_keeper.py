@@ -9,7 +9,7 @@ from tests.cluster.conftest import World
 from tests.store.test_sealed import Stage
 
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.serving.keeper import Keeper, Order, Situation, decide
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable

@@ -8,9 +8,9 @@ from tests.service.process import Process
 from tests.service.simulated import World
 
 from openvcha.api.structures import ConfigState
-from openvcha.cluster import patroni
-from openvcha.cluster.access import PatroniAccess
-from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable
+from openvcha.cluster import patroni_client
+from openvcha.cluster.interface import PatroniAccess
+from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.serving.leadership import GRACE_SECONDS, Leadership
 from openvcha.store import keys
@@ -189,7 +189,7 @@ async def test_a_change_overtakes_the_look_that_runs(stage: Stage) -> None:
 async def test_a_change_says_enough_to_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store is not asked for what it has just told."""
     await stage.begin()
-    monkeypatch.setattr(patroni, "leader", lambda _: asyncio.Event().wait())
+    monkeypatch.setattr(patroni_client, "leader", lambda _: asyncio.Event().wait())
     before = asyncio.get_running_loop().time()
     await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(0.5)

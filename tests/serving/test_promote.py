@@ -10,7 +10,7 @@ from tests.cluster.conftest import PRIMARY, World
 from tests.node.test_kept import kept
 
 from openvcha.api.structures import ClusterMode
-from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.serving.losses import Evidence, losses
 from openvcha.serving.promote import (
     PatroniKeys,

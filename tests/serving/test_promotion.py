@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from tests.cluster.conftest import PRIMARY, World
 
-from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState, leader, sync_state
+from openvcha.cluster.patroni_client import (
+    PatroniNode,
+    PatroniUnreachable,
+    SyncState,
+    leader,
+    sync_state,
+)
 from openvcha.serving import promotion
 from openvcha.serving.promotion import Grant, Outcome, promote, take_back
 from openvcha.store import keys

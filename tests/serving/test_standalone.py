@@ -9,9 +9,9 @@ from tests.service.simulated import World
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ConfigState, TaskStatus
-from openvcha.cluster import patroni
-from openvcha.cluster.accounts import of_witness
+from openvcha.cluster import patroni_client
 from openvcha.cluster.config import cluster_record
+from openvcha.cluster.store_accounts import of_witness
 from openvcha.node.account import new_account, new_data_account
 from openvcha.serving.first import write_first_config
 from openvcha.serving.standalone import stand_alone
@@ -40,7 +40,7 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     await store.put(keys.PATRONI_SYNC, b'{"leader": "vcha-1", "sync_standby": null}')
     await store.put(keys.PATRONI_STATUS, b"{}")
     modes = dict.fromkeys(keys.SETTINGS, True)
-    undeploy = {**patroni.WITHOUT_STANDBY, patroni.FAILSAFE: True}
+    undeploy = {**patroni_client.WITHOUT_STANDBY, patroni_client.FAILSAFE: True}
     settings = {**modes, **undeploy, "ttl": 20}
     await store.put(keys.PATRONI_FAILSAFE, b'{"vcha-1": "url"}')
     await store.put(keys.PATRONI_CONFIG, json.dumps(settings).encode())
@@ -56,7 +56,7 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     assert left <= {keys.PATRONI_CONFIG, keys.PATRONI_INITIALIZE}
     config = await store.get(keys.PATRONI_CONFIG)
     assert config
-    assert json.loads(config.value) == {**patroni.PROTECTING, "ttl": 20}
+    assert json.loads(config.value) == {**patroni_client.PROTECTING, "ttl": 20}
     ended = await store.get(keys.task(task.id))
     assert ended
     record = decode(ended, TaskRecord)

@@ -15,8 +15,8 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, TaskProgress, TaskStatus
 from openvcha.cluster.observation import Observation
-from openvcha.cluster.patroni import SyncState
-from openvcha.cluster.rules import FAILOVER
+from openvcha.cluster.patroni_client import SyncState
+from openvcha.cluster.preconditions import FAILOVER
 from openvcha.events.log import EventLog
 from openvcha.serving.task_news import task_news
 from openvcha.serving.watcher import LOOK_SECONDS, Watcher, sweep_always

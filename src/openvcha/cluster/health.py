@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, ErrorCondition
 from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.cluster.threats import lagging, refusal, threats
+from openvcha.cluster.warnings import lagging, refusal, threats
 
 
 @dataclass(frozen=True)

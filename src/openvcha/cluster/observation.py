@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
-from openvcha.cluster.patroni import PatroniNode, SyncState
-from openvcha.cluster.space import Space
+from openvcha.cluster.patroni_client import PatroniNode, SyncState
+from openvcha.cluster.store_space import Space
 from openvcha.store.node_facts import NodeFacts
 
 

@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from openvcha.cluster import patroni
+from openvcha.cluster import patroni_client
 from openvcha.cluster.config import ClusterConfig
-from openvcha.cluster.patroni import PatroniClient, PatroniUnreachable
+from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, identity_of, is_on
 from openvcha.lab.errors import LabFailed
@@ -72,7 +72,7 @@ async def _by_records(directory: Path, inventory: Inventory) -> Roles | None:
 
 async def _read(store: Store, inventory: Inventory) -> Roles | None:
     config = await configuration(store)
-    leader = await patroni.leader(store)
+    leader = await patroni_client.leader(store)
     if leader is None or config.node(leader) is None:
         return None
     return Roles(_assigned(config, leader, inventory))

@@ -11,7 +11,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
-from openvcha.cluster import membership, rules
+from openvcha.cluster import membership, preconditions
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, PlannedNode, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.service.clone import Clone
@@ -45,7 +45,7 @@ START_SECONDS = 1800.0
 """How long a person may take to start a node whose place is kept; nothing else can run then."""
 
 _KINDS = {PASSIVE: NodeKind.DATA, WITNESS: NodeKind.WITNESS}
-_REDEPLOY = {PASSIVE: rules.REDEPLOY_PASSIVE, WITNESS: rules.REDEPLOY_WITNESS}
+_REDEPLOY = {PASSIVE: preconditions.REDEPLOY_PASSIVE, WITNESS: preconditions.REDEPLOY_WITNESS}
 
 
 class Joining(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ class Enter(Step):
         """Decide. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
         role = self._wanted.role
         seen = await self._services.observe()
-        if reason := rules.why_not_join(_KINDS[role], seen):
+        if reason := preconditions.why_not_join(_KINDS[role], seen):
             refuse_still(reason)
         if seen.config.state is ConfigState.PREPARED:
             await self._note_other(ctx, seen.config)

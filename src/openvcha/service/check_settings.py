@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.threats import overridden
+from openvcha.cluster.warnings import overridden
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.node.uninstalled import Uninstalled
 from openvcha.service.context import Services

@@ -7,9 +7,9 @@ import msgspec
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
-from openvcha.cluster import membership, patroni
-from openvcha.cluster.accounts import forget_strangers
+from openvcha.cluster import membership, patroni_client
 from openvcha.cluster.config import NodeKind, cluster_record
+from openvcha.cluster.store_accounts import forget_strangers
 from openvcha.infrastructure.inventory import Vm
 from openvcha.node.account import NodeAccount
 from openvcha.service.context import Services
@@ -115,7 +115,7 @@ class Clone(Step):
         name = node.placement.name
         if reason := last_copy(await self._services.observe(), node.member, name):
             raise Temporary(reason)
-        if not await patroni.bar(self._services.store, node.member):
+        if not await patroni_client.bar(self._services.store, node.member):
             raise Temporary(message("fence.still.in.sync", name))
 
     async def _delete(self, node: NewNode) -> None:

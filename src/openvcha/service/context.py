@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from openvcha.cluster.access import ClusterStore, PatroniAccess
+from openvcha.cluster.interface import ClusterStore, PatroniAccess
 from openvcha.cluster.observation import Observation
-from openvcha.cluster.observe import Observer
+from openvcha.cluster.observer import Observer
 from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import Identity, url

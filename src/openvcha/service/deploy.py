@@ -14,7 +14,7 @@ from openvcha.api.structures import (
     DynamicID,
     LocalizableMessage,
 )
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.cluster.config import (
     ClusterConfig,
     NodeConfig,
@@ -58,7 +58,7 @@ async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
         said = message("deploy.active.ha", "spec.active.ha_ip", own)
         raise ApiError(ErrorType.INVALID_ARGUMENT, said)
     require_usable_peer(spec.vc_spec)
-    seen = await allowed(services, rules.DEPLOY)
+    seen = await allowed(services, preconditions.DEPLOY)
     await check_peer(services, seen, spec.vc_spec)
     active = seen.active
     task = await services.journal.create(
@@ -118,7 +118,7 @@ class CheckBoth(Step):
         """Check both. Raises ApiError with all findings."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require_still(rules.DEPLOY, seen)
+        require_still(preconditions.DEPLOY, seen)
         await require_one_datastore(self._services, seen)
         passive, witness = await self._verdicts(seen, ctx.record.id)
         active = await active_findings(self._services, seen, self._spec)

@@ -6,10 +6,10 @@ from functools import partial
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
-from openvcha.cluster import membership, patroni, rules, settings
+from openvcha.cluster import membership, mode_settings, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.observation import Observation
-from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.infrastructure.inventory import Vm
 from openvcha.node import files, identity
 from openvcha.node.account import ACCOUNT
@@ -60,7 +60,7 @@ class _Parting(Step):
     async def undo(self, ctx: TaskContext) -> None:
         """Nothing: who has left does not come back; another undeploy goes on from here."""
 
-    async def _configure(self, wanted: patroni.Settings) -> None:
+    async def _configure(self, wanted: patroni_client.Settings) -> None:
         await configure(self._services, wanted, message("progress.release"))
 
     async def _vms(self, ctx: TaskContext) -> list[Vm]:
@@ -111,7 +111,7 @@ class Votes(_Parting):
         seen = await self._services.observe()
         if reason := _another(leaving, seen):
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
-        if reason := rules.why_not(rules.UNDEPLOY, seen):
+        if reason := preconditions.why_not(preconditions.UNDEPLOY, seen):
             raise Temporary(reason)
 
     async def _others(self, leaving: Leaving) -> list[Member]:
@@ -153,7 +153,7 @@ class Release(_Settling):
 
     async def done(self, ctx: TaskContext) -> bool:
         """Judged by power, by Patroni's keys, and by the settings of one who is alone."""
-        if await patroni.settings(self._services.store) != patroni.WITH_STANDBY:
+        if await patroni_client.settings(self._services.store) != patroni_client.WITH_STANDBY:
             return False
         vms = await self._vms(ctx)
         off = all(vm.power_state is not VmPowerState.POWERED_ON for vm in vms)
@@ -165,14 +165,14 @@ class Release(_Settling):
         await until(ctx, self._holds, RELEASE_SECONDS, fraction=0.3)
         await until(ctx, lambda: self._on(ctx), OFF_SECONDS, fraction=0.6)
         await ctx.remember(**{SILENT: True})
-        await self._configure(patroni.WITH_STANDBY)
+        await self._configure(patroni_client.WITH_STANDBY)
 
     async def _holds(self) -> LocalizableMessage | None:
         """Say that commits wait for a standby still; has Patroni end that."""
         services = self._services
         waiting = message("progress.release")
-        await self._configure(patroni.WITHOUT_STANDBY)
-        if (await patroni.sync_state(services.store)).standbys:
+        await self._configure(patroni_client.WITHOUT_STANDBY)
+        if (await patroni_client.sync_state(services.store)).standbys:
             return waiting
         try:
             active = await services.patroni.node(services.identity.ha_address)
@@ -265,8 +265,8 @@ class Renew(_Settling):
         await need_the_store(self._services, _RENEWS)
 
     async def _unsafe(self) -> LocalizableMessage | None:
-        await self._configure({patroni.FAILSAFE: True})
-        known = await patroni.failsafe_members(self._services.store)
+        await self._configure({patroni_client.FAILSAFE: True})
+        known = await patroni_client.failsafe_members(self._services.store)
         own = self._services.identity.member
         return None if known == {own} else message("progress.renew.patroni")
 
@@ -279,8 +279,10 @@ class Renew(_Settling):
 
     async def _settled(self) -> bool:
         store = self._services.store
-        found = await settings.record(store).get() or {}
-        return patroni.FAILSAFE not in found and not await patroni.failsafe_members(store)
+        found = await mode_settings.record(store).get() or {}
+        return patroni_client.FAILSAFE not in found and not await patroni_client.failsafe_members(
+            store
+        )
 
 
 class Alone(_Parting):

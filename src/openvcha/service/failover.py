@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, DynamicID, LocalizableMessage
-from openvcha.cluster import failover, patroni, rules
+from openvcha.cluster import leader_key, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.cluster.patroni import PatroniUnreachable
-from openvcha.cluster.rules import Reason
+from openvcha.cluster.patroni_client import PatroniUnreachable
+from openvcha.cluster.preconditions import Reason
 from openvcha.node.replay import Replay
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.service.call import Caller
@@ -63,8 +63,8 @@ async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
 
 def why_not(seen: Observation, *, planned: bool) -> Reason:
     """Return why this kind of failover may not run; None when it may."""
-    reason = rules.why_not(rules.FAILOVER, seen)
-    return reason or (rules.why_not_planned(seen) if planned else None)
+    reason = preconditions.why_not(preconditions.FAILOVER, seen)
+    return reason or (preconditions.why_not_planned(seen) if planned else None)
 
 
 def failover_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
@@ -137,7 +137,7 @@ class Prepare(Step):
 
     async def done(self, ctx: TaskContext) -> bool:
         """Once is enough; what is written meanwhile is not much."""
-        leads = await patroni.leader(self._services.store)
+        leads = await patroni_client.leader(self._services.store)
         return bool(ctx.state.get("prepared")) or leads == ctx.state["to"]
 
     async def act(self, ctx: TaskContext) -> None:
@@ -210,7 +210,7 @@ class Switch(Step):
     async def done(self, ctx: TaskContext) -> bool:
         """Judged by the key and by PostgreSQL, whoever brought it about."""
         way = await _recall(self._services, ctx)
-        leads = await patroni.leader(self._services.store)
+        leads = await patroni_client.leader(self._services.store)
         return leads == way.new.member and await self._not_writable(way.new) is None
 
     async def act(self, ctx: TaskContext) -> None:
@@ -222,16 +222,16 @@ class Switch(Step):
         """Take wish and key back, so that nothing happens, or hinders, after the task has ended."""
         way = await _recall(self._services, ctx)
         store = self._services.store
-        await failover.take_back(store, ctx.guard, way.leads, way.new.member)
-        await failover.give_back(store, ctx.guard, way.leads, way.new.member)
+        await leader_key.take_back(store, ctx.guard, way.leads, way.new.member)
+        await leader_key.give_back(store, ctx.guard, way.leads, way.new.member)
 
     async def _press(self, ctx: TaskContext, way: _Way) -> LocalizableMessage | None:
         store = self._services.store
-        leads = await patroni.leader(store)
+        leads = await patroni_client.leader(store)
         if leads == way.new.member:
             return await self._not_writable(way.new)
         # An active that is stopping as it was asked to takes no writes: no reason to refuse.
-        if leads == way.leads and not await failover.asked(store):
+        if leads == way.leads and not await leader_key.asked(store):
             await self._begin(ctx, way)
         return message("progress.failover.switch", way.new.name)
 
@@ -240,12 +240,12 @@ class Switch(Step):
         seen = await self._services.observe()
         if seen.leader != way.leads:
             return
-        require_still(rules.FAILOVER, seen)
+        require_still(preconditions.FAILOVER, seen)
         both = (self._services.store, ctx.guard, way.leads, way.new.member)
         # In MAINTENANCE Patroni does not end an active that has lost the key: it has to switch.
         if not self._planned and seen.config.mode is not ClusterMode.MAINTENANCE:
-            await failover.hand_over(*both)
-        elif await failover.ask(*both) and way.old is not None:
+            await leader_key.hand_over(*both)
+        elif await leader_key.ask(*both) and way.old is not None:
             await _wake(self._services, way.old)
 
     async def _not_writable(self, node: NodeConfig) -> LocalizableMessage | None:

@@ -2,7 +2,7 @@
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
-from openvcha.cluster import membership, patroni, rules
+from openvcha.cluster import membership, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig, NodeKind
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
@@ -61,13 +61,13 @@ class Fence(Step):
         seen = await self._services.observe()
         data = old.kind is NodeKind.DATA
         reason = last_copy(seen, old.member, old.name) if data else None
-        if reason := reason or rules.why_not(self._operation, seen):
+        if reason := reason or preconditions.why_not(self._operation, seen):
             refuse_still(reason)
 
     async def _press(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
         """Do what there is to do, also again: somebody may start the node meanwhile."""
         services = self._services
-        if old.kind is NodeKind.DATA and not await patroni.bar(services.store, old.member):
+        if old.kind is NodeKind.DATA and not await patroni_client.bar(services.store, old.member):
             return message("fence.still.in.sync", old.name)
         await take_vote(services, old.name, old.member)
         if await self._powered(old):
@@ -86,7 +86,7 @@ class Fence(Step):
             return message("fence.powered.on", old.name)
         if await membership.find(store, old.member):
             return message("fence.still.votes", old.name)
-        if old.member in (await patroni.sync_state(store)).standbys:
+        if old.member in (await patroni_client.sync_state(store)).standbys:
             return message("fence.still.in.sync", old.name)
         return None
 

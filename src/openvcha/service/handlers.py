@@ -16,7 +16,7 @@ from openvcha.api.structures import (
     TaskGetSpec,
     TaskInfo,
 )
-from openvcha.cluster.rules import FAILOVER
+from openvcha.cluster.preconditions import FAILOVER
 from openvcha.events.audit import AuditLog
 from openvcha.events.failover import refused
 from openvcha.events.log import EventLog

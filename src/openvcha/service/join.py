@@ -5,8 +5,8 @@ from functools import partial
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.cluster import patroni, settings
-from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.cluster import mode_settings, patroni_client
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.service.context import Services
 from openvcha.service.new_node import NewNode, leads, recall, relied_on
 from openvcha.service.protecting import protect, protects
@@ -57,13 +57,13 @@ class Join(Step):
         name = node.placement.name
         if await leads(services, node):
             return None  # it has taken over already
-        leader = await patroni.leader(services.store)
-        sync = await patroni.sync_state(services.store)
+        leader = await patroni_client.leader(services.store)
+        sync = await patroni_client.sync_state(services.store)
         if sync.leader == leader and node.member in sync.standbys:
             return None
         if not await self._streams(node):
             return await self._trouble(node) or message("progress.join.catching.up", name)
-        if keys.DETACHED in await settings.wanted(services.store):
+        if keys.DETACHED in await mode_settings.wanted(services.store):
             return None  # the mode DISABLED lets no standby be in sync
         waiting = message("progress.join.sync", name)
         try:

@@ -9,7 +9,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinInfo, JoinRole, JoinSpec, JoinToken, JoinTokenSpec
-from openvcha.cluster import membership, rules
+from openvcha.cluster import membership, preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.placement import usable_name
@@ -76,14 +76,14 @@ async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
 
 
 async def _settled(services: Services, role: JoinRole) -> Observation:
-    seen, _ = await settled(services, partial(rules.why_not_join, KINDS[role]))
+    seen, _ = await settled(services, partial(preconditions.why_not_join, KINDS[role]))
     return seen
 
 
 def _address(seen: Observation, role: JoinRole) -> str:
     """Say where a node of this role is awaited. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
     kind = KINDS[role]
-    if reason := rules.why_not_join(kind, seen):
+    if reason := preconditions.why_not_join(kind, seen):
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
     old = seen.witness if kind is NodeKind.WITNESS else seen.passive
     node = seen.config.awaited(kind) or (old.config if old else None)

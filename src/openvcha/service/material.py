@@ -9,8 +9,8 @@ import msgspec
 
 from openvcha.api.messages import message
 from openvcha.cluster import membership
-from openvcha.cluster.accounts import of_witness
 from openvcha.cluster.config import NodeKind, address_text
+from openvcha.cluster.store_accounts import of_witness
 from openvcha.node import files
 from openvcha.node.account import load_account, new_account
 from openvcha.node.certificates import api_certificate

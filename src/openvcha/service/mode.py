@@ -13,7 +13,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterMode, LocalizableMessage, ModeClusterMode
-from openvcha.cluster import modes, patroni, rules, settings
+from openvcha.cluster import mode_settings, modes, patroni_client, preconditions
 from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.service.call import Caller
@@ -45,7 +45,7 @@ async def set_mode(services: Services, caller: Caller, mode: ModeClusterMode) ->
     if running := await services.journal.running():
         busy = message("task.busy", running.operation_id, running.id)
         raise ApiError(ErrorType.RESOURCE_BUSY, busy)
-    seen, _ = await settled(services, partial(rules.why_not_mode, wanted))
+    seen, _ = await settled(services, partial(preconditions.why_not_mode, wanted))
     require_change(wanted, seen)
     task = await services.journal.create(
         service=SERVICE,
@@ -59,7 +59,7 @@ async def set_mode(services: Services, caller: Caller, mode: ModeClusterMode) ->
 
 def require_change(wanted: ClusterMode, seen: Observation) -> None:
     """Raise ApiError with the reason, when the change is refused."""
-    reason = rules.why_not_mode(wanted, seen)
+    reason = preconditions.why_not_mode(wanted, seen)
     if reason is None:
         return
     same = reason == message("mode.same", wanted)
@@ -100,7 +100,9 @@ class CheckMode(Step):
         if seen.config.mode is not self._change.old:
             changed = message("mode.changed", seen.config.mode)
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, changed)
-        if (reason := rules.why_not_mode(self._change.new, seen)) and rules.may_pass(reason):
+        if (
+            reason := preconditions.why_not_mode(self._change.new, seen)
+        ) and preconditions.may_pass(reason):
             raise Temporary(reason)
         require_change(self._change.new, seen)
         await ctx.remember(checked=True)
@@ -123,7 +125,7 @@ class Switch(Step):
     async def done(self, ctx: TaskContext) -> bool:
         """Asked for, and in effect."""
         del ctx
-        asked = self._setting in await settings.wanted(self._services.store)
+        asked = self._setting in await mode_settings.wanted(self._services.store)
         return asked is self._value and await self._unmet(self._value) is None
 
     async def act(self, ctx: TaskContext) -> None:
@@ -135,8 +137,8 @@ class Switch(Step):
         await self._switch(ctx, value=not self._value)
 
     async def _switch(self, ctx: TaskContext, *, value: bool) -> None:
-        await settings.record(self._services.store).update(
-            lambda fields: settings.switched(fields, self._setting, value),
+        await mode_settings.record(self._services.store).update(
+            lambda fields: mode_settings.switched(fields, self._setting, value),
             guards=[ctx.guard],
             idempotent=True,
         )
@@ -145,8 +147,8 @@ class Switch(Step):
     async def _unmet(self, value: bool) -> LocalizableMessage | None:
         """Whoever leads must go by it; of the others, those that live."""
         services = self._services
-        leader = await patroni.leader(services.store)
-        told = await settings.effective(services.store)
+        leader = await patroni_client.leader(services.store)
+        told = await mode_settings.effective(services.store)
         if leader not in told or any((self._setting in on) is not value for on in told.values()):
             word = self._setting.removeprefix("openvcha_")
             return message("progress.mode", word, _word(value))
@@ -155,7 +157,7 @@ class Switch(Step):
         return None
 
     async def _in_sync(self) -> LocalizableMessage | None:
-        standbys = (await patroni.sync_state(self._services.store)).standbys
+        standbys = (await patroni_client.sync_state(self._services.store)).standbys
         return message("progress.mode.detach", ", ".join(sorted(standbys))) if standbys else None
 
 
@@ -185,7 +187,7 @@ class StandbyStopped(Step):
         passive = (await self._services.observe()).passive
         if passive is None or (passive.patroni and passive.patroni.state == STOPPED):
             return None
-        lives = passive.config.member in await settings.effective(self._services.store)
+        lives = passive.config.member in await mode_settings.effective(self._services.store)
         if passive.patroni is None and not lives:
             return None
         return message("progress.mode.stop", passive.config.name)

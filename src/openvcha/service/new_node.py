@@ -7,7 +7,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import IpSpec
-from openvcha.cluster import patroni
+from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeConfig, NodeKind, address_text
 from openvcha.infrastructure.placement import Placement
 from openvcha.service.context import Services
@@ -90,7 +90,7 @@ async def committed(services: Services, ctx: TaskContext, role: str) -> bool:
 
 async def leads(services: Services, node: NewNode) -> bool:
     """Tell whether the node has taken over before it was committed."""
-    return await patroni.leader(services.store) == node.member
+    return await patroni_client.leader(services.store) == node.member
 
 
 async def relied_on(services: Services, ctx: TaskContext, role: str) -> bool:

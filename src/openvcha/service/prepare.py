@@ -5,7 +5,7 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ConfigState, DeploySpec, LocalizableMessage
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.cluster.config import (
     ClusterConfig,
     NodeKind,
@@ -40,7 +40,7 @@ class Prepare(Step):
         """Check, then write. Raises ApiError with all findings."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require_still(rules.DEPLOY, seen)
+        require_still(preconditions.DEPLOY, seen)
         if errors := await self._findings(seen):
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *errors)
         # No token of an earlier preparation is good for this one.

@@ -2,8 +2,8 @@
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.cluster import modes, patroni, settings
-from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.cluster import mode_settings, modes, patroni_client
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.service.context import Services
 from openvcha.store import keys
 from openvcha.tasks.steps import Temporary
@@ -12,10 +12,10 @@ PROTECT_SECONDS = 30.0
 
 
 async def configure(
-    services: Services, wanted: patroni.Settings, waiting: LocalizableMessage
+    services: Services, wanted: patroni_client.Settings, waiting: LocalizableMessage
 ) -> None:
     """Set in the own Patroni what is not so yet. Raises Temporary when it does not answer."""
-    found = await settings.record(services.store).get() or {}
+    found = await mode_settings.record(services.store).get() or {}
     if all(found.get(name) == value for name, value in wanted.items()):
         return
     try:
@@ -34,9 +34,11 @@ async def protect(services: Services) -> LocalizableMessage | None:
     await configure(services, {"synchronous_mode": True}, waiting)
     if not services.credentials.pending():
         await need_the_store(services, waiting)
-    if (await patroni.sync_state(services.store)).leader is None:
+    if (await patroni_client.sync_state(services.store)).leader is None:
         return waiting
-    await configure(services, {**patroni.PROTECTING, **await _of_the_mode(services)}, waiting)
+    await configure(
+        services, {**patroni_client.PROTECTING, **await _of_the_mode(services)}, waiting
+    )
     return None
 
 
@@ -47,16 +49,16 @@ async def _of_the_mode(services: Services) -> dict[str, object]:
 
 async def need_the_store(services: Services, waiting: LocalizableMessage) -> None:
     """Remove the failsafe mode, with its key. Raises Temporary."""
-    await configure(services, {patroni.FAILSAFE: None}, waiting)
+    await configure(services, {patroni_client.FAILSAFE: None}, waiting)
     if await services.store.get(keys.PATRONI_FAILSAFE) is not None:
         await services.store.delete(keys.PATRONI_FAILSAFE)
 
 
 async def protects(services: Services) -> bool:
     """Return whether ``protect`` has nothing left to do."""
-    looked = await settings.look(services.store)
+    looked = await mode_settings.look(services.store)
     return (
         not looked.unfit
         and looked.on >= (await _of_the_mode(services)).keys()
-        and not await patroni.failsafe_members(services.store)
+        and not await patroni_client.failsafe_members(services.store)
     )

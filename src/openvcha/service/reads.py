@@ -23,10 +23,10 @@ from openvcha.api.structures import (
     PlacementInfo,
     WitnessInfo,
 )
-from openvcha.cluster import health, rules
+from openvcha.cluster import health, preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.cluster.rules import Reason
+from openvcha.cluster.preconditions import Reason
 from openvcha.infrastructure.addresses import address_of, to_ip_info
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.placement import placement_info
@@ -59,8 +59,8 @@ async def get_cluster(
     view = _View(seen, inventory, _manager(services, vc_spec))
     judged = health.assess(seen)
     unwell = judged.state is not ClusterState.HEALTHY
-    may_fail_over = rules.why_not(rules.FAILOVER, seen) is None
-    automatic = rules.fails_over_by_itself(seen)
+    may_fail_over = preconditions.why_not(preconditions.FAILOVER, seen) is None
+    automatic = preconditions.fails_over_by_itself(seen)
     nodes = [view.node(n) for n in seen.nodes if n.config.kind is NodeKind.DATA]
     return ClusterInfo(
         config_state=seen.config.state,
@@ -151,9 +151,9 @@ async def get_operations(services: Services, caller: Caller) -> OperationsInfo:
     del caller
     seen = await services.glance()
     unavailable = {op.id for op in OPERATIONS if not op.available}
-    refused = {op for op in LISTED if rules.why_not(op, seen) is not None}
+    refused = {op for op in LISTED if preconditions.why_not(op, seen) is not None}
     active = {seen.running[0]} if seen.running else set()
-    busy = rules.CHANGING & LISTED if active else frozenset()
+    busy = preconditions.CHANGING & LISTED if active else frozenset()
     return OperationsInfo(
         disabled=frozenset(((refused | busy | unavailable) & LISTED) - active),
         active=frozenset(active & LISTED),

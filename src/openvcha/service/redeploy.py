@@ -23,7 +23,7 @@ from openvcha.api.structures import (
     WitnessCheckSpec,
     WitnessRedeploySpec,
 )
-from openvcha.cluster import health, rules
+from openvcha.cluster import health, preconditions
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.infrastructure.addresses import address_of
@@ -57,9 +57,11 @@ class Replacement:
     old: Callable[[Observation], NodeObservation | None]
 
 
-OF_PASSIVE = Replacement(PASSIVE, NodeKind.DATA, rules.REDEPLOY_PASSIVE, lambda seen: seen.passive)
+OF_PASSIVE = Replacement(
+    PASSIVE, NodeKind.DATA, preconditions.REDEPLOY_PASSIVE, lambda seen: seen.passive
+)
 OF_WITNESS = Replacement(
-    WITNESS, NodeKind.WITNESS, rules.REDEPLOY_WITNESS, lambda seen: seen.witness
+    WITNESS, NodeKind.WITNESS, preconditions.REDEPLOY_WITNESS, lambda seen: seen.witness
 )
 
 
@@ -163,7 +165,7 @@ async def _findings(
 ) -> tuple[tuple[LocalizableMessage, ...], tuple[LocalizableMessage, ...]]:
     """Give the errors and the warnings. Raises ApiError when there is nothing to check."""
     require_usable_peer(spec.vc_spec)
-    seen, reason = await settled(services, partial(rules.why_not, which.operation))
+    seen, reason = await settled(services, partial(preconditions.why_not, which.operation))
     # Without a cluster or an active there is nothing to check; the rest is a finding of many.
     if reason is not None and not (health.deployed(seen) and seen.active):
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)

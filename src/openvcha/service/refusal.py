@@ -2,7 +2,7 @@
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import LocalizableMessage
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.cluster.observation import Observation
 from openvcha.tasks.steps import Temporary
 
@@ -12,12 +12,12 @@ def require_still(operation: str, seen: Observation) -> None:
 
     Raises Temporary for what may pass, ApiError NOT_ALLOWED_IN_CURRENT_STATE for the rest.
     """
-    if reason := rules.why_not(operation, seen):
+    if reason := preconditions.why_not(operation, seen):
         refuse_still(reason)
 
 
 def refuse_still(reason: LocalizableMessage) -> None:
     """Raise as ``require_still`` does."""
-    if rules.may_pass(reason):
+    if preconditions.may_pass(reason):
         raise Temporary(reason)
     raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)

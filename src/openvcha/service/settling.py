@@ -9,9 +9,9 @@ from collections.abc import Callable
 from functools import partial
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.cluster.observation import Observation
-from openvcha.cluster.rules import Reason
+from openvcha.cluster.preconditions import Reason
 from openvcha.service.context import Services
 
 SETTLE_SECONDS = 10.0
@@ -28,7 +28,7 @@ async def settled(
     while True:
         seen = await services.observe()
         reason = why_not(seen)
-        if reason is None or not rules.momentary(reason) or now() >= deadline:
+        if reason is None or not preconditions.momentary(reason) or now() >= deadline:
             return seen, reason
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -38,7 +38,7 @@ async def allowed(services: Services, operation: str) -> Observation:
 
     Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE with the reason.
     """
-    seen, reason = await settled(services, partial(rules.why_not, operation))
+    seen, reason = await settled(services, partial(preconditions.why_not, operation))
     if reason is not None:
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
     return seen

@@ -11,7 +11,7 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import DynamicID, LocalizableMessage, NodeVmInfo, UndeploySpec
-from openvcha.cluster import rules
+from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.inventory import Inventory
@@ -39,7 +39,7 @@ async def undeploy(services: Services, caller: Caller, spec: UndeploySpec) -> st
         raise ApiError(
             ErrorType.RESOURCE_BUSY, message("task.busy", running.operation_id, running.id)
         )
-    seen = await allowed(services, rules.UNDEPLOY)
+    seen = await allowed(services, preconditions.UNDEPLOY)
     await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
     await require_vms(services, seen, spec)
     await require_renewable(services)
@@ -88,7 +88,7 @@ class CheckLeaving(Step):
         """Check again what was checked before the promise."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require_still(rules.UNDEPLOY, seen)
+        require_still(preconditions.UNDEPLOY, seen)
         await require_vms(self._services, seen, self._spec)
         await require_renewable(self._services)
         await remember_leaving(ctx, leaving(seen, self._spec))

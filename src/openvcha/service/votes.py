@@ -7,7 +7,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import membership
 from openvcha.cluster.config import NodeConfig
-from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import url
 from openvcha.service.context import Services
 from openvcha.store import keys

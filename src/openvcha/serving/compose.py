@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from openvcha.api.secret import Secret
-from openvcha.cluster.access import ClusterStore
-from openvcha.cluster.observe import Observer
-from openvcha.cluster.patroni import PatroniClient
-from openvcha.cluster.space import SpaceLooks
+from openvcha.cluster.interface import ClusterStore
+from openvcha.cluster.observer import Observer
+from openvcha.cluster.patroni_client import PatroniClient
+from openvcha.cluster.store_space import SpaceLooks
 from openvcha.node.account import NodeAccount
 from openvcha.node.credentials import OwnCredentials
 from openvcha.node.elsewhere import data_elsewhere

@@ -12,7 +12,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import AuditInfo, EventInfo
 from openvcha.cluster.config import ClusterConfig
-from openvcha.cluster.patroni import parse_sync
+from openvcha.cluster.patroni_client import parse_sync
 from openvcha.events.log import Memory
 from openvcha.node.relied import Relied
 from openvcha.protocols.sessions import SessionRecord

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
-from openvcha.cluster import failover, patroni, settings
+from openvcha.cluster import leader_key, patroni_client
+from openvcha.cluster import mode_settings as settings
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
@@ -143,12 +144,12 @@ class Keeper:
     async def _forget_the_dead(self, at: Situation) -> None:
         """Delete the wish for a lost node that would keep the own PostgreSQL down."""
         held = at.handing_over and decide(replace(at, handing_over=False)) is Order.START
-        if held and not at.standby and await failover.drop_dead(self._store):
+        if held and not at.standby and await leader_key.drop_dead(self._store):
             _log.info("a failover was asked for to a member that shows no life: it is taken back")
 
     async def _situation(self, wanted: frozenset[str]) -> Situation:
         node = await self._patroni.node(self._address)
-        sync = await patroni.sync_state(self._store)
+        sync = await patroni_client.sync_state(self._store)
         config = await cluster_record(self._store).get()
         return Situation(
             member=self._member,
@@ -156,7 +157,7 @@ class Keeper:
             standby=self._own.standby,
             settings=wanted,
             configured=config is not None and config.node(self._member) is not None,
-            handing_over=await failover.pending(self._store),
+            handing_over=await leader_key.pending(self._store),
             sync=sync,
-            leader=await patroni.leader(self._store),
+            leader=await patroni_client.leader(self._store),
         )

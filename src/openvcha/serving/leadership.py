@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
-from openvcha.cluster import patroni
-from openvcha.cluster.access import PatroniAccess
-from openvcha.cluster.patroni import PatroniUnreachable
+from openvcha.cluster import patroni_client
+from openvcha.cluster.interface import PatroniAccess
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import Identity
 from openvcha.node.superuser import PostgresUnreachable
 from openvcha.node.supervised import Told, for_ever
@@ -104,7 +104,7 @@ class Leadership:
     async def _look(self) -> bool:
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                leader = await patroni.leader(self._store)
+                leader = await patroni_client.leader(self._store)
         except (StoreError, TimeoutError):
             within_grace = self._clock() - self._certain < GRACE_SECONDS
             return self._leads and (within_grace or await self._goes_on_alone())
@@ -167,6 +167,6 @@ class Leadership:
 
     def _hear(self, event: Event) -> None:
         """Take from the event itself only that another leads: to begin, the store is asked."""
-        named = patroni.name_of(event.kv.value) if event.type is EventType.PUT else None
+        named = patroni_client.name_of(event.kv.value) if event.type is EventType.PUT else None
         self._lost = named not in {None, self._identity.member}
         self._changed.set()

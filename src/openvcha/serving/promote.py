@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from openvcha.api.structures import ClusterMode
-from openvcha.cluster import patroni
+from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import writable
 from openvcha.cluster.observation import NodeObservation, Observation
@@ -55,7 +55,7 @@ async def _takes_writes(services: Services, told: bytes) -> bool | None:
     try:
         host = urlsplit(str((json_object(told) or {}).get("api_url"))).hostname
         return (await services.patroni.node(host)).primary if host else None
-    except (patroni.PatroniUnreachable, ValueError):
+    except (patroni_client.PatroniUnreachable, ValueError):
         return None
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from openvcha.cluster import failover, patroni
+from openvcha.cluster import leader_key, patroni_client
 from openvcha.cluster.observation import Observation
 from openvcha.service.context import Services
 from openvcha.store import keys
@@ -91,35 +91,35 @@ async def _own_life(services: Services) -> KeyValue | None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ALIVE_SECONDS):
             while True:
-                found = await failover.alive(services.store, services.identity.member)
+                found = await leader_key.alive(services.store, services.identity.member)
                 if found and await _answer(services):
                     return found
                 await asyncio.sleep(POLL_SECONDS)
     return None
 
 
-async def _answer(services: Services) -> patroni.PatroniNode | None:
+async def _answer(services: Services) -> patroni_client.PatroniNode | None:
     try:
         return await services.patroni.node(services.identity.ha_address)
-    except patroni.PatroniUnreachable:
+    except patroni_client.PatroniUnreachable:
         return None
 
 
 async def _grant(store: Store, seen: Observation, lives: KeyValue) -> Grant | None:
     """Grant the right to lead in one transaction; None: it is not as it was seen any more."""
     leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
-    if (patroni.name_of(leads.value) if leads else None) != seen.leader:
+    if (patroni_client.name_of(leads.value) if leads else None) != seen.leader:
         return None
     # Who was in sync then, and is not now, may lack more than the person was told.
     told = keys.PATRONI_SYNC not in seen.unreadable
-    if told and patroni.parse_sync(sync.value if sync else b"") != seen.sync:
+    if told and patroni_client.parse_sync(sync.value if sync else b"") != seen.sync:
         return None
     guards = [
         unchanged(leads) if leads else absent(keys.PATRONI_LEADER),
         unchanged(sync) if sync else absent(keys.PATRONI_SYNC),
     ]
     if await _paused(store) is False:
-        revision = await failover.give(store, guards, lives, sync)
+        revision = await leader_key.give(store, guards, lives, sync)
         return Grant(revision) if revision is not None else None
     return await _ask(store, guards, lives, sync)
 
@@ -140,7 +140,7 @@ async def _ask(
     lease = await store.lease_grant(WISH_SECONDS)
     actions: list[Action] = [
         Delete(keys.PATRONI_LEADER),
-        failover.fence(sync),
+        leader_key.fence(sync),
         Put(keys.PATRONI_FAILOVER, json.dumps({"member": member}).encode(), lease),
     ]
     found = await store.txn(guards, actions)
@@ -166,7 +166,7 @@ async def _wait(services: Services, grant: Grant) -> bool:
 
 
 async def _leads(services: Services) -> bool:
-    if await patroni.leader(services.store) != services.identity.member:
+    if await patroni_client.leader(services.store) != services.identity.member:
         return False
     state = await _answer(services)
     return state is not None and state.primary
@@ -175,7 +175,7 @@ async def _leads(services: Services) -> bool:
 async def _stands(services: Services, grant: Grant) -> bool:
     """Renew the wish, and tell whether what was given is there still."""
     store, member = services.store, services.identity.member
-    if await patroni.leader(store) == member:
+    if await patroni_client.leader(store) == member:
         return True
     if not grant.lease:
         return False
@@ -199,10 +199,10 @@ async def take_back(services: Services, grant: Grant) -> Outcome:
         with contextlib.suppress(LeaseNotFound):
             await store.lease_revoke(grant.lease)
         await _late(services)
-        back = await store.txn([same, absent(keys.PATRONI_LEADER)], [failover.fence(sync)])
+        back = await store.txn([same, absent(keys.PATRONI_LEADER)], [leader_key.fence(sync)])
     else:
         held = value_is(keys.PATRONI_LEADER, member.encode())
-        actions: list[Action] = [Delete(keys.PATRONI_LEADER), failover.fence(sync)]
+        actions: list[Action] = [Delete(keys.PATRONI_LEADER), leader_key.fence(sync)]
         back = await store.txn([same, held], actions)
     return Outcome.AS_BEFORE if back.succeeded else await _outcome(services, grant)
 
@@ -210,14 +210,14 @@ async def take_back(services: Services, grant: Grant) -> Outcome:
 async def _late(services: Services) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LATE_SECONDS):
-            while await patroni.leader(services.store) != services.identity.member:  # noqa: ASYNC110 - it is another program's state
+            while await patroni_client.leader(services.store) != services.identity.member:  # noqa: ASYNC110 - it is another program's state
                 await asyncio.sleep(POLL_SECONDS)
 
 
 async def _outcome(services: Services, grant: Grant) -> Outcome:
     if await _leads(services):
         return Outcome.LEADS
-    if await patroni.leader(services.store) == services.identity.member:
+    if await patroni_client.leader(services.store) == services.identity.member:
         return Outcome.BEGUN
     sync = await services.store.get(keys.PATRONI_SYNC)
     untouched = sync is not None and sync.mod_revision == grant.revision

@@ -9,8 +9,8 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import TaskStatus
-from openvcha.cluster.accounts import forget_strangers
-from openvcha.cluster.patroni import FAILSAFE, WITH_STANDBY
+from openvcha.cluster.patroni_client import FAILSAFE, WITH_STANDBY
+from openvcha.cluster.store_accounts import forget_strangers
 from openvcha.node.identity import Identity
 from openvcha.store import keys
 from openvcha.store.account import AccountSource

@@ -7,7 +7,7 @@ import msgspec
 
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity, LocalizableMessage, TaskStatus
-from openvcha.cluster.rules import FAILOVER
+from openvcha.cluster.preconditions import FAILOVER
 from openvcha.events.failover import failed_kind
 from openvcha.events.seen import OWN, Draft
 from openvcha.store.errors import RecordUnreadable

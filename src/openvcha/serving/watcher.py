@@ -12,7 +12,7 @@ import msgspec
 
 from openvcha.cluster import health
 from openvcha.cluster.observation import Observation
-from openvcha.cluster.threats import threats
+from openvcha.cluster.warnings import threats
 from openvcha.events.log import MAX_AT_ONCE, EventLog
 from openvcha.events.seen import Reign, Seen, SeenNode, diff, remember
 from openvcha.node.supervised import Told, for_ever

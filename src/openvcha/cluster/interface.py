@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from openvcha.cluster.patroni import PatroniNode
+from openvcha.cluster.patroni_client import PatroniNode
 from openvcha.store.interface import GuardedStore, Membership
 
 

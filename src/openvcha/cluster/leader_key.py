@@ -8,7 +8,7 @@ is only written anew with the same value: a Patroni that read it before cannot w
 import json
 from collections.abc import Sequence
 
-from openvcha.cluster.patroni import parse_sync
+from openvcha.cluster.patroni_client import parse_sync
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import (

@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from openvcha.cluster import patroni, settings
-from openvcha.cluster.access import ClusterStore, PatroniAccess
+from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
-from openvcha.cluster.hearing import Hearing
-from openvcha.cluster.held import Held
+from openvcha.cluster.interface import ClusterStore, PatroniAccess
+from openvcha.cluster.mode_settings import Looked
+from openvcha.cluster.node_reports import Hearing
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
-from openvcha.cluster.patroni import PatroniNode, PatroniUnreachable, SyncState
-from openvcha.cluster.settings import Looked
-from openvcha.cluster.space import Space
+from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.silence import Held
+from openvcha.cluster.store_space import Space
 from openvcha.store import keys
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import KeyValue, Member
@@ -177,9 +177,9 @@ class Observer:
         return (
             # What is missing here may be forged instead: read alone, it says so.
             decode(config, ClusterConfig) if config else await self.config(),
-            patroni.name_of(leader.value) if leader else None,
+            patroni_client.name_of(leader.value) if leader else None,
             _sync(sync),
-            settings.looked(dynamic) if dynamic else await settings.look(self._store),
+            mode_settings.looked(dynamic) if dynamic else await mode_settings.look(self._store),
         )
 
     async def _node(
@@ -209,7 +209,7 @@ class Observer:
 def _sync(found: KeyValue | None) -> SyncState | None:
     """Read who may take over; None when that cannot be read, and then nobody is known to."""
     try:
-        return patroni.parse_sync(found.value if found else b"")
+        return patroni_client.parse_sync(found.value if found else b"")
     except RecordUnreadable:
         return None
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from openvcha.cluster.patroni import FAILSAFE, PROTECTING
+from openvcha.cluster.patroni_client import FAILSAFE, PROTECTING
 from openvcha.store import keys
 from openvcha.store.bounded_json import json_object
 from openvcha.store.interface import KeyValue, Store

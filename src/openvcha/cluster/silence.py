@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.looks import Looks, Verdict, verdict
 from openvcha.cluster.observation import NodeObservation
-from openvcha.cluster.patroni import PatroniNode
+from openvcha.cluster.patroni_client import PatroniNode
+from openvcha.cluster.verdict import Looks, Verdict, verdict
 
 
 class Held:
