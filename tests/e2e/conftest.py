@@ -22,7 +22,7 @@ import msgspec
 import pytest
 from tests.e2e.writer import Writer
 
-from openvcha.infrastructure.local_state import State
+from openvcha.infrastructure.local.state import State
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.layout import Layout
 

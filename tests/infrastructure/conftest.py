@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.api.structures import DatastoreType, FolderType, InventoryNetworkType
+from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import (
     ComputeCluster,
     Datacenter,
@@ -20,10 +21,9 @@ from openvcha.infrastructure.inventory import (
     Network,
     ResourcePool,
 )
-from openvcha.infrastructure.local import LocalInfrastructure, Machine
-from openvcha.infrastructure.local_power import Limits
-from openvcha.infrastructure.local_processes import DetachedStarter, started_at
-from openvcha.infrastructure.protocol import VmRequest
+from openvcha.infrastructure.local.infrastructure import LocalInfrastructure, Machine
+from openvcha.infrastructure.local.power import Limits
+from openvcha.infrastructure.local.processes import DetachedStarter, started_at
 
 # The looptime plugin asks for the event loop around plain tests too. Without this, Python 3.11
 # makes one for it, which nobody closes.

@@ -19,11 +19,12 @@ from openvcha.api.structures import (
     IpFamily,
     VmPowerState,
 )
-from openvcha.infrastructure import local, local_vms
-from openvcha.infrastructure.local import LocalInfrastructure, Machine
-from openvcha.infrastructure.local_files import inside
-from openvcha.infrastructure.local_processes import DetachedStarter, ProcessTable, address_answers
-from openvcha.infrastructure.protocol import Infrastructure, VmRequest
+from openvcha.infrastructure.interface import Infrastructure, VmRequest
+from openvcha.infrastructure.local import infrastructure as local
+from openvcha.infrastructure.local import vms
+from openvcha.infrastructure.local.files import inside
+from openvcha.infrastructure.local.infrastructure import LocalInfrastructure, Machine
+from openvcha.infrastructure.local.processes import DetachedStarter, ProcessTable, address_answers
 
 
 class PowerLossError(Exception):
@@ -247,7 +248,7 @@ async def test_delete_goes_on_after_a_crash(
     await infrastructure.write_files(made.id, {"a": b"x"})
     with monkeypatch.context() as patch:
         if lost == "entry":
-            patch.setattr(local_vms, "removed", _crash)
+            patch.setattr(vms, "removed", _crash)
         else:
             patch.setattr(local, "_delete_tree", _crash)
         with pytest.raises(PowerLossError):
@@ -412,8 +413,8 @@ async def test_families(infrastructure: LocalInfrastructure) -> None:
 
 WRITER = """
 import asyncio, pathlib, sys
-from openvcha.infrastructure.local import LocalInfrastructure
-from openvcha.infrastructure.protocol import VmRequest
+from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
+from openvcha.infrastructure.interface import VmRequest
 
 class Nothing:
     def find(self, directory): return []

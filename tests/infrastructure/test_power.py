@@ -13,12 +13,12 @@ from tests.infrastructure.conftest import StandInProcesses
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
+from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Vm
-from openvcha.infrastructure.local import LocalInfrastructure, Machine
-from openvcha.infrastructure.local_power import Limits
-from openvcha.infrastructure.local_processes import DetachedStarter, ProcessTable, started_at
-from openvcha.infrastructure.local_state import exclusive
-from openvcha.infrastructure.protocol import VmRequest
+from openvcha.infrastructure.local.infrastructure import LocalInfrastructure, Machine
+from openvcha.infrastructure.local.power import Limits
+from openvcha.infrastructure.local.processes import DetachedStarter, ProcessTable, started_at
+from openvcha.infrastructure.local.state import exclusive
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from openvcha.infrastructure.local_processes import address_answers
+from openvcha.infrastructure.local.processes import address_answers
 from openvcha.lab.addresses import (
     FIRST_OCTET,
     LAST_OCTET,

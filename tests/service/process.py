@@ -29,8 +29,8 @@ from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable
 from openvcha.cluster.silence import Held
 from openvcha.cluster.store_accounts import of_witness
+from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.infrastructure.protocol import VmRequest
 from openvcha.node.account import new_account
 from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import IDENTITY, Identity, encode_identity

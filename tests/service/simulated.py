@@ -23,10 +23,10 @@ from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.patroni_client import parse_sync
 from openvcha.cluster.store_accounts import of_witness
-from openvcha.infrastructure import local_vms
+from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.infrastructure.local_setup import Names, first_state
-from openvcha.infrastructure.protocol import VmRequest
+from openvcha.infrastructure.local import vms as local_vms
+from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.node.account import new_account
 from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import IDENTITY, Identity, encode_identity, url

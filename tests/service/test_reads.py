@@ -24,7 +24,7 @@ from openvcha.api.structures import (
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
-from openvcha.infrastructure import local_vms
+from openvcha.infrastructure.local import vms
 from openvcha.infrastructure.queries import LISTS
 from openvcha.service.context import Services
 from openvcha.service.handlers import handlers
@@ -157,7 +157,7 @@ async def test_an_active_that_the_inventory_does_not_know_is_not_found(scene: Sc
     """Its addresses are known all the same."""
     await scene.healthy()
     services = scene.process().services
-    scene.world.state, _ = local_vms.removed(scene.world.machine("vcha-1-old").identity.vm)(
+    scene.world.state, _ = vms.removed(scene.world.machine("vcha-1-old").identity.vm)(
         scene.world.state
     )
     with pytest.raises(ApiError) as caught:

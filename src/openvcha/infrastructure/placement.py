@@ -20,8 +20,8 @@ from openvcha.api.structures import (
     PlacementInfo,
     PlacementSpec,
 )
+from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Datastore, Entity, Host, Inventory, Network, Vm
-from openvcha.infrastructure.protocol import VmRequest
 
 # A name is also a directory's name, and stands in commands and logs.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-]|[A-Za-z0-9]", re.ASCII)

@@ -9,8 +9,8 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.infrastructure.local import LocalInfrastructure
-from openvcha.infrastructure.local_processes import DetachedStarter
+from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
+from openvcha.infrastructure.local.processes import DetachedStarter
 from openvcha.lab import trust
 from openvcha.lab.client import ApiClient
 from openvcha.lab.errors import LabFailed, Refused

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 
-from openvcha.infrastructure.local_processes import address_answers
+from openvcha.infrastructure.local.processes import address_answers
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.state import LabState
 from openvcha.node.identity import Ports

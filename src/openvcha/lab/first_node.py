@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 from openvcha.api.secret import Secret
+from openvcha.infrastructure.interface import Infrastructure, VmRequest
 from openvcha.infrastructure.inventory import Vm
-from openvcha.infrastructure.protocol import Infrastructure, VmRequest
 from openvcha.lab.state import Lab, LabState
 from openvcha.node.account import new_data_account
 from openvcha.node.application import APPLICATION_USER

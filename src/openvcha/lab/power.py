@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openvcha.api.whole_paths import WHOLE_PATHS
 from openvcha.infrastructure.inventory import Vm
-from openvcha.infrastructure.local import LocalInfrastructure
+from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.lab.access import infrastructure_of, inventory_of, is_on, supervisor_of
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.leftover import require_unneeded

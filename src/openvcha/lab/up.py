@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.infrastructure.local import LocalInfrastructure
+from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.lab.access import (
     client,
     data_nodes,

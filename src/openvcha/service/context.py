@@ -9,7 +9,7 @@ from typing import Protocol
 from openvcha.cluster.interface import ClusterStore, PatroniAccess
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.observer import Observer
-from openvcha.infrastructure.protocol import Infrastructure
+from openvcha.infrastructure.interface import Infrastructure
 from openvcha.node.copy_errors import ServerError
 from openvcha.node.identity import Identity, url
 from openvcha.node.replay import Replay

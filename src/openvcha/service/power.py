@@ -6,8 +6,8 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import VmPowerState
 from openvcha.cluster.config import NodeConfig
+from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.inventory import Vm
-from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.tasks.steps import Temporary
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from openvcha.infrastructure.local import LocalInfrastructure
-from openvcha.infrastructure.local_processes import DetachedStarter
-from openvcha.infrastructure.protocol import Infrastructure
+from openvcha.infrastructure.interface import Infrastructure
+from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
+from openvcha.infrastructure.local.processes import DetachedStarter
 from openvcha.node.identity import Identity
 from openvcha.node.processes import NodeProcesses
 

@@ -2,8 +2,8 @@
 
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec, Ipv6Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
+from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node.identity import Identity
 from openvcha.node.kept import KeptCluster
 from openvcha.store import keys

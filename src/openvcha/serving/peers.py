@@ -15,8 +15,8 @@ import msgspec
 from openvcha.api.errors import ApiError
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import VmPowerState
+from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.infrastructure.protocol import Infrastructure
 from openvcha.node.account import NodeAccount
 from openvcha.node.etcd import answers, known_endpoints, peer_url
 from openvcha.node.http import ask

@@ -19,15 +19,15 @@ from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMessage, VmPowerState
 from openvcha.api.whole_paths import WHOLE_PATHS
-from openvcha.infrastructure import local_vms
+from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.infrastructure.local_files import inside, make_directory, write_atomically
-from openvcha.infrastructure.local_power import Limits, Power
-from openvcha.infrastructure.local_processes import ProcessTable, Starter, address_answers
-from openvcha.infrastructure.local_setup import Names, first_state
-from openvcha.infrastructure.local_space import DiskUsage, with_space
-from openvcha.infrastructure.local_state import State, StateFile, StillLocked, exclusive
-from openvcha.infrastructure.protocol import VmRequest
+from openvcha.infrastructure.local import vms
+from openvcha.infrastructure.local.files import inside, make_directory, write_atomically
+from openvcha.infrastructure.local.power import Limits, Power
+from openvcha.infrastructure.local.processes import ProcessTable, Starter, address_answers
+from openvcha.infrastructure.local.setup import Names, first_state
+from openvcha.infrastructure.local.space import DiskUsage, with_space
+from openvcha.infrastructure.local.state import State, StateFile, StillLocked, exclusive
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class LocalInfrastructure:
         return await asyncio.to_thread(self._measured)
 
     def _measured(self) -> Inventory:
-        stored = local_vms.with_absolute_paths(self.root, self._file.load().inventory)
+        stored = vms.with_absolute_paths(self.root, self._file.load().inventory)
         return with_space(stored, self._machine.disk_usage)
 
     async def vm_by_token(self, token: str) -> Vm | None:
@@ -122,9 +122,9 @@ class LocalInfrastructure:
 
     def _create_vm(self, request: VmRequest, bios_uuid: str) -> Vm:
         def add(state: State) -> tuple[State, Vm]:
-            return local_vms.added(state, self.root, request, bios_uuid)
+            return vms.added(state, self.root, request, bios_uuid)
 
-        vm = local_vms.absolute(self.root, self._file.change(add))
+        vm = vms.absolute(self.root, self._file.change(add))
         # Only after the entry: a directory without one would belong to nobody after a crash.
         make_directory(Path(vm.directory))
         return vm
@@ -158,7 +158,7 @@ class LocalInfrastructure:
 
     async def delete_vm(self, vm_id: str) -> None:
         async with self._alone(vm_id):
-            vm = await asyncio.to_thread(self._file.change, local_vms.marked(vm_id))
+            vm = await asyncio.to_thread(self._file.change, vms.marked(vm_id))
             if vm is None:
                 return
             directory = self.root / vm.directory
@@ -168,10 +168,10 @@ class LocalInfrastructure:
                 await asyncio.to_thread(_withdraw, directory, doomed)
             except OSError:
                 # Nothing of it is gone yet, so it is what it was.
-                await asyncio.to_thread(self._file.change, local_vms.marked(vm_id, deleting=False))
+                await asyncio.to_thread(self._file.change, vms.marked(vm_id, deleting=False))
                 raise
             await asyncio.to_thread(_delete_tree, doomed)
-            await asyncio.to_thread(self._file.change, local_vms.removed(vm_id))
+            await asyncio.to_thread(self._file.change, vms.removed(vm_id))
 
     async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
         skipped = frozenset(ignoring)
@@ -204,17 +204,17 @@ class LocalInfrastructure:
         maintenance: bool | None = None,
     ) -> None:
         """Take a host out of use or back; None leaves as it is. Raises ApiError NOT_FOUND."""
-        step = local_vms.host_set(host, connection_state, maintenance)
+        step = vms.host_set(host, connection_state, maintenance)
         await asyncio.to_thread(self._file.change, step)
 
     async def set_reserved(self, datastore: str, reserved: int) -> None:
         """Keep this many bytes of a datastore from VMs. Raises ApiError NOT_FOUND."""
-        await asyncio.to_thread(self._file.change, local_vms.reserved_set(datastore, reserved))
+        await asyncio.to_thread(self._file.change, vms.reserved_set(datastore, reserved))
 
     async def _stored(self) -> Inventory:
         """The inventory as it is on disk, with absolute paths."""
         state = await asyncio.to_thread(self._file.load)
-        return local_vms.with_absolute_paths(self.root, state.inventory)
+        return vms.with_absolute_paths(self.root, state.inventory)
 
     async def _with_power(self, vm: Vm) -> Vm:
         return _switched(vm, await self._power.is_on(Path(vm.directory)))
@@ -224,7 +224,7 @@ class LocalInfrastructure:
         if vm is None:
             fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", vm_id))
         if vm.deleting and not deleting:
-            local_vms.fail_deleting(vm)
+            vms.fail_deleting(vm)
         return vm
 
     @asynccontextmanager

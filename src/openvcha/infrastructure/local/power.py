@@ -7,8 +7,8 @@ from pathlib import Path
 
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
-from openvcha.infrastructure.local_files import make_directory, tail
-from openvcha.infrastructure.local_processes import ProcessTable, Starter, StartFailed, started_at
+from openvcha.infrastructure.local.files import make_directory, tail
+from openvcha.infrastructure.local.processes import ProcessTable, Starter, StartFailed, started_at
 
 
 @dataclass(frozen=True)

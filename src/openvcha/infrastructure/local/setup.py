@@ -18,7 +18,7 @@ from openvcha.infrastructure.inventory import (
     Network,
     ResourcePool,
 )
-from openvcha.infrastructure.local_state import State
+from openvcha.infrastructure.local.state import State
 
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 _DATACENTER = "datacenter-2"

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.structures import HostConnectionState
+from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Datastore, Entity, Host, Inventory, Vm, VmNetworks
-from openvcha.infrastructure.local_state import State
-from openvcha.infrastructure.protocol import VmRequest
+from openvcha.infrastructure.local.state import State
 
 EntityT = TypeVar("EntityT", bound=Entity)
 

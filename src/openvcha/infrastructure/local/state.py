@@ -18,7 +18,7 @@ from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.infrastructure.local_files import make_directory, write_atomically
+from openvcha.infrastructure.local.files import make_directory, write_atomically
 
 ResultT = TypeVar("ResultT")
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from openvcha.infrastructure.local_files import make_directory
+from openvcha.infrastructure.local.files import make_directory
 
 #: Ports that the parts of a node listen on: etcd (clients, peers), Patroni, PostgreSQL, API.
 NODE_PORTS = (2379, 2380, 8008, 5432, 8443)

@@ -1,0 +1,1 @@
+"""VMs that are directories and processes of this machine."""
