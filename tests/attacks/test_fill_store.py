@@ -16,7 +16,7 @@ from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, Localiz
 from openvcha.api.truncation import MARK
 from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
-from openvcha.events.seen import Draft
+from openvcha.events.state_diff import Draft
 from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import BEGUN_A_MINUTE, PER_USER, Sessions
 from openvcha.store import keys

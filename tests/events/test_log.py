@@ -14,7 +14,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import EventFilterSpec, EventInfo, EventSeverity
 from openvcha.events import log
 from openvcha.events.log import MAX_AGE, MAX_AT_ONCE, EventLog, Memory
-from openvcha.events.seen import Draft
+from openvcha.events.state_diff import Draft
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown
 from openvcha.store.interface import value_is

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, EventSeverity
-from openvcha.events.seen import Draft, Reign, Seen, SeenNode, diff, remember
+from openvcha.events.state_diff import Draft, Reign, Seen, SeenNode, diff, remember
 
 NODES = {"a-1": SeenNode("a", True), "b-2": SeenNode("b", True), "w-3": SeenNode("w", True)}
 REIGN = Reign(member="a-1", timeline=1, started="12:00")

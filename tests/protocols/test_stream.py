@@ -14,7 +14,7 @@ from tests.protocols.conftest import ADMINISTRATOR, NOBODY, READER, STOP_SECONDS
 
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
-from openvcha.events.seen import Draft
+from openvcha.events.state_diff import Draft
 from openvcha.protocols import stream
 from openvcha.protocols.roles import Role
 from openvcha.store.errors import StoreUnavailable

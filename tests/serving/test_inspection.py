@@ -14,7 +14,7 @@ from openvcha.cli import store as commands
 from openvcha.cluster import leader_key, mode_settings, patroni_client
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.events.seen import Draft
+from openvcha.events.state_diff import Draft
 from openvcha.protocols.auditing import local_entry
 from openvcha.protocols.users import Users
 from openvcha.serving import inspection

@@ -12,7 +12,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import AuditFilterSpec, AuditInfo
 from openvcha.events.budget import Budget, LeftOut, source_of
 from openvcha.events.log import checked_limit
-from openvcha.events.rows import Rows
+from openvcha.events.owner_rings import Rows
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 from openvcha.store.structlog_light import structlog

@@ -14,7 +14,7 @@ from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import EventFilterSpec, EventInfo
 from openvcha.events.ring import MOST, Ring
-from openvcha.events.seen import Draft, Seen
+from openvcha.events.state_diff import Draft, Seen
 from openvcha.store import keys
 from openvcha.store.errors import Compacted
 from openvcha.store.interface import (

@@ -18,9 +18,9 @@ from openvcha.api.structures import (
 )
 from openvcha.cluster.preconditions import FAILOVER
 from openvcha.events.audit import AuditLog
-from openvcha.events.failover import refused
+from openvcha.events.failover_events import refused
 from openvcha.events.log import EventLog
-from openvcha.events.seen import Draft
+from openvcha.events.state_diff import Draft
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.queries import LISTS
 from openvcha.service import admit, deploy, failover, joining, mode, reads, redeploy, undeploy

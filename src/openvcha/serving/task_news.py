@@ -8,8 +8,8 @@ import msgspec
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity, LocalizableMessage, TaskStatus
 from openvcha.cluster.preconditions import FAILOVER
-from openvcha.events.failover import failed_kind
-from openvcha.events.seen import OWN, Draft
+from openvcha.events.failover_events import failed_kind
+from openvcha.events.state_diff import OWN, Draft
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import KeyValue
 from openvcha.store.records import decode

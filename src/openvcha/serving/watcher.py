@@ -14,7 +14,7 @@ from openvcha.cluster import health
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.warnings import threats
 from openvcha.events.log import MAX_AT_ONCE, EventLog
-from openvcha.events.seen import Reign, Seen, SeenNode, diff, remember
+from openvcha.events.state_diff import Reign, Seen, SeenNode, diff, remember
 from openvcha.node.supervised import Told, for_ever
 from openvcha.serving.task_news import task_news
 from openvcha.store import keys

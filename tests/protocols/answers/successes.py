@@ -27,7 +27,7 @@ from openvcha.api.operations import by_id
 from openvcha.api.structures import ConfigState, EventSeverity
 from openvcha.cluster.config import ClusterConfig
 from openvcha.events.log import EventLog
-from openvcha.events.seen import Draft
+from openvcha.events.state_diff import Draft
 from openvcha.node.identity import IDENTITY
 from openvcha.service.admit import JOINING
 from openvcha.store import keys

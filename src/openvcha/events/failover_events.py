@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from openvcha.api.messages import PREFIX, message
 from openvcha.api.structures import EventSeverity, LocalizableMessage
-from openvcha.events.seen import VCHA, Draft
+from openvcha.events.state_diff import VCHA, Draft
 
 _KINDS: Mapping[str, str] = {
     f"{PREFIX}failover.mode.disabled": f"{VCHA}failover.failed.disabled.mode",
