@@ -22,8 +22,8 @@ from openvcha.service.votes import take_vote
 from openvcha.service.waiting import until
 from openvcha.store import keys
 from openvcha.store.interface import Member
-from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.steps import Step, TaskContext, Temporary
+from openvcha.tasks.transient import GivenUp
 
 PROMOTE_SECONDS = 60.0
 LOOK_SECONDS = 1.0

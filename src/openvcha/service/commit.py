@@ -15,8 +15,8 @@ from openvcha.service.new_node import committed, recall
 from openvcha.service.protecting import PROTECT_SECONDS, protect
 from openvcha.service.waiting import until
 from openvcha.store import keys
-from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.steps import Step, TaskContext
+from openvcha.tasks.transient import GivenUp
 
 HEALTHY_SECONDS = 60.0
 ACTIVE_SECONDS = 300.0

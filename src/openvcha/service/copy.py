@@ -16,8 +16,8 @@ from openvcha.store import keys
 from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.records import readable
-from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.steps import Step, TaskContext
+from openvcha.tasks.transient import GivenUp
 
 STALL_SECONDS = 180.0
 FREE_ATTEMPTS = 5

@@ -29,9 +29,9 @@ from openvcha.service.redeploy import require_idle
 from openvcha.service.refusal import refuse_still, require_still
 from openvcha.service.settling import settled
 from openvcha.service.waiting import until
-from openvcha.tasks.passing import GivenUp
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, Temporary
+from openvcha.tasks.transient import GivenUp
 
 SERVICE = "com.vmware.vcenter.vcha.cluster"
 REPLAY_SECONDS = 30.0

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.tasks.passing import GivenUp, passing
 from openvcha.tasks.steps import TaskContext
+from openvcha.tasks.transient import GivenUp, passing
 
 POLL_SECONDS = 0.05
 
@@ -24,7 +24,7 @@ async def until(
 
     ``pause`` is in seconds, between two looks.
 
-    What may pass by itself (tasks/passing.py) is a reason to wait like any other.
+    What may pass by itself (tasks/transient.py) is a reason to wait like any other.
     Raises GivenUp naming the last reason after ``seconds``; Canceled when asked to stop.
     """
     deadline = asyncio.get_running_loop().time() + seconds

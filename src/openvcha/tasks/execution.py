@@ -16,9 +16,9 @@ from openvcha.api.structures import LocalizableMessage, TaskProgress, TaskStatus
 from openvcha.store.errors import Fenced
 from openvcha.store.structlog_light import structlog
 from openvcha.tasks.ledger import Change, Ledger
-from openvcha.tasks.passing import GivenUp, passing
 from openvcha.tasks.record import TOTAL, ErrorRecord, Phase, TaskRecord, error_record, moved
 from openvcha.tasks.steps import Canceled, Step, TaskContext
+from openvcha.tasks.transient import GivenUp, passing
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
