@@ -30,7 +30,7 @@ from bench.gap import GapWriter
 from bench.lab_up import vcha
 
 from openvcha.lab.state import ADMINISTRATOR, READER
-from openvcha.node.processes import read_table
+from openvcha.node.process.process_tree import read_table
 
 NAME = "bench"
 QUIET_SECONDS = 10

@@ -32,7 +32,7 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         | {"openvcha.protocols", "openvcha.cluster"},
     ),
     "what ends the parts": (
-        "openvcha.node.reaper",
+        "openvcha.node.process.reaper",
         DRAWING
         | COMMANDS
         | CERTIFICATES
@@ -42,11 +42,11 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         | {"h11", "openvcha.cluster", "openvcha.protocols", "openvcha.store.etcd.client"},
     ),
     "what starts PostgreSQL for Patroni": (
-        "openvcha.node.patroni_launcher",
+        "openvcha.node.patroni.launcher",
         {"asyncio", "msgspec", "ssl", "structlog", "openvcha.store", "openvcha.api"},
     ),
     "the public address": (
-        "openvcha.node.address, openvcha.node.address_thread",
+        "openvcha.node.address.forwarder, openvcha.node.address.thread",
         DRAWING | COMMANDS | CERTIFICATES | DATABASE | CONTRACT | SERVING,
     ),
     "the service": (

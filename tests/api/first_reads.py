@@ -13,7 +13,7 @@ from types import ModuleType
 import msgspec
 
 from openvcha.api import prepared
-from openvcha.node import status
+from openvcha.node.process import status
 
 THREADS = 6
 TEXT = msgspec.json.encode(

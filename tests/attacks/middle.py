@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from openvcha.node.certificates import KeyPair, api_certificate, new_authority
+from openvcha.node.security.certificates import KeyPair, api_certificate, new_authority
 
 PASS, OWN = "pass", "own"
 PIECE = 1 << 16

@@ -20,15 +20,15 @@ import psycopg
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node.base_backup import backup_argv, backup_environment, pgpass_line
-from openvcha.node.certificates import api_certificate, new_authorities
 from openvcha.node.engines import CHOICE, Postgres, find_postgres
 from openvcha.node.identity import Identity, Secrets
-from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
-from openvcha.node.leader import superuser_place
-from openvcha.node.patroni import patroni_config
-from openvcha.node.roles import REPLICATION_USER
+from openvcha.node.patroni.config import patroni_config
+from openvcha.node.postgres.base_backup import backup_argv, backup_environment, pgpass_line
+from openvcha.node.postgres.leader import superuser_place
+from openvcha.node.postgres.roles import REPLICATION_USER
+from openvcha.node.security.certificates import api_certificate, new_authorities
+from openvcha.node.security.issuing import node_files
 
 PASSWORD = Secret("of the cluster")
 HOST = "127.0.0.1"

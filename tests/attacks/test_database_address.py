@@ -9,9 +9,9 @@ import pytest
 import structlog
 from tests.kernel import accepted
 
-from openvcha.node import address
-from openvcha.node.address import MOST_SILENT, Forwarder
-from openvcha.node.places import CANCEL, SSL_REQUEST
+from openvcha.node.address import forwarder as address
+from openvcha.node.address.forwarder import MOST_SILENT, Forwarder
+from openvcha.node.address.places import CANCEL, SSL_REQUEST
 
 HOST = "127.0.0.1"
 PLACES = 20

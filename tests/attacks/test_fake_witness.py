@@ -33,18 +33,18 @@ from openvcha.cluster.membership import lead
 from openvcha.cluster.observer import Observer, endpoint
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.store_accounts import of_witness
-from openvcha.node.account import NodeAccount, new_account, new_data_account
-from openvcha.node.certificates import Authorities, api_certificate, new_authority
 from openvcha.node.engines import Postgres
-from openvcha.node.etcd import client_url, etcd_argv, known_endpoints, peer_url
+from openvcha.node.etcd.account import NodeAccount, new_account, new_data_account
+from openvcha.node.etcd.member import client_url, etcd_argv, known_endpoints, peer_url
+from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, Secrets
-from openvcha.node.issuing import node_files
-from openvcha.node.kept import Known, configured_nodes, keep, save_kept
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import patroni_config
-from openvcha.node.sealed_store import sealed_store
-from openvcha.node.survey import survey
-from openvcha.node.tls import NodeTls
+from openvcha.node.local_records.cluster import Known, configured_nodes, keep, save_kept
+from openvcha.node.patroni.config import patroni_config
+from openvcha.node.recovery.survey import survey
+from openvcha.node.security.certificates import Authorities, api_certificate, new_authority
+from openvcha.node.security.issuing import node_files
+from openvcha.node.security.tls import NodeTls
 from openvcha.protocols.roles import Role
 from openvcha.protocols.users import Users
 from openvcha.store import keys
@@ -299,7 +299,7 @@ def patroni_client(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Any:
     connections = import_module("urllib3.util.connection")
     monkeypatch.setattr(connections, "create_connection", connections.create_connection)
     with contextlib.suppress(ModuleNotFoundError):
-        extension = import_module("openvcha.node.patroni_endpoints")
+        extension = import_module("openvcha.node.patroni.patches.endpoints")
         extension.limit(etcd, extension.NodeEndpoints(trio.layout))
     postgres = Postgres(Path("/usr/bin"), (15, 4), source="system", has_tls=True)
     secrets = Secrets(

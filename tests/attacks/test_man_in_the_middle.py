@@ -20,8 +20,8 @@ from openvcha.api.secret import Secret
 from openvcha.cli import join
 from openvcha.cli.target import Target
 from openvcha.lab.errors import LabFailed, Refused, Unreachable
-from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.node.joining import Wanted
+from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.service.peer import ActiveNode, verify_peer
 from openvcha.service.peer_connection import PeerConnection, Trust, Unverified
 

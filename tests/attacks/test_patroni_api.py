@@ -14,8 +14,14 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.certificates import KeyPair, issue, new_authority
-from openvcha.node.patroni_connections import BACKLOG, MOST_WAITING, THREADS, Entrance, guard
+from openvcha.node.patroni.patches.connections import (
+    BACKLOG,
+    MOST_WAITING,
+    THREADS,
+    Entrance,
+    guard,
+)
+from openvcha.node.security.certificates import KeyPair, issue, new_authority
 
 HOST = "127.0.0.1"
 LATEST = 60.0

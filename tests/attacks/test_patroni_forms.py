@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node import patroni_forms
-from openvcha.node.patroni_forms import NOBODY, install, is_formed
-from openvcha.node.patroni_seal import Sealing
-from openvcha.node.stuck import look_at, standbys
+from openvcha.node.background.standby_progress import look_at, standbys
+from openvcha.node.patroni.patches import key_forms
+from openvcha.node.patroni.patches.key_forms import NOBODY, install, is_formed
+from openvcha.node.patroni.patches.seals import Sealing
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue
 from openvcha.store.sealing.seal import Seals
@@ -175,7 +175,7 @@ def test_another_system_s_identifier_is_none(
     def load(found: Any) -> None:
         found.cluster = cluster
 
-    patroni_forms.of_this_system(load)(self_)
+    key_forms.of_this_system(load)(self_)
     assert self_.cluster.initialize == expected
     assert self_.cluster.sync == cluster.sync
 

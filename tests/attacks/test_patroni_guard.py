@@ -13,8 +13,8 @@ from openvcha.api.secret import Secret
 from openvcha.node.engines import Postgres
 from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import patroni_config
-from openvcha.node.patroni_guard import install
+from openvcha.node.patroni.config import patroni_config
+from openvcha.node.patroni.patches.no_commands import install
 from openvcha.store.patroni_dynamic import LONGEST_SHOWN, MOST_SHOWN, sift
 
 SECRET = Secret("pw")

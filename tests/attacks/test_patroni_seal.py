@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node.patroni_seal import Sealing, install
+from openvcha.node.patroni.patches.seals import Sealing, install
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue
 from openvcha.store.sealing.seal import FIELD, RESERVED, Place, Seals
@@ -243,7 +243,7 @@ def test_this_patroni_has_the_places(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     for name in ("_cluster_from_nodes", "touch_member", "set_config_value"):
         monkeypatch.setattr(etcd3, name, getattr(etcd3, name))
     monkeypatch.setattr("sys.argv", ["patroni", str(tmp_path / "patroni.yml")])
-    monkeypatch.setattr("openvcha.node.patroni_seal.RecordKeys", lambda _: SEALS._known)
+    monkeypatch.setattr("openvcha.node.patroni.patches.seals.RecordKeys", lambda _: SEALS._known)
     install()
     methods = {name: getattr(etcd3, name) for name in ("set_config_value",)}
     etcd = type("Patched", (EtcdOfPatroni,), methods)()

@@ -23,8 +23,8 @@ from openvcha.api.structures import JoinRole, JoinSpec
 from openvcha.cli import store as commands
 from openvcha.cluster.health import assess
 from openvcha.events.audit import AuditLog
-from openvcha.node.kept_records import KeptRecords, forget_kept, roll_file
 from openvcha.node.layout import Layout
+from openvcha.node.local_records.sealed_records import KeptRecords, forget_kept, roll_file
 from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import Sessions, token_hash
 from openvcha.protocols.users import Users

@@ -18,16 +18,16 @@ import msgspec
 import pytest
 
 import openvcha.cli
-from openvcha.node import files
-from openvcha.node.certificates import new_authorities
-from openvcha.node.durable import write_durably, write_private
+from openvcha.node import tls_files
 from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.layout import Layout
-from openvcha.node.privileges import own_command_line
-from openvcha.node.processes import kill_tree, read_process
-from openvcha.node.recovery import Request, Wish, write_request
-from openvcha.node.ruling import RootStays, acting_as, hand_over, ruler_of
-from openvcha.node.status import NodeStatus
+from openvcha.node.process.process_tree import kill_tree, read_process
+from openvcha.node.process.status import NodeStatus
+from openvcha.node.recovery.recovery import Request, Wish, write_request
+from openvcha.node.security.certificates import new_authorities
+from openvcha.node.system.durable import write_durably, write_private
+from openvcha.node.system.path_owners import RootStays, acting_as, hand_over, ruler_of
+from openvcha.node.system.privileges import own_command_line
 
 ACCOUNT = pwd.getpwnam("nobody")
 SECRET = "root:SECRET-OF-ROOT"
@@ -192,7 +192,7 @@ def node_of(stage: Stage) -> Path:
     layout.pgdata.mkdir(parents=True)
     (layout.pgdata / "PG_VERSION").write_text("15\n")
     (node / IDENTITY).write_bytes(msgspec.json.encode(identity))
-    (node / files.CA_CERTIFICATE).write_bytes(authorities.nodes.certificate)
+    (node / tls_files.CA_CERTIFICATE).write_bytes(authorities.nodes.certificate)
     return node
 
 

@@ -16,13 +16,13 @@ from tests.store.conftest import etcd_binary
 
 from openvcha.api.secret import Secret
 from openvcha.cluster.store_accounts import forget_strangers, of_witness
-from openvcha.node.account import NodeAccount, load_account, new_account, new_data_account
-from openvcha.node.certificates import Authorities, api_certificate, new_authority
-from openvcha.node.etcd import client_url, etcd_argv, peer_url
+from openvcha.node.etcd.account import NodeAccount, load_account, new_account, new_data_account
+from openvcha.node.etcd.member import client_url, etcd_argv, peer_url
 from openvcha.node.identity import Identity, Secrets
-from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
-from openvcha.node.tls import NodeTls
+from openvcha.node.security.certificates import Authorities, api_certificate, new_authority
+from openvcha.node.security.issuing import node_files
+from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import NotLetIn, PermissionDenied, StoreError

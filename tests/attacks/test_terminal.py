@@ -31,7 +31,7 @@ from openvcha.lab.errors import LabFailed, Refused
 from openvcha.lab.state import Lab
 from openvcha.lab.status import LabStatus, NodeStatus, Overall, RunningTask, Warning_
 from openvcha.node.layout import Layout
-from openvcha.node.logs import wrap
+from openvcha.node.process.logs import wrap
 from openvcha.protocols.roles import Role
 from openvcha.protocols.users import User
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.store.test_gateway import Request, answer, client
 
 from openvcha.api.secret import Secret
-from openvcha.node.patroni_members import Voters
+from openvcha.node.patroni.patches.members import Voters
 from openvcha.store.account import Account
 from openvcha.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from openvcha.store.etcd.client import Etcd

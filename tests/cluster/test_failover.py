@@ -8,7 +8,7 @@ import pytest
 
 from openvcha.cluster import leader_key
 from openvcha.cluster.patroni_client import parse_sync
-from openvcha.node.patroni_forms import is_formed
+from openvcha.node.patroni.patches.key_forms import is_formed
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import Compare, absent, present, unchanged

@@ -24,9 +24,9 @@ from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
-from openvcha.node.files import CA_KEY
 from openvcha.node.identity import SECRETS, load_identity
-from openvcha.node.processes import find_tree, is_postgres, kill_tree
+from openvcha.node.process.process_tree import find_tree, is_postgres, kill_tree
+from openvcha.node.tls_files import CA_KEY
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 

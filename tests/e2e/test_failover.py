@@ -15,9 +15,9 @@ from openvcha.cluster.warnings import LAG_SECONDS
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.engines import find_postgres
 from openvcha.node.identity import load_identity, load_secrets
-from openvcha.node.leader import superuser_place
-from openvcha.node.postgres import postgres_major
-from openvcha.node.processes import find_tree, is_alive
+from openvcha.node.postgres.leader import superuser_place
+from openvcha.node.postgres.server import postgres_major
+from openvcha.node.process.process_tree import find_tree, is_alive
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"

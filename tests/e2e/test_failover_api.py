@@ -18,7 +18,7 @@ from tests.e2e.test_redeploy_crash import pid_of
 from tests.e2e.writer import Writer
 
 from openvcha.cluster.config import Ports
-from openvcha.node.processes import is_alive, read_process
+from openvcha.node.process.process_tree import is_alive, read_process
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"

@@ -18,8 +18,8 @@ from vmware.vapi.vsphere.client import create_vsphere_client
 from openvcha.cluster import leader_key
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.identity import load_identity
-from openvcha.node.patroni import LAUNCHER
-from openvcha.node.processes import find_tree, send
+from openvcha.node.patroni.config import LAUNCHER
+from openvcha.node.process.process_tree import find_tree, send
 from openvcha.store import keys
 from openvcha.store.interface import present
 

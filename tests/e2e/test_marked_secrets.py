@@ -16,9 +16,9 @@ from tests.e2e.conftest import RunningLab, lab_up, trust
 from tests.e2e.marks import Marks, Sampler, file_leaks
 
 from openvcha.lab.state import ADMINISTRATOR
-from openvcha.node.certificates import thumbprint_sha256
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
+from openvcha.node.security.certificates import thumbprint_sha256
 
 VCHA = "/vcenter/vcha/cluster"
 SERVICES = [

@@ -21,14 +21,14 @@ from tests.e2e.writer import Writer
 
 from openvcha.cluster import leader_key, patroni_client
 from openvcha.lab.access import infrastructure_of
-from openvcha.node.account import NodeAccount
-from openvcha.node.etcd import client_url
+from openvcha.node.etcd.account import NodeAccount
+from openvcha.node.etcd.member import client_url
 from openvcha.node.identity import load_identity
-from openvcha.node.kept import load_kept
-from openvcha.node.kept_records import KEPT
 from openvcha.node.layout import Layout
-from openvcha.node.processes import find_tree
-from openvcha.node.recovery import FORCE_FLAG, load_outcome, load_request
+from openvcha.node.local_records.cluster import load_kept
+from openvcha.node.local_records.sealed_records import KEPT
+from openvcha.node.process.process_tree import find_tree
+from openvcha.node.recovery.recovery import FORCE_FLAG, load_outcome, load_request
 from openvcha.serving.compose import services_of
 from openvcha.store import keys
 from openvcha.store.errors import StoreError

@@ -18,8 +18,8 @@ from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR
-from openvcha.node.certificates import thumbprint_sha256
-from openvcha.node.status import load_status
+from openvcha.node.process.status import load_status
+from openvcha.node.security.certificates import thumbprint_sha256
 from openvcha.store.etcd.gateway import MOST_IDLE
 
 pytestmark = pytest.mark.engines

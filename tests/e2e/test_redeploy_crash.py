@@ -9,7 +9,7 @@ from tests.e2e import cluster
 from tests.e2e.conftest import RunningLab
 from tests.e2e.writer import Writer
 
-from openvcha.node.processes import kill_tree, read_table
+from openvcha.node.process.process_tree import kill_tree, read_table
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"

@@ -13,11 +13,11 @@ from tests.e2e.conftest import HEALTHY_SECONDS, TASK_SECONDS, RunningLab
 from tests.e2e.rules import DEPLOY, UNDEPLOY, deploy_spec
 from tests.e2e.writer import Writer
 
-from openvcha.node.etcd import peer_url
+from openvcha.node.etcd.member import peer_url
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
-from openvcha.node.processes import find_tree, kill_tree, read_process
-from openvcha.node.tls import NodeTls
+from openvcha.node.process.process_tree import find_tree, kill_tree, read_process
+from openvcha.node.security.tls import NodeTls
 from openvcha.serving.peers import voters_in
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]

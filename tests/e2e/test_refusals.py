@@ -12,7 +12,7 @@ from tests.e2e import cluster
 from tests.e2e.conftest import RunningLab, said
 
 from openvcha.lab.state import ADMINISTRATOR
-from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
+from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"

@@ -17,10 +17,10 @@ from tests.e2e.conftest import RunningLab, run_vcha
 from tests.e2e.test_failover import wait_for_successor
 from tests.e2e.writer import Writer
 
-from openvcha.node.aside import asides
 from openvcha.node.identity import load_identity
-from openvcha.node.processes import find_tree, send
-from openvcha.node.status import Contact, load_status
+from openvcha.node.postgres.data_backup import asides
+from openvcha.node.process.process_tree import find_tree, send
+from openvcha.node.process.status import Contact, load_status
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"

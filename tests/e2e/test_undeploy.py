@@ -26,7 +26,7 @@ from vmware.vapi.vsphere.client import VsphereClient, create_vsphere_client
 from openvcha.cluster import patroni_client
 from openvcha.lab.state import ADMINISTRATOR, READER
 from openvcha.node.identity import load_identity
-from openvcha.node.processes import find_tree
+from openvcha.node.process.process_tree import find_tree
 from openvcha.service.dissolve import NODE_FILES
 
 pytestmark = pytest.mark.engines

@@ -10,16 +10,16 @@ from typing import Any
 import httpx2
 import psycopg
 
-from openvcha.node.account import ACCOUNT, NodeAccount
-from openvcha.node.certificates import issue
 from openvcha.node.engines import find_engines
+from openvcha.node.etcd.account import ACCOUNT, NodeAccount
 from openvcha.node.identity import Identity, load_identity, load_secrets, url
-from openvcha.node.issuing import load_authorities
 from openvcha.node.layout import Layout
-from openvcha.node.leader import superuser_place
-from openvcha.node.patroni import REST_USER
-from openvcha.node.roles import REPLICATION_USER, REWIND_USER
-from openvcha.node.tls import NodeTls
+from openvcha.node.patroni.config import REST_USER
+from openvcha.node.postgres.leader import superuser_place
+from openvcha.node.postgres.roles import REPLICATION_USER, REWIND_USER
+from openvcha.node.security.certificates import issue
+from openvcha.node.security.issuing import load_authorities
+from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 

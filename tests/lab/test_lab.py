@@ -17,8 +17,8 @@ from openvcha.api.secret import Secret
 from openvcha.lab.access import inventory_of
 from openvcha.lab.first_node import NAME as FIRST
 from openvcha.lab.state import ADMINISTRATOR, READER
-from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.node.layout import Layout
+from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 
 pytestmark = pytest.mark.engines
 OTHER = "other"

@@ -17,12 +17,12 @@ import psycopg
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node.certificates import KeyPair, api_certificate, new_authorities
 from openvcha.node.identity import Identity, Secrets, load_secrets
-from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
-from openvcha.node.processes import NodeProcesses
-from openvcha.node.tls import NodeTls
+from openvcha.node.process.process_tree import NodeProcesses
+from openvcha.node.security.certificates import KeyPair, api_certificate, new_authorities
+from openvcha.node.security.issuing import node_files
+from openvcha.node.security.tls import NodeTls
 from openvcha.store.etcd.client import Etcd
 
 # Else pytest-asyncio's first look makes a loop that nobody closes, and that is a warning.

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from tests.node.conftest import SECRETS
 
-from openvcha.node.own_sessions import superuser_options
-from openvcha.node.roles import OWN_ROLES
-from openvcha.node.verifier import accepts
+from openvcha.node.postgres.own_sessions import superuser_options
+from openvcha.node.postgres.roles import OWN_ROLES
+from openvcha.node.postgres.scram import accepts
 from openvcha.store import keys, node_facts
 
 pytestmark = pytest.mark.engines

@@ -11,12 +11,12 @@ import pytest
 from psycopg import OperationalError
 from tests.node.test_certificates import SECRETS
 
-from openvcha.node.access import PAUSES, Access, NodePasswords
-from openvcha.node.durable import write_durably
-from openvcha.node.facts import Look
+from openvcha.node.background.access_repair import PAUSES, Access, NodePasswords
+from openvcha.node.background.facts import Look
 from openvcha.node.identity import encode_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.renewal import Renewal, finish, save
+from openvcha.node.security.rotation import Renewal, finish, save
+from openvcha.node.system.durable import write_durably
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore

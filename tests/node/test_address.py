@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.kernel import answers_at_once
 
-from openvcha.node.address import Forwarder
+from openvcha.node.address.forwarder import Forwarder
 
 HOST = "127.0.0.1"
 START = b"\0\0\0\x08\0\x03\0\0"

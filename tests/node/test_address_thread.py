@@ -7,8 +7,8 @@ from threading import Thread
 
 import pytest
 
-from openvcha.node.address import Forwarder
-from openvcha.node.address_thread import ForwarderThread
+from openvcha.node.address.forwarder import Forwarder
+from openvcha.node.address.thread import ForwarderThread
 
 HOST = "127.0.0.1"
 SECONDS = 30.0

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from tests.node.test_kept import IDENTITY, KNOWN, kept
 
-from openvcha.node.alone import asks_public, identity_lines, rows_lost, why_not
-from openvcha.node.kept import KeptCluster, Known
-from openvcha.node.status import Contact, OwnView, Role
-from openvcha.node.survey import Place, Quorum, Said, Survey
+from openvcha.node.local_records.cluster import KeptCluster, Known
+from openvcha.node.process.status import Contact, OwnView, Role
+from openvcha.node.recovery.alone import asks_public, identity_lines, rows_lost, why_not
+from openvcha.node.recovery.survey import Place, Quorum, Said, Survey
 
 NOW = dt.datetime(2026, 1, 1, 0, 3, tzinfo=dt.UTC)
 B = Place("127.1.1.4", "b")

@@ -12,17 +12,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from openvcha.api.secret import Secret
-from openvcha.node.certificates import (
-    Authorities,
-    KeyPair,
-    api_certificate,
-    certified_key,
-    issue,
-    new_authority,
-    node_certificate,
-    thumbprint_sha1,
-    thumbprint_sha256,
-)
 from openvcha.node.identity import (
     IDENTITY,
     Identity,
@@ -35,7 +24,18 @@ from openvcha.node.identity import (
     save_secrets,
     url,
 )
-from openvcha.node.issuing import node_files
+from openvcha.node.security.certificates import (
+    Authorities,
+    KeyPair,
+    api_certificate,
+    certified_key,
+    issue,
+    new_authority,
+    node_certificate,
+    thumbprint_sha1,
+    thumbprint_sha256,
+)
+from openvcha.node.security.issuing import node_files
 
 SECRETS = Secrets(
     superuser=Secret("one-secret"),

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node.cut_off import VOTERS
+from openvcha.node.background.isolation import VOTERS
 from openvcha.node.engines import Engines, EtcdProgram, Postgres
-from openvcha.node.etcd import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
+from openvcha.node.etcd.member import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
 from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import LOOP_SECONDS, RETRY_SECONDS, TTL_SECONDS, patroni_config
-from openvcha.node.plan import all_parts, engine_parts
-from openvcha.node.postgres import postgres_major
-from openvcha.node.postgres_settings import local_settings, pg_hba
+from openvcha.node.patroni.config import LOOP_SECONDS, RETRY_SECONDS, TTL_SECONDS, patroni_config
+from openvcha.node.postgres.server import postgres_major
+from openvcha.node.postgres.settings import local_settings, pg_hba
+from openvcha.node.supervisor.plan import all_parts, engine_parts
 
 LAYOUT = Layout(Path("/srv/a"))
 TLS = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node.base_backup import (
+from openvcha.node.engines import Postgres
+from openvcha.node.identity import Secrets
+from openvcha.node.layout import Layout
+from openvcha.node.postgres.base_backup import (
     Progress,
     backup_argv,
     backup_environment,
@@ -18,14 +21,11 @@ from openvcha.node.base_backup import (
     pgpass_line,
     reason,
 )
-from openvcha.node.copy import CopyStep, has_data
-from openvcha.node.engines import Postgres
-from openvcha.node.identity import Secrets
-from openvcha.node.launch import OnLine, Running
-from openvcha.node.layout import Layout
-from openvcha.node.leader import CopyFailed, Leader, place_of
-from openvcha.node.logs import RotatingLog, logger
-from openvcha.node.postgres import STANDBY_SIGNAL
+from openvcha.node.postgres.clone import CopyStep, has_data
+from openvcha.node.postgres.leader import CopyFailed, Leader, place_of
+from openvcha.node.postgres.server import STANDBY_SIGNAL
+from openvcha.node.process.logs import RotatingLog, logger
+from openvcha.node.process.spawn import OnLine, Running
 from openvcha.store.clone_reports import CopyReport, CopyState, decode, encode
 
 SECRET = Secret("pass:word\\")
@@ -227,7 +227,7 @@ async def test_a_full_disk_at_our_own_hands_is_final(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("openvcha.node.copy.write_private", full)
+    monkeypatch.setattr("openvcha.node.postgres.clone.write_private", full)
     stage = Stage(tmp_path)
     assert not await stage.step.run()
     assert "No space left" in (stage.reports[-1].error or "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.duties import RETRY_SECONDS, DutyView, carry_out, follow_members
+from openvcha.node.background.registry import RETRY_SECONDS, DutyView, carry_out, follow_members
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime

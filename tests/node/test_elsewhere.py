@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.elsewhere import data_elsewhere
 from openvcha.node.layout import Layout
+from openvcha.node.postgres.external_data import data_elsewhere
 
 
 @pytest.fixture

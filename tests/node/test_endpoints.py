@@ -8,11 +8,11 @@ from tests.cluster.conftest import World
 from tests.node.test_kept import IDENTITY, kept, member
 
 from openvcha.cluster.config import ClusterConfig, NodeKind, PlannedNode
-from openvcha.node.endpoints import Places, configured, data_endpoints, register, trusted
-from openvcha.node.etcd import known_endpoints
-from openvcha.node.kept import Known, save_kept
-from openvcha.node.kept_records import KeptRecords
+from openvcha.node.etcd.endpoints import Places, configured, data_endpoints, register, trusted
+from openvcha.node.etcd.member import known_endpoints
 from openvcha.node.layout import Layout
+from openvcha.node.local_records.cluster import Known, save_kept
+from openvcha.node.local_records.sealed_records import KeptRecords
 from openvcha.store import keys
 from openvcha.store.records import encode
 from openvcha.store.sealing.sealed_store import Good

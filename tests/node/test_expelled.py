@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.control import MembersSeen
-from openvcha.node.expelled import GRACE_SECONDS, LOOK_SECONDS, leave
+from openvcha.node.background.context import MembersSeen
+from openvcha.node.background.expulsion import GRACE_SECONDS, LOOK_SECONDS, leave
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime
@@ -70,8 +70,8 @@ async def node(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
     async def at_once(work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return work(*arguments, **options)
 
-    monkeypatch.setattr("openvcha.node.expelled.kill_tree", kill)
-    monkeypatch.setattr("openvcha.node.expelled.asyncio.to_thread", at_once)
+    monkeypatch.setattr("openvcha.node.background.expulsion.kill_tree", kill)
+    monkeypatch.setattr("openvcha.node.background.expulsion.asyncio.to_thread", at_once)
     yield node
     node.duty.cancel()
     await asyncio.wait([node.duty])

@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 from tests.node.test_certificates import SECRETS, identity
 
-from openvcha.node.certificates import API_DAYS, NODE_DAYS, api_certificate, new_authorities
+from openvcha.node.background.facts import LEASE_SECONDS, PUBLISH_SECONDS, FactsPublisher, look
 from openvcha.node.engines import Engines, EtcdProgram, Postgres
-from openvcha.node.facts import LEASE_SECONDS, PUBLISH_SECONDS, FactsPublisher, look
 from openvcha.node.identity import Identity
-from openvcha.node.issuing import node_files
 from openvcha.node.layout import Layout
+from openvcha.node.security.certificates import (
+    API_DAYS,
+    NODE_DAYS,
+    api_certificate,
+    new_authorities,
+)
+from openvcha.node.security.issuing import node_files
 from openvcha.store import keys, node_facts
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from openvcha.node.first_copy import first_copy, was_told
+from openvcha.node.background.clone_progress import CopyPublisher
 from openvcha.node.layout import Layout
-from openvcha.node.publisher import CopyPublisher
+from openvcha.node.postgres.first_clone import first_copy, was_told
 from openvcha.store import clone_reports, keys
 from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.heartbeat import BEAT, LOOKS, Pulse, Sight, beat_always, see
 from openvcha.node.layout import Layout
-from openvcha.node.logs import RotatingLog, logger
-from openvcha.node.parts import Part, PartSpec
-from openvcha.node.plan import api_part, service_part
+from openvcha.node.process.heartbeat import BEAT, LOOKS, Pulse, Sight, beat_always, see
+from openvcha.node.process.logs import RotatingLog, logger
+from openvcha.node.process.managed_process import Part, PartSpec
+from openvcha.node.supervisor.plan import api_part, service_part
 
 LINE = BEAT + b"\n"
 BEATS = f"import os, signal, time; os.write(1, {LINE!r}); "

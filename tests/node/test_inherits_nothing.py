@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.processes import REAPER, find_tree, is_postgres, names_node, node_run, program
+from openvcha.node.process.process_tree import (
+    REAPER,
+    find_tree,
+    is_postgres,
+    names_node,
+    node_run,
+    program,
+)
 
 pytestmark = pytest.mark.engines
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from openvcha.node import files
-from openvcha.node.certificates import (
+from openvcha.node import tls_files
+from openvcha.node.identity import IDENTITY
+from openvcha.node.joining import JOINING, JoinRefused, Wanted, begin, complete
+from openvcha.node.security.certificates import (
     KeyPair,
     certified_key,
     certify,
@@ -14,8 +16,6 @@ from openvcha.node.certificates import (
     requested_key,
     signing_request,
 )
-from openvcha.node.identity import IDENTITY
-from openvcha.node.joining import JOINING, JoinRefused, Wanted, begin, complete
 
 ADDRESS = "127.83.2.12"
 WANTED = Wanted(server="https://127.83.1.10:8443", role="passive", name="n", ha_address=ADDRESS)
@@ -25,8 +25,8 @@ def given(authority: KeyPair, request: bytes) -> dict[str, bytes]:
     certificate = certify(authority, "n-1", ADDRESS, requested_key(request, ADDRESS))
     return {
         IDENTITY: b"{}",
-        files.NODE_CERTIFICATE: certificate,
-        files.CA_CERTIFICATE: authority.certificate,
+        tls_files.NODE_CERTIFICATE: certificate,
+        tls_files.CA_CERTIFICATE: authority.certificate,
     }
 
 
@@ -42,7 +42,7 @@ def test_it_is_whole_when_it_has_an_identity(tmp_path: Path) -> None:
     answer = given(new_authority(), begin(node, WANTED))
     complete(node, {**answer, "records/roll.json": b"1\n{}"})
     found = {str(path.relative_to(node)): path for path in node.rglob("*") if path.is_file()}
-    tls = {files.NODE_KEY, files.NODE_CERTIFICATE, files.CA_CERTIFICATE}
+    tls = {tls_files.NODE_KEY, tls_files.NODE_CERTIFICATE, tls_files.CA_CERTIFICATE}
     assert set(found) == {IDENTITY, "records/roll.json", *tls}
     assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o600}
     assert {(node / name).stat().st_mode & 0o777 for name in ("tls", "records")} == {0o700}

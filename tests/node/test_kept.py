@@ -10,12 +10,13 @@ import pytest
 from tests.node.conftest import SECRETS
 from tests.node.test_config import TLS
 
-from openvcha.node import etcd
-from openvcha.node.endpoints import register
-from openvcha.node.etcd import known_endpoints, wait_until_admitted
+from openvcha.node.background.membership_cache import KEEP_SECONDS, Keeping
+from openvcha.node.etcd import member as etcd
+from openvcha.node.etcd.endpoints import register
+from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
 from openvcha.node.identity import Identity
-from openvcha.node.keeping import KEEP_SECONDS, Keeping
-from openvcha.node.kept import (
+from openvcha.node.layout import Layout
+from openvcha.node.local_records.cluster import (
     KeptCluster,
     Known,
     configured_nodes,
@@ -24,9 +25,8 @@ from openvcha.node.kept import (
     load_kept,
     save_kept,
 )
-from openvcha.node.layout import Layout
-from openvcha.node.patroni import patroni_config
-from openvcha.node.status import Role
+from openvcha.node.patroni.config import patroni_config
+from openvcha.node.process.status import Role
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import EndpointStatus, KeyValue, Member
 

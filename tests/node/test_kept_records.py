@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from openvcha.node.kept_records import KEPT, KeptRecords, forget_kept
 from openvcha.node.layout import Layout
+from openvcha.node.local_records.sealed_records import KEPT, KeptRecords, forget_kept
 from openvcha.store import keys
 from openvcha.store.sealing.sealed_store import Good
 

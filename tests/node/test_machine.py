@@ -13,9 +13,9 @@ from openvcha.cli.main import app
 from openvcha.node import engines
 from openvcha.node.doctor import Verdict, doctor
 from openvcha.node.engines import EngineMissing, EtcdProgram, find_etcd, find_postgres
-from openvcha.node.lock import NodeRuns, hold
-from openvcha.node.logs import RotatingLog, logger, wrap
-from openvcha.node.privileges import Account, RootStays, Stay, UserNamespace, Way, choose
+from openvcha.node.process.lock import NodeRuns, hold
+from openvcha.node.process.logs import RotatingLog, logger, wrap
+from openvcha.node.system.privileges import Account, RootStays, Stay, UserNamespace, Way, choose
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
 
 def test_the_launcher_ends_without_its_word(tmp_path: Path) -> None:
     """When the supervisor goes before the data are there, Patroni never begins."""
-    argv = [sys.executable, "-m", "openvcha.node.patroni_launcher", str(tmp_path / "patroni.yml")]
+    argv = [sys.executable, "-m", "openvcha.node.patroni.launcher", str(tmp_path / "patroni.yml")]
     result = subprocess.run(argv, input=b"", capture_output=True, timeout=300, check=False)
     assert result.returncode == 1
     assert b"before Patroni's moment" in result.stderr

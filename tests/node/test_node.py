@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from openvcha.node.processes import REAPER, find_tree
-from openvcha.node.status import PartState, load_status
+from openvcha.node.process.process_tree import REAPER, find_tree
+from openvcha.node.process.status import PartState, load_status
 from openvcha.store import clone_reports, keys
 from openvcha.store.clone_reports import CopyState
 from openvcha.store.errors import StoreError

@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
+from openvcha.node.background.orphans import Orphans, postmaster_died
 from openvcha.node.layout import Layout
-from openvcha.node.orphans import Orphans, postmaster_died
-from openvcha.node.processes import Process, find_tree, orphaned, read_process, working_in
+from openvcha.node.process.process_tree import (
+    Process,
+    find_tree,
+    orphaned,
+    read_process,
+    working_in,
+)
 
 INIT, SUPERVISOR, POSTMASTER, OTHER = 1, 2, 10, 20
 HERE = frozenset({POSTMASTER, 11, 12, 13, 14})

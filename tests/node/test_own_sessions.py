@@ -8,9 +8,13 @@ import pytest
 from tests.node.conftest import SECRETS, complete
 from tests.node.test_config import DATA, LAYOUT, TLS
 
-from openvcha.node.own_sessions import patroni_options, superuser_options, superuser_settings
-from openvcha.node.patroni import patroni_config
-from openvcha.node.superuser import Superuser
+from openvcha.node.patroni.config import patroni_config
+from openvcha.node.postgres.own_sessions import (
+    patroni_options,
+    superuser_options,
+    superuser_settings,
+)
+from openvcha.node.postgres.superuser import Superuser
 from openvcha.store import keys
 
 HOSTILE = {

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from openvcha.node.own_store import CALM_SECONDS, OwnStore
-from openvcha.node.status import Contact, PartState, PartStatus
+from openvcha.node.etcd.own_member import CALM_SECONDS, OwnStore
+from openvcha.node.process.status import Contact, PartState, PartStatus
 
 CONNECTED = Contact.CONNECTED
 FIRST = PartStatus(name="etcd", state=PartState.RUNNING, restarts=4)

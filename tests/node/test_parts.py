@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.backoff import Backoff
-from openvcha.node.gate import GO
-from openvcha.node.launch import (
+from openvcha.node.process.backoff import Backoff
+from openvcha.node.process.gate import GO
+from openvcha.node.process.logs import RotatingLog, logger
+from openvcha.node.process.managed_process import Part, PartSpec
+from openvcha.node.process.spawn import (
     PIPE_BYTES,
     OnLine,
     Running,
@@ -22,10 +24,8 @@ from openvcha.node.launch import (
     launch,
     program_environment,
 )
-from openvcha.node.logs import RotatingLog, logger
-from openvcha.node.parts import Part, PartSpec
-from openvcha.node.status import PartState
-from openvcha.node.supervisor_watch import BEAT
+from openvcha.node.process.status import PartState
+from openvcha.node.process.supervisor_watch import BEAT
 
 
 class Program:
@@ -179,7 +179,7 @@ async def test_a_part_that_watches_hears_that_the_loop_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until its word; when it does not read, nothing waits for it."""
-    monkeypatch.setattr("openvcha.node.supervisor_watch.BEAT_SECONDS", 0.0)
+    monkeypatch.setattr("openvcha.node.process.supervisor_watch.BEAT_SECONDS", 0.0)
     spec = PartSpec("part", ("/bin/true",), {}, gated=True, watches=True)
     stage = Stage(tmp_path, spec)
     stage.part.begin()

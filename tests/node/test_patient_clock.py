@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tests.node.test_patroni_patience import Time
 
-from openvcha.node.patient_clock import PatientClock, of_module
+from openvcha.node.patroni.early_wake_clock import PatientClock, of_module
 
 
 def test_a_sleep_ends_with_its_reason_or_with_its_time() -> None:

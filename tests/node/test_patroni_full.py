@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.patroni_full import FULL, install
+from openvcha.node.patroni.patches.full_store import FULL, install
 
 etcd3 = import_module("patroni.dcs.etcd3")
 

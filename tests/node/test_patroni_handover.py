@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 from tests.node.test_patroni_patience import Time
 
-from openvcha.node import patroni_handover
-from openvcha.node.patient_clock import PatientClock
-from openvcha.node.patroni_handover import LOOK_SECONDS, handing_over, install, wait_promote
+from openvcha.node.patroni.early_wake_clock import PatientClock
+from openvcha.node.patroni.patches import switchover_wait
+from openvcha.node.patroni.patches.switchover_wait import (
+    LOOK_SECONDS,
+    handing_over,
+    install,
+    wait_promote,
+)
 
 CHECKPOINT = 1000
 
@@ -153,7 +158,7 @@ def test_the_patroni_that_is_locked_has_all_places(monkeypatch: pytest.MonkeyPat
     install()
     assert ha.Ha.demote is not before
     assert isinstance(ha.time, PatientClock)
-    assert server._wait_promote is patroni_handover.wait_promote
+    assert server._wait_promote is switchover_wait.wait_promote
     assert postgresql.STOP_POLLING_INTERVAL == LOOK_SECONDS
 
 

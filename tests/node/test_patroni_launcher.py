@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 
 import openvcha.node
-from openvcha.node.patroni_launcher import EXTENSIONS
-from openvcha.node.patroni_pins import differing
+from openvcha.node.patroni.launcher import EXTENSIONS
+from openvcha.node.patroni.pins import differing
 
 
 def test_every_extension_that_there_is_is_installed() -> None:

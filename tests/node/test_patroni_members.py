@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.patroni_members import FRESH_SECONDS, Voters, _with_members, install, voters_of
+from openvcha.node.patroni.patches.members import (
+    FRESH_SECONDS,
+    Voters,
+    _with_members,
+    install,
+    voters_of,
+)
 from openvcha.store.etcd import wire
 
 MEMBERS = [{"ID": "1", "name": "a-1"}, {"ID": "2", "name": "b-2"}, {"ID": "3", "name": "w-3"}]

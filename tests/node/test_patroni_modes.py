@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.patroni_modes import install, released, telling
+from openvcha.node.patroni.patches.modes import install, released, telling
 from openvcha.store.keys import ALONE, DETACHED
 
 STANDBY = frozenset({"b"})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.patroni_packets import install
+from openvcha.node.patroni.patches.tcp_nodelay import install
 
 HOST = "127.0.0.1"
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from openvcha.node import patroni_patience
-from openvcha.node.patient_clock import PatientClock
-from openvcha.node.patroni_patience import impatient, install, wait_for_startup
+from openvcha.node.patroni.early_wake_clock import PatientClock
+from openvcha.node.patroni.patches import startup_wait
+from openvcha.node.patroni.patches.startup_wait import impatient, install, wait_for_startup
 
 
 class Time:
@@ -87,5 +87,5 @@ def test_the_patroni_that_is_locked_has_both_places(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(server, "wait_for_startup", server.wait_for_startup)
     install()
     assert ha.Ha._process_multisync_replication is not before
-    assert server.wait_for_startup is patroni_patience.wait_for_startup
+    assert server.wait_for_startup is startup_wait.wait_for_startup
     assert isinstance(ha.time, PatientClock)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.patroni_release import at_once, install
+from openvcha.node.patroni.patches.atomic_release import at_once, install
 
 LEADER = "/ns/cluster/leader"
 STATUS = "/ns/cluster/status"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.patroni_rpc import ask, install_check
+from openvcha.node.patroni.patches.rpc import ask, install_check
 
 
 def client(*refusals: str) -> Any:

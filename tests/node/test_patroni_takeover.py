@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from openvcha.node import patroni_takeover
-from openvcha.node.patroni_takeover import END, end_holders, install, unhindered
-from openvcha.node.replay import HOLDERS
+from openvcha.node.patroni.patches import takeover
+from openvcha.node.patroni.patches.takeover import END, end_holders, install, unhindered
+from openvcha.node.postgres.replay import HOLDERS
 
 ROW = (4711, "app", "report", None)
 
@@ -53,7 +53,7 @@ def test_a_promotion_is_not_held_up(broken: int) -> None:
     """Also where the sessions could not be asked for at first."""
     standby = Standby(broken=broken)
     assert unhindered(Standby.promote)(standby, 20, None)
-    assert standby.names == [patroni_takeover.CONNECTION]
+    assert standby.names == [takeover.CONNECTION]
     assert standby.closed == 1
     assert not any("takeover" in thread.name for thread in threading.enumerate())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.places import (
+from openvcha.node.address.places import (
     CANCEL,
     FALLBACK,
     KEPT_FREE,

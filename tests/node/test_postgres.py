@@ -6,7 +6,7 @@ import pytest
 
 from openvcha.node.engines import Postgres
 from openvcha.node.layout import Layout
-from openvcha.node.postgres import STANDBY_SIGNAL, LocalPostgres
+from openvcha.node.postgres.server import STANDBY_SIGNAL, LocalPostgres
 
 
 def local(root: Path, exit_code: int) -> LocalPostgres:

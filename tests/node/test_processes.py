@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.etcd import etcd_argv
+from openvcha.node.etcd.member import etcd_argv
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import patroni_argv
-from openvcha.node.plan import api_part, reaper_part, service_part
-from openvcha.node.processes import (
+from openvcha.node.patroni.config import patroni_argv
+from openvcha.node.process.process_tree import (
     NodeProcesses,
     Process,
     ancestors,
@@ -25,6 +24,7 @@ from openvcha.node.processes import (
     read_table,
     send,
 )
+from openvcha.node.supervisor.plan import api_part, reaper_part, service_part
 
 HERE = Path("/srv/node-a")
 ELSEWHERE = Path("/srv/node-ab")
@@ -147,7 +147,7 @@ def test_one_walk_finds_the_processes_of_several_nodes(
         walks.append(None)
         return table
 
-    monkeypatch.setattr("openvcha.node.processes.read_table", read)
+    monkeypatch.setattr("openvcha.node.process.process_tree.read_table", read)
     assert NodeProcesses().find_each(directories) == [[11], [12, 13], []]
     assert len(walks) == 1
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from tests.node.conftest import until
 
-from openvcha.node.gate import GO
 from openvcha.node.layout import Layout
-from openvcha.node.plan import reaper_part
-from openvcha.node.processes import Process, find_tree, kill_tree, read_process
-from openvcha.node.reaper import ORDER_SECONDS, PAUSE_SECONDS, Reaper, is_supervisor, orders
-from openvcha.node.supervisor_watch import BEAT, LOOKS, WORD, Silence
+from openvcha.node.process.gate import GO
+from openvcha.node.process.process_tree import Process, find_tree, kill_tree, read_process
+from openvcha.node.process.reaper import ORDER_SECONDS, PAUSE_SECONDS, Reaper, is_supervisor, orders
+from openvcha.node.process.supervisor_watch import BEAT, LOOKS, WORD, Silence
+from openvcha.node.supervisor.plan import reaper_part
 
 DIRECTORY = Path("/srv/node")
 LAYOUT = Layout(DIRECTORY)
@@ -27,7 +27,7 @@ PYTHON = "/usr/bin/python3"
 SUPERVISOR = Process(2, 1, 1, (PYTHON, "-m", "openvcha", "node", "run", "/srv/node"))
 SERVICE = Process(3, 1, 1, (PYTHON, "-m", "openvcha", "node", "service", "/srv/node"))
 PATRONI = Process(
-    4, 1, 1, (PYTHON, "-m", "openvcha.node.patroni_launcher", "/srv/node/patroni.yml")
+    4, 1, 1, (PYTHON, "-m", "openvcha.node.patroni.launcher", "/srv/node/patroni.yml")
 )
 POSTMASTER = Process(5, 1, 1, ("/usr/bin/postgres", "-D", "/srv/node/pgdata"))
 BACKEND = Process(6, 5, 1, ("postgres: lab: app app 127.0.0.1(4711) idle",))
@@ -249,9 +249,9 @@ KEEPER = """
 import asyncio, os, sys
 from pathlib import Path
 from openvcha.node.layout import Layout
-from openvcha.node.logs import RotatingLog, logger
-from openvcha.node.parts import Part, PartSpec
-from openvcha.node.plan import reaper_part
+from openvcha.node.process.logs import RotatingLog, logger
+from openvcha.node.process.managed_process import Part, PartSpec
+from openvcha.node.supervisor.plan import reaper_part
 
 async def main():
     layout = Layout(Path(sys.argv[1]))

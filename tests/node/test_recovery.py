@@ -9,11 +9,11 @@ from typing import Any, Self
 import msgspec
 import pytest
 
-from openvcha.node import recovery
-from openvcha.node.aside import asides, set_aside
 from openvcha.node.identity import Identity, load_identity, save_identity
 from openvcha.node.layout import Layout
-from openvcha.node.recovery import (
+from openvcha.node.postgres.data_backup import asides, set_aside
+from openvcha.node.recovery import recovery
+from openvcha.node.recovery.recovery import (
     FORCE_FLAG,
     Recovery,
     Request,
@@ -23,7 +23,7 @@ from openvcha.node.recovery import (
     outcome_of,
     write_request,
 )
-from openvcha.node.survey import Listed, Survey
+from openvcha.node.recovery.survey import Listed, Survey
 
 pytestmark = pytest.mark.looptime
 

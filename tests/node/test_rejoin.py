@@ -10,13 +10,26 @@ from typing import Any
 
 import pytest
 
-from openvcha.node import rejoin
-from openvcha.node.aside import asides, discard, put_back, remove_discarded, set_aside
+from openvcha.node.background import rejoin
+from openvcha.node.background.standby_progress import (
+    AGAIN_SECONDS,
+    STUCK_SECONDS,
+    WORK_SECONDS,
+    Look,
+    Watch,
+    look_at,
+)
 from openvcha.node.layout import Layout
-from openvcha.node.leader import CopyFailed, Leader
-from openvcha.node.logs import RotatingLog, logger
-from openvcha.node.processes import Process
-from openvcha.node.stuck import AGAIN_SECONDS, STUCK_SECONDS, WORK_SECONDS, Look, Watch, look_at
+from openvcha.node.postgres.data_backup import (
+    asides,
+    discard,
+    put_back,
+    remove_discarded,
+    set_aside,
+)
+from openvcha.node.postgres.leader import CopyFailed, Leader
+from openvcha.node.process.logs import RotatingLog, logger
+from openvcha.node.process.process_tree import Process
 from openvcha.store import keys
 from openvcha.store.memory import MemoryStore
 

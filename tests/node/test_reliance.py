@@ -11,8 +11,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from openvcha.node.reliance import CONFIRM_SECONDS, LOOK_SECONDS, Disk, Reliance
-from openvcha.node.relied import Relied, encode_relied, hindrance, kept
+from openvcha.node.background.task_votes import CONFIRM_SECONDS, LOOK_SECONDS, Disk, Reliance
+from openvcha.node.local_records.task_votes import Relied, encode_relied, hindrance, kept
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged, StoreUnavailable
 from openvcha.store.interface import Event, KeyValue

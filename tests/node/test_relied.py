@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.layout import Layout
-from openvcha.node.relied import (
+from openvcha.node.local_records.task_votes import (
     FRESH_SECONDS,
     Relied,
     forget_relied,

@@ -12,18 +12,20 @@ import psycopg
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node import files, renewal, renewing
-from openvcha.node.account import load_account, new_data_account
-from openvcha.node.certificates import api_certificate, new_authorities
-from openvcha.node.credentials import RENEWED, OwnCredentials
-from openvcha.node.durable import write_durably
+from openvcha.node import tls_files
+from openvcha.node.background import rotation_runner
+from openvcha.node.background.rotation_runner import END_SESSIONS, Renewing
+from openvcha.node.etcd.account import load_account, new_data_account
+from openvcha.node.etcd.record_keys import RecordKeys
 from openvcha.node.identity import SECRETS, Identity, Secrets, encode_secrets, load_secrets
-from openvcha.node.issuing import load_authorities, node_files
 from openvcha.node.layout import Layout
-from openvcha.node.record_keys import RecordKeys
-from openvcha.node.renewal import in_place, load, put_in_place_at_start
-from openvcha.node.renewing import END_SESSIONS, Renewing
-from openvcha.node.tls import NodeTls
+from openvcha.node.security import rotation
+from openvcha.node.security.certificates import api_certificate, new_authorities
+from openvcha.node.security.issuing import load_authorities, node_files
+from openvcha.node.security.rotation import in_place, load, put_in_place_at_start
+from openvcha.node.security.rotation_files import RENEWED, OwnCredentials
+from openvcha.node.security.tls import NodeTls
+from openvcha.node.system.durable import write_durably
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import NotLetIn, RecordForged
@@ -167,7 +169,7 @@ class Node:
         self.moment()
 
     def tell(self, duty: str, text: str | None) -> None:
-        assert duty == renewal.NOTE
+        assert duty == rotation.NOTE
         self.notes = {duty: text} if text else {}
 
     # --- what PostgreSQL, etcd and Patroni answer
@@ -185,7 +187,7 @@ class Node:
 
     async def change(self, _: Any, new: Secrets) -> None:
         if self.recovering:
-            raise renewing.NotYet("PostgreSQL takes no writes yet")
+            raise rotation_runner.NotYet("PostgreSQL takes no writes yet")
         self.moment()
         self.database = new
         self.moment()
@@ -225,7 +227,7 @@ class Records(SealedStore):
         self.accounts = node
 
 
-def without_the_old_key(pending: renewal.Renewal) -> renewal.Renewal:
+def without_the_old_key(pending: rotation.Renewal) -> rotation.Renewal:
     """What is in place at the end: the records are sealed by the new key alone."""
     kept = msgspec.structs.replace(pending.secrets, records_before=None)
     changed = {**pending.files, SECRETS: Secret(encode_secrets(kept).decode())}
@@ -241,22 +243,22 @@ def made(directory: Path, patch: pytest.MonkeyPatch) -> Node:
     directory.mkdir()
     found = Node(directory)
     patch.setattr(Renewing, "_connect", lambda _, known: found.connect(known))
-    patch.setattr(renewing, "_change", found.change)
-    patch.setattr(renewing, "answers", found.answers)
-    patch.setattr(renewing, "ask", found.ask)
-    patch.setattr(renewing, "write_patroni_config", lambda *_: found.moment())
-    patch.setattr(renewal, "write_durably", found.mortal(WRITE))
-    patch.setattr(renewing, "finish", found.mortal(FINISH))
+    patch.setattr(rotation_runner, "_change", found.change)
+    patch.setattr(rotation_runner, "answers", found.answers)
+    patch.setattr(rotation_runner, "ask", found.ask)
+    patch.setattr(rotation_runner, "write_patroni_config", lambda *_: found.moment())
+    patch.setattr(rotation, "write_durably", found.mortal(WRITE))
+    patch.setattr(rotation_runner, "finish", found.mortal(FINISH))
     return found
 
 
-WRITE, FINISH = write_durably, renewal.finish
+WRITE, FINISH = write_durably, rotation.finish
 
 
 async def test_all_is_new_but_what_clients_trust(node: Node) -> None:
     """And no session goes on that somebody began by what was."""
     before, old = load_authorities(node.layout.root), node.secrets
-    shown = (node.layout.root / files.API_CERTIFICATE).read_bytes()
+    shown = (node.layout.root / tls_files.API_CERTIFICATE).read_bytes()
     credentials = OwnCredentials(node.layout, IDENTITY)
     found = credentials.authority()
     await credentials.renew()
@@ -268,7 +270,7 @@ async def test_all_is_new_but_what_clients_trust(node: Node) -> None:
     assert credentials.authority() != found
     assert after.nodes.key != before.nodes.key
     assert after.service == before.service
-    assert (node.layout.root / files.API_CERTIFICATE).read_bytes() == shown
+    assert (node.layout.root / tls_files.API_CERTIFICATE).read_bytes() == shown
     assert {old.superuser.reveal(), new.superuser.reveal()} == {OLD, new.superuser.reveal()}
     changed = {getattr(new, name).reveal() for name in RENEWED}
     assert len(changed) == len(RENEWED)
@@ -315,7 +317,7 @@ async def test_what_the_old_key_has_sealed_is_sealed_anew(node: Node) -> None:
 async def test_what_is_new_is_kept_from_others(node: Node) -> None:
     """It holds keys and passwords; the passwords are not shown by what holds them."""
     await OwnCredentials(node.layout, IDENTITY).renew()
-    assert renewal.path_of(node.layout).stat().st_mode & 0o777 == 0o600
+    assert rotation.path_of(node.layout).stat().st_mode & 0o777 == 0o600
     found = load(node.layout)
     assert found is not None
     assert found.secrets.superuser.reveal() not in repr(found)
@@ -338,7 +340,7 @@ async def test_it_waits_for_a_primary_and_says_so(node: Node) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(60):
             await node.renew()
-    assert "takes no writes yet" in node.notes[renewal.NOTE]
+    assert "takes no writes yet" in node.notes[rotation.NOTE]
     assert node.authority == before
     node.recovering = False
     await node.renew()

@@ -6,8 +6,8 @@ from typing import Any, Self
 import pytest
 
 from openvcha.node.layout import Layout
-from openvcha.node.replay import HOLDERS, REPLAYED
-from openvcha.node.superuser import PostgresUnreachable, Superuser
+from openvcha.node.postgres.replay import HOLDERS, REPLAYED
+from openvcha.node.postgres.superuser import PostgresUnreachable, Superuser
 
 RESUME = "select pg_wal_replay_resume()"
 

@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 from tests.store.roomy import Simulated, simulated
 
+from openvcha.node.background.store_space import (
+    IN_VAIN_SECONDS,
+    LOOK_SECONDS,
+    TURN_SECONDS,
+    Keeper,
+    keep_room,
+)
 from openvcha.node.identity import StoreLimits
-from openvcha.node.room import IN_VAIN_SECONDS, LOOK_SECONDS, TURN_SECONDS, Keeper, keep_room
 from openvcha.store import keys
 from openvcha.store.errors import StoreFull
 from openvcha.store.interface import TxnResult

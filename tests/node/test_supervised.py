@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.backoff import Backoff
-from openvcha.node.supervised import LONGEST_REASON, Failing, for_ever
+from openvcha.node.process.backoff import Backoff
+from openvcha.node.process.supervised_loop import LONGEST_REASON, Failing, for_ever
 
 pytestmark = pytest.mark.looptime
 
@@ -197,7 +197,7 @@ def test_a_program_ends_all_the_same() -> None:
     """A loop that is closed under the work is no failure of it: nothing is swallowed there."""
     code = (
         "import asyncio, structlog\n"
-        "from openvcha.node.supervised import for_ever\n"
+        "from openvcha.node.process.supervised_loop import for_ever\n"
         "async def main():\n"
         "    work = for_ever('w', lambda: asyncio.sleep(1000), structlog.get_logger())\n"
         "    asyncio.create_task(work)\n"

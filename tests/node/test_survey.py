@@ -10,11 +10,11 @@ import pytest
 from tests.node.conftest import Lab, Node
 from tests.node.test_kept import IDENTITY, kept
 
-from openvcha.node import survey as asking
-from openvcha.node.alone import why_not
-from openvcha.node.kept import save_kept
-from openvcha.node.survey import PUBLIC, Place, Survey, places, plain, survey
-from openvcha.node.tls import NodeTls
+from openvcha.node.local_records.cluster import save_kept
+from openvcha.node.recovery import survey as asking
+from openvcha.node.recovery.alone import why_not
+from openvcha.node.recovery.survey import PUBLIC, Place, Survey, places, plain, survey
+from openvcha.node.security.tls import NodeTls
 from openvcha.store.etcd.client import HEALTH
 
 MEMBERS = b'[{"id":1,"peerURLs":["https://%s:2380"],"name":"later"}]'

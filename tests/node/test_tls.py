@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.certificates import KeyPair, new_authority, node_certificate
 from openvcha.node.layout import Layout
-from openvcha.node.tls import NodeTls
+from openvcha.node.security.certificates import KeyPair, new_authority, node_certificate
+from openvcha.node.security.tls import NodeTls
 
 
 def write(layout: Layout, authority: KeyPair, own: KeyPair) -> None:

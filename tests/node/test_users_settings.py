@@ -11,19 +11,19 @@ import pytest
 from tests.node.conftest import SECRETS, complete
 from tests.node.test_config import LAYOUT, PLAIN, TLS
 
-from openvcha.node.base_backup import backup_argv, backup_environment, pgpass_line
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_secrets
-from openvcha.node.launch import program_environment
-from openvcha.node.member_slots import is_member_slot
-from openvcha.node.own_roles import tend
-from openvcha.node.own_sessions import superuser_options, superuser_settings
-from openvcha.node.patroni_slots import keeping
-from openvcha.node.postgres_settings import is_owned, is_vital, local_settings, shared_settings
-from openvcha.node.roles import REPLICATION_USER
-from openvcha.node.superuser import Superuser
-from openvcha.node.uninstalled import Uninstalled
-from openvcha.node.users_settings import missing, overrides
+from openvcha.node.patroni.patches.slots import keeping
+from openvcha.node.postgres.base_backup import backup_argv, backup_environment, pgpass_line
+from openvcha.node.postgres.member_slots import is_member_slot
+from openvcha.node.postgres.missing_files import Uninstalled
+from openvcha.node.postgres.own_roles import tend
+from openvcha.node.postgres.own_sessions import superuser_options, superuser_settings
+from openvcha.node.postgres.roles import REPLICATION_USER
+from openvcha.node.postgres.settings import is_owned, is_vital, local_settings, shared_settings
+from openvcha.node.postgres.superuser import Superuser
+from openvcha.node.postgres.user_settings import missing, overrides
+from openvcha.node.process.spawn import program_environment
 from openvcha.store.node_facts import PostgresFacts
 
 PGDATA = Path("/srv/a/pgdata")

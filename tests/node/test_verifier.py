@@ -4,7 +4,7 @@ import pytest
 from psycopg import pq
 
 from openvcha.api.secret import Secret
-from openvcha.node.verifier import MOST_ITERATIONS, accepts
+from openvcha.node.postgres.scram import MOST_ITERATIONS, accepts
 
 # RFC 7677's example: user, pencil.
 PENCIL = (

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from openvcha.cli import node as command
 from openvcha.cli.main import app
-from openvcha.node import view
-from openvcha.node.cut_off import CUT_OFF_SECONDS
+from openvcha.node.background import connectivity
+from openvcha.node.background.isolation import CUT_OFF_SECONDS
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
-from openvcha.node.processes import NodeProcesses
-from openvcha.node.status import Contact, NodeStatus, OwnView, Role
+from openvcha.node.process.process_tree import NodeProcesses
+from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.interface import EndpointStatus, Member
@@ -50,15 +50,15 @@ class Stage:
             ha_address="127.1.1.0",
             etcd_initial_cluster={"own": "https://127.1.1.0:2380"},
         )
-        patch.setattr(view, "ask", self.ask)
-        patch.setattr(view, "NodeTls", lambda _: lambda: None)
+        patch.setattr(connectivity, "ask", self.ask)
+        patch.setattr(connectivity, "NodeTls", lambda _: lambda: None)
         self.endpoints = ("https://127.1.1.0:2379",)
         events = SimpleNamespace(warning=lambda *_, **__: None)
         self.view: Any
         self.view = SimpleNamespace(
             identity=identity, layout=Layout(directory), store=self, events=events
         )
-        self.eye = view.Eye(self.view)
+        self.eye = connectivity.Eye(self.view)
 
     async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:
         if path == "/patroni":
@@ -140,7 +140,7 @@ async def test_while_the_own_member_says_nothing_the_node_is_not_sure(
     await stage.eye.look()
     stage.silent = set(NAMES)
     assert (await isolated(stage)).contact is Contact.CONNECTED
-    await asyncio.sleep(view.UNSURE_SECONDS)
+    await asyncio.sleep(connectivity.UNSURE_SECONDS)
     assert (await stage.eye.look()).contact is Contact.ISOLATED
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from psycopg import OperationalError
 
-from openvcha.node.superuser import PostgresUnreachable
-from openvcha.node.writable import KEEP_SECONDS, LOOK_SECONDS, Writable
+from openvcha.node.postgres.superuser import PostgresUnreachable
+from openvcha.node.postgres.writable import KEEP_SECONDS, LOOK_SECONDS, Writable
 
 pytestmark = pytest.mark.looptime
 

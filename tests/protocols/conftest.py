@@ -40,7 +40,7 @@ from openvcha.api.types import (
 )
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.node.certificates import api_certificate, new_authority
+from openvcha.node.security.certificates import api_certificate, new_authority
 from openvcha.protocols.app import build
 from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.pipeline import Pipeline

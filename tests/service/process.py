@@ -31,12 +31,12 @@ from openvcha.cluster.silence import Held
 from openvcha.cluster.store_accounts import of_witness
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.node.account import new_account
-from openvcha.node.copy_errors import ServerError
+from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
-from openvcha.node.replay import Replay
-from openvcha.node.superuser import PostgresUnreachable
-from openvcha.node.uninstalled import Uninstalled
+from openvcha.node.postgres.clone_errors import ServerError
+from openvcha.node.postgres.missing_files import Uninstalled
+from openvcha.node.postgres.replay import Replay
+from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.service.context import Services
 from openvcha.service.handlers import plans
 from openvcha.service.new_node import NewNode

@@ -27,14 +27,14 @@ from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms as local_vms
 from openvcha.infrastructure.local.setup import Names, first_state
-from openvcha.node.account import new_account
-from openvcha.node.copy_errors import ServerError
+from openvcha.node.background.task_votes import Disk, Reliance
+from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity, url
 from openvcha.node.layout import RELIED
-from openvcha.node.reliance import Disk, Reliance
-from openvcha.node.relied import Relied, decode_relied, encode_relied
-from openvcha.node.replay import Holder
-from openvcha.node.uninstalled import Uninstalled
+from openvcha.node.local_records.task_votes import Relied, decode_relied, encode_relied
+from openvcha.node.postgres.clone_errors import ServerError
+from openvcha.node.postgres.missing_files import Uninstalled
+from openvcha.node.postgres.replay import Holder
 from openvcha.serving.peers import Means, keep_peers_on
 from openvcha.store import clone_reports, keys, node_facts
 from openvcha.store.clone_reports import CopyReport, CopyState

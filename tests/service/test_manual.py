@@ -28,7 +28,7 @@ from openvcha.api.structures import (
 )
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
-from openvcha.node.certificates import KeyPair, signing_request
+from openvcha.node.security.certificates import KeyPair, signing_request
 from openvcha.service.deploy import deploy
 from openvcha.service.joining import issue, join
 from openvcha.service.new_node import NewNode

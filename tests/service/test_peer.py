@@ -11,7 +11,7 @@ from tests.service.vcenter import BIOS, PASSWORD, Peer, peer_in
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.api.structures import CertificateInfo
-from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
+from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.service.peer import ActiveNode, verify_peer
 
 

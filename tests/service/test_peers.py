@@ -15,7 +15,7 @@ from tests.service.test_deploy import begin as begin_deploy
 from tests.service.test_redeploy import begin as begin_redeploy
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
-from openvcha.node.relied import Relied
+from openvcha.node.local_records.task_votes import Relied
 from openvcha.service.relying import OTHERS_SECONDS
 from openvcha.serving.peers import LOOK_SECONDS
 from openvcha.store import keys

@@ -18,8 +18,8 @@ from openvcha.api.structures import (
     WitnessCheckResult,
     WitnessCheckSpec,
 )
-from openvcha.node.copy_errors import ServerError
-from openvcha.node.uninstalled import Uninstalled
+from openvcha.node.postgres.clone_errors import ServerError
+from openvcha.node.postgres.missing_files import Uninstalled
 from openvcha.service.copy import STALL_SECONDS
 from openvcha.service.join import JOIN_SECONDS
 from openvcha.service.reads import get_cluster

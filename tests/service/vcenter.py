@@ -16,7 +16,12 @@ from starlette.routing import Route
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ConnectionSpec, CredentialsSpec
-from openvcha.node.certificates import KeyPair, api_certificate, new_authority, thumbprint_sha256
+from openvcha.node.security.certificates import (
+    KeyPair,
+    api_certificate,
+    new_authority,
+    thumbprint_sha256,
+)
 from openvcha.protocols.serve import HttpsServer
 from openvcha.service.peer import ActiveNode, verify_peer
 

@@ -7,7 +7,7 @@ from tests.service.simulated import World
 
 from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import cluster_record
-from openvcha.node.kept import KeptCluster, KeptMember
+from openvcha.node.local_records.cluster import KeptCluster, KeptMember
 from openvcha.serving.first import write_first_config
 from openvcha.store.errors import RecordMissing
 

@@ -13,17 +13,23 @@ AWAITED = {
     ("events/audit.py", "self.tell_left_out()"),  # what cannot be kept is logged there
     ("lab/demo.py", "writer.run(stop)"),
     ("lab/up.py", "make_users(lab, Path(nodes[0][0].directory))"),
-    ("node/address.py", "pipe"),
-    ("node/address.py", "self._forward(connection, client)"),
-    ("node/launch.py", "_pump(read_end, on_line)"),
-    ("node/parts.py", "self._keep()"),  # catches what starting and watching raise
-    ("node/parts.py", "self._open(gate)"),
-    ("node/reliance.py", "self._watch()"),  # its end ends the duty, which is supervised
-    ("node/supervisor.py", "asked"),
-    ("node/supervisor.py", "carry_out(view)"),  # only supervised duties
-    ("node/supervisor.py", "self._start_parts(stack, store, control)"),
-    ("node/supervisor.py", "stop.wait()"),
-    ("node/view.py", "keeping.run()"),  # in a group of a duty, which ends with it
+    ("node/address/forwarder.py", "pipe"),
+    ("node/address/forwarder.py", "self._forward(connection, client)"),
+    ("node/process/spawn.py", "_pump(read_end, on_line)"),
+    ("node/process/managed_process.py", "self._keep()"),  # catches what starting and watching raise
+    ("node/process/managed_process.py", "self._open(gate)"),
+    (
+        "node/background/task_votes.py",
+        "self._watch()",
+    ),  # its end ends the duty, which is supervised
+    ("node/supervisor/supervisor.py", "asked"),
+    ("node/supervisor/supervisor.py", "carry_out(view)"),  # only supervised duties
+    ("node/supervisor/supervisor.py", "self._start_parts(stack, store, control)"),
+    ("node/supervisor/supervisor.py", "stop.wait()"),
+    (
+        "node/background/connectivity.py",
+        "keeping.run()",
+    ),  # in a group of a duty, which ends with it
     ("protocols/accepting.py", "self._begin(accepted, guest)"),  # what it raises asyncio logs
     ("protocols/serve.py", "server.ready.wait()"),
     ("protocols/serve.py", "server.serve(sockets=[listener])"),

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from openvcha.node.processes import Process
-from openvcha.node.supervised import Failing
+from openvcha.node.process.process_tree import Process
+from openvcha.node.process.supervised_loop import Failing
 from openvcha.serving import orders
 from openvcha.serving.local_socket import LONGEST_LINE, connect, listen, near
 from openvcha.serving.orders import NOBODY, ApiLink, Orders, Report, orders_of

@@ -16,8 +16,8 @@ from openvcha.api.structures import VmPowerState
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
-from openvcha.node.relied import FRESH_SECONDS, Relied, save_relied
-from openvcha.node.tls import NodeTls
+from openvcha.node.local_records.task_votes import FRESH_SECONDS, Relied, save_relied
+from openvcha.node.security.tls import NodeTls
 from openvcha.serving.peers import (
     LEADERLESS_SECONDS,
     LOOK_SECONDS,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pytest
 
-from openvcha.node.etcd import answers
+from openvcha.node.etcd.member import answers
 from openvcha.store.errors import (
     LearnerNotReady,
     MemberNotFound,

@@ -12,8 +12,8 @@ import pytest
 from tests.store.test_mirror import Remote, mirrored
 
 from openvcha.api.secret import Secret
-from openvcha.node.kept_records import KEPT, KeptRecords
 from openvcha.node.layout import Layout
+from openvcha.node.local_records.sealed_records import KEPT, KeptRecords
 from openvcha.store import keys
 from openvcha.store.errors import (
     Fenced,

@@ -14,10 +14,10 @@ import structlog
 from tests.node.test_kept import IDENTITY
 from tests.store.roomy import simulated
 
-from openvcha.node.etcd import etcd_argv
+from openvcha.node.background.store_space import keep_room
+from openvcha.node.etcd.member import etcd_argv
 from openvcha.node.identity import StoreLimits
 from openvcha.node.layout import Layout
-from openvcha.node.room import keep_room
 from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import User, Users

@@ -16,9 +16,9 @@ from openvcha.cli.options import program
 from openvcha.cli.saying import say_lines
 from openvcha.lab.errors import LabFailed, NoLab, Refused, Unreachable
 from openvcha.node.engines import EngineMissing
-from openvcha.node.lock import NodeRuns
-from openvcha.node.privileges import RootStays
-from openvcha.node.processes import StillAlive
+from openvcha.node.process.lock import NodeRuns
+from openvcha.node.process.process_tree import StillAlive
+from openvcha.node.system.privileges import RootStays
 from openvcha.store.errors import StoreError
 
 TRACEBACK = "OPENVCHA_TRACEBACK"

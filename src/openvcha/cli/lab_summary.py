@@ -12,8 +12,8 @@ from openvcha.lab.access import connection_string, database
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.lab.status import LabStatus, Overall, status
 from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
-from openvcha.node.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.node.identity import Ports
+from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 
 LABEL_WIDTH = 13
 DEMO = ("demo", "lose the passive, redeploy it over the API, count the rows")

@@ -12,8 +12,8 @@ from openvcha.cli.saying import say, say_json, say_lines
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.identity import IDENTITY
-from openvcha.node.processes import NodeProcesses
-from openvcha.node.status import NodeStatus, OwnView, load_status
+from openvcha.node.process.process_tree import NodeProcesses
+from openvcha.node.process.status import NodeStatus, OwnView, load_status
 
 COMMANDS = {
     "service": Load(

@@ -14,20 +14,20 @@ from openvcha.cli.root import node_directory
 from openvcha.cli.saying import confirm, prompt, say
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
-from openvcha.node import alone
-from openvcha.node.account import NodeAccount
-from openvcha.node.aside import asides
-from openvcha.node.copy import has_data
-from openvcha.node.etcd import known_endpoints
+from openvcha.node.etcd.account import NodeAccount
+from openvcha.node.etcd.member import known_endpoints
+from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, load_identity
-from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
-from openvcha.node.processes import NodeProcesses
-from openvcha.node.recovery import Request, Wish, outcome_of, write_request
-from openvcha.node.sealed_store import sealed_store
-from openvcha.node.status import Contact, OwnView, Role, load_status
-from openvcha.node.survey import Survey, survey
-from openvcha.node.tls import NodeTls
+from openvcha.node.local_records.cluster import load_kept
+from openvcha.node.postgres.clone import has_data
+from openvcha.node.postgres.data_backup import asides
+from openvcha.node.process.process_tree import NodeProcesses
+from openvcha.node.process.status import Contact, OwnView, Role, load_status
+from openvcha.node.recovery import alone
+from openvcha.node.recovery.recovery import Request, Wish, outcome_of, write_request
+from openvcha.node.recovery.survey import Survey, survey
+from openvcha.node.security.tls import NodeTls
 from openvcha.serving import promote as promoting
 from openvcha.serving import promotion
 from openvcha.serving.compose import services_of

@@ -15,7 +15,8 @@ from openvcha.lab import places
 from openvcha.lab.errors import NoLab
 from openvcha.lab.state import Lab
 from openvcha.node.identity import absolute
-from openvcha.node.privileges import (
+from openvcha.node.system.path_owners import acting_as, ruler_of
+from openvcha.node.system.privileges import (
     Account,
     account_works,
     act_as_ruler,
@@ -24,7 +25,6 @@ from openvcha.node.privileges import (
     namespace_works,
     own_command_line,
 )
-from openvcha.node.ruling import acting_as, ruler_of
 
 
 def existing_lab(name: str, base: Path | None) -> Lab:

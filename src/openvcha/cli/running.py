@@ -7,17 +7,17 @@ from pathlib import Path
 
 import msgspec
 
-from openvcha.node.account import NodeAccount
 from openvcha.node.engines import EngineMissing
+from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.identity import IDENTITY, Identity, absolute, load_identity
-from openvcha.node.inheritance import put_in_order
 from openvcha.node.layout import Layout
-from openvcha.node.lock import NodeRuns
-from openvcha.node.plan import PartPlan, all_parts, engine_parts
-from openvcha.node.privileges import RootStays, give_up_root, own_command_line
-from openvcha.node.processes import StillAlive
-from openvcha.node.supervised import for_ever
-from openvcha.node.supervisor import Supervisor
+from openvcha.node.process.inheritance import put_in_order
+from openvcha.node.process.lock import NodeRuns
+from openvcha.node.process.process_tree import StillAlive
+from openvcha.node.process.supervised_loop import for_ever
+from openvcha.node.supervisor.plan import PartPlan, all_parts, engine_parts
+from openvcha.node.supervisor.supervisor import Supervisor
+from openvcha.node.system.privileges import RootStays, give_up_root, own_command_line
 from openvcha.store.account import AccountSource
 from openvcha.store.interface import GuardedStore
 from openvcha.store.structlog_light import structlog

@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from openvcha.node.heartbeat import beat_always
 from openvcha.node.identity import absolute
-from openvcha.node.inheritance import put_in_order
-from openvcha.node.logs import Output
-from openvcha.node.privileges import give_up_root, own_command_line
-from openvcha.node.supervised import for_ever
+from openvcha.node.process.heartbeat import beat_always
+from openvcha.node.process.inheritance import put_in_order
+from openvcha.node.process.logs import Output
+from openvcha.node.process.supervised_loop import for_ever
+from openvcha.node.system.privileges import give_up_root, own_command_line
 from openvcha.store.structlog_light import structlog
 
 Directory = Annotated[

@@ -15,12 +15,12 @@ from openvcha.cli.errors import fail, told
 from openvcha.cli.root import node_directory
 from openvcha.cli.saying import confirm, say
 from openvcha.events.audit import AuditLog
-from openvcha.node.account import NodeAccount
-from openvcha.node.etcd import known_endpoints
+from openvcha.node.etcd.account import NodeAccount
+from openvcha.node.etcd.member import known_endpoints
+from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
-from openvcha.node.sealed_store import sealed_store
-from openvcha.node.tls import NodeTls
+from openvcha.node.security.tls import NodeTls
 from openvcha.protocols.auditing import local_entry
 from openvcha.serving import inspection
 from openvcha.serving.inspection import NotSetAside, Unreadable

@@ -18,7 +18,7 @@ from openvcha.lab.places import typed
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.identity import IDENTITY, Identity, load_identity
 from openvcha.node.layout import Layout
-from openvcha.node.processes import NodeProcesses, Process, find_tree
+from openvcha.node.process.process_tree import NodeProcesses, Process, find_tree
 from openvcha.protocols.roles import Role
 
 ROLES = {ADMINISTRATOR: Role.ADMINISTRATOR, READER: Role.READ_ONLY}

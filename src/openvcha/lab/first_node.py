@@ -9,13 +9,13 @@ from openvcha.api.secret import Secret
 from openvcha.infrastructure.interface import Infrastructure, VmRequest
 from openvcha.infrastructure.inventory import Vm
 from openvcha.lab.state import Lab, LabState
-from openvcha.node.account import new_data_account
 from openvcha.node.application import APPLICATION_USER
-from openvcha.node.certificates import api_certificate, new_authorities
-from openvcha.node.durable import write_durably
-from openvcha.node.files import SERVICE_CA_CERTIFICATE
+from openvcha.node.etcd.account import new_data_account
 from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets, StoreLimits, url
-from openvcha.node.issuing import node_files
+from openvcha.node.security.certificates import api_certificate, new_authorities
+from openvcha.node.security.issuing import node_files
+from openvcha.node.system.durable import write_durably
+from openvcha.node.tls_files import SERVICE_CA_CERTIFICATE
 
 TOKEN = "lab-first-node"  # noqa: S105 - names a request, opens nothing
 NAME = "vcha-1"

@@ -17,7 +17,7 @@ from openvcha.lab.narrator import Narrator
 from openvcha.lab.places import check_directory
 from openvcha.lab.roles import ACTIVE, PASSIVE, WITNESS, Roles, roles, select
 from openvcha.lab.state import Lab
-from openvcha.node.processes import is_alive, send
+from openvcha.node.process.process_tree import is_alive, send
 
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from openvcha.cluster.config import ClusterConfig, cluster_record
-from openvcha.node.account import NodeAccount
-from openvcha.node.etcd import known_endpoints
+from openvcha.node.etcd.account import NodeAccount
+from openvcha.node.etcd.member import known_endpoints
+from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
-from openvcha.node.sealed_store import sealed_store
-from openvcha.node.tls import NodeTls
+from openvcha.node.security.tls import NodeTls
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd

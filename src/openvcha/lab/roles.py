@@ -15,8 +15,8 @@ from openvcha.lab.records import configuration, store_of
 from openvcha.lab.state import Lab
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import REST_USER
-from openvcha.node.tls import NodeTls
+from openvcha.node.patroni.config import REST_USER
+from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 

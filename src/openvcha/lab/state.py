@@ -9,8 +9,8 @@ from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.lab.errors import LabFailed
 from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
-from openvcha.node.durable import write_durably
 from openvcha.node.identity import Ports
+from openvcha.node.system.durable import write_durably
 from openvcha.protocols.names import folded
 
 ADMINISTRATOR = "administrator@vsphere.local"

@@ -8,7 +8,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
-from openvcha.node.durable import write_durably
+from openvcha.node.system.durable import write_durably
 
 IDENTITY = "node.json"
 SECRETS = "secrets.json"

@@ -6,10 +6,15 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.node import files
-from openvcha.node.certificates import certified_key, request_of, requested_key, signing_request
-from openvcha.node.durable import write_durably
+from openvcha.node import tls_files
 from openvcha.node.identity import IDENTITY
+from openvcha.node.security.certificates import (
+    certified_key,
+    request_of,
+    requested_key,
+    signing_request,
+)
+from openvcha.node.system.durable import write_durably
 
 JOINING = "joining.json"
 
@@ -36,7 +41,7 @@ def begin(directory: Path, wanted: Wanted) -> bytes:
     (directory / "tls").mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
     write_durably(directory / JOINING, msgspec.json.encode(wanted))
-    key = directory / files.NODE_KEY
+    key = directory / tls_files.NODE_KEY
     if not key.exists():
         write_durably(key, signing_request(wanted.ha_address).key)
     return request_of(key.read_bytes(), wanted.ha_address)
@@ -47,10 +52,10 @@ def complete(directory: Path, given: Mapping[str, bytes]) -> None:
 
     Raises JoinRefused when the certificate is not for the key of this node, or a path leads out.
     """
-    own = (directory / files.NODE_KEY).read_bytes()
+    own = (directory / tls_files.NODE_KEY).read_bytes()
     wanted = msgspec.json.decode((directory / JOINING).read_bytes(), type=Wanted)
     mine = requested_key(request_of(own, wanted.ha_address), wanted.ha_address)
-    if certified_key(given[files.NODE_CERTIFICATE]) != mine:
+    if certified_key(given[tls_files.NODE_CERTIFICATE]) != mine:
         raise JoinRefused("the server sent a certificate that is not for this node's key")
     for path in sorted(given, key=lambda path: path == IDENTITY):
         place = _inside(directory, path)

@@ -4,7 +4,7 @@ import dataclasses
 import ssl
 from pathlib import Path
 
-from openvcha.node import files
+from openvcha.node import tls_files
 
 PATRONI_CONFIG = "patroni.yml"
 RELIED = "relied.json"
@@ -100,27 +100,27 @@ class Layout:
     @property
     def ca(self) -> Path:
         """The certificate of the authority that says who is a node."""
-        return self.root / files.CA_CERTIFICATE
+        return self.root / tls_files.CA_CERTIFICATE
 
     @property
     def service_ca(self) -> Path:
         """The certificate of the authority that clients trust: of PostgreSQL and of the API."""
-        return self.root / files.SERVICE_CA_CERTIFICATE
+        return self.root / tls_files.SERVICE_CA_CERTIFICATE
 
     @property
     def postgres_certificate(self) -> Path:
         """What PostgreSQL shows; its key is the node's own."""
-        return self.root / files.POSTGRES_CERTIFICATE
+        return self.root / tls_files.POSTGRES_CERTIFICATE
 
     @property
     def certificate(self) -> Path:
         """The node's own certificate."""
-        return self.root / files.NODE_CERTIFICATE
+        return self.root / tls_files.NODE_CERTIFICATE
 
     @property
     def key(self) -> Path:
         """The key of the node's own certificate."""
-        return self.root / files.NODE_KEY
+        return self.root / tls_files.NODE_KEY
 
     def make_directories(self) -> None:
         """Make the directories that the supervisor needs; only their owner may enter them."""

@@ -7,8 +7,8 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.warnings import overridden
-from openvcha.node.superuser import PostgresUnreachable
-from openvcha.node.uninstalled import Uninstalled
+from openvcha.node.postgres.missing_files import Uninstalled
+from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.service.context import Services
 from openvcha.store.node_facts import PostgresFacts
 

@@ -11,7 +11,7 @@ from openvcha.cluster import membership, patroni_client
 from openvcha.cluster.config import NodeKind, cluster_record
 from openvcha.cluster.store_accounts import forget_strangers
 from openvcha.infrastructure.inventory import Vm
-from openvcha.node.account import NodeAccount
+from openvcha.node.etcd.account import NodeAccount
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
 from openvcha.service.material import files_of

@@ -11,8 +11,8 @@ from openvcha.cluster.config import NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.infrastructure.inventory import Vm
-from openvcha.node import files, identity
-from openvcha.node.account import ACCOUNT
+from openvcha.node import identity, tls_files
+from openvcha.node.etcd.account import ACCOUNT
 from openvcha.node.layout import PATRONI_CONFIG, PATRONI_PASSWORDS
 from openvcha.service.context import Services
 from openvcha.service.last_copy import last_copy
@@ -34,10 +34,10 @@ SAFE_SECONDS = 30.0
 RENEW_SECONDS = 60.0
 
 NODE_FILES = (
-    files.CA_KEY,
-    files.SERVICE_CA_KEY,
-    files.NODE_KEY,
-    files.API_KEY,
+    tls_files.CA_KEY,
+    tls_files.SERVICE_CA_KEY,
+    tls_files.NODE_KEY,
+    tls_files.API_KEY,
     identity.SECRETS,
     ACCOUNT,
     PATRONI_CONFIG,

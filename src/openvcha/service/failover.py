@@ -21,8 +21,8 @@ from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.preconditions import Reason
-from openvcha.node.replay import Replay
-from openvcha.node.superuser import PostgresUnreachable
+from openvcha.node.postgres.replay import Replay
+from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.service.redeploy import require_idle

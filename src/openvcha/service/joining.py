@@ -13,7 +13,7 @@ from openvcha.cluster import membership, preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.placement import usable_name
-from openvcha.node.certificates import requested_key
+from openvcha.node.security.certificates import requested_key
 from openvcha.service.admit import JOIN, JOINING, Joining, entered
 from openvcha.service.call import Caller
 from openvcha.service.context import Services

@@ -1,6 +1,6 @@
 """Before votes change: each node that has to vote from now on is on record where the store is not.
 
-The record is in the store, and each node keeps what it says on its own disk (node/reliance.py). The
+The record is in the store, and each node keeps what it says on its own disk (node/background/task_votes.py). The
 votes change only when the nodes that vote have said so. It goes with the task, in one transaction.
 """
 
@@ -9,7 +9,7 @@ import asyncio
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.node.layout import RELIED
-from openvcha.node.relied import Relied, encode_relied, hindrance, kept
+from openvcha.node.local_records.task_votes import Relied, encode_relied, hindrance, kept
 from openvcha.service.context import Services
 from openvcha.service.new_node import ROLES, recall
 from openvcha.service.waiting import until

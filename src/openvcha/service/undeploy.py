@@ -15,7 +15,7 @@ from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.node.superuser import PostgresUnreachable
+from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.service.call import Caller
 from openvcha.service.context import Services
 from openvcha.service.dissolve import Alone, Disarm, Release, Renew, Votes

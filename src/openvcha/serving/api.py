@@ -14,10 +14,10 @@ from typing import Protocol
 
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.node import files
-from openvcha.node.backoff import Backoff
+from openvcha.node import tls_files
 from openvcha.node.layout import Layout
-from openvcha.node.supervised import Told, Work, for_ever
+from openvcha.node.process.backoff import Backoff
+from openvcha.node.process.supervised_loop import Told, Work, for_ever
 from openvcha.protocols.app import build
 from openvcha.protocols.serve import HttpsServer
 from openvcha.protocols.sessions import Sessions
@@ -225,4 +225,4 @@ def _server(services: Services) -> HttpsServer:
     )
     events, audit = EventLog(services.store), AuditLog(services.store)
     app = build(Handlers(services), users, sessions, events=events, audit=audit)
-    return HttpsServer(app, root / files.API_CERTIFICATE, root / files.API_KEY)
+    return HttpsServer(app, root / tls_files.API_CERTIFICATE, root / tls_files.API_KEY)

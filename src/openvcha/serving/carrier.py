@@ -6,7 +6,7 @@ from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.infrastructure.local.processes import DetachedStarter
 from openvcha.node.identity import Identity
-from openvcha.node.processes import NodeProcesses
+from openvcha.node.process.process_tree import NodeProcesses
 
 
 def infrastructure_of(identity: Identity) -> Infrastructure:

@@ -12,18 +12,18 @@ from openvcha.cluster.interface import ClusterStore
 from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniClient
 from openvcha.cluster.store_space import SpaceLooks
-from openvcha.node.account import NodeAccount
-from openvcha.node.credentials import OwnCredentials
-from openvcha.node.elsewhere import data_elsewhere
-from openvcha.node.endpoints import register
-from openvcha.node.etcd import known_endpoints
+from openvcha.node.etcd.account import NodeAccount
+from openvcha.node.etcd.endpoints import register
+from openvcha.node.etcd.member import known_endpoints
+from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.patroni import REST_USER
-from openvcha.node.sealed_store import sealed_store
-from openvcha.node.superuser import Superuser
-from openvcha.node.supervised import Failing, Work, for_ever
-from openvcha.node.tls import NodeTls
+from openvcha.node.patroni.config import REST_USER
+from openvcha.node.postgres.external_data import data_elsewhere
+from openvcha.node.postgres.superuser import Superuser
+from openvcha.node.process.supervised_loop import Failing, Work, for_ever
+from openvcha.node.security.rotation_files import OwnCredentials
+from openvcha.node.security.tls import NodeTls
 from openvcha.service.context import Services
 from openvcha.service.power import surely_off
 from openvcha.serving.carrier import infrastructure_of

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.node.account import load_account
-from openvcha.node.address import Forwarder
-from openvcha.node.address_thread import ForwarderThread
+from openvcha.node.address.forwarder import Forwarder
+from openvcha.node.address.places import most_clients
+from openvcha.node.address.thread import ForwarderThread
 from openvcha.node.engines import find_postgres
+from openvcha.node.etcd.account import load_account
 from openvcha.node.identity import Identity
-from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
-from openvcha.node.places import most_clients
-from openvcha.node.postgres import LocalPostgres, postgres_major
-from openvcha.node.supervised import Work, for_ever
-from openvcha.node.tls import NodeTls
-from openvcha.node.writable import Writable
+from openvcha.node.local_records.cluster import load_kept
+from openvcha.node.postgres.server import LocalPostgres, postgres_major
+from openvcha.node.postgres.writable import Writable
+from openvcha.node.process.supervised_loop import Work, for_ever
+from openvcha.node.security.tls import NodeTls
 from openvcha.service.context import Services
 from openvcha.service.handlers import plans
 from openvcha.serving.compose import always, keep_refreshed, patroni_of, services_of, superuser_of

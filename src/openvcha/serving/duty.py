@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
-from openvcha.node.backoff import Backoff
-from openvcha.node.supervised import Told, for_ever
+from openvcha.node.process.backoff import Backoff
+from openvcha.node.process.supervised_loop import Told, for_ever
 from openvcha.store.structlog_light import structlog
 
 RETRY_SECONDS, LONGEST_SECONDS = 0.1, 0.2

@@ -5,7 +5,7 @@ from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, 
 from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.node.identity import Identity
-from openvcha.node.kept import KeptCluster
+from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.store import keys
 from openvcha.store.errors import RecordMissing
 from openvcha.store.interface import Store

@@ -14,7 +14,7 @@ from openvcha.api.structures import AuditInfo, EventInfo
 from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni_client import parse_sync
 from openvcha.events.log import Memory
-from openvcha.node.relied import Relied
+from openvcha.node.local_records.task_votes import Relied
 from openvcha.protocols.sessions import SessionRecord
 from openvcha.protocols.users import User
 from openvcha.service.tokens import TokenRecord

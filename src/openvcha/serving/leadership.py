@@ -13,8 +13,8 @@ from openvcha.cluster import patroni_client
 from openvcha.cluster.interface import PatroniAccess
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import Identity
-from openvcha.node.superuser import PostgresUnreachable
-from openvcha.node.supervised import Told, for_ever
+from openvcha.node.postgres.superuser import PostgresUnreachable
+from openvcha.node.process.supervised_loop import Told, for_ever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.interface import Event, EventType, Store

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Final
 
-from openvcha.node.processes import Process, read_process
+from openvcha.node.process.process_tree import Process, read_process
 
 LONGEST_LINE: Final = 1 << 20
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user, group

@@ -2,7 +2,7 @@
 
 The tasks themselves live in the store, and wait for it. So this looks only at the node's own disk,
 at its own member of the store, and at the infrastructure. It runs on every node: any of them may be
-the one that is left. When the task has ended, a duty (node/reliance.py) forgets the list.
+the one that is left. When the task has ended, a duty (node/background/task_votes.py) forgets the list.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from openvcha.api.prepared import prepare
 from openvcha.api.structures import VmPowerState
 from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.node.account import NodeAccount
-from openvcha.node.etcd import answers, known_endpoints, peer_url
-from openvcha.node.http import ask
+from openvcha.node.etcd.account import NodeAccount
+from openvcha.node.etcd.member import answers, known_endpoints, peer_url
 from openvcha.node.identity import Identity
-from openvcha.node.kept import load_kept
 from openvcha.node.layout import Layout
-from openvcha.node.relied import Relied, is_fresh, lacking, load_relied
-from openvcha.node.tls import NodeTls
+from openvcha.node.local_records.cluster import load_kept
+from openvcha.node.local_records.task_votes import Relied, is_fresh, lacking, load_relied
+from openvcha.node.security.tls import NodeTls
+from openvcha.node.system.http import ask
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd

@@ -10,7 +10,7 @@ from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import writable
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.node.kept import KeptCluster
+from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.service.context import Services
 from openvcha.serving.losses import Evidence, shown_time
 from openvcha.store import keys

@@ -15,7 +15,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.cluster.warnings import threats
 from openvcha.events.log import MAX_AT_ONCE, EventLog
 from openvcha.events.state_diff import Reign, Seen, SeenNode, diff, remember
-from openvcha.node.supervised import Told, for_ever
+from openvcha.node.process.supervised_loop import Told, for_ever
 from openvcha.serving.task_news import task_news
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError, StoreUnavailable

@@ -13,8 +13,8 @@ from tests.e2e.walk.ledger import Ledger
 
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.processes import NodeProcesses, kill_tree
-from openvcha.node.roles import SUPERUSER
+from openvcha.node.postgres.roles import SUPERUSER
+from openvcha.node.process.process_tree import NodeProcesses, kill_tree
 
 SETTLE_SECONDS = 300.0
 LOOK_SECONDS = 0.2

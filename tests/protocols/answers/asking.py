@@ -17,7 +17,7 @@ from tests.protocols.answers.stage import Begin, Stage
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD
 
 from openvcha.api.operations import Operation
-from openvcha.node.certificates import signing_request
+from openvcha.node.security.certificates import signing_request
 from openvcha.service.admit import JOINING
 
 VCHA = "com.vmware.vcenter.vcha"

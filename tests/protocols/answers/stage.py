@@ -33,7 +33,7 @@ from tests.service.process import Process
 from openvcha.api.secret import Secret
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.node import files
+from openvcha.node import tls_files
 from openvcha.protocols.app import build
 from openvcha.protocols.roles import Role
 from openvcha.protocols.serve import HttpsServer, Limits
@@ -231,8 +231,8 @@ class Stages:
         """Give a node's directory with what its service reads there."""
         directory = self._directory / f"node with {tls.certificate.parent.name}"
         for name, source in (
-            (files.SERVICE_CA_CERTIFICATE, tls.authority),
-            (files.API_CERTIFICATE, tls.certificate),
+            (tls_files.SERVICE_CA_CERTIFICATE, tls.authority),
+            (tls_files.API_CERTIFICATE, tls.certificate),
         ):
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, directory / name)

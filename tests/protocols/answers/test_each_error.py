@@ -11,7 +11,7 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.messages import PREFIX
 from openvcha.api.operations import OPERATIONS, by_id
 from openvcha.api.structures import CertificateInfo
-from openvcha.node.certificates import thumbprint_sha256
+from openvcha.node.security.certificates import thumbprint_sha256
 from openvcha.store import keys
 
 AVAILABLE = [operation for operation in OPERATIONS if operation.available]

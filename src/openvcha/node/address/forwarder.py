@@ -1,0 +1,238 @@
+"""The public address: where clients reach PostgreSQL, whichever node leads."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from openvcha.node.address.places import FALLBACK, HEAD_BYTES, KEPT_FREE, Login, too_many
+from openvcha.store.structlog_light import structlog
+
+BACKLOG = 1024
+CHUNK = 256 << 10
+CONNECT_SECONDS = 5.0
+PAUSE_SECONDS = 1.0
+START_SECONDS = 10.0
+"""For the first bytes of a client; before them it has no place at the database."""
+MOST_SILENT = 200
+"""Clients that have not sent anything yet: each has a descriptor, the oldest goes first."""
+REFUSE_SECONDS = 1.0
+LOGIN_SECONDS = 1.0
+"""Younger log-ins are not taken for stuck, however many wait."""
+CANCELS = 10
+"""Requests to cancel a statement that go through although all places are taken."""
+COUNT_SECONDS = 10.0
+WARN_SECONDS = 60.0
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False)
+class _Client:
+    """One connection. Before its first bytes ``login`` is unset, and it has no place."""
+
+    since: float
+    task: asyncio.Task[None] | None = None
+    login: Login | None = field(default=None)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it has a place and has not logged in."""
+        return self.login is not None and not self.login.over
+
+
+class Forwarder:
+    """Forwards TCP connections from the public address to PostgreSQL on the HA address.
+
+    On one machine two holders exclude each other, because only one of them can bind. The listening
+    socket is its own, not one of asyncio's servers: those lose a connection that they have accepted
+    and not yet handed over when they are closed, and its client would wait for ever.
+
+    ``most`` says how many clients the database takes. Whoever is silent has no place there. When
+    all are taken, who is stuck in its log-in for longest makes room, else a client is refused as
+    PostgreSQL would: so superusers and replication always have places.
+    """
+
+    def __init__(
+        self,
+        listen: tuple[str, int],
+        target: tuple[str, int],
+        most: Callable[[], int] = lambda: FALLBACK - KEPT_FREE,
+    ) -> None:
+        self._listen = listen
+        self._target = target
+        self._most = most
+        self._counted = (float("-inf"), 0)
+        self._listener: socket.socket | None = None
+        self._clients: set[_Client] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warned = float("-inf")
+        self._unwelcome = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether the address is held."""
+        return self._listener is not None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; ValueError when the address is not held."""
+        if self._listener is None:
+            raise ValueError("the address is not held")
+        return int(self._listener.getsockname()[1])
+
+    async def acquire(self) -> None:
+        """Take the address. Raises OSError while somebody else has it: try again."""
+        if self._listener is None:
+            self._listener = _listen(self._listen)
+            self._watch(self._listener)
+
+    async def release(self) -> None:
+        """Give the address up: nothing is accepted any more and all connections end at once."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        asyncio.get_running_loop().remove_reader(listener)
+        listener.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _watch(self, listener: socket.socket) -> None:
+        if listener is self._listener:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:
+            # No more files may be open: it stays ready to be accepted, for as long as that is so.
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(PAUSE_SECONDS, self._watch, listener)
+            return
+        client = _Client(_now())
+        self._make_room([each for each in self._clients if each.login is None], MOST_SILENT)
+        client.task = task = asyncio.create_task(self._forward(connection, client))
+        self._clients.add(client)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._clients.discard(client))
+        # One that is canceled before it begins closes nothing by itself.
+        task.add_done_callback(lambda _: connection.close())
+
+    async def _forward(self, connection: socket.socket, client: _Client) -> None:
+        connection.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=connection)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                head = await reader.readexactly(HEAD_BYTES)
+            login = Login(head)
+            if not self._has_place(login):
+                await _refuse(reader, writer)
+                return
+            client.login = login
+            async with asyncio.timeout(CONNECT_SECONDS):
+                back = await asyncio.open_connection(*self._target)
+            back[1].write(head)
+            await _exchange((reader, writer), back, login)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.transport.abort()
+
+    def _has_place(self, login: Login) -> bool:
+        """Return whether one more client may go on; who is stuck may have to make room for it."""
+        placed = [each for each in self._clients if each.login]
+        most = self._places() + (CANCELS if login.cancels else 0)
+        if len(placed) < most:
+            return True
+        latest = _now() - LOGIN_SECONDS
+        stuck = [each for each in placed if each.stuck and each.since <= latest]
+        self._warn(most)
+        return self._make_room(stuck, 1)
+
+    def _make_room(self, clients: list[_Client], most: int) -> bool:
+        """End the oldest of them if there are as many; tell whether one was."""
+        if len(clients) < most:
+            return False
+        # No longer counted, before its task has come to its end.
+        oldest = min(clients, key=lambda each: each.since)
+        self._clients.discard(oldest)
+        if oldest.task:
+            oldest.task.cancel()
+        return True
+
+    def _places(self) -> int:
+        counted, most = self._counted
+        if _now() - counted >= COUNT_SECONDS:
+            most = self._most()
+            self._counted = _now(), most
+        return most
+
+    def _warn(self, most: int) -> None:
+        """Log that all places are taken: at once, and then not more often than once a minute."""
+        self._unwelcome += 1
+        if _now() - self._warned >= WARN_SECONDS:
+            _log.warning("all places at the database are taken", places=most, more=self._unwelcome)
+            self._warned, self._unwelcome = _now(), 0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _listen(place: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    # Named, else asyncio does not know it as TCP and never sets TCP_NODELAY: an answer in two
+    # writes then waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(place)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Refuse a client; closed with bytes unread, it would not hear of it."""
+    writer.write(too_many())
+    writer.write_eof()
+    async with asyncio.timeout(REFUSE_SECONDS):
+        while await reader.read(CHUNK):
+            pass
+
+
+async def _exchange(client: Streams, server: Streams, login: Login) -> None:
+    """Pass on what comes from either side until both have ended."""
+    both = (_pipe(client[0], server[1], login.client), _pipe(server[0], client[1], login.server))
+    pipes = [asyncio.create_task(pipe) for pipe in both]
+    try:
+        await asyncio.wait(pipes)
+    finally:
+        for pipe in pipes:
+            pipe.cancel()
+        await asyncio.gather(*pipes, return_exceptions=True)
+        server[1].transport.abort()
+
+
+async def _pipe(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[], None]
+) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(CHUNK):
+            passed()
+            writer.write(data)
+            await writer.drain()
+    with contextlib.suppress(OSError, RuntimeError):
+        writer.write_eof()

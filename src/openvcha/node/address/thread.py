@@ -1,0 +1,65 @@
+"""The public address with a thread of its own, so that clients' data wait for nothing else.
+
+A node that becomes the active has much to do at once: tasks, the API, a look at the whole cluster.
+On one loop with it, a client that connects waits for a turn between any two of its messages.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self
+
+from openvcha.node.address.forwarder import Forwarder
+
+
+class ForwarderThread:
+    """A forwarder that works in its own thread; to be entered before it is used.
+
+    Its methods are those of Forwarder. They are called from another loop, and wait there.
+    """
+
+    def __init__(self, forwarder: Forwarder) -> None:
+        self._forwarder = forwarder
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="public address", daemon=True)
+
+    async def __aenter__(self) -> Self:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Give the address up and end the thread."""
+        try:
+            await self.release()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    @property
+    def held(self) -> bool:
+        """Whether the address is held."""
+        return self._forwarder.held
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; ValueError when the address is not held."""
+        return self._forwarder.port
+
+    async def acquire(self) -> None:
+        """Take the address. Raises OSError while somebody else has it: try again."""
+        await self._there(self._forwarder.acquire())
+
+    async def release(self) -> None:
+        """Give the address up: nothing is accepted any more and all connections end at once."""
+        await self._there(self._forwarder.release())
+
+    async def _there(self, work: Coroutine[Any, Any, None]) -> None:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

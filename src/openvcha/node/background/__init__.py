@@ -1,0 +1,1 @@
+"""What a supervisor does beside keeping its processes running: each duty by itself."""

@@ -1,0 +1,69 @@
+"""Tells the cluster how the copy goes; what it could not tell is told with the next news."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from openvcha.node.process.logs import Logger
+from openvcha.node.process.supervised_loop import for_ever
+from openvcha.store import clone_reports, keys
+from openvcha.store.clone_reports import CopyReport
+from openvcha.store.errors import StoreError
+from openvcha.store.interface import Store
+
+RETRY_SECONDS = 1.0
+
+
+class CopyPublisher:
+    """Writes the newest report of a node under its key; older ones that waited are skipped."""
+
+    def __init__(
+        self,
+        store: Store,
+        member: str,
+        events: Logger,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        told: Callable[[CopyReport], None] = lambda _: None,
+    ) -> None:
+        """``told`` is called with each report that was written."""
+        self._store = store
+        self._key = keys.node_copy(member)
+        self._events = events
+        self._sleep = sleep
+        self._told = told
+        self._newest: CopyReport | None = None
+        self._news = asyncio.Event()
+
+    def publish(self, report: CopyReport) -> None:
+        """Take note of a report; it is written soon."""
+        self._newest = report
+        self._news.set()
+
+    async def __aenter__(self) -> Self:
+        """Begin to write reports."""
+        work = for_ever("copy reports", self._run, self._events)
+        self._task = asyncio.create_task(work, name="copy reports")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop; the next start of the node tells what was left untold."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._newest and not await self._written(self._newest):
+                self._news.set()
+                await self._sleep(RETRY_SECONDS)
+
+    async def _written(self, report: CopyReport) -> bool:
+        try:
+            await self._store.put(self._key, clone_reports.encode(report))
+        except StoreError as error:
+            self._events.warning("copy report not written", reason=str(error))
+            return False
+        self._told(report)
+        return True

@@ -1,0 +1,221 @@
+"""The duty that knows how the node itself sees the cluster, for when nobody else can say."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from openvcha.node.background.context import DutyView, MembersSeen
+from openvcha.node.background.isolation import CUT_OFF_SECONDS, CutOff, Standing
+from openvcha.node.background.membership_cache import Keeping
+from openvcha.node.background.standby_progress import standbys
+from openvcha.node.etcd.member import client_url, known_members
+from openvcha.node.etcd.own_member import OwnStore
+from openvcha.node.identity import url
+from openvcha.node.local_records.cluster import Known, in_sync
+from openvcha.node.process.status import Contact, OwnView, Role
+from openvcha.node.security.tls import NodeTls
+from openvcha.node.system.http import ask
+from openvcha.store import keys
+from openvcha.store.bounded_json import json_object
+from openvcha.store.errors import StoreError
+from openvcha.store.etcd.client import HEALTH
+from openvcha.store.interface import KeyValue, Member
+from openvcha.store.patroni_state import number, pause, position, readable
+
+LOOK_SECONDS = 1.0
+SILENT_SECONDS = 0.5
+ASK_SECONDS = 2.0
+PROBE_SECONDS = 2.0
+# The own member of the store does not answer either: it may just be starting anew.
+UNSURE_SECONDS = 10.0
+READ = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
+"""Keys that every node reads; a witness may not read what decides about a database."""
+
+
+async def see(view: DutyView) -> None:
+    """Look until canceled, and heed what is seen before it is told."""
+    eye, cut_off, keeping = Eye(view), CutOff(view.layout, view.events), Keeping(view)
+    own_store, clock = OwnStore(view.control.status("etcd")), asyncio.get_running_loop().time
+    async with asyncio.TaskGroup() as beside:
+        beside.create_task(keeping.run(), name="keep what is seen")
+        while True:
+            began = clock()
+            seen = await eye.look()
+            if await cut_off.heed(eye.standing()):
+                seen = msgspec.structs.replace(seen, writable=False)
+            view.control.show(seen)
+            part = view.control.status("etcd")
+            view.control.tell("store", own_store.note(part, seen.contact, clock()))
+            if eye.known:
+                names = frozenset(member.name for member in eye.known.members)
+                view.control.members = MembersSeen(began, names)
+                keeping.note(eye.known)
+            await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
+
+
+@dataclass(frozen=True)
+class Word:
+    """What this node's Patroni says; None is not known."""
+
+    writable: bool | None = None
+    timeline: int | None = None
+    lsn: int | None = None
+
+
+class Eye:
+    """Looks at the cluster from one node, and remembers what was seen last."""
+
+    def __init__(
+        self, view: DutyView, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    ) -> None:
+        self._view = view
+        self._now = now
+        self._clock = asyncio.get_running_loop().time
+        self._tls = NodeTls(view.layout)
+        identity = view.identity
+        self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
+        self._names = (*READ, keys.PATRONI_CONFIG) if identity.holds_data else READ
+        self._in_sync: bool | None = None
+        # As the store said last: others act by that, and a Patroni that hangs does not notice.
+        self._paused: bool | None = None
+        self._contact = Contact.STARTING
+        self._since = now()
+        self._heard = self._clock()
+        self.silent = False
+        self._word = Word()
+        self._voters = 0
+        self._members = known_members(identity, view.layout)
+        self._store: tuple[tuple[Member, ...], str | None, frozenset[str] | None] | None = None
+        self._health: dict[str, bytes | None] = {}
+
+    async def look(self) -> OwnView:
+        """Ask the store; while it is silent, ask each member of it too."""
+        began = self._clock()
+        heard, word, self._health = await asyncio.gather(
+            self._ask_store(), self._ask_patroni(), self._ask_members()
+        )
+        self._word = word
+        self.silent = not heard and b'"true"' not in self._own_health()
+        if not self.silent:
+            self._heard = began
+        if heard:
+            self._set(Contact.CONNECTED)
+        elif self._contact is not Contact.STARTING and self._cut_off():
+            self._set(Contact.ISOLATED)
+        return self._seen()
+
+    @property
+    def known(self) -> Known | None:
+        """Return what the last look found; None when no majority answered."""
+        if self._store is None:
+            return None
+        word = self._word
+        return Known(*self._store, paused=self._paused, timeline=word.timeline, lsn=word.lsn)
+
+    def standing(self) -> Standing:
+        """Say how the node stands with the majority, after the last look."""
+        return Standing(
+            voters=self._voters,
+            paused=self._paused,
+            denied=self._denied(),
+            silent_seconds=self._silent_seconds(),
+        )
+
+    def _cut_off(self) -> bool:
+        grace = CUT_OFF_SECONDS if self._denied() else UNSURE_SECONDS
+        return self._silent_seconds() >= grace
+
+    def _denied(self) -> bool:
+        return b'"false"' in self._own_health()
+
+    def _silent_seconds(self) -> float:
+        return self._clock() - self._heard if self.silent else 0.0
+
+    def _set(self, contact: Contact) -> None:
+        if contact is not self._contact:
+            self._contact, self._since = contact, self._now()
+
+    def _seen(self) -> OwnView:
+        return OwnView(
+            role=self._role,
+            contact=self._contact,
+            since=self._since.isoformat(timespec="seconds"),
+            writable=self._word.writable,
+            waits_for=self._unheard() if self.silent else (),
+            in_sync=self._in_sync,
+        )
+
+    async def _ask_store(self) -> bool:
+        store, self._store = self._view.store, None
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                found, members = await store.several_and_members(self._names)
+        except (StoreError, TimeoutError):
+            return False
+        leader, sync, config = (*found, None)[:3]
+        self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
+        self._voters = sum(not member.learner for member in members)
+        # Patroni, too, goes on by the last configuration that it could read.
+        self._paused = (
+            self._paused if (paused := pause(config.value if config else None)) is None else paused
+        )
+        own, named = self._view.identity.member, _named(sync)
+        leads = leader.value.decode(errors="replace") if leader else None
+        self._store = (tuple(members), leads, named)
+        if self._view.identity.holds_data:
+            self._role = _role(leader.value if leader else b"", own)
+            self._in_sync = in_sync(own, leads, named)
+        return own in self._members
+
+    async def _ask_members(self) -> dict[str, bytes | None]:
+        """Ask each member of the store how it is, once the store has been silent."""
+        if not self.silent:
+            return {}
+        places = set(self._members.values()) | {client_url(self._view.identity)}
+        said = await asyncio.gather(*(ask(at, HEALTH, self._tls(), PROBE_SECONDS) for at in places))
+        return dict(zip(places, said, strict=True))
+
+    def _own_health(self) -> bytes:
+        return self._health.get(client_url(self._view.identity)) or b""
+
+    def _unheard(self) -> tuple[str, ...]:
+        """Name the other members that do not answer at all."""
+        own = client_url(self._view.identity)
+        return tuple(
+            name
+            for name, at in self._members.items()
+            if at != own and self._health and not self._health.get(at)
+        )
+
+    async def _ask_patroni(self) -> Word:
+        """Ask this node's Patroni about its PostgreSQL; a witness has none."""
+        identity = self._view.identity
+        if not identity.holds_data:
+            return Word()
+        place = url(identity.ha_address, identity.ports.patroni)
+        said = await ask(place, "/patroni", self._tls(), PROBE_SECONDS)
+        fields = json_object((said or b"").partition(b"\r\n\r\n")[2])
+        if fields is None:
+            return Word()
+        leads = fields.get("role") in {"primary", "master"}
+        return Word(
+            writable=leads and fields.get("state") == "running",
+            timeline=number(fields.get("timeline")),
+            lsn=position(fields.get("xlog")),
+        )
+
+
+def _named(sync: KeyValue | None) -> frozenset[str] | None:
+    """Return whom ``/sync`` names; None when it cannot be read."""
+    if sync and readable(sync.value) is None:
+        return None
+    return standbys(sync)
+
+
+def _role(leader: bytes, own: str) -> Role:
+    if not leader:
+        return Role.UNKNOWN
+    return Role.ACTIVE if leader == own.encode() else Role.PASSIVE

@@ -1,0 +1,77 @@
+"""The duty that ends PostgreSQL on a node which is no member of its cluster any more.
+
+A node that was frozen while it was replaced wakes with all of its programs. Its store has removed
+it, but Patroni and PostgreSQL would go on: to stream, to be asked, in the end to lead.
+"""
+
+import asyncio
+
+from openvcha.node.background.context import DutyView
+from openvcha.node.process.process_tree import is_postgres, kill_tree
+from openvcha.store.errors import StoreError
+
+NAME = "expelled"
+LOOK_SECONDS = 1.0
+SEEN_SECONDS = 1.5
+"""So old a list of the members counts, which another duty reads each second as well."""
+GRACE_SECONDS = 10.0
+"""A node that is removed while it lives is let go first: ended at once it would hold commits up."""
+PARTS = ("service", "api", "patroni")
+"""Clients go first: to them this node speaks for the cluster."""
+
+
+async def leave(view: DutyView) -> None:
+    """Look until canceled. A witness has nothing to end: its member of the store ends itself.
+
+    While a process is frozen its timers run on. So the first thing after it wakes is to look, and
+    it was listed long ago then.
+    """
+    if not view.identity.holds_data:
+        await asyncio.Event().wait()
+    await view.control.ready.wait()
+    clock = asyncio.get_running_loop().time
+    listed = clock()
+    while True:
+        began, gone = await _look(view, clock())
+        if gone is False:
+            listed = began
+        elif gone and began - listed >= GRACE_SECONDS:
+            await _end(view)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _look(view: DutyView, now: float) -> tuple[float, bool | None]:
+    """Return when a look began, and what it found. One from before a freeze is too old."""
+    seen = view.control.members
+    if seen is not None and now - seen.began < SEEN_SECONDS:
+        return seen.began, view.identity.member not in seen.names
+    return now, await expelled(view)
+
+
+async def expelled(view: DutyView) -> bool | None:
+    """Return whether a majority does not know this node; None while none answers.
+
+    It is no look that could be bad: the list is what the members agree on.
+    """
+    try:
+        members = await view.store.members()
+    except StoreError:
+        return None
+    return view.identity.member not in {member.name for member in members}
+
+
+async def _end(view: DutyView) -> None:
+    """End PostgreSQL at once, then what would start it again, then what that has started."""
+    view.control.tell(
+        NAME, "this node was removed from its cluster: its database and service are ended"
+    )
+    await _kill_postgres(view)
+    for part in PARTS:
+        await view.control.halt(part)
+    await _kill_postgres(view)
+
+
+async def _kill_postgres(view: DutyView) -> None:
+    await asyncio.to_thread(
+        kill_tree, view.layout.root, which=lambda process: is_postgres(process.argv)
+    )

@@ -1,0 +1,134 @@
+"""Tells the cluster what only the node itself knows: versions, disk, clock, certificates."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from openvcha.node import tls_files
+from openvcha.node.engines import Engines
+from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
+from openvcha.node.postgres.start_failures import trouble
+from openvcha.node.process.logs import Logger
+from openvcha.store import keys, node_facts
+from openvcha.store.errors import LeaseNotFound, StoreError
+from openvcha.store.interface import Store
+from openvcha.store.node_facts import NodeFacts, PostgresFacts
+
+PUBLISH_SECONDS = 10.0
+TROUBLE_SECONDS = 2.0
+"""While PostgreSQL does not start, or lets nobody in, somebody may be waiting to hear why."""
+LEASE_SECONDS = 40
+"""Some tries may fail before what was told is taken for gone."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a node's PostgreSQL told; None: it could not be asked.
+
+    ``refusal``: why it lets no session of the cluster in, although it takes connections.
+    """
+
+    told: PostgresFacts | None = None
+    refusal: str | None = None
+
+
+class FactsPublisher:
+    """Writes a node's facts again and again; ``look`` gathers them (it may block).
+
+    ``survey`` asks the node's PostgreSQL.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        member: str,
+        look: Callable[[], NodeFacts],
+        events: Logger,
+        *,
+        survey: Callable[[], Awaitable[Look]] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._key = keys.node_facts(member)
+        self._look = look
+        self._events = events
+        self._survey = survey
+        self._clock = clock
+        self._sleep = sleep
+        self._lease = 0
+
+    async def run(self) -> None:
+        """Publish until canceled. Raises what ``look`` raises."""
+        while True:
+            found = await asyncio.to_thread(self._look)
+            if self._survey:
+                seen = await self._survey()
+                found = msgspec.structs.replace(found, postgres=seen.told, refusal=seen.refusal)
+            try:
+                await self._publish(found)
+            except StoreError as error:
+                self._events.debug("facts not published", reason=str(error))
+            troubled = found.trouble or found.refusal
+            await self._sleep(TROUBLE_SECONDS if troubled else PUBLISH_SECONDS)
+
+    async def _publish(self, found: NodeFacts) -> None:
+        await self._keep_lease()
+        # The clock is read last: the time that the rest takes would count as its error.
+        told = msgspec.structs.replace(found, clock=self._clock())
+        await self._store.put(self._key, node_facts.encode(told), self._lease)
+
+    async def _keep_lease(self) -> None:
+        try:
+            if self._lease:
+                await self._store.lease_keep_alive(self._lease)
+                return
+        except LeaseNotFound:
+            self._lease = 0
+        self._lease = await self._store.lease_grant(LEASE_SECONDS)
+
+
+def look(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:
+    """Gather what is true of this node now. Raises OSError, ValueError for a bad certificate."""
+    usage = shutil.disk_usage(layout.root)
+    api = layout.root / tls_files.API_CERTIFICATE
+    return NodeFacts(
+        versions=_versions(identity, engines),
+        disk_free=usage.free,
+        disk_total=usage.total,
+        clock=datetime.now(UTC),
+        certificate_until=_expiry(layout.certificate),
+        api_certificate_until=_expiry(api) if identity.holds_data else None,
+        trouble=trouble(layout.logs) if identity.holds_data else None,
+    )
+
+
+# The files that it reads belong to what runs: what is installed meanwhile does not.
+_version = cache(version)
+
+
+def _versions(identity: Identity, engines: Engines) -> dict[str, str]:
+    found = {"openvcha": _version("openvcha"), "etcd": _dotted(engines.etcd.version)}
+    if identity.holds_data:
+        found["postgresql"] = _dotted(engines.postgres.version)
+        found["patroni"] = _version("patroni")
+    return found
+
+
+def _dotted(parts: tuple[int, ...]) -> str:
+    return ".".join(map(str, parts))
+
+
+def _expiry(certificate: Path) -> datetime:
+    # Loaded late: a node's start would wait for it.
+    from cryptography import x509  # noqa: PLC0415
+
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc

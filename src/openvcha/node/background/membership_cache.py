@@ -1,0 +1,126 @@
+"""Writes down what the node learns of its cluster, so that it outlives the cluster's silence."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from openvcha.node.background.context import DutyView
+from openvcha.node.layout import Layout
+from openvcha.node.local_records.cluster import (
+    KeptCluster,
+    Known,
+    configured_nodes,
+    keep,
+    known_nodes,
+    load_kept,
+    save_kept,
+)
+from openvcha.store import keys
+from openvcha.store.errors import StoreError
+from openvcha.store.sealing.seal import unverified
+
+KEEP_SECONDS = 15.0
+"""How old the time of the last contact may be on disk; what else changes is written at once."""
+ASK_SECONDS = 2.0
+
+
+class Keeping:
+    """Keeps the newest of what is noted; a slow disk delays nobody but itself."""
+
+    def __init__(
+        self,
+        view: DutyView,
+        *,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        save: Callable[[Layout, KeptCluster], Awaitable[None]] | None = None,
+    ) -> None:
+        self._view = view
+        self._now = now
+        self._save = save or _save
+        self._clock = asyncio.get_running_loop().time
+        self._kept = load_kept(view.layout, view.identity)
+        self._led = _led(self._kept)
+        self._full: frozenset[int] = frozenset()
+        self._outline: tuple[object, ...] = ()
+        self._written = self._clock()
+        self._newest: tuple[Known, str] | None = None
+        self._news = asyncio.Event()
+        self._shown = ""
+
+    def note(self, known: Known) -> None:
+        """Take note of what a majority has just confirmed."""
+        seen = self._now().isoformat(timespec="seconds")
+        if known.leader not in {None, self._view.identity.member}:
+            self._led = {"last_leader": known.leader, "last_led": seen}
+        self._newest = (known, seen)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write until canceled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._newest and self._due(self._newest[0]):
+                await self._write(*self._newest)
+
+    def _due(self, known: Known) -> bool:
+        return known.outline != self._outline or self._clock() - self._written >= KEEP_SECONDS
+
+    async def _write(self, known: Known, seen: str) -> None:
+        store, configured = await self._asked()
+        kept = keep(self._view.identity, known, configured, seen=seen, **store, **self._led)
+        try:
+            await self._save(self._view.layout, kept)
+        except OSError as error:
+            self._tell(f"what is known of the cluster cannot be kept: {error}")
+            return
+        self._tell("")
+        self._view.control.tell("space", self._space(known))
+        self._kept, self._outline, self._written = kept, known.outline, self._clock()
+
+    async def _asked(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Ask for the rest; where the store has just fallen silent the last answer counts on."""
+        store = self._view.store
+        before = _store_of(self._kept), known_nodes(self._kept)
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                record = await store.get(keys.CLUSTER)
+                status = await store.status(store.endpoints[0])
+                self._full = await store.full_members()
+        except (StoreError, TimeoutError):
+            return before
+        found = {"store_id": f"{status.cluster_id:x}", "revision": status.revision}
+        configured = configured_nodes(unverified(record.value) if record else None)
+        return found, before[1] if configured is None else configured
+
+    def _space(self, known: Known) -> str | None:
+        if not self._full:
+            return None
+        names = ", ".join(one.name or str(one.id) for one in known.members if one.id in self._full)
+        return (
+            f"the store is full (etcd's alarm NOSPACE, of {names}): nobody can log in, change"
+            " anything or begin to lead. `vcha node store defragment DIRECTORY` on a data node"
+            " gives it room; docs/recovery.md (The store is full) says more"
+        )
+
+    def _tell(self, text: str) -> None:
+        if text and text != self._shown:
+            self._view.events.warning(text)
+        self._shown = text
+
+
+async def _save(layout: Layout, kept: KeptCluster) -> None:
+    await asyncio.to_thread(save_kept, layout, kept)
+
+
+def _led(kept: KeptCluster | None) -> dict[str, str | None]:
+    if kept is None:
+        return {}
+    return {"last_leader": kept.last_leader, "last_led": kept.last_led}
+
+
+def _store_of(kept: KeptCluster | None) -> dict[str, Any]:
+    if kept is None:
+        return {"store_id": "", "revision": 0}
+    return {"store_id": kept.store_id, "revision": kept.revision}

@@ -1,0 +1,88 @@
+"""The duty that ends what is left of a PostgreSQL whose postmaster has died.
+
+A backend notices the death of its postmaster when it waits for something. One that computes goes on
+until its query ends, and as long as it holds the shared memory no PostgreSQL starts on the data
+("pre-existing shared memory block ... is still in use"), neither as a primary nor to be rewound.
+Nothing is lost by its end: the start recovers what was committed, as after a crash.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from openvcha.node.background.context import DutyView
+from openvcha.node.layout import Layout
+from openvcha.node.process.logs import Logger
+from openvcha.node.process.process_tree import (
+    Process,
+    is_postgres,
+    orphaned,
+    read_process,
+    read_table,
+    send,
+    working_in,
+)
+
+LOOK_SECONDS = 0.5
+"""Also the time in which backends may notice by themselves, and tell their clients so."""
+
+
+async def end_orphans(view: DutyView) -> None:
+    """Look while the node runs; on a witness there is nothing to look at."""
+    if not view.identity.holds_data:
+        await asyncio.Event().wait()
+    await Orphans(view.layout, view.events).run()
+
+
+class Orphans:
+    """Ends backends that two looks in a row have seen without their postmaster."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        events: Logger,
+        *,
+        find: Callable[[Path], list[Process]] | None = None,
+        end: Callable[[Process], object] = lambda process: send(process, signal.SIGKILL),
+    ) -> None:
+        self._pgdata = layout.pgdata
+        self._events = events
+        self._find = find or left_behind
+        self._end = end
+        self._seen: frozenset[Process] = frozenset()
+
+    async def run(self) -> None:
+        """Look again and again until canceled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """End what the last look has seen too. What has ended meanwhile is not signaled."""
+        found = await asyncio.to_thread(self._find, self._pgdata)
+        known = {(process.pid, process.started) for process in self._seen}
+        self._seen = frozenset(found)
+        lasting = [process for process in found if (process.pid, process.started) in known]
+        if not lasting:
+            return
+        titles = [process.argv[0] for process in lasting]
+        self._events.warning("backends outlive their postmaster and are ended", titles=titles)
+        for process in lasting:
+            self._end(process)
+
+
+def left_behind(pgdata: Path) -> list[Process]:
+    """Return the processes of a PostgreSQL that died on these data; none while one runs there."""
+    return orphaned(read_table(), working_in(pgdata)) if postmaster_died(pgdata) else []
+
+
+def postmaster_died(pgdata: Path) -> bool:
+    """Return whether `postmaster.pid` is there, but no PostgreSQL of these data that it names."""
+    try:
+        first, *_ = (pgdata / "postmaster.pid").read_text().splitlines()
+        named = read_process(abs(int(first)))  # of a single-user one it is negative
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False  # it ended in order, or is just beginning
+    # The number may be another PostgreSQL's by now; each works in its own data.
+    return named is None or not (is_postgres(named.argv) and working_in(pgdata)(named.pid))

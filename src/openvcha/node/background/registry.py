@@ -1,0 +1,84 @@
+"""What a supervisor does beside keeping its parts running: each duty by itself, while it runs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+from openvcha.node.background.connectivity import see
+from openvcha.node.background.context import DutyView
+from openvcha.node.background.expulsion import leave
+from openvcha.node.background.facts import FactsPublisher, Look, look
+from openvcha.node.background.orphans import end_orphans
+from openvcha.node.background.rejoin import rejoin
+from openvcha.node.background.rotation_runner import renew
+from openvcha.node.background.store_space import keep_room
+from openvcha.node.background.task_votes import heed
+from openvcha.node.process.backoff import Backoff
+from openvcha.node.process.supervised_loop import for_ever
+from openvcha.store.errors import StoreError
+
+__all__ = ["ALL_DUTIES", "Duty", "DutyView", "carry_out", "follow_members"]
+
+REFRESH_SECONDS = 15.0
+RETRY_SECONDS = 1.0
+
+
+Duty = Callable[[DutyView], Awaitable[None]]
+"""Runs until it is canceled; when it ends or breaks it is begun anew."""
+
+
+async def follow_members(view: DutyView) -> None:
+    """Follow the store's members: else a node whose peers were replaced knows nobody alive."""
+    while True:
+        try:
+            await view.store.refresh_endpoints()
+        except StoreError as error:
+            view.events.debug("members not refreshed", reason=str(error))
+        await asyncio.sleep(REFRESH_SECONDS)
+
+
+async def tell_facts(view: DutyView) -> None:
+    """Tell what only the node knows of itself: the active judges the cluster's health by it."""
+    gather = partial(look, view.identity, view.layout, view.engines)
+    member, events = view.identity.member, view.events
+    if not view.identity.holds_data:
+        await FactsPublisher(view.store, member, gather, events).run()
+        return
+    # Loaded late: every start of a node would wait for it.
+    from openvcha.node.background.access_repair import Access, NodePasswords  # noqa: PLC0415
+    from openvcha.node.postgres.superuser import Superuser  # noqa: PLC0415
+
+    superuser = Superuser(view.layout, view.identity.ports.postgres)
+    async with Access(superuser, view.identity.ha_address, NodePasswords(view), events) as access:
+
+        async def survey() -> Look:
+            return await access.look() if view.control.ready.is_set() else Look()
+
+        await FactsPublisher(view.store, member, gather, events, survey=survey).run()
+
+
+ALL_DUTIES: Mapping[str, Duty] = {
+    "members": follow_members,
+    "expelled": leave,
+    "facts": tell_facts,
+    "rejoin": rejoin,
+    "orphans": end_orphans,
+    "view": see,
+    "room": keep_room,
+    "votes that a task needs": heed,
+    "renewal": renew,
+}
+
+
+async def carry_out(view: DutyView, duties: Mapping[str, Duty] = ALL_DUTIES) -> None:
+    """Carry out all duties until canceled; one that breaks does not touch the others."""
+
+    def told(name: str, reason: str | None) -> None:
+        text = f"was interrupted, and is begun again and again: {reason}"
+        view.control.tell(f"duty {name}", None if reason is None else text)
+
+    async with asyncio.TaskGroup() as group:
+        for name, duty in duties.items():
+            backoff = Backoff(first=RETRY_SECONDS)
+            work = for_ever(name, partial(duty, view), view.events, told=told, backoff=backoff)
+            group.create_task(work, name=f"duty {name}")

@@ -1,0 +1,178 @@
+"""The duty that brings a stuck standby back: its data are set aside, and copied anew.
+
+Patroni rewinds an old primary by itself. What it cannot mend (nothing left to rewind to, WAL that
+the primary has thrown away, broken files) it retries for ever.
+"""
+
+import asyncio
+import datetime as dt
+import shutil
+from collections.abc import Awaitable, Callable
+
+from openvcha.node.background.context import DutyView
+from openvcha.node.background.expulsion import expelled
+from openvcha.node.background.standby_progress import (
+    AGAIN_SECONDS,
+    STUCK_SECONDS,
+    Look,
+    Watch,
+    look_at,
+)
+from openvcha.node.identity import load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.postgres.clone import SPARE_BYTES, has_data, remove_tree
+from openvcha.node.postgres.data_backup import (
+    asides,
+    discard,
+    put_back,
+    remove_discarded,
+    set_aside,
+)
+from openvcha.node.postgres.leader import CopyFailed, Leader, find_leader
+from openvcha.node.postgres.start_failures import trouble
+from openvcha.node.process.process_tree import find_tree, is_postgres, kill_tree
+from openvcha.store import keys
+from openvcha.store.errors import StoreError
+
+LOOK_SECONDS = 2.0
+NAME = "rejoin"
+
+
+async def rejoin(view: DutyView) -> None:
+    """Watch the standby while the node runs; on a witness there is nothing to watch."""
+    if not view.identity.holds_data:
+        await asyncio.Event().wait()
+    await view.control.ready.wait()
+    await asyncio.to_thread(remove_discarded, view.layout)
+    await Rejoin(view).run()
+
+
+class Rejoin:
+    """One node's watch. ``free_bytes`` measures the room where the node's directory is."""
+
+    def __init__(
+        self,
+        view: DutyView,
+        *,
+        free_bytes: Callable[[Layout], int] = lambda layout: shutil.disk_usage(layout.root).free,
+    ) -> None:
+        self._view = view
+        self._layout = view.layout
+        self._clock = asyncio.get_running_loop().time
+        self._free_bytes = free_bytes
+        self._not_before = self._clock()
+
+    async def run(self) -> None:
+        """Look, and act when the standby is stuck, until canceled."""
+        watch = Watch(self._clock())
+        while True:
+            look, before = await self._look(), self._not_before
+            if look is not None:
+                await self._judge(look, watch.quiet_seconds(look, self._clock()))
+            if look is None or self._not_before != before:
+                # Nothing is known, or all that was seen is of data that are set aside now.
+                watch = Watch(self._clock())
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> Look | None:
+        """Look at everything; None when the store does not answer: then nothing is known."""
+        own = self._view.identity.member
+        try:
+            found = await self._view.store.prefix(keys.PATRONI)
+        except StoreError:
+            return None
+        look = look_at(own, found, ())
+        if look.well or look.source is None:
+            return look
+        return look_at(own, found, await asyncio.to_thread(find_tree, self._layout.root))
+
+    async def _judge(self, look: Look, quiet: float) -> None:
+        if look.in_sync and asides(self._layout):
+            await asyncio.to_thread(discard, self._layout)
+            self._view.events.info("the new copy is in sync: the old data are deleted")
+        if look.well or look.source is None:
+            self._tell(None)
+            return
+        if quiet >= self._patience() and self._clock() >= self._not_before:
+            await self._renew(look.source, quiet)
+
+    def _patience(self) -> float:
+        """Say how long a standby may be quiet; one without data has nothing to wait for."""
+        if not asides(self._layout):
+            return STUCK_SECONDS
+        return AGAIN_SECONDS if has_data(self._layout) else 0.0
+
+    async def _renew(self, source: str, quiet: float) -> None:
+        """Copy anew, behind the guard: a running primary elsewhere, and room for both."""
+        if await expelled(self._view) is not False:
+            return
+        try:
+            leader = await self._leader(source)
+            self._require_room(leader)
+        except CopyFailed as error:
+            self._tell(f"the standby is stuck, and cannot be copied anew: {error}")
+            return
+        self._not_before = self._clock() + STUCK_SECONDS
+        known = await asyncio.to_thread(trouble, self._layout.logs)
+        why = f" ({known.reason})" if known else ""
+        self._tell(f"the standby is stuck for {quiet:.0f} s{why}: its data are copied anew")
+        await self._view.control.halt("patroni")
+        try:
+            await asyncio.to_thread(_end_postgres, self._layout)
+            again = await self._look()
+            # The end of PostgreSQL took its time; the guard must hold at the very moment.
+            if again is not None and again.source == source:
+                await self._copy()
+        except Exception:
+            self._go_on()
+            raise
+        self._go_on()
+
+    def _go_on(self) -> None:
+        # Where there are no data Patroni would begin to make some: then it stays halted.
+        if has_data(self._layout):
+            self._view.control.begin("patroni")
+
+    async def _copy(self) -> None:
+        if has_data(self._layout):
+            kept = await asyncio.to_thread(set_aside, self._layout, dt.datetime.now(dt.UTC))
+            self._view.events.warning("stuck data are set aside", directory=kept.name)
+        if await copy_or_put_back(self._layout, self._view.control.copy):
+            self._tell("the data are copied anew; the old ones are kept until this is in sync")
+        else:
+            self._tell("the data could not be copied anew; the old ones are back in their place")
+            self._not_before = self._clock() + AGAIN_SECONDS
+
+    async def _leader(self, source: str) -> Leader:
+        view = self._view
+        secrets = load_secrets(self._layout.root)
+        leader = await find_leader(view.store, self._layout, secrets, view.engines.postgres)
+        if leader.member != source:
+            raise CopyFailed("the primary has just changed", temporary=True)
+        return leader
+
+    def _require_room(self, leader: Leader) -> None:
+        needed, free = leader.data_bytes + SPARE_BYTES, self._free_bytes(self._layout)
+        if free < needed:
+            raise CopyFailed(
+                f"there must be room for the old data and a copy: {needed} bytes are needed,"
+                f" {free} are free",
+                temporary=True,
+            )
+
+    def _tell(self, text: str | None) -> None:
+        self._view.control.tell(NAME, text)
+
+
+async def copy_or_put_back(layout: Layout, copy: Callable[[], Awaitable[bool]]) -> bool:
+    """Copy; when that makes no sense to go on with, the data set aside are back in their place."""
+    if await copy():
+        return True
+    await asyncio.to_thread(remove_tree, layout.pgdata_copying)
+    await asyncio.to_thread(put_back, layout)
+    return False
+
+
+def _end_postgres(layout: Layout) -> None:
+    """Patroni ends it; this is for what it could not end."""
+    kill_tree(layout.root, which=lambda process: is_postgres(process.argv))

@@ -1,0 +1,197 @@
+"""The duty that carries out a renewal of what lets a node in, while the node serves."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from openvcha.node.background.context import DutyView
+from openvcha.node.etcd.member import answers, client_url
+from openvcha.node.identity import Secrets, load_secrets, save_secrets, url
+from openvcha.node.patroni.config import write_patroni_config
+from openvcha.node.postgres.leader import superuser_place
+from openvcha.node.postgres.roles import OWN_ROLES
+from openvcha.node.security.rotation import (
+    NOTE,
+    Renewal,
+    finish,
+    in_place,
+    load,
+    path_of,
+    put_in_place,
+    save,
+)
+from openvcha.node.security.tls import NodeTls
+from openvcha.node.system.http import ask
+from openvcha.store import keys
+from openvcha.store.account import Account
+from openvcha.store.errors import StoreError
+from openvcha.store.sealing.sealed_store import SealedStore
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+Attempt = Callable[[], Awaitable[None]]
+
+LOOK_SECONDS = 0.2
+PROBE_SECONDS = 2.0
+STATEMENT_SECONDS = 10.0
+END_SESSIONS = """
+    select pg_terminate_backend(pid) from pg_stat_activity
+     where usename = any(%s) and pid <> pg_backend_pid()
+"""
+
+
+class NotYet(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+    """The renewal cannot go on now; the text says why."""
+
+
+async def renew(view: DutyView) -> None:
+    """Carry out what is asked for while the node runs; a witness is never asked."""
+    if not view.identity.holds_data:
+        await asyncio.Event().wait()
+    await view.control.ready.wait()
+    renewing, path = Renewing(view), path_of(view.layout)
+    while True:
+        # A look at a name is far less than a thread's turn, five times a second.
+        if path.exists() and (renewal := await asyncio.to_thread(load, view.layout)):
+            await renewing.carry_out(renewal)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+class Renewing:
+    """One renewal. Each step may be repeated."""
+
+    def __init__(self, view: DutyView) -> None:
+        self._view = view
+        self._tls = NodeTls(view.layout)
+
+    async def carry_out(self, renewal: Renewal) -> None:
+        """Do what is left of it, waiting for as long as it takes."""
+        layout = self._view.layout
+        if not renewal.entered:
+            async with self._view.control.passwords:
+                await self._until(lambda: self._enter(renewal.secrets))
+            await self._until(lambda: self._admit(renewal.account))
+            renewal = msgspec.structs.replace(renewal, entered=True)
+            save(layout, renewal)
+        if not in_place(layout, renewal):
+            await self._exchange(renewal)
+        await self._until(self._proved)
+        await self._until(self._end_sessions)
+        await self._until(self._reseal)
+        await self._until(lambda: self._forget(renewal.account))
+        finish(layout)
+        self._view.control.tell(NOTE, None)
+        self._view.events.info("what lets a node in is new")
+
+    async def _until(self, attempt: Attempt) -> None:
+        """Try again until it succeeds; what is in the way is shown in the node's status."""
+        while True:
+            try:
+                async with asyncio.timeout(STATEMENT_SECONDS):
+                    await attempt()
+            except (NotYet, TimeoutError) as error:
+                reason = str(error) or "PostgreSQL does not answer in time"
+                self._view.control.tell(NOTE, f"what lets a node in is made anew: {reason}")
+            else:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _enter(self, new: Secrets) -> None:
+        """Give PostgreSQL the new passwords, unless it has them since a run that ended."""
+        from psycopg import Error  # noqa: PLC0415 - every start of a node would wait for it
+
+        try:
+            async with await self._connect(new):
+                return
+        except (Error, OSError):
+            pass  # it has the old ones still, or cannot be asked: the next try tells
+        try:
+            async with await self._connect(load_secrets(self._view.layout.root)) as connection:
+                await _change(connection, new)
+        except (Error, OSError) as error:
+            raise NotYet(f"PostgreSQL does not take the passwords: {error}") from error
+
+    async def _admit(self, new: Account) -> None:
+        """Let the new account in to the store, by the one before; again after a crash."""
+        try:
+            await self._view.store.accounts.trust(new)
+        except StoreError as error:
+            raise NotYet(f"the store does not take the new account: {error}") from error
+
+    async def _forget(self, new: Account) -> None:
+        """Let nobody else in to the store any more, whoever was shown the account before."""
+        try:
+            await self._view.store.accounts.keep_only(new, {})
+        except StoreError as error:
+            raise NotYet(f"the store does not forget the old account yet: {error}") from error
+
+    async def _exchange(self, renewal: Renewal) -> None:
+        """Nothing answers by old certificates while the files change: etcd is away for it."""
+        view = self._view
+        await view.control.halt("etcd")
+        try:
+            await asyncio.to_thread(put_in_place, view.layout, renewal)
+            write_patroni_config(view.identity, view.layout, view.engines.postgres)
+        finally:
+            view.control.begin("etcd")
+
+    async def _proved(self) -> None:
+        """Be let in by all three with what is new: none of them trusts anything else then."""
+        identity, tls = self._view.identity, self._tls()
+        if not await answers(client_url(identity), tls):
+            raise NotYet("etcd does not answer by the new certificate yet")
+        place = url(identity.ha_address, identity.ports.patroni)
+        # More than once: it reads its certificates only when nothing else has changed.
+        self._view.control.reload("patroni")
+        if not await ask(place, "/patroni", tls, PROBE_SECONDS):
+            raise NotYet("Patroni does not answer by the new certificate yet")
+
+    async def _end_sessions(self) -> None:
+        """End every session that somebody began by what was: it would go on for ever."""
+        from psycopg import Error  # noqa: PLC0415 - as above
+
+        users = list(OWN_ROLES)
+        try:
+            async with await self._connect(load_secrets(self._view.layout.root)) as connection:
+                await connection.execute(END_SESSIONS, [users])
+        except (Error, OSError) as error:
+            raise NotYet(f"PostgreSQL does not let the node in yet: {error}") from error
+
+    async def _reseal(self) -> None:
+        """Seal all records by the new key; what the key before has sealed is then worth nothing."""
+        store, layout = self._view.store, self._view.layout
+        try:
+            for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
+                if isinstance(store, SealedStore) and not await store.reseal(prefix):
+                    raise NotYet("the records are not sealed anew yet: others write them too")
+        except StoreError as error:
+            raise NotYet(f"the records are not sealed anew yet: {error}") from error
+        known = load_secrets(layout.root)
+        await asyncio.to_thread(
+            save_secrets, layout.root, msgspec.structs.replace(known, records_before=None)
+        )
+
+    async def _connect(self, known: Secrets) -> "AsyncConnection[Any]":
+        from psycopg import AsyncConnection  # noqa: PLC0415 - as above
+
+        identity, layout = self._view.identity, self._view.layout
+        postgres = self._view.engines.postgres
+        port = identity.ports.postgres
+        place = superuser_place(identity.ha_address, port, layout, known, postgres)
+        return await AsyncConnection.connect(place)
+
+
+async def _change(connection: "AsyncConnection[Any]", new: Secrets) -> None:
+    """Change all roles or none."""
+    # Loaded late, as above.
+    from openvcha.node.postgres.own_roles import change_password, passwords  # noqa: PLC0415
+
+    row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()
+    if row is None or row[0]:
+        raise NotYet("PostgreSQL takes no writes yet")
+    for role, password in passwords(new).items():
+        await connection.execute(change_password(connection, role, password))
+    await connection.commit()

@@ -1,0 +1,118 @@
+"""Keeps room in the store: tells how full it is, defragments it, and mends it when it is full.
+
+Each data node does this, so that it works also where nobody leads. One of them at a time: by a key
+that one holds; where the store is full no key can be taken, and it is the leader's turn, or that
+of whoever comes first by name.
+"""
+
+import asyncio
+
+from openvcha.node.background.context import DutyView
+from openvcha.store import keys, space
+from openvcha.store.errors import StoreError, StoreFull
+from openvcha.store.lease import acquire
+from openvcha.store.space import Room, percent
+
+LOOK_SECONDS = 30.0
+FULL_SECONDS = 5.0
+TURN_SECONDS = 30.0
+IN_VAIN_SECONDS = 600.0
+"""After giving room has left the store full, and nothing has been written or deleted since."""
+HOLD_SECONDS = 15
+MIB = 1 << 20
+
+
+async def keep_room(view: DutyView) -> None:
+    """Look until canceled, and give room where it is needed."""
+    if not view.identity.holds_data:
+        await asyncio.Event().wait()
+    keeper = Keeper(view)
+    while True:
+        full = await keeper.look()
+        await asyncio.sleep(FULL_SECONDS if full else LOOK_SECONDS)
+
+
+class Keeper:
+    """Looks at the store's members from one data node."""
+
+    def __init__(self, view: DutyView) -> None:
+        self._view = view
+        self._quota = view.identity.store.quota_bytes
+        self._clock = asyncio.get_running_loop().time
+        self._full_since: float | None = None
+        self._in_vain: tuple[float, int] | None = None
+        """When the store stayed full with all room given, and its revision then."""
+
+    async def look(self) -> bool:
+        """Look once, and act; tells whether the store is full."""
+        try:
+            found = await space.look(self._view.store)
+            self._view.control.tell("room", self._said(found))
+            if not found.full:
+                self._full_since = self._in_vain = None
+                await self._tidy(found)
+                return False
+            await self._mend(found)
+        except StoreFull:
+            return True  # since just now: the next look sees the alarm
+        except StoreError as error:
+            self._view.events.info("the store was given no room", reason=str(error))
+            return self._full_since is not None
+        return True
+
+    def _said(self, found: Room) -> str | None:
+        largest = found.largest
+        if largest is None:
+            return None
+        # Whole mebibytes: each change of a note is a line in the log.
+        limit = largest.limit(self._quota)
+        size, quota = -(-largest.size // MIB), limit // MIB
+        return f"the store has {size} of {quota} MiB ({percent(largest.size, limit)} %)"
+
+    async def _tidy(self, found: Room) -> None:
+        """Defragment one member if that pays; the next one comes with the next look."""
+        worth = [one for one in found.in_order if space.pays(one, self._quota)]
+        if not worth or found.why_not():
+            return
+        hold = await acquire(
+            self._view.store, keys.ROOM, self._view.identity.member.encode(), HOLD_SECONDS
+        )
+        if hold is None:
+            return
+        async with hold:
+            now = await space.look(self._view.store)
+            one = next((each for each in now.in_order if space.pays(each, self._quota)), None)
+            if one is not None and now.why_not() is None and not hold.lost.is_set():
+                await space.defragment(self._view.store, one, now.in_order)
+                self._view.events.info("the store was defragmented", member=one.name, free=one.free)
+
+    async def _mend(self, found: Room) -> None:
+        """Make the store take writes again, as soon as it is this node's turn."""
+        if self._full_since is None:
+            self._full_since = self._clock()
+        if self._is_vain(found) or not await self._has_turn(found):
+            return
+        self._view.events.warning("the store is full, and is given room")
+        after = await space.make_room(self._view.store, self._quota, self._gave)
+        self._in_vain = (self._clock(), after.revision) if after.full else None
+        self._view.events.warning("the store was given room", full=after.full)
+
+    def _is_vain(self, found: Room) -> bool:
+        """Return whether all room was given just now: each try takes every member away in turn."""
+        if self._in_vain is None:
+            return False
+        tried, revision = self._in_vain
+        waits = IN_VAIN_SECONDS if found.revision == revision else TURN_SECONDS
+        return self._clock() - tried < waits
+
+    async def _has_turn(self, found: Room) -> bool:
+        leader = await self._view.store.get(keys.PATRONI_LEADER)
+        own = self._view.identity.member
+        if leader is not None:
+            return leader.value == own.encode()
+        names = [one.name for one in found.in_order if one.ours]
+        waits = sorted(names).index(own) if own in names else len(names)
+        return self._clock() - (self._full_since or 0.0) >= waits * TURN_SECONDS
+
+    def _gave(self, text: str) -> None:
+        self._view.events.info("room in the store", member=text)

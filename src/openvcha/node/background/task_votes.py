@@ -1,0 +1,168 @@
+"""The duty that keeps on disk whose votes a running task needs, as the store says it.
+
+The task writes one record before it changes a vote, and waits until the nodes have said that they
+keep it: then any of them can power the others on when the store has stopped.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+
+from openvcha.node.background.context import DutyView
+from openvcha.node.layout import Layout
+from openvcha.node.local_records.task_votes import (
+    Relied,
+    decode_relied,
+    forget_relied,
+    kept,
+    load_relied,
+    save_relied,
+    unkept,
+)
+from openvcha.node.process.logs import Logger
+from openvcha.store import keys
+from openvcha.store.errors import StoreError
+from openvcha.store.interface import KeyValue, Store
+from openvcha.store.sealing.seal import RESERVED, unverified
+
+LOOK_SECONDS = 4.0
+ASK_SECONDS = 4.0
+RETRY_SECONDS = 1.0
+CONFIRM_SECONDS = 30.0
+"""How old the time of the last confirmation may be on disk."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Where a node keeps the list. ``save`` and ``forget`` raise OSError."""
+
+    load: Callable[[], Relied | None]
+    save: Callable[[Relied, dt.datetime], None]
+    forget: Callable[[], None]
+
+
+def disk_of(layout: Layout) -> Disk:
+    """Return the disk of a node's directory."""
+    return Disk(
+        partial(load_relied, layout), partial(save_relied, layout), partial(forget_relied, layout)
+    )
+
+
+async def heed(view: DutyView) -> None:
+    """Keep what the store says until canceled."""
+    await Reliance(view.store, disk_of(view.layout), view.identity.member, view.events).run()
+
+
+class Reliance:
+    """Follows the record, and says which revision of it is on the disk."""
+
+    def __init__(
+        self,
+        store: Store,
+        disk: Disk,
+        member: str,
+        log: Logger,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._store = store
+        self._disk = disk
+        self._member = member
+        self._log = log
+        self._now = now
+        self._news = asyncio.Event()
+        # What this process has said last; empty is: that it keeps nothing.
+        self._said: bytes | None = None
+        self._shown = ""
+
+    async def run(self) -> None:
+        """Look at every change, and now and then all the same: a watch may be stuck."""
+        watching = asyncio.create_task(self._watch(), name="watch of whose votes are needed")
+        try:
+            while True:
+                await self.look()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._news.wait()
+                self._news.clear()
+                if watching.done():
+                    watching.result()  # it ends by what nobody expected only
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    async def look(self) -> None:
+        """Look once. What the store does not say changes nothing."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                await self._heed(await self._store.get(keys.RELIED))
+        except (StoreError, TimeoutError) as error:
+            self._log.debug("whose votes are needed is not known", reason=str(error))
+        except msgspec.DecodeError as error:
+            self._tell(f"whose votes a task needs cannot be kept: {error}")
+
+    async def _heed(self, found: KeyValue | None) -> None:
+        if found is not None and found.value == RESERVED:
+            return  # it is being written
+        relied = decode_relied(unverified(found.value)) if found else None
+        # Who is none of the nodes was replaced: it must not act for them.
+        if relied is None or self._member not in relied.nodes:
+            await self._done(0, b"", self._disk.forget)
+        elif found is not None:
+            revision = found.mod_revision
+            await self._done(revision, kept(revision), partial(self._keep, relied))
+
+    async def _done(self, revision: int, said: bytes, change: Callable[[], None]) -> None:
+        """Change the disk, then say so, or why that is not possible."""
+        try:
+            await asyncio.to_thread(change)
+        except OSError as error:
+            self._tell(f"whose votes a task needs cannot be kept: {error}")
+            # What is on the disk already stays there: only its age could not be noted.
+            if self._said != kept(revision):
+                await self._say(unkept(revision, error))
+        else:
+            self._tell("")
+            await self._say(said)
+
+    def _keep(self, relied: Relied) -> None:
+        now, known = self._now(), self._disk.load()
+        same = known is not None and msgspec.structs.replace(known, seen="") == relied
+        if known is None or not same or not _recent(known.seen, now):
+            self._disk.save(relied, now)
+
+    async def _say(self, said: bytes) -> None:
+        """Say it after it was done: who asks may go by it."""
+        if said == self._said:
+            return
+        key = keys.heeded(self._member)
+        if said:
+            await self._store.put(key, said)
+        else:
+            await self._store.delete(key)
+        self._said = said
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(StoreError):
+                async with contextlib.aclosing(self._store.watch(keys.RELIED)) as changes:
+                    async for _ in changes:
+                        self._news.set()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _tell(self, text: str) -> None:
+        if text and text != self._shown:
+            self._log.warning(text)
+        self._shown = text
+
+
+def _recent(seen: str, now: dt.datetime) -> bool:
+    try:
+        age = (now - dt.datetime.fromisoformat(seen)).total_seconds()
+    except (ValueError, TypeError):
+        return False
+    return abs(age) < CONFIRM_SECONDS

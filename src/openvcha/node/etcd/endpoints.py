@@ -1,0 +1,137 @@
+"""Whom a data node asks for its store: those that hold data, and nobody else.
+
+They are shown the account of the data nodes, and their answers are believed. Whoever has stolen a
+witness can answer at its address and pose as it. So a witness is never asked, which costs nothing:
+every majority of three has a data node in it. Who holds data, and where, the cluster's
+configuration says, which is sealed. What members of the store announce of themselves does not
+count, for each of them may write there what it likes; they only take somebody away.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from openvcha.api.prepared import prepare
+from openvcha.node.identity import Identity, Kind, url
+from openvcha.node.layout import Layout
+from openvcha.node.local_records.cluster import load_kept
+from openvcha.node.local_records.sealed_records import KeptRecords
+from openvcha.node.system.durable import write_durably
+from openvcha.store import keys
+
+Addresses = Mapping[str, str]
+"""HA addresses by the names of members."""
+
+
+class _Address(msgspec.Struct, frozen=True):
+    address: str
+
+
+class _Ip(msgspec.Struct, frozen=True):
+    ipv4: _Address | None = None
+    ipv6: _Address | None = None
+
+
+class _Node(msgspec.Struct, frozen=True):
+    kind: Kind
+    ha_ip: _Ip
+    member: str = ""
+
+    @property
+    def address(self) -> str:
+        chosen = self.ha_ip.ipv4 or self.ha_ip.ipv6
+        return chosen.address if chosen else ""
+
+
+class _Configuration(msgspec.Struct, frozen=True):
+    nodes: tuple[_Node, ...]
+    planned: tuple[_Node, ...] = ()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where members are: those that hold data, and the addresses that are witnesses'."""
+
+    data: Addresses
+    witnesses: frozenset[str] = field(default_factory=frozenset)
+
+
+_CONFIGURATION = msgspec.json.Decoder(_Configuration)
+_ADDRESSES = msgspec.json.Decoder(dict[str, str])
+
+
+def trusted(own: str, places: Places, voters: Collection[str] | None) -> tuple[str, ...]:
+    """Return the HA addresses to ask, the node's ``own`` first.
+
+    Without its vote in ``voters`` (names; None: nobody knows) a node was removed from the cluster.
+    """
+    others = [
+        address
+        for member, address in places.data.items()
+        if (voters is None or member in voters) and address not in places.witnesses
+    ]
+    return tuple(dict.fromkeys([own, *others]))
+
+
+def configured(record: bytes | None) -> Places | None:
+    """Read the places out of the cluster's configuration; None when it cannot be read."""
+    try:
+        found = _CONFIGURATION.decode(record or b"")
+    except msgspec.DecodeError:
+        return None
+    nodes = [node for node in (*found.nodes, *found.planned) if node.address]
+    return Places(
+        {node.member: node.address for node in nodes if node.member and node.kind == "data"},
+        frozenset(node.address for node in nodes if node.kind == "witness"),
+    )
+
+
+def data_endpoints(
+    identity: Identity,
+    layout: Layout,
+    record: bytes | None = None,
+    voters: Collection[str] | None = None,
+) -> list[str]:
+    """Return the client URLs that a data node asks, its own first.
+
+    ``record`` is the cluster's configuration without its seal, ``voters`` are the names of the
+    store's voters; for what is not given, what the node has kept counts.
+    """
+    places = configured(record) or configured(_kept_record(layout))
+    places = places or Places(identity.data_nodes)
+    made = Places({**places.data, **_registered(layout)}, places.witnesses)
+    voters = _kept_voters(identity, layout) if voters is None else voters
+    addresses = trusted(identity.ha_address, made, voters)
+    return [url(address, identity.ports.etcd_client) for address in addresses]
+
+
+def register(layout: Layout, made: Addresses) -> None:
+    """Write down, durably, the nodes with data that are being made; they replace those before.
+
+    The configuration names a node only when it is ready; until then it votes. Raises OSError.
+    """
+    if made != _registered(layout):
+        write_durably(layout.registered, msgspec.json.encode(made))
+
+
+def _registered(layout: Layout) -> Addresses:
+    try:
+        return _ADDRESSES.decode(layout.registered.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _kept_record(layout: Layout) -> bytes | None:
+    good = KeptRecords(layout, writes=False).load(keys.CLUSTER)
+    return good.value if good else None
+
+
+def _kept_voters(identity: Identity, layout: Layout) -> frozenset[str] | None:
+    kept = load_kept(layout, identity)
+    if kept is None:
+        return None
+    return frozenset(one.member for one in kept.members if one.member and not one.learner)
+
+
+prepare(__name__)

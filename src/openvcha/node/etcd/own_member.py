@@ -1,0 +1,35 @@
+"""Notice when this node's own member of the store does not stay up though the others serve.
+
+The node works on with theirs, so nobody would notice before the next loss stops the cluster.
+"""
+
+from openvcha.node.process.status import Contact, PartStatus
+
+CALM_SECONDS = 30.0
+"""Longer than the longest pause between two starts: a member that ran so long has come up."""
+ENDS = 3
+
+
+class OwnStore:
+    """Counts how often the member's program has ended without a calm run in between."""
+
+    def __init__(self, part: PartStatus) -> None:
+        self._restarts = part.restarts
+        self._ends = 0
+        self._ended = float("-inf")
+
+    def note(self, part: PartStatus, contact: Contact, now: float) -> str | None:
+        """Return what to tell; None while there is nothing. ``now`` is in seconds."""
+        if now - self._ended >= CALM_SECONDS:
+            self._ends = 0
+        if part.restarts != self._restarts:
+            self._ends += part.restarts - self._restarts
+            self._restarts, self._ended = part.restarts, now
+        if self._ends < ENDS or contact is not Contact.CONNECTED:
+            return None
+        return (
+            f"this node's own member of the store does not stay up (last: {part.last_exit}). The"
+            " node goes on with the others', but the next loss stops the cluster. logs/etcd.jsonl"
+            " says why. Redeploy this node; if it is the active, power it off first: the passive"
+            " takes over"
+        )

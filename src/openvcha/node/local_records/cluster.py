@@ -1,0 +1,218 @@
+"""What a node last knew of its cluster, on its own disk: for when nobody else can be asked.
+
+`node.json` names the peers of the node's birth only. After some redeploys all of them are others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from openvcha.api.prepared import prepare
+from openvcha.node.identity import Identity, Kind, url
+from openvcha.node.layout import Layout
+from openvcha.node.process.status import Role
+from openvcha.node.system.durable import write_durably
+from openvcha.store.interface import Member
+
+
+class KeptMember(msgspec.Struct, frozen=True, kw_only=True):
+    """One member of the store.
+
+    ``member`` is its name there, empty until it has started once; ``name`` is for people. ``kind``
+    and ``vm`` come from the cluster's configuration, unknown (None, empty) where it did not name
+    the member. ``patroni_url`` is empty for a witness.
+    """
+
+    member: str
+    peer_url: str
+    client_url: str
+    learner: bool = False
+    name: str = ""
+    kind: Kind | None = None
+    vm: str = ""
+    role: Role = Role.UNKNOWN
+    patroni_url: str = ""
+
+    @property
+    def ha_address(self) -> str:
+        """Return the bare HA address."""
+        return urlsplit(self.peer_url).hostname or ""
+
+
+class KeptCluster(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster as a majority last confirmed it, at ``seen`` (ISO 8601), to the node ``own``.
+
+    ``store_id`` (hexadecimal) and ``revision`` are etcd's. ``listed``: whether the node itself was
+    a member still. ``leader``, ``in_sync`` and ``paused`` are as in the node's status; ``lsn``
+    (bytes) and ``timeline`` are where its own PostgreSQL was. ``last_leader`` is the last other
+    who held the right to lead, until ``last_led``. None is unknown.
+    """
+
+    own: str
+    store_id: str
+    revision: int
+    seen: str
+    listed: bool
+    members: tuple[KeptMember, ...]
+    leader: str | None = None
+    in_sync: bool | None = None
+    paused: bool | None = None
+    timeline: int | None = None
+    lsn: int | None = None
+    last_leader: str | None = None
+    last_led: str | None = None
+
+    @property
+    def others(self) -> tuple[KeptMember, ...]:
+        """Return the members that are not the node itself."""
+        return tuple(one for one in self.members if one.member != self.own)
+
+    @property
+    def role(self) -> Role:
+        """Return the role that the cluster gave the node last."""
+        return next((one.role for one in self.members if one.member == self.own), Role.UNKNOWN)
+
+
+class ConfiguredNode(msgspec.Struct, frozen=True):
+    """What is kept of a node in the cluster's configuration."""
+
+    member: str
+    name: str
+    kind: Kind
+    vm: str
+
+
+class _Configuration(msgspec.Struct, frozen=True):
+    nodes: tuple[ConfiguredNode, ...]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What one look at the store found while a majority answered.
+
+    ``standbys`` is None where ``/sync`` cannot be read, ``paused`` where the configuration cannot.
+    """
+
+    members: tuple[Member, ...]
+    leader: str | None
+    standbys: frozenset[str] | None
+    paused: bool | None = None
+    timeline: int | None = None
+    lsn: int | None = None
+
+    @property
+    def outline(self) -> tuple[object, ...]:
+        """Return all but the position in the log: what must be on disk as soon as it changes."""
+        return (self.members, self.leader, self.standbys, self.paused, self.timeline)
+
+
+_KEPT = msgspec.json.Decoder(KeptCluster)
+_CONFIGURATION = msgspec.json.Decoder(_Configuration)
+
+
+def load_kept(layout: Layout, identity: Identity) -> KeptCluster | None:
+    """Read what is kept; None when there is nothing readable, or it is another incarnation's."""
+    try:
+        found = _KEPT.decode(layout.kept.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
+    return found if found.own == identity.member else None
+
+
+def save_kept(layout: Layout, kept: KeptCluster) -> None:
+    """Replace what is kept so that a crash leaves the old or the new. Raises OSError."""
+    write_durably(layout.kept, msgspec.json.encode(kept))
+
+
+def configured_nodes(record: bytes | None) -> dict[str, ConfiguredNode] | None:
+    """Read the nodes out of the cluster's configuration; None when it cannot be read."""
+    try:
+        found = _CONFIGURATION.decode(record or b"")
+    except msgspec.DecodeError:
+        return None
+    return {node.member: node for node in found.nodes}
+
+
+def keep(
+    identity: Identity,
+    known: Known,
+    configured: Mapping[str, ConfiguredNode],
+    **store: Any,
+) -> KeptCluster:
+    """Make what is kept; ``store`` are the fields that ``known`` does not have."""
+    own = identity.member
+    members = tuple(
+        _member(identity, one, known, configured.get(one.name)) for one in known.members
+    )
+    data = identity.holds_data
+    return KeptCluster(
+        own=own,
+        listed=any(one.name == own for one in known.members),
+        members=members,
+        leader=known.leader,
+        in_sync=in_sync(own, known.leader, known.standbys) if data else None,
+        paused=known.paused,
+        timeline=known.timeline,
+        lsn=known.lsn,
+        **store,
+    )
+
+
+def known_nodes(kept: KeptCluster | None) -> dict[str, ConfiguredNode]:
+    """Return what is kept of the configuration, for when it cannot be read anew."""
+    return {
+        one.member: ConfiguredNode(one.member, one.name, one.kind, one.vm)
+        for one in (kept.members if kept else ())
+        if one.kind is not None
+    }
+
+
+def _member(
+    identity: Identity, one: Member, known: Known, node: ConfiguredNode | None
+) -> KeptMember:
+    peer = next(iter(one.peer_urls), "")
+    address = urlsplit(peer).hostname or ""
+    kind = node.kind if node else None
+    return KeptMember(
+        member=one.name,
+        peer_url=peer,
+        client_url=next(iter(one.client_urls), url(address, identity.ports.etcd_client)),
+        learner=one.learner,
+        name=node.name if node else "",
+        kind=kind,
+        vm=node.vm if node else "",
+        role=_role(one.name, known, kind),
+        patroni_url="" if kind == "witness" else url(address, identity.ports.patroni),
+    )
+
+
+def _role(member: str, known: Known, kind: Kind | None) -> Role:
+    if kind == "witness":
+        return Role.WITNESS
+    if known.leader is None or not member:
+        return Role.UNKNOWN
+    if known.leader == member:
+        return Role.ACTIVE
+    data = kind == "data" or member in (known.standbys or ())
+    return Role.PASSIVE if data else Role.UNKNOWN
+
+
+def in_sync(member: str, leader: str | None, standbys: frozenset[str] | None) -> bool | None:
+    """Return whether the cluster says that a member has every acknowledged row; None: unknown."""
+    if leader == member:
+        return True
+    return None if standbys is None else member in standbys
+
+
+def forget_others(layout: Layout, identity: Identity) -> None:
+    """Keep of the members only the node itself, which has left the others. Raises OSError."""
+    kept = load_kept(layout, identity)
+    if kept is not None:
+        own = tuple(one for one in kept.members if one.member == identity.member)
+        save_kept(layout, msgspec.structs.replace(kept, members=own))
+
+
+prepare(__name__)

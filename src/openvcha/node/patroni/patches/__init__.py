@@ -1,0 +1,1 @@
+"""What we change in Patroni, one module for each change."""

@@ -1,0 +1,126 @@
+"""Patroni learns who is a member: whoever has no vote in the store neither stands by nor leads.
+
+A node that is replaced loses its vote first. One that was frozen meanwhile comes back with a
+PostgreSQL that streams and a Patroni that registers it, and would keep its place in ``/sync`` or
+take the leader key. So Patroni 4.1 is told of the store's members, in four of its methods: only
+voters are candidates for the synchronous standby, only a voter takes the leader key, and the slot
+of a node that was removed is not kept for it any longer.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from importlib import import_module
+from typing import Any
+
+from openvcha.node.patroni.patches.rpc import ask, install_check
+from openvcha.store import keys
+from openvcha.store.etcd import wire
+from openvcha.store.interface import Member
+
+FRESH_SECONDS = 0.5
+KEY_RANGE = "/kv/range"
+MEMBER_LIST = "/cluster/member/list"
+
+_log = logging.getLogger(__name__)
+
+Retain = Callable[[Any, Any, Any], list[str] | None]
+State = Callable[[Any, Any], Any]
+Lock = Callable[[Any], bool]
+
+REPLACES = {
+    "patroni.dcs:AbstractDCS._build_retain_slots": "714c0ee9c20e16e7",
+    "patroni.postgresql.sync:SyncHandler.current_state": "14d2c64b3960e67a",
+    "patroni.ha:Ha.acquire_lock": "ae8926ad9d5929c4",
+}
+
+
+def install() -> None:
+    """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
+    names = ("patroni.dcs", "patroni.dcs.etcd3", "patroni.ha", "patroni.postgresql.sync")
+    dcs, etcd3, ha, sync = (import_module(name) for name in names)
+    install_check(etcd3.PatroniEtcd3Client)
+    voters = Voters()
+    base, handler, slot = dcs.AbstractDCS, sync.SyncHandler, dcs.slot_name_from_member_name
+    base._build_retain_slots = voters.retaining(base._build_retain_slots, slot)  # noqa: SLF001 - there is no other handle
+    handler.current_state = voters.choosing(handler.current_state)
+    ha.Ha.acquire_lock = voters.locking(ha.Ha.acquire_lock)
+
+
+class Voters:
+    """The voters of the store, as it said last; None before it has said it once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._asked: float | None = None
+        self.names: frozenset[str] | None = None
+
+    def ask(self, dcs: Any) -> None:
+        """Ask the store, where the last answer is not fresh; without one the last one counts.
+
+        etcd lists members from memory, before 3.5 always. One that was cut off or frozen hears of
+        a removal by a read that needs the quorum, so that comes first.
+        """
+        if self._asked is not None and self._clock() - self._asked < FRESH_SECONDS:
+            return
+        try:
+            quorum_read = {"key": wire.text(keys.ROOT[:1]), "count_only": True}
+            ask(dcs._client, KEY_RANGE, quorum_read)  # noqa: SLF001 - as above
+            answer = ask(dcs._client, MEMBER_LIST, {})  # noqa: SLF001 - as above
+            names = voters_of(wire.members(answer))
+        except Exception as error:  # noqa: BLE001 - also an answer of a wrong form
+            _log.warning("the members of the store cannot be asked for: %s", error)
+            return
+        self._asked, self.names = self._clock(), names
+
+    def retaining(self, original: Retain, slot_of: Callable[[str], str]) -> Retain:
+        """Keep slots of voters only; here the leader has just written, so the store answers."""
+
+        def build(self_: Any, cluster: Any, slots: Any) -> list[str] | None:
+            self.ask(self_)
+            kept = original(self_, cluster, slots)
+            if self.names is None or not kept:
+                return kept
+            theirs = {slot_of(name) for name in self.names}
+            for gone in set(kept) - theirs:
+                _log.info("the slot %s of a node that was removed is not kept", gone)
+                self_._last_retain_slots.pop(gone, None)  # noqa: SLF001 - as above
+            return [name for name in kept if name in theirs] or None
+
+        return build
+
+    def choosing(self, original: State) -> State:
+        """Let only voters be synchronous standbys, as far as the store has said who they are."""
+
+        def current_state(self_: Any, cluster: Any) -> Any:
+            if self.names is None:
+                return original(self_, cluster)
+            members = [member for member in cluster.members if member.name in self.names]
+            return original(self_, _with_members(cluster, members))
+
+        return current_state
+
+    def locking(self, original: Lock) -> Lock:
+        """Let only a voter take the leader key."""
+
+        def acquire_lock(self_: Any) -> bool:
+            self.ask(self_.dcs)
+            own = self_.state_handler.name
+            if self.names is None or own in self.names:
+                return original(self_)
+            _log.warning("%s is no member of the cluster any more, and does not lead it", own)
+            self_.set_is_leader(False)
+            return False
+
+        return acquire_lock
+
+
+def _with_members(cluster: Any, members: list[Any]) -> Any:
+    """Return Patroni's cluster with other members; its own class has no working _replace."""
+    fields = {name: getattr(cluster, name) for name in cluster._fields}
+    return type(cluster)(**{**fields, "members": members})
+
+
+def voters_of(members: Collection[Member]) -> frozenset[str]:
+    """Return the names of those who have started and vote."""
+    return frozenset(one.name for one in members if one.name and not one.learner)

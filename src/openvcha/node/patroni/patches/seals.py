@@ -1,0 +1,188 @@
+"""Patroni goes by what data nodes have written, and seals what it writes.
+
+Of what Patroni 4.1 reads in etcd, three things name programs or servers: the dynamic configuration,
+the members, and the members to ask while etcd is away. What of them does not carry the seal of a
+data node is left out before Patroni sees it. Without a configuration it goes on with the last one,
+and the leader writes that one back. The seals are those of ``openvcha.store.sealing.seal``.
+"""
+
+import logging
+import sys
+from base64 import b64encode
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from openvcha.node.etcd.record_keys import RecordKeys
+from openvcha.node.patroni.patches.key_forms import instead_of, is_formed
+from openvcha.node.patroni.patches.rpc import ask, install_check
+from openvcha.store import keys
+from openvcha.store.bounded_json import json_object, unbounded
+from openvcha.store.errors import RecordForged
+from openvcha.store.sealing.seal import RESERVED, Place, Seals, canonical
+
+CONFIG, FAILSAFE, MEMBERS = "config", "failsafe", "members/"
+
+_log = logging.getLogger(__name__)
+
+Nodes = dict[str, dict[str, Any]]
+FromNodes = Callable[[Any, Nodes], Any]
+Configure = Callable[..., bool]
+Touch = Callable[[Any, dict[str, Any]], bool]
+
+REPLACES = {
+    "patroni.dcs.etcd3:Etcd3._cluster_from_nodes": "9aafa69417ed6255",
+    "patroni.dcs.etcd3:Etcd3.touch_member": "7ffb55ad9e53c3e5",
+    "patroni.dcs.etcd3:Etcd3.set_config_value": "7ffb55ad9e53c3e5",
+}
+
+
+def install() -> None:
+    """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""
+    etcd3 = import_module("patroni.dcs.etcd3")
+    store: Any = etcd3.Etcd3
+    install_check(etcd3.PatroniEtcd3Client)
+    for needed in ("handle_etcd_exceptions", "config_path", "member_path"):
+        getattr(store, needed)
+    sealing = Sealing(Seals(RecordKeys(Path(sys.argv[1]).parent)))
+    store._cluster_from_nodes = sealing.reading(store._cluster_from_nodes)  # noqa: SLF001 - there is no other handle
+    store.touch_member = sealing.telling(store.touch_member)
+    store.set_config_value = sealing.configuring()
+
+
+class Sealing:
+    """What Patroni reads and writes, with seals."""
+
+    def __init__(self, seals: Seals) -> None:
+        self._seals = seals
+        self._told: frozenset[str] = frozenset()
+        self._places: dict[str, str] = {}
+        self._written: dict[str, Place] = {}
+
+    def reading(self, original: FromNodes) -> FromNodes:
+        """Make the picture of the cluster of what carries a seal."""
+
+        def cluster_from_nodes(store: Any, nodes: Nodes) -> Any:
+            return original(store, self.checked(nodes))
+
+        return cluster_from_nodes
+
+    def telling(self, original: Touch) -> Touch:
+        """Seal what this member tells of itself."""
+
+        def touch_member(store: Any, data: dict[str, Any]) -> bool:
+            place = Place(keys.PATRONI_MEMBERS + store._name, 0, 0, lease=False)  # noqa: SLF001 - as above
+            return original(store, self._seals.seal_fields(place, data))
+
+        return touch_member
+
+    def configuring(self) -> Configure:
+        """Write the dynamic configuration, unless it has changed since ``version``."""
+
+        def set_config_value(store: Any, value: str, version: str | None = None) -> bool:
+            return bool(store.handle_etcd_exceptions(self._configure, value, version))
+
+        return set_config_value
+
+    def checked(self, nodes: Nodes) -> Nodes:
+        """Leave out what carries no seal, or cannot be read.
+
+        ``nodes`` are etcd's answers by their short names.
+        """
+        refused: set[str] = set()
+        found: Nodes = {}
+        for name, node in nodes.items():
+            try:
+                found[name] = self._node(name, node)
+            except (RecordForged, ValueError):
+                refused.add(name)
+                if (instead := instead_of(name)) is not None:
+                    found[name] = {**node, "value": instead}
+        self._learn(found)
+        if FAILSAFE in found and not self._known(found[FAILSAFE]["value"]):
+            refused.add(FAILSAFE)
+            del found[FAILSAFE]
+        self._tell(frozenset(refused))
+        return found
+
+    def _node(self, name: str, node: dict[str, Any]) -> dict[str, Any]:
+        if unbounded(node["value"].encode(errors="surrogatepass")):
+            raise RecordForged(keys.PATRONI + name)  # Patroni itself would not survive it
+        if name == CONFIG:
+            return {**node, "value": self._config(node)}
+        if name.startswith(MEMBERS):
+            place = Place(keys.PATRONI + name, 0, 0, lease=False)
+            self._seals.open_fields(place, json_object(node["value"]))
+        if not is_formed(name, node["value"]):
+            raise RecordForged(keys.PATRONI + name)
+        return node
+
+    def _config(self, node: dict[str, Any]) -> str:
+        # What this very process has written has no version until etcd tells of it.
+        place = self._place(node) if "version" in node else self._written.get(node["value"])
+        if place is None:
+            raise RecordForged(keys.PATRONI_CONFIG)
+        fields = self._seals.open_fields(place, json_object(node["value"]))
+        return canonical(fields).decode()
+
+    def _place(self, node: dict[str, Any]) -> Place:
+        """Return where the configuration stands. Raises ValueError: etcd counts otherwise."""
+        return Place(
+            keys.PATRONI_CONFIG,
+            int(node.get("create_revision", 0)),
+            int(node["version"]),
+            bool(int(node.get("lease") or 0)),
+        )
+
+    def _learn(self, nodes: Nodes) -> None:
+        """Remember where members are: those who are gone may still have to be asked."""
+        for name, node in nodes.items():
+            place = (
+                (json_object(node["value"]) or {}).get("api_url") if name.startswith(MEMBERS) else 0
+            )
+            if isinstance(place, str):
+                self._places[name.removeprefix(MEMBERS)] = place
+
+    def _known(self, failsafe: str) -> bool:
+        asked = json_object(failsafe)
+        return asked is not None and all(
+            isinstance(place, str) and self._places.get(name) == place
+            for name, place in asked.items()
+        )
+
+    def _tell(self, refused: frozenset[str]) -> None:
+        if refused != self._told:
+            self._told = refused
+            for name in sorted(refused)[:10]:
+                _log.warning(
+                    "not written by a data node or not to be read, and left out: %s",
+                    ascii(name[:100]),
+                )
+
+    def _configure(self, store: Any, value: str, version: str | None) -> bool:
+        found = _read(store)
+        if found is None:
+            if version is not None:
+                return False
+            store._client.put(store.config_path, RESERVED.decode(), create_revision="0")  # noqa: SLF001 - as above
+            found = _read(store)
+        if found is None or (version is not None and str(found["mod_revision"]) != str(version)):
+            return False
+        place = Place(
+            keys.PATRONI_CONFIG,
+            int(found["create_revision"]),
+            int(found["version"]) + 1,
+            lease=False,
+        )
+        sealed = self._seals.close(place, value.encode()).decode()
+        mod = found["mod_revision"]
+        self._written = {sealed: place}  # before the answer: a cache may have it first
+        return bool(store._client.put(store.config_path, sealed, mod_revision=mod))  # noqa: SLF001 - as above
+
+
+def _read(store: Any) -> dict[str, Any] | None:
+    """Ask etcd itself: what is written is sealed for the place that it will have."""
+    key = {"key": b64encode(store.config_path.encode()).decode()}
+    found = ask(store._client, "/kv/range", key).get("kvs", [])  # noqa: SLF001 - as above
+    return dict(found[0]) if found else None

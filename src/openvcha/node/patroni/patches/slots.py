@@ -1,0 +1,32 @@
+"""Patroni drops no replication slot that it did not make.
+
+Patroni 4.1 drops each slot that no member needs, whoever made it: a backup's or a subscription's
+too. What it may drop are the slots of members that have left. Their names are known by their end.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from openvcha.node.postgres.member_slots import is_member_slot
+
+Ignores = Callable[[Any, Any, str], bool]
+
+REPLACES = {
+    "patroni.postgresql.slots:SlotsHandler.ignore_replication_slot": "ff66ea4e59429a43",
+}
+
+
+def install() -> None:
+    """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
+    handler: Any = import_module("patroni.postgresql.slots").SlotsHandler
+    handler.ignore_replication_slot = keeping(handler.ignore_replication_slot)
+
+
+def keeping(original: Ignores) -> Ignores:
+    """Ignore what ``original`` ignores, and all slots that are no member's."""
+
+    def ignore_replication_slot(self: Any, cluster: Any, name: str) -> bool:
+        return not is_member_slot(name) or original(self, cluster, name)
+
+    return ignore_replication_slot

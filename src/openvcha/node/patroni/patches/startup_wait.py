@@ -1,0 +1,58 @@
+"""Patroni's fixed waits in the path of a repair, made to end when their reason does.
+
+Two places of Patroni 4.1 sleep for whole seconds: the start of PostgreSQL is polled once a second,
+and a new synchronous standby is looked at again 2 s after it was named. Both keep their condition
+and their upper bound here; only the looking is more frequent. Nothing else of Patroni is changed.
+The waits of a switchover are in ``patroni_handover``.
+"""
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from openvcha.node.patroni import early_wake_clock
+from openvcha.node.patroni.early_wake_clock import PatientClock
+
+LOOK_SECONDS = 0.1
+
+REPLACES = {
+    "patroni.postgresql:Postgresql.wait_for_startup": "ccd16b4c2a7d7cda",
+    "patroni.ha:Ha._process_multisync_replication": "20beca4a228036a5",
+}
+
+
+def install() -> None:
+    """Replace both waits in the loaded Patroni. Raises AttributeError for another Patroni."""
+    postgresql, ha = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
+    postgresql.Postgresql.wait_for_startup = wait_for_startup
+    clock = early_wake_clock.of_module(ha, LOOK_SECONDS)
+    patient = ha.Ha._process_multisync_replication  # noqa: SLF001 - there is no other handle
+    ha.Ha._process_multisync_replication = impatient(patient, clock)  # noqa: SLF001 - see above
+
+
+def wait_for_startup(self: Any, timeout: float = 0) -> bool | None:
+    """Wait until PostgreSQL has started (True) or failed (False); None when told to stop."""
+    while not self.check_startup_state_changed():
+        if self.cancellable.is_cancelled or (timeout and self.time_in_state() > timeout):
+            return None
+        time.sleep(LOOK_SECONDS)
+    return bool(self.state == "running")
+
+
+def impatient(original: Callable[[Any], None], clock: PatientClock) -> Callable[[Any], None]:
+    """Run ``original`` so that its sleeps end as soon as the named standby is confirmed."""
+
+    def process(self: Any) -> None:
+        with clock.until(lambda: _confirmed(self)):
+            original(self)
+
+    return process
+
+
+def _confirmed(high_availability: Any) -> bool:
+    """Look anew: is every standby that PostgreSQL names also one that it waits for?"""
+    postgresql = high_availability.state_handler
+    postgresql.reset_cluster_info_state(None)
+    found = postgresql.sync_handler.current_state(high_availability.cluster)
+    return bool(found.sync and found.sync_confirmed == found.sync)

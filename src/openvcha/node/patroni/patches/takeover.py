@@ -1,0 +1,78 @@
+"""A standby that becomes the primary ends the sessions that hold its replay up.
+
+Patroni 4.1 asks PostgreSQL to promote and waits. PostgreSQL first replays what it has received, and
+lets a reader that is in the way hold that up for 30 s, without a database meanwhile. A replay that
+is paused or delayed goes on by itself when a promotion is asked for.
+"""
+
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from logging import getLogger
+from typing import Any
+
+from openvcha.node.postgres.replay import HOLDERS, holder
+
+FIRST_SECONDS = 0.1
+"""What nobody holds up is promoted in less."""
+LOOK_SECONDS = 0.1
+CONNECTION = "takeover"
+END = "select pg_terminate_backend(%s)"
+
+_log = getLogger(__name__)
+
+Promote = Callable[..., Any]
+
+REPLACES = {
+    "patroni.postgresql:Postgresql.promote": "c02e99aa294c804a",
+}
+
+
+def install() -> None:
+    """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
+    postgresql: Any = import_module("patroni.postgresql")
+    connections = import_module("patroni.postgresql.connection")
+    if not (connections.ConnectionPool.get and connections.NamedConnection.query):
+        raise AttributeError("Patroni connects otherwise")
+    postgresql.Postgresql.promote = unhindered(postgresql.Postgresql.promote)
+
+
+def unhindered(original: Promote) -> Promote:
+    """Run ``original``, and meanwhile end whoever holds the replay up."""
+
+    def promote(self: Any, *arguments: Any, **options: Any) -> Any:
+        over = threading.Event()
+        ending = threading.Thread(target=_end_holders, args=(self, over), daemon=True)
+        ending.start()
+        try:
+            return original(self, *arguments, **options)
+        finally:
+            over.set()
+            ending.join()
+
+    return promote
+
+
+def _end_holders(postgresql: Any, over: threading.Event) -> None:
+    """Look until the promotion is over. What cannot be asked now is asked again."""
+    connection = postgresql.connection_pool.get(CONNECTION)
+    pause = FIRST_SECONDS
+    while not over.wait(pause):
+        pause = LOOK_SECONDS
+        try:
+            end_holders(connection.query)
+        except Exception as error:  # noqa: BLE001 - it must not hold a promotion up
+            _log.warning("who holds replay up cannot be asked: %s", error)
+    connection.close(True)
+
+
+def end_holders(query: Callable[..., list[tuple[Any, ...]]]) -> None:
+    """Look once, and end those that are in the way now. Raises what ``query`` raises."""
+    for found in map(holder, query(HOLDERS)):
+        _log.warning(
+            "replay is held up by the session %s (user %s, application %s), which is ended",
+            found.pid,
+            found.user,
+            found.application,
+        )
+        query(END, found.pid)

@@ -1,0 +1,184 @@
+"""The copy of the data that a new data node makes before Patroni starts on it."""
+
+import asyncio
+import errno
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from openvcha.api.whole_paths import WHOLE_PATHS
+from openvcha.node.engines import Postgres
+from openvcha.node.identity import Secrets
+from openvcha.node.layout import Layout
+from openvcha.node.postgres import base_backup
+from openvcha.node.postgres.leader import CopyFailed, Leader
+from openvcha.node.postgres.roles import REPLICATION_USER
+from openvcha.node.postgres.server import STANDBY_SIGNAL
+from openvcha.node.process.backoff import Backoff
+from openvcha.node.process.logs import Logger, RotatingLog, wrap
+from openvcha.node.process.spawn import Launch, describe_exit, engine_environment, launch
+from openvcha.node.system.durable import sync_directory, write_durably, write_private
+from openvcha.store.clone_reports import CopyReport, CopyState
+
+SPARE_BYTES = 128 << 20  # the log that is written while the copy runs
+STOP_SECONDS = 5.0
+KEPT_OUTPUT = 20
+
+
+class CopyStep:
+    """Copies the leader's data until it is done or it makes no sense to try again."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        postgres: Postgres,
+        secrets: Secrets,
+        *,
+        find_leader: Callable[[], Awaitable[Leader]],
+        publish: Callable[[CopyReport], None],
+        log: RotatingLog,
+        events: Logger,
+        environment: Mapping[str, str],
+        start: Launch = launch,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+    ) -> None:
+        self._layout = layout
+        self._postgres = postgres
+        self._secrets = secrets
+        self._find_leader = find_leader
+        self._publish = publish
+        self._log = log
+        self._events = events
+        self._environment = environment
+        self._start = start
+        self._clock = clock
+        self._sleep = sleep
+        self._free_bytes = free_bytes
+
+    async def run(self) -> bool:
+        """Copy, with retries while the reason is temporary; tells whether the data are there."""
+        backoff = Backoff()
+        attempt = 0
+        while True:
+            attempt += 1
+            progress = base_backup.Progress(self._clock, attempt)
+            began = self._clock()
+            try:
+                await self._attempt_on_disk(progress)
+            except CopyFailed as error:
+                failed = progress.report(CopyState.FAILED)
+                self._publish(
+                    msgspec.structs.replace(failed, error=str(error), temporary=error.temporary)
+                )
+                self._events.warning("copy failed", reason=str(error), temporary=error.temporary)
+                if not error.temporary:
+                    return False
+                await self._sleep(backoff.pause(self._clock() - began))
+            else:
+                return True
+
+    async def _attempt_on_disk(self, progress: base_backup.Progress) -> None:
+        try:
+            await self._attempt(progress)
+        except OSError as error:
+            raise CopyFailed(str(error), temporary=error.errno != errno.ENOSPC) from error
+
+    async def _attempt(self, progress: base_backup.Progress) -> None:
+        leader = await self._find_leader()
+        await asyncio.to_thread(remove_tree, self._layout.pgdata_copying)
+        self._check(leader)
+        progress.total = leader.data_bytes
+        self._publish(progress.report(CopyState.RUNNING))
+        self._events.info("copy begins", source=leader.member, bytes=leader.data_bytes)
+        await self._back_up(leader, progress)
+        await asyncio.to_thread(self._commit)
+        progress.done = progress.total = max(progress.total, progress.done)
+        self._publish(progress.report(CopyState.DONE))
+        self._events.info("copy done", bytes=progress.total)
+
+    def _check(self, leader: Leader) -> None:
+        if leader.major != self._postgres.version[0]:
+            raise CopyFailed(
+                f"the leader runs PostgreSQL {leader.major}, "
+                f"this node has {self._postgres.version[0]}",
+                temporary=False,
+            )
+        free = self._free_bytes(self._layout.root)
+        needed = leader.data_bytes + SPARE_BYTES
+        if free < needed:
+            raise CopyFailed(
+                f"the data need {needed} bytes, the disk has {free} free", temporary=False
+            )
+
+    async def _back_up(self, leader: Leader, progress: base_backup.Progress) -> None:
+        pgpass = self._layout.run / "copy.pgpass"
+        password = self._secrets.replication.reveal()
+        write_private(pgpass, base_backup.pgpass_line(REPLICATION_USER, password))
+        said: list[bytes] = []
+
+        def on_line(line: bytes) -> None:
+            report = progress.read(line)
+            if report:
+                self._publish(report)
+            else:
+                said.append(line)
+                del said[:-KEPT_OUTPUT]
+            self._log.write(wrap("copy", line))
+
+        settings = base_backup.backup_environment(self._layout, self._postgres, pgpass)
+        argv = base_backup.backup_argv(
+            self._postgres,
+            self._layout.pgdata_copying,
+            leader.host,
+            leader.port,
+            REPLICATION_USER,
+        )
+        environment = engine_environment(self._environment, self._layout.root, settings)
+        try:
+            code = await self._until_end(argv, environment, on_line)
+        finally:
+            pgpass.unlink(missing_ok=True)
+        if code != 0:
+            output = b"\n".join(said)
+            reason = base_backup.reason(said) or describe_exit(code)
+            raise CopyFailed(reason, temporary=base_backup.is_temporary(output))
+
+    async def _until_end(
+        self, argv: list[str], environment: dict[str, str], on_line: Callable[[bytes], None]
+    ) -> int:
+        try:
+            running = await self._start(argv, environment, on_line)
+        except OSError as error:
+            raise CopyFailed(f"{argv[0]} cannot be started: {error}", temporary=False) from error
+        ending = asyncio.ensure_future(running.wait())
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            running.send(signal.SIGTERM)
+            await asyncio.wait([ending], timeout=STOP_SECONDS)
+            running.send(signal.SIGKILL)
+            raise
+
+    def _commit(self) -> None:
+        # Whoever starts it, a copy is a standby: never by accident a second primary.
+        write_durably(self._layout.pgdata_copying / STANDBY_SIGNAL, b"")
+        # pg_basebackup has synced the files; this makes their new place survive too.
+        self._layout.pgdata_copying.rename(self._layout.pgdata)
+        sync_directory(self._layout.root)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all that is in it, if it is there; raises OSError."""
+    if path.exists():
+        shutil.rmtree(path, **WHOLE_PATHS)
+
+
+def has_data(layout: Layout) -> bool:
+    """Tell whether the node has data: they appear only when they are whole."""
+    return layout.pgdata.is_dir() and any(layout.pgdata.iterdir())

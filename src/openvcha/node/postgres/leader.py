@@ -1,0 +1,128 @@
+"""Who leads PostgreSQL now, and what a copy of its data takes."""
+
+import dataclasses
+from urllib.parse import urlsplit
+
+from openvcha.node.engines import OLDEST_POSTGRES, Postgres
+from openvcha.node.identity import Secrets
+from openvcha.node.layout import Layout
+from openvcha.node.postgres.own_sessions import APPLICATION_NAME, superuser_options
+from openvcha.node.postgres.roles import SUPERUSER
+from openvcha.node.postgres.tls import session_tls
+from openvcha.store import keys
+from openvcha.store.bounded_json import json_object
+from openvcha.store.errors import StoreError
+from openvcha.store.interface import Store
+
+CONNECT_SECONDS = 5
+FACTS = """
+    select sum(pg_database_size(oid))::bigint,
+           current_setting('server_version_num')::int / 10000,
+           pg_is_in_recovery()
+      from pg_database
+"""
+
+
+class CopyFailed(Exception):  # noqa: N818 - the outcome of a step, not an accident
+    """A copy did not come about; `temporary` says whether trying again may help."""
+
+    def __init__(self, reason: str, *, temporary: bool) -> None:
+        super().__init__(reason)
+        self.temporary = temporary
+
+
+@dataclasses.dataclass(frozen=True)
+class Leader:
+    """The primary: its member name, its place, the size of its data and its major version."""
+
+    member: str
+    host: str
+    port: int
+    data_bytes: int
+    major: int
+
+
+async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: Postgres) -> Leader:
+    """Find the primary through Patroni's keys and ask it. Raises CopyFailed (temporary)."""
+    try:
+        member, host, port = await _place(store)
+        size, major = await _facts(host, port, layout, secrets, postgres)
+    except (StoreError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
+    return Leader(member, host, port, size, major)
+
+
+def place_of(member_record: bytes) -> tuple[str, int]:
+    """Read host and port of PostgreSQL from what Patroni keeps of a member.
+
+    Raises KeyError, ValueError, TypeError, AttributeError for what is no such record.
+    """
+    fields = json_object(member_record)
+    if fields is None:
+        raise ValueError("the record of the leader cannot be read")
+    parts = urlsplit(fields["conn_url"])
+    return parts.hostname or "", parts.port or 5432
+
+
+async def _place(store: Store) -> tuple[str, str, int]:
+    leader = await store.get(keys.PATRONI_LEADER)
+    if leader is None:
+        raise CopyFailed("there is no leader to copy from", temporary=True)
+    member = leader.value.decode(errors="replace")
+    record = await store.get(keys.patroni_member(member))
+    if record is None:
+        raise CopyFailed(f"the leader {member} has not told its address", temporary=True)
+    return (member, *place_of(record.value))
+
+
+async def _facts(
+    host: str, port: int, layout: Layout, secrets: Secrets, postgres: Postgres
+) -> tuple[int, int]:
+    # Loaded late: every start of a node would wait for it, and few nodes copy.
+    from psycopg import AsyncConnection, Error  # noqa: PLC0415
+
+    place = superuser_place(host, port, layout, secrets, postgres, major=OLDEST_POSTGRES)
+    try:
+        connection = await AsyncConnection.connect(place)
+        async with connection:
+            row = await (await connection.execute(FACTS)).fetchone()
+    except Error as error:
+        raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
+    if row is None:
+        raise CopyFailed("the leader tells no size", temporary=True)
+    if row[2]:
+        raise CopyFailed("the leader takes no writes yet", temporary=True)
+    return int(row[0]), int(row[1])
+
+
+def superuser_place(
+    host: str,
+    port: int,
+    layout: Layout,
+    secrets: Secrets,
+    postgres: Postgres,
+    *,
+    major: int | None = None,
+) -> str:
+    """Return the connection string, with its password, by which a node asks a PostgreSQL.
+
+    ``major`` is the server's version where it may be another one than the node's own.
+    """
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - as above
+
+    return make_conninfo(
+        host=host,
+        port=port,
+        user=SUPERUSER,
+        dbname="postgres",
+        password=secrets.superuser.reveal(),
+        connect_timeout=CONNECT_SECONDS,
+        application_name=APPLICATION_NAME,
+        client_encoding="UTF8",
+        options=superuser_options(major or postgres.version[0]),
+        **_tls(layout, postgres),
+    )
+
+
+def _tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
+    return session_tls(layout, postgres) or {"sslmode": "disable"}

@@ -1,0 +1,53 @@
+"""What the databases of a node use of PostgreSQL's directories, and is not there.
+
+Extensions and functions in C are each database's own: every one is asked itself.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from openvcha.node.postgres.log import plain
+from openvcha.node.postgres.user_settings import LIBRARIES, MOST, missing
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+DATABASES = """
+    select datname from pg_database where datallowconn and datconnlimit <> -2 order by 1
+"""
+"""One with -2 was dropped half: nobody gets in."""
+EXTENSIONS = """
+    select extname from pg_extension
+     where extname not in (select name from pg_available_extensions) order by 1
+"""
+USED = "select distinct probin from pg_proc where probin is not null order by 1"
+
+
+@dataclass(frozen=True)
+class Uninstalled:
+    """An extension without its control file, or a library of functions without its file."""
+
+    database: str
+    name: str
+    extension: bool
+
+
+async def uninstalled(
+    connection: "AsyncConnection[Any]", connect: Callable[[str], Awaitable["AsyncConnection[Any]"]]
+) -> tuple[Uninstalled, ...]:
+    """Ask every database, each by a connection that ``connect`` makes. Raises psycopg.Error."""
+    (folder,) = await _names(connection, LIBRARIES)
+    found: list[Uninstalled] = []
+    for database in await _names(connection, DATABASES):
+        async with await connect(database) as own:
+            extensions = await _names(own, EXTENSIONS)
+            libraries = missing(await _names(own, USED), Path(folder))
+        for names, extension in ((extensions, True), (libraries, False)):
+            found += [Uninstalled(plain(database), plain(name), extension) for name in names]
+    return tuple(found[:MOST])
+
+
+async def _names(connection: "AsyncConnection[Any]", query: LiteralString) -> list[str]:
+    return [name for (name,) in await (await connection.execute(query)).fetchall()]

@@ -1,0 +1,205 @@
+"""The cluster's own roles keep what they need, whatever users do to them or take from everybody.
+
+``REVOKE CONNECT ON DATABASE postgres FROM PUBLIC`` is common advice, and would leave a former
+active unable to rewind: its whole data would be copied instead. So would a connection limit of that
+database, or a default for all roles that keeps a session from starting or ends it. And whoever
+gives the role ``postgres`` a password of his own, or an end, locks the cluster out of its database.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Error, sql
+
+from openvcha.api.secret import Secret
+from openvcha.node.identity import Secrets
+from openvcha.node.postgres.roles import OWN_ROLES, REPLICATION_USER, REWIND_USER, SUPERUSER
+from openvcha.node.postgres.scram import accepts
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+RESERVED_SINCE = 160000
+LOGIN_TRIGGERS_SINCE = 170000
+EVENT_TRIGGERS = "event_triggers"
+REWIND_FUNCTIONS = (
+    "pg_catalog.pg_ls_dir(text, boolean, boolean)",
+    "pg_catalog.pg_stat_file(text, boolean)",
+    "pg_catalog.pg_read_binary_file(text)",
+    "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
+    # PUBLIC may call these, until somebody revokes that.
+    "pg_catalog.pg_current_wal_insert_lsn()",
+    "pg_catalog.pg_is_in_recovery()",
+    "pg_catalog.pg_tablespace_location(oid)",
+    "pg_catalog.set_config(text, text, boolean)",
+)
+"""What pg_rewind calls; PostgreSQL's manual names those that not everybody may call."""
+REWIND_DEFAULTS = (
+    "exit_on_error",
+    "idle_session_timeout",
+    "local_preload_libraries",
+    "session_preload_libraries",
+)
+"""Settings that pg_rewind does not set for itself, or that take effect before it can."""
+STANDING = """
+    select pg_is_in_recovery(), current_setting('server_version_num')::int,
+           current_database() = 'postgres',
+           array(select rolname::text from pg_roles where rolname = any(%s))
+"""
+DATABASE = "select datallowconn, datconnlimit <> -1 from pg_database where datname = 'postgres'"
+"""The limit does not apply to superusers, but their sessions count towards it."""
+CONNECTS = """
+    select exists (select from pg_database, aclexplode(datacl) as acl
+                    where datname = 'postgres' and acl.privilege_type = 'CONNECT'
+                      and acl.grantee = 'rewind'::regrole)
+"""
+"""Its own right: that of everybody may be taken."""
+UNSET = """
+    select name from unnest(%s::text[]) as name
+     where not exists (select from pg_db_role_setting, unnest(setconfig) as setting
+                        where setrole = 'rewind'::regrole
+                          and setdatabase = (select oid from pg_database
+                                              where datname = 'postgres')
+                          and setting = name || '=' || current_setting(name))
+"""
+"""The role's defaults in this database, the scope that wins, that differ from our session's."""
+CALLS = "select has_function_privilege('rewind', %s, 'execute')"
+ATTRIBUTES: Mapping[str, str] = MappingProxyType(
+    {SUPERUSER: "superuser login", REPLICATION_USER: "login replication", REWIND_USER: "login"}
+)
+UNLIMITED = "connection limit -1 valid until 'infinity'"
+LOGS_IN = """
+    select rolcanlogin and rolconnlimit = -1 and coalesce(rolvaliduntil, 'infinity') = 'infinity'
+           and (rolreplication or rolname <> 'replicator') and (rolsuper or rolname <> 'postgres')
+      from pg_roles where rolname = %s
+"""
+VERIFIER = "select rolpassword from pg_authid where rolname = %s"
+RESERVED = "select pg_has_role('rewind', 'pg_use_reserved_connections', 'usage')"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A statement that restores something, and how it is shown: without a password's verifier."""
+
+    shown: str
+    statement: sql.Composed
+
+    @classmethod
+    def of(cls, statement: str) -> "Repair":
+        """Return a repair whose statement holds nothing secret."""
+        return cls(statement, sql.SQL(statement).format())
+
+
+@dataclass(frozen=True)
+class Tended:
+    """What was restored, and what could not be, with the reason of each."""
+
+    done: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+async def tend(connection: "AsyncConnection[Any]", known: Secrets | None = None) -> Tended:
+    """Restore on a primary what our roles lack. Raises psycopg.Error when it cannot be looked at.
+
+    With ``known``, passwords and roles that are gone are restored too. Without it there is nothing
+    to do as long as a role is not there; on a standby there never is.
+    """
+    standby, version, at_home, made = await _row(connection, STANDING, list(OWN_ROLES))
+    if standby or (known is None and set(made) != set(OWN_ROLES)):
+        return Tended()
+    tended = await _restore(connection, await _logins(connection, made, known))
+    if tended.failed:
+        return tended
+    more = await _restore(connection, await _rights(connection, version, at_home=at_home))
+    return Tended((*tended.done, *more.done), more.failed)
+
+
+async def _restore(connection: "AsyncConnection[Any]", repairs: Iterable[Repair]) -> Tended:
+    done: list[str] = []
+    failed: list[str] = []
+    for repair in repairs:
+        try:
+            await connection.execute(repair.statement)
+        except Error as error:
+            failed.append(f"{repair.shown}: {error}")
+        else:
+            done.append(repair.shown)
+    return Tended(tuple(done), tuple(failed))
+
+
+def passwords(known: Secrets) -> Mapping[str, Secret]:
+    """Return the passwords of the cluster's roles."""
+    return {
+        SUPERUSER: known.superuser,
+        REPLICATION_USER: known.replication,
+        REWIND_USER: known.rewind,
+    }
+
+
+async def _logins(
+    connection: "AsyncConnection[Any]", made: list[str], known: Secrets | None
+) -> list[Repair]:
+    """Return what lets the roles log in again, and into the database of that name."""
+    found: list[Repair] = []
+    wanted = passwords(known) if known else {}
+    for role, attributes in ATTRIBUTES.items():
+        if role not in made:
+            found.append(Repair.of(f"create role {role} {attributes}"))
+        elif not (await _row(connection, LOGS_IN, role))[0]:
+            found.append(Repair.of(f"alter role {role} {attributes} {UNLIMITED}"))
+        if password := wanted.get(role):
+            stored = await _row(connection, VERIFIER, role)
+            if not (stored and accepts(stored[0], password)):
+                change = change_password(connection, role, password)
+                found.append(Repair(f"alter role {role} password ...", change))
+    database = await _row(connection, DATABASE)
+    if not database:
+        found.append(Repair.of("create database postgres template template0"))
+    elif not database[0]:
+        found.append(Repair.of("alter database postgres allow_connections true"))
+    if database and database[1]:
+        found.append(Repair.of("alter database postgres connection limit -1"))
+    return found
+
+
+def change_password(
+    connection: "AsyncConnection[Any]", role: str, password: Secret
+) -> sql.Composed:
+    """Return a statement in which PostgreSQL sees only what it verifies the password by."""
+    verifier = connection.pgconn.encrypt_password(
+        password.reveal().encode(), role.encode(), b"scram-sha-256"
+    )
+    statement = sql.SQL("alter role {} password {}")
+    return statement.format(sql.Identifier(role), sql.Literal(verifier.decode()))
+
+
+async def _rights(
+    connection: "AsyncConnection[Any]", version: int, *, at_home: bool
+) -> list[Repair]:
+    """Return what the role that rewinds lacks; rights on functions are those of one database."""
+    found: list[str] = []
+    if not (await _row(connection, CONNECTS))[0]:
+        found.append(f"grant connect on database postgres to {REWIND_USER}")
+    if at_home:
+        uncalled = [f for f in REWIND_FUNCTIONS if not (await _row(connection, CALLS, f))[0]]
+        found += [f"grant execute on function {function} to {REWIND_USER}" for function in uncalled]
+    if version >= RESERVED_SINCE and not (await _row(connection, RESERVED))[0]:
+        found.append(f"grant pg_use_reserved_connections to {REWIND_USER}")
+    return [Repair.of(each) for each in (*found, *await _defaults(connection, version))]
+
+
+async def _defaults(connection: "AsyncConnection[Any]", version: int) -> list[str]:
+    names = [*REWIND_DEFAULTS, *([EVENT_TRIGGERS] if version >= LOGIN_TRIGGERS_SINCE else [])]
+    unset = await (await connection.execute(UNSET.encode(), [names])).fetchall()
+    # `= ''` could store a list setting as one library without a name.
+    role = f"alter role {REWIND_USER} in database postgres"
+    return [f"{role} set {name} from current" for (name,) in unset]
+
+
+async def _row(
+    connection: "AsyncConnection[Any]", query: str, *arguments: object
+) -> tuple[Any, ...]:
+    row = await (await connection.execute(query.encode(), arguments or None)).fetchone()
+    return tuple(row or ())

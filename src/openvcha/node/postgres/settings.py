@@ -1,0 +1,184 @@
+"""PostgreSQL's settings: who may enter, how it logs, how it notices a lost peer."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from openvcha.node.engines import Postgres
+from openvcha.node.layout import Layout
+
+Settings = dict[str, Any]
+
+JSON_LOG_SINCE = 15
+RESERVED_SINCE = 16
+
+_VITAL = frozenset(
+    {
+        "archive_cleanup_command",
+        "data_directory",
+        "fsync",
+        "full_page_writes",
+        "hba_file",
+        "hot_standby",
+        "ident_file",
+        "listen_addresses",
+        "max_replication_slots",
+        "max_wal_senders",
+        "port",
+        "primary_conninfo",
+        "primary_slot_name",
+        "promote_trigger_file",
+        "recovery_end_command",
+        "recovery_min_apply_delay",
+        "restore_command",
+        "ssl",
+        "ssl_ca_file",
+        "ssl_cert_file",
+        "ssl_key_file",
+        "synchronous_standby_names",
+        "wal_level",
+        "wal_log_hints",
+    }
+)
+"""What replication, a failover or the safety of an acknowledged row stands and falls with."""
+_OWNED = frozenset(
+    {
+        "authentication_timeout",
+        "lc_messages",
+        "log_destination",
+        "log_directory",
+        "log_filename",
+        "log_timezone",
+        "logging_collector",
+        "max_slot_wal_keep_size",
+        "password_encryption",
+        "reserved_connections",
+        "superuser_reserved_connections",
+        "tcp_keepalives_count",
+        "tcp_keepalives_idle",
+        "tcp_keepalives_interval",
+        "tcp_user_timeout",
+        "unix_socket_directories",
+        "wal_keep_size",
+        "wal_receiver_status_interval",
+        "wal_receiver_timeout",
+        "wal_retrieve_retry_interval",
+        "wal_sender_timeout",
+    }
+)
+_TARGETS = "recovery_target"
+EARLY: Final = frozenset({"off", "local", "false", "no", "0"})
+"""Values of ``synchronous_commit`` by which a commit is acknowledged before the passive has it."""
+_UNWANTED: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "synchronous_commit": EARLY,
+        # The reasons for which a server does not start, and a copy fails, are read in the log.
+        "log_min_messages": frozenset({"log", "fatal", "panic"}),
+    }
+)
+
+
+def is_vital(name: str) -> bool:
+    """Return whether a setting of the cluster is one that a new node would not work with."""
+    return name in _VITAL or name.startswith(_TARGETS)
+
+
+def is_owned(name: str, value: str) -> bool:
+    """Return whether the cluster sets it, or relies on it not being set to this."""
+    if name in _UNWANTED:
+        return value.lower() in _UNWANTED[name]
+    return name in _OWNED or is_vital(name)
+
+
+def shared_settings() -> Settings:
+    """Give the settings that must be equal on both data nodes; the cluster keeps them."""
+    return {
+        "wal_level": "replica",
+        "wal_log_hints": "on",
+        "hot_standby": "on",
+        "max_connections": 200,
+        "max_wal_senders": 10,
+        # Patroni keeps the slot of each member that was replaced for minutes, and a copy needs one:
+        # who redeploys again and again must not run out of them.
+        "max_replication_slots": 100,
+        "wal_keep_size": "256MB",
+        # A standby that stays away must not fill the active node's disk.
+        "max_slot_wal_keep_size": "4GB",
+    }
+
+
+def local_settings(layout: Layout, postgres: Postgres) -> Settings:
+    """Give the settings that are written at each start of a node."""
+    return {
+        "unix_socket_directories": "",
+        "password_encryption": "scram-sha-256",
+        "lc_messages": "C",
+        **_places(postgres),
+        **_peers(),
+        **_logging(layout, postgres),
+        **(_tls(layout) if postgres.has_tls else {}),
+    }
+
+
+def pg_hba(tls: bool, replication: str, administrators: Sequence[str]) -> list[str]:
+    """Give the lines of pg_hba.conf; whoever is not named is refused.
+
+    Nodes cannot be told apart by address (on one machine all come from 127.0.0.1), so those who
+    may do everything need the cluster's certificate besides their password.
+    """
+    kind = "hostssl" if tls else "host"
+    proof = "scram-sha-256 clientcert=verify-ca" if tls else "scram-sha-256"
+    return [
+        f"{kind} replication {replication} all {proof}",
+        *(f"{kind} all {user} all {proof}" for user in administrators),
+        f"{kind} all all all scram-sha-256",
+    ]
+
+
+def _places(postgres: Postgres) -> Settings:
+    """Keep places free for the cluster's own sessions when users have taken all others."""
+    places = {"superuser_reserved_connections": 10}
+    if postgres.version[0] >= RESERVED_SINCE:
+        places["reserved_connections"] = 5
+    return places
+
+
+def _peers() -> Settings:
+    return {
+        # Who stops in the middle of a log-in has a place meanwhile.
+        "authentication_timeout": "15s",
+        "wal_sender_timeout": "5s",
+        "wal_receiver_timeout": "5s",
+        "wal_receiver_status_interval": "1s",
+        "wal_retrieve_retry_interval": "500ms",
+        "tcp_keepalives_idle": 5,
+        "tcp_keepalives_interval": 2,
+        "tcp_keepalives_count": 3,
+        "tcp_user_timeout": "10s",
+    }
+
+
+def _logging(layout: Layout, postgres: Postgres) -> Settings:
+    structured = "jsonlog" if postgres.version[0] >= JSON_LOG_SINCE else "csvlog"
+    return {
+        "logging_collector": "on",
+        "log_destination": structured,
+        "log_directory": str(layout.logs),
+        "log_filename": "postgresql-%a.log",
+        # It is read: see node/postgres/log.py.
+        "log_timezone": "UTC",
+        "log_file_mode": "0600",
+        "log_rotation_age": "1d",
+        "log_rotation_size": 0,
+        "log_truncate_on_rotation": "on",
+    }
+
+
+def _tls(layout: Layout) -> Settings:
+    return {
+        "ssl": "on",
+        "ssl_min_protocol_version": "TLSv1.2",
+        "ssl_ca_file": str(layout.ca),
+        "ssl_cert_file": str(layout.postgres_certificate),
+        "ssl_key_file": str(layout.key),
+    }

@@ -1,0 +1,78 @@
+"""Why this node's PostgreSQL does not start, or does not stream: read from its logs.
+
+A server that fails before it has its own log writes to Patroni's output.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from openvcha.node.postgres.log import SEVERE, Entry, entries, plain, tail
+from openvcha.node.process.logs import log_path
+from openvcha.store.node_facts import PostgresTrouble
+
+KEPT_LINES = 5
+RECENT = timedelta(seconds=30)
+SERVER_LINE = re.compile(r"^\S+ \S+ \S+ \[\d+\] (?:FATAL|PANIC|ERROR):\s+(.*)$")
+REWIND_LINE = re.compile(r"(pg_rewind: (?:error|fatal): .*|OperationalError: .*FATAL: .*)$")
+"""Why a former primary cannot be rewound: it then waits, until its data are copied anew."""
+FAILED = ("ERROR: postmaster is not running", "ERROR: failed to start postgres")
+WELL = "INFO: no action."
+OWN_BACKENDS = frozenset({"postmaster", "startup"})
+RECEIVER = "walreceiver"
+
+
+def trouble(logs: Path, now: datetime | None = None) -> PostgresTrouble | None:
+    """Read a node's logs for what keeps its PostgreSQL down or apart; None: nothing is known."""
+    lines = [_line(line) for line in tail(log_path(logs, "patroni"))]
+    return judge(lines, entries(logs), now or datetime.now(UTC))
+
+
+def judge(patroni: Iterable[str], server: Sequence[Entry], now: datetime) -> PostgresTrouble | None:
+    """Count the last starts that failed for the same reason; else tell why it does not stream."""
+    starts: list[list[str]] = []
+    said: list[str] = []
+    rewinds: list[str] = []
+    for line in patroni:
+        if WELL in line:
+            starts, said, rewinds = [], [], []
+        elif found := REWIND_LINE.search(line):
+            rewinds.append(plain(found[1]))
+        elif found := SERVER_LINE.match(line):
+            said.append(plain(found[1]))
+        elif any(sign in line for sign in FAILED):
+            starts.append(said)
+            said = []
+    recent = [each for each in server if each.severity in SEVERE and now - each.time < RECENT]
+    if not starts:
+        return _not_streaming(rewinds or [e.message for e in recent if e.backend == RECEIVER])
+    if not starts[-1]:
+        starts[-1] = [each.message for each in recent if each.backend in OWN_BACKENDS]
+    return _not_starting([said for said in starts if said])
+
+
+def _not_starting(starts: Sequence[Sequence[str]]) -> PostgresTrouble | None:
+    if not starts:
+        return None
+    reason = starts[-1][-1]
+    different = (n for n, said in enumerate(reversed(starts)) if said[-1] != reason)
+    equal = next(different, len(starts))
+    lines = tuple(starts[-1][-KEPT_LINES:])
+    return PostgresTrouble(starts=True, times=equal, reason=reason, lines=lines)
+
+
+def _not_streaming(said: Sequence[str]) -> PostgresTrouble | None:
+    if not said:
+        return None
+    return PostgresTrouble(starts=False, times=said.count(said[-1]), reason=said[-1])
+
+
+def _line(logged: str) -> str:
+    """Take a program's own line out of the record that the supervisor made of it."""
+    try:
+        return str(msgspec.json.decode(logged, type=dict[str, object]).get("line", ""))
+    except msgspec.DecodeError:
+        return ""

@@ -1,0 +1,128 @@
+"""What the cluster itself asks of PostgreSQL on a data node, as its superuser."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from psycopg import AsyncConnection, Error, sql
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
+
+from openvcha.node.engines import EngineMissing, Postgres, find_postgres
+from openvcha.node.identity import load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.postgres.clone_errors import ServerError, copy_error
+from openvcha.node.postgres.leader import CONNECT_SECONDS, superuser_place
+from openvcha.node.postgres.log import entries
+from openvcha.node.postgres.missing_files import Uninstalled, uninstalled
+from openvcha.node.postgres.replay import HOLDERS, REPLAYED, Replay, holder
+from openvcha.node.postgres.roles import OWN_ROLES
+from openvcha.node.postgres.server import postgres_major
+from openvcha.node.postgres.user_settings import survey
+from openvcha.store.node_facts import PostgresFacts
+
+STATEMENT_SECONDS = 10.0
+WRITTEN = "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
+
+
+class PostgresUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+    """A node's PostgreSQL did not do what it was asked; the text says why."""
+
+
+class Superuser:
+    """The superuser of a cluster's PostgreSQL, as a node's directory proves it now."""
+
+    def __init__(self, layout: Layout, port: int) -> None:
+        self._layout = layout
+        self._port = port
+        self._postgres: Postgres | None = None
+
+    async def prepare(self) -> Postgres:
+        """Find out which PostgreSQL the node runs, before somebody waits. Raises EngineMissing."""
+        if self._postgres is None:
+            self._postgres = await asyncio.to_thread(self._find)
+        return self._postgres
+
+    async def connect(self, host: str, database: str = "postgres") -> AsyncConnection[Any]:
+        """Connect to a node's PostgreSQL. Raises psycopg.Error, OSError, EngineMissing."""
+        postgres = await self.prepare()
+        secrets = load_secrets(self._layout.root)
+        place = superuser_place(host, self._port, self._layout, secrets, postgres)
+        return await AsyncConnection.connect(place, autocommit=True, dbname=database)
+
+    async def checkpoint(self, host: str) -> None:
+        """Write out what a node holds in memory, however long it takes.
+
+        Raises PostgresUnreachable.
+        """
+        async with self._at(host, None) as connection:
+            await connection.execute("checkpoint")
+
+    async def position(self, host: str) -> int:
+        """Return how far a primary has written, in bytes of the log. Raises PostgresUnreachable."""
+        async with self._at(host) as connection:
+            row = await (await connection.execute(WRITTEN)).fetchone()
+            return int(row[0]) if row else 0
+
+    async def replay(self, host: str) -> Replay:
+        """Look how far a standby has replayed, and who is in the way. Raises PostgresUnreachable.
+
+        A replay that somebody paused is resumed.
+        """
+        async with self._at(host) as connection:
+            row = await (await connection.execute(REPLAYED)).fetchone()
+            if row is None:
+                raise PostgresUnreachable(f"PostgreSQL at {host} does not tell how far it is")
+            seen = Replay(*row)
+            if seen.paused:
+                await connection.execute("select pg_wal_replay_resume()")
+            holders = await (await connection.execute(HOLDERS)).fetchall()
+            return replace(seen, holders=tuple(map(holder, holders)))
+
+    async def copy_error(self, since: datetime) -> ServerError | None:
+        """Return what this node's own PostgreSQL said last of a copy; None: nothing since then."""
+        return copy_error(await asyncio.to_thread(entries, self._layout.logs), since)
+
+    async def survey(self, host: str) -> PostgresFacts:
+        """Look at what users have set in this node's own. Raises PostgresUnreachable."""
+        async with self._at(host) as connection:
+            return await survey(connection)
+
+    async def accepts(self, host: str) -> bool:
+        """Return whether a PostgreSQL takes connections, whatever it then says to a role."""
+        place = make_conninfo(host=host, port=self._port, connect_timeout=CONNECT_SECONDS)
+        return await asyncio.to_thread(PGconn.ping, place.encode()) == Ping.OK
+
+    async def uninstalled(self, host: str) -> tuple[Uninstalled, ...]:
+        """Look what this node's own databases use and is not installed.
+
+        Raises PostgresUnreachable.
+        """
+        async with self._at(host) as connection:
+            return await uninstalled(connection, partial(self.connect, host))
+
+    async def rehearse_renewal(self, host: str) -> None:
+        """Change the passwords of our roles, and take that back. Raises PostgresUnreachable."""
+        async with self._at(host) as connection, connection.transaction(force_rollback=True):
+            for user in OWN_ROLES:
+                statement = sql.SQL("alter role {} password null")
+                await connection.execute(statement.format(sql.Identifier(user)))
+
+    @asynccontextmanager
+    async def _at(
+        self, host: str, seconds: float | None = STATEMENT_SECONDS
+    ) -> AsyncIterator[AsyncConnection[Any]]:
+        try:
+            async with asyncio.timeout(seconds), await self.connect(host) as connection:
+                yield connection
+        except (Error, OSError, EngineMissing) as error:
+            reason = str(error) or f"no answer within {STATEMENT_SECONDS:g} s"
+            raise PostgresUnreachable(f"PostgreSQL at {host}: {reason}") from error
+
+    def _find(self) -> Postgres:
+        return find_postgres(os.environ, postgres_major(self._layout.pgdata))

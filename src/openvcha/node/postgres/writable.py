@@ -1,0 +1,69 @@
+"""Whether a node's own PostgreSQL takes writes: asked over a connection that was there before.
+
+A connection to a standby lives on when that becomes the primary. To open one takes longer than to
+ask hundreds of times, and it would be opened while clients wait.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from psycopg import AsyncConnection, Error
+
+from openvcha.node.engines import EngineMissing
+from openvcha.node.postgres.superuser import PostgresUnreachable
+from openvcha.store.structlog_light import structlog
+
+LOOK_SECONDS = 0.01
+KEEP_SECONDS = 1.0
+ASK_SECONDS = 3.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Writable:
+    """Asks one PostgreSQL. ``connect`` gives a connection in autocommit."""
+
+    def __init__(self, connect: Callable[[], Awaitable[AsyncConnection[Any]]]) -> None:
+        self._connect = connect
+        self._connection: AsyncConnection[Any] | None = None
+        self._one_by_one = asyncio.Lock()
+
+    async def keep_ready(self) -> None:
+        """Have a connection that works, until canceled; PostgreSQL may come and go."""
+        try:
+            while True:
+                try:
+                    await self()
+                except PostgresUnreachable as error:
+                    _log.debug("PostgreSQL cannot be asked", reason=str(error))
+                await asyncio.sleep(KEEP_SECONDS)
+        finally:
+            await self._drop()
+
+    async def wait(self) -> None:
+        """Wait until it takes writes. Raises PostgresUnreachable."""
+        while not await self():  # noqa: ASYNC110 - nobody would wake us
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def __call__(self) -> bool:
+        """Ask now. Raises PostgresUnreachable."""
+        async with self._one_by_one:
+            try:
+                async with asyncio.timeout(ASK_SECONDS):
+                    return await self._ask()
+            except (Error, OSError, EngineMissing) as error:
+                await self._drop()
+                raise PostgresUnreachable(f"PostgreSQL cannot be asked: {error}") from error
+
+    async def _ask(self) -> bool:
+        if self._connection is None:
+            self._connection = await self._connect()
+        answer = await self._connection.execute("select not pg_is_in_recovery()")
+        row = await answer.fetchone()
+        return row is not None and bool(row[0])
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

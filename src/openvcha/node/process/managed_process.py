@@ -1,0 +1,224 @@
+"""One part of a node: a program that is kept running."""
+
+import asyncio
+import contextlib
+import dataclasses
+import io
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+from openvcha.node.process import supervisor_watch
+from openvcha.node.process.backoff import Backoff
+from openvcha.node.process.gate import GO
+from openvcha.node.process.heartbeat import BEAT, Pulse, Sight, see, until_it_hangs
+from openvcha.node.process.logs import Logger, RotatingLog, wrap
+from openvcha.node.process.spawn import Launch, Running, describe_exit, launch
+from openvcha.node.process.status import PartState, PartStatus
+from openvcha.node.process.supervised_loop import for_ever
+
+
+@dataclasses.dataclass(frozen=True)
+class PartSpec:
+    """What a part runs. `stop_seconds` is how long it may take to end after SIGTERM.
+
+    A `gated` part loads at once but begins its work at a word on its standard input (one byte,
+    GO), which it gets when etcd answers and the data are there.
+    A `late` part is not even loaded before that: it would take the copy's share of the processors.
+    Lines that contain a text in `noise` are not logged.
+    One that `beats` tells that it goes on, and is killed and started again when it hangs.
+    One that `watches` is told on its standard input, until the word, that this program goes on.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    noise: tuple[bytes, ...] = ()
+    stop_seconds: float = 10.0
+    gated: bool = False
+    late: bool = False
+    beats: bool = False
+    watches: bool = False
+
+
+class Part:
+    """Runs a program again and again until it is stopped."""
+
+    def __init__(
+        self,
+        spec: PartSpec,
+        log: RotatingLog,
+        events: Logger,
+        changed: Callable[[], None],
+        *,
+        start: Launch = launch,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        backoff: Backoff | None = None,
+        look: Callable[[int], Sight | None] = see,
+    ) -> None:
+        self.spec = spec
+        self._log = log
+        self._events = events
+        self._changed = changed
+        self._start = start
+        self._clock = clock
+        self._sleep = sleep
+        self._backoff = backoff or Backoff()
+        self._look = look
+        self._pulse = Pulse()
+        self._running: Running | None = None
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._gate = asyncio.Event()
+        self.status = PartStatus(name=spec.name, state=PartState.WAITING)
+
+    def begin(self) -> None:
+        """Start keeping the program running."""
+        self._stopping = False
+        self._task = asyncio.create_task(self._keep(), name=f"part {self.spec.name}")
+
+    def open_gate(self) -> None:
+        """Let a gated part do its work, now and after every restart."""
+        self._gate.set()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the program a signal; one that is not running reads everything at its start."""
+        if self._running:
+            self._running.send(number)
+
+    async def stop(self) -> None:
+        """End the program for good, as `halt` does."""
+        await self.halt()
+        self._log.close()
+
+    async def halt(self) -> None:
+        """End the program: SIGTERM, at the deadline SIGKILL; returns when it is gone."""
+        self._stopping = True
+        task, running = self._task, self._running
+        if task is None:
+            return
+        if running is None:
+            task.cancel()
+        else:
+            running.send(signal.SIGTERM)
+        _, pending = await asyncio.wait([task], timeout=self.spec.stop_seconds)
+        if pending and running:
+            self._events.warning("does not stop, killed", program=self.spec.name)
+            running.send(signal.SIGKILL)
+        await asyncio.wait([task])
+        self._task = None
+        self._set(PartState.STOPPED)
+
+    async def _keep(self) -> None:
+        while not self._stopping:
+            began = self._clock()
+            reason = await self._run_and_tell()
+            if self._stopping:
+                self._events.info("stopped", program=self.spec.name, reason=reason)
+                return
+            pause = self._backoff.pause(self._clock() - began)
+            self._events.warning("ended", program=self.spec.name, reason=reason, pause=pause)
+            self.status = _after_exit(self.status, reason)
+            self._set(PartState.BACKING_OFF)
+            await self._sleep(pause)
+
+    async def _run_and_tell(self) -> str:
+        """Run it once; also a fault of ours is a reason, else it would never be started again."""
+        try:
+            return await self._run_once()
+        except Exception as error:  # noqa: BLE001 - a node shall not lose a part by it
+            self._events.exception("a part cannot be kept", program=self.spec.name)
+            if self._running:
+                self._running.send(signal.SIGKILL)
+            return f"could not be kept: {error}"
+        finally:
+            self._running = None
+
+    async def _run_once(self) -> str:
+        if not self.spec.gated:
+            return await self._run_with(asyncio.subprocess.DEVNULL, None)
+        read_end, write_end = os.pipe()
+        with os.fdopen(read_end, "rb", 0) as stdin, os.fdopen(write_end, "wb", 0) as gate:
+            return await self._run_with(stdin.fileno(), gate)
+
+    async def _run_with(self, stdin: int, gate: io.FileIO | None) -> str:
+        try:
+            running = await self._start(self.spec.argv, self.spec.environment, self._line, stdin)
+        except OSError as error:
+            return f"cannot be started: {error}"
+        self._running = running
+        self._events.info("started", program=self.spec.name, pid=running.pid)
+        opening = asyncio.create_task(self._open(gate), name=f"gate of {self.spec.name}")
+        watching = self._watching(running)
+        self._set(self._state(), running.pid)
+        if self._stopping:
+            running.send(signal.SIGTERM)
+        try:
+            return describe_exit(await running.wait())
+        finally:
+            for task in (opening, *watching):
+                task.cancel()
+
+    def _watching(self, running: Running) -> list[asyncio.Task[None]]:
+        if not self.spec.beats:
+            return []
+        name, watch = f"pulse of {self.spec.name}", partial(self._end_when_it_hangs, running)
+        return [asyncio.create_task(for_ever(name, watch, self._events), name=name)]
+
+    async def _end_when_it_hangs(self, running: Running) -> None:
+        while True:
+            self._pulse = Pulse()  # what never tells that it goes on never hangs
+            await until_it_hangs(self._pulse, partial(self._look, running.pid), self._sleep)
+            self._events.error("hangs, killed", program=self.spec.name, pid=running.pid)
+            running.send(signal.SIGKILL)
+
+    async def _open(self, gate: io.FileIO | None) -> None:
+        """Write the word when it is time; the program reads the end of its input after it."""
+        if gate is None:
+            return
+        if self.spec.watches:
+            await self._beat(gate)
+        await self._gate.wait()
+        with contextlib.suppress(BrokenPipeError):
+            gate.write(GO)
+        gate.close()
+        self._set(self._state(), self.status.pid)
+
+    async def _beat(self, gate: io.FileIO) -> None:
+        """Show until the gate is opened that this loop goes on; never wait for who reads that."""
+        os.set_blocking(gate.fileno(), False)
+        while not self._gate.is_set():
+            with contextlib.suppress(BrokenPipeError):
+                gate.write(supervisor_watch.BEAT)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gate.wait(), supervisor_watch.BEAT_SECONDS)
+
+    def _state(self) -> PartState:
+        waits = self.spec.gated and not self._gate.is_set()
+        return PartState.WAITING if waits else PartState.RUNNING
+
+    def _line(self, line: bytes) -> None:
+        if self.spec.beats and line == BEAT:
+            self._pulse.beat()
+        elif not any(noise in line for noise in self.spec.noise):
+            self._log.write(wrap(self.spec.name, line))
+
+    def _set(self, state: PartState, pid: int | None = None) -> None:
+        self.status = PartStatus(
+            name=self.spec.name,
+            state=state,
+            pid=pid,
+            restarts=self.status.restarts,
+            last_exit=self.status.last_exit,
+        )
+        self._changed()
+
+
+def _after_exit(status: PartStatus, reason: str) -> PartStatus:
+    """Count one more end of the program."""
+    return PartStatus(
+        name=status.name, state=status.state, restarts=status.restarts + 1, last_exit=reason
+    )

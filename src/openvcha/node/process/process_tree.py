@@ -1,0 +1,286 @@
+"""Finding and ending the processes of a node, from outside.
+
+A node may run in another user namespace: there /proc shows only `stat` and `cmdline`. So a
+process belongs to a node when its command line says so, or when its ancestors do. PostgreSQL's
+backends do not name the node; those whose postmaster is dead are known by the directory that they
+work in, where /proc shows it.
+"""
+
+import asyncio
+import dataclasses
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from openvcha.node.layout import Layout
+from openvcha.node.process.status import load_status
+from openvcha.node.system.terminal import WAITS
+
+PROC = Path("/proc")
+PATRONI = "openvcha.node.patroni.launcher"
+REAPER = "openvcha.node.process.reaper"
+OWN_PROGRAMS = frozenset({"run", "service", "api"})
+PAUSE_SECONDS = 0.01
+DEADLINE_SECONDS = 15.0
+STAT_PARENT, STAT_STARTED = 1, 19  # fields after the name in parentheses
+
+
+class StillAlive(Exception):  # noqa: N818 - reads as what happened
+    """Processes survived SIGKILL until the deadline."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """One process; `started` is in clock ticks since boot and tells reused ids apart."""
+
+    pid: int
+    parent: int
+    started: int
+    argv: tuple[str, ...]
+
+
+class NodeProcesses:
+    """The processes of nodes, as /proc shows them now."""
+
+    def find(self, directory: Path) -> list[int]:
+        """Give the ids of all processes of the node, without the caller's own."""
+        return self.find_each([directory])[0]
+
+    def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
+        """Return the same for several nodes, in their order, by one walk through /proc."""
+        table = read_table()
+        return [
+            sorted(process.pid for process in find_tree(directory, table))
+            for directory in directories
+        ]
+
+    async def kill(self, directory: Path) -> None:
+        """End all processes of the node at once, as a power loss does. Raises StillAlive."""
+        await asyncio.to_thread(kill_tree, directory)
+
+
+def find_tree(directory: Path, table: Mapping[int, Process] | None = None) -> list[Process]:
+    """Return all processes of the node, without the caller and its ancestors.
+
+    ``table`` are all that live, where somebody has just read them.
+    """
+    table = read_table() if table is None else table
+    return members(
+        table,
+        directory,
+        spared=ancestors(table, os.getpid()),
+        also=_recorded(directory),
+        orphans=orphaned(table, working_in(Layout(directory).pgdata)),
+    )
+
+
+def kill_tree(
+    directory: Path,
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    which: Callable[[Process], bool] = lambda _: True,
+) -> None:
+    """Freeze the whole tree, then end it, so that nothing in it sees another part go.
+
+    ``which`` chooses from it. Raises StillAlive when something is left at the deadline (seconds).
+    """
+    end = clock() + deadline
+    while tree := _freeze(directory, which):
+        for process in tree:
+            send(process, signal.SIGKILL)
+        while any(is_alive(process) for process in tree):
+            if clock() > end:
+                left = [process.pid for process in tree if is_alive(process)]
+                raise StillAlive(f"processes {left} of {directory} survive SIGKILL")
+            sleep(PAUSE_SECONDS)
+
+
+def members(
+    table: Mapping[int, Process],
+    directory: Path,
+    *,
+    spared: frozenset[int] = frozenset(),
+    also: Process | None = None,
+    orphans: Iterable[Process] = (),
+) -> list[Process]:
+    """Select a node's processes: those that name it, their descendants, and `orphans`.
+
+    A node that was started from this one is its own tree, though its parent may be here.
+    `also` is a process that is known otherwise; it counts only if its start time agrees.
+    """
+    children: dict[int, list[Process]] = {}
+    for process in table.values():
+        children.setdefault(process.parent, []).append(process)
+    waiting = [process for process in table.values() if names_node(process.argv, directory)]
+    if also and (known := table.get(also.pid)) and known.started == also.started:
+        waiting.append(known)
+    waiting += orphans
+    found: dict[int, Process] = {}
+    while waiting:
+        process = waiting.pop()
+        if process.pid in found or process.pid in spared:
+            continue
+        found[process.pid] = process
+        waiting += [
+            child
+            for child in children.get(process.pid, [])
+            if node_run(child.argv) in (None, directory)
+        ]
+    return list(found.values())
+
+
+def names_node(argv: tuple[str, ...], directory: Path) -> bool:
+    """Tell whether a command line is that of one of the node's own programs."""
+    if not argv:
+        return False
+    layout = Layout(directory)
+    name = program(argv)
+    if node_run(argv) == directory:
+        return True
+    if name == "etcd":
+        return _names(argv, layout.etcd_data)
+    if is_postgres(argv):
+        return _names(argv, layout.pgdata) or _names(argv, layout.pgdata_copying)
+    if not name.startswith("python"):
+        return False
+    is_patroni = PATRONI in argv and _names(argv, layout.patroni_config)
+    return is_patroni or (REAPER in argv and _names(argv, directory))
+
+
+def orphaned(table: Mapping[int, Process], works_here: Callable[[int], bool]) -> list[Process]:
+    """Select the processes of a PostgreSQL whose postmaster is dead.
+
+    `works_here` tells of a process whether it works in the data directory, as the postmaster and
+    all its children do. The parent of a child changes only by the parent's death, so one whose
+    parent works elsewhere has lost its postmaster for good, whatever has been started since.
+    """
+    return [
+        process
+        for process in table.values()
+        if _holds_memory(process.argv)
+        and works_here(process.pid)
+        and not works_here(process.parent)
+    ]
+
+
+def working_in(directory: Path, proc: Path = PROC) -> Callable[[int], bool]:
+    """Return what tells whether a process works in a directory; one that hides it does not."""
+
+    def works(pid: int) -> bool:
+        try:
+            return (proc / str(pid) / "cwd").samefile(directory)
+        except OSError:
+            return False
+
+    return works
+
+
+def _holds_memory(argv: tuple[str, ...]) -> bool:
+    # The logger holds no shared memory; it ends by itself when the last that logs to it has ended.
+    title = argv[0].rstrip() if argv else ""
+    return title.startswith("postgres: ") and not title.endswith(": logger")
+
+
+def is_postgres(argv: tuple[str, ...]) -> bool:
+    """Tell whether a command line or title is PostgreSQL's or one of its tools'."""
+    name = program(argv)
+    return name in {"postgres", "initdb"} or name.startswith("pg_")
+
+
+def program(argv: tuple[str, ...]) -> str:
+    """Name the program of a command line; a server process's title counts as its program's."""
+    # PostgreSQL's processes call themselves "postgres: CLUSTER: what they do".
+    return Path(argv[0].partition(": ")[0]).name if argv else ""
+
+
+def node_run(argv: tuple[str, ...]) -> Path | None:
+    """Return the node directory of a `vcha node run|service|api DIR`; None for other programs."""
+    if not argv or not re.match(r"python|vcha", Path(argv[0]).name):
+        return None
+    for at, word in enumerate(argv[:-3]):
+        is_ours = word == "openvcha" or Path(word).name == "vcha"
+        if is_ours and argv[at + 1] == "node" and argv[at + 2] in OWN_PROGRAMS:
+            named = [value for value in argv[at + 3 :] if not value.startswith("-")]
+            return Path(os.path.realpath(named[0])) if named else None
+    return None
+
+
+def ancestors(table: Mapping[int, Process], pid: int) -> frozenset[int]:
+    """Give a process and all its ancestors."""
+    found: set[int] = set()
+    while pid in table and pid not in found:
+        found.add(pid)
+        pid = table[pid].parent
+    return frozenset(found)
+
+
+def read_table(proc: Path = PROC) -> dict[int, Process]:
+    """Read all living processes; one that ends meanwhile is left out."""
+    read = (read_process(int(entry.name), proc) for entry in proc.iterdir() if entry.name.isdigit())
+    return {process.pid: process for process in read if process}
+
+
+def read_process(pid: int, proc: Path = PROC) -> Process | None:
+    """Read one process; None when it has ended (a zombie has)."""
+    try:
+        stat = (proc / str(pid) / "stat").read_text()
+        command = (proc / str(pid) / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()
+    if fields[0] in {"Z", "X"}:
+        return None
+    if stat[stat.index("(") + 1 : stat.rindex(")")] == WAITS:
+        command = b""  # it has the command line of a node, and is none
+    argv = (
+        tuple(os.fsdecode(word) for word in command.rstrip(b"\0").split(b"\0")) if command else ()
+    )
+    return Process(pid, int(fields[STAT_PARENT]), int(fields[STAT_STARTED]), argv)
+
+
+def is_alive(process: Process) -> bool:
+    """Tell whether this very process still runs."""
+    now = read_process(process.pid)
+    return now is not None and now.started == process.started
+
+
+def send(process: Process, number: signal.Signals) -> bool:
+    """Signal this very process, never another that got its id; tells whether it was there."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not is_alive(process):
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _freeze(directory: Path, which: Callable[[Process], bool]) -> list[Process]:
+    # What is frozen forks no more, so at the end the list is complete.
+    frozen: dict[int, Process] = {}
+    while fresh := [p for p in find_tree(directory) if p.pid not in frozen and which(p)]:
+        for process in fresh:
+            send(process, signal.SIGSTOP)
+            frozen[process.pid] = process
+    return list(frozen.values())
+
+
+def _names(argv: Iterable[str], path: Path) -> bool:
+    wanted = str(path)
+    return any(word == wanted or word.endswith(f"={wanted}") for word in argv)
+
+
+def _recorded(directory: Path) -> Process | None:
+    status = load_status(directory)
+    return Process(status.pid, 0, status.started, ()) if status else None

@@ -1,0 +1,159 @@
+"""Starting a program so that its output is read and its end is noticed."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from openvcha.node.process.inheritance import PRIVATE
+
+LONGEST_LINE = 64 << 10
+DRAIN_SECONDS = 0.2
+PIPE_BYTES = 1 << 20
+"""What a program can log until the reaper has noticed that nobody reads; then it would wait."""
+# Programs that a node starts are told everything by their arguments and files.
+FOREIGN_SETTINGS = ("PG", "ETCD_", "PATRONI_")
+LOCALE = {"LC_ALL": "C.UTF-8"}
+
+OnLine = Callable[[bytes], None]
+
+
+class Running(Protocol):
+    """A started program."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    async def wait(self) -> int:
+        """Wait until it ends; gives the exit code, negative for a signal."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it; nothing happens when it has ended."""
+
+
+class Launch(Protocol):
+    """How programs are started; tests give their own."""
+
+    async def __call__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        on_line: OnLine,
+        stdin: int = asyncio.subprocess.DEVNULL,
+    ) -> Running:
+        """Start a program; raises OSError."""
+
+
+class Child:
+    """A child process. Its output may outlive it: PostgreSQL inherits Patroni's."""
+
+    def __init__(self, process: asyncio.subprocess.Process, pump: asyncio.Task[None]) -> None:
+        self._process = process
+        self._pump = pump
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """Wait until it ends; gives the exit code, negative for a signal."""
+        code = await self._process.wait()
+        await asyncio.wait([self._pump], timeout=DRAIN_SECONDS)
+        self._pump.cancel()
+        return code
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it; nothing happens when it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+
+async def launch(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    on_line: OnLine,
+    stdin: int = asyncio.subprocess.DEVNULL,
+) -> Running:
+    """Start a program in its own session; each line of its output goes to `on_line`."""
+    read_end, write_end = os.pipe()
+    with contextlib.suppress(OSError):  # an account has a share of them
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    try:
+        # asyncio's own pipes would make wait() last until nobody holds the output open any more.
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            env=environment,
+            stdin=stdin,
+            stdout=write_end,
+            stderr=write_end,
+            start_new_session=True,
+            # What the program makes is for its account alone, and it keeps no file system busy.
+            umask=PRIVATE,
+            cwd="/",
+        )
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    pump = asyncio.create_task(_pump(read_end, on_line), name=f"output of {argv[0]}")
+    return Child(process, pump)
+
+
+def program_environment(
+    environment: Mapping[str, str], extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the environment of a program of ours, free of settings that override its files."""
+    kept = {
+        name: value for name, value in environment.items() if not name.startswith(FOREIGN_SETTINGS)
+    }
+    return {**kept, **LOCALE, "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
+def engine_environment(
+    environment: Mapping[str, str], home: Path, extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the environment of an engine: of the caller's it has nothing but the search path.
+
+    Anything else may hold a secret or change what the engine does (proxies, preloaded libraries,
+    a debugger's switches). ``home`` is where libpq looks for files that a person may have made.
+    """
+    path = environment.get("PATH", os.defpath)
+    return {"PATH": path, "HOME": str(home), **LOCALE, **(extra or {})}
+
+
+def describe_exit(code: int) -> str:
+    """Say how a program ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+async def _pump(descriptor: int, on_line: OnLine) -> None:
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb", 0))
+    rest = b""
+    try:
+        while chunk := await reader.read(LONGEST_LINE):
+            *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+            for line in lines:
+                if line:
+                    on_line(line)
+            if len(rest) > LONGEST_LINE:
+                on_line(rest)
+                rest = b""
+    finally:
+        if rest:
+            on_line(rest)
+        transport.close()

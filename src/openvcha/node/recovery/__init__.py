@@ -1,0 +1,1 @@
+"""Making a node a cluster of its own: asking everybody first."""

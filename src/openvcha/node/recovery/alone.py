@@ -1,0 +1,164 @@
+"""May this node be made a cluster of its own, and what would that lose? Pure judgements.
+
+The command judges by them before it asks, and the node again before it does it: time passes.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+
+from openvcha.node.etcd.member import peer_url
+from openvcha.node.identity import Identity
+from openvcha.node.local_records.cluster import KeptCluster
+from openvcha.node.process.status import Contact, OwnView, Role
+from openvcha.node.recovery.survey import Quorum, Said, Survey
+from openvcha.store.patroni_state import lsn_text
+
+GIVEN_UP_SECONDS = 15.0
+"""After so long out of touch a node has surely given up the public address."""
+
+
+def why_not(found: Survey) -> str | None:
+    """Return why the node may not be made stand-alone; None: nothing that is known forbids it.
+
+    A member that answers forbids it, whatever it says; one that is silent may still live.
+    """
+    if found.identity.kind == "witness":
+        return "it is a witness: it has no data to go on with"
+    if found.quorum:
+        return _served(found, found.quorum)
+    if (heir := _heir(found)) is not None:
+        return f"its place was given to {heir}: it was replaced, and is none of the cluster's"
+    if alive := [said for said in found.said if said.words]:
+        return _alive(alive)
+    return None
+
+
+def is_cut_off(found: Survey) -> bool:
+    """Return whether the node's own etcd, as it runs, remembers no member but itself."""
+    return found.listed is not None and set(found.listed.values()) == {found.identity.member}
+
+
+def identity_lines(found: Survey, now: dt.datetime) -> Iterator[str]:
+    """Yield what the node knows of its store, of itself, and of who is silent."""
+    kept = found.kept
+    if kept is None:
+        yield "nothing was kept of the cluster: only the peers of this node's birth are known"
+    else:
+        yield f"cluster {kept.store_id or 'unknown'}, revision {kept.revision} or later"
+        yield f"last in touch with a majority at {kept.seen} ({_ago(kept.seen, now)})"
+        yield _was(kept)
+        if not kept.listed:
+            yield "the cluster had removed this node by then: the others went on without it"
+    if store := found.quorum:
+        yield f"the store answers: cluster {store.store_id}, revision {store.revision}"
+    for said in found.said:
+        if said.words:
+            yield f"{_named(said)} answers: {', '.join(said.words)}"
+    if silent := [_named(said) for said in found.said if not said.words]:
+        yield f"silent: {', '.join(silent)}"
+        yield "silent is not gone: they may serve where this node cannot reach them"
+
+
+def rows_lost(name: str, kept: KeptCluster | None) -> str:
+    """Return which acknowledged rows a node may lack when it goes on alone with its own data."""
+    if kept is None or kept.in_sync is None:
+        return f"perhaps rows: nobody can say whether {name} had all acknowledged ones."
+    if not kept.listed:
+        return "every row that was acknowledged after this node was removed from the cluster."
+    if kept.role is Role.ACTIVE:
+        return _none_before(name, kept)
+    if not kept.in_sync:
+        return f"the rows that were acknowledged after {name} fell out of sync."
+    if kept.paused is False:
+        return _none_before(name, kept)
+    return (
+        f"perhaps rows: in the modes MAINTENANCE and DISABLED the active goes on alone without"
+        f" {name} and nobody writes that down; {name} was at {_place(kept)}."
+    )
+
+
+def asks_public(view: OwnView | None, now: dt.datetime) -> bool:
+    """Return whether an answer at the public address must be another's; ``view`` None: it is off.
+
+    While the node itself may hold the address its answer says nothing.
+    """
+    if view is None:
+        return True
+    if view.contact is Contact.STARTING:
+        # What serves begins once the node was in touch with a majority.
+        return not view.writable
+    out_of_touch = (now - dt.datetime.fromisoformat(view.since)).total_seconds()
+    cut_off = view.contact is Contact.ISOLATED and out_of_touch >= GIVEN_UP_SECONDS
+    return cut_off and view.writable is False
+
+
+def _none_before(name: str, kept: KeptCluster) -> str:
+    return f"no row that was acknowledged before {name} lost sight of the others ({kept.seen})."
+
+
+def _heir(found: Survey) -> str | None:
+    """Name the member that others know at this node's own place, when it is another."""
+    own, place = found.identity, peer_url(found.identity)
+    lists = [found.listed, *(said.listed for said in found.said)]
+    names = {listed.get(place) for listed in lists if listed}
+    return next((name for name in names if name and name != own.member), None)
+
+
+def _served(found: Survey, quorum: Quorum) -> str | None:
+    """Judge beside a store that answers: it may be the node's own, of one member."""
+    own, kept = found.identity.member, found.kept
+    if quorum.members == {own}:
+        return None
+    if own in quorum.members:
+        return "the store has a majority; lost nodes are replaced by redeploy"
+    known = f"; this node knows it up to {kept.revision}, of {kept.seen}" if kept else ""
+    return (
+        f"the cluster goes on without it at revision {quorum.revision}{known}: it was removed or"
+        " replaced, and what it has is old: delete it"
+    )
+
+
+def _alive(alive: list[Said]) -> str:
+    who = "; ".join(f"{_named(said)} ({', '.join(said.words)})" for said in alive)
+    one = alive[0].place.name
+    return (
+        f"it is not alone: {who}. With it there may be a majority: let them find each other. If"
+        f" {one} must not go on, power it off and ask again; no option overrides this"
+    )
+
+
+def _was(kept: KeptCluster) -> str:
+    sync = {True: ", in sync", False: ", out of sync", None: ""}[kept.in_sync]
+    role = f"it was {kept.role} then{sync}"
+    place = _place(kept)
+    return f"{role}; its database was at {place}" if place else role
+
+
+def _place(kept: KeptCluster) -> str:
+    if kept.lsn is None:
+        return ""
+    return f"{lsn_text(kept.lsn)} on timeline {kept.timeline or 'unknown'}"
+
+
+def _named(said: Said) -> str:
+    place = said.place
+    return place.name if place.name == place.address else f"{place.name} ({place.address})"
+
+
+def _ago(seen: str, now: dt.datetime) -> str:
+    seconds = (now - dt.datetime.fromisoformat(seen)).total_seconds()
+    if seconds < 0:
+        return "after this machine's clock says it is now"
+    if seconds < 120:
+        return f"{seconds:.0f} s ago"
+    return f"{seconds / 60:.0f} min ago" if seconds < 7200 else f"{seconds / 3600:.0f} h ago"
+
+
+def explained(identity: Identity, kept: KeptCluster | None) -> tuple[str, ...]:
+    """Return what may be lost when the node is made a cluster of its own."""
+    return (
+        rows_lost(identity.name, kept),
+        "what the others acknowledged without this node, if they lived on.",
+        "the last changes of the configuration, users and tasks, if others had them only.",
+        "a task that runs ends as failed; what it has half made stays.",
+    )

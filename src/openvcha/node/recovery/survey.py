@@ -1,0 +1,193 @@
+"""Asking everybody whom this node ever knew, before it is made a cluster of its own."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from openvcha.node.etcd.account import NodeAccount
+from openvcha.node.etcd.member import known_endpoints
+from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
+from openvcha.node.local_records.cluster import KeptCluster, load_kept
+from openvcha.node.recovery.probe import Knock, Manner, knock
+from openvcha.store import bounded_json
+from openvcha.store.account import AccountSource
+from openvcha.store.errors import StoreError
+from openvcha.store.etcd.client import HEALTH, Etcd
+from openvcha.store.http_client import TlsSource
+
+PROBE_SECONDS = 2.0
+ASK_SECONDS = 5.0
+PLAIN_LENGTH = 64
+MOST_MEMBERS = 64
+"""That are taken of an answer: each place that it names is asked."""
+PUBLIC = "whoever has the public address"
+Listed = Mapping[str, str]
+"""Members as an etcd remembers them, without a majority: names by peer URLs."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a member is, was, or may be; ``name`` is what people know it by."""
+
+    address: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a place said: a word for each part that answered; none of them: it is silent."""
+
+    place: Place
+    words: tuple[str, ...] = ()
+    listed: Listed | None = None
+
+
+@dataclass(frozen=True)
+class Quorum:
+    """A majority that answers: the names of its members, and etcd's id and revision."""
+
+    members: frozenset[str]
+    store_id: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that could be learned. ``listed`` is what the node's own etcd remembers, if it runs."""
+
+    identity: Identity
+    kept: KeptCluster | None
+    listed: Listed | None
+    quorum: Quorum | None
+    said: tuple[Said, ...]
+
+
+async def survey(identity: Identity, layout: Layout, tls: TlsSource, *, public: bool) -> Survey:
+    """Ask all of them at once, by etcd and Patroni; with ``public`` the API's address too."""
+    kept = load_kept(layout, identity)
+    listed = await _listed(identity.ha_address, identity.ports.etcd_peer, tls)
+    found = places(identity, kept, listed)
+    asking = [_ask(identity, place, tls) for place in found]
+    if public and identity.public_address:
+        asking.append(_ask_api(identity, tls))
+    # A place that was only found is asked like a stranger: it may be a thief's.
+    endpoints, account = known_endpoints(identity, layout), NodeAccount(layout.root)
+    quorum, said = await asyncio.gather(_quorum(endpoints, tls, account), asyncio.gather(*asking))
+    return Survey(identity, kept, listed, quorum, tuple(said))
+
+
+def places(
+    identity: Identity, kept: KeptCluster | None, listed: Listed | None
+) -> tuple[Place, ...]:
+    """Return where others may be: as this node was born, as it kept, as its etcd remembers."""
+    found: dict[str, str] = {}
+    for name, peer in identity.etcd_initial_cluster.items():
+        found[_host(peer)] = name
+    for peer, name in (listed or {}).items():
+        found[_host(peer)] = name or found.get(_host(peer), "")
+    for member in kept.members if kept else ():
+        found[member.ha_address] = member.name or member.member or found.get(member.ha_address, "")
+    return tuple(
+        Place(address, plain(name or address))
+        for address, name in found.items()
+        if address and address != identity.ha_address
+    )
+
+
+async def _ask(identity: Identity, place: Place, tls: TlsSource) -> Said:
+    ports = identity.ports
+    health, peers, patroni = await asyncio.gather(
+        _knock(place, ports.etcd_client, HEALTH, tls),
+        _knock(place, ports.etcd_peer, "/members", tls),
+        _knock(place, ports.patroni, "/patroni", tls),
+    )
+    words = (*etcd_words(health, peers), *patroni_words(patroni))
+    return Said(place, words, listed(peers))
+
+
+async def _ask_api(identity: Identity, tls: TlsSource) -> Said:
+    place = Place(identity.public_address, PUBLIC)
+    found = await _knock(place, identity.ports.api, "/", tls)
+    return Said(place, () if found.manner is Manner.SILENT else ("its API",))
+
+
+async def _knock(place: Place, port: int, path: str, tls: TlsSource) -> Knock:
+    return await knock(place.address, port, path, tls(), PROBE_SECONDS)
+
+
+def etcd_words(health: Knock, peers: Knock) -> tuple[str, ...]:
+    """Return what an etcd is like by its answers to clients and to peers.
+
+    It answers peers, but no client, while it waits for its first majority.
+    """
+    if b'"true"' in health.body:
+        return ("etcd with a majority",)
+    if health.manner is Manner.ANSWERS:
+        return ("etcd without a majority",)
+    if peers.manner is Manner.ANSWERS:
+        return ("etcd, which waits for a majority",)
+    return _without_answer("etcd", health, peers)
+
+
+def patroni_words(found: Knock) -> tuple[str, ...]:
+    """Return what a Patroni says of its database."""
+    if found.manner is not Manner.ANSWERS:
+        return _without_answer("Patroni", found)
+    fields = bounded_json.json_object(found.body)
+    if fields is None:
+        return ("Patroni",)
+    return (f"Patroni: {plain(fields.get('role'))}, {plain(fields.get('state'))}",)
+
+
+def plain(text: object) -> str:
+    """Return what others wrote as it may go to a terminal: short, and printable."""
+    return "".join(one if one.isprintable() else "?" for one in str(text)[:PLAIN_LENGTH])
+
+
+def _without_answer(part: str, *knocks: Knock) -> tuple[str, ...]:
+    manners = {found.manner for found in knocks}
+    if Manner.REFUSES in manners:
+        return (f"{part}, which takes this node for none of its cluster",)
+    return (f"{part}, which says nothing",) if Manner.MUTE in manners else ()
+
+
+async def _listed(address: str, port: int, tls: TlsSource) -> Listed | None:
+    return listed(await knock(address, port, "/members", tls(), PROBE_SECONDS))
+
+
+def listed(found: Knock) -> Listed | None:
+    """Return the members that an etcd names to its peers, some of very many; None: unreadable."""
+    try:
+        return dict(islice(_pairs(bounded_json.decode(found.body, list[Any])), MOST_MEMBERS))
+    except (AttributeError, TypeError, msgspec.DecodeError):
+        return None
+
+
+def _pairs(members: list[Any]) -> Iterable[tuple[str, str]]:
+    for member in members:
+        for peer in member.get("peerURLs") or ():
+            yield str(peer), plain(member.get("name") or "")
+
+
+async def _quorum(endpoints: list[str], tls: TlsSource, account: AccountSource) -> Quorum | None:
+    try:
+        async with Etcd(endpoints, tls, timeout=ASK_SECONDS, account=account) as store:
+            members = await store.members()
+            status = await store.status(store.endpoints[0])
+    except StoreError:
+        return None
+    names = frozenset(member.name for member in members)
+    return Quorum(names, f"{status.cluster_id:x}", status.revision)
+
+
+def _host(peer: str) -> str:
+    try:
+        return urlsplit(peer).hostname or ""
+    except ValueError:
+        return ""  # what is no URL is no place

@@ -1,0 +1,1 @@
+"""Certificates, and rotating what lets a node in."""

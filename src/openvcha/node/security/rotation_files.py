@@ -1,0 +1,77 @@
+"""By what a node is let in: how it is asked for anew, and what is made for it then."""
+
+import asyncio
+import secrets
+
+import msgspec
+
+from openvcha.api.secret import Secret
+from openvcha.node import tls_files
+from openvcha.node.etcd.account import ACCOUNT, encode_account, new_data_account
+from openvcha.node.identity import SECRETS, Identity, encode_secrets, load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.process.status import load_status
+from openvcha.node.security.certificates import (
+    Authorities,
+    new_authority,
+    node_certificate,
+    thumbprint_sha256,
+)
+from openvcha.node.security.issuing import load_authorities, own_postgres_certificate
+from openvcha.node.security.rotation import NOTE, Renewal, path_of, save
+
+PASSWORD_BYTES = 24
+RENEWED = ("superuser", "replication", "rewind", "patroni_rest", "records")
+
+
+class OwnCredentials:
+    """By what a node is let in, as those see it who ask for it to be made anew."""
+
+    def __init__(self, layout: Layout, identity: Identity) -> None:
+        self._layout = layout
+        self._identity = identity
+
+    def authority(self) -> str:
+        """Return the thumbprint of the authority that says who is a node. Raises OSError."""
+        return thumbprint_sha256(self._layout.ca.read_bytes())
+
+    def pending(self) -> bool:
+        """Return whether it was asked for, and is not over."""
+        return path_of(self._layout).exists()
+
+    def hindrance(self) -> str | None:
+        """Return what the node's supervisor says is in the way; None: nothing so far."""
+        status = load_status(self._layout.root)
+        return status.notes.get(NOTE) if status else None
+
+    async def renew(self) -> None:
+        """Ask the node's supervisor for it; asked again meanwhile it is the same one."""
+        if not self.pending():
+            await asyncio.to_thread(self._ask)
+
+    def _ask(self) -> None:
+        save(self._layout, prepared(self._layout, self._identity))
+
+
+def prepared(layout: Layout, identity: Identity) -> Renewal:
+    """Make a new authority for nodes, this node's certificate of it, and new passwords.
+
+    What clients trust stays: they notice nothing.
+    """
+    authority = new_authority(f"{identity.cluster_name} nodes")
+    own = node_certificate(authority, identity.member, identity.ha_address)
+    both = Authorities(nodes=authority, service=load_authorities(layout.root).service)
+    new = {name: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for name in RENEWED}
+    old = load_secrets(layout.root)
+    # What stands in the store is sealed by the key before, until it is sealed anew.
+    changed = msgspec.structs.replace(old, **new, records_before=old.records)
+    made = {
+        tls_files.CA_CERTIFICATE: authority.certificate,
+        tls_files.CA_KEY: authority.key,
+        tls_files.NODE_CERTIFICATE: own.certificate,
+        tls_files.NODE_KEY: own.key,
+        tls_files.POSTGRES_CERTIFICATE: own_postgres_certificate(identity, both, own.certificate),
+        SECRETS: encode_secrets(changed),
+        ACCOUNT: encode_account(new_data_account()),
+    }
+    return Renewal(files={path: Secret(content.decode()) for path, content in made.items()})

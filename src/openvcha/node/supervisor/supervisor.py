@@ -1,0 +1,294 @@
+"""The program of a node: starts its parts, keeps them running and ends them in order."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from openvcha.node.background.clone_progress import CopyPublisher
+from openvcha.node.background.context import Control
+from openvcha.node.background.registry import DutyView, carry_out
+from openvcha.node.background.rejoin import copy_or_put_back
+from openvcha.node.engines import Engines, find_engines
+from openvcha.node.etcd.account import NodeAccount
+from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
+from openvcha.node.etcd.sealed_store import cluster_store
+from openvcha.node.identity import absolute, load_identity, load_secrets
+from openvcha.node.layout import Layout
+from openvcha.node.patroni.config import write_patroni_config
+from openvcha.node.postgres.clone import CopyStep, has_data
+from openvcha.node.postgres.data_backup import asides
+from openvcha.node.postgres.first_clone import first_copy, was_told
+from openvcha.node.postgres.leader import find_leader
+from openvcha.node.postgres.server import postgres_major
+from openvcha.node.process.lock import hold
+from openvcha.node.process.logs import RotatingLog, log_path, logger
+from openvcha.node.process.managed_process import Part, PartSpec
+from openvcha.node.process.process_tree import find_tree, kill_tree, read_process
+from openvcha.node.process.status import NodeStatus, OwnView, save_status
+from openvcha.node.recovery.recovery import (
+    Recovery,
+    Rewrite,
+    load_request,
+    set_unreadable_aside,
+    wait_for_request,
+)
+from openvcha.node.security.rotation import put_in_place_at_start
+from openvcha.node.security.tls import NodeTls
+from openvcha.node.supervisor.plan import PartPlan, all_parts, reaper_part
+from openvcha.node.system.durable import write_private
+from openvcha.store.clone_reports import CopyReport
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Store
+from openvcha.store.sealing.cluster_store import SealedEtcd
+
+
+class Supervisor:
+    """Runs one node. Make it and await `run` once."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        plan: PartPlan = all_parts,
+        engines: Engines | None = None,
+        environment: Mapping[str, str] = os.environ,
+        rewrite: Rewrite | None = None,
+    ) -> None:
+        self._rewrite = rewrite
+        self._layout = Layout(absolute(directory))
+        self._identity = load_identity(self._layout.root)
+        self._environment = environment
+        self._engines = engines or find_engines(environment, postgres_major(self._layout.pgdata))
+        self._plan = plan
+        self._layout.make_directories()
+        self._log = RotatingLog(log_path(self._layout.logs, "supervisor"))
+        self._events = logger(self._log, "supervisor")
+        self._parts: list[Part] = []
+        self._copy: CopyReport | None = None
+        self._notes: dict[str, str] = {}
+        self._view: OwnView | None = None
+        own = read_process(os.getpid())
+        self._started = own.started if own else 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run the node until `stop` is set, then end all its parts. Raises NodeRuns."""
+        with hold(self._layout.lock):
+            write_private(self._layout.supervisor_pid, str(os.getpid()).encode())
+            self._events.info("node starts", member=self._identity.member, pid=os.getpid())
+            try:
+                while not stop.is_set():
+                    self._end_orphans()
+                    async with self._reaper():
+                        put_in_place_at_start(self._layout)
+                        await self._recover()
+                        self._prepare()
+                        await self._run_parts(stop)
+            except Exception:
+                self._events.exception("node fails")
+                raise
+            finally:
+                self._end_orphans()
+                self._layout.supervisor_pid.unlink(missing_ok=True)
+                self._events.info("node ended", member=self._identity.member)
+
+    def _end_orphans(self) -> None:
+        orphans = [process.pid for process in find_tree(self._layout.root)]
+        if orphans:
+            self._events.warning("left-over processes are ended", pids=orphans)
+            kill_tree(self._layout.root)
+
+    @contextlib.asynccontextmanager
+    async def _reaper(self) -> AsyncIterator[None]:
+        """Run what ends the parts when this process dies, as long as there are parts."""
+        log = RotatingLog(log_path(self._layout.logs, "reaper"))
+        spec = reaper_part(self._layout, os.getpid(), self._environment)
+        reaper = Part(spec, log, self._events, lambda: None)
+        reaper.begin()
+        try:
+            yield
+        finally:
+            reaper.open_gate()
+            await reaper.stop()
+
+    async def _recover(self) -> None:
+        """Carry out what a person has asked for, before anything runs."""
+        try:
+            request = load_request(self._layout)
+        except msgspec.DecodeError as error:
+            self._events.warning("recovery: the request is not understood", reason=str(error))
+            set_unreadable_aside(self._layout)
+            return
+        if request is None or self._rewrite is None:
+            return
+        self._events.warning("recovery", wish=request.wish)
+        recovery = Recovery(self._identity, self._layout, self._etcd_with, self._rewrite)
+        outcome = await recovery.carry_out(request)
+        self._events.warning("recovery ends", wish=request.wish, error=outcome.error)
+        self._tell("recovery", f"not done: {outcome.error}" if outcome.error else None)
+        self._identity = load_identity(self._layout.root)
+
+    def _etcd_with(self, *flags: str) -> Part:
+        specs = self._plan(self._identity, self._layout, self._engines, self._environment)
+        etcd = next(spec for spec in specs if spec.name == "etcd")
+        return self._part(dataclasses.replace(etcd, argv=(*etcd.argv, *flags)))
+
+    def _prepare(self) -> None:
+        if self._identity.holds_data:
+            write_patroni_config(self._identity, self._layout, self._engines.postgres)
+        specs = self._plan(self._identity, self._layout, self._engines, self._environment)
+        self._parts = [self._part(spec) for spec in specs]
+        self._save()
+
+    def _part(self, spec: PartSpec) -> Part:
+        log = RotatingLog(log_path(self._layout.logs, spec.name))
+        return Part(spec, log, self._events, self._save)
+
+    async def _run_parts(self, stop: asyncio.Event) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            store = self._store()
+            await stack.enter_async_context(store)
+            control = Control(
+                self._parts, lambda: self._copied(store, _unpublished), self._tell, self._show
+            )
+            starting = asyncio.create_task(
+                self._start_parts(stack, store, control), name="start of the parts"
+            )
+            view = DutyView(
+                self._identity, self._layout, self._engines, store, self._events, control
+            )
+            duties = asyncio.create_task(carry_out(view), name="duties")
+            ends: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait(), name="stop")]
+            if self._rewrite:
+                asked = wait_for_request(self._layout)
+                ends.append(asyncio.create_task(asked, name="recovery"))
+            try:
+                await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await _cancel(starting, *ends, duties)
+                for part in reversed(self._parts):
+                    await part.stop()
+
+    def _store(self) -> Etcd | SealedEtcd:
+        """Give the cluster's store; the others come first, this node's own etcd may be starting."""
+        own, *others = known_endpoints(self._identity, self._layout)
+        account = NodeAccount(self._layout.root)
+        etcd = Etcd([*others, own], NodeTls(self._layout), account=account)
+        return cluster_store(self._identity, self._layout, etcd)
+
+    async def _start_parts(
+        self, stack: contextlib.AsyncExitStack, store: Store, control: Control
+    ) -> None:
+        for part in self._parts:
+            if not part.spec.late:
+                part.begin()
+        if not self._identity.holds_data or not await self._data_are_there(stack, store, control):
+            return
+        await wait_until_admitted(self._identity, self._layout, NodeTls(self._layout))
+        for part in self._parts:
+            part.open_gate()
+            if part.spec.late:
+                part.begin()
+        control.ready.set()
+
+    async def _data_are_there(
+        self, stack: contextlib.AsyncExitStack, store: Store, control: Control
+    ) -> bool:
+        if asides(self._layout):
+            # The last run ended while a stuck standby was being copied anew.
+            if not has_data(self._layout):
+                await copy_or_put_back(self._layout, control.copy)
+            return True
+        if not self._identity.copy_from_leader:
+            return True
+        publisher = await stack.enter_async_context(
+            CopyPublisher(store, self._identity.member, self._events, told=was_told(self._layout))
+        )
+        return await first_copy(
+            self._layout, publisher.publish, lambda publish: self._copied(store, publish)
+        )
+
+    async def _copied(self, store: Store, publish: Callable[[CopyReport], None]) -> bool:
+        log = RotatingLog(log_path(self._layout.logs, "copy"))
+        try:
+            return await self._copy_step(store, publish, log).run()
+        finally:
+            log.close()
+
+    def _tell(self, duty: str, text: str | None) -> None:
+        """Keep a duty's sentence; what is new of it is logged too."""
+        if text == self._notes.get(duty):
+            return
+        if text is None:
+            del self._notes[duty]
+        else:
+            self._notes[duty] = text
+            self._events.warning("a duty tells", duty=duty, text=text)
+        self._save()
+
+    def _show(self, view: OwnView) -> None:
+        """Keep how the node sees the cluster; a change of its contact is logged."""
+        before, self._view = self._view, view
+        if before == view:
+            return
+        if before is None or before.contact is not view.contact:
+            silent = list(view.waits_for)
+            self._events.warning("contact", state=view.contact, role=view.role, silent=silent)
+        self._save()
+
+    def _copy_step(
+        self, store: Store, tell: Callable[[CopyReport], None], log: RotatingLog
+    ) -> CopyStep:
+        secrets = load_secrets(self._layout.root)
+        postgres = self._engines.postgres
+
+        def publish(report: CopyReport) -> None:
+            self._copy = report
+            self._save()
+            tell(report)
+
+        return CopyStep(
+            self._layout,
+            postgres,
+            secrets,
+            find_leader=lambda: find_leader(store, self._layout, secrets, postgres),
+            publish=publish,
+            log=log,
+            events=self._events,
+            environment=self._environment,
+        )
+
+    def _save(self) -> None:
+        status = NodeStatus(
+            member=self._identity.member,
+            kind=self._identity.kind,
+            pid=os.getpid(),
+            started=self._started,
+            parts=tuple(part.status for part in self._parts),
+            copy=self._copy,
+            notes=dict(self._notes),
+            view=self._view,
+        )
+        try:
+            save_status(self._layout.root, status)
+        except OSError as error:
+            self._events.warning("status not written", reason=str(error))
+
+
+def _unpublished(_: CopyReport) -> None:
+    """Tell nobody: only a task that makes a node waits for its copy's reports."""
+
+
+async def _cancel(*tasks: asyncio.Task[object]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

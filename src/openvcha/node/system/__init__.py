@@ -1,0 +1,1 @@
+"""What the operating system demands: durable files, giving up root, safe paths."""

@@ -1,0 +1,176 @@
+"""Giving up root, for this process and all that it starts.
+
+PostgreSQL refuses root, and nothing here needs it. Another account may not be able to read a
+Python below a closed home directory; inside a user namespace the files stay readable, because
+outside of it the process is still their owner.
+"""
+
+import dataclasses
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from openvcha.node.system.path_owners import RootStays, hand_over, ruler_of
+from openvcha.node.system.terminal import go_on
+
+__all__ = ["RootStays"]
+
+OWN_ACCOUNT = "openvcha"
+COMMON_ACCOUNT = "nobody"
+UNPRIVILEGED_ID = 65534
+TRY_SECONDS = 30
+PROOF = "import openvcha.node.supervisor.supervisor, patroni"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stay:
+    """Go on as who we are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """Become a system account."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class UserNamespace:
+    """Become nobody inside a user namespace."""
+
+
+Way = Stay | Account | UserNamespace
+
+
+def choose(
+    effective_uid: int, account_works: Callable[[str], bool], namespace_works: Callable[[], bool]
+) -> Way:
+    """Decide how root is given up; what works is asked only as far as needed. Raises RootStays."""
+    if effective_uid != 0:
+        return Stay()
+    if account_works(OWN_ACCOUNT):
+        return Account(OWN_ACCOUNT)
+    if namespace_works():
+        return UserNamespace()
+    if account_works(COMMON_ACCOUNT):
+        return Account(COMMON_ACCOUNT)
+    raise RootStays(
+        "root cannot be given up: user namespaces are not permitted and no account can read "
+        f"{sys.executable}; install it where all can read it and add a system user {OWN_ACCOUNT!r}"
+    )
+
+
+def give_up_root(argv: Sequence[str], directory: Path | None = None) -> None:
+    """Start this program anew without root; returns only when there is nothing to give up.
+
+    `argv` is the whole command line. The `directory` that it works on is handed to the account; if
+    another account controls it already, the program goes on as that one. Raises RootStays.
+    """
+    if directory is not None:
+        act_as_ruler(argv, directory)
+    match choose(os.geteuid(), account_works, namespace_works):
+        case Stay():
+            return
+        case Account(name):
+            account = pwd.getpwnam(name)
+            if directory is not None:
+                hand_over(Path(os.path.realpath(directory)), account.pw_uid, account.pw_gid)
+            become = partial(_become, account.pw_uid, account.pw_gid, account.pw_dir)
+            go_on(argv, become)
+        case UserNamespace():
+            go_on([*_unshare(), *argv], lambda: None)
+
+
+def act_as_ruler(argv: Sequence[str], path: Path) -> None:
+    """Start this program anew as the account that controls a path, unless we or root do.
+
+    What that account has put there, links above all, then leads no further than it could go
+    itself. Raises RootStays.
+    """
+    if os.geteuid() != 0 or (uid := ruler_of(path)) == 0:
+        return
+    name, gid, home = _described(uid, path)
+    if not _can_run(uid, gid):
+        raise RootStays(
+            f"{path} is under the control of the account {name}, so root does not work there; and"
+            f" {name} cannot run {sys.executable}: install it where all can read it"
+        )
+    go_on(argv, partial(_become, uid, gid, home))
+
+
+def how_root_is_given_up() -> str:
+    """Say it in words, for the doctor. Raises RootStays."""
+    match choose(os.geteuid(), account_works, namespace_works):
+        case Stay():
+            return "not root: nothing to give up"
+        case Account(name):
+            return f"root is given up for the account {name!r}"
+        case UserNamespace():
+            return "root is given up inside a user namespace (as nobody; files stay root's)"
+
+
+def own_command_line() -> list[str]:
+    """Return the command line that runs this very program again, whatever lies in the folder."""
+    return [sys.executable, "-P", "-m", "openvcha", *sys.argv[1:]]
+
+
+def account_works(name: str) -> bool:
+    """Tell whether the account exists and can read Python and all that a node needs."""
+    try:
+        account = pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return _can_run(account.pw_uid, account.pw_gid)
+
+
+def namespace_works() -> bool:
+    """Tell whether the kernel lets us make a user namespace in which a node can be run."""
+    return shutil.which("unshare") is not None and _succeeds(
+        [*_unshare(), sys.executable, "-c", "import openvcha"]
+    )
+
+
+def _can_run(uid: int, gid: int) -> bool:
+    return _succeeds([sys.executable, "-c", PROOF], user=uid, group=gid, extra_groups=[])
+
+
+def _described(uid: int, path: Path) -> tuple[str, int, str]:
+    """Return an account's name, group and home; an id without a name gets the path's group."""
+    try:
+        account = pwd.getpwuid(uid)
+    except KeyError:
+        return str(uid), path.stat().st_gid if path.exists() else uid, "/"
+    return account.pw_name, account.pw_gid, account.pw_dir
+
+
+def _succeeds(command: Sequence[str], **who: object) -> bool:
+    try:
+        result = subprocess.run(  # type: ignore[call-overload]  # who: user, group, extra_groups
+            command, capture_output=True, timeout=TRY_SECONDS, check=False, cwd="/", **who
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return bool(result.returncode == 0)
+
+
+def _unshare() -> list[str]:
+    program = shutil.which("unshare") or "unshare"
+    return [
+        program,
+        "--user",
+        f"--map-user={UNPRIVILEGED_ID}",
+        f"--map-group={UNPRIVILEGED_ID}",
+        "--",
+    ]
+
+
+def _become(uid: int, gid: int, home: str) -> None:
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+    os.environ["HOME"] = home
