@@ -13,7 +13,7 @@ CONTRACT = {"openvcha.api.operations", "openvcha.api.structures", "openvcha.api.
 SERVING = {
     "argon2",
     "httpx2",
-    "openvcha.service",
+    "openvcha.operations",
     "openvcha.serving",
     "patroni",
     "starlette",

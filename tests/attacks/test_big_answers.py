@@ -27,7 +27,7 @@ from openvcha.node.postgres.leader import place_of
 from openvcha.node.recovery.probe import Knock, Manner, knock
 from openvcha.node.recovery.survey import MOST_MEMBERS, listed, patroni_words, places
 from openvcha.node.system.http import ask
-from openvcha.service.peer import ActiveNode, verify_peer
+from openvcha.operations.peer_identity import ActiveNode, verify_peer
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import KeyValue

@@ -22,8 +22,8 @@ from openvcha.cli.target import Target
 from openvcha.lab.errors import LabFailed, Refused, Unreachable
 from openvcha.node.joining import Wanted
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
-from openvcha.service.peer import ActiveNode, verify_peer
-from openvcha.service.peer_connection import PeerConnection, Trust, Unverified
+from openvcha.operations.peer_connection import PeerConnection, Trust, Unverified
+from openvcha.operations.peer_identity import ActiveNode, verify_peer
 
 PLANS = [plan for plan in itertools.product((PASS, OWN), repeat=4) if OWN in plan]
 SECRETS = (PASSWORD, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(), "token-of-a-session")

@@ -25,10 +25,10 @@ from openvcha.cluster.health import assess
 from openvcha.events.audit import AuditLog
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.sealed_records import KeptRecords, forget_kept, roll_file
+from openvcha.operations.join_tokens import new_token, require_token, spent, token_record
 from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import Sessions, token_hash
 from openvcha.protocols.users import Users
-from openvcha.service.tokens import new_token, require_token, spent, token_record
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore

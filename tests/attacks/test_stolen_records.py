@@ -20,10 +20,10 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec, TaskProgress, TaskStatus
 from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.cluster.health import assess
+from openvcha.operations.join_tokens import new_token, require_token, token_record
 from openvcha.protocols.roles import Role
 from openvcha.protocols.sessions import SessionRecord, Sessions, token_hash
 from openvcha.protocols.users import User, Users
-from openvcha.service.tokens import new_token, require_token, token_record
 from openvcha.serving.inspection import forged, set_aside, unreadable
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged

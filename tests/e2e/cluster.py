@@ -13,7 +13,7 @@ from openvcha.cluster import patroni_client
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.postgres.roles import REPLICATION_USER
-from openvcha.service.context import Services
+from openvcha.operations.context import Services
 from openvcha.serving.compose import services_of, superuser_of
 from openvcha.store import keys
 from openvcha.store.interface import Member

@@ -19,7 +19,7 @@ from tests.e2e.test_recovery import power
 from tests.e2e.writer import Writer
 
 from openvcha.node.identity import load_identity
-from openvcha.service.context import Services
+from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Member

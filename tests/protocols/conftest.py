@@ -41,6 +41,7 @@ from openvcha.api.types import (
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node.security.certificates import api_certificate, new_authority
+from openvcha.operations.caller import Caller
 from openvcha.protocols.app import build
 from openvcha.protocols.passwords import Passwords
 from openvcha.protocols.pipeline import Pipeline
@@ -49,7 +50,6 @@ from openvcha.protocols.serve import HttpsServer, Limits
 from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import Users
 from openvcha.protocols.verified import Verified
-from openvcha.service.call import Caller
 from openvcha.store.memory import MemoryStore
 
 ADMINISTRATOR = "administrator@vsphere.local"

@@ -13,8 +13,8 @@ from openvcha.api.errors import STATUS, ApiError
 from openvcha.api.operations import OPERATIONS
 from openvcha.api.structures import CredentialsSpec
 from openvcha.events.log import MAX_EVENTS
+from openvcha.operations.peer_identity import require_usable
 from openvcha.protocols import openapi
-from openvcha.service.peer import require_usable
 
 
 async def test_it_is_served_without_a_session(edge: Edge) -> None:

@@ -22,11 +22,11 @@ from openvcha.cluster.config import NodeKind
 from openvcha.cluster.silence import Held
 from openvcha.cluster.verdict import HOLD_SECONDS, LEAST_MISSED
 from openvcha.node.identity import Identity
-from openvcha.service.call import Caller
-from openvcha.service.deploy import deploy
-from openvcha.service.mode import set_mode
-from openvcha.service.redeploy import redeploy_passive, redeploy_witness
-from openvcha.service.undeploy import undeploy
+from openvcha.operations.caller import Caller
+from openvcha.operations.deploy import deploy
+from openvcha.operations.mode import set_mode
+from openvcha.operations.redeploy import redeploy_passive, redeploy_witness
+from openvcha.operations.undeploy import undeploy
 from openvcha.store import keys
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
@@ -227,7 +227,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    monkeypatch.setattr("openvcha.service.clone.files_of", files_of)
+    monkeypatch.setattr("openvcha.operations.steps.clone.files_of", files_of)
     scene = Scene()
     yield scene
     await scene.end()

@@ -37,10 +37,10 @@ from openvcha.node.postgres.clone_errors import ServerError
 from openvcha.node.postgres.missing_files import Uninstalled
 from openvcha.node.postgres.replay import Replay
 from openvcha.node.postgres.superuser import PostgresUnreachable
-from openvcha.service.context import Services
-from openvcha.service.handlers import plans
-from openvcha.service.new_node import NewNode
-from openvcha.service.power import surely_off
+from openvcha.operations.context import Services
+from openvcha.operations.registry import plans
+from openvcha.operations.steps.new_node import NewNode
+from openvcha.operations.steps.power import surely_off
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import StoreError, StoreUnavailable

@@ -1,6 +1,6 @@
 """What is said of a copy while it goes on."""
 
-from openvcha.service.copy import said, size
+from openvcha.operations.steps.copy import said, size
 from openvcha.store.clone_reports import CopyReport, CopyState
 
 

@@ -19,7 +19,7 @@ from openvcha.api.structures import (
     TaskStatus,
     WitnessSpec,
 )
-from openvcha.service.deploy import deploy
+from openvcha.operations.deploy import deploy
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime

@@ -12,8 +12,8 @@ from tests.service.conftest import CALLER, Scene
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observer import GLANCE_SECONDS, Observer
-from openvcha.service.context import Services
-from openvcha.service.reads import get_cluster, get_operations
+from openvcha.operations.context import Services
+from openvcha.operations.reads import get_cluster, get_operations
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Member

@@ -3,7 +3,7 @@
 from tests.cluster.conftest import World
 
 from openvcha.cluster import preconditions
-from openvcha.service.last_copy import last_copy
+from openvcha.operations.steps.last_copy import last_copy
 
 PASSIVE = "b-2"
 

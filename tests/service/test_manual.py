@@ -29,11 +29,11 @@ from openvcha.api.structures import (
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.node.security.certificates import KeyPair, signing_request
-from openvcha.service.deploy import deploy
-from openvcha.service.joining import issue, join
-from openvcha.service.new_node import NewNode
-from openvcha.service.reads import get_cluster, get_deployment_type, get_operations
-from openvcha.service.tokens import new_token, require_token, spent
+from openvcha.operations.deploy import deploy
+from openvcha.operations.join import issue, join
+from openvcha.operations.join_tokens import new_token, require_token, spent
+from openvcha.operations.reads import get_cluster, get_deployment_type, get_operations
+from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
@@ -52,7 +52,7 @@ def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
         assert public_key
         return await files_of(services, node)
 
-    monkeypatch.setattr("openvcha.service.joining.joining_files_of", made)
+    monkeypatch.setattr("openvcha.operations.join.joining_files_of", made)
 
 
 def spec(passive: bool = False, witness: bool = False) -> DeploySpec:
@@ -330,7 +330,7 @@ async def test_nobody_comes_and_nothing_is_left(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The place is kept for a while; then there is no learner, and another node may join."""
-    monkeypatch.setattr("openvcha.service.admit.START_SECONDS", 20.0)
+    monkeypatch.setattr("openvcha.operations.steps.admission.START_SECONDS", 20.0)
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
     await hand.ask()

@@ -25,9 +25,9 @@ from openvcha.node.security.certificates import (
     signing_request,
 )
 from openvcha.node.security.issuing import node_files
-from openvcha.service.context import Services
-from openvcha.service.material import files_of, joining_files_of
-from openvcha.service.new_node import NewNode
+from openvcha.operations.context import Services
+from openvcha.operations.steps.bootstrap_files import files_of, joining_files_of
+from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 
 PASSWORD = Secret("never on a witness")

@@ -9,8 +9,8 @@ from tests.service.process import Life
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, ClusterState, ModeClusterMode, TaskStatus
 from openvcha.cluster import health, mode_settings, modes
-from openvcha.service.mode import set_mode
-from openvcha.service.reads import get_cluster, get_mode
+from openvcha.operations.mode import set_mode
+from openvcha.operations.reads import get_cluster, get_mode
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
@@ -172,7 +172,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The passive does not come back: DISABLED it was and stays, at every crash point."""
-    monkeypatch.setattr("openvcha.service.mode.SYNC_SECONDS", 0.5)
+    monkeypatch.setattr("openvcha.operations.mode.SYNC_SECONDS", 0.5)
     dies_at, finished = 1, False
     while not finished:
         again = Scene()
@@ -198,7 +198,7 @@ async def test_a_patroni_that_lives_must_go_by_a_setting_before_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else it might take over from an active that was told that nobody does; also on a resume."""
-    monkeypatch.setattr("openvcha.service.mode.EFFECT_SECONDS", 2.0)
+    monkeypatch.setattr("openvcha.operations.mode.EFFECT_SECONDS", 2.0)
     dies_at, finished = 1, False
     while not finished:
         again = Scene()
@@ -222,7 +222,7 @@ async def test_a_standby_that_does_not_stop_fails_the_change(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DISABLED promises that it is down; the mode stays what it was."""
-    monkeypatch.setattr("openvcha.service.mode.STOP_SECONDS", 5.0)
+    monkeypatch.setattr("openvcha.operations.mode.STOP_SECONDS", 5.0)
     await scene.healthy()
     scene.world.faults.add("never stops")
     await scene.set_mode(DISABLED)

@@ -11,7 +11,7 @@ from tests.service.test_manual import spec as manual_spec
 from tests.service.test_redeploy import reasons
 
 from openvcha.api.structures import ModeClusterMode, TaskStatus, UndeploySpec
-from openvcha.service.failover import fail_over
+from openvcha.operations.failover import fail_over
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -141,10 +141,10 @@ class Trouble:
 @pytest.fixture(autouse=True)
 def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten minutes are thousands of looks, also in a simulated world."""
-    monkeypatch.setattr("openvcha.service.join.JOIN_SECONDS", 40.0)
-    monkeypatch.setattr("openvcha.service.mode.SYNC_SECONDS", 40.0)
-    monkeypatch.setattr("openvcha.service.commit.ACTIVE_SECONDS", 40.0)
-    monkeypatch.setattr("openvcha.service.dissolve.ACTIVE_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.operations.steps.join.JOIN_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.operations.mode.SYNC_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.operations.steps.commit.ACTIVE_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.operations.steps.dissolve.ACTIVE_SECONDS", 40.0)
 
 
 async def carried(scene: Scene) -> TaskRecord:

@@ -12,7 +12,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.api.structures import CertificateInfo
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
-from openvcha.service.peer import ActiveNode, verify_peer
+from openvcha.operations.peer_identity import ActiveNode, verify_peer
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ async def test_a_peer_that_freezes_after_the_login_holds_nothing_up(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the question nor the logout waits for ever."""
-    monkeypatch.setattr("openvcha.service.peer.LOG_OUT_SECONDS", 0.2)
+    monkeypatch.setattr("openvcha.operations.peer_identity.LOG_OUT_SECONDS", 0.2)
     peer.vcenter.frozen = asyncio.Event()
     peer.patience = 2.0
     async with asyncio.timeout(30):

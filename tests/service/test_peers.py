@@ -16,7 +16,7 @@ from tests.service.test_redeploy import begin as begin_redeploy
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
 from openvcha.node.local_records.task_votes import Relied
-from openvcha.service.relying import OTHERS_SECONDS
+from openvcha.operations.steps.task_votes import OTHERS_SECONDS
 from openvcha.serving.peers import LOOK_SECONDS
 from openvcha.store import keys
 
@@ -35,7 +35,7 @@ Begin = Callable[[Scene], Awaitable[None]]
 @pytest.fixture(autouse=True)
 def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three minutes are thousands of looks, also in a simulated world."""
-    monkeypatch.setattr("openvcha.service.copy.STALL_SECONDS", 10.0)
+    monkeypatch.setattr("openvcha.operations.steps.copy.STALL_SECONDS", 10.0)
 
 
 async def begin_witness(scene: Scene) -> None:

@@ -26,10 +26,10 @@ from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.local import vms
 from openvcha.infrastructure.queries import LISTS
-from openvcha.service.context import Services
-from openvcha.service.handlers import handlers
-from openvcha.service.reads import get_active, get_cluster, get_operations
-from openvcha.service.redeploy import check_passive
+from openvcha.operations.context import Services
+from openvcha.operations.reads import get_active, get_cluster, get_operations
+from openvcha.operations.redeploy import check_passive
+from openvcha.operations.registry import handlers
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
@@ -98,7 +98,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ErrorType]:
         if vc_spec is not None:
             calls.append(unmanaged)
 
-    monkeypatch.setattr("openvcha.service.reads.check_peer", check_peer)
+    monkeypatch.setattr("openvcha.operations.reads.check_peer", check_peer)
     return calls
 
 

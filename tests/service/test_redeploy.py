@@ -20,11 +20,11 @@ from openvcha.api.structures import (
 )
 from openvcha.node.postgres.clone_errors import ServerError
 from openvcha.node.postgres.missing_files import Uninstalled
-from openvcha.service.copy import STALL_SECONDS
-from openvcha.service.join import JOIN_SECONDS
-from openvcha.service.reads import get_cluster
-from openvcha.service.redeploy import check_passive, check_witness, redeploy_passive
-from openvcha.service.relying import OWN_SECONDS
+from openvcha.operations.reads import get_cluster
+from openvcha.operations.redeploy import check_passive, check_witness, redeploy_passive
+from openvcha.operations.steps.copy import STALL_SECONDS
+from openvcha.operations.steps.join import JOIN_SECONDS
+from openvcha.operations.steps.task_votes import OWN_SECONDS
 from openvcha.store import keys
 from openvcha.store.node_facts import Override, PostgresFacts
 
@@ -360,7 +360,7 @@ async def test_what_never_comes_is_given_up_and_taken_back(
 ) -> None:
     """No step waits for ever; the task says for what it waited; nothing is left."""
     # Ten minutes are thousands of looks, also in a simulated world.
-    monkeypatch.setattr("openvcha.service.join.JOIN_SECONDS", 30.0)
+    monkeypatch.setattr("openvcha.operations.steps.join.JOIN_SECONDS", 30.0)
     await scene.cluster()
     scene.world.faults.add(fault)
     await scene.redeploy()

@@ -11,7 +11,7 @@ from openvcha.api.operations import by_id
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.preconditions import FAILOVER, SET_MODE
 from openvcha.events.log import EventLog
-from openvcha.service.handlers import Handlers
+from openvcha.operations.registry import Handlers
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime

@@ -31,8 +31,8 @@ from openvcha.api.structures import (
     WitnessSpec,
 )
 from openvcha.cluster.config import cluster_record
-from openvcha.service import deploy, failover, joining, mode, reads, redeploy, settling, undeploy
-from openvcha.service.context import Services
+from openvcha.operations import deploy, failover, join, mode, reads, redeploy, settling, undeploy
+from openvcha.operations.context import Services
 
 pytestmark = pytest.mark.looptime
 
@@ -113,7 +113,7 @@ OPERATIONS: dict[str, tuple[Begin, Ask]] = {
     ),
     "join token": (
         manual,
-        lambda services, _: joining.issue(services, CALLER, JoinTokenSpec(role=JoinRole.PASSIVE)),
+        lambda services, _: join.issue(services, CALLER, JoinTokenSpec(role=JoinRole.PASSIVE)),
     ),
 }
 WITH_PEER = OPERATIONS.keys() - {"failover", "mode", "join token"}

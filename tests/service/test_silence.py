@@ -10,7 +10,7 @@ from tests.cluster.conftest import configured
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import Ports
-from openvcha.service.votes import BREAK_SECONDS, LEAST_LOOKS, SILENCE_SECONDS, Silence
+from openvcha.operations.steps.quorum import BREAK_SECONDS, LEAST_LOOKS, SILENCE_SECONDS, Silence
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 

@@ -21,9 +21,9 @@ from openvcha.api.structures import (
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import cluster_record
 from openvcha.node.identity import IDENTITY
-from openvcha.service.dissolve import NODE_FILES
-from openvcha.service.reads import get_cluster, get_deployment_type
-from openvcha.service.undeploy import undeploy
+from openvcha.operations.reads import get_cluster, get_deployment_type
+from openvcha.operations.steps.dissolve import NODE_FILES
+from openvcha.operations.undeploy import undeploy
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime

@@ -18,7 +18,7 @@ from openvcha.api.structures import (
 )
 from openvcha.cluster import mode_settings, modes, patroni_client
 from openvcha.cluster.config import cluster_record
-from openvcha.service.reads import get_cluster
+from openvcha.operations.reads import get_cluster
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime

@@ -10,7 +10,7 @@ from tests.service.test_manual import PREFIX, Hand, complete, prepared
 
 from openvcha.api.errors import ApiError
 from openvcha.api.structures import ConfigState, JoinRole, TaskStatus
-from openvcha.service.new_node import NewNode
+from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
@@ -24,7 +24,7 @@ def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
         assert public_key
         return await files_of(services, node)
 
-    monkeypatch.setattr("openvcha.service.joining.joining_files_of", made)
+    monkeypatch.setattr("openvcha.operations.join.joining_files_of", made)
 
 
 async def validate_single(scene: Scene) -> None:

@@ -6,8 +6,8 @@ from tests.service.conftest import CALLER, Scene
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ConfigState, ModeClusterMode
 from openvcha.cluster import health
-from openvcha.service.mode import set_mode
-from openvcha.service.reads import get_cluster, get_operations
+from openvcha.operations.mode import set_mode
+from openvcha.operations.reads import get_cluster, get_operations
 from openvcha.serving.inspection import Inspection, set_aside
 from openvcha.store import keys
 

@@ -14,8 +14,8 @@ from openvcha.api.structures import (
     WitnessCheckSpec,
     WitnessRedeploySpec,
 )
-from openvcha.service.reads import get_cluster
-from openvcha.service.redeploy import check_witness
+from openvcha.operations.reads import get_cluster
+from openvcha.operations.redeploy import check_witness
 
 pytestmark = pytest.mark.looptime
 

@@ -22,8 +22,8 @@ from openvcha.node.security.certificates import (
     new_authority,
     thumbprint_sha256,
 )
+from openvcha.operations.peer_identity import ActiveNode, verify_peer
 from openvcha.protocols.serve import HttpsServer
-from openvcha.service.peer import ActiveNode, verify_peer
 
 USER, PASSWORD = "administrator@vsphere.local", "correct horse"
 BIOS = "bios-of-the-active"

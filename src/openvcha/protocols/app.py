@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from openvcha.api.codec.encode import encode_error_rest
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
+from openvcha.operations.caller import Dispatcher
 from openvcha.protocols import openapi
 from openvcha.protocols.front import Front
 from openvcha.protocols.http import refuse
@@ -20,7 +21,6 @@ from openvcha.protocols.routes import unknown_path
 from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.stream import EventStream
 from openvcha.protocols.users import Users
-from openvcha.service.call import Dispatcher
 
 
 def build(

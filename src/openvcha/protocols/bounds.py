@@ -11,7 +11,7 @@ from openvcha.api.types import Union
 from openvcha.events.audit import MOST_LISTED
 from openvcha.events.log import EVENT_ID, MAX_EVENTS
 from openvcha.infrastructure.placement import NAME
-from openvcha.service.peer import HOSTNAME, LONGEST_HOSTNAME, THUMBPRINT
+from openvcha.operations.peer_identity import HOSTNAME, LONGEST_HOSTNAME, THUMBPRINT
 
 INTEGER: Final = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
 _SET: Final = {"minLength": 1}

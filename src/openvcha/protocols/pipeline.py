@@ -16,6 +16,7 @@ from openvcha.api.file_errors import file_error
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation, Privilege, required_privilege
 from openvcha.events.audit import AuditLog
+from openvcha.operations.caller import Dispatcher
 from openvcha.protocols import redaction
 from openvcha.protocols.auditing import audit_entry
 from openvcha.protocols.credentials import SESSION_SERVICE, Credentials, Gate, Visitor
@@ -24,7 +25,6 @@ from openvcha.protocols.http import stopping
 from openvcha.protocols.inflight import InFlight
 from openvcha.protocols.sessions import Sessions, unauthenticated
 from openvcha.protocols.users import Users
-from openvcha.service.call import Dispatcher
 from openvcha.store.errors import (
     OutcomeUnknown,
     RecordUnreadable,

@@ -18,12 +18,12 @@ from openvcha.node import tls_files
 from openvcha.node.layout import Layout
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import Told, Work, for_ever
+from openvcha.operations.context import Services
+from openvcha.operations.registry import Handlers
 from openvcha.protocols.app import build
 from openvcha.protocols.serve import HttpsServer
 from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import Users
-from openvcha.service.context import Services
-from openvcha.service.handlers import Handlers
 from openvcha.serving.compose import always, keep_refreshed, services_of
 from openvcha.serving.duty import LONGEST_SECONDS, RETRY_SECONDS, patiently
 from openvcha.serving.orders import Orders, Report, cut_reasons, orders_of

@@ -24,8 +24,8 @@ from openvcha.node.postgres.superuser import Superuser
 from openvcha.node.process.supervised_loop import Failing, Work, for_ever
 from openvcha.node.security.rotation_files import OwnCredentials
 from openvcha.node.security.tls import NodeTls
-from openvcha.service.context import Services
-from openvcha.service.power import surely_off
+from openvcha.operations.context import Services
+from openvcha.operations.steps.power import surely_off
 from openvcha.serving.carrier import infrastructure_of
 from openvcha.serving.lags import Lags
 from openvcha.store.errors import StoreError

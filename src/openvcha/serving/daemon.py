@@ -19,8 +19,8 @@ from openvcha.node.postgres.server import LocalPostgres, postgres_major
 from openvcha.node.postgres.writable import Writable
 from openvcha.node.process.supervised_loop import Work, for_ever
 from openvcha.node.security.tls import NodeTls
-from openvcha.service.context import Services
-from openvcha.service.handlers import plans
+from openvcha.operations.context import Services
+from openvcha.operations.registry import plans
 from openvcha.serving.compose import always, keep_refreshed, patroni_of, services_of, superuser_of
 from openvcha.serving.duty import Duty
 from openvcha.serving.first import write_first_config

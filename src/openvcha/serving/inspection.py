@@ -15,9 +15,9 @@ from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni_client import parse_sync
 from openvcha.events.log import Memory
 from openvcha.node.local_records.task_votes import Relied
+from openvcha.operations.join_tokens import TokenRecord
 from openvcha.protocols.sessions import SessionRecord
 from openvcha.protocols.users import User
-from openvcha.service.tokens import TokenRecord
 from openvcha.store import keys
 from openvcha.store.clone_reports import CopyReport
 from openvcha.store.errors import RecordForged, RecordInvalid, RecordUnreadable, StoreUnavailable

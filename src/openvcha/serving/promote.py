@@ -11,7 +11,7 @@ from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import writable
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.node.local_records.cluster import KeptCluster
-from openvcha.service.context import Services
+from openvcha.operations.context import Services
 from openvcha.serving.losses import Evidence, shown_time
 from openvcha.store import keys
 from openvcha.store.bounded_json import json_object

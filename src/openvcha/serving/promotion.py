@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 from openvcha.cluster import leader_key, patroni_client
 from openvcha.cluster.observation import Observation
-from openvcha.service.context import Services
+from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.store.errors import LeaseNotFound, RecordUnreadable, StoreUnavailable
 from openvcha.store.interface import (

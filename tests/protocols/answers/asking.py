@@ -18,7 +18,7 @@ from tests.protocols.conftest import ADMINISTRATOR, PASSWORD
 
 from openvcha.api.operations import Operation
 from openvcha.node.security.certificates import signing_request
-from openvcha.service.admit import JOINING
+from openvcha.operations.steps.admission import JOINING
 
 VCHA = "com.vmware.vcenter.vcha"
 CLUSTER = f"{VCHA}.cluster"

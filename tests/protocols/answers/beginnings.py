@@ -7,8 +7,8 @@ from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene
 
 from openvcha.api.codec.decode import decode_rest
 from openvcha.api.structures import DeploySpec, JoinRole, JoinTokenSpec
-from openvcha.service.failover import fail_over
-from openvcha.service.joining import issue
+from openvcha.operations.failover import fail_over
+from openvcha.operations.join import issue
 
 ADDRESSES = {"ACTIVE": "127.83.2.11", "PASSIVE": "127.83.2.12", "WITNESS": "127.83.2.13"}
 

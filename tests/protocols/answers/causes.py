@@ -52,7 +52,7 @@ from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, READER
 from openvcha.api.errors import ErrorType
 from openvcha.api.operations import OPERATIONS, Operation, Privilege, by_id
 from openvcha.infrastructure.queries import LISTS
-from openvcha.service.admit import JOINING
+from openvcha.operations.steps.admission import JOINING
 from openvcha.store import keys
 
 E = ErrorType

@@ -19,7 +19,7 @@ from tests.service.simulated import Machine
 from openvcha.api.messages import message
 from openvcha.infrastructure.queries import LISTS
 from openvcha.node.security.certificates import thumbprint_sha256
-from openvcha.service.admit import JOINING, Joining
+from openvcha.operations.steps.admission import JOINING, Joining
 from openvcha.store import keys
 from openvcha.store.records import encode
 from openvcha.tasks.journal import MAX_MATCHES

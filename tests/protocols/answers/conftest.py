@@ -7,8 +7,8 @@ from tests.protocols.answers.stage import Stages
 from tests.protocols.conftest import TlsFiles
 from tests.service.process import files_of
 
-from openvcha.service.context import Services
-from openvcha.service.new_node import NewNode
+from openvcha.operations.context import Services
+from openvcha.operations.steps.new_node import NewNode
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def stages(tls: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         return await files_of(services, node)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("openvcha.service.clone.files_of", files_of)
-        patch.setattr("openvcha.service.joining.joining_files_of", joining_files)
+        patch.setattr("openvcha.operations.steps.clone.files_of", files_of)
+        patch.setattr("openvcha.operations.join.joining_files_of", joining_files)
         made = Stages(tmp_path_factory.mktemp("stages"), tls)
         yield made
         made.close()

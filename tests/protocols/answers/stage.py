@@ -34,12 +34,12 @@ from openvcha.api.secret import Secret
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node import tls_files
+from openvcha.operations.registry import Handlers
 from openvcha.protocols.app import build
 from openvcha.protocols.roles import Role
 from openvcha.protocols.serve import HttpsServer, Limits
 from openvcha.protocols.sessions import Sessions
 from openvcha.protocols.users import Users
-from openvcha.service.handlers import Handlers
 from openvcha.store.interface import Store
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ from openvcha.cluster.config import ClusterConfig
 from openvcha.events.log import EventLog
 from openvcha.events.state_diff import Draft
 from openvcha.node.identity import IDENTITY
-from openvcha.service.admit import JOINING
+from openvcha.operations.steps.admission import JOINING
 from openvcha.store import keys
 
 

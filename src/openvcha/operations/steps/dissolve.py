@@ -14,14 +14,19 @@ from openvcha.infrastructure.inventory import Vm
 from openvcha.node import identity, tls_files
 from openvcha.node.etcd.account import ACCOUNT
 from openvcha.node.layout import PATRONI_CONFIG, PATRONI_PASSWORDS
-from openvcha.service.context import Services
-from openvcha.service.last_copy import last_copy
-from openvcha.service.leaving import Leaving, recall_leaving
-from openvcha.service.power import write_files
-from openvcha.service.protecting import PROTECT_SECONDS, configure, need_the_store, protect
-from openvcha.service.relying import rely, rely_on_nobody
-from openvcha.service.votes import SILENT, Silence, take_vote
-from openvcha.service.waiting import until
+from openvcha.operations.context import Services
+from openvcha.operations.steps.last_copy import last_copy
+from openvcha.operations.steps.leaving_nodes import Leaving, recall_leaving
+from openvcha.operations.steps.patroni_settings import (
+    PROTECT_SECONDS,
+    configure,
+    need_the_store,
+    protect,
+)
+from openvcha.operations.steps.power import write_files
+from openvcha.operations.steps.quorum import SILENT, Silence, take_vote
+from openvcha.operations.steps.task_votes import rely, rely_on_nobody
+from openvcha.operations.waiting import until
 from openvcha.store import keys
 from openvcha.store.interface import Member
 from openvcha.tasks.steps import Step, TaskContext, Temporary

@@ -9,7 +9,7 @@ from openvcha.cluster import membership
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import url
-from openvcha.service.context import Services
+from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.tasks.steps import Temporary
 

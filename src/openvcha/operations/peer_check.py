@@ -8,8 +8,8 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.structures import CredentialsSpec
 from openvcha.cluster.observation import Observation
 from openvcha.node import tls_files
-from openvcha.service.context import Services
-from openvcha.service.peer import ActiveNode, require_usable, verify_peer
+from openvcha.operations.context import Services
+from openvcha.operations.peer_identity import ActiveNode, require_usable, verify_peer
 
 
 def require_usable_peer(vc_spec: CredentialsSpec | None) -> None:

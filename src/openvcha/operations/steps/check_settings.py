@@ -9,7 +9,7 @@ from openvcha.cluster.config import NodeKind
 from openvcha.cluster.warnings import overridden
 from openvcha.node.postgres.missing_files import Uninstalled
 from openvcha.node.postgres.superuser import PostgresUnreachable
-from openvcha.service.context import Services
+from openvcha.operations.context import Services
 from openvcha.store.node_facts import PostgresFacts
 
 

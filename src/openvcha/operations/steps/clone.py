@@ -12,14 +12,22 @@ from openvcha.cluster.config import NodeKind, cluster_record
 from openvcha.cluster.store_accounts import forget_strangers
 from openvcha.infrastructure.inventory import Vm
 from openvcha.node.etcd.account import NodeAccount
-from openvcha.service.context import Services
-from openvcha.service.last_copy import last_copy
-from openvcha.service.material import files_of
-from openvcha.service.new_node import ROLES, NewNode, committed, leads, recall, relied_on, remember
-from openvcha.service.power import write_files
-from openvcha.service.relying import born_relying, rely
-from openvcha.service.votes import take_vote
-from openvcha.service.waiting import until
+from openvcha.operations.context import Services
+from openvcha.operations.steps.bootstrap_files import files_of
+from openvcha.operations.steps.last_copy import last_copy
+from openvcha.operations.steps.new_node import (
+    ROLES,
+    NewNode,
+    committed,
+    leads,
+    recall,
+    relied_on,
+    remember,
+)
+from openvcha.operations.steps.power import write_files
+from openvcha.operations.steps.quorum import take_vote
+from openvcha.operations.steps.task_votes import born_relying, rely
+from openvcha.operations.waiting import until
 from openvcha.store import keys
 from openvcha.store.interface import Member
 from openvcha.tasks.steps import Step, TaskContext, Temporary

@@ -18,9 +18,9 @@ from openvcha.infrastructure.addresses import (
 )
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.placement import PlacementDefaults, defaults_from, resolve
-from openvcha.service.check_settings import check_settings
-from openvcha.service.context import Services
-from openvcha.service.new_node import NewNode, member_name
+from openvcha.operations.context import Services
+from openvcha.operations.steps.check_settings import check_settings
+from openvcha.operations.steps.new_node import NewNode, member_name
 
 WITNESS_BYTES = 64 * 1024 * 1024
 

@@ -24,18 +24,18 @@ from openvcha.cluster.config import (
 )
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.addresses import address_of
-from openvcha.service.call import Caller
-from openvcha.service.check import Verdict, Wish, check, require_one_datastore
-from openvcha.service.clone import Clone
-from openvcha.service.commit import Commit
-from openvcha.service.context import Services
-from openvcha.service.copy import Copy
-from openvcha.service.join import Join
-from openvcha.service.new_node import PASSIVE, ROLES, WITNESS, recall, remember
-from openvcha.service.prepare import Prepare, active_findings
-from openvcha.service.refusal import require_still
-from openvcha.service.settling import allowed
-from openvcha.service.trust import check_peer, require_usable_peer
+from openvcha.operations.caller import Caller
+from openvcha.operations.context import Services
+from openvcha.operations.peer_check import check_peer, require_usable_peer
+from openvcha.operations.refusal import require_still
+from openvcha.operations.settling import allowed
+from openvcha.operations.steps.check import Verdict, Wish, check, require_one_datastore
+from openvcha.operations.steps.clone import Clone
+from openvcha.operations.steps.commit import Commit
+from openvcha.operations.steps.copy import Copy
+from openvcha.operations.steps.join import Join
+from openvcha.operations.steps.new_node import PASSIVE, ROLES, WITNESS, recall, remember
+from openvcha.operations.steps.prepare import Prepare, active_findings
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 

@@ -24,7 +24,7 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo, ConnectionSpec, CredentialsSpec
-from openvcha.service.peer_connection import Broken, PeerConnection, Reply, Trust, Unverified
+from openvcha.operations.peer_connection import Broken, PeerConnection, Reply, Trust, Unverified
 from openvcha.store import bounded_json
 
 DEFAULT_PORT = 443

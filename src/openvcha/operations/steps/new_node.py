@@ -10,7 +10,7 @@ from openvcha.api.structures import IpSpec
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeConfig, NodeKind, address_text
 from openvcha.infrastructure.placement import Placement
-from openvcha.service.context import Services
+from openvcha.operations.context import Services
 from openvcha.tasks.steps import TaskContext
 
 PASSIVE = "passive"

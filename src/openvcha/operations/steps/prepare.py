@@ -14,9 +14,9 @@ from openvcha.cluster.config import (
     cluster_record,
 )
 from openvcha.cluster.observation import Observation
-from openvcha.service.check import Wish, check_addresses
-from openvcha.service.context import Services
-from openvcha.service.refusal import require_still
+from openvcha.operations.context import Services
+from openvcha.operations.refusal import require_still
+from openvcha.operations.steps.check import Wish, check_addresses
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
 

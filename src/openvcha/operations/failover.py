@@ -23,12 +23,12 @@ from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.preconditions import Reason
 from openvcha.node.postgres.replay import Replay
 from openvcha.node.postgres.superuser import PostgresUnreachable
-from openvcha.service.call import Caller
-from openvcha.service.context import Services
-from openvcha.service.redeploy import require_idle
-from openvcha.service.refusal import refuse_still, require_still
-from openvcha.service.settling import settled
-from openvcha.service.waiting import until
+from openvcha.operations.caller import Caller
+from openvcha.operations.context import Services
+from openvcha.operations.redeploy import require_idle
+from openvcha.operations.refusal import refuse_still, require_still
+from openvcha.operations.settling import settled
+from openvcha.operations.waiting import until
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 from openvcha.tasks.transient import GivenUp

@@ -30,11 +30,11 @@ from openvcha.cluster.preconditions import Reason
 from openvcha.infrastructure.addresses import address_of, to_ip_info
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.placement import placement_info
-from openvcha.service.call import Caller
-from openvcha.service.check import require_one_datastore
-from openvcha.service.context import Services
-from openvcha.service.settling import settled
-from openvcha.service.trust import check_peer, require_usable_peer
+from openvcha.operations.caller import Caller
+from openvcha.operations.context import Services
+from openvcha.operations.peer_check import check_peer, require_usable_peer
+from openvcha.operations.settling import settled
+from openvcha.operations.steps.check import require_one_datastore
 
 
 async def get_cluster(

@@ -10,8 +10,8 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.service.context import Services
-from openvcha.service.new_node import NewNode, recall, relied_on
+from openvcha.operations.context import Services
+from openvcha.operations.steps.new_node import NewNode, recall, relied_on
 from openvcha.store import keys
 from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable

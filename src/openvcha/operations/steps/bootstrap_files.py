@@ -18,8 +18,8 @@ from openvcha.node.layout import Layout
 from openvcha.node.local_records.sealed_records import roll_file
 from openvcha.node.security.certificates import api_certificate
 from openvcha.node.security.issuing import joining_files, load_authorities, load_pair, node_files
-from openvcha.service.context import Services
-from openvcha.service.new_node import NewNode
+from openvcha.operations.context import Services
+from openvcha.operations.steps.new_node import NewNode
 from openvcha.store.account import Account
 from openvcha.tasks.steps import Temporary
 

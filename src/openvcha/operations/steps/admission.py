@@ -14,13 +14,14 @@ from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
 from openvcha.cluster import membership, preconditions
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, PlannedNode, cluster_record
 from openvcha.cluster.observation import Observation
-from openvcha.service.clone import Clone
-from openvcha.service.commit import Commit
-from openvcha.service.context import Services
-from openvcha.service.copy import Copy
-from openvcha.service.fence import Fence
-from openvcha.service.join import Join
-from openvcha.service.new_node import (
+from openvcha.operations.context import Services
+from openvcha.operations.refusal import refuse_still
+from openvcha.operations.steps.clone import Clone
+from openvcha.operations.steps.commit import Commit
+from openvcha.operations.steps.copy import Copy
+from openvcha.operations.steps.fence import Fence
+from openvcha.operations.steps.join import Join
+from openvcha.operations.steps.new_node import (
     PASSIVE,
     ROLES,
     WITNESS,
@@ -32,9 +33,8 @@ from openvcha.service.new_node import (
     relied_on,
     remember,
 )
-from openvcha.service.refusal import refuse_still
-from openvcha.service.votes import SILENT_SECONDS, Silence, take_vote
-from openvcha.service.waiting import until
+from openvcha.operations.steps.quorum import SILENT_SECONDS, Silence, take_vote
+from openvcha.operations.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, Temporary

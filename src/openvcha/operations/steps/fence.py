@@ -4,13 +4,13 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
 from openvcha.cluster import membership, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig, NodeKind
-from openvcha.service.context import Services
-from openvcha.service.last_copy import last_copy
-from openvcha.service.new_node import relied_on
-from openvcha.service.refusal import refuse_still
-from openvcha.service.relying import rely
-from openvcha.service.votes import SILENT, SILENT_SECONDS, Silence, take_vote
-from openvcha.service.waiting import until
+from openvcha.operations.context import Services
+from openvcha.operations.refusal import refuse_still
+from openvcha.operations.steps.last_copy import last_copy
+from openvcha.operations.steps.new_node import relied_on
+from openvcha.operations.steps.quorum import SILENT, SILENT_SECONDS, Silence, take_vote
+from openvcha.operations.steps.task_votes import rely
+from openvcha.operations.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
 

@@ -16,10 +16,10 @@ from openvcha.api.structures import ClusterMode, LocalizableMessage, ModeCluster
 from openvcha.cluster import mode_settings, modes, patroni_client, preconditions
 from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.cluster.observation import Observation
-from openvcha.service.call import Caller
-from openvcha.service.context import Services
-from openvcha.service.settling import settled
-from openvcha.service.waiting import until
+from openvcha.operations.caller import Caller
+from openvcha.operations.context import Services
+from openvcha.operations.settling import settled
+from openvcha.operations.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, Temporary

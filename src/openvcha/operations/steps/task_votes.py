@@ -10,9 +10,9 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.node.layout import RELIED
 from openvcha.node.local_records.task_votes import Relied, encode_relied, hindrance, kept
-from openvcha.service.context import Services
-from openvcha.service.new_node import ROLES, recall
-from openvcha.service.waiting import until
+from openvcha.operations.context import Services
+from openvcha.operations.steps.new_node import ROLES, recall
+from openvcha.operations.waiting import until
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged
 from openvcha.store.interface import Action, Delete, Get, KeyValue, Member, Put

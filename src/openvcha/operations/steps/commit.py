@@ -9,11 +9,11 @@ from openvcha.api.structures import ClusterState, LocalizableMessage
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.health import assess
 from openvcha.infrastructure.inventory import Vm
-from openvcha.service.context import Services
-from openvcha.service.last_copy import last_copy
-from openvcha.service.new_node import committed, recall
-from openvcha.service.protecting import PROTECT_SECONDS, protect
-from openvcha.service.waiting import until
+from openvcha.operations.context import Services
+from openvcha.operations.steps.last_copy import last_copy
+from openvcha.operations.steps.new_node import committed, recall
+from openvcha.operations.steps.patroni_settings import PROTECT_SECONDS, protect
+from openvcha.operations.waiting import until
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
 from openvcha.tasks.transient import GivenUp

@@ -16,14 +16,14 @@ from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.node.postgres.superuser import PostgresUnreachable
-from openvcha.service.call import Caller
-from openvcha.service.context import Services
-from openvcha.service.dissolve import Alone, Disarm, Release, Renew, Votes
-from openvcha.service.leaving import Leaving, remember_leaving
-from openvcha.service.redeploy import CLUSTER
-from openvcha.service.refusal import require_still
-from openvcha.service.settling import allowed
-from openvcha.service.trust import check_peer, require_usable_peer
+from openvcha.operations.caller import Caller
+from openvcha.operations.context import Services
+from openvcha.operations.peer_check import check_peer, require_usable_peer
+from openvcha.operations.redeploy import CLUSTER
+from openvcha.operations.refusal import require_still
+from openvcha.operations.settling import allowed
+from openvcha.operations.steps.dissolve import Alone, Disarm, Release, Renew, Votes
+from openvcha.operations.steps.leaving_nodes import Leaving, remember_leaving
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 

@@ -14,13 +14,19 @@ from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.placement import usable_name
 from openvcha.node.security.certificates import requested_key
-from openvcha.service.admit import JOIN, JOINING, Joining, entered
-from openvcha.service.call import Caller
-from openvcha.service.context import Services
-from openvcha.service.material import joining_files_of
-from openvcha.service.new_node import NewNode
-from openvcha.service.settling import settled
-from openvcha.service.tokens import TokenRecord, new_token, require_token, spent, token_record
+from openvcha.operations.caller import Caller
+from openvcha.operations.context import Services
+from openvcha.operations.join_tokens import (
+    TokenRecord,
+    new_token,
+    require_token,
+    spent,
+    token_record,
+)
+from openvcha.operations.settling import settled
+from openvcha.operations.steps.admission import JOIN, JOINING, Joining, entered
+from openvcha.operations.steps.bootstrap_files import joining_files_of
+from openvcha.operations.steps.new_node import NewNode
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Temporary

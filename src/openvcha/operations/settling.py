@@ -12,7 +12,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.cluster import preconditions
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.preconditions import Reason
-from openvcha.service.context import Services
+from openvcha.operations.context import Services
 
 SETTLE_SECONDS = 10.0
 """As long as a peer may take to answer; a client waits longer."""

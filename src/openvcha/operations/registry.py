@@ -23,9 +23,10 @@ from openvcha.events.log import EventLog
 from openvcha.events.state_diff import Draft
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.queries import LISTS
-from openvcha.service import admit, deploy, failover, joining, mode, reads, redeploy, undeploy
-from openvcha.service.call import Caller
-from openvcha.service.context import Services
+from openvcha.operations import deploy, failover, join, mode, reads, redeploy, undeploy
+from openvcha.operations.caller import Caller
+from openvcha.operations.context import Services
+from openvcha.operations.steps import admission
 from openvcha.store.errors import StoreError
 from openvcha.store.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
@@ -83,8 +84,8 @@ def handlers() -> Mapping[str, Handler]:
         f"{VCHA}.cluster.witness.redeploy": redeploy.redeploy_witness,
         "org.openvcha.events.list": _list_events,
         "org.openvcha.audit.list": _list_audit,
-        f"{admit.JOINING}.issue": joining.issue,
-        admit.JOIN: joining.join,
+        f"{admission.JOINING}.issue": join.issue,
+        admission.JOIN: join.join,
         "com.vmware.cis.tasks.get": _get_task,
         "com.vmware.cis.tasks.list": _list_tasks,
         "com.vmware.cis.tasks.cancel": _cancel_task,
@@ -105,7 +106,7 @@ def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]
         f"{VCHA}.cluster.witness.redeploy": lambda record: list(
             redeploy.witness_plan(services, record)
         ),
-        admit.JOIN: lambda record: list(admit.join_plan(services, record)),
+        admission.JOIN: lambda record: list(admission.join_plan(services, record)),
     }
 
 

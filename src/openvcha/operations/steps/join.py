@@ -7,10 +7,10 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.service.context import Services
-from openvcha.service.new_node import NewNode, leads, recall, relied_on
-from openvcha.service.protecting import protect, protects
-from openvcha.service.waiting import until
+from openvcha.operations.context import Services
+from openvcha.operations.steps.new_node import NewNode, leads, recall, relied_on
+from openvcha.operations.steps.patroni_settings import protect, protects
+from openvcha.operations.waiting import until
 from openvcha.store import keys, node_facts
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 

@@ -4,7 +4,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import mode_settings, modes, patroni_client
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.service.context import Services
+from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.tasks.steps import Temporary
 
