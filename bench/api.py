@@ -30,8 +30,8 @@ from bench.figures import machine
 from bench.lab_up import vcha
 from starlette.types import Receive, Scope, Send
 
+from openvcha.api_server.server.https import HttpsServer
 from openvcha.node import tls_files
-from openvcha.protocols.serve import HttpsServer
 
 NAME = "bench"
 CONNECTIONS = (1, 8)

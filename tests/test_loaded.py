@@ -29,7 +29,7 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         | DATABASE
         | CONTRACT
         | SERVING
-        | {"openvcha.protocols", "openvcha.cluster"},
+        | {"openvcha.api_server", "openvcha.cluster"},
     ),
     "what ends the parts": (
         "openvcha.node.process.reaper",
@@ -39,7 +39,7 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         | DATABASE
         | CONTRACT
         | SERVING
-        | {"h11", "openvcha.cluster", "openvcha.protocols", "openvcha.store.etcd.client"},
+        | {"h11", "openvcha.cluster", "openvcha.api_server", "openvcha.store.etcd.client"},
     ),
     "what starts PostgreSQL for Patroni": (
         "openvcha.node.patroni.launcher",

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from openvcha.protocols.front import DRAIN_BYTES_A_SECOND, DRAIN_SECONDS, Front
-from openvcha.protocols.response import Response
+from openvcha.api_server.response import Response
+from openvcha.api_server.server.front import DRAIN_BYTES_A_SECOND, DRAIN_SECONDS, Front
 
 PIECE = 1 << 16
 CLIENTS = 64

@@ -28,6 +28,8 @@ from tests.store.conftest import etcd_binary
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import Users
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.membership import lead
 from openvcha.cluster.observer import Observer, endpoint
@@ -45,8 +47,6 @@ from openvcha.node.recovery.survey import survey
 from openvcha.node.security.certificates import Authorities, api_certificate, new_authority
 from openvcha.node.security.issuing import node_files
 from openvcha.node.security.tls import NodeTls
-from openvcha.protocols.roles import Role
-from openvcha.protocols.users import Users
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.etcd.client import Etcd

@@ -14,11 +14,11 @@ from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
 from openvcha.api.truncation import MARK
+from openvcha.api_server.auth.sessions import BEGUN_A_MINUTE, PER_USER, Sessions
+from openvcha.api_server.auth.user_roles import Role
 from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.state_diff import Draft
-from openvcha.protocols.roles import Role
-from openvcha.protocols.sessions import BEGUN_A_MINUTE, PER_USER, Sessions
 from openvcha.store import keys
 from openvcha.store.errors import StoreFull
 from openvcha.store.interface import Action, Compare, EventType, Put, TxnResult

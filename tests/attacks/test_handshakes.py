@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from openvcha.protocols.accepting import (
+from openvcha.api_server.connection_limits import Door, Guest
+from openvcha.api_server.server.accept import (
     BURST_SECONDS,
     FIRST_GUESS_SECONDS,
     SHARE_OF_LOOP,
     Handshakes,
 )
-from openvcha.protocols.door import Door, Guest
 
 CROWD, OFFICE = "203.0.113.9", "198.51.100.7"
 MOST = 1000

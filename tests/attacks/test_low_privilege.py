@@ -16,7 +16,7 @@ from tests.protocols.test_every_operation import arguments_of, rest_request, rpc
 
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.secret import Secret
-from openvcha.protocols.roles import Role
+from openvcha.api_server.auth.user_roles import Role
 
 # Written down here on purpose, and not read from the table that is tried.
 FOR_ALL = {

@@ -20,15 +20,15 @@ from typer.testing import CliRunner
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec
+from openvcha.api_server.auth.sessions import Sessions, token_hash
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import Users
 from openvcha.cli import store as commands
 from openvcha.cluster.health import assess
 from openvcha.events.audit import AuditLog
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.sealed_records import KeptRecords, forget_kept, roll_file
 from openvcha.operations.join_tokens import new_token, require_token, spent, token_record
-from openvcha.protocols.roles import Role
-from openvcha.protocols.sessions import Sessions, token_hash
-from openvcha.protocols.users import Users
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore

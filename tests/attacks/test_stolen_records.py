@@ -18,12 +18,12 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec, TaskProgress, TaskStatus
+from openvcha.api_server.auth.sessions import SessionRecord, Sessions, token_hash
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import User, Users
 from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.cluster.health import assess
 from openvcha.operations.join_tokens import new_token, require_token, token_record
-from openvcha.protocols.roles import Role
-from openvcha.protocols.sessions import SessionRecord, Sessions, token_hash
-from openvcha.protocols.users import User, Users
 from openvcha.serving.inspection import forged, set_aside, unreadable
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged

@@ -28,12 +28,12 @@ from tests.protocols.conftest import (
 )
 
 from openvcha.api.secret import Secret
-from openvcha.protocols.door import affordable
-from openvcha.protocols.http import ANYBODY
-from openvcha.protocols.inflight import USERS
-from openvcha.protocols.passwords import Passwords
-from openvcha.protocols.roles import Role
-from openvcha.protocols.serve import HttpsServer, Limits
+from openvcha.api_server.auth.passwords import Passwords
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.connection_limits import affordable
+from openvcha.api_server.http import ANYBODY
+from openvcha.api_server.inflight import USERS
+from openvcha.api_server.server.https import HttpsServer, Limits
 
 CROWD = (750, 300)
 """So many that do not even begin TLS, and then so many that do."""

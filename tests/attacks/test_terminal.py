@@ -19,6 +19,8 @@ import openvcha.cli
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.printable import is_seen, printable, printable_json
 from openvcha.api.structures import LocalizableMessage
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import User
 from openvcha.cli import lab as lab_commands
 from openvcha.cli import lab_logs, user
 from openvcha.cli.errors import told
@@ -32,8 +34,6 @@ from openvcha.lab.state import Lab
 from openvcha.lab.status import LabStatus, NodeStatus, Overall, RunningTask, Warning_
 from openvcha.node.layout import Layout
 from openvcha.node.process.logs import wrap
-from openvcha.protocols.roles import Role
-from openvcha.protocols.users import User
 
 HOSTILE = (
     "SHOWN\x1b[66;6H\x1b]0;title\x07\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\"

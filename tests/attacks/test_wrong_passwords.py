@@ -14,16 +14,7 @@ from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, READER, Ed
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
-from openvcha.protocols.passwords import NICENESS, Passwords
-from openvcha.protocols.throttle import (
-    MOST_KNOWN,
-    MOST_SOURCES,
-    NAMES_OF_SOURCE,
-    SOURCES_OF_USER,
-    Throttle,
-    Try,
-)
-from openvcha.protocols.turns import (
+from openvcha.api_server.auth.password_turns import (
     AT_ONCE,
     FIRST_GUESS_SECONDS,
     LONGEST_SECONDS,
@@ -32,6 +23,15 @@ from openvcha.protocols.turns import (
     STRANGERS_AT_ONCE,
     Busy,
     Turns,
+)
+from openvcha.api_server.auth.passwords import NICENESS, Passwords
+from openvcha.api_server.auth.throttle import (
+    MOST_KNOWN,
+    MOST_SOURCES,
+    NAMES_OF_SOURCE,
+    SOURCES_OF_USER,
+    Throttle,
+    Try,
 )
 from openvcha.store import keys
 

@@ -22,12 +22,12 @@ from tests.e2e.conftest import Rest, RunningLab, trust
 from tests.e2e.writer import Writer
 
 from openvcha.api.secret import Secret
+from openvcha.api_server.auth.passwords import Passwords
+from openvcha.api_server.auth.sessions import SessionRecord, token_hash
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import User
 from openvcha.lab.state import ADMINISTRATOR, READER
 from openvcha.node.identity import load_identity
-from openvcha.protocols.passwords import Passwords
-from openvcha.protocols.roles import Role
-from openvcha.protocols.sessions import SessionRecord, token_hash
-from openvcha.protocols.users import User
 from openvcha.store import keys
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.records import encode

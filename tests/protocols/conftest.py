@@ -38,18 +38,18 @@ from openvcha.api.types import (
     VoidType,
     descriptor,
 )
+from openvcha.api_server.app import build
+from openvcha.api_server.auth.credential_cache import Verified
+from openvcha.api_server.auth.passwords import Passwords
+from openvcha.api_server.auth.sessions import Sessions
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import Users
+from openvcha.api_server.pipeline import Pipeline
+from openvcha.api_server.server.https import HttpsServer, Limits
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node.security.certificates import api_certificate, new_authority
 from openvcha.operations.caller import Caller
-from openvcha.protocols.app import build
-from openvcha.protocols.passwords import Passwords
-from openvcha.protocols.pipeline import Pipeline
-from openvcha.protocols.roles import Role
-from openvcha.protocols.serve import HttpsServer, Limits
-from openvcha.protocols.sessions import Sessions
-from openvcha.protocols.users import Users
-from openvcha.protocols.verified import Verified
 from openvcha.store.memory import MemoryStore
 
 ADMINISTRATOR = "administrator@vsphere.local"

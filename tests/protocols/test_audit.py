@@ -10,7 +10,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.operations import OPERATIONS, Operation, by_id
 from openvcha.api.structures import AuditInfo
-from openvcha.protocols.credentials import ANONYMOUS
+from openvcha.api_server.auth.credentials import ANONYMOUS
 from openvcha.store.errors import StoreUnavailable
 
 REDEPLOY = by_id("com.vmware.vcenter.vcha.cluster.passive.redeploy")

@@ -10,7 +10,7 @@ import pytest
 from tests.protocols.conftest import Served
 from tests.protocols.test_serve import raw, rest_of
 
-from openvcha.protocols.door import (
+from openvcha.api_server.connection_limits import (
     MADE_ROOM_A_SECOND,
     SHARE_OF_DESCRIPTORS,
     Door,

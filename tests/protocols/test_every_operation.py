@@ -9,7 +9,7 @@ from tests.protocols.conftest import ADMINISTRATOR, Edge, example
 from openvcha.api.codec.encode import encode_rest, encode_vapi
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.types import OptionalType, StructType, descriptor
-from openvcha.protocols.credentials import ANONYMOUS
+from openvcha.api_server.auth.credentials import ANONYMOUS
 
 OF_THE_DISPATCHER = [each for each in OPERATIONS if each.service != "com.vmware.cis.session"]
 AVAILABLE = [each for each in OF_THE_DISPATCHER if each.available]

@@ -12,8 +12,8 @@ from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge, make
 from tests.protocols.test_jsonrpc import EMPTY, invocation
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.protocols import inflight
-from openvcha.protocols.inflight import LOOKUPS, PASSWORDS, RETRY_SECONDS, USERS, Places, Share
+from openvcha.api_server import inflight
+from openvcha.api_server.inflight import LOOKUPS, PASSWORDS, RETRY_SECONDS, USERS, Places, Share
 
 READ = "/api/vcenter/vcha/operations"
 JOIN = "/api/openvcha/joins"

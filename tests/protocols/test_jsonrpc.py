@@ -9,7 +9,7 @@ import pytest
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, WIRE, Edge
 
 from openvcha.api.codec.decode import parse_json
-from openvcha.protocols.http import ANYBODY, KNOWN
+from openvcha.api_server.http import ANYBODY, KNOWN
 from openvcha.store.errors import StoreUnavailable
 
 SCHEMES = "com.vmware.vapi.std.security."
@@ -212,7 +212,7 @@ async def test_a_large_body_is_parsed_apart(edge: Edge, monkeypatch: pytest.Monk
         where.append(threading.current_thread() is threading.main_thread())
         return parse_json(body)
 
-    monkeypatch.setattr("openvcha.protocols.jsonrpc.parse_json", parse)
+    monkeypatch.setattr("openvcha.api_server.jsonrpc.parse_json", parse)
     header = await edge.headers()
     for size in (ANYBODY.most, ANYBODY.most + 1):
         assert "result" in await post(edge, padded(invocation(), size), **header)

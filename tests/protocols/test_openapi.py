@@ -12,9 +12,9 @@ from openvcha.api.codec.decode import decode_rest
 from openvcha.api.errors import STATUS, ApiError
 from openvcha.api.operations import OPERATIONS
 from openvcha.api.structures import CredentialsSpec
+from openvcha.api_server.openapi import document as openapi
 from openvcha.events.log import MAX_EVENTS
 from openvcha.operations.peer_identity import require_usable
-from openvcha.protocols import openapi
 
 
 async def test_it_is_served_without_a_session(edge: Edge) -> None:

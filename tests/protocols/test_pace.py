@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from openvcha.protocols import by_source
-from openvcha.protocols.by_source import BySource
-from openvcha.protocols.pace import Pace
+from openvcha.api_server import by_source
+from openvcha.api_server.by_source import BySource
+from openvcha.api_server.pace import Pace
 
 
 @dataclass

@@ -11,8 +11,8 @@ from tests.protocols.test_jsonrpc import USER, invocation
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo
-from openvcha.protocols.http import ANYBODY, KNOWN, RETRY_SECONDS
-from openvcha.protocols.pipeline import FULL_SECONDS
+from openvcha.api_server.http import ANYBODY, KNOWN, RETRY_SECONDS
+from openvcha.api_server.pipeline import FULL_SECONDS
 from openvcha.store.errors import (
     OutcomeUnknown,
     RecordInvalid,

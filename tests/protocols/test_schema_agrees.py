@@ -40,12 +40,12 @@ from openvcha.api.types import (
     Type,
     descriptor,
 )
+from openvcha.api_server.openapi import document as openapi
 from openvcha.events.audit import MOST_LISTED
 from openvcha.events.log import MAX_EVENTS, checked_limit, event_number
 from openvcha.infrastructure.addresses import address_of
 from openvcha.infrastructure.placement import usable_name
 from openvcha.operations.peer_identity import require_usable
-from openvcha.protocols import openapi
 from openvcha.tasks.journal import require_narrow
 
 EXAMPLES = 300

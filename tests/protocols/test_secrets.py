@@ -11,7 +11,7 @@ from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, Edge, example
 
 from openvcha.api.operations import by_id
 from openvcha.api.secret import Secret
-from openvcha.protocols.redaction import describe, redact, secrets_in
+from openvcha.api_server.redaction import describe, redact, secrets_in
 
 REDEPLOY = "com.vmware.vcenter.vcha.cluster.passive.redeploy"
 PATH = "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
@@ -80,7 +80,7 @@ async def test_a_stranger_is_told_no_path(edge: Edge, monkeypatch: pytest.Monkey
     async def fails(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", "/srv/node/secrets.json")
 
-    monkeypatch.setattr("openvcha.protocols.users.Users.find", fails)
+    monkeypatch.setattr("openvcha.api_server.auth.users.Users.find", fails)
     response = await edge.client.post("/api/session", auth=(ADMINISTRATOR, PASSWORD))
     assert response.json()["error_type"] == "INTERNAL_SERVER_ERROR"
     assert "secrets.json" not in response.text

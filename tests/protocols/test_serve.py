@@ -15,7 +15,7 @@ import pytest
 from tests.kernel import answers_at_once
 from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, STOP_SECONDS, Edge, Served, TlsFiles
 
-from openvcha.protocols.serve import AddressUnusableError, HttpsServer, Limits
+from openvcha.api_server.server.https import AddressUnusableError, HttpsServer, Limits
 
 BASIC = (ADMINISTRATOR, PASSWORD)
 

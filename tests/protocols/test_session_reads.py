@@ -15,10 +15,10 @@ from tests.protocols.conftest import (
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
-from openvcha.protocols import sessions as module
-from openvcha.protocols.roles import Role
-from openvcha.protocols.sessions import SessionRecord, Sessions, token_hash
-from openvcha.protocols.users import Users
+from openvcha.api_server.auth import sessions as module
+from openvcha.api_server.auth.sessions import SessionRecord, Sessions, token_hash
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import Users
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore

@@ -8,8 +8,8 @@ from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
-from openvcha.protocols.roles import Role
-from openvcha.protocols.sessions import Sessions
+from openvcha.api_server.auth.sessions import Sessions
+from openvcha.api_server.auth.user_roles import Role
 from openvcha.store import keys
 
 BASIC = (ADMINISTRATOR, PASSWORD)

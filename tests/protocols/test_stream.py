@@ -14,9 +14,9 @@ from tests.protocols.conftest import ADMINISTRATOR, NOBODY, READER, STOP_SECONDS
 
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
+from openvcha.api_server import stream
+from openvcha.api_server.auth.user_roles import Role
 from openvcha.events.state_diff import Draft
-from openvcha.protocols import stream
-from openvcha.protocols.roles import Role
 from openvcha.store.errors import StoreUnavailable
 
 PATH = "/api/openvcha/events"

@@ -10,10 +10,10 @@ from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.operations import Privilege
 from openvcha.api.secret import Secret
-from openvcha.protocols.passwords import Passwords
-from openvcha.protocols.roles import Role
-from openvcha.protocols.throttle import delay
-from openvcha.protocols.users import User, Users
+from openvcha.api_server.auth.passwords import Passwords
+from openvcha.api_server.auth.throttle import delay
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import User, Users
 from openvcha.store import keys
 from openvcha.store.interface import Compare
 

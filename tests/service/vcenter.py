@@ -16,6 +16,7 @@ from starlette.routing import Route
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ConnectionSpec, CredentialsSpec
+from openvcha.api_server.server.https import HttpsServer
 from openvcha.node.security.certificates import (
     KeyPair,
     api_certificate,
@@ -23,7 +24,6 @@ from openvcha.node.security.certificates import (
     thumbprint_sha256,
 )
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
-from openvcha.protocols.serve import HttpsServer
 
 USER, PASSWORD = "administrator@vsphere.local", "correct horse"
 BIOS = "bios-of-the-active"

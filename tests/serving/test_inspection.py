@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
+from openvcha.api_server.auditing import local_entry
+from openvcha.api_server.auth.users import Users
 from openvcha.cli import store as commands
 from openvcha.cluster import leader_key, mode_settings, patroni_client
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.state_diff import Draft
-from openvcha.protocols.auditing import local_entry
-from openvcha.protocols.users import Users
 from openvcha.serving import inspection
 from openvcha.serving.inspection import (
     KEPT_BYTES,

@@ -30,11 +30,11 @@ AWAITED = {
         "node/background/connectivity.py",
         "keeping.run()",
     ),  # in a group of a duty, which ends with it
-    ("protocols/accepting.py", "self._begin(accepted, guest)"),  # what it raises asyncio logs
-    ("protocols/serve.py", "server.ready.wait()"),
-    ("protocols/serve.py", "server.serve(sockets=[listener])"),
-    ("protocols/stream.py", "_gone(request)"),
-    ("protocols/stream.py", "self._pump(call, after, stopping, send)"),
+    ("api_server/server/accept.py", "self._begin(accepted, guest)"),  # what it raises asyncio logs
+    ("api_server/server/https.py", "server.ready.wait()"),
+    ("api_server/server/https.py", "server.serve(sockets=[listener])"),
+    ("api_server/stream.py", "_gone(request)"),
+    ("api_server/stream.py", "self._pump(call, after, stopping, send)"),
     ("serving/api.py", "self._work()"),  # only supervised work
     ("serving/duty.py", "self._work()"),  # only supervised work
     ("serving/leadership.py", "self._changed.wait()"),

@@ -14,13 +14,13 @@ import structlog
 from tests.node.test_kept import IDENTITY
 from tests.store.roomy import simulated
 
+from openvcha.api_server.auth.sessions import Sessions
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import User, Users
 from openvcha.node.background.store_space import keep_room
 from openvcha.node.etcd.member import etcd_argv
 from openvcha.node.identity import StoreLimits
 from openvcha.node.layout import Layout
-from openvcha.protocols.roles import Role
-from openvcha.protocols.sessions import Sessions
-from openvcha.protocols.users import User, Users
 from openvcha.store import space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.etcd.client import Etcd

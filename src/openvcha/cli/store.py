@@ -11,6 +11,7 @@ import typer
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
+from openvcha.api_server.auditing import local_entry
 from openvcha.cli.errors import fail, told
 from openvcha.cli.root import node_directory
 from openvcha.cli.saying import confirm, say
@@ -21,7 +22,6 @@ from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.security.tls import NodeTls
-from openvcha.protocols.auditing import local_entry
 from openvcha.serving import inspection
 from openvcha.serving.inspection import NotSetAside, Unreadable
 from openvcha.store import keys

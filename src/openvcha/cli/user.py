@@ -12,6 +12,9 @@ import typer
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
+from openvcha.api_server.auditing import local_entry
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import User, Users
 from openvcha.cli.exits import EPILOG
 from openvcha.cli.options import AsJson, Base, Name
 from openvcha.cli.passwords import read_password
@@ -22,9 +25,6 @@ from openvcha.events.audit import AuditLog
 from openvcha.lab.access import data_nodes, inventory_of, is_on
 from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import DEFAULT_NAME, options_of, typed
-from openvcha.protocols.auditing import local_entry
-from openvcha.protocols.roles import Role
-from openvcha.protocols.users import User, Users
 from openvcha.serving.compose import services_of
 from openvcha.store.mirror import FRESH_SECONDS
 

@@ -8,6 +8,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
+from openvcha.api_server.auth.user_roles import Role
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.infrastructure.local.processes import DetachedStarter
@@ -19,7 +20,6 @@ from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.identity import IDENTITY, Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.process_tree import NodeProcesses, Process, find_tree
-from openvcha.protocols.roles import Role
 
 ROLES = {ADMINISTRATOR: Role.ADMINISTRATOR, READER: Role.READ_ONLY}
 

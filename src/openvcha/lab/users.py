@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 
 from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import Users
 from openvcha.lab.access import ROLES
 from openvcha.lab.records import store_of
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
-from openvcha.protocols.roles import Role
-from openvcha.protocols.users import Users
 from openvcha.store.errors import StoreUnavailable
 
 POLL_SECONDS = 0.05

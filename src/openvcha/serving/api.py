@@ -12,6 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from openvcha.api_server.app import build
+from openvcha.api_server.auth.sessions import Sessions
+from openvcha.api_server.auth.users import Users
+from openvcha.api_server.server.https import HttpsServer
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node import tls_files
@@ -20,10 +24,6 @@ from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import Told, Work, for_ever
 from openvcha.operations.context import Services
 from openvcha.operations.registry import Handlers
-from openvcha.protocols.app import build
-from openvcha.protocols.serve import HttpsServer
-from openvcha.protocols.sessions import Sessions
-from openvcha.protocols.users import Users
 from openvcha.serving.compose import always, keep_refreshed, services_of
 from openvcha.serving.duty import LONGEST_SECONDS, RETRY_SECONDS, patiently
 from openvcha.serving.orders import Orders, Report, cut_reasons, orders_of

@@ -11,13 +11,13 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import AuditInfo, EventInfo
+from openvcha.api_server.auth.sessions import SessionRecord
+from openvcha.api_server.auth.users import User
 from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni_client import parse_sync
 from openvcha.events.log import Memory
 from openvcha.node.local_records.task_votes import Relied
 from openvcha.operations.join_tokens import TokenRecord
-from openvcha.protocols.sessions import SessionRecord
-from openvcha.protocols.users import User
 from openvcha.store import keys
 from openvcha.store.clone_reports import CopyReport
 from openvcha.store.errors import RecordForged, RecordInvalid, RecordUnreadable, StoreUnavailable

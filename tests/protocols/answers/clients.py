@@ -17,7 +17,7 @@ from openvcha.api.codec.decode import decode_error_rest, decode_rest
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.operations import OPERATIONS, Operation, by_id
 from openvcha.api.structures import TaskInfo
-from openvcha.protocols.routes import LEGACY_SESSION
+from openvcha.api_server.routes import LEGACY_SESSION
 
 # The SDK reads its own messages in a way that Python has deprecated; that is not our warning.
 with warnings.catch_warnings():

@@ -18,9 +18,9 @@ from openvcha.api.codec.decode import decode_error_rest
 from openvcha.api.errors import STATUS, ErrorType
 from openvcha.api.messages import PREFIX
 from openvcha.api.operations import OPERATIONS, Operation
-from openvcha.protocols import openapi
+from openvcha.api_server.openapi import document
 
-BY_ID = {openapi._operation(each)["operationId"]: each for each in OPERATIONS}
+BY_ID = {document._operation(each)["operationId"]: each for each in OPERATIONS}
 OF_THE_FORM = ("vapi.data.", f"{PREFIX}decode.")
 """How the ids of messages begin that refuse a request for its form."""
 

@@ -31,15 +31,15 @@ from tests.service.conftest import Scene
 from tests.service.process import Process
 
 from openvcha.api.secret import Secret
+from openvcha.api_server.app import build
+from openvcha.api_server.auth.sessions import Sessions
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import Users
+from openvcha.api_server.server.https import HttpsServer, Limits
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node import tls_files
 from openvcha.operations.registry import Handlers
-from openvcha.protocols.app import build
-from openvcha.protocols.roles import Role
-from openvcha.protocols.serve import HttpsServer, Limits
-from openvcha.protocols.sessions import Sessions
-from openvcha.protocols.users import Users
 from openvcha.store.interface import Store
 
 T = TypeVar("T")

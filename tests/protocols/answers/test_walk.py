@@ -19,9 +19,9 @@ from tests.protocols.answers import beginnings
 from tests.protocols.answers.stage import Stage, Stages
 from tests.protocols.conftest import ADMINISTRATOR, READER, WIRE
 
-from openvcha.protocols import openapi
+from openvcha.api_server.openapi import document
 
-DOCUMENT = openapi.document()
+DOCUMENT = document.document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 SESSION = "vmware-api-session-id"
 ENDS = {"Cis.Session_delete"}

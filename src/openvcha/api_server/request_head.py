@@ -11,9 +11,9 @@ from urllib.parse import unquote_to_bytes
 
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
-from openvcha.protocols.credentials import SESSION_HEADER
-from openvcha.protocols.request import Request
-from openvcha.protocols.routes import ACTION, LEGACY_ACTION, TASK
+from openvcha.api_server.auth.credentials import SESSION_HEADER
+from openvcha.api_server.request import Request
+from openvcha.api_server.routes import ACTION, LEGACY_ACTION, TASK
 
 SINGLE: Final = (SESSION_HEADER, "authorization", "content-type", "content-encoding", "host")
 """Headers that come once at the most."""

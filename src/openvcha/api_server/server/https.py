@@ -12,9 +12,9 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from openvcha.protocols.accepting import Acceptor, Tls
-from openvcha.protocols.connection import STOPPING, Connection
-from openvcha.protocols.door import GUEST, Door, Guest, affordable
+from openvcha.api_server.connection_limits import GUEST, Door, Guest, affordable
+from openvcha.api_server.server.accept import Acceptor, Tls
+from openvcha.api_server.server.connection import STOPPING, Connection
 
 BACKLOG = 1024
 

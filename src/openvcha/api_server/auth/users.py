@@ -16,13 +16,13 @@ from openvcha.api.messages import message
 from openvcha.api.operations import Privilege
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
+from openvcha.api_server.auth.credential_cache import Verified
+from openvcha.api_server.auth.password_turns import LONGEST_SECONDS, Busy
+from openvcha.api_server.auth.passwords import Passwords
+from openvcha.api_server.auth.throttle import Throttle, Try, now, refused
+from openvcha.api_server.auth.user_names import canonical, folded
+from openvcha.api_server.auth.user_roles import Role
 from openvcha.events.budget import source_of
-from openvcha.protocols.names import canonical, folded
-from openvcha.protocols.passwords import Passwords
-from openvcha.protocols.roles import Role
-from openvcha.protocols.throttle import Throttle, Try, now, refused
-from openvcha.protocols.turns import LONGEST_SECONDS, Busy
-from openvcha.protocols.verified import Verified
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged, RecordMissing
 from openvcha.store.interface import Compare, Store, unchanged

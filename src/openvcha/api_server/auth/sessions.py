@@ -15,9 +15,9 @@ from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api.structures import SessionInfo
+from openvcha.api_server.auth.throttle import CHALLENGE, now
+from openvcha.api_server.auth.users import User, Users
 from openvcha.events.budget import MINUTE, Budget
-from openvcha.protocols.throttle import CHALLENGE, now
-from openvcha.protocols.users import User, Users
 from openvcha.store import keys
 from openvcha.store.errors import LeaseNotFound, OutcomeUnknown, StoreFull
 from openvcha.store.interface import KeyValue, Put, Store, unchanged

@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openvcha.api.codec.encode import encode_error_rest
 from openvcha.api.errors import STATUS, ApiError
-from openvcha.protocols.door import GUEST
-from openvcha.protocols.http import SECURITY, refuse, reply, stopping
-from openvcha.protocols.pace import Pace
-from openvcha.protocols.response import Response
+from openvcha.api_server.connection_limits import GUEST
+from openvcha.api_server.http import SECURITY, refuse, reply, stopping
+from openvcha.api_server.pace import Pace
+from openvcha.api_server.response import Response
 
 METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 DRAIN_BYTES: Final = 8 << 20

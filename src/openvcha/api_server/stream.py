@@ -14,13 +14,13 @@ from openvcha.api.errors import STATUS, ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.operations import by_id
 from openvcha.api.structures import EventFilterSpec, EventInfo
+from openvcha.api_server.auth.credentials import from_headers
+from openvcha.api_server.http import guest, origin, refuse
+from openvcha.api_server.pipeline import Arguments, Call, Pipeline
+from openvcha.api_server.request import Request
+from openvcha.api_server.request_head import require_clear
+from openvcha.api_server.server.connection import STOPPING
 from openvcha.events.log import EventLog, event_number
-from openvcha.protocols.connection import STOPPING
-from openvcha.protocols.credentials import from_headers
-from openvcha.protocols.heads import require_clear
-from openvcha.protocols.http import guest, origin, refuse
-from openvcha.protocols.pipeline import Arguments, Call, Pipeline
-from openvcha.protocols.request import Request
 from openvcha.store.errors import StoreError
 from openvcha.store.structlog_light import structlog
 

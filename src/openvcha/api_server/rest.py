@@ -11,9 +11,8 @@ from openvcha.api.codec.decode import decode_arguments_rest
 from openvcha.api.codec.encode import encode_error_legacy, encode_error_rest, encode_rest
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.operations import Operation
-from openvcha.protocols.credentials import SESSION_SERVICE, from_headers
-from openvcha.protocols.heads import require_clear, require_clear_verbs
-from openvcha.protocols.http import (
+from openvcha.api_server.auth.credentials import SESSION_SERVICE, from_headers
+from openvcha.api_server.http import (
     ANYBODY,
     KNOWN,
     apart,
@@ -25,10 +24,11 @@ from openvcha.protocols.http import (
     reply,
     session_headers,
 )
-from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
-from openvcha.protocols.request import Request
-from openvcha.protocols.response import Response
-from openvcha.protocols.routes import Match, Router, api_routes, legacy_routes
+from openvcha.api_server.pipeline import Answer, Arguments, Call, Pipeline
+from openvcha.api_server.request import Request
+from openvcha.api_server.request_head import require_clear, require_clear_verbs
+from openvcha.api_server.response import Response
+from openvcha.api_server.routes import Match, Router, api_routes, legacy_routes
 
 
 @dataclass(frozen=True)

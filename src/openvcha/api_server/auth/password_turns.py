@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from openvcha.protocols.by_source import BySource
+from openvcha.api_server.by_source import BySource
 
 AT_ONCE: Final = 2
 """Each takes 64 MiB; more at once would only wait for the processor."""

@@ -11,11 +11,11 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.messages import message
-from openvcha.protocols.credentials import SESSION_HEADER
-from openvcha.protocols.door import GUEST, Guest
-from openvcha.protocols.request import GoneError, Request
-from openvcha.protocols.response import JSON, Response
-from openvcha.protocols.throttle import CHALLENGE
+from openvcha.api_server.auth.credentials import SESSION_HEADER
+from openvcha.api_server.auth.throttle import CHALLENGE
+from openvcha.api_server.connection_limits import GUEST, Guest
+from openvcha.api_server.request import GoneError, Request
+from openvcha.api_server.response import JSON, Response
 
 P = ParamSpec("P")
 T = TypeVar("T")

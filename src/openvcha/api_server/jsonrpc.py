@@ -14,9 +14,8 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.operations import OPERATIONS, Operation, by_wire
 from openvcha.api.secret import Secret
-from openvcha.protocols.credentials import Credentials, from_headers
-from openvcha.protocols.heads import require_clear
-from openvcha.protocols.http import (
+from openvcha.api_server.auth.credentials import Credentials, from_headers
+from openvcha.api_server.http import (
     KNOWN,
     UNREAD,
     WITHOUT_SESSION,
@@ -30,9 +29,10 @@ from openvcha.protocols.http import (
     session_headers,
     stopping,
 )
-from openvcha.protocols.pipeline import Answer, Arguments, Call, Pipeline
-from openvcha.protocols.request import Request
-from openvcha.protocols.response import Response
+from openvcha.api_server.pipeline import Answer, Arguments, Call, Pipeline
+from openvcha.api_server.request import Request
+from openvcha.api_server.request_head import require_clear
+from openvcha.api_server.response import Response
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600

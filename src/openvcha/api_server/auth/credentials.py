@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from openvcha.api.operations import Operation
 from openvcha.api.secret import Secret
+from openvcha.api_server.auth.sessions import Sessions, unauthenticated
+from openvcha.api_server.auth.users import User, Users
 from openvcha.operations.caller import Caller
-from openvcha.protocols.sessions import Sessions, unauthenticated
-from openvcha.protocols.users import User, Users
 
 SESSION_SERVICE = "com.vmware.cis.session"
 SESSION_HEADER = "vmware-api-session-id"

@@ -24,7 +24,7 @@ from openvcha.api.types import (
     Type,
     descriptor,
 )
-from openvcha.protocols.bounds import INTEGER, bounded, cases
+from openvcha.api_server.openapi.bounds import INTEGER, bounded, cases
 
 ERROR = "Vapi.Std.Errors.Error"
 

@@ -15,16 +15,16 @@ from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.file_errors import file_error
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation, Privilege, required_privilege
+from openvcha.api_server import redaction
+from openvcha.api_server.auditing import audit_entry
+from openvcha.api_server.auth.credentials import SESSION_SERVICE, Credentials, Gate, Visitor
+from openvcha.api_server.auth.sessions import Sessions, unauthenticated
+from openvcha.api_server.auth.users import Users
+from openvcha.api_server.connection_limits import Guest
+from openvcha.api_server.http import stopping
+from openvcha.api_server.inflight import InFlight
 from openvcha.events.audit import AuditLog
 from openvcha.operations.caller import Dispatcher
-from openvcha.protocols import redaction
-from openvcha.protocols.auditing import audit_entry
-from openvcha.protocols.credentials import SESSION_SERVICE, Credentials, Gate, Visitor
-from openvcha.protocols.door import Guest
-from openvcha.protocols.http import stopping
-from openvcha.protocols.inflight import InFlight
-from openvcha.protocols.sessions import Sessions, unauthenticated
-from openvcha.protocols.users import Users
 from openvcha.store.errors import (
     OutcomeUnknown,
     RecordUnreadable,
@@ -88,7 +88,7 @@ class Pipeline:
         self._monotonic = monotonic
         self._operation_id = operation_id
         # Bound once: it would be made anew for each line, also for those that nobody writes.
-        self._log = structlog.get_logger("openvcha.protocols").bind()
+        self._log = structlog.get_logger("openvcha.api_server").bind()
 
     async def answer(self, call: Call) -> Answer:
         """Carry a call out; never raises."""

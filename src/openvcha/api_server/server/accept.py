@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from openvcha.protocols.by_source import BySource
-from openvcha.protocols.door import Door, Guest, nothing
-from openvcha.protocols.pace import Pace
+from openvcha.api_server.by_source import BySource
+from openvcha.api_server.connection_limits import Door, Guest, nothing
+from openvcha.api_server.pace import Pace
 
 AT_ONCE: Final = 64
 """So that whoever waits in the kernel's queue waits for no handshake of those before."""

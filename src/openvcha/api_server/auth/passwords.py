@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
-from openvcha.protocols.turns import AT_ONCE, Turns
+from openvcha.api_server.auth.password_turns import AT_ONCE, Turns
 
 NICENESS: Final = 3
 """More than the loop's own: half of what it gets, so that a log-in ends on a busy machine."""

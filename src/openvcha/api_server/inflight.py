@@ -13,8 +13,8 @@ from typing import Final
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.operations import Operation
+from openvcha.api_server.auth.credentials import Credentials, Visitor, logs_in
 from openvcha.events.budget import source_of
-from openvcha.protocols.credentials import Credentials, Visitor, logs_in
 
 RETRY_SECONDS: Final = 1
 

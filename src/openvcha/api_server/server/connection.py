@@ -12,9 +12,9 @@ from openvcha.api.codec.encode import encode_error_rest
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.protocols.door import GUEST, Guest
-from openvcha.protocols.http import SECURITY
-from openvcha.protocols.response import JSON
+from openvcha.api_server.connection_limits import GUEST, Guest
+from openvcha.api_server.http import SECURITY
+from openvcha.api_server.response import JSON
 
 LEAVE_SECONDS = 0.2
 STOPPING = "stopping"

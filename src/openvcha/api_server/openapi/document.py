@@ -7,10 +7,10 @@ from openvcha.api.errors import STATUS, ErrorType
 from openvcha.api.operations import OPERATIONS, Operation, Parameter
 from openvcha.api.structures import LocalizableMessage
 from openvcha.api.types import OptionalType, StructType, Type, descriptor
-from openvcha.protocols import schemas
-from openvcha.protocols.bounds import DEMANDED_PARAMETERS, FIELDS
-from openvcha.protocols.credentials import SESSION_HEADER
-from openvcha.protocols.http import ANYBODY, KNOWN
+from openvcha.api_server.auth.credentials import SESSION_HEADER
+from openvcha.api_server.http import ANYBODY, KNOWN
+from openvcha.api_server.openapi import schemas
+from openvcha.api_server.openapi.bounds import DEMANDED_PARAMETERS, FIELDS
 
 _TASK_REFUSALS = (
     ErrorType.ALREADY_IN_DESIRED_STATE,

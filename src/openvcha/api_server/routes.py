@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.operations import OPERATIONS, Operation
-from openvcha.protocols.credentials import SESSION_SERVICE
+from openvcha.api_server.auth.credentials import SESSION_SERVICE
 
 ACTION = "action"
 LEGACY_ACTION = "~action"

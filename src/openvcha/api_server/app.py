@@ -6,21 +6,21 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openvcha.api.codec.encode import encode_error_rest
+from openvcha.api_server.auth.sessions import Sessions
+from openvcha.api_server.auth.users import Users
+from openvcha.api_server.http import refuse
+from openvcha.api_server.jsonrpc import JsonRpc
+from openvcha.api_server.openapi import document
+from openvcha.api_server.pipeline import Pipeline
+from openvcha.api_server.request import Request
+from openvcha.api_server.response import Response
+from openvcha.api_server.rest import API, LEGACY, Rest
+from openvcha.api_server.routes import unknown_path
+from openvcha.api_server.server.front import Front
+from openvcha.api_server.stream import EventStream
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.operations.caller import Dispatcher
-from openvcha.protocols import openapi
-from openvcha.protocols.front import Front
-from openvcha.protocols.http import refuse
-from openvcha.protocols.jsonrpc import JsonRpc
-from openvcha.protocols.pipeline import Pipeline
-from openvcha.protocols.request import Request
-from openvcha.protocols.response import Response
-from openvcha.protocols.rest import API, LEGACY, Rest
-from openvcha.protocols.routes import unknown_path
-from openvcha.protocols.sessions import Sessions
-from openvcha.protocols.stream import EventStream
-from openvcha.protocols.users import Users
 
 
 def build(
@@ -64,7 +64,7 @@ class _OpenApi:
     """Serves the description of the API; it is no secret."""
 
     def __init__(self) -> None:
-        self._document = msgspec.json.encode(openapi.document())
+        self._document = msgspec.json.encode(document.document())
         self._tag = f'"{hashlib.sha256(self._document).hexdigest()[:32]}"'
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,1 @@
+"""Who may call: users, passwords, sessions, and what strangers may try."""

@@ -1,0 +1,1 @@
+"""HTTPS: accepting connections, what a client may do with one, and TLS."""
