@@ -14,7 +14,7 @@ SERVING = {
     "argon2",
     "httpx2",
     "openvcha.operations",
-    "openvcha.serving",
+    "openvcha.daemon",
     "patroni",
     "starlette",
     "uvicorn",
@@ -50,12 +50,12 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         DRAWING | COMMANDS | CERTIFICATES | DATABASE | CONTRACT | SERVING,
     ),
     "the service": (
-        "openvcha.serving.daemon",
+        "openvcha.daemon.service",
         DRAWING | COMMANDS | {"httpx2", "patroni", "starlette", "uvicorn"},
     ),
     "the API": (
-        "openvcha.serving.api",
-        DRAWING | COMMANDS | {"httpx2", "patroni", "openvcha.serving.daemon"},
+        "openvcha.daemon.api",
+        DRAWING | COMMANDS | {"httpx2", "patroni", "openvcha.daemon.service"},
     ),
     "any command": (
         "openvcha.cli.main",

@@ -61,7 +61,7 @@ PASSING_ON = {
     ("openvcha.store.records", "type_"),
     ("openvcha.store.records", "self._type"),
     ("openvcha.events.ring", "self._type"),
-    ("openvcha.serving.inspection", "type_"),
+    ("openvcha.daemon.unreadable_records", "type_"),
     ("openvcha.tasks.record", "known[self.data_type]"),
     ("openvcha.tasks.record", "result_type"),
 }

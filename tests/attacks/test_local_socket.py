@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.serving.local_socket import StrangerError, connect, listen
-from openvcha.serving.orders import ApiLink, Orders
+from openvcha.daemon.api_orders import ApiLink, Orders
+from openvcha.daemon.local_socket import StrangerError, connect, listen
 
 ACCOUNT = pwd.getpwnam("nobody")
 LATEST = 60.0

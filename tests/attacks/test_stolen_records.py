@@ -23,8 +23,8 @@ from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User, Users
 from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.cluster.health import assess
+from openvcha.daemon.unreadable_records import forged, set_aside, unreadable
 from openvcha.operations.join_tokens import new_token, require_token, token_record
-from openvcha.serving.inspection import forged, set_aside, unreadable
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged
 from openvcha.store.interface import Action, Compare, KeyValue, Store, TxnResult

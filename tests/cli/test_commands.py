@@ -208,7 +208,7 @@ def test_no_labs_is_not_an_error() -> None:
 
 def test_a_supervisor_loads_nothing_of_the_api_or_the_terminal_interface() -> None:
     """Three nodes start at once on a small machine: what they load is what one waits for."""
-    heavy = ["uvicorn", "starlette", "openvcha.serving.compose", "openvcha.lab.demo"]
+    heavy = ["uvicorn", "starlette", "openvcha.daemon.compose", "openvcha.lab.demo"]
     program = f"""
 import sys
 from typer.testing import CliRunner

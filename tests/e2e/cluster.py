@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from tests.e2e.conftest import RunningLab
 
 from openvcha.cluster import patroni_client
+from openvcha.daemon.compose import services_of, superuser_of
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.operations.context import Services
-from openvcha.serving.compose import services_of, superuser_of
 from openvcha.store import keys
 from openvcha.store.interface import Member
 from openvcha.store.patroni_state import leader_position

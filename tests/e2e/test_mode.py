@@ -20,9 +20,9 @@ from tests.e2e.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.cluster import patroni_client
+from openvcha.daemon.compose import services_of
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.identity import load_identity
-from openvcha.serving.compose import services_of
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"

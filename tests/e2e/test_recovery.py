@@ -20,6 +20,7 @@ from tests.e2e.test_rejoin import answers_healthy, node_status
 from tests.e2e.writer import Writer
 
 from openvcha.cluster import leader_key, patroni_client
+from openvcha.daemon.compose import services_of
 from openvcha.lab.access import infrastructure_of
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import client_url
@@ -29,7 +30,6 @@ from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.local_records.sealed_records import KEPT
 from openvcha.node.process.process_tree import find_tree
 from openvcha.node.recovery.recovery import FORCE_FLAG, load_outcome, load_request
-from openvcha.serving.compose import services_of
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd

@@ -13,12 +13,12 @@ from tests.e2e.conftest import HEALTHY_SECONDS, TASK_SECONDS, RunningLab
 from tests.e2e.rules import DEPLOY, UNDEPLOY, deploy_spec
 from tests.e2e.writer import Writer
 
+from openvcha.daemon.peer_power import voters_in
 from openvcha.node.etcd.member import peer_url
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.process_tree import find_tree, kill_tree, read_process
 from openvcha.node.security.tls import NodeTls
-from openvcha.serving.peers import voters_in
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 SHARED_LAB = "repairs"

@@ -18,12 +18,12 @@ from tests.e2e.test_failover import warnings
 from tests.e2e.test_recovery import patiently, power
 from tests.e2e.writer import Writer
 
+from openvcha.daemon.compose import superuser_of
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import client_url
 from openvcha.node.identity import load_identity
 from openvcha.node.security.tls import NodeTls
-from openvcha.serving.compose import superuser_of
 from openvcha.store.errors import OutcomeUnknown, StoreError, StoreFull
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Put

@@ -23,6 +23,7 @@ from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.patroni_client import parse_sync
 from openvcha.cluster.store_accounts import of_witness
+from openvcha.daemon.peer_power import Means, keep_peers_on
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms as local_vms
@@ -35,7 +36,6 @@ from openvcha.node.local_records.task_votes import Relied, decode_relied, encode
 from openvcha.node.postgres.clone_errors import ServerError
 from openvcha.node.postgres.missing_files import Uninstalled
 from openvcha.node.postgres.replay import Holder
-from openvcha.serving.peers import Means, keep_peers_on
 from openvcha.store import clone_reports, keys, node_facts
 from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import (

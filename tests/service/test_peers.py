@@ -15,9 +15,9 @@ from tests.service.test_deploy import begin as begin_deploy
 from tests.service.test_redeploy import begin as begin_redeploy
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
+from openvcha.daemon.peer_power import LOOK_SECONDS
 from openvcha.node.local_records.task_votes import Relied
 from openvcha.operations.steps.task_votes import OTHERS_SECONDS
-from openvcha.serving.peers import LOOK_SECONDS
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime

@@ -6,9 +6,9 @@ from tests.service.conftest import CALLER, Scene
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ConfigState, ModeClusterMode
 from openvcha.cluster import health
+from openvcha.daemon.unreadable_records import Inspection, set_aside
 from openvcha.operations.mode import set_mode
 from openvcha.operations.reads import get_cluster, get_operations
-from openvcha.serving.inspection import Inspection, set_aside
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime

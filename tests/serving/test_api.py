@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from tests.cluster.conftest import World
 
-from openvcha.serving.api import (
+from openvcha.daemon.api import (
     KNOWN_SECONDS,
     LOOK_SECONDS,
     MISSED_LOOK_SECONDS,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from openvcha.serving.duty import Duty
+from openvcha.daemon.active_services import Duty
 
 pytestmark = pytest.mark.looptime
 

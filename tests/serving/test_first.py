@@ -7,8 +7,8 @@ from tests.service.simulated import World
 
 from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import cluster_record
+from openvcha.daemon.initial_config import write_first_config
 from openvcha.node.local_records.cluster import KeptCluster, KeptMember
-from openvcha.serving.first import write_first_config
 from openvcha.store.errors import RecordMissing
 
 pytestmark = pytest.mark.looptime

@@ -14,11 +14,8 @@ from openvcha.api_server.auditing import local_entry
 from openvcha.api_server.auth.users import Users
 from openvcha.cli import store as commands
 from openvcha.cluster import leader_key, mode_settings, patroni_client
-from openvcha.events.audit import AuditLog
-from openvcha.events.log import EventLog
-from openvcha.events.state_diff import Draft
-from openvcha.serving import inspection
-from openvcha.serving.inspection import (
+from openvcha.daemon import unreadable_records
+from openvcha.daemon.unreadable_records import (
     KEPT_BYTES,
     KEPT_RECORDS,
     LOOKED_AT,
@@ -29,6 +26,9 @@ from openvcha.serving.inspection import (
     set_aside,
     unreadable,
 )
+from openvcha.events.audit import AuditLog
+from openvcha.events.log import EventLog
+from openvcha.events.state_diff import Draft
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.memory import MemoryStore
@@ -73,7 +73,7 @@ def store() -> MemoryStore:
 def test_each_kind_of_key_has_a_reader() -> None:
     """Each is judged by exactly the one that is meant for it, and none is without a key here."""
     matching = [
-        [at for at, (key, _) in enumerate(READERS) if inspection.matches(key, known)]
+        [at for at, (key, _) in enumerate(READERS) if unreadable_records.matches(key, known)]
         for known in KEYS
     ]
     assert [len(found) for found in matching] == [1] * len(KEYS)
@@ -210,7 +210,7 @@ def draft() -> Draft:
 # --- set aside
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key not in inspection.NEVER])
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in unreadable_records.NEVER])
 async def test_what_is_set_aside_is_kept(store: MemoryStore, key: str) -> None:
     """With who did it, when and why; its key is free."""
     await store.put(key, BROKEN)

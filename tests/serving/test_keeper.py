@@ -10,7 +10,7 @@ from tests.store.test_sealed import Stage
 
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
-from openvcha.serving.keeper import Keeper, Order, Situation, decide
+from openvcha.daemon.postgres_keeper import Keeper, Order, Situation, decide
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore

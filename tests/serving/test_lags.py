@@ -6,7 +6,7 @@ import pytest
 from psycopg import OperationalError
 
 from openvcha.cluster.observation import Lag
-from openvcha.serving.lags import History, Lags, Position
+from openvcha.daemon.replication_lag import History, Lags, Position
 
 
 def test_a_standby_that_has_everything_is_not_behind() -> None:

@@ -11,8 +11,8 @@ from openvcha.api.structures import ConfigState
 from openvcha.cluster import patroni_client
 from openvcha.cluster.interface import PatroniAccess
 from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable
+from openvcha.daemon.leadership import GRACE_SECONDS, Leadership
 from openvcha.node.postgres.superuser import PostgresUnreachable
-from openvcha.serving.leadership import GRACE_SECONDS, Leadership
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime

@@ -35,11 +35,11 @@ AWAITED = {
     ("api_server/server/https.py", "server.serve(sockets=[listener])"),
     ("api_server/stream.py", "_gone(request)"),
     ("api_server/stream.py", "self._pump(call, after, stopping, send)"),
-    ("serving/api.py", "self._work()"),  # only supervised work
-    ("serving/duty.py", "self._work()"),  # only supervised work
-    ("serving/leadership.py", "self._changed.wait()"),
-    ("serving/leadership.py", "self._look()"),
-    ("serving/orders.py", "_report_always(writer, lambda: report(number))"),
+    ("daemon/api.py", "self._work()"),  # only supervised work
+    ("daemon/active_services.py", "self._work()"),  # only supervised work
+    ("daemon/leadership.py", "self._changed.wait()"),
+    ("daemon/leadership.py", "self._look()"),
+    ("daemon/api_orders.py", "_report_always(writer, lambda: report(number))"),
     ("store/mirror.py", "self._renew()"),  # its end ends what follows, which is supervised
     ("store/lease.py", "self._keep(expires)"),  # its end, whatever it is, is the loss of the hold
     ("tasks/runner.py", "work"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from openvcha.api.structures import ClusterMode
-from openvcha.serving.losses import Evidence, losses, shown_time
+from openvcha.daemon.recovery.losses import Evidence, losses, shown_time
 
 MODES = (*ClusterMode, None)
 PAUSES = (True, False, None)

@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from openvcha.daemon import api_orders
+from openvcha.daemon.api_orders import NOBODY, ApiLink, Orders, Report, orders_of
+from openvcha.daemon.local_socket import LONGEST_LINE, connect, listen, near
 from openvcha.node.process.process_tree import Process
 from openvcha.node.process.supervised_loop import Failing
-from openvcha.serving import orders
-from openvcha.serving.local_socket import LONGEST_LINE, connect, listen, near
-from openvcha.serving.orders import NOBODY, ApiLink, Orders, Report, orders_of
 
 LATEST = 60.0
 """Bound of what has to come, not a measure."""
@@ -150,7 +150,7 @@ async def test_nobody_serves_when_the_service_is_silent(
     place: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen process keeps its connections, and another node may lead meanwhile."""
-    monkeypatch.setattr(orders, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(api_orders, "SILENT_SECONDS", 0.2)
     line = msgspec.json.encode(Orders(serve=True)) + b"\n"
 
     async def freeze(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -185,9 +185,9 @@ async def test_each_knows_what_fails_in_the_other(service: Service, heard: Heard
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports come far more often than the patience with them ends."""
-    monkeypatch.setattr(orders, "HURRY_SECONDS", 0.02)
-    monkeypatch.setattr(orders, "BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(orders, "UNHEARD_SECONDS", 0.4)
+    monkeypatch.setattr(api_orders, "HURRY_SECONDS", 0.02)
+    monkeypatch.setattr(api_orders, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(api_orders, "UNHEARD_SECONDS", 0.4)
 
 
 @pytest.mark.usefixtures("hurried")
@@ -202,7 +202,7 @@ async def test_an_api_that_does_not_serve_is_a_reason(service: Service, place: P
     service.link.serve()
     await until(lambda: "API: process" in service.failing.reasons)
     api.deaf, api.waits = False, True
-    await asyncio.sleep(2 * orders.UNHEARD_SECONDS)
+    await asyncio.sleep(2 * api_orders.UNHEARD_SECONDS)
     assert "API: process" in service.failing.reasons, "it has no port"
     api.waits = False
     await until(lambda: "API: process" not in service.failing.reasons)
@@ -237,7 +237,7 @@ async def test_an_api_that_has_ended_is_left_alone(
     service: Service, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often it begins and ends: it says so each time."""
-    monkeypatch.setattr(orders, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(api_orders, "BEAT_SECONDS", 0.01)
     for _ in range(3):
         service.link.serve()
         await until(lambda: heard.serves)
@@ -259,7 +259,7 @@ async def test_an_api_that_ends_requests_of_an_earlier_order_is_left_alone(
     for change in (service.link.end, service.link.serve, service.link.end):
         change()
     ending = Report(serving=False, listens=False, number=first.number + 1)
-    for _ in range(3 * orders.END_BEATS):
+    for _ in range(3 * api_orders.END_BEATS):
         await reader.readline()
         writer.write(msgspec.json.encode(ending) + b"\n")
     assert service.killed == []
@@ -330,7 +330,7 @@ async def test_an_api_that_does_not_read_holds_nobody_up(
     service: Service, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it is told is not kept without end: it is let go, and may come again."""
-    monkeypatch.setattr(orders, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(api_orders, "BEAT_SECONDS", 0.0)
     service.unreadable = tuple("\x00" * 1000 for _ in range(1000))
     waiting: list[int] = []
     make = service.orders
@@ -372,4 +372,4 @@ def test_what_was_planted_in_the_store_is_bounded() -> None:
     failing = {f"{number}{planted[0]}": "\x00" * 10_000 for number in range(200)}
     told = Orders(serve=True, failing=failing, forged=planted)
     told = msgspec.structs.replace(told, unreadable=planted)
-    assert len(msgspec.json.encode(orders.cut(told))) < LONGEST_LINE
+    assert len(msgspec.json.encode(api_orders.cut(told))) < LONGEST_LINE

@@ -13,12 +13,7 @@ from tests.lab.test_roles import INVENTORY
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import VmPowerState
-from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.node.identity import Identity
-from openvcha.node.layout import Layout
-from openvcha.node.local_records.task_votes import FRESH_SECONDS, Relied, save_relied
-from openvcha.node.security.tls import NodeTls
-from openvcha.serving.peers import (
+from openvcha.daemon.peer_power import (
     LEADERLESS_SECONDS,
     LOOK_SECONDS,
     STOPPED_SECONDS,
@@ -27,6 +22,11 @@ from openvcha.serving.peers import (
     keep_peers_on,
     voters_in,
 )
+from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
+from openvcha.node.local_records.task_votes import FRESH_SECONDS, Relied, save_relied
+from openvcha.node.security.tls import NodeTls
 
 pytestmark = pytest.mark.looptime
 

@@ -11,8 +11,8 @@ from tests.node.test_kept import kept
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
-from openvcha.serving.losses import Evidence, losses
-from openvcha.serving.promote import (
+from openvcha.daemon.recovery.losses import Evidence, losses
+from openvcha.daemon.recovery.promotion_check import (
     PatroniKeys,
     Refusal,
     Stranger,

@@ -17,8 +17,8 @@ from openvcha.cluster.patroni_client import (
     leader,
     sync_state,
 )
-from openvcha.serving import promotion
-from openvcha.serving.promotion import Grant, Outcome, promote, take_back
+from openvcha.daemon.recovery import promotion
+from openvcha.daemon.recovery.promotion import Grant, Outcome, promote, take_back
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Put, absent, unchanged, value_is

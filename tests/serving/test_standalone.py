@@ -12,9 +12,9 @@ from openvcha.api.structures import ConfigState, TaskStatus
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.store_accounts import of_witness
+from openvcha.daemon.initial_config import write_first_config
+from openvcha.daemon.recovery.standalone import stand_alone
 from openvcha.node.etcd.account import new_account, new_data_account
-from openvcha.serving.first import write_first_config
-from openvcha.serving.standalone import stand_alone
 from openvcha.store import keys
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import decode

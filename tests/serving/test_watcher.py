@@ -17,9 +17,9 @@ from openvcha.api.structures import ClusterMode, TaskProgress, TaskStatus
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.patroni_client import SyncState
 from openvcha.cluster.preconditions import FAILOVER
+from openvcha.daemon.task_events import task_news
+from openvcha.daemon.watcher import LOOK_SECONDS, Watcher, sweep_always
 from openvcha.events.log import EventLog
-from openvcha.serving.task_news import task_news
-from openvcha.serving.watcher import LOOK_SECONDS, Watcher, sweep_always
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
 from openvcha.store.interface import Action, Compare, TxnResult

@@ -14,6 +14,12 @@ from openvcha.cli.root import node_directory
 from openvcha.cli.saying import confirm, prompt, say
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
+from openvcha.daemon.compose import services_of
+from openvcha.daemon.recovery import promotion
+from openvcha.daemon.recovery import promotion_check as promoting
+from openvcha.daemon.recovery.losses import losses
+from openvcha.daemon.recovery.promotion import Outcome
+from openvcha.daemon.recovery.promotion_check import PatroniKeys, Stranger
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints
 from openvcha.node.etcd.sealed_store import sealed_store
@@ -28,12 +34,6 @@ from openvcha.node.recovery import alone
 from openvcha.node.recovery.recovery import Request, Wish, outcome_of, write_request
 from openvcha.node.recovery.survey import Survey, survey
 from openvcha.node.security.tls import NodeTls
-from openvcha.serving import promote as promoting
-from openvcha.serving import promotion
-from openvcha.serving.compose import services_of
-from openvcha.serving.losses import losses
-from openvcha.serving.promote import PatroniKeys, Stranger
-from openvcha.serving.promotion import Outcome
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd
 

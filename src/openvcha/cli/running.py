@@ -64,14 +64,14 @@ async def _peers(directory: Path) -> None:
     layout, identity = Layout(directory), load_identity(directory)
     while not layout.relied.exists():  # noqa: ASYNC110 - written by a duty
         await asyncio.sleep(RELIED_SECONDS)
-    from openvcha.serving.carrier import infrastructure_of  # noqa: PLC0415
-    from openvcha.serving.peers import watch_peers  # noqa: PLC0415
+    from openvcha.daemon.carrier import infrastructure_of  # noqa: PLC0415
+    from openvcha.daemon.peer_power import watch_peers  # noqa: PLC0415
 
     await watch_peers(layout, identity, infrastructure_of(identity))
 
 
 async def _stand_alone(own: AccountSource, store: GuardedStore, identity: Identity) -> None:
     # Loaded when it is needed, which is hardly ever: it knows tasks and the whole contract.
-    from openvcha.serving.standalone import stand_alone  # noqa: PLC0415
+    from openvcha.daemon.recovery.standalone import stand_alone  # noqa: PLC0415
 
     await stand_alone(store, identity, own)

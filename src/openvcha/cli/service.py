@@ -33,7 +33,7 @@ def service(directory: Directory) -> None:
     """Hold the public address and run tasks on the active node (the supervisor starts this)."""
     directory = _begin(directory)
     # Each of the two is a large program of its own.
-    from openvcha.serving.daemon import serve  # noqa: PLC0415
+    from openvcha.daemon.service import serve  # noqa: PLC0415
 
     asyncio.run(_until_told(serve(directory)))
 
@@ -42,7 +42,7 @@ def api(directory: Directory) -> None:
     """Serve the API while this node is the active one (the supervisor starts this)."""
     directory = _begin(directory)
     os.nice(API_NICENESS)
-    from openvcha.serving.api import serve_api  # noqa: PLC0415
+    from openvcha.daemon.api import serve_api  # noqa: PLC0415
 
     asyncio.run(_until_told(serve_api(directory)))
 

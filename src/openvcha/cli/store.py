@@ -15,6 +15,8 @@ from openvcha.api_server.auditing import local_entry
 from openvcha.cli.errors import fail, told
 from openvcha.cli.root import node_directory
 from openvcha.cli.saying import confirm, say
+from openvcha.daemon import unreadable_records
+from openvcha.daemon.unreadable_records import NotSetAside, Unreadable
 from openvcha.events.audit import AuditLog
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints
@@ -22,8 +24,6 @@ from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.security.tls import NodeTls
-from openvcha.serving import inspection
-from openvcha.serving.inspection import NotSetAside, Unreadable
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
@@ -135,7 +135,9 @@ async def _accepted(store: SealedEtcd) -> None:
 async def _audited(store: Store, key: str, force: bool) -> str:
     user, error = getpass.getuser(), None
     try:
-        return await inspection.set_aside(store, key, by=user, now=datetime.now(UTC), force=force)
+        return await unreadable_records.set_aside(
+            store, key, by=user, now=datetime.now(UTC), force=force
+        )
     except NotSetAside as refused:
         error = ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("store.refused", refused))
         raise fail(str(refused)) from refused
@@ -148,7 +150,10 @@ async def _audited(store: Store, key: str, force: bool) -> str:
 
 
 async def _all(store: Store) -> list[Unreadable]:
-    return [*await inspection.unreadable(store, EVERYTHING), *await inspection.forged(store)]
+    return [
+        *await unreadable_records.unreadable(store, EVERYTHING),
+        *await unreadable_records.forged(store),
+    ]
 
 
 async def _with_store(directory: Path, work: Callable[[SealedEtcd], Awaitable[T]]) -> T:

@@ -5,6 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from openvcha.daemon.active_services import Duty
+from openvcha.daemon.api_orders import ApiLink, Orders
+from openvcha.daemon.compose import always, keep_refreshed, patroni_of, services_of, superuser_of
+from openvcha.daemon.initial_config import write_first_config
+from openvcha.daemon.leadership import Leadership
+from openvcha.daemon.postgres_keeper import Keeper
+from openvcha.daemon.unreadable_records import Inspection
+from openvcha.daemon.watcher import Watcher, patrol_always, sweep_always
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node.address.forwarder import Forwarder
@@ -21,14 +29,6 @@ from openvcha.node.process.supervised_loop import Work, for_ever
 from openvcha.node.security.tls import NodeTls
 from openvcha.operations.context import Services
 from openvcha.operations.registry import plans
-from openvcha.serving.compose import always, keep_refreshed, patroni_of, services_of, superuser_of
-from openvcha.serving.duty import Duty
-from openvcha.serving.first import write_first_config
-from openvcha.serving.inspection import Inspection
-from openvcha.serving.keeper import Keeper
-from openvcha.serving.leadership import Leadership
-from openvcha.serving.orders import ApiLink, Orders
-from openvcha.serving.watcher import Watcher, patrol_always, sweep_always
 from openvcha.store.structlog_light import structlog
 from openvcha.tasks.runner import Runner
 

@@ -18,8 +18,8 @@ from typing import Final
 import msgspec
 
 from openvcha.api.prepared import prepare
+from openvcha.daemon.local_socket import LONGEST_LINE, connect, lines, listen, other_end
 from openvcha.node.process.process_tree import Process, send
-from openvcha.serving.local_socket import LONGEST_LINE, connect, lines, listen, other_end
 from openvcha.store import bounded_json
 from openvcha.store.structlog_light import structlog
 

@@ -13,10 +13,10 @@ import msgspec
 from openvcha.cluster import health
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.warnings import threats
+from openvcha.daemon.task_events import task_news
 from openvcha.events.log import MAX_AT_ONCE, EventLog
 from openvcha.events.state_diff import Reign, Seen, SeenNode, diff, remember
 from openvcha.node.process.supervised_loop import Told, for_ever
-from openvcha.serving.task_news import task_news
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
 from openvcha.store.interface import Compare, EventType, KeyValue, Store, value_is

@@ -10,9 +10,9 @@ from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import writable
 from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.daemon.recovery.losses import Evidence, shown_time
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.operations.context import Services
-from openvcha.serving.losses import Evidence, shown_time
 from openvcha.store import keys
 from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import RecordUnreadable

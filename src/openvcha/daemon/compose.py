@@ -12,6 +12,8 @@ from openvcha.cluster.interface import ClusterStore
 from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniClient
 from openvcha.cluster.store_space import SpaceLooks
+from openvcha.daemon.carrier import infrastructure_of
+from openvcha.daemon.replication_lag import Lags
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.endpoints import register
 from openvcha.node.etcd.member import known_endpoints
@@ -26,8 +28,6 @@ from openvcha.node.security.rotation_files import OwnCredentials
 from openvcha.node.security.tls import NodeTls
 from openvcha.operations.context import Services
 from openvcha.operations.steps.power import surely_off
-from openvcha.serving.carrier import infrastructure_of
-from openvcha.serving.lags import Lags
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.mirror import Mirror

@@ -16,6 +16,9 @@ from openvcha.api_server.app import build
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.users import Users
 from openvcha.api_server.server.https import HttpsServer
+from openvcha.daemon.active_services import LONGEST_SECONDS, RETRY_SECONDS, patiently
+from openvcha.daemon.api_orders import Orders, Report, cut_reasons, orders_of
+from openvcha.daemon.compose import always, keep_refreshed, services_of
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node import tls_files
@@ -24,9 +27,6 @@ from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import Told, Work, for_ever
 from openvcha.operations.context import Services
 from openvcha.operations.registry import Handlers
-from openvcha.serving.compose import always, keep_refreshed, services_of
-from openvcha.serving.duty import LONGEST_SECONDS, RETRY_SECONDS, patiently
-from openvcha.serving.orders import Orders, Report, cut_reasons, orders_of
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.structlog_light import structlog
 
