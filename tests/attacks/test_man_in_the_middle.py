@@ -19,7 +19,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.cli import join
 from openvcha.cli.target import Target
-from openvcha.lab.errors import LabFailed, Refused, Unreachable
+from openvcha.client.errors import LabFailed, Refused, Unreachable
 from openvcha.node.joining import Wanted
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.operations.peer_connection import PeerConnection, Trust, Unverified

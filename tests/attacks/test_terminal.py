@@ -28,8 +28,8 @@ from openvcha.cli.main import app
 from openvcha.cli.saying import say, say_exactly
 from openvcha.cli.screen import console, narrator, simple_table
 from openvcha.cli.target import Target
+from openvcha.client.errors import LabFailed, Refused
 from openvcha.lab import places
-from openvcha.lab.errors import LabFailed, Refused
 from openvcha.lab.state import Lab
 from openvcha.lab.status import LabStatus, NodeStatus, Overall, RunningTask, Warning_
 from openvcha.node.layout import Layout

@@ -9,7 +9,7 @@ import pytest
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.cli.arguments import build
 from openvcha.cli.describe import body_leaves, named, path_leaves, query_leaves, short_name
-from openvcha.lab.errors import LabFailed
+from openvcha.client.errors import LabFailed
 
 
 def _operation(name: str) -> Operation:

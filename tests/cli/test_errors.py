@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from openvcha.cli.errors import TRACEBACK, Telling
 from openvcha.cli.options import PROGRAM
-from openvcha.lab.errors import LabFailed, NoLab, Refused, Unreachable
+from openvcha.client.errors import LabFailed, NoLab, Refused, Unreachable
 from openvcha.store.errors import StoreUnavailable
 
 BODY = {"error_type": "RESOURCE_BUSY", "messages": [{"default_message": "Busy."}]}

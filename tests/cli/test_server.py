@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from openvcha.cli.main import app
 from openvcha.cli.server import parse_server
-from openvcha.lab.errors import LabFailed
+from openvcha.client.errors import LabFailed
 
 NO_SERVER = [
     "",

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from openvcha.client.errors import LabFailed
 from openvcha.infrastructure.local.processes import address_answers
 from openvcha.lab.addresses import (
     FIRST_OCTET,
@@ -15,7 +16,6 @@ from openvcha.lab.addresses import (
     claimed,
     first_octet,
 )
-from openvcha.lab.errors import LabFailed
 
 
 def _chosen(taken: set[int], answers: Answers) -> int:

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.lab.client import ApiClient
-from openvcha.lab.errors import Refused, Unreachable
+from openvcha.client.errors import Refused, Unreachable
+from openvcha.client.rest_client import ApiClient
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
 RUNNING = {"status": "RUNNING", "progress": {"completed": 10}}

@@ -7,10 +7,10 @@ from tests.cluster.conftest import ip
 from tests.lab.test_roles import _vm
 
 from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.client.errors import LabFailed
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.lab import power
-from openvcha.lab.errors import LabFailed
 from openvcha.lab.leftover import require_unneeded, why_needed
 from openvcha.lab.state import Lab, LabState
 from openvcha.store.interface import Member

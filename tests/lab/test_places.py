@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from openvcha.client.errors import LabFailed, NoLab
 from openvcha.lab import places
-from openvcha.lab.errors import LabFailed, NoLab
 from openvcha.lab.state import Lab, LabState
 
 NOBODY = (65534, 65534)

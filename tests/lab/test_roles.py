@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from openvcha.client.errors import LabFailed
 from openvcha.infrastructure.inventory import Inventory, Vm, VmNetworks
-from openvcha.lab.errors import LabFailed
 from openvcha.lab.roles import Roles, select
 from openvcha.lab.state import Lab
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.lab.errors import LabFailed
+from openvcha.client.errors import LabFailed
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab, LabState
 
 STATE = LabState(name="x", octet=99, cluster_id="c")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from openvcha.client.errors import Refused, Unreachable
 from openvcha.lab import up
-from openvcha.lab.errors import Refused, Unreachable
 
 pytestmark = pytest.mark.looptime
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from openvcha.api.operations import Operation
 from openvcha.api.types import BooleanType, DoubleType, IntegerType, ListType, SecretType, SetType
 from openvcha.cli.describe import Leaf, body_leaves, path_leaves, query_leaves, rest, words
-from openvcha.lab.errors import LabFailed
+from openvcha.client.errors import LabFailed
 
 
 @dataclass

@@ -12,9 +12,9 @@ from openvcha.cli.exits import Code
 from openvcha.cli.options import Base, Name, command
 from openvcha.cli.root import lab_to_make
 from openvcha.cli.screen import console, narrator, simple_table
+from openvcha.client.narrator import Narrator
 from openvcha.lab import power
 from openvcha.lab.demo import Report, play
-from openvcha.lab.narrator import Narrator
 from openvcha.lab.places import DEFAULT_NAME
 from openvcha.lab.state import Lab
 from openvcha.lab.up import up

@@ -14,7 +14,7 @@ from openvcha.api.printable import printable
 from openvcha.cli.exits import Code
 from openvcha.cli.options import program
 from openvcha.cli.saying import say_lines
-from openvcha.lab.errors import LabFailed, NoLab, Refused, Unreachable
+from openvcha.client.errors import LabFailed, NoLab, Refused, Unreachable
 from openvcha.node.engines import EngineMissing
 from openvcha.node.process.lock import NodeRuns
 from openvcha.node.process.process_tree import StillAlive

@@ -12,7 +12,7 @@ from openvcha.cli.options import AsJson
 from openvcha.cli.saying import say, say_json
 from openvcha.cli.screen import console, local_time, simple_table
 from openvcha.cli.target import Target, with_target
-from openvcha.lab.client import ApiClient
+from openvcha.client.rest_client import ApiClient
 
 Info = dict[str, Any]
 Follow = Annotated[

@@ -8,7 +8,7 @@ import typer
 from openvcha.cli.following import follow_task
 from openvcha.cli.saying import say
 from openvcha.cli.target import Target, with_target
-from openvcha.lab.failover import fail_over
+from openvcha.client.failover import fail_over
 
 
 @with_target

@@ -5,9 +5,9 @@ from typing import Any
 from openvcha.cli.errors import fail
 from openvcha.cli.saying import say
 from openvcha.cli.screen import narrator, progress_of
-from openvcha.lab.client import ApiClient
+from openvcha.client.errors import error_text
+from openvcha.client.rest_client import ApiClient
 from openvcha.lab.deploy import follow
-from openvcha.lab.errors import error_text
 
 
 async def follow_task(api: ApiClient, task: str) -> None:

@@ -17,9 +17,9 @@ from openvcha.cli.root import as_ruler_of, new_directory
 from openvcha.cli.saying import say, say_json
 from openvcha.cli.server import parse_server
 from openvcha.cli.target import Target, with_target
-from openvcha.lab import trust
-from openvcha.lab.client import ApiClient
-from openvcha.lab.errors import LabFailed, Refused, Unreachable
+from openvcha.client import trust
+from openvcha.client.errors import LabFailed, Refused, Unreachable
+from openvcha.client.rest_client import ApiClient
 from openvcha.node.joining import JoinRefused, Wanted, begin, complete
 
 TOKEN = "OPENVCHA_JOIN_TOKEN"  # noqa: S105 - the name of a variable

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from openvcha.cli.lab_show import REPAIRS, Command, coloured, print_warnings
 from openvcha.cli.screen import console
-from openvcha.lab import trust
+from openvcha.client import trust
 from openvcha.lab.access import connection_string, database
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.lab.status import LabStatus, Overall, status

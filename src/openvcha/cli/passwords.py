@@ -6,7 +6,7 @@ from typing import TextIO
 
 from openvcha.api.secret import Secret
 from openvcha.cli import saying
-from openvcha.lab.errors import LabFailed
+from openvcha.client.errors import LabFailed
 
 STDIN = Path("-")
 LONGEST = 1 << 16

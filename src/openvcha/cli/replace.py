@@ -10,9 +10,9 @@ from openvcha.cli.exits import EPILOG, Code
 from openvcha.cli.following import follow_task
 from openvcha.cli.saying import say
 from openvcha.cli.target import Target, with_target
-from openvcha.lab import redeploy as redeploying
-from openvcha.lab.client import ApiClient
-from openvcha.lab.errors import LabFailed
+from openvcha.client import redeploy as redeploying
+from openvcha.client.errors import LabFailed
+from openvcha.client.rest_client import ApiClient
 
 PANEL = "Where the new node is to live; what is left out is chosen"
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from openvcha.client.errors import NoLab
 from openvcha.lab import places
-from openvcha.lab.errors import NoLab
 from openvcha.lab.state import Lab
 from openvcha.node.identity import absolute
 from openvcha.node.system.path_owners import acting_as, ruler_of

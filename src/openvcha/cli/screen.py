@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openvcha.api.printable import printable
-from openvcha.lab.narrator import Narrator
+from openvcha.client.narrator import Narrator
 
 PLAIN_WIDTH = 200
 BAR_WIDTH = 28

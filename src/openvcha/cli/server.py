@@ -5,7 +5,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from openvcha.lab.errors import LabFailed
+from openvcha.client.errors import LabFailed
 
 DEFAULT_PORT = 443
 LONGEST_SHOWN = 100

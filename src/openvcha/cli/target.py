@@ -15,10 +15,10 @@ from openvcha.cli.options import Base, Name
 from openvcha.cli.passwords import read_password
 from openvcha.cli.root import found_lab
 from openvcha.cli.server import parse_server
-from openvcha.lab import trust
+from openvcha.client import trust
+from openvcha.client.errors import LabFailed
+from openvcha.client.rest_client import ApiClient
 from openvcha.lab.access import client
-from openvcha.lab.client import ApiClient
-from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR, Lab
 

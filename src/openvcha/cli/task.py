@@ -14,8 +14,8 @@ from openvcha.cli.options import AsJson
 from openvcha.cli.saying import say, say_json
 from openvcha.cli.screen import console, progress_of, simple_table
 from openvcha.cli.target import Target, with_target
-from openvcha.lab.errors import error_text
-from openvcha.lab.tasks import Info, find_running, find_task, list_tasks
+from openvcha.client.errors import error_text
+from openvcha.client.tasks import Info, find_running, find_task, list_tasks
 
 app = typer.Typer(help="Tasks: what runs, what has run.", epilog=EPILOG, no_args_is_help=True)
 

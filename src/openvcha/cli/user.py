@@ -21,10 +21,10 @@ from openvcha.cli.passwords import read_password
 from openvcha.cli.root import found_lab, node_directory
 from openvcha.cli.saying import say, say_json
 from openvcha.cli.screen import console, simple_table
+from openvcha.client.errors import LabFailed
 from openvcha.daemon.compose import services_of
 from openvcha.events.audit import AuditLog
 from openvcha.lab.access import data_nodes, inventory_of, is_on
-from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import DEFAULT_NAME, options_of, typed
 from openvcha.store.mirror import FRESH_SECONDS
 

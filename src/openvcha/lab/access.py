@@ -9,12 +9,12 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
 from openvcha.api_server.auth.user_roles import Role
+from openvcha.client import trust
+from openvcha.client.errors import LabFailed, Refused
+from openvcha.client.rest_client import ApiClient
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.infrastructure.local.processes import DetachedStarter
-from openvcha.lab import trust
-from openvcha.lab.client import ApiClient
-from openvcha.lab.errors import LabFailed, Refused
 from openvcha.lab.places import typed
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.identity import IDENTITY, Identity, load_identity

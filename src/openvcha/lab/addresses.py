@@ -5,8 +5,8 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 
+from openvcha.client.errors import LabFailed
 from openvcha.infrastructure.local.processes import address_answers
-from openvcha.lab.errors import LabFailed
 from openvcha.lab.state import LabState
 from openvcha.node.identity import Ports
 

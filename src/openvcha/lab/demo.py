@@ -11,13 +11,13 @@ from typing import Any
 
 import psycopg
 
+from openvcha.client.errors import LabFailed
+from openvcha.client.narrator import Narrator
+from openvcha.client.redeploy import choose_folder, choose_name, redeploy, redeploy_path
+from openvcha.client.rest_client import ApiClient
 from openvcha.lab.access import database, logged_in
-from openvcha.lab.client import ApiClient
 from openvcha.lab.deploy import cluster, follow_to_success
-from openvcha.lab.errors import LabFailed
-from openvcha.lab.narrator import Narrator
 from openvcha.lab.power import destroy
-from openvcha.lab.redeploy import choose_folder, choose_name, redeploy, redeploy_path
 from openvcha.lab.roles import PASSIVE
 from openvcha.lab.state import Lab
 from openvcha.lab.writer import Account, Writer

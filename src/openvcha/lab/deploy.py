@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+from openvcha.client.errors import LabFailed, error_text
+from openvcha.client.narrator import Narrator
+from openvcha.client.rest_client import ApiClient
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.lab.client import ApiClient
-from openvcha.lab.errors import LabFailed, error_text
-from openvcha.lab.narrator import Narrator
 from openvcha.lab.state import LabState
 
 DEPLOY = "/vcenter/vcha/cluster?action=deploy&vmw-task=true"

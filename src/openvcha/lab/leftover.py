@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from openvcha.client.errors import LabFailed
 from openvcha.cluster.config import ClusterConfig
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, identity_of, is_on
-from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import typed
 from openvcha.lab.records import configuration, store_of
 from openvcha.lab.state import Lab

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from openvcha.lab.errors import LabFailed, NoLab
+from openvcha.client.errors import LabFailed, NoLab
 from openvcha.lab.state import Lab
 
 VARIABLE = "OPENVCHA_LABS"

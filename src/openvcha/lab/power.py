@@ -7,13 +7,13 @@ import signal
 from pathlib import Path
 
 from openvcha.api.whole_paths import WHOLE_PATHS
+from openvcha.client.errors import LabFailed
+from openvcha.client.narrator import Narrator
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.lab.access import infrastructure_of, inventory_of, is_on, supervisor_of
-from openvcha.lab.errors import LabFailed
 from openvcha.lab.leftover import require_unneeded
 from openvcha.lab.lock import hold
-from openvcha.lab.narrator import Narrator
 from openvcha.lab.places import check_directory
 from openvcha.lab.roles import ACTIVE, PASSIVE, WITNESS, Roles, roles, select
 from openvcha.lab.state import Lab

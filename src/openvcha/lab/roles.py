@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+from openvcha.client.errors import LabFailed
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, identity_of, is_on
-from openvcha.lab.errors import LabFailed
 from openvcha.lab.places import typed
 from openvcha.lab.records import configuration, store_of
 from openvcha.lab.state import Lab

@@ -8,7 +8,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.user_names import folded
-from openvcha.lab.errors import LabFailed
+from openvcha.client.errors import LabFailed
 from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import Ports
 from openvcha.node.system.durable import write_durably

@@ -8,12 +8,12 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterState
+from openvcha.client.errors import LabFailed, Refused, Unreachable
+from openvcha.client.tasks import running_task
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import identity_of, inventory_of, is_on, logged_in
-from openvcha.lab.errors import LabFailed, Refused, Unreachable
 from openvcha.lab.roles import Roles, roles
 from openvcha.lab.state import Lab
-from openvcha.lab.tasks import running_task
 
 ASK_SECONDS = 10.0
 

@@ -6,6 +6,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from openvcha.client.errors import LabFailed, Refused, Unreachable, error_text
+from openvcha.client.narrator import Narrator
+from openvcha.client.rest_client import ApiClient
+from openvcha.client.tasks import running_task
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.lab.access import (
@@ -19,16 +23,12 @@ from openvcha.lab.access import (
     supervisor_of,
 )
 from openvcha.lab.addresses import choose_octet, first_octet
-from openvcha.lab.client import ApiClient
 from openvcha.lab.deploy import cluster, deploy, follow, follow_to_success
-from openvcha.lab.errors import LabFailed, Refused, Unreachable, error_text
 from openvcha.lab.first_node import NAME, first_node_made, make_first_node
 from openvcha.lab.lock import hold
-from openvcha.lab.narrator import Narrator
 from openvcha.lab.places import labs, typed
 from openvcha.lab.roles import ACTIVE, roles
 from openvcha.lab.state import Lab, LabState
-from openvcha.lab.tasks import running_task
 from openvcha.lab.users import make_users
 from openvcha.node.identity import Identity, StoreLimits
 

@@ -1,6 +1,6 @@
 """Failing over by hand, through the API."""
 
-from openvcha.lab.client import ApiClient
+from openvcha.client.rest_client import ApiClient
 
 PATH = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
 

@@ -3,7 +3,7 @@
 from itertools import count
 from typing import Any
 
-from openvcha.lab.client import ApiClient
+from openvcha.client.rest_client import ApiClient
 
 
 def redeploy_path(role: str) -> str:

@@ -8,7 +8,7 @@ import re
 import ssl
 from pathlib import Path
 
-from openvcha.lab.errors import LabFailed
+from openvcha.client.errors import LabFailed
 
 CONNECT_SECONDS = 10.0
 _SHA256 = re.compile(r"[0-9A-F]{64}")

@@ -3,8 +3,8 @@
 from typing import Any
 
 from openvcha.api.operations import OPERATIONS
-from openvcha.lab.client import OPEN, ApiClient
-from openvcha.lab.errors import LabFailed
+from openvcha.client.errors import LabFailed
+from openvcha.client.rest_client import OPEN, ApiClient
 
 Info = dict[str, Any]
 SERVICES = sorted({operation.service for operation in OPERATIONS if operation.task})

@@ -12,7 +12,7 @@ import httpx2
 import msgspec
 
 from openvcha.api.secret import Secret
-from openvcha.lab.errors import Refused, Unreachable
+from openvcha.client.errors import Refused, Unreachable
 
 REQUEST_SECONDS = 30.0
 FOLLOW_SECONDS = 0.1
