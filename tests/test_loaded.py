@@ -62,11 +62,11 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         DRAWING | CERTIFICATES | DATABASE | CONTRACT | SERVING | {"pydantic", "h11"},
     ),
     "the state of a node": (
-        "openvcha.cli.main, openvcha.cli.node",
+        "openvcha.cli.main, openvcha.cli.node.commands",
         DRAWING | CERTIFICATES | DATABASE | CONTRACT | SERVING | {"pydantic", "h11"},
     ),
     "the commands of a lab": (
-        "openvcha.cli.main, openvcha.cli.lab",
+        "openvcha.cli.main, openvcha.cli.lab.commands",
         CERTIFICATES | DATABASE | (SERVING - {"httpx2"}) | {"pydantic"},
     ),
 }

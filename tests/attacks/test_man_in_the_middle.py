@@ -17,7 +17,7 @@ from tests.service.vcenter import BIOS, PASSWORD, USER, Peer, peer_in
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
-from openvcha.cli import join
+from openvcha.cli.node import join
 from openvcha.cli.target import Target
 from openvcha.client.errors import LabFailed, Refused, Unreachable
 from openvcha.node.joining import Wanted

@@ -23,7 +23,7 @@ from openvcha.api.structures import JoinRole, JoinSpec
 from openvcha.api_server.auth.sessions import Sessions, token_hash
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import Users
-from openvcha.cli import store as commands
+from openvcha.cli.node import store as commands
 from openvcha.cluster.health import assess
 from openvcha.events.audit import AuditLog
 from openvcha.node.layout import Layout

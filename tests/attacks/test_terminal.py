@@ -21,12 +21,13 @@ from openvcha.api.printable import is_seen, printable, printable_json
 from openvcha.api.structures import LocalizableMessage
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User
-from openvcha.cli import lab as lab_commands
-from openvcha.cli import lab_logs, user
+from openvcha.cli import user
 from openvcha.cli.errors import told
+from openvcha.cli.lab import commands as lab_commands
+from openvcha.cli.lab import logs
 from openvcha.cli.main import app
-from openvcha.cli.saying import say, say_exactly
-from openvcha.cli.screen import console, narrator, simple_table
+from openvcha.cli.plain_output import say, say_exactly
+from openvcha.cli.rich_output import console, narrator, simple_table
 from openvcha.cli.target import Target
 from openvcha.client.errors import LabFailed, Refused
 from openvcha.lab import places
@@ -294,7 +295,7 @@ def test_log_lines_are_text(raw: bool, tmp_path: Path, monkeypatch: pytest.Monke
     async def folder(*_: object) -> Path:
         return tmp_path
 
-    monkeypatch.setattr(lab_logs, "_folder", folder)
+    monkeypatch.setattr(logs, "_folder", folder)
     monkeypatch.setattr(places, "find", lambda *_: Lab(tmp_path))
     with terminal(monkeypatch) as seen:
         run("lab", "logs", "node", *(["--raw"] if raw else []))

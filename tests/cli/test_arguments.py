@@ -8,7 +8,7 @@ import pytest
 
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.cli.arguments import build
-from openvcha.cli.describe import body_leaves, named, path_leaves, query_leaves, short_name
+from openvcha.cli.operation_help import body_leaves, named, path_leaves, query_leaves, short_name
 from openvcha.client.errors import LabFailed
 
 

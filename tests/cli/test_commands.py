@@ -12,10 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from openvcha.api.operations import OPERATIONS
-from openvcha.cli.describe import short_name
 from openvcha.cli.direct import asks_to_run
 from openvcha.cli.main import COMMANDS, app
-from openvcha.cli.node import COMMANDS as NODE_COMMANDS
+from openvcha.cli.node.commands import COMMANDS as NODE_COMMANDS
+from openvcha.cli.operation_help import short_name
 from openvcha.cli.options import PROGRAM
 from openvcha.lab.places import VARIABLE
 from openvcha.lab.state import Lab, LabState
@@ -213,7 +213,7 @@ def test_a_supervisor_loads_nothing_of_the_api_or_the_terminal_interface() -> No
 import sys
 from typer.testing import CliRunner
 from openvcha.cli.main import COMMANDS, app
-from openvcha.cli.node import COMMANDS as NODE_COMMANDS
+from openvcha.cli.node.commands import COMMANDS as NODE_COMMANDS
 assert CliRunner().invoke(app, ["node", "status", "/"]).exit_code == 3
 print([name for name in {heavy} if name in sys.modules])
 """
@@ -244,7 +244,13 @@ def test_the_list_of_commands_loads_none(words: tuple[str, ...]) -> None:
     )
     *shown, loaded = done.stdout.rstrip().split("\n")
     assert "store" in "".join(shown) if words else "openapi" in "".join(shown)
-    heavy = {"openvcha.cli.lab", "openvcha.cli.recovery", "cryptography", "psycopg", "starlette"}
+    heavy = {
+        "openvcha.cli.lab.commands",
+        "openvcha.cli.node.recovery",
+        "cryptography",
+        "psycopg",
+        "starlette",
+    }
     assert not heavy & set(loaded.split())
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from openvcha.cli.lab_show import show_status
+from openvcha.cli.lab.show import show_status
 from openvcha.lab.status import LabStatus, NodeStatus, Overall, _overall
 
 

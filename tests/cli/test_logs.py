@@ -52,7 +52,7 @@ def test_a_line_that_nobody_can_read_fails_no_call() -> None:
     """The supervisor reads what the service writes; once its death failed every call."""
     code = (
         "import os, structlog\n"
-        "from openvcha.cli.service import _log_as_json\n"
+        "from openvcha.cli.node.programs import _log_as_json\n"
         "_log_as_json()\n"
         "for _ in range(3):\n"
         "    structlog.get_logger().info('call', user='bob')\n"

@@ -8,7 +8,13 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from openvcha.cli.screen import PlainNarrator, TerminalNarrator, console, narrator, simple_table
+from openvcha.cli.rich_output import (
+    PlainNarrator,
+    TerminalNarrator,
+    console,
+    narrator,
+    simple_table,
+)
 
 
 def _info(completed: int, text: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import typer
 from tests.store.roomy import Simulated, simulated
 
-from openvcha.cli import store as command
+from openvcha.cli.node import store as command
 from openvcha.events.audit import AuditLog
 from openvcha.node.identity import StoreLimits
 from openvcha.store.memory import MemoryStore

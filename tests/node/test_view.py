@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from openvcha.cli import node as command
 from openvcha.cli.main import app
+from openvcha.cli.node import commands as command
 from openvcha.node.background import connectivity
 from openvcha.node.background.isolation import CUT_OFF_SECONDS
 from openvcha.node.identity import Identity

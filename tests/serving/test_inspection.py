@@ -12,7 +12,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
 from openvcha.api_server.auditing import local_entry
 from openvcha.api_server.auth.users import Users
-from openvcha.cli import store as commands
+from openvcha.cli.node import store as commands
 from openvcha.cluster import leader_key, mode_settings, patroni_client
 from openvcha.daemon import unreadable_records
 from openvcha.daemon.unreadable_records import (

@@ -8,7 +8,7 @@ import openvcha
 SUPERVISING = ("for_ever(", "self._always(")
 #: Tasks that end by themselves or are awaited by who made them, so that what they raise is seen.
 AWAITED = {
-    ("cli/service.py", "work"),
+    ("cli/node/programs.py", "work"),
     ("store/single_flight.py", "self._after(self._last)"),  # who asked gets what it raises
     ("events/audit.py", "self.tell_left_out()"),  # what cannot be kept is logged there
     ("lab/demo.py", "writer.run(stop)"),

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from openvcha.api.operations import Operation
 from openvcha.api.types import BooleanType, DoubleType, IntegerType, ListType, SecretType, SetType
-from openvcha.cli.describe import Leaf, body_leaves, path_leaves, query_leaves, rest, words
+from openvcha.cli.operation_help import Leaf, body_leaves, path_leaves, query_leaves, rest, words
 from openvcha.client.errors import LabFailed
 
 

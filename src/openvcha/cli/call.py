@@ -12,7 +12,9 @@ from openvcha.api.errors import STATUS
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.types import descriptor
 from openvcha.cli.arguments import Call, build
-from openvcha.cli.describe import (
+from openvcha.cli.exit_codes import EPILOG
+from openvcha.cli.following import follow_task
+from openvcha.cli.operation_help import (
     Leaf,
     body_leaves,
     named,
@@ -22,10 +24,8 @@ from openvcha.cli.describe import (
     short_name,
     words,
 )
-from openvcha.cli.exits import EPILOG
-from openvcha.cli.following import follow_task
-from openvcha.cli.saying import say_json
-from openvcha.cli.screen import Rows, console, simple_table
+from openvcha.cli.plain_output import say_json
+from openvcha.cli.rich_output import Rows, console, simple_table
 from openvcha.cli.target import Target, with_target
 
 Body = Annotated[

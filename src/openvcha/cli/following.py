@@ -3,8 +3,8 @@
 from typing import Any
 
 from openvcha.cli.errors import fail
-from openvcha.cli.saying import say
-from openvcha.cli.screen import narrator, progress_of
+from openvcha.cli.plain_output import say
+from openvcha.cli.rich_output import narrator, progress_of
 from openvcha.client.errors import error_text
 from openvcha.client.rest_client import ApiClient
 from openvcha.lab.deploy import follow

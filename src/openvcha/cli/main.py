@@ -3,17 +3,17 @@
 import typer
 
 from openvcha.cli.errors import Telling
-from openvcha.cli.exits import EPILOG
-from openvcha.cli.lazy import Load, lazy
+from openvcha.cli.exit_codes import EPILOG
+from openvcha.cli.lazy_commands import Load, lazy
 from openvcha.cli.logs import log_to_people
 
 COMMANDS = {
     "lab": Load(
-        "openvcha.cli.lab:app",
+        "openvcha.cli.lab.commands:app",
         "A whole cluster of three nodes on this machine, on loopback addresses.",
     ),
     "demo": Load(
-        "openvcha.cli.demo:demo",
+        "openvcha.cli.lab.demo:demo",
         "Lose the passive under a steady writer, redeploy it over the API, count the rows.",
     ),
     "failover": Load(
@@ -46,10 +46,10 @@ COMMANDS = {
         "openvcha.cli.openapi:openapi", "Print the OpenAPI 3.0.3 description of the API."
     ),
     "doctor": Load(
-        "openvcha.cli.node:doctor",
+        "openvcha.cli.node.commands:doctor",
         "Say what this machine has and what it lacks; exit code 1 when something is missing.",
     ),
-    "node": Load("openvcha.cli.node:app", "One node of the cluster."),
+    "node": Load("openvcha.cli.node.commands:app", "One node of the cluster."),
 }
 
 app = typer.Typer(

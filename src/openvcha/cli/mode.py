@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from openvcha.api.structures import ClusterMode
-from openvcha.cli.exits import EPILOG
+from openvcha.cli.exit_codes import EPILOG
 from openvcha.cli.following import follow_task
-from openvcha.cli.saying import say
+from openvcha.cli.plain_output import say
 from openvcha.cli.target import Target, with_target
 
 app = typer.Typer(help="The mode of the cluster.", epilog=EPILOG, no_args_is_help=True)

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from openvcha.api.structures import NetworkType
-from openvcha.cli.exits import EPILOG, Code
+from openvcha.cli.exit_codes import EPILOG, Code
 from openvcha.cli.following import follow_task
-from openvcha.cli.saying import say
+from openvcha.cli.plain_output import say
 from openvcha.cli.target import Target, with_target
 from openvcha.client import redeploy as redeploying
 from openvcha.client.errors import LabFailed

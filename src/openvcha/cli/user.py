@@ -15,12 +15,12 @@ from openvcha.api.secret import Secret
 from openvcha.api_server.auditing import local_entry
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User, Users
-from openvcha.cli.exits import EPILOG
+from openvcha.cli.exit_codes import EPILOG
 from openvcha.cli.options import AsJson, Base, Name
 from openvcha.cli.passwords import read_password
+from openvcha.cli.plain_output import say, say_json
+from openvcha.cli.rich_output import console, simple_table
 from openvcha.cli.root import found_lab, node_directory
-from openvcha.cli.saying import say, say_json
-from openvcha.cli.screen import console, simple_table
 from openvcha.client.errors import LabFailed
 from openvcha.daemon.compose import services_of
 from openvcha.events.audit import AuditLog

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from openvcha.cli.exits import EPILOG
+from openvcha.cli.exit_codes import EPILOG
 
 
 @dataclass(frozen=True)

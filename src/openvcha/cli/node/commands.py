@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from openvcha.cli.lazy import Load, lazy
+from openvcha.cli.lazy_commands import Load, lazy
+from openvcha.cli.plain_output import say, say_json, say_lines
 from openvcha.cli.root import node_directory
-from openvcha.cli.saying import say, say_json, say_lines
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.identity import IDENTITY
@@ -17,32 +17,32 @@ from openvcha.node.process.status import NodeStatus, OwnView, load_status
 
 COMMANDS = {
     "service": Load(
-        "openvcha.cli.service:service",
+        "openvcha.cli.node.programs:service",
         "Hold the public address and run tasks on the active node (the supervisor starts this).",
         hidden=True,
     ),
     "api": Load(
-        "openvcha.cli.service:api",
+        "openvcha.cli.node.programs:api",
         "Serve the API while this node is the active one (the supervisor starts this).",
         hidden=True,
     ),
     "make-standalone": Load(
-        "openvcha.cli.recovery:make_standalone",
+        "openvcha.cli.node.recovery:make_standalone",
         "Make this node a cluster of its own, when both others are gone for good.",
     ),
     "promote": Load(
-        "openvcha.cli.recovery:promote",
+        "openvcha.cli.node.recovery:promote",
         "Make this passive the primary, when the active is lost and Patroni does not dare.",
     ),
     "token": Load(
-        "openvcha.cli.join:token",
+        "openvcha.cli.node.join:token",
         "Give a token with which one node may join; it is shown once, and ends the one before.",
     ),
     "create": Load(
-        "openvcha.cli.join:create",
+        "openvcha.cli.node.join:create",
         "Make a node that joins a cluster, in a new directory; run it with `vcha node run`.",
     ),
-    "store": Load("openvcha.cli.store:app", "The cluster's store, as a node reaches it."),
+    "store": Load("openvcha.cli.node.store:app", "The cluster's store, as a node reaches it."),
 }
 
 app = typer.Typer(

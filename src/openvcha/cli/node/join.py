@@ -13,8 +13,8 @@ import typer
 from openvcha.api.secret import Secret
 from openvcha.cli.options import AsJson, program
 from openvcha.cli.passwords import read_password
+from openvcha.cli.plain_output import say, say_json
 from openvcha.cli.root import as_ruler_of, new_directory
-from openvcha.cli.saying import say, say_json
 from openvcha.cli.server import parse_server
 from openvcha.cli.target import Target, with_target
 from openvcha.client import trust

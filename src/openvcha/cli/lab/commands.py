@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from openvcha.cli import lab_logs, lab_show
 from openvcha.cli.errors import fail
-from openvcha.cli.exits import EPILOG, Code
+from openvcha.cli.exit_codes import EPILOG, Code
+from openvcha.cli.lab import logs, show
 from openvcha.cli.options import AsJson, Base, Name, command
+from openvcha.cli.plain_output import confirm, say, say_exactly, say_json
+from openvcha.cli.rich_output import console, narrator
 from openvcha.cli.root import existing_lab, found_lab, lab_to_make, viewing
-from openvcha.cli.saying import confirm, say, say_exactly, say_json
-from openvcha.cli.screen import console, narrator
 from openvcha.lab import places, power
 from openvcha.lab.access import database
 from openvcha.lab.places import DEFAULT_NAME
@@ -58,7 +58,7 @@ def up(
 ) -> None:
     """Bring the lab up; what is there already is left as it is."""
     # Loaded late: no other command of a lab makes certificates, users and nodes.
-    from openvcha.cli.lab_summary import summary  # noqa: PLC0415
+    from openvcha.cli.lab.summary import summary  # noqa: PLC0415
     from openvcha.lab.up import up as bring_up  # noqa: PLC0415
 
     began = time.monotonic()
@@ -82,7 +82,7 @@ def status(name: Name = DEFAULT_NAME, base: Base = None, as_json: AsJson = False
     if as_json:
         say_json(found, indent=2)
     else:
-        lab_show.show_status(found, lambda words: command(words, name, base))
+        show.show_status(found, lambda words: command(words, name, base))
     if found.state is Overall.DOWN:
         raise typer.Exit(Code.DOWN)
     if found.state is not Overall.HEALTHY:
@@ -117,11 +117,11 @@ def destroy(
     if node == Role.ACTIVE:
         raise typer.BadParameter("the active cannot be destroyed: the API makes no other one")
     vm = asyncio.run(power.destroy(existing_lab(name, base), node))
-    if node not in lab_show.REPAIRS:
+    if node not in show.REPAIRS:
         say(f"{vm.name} is gone, with its data")
         return
     say(f"{vm.name} ({node}) is gone, with its data")
-    words, meaning = lab_show.REPAIRS[node]
+    words, meaning = show.REPAIRS[node]
     say(f"  {command(words, name, base)}      {meaning}")
 
 
@@ -165,11 +165,11 @@ def list_(base: Base = None, as_json: AsJson = False) -> None:
     rows = []
     for lab in places.labs(bases):
         with viewing(lab):
-            rows.append(asyncio.run(lab_show.row(lab)))
+            rows.append(asyncio.run(show.row(lab)))
     if as_json:
         say_json(rows)
     elif rows:
-        console().print(lab_show.lab_table(rows))
+        console().print(show.lab_table(rows))
     else:
         say(f"there are no labs in {bases[0]}: `{command('lab up', base=base)}` makes one")
 
@@ -196,7 +196,7 @@ def env(name: Name = DEFAULT_NAME, base: Base = None) -> None:
         say_exactly(f"export {key}={shlex.quote(value)}")
 
 
-app.command("logs", epilog=EPILOG)(lab_logs.logs)
+app.command("logs", epilog=EPILOG)(logs.logs)
 
 
 def _libpq(parameters: Mapping[str, str]) -> dict[str, str]:

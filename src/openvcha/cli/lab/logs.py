@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.text import Text
 
 from openvcha.cli.errors import fail
-from openvcha.cli.exits import Code
+from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import Base, Name
+from openvcha.cli.plain_output import say_exactly
+from openvcha.cli.rich_output import console
 from openvcha.cli.root import found_lab
-from openvcha.cli.saying import say_exactly
-from openvcha.cli.screen import console
 from openvcha.lab import logs as reading
 from openvcha.lab.access import inventory_of
 from openvcha.lab.logs import Line

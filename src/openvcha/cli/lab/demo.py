@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from openvcha.cli.errors import fail
-from openvcha.cli.exits import Code
+from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import Base, Name, command
+from openvcha.cli.rich_output import console, narrator, simple_table
 from openvcha.cli.root import lab_to_make
-from openvcha.cli.screen import console, narrator, simple_table
 from openvcha.client.narrator import Narrator
 from openvcha.lab import power
 from openvcha.lab.demo import Report, play

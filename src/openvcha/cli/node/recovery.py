@@ -10,8 +10,8 @@ import typer
 
 from openvcha.api.structures import ConfigState
 from openvcha.cli.errors import fail, told
+from openvcha.cli.plain_output import confirm, prompt, say
 from openvcha.cli.root import node_directory
-from openvcha.cli.saying import confirm, prompt, say
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.daemon.compose import services_of
