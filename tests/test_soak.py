@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.runs import ROOT, ended, written
+from tests.support.runs import ROOT, ended, written
 
 BOTH = """
     import pytest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests import workers
-from tests.runs import SECONDS, ended, running, written
+from tests.support.runs import SECONDS, ended, running, written
 
 LONGER_THAN_XDIST_WAITS = 17
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.node.test_kept import IDENTITY
-from tests.node.test_view import Stage
-from tests.protocols.conftest import TlsFiles, make_tls
+from tests.support.connectivity import Stage
+from tests.support.edge import TlsFiles, make_tls
+from tests.support.kept_cluster import IDENTITY
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret

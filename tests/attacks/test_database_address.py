@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import structlog
-from tests.kernel import accepted
+from tests.support.kernel import accepted
 
 from openvcha.node.address import forwarder as address
 from openvcha.node.address.forwarder import MOST_SILENT, Forwarder

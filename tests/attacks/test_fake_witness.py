@@ -19,11 +19,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.attacks.fake_store import FakeStore, posing_as
-from tests.attacks.test_stolen_witness import identity, started, written
-from tests.cluster.conftest import ip
-from tests.protocols.conftest import cheap_passwords
-from tests.store.conftest import etcd_binary
+from tests.support.edge import cheap_passwords
+from tests.support.etcd_servers import etcd_binary
+from tests.support.fake_store import FakeStore, posing_as
+from tests.support.observations import ip
+from tests.support.stolen_witness import identity, started, written
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret

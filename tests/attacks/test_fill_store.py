@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make_edge
+from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make_edge
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

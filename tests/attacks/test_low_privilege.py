@@ -4,15 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.protocols.conftest import (
-    ADMINISTRATOR,
-    NOBODY,
-    PASSWORD,
-    READER,
-    Edge,
-    make_edge,
-)
-from tests.protocols.test_every_operation import arguments_of, rest_request, rpc_request
+from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, READER, Edge, make_edge
+from tests.support.every_operation import arguments_of, rest_request, rpc_request
 
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.secret import Secret

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from tests.e2e.marks import Marks, Sampler, file_leaks
+from tests.support.marks import Marks, Sampler, file_leaks
 
 SECRET = "s3cret+with/odd=Chars"
 

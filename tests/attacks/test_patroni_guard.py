@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.attacks import patroni_commands
+from tests.support import patroni_commands
 
 from openvcha.api.secret import Secret
 from openvcha.node.engines import Postgres

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.conftest import World as Cluster
-from tests.protocols.conftest import cheap_passwords
+from tests.support.edge import cheap_passwords
+from tests.support.observations import World as Cluster
 from typer.testing import CliRunner
 
 from openvcha.api.errors import ApiError

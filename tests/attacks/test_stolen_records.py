@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.cluster.conftest import World as Cluster
-from tests.protocols.conftest import cheap_passwords
+from tests.support.edge import cheap_passwords
+from tests.support.observations import World as Cluster
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

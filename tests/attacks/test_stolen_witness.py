@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.store.conftest import etcd_binary
+from tests.support.etcd_servers import etcd_binary
+from tests.support.stolen_witness import identity, started, written
 
 from openvcha.api.secret import Secret
 from openvcha.cluster.store_accounts import forget_strangers, of_witness
@@ -72,33 +73,6 @@ class Cluster:
             timeout=4.0,
             account=NodeAccount(self.witness.root),
         )
-
-
-def identity(member: str, kind: str, address: str) -> Identity:
-    return Identity(
-        cluster_id="c",
-        cluster_name="lab",
-        member=member,
-        kind="data" if kind == "data" else "witness",
-        vm="vm-1",
-        name=member,
-        ha_address=address,
-        public_address=address,
-        etcd_initial_cluster={},
-    )
-
-
-def written(root: Path, files: dict[str, bytes]) -> Layout:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return Layout(root)
-
-
-def started(argv: list[str], log: Path) -> "subprocess.Popen[bytes]":
-    with log.open("wb") as output:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 
 @pytest.fixture(params=["system", "wheel"])

@@ -13,9 +13,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.attacks import crowd
-from tests.kernel import accepted
-from tests.protocols.conftest import (
+from tests.support import crowd
+from tests.support.edge import (
     ADMINISTRATOR,
     PASSWORD,
     READER,
@@ -26,6 +25,7 @@ from tests.protocols.conftest import (
     make_edge,
     make_tls,
 )
+from tests.support.kernel import accepted
 
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.passwords import Passwords

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher
-from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, READER, Edge, make_edge
+from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, READER, Edge, make_edge
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret

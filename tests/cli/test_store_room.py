@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import typer
-from tests.store.roomy import Simulated, simulated
+from tests.support.roomy import Simulated, simulated
 
 from openvcha.cli.node import store as command
 from openvcha.events.audit import AuditLog

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
-from tests.cluster.conftest import World
-from tests.cluster.every_state import ALLOWED, MODES, OPERATIONS, PREFIX, TABLE, expected
+from tests.support.every_state import ALLOWED, MODES, OPERATIONS, PREFIX, TABLE, expected
+from tests.support.observations import World
 
 from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
 from openvcha.cluster import preconditions

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.cluster.conftest import STREAMING, World
+from tests.support.observations import STREAMING, World
 
 from openvcha.api.messages import CATALOGUE
 from openvcha.api.structures import ClusterState

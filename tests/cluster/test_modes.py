@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import product
 
 import pytest
-from tests.cluster.conftest import World
+from tests.support.observations import World
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import modes, preconditions

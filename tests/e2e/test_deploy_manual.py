@@ -16,11 +16,11 @@ import pytest
 import requests
 from com.vmware.vcenter.vcha.cluster_client import Passive
 from com.vmware.vcenter.vcha_client import Cluster, IpFamily, IpSpec, Ipv4Spec, PlacementSpec
-from tests.e2e import cluster
-from tests.e2e.conftest import Rest, RunningLab, run_vcha, trust
-from tests.e2e.rules import assert_rules
-from tests.e2e.test_failover import wait_for_successor
-from tests.e2e.writer import Writer
+from tests.support import behind_the_api as cluster
+from tests.support.lab_failover import wait_for_successor
+from tests.support.lab_rules import assert_rules
+from tests.support.running_lab import Rest, RunningLab, run_vcha, trust
+from tests.support.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab

@@ -13,8 +13,8 @@ from bench.administrator import Seen, work
 from bench.edge import duties_lost
 from bench.edge_attacks import Attacked, attacked
 from bench.figures import distribution, distribution_header
-from tests.e2e.conftest import AWAY_SECONDS, Rest, RunningLab
-from tests.e2e.writer import Writer
+from tests.support.running_lab import AWAY_SECONDS, Rest, RunningLab
+from tests.support.writer import Writer
 
 from openvcha.lab.state import ADMINISTRATOR
 

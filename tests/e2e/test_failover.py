@@ -5,37 +5,24 @@ import os
 import signal
 import time
 
-import httpx2
-import psycopg
 import pytest
-from tests.e2e.conftest import VCHA, RunningLab
-from tests.e2e.writer import Writer
+from tests.support.lab_failover import (
+    TAKE_OVER_SECONDS,
+    superuser,
+    there,
+    told,
+    wait_for_successor,
+    warnings,
+)
+from tests.support.running_lab import VCHA, RunningLab
+from tests.support.writer import Writer
 
 from openvcha.cluster.warnings import LAG_SECONDS
 from openvcha.lab.state import ADMINISTRATOR
-from openvcha.node.engines import find_postgres
-from openvcha.node.identity import load_identity, load_secrets
-from openvcha.node.postgres.leader import superuser_place
-from openvcha.node.postgres.server import postgres_major
 from openvcha.node.process.process_tree import find_tree, is_alive
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"
-TAKE_OVER_SECONDS = 240.0
-
-
-def wait_for_successor(running: RunningLab, old: str) -> None:
-    """Wait until another node serves the API, to the session that was there before."""
-    deadline = time.monotonic() + TAKE_OVER_SECONDS
-    while True:
-        try:
-            if running.name_of("ACTIVE") != old:
-                return
-        except (httpx2.TransportError, AssertionError, StopIteration):
-            # Nobody there yet, 503, or nobody leads.
-            pass
-        assert time.monotonic() < deadline, "nobody took over"
-        time.sleep(0.2)
 
 
 def test_sessions_and_rows_live_through_a_failover(running: RunningLab, writer: Writer) -> None:
@@ -55,18 +42,6 @@ def test_sessions_and_rows_live_through_a_failover(running: RunningLab, writer: 
     assert writer.missing() == set()
     running.until(lambda: told(running)[-1] == "state.healthy")
     assert_told_once(running, old)
-
-
-def warnings(running: RunningLab) -> set[str]:
-    found = running.admin.cluster(partial=True).get("health_warnings", [])
-    return {warning["error"]["id"].removeprefix(VCHA) for warning in found}
-
-
-def told(running: RunningLab) -> list[str]:
-    """The events so far: the end of each one's type, and its node."""
-    events = running.reader.call("GET", "/openvcha/events")
-    ends = [".".join(event["type"].split(".")[-2:]) for event in events]
-    return [f"{end} {e.get('node', '')}".strip() for end, e in zip(ends, events, strict=True)]
 
 
 def assert_told_once(running: RunningLab, old: str) -> None:
@@ -155,18 +130,3 @@ def test_a_service_that_hangs_is_started_again(running: RunningLab, writer: Writ
         assert time.monotonic() < deadline, "nobody can write"
         time.sleep(0.2)
     assert writer.missing() == set()
-
-
-def superuser(running: RunningLab, role: str) -> psycopg.Connection:
-    """Connect to a data node's own PostgreSQL as a person does, with the defaults that are set."""
-    layout = running.layout(running.name_of(role))
-    identity, secrets = load_identity(layout.root), load_secrets(layout.root)
-    postgres = find_postgres(os.environ, postgres_major(layout.pgdata))
-    port = identity.ports.postgres
-    place = superuser_place(identity.ha_address, port, layout, secrets, postgres)
-    return psycopg.connect(place, autocommit=True, options="")
-
-
-def there(connection: psycopg.Connection, table: str) -> bool:
-    row = connection.execute("select to_regclass(%s) is not null", (table,)).fetchone()
-    return row is not None and bool(row[0])

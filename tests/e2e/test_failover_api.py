@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 import httpx2
 import psycopg
 import pytest
-from tests.e2e.conftest import AWAY_SECONDS, RunningLab
-from tests.e2e.test_failover import wait_for_successor
-from tests.e2e.test_failover_by_hand import PATH
-from tests.e2e.test_redeploy_crash import pid_of
-from tests.e2e.writer import Writer
+from tests.support.lab_failover import wait_for_successor
+from tests.support.lab_failover_by_hand import PATH
+from tests.support.lab_processes import pid_of
+from tests.support.running_lab import AWAY_SECONDS, RunningLab
+from tests.support.writer import Writer
 
 from openvcha.cluster.config import Ports
 from openvcha.node.process.process_tree import is_alive, read_process

@@ -1,7 +1,6 @@
 """A failover by hand: the roles are swapped, and neither a row nor a session is lost."""
 
 import asyncio
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,23 +9,21 @@ import httpx2
 import psycopg
 import pytest
 import requests
-from tests.e2e import cluster
-from tests.e2e.conftest import RunningLab, trust
-from tests.e2e.writer import Writer
+from tests.support import behind_the_api as cluster
+from tests.support.lab_failover_by_hand import PATH, unattended
+from tests.support.running_lab import RunningLab, trust
+from tests.support.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.cluster import leader_key
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.identity import load_identity
-from openvcha.node.patroni.config import LAUNCHER
-from openvcha.node.process.process_tree import find_tree, send
 from openvcha.store import keys
 from openvcha.store.interface import present
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"
 HELD_SECONDS = 3.0
-PATH = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
 
 
 @contextmanager
@@ -100,20 +97,6 @@ class OpenSession:
             except psycopg.Error:
                 return
             self.acknowledged = not warned.is_set()
-
-
-@contextmanager
-def unattended(running: RunningLab, name: str) -> Iterator[None]:
-    """Stop Patroni of a node, so that nobody ends its PostgreSQL."""
-    found = [p for p in find_tree(running.directory(name)) if LAUNCHER in p.argv]
-    for process in found:
-        send(process, signal.SIGSTOP)
-    assert found
-    try:
-        yield
-    finally:
-        for process in found:
-            send(process, signal.SIGCONT)
 
 
 async def test_an_open_session_on_the_former_active_cannot_commit(

@@ -12,11 +12,12 @@ import pytest
 import requests
 from com.vmware.vapi.std import errors_client
 from com.vmware.vcenter.vcha.cluster_client import Mode
-from tests.cluster.every_state import TABLE
-from tests.e2e import cluster
-from tests.e2e.conftest import RunningLab, said
-from tests.e2e.rules import ELSEWHERE, WALK, assert_rules
-from tests.e2e.writer import Writer
+from tests.support import behind_the_api as cluster
+from tests.support.every_state import TABLE
+from tests.support.lab_mode import MODE, change, enabled
+from tests.support.lab_rules import ELSEWHERE, WALK, assert_rules
+from tests.support.running_lab import RunningLab, said
+from tests.support.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.cluster import patroni_client
@@ -26,28 +27,10 @@ from openvcha.node.identity import load_identity
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"
-MODE = "/vcenter/vcha/cluster/mode"
 OPERATIONS = "/vcenter/vcha/operations"
 SET_MODE = "com.vmware.vcenter.vcha.cluster.mode.set"
-SET = f"{MODE}?vmw-task=true"
 LONGER_THAN_A_ROUND = 2  # seconds, in which a paused Patroni looks at the cluster once a second
 SECONDS = 240.0
-
-
-def change(running: RunningLab, mode: str) -> None:
-    """Change the mode and wait for the end of it."""
-    task = running.admin.call("PUT", SET, {"mode": mode}, 202)
-    info = running.admin.finished(task)
-    assert info["status"] == "SUCCEEDED", info
-    assert running.admin.call("GET", MODE) == {"mode": mode}
-    assert running.admin.cluster(partial=True)["mode"] == mode
-
-
-def enabled(running: RunningLab) -> None:
-    """Begin where every change but one begins, however the last test ended."""
-    if running.admin.call("GET", MODE) != {"mode": "ENABLED"}:
-        change(running, "ENABLED")
-    running.until(running.healthy)
 
 
 def maintained(running: RunningLab) -> None:

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import RunningLab
-from tests.e2e.test_mode import MODE, change, enabled
-from tests.e2e.test_rejoin import answers_healthy
-from tests.e2e.writer import Writer
+from tests.support.lab_mode import MODE, change, enabled
+from tests.support.lab_nodes import answers_healthy
+from tests.support.running_lab import RunningLab
+from tests.support.writer import Writer
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 SHARED_LAB = "failovers"

@@ -5,23 +5,22 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from tests.e2e import cluster
-from tests.e2e.conftest import RunningLab
-from tests.e2e.test_failover_by_hand import unattended
-from tests.e2e.test_mode import change
-from tests.e2e.test_rejoin import answers_healthy, node_status
-from tests.e2e.writer import Writer
+from tests.support import behind_the_api as cluster
+from tests.support.lab_failover_by_hand import unattended
+from tests.support.lab_mode import change
+from tests.support.lab_nodes import answers_healthy, node_status
+from tests.support.lab_recovery import patiently, power
+from tests.support.running_lab import RunningLab
+from tests.support.writer import Writer
 
 from openvcha.cluster import leader_key, patroni_client
 from openvcha.daemon.compose import services_of
-from openvcha.lab.access import infrastructure_of
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import client_url
 from openvcha.node.identity import load_identity
@@ -92,25 +91,9 @@ async def until_reached(stage: Callable[[Layout], Awaitable[bool]], layout: Layo
             await asyncio.sleep(0.001)
 
 
-def power(running: RunningLab, name: str, *, on: bool) -> None:
-    """Switch a node on or off, whatever its role is."""
-    vm = next(vm for vm in running.vms() if vm.name == name)
-    infrastructure = infrastructure_of(running.lab)
-    asyncio.run((infrastructure.power_on if on else infrastructure.power_off)(vm.id))
-
-
 def contact(running: RunningLab, name: str) -> str:
     status = node_status(running, name)["status"]
     return str(status["view"]["contact"]) if status and status["view"] else ""
-
-
-def patiently(running: RunningLab, condition: Any, seconds: float = 300) -> None:
-    """Wait while nobody may serve the API."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        states = {vm.name: node_status(running, vm.name) for vm in running.vms()}
-        assert time.monotonic() < deadline, states
-        time.sleep(0.2)
 
 
 def deploy_again(running: RunningLab, active: str, first: int) -> None:

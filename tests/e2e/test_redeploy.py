@@ -11,10 +11,10 @@ import pytest
 import requests
 from com.vmware.vcenter.vcha.cluster_client import Passive
 from com.vmware.vcenter.vcha_client import PlacementSpec
-from tests.e2e import cluster
-from tests.e2e.conftest import RunningLab, trust
-from tests.e2e.sockets import connections, descriptors
-from tests.e2e.writer import Writer
+from tests.support import behind_the_api as cluster
+from tests.support.running_lab import RunningLab, trust
+from tests.support.sockets import connections, descriptors
+from tests.support.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR

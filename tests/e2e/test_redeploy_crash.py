@@ -2,26 +2,17 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
-from tests.e2e import cluster
-from tests.e2e.conftest import RunningLab
-from tests.e2e.writer import Writer
+from tests.support import behind_the_api as cluster
+from tests.support.lab_processes import pid_of
+from tests.support.running_lab import RunningLab
+from tests.support.writer import Writer
 
-from openvcha.node.process.process_tree import kill_tree, read_table
+from openvcha.node.process.process_tree import kill_tree
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"
-
-
-def pid_of(directory: Path, part: str) -> int:
-    """Find one part's process by its command line."""
-    return next(
-        process.pid
-        for process in read_table().values()
-        if part in process.argv and str(directory) in process.argv
-    )
 
 
 def begin(running: RunningLab, name: str) -> str:

@@ -9,9 +9,9 @@ from http.client import HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 import pytest
-from tests.e2e.conftest import HEALTHY_SECONDS, TASK_SECONDS, RunningLab
-from tests.e2e.rules import DEPLOY, UNDEPLOY, deploy_spec
-from tests.e2e.writer import Writer
+from tests.support.lab_rules import DEPLOY, UNDEPLOY, deploy_spec
+from tests.support.running_lab import HEALTHY_SECONDS, TASK_SECONDS, RunningLab
+from tests.support.writer import Writer
 
 from openvcha.daemon.peer_power import voters_in
 from openvcha.node.etcd.member import peer_url

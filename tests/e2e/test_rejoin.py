@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import psycopg
 import pytest
-from tests.e2e.conftest import RunningLab, run_vcha
-from tests.e2e.test_failover import wait_for_successor
-from tests.e2e.writer import Writer
+from tests.support.lab_failover import wait_for_successor
+from tests.support.lab_nodes import answers_healthy, node_status
+from tests.support.running_lab import RunningLab, run_vcha
+from tests.support.writer import Writer
 
 from openvcha.node.identity import load_identity
 from openvcha.node.postgres.data_backup import asides
@@ -76,12 +76,6 @@ def test_an_old_active_that_cannot_be_rewound_is_copied_anew(
     assert running.name_of("PASSIVE") == old
     assert_copied_anew(running, old)
     assert writer.missing() == set()
-
-
-def node_status(running: RunningLab, name: str) -> dict[str, Any]:
-    """What `vcha node status` says on the node itself."""
-    done = run_vcha(["node", "status", "--json", str(running.directory(name))], check=False)
-    return dict(json.loads(done.stdout))
 
 
 def freeze(running: RunningLab, name: str, signal_: signal.Signals) -> None:
@@ -207,10 +201,3 @@ def wait_until_isolated(running: RunningLab, active: str) -> None:
     said = run_vcha(["node", "status", str(running.directory(active))], check=True).stdout
     assert "ISOLATED since" in said
     assert silent[0] in said
-
-
-def answers_healthy(running: RunningLab) -> bool:
-    try:
-        return running.healthy()
-    except (httpx2.TransportError, AssertionError):
-        return False  # nobody serves yet

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import httpx2
 import pytest
-from tests.e2e.conftest import RunningLab, lab_up, run_vcha, said, trust
-from tests.e2e.test_failover import warnings
-from tests.e2e.test_recovery import patiently, power
-from tests.e2e.writer import Writer
+from tests.support.lab_failover import warnings
+from tests.support.lab_recovery import patiently, power
+from tests.support.running_lab import RunningLab, lab_up, run_vcha, said, trust
+from tests.support.writer import Writer
 
 from openvcha.daemon.compose import superuser_of
 from openvcha.lab.state import ADMINISTRATOR

@@ -17,10 +17,10 @@ from com.vmware.vcenter.vcha_client import (
     CredentialsSpec,
     PlacementSpec,
 )
-from tests.e2e import cluster
-from tests.e2e.conftest import RunningLab, run_vcha, said, trust
-from tests.e2e.thief import Thief, copied, everything
-from tests.e2e.writer import Writer
+from tests.support import behind_the_api as cluster
+from tests.support.running_lab import RunningLab, run_vcha, said, trust
+from tests.support.thief import Thief, copied, everything
+from tests.support.writer import Writer
 from vmware.vapi.vsphere.client import VsphereClient, create_vsphere_client
 
 from openvcha.cluster import patroni_client

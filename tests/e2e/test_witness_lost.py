@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
-from tests.e2e.cluster import behind
-from tests.e2e.conftest import RunningLab
-from tests.e2e.test_failover import superuser, told
-from tests.e2e.test_recovery import power
-from tests.e2e.writer import Writer
+from tests.support.behind_the_api import behind
+from tests.support.lab_failover import superuser, told
+from tests.support.lab_recovery import power
+from tests.support.running_lab import RunningLab
+from tests.support.writer import Writer
 
 from openvcha.node.identity import load_identity
 from openvcha.operations.context import Services

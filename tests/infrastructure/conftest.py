@@ -1,13 +1,12 @@
 """A local infrastructure whose VMs run a small stand-in instead of a real supervisor."""
 
 import asyncio
-import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.support.stand_in_processes import StandInProcesses
 
 from openvcha.api.structures import DatastoreType, FolderType, InventoryNetworkType
 from openvcha.infrastructure.interface import VmRequest
@@ -23,7 +22,7 @@ from openvcha.infrastructure.inventory import (
 )
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure, Machine
 from openvcha.infrastructure.local.power import Limits
-from openvcha.infrastructure.local.processes import DetachedStarter, started_at
+from openvcha.infrastructure.local.processes import DetachedStarter
 
 # The looptime plugin asks for the event loop around plain tests too. Without this, Python 3.11
 # makes one for it, which nobody closes.
@@ -44,40 +43,6 @@ if not (directory / "silent").exists():
     (directory / "run" / "supervisor.pid").write_text(str(os.getpid()))
 time.sleep(600)
 """
-
-
-class StandInProcesses:
-    """Finds processes by the directory in their command line; ends only those."""
-
-    looks = 0
-    """How often it was asked for those of several nodes at once."""
-
-    def find(self, directory: Path) -> list[int]:
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and _names(entry, directory):
-                pid = int(entry.name)
-                if pid != os.getpid() and started_at(pid) is not None:
-                    found.append(pid)
-        return sorted(found)
-
-    def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
-        self.looks += 1
-        return [self.find(directory) for directory in directories]
-
-    async def kill(self, directory: Path) -> None:
-        for pid in self.find(directory):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-
-
-def _names(entry: Path, directory: Path) -> bool:
-    try:
-        return os.fsencode(directory) in (entry / "cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.infrastructure.conftest import StandInProcesses
+from tests.support.stand_in_processes import StandInProcesses
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState

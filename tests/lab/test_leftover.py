@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.cluster.conftest import ip
-from tests.lab.test_roles import _vm
+from tests.support.lab_inventory import _vm
+from tests.support.observations import ip
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.client.errors import LabFailed

@@ -3,29 +3,12 @@
 from pathlib import Path
 
 import pytest
+from tests.support.lab_inventory import INVENTORY
 
 from openvcha.client.errors import LabFailed
-from openvcha.infrastructure.inventory import Inventory, Vm, VmNetworks
 from openvcha.lab.roles import Roles, select
 from openvcha.lab.state import Lab
 
-
-def _vm(identifier: str, name: str) -> Vm:
-    return Vm(
-        id=identifier,
-        name=name,
-        token=name,
-        bios_uuid=name,
-        host="host-11",
-        folder="group-v3",
-        resource_pool="resgroup-9",
-        datastore="datastore-14",
-        networks=VmNetworks(ha="network-15", management="network-12"),
-        directory=name,
-    )
-
-
-INVENTORY = Inventory(vms=(_vm("vm-42", "vcha-1"), _vm("vm-43", "vcha-2")))
 KNOWN = Roles({"active": "vm-43", "passive": None})
 LAB = Lab(Path("/labs/mine"))
 

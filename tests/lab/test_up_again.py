@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.narrator import Narrator
 
 from openvcha.client.errors import Refused, Unreachable
 from openvcha.lab import up
@@ -13,26 +14,6 @@ pytestmark = pytest.mark.looptime
 
 UNAVAILABLE = Refused(503, {"error_type": "SERVICE_UNAVAILABLE", "messages": []})
 BAD = Refused(400, {"error_type": "INVALID_ARGUMENT", "messages": []})
-
-
-class Narrator:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def step(self, text: str) -> "Narrator":
-        del text
-        return self
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 async def brought_up(patch: pytest.MonkeyPatch, *ends: Exception | bool) -> tuple[bool, list[str]]:

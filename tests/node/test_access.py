@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.node.conftest import SECRETS
+from tests.support.nodes import SECRETS
 
 from openvcha.node.postgres.own_sessions import superuser_options
 from openvcha.node.postgres.roles import OWN_ROLES

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from psycopg import OperationalError
-from tests.node.test_certificates import SECRETS
+from tests.support.certificates import SECRETS
 
 from openvcha.node.background.access_repair import PAUSES, Access, NodePasswords
 from openvcha.node.background.facts import Look

@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.kernel import answers_at_once
+from tests.support.kernel import answers_at_once
 
 from openvcha.node.address.forwarder import Forwarder
 

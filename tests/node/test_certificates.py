@@ -10,12 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store
+from tests.support.certificates import SECRETS, identity
 
-from openvcha.api.secret import Secret
 from openvcha.node.identity import (
     IDENTITY,
-    Identity,
-    Secrets,
     encode_identity,
     encode_secrets,
     load_identity,
@@ -36,31 +34,6 @@ from openvcha.node.security.certificates import (
     thumbprint_sha256,
 )
 from openvcha.node.security.issuing import node_files
-
-SECRETS = Secrets(
-    superuser=Secret("one-secret"),
-    replication=Secret("two-secret"),
-    rewind=Secret("three-secret"),
-    patroni_rest=Secret("four-secret"),
-    records=Secret("records"),
-    application=Secret("five-secret"),
-)
-
-
-def identity(kind: str = "data") -> Identity:
-    """An identity of this kind."""
-    return Identity(
-        cluster_id="c",
-        cluster_name="lab",
-        member="a-1",
-        kind="data" if kind == "data" else "witness",
-        vm="vm-1",
-        name="a",
-        ha_address="127.1.1.1",
-        public_address="127.2.2.2",
-        etcd_initial_cluster={"a-1": "https://127.1.1.1:2380"},
-        infrastructure={"kind": "local"},
-    )
 
 
 @pytest.fixture(scope="module")

@@ -7,21 +7,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.engine_config import DATA, LAYOUT, PLAIN, TLS
 
 from openvcha.api.secret import Secret
 from openvcha.node.background.isolation import VOTERS
-from openvcha.node.engines import Engines, EtcdProgram, Postgres
+from openvcha.node.engines import Engines, EtcdProgram
 from openvcha.node.etcd.member import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
 from openvcha.node.identity import Identity, Secrets
-from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import LOOP_SECONDS, RETRY_SECONDS, TTL_SECONDS, patroni_config
 from openvcha.node.postgres.server import postgres_major
 from openvcha.node.postgres.settings import local_settings, pg_hba
 from openvcha.node.supervisor.plan import all_parts, engine_parts
 
-LAYOUT = Layout(Path("/srv/a"))
-TLS = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")
-PLAIN = Postgres(Path("/pg/bin"), (14, 4), has_tls=False, source="embedded")
 ETCD = EtcdProgram(Path("/usr/bin/etcd"), (3, 4, 23), "system")
 SECRET = Secret("pw-secret")
 SECRETS = Secrets(
@@ -31,19 +28,6 @@ SECRETS = Secrets(
     patroni_rest=SECRET,
     records=SECRET,
     application=SECRET,
-)
-MEMBERS = {"a": "https://127.1.1.1:2380", "b": "https://127.1.1.2:2380"}
-DATA = Identity(
-    cluster_id="c-1",
-    cluster_name="lab",
-    member="b",
-    kind="data",
-    vm="vm-1",
-    name="node",
-    ha_address="127.1.1.2",
-    etcd_initial_cluster=MEMBERS,
-    data_nodes={"a": "127.1.1.1"},
-    etcd_state="existing",
 )
 WITNESS = Identity(
     cluster_id="c-1",

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.node.test_view import Stage
+from tests.support.connectivity import Stage
 
 from openvcha.node.background import connectivity, isolation
 from openvcha.node.background.isolation import CUT_OFF_SECONDS

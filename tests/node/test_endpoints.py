@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.cluster.conftest import World
-from tests.node.test_kept import IDENTITY, kept, member
+from tests.support.kept_cluster import IDENTITY, kept, member
+from tests.support.observations import World
 
 from openvcha.cluster.config import ClusterConfig, NodeKind, PlannedNode
 from openvcha.node.etcd.endpoints import Places, configured, data_endpoints, register, trusted

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.node.test_certificates import SECRETS, identity
+from tests.support.certificates import SECRETS, identity
 
 from openvcha.node.background.facts import LEASE_SECONDS, PUBLISH_SECONDS, FactsPublisher, look
 from openvcha.node.engines import Engines, EtcdProgram, Postgres

@@ -7,68 +7,26 @@ from typing import Any, Self
 
 import msgspec
 import pytest
-from tests.node.conftest import SECRETS
-from tests.node.test_config import TLS
+from tests.support.engine_config import TLS
+from tests.support.kept_cluster import CONFIGURATION, IDENTITY, KNOWN, REDEPLOYED, kept, member
+from tests.support.nodes import SECRETS
 
 from openvcha.node.background.membership_cache import KEEP_SECONDS, Keeping
 from openvcha.node.etcd import member as etcd
 from openvcha.node.etcd.endpoints import register
 from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
-from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import (
     KeptCluster,
     Known,
-    configured_nodes,
     forget_others,
-    keep,
     load_kept,
     save_kept,
 )
 from openvcha.node.patroni.config import patroni_config
 from openvcha.node.process.status import Role
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.interface import EndpointStatus, KeyValue, Member
-
-IDENTITY = Identity(
-    cluster_id="c",
-    cluster_name="c",
-    member="a-1",
-    kind="data",
-    vm="vm-1",
-    name="a",
-    ha_address="127.1.1.1",
-    etcd_initial_cluster={
-        name: f"https://127.1.1.{at}:2380" for name, at in (("a-1", 1), ("b-1", 2), ("w-1", 3))
-    },
-    data_nodes={"b-1": "127.1.1.2"},
-)
-CONFIGURATION = msgspec.json.encode(
-    {
-        "id": "c",
-        "nodes": [
-            {"member": "a-1", "name": "a", "kind": "data", "vm": "vm-1", "ha_ip": {}},
-            {"member": "b-2", "name": "b", "kind": "data", "vm": "vm-4", "ha_ip": {}},
-            {"member": "w-2", "name": "w", "kind": "witness", "vm": "vm-5", "ha_ip": {}},
-        ],
-    }
-)
-
-
-def member(name: str, at: int, *, learner: bool = False) -> Member:
-    return Member(
-        at, name, (f"https://127.1.1.{at}:2380",), (f"https://127.1.1.{at}:2379",), learner
-    )
-
-
-REDEPLOYED = (member("a-1", 1), member("b-2", 4), member("w-2", 5))
-KNOWN = Known(REDEPLOYED, "b-2", frozenset({"a-1"}), paused=False, timeline=3, lsn=80)
-
-
-def kept(known: Known = KNOWN, **changes: Any) -> KeptCluster:
-    nodes = configured_nodes(CONFIGURATION) or {}
-    store = {"store_id": "c1", "revision": 7, "seen": "2026-01-01T00:00:00+00:00"}
-    return msgspec.structs.replace(keep(IDENTITY, known, nodes, **store), **changes)
+from openvcha.store.interface import EndpointStatus, KeyValue
 
 
 @pytest.fixture

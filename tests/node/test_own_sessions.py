@@ -5,8 +5,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.node.conftest import SECRETS, complete
-from tests.node.test_config import DATA, LAYOUT, TLS
+from tests.support.engine_config import DATA, LAYOUT, TLS
+from tests.support.nodes import SECRETS, complete
 
 from openvcha.node.patroni.config import patroni_config
 from openvcha.node.postgres.own_sessions import (

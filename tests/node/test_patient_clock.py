@@ -5,7 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from tests.node.test_patroni_patience import Time
+from tests.support.simulated_time import Time
 
 from openvcha.node.patroni.early_wake_clock import PatientClock, of_module
 

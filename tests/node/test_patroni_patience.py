@@ -5,23 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.simulated_time import Time
 
 from openvcha.node.patroni.early_wake_clock import PatientClock
 from openvcha.node.patroni.patches import startup_wait
 from openvcha.node.patroni.patches.startup_wait import impatient, install, wait_for_startup
-
-
-class Time:
-    """Simulated: time that passes in sleeps only."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Replication:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.node.conftest import until
+from tests.support.nodes import until
 
 from openvcha.node.layout import Layout
 from openvcha.node.process.gate import GO

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.store.roomy import Simulated, simulated
+from tests.support.roomy import Simulated, simulated
 
 from openvcha.node.background.store_space import (
     IN_VAIN_SECONDS,

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.node.conftest import Lab, Node
-from tests.node.test_kept import IDENTITY, kept
+from tests.support.kept_cluster import IDENTITY, kept
+from tests.support.nodes import Lab, Node
 
 from openvcha.node.local_records.cluster import save_kept
 from openvcha.node.recovery import survey as asking

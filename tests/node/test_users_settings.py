@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.node.conftest import SECRETS, complete
-from tests.node.test_config import LAYOUT, PLAIN, TLS
+from tests.support.engine_config import LAYOUT, PLAIN, TLS
+from tests.support.nodes import SECRETS, complete
 
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_secrets

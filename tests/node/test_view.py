@@ -1,110 +1,20 @@
 """How a node sees itself: what it was last, whether it is in touch, whom it does not hear."""
 
 import asyncio
-from collections.abc import Sequence
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.connectivity import NAMES, Stage
 from typer.testing import CliRunner
 
 from openvcha.cli.main import app
 from openvcha.cli.node import commands as command
 from openvcha.node.background import connectivity
 from openvcha.node.background.isolation import CUT_OFF_SECONDS
-from openvcha.node.identity import Identity
-from openvcha.node.layout import Layout
 from openvcha.node.process.process_tree import NodeProcesses
 from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
-from openvcha.store import keys
-from openvcha.store.errors import StoreError, StoreUnavailable
-from openvcha.store.interface import EndpointStatus, Member
 
 pytestmark = pytest.mark.looptime
-NOWHERE = Path("/nonexistent")
-NAMES = ("own", "second", "third")
-
-
-class Stage:
-    """A cluster of three as ``own`` sees it."""
-
-    def __init__(
-        self, patch: pytest.MonkeyPatch, kind: Any = "data", directory: Path = NOWHERE
-    ) -> None:
-        self.leader: str | None = "own"
-        self.reachable, self.hangs = True, False
-        self.voters = len(NAMES)
-        self.paused, self.sync = False, b""
-        self.forged = False
-        self.reads = 0
-        self.silent: set[str] = set()
-        self.patroni = b'{"role": "primary", "state": "running"}'
-        identity = Identity(
-            cluster_id="c",
-            cluster_name="c",
-            member="own",
-            kind=kind,
-            vm="vm-1",
-            name="own",
-            ha_address="127.1.1.0",
-            etcd_initial_cluster={"own": "https://127.1.1.0:2380"},
-        )
-        patch.setattr(connectivity, "ask", self.ask)
-        patch.setattr(connectivity, "NodeTls", lambda _: lambda: None)
-        self.endpoints = ("https://127.1.1.0:2379",)
-        events = SimpleNamespace(warning=lambda *_, **__: None)
-        self.view: Any
-        self.view = SimpleNamespace(
-            identity=identity, layout=Layout(directory), store=self, events=events
-        )
-        self.eye = connectivity.Eye(self.view)
-
-    async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:
-        if path == "/patroni":
-            return b"HTTP/1.0 503\r\n\r\n" + self.patroni
-        number = int(endpoint.partition("127.1.1.")[2].partition(":")[0])
-        health = b"true" if self.reachable else b"false"
-        answer = b'HTTP/1.0 503\r\n\r\n{"health":"%s"}' % health
-        return None if NAMES[number] in self.silent else answer
-
-    async def several_and_members(self, names: Sequence[str]) -> tuple[list[Any], Any]:
-        self.reads += 1
-        if self.hangs or not self.reachable:
-            raise StoreUnavailable("no quorum")
-        if keys.PATRONI_CONFIG in names and self.view.identity.kind == "witness":
-            raise StoreError("permission denied")
-        return [self.value(key) for key in names], await self.members()
-
-    async def get(self, key: str) -> Any:
-        return self.value(key)
-
-    def value(self, key: str) -> Any:
-        if key == keys.PATRONI_CONFIG and self.forged:
-            return None
-        if key == keys.PATRONI_CONFIG:
-            return SimpleNamespace(value=b'{"pause": true}' if self.paused else b"{}")
-        if key == keys.PATRONI_SYNC:
-            return SimpleNamespace(value=self.sync) if self.sync else None
-        return SimpleNamespace(value=self.leader.encode()) if self.leader else None
-
-    async def full_members(self) -> frozenset[int]:
-        return frozenset()
-
-    async def status(self, _: str) -> EndpointStatus:
-        return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7)
-
-    async def members(self) -> Any:
-        return [
-            Member(
-                at,
-                name,
-                (f"https://127.1.1.{at}:2380",),
-                (f"https://127.1.1.{at}:2379",),
-                learner=at >= self.voters,
-            )
-            for at, name in enumerate(NAMES)
-        ]
 
 
 async def isolated(stage: Stage) -> Any:

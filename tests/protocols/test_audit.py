@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, READER, Edge, example
-from tests.protocols.test_every_operation import call_rest, call_rpc
+from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, READER, Edge, example
+from tests.support.every_operation import call_rest, call_rpc
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

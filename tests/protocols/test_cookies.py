@@ -3,7 +3,7 @@
 from http.cookies import SimpleCookie
 
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge
+from tests.support.edge import ADMINISTRATOR, PASSWORD, READER, Edge
 
 LOGIN = {"/api": "/api/session", "/rest": "/rest/com/vmware/cis/session"}
 READ = "/vcenter/vcha/operations"

@@ -7,8 +7,8 @@ from itertools import count
 from typing import Any
 
 import pytest
-from tests.protocols.conftest import Served
-from tests.protocols.test_serve import raw, rest_of
+from tests.support.edge import Served
+from tests.support.raw_http import raw, rest_of
 
 from openvcha.api_server.connection_limits import (
     MADE_ROOM_A_SECOND,

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.protocols.conftest import Edge, Served
-from tests.protocols.test_serve import raw
+from tests.support.edge import Edge, Served
+from tests.support.raw_http import raw
 
 from openvcha.api.structures import AuditFilterSpec
 

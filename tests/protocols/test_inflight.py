@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge, make_edge
-from tests.protocols.test_jsonrpc import EMPTY, invocation
+from tests.support.edge import ADMINISTRATOR, PASSWORD, READER, Edge, make_edge
+from tests.support.jsonrpc import EMPTY, invocation
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api_server import inflight

@@ -6,35 +6,14 @@ import threading
 from typing import Any
 
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, WIRE, Edge
+from tests.support.edge import ADMINISTRATOR, PASSWORD, WIRE, Edge
+from tests.support.jsonrpc import SCHEMES, USER, invocation
 
 from openvcha.api.codec.decode import parse_json
 from openvcha.api_server.http import ANYBODY, KNOWN
 from openvcha.store.errors import StoreUnavailable
 
-SCHEMES = "com.vmware.vapi.std.security."
 REQUESTS = sorted(path.name for path in WIRE.glob("*.request.json"))
-EMPTY: dict[str, Any] = {"STRUCTURE": {"operation-input": {}}}
-USER = {"schemeId": f"{SCHEMES}user_pass", "userName": ADMINISTRATOR, "password": PASSWORD}
-
-
-def invocation(
-    service: str = "com.vmware.vcenter.vcha.operations",
-    operation: str = "get",
-    security: Any = None,
-    given: Any = None,
-) -> dict[str, Any]:
-    return {
-        "jsonrpc": "2.0",
-        "id": "17",
-        "method": "invoke",
-        "params": {
-            "serviceId": service,
-            "operationId": operation,
-            "input": given or EMPTY,
-            "ctx": {"appCtx": {"opId": "x"}, "securityCtx": security},
-        },
-    }
 
 
 async def post(edge: Edge, request: Any, **headers: str) -> Any:

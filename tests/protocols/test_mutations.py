@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, WIRE, Edge, example
-from tests.protocols.test_every_operation import rest_request
-from tests.protocols.test_schema_agrees import described, fields_set
+from tests.support.edge import ADMINISTRATOR, PASSWORD, WIRE, Edge, example
+from tests.support.every_operation import rest_request
+from tests.support.schema_agrees import described, fields_set
 
 from openvcha.api.codec.decode import decode_arguments_vapi, decode_error_rest, decode_error_vapi
 from openvcha.api.codec.encode import encode_rest, encode_vapi

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openapi_schema_validator import OAS30Validator
 from openapi_spec_validator import validate
-from tests.protocols.conftest import Edge
+from tests.support.edge import Edge
 
 from openvcha.api.codec.decode import decode_rest
 from openvcha.api.errors import STATUS, ApiError

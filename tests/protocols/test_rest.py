@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge
-from tests.protocols.test_jsonrpc import USER, invocation
+from tests.support.edge import ADMINISTRATOR, PASSWORD, READER, Edge
+from tests.support.jsonrpc import USER, invocation
 
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.messages import message

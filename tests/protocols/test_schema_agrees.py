@@ -7,11 +7,10 @@ empty in its own kind, is unset.
 import json
 import random
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
-import jsonschema_rs
 import pytest
+from tests.support.schema_agrees import _bare, schema_takes
 
 from openvcha.api.codec.decode import decode_arguments_rest
 from openvcha.api.errors import ApiError, ErrorType, fail
@@ -27,20 +26,15 @@ from openvcha.api.structures import (
 from openvcha.api.types import (
     BooleanType,
     EnumType,
-    IdType,
     IntegerType,
     ListType,
-    MapType,
     OptionalType,
-    SecretType,
     SetType,
-    StringType,
     StructType,
     Structure,
     Type,
     descriptor,
 )
-from openvcha.api_server.openapi import document as openapi
 from openvcha.events.audit import MOST_LISTED
 from openvcha.events.log import MAX_EVENTS, checked_limit, event_number
 from openvcha.infrastructure.addresses import address_of
@@ -160,75 +154,6 @@ class Inputs:
 
     def _once_in(self, times: int) -> bool:
         return self._random.randrange(times) == 0
-
-
-def _bare(type_: Type) -> Type:
-    return type_.element if isinstance(type_, OptionalType) else type_
-
-
-def set_only(type_: Type, value: Any) -> Any:
-    """Take out of a value each optional that is null, or empty in its own kind."""
-    match _bare(type_):
-        case StructType() as structure if isinstance(value, dict):
-            types = {field.name: field.type for field in structure.fields}
-            return fields_set(types, value)
-        case ListType(element) | SetType(element) if isinstance(value, list):
-            return [set_only(element, each) for each in value]
-        case MapType(_, element) if isinstance(value, dict):
-            return {name: set_only(element, each) for name, each in value.items()}
-    return value
-
-
-def fields_set(types: Mapping[str, Type], value: dict[str, Any]) -> dict[str, Any]:
-    left = {}
-    for name, each in value.items():
-        type_ = types.get(name)
-        if isinstance(type_, OptionalType):
-            made = set_only(type_, each)
-            if each is None or is_empty(type_.element, each) or is_empty(type_.element, made):
-                continue
-            left[name] = made
-        else:
-            left[name] = each if type_ is None else set_only(type_, each)
-    return left
-
-
-def is_empty(type_: Type, value: Any) -> bool:
-    """Return whether it is the empty value of this type. Numbers and booleans have none."""
-    match type_:
-        case StringType() | IdType() | SecretType() | EnumType():
-            return bool(value == "")
-        case ListType() | SetType():
-            return bool(value == [])
-        case StructType() | MapType():
-            return bool(value == {})
-    return False
-
-
-@cache
-def document() -> dict[str, Any]:
-    return openapi.document()
-
-
-@cache
-def validator(schema: str) -> Any:
-    described = json.loads(schema) | {"components": document()["components"]}
-    return jsonschema_rs.Draft4Validator(described)
-
-
-def described(operation: Operation) -> dict[str, Any]:
-    found: dict[str, Any] = document()["paths"][openapi._key(operation)][operation.method.lower()]
-    return found
-
-
-def schema_takes(operation: Operation, body: Any) -> bool:
-    content = described(operation)["requestBody"]["content"]["application/json"]
-    if operation.body_is_spec:
-        value = set_only(descriptor(operation.body_parameters[0].type), body)
-    else:
-        types = {each.name: descriptor(each.type) for each in operation.body_parameters}
-        value = fields_set(types, body) if isinstance(body, dict) else body
-    return bool(validator(json.dumps(content["schema"])).is_valid(value))
 
 
 def refusals(operation: Operation, body: bytes) -> frozenset[str] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from tests.protocols.conftest import ADMINISTRATOR, BEGINNING, PASSWORD, Served
+from tests.support.edge import ADMINISTRATOR, BEGINNING, PASSWORD, Served
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, Edge, example
+from tests.support.edge import ADMINISTRATOR, PASSWORD, Edge, example
 
 from openvcha.api.operations import by_id
 from openvcha.api.secret import Secret

@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.kernel import answers_at_once
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, STOP_SECONDS, Edge, Served, TlsFiles
+from tests.support.edge import ADMINISTRATOR, PASSWORD, STOP_SECONDS, Edge, Served, TlsFiles
+from tests.support.kernel import answers_at_once
+from tests.support.raw_http import raw, rest_of
 
 from openvcha.api_server.server.https import AddressUnusableError, HttpsServer, Limits
 
@@ -26,27 +27,6 @@ async def client(served: Served) -> AsyncIterator[httpx2.AsyncClient]:
     context = ssl.create_default_context(cafile=str(served.tls.authority))
     async with httpx2.AsyncClient(verify=context, base_url=f"https://{served.where}") as made:
         yield made
-
-
-@contextlib.asynccontextmanager
-async def raw(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A bare TLS connection."""
-    context = ssl.create_default_context(cafile=str(served.tls.authority))
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=context)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-async def rest_of(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the server closes or resets the connection."""
-    try:
-        return await reader.read()
-    except ConnectionError:
-        return b""
 
 
 async def test_it_speaks_https(served: Served) -> None:

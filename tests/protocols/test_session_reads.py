@@ -4,14 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 import pytest
-from tests.protocols.conftest import (
-    ADMINISTRATOR,
-    NOBODY,
-    PASSWORD,
-    Edge,
-    cheap_passwords,
-    make_edge,
-)
+from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, Edge, cheap_passwords, make_edge
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make_edge
+from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make_edge
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, NOBODY, READER, STOP_SECONDS, Served
+from tests.support.edge import ADMINISTRATOR, NOBODY, READER, STOP_SECONDS, Served
 
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity

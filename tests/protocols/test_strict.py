@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge
-from tests.protocols.test_jsonrpc import invocation
+from tests.support.edge import ADMINISTRATOR, PASSWORD, READER, Edge
+from tests.support.jsonrpc import invocation
 
 BASIC = (ADMINISTRATOR, PASSWORD)
 SESSION = "vmware-api-session-id"

@@ -5,7 +5,7 @@ import base64
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD, READER, Edge
+from tests.support.edge import ADMINISTRATOR, PASSWORD, READER, Edge
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.operations import Privilege

@@ -4,20 +4,17 @@ import errno
 import os
 
 import pytest
-from tests.cluster.conftest import ip
-from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene, placement
-from tests.service.process import SWEPT, Life
+from tests.support.observations import ip
+from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene
+from tests.support.simulated_deploy import begin, spec
+from tests.support.simulated_process import SWEPT, Life
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
     ActiveSpec,
     ConfigState,
-    DeploySpec,
-    DeployType,
     NetworkType,
-    PassiveSpec,
     TaskStatus,
-    WitnessSpec,
 )
 from openvcha.operations.deploy import deploy
 from openvcha.store import keys
@@ -25,22 +22,6 @@ from openvcha.store import keys
 pytestmark = pytest.mark.looptime
 
 PREFIX = "com.vmware.vcenter.vcha."
-
-
-def spec(
-    active: ActiveSpec | None = None, passive: str = "127.83.2.12", witness: str = "127.83.2.13"
-) -> DeploySpec:
-    return DeploySpec(
-        deployment=DeployType.AUTO,
-        active=active or ActiveSpec(ha_ip=ip("127.83.2.11")),
-        passive=PassiveSpec(placement=placement(), ha_ip=ip(passive)),
-        witness=WitnessSpec(placement=placement(NEW_WITNESS), ha_ip=ip(witness)),
-    )
-
-
-async def begin(scene: Scene) -> None:
-    await scene.single()
-    await scene.deploy(spec())
 
 
 async def validate_deployed(scene: Scene) -> None:

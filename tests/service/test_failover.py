@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
-from tests.cluster.conftest import ip
-from tests.service.conftest import CALLER, Scene
-from tests.service.process import Life
+from tests.support.observations import ip
+from tests.support.scenes import CALLER, Scene
+from tests.support.simulated_process import Life
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, TaskStatus

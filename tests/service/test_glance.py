@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from tests.service.conftest import CALLER, Scene
+from tests.support.scenes import CALLER, Scene
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.config import cluster_record

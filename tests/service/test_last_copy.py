@@ -1,6 +1,6 @@
 """The guard of the last copy: only a running primary, seen now, is known to hold everything."""
 
-from tests.cluster.conftest import World
+from tests.support.observations import World
 
 from openvcha.cluster import preconditions
 from openvcha.operations.steps.last_copy import last_copy

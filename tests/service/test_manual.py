@@ -6,21 +6,27 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.cluster.conftest import ip
-from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene, placement
-from tests.service.process import Life, files_of
+from tests.support.observations import ip
+from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene, placement
+from tests.support.simulated_manual import (
+    ADDRESSES,
+    NAMES,
+    PREFIX,
+    ROLES,
+    Hand,
+    complete,
+    prepared,
+    spec,
+)
+from tests.support.simulated_process import Life, files_of
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (
-    ActiveSpec,
     ConfigState,
-    DeploySpec,
     DeployType,
-    JoinInfo,
     JoinRole,
     JoinSpec,
-    JoinTokenSpec,
     PassiveRedeploySpec,
     PassiveSpec,
     TaskStatus,
@@ -28,20 +34,14 @@ from openvcha.api.structures import (
 )
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
-from openvcha.node.security.certificates import KeyPair, signing_request
+from openvcha.node.security.certificates import signing_request
 from openvcha.operations.deploy import deploy
-from openvcha.operations.join import issue, join
 from openvcha.operations.join_tokens import new_token, require_token, spent
 from openvcha.operations.reads import get_cluster, get_deployment_type, get_operations
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
-
-ADDRESSES = {JoinRole.PASSIVE: "127.83.2.12", JoinRole.WITNESS: "127.83.2.13"}
-NAMES = {JoinRole.PASSIVE: NEW, JoinRole.WITNESS: NEW_WITNESS}
-ROLES = tuple(JoinRole)
-PREFIX = "com.vmware.vcenter.vcha."
 
 
 @pytest.fixture(autouse=True)
@@ -53,92 +53,6 @@ def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
         return await files_of(services, node)
 
     monkeypatch.setattr("openvcha.operations.join.joining_files_of", made)
-
-
-def spec(passive: bool = False, witness: bool = False) -> DeploySpec:
-    return DeploySpec(
-        deployment=DeployType.MANUAL,
-        active=ActiveSpec(ha_ip=ip("127.83.2.11")),
-        passive=PassiveSpec(
-            placement=placement() if passive else None, ha_ip=ip(ADDRESSES[JoinRole.PASSIVE])
-        ),
-        witness=WitnessSpec(
-            placement=placement(NEW_WITNESS) if witness else None,
-            ha_ip=ip(ADDRESSES[JoinRole.WITNESS]),
-        ),
-    )
-
-
-class Hand:
-    """A person who makes one node: asks for a token, joins, starts it."""
-
-    def __init__(self, scene: Scene, role: JoinRole, name: str = "") -> None:
-        self.scene = scene
-        self.role = role
-        self.name = name or NAMES[role]
-        self.key: KeyPair = signing_request(ADDRESSES[role])
-        self.token = Secret("")
-
-    async def ask(self) -> None:
-        services = self.scene.process().services
-        self.token = (await issue(services, CALLER, JoinTokenSpec(role=self.role))).token
-
-    def wish(self, **changes: Any) -> JoinSpec:
-        return replace(
-            JoinSpec(
-                token=self.token,
-                role=self.role,
-                name=self.name,
-                ha_address=ADDRESSES[self.role],
-                certificate_request=self.key.certificate.decode(),
-            ),
-            **changes,
-        )
-
-    async def call(self, **changes: Any) -> JoinInfo:
-        """Ask once more while a lost node has to be silent for long enough, as the command does."""
-        services, wish = self.scene.process().services, self.wish(**changes)
-        for _ in range(3):
-            try:
-                info = await join(services, CALLER, wish)
-            except ApiError as error:
-                if [text.id for text in error.messages] != [f"{PREFIX}join.not.yet"]:
-                    raise
-            else:
-                self.scene.task = info.task
-                return info
-        raise AssertionError("it was never let in")
-
-    def start(self, info: JoinInfo) -> str:
-        files = {path: text.reveal().encode() for path, text in info.files.items()}
-        return self.scene.world.join(files)
-
-    async def come(self, life: Life | None = None) -> str:
-        """Join while a process carries tasks out, and start."""
-        carrying = asyncio.create_task(self.carried(life))
-        info = await self.call()
-        machine = self.start(info)
-        await carrying
-        return machine
-
-    async def carried(self, life: Life | None = None) -> None:
-        """Carry out the task that this call begins."""
-        async with asyncio.timeout(60):
-            while await self.scene.world.store.get(keys.OPERATION) is None:  # noqa: ASYNC110 - the journal's
-                await asyncio.sleep(0.01)
-        running = await self.scene.journal.running()
-        assert running is not None
-        self.scene.task = running.id
-        await self.scene.carry(self.scene.process(life))
-        if life is not None:
-            await self.scene.carry()
-
-
-async def prepared(scene: Scene) -> None:
-    await scene.single()
-    await scene.deploy(spec())
-    await scene.carry()
-    await scene.validate(TaskStatus.SUCCEEDED)
 
 
 async def refused(scene: Scene, hand: Hand, **changes: Any) -> str:
@@ -161,16 +75,6 @@ async def validate_complete(scene: Scene) -> None:
     info = await get_cluster(scene.process().services, CALLER)
     assert info.health_state == "HEALTHY"
     assert await scene.world.store.prefix(keys.NODES) == []
-
-
-async def complete(scene: Scene) -> dict[JoinRole, str]:
-    await prepared(scene)
-    machines = {}
-    for role in ROLES:
-        hand = Hand(scene, role)
-        await hand.ask()
-        machines[role] = await hand.come()
-    return machines
 
 
 async def test_it_ends_prepared(scene: Scene) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from tests.service.conftest import CALLER, Scene
-from tests.service.process import Life
+from tests.support.scenes import CALLER, Scene
+from tests.support.simulated_process import Life
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, ClusterState, ModeClusterMode, TaskStatus

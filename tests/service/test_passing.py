@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.service.conftest import CALLER, Scene
-from tests.service.test_deploy import spec as deploy_spec
-from tests.service.test_manual import spec as manual_spec
-from tests.service.test_redeploy import reasons
+from tests.support.scenes import CALLER, Scene
+from tests.support.simulated_deploy import spec as deploy_spec
+from tests.support.simulated_manual import spec as manual_spec
+from tests.support.simulated_redeploy import reasons
 
 from openvcha.api.structures import ModeClusterMode, TaskStatus, UndeploySpec
 from openvcha.operations.failover import fail_over

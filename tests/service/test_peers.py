@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
-from tests.service.conftest import NEW, NEW_WITNESS, Scene, placement
-from tests.service.process import Life
-from tests.service.test_deploy import begin as begin_deploy
-from tests.service.test_redeploy import begin as begin_redeploy
+from tests.support.scenes import NEW, NEW_WITNESS, Scene, placement
+from tests.support.simulated_deploy import begin as begin_deploy
+from tests.support.simulated_process import Life
+from tests.support.simulated_redeploy import begin as begin_redeploy
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
 from openvcha.daemon.peer_power import LOOK_SECONDS

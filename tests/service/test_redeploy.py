@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 from msgspec.structs import replace
-from tests.cluster.conftest import ip
-from tests.service.conftest import CALLER, NEW, Scene, placement
-from tests.service.process import SWEPT, Life
-from tests.service.simulated import BROKEN
+from tests.support.observations import ip
+from tests.support.scenes import CALLER, NEW, Scene, placement
+from tests.support.simulated_cluster import BROKEN
+from tests.support.simulated_process import SWEPT, Life
+from tests.support.simulated_redeploy import PREFIX, begin, reasons, said
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -33,26 +34,10 @@ pytestmark = pytest.mark.looptime
 OLD = "vcha-2-old"
 ACTIVE = "vcha-1-old"
 WITNESS = "vcha-3-old"
-PREFIX = "com.vmware.vcenter.vcha."
-
-
-def said(error: ApiError) -> list[str]:
-    return [text.id.removeprefix(PREFIX) for text in error.messages]
-
-
-async def reasons(scene: Scene) -> list[str]:
-    error = (await scene.record()).error
-    assert error is not None
-    return said(error.to_error())
 
 
 def new_member(scene: Scene) -> str:
     return next(m.name for m in scene.world.members if m.name.startswith(NEW))
-
-
-async def begin(scene: Scene) -> None:
-    await scene.cluster()
-    await scene.redeploy()
 
 
 async def moments(scene: Scene) -> int:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.service.conftest import CALLER, Scene
+from tests.support.scenes import CALLER, Scene
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import CATALOGUE, PREFIX, message

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 from msgspec.structs import replace
-from tests.cluster.conftest import ip
-from tests.service.conftest import CALLER, Scene, placement
+from tests.support.observations import ip
+from tests.support.scenes import CALLER, Scene, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret

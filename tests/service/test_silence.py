@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.cluster.conftest import configured
+from tests.support.observations import configured
 
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.patroni_client import PatroniUnreachable

@@ -5,9 +5,18 @@ import asyncio
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.service.conftest import CALLER, NEW, NEW_WITNESS, Scene
-from tests.service.process import SWEPT, Life
-from tests.service.test_deploy import spec as deploy_spec
+from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene
+from tests.support.simulated_deploy import spec as deploy_spec
+from tests.support.simulated_process import SWEPT, Life
+from tests.support.simulated_undeploy import (
+    ACTIVE,
+    OTHERS,
+    PASSIVE,
+    WITNESS,
+    arm,
+    begin,
+    validate_alone,
+)
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -18,9 +27,7 @@ from openvcha.api.structures import (
     UndeploySpec,
     VmInfo,
 )
-from openvcha.cluster import patroni_client
 from openvcha.cluster.config import cluster_record
-from openvcha.node.identity import IDENTITY
 from openvcha.operations.reads import get_cluster, get_deployment_type
 from openvcha.operations.steps.dissolve import NODE_FILES
 from openvcha.operations.undeploy import undeploy
@@ -28,8 +35,6 @@ from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
 
-ACTIVE, PASSIVE, WITNESS = "vcha-1-old", "vcha-2-old", "vcha-3-old"
-OTHERS = ("vcha-2", "vcha-3")
 DELETE = UndeploySpec(force_delete=True)
 PREFIX = "com.vmware.vcenter.vcha."
 
@@ -51,56 +56,6 @@ def named(scene: Scene, **changes: str) -> UndeploySpec:
 
     vms = VmInfo(passive=node("passive", "vcha-2"), witness=node("witness", "vcha-3"))
     return UndeploySpec(vms=vms)
-
-
-def arm(scene: Scene) -> None:
-    """Give each node what a real one has."""
-    for machine in scene.world.machines.values():
-        machine.files.update({path: b"secret" for path in NODE_FILES if path != IDENTITY})
-
-
-async def begin(scene: Scene, spec: UndeploySpec | None = None) -> None:
-    await scene.healthy()
-    arm(scene)
-    await scene.undeploy(spec)
-
-
-async def validate_alone(scene: Scene, *, kept: bool) -> None:
-    """One node, one vote, everything acknowledged; nothing that could pass for another node."""
-    world = scene.world
-    record = await scene.record()
-    assert record.status is TaskStatus.SUCCEEDED, record.error
-    assert world.violations == []
-    assert world.waits == []
-    assert world.machine(ACTIVE).relied is None
-    assert await world.store.get(keys.OPERATION) is None
-    config = await world.config()
-    assert [node.member for node in config.nodes] == [ACTIVE]
-    assert (config.state, config.deployment) == (ConfigState.NOTCONFIGURED, "NONE")
-    assert [member.name for member in world.members] == [ACTIVE]
-    assert await patroni_client.settings(world.store) == patroni_client.WITH_STANDBY
-    left = {vm.name for vm in world.state.inventory.vms}
-    assert left == ({"vcha-1", *OTHERS} if kept else {"vcha-1"})
-    validate_disarmed(scene)
-    validate_renewed(scene)
-    assert await world.store.get(keys.PATRONI_FAILSAFE) is None
-    before = world.acknowledged
-    await asyncio.sleep(3)
-    assert world.acknowledged > before
-
-
-def validate_renewed(scene: Scene) -> None:
-    """Once: the next authority could not be told from one that somebody else made."""
-    own = scene.world.machine(ACTIVE)
-    assert (own.authority, own.renewing) == (1, False)
-
-
-def validate_disarmed(scene: Scene) -> None:
-    own = scene.world.machine(ACTIVE)
-    for machine in scene.world.machines.values():
-        if machine is not own:
-            assert not machine.on
-            assert not any(machine.files.get(path) for path in NODE_FILES)
 
 
 async def test_the_active_goes_on_alone(scene: Scene) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
-from tests.service.conftest import CALLER, NEW_WITNESS, Scene, placement
-from tests.service.test_deploy import spec as deploy_spec
-from tests.service.test_undeploy import begin, validate_alone
+from tests.support.scenes import CALLER, NEW_WITNESS, Scene, placement
+from tests.support.simulated_deploy import spec as deploy_spec
+from tests.support.simulated_undeploy import begin, validate_alone
 
 from openvcha.api.structures import (
     ClusterMode,

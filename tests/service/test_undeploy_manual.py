@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.service.conftest import Scene
-from tests.service.process import files_of
-from tests.service.test_manual import PREFIX, Hand, complete, prepared
+from tests.support.scenes import Scene
+from tests.support.simulated_manual import PREFIX, Hand, complete, prepared
+from tests.support.simulated_process import files_of
 
 from openvcha.api.errors import ApiError
 from openvcha.api.structures import ConfigState, JoinRole, TaskStatus

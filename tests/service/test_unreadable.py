@@ -1,7 +1,7 @@
 """One value in the store that cannot be read: everything else of the cluster goes on."""
 
 import pytest
-from tests.service.conftest import CALLER, Scene
+from tests.support.scenes import CALLER, Scene
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ConfigState, ModeClusterMode

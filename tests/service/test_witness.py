@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from tests.cluster.conftest import ip
-from tests.service.conftest import CALLER, NEW, Scene, placement
-from tests.service.process import SWEPT, Life
+from tests.support.observations import ip
+from tests.support.scenes import CALLER, NEW, Scene, placement
+from tests.support.simulated_process import SWEPT, Life
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (

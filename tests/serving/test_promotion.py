@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.cluster.conftest import PRIMARY, World
+from tests.support.observations import PRIMARY, World
 
 from openvcha.cluster.patroni_client import (
     PatroniNode,

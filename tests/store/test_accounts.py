@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.store.conftest import Server, make_servers
+from tests.support.etcd_servers import Server, make_servers
 
 from openvcha.api.secret import Secret
 from openvcha.cluster.membership import lead, promote

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.protocols.conftest import TlsFiles, make_tls
+from tests.support.edge import TlsFiles, make_tls
 
 from openvcha.store.http_client import (
     HttpError,

@@ -3,11 +3,12 @@
 import asyncio
 import json
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
 
 import pytest
+from tests.support.simulated_endpoints import Behaviour, Request, answer, client, endpoint, refuse
 
 from openvcha.store import keys
 from openvcha.store.errors import (
@@ -22,59 +23,6 @@ from openvcha.store.etcd.gateway import Gateway
 from openvcha.store.etcd.watch import Watch
 from openvcha.store.etcd.wire import prefix_end
 from openvcha.store.interface import Put
-
-
-class Request(NamedTuple):
-    """What a simulated endpoint was asked, and the connection to answer on."""
-
-    path: str
-    body: bytes
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    token: str = ""
-
-
-Behaviour = Callable[[Request], Awaitable[None]]
-
-
-@asynccontextmanager
-async def endpoint(behave: Behaviour) -> AsyncIterator[str]:
-    """Serve HTTP as ``behave`` says, one request a connection."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        lines = (line for line in head.split("\r\n") if line.lower().startswith("content-l"))
-        length = next(lines, "content-length: 0")
-        body = await reader.readexactly(int(length.split(":")[1]))
-        tokens = [line for line in head.split("\r\n") if line.lower().startswith("authorization")]
-        token = tokens[0].split(":")[1].strip() if tokens else ""
-        try:
-            await behave(Request(head.split()[1], body, reader, writer, token))
-        finally:
-            writer.close()
-
-    served: list[asyncio.Task[None]] = []
-    server = await asyncio.start_server(
-        lambda *streams: served.append(asyncio.create_task(serve(*streams))), "127.0.0.1", 0
-    )
-    host, port = server.sockets[0].getsockname()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.close()
-        await asyncio.gather(*served, return_exceptions=True)
-
-
-def answer(status: int, body: dict[str, Any]) -> Behaviour:
-    """Answer always the same."""
-
-    async def behave(request: Request) -> None:
-        data = json.dumps(body).encode()
-        head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
-        request.writer.write(head.encode() + data)
-        await request.writer.drain()
-
-    return behave
 
 
 async def hang_up(request: Request) -> None:
@@ -105,22 +53,6 @@ async def begin_watch(request: Request) -> None:
     request.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
     request.writer.write(b'{"result":{"header":{"revision":"4"},"created":true}}\n')
     await request.writer.drain()
-
-
-def refuse(code: int, message: str, status: int = 503) -> Behaviour:
-    """Refuse as the gateway does."""
-    return answer(status, {"error": message, "message": message, "code": code})
-
-
-@asynccontextmanager
-async def client(*behaviours: Behaviour | str, patience: float = 1.0) -> AsyncIterator[Etcd]:
-    """Give a client of endpoints that behave so; a string is taken as a URL."""
-    async with AsyncExitStack() as stack:
-        urls = [
-            one if isinstance(one, str) else await stack.enter_async_context(endpoint(one))
-            for one in behaviours
-        ]
-        yield await stack.enter_async_context(Etcd(urls, None, timeout=patience))
 
 
 async def test_dead_endpoint_is_passed_over_and_remembered() -> None:

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import msgspec
 import pytest
 import structlog
-from tests.node.test_kept import IDENTITY
-from tests.store.roomy import simulated
+from tests.support.kept_cluster import IDENTITY
+from tests.support.roomy import simulated
 
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.user_roles import Role

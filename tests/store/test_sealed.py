@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.sealed_store import KEY, NEW, OLD, Stage, Thing
 
-from openvcha.api.secret import Secret
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, OutcomeUnknown, RecordForged, StoreUnavailable
 from openvcha.store.interface import (
@@ -36,57 +36,8 @@ from openvcha.store.sealing.sealed_store import (
     SealedStore,
 )
 
-KEY = keys.user("anna")
 OTHER = keys.user("bert")
 FREE = keys.ROOT + "free"
-OLD, NEW = Secret("a key of the data nodes"), Secret("another key")
-
-
-class Thing(msgspec.Struct, frozen=True):
-    """What the tests store."""
-
-    text: str
-
-
-class Kept:
-    """Keeps the cluster's configuration in memory."""
-
-    def __init__(self) -> None:
-        self.value: Good | None = None
-
-    def keeps(self, key: str) -> bool:
-        return key == keys.CLUSTER
-
-    def load(self, key: str) -> Good | None:
-        assert key == keys.CLUSTER
-        return self.value
-
-    def save(self, key: str, good: Good) -> None:
-        assert key == keys.CLUSTER
-        self.value = good
-
-
-class Stage:
-    """A store, as data nodes and as a thief see it."""
-
-    def __init__(self) -> None:
-        self.raw = MemoryStore()
-        self.known = [OLD]
-        self.kept = Kept()
-        self.now = 0.0
-        self.store = self.again()
-
-    def again(self) -> SealedStore:
-        """Another process of a data node."""
-        return SealedStore(self.raw, Seals(lambda: self.known), self.kept, lambda: self.now)
-
-    def record(self, key: str = KEY) -> Record[Thing]:
-        return Record(self.store, key, Thing)
-
-    async def stored(self, key: str = KEY) -> KeyValue:
-        found = await self.raw.get(key)
-        assert found is not None
-        return found
 
 
 @pytest.fixture

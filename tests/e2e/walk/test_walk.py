@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from hypothesis.strategies import booleans, sampled_from
-from tests.e2e.conftest import RunningLab
-from tests.e2e.walk.world import Machine, World
+from tests.support.running_lab import RunningLab
+from tests.support.walk_world import Machine, World
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.protocols.answers.stage import Stages
-from tests.protocols.conftest import TlsFiles
-from tests.service.process import files_of
+from tests.support.answers.stage import Stages
+from tests.support.edge import TlsFiles
+from tests.support.simulated_process import files_of
 
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import NewNode

@@ -12,7 +12,7 @@ from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.core.transport import Response
 from schemathesis.generation import GenerationMode
 from schemathesis.hooks import HookContext
-from tests.protocols.test_schema_agrees import described, schema_takes
+from tests.support.schema_agrees import described, schema_takes
 
 from openvcha.api.codec.decode import decode_error_rest
 from openvcha.api.errors import STATUS, ErrorType

@@ -1,10 +1,10 @@
 """The same as ``test_description.py`` with more requests, more callers, and more states."""
 
 import pytest
-from tests.protocols.answers.beginnings import failing_over, healthy, passive_lost, prepared, single
-from tests.protocols.answers.stage import Begin, Stages
-from tests.protocols.answers.test_description import by_session
-from tests.protocols.conftest import ADMINISTRATOR, NOBODY, READER
+from tests.support.answers.beginnings import failing_over, healthy, passive_lost, prepared, single
+from tests.support.answers.description import by_session
+from tests.support.answers.stage import Begin, Stages
+from tests.support.edge import ADMINISTRATOR, NOBODY, READER
 
 MANY = 60
 pytestmark = pytest.mark.soak

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from tests.protocols.answers.causes import CAUSES
-from tests.protocols.answers.clients import CLIENTS, OF_THE_SDK, Identification, Refused, RestClient
-from tests.protocols.answers.stage import Stage, Stages
+from tests.support.answers.causes import CAUSES
+from tests.support.answers.clients import CLIENTS, OF_THE_SDK, Identification, Refused, RestClient
+from tests.support.answers.stage import Stage, Stages
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.messages import PREFIX

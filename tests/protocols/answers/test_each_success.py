@@ -4,11 +4,11 @@ import contextlib
 from contextlib import AbstractContextManager
 
 import pytest
-from tests.protocols.answers.asking import SESSION
-from tests.protocols.answers.clients import CLIENTS, OF_THE_SDK, Identification, ended
-from tests.protocols.answers.stage import Stage, Stages
-from tests.protocols.answers.successes import SUCCESSES, Success
-from tests.protocols.conftest import ADMINISTRATOR
+from tests.support.answers.asking import SESSION
+from tests.support.answers.clients import CLIENTS, OF_THE_SDK, Identification, ended
+from tests.support.answers.stage import Stage, Stages
+from tests.support.answers.successes import SUCCESSES, Success
+from tests.support.edge import ADMINISTRATOR
 
 from openvcha.api.operations import OPERATIONS, by_id
 

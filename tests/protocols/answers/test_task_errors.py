@@ -4,17 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.protocols.answers.asking import CLUSTER, TASKS
-from tests.protocols.answers.beginnings import (
-    deploy_spec,
-    passive_lost,
-    place,
-    single,
-    witness_lost,
-)
-from tests.protocols.answers.clients import CLIENTS, Identification, ended, error_of
-from tests.protocols.answers.stage import Begin, Stages
-from tests.protocols.conftest import ADMINISTRATOR
+from tests.support.answers.asking import CLUSTER, TASKS
+from tests.support.answers.beginnings import deploy_spec, passive_lost, place, single, witness_lost
+from tests.support.answers.clients import CLIENTS, Identification, ended, error_of
+from tests.support.answers.stage import Begin, Stages
+from tests.support.edge import ADMINISTRATOR
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.messages import PREFIX

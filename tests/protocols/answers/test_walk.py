@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS30Validator
-from tests.protocols.answers import beginnings
-from tests.protocols.answers.stage import Stage, Stages
-from tests.protocols.conftest import ADMINISTRATOR, READER, WIRE
+from tests.support.answers import beginnings
+from tests.support.answers.stage import Stage, Stages
+from tests.support.edge import ADMINISTRATOR, READER, WIRE
 
 from openvcha.api_server.openapi import document
 

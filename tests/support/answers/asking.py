@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.protocols.answers.beginnings import (
+from tests.support.answers.beginnings import (
     ADDRESSES,
     deploy_spec,
     healthy,
@@ -13,8 +13,8 @@ from tests.protocols.answers.beginnings import (
     single,
     witness_lost,
 )
-from tests.protocols.answers.stage import Begin, Stage
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD
+from tests.support.answers.stage import Begin, Stage
+from tests.support.edge import ADMINISTRATOR, PASSWORD
 
 from openvcha.api.operations import Operation
 from openvcha.node.security.certificates import signing_request

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx2
-from tests.protocols.answers.stage import Stage
-from tests.protocols.conftest import ADMINISTRATOR, PASSWORD
+from tests.support.answers.stage import Stage
+from tests.support.edge import ADMINISTRATOR, PASSWORD
 
 from openvcha.api.codec.decode import decode_error_rest, decode_rest
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType

@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from msgspec.structs import replace
-from tests.protocols.answers.asking import CLUSTER, Arguments
-from tests.protocols.answers.beginnings import ask_token, single
-from tests.protocols.answers.stage import Stage
-from tests.protocols.conftest import ADMINISTRATOR
-from tests.service.simulated import Machine
+from tests.support.answers.asking import CLUSTER, Arguments
+from tests.support.answers.beginnings import ask_token, single
+from tests.support.answers.stage import Stage
+from tests.support.edge import ADMINISTRATOR
+from tests.support.simulated_cluster import Machine
 
 from openvcha.api.messages import message
 from openvcha.infrastructure.queries import LISTS

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.e2e.conftest import RunningLab
+from tests.support.running_lab import RunningLab
 
 from openvcha.cluster import patroni_client
 from openvcha.daemon.compose import services_of, superuser_of

@@ -6,8 +6,8 @@ In an order in which each state is little more than one loss away from the one b
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.cluster.every_state import ALLOWED, MODES, OPERATIONS, expected
-from tests.e2e.conftest import RunningLab, said
+from tests.support.every_state import ALLOWED, MODES, OPERATIONS, expected
+from tests.support.running_lab import RunningLab, said
 
 from openvcha.cluster.preconditions import SET_MODE
 

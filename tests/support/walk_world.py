@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx2
 import psycopg
-from tests.e2e.conftest import RunningLab
-from tests.e2e.walk.ledger import Ledger
+from tests.support.running_lab import RunningLab
+from tests.support.walk_ledger import Ledger
 
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from tests.cluster.conftest import ip
+from tests.support.observations import ip
 
 from openvcha.api.structures import ClusterMode, ConfigState, VmPowerState
 from openvcha.cluster import mode_settings, patroni_client

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.protocols.answers.asking import (
+from tests.support.answers.asking import (
     CLUSTER,
     SESSION,
     TASKS,
@@ -18,7 +18,7 @@ from tests.protocols.answers.asking import (
     tasks_of,
     with_peer,
 )
-from tests.protocols.answers.beginnings import (
+from tests.support.answers.beginnings import (
     failing_over,
     given_up,
     healthy,
@@ -28,7 +28,7 @@ from tests.protocols.answers.beginnings import (
     single,
     witness_lost,
 )
-from tests.protocols.answers.conditions import (
+from tests.support.answers.conditions import (
     Holding,
     busy_without_space,
     early_token,
@@ -46,8 +46,8 @@ from tests.protocols.answers.conditions import (
     unreadable,
     unreadable_task,
 )
-from tests.protocols.answers.stage import Begin
-from tests.protocols.conftest import ADMINISTRATOR, NOBODY, PASSWORD, READER
+from tests.support.answers.stage import Begin
+from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, READER
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.operations import OPERATIONS, Operation, Privilege, by_id

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import httpx2
 import requests
-from tests.protocols.conftest import (
+from tests.support.edge import (
     ADMINISTRATOR,
     NOBODY,
     PASSWORD,
@@ -27,8 +27,8 @@ from tests.protocols.conftest import (
     cheap_passwords,
     make_tls,
 )
-from tests.service.conftest import Scene
-from tests.service.process import Process
+from tests.support.scenes import Scene
+from tests.support.simulated_process import Process
 
 from openvcha.api.secret import Secret
 from openvcha.api_server.app import build

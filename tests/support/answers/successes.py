@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.protocols.answers.asking import (
+from tests.support.answers.asking import (
     CLUSTER,
     SESSION,
     TASKS,
@@ -15,12 +15,12 @@ from tests.protocols.answers.asking import (
     asked,
     join_spec,
 )
-from tests.protocols.answers.beginnings import ADDRESSES, single
-from tests.protocols.answers.clients import API, Identification
-from tests.protocols.answers.conditions import Holding, busy, nothing, token
-from tests.protocols.answers.stage import Begin, Stage
-from tests.protocols.conftest import ADMINISTRATOR
-from tests.service.conftest import NEW
+from tests.support.answers.beginnings import ADDRESSES, single
+from tests.support.answers.clients import API, Identification
+from tests.support.answers.conditions import Holding, busy, nothing, token
+from tests.support.answers.stage import Begin, Stage
+from tests.support.edge import ADMINISTRATOR
+from tests.support.scenes import NEW
 
 from openvcha.api.messages import message
 from openvcha.api.operations import by_id

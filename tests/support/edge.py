@@ -1,0 +1,243 @@
+"""The whole API over a simulated cluster: its users, its certificates, its clients."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from argon2 import PasswordHasher
+from starlette.types import ASGIApp
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api.operations import Operation
+from openvcha.api.secret import Secret
+from openvcha.api.types import (
+    AnyErrorType,
+    BooleanType,
+    DateTimeType,
+    DoubleType,
+    EnumType,
+    IdType,
+    IntegerType,
+    ListType,
+    MapType,
+    Opaque,
+    OpaqueType,
+    OptionalType,
+    SecretType,
+    SetType,
+    StringType,
+    StructType,
+    Type,
+    VoidType,
+    descriptor,
+)
+from openvcha.api_server.app import build
+from openvcha.api_server.auth.credential_cache import Verified
+from openvcha.api_server.auth.passwords import Passwords
+from openvcha.api_server.auth.sessions import Sessions
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import Users
+from openvcha.api_server.pipeline import Pipeline
+from openvcha.api_server.server.https import HttpsServer
+from openvcha.events.audit import AuditLog
+from openvcha.events.log import EventLog
+from openvcha.node.security.certificates import api_certificate, new_authority
+from openvcha.operations.caller import Caller
+from openvcha.store.memory import MemoryStore
+
+ADMINISTRATOR = "administrator@vsphere.local"
+
+
+READER = "reader@vsphere.local"
+
+
+NOBODY = "nobody@vsphere.local"
+
+
+PASSWORD = 'p"ä\\w-tell-nobody'
+
+
+STOP_SECONDS = 60
+"""How long a stop waits for requests; what does not wait for them is over long before."""
+
+
+WIRE = Path(__file__).parents[1] / "api_server/wire"
+
+
+BEGINNING = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.time = BEGINNING
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def seconds(self) -> float:
+        return self.time.timestamp()
+
+    def advance(self, **span: float) -> None:
+        self.time += timedelta(**span)
+
+
+def example(tp: Any) -> Any:
+    """A value of this Python type with everything set that may be set together."""
+    return _example(descriptor(tp), ())
+
+
+_PLAIN: Mapping[type[Type], Any] = {
+    StringType: "text",
+    IntegerType: 24,
+    DoubleType: 1.5,
+    BooleanType: True,
+    SecretType: Secret("geheim-im-beispiel"),
+    DateTimeType: BEGINNING,
+    VoidType: None,
+    OpaqueType: Opaque(str, "result"),
+    AnyErrorType: ApiError(ErrorType.NOT_FOUND, message("task.not.found", "t")),
+}
+
+
+def _example(type_: Type, inside: tuple[type, ...]) -> Any:
+    made: Any
+    match type_:
+        case IdType(resource):
+            made = f"{resource or 'thing'}-1"
+        case EnumType(cls):
+            made = next(iter(cls))
+        case OptionalType(StructType(cls)) if cls in inside:
+            made = None
+        case OptionalType(element):
+            made = _example(element, inside)
+        case ListType(element):
+            made = (_example(element, inside),)
+        case SetType(element):
+            made = frozenset({_example(element, inside)})
+        case MapType(_, value):
+            made = {"key-1": _example(value, inside)}
+        case StructType(cls):
+            made = _structure(type_, (*inside, cls))
+        case _:
+            made = _PLAIN[type(type_)]
+    return made
+
+
+def _structure(type_: StructType, inside: tuple[type, ...]) -> Any:
+    values = {each.attribute: _example(each.type, inside) for each in type_.fields}
+    if type_.union is not None:
+        chosen = type_.union.cases[values[type_.union.discriminant]]
+        for name in {name for names in type_.union.cases.values() for name in names}:
+            if name not in chosen:
+                values[name] = None
+    return type_.cls(**values)
+
+
+@dataclass
+class Simulated:
+    """A SIMULATED dispatcher: answers an example of each output, or what a test has set."""
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    calls: list[tuple[Operation, Mapping[str, Any], Caller]] = field(default_factory=list)
+
+    async def invoke(
+        self, operation: Operation, arguments: Mapping[str, Any], caller: Caller
+    ) -> Any:
+        self.calls.append((operation, arguments, caller))
+        if operation.id not in self.answers:
+            return example(operation.reply)
+        answer = self.answers[operation.id]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@dataclass
+class Edge:
+    """Everything between a client and the dispatcher."""
+
+    clock: Clock
+    store: MemoryStore
+    users: Users
+    sessions: Sessions
+    dispatcher: Simulated
+    events: EventLog
+    audit: AuditLog
+    pipeline: Pipeline
+    app: ASGIApp
+    client: httpx2.AsyncClient
+
+    async def token(self, name: str = ADMINISTRATOR) -> str:
+        """Begin a session of a user."""
+        user = await self.users.find(name)
+        assert user is not None
+        return (await self.sessions.create(user)).reveal()
+
+    async def headers(self, name: str = ADMINISTRATOR) -> dict[str, str]:
+        """The header of a new session."""
+        return {"vmware-api-session-id": await self.token(name)}
+
+
+def cheap_passwords() -> Passwords:
+    """argon2id with the smallest costs there are."""
+    return Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
+async def make_edge(store: MemoryStore | None = None) -> Edge:
+    """An edge over a store; a second one over the same store is the API after a restart."""
+    clock, new, store = Clock(), store is None, store or MemoryStore()
+    verified = Verified(monotonic=clock.seconds)
+    users = Users(store, clock=clock, passwords=cheap_passwords(), verified=verified)
+    sessions = Sessions(store, users, clock=clock)
+    dispatcher = Simulated()
+    events = EventLog(store, clock)
+    audit = AuditLog(store, clock, clock.seconds)
+    pipeline = Pipeline(dispatcher, users, sessions, audit, operation_id=lambda: "operation-0815")
+    app = build(dispatcher, users, sessions, events=events, audit=audit, pipeline=pipeline)
+    transport = httpx2.ASGITransport(app=app)
+    client = httpx2.AsyncClient(transport=transport, base_url="https://testserver")
+    if new:
+        await users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)
+        await users.add(READER, Secret(PASSWORD), Role.READ_ONLY)
+        await users.add(NOBODY, Secret(PASSWORD), Role.NO_ACCESS)
+    return Edge(clock, store, users, sessions, dispatcher, events, audit, pipeline, app, client)
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """PEM files of an authority and of a server's certificate for loopback."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+def make_tls(directory: Path) -> TlsFiles:
+    """Make another authority, and a certificate by it."""
+    authority = new_authority()
+    pair = api_certificate(authority, "127.0.0.1", "localhost")
+    files = TlsFiles(*(directory / name for name in ("ca.crt", "api.crt", "api.key")))
+    files.authority.write_bytes(authority.certificate)
+    files.certificate.write_bytes(pair.certificate)
+    files.key.write_bytes(pair.key)
+    return files
+
+
+@dataclass(frozen=True)
+class Served:
+    """An edge behind a real TLS socket."""
+
+    edge: Edge
+    server: HttpsServer
+    port: int
+    tls: TlsFiles
+
+    @property
+    def where(self) -> str:
+        return f"127.0.0.1:{self.port}"

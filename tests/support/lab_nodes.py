@@ -1,0 +1,20 @@
+"""What a node of a lab says of itself."""
+
+import json
+from typing import Any
+
+import httpx2
+from tests.support.running_lab import RunningLab, run_vcha
+
+
+def node_status(running: RunningLab, name: str) -> dict[str, Any]:
+    """What `vcha node status` says on the node itself."""
+    done = run_vcha(["node", "status", "--json", str(running.directory(name))], check=False)
+    return dict(json.loads(done.stdout))
+
+
+def answers_healthy(running: RunningLab) -> bool:
+    try:
+        return running.healthy()
+    except (httpx2.TransportError, AssertionError):
+        return False  # nobody serves yet

@@ -1,0 +1,26 @@
+"""Switching nodes of a lab off and on, and waiting for what comes of it."""
+
+import asyncio
+import time
+from typing import Any
+
+from tests.support.lab_nodes import node_status
+from tests.support.running_lab import RunningLab
+
+from openvcha.lab.access import infrastructure_of
+
+
+def power(running: RunningLab, name: str, *, on: bool) -> None:
+    """Switch a node on or off, whatever its role is."""
+    vm = next(vm for vm in running.vms() if vm.name == name)
+    infrastructure = infrastructure_of(running.lab)
+    asyncio.run((infrastructure.power_on if on else infrastructure.power_off)(vm.id))
+
+
+def patiently(running: RunningLab, condition: Any, seconds: float = 300) -> None:
+    """Wait while nobody may serve the API."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        states = {vm.name: node_status(running, vm.name) for vm in running.vms()}
+        assert time.monotonic() < deadline, states
+        time.sleep(0.2)

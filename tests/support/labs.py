@@ -1,0 +1,80 @@
+"""Labs whose programs are played."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from openvcha.cli.main import app
+from openvcha.lab.state import Lab
+
+NAME = "tried"
+
+
+SECONDS = 600.0
+
+
+# Whoever is root gives it up for these by starting anew, which a test's process cannot.
+ACTING = frozenset({"up", "down", "kill", "destroy", "reset", "demo"})
+
+
+KILLED_AT = " %  "
+"""In the first line of the deployment's progress, whichever step that is: steps are quick."""
+
+
+@dataclass
+class Labs:
+    """A folder of labs, and how vcha is called for them."""
+
+    base: Path
+    name: str = NAME
+    killed: str = ""
+    again: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lab(self) -> Lab:
+        return Lab(self.base / self.name)
+
+    def start(self, *words: str, name: str = NAME) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "openvcha", *words, "--name", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment,
+        )
+
+    def run(self, *words: str, code: int = 0, stdin: str = "", name: str = NAME) -> str:
+        """Run a command to its end, which must have the code; gives all that it printed."""
+        if not set(words[:2]) & ACTING:
+            return self.ask(*words, code=code, stdin=stdin, name=name)
+        process = self.start(*words, name=name)
+        out, _ = process.communicate(stdin, timeout=SECONDS)
+        assert process.returncode == code, out
+        return out
+
+    def ask(self, *words: str, code: int | None = 0, stdin: str = "", name: str = NAME) -> str:
+        """Run a command that needs no process of its own in this one; None allows any code."""
+        line = [*words, "--name", name]
+        done = CliRunner().invoke(app, line, prog_name="vcha", input=stdin, env=self.environment)
+        assert code in (None, done.exit_code), done.output
+        return done.output
+
+    @property
+    def state(self) -> str:
+        """The one word for how the lab is."""
+        return str(json.loads(self.ask("lab", "status", "--json", code=None))["state"])
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < end, self.run("lab", "status", code=1)
+            time.sleep(0.1)

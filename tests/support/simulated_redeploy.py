@@ -1,0 +1,22 @@
+"""A redeploy in the simulated cluster, as a caller begins it."""
+
+from tests.support.scenes import Scene
+
+from openvcha.api.errors import ApiError
+
+PREFIX = "com.vmware.vcenter.vcha."
+
+
+def said(error: ApiError) -> list[str]:
+    return [text.id.removeprefix(PREFIX) for text in error.messages]
+
+
+async def reasons(scene: Scene) -> list[str]:
+    error = (await scene.record()).error
+    assert error is not None
+    return said(error.to_error())
+
+
+async def begin(scene: Scene) -> None:
+    await scene.cluster()
+    await scene.redeploy()
