@@ -1,6 +1,6 @@
 """The table of operations: everything that can be called, one row each.
 
-Each declared error has a real cause: `tests/protocols/answers` brings it about by every protocol.
+Each declared error has a real cause: `tests/api_server/answers` brings it about by every protocol.
 Where ERROR is declared ("any other error") it is also what a store that refuses becomes.
 """
 
