@@ -134,6 +134,6 @@ def test_nothing_is_read_as_a_type_that_is_not_ready() -> None:
 )
 def test_threads_read_a_structure_at_the_same_moment(words: tuple[str, ...], ends: int) -> None:
     """Without the mend the process ends by SIGSEGV: so this would see it if it came back."""
-    script = str(Path(__file__).parent / "first_reads.py")
+    script = str(Path(__file__).parents[1] / "support" / "first_reads.py")
     command = [sys.executable, script, ROUNDS if not words else "20000", *words]
     assert subprocess.run(command, check=False, timeout=300).returncode == ends

@@ -267,7 +267,7 @@ async def test_planned_a_reader_that_never_ends_is_named_and_nothing_is_stopped(
 
 
 async def test_forced_no_reader_is_waited_for(scene: Scene) -> None:
-    """Who takes the key ends what is in the way: see node.patroni_takeover."""
+    """Who takes the key ends what is in the way: see node.patroni.patches.takeover."""
     await begin(scene, planned=False)
     scene.world.holders = (READER,)
     await scene.carry_along()

@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Forwarding(Protocol):
-    """The public address of the data: node.address.Forwarder."""
+    """The public address of the data: node.address.forwarder.Forwarder."""
 
     @property
     def held(self) -> bool: ...
@@ -28,7 +28,7 @@ class Forwarding(Protocol):
 
 
 class Api(Protocol):
-    """The API, a process of its own: serving.orders.ApiLink. Both return at once."""
+    """The API, a process of its own: daemon.api_orders.ApiLink. Both return at once."""
 
     def serve(self) -> None:
         """Have it serve at the public address."""

@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Server(Protocol):
-    """What serves: protocols.serve.HttpsServer."""
+    """What serves: api_server.server.https.HttpsServer."""
 
     @property
     def running(self) -> bool: ...

@@ -2,7 +2,8 @@
 
 The tasks themselves live in the store, and wait for it. So this looks only at the node's own disk,
 at its own member of the store, and at the infrastructure. It runs on every node: any of them may be
-the one that is left. When the task has ended, a duty (node/background/task_votes.py) forgets the list.
+the one that is left. When the task has ended, a duty forgets the list: see
+node/background/task_votes.py.
 """
 
 import asyncio

@@ -37,7 +37,7 @@ class Starter(Protocol):
 
 
 class OwnPostgres(Protocol):
-    """What the keeper needs of its node: node.postgres.LocalPostgres."""
+    """What the keeper needs of its node: node.postgres.server.LocalPostgres."""
 
     @property
     def standby(self) -> bool:

@@ -36,7 +36,7 @@ class Credentials(Protocol):
 
 
 class PostgresAccess(Protocol):
-    """What the operations ask of the PostgreSQL at an HA address: node.superuser.Superuser.
+    """What operations ask of the PostgreSQL at an HA address: node.postgres.superuser.Superuser.
 
     Each raises PostgresUnreachable.
     """

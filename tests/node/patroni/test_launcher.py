@@ -6,17 +6,17 @@ import textwrap
 from importlib import import_module
 from pathlib import Path
 
-import openvcha.node
+import openvcha.node.patroni.patches
 from openvcha.node.patroni.launcher import EXTENSIONS
 from openvcha.node.patroni.pins import differing
 
 
 def test_every_extension_that_there_is_is_installed() -> None:
     """None twice."""
-    (folder,) = map(Path, openvcha.node.__path__)
+    (folder,) = map(Path, openvcha.node.patroni.patches.__path__)
     there = {
-        f"openvcha.node.{path.stem}"
-        for path in folder.glob("patroni_*.py")
+        f"openvcha.node.patroni.patches.{path.stem}"
+        for path in folder.glob("*.py")
         if "\ndef install()" in path.read_text()
     }
     assert set(EXTENSIONS) == there

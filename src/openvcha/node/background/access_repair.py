@@ -35,7 +35,7 @@ Connection = AsyncConnection[Any]
 
 
 class Server(Protocol):
-    """What is needed of node.superuser.Superuser."""
+    """What is needed of node.postgres.superuser.Superuser."""
 
     async def connect(self, host: str, database: str = HOME) -> Connection:
         """Raise psycopg.Error, OSError, EngineMissing."""

@@ -3,7 +3,7 @@
 import re
 
 MEMBER_SLOT = re.compile(r"[a-z0-9_]*_[0-9a-f]{6}")
-"""As Patroni makes a slot's name of the name of a member: see service.new_node.member_name."""
+"""As Patroni makes a slot's name of the name of a member: see operations.steps.new_node."""
 
 
 def is_member_slot(name: str) -> bool:

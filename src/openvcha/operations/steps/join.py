@@ -22,7 +22,7 @@ FINAL_STARTS = 4
 class Join(Step):
     """Done when a failover would find the new node ready; in DISABLED, when it streams.
 
-    There the node ends its PostgreSQL once the configuration names it: see daemon/postgres_keeper.py.
+    There the node ends its PostgreSQL once the configuration names it: daemon/postgres_keeper.py.
     """
 
     weight = 20

@@ -1,7 +1,8 @@
 """Before votes change: each node that has to vote from now on is on record where the store is not.
 
-The record is in the store, and each node keeps what it says on its own disk (node/background/task_votes.py). The
-votes change only when the nodes that vote have said so. It goes with the task, in one transaction.
+The record is in the store, and each node keeps what it says on its own disk: see
+node/background/task_votes.py. The votes change only when the nodes that vote have said so. It goes
+with the task, in one transaction.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Patroni takes no commands from the store.
 
 What Patroni 4.1 reads of its dynamic configuration, from etcd and from the copy that it keeps
-beside the data, comes through two methods. Both take only what ``openvcha.store.patroni_dynamic`` allows.
+beside the data, comes through two methods. Both take only what ``store.patroni_dynamic`` allows.
 """
 
 import logging
