@@ -107,9 +107,11 @@ def test_it_is_refused_while_another_primary_may_live(
 
 
 def test_who_is_no_node_of_the_cluster_is_refused(world: World) -> None:
-    """A node that was replaced, or that a task has not finished."""
+    """A node that was replaced, or that a task has not finished, also where nobody else lives."""
+    lost(world)
     found = why_not(world.seen, "unknown")
     assert found
+    assert "none of the cluster's" in found.reason
     assert not found.overridable
 
 

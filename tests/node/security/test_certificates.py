@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
 from tests.support.certificates import SECRETS, identity
 
@@ -61,6 +61,13 @@ def test_a_node_certificate_serves_and_asks(authority: KeyPair) -> None:
     assert set(usage) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
     verifier = PolicyBuilder().store(Store([loaded(authority)])).build_client_verifier()
     assert verifier.verify(loaded(pair), [])
+
+
+def test_a_certificate_of_a_client_has_no_common_name(authority: KeyPair) -> None:
+    """Once etcd asks for accounts, its gateway refuses clients that have one."""
+    subject = loaded(node_certificate(authority, "a-1", "127.1.1.1")).subject
+    assert [part.value for part in subject] == ["a-1"]
+    assert not subject.get_attributes_for_oid(NameOID.COMMON_NAME)
 
 
 def test_the_api_certificate_is_for_servers_only(authority: KeyPair) -> None:
