@@ -98,7 +98,7 @@ class Bench:
 
 
 def run(bench: Bench, plain: PlainPatroni, writers: dict[str, GapWriter]) -> dict[str, float]:
-    """Fail both over, one after the other; gives the gap that each writer saw."""
+    """Fail both over, one after the other, and return the gap that each writer saw."""
     for writer in writers.values():
         writer.begin()
     time.sleep(QUIET_SECONDS)

@@ -54,11 +54,11 @@ class GapWriter:
         self._longest = 0.0
 
     def gap(self) -> float:
-        """Give the longest time between two acknowledgements since ``begin``, in seconds."""
+        """Return the longest time between two acknowledgements since ``begin``, in seconds."""
         return max(self._longest, time.monotonic() - self._heard)
 
     def missing(self) -> set[int]:
-        """Give the acknowledged rows that are not there."""
+        """Return the acknowledged rows that are not there."""
         acknowledged = set(self.acknowledged)
         with psycopg.connect(self._dsn) as connection:
             rows = connection.execute(f"select id from {self._table}")  # noqa: S608 - our own name

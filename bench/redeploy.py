@@ -73,7 +73,7 @@ class Bench:
         )
 
     def cluster(self) -> dict[str, Any]:
-        """Give the health and the active node's HA address."""
+        """Return the health and the active node's HA address."""
         info = self.http.post("/vcenter/vcha/cluster?action=get", json={"partial": True}).json()
         active = next(
             info[name] for name in ("node1", "node2") if info[name]["runtime"]["role"] == "ACTIVE"
@@ -125,7 +125,7 @@ class Bench:
         return time.monotonic() - begun, shares
 
     def follow(self, task: str, begun: float) -> dict[str, float]:
-        """Follow a task; gives the seconds that each of its phases was shown."""
+        """Follow a task, and return the seconds that each of its phases was shown."""
         shares: dict[str, float] = {}
         last = begun
         while True:

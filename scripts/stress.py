@@ -48,13 +48,13 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Tell whether nothing was wrong."""
+        """Return whether nothing was wrong."""
         return not self.failed and not self.wrong
 
 
 @contextlib.contextmanager
 def burners(count: int, seconds: float) -> Iterator[list[int]]:
-    """Take so many cores; gives the process ids. Each ends by itself after ``seconds``."""
+    """Take so many cores, and return the process ids. Each ends by itself after ``seconds``."""
     command = [sys.executable, "-c", BURN, str(os.getpid()), str(seconds)]
     started: list[subprocess.Popen[bytes]] = []
     try:
@@ -68,7 +68,7 @@ def burners(count: int, seconds: float) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def second_lab(directory: Path) -> Iterator[list[str]]:
-    """Have another lab on the machine; gives the options that name it."""
+    """Have another lab on the machine, and return the options that name it."""
     options = ["--name", LAB, "--dir", str(directory)]
     try:
         _vcha("up", *options).check_returncode()
@@ -134,7 +134,7 @@ def interrupt(tests: subprocess.Popen[bytes]) -> int:
 
 
 def end_left(directory: Path) -> list[str]:
-    """End the processes that still work below ``directory`` after a while; gives what they are."""
+    """End what still works below ``directory`` after a while, and return which processes it was."""
     deadline = time.monotonic() + LEAVE_SECONDS
     while (left := _below(directory)) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -22,8 +22,8 @@ def refusal(number: int, *names: object) -> OSError:
     [
         (errno.EPERM, ErrorType.ERROR, "lsattr"),
         (errno.EACCES, ErrorType.ERROR, "owner"),
-        (errno.EROFS, ErrorType.ERROR, "cannot be written"),
-        (errno.ENOSPC, ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, "room"),
+        (errno.EROFS, ErrorType.ERROR, "is not writable"),
+        (errno.ENOSPC, ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, "space"),
         (errno.EMFILE, ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, ""),
         (errno.EIO, ErrorType.ERROR, ""),
     ],

@@ -53,7 +53,7 @@ class Twice:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Give the way to each value in a document but the whole."""
+    """Return the way to each value in a document but the whole."""
     pairs: Any = ()
     if isinstance(value, dict):
         pairs = value.items()
@@ -78,7 +78,7 @@ def changed(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def mutations(document: Any) -> Iterator[tuple[str, Any]]:
-    """Give each document in which one thing is changed, with words for it."""
+    """Return each document in which one thing is changed, with words for it."""
     for path in places(document):
         shown = ".".join(map(str, path))
         yield f"{shown} dropped", changed(document, path, MISSING)
@@ -164,7 +164,7 @@ async def reached(edge: Edge) -> Mapping[str, Any] | None:
 
 
 async def fresh(edge: Edge, request: dict[str, Any]) -> dict[str, Any]:
-    """Give a recorded request a session, or a user, that there is."""
+    """Return a recorded request a session, or a user, that there is."""
     context = request["params"]["ctx"].get("securityCtx") or {}
     if "sessionId" in context:
         return changed(request, ("params", "ctx", "securityCtx", "sessionId"), await edge.token())  # type: ignore[no-any-return]
@@ -319,7 +319,7 @@ def meant(pairs: list[tuple[str, str]]) -> tuple[dict[str, str], dict[str, str]]
 
 
 def of_pairs(query: list[tuple[str, str]]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Give each query in which one thing is changed."""
+    """Return each query in which one thing is changed."""
     for at, (name, text) in enumerate(query):
         before, after = query[:at], query[at + 1 :]
         yield f"{name} dropped", before + after
@@ -366,7 +366,7 @@ def may_be_taken(name: str, pairs: list[tuple[str, str]], own: str) -> bool:
 
 
 def of_headers(own: dict[str, str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Give the headers with one of them changed."""
+    """Return the headers with one of them changed."""
     for name, text in own.items():
         others = [(other, value) for other, value in own.items() if other != name]
         yield f"{name} dropped", others

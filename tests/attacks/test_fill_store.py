@@ -202,7 +202,7 @@ async def test_what_a_stranger_is_refused_pushes_out_no_change(edge: Edge) -> No
 
 
 async def logs_in(edge: Edge, name: str, times: int) -> list[str]:
-    """Log in so often, a second apart; gives the tokens, the oldest first."""
+    """Log in so often, a second apart, and return the tokens, the oldest first."""
     user = await edge.users.find(name)
     assert user is not None
     tokens = []

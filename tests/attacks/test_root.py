@@ -262,7 +262,7 @@ for words in sys.argv[1:]:
 
 
 def run(*commands: str) -> str:
-    """Run commands as root, one after the other; gives all that they print."""
+    """Run commands as root, one after the other, and return all that they print."""
     with tempfile.TemporaryFile("w+") as given:
         given.write("password-of-somebody\n")
         given.seek(0)

@@ -264,7 +264,7 @@ def task(name: str, **changes: Any) -> TaskRecord:
 
 
 async def carried_out(stage: Stage) -> int:
-    """Let the runner work for a while; tells how many tasks it ran."""
+    """Let the runner work for a while, and return how many tasks it ran."""
     step = Ran()
     runner = Runner(stage.store, stage.journal, {task("").operation_id: lambda _: [step]})
     working = asyncio.create_task(runner.run())

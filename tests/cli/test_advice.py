@@ -98,7 +98,7 @@ def unnamed(path: Path) -> Iterator[str]:
 
 
 def takes_a_lab(words: str) -> bool:
-    """Tell whether a command is for one lab of several."""
+    """Return whether a command is for one lab of several."""
     return wrong(f"{words.partition('{')[0]} --name X") is None
 
 

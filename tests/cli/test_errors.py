@@ -38,7 +38,7 @@ def _run(error: BaseException) -> tuple[int, str]:
         (KeyboardInterrupt(), 130, "vcha: interrupted"),
         (typer.Abort(), 130, "vcha: interrupted"),
         (FileNotFoundError(2, "No such file", "/x"), 1, "vcha: No such file: /x."),
-        (OSError(28, "No room", "/x"), 1, "vcha: No room: /x. Make room there, then try again."),
+        (OSError(28, "Full", "/x"), 1, "vcha: Full: /x. Free some space there, then try again."),
         (
             KeyError("x"),
             1,

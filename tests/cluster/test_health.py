@@ -367,4 +367,6 @@ def test_a_store_that_fills_is_a_warning(world: World, size: int, warned: bool) 
     assert [each.key for each in found.findings] == (["store.filling"] if warned else [])
     if warned:
         text = found.findings[0].condition.error.default_message
-        assert text == "The store fills: 70 % of its quota (700 of 1000 bytes on a-1, 100 in use)."
+        assert text == (
+            "The store is filling up: 70 % of its quota (700 of 1000 bytes on a-1, 100 in use)."
+        )

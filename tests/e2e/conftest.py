@@ -27,7 +27,7 @@ class Labs:
         self._lab: RunningLab | None = None
 
     def lab(self, module: str) -> RunningLab:
-        """Give the lab that is up, HEALTHY, or a new one."""
+        """Return the lab that is up, HEALTHY, or a new one."""
         if self._lab is not None and not self._fit(self._lab, module):
             self.reset()
         if self._lab is None:

@@ -84,7 +84,7 @@ class OpenSession:
         self._committing.start()
 
     def ended(self, seconds: float) -> bool:
-        """Tell whether there is an answer, or none will come, within some seconds."""
+        """Return whether there is an answer, or none will come, within some seconds."""
         self._committing.join(seconds)
         return not self._committing.is_alive()
 

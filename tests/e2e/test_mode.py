@@ -57,7 +57,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def outlive_the_leader(running: RunningLab, name: str) -> str:
-    """Wait until a node's Patroni has looked at the cluster without a leader; gives its role."""
+    """Wait until a node's Patroni has seen the cluster without a leader, and return its role."""
     directory = running.directory(name)
     address = load_identity(directory).ha_address
     async with services_of(directory) as services:

@@ -132,7 +132,7 @@ async def test_rest_with_all_fields(running: RunningLab, writer: Writer) -> None
 
 
 def paste(running: RunningLab) -> str:
-    """Run the README's curl lines as they stand; gives the task's id."""
+    """Run the README's curl lines as they stand, and return the task's id."""
     block = re.search(r"### With curl\n+```sh\n(.*?)```", README.read_text(), re.DOTALL)
     assert block
     done = subprocess.run(

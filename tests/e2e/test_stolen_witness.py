@@ -61,7 +61,7 @@ class Thief:
         await self.store.put(key, line + newline + json.dumps(fields).encode())
 
     def login(self, user: str, password: str) -> int:
-        """Log in at the API; gives the HTTP status."""
+        """Log in at the API, and return the HTTP status."""
         with httpx2.Client(verify=trust(self.running.lab.ca), timeout=30.0) as http:
             return http.post(f"{self.running.api}/api/session", auth=(user, password)).status_code
 

@@ -53,7 +53,7 @@ def busy(seconds: float = BUSY_SECONDS) -> Iterator[None]:
 
 
 async def make_lead(services: Services, name: str) -> list[Member]:
-    """Let a member lead raft; gives all members."""
+    """Let a member lead raft, and return all members."""
     async with asyncio.timeout(240):
         while True:
             members = await services.store.members()

@@ -31,7 +31,7 @@ ways = pytest.mark.parametrize("way", WAYS, ids="-".join)
 
 
 async def begin(scene: Scene, way: tuple[ModeClusterMode, ...]) -> ClusterMode:
-    """Walk to the last change but one, and begin it; gives the mode before it."""
+    """Walk to the last change but one, and begin it, and return the mode before it."""
     await scene.healthy()
     for mode in way[:-1]:
         await scene.set_mode(mode)

@@ -85,7 +85,7 @@ ELSEWHERE = CredentialsSpec(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[ErrorType]:
-    """Stand in for the check of the peer; gives what each call has it raise when unmanaged."""
+    """Stand in for the check of the peer, and return what each call has it raise when unmanaged."""
     calls: list[ErrorType] = []
 
     async def check_peer(

@@ -55,7 +55,7 @@ def silence(beside: Beside) -> Silence:
 
 
 async def after(watched: Silence, seconds: float) -> str | None:
-    """Look on, a second at a time; gives what is waited for at the end."""
+    """Look on, a second at a time, and return what is waited for at the end."""
     for _ in range(int(seconds)):
         await watched.unmet(NODE)
         await asyncio.sleep(1)

@@ -44,7 +44,7 @@ def said(error: ApiError) -> list[str]:
 
 
 def named(scene: Scene, **changes: str) -> UndeploySpec:
-    """Give a specification that names both VMs, but for the changes: passive_vm, witness_uuid…"""
+    """Return a specification that names both VMs, but for the changes: passive_vm, witness_uuid…"""
 
     def node(role: str, name: str) -> NodeVmInfo:
         vm = scene.world.state.inventory.vm_by_name(name)

@@ -37,7 +37,7 @@ async def validate_single(scene: Scene) -> None:
     assert config.planned == ()
     assert scene.world.violations == []
     assert await scene.world.store.prefix(keys.NODES) == []
-    with pytest.raises(ApiError, match="No node is awaited"):
+    with pytest.raises(ApiError, match="No node is expected"):
         await Hand(scene, JoinRole.PASSIVE).ask()
 
 

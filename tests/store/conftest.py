@@ -15,7 +15,7 @@ from openvcha.store.memory import MemoryStore
 
 @pytest.fixture(scope="session")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
-    """Give one running member of a kind, started when it is first asked for."""
+    """Return one running member of a kind, started when it is first asked for."""
     running: dict[str, Server] = {}
 
     def start(kind: str) -> Server:
@@ -41,7 +41,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 async def store(
     request: pytest.FixtureRequest, single: Callable[[str], Server]
 ) -> AsyncIterator[MemoryStore | Etcd]:
-    """Give each kind of store: what a test says must hold for all of them."""
+    """Return each kind of store: what a test says must hold for all of them."""
     if request.param == "memory":
         yield MemoryStore()
         return
@@ -53,7 +53,7 @@ async def store(
 
 @pytest.fixture
 def root() -> str:
-    """Give a prefix of the test's own, so that tests may share a server."""
+    """Return a prefix of the test's own, so that tests may share a server."""
     return f"/test/{secrets.token_hex(8)}/"
 
 
@@ -68,7 +68,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
 
 @pytest.fixture
 async def servers(three: list[Server]) -> list[Server]:
-    """Give a running cluster of three; what an earlier test killed or froze runs again."""
+    """Return a running cluster of three; what an earlier test killed or froze runs again."""
     for server in three:
         if server.process is None:
             server.start(three)
@@ -79,7 +79,7 @@ async def servers(three: list[Server]) -> list[Server]:
 
 @pytest.fixture
 async def client(servers: list[Server]) -> AsyncIterator[Etcd]:
-    """Give a client of the three members, with short patience."""
+    """Return a client of the three members, with short patience."""
     urls = [server.url for server in servers]
     async with Etcd(urls, servers[0].tls.source(), timeout=4.0, silence=0.3) as etcd:
         yield etcd
@@ -87,5 +87,5 @@ async def client(servers: list[Server]) -> AsyncIterator[Etcd]:
 
 @pytest.fixture
 def make_members() -> Callable[[str, Path, int], list[Server]]:
-    """Give what prepares members that a test starts with flags of its own."""
+    """Return what prepares members that a test starts with flags of its own."""
     return make_servers

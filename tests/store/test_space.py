@@ -150,7 +150,7 @@ class Server(Protocol):
 
 @pytest.fixture(params=["system", "wheel"])
 async def small(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Etcd]:
-    """Give a client of three real members whose quota is small."""
+    """Return a client of three real members whose quota is small."""
     servers: list[Server] = request.getfixturevalue("make_members")(request.param, tmp_path, 3)
     for server in servers:
         server.flags += [f"--quota-backend-bytes={SMALL_QUOTA}"]

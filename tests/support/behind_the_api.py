@@ -35,7 +35,7 @@ async def behind(running: RunningLab) -> AsyncIterator[Services]:
 
 
 async def sync_names(running: RunningLab) -> frozenset[str]:
-    """Give the members that ``/sync`` names."""
+    """Return the members that ``/sync`` names."""
     async with behind(running) as services:
         return (await patroni_client.sync_state(services.store)).standbys
 

@@ -50,7 +50,7 @@ class Tls:
         return context
 
     def source(self) -> TlsSource:
-        """Give the one context again and again."""
+        """Return the one context again and again."""
         context = self.context()
         return lambda: context
 
@@ -69,12 +69,12 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Give the URL for clients."""
+        """Return the URL for clients."""
         return f"https://{self.address}:2379"
 
     @property
     def peer_url(self) -> str:
-        """Give the URL for the other members."""
+        """Return the URL for the other members."""
         return f"https://{self.address}:2380"
 
     def start(self, initial: Sequence["Server"], state: str = "new") -> None:

@@ -19,7 +19,7 @@ ALLOWED = "-"
 
 
 def expected(state: str, mode: str) -> list[str]:
-    """Give the row of a state in a mode; before there is a cluster the mode does not matter."""
+    """Return the row of a state in a mode; before there is a cluster the mode does not matter."""
     row = TABLE[state]
     return row[""] if "" in row else row[mode]
 

@@ -49,7 +49,7 @@ def asks(running: RunningLab) -> dict[str, tuple[str, str, Any]]:
 
 
 def disabled(running: RunningLab) -> set[str]:
-    """Give what the cluster itself says that it would refuse."""
+    """Return what the cluster itself says that it would refuse."""
     found = running.admin.call("GET", "/vcenter/vcha/operations")
     return set(found["disabled"]) & {*OPERATIONS.values(), SET_MODE}
 

@@ -53,7 +53,7 @@ class Labs:
         )
 
     def run(self, *words: str, code: int = 0, stdin: str = "", name: str = NAME) -> str:
-        """Run a command to its end, which must have the code; gives all that it printed."""
+        """Run a command to its end, which must have the code, and return all that it printed."""
         if not set(words[:2]) & ACTING:
             return self.ask(*words, code=code, stdin=stdin, name=name)
         process = self.start(*words, name=name)

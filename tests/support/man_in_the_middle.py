@@ -64,7 +64,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def middle(
     target: int, plan: tuple[str, ...], tls: ssl.SSLContext
 ) -> AsyncIterator[tuple[Middle, int]]:
-    """Sit before a port of 127.0.0.1; gives the man and the port that he listens on."""
+    """Sit before a port of 127.0.0.1, and return the man and the port that he listens on."""
     man = Middle(target, plan, tls)
     async with await asyncio.start_server(man.meet, "127.0.0.1", 0) as listener:
         yield man, listener.sockets[0].getsockname()[1]

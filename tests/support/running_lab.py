@@ -211,5 +211,5 @@ def lab_up(base: Path, *options: str) -> Iterator[RunningLab]:
 
 
 def said(body: dict[str, Any]) -> list[str]:
-    """Give the message ids of an error without our prefix."""
+    """Return the message ids of an error without our prefix."""
     return [message["id"].removeprefix(VCHA) for message in body["messages"]]

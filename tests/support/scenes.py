@@ -81,7 +81,7 @@ class Scene:
             await asyncio.wait([self._replicating])
 
     def process(self, life: Life | None = None) -> Process:
-        """Give the service of whichever node leads."""
+        """Return the service of whichever node leads."""
         return Process(self.world, self._identity(), life, self.wrap, self._held)
 
     def _identity(self) -> Identity:

@@ -55,7 +55,7 @@ LOOP_SECONDS = 0.5
 
 
 def client_url(peer_url: str) -> str:
-    """Give the URL that a member announces to clients once it runs."""
+    """Return the URL that a member announces to clients once it runs."""
     return peer_url.rpartition(":")[0] + ":2379"
 
 
@@ -270,7 +270,7 @@ class World:
         self.members[self.members.index(member)] = replace(member, name=name)
 
     def at(self, address: str) -> Machine | None:
-        """Give the machine that answers at an HA address."""
+        """Return the machine that answers at an HA address."""
         found = [m for m in self.machines.values() if m.on and m.identity.ha_address == address]
         # Of two at one address, the one that has the ports.
         return max(found, key=lambda m: (m.etcd, m.postgres), default=None)
@@ -318,7 +318,7 @@ class World:
         return Reliance(reached, disk, machine.identity.member, structlog.get_logger())
 
     def means(self, machine: Machine) -> Means:
-        """Give what a node knows and can do without the store."""
+        """Return what a node knows and can do without the store."""
         member = machine.identity.member
 
         async def serves() -> bool:
@@ -417,7 +417,7 @@ class World:
         return False
 
     def streaming(self) -> tuple[str, ...]:
-        """Give the members that stream from the primary."""
+        """Return the members that stream from the primary."""
         machines = self.machines.values()
         return tuple(m.identity.member for m in machines if m.on and m.postgres == "streaming")
 

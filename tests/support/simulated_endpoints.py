@@ -69,7 +69,7 @@ def refuse(code: int, message: str, status: int = 503) -> Behaviour:
 
 @asynccontextmanager
 async def client(*behaviours: Behaviour | str, patience: float = 1.0) -> AsyncIterator[Etcd]:
-    """Give a client of endpoints that behave so; a string is taken as a URL."""
+    """Return a client of endpoints that behave so; a string is taken as a URL."""
     async with AsyncExitStack() as stack:
         urls = [
             one if isinstance(one, str) else await stack.enter_async_context(endpoint(one))

@@ -387,7 +387,7 @@ class SeenPatroni:
 
 
 def garbled(found: KeyValue | None) -> KeyValue | None:
-    """Give what a version finds there that does not know the form."""
+    """Return what a version finds there that does not know the form."""
     return dataclasses.replace(found, value=b"?") if found else None
 
 

@@ -31,7 +31,7 @@ class Machine:
     on: bool
 
     def writable(self) -> bool:
-        """Tell whether this PostgreSQL acknowledges a write to whoever connects to it directly."""
+        """Return whether this PostgreSQL acknowledges a write to who connects to it directly."""
         if not (self.on and self.identity.holds_data):
             return False
         layout = Layout(self.directory)
@@ -69,7 +69,7 @@ class World:
         self.ledger = Ledger(running.lab.state().public_address, passwords["app"], running.lab.ca)
 
     def machines(self) -> list[Machine]:
-        """Give every VM with an identity, as the process table shows it."""
+        """Return every VM with an identity, as the process table shows it."""
         found = []
         for vm in self.running.vms():
             directory = Path(self.running.lab.infrastructure / vm.directory)
@@ -93,7 +93,7 @@ class World:
         return dict(reply.json())
 
     def roles(self) -> dict[str, str]:
-        """Give the VM's name of each role that the API knows now."""
+        """Return the VM's name of each role that the API knows now."""
         info = self.cluster() or {}
         found = {}
         for key in ("node1", "node2", "witness"):
@@ -115,7 +115,7 @@ class World:
             time.sleep(LOOK_SECONDS)
 
     def health(self) -> str | None:
-        """Give the health that the API tells."""
+        """Return the health that the API tells."""
         return (self.cluster() or {}).get("health_state")
 
     def kill(self, name: str) -> None:
@@ -132,6 +132,6 @@ class World:
         return self.running.admin.http.request(method, path, json=body)
 
     def task(self, reply: httpx2.Response) -> str:
-        """Follow the task of an accepted operation to its end; gives its status."""
+        """Follow the task of an accepted operation to its end, and return its status."""
         assert reply.status_code == 202, reply.text
         return str(self.running.admin.finished(reply.json())["status"])

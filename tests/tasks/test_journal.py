@@ -52,13 +52,13 @@ class Forgetful(MemoryStore):
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """Give an empty simulated store."""
+    """Return an empty simulated store."""
     return MemoryStore()
 
 
 @pytest.fixture
 def journal(store: MemoryStore) -> Journal:
-    """Give a journal whose clock stands still."""
+    """Return a journal whose clock stands still."""
     return Journal(store, clock=lambda: NOW)
 
 
@@ -82,7 +82,7 @@ async def put(store: MemoryStore, record: TaskRecord, **values: Any) -> None:
 
 
 def error_of(caught: pytest.ExceptionInfo[ApiError]) -> tuple[ErrorType, list[str]]:
-    """Give an error's type and the ends of its messages' ids."""
+    """Return an error's type and the ends of its messages' ids."""
     ids = [text.id.removeprefix("com.vmware.vcenter.vcha.") for text in caught.value.messages]
     return caught.value.error_type, ids
 

@@ -34,7 +34,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def a_record(**values: Any) -> TaskRecord:
-    """Give a PENDING record with some fields changed."""
+    """Return a PENDING record with some fields changed."""
     description = message("passive.redeploy")
     record = TaskRecord(
         id="t",
@@ -51,7 +51,7 @@ def a_record(**values: Any) -> TaskRecord:
 
 
 def at_rest(error: ErrorRecord) -> ErrorRecord:
-    """Give an error as it comes back from the store."""
+    """Return an error as it comes back from the store."""
     return msgspec.json.decode(msgspec.json.encode(error), type=ErrorRecord)
 
 

@@ -52,7 +52,7 @@ class Told(Step):
     holds: bool = False
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Say what it was told to say."""
+        """Return what it was told to say."""
         assert ctx.record.status is TaskStatus.RUNNING
         return self.holds
 
@@ -88,16 +88,16 @@ class Stage:
     start: datetime = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
     def now(self) -> datetime:
-        """Give the time by the loop's clock."""
+        """Return the time by the loop's clock."""
         return self.start + timedelta(seconds=asyncio.get_running_loop().time())
 
     @property
     def journal(self) -> Journal:
-        """Give a journal."""
+        """Return a journal."""
         return Journal(self.store, self.now)
 
     def step(self, name: str, doing: Act = nothing, undoing: Act = nothing, **told: Any) -> Told:
-        """Give a step that writes into the log."""
+        """Return a step that writes into the log."""
         return Told(name, self.log, doing, undoing, **told)
 
     async def make(self, **values: Any) -> str:
@@ -145,7 +145,7 @@ class Stage:
             return await self.ended(task)
 
     def states(self, task: str) -> list[TaskRecord]:
-        """Give all states that a task has had."""
+        """Return all states that a task has had."""
         history = self.store._history
         return [
             decode(event.kv, TaskRecord) for event in history if event.kv.key == keys.task(task)
@@ -154,12 +154,12 @@ class Stage:
 
 @pytest.fixture
 def stage() -> Stage:
-    """Give an empty stage."""
+    """Return an empty stage."""
     return Stage()
 
 
 def raising(error: Exception) -> Act:
-    """Give an action that fails."""
+    """Return an action that fails."""
 
     async def act(_: TaskContext) -> None:
         raise error
@@ -168,7 +168,7 @@ def raising(error: Exception) -> Act:
 
 
 def reasons(record: TaskRecord) -> tuple[ErrorType | None, list[str]]:
-    """Give the type of a task's error and the ends of its messages' ids."""
+    """Return the type of a task's error and the ends of its messages' ids."""
     if record.error is None:
         return None, []
     ids = [text.id.removeprefix("com.vmware.vcenter.vcha.") for text in record.error.messages]
@@ -588,7 +588,7 @@ def broken_plan(_: TaskRecord) -> list[Step]:
 
 
 def ambiguous_plan(_: TaskRecord) -> list[Step]:
-    """Give two steps of one name."""
+    """Return two steps of one name."""
     return [Told("a", []), Told("a", [])]
 
 

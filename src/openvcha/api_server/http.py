@@ -92,7 +92,7 @@ async def apart(size: int, read: Callable[P, T], *args: P.args, **more: P.kwargs
 
 
 def origin(request: Request) -> str:
-    """Give the address that the request came from."""
+    """Return the address that the request came from."""
     client = request.scope.get("client")
     return str(client[0]) if client else "unknown"
 

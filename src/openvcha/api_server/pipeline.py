@@ -137,7 +137,7 @@ class Pipeline:
         return True
 
     def error(self, failure: Exception, call: Call) -> ApiError:
-        """Give what a caller is told of a failure; logs it when it is our own."""
+        """Return what a caller is told of a failure; logs it when it is our own."""
         return self._error(failure, _Running(call))
 
     async def _carry_out(self, running: "_Running") -> Answer:
@@ -216,7 +216,7 @@ class Pipeline:
     def _file_refused(
         self, failure: Exception, refused: ApiError, operation: Operation
     ) -> ApiError:
-        """Say what a task would of a file of ours; never to who has not come in: it is a path."""
+        """Return what a task would of a file of ours; never to a stranger, since it is a path."""
         self._log.error("file refused", operation=operation.id, reason=str(failure))
         if refused.error_type in operation.errors:
             return refused
@@ -291,7 +291,7 @@ class _Running:
 
 @cache
 def least_privilege(operation: Operation) -> Privilege | None:
-    """Give the privilege without which no arguments help; checked before they are read."""
+    """Return the privilege without which no arguments help; checked before they are read."""
     return required_privilege(operation, {each.name: True for each in operation.parameters})
 
 

@@ -26,7 +26,7 @@ def secrets_in(value: Any) -> Iterator[Secret]:
 
 
 def describe(failure: BaseException, hidden: Iterable[Secret] | None) -> str:
-    """Give the traceback, with `***` for the secrets.
+    """Return the traceback, with `***` for the secrets.
 
     `hidden` None: the secrets are not known, so that only the places and the type are told.
     """

@@ -43,12 +43,12 @@ class Match:
 
 
 def api_routes() -> tuple[Route, ...]:
-    """Give the routes below /api."""
+    """Return the routes below /api."""
     return tuple(_route(operation, operation.path) for operation in OPERATIONS)
 
 
 def legacy_routes() -> tuple[Route, ...]:
-    """Give the routes below /rest: the session has a path of its own, and may be asked by POST."""
+    """Return the routes below /rest: the session has its own path, and may be asked by POST."""
     routes = [
         _route(each, LEGACY_SESSION if each.service == SESSION_SERVICE else each.path)
         for each in OPERATIONS
@@ -74,7 +74,7 @@ class Router:
                 self._fixed[route.path].append(route)
 
     def find(self, method: str, path: str, query: Mapping[str, str]) -> Match:
-        """Give what the request means; raises ApiError OPERATION_NOT_FOUND."""
+        """Return what the request means; raises ApiError OPERATION_NOT_FOUND."""
         routes, parameters = self._at(path)
         action = query.get(ACTION) or query.get(LEGACY_ACTION)
         task = query.get(TASK, "").lower() == "true"
@@ -85,7 +85,7 @@ class Router:
         raise _unknown(routes, path, *wanted)
 
     def methods(self, path: str) -> frozenset[str]:
-        """Give the methods that this path knows; raises ApiError OPERATION_NOT_FOUND."""
+        """Return the methods that this path knows; raises ApiError OPERATION_NOT_FOUND."""
         methods = {route.method for route in self._at(path)[0]}
         return frozenset(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 

@@ -88,7 +88,7 @@ def _set(body: Any, leaf: Leaf, text: str) -> Any:
 
 
 def _value(leaf: Leaf, text: str) -> Any:
-    """Give the text as the JSON value that the type asks for; the server judges the rest."""
+    """Return the text as the JSON value that the type asks for; the server judges the rest."""
     if isinstance(leaf.type, SecretType):
         raise LabFailed(
             f"{leaf.name} is a secret: others could see it on a command line;"

@@ -49,7 +49,7 @@ class Telling(TyperGroup):
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Tell what goes wrong in the block in one line on stderr, and exit with its code."""
+    """Print what goes wrong in the block in one line on stderr, and exit with its code."""
     try:
         yield
     except (KeyboardInterrupt, typer.Abort):
@@ -64,7 +64,7 @@ def told() -> Iterator[None]:
 
 
 def fail(text: str, code: Code = Code.FAILED) -> typer.Exit:
-    """Say what went wrong; raise what this gives."""
+    """Print what went wrong, and return the exception to raise."""
     say_lines(f"vcha: {text}", err=True)
     return typer.Exit(code)
 

@@ -43,7 +43,7 @@ class Leaf:
 
 
 def short_name(operation: Operation) -> str:
-    """Give the name by which people call an operation: cluster.passive.redeploy."""
+    """Return the name by which people call an operation: cluster.passive.redeploy."""
     prefix = next(p for p in _PREFIXES if operation.id.startswith(p))
     return operation.id.removeprefix(prefix)
 
@@ -63,24 +63,24 @@ def rest(operation: Operation) -> str:
 
 
 def path_leaves(operation: Operation) -> list[Leaf]:
-    """Give the parameters in the path."""
+    """Return the parameters in the path."""
     return [Leaf(p.name, descriptor(p.type), required=True) for p in operation.path_parameters]
 
 
 def query_leaves(operation: Operation) -> list[Leaf]:
-    """Give the parameters in the query: the fields of their structures."""
+    """Return the parameters in the query: the fields of their structures."""
     return [leaf for p in operation.query_parameters for leaf in _inside("", p.type)]
 
 
 def body_leaves(operation: Operation) -> list[Leaf]:
-    """Give all that a body can hold; of several parameters each has its name in front."""
+    """Return all that a body can hold; of several parameters each has its name in front."""
     if operation.body_is_spec:
         return list(_inside("", operation.body_parameters[0].type))
     return [leaf for p in operation.body_parameters for leaf in _of(p)]
 
 
 def words(type_: Type) -> str:
-    """Say what a value must be."""
+    """Return what a value must be."""
     match type_:
         case OptionalType(element):
             found = words(element)

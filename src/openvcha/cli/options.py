@@ -32,5 +32,5 @@ def command(words: str, name: str = DEFAULT_NAME, base: Path | None = None) -> s
 
 
 def program() -> str:
-    """Give what one types for `vcha` here; `./dev` says so."""
+    """Return what one types for `vcha` here; `./dev` says so."""
     return os.environ.get(PROGRAM) or "vcha"

@@ -118,7 +118,7 @@ async def _chosen(
 
 
 def _commands(role: str) -> typer.Typer:
-    """Give the commands of one role; they find it in their context."""
+    """Return the commands of one role; they find it in their context."""
     app = typer.Typer(epilog=EPILOG, no_args_is_help=True)
 
     @app.callback(help=f"The {role} node.", epilog=EPILOG)

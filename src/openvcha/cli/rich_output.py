@@ -71,14 +71,14 @@ def _shown(segment: Segment) -> Segment:
 
 
 def console() -> Screen:
-    """Give the console for results; where no terminal is, nothing is cut off."""
+    """Return the console for results; where no terminal is, nothing is cut off."""
     wide = None if sys.stdout.isatty() else PLAIN_WIDTH
     # Text is shown as it is: to rich, ":CD:" in a thumbprint is a disc, "[x]" in a name a colour.
     return Screen(highlight=False, emoji=False, markup=False, width=wide)
 
 
 def narrator(clock: Clock = time.monotonic) -> Narrator:
-    """Give the narrator that fits where the output goes."""
+    """Return the narrator that fits where the output goes."""
     out = console()
     return TerminalNarrator(out, clock) if out.is_terminal else PlainNarrator(out, clock)
 
@@ -191,7 +191,7 @@ class PlainNarrator:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Say what is done; its end is told by what comes next."""
+        """Print what is done; the next line tells of its end."""
         self._line(text)
         yield
 

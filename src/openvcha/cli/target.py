@@ -83,7 +83,7 @@ class Target:
                 found_lab(self.name, self.base)
 
     def lab(self) -> Lab | None:
-        """Give the lab that is meant, None for another server."""
+        """Return the lab that is meant, None for another server."""
         return None if self.server else found_lab(self.name, self.base)
 
     def _password_for(self, lab: Lab, user: str) -> Secret:
@@ -108,7 +108,7 @@ class Target:
 
 
 def with_target(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of Target; it gets them as the argument ``target``."""
+    """Add the options of Target to a command; it gets them as the argument ``target``."""
     signature = inspect.signature(function)
     own = [p for name, p in signature.parameters.items() if name != "target"]
     fields = dataclasses.fields(Target)

@@ -21,7 +21,7 @@ class Refused(Exception):  # noqa: N818 - the answer of the other side, not an a
 
     @property
     def text(self) -> str:
-        """Give the error type and all messages, for people."""
+        """Return the error type and all messages, for people."""
         if not isinstance(self.body, dict):
             return f"HTTP {self.status}"
         return error_text(self.body) or f"HTTP {self.status}"

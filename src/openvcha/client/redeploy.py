@@ -12,24 +12,24 @@ def redeploy_path(role: str) -> str:
 
 
 async def redeploy(api: ApiClient, role: str, spec: dict[str, Any]) -> str:
-    """Call a role's redeploy; gives the task's id. Raises Refused, Unreachable."""
+    """Call a role's redeploy, and return the task's id. Raises Refused, Unreachable."""
     return str(await api.call("POST", redeploy_path(role), spec))
 
 
 async def check(api: ApiClient, role: str, placement: dict[str, Any]) -> dict[str, Any]:
-    """Call a role's check; gives its warnings and errors. Raises Refused, Unreachable."""
+    """Call a role's check, and return its warnings and errors. Raises Refused, Unreachable."""
     path = f"/vcenter/vcha/cluster/{role}?action=check"
     found: dict[str, Any] = await api.call("POST", path, {"placement": placement})
     return found
 
 
 async def choose_folder(api: ApiClient) -> str | None:
-    """Give the folder for VMs when there is only one."""
+    """Return the folder for VMs when there is only one."""
     found = await api.call("GET", "/vcenter/folder", query=[("type", "VIRTUAL_MACHINE")])
     return str(found[0]["folder"]) if len(found) == 1 else None
 
 
 async def choose_name(api: ApiClient) -> str:
-    """Give a name that no VM has: vcha-N."""
+    """Return a name that no VM has: vcha-N."""
     taken = {vm["name"].casefold() for vm in await api.call("GET", "/vcenter/vm")}
     return next(name for number in count(1) if (name := f"vcha-{number}") not in taken)

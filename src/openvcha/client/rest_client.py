@@ -57,7 +57,7 @@ class ApiClient:
             await self._log_out()
 
     async def answers(self) -> bool:
-        """Tell whether the API is there, without logging in."""
+        """Return whether the API is there, without logging in."""
         try:
             return (await self._send("GET", "/session")).status_code == 401
         except Unreachable:
@@ -75,7 +75,7 @@ class ApiClient:
     async def follow(
         self, task: str, silence: float = SILENCE_SECONDS
     ) -> AsyncIterator[dict[str, Any]]:
-        """Give a task's info at each change, until it has ended; outlives a failover.
+        """Return a task's info at each change, until it has ended; outlives a failover.
 
         Raises Refused; Unreachable when nobody has answered for ``silence`` seconds.
         """
@@ -102,7 +102,7 @@ class ApiClient:
     async def events(
         self, after: str, silence: float = SILENCE_SECONDS
     ) -> AsyncIterator[dict[str, Any]]:
-        """Give the events after an id, and those to come; outlives a failover.
+        """Return the events after an id, and those to come; outlives a failover.
 
         Raises Refused; Unreachable when nobody has answered for ``silence`` seconds.
         """
@@ -123,7 +123,7 @@ class ApiClient:
             await asyncio.sleep(FOLLOW_SECONDS)
 
     async def _stream(self, after: str) -> AsyncGenerator[dict[str, Any] | None, None]:
-        """Give what one connection brings; None: the server is still there."""
+        """Return what one connection brings; None: the server is still there."""
         headers = {"accept": "text/event-stream", "last-event-id": after}
         path, patience = "/openvcha/events", REQUEST_SECONDS
         try:

@@ -11,20 +11,20 @@ SERVICES = sorted({operation.service for operation in OPERATIONS if operation.ta
 
 
 async def list_tasks(api: ApiClient, **sets: list[str]) -> dict[str, Info]:
-    """Give the tasks of all services, the newest last; ``sets`` narrow the filter."""
+    """Return the tasks of all services, the newest last; ``sets`` narrow the filter."""
     spec = {"filter_spec": {"services": SERVICES, **sets}}
     found = await api.call("POST", "/cis/tasks?action=list", spec)
     return dict(sorted(found.items(), key=lambda item: item[1].get("start_time") or "9"))
 
 
 async def running_task(api: ApiClient) -> tuple[str, Info] | None:
-    """Give the task that is not finished, if there is one: there is one operation at a time."""
+    """Return the task that is not finished, if there is one: there is one operation at a time."""
     found = await list_tasks(api, status=sorted(OPEN))
     return next(iter(found.items()), None)
 
 
 async def find_task(api: ApiClient, text: str | None) -> str:
-    """Give the id that begins with ``text``; without it that of the running or newest task.
+    """Return the id that begins with ``text``; without it that of the running or newest task.
 
     Raises LabFailed when there is none or more than one.
     """
@@ -40,7 +40,7 @@ async def find_task(api: ApiClient, text: str | None) -> str:
 
 
 async def find_running(api: ApiClient, text: str | None) -> str:
-    """Give the id that begins with ``text``; without it that of the running task.
+    """Return the id that begins with ``text``; without it that of the running task.
 
     Raises LabFailed when nothing runs.
     """

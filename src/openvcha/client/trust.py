@@ -46,7 +46,7 @@ async def by_thumbprint(host: str, port: int, thumbprint: str) -> ssl.SSLContext
 
 
 async def met_certificate(host: str, port: int) -> bytes:
-    """Give the certificate (DER) that a server shows, unverified. Raises LabFailed."""
+    """Return the certificate (DER) that a server shows, unverified. Raises LabFailed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is sent; the certificate is compared

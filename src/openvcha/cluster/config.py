@@ -39,7 +39,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ha_address(self) -> str:
-        """Give the address that etcd, Patroni and PostgreSQL of this node listen on."""
+        """Return the address that etcd, Patroni and PostgreSQL of this node listen on."""
         return address_text(self.ha_ip)
 
 
@@ -54,11 +54,11 @@ class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ha_address(self) -> str:
-        """Give the bare HA address."""
+        """Return the bare HA address."""
         return address_text(self.ha_ip)
 
     def joined(self) -> NodeConfig:
-        """Give the node that has come in this place; nobody here could create or delete it."""
+        """Return the node that has come in this place; nobody here could create or delete it."""
         return NodeConfig(
             member=self.member,
             name=self.name,
@@ -101,16 +101,16 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
         return next((node for node in self.nodes if node.member == member), None)
 
     def of_kind(self, kind: NodeKind) -> Iterator[NodeConfig]:
-        """Give the nodes of one kind in their configured order."""
+        """Return the nodes of one kind in their configured order."""
         return (node for node in self.nodes if node.kind is kind)
 
     def peer_of(self, leader: str) -> NodeConfig | None:
-        """Give the data node that is not ``leader``: the passive while ``leader`` is active."""
+        """Return the data node that is not ``leader``: the passive while ``leader`` is active."""
         return next((n for n in self.of_kind(NodeKind.DATA) if n.member != leader), None)
 
     @property
     def witness(self) -> NodeConfig | None:
-        """Give the witness, when there is one."""
+        """Return the witness, when there is one."""
         return next(self.of_kind(NodeKind.WITNESS), None)
 
     def awaited(self, kind: NodeKind) -> PlannedNode | None:
@@ -118,19 +118,19 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
         return next((node for node in self.planned if node.kind is kind), None)
 
     def planning(self, new: PlannedNode) -> "ClusterConfig":
-        """Give this configuration with ``new`` as the planned node of its kind."""
+        """Return this configuration with ``new`` as the planned node of its kind."""
         planned = tuple(new if node.kind is new.kind else node for node in self.planned)
         return msgspec.structs.replace(self, planned=planned)
 
     def replacing(self, old: str | None, new: NodeConfig) -> "ClusterConfig":
-        """Give this configuration with ``new`` in the place of ``old``; twice is once."""
+        """Return this configuration with ``new`` in the place of ``old``; twice is once."""
         if self.node(new.member) is not None:
             return self
         nodes = tuple(new if node.member == old else node for node in self.nodes)
         return msgspec.structs.replace(self, nodes=nodes if new in nodes else (*nodes, new))
 
     def alone(self, member: str) -> "ClusterConfig":
-        """Give the configuration of one node that is left of a cluster; twice is once.
+        """Return the configuration of one node that is left of a cluster; twice is once.
 
         Raises LookupError when it does not name the node.
         """
@@ -149,7 +149,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def address_text(spec: IpSpec) -> str:
-    """Give the bare address of an already validated specification."""
+    """Return the bare address of an already validated specification."""
     chosen = spec.ipv4 or spec.ipv6
     if chosen is None:
         raise ValueError("an address specification without an address")
@@ -157,7 +157,7 @@ def address_text(spec: IpSpec) -> str:
 
 
 def cluster_record(store: Store) -> Record[ClusterConfig]:
-    """Give the cluster's configuration as a compare-and-set record."""
+    """Return the cluster's configuration as a compare-and-set record."""
     return Record(store, keys.CLUSTER, ClusterConfig)
 
 

@@ -43,17 +43,17 @@ def assess(seen: Observation) -> Health:
 
 
 def deployed(seen: Observation) -> bool:
-    """Tell whether there is a cluster of three to speak of."""
+    """Return whether there is a cluster of three to speak of."""
     return seen.config.state is ConfigState.CONFIGURED
 
 
 def writable(node: NodeObservation) -> bool:
-    """Tell whether PostgreSQL of the node takes writes."""
+    """Return whether PostgreSQL of the node takes writes."""
     return node.patroni is not None and node.patroni.primary
 
 
 def votes(node: NodeObservation) -> bool:
-    """Tell whether the node has a vote and can give it."""
+    """Return whether the node has a vote and can give it."""
     return node.voter and node.etcd_answers
 
 
@@ -77,7 +77,7 @@ def _lost_nodes(seen: Observation) -> Iterator[Finding]:
 
 
 def _margin(seen: Observation) -> Iterator[Finding]:
-    """Tell when one more loss would stop the store: then nobody could take over, nor write."""
+    """Return when one more loss would stop the store: then nobody could take over, nor write."""
     voters = [node for node in seen.nodes if node.voter]
     answering = sum(node.etcd_answers for node in voters)
     if answering <= len(voters) // 2 + 1:

@@ -10,7 +10,7 @@ class ClusterStore(GuardedStore, Membership, Protocol):
     """The store that the cluster itself carries: keys, and who votes on them."""
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
-        """Use what the voters that have started announce; gives the endpoints."""
+        """Use what the voters that have started announce, and return the endpoints."""
 
 
 class PatroniAccess(Protocol):

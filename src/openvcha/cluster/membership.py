@@ -88,7 +88,7 @@ async def promote(store: Membership, name: str, peer_url: str) -> bool:
 
 
 async def initial_cluster(store: Membership, name: str, peer_url: str) -> dict[str, str]:
-    """Give what a joining etcd is told: every member's name and peer URL, its own included."""
+    """Return what a joining etcd is told: every member's name and peer URL, its own included."""
     members = await store.members()
     known = {m.name: m.peer_urls[0] for m in members if m.name}
     return {**known, name: peer_url}

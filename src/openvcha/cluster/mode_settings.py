@@ -51,7 +51,7 @@ def _unfit(kept: Mapping[str, object]) -> Mapping[str, object]:
 
 
 async def wanted(store: Store) -> frozenset[str]:
-    """Give the settings that are on in the dynamic configuration."""
+    """Return the settings that are on in the dynamic configuration."""
     return (await look(store)).on
 
 
@@ -74,6 +74,6 @@ def told(member: Dynamic) -> frozenset[str]:
 
 
 def switched(fields: Dynamic, name: str, value: bool) -> Dynamic:
-    """Give the dynamic configuration with one setting on or off."""
+    """Return the dynamic configuration with one setting on or off."""
     rest = {key: kept for key, kept in fields.items() if key != name}
     return {**rest, name: True} if value else rest

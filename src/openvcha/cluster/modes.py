@@ -51,7 +51,7 @@ _SWITCHED_OFF = (ALONE, DETACHED, PAUSE)
 
 
 def way(old: ClusterMode, new: ClusterMode) -> tuple[tuple[str, bool], ...]:
-    """Give the settings to be changed, one after the other, each with what it becomes."""
+    """Return the settings to be changed, one after the other, each with what it becomes."""
     before, after = SETTINGS[old], SETTINGS[new]
     on = tuple((name, True) for name in _SWITCHED_ON if name in after - before)
     off = tuple((name, False) for name in _SWITCHED_OFF if name in before - after)

@@ -75,7 +75,7 @@ class Hearing:
             await asyncio.sleep(RETRY_SECONDS)
 
     def of(self, member: str) -> Heard:
-        """Tell what is known of a node. One that is asked for the first time is not silent yet."""
+        """Return what is known of a node. One asked for the first time is not yet silent."""
         now = self._monotonic()
         node = self._nodes.setdefault(keys.node_facts(member), _Node(now))
         known = node.facts if now - node.since <= SILENT_SECONDS else None

@@ -40,7 +40,7 @@ class NodeObservation:
 
     @property
     def up(self) -> bool:
-        """Tell whether anything of the node answers."""
+        """Return whether anything of the node answers."""
         return self.etcd_answers or self.patroni is not None
 
     @property
@@ -101,7 +101,7 @@ class Observation:
 
     @property
     def active(self) -> NodeObservation | None:
-        """Give the node that holds the leader key."""
+        """Return the node that holds the leader key."""
         return self.node(self.leader)
 
     @property
@@ -118,7 +118,7 @@ class Observation:
 
     @property
     def passive(self) -> NodeObservation | None:
-        """Give the data node that does not hold the leader key."""
+        """Return the data node that does not hold the leader key."""
         return next(
             (
                 n
@@ -130,7 +130,7 @@ class Observation:
 
     @property
     def witness(self) -> NodeObservation | None:
-        """Give the witness."""
+        """Return the witness."""
         return next((n for n in self.nodes if n.config.kind is NodeKind.WITNESS), None)
 
     def lag(self, member: str) -> Lag | None:
@@ -139,7 +139,7 @@ class Observation:
 
     @property
     def passive_in_sync(self) -> bool:
-        """Tell whether the passive streams and may take over without loss (``/sync`` names it)."""
+        """Return whether the passive streams and may take over without loss: ``/sync`` names it."""
         passive = self.passive
         return (
             passive is not None

@@ -232,7 +232,7 @@ async def _nobody_knows(node: NodeConfig) -> bool:
 
 
 def endpoint(config: ClusterConfig, node: NodeConfig) -> str:
-    """Give the URL of a node's etcd for clients."""
+    """Return the URL of a node's etcd for clients."""
     return f"https://{bracketed(node.ha_address)}:{config.ports.etcd_client}"
 
 

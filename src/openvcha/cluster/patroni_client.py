@@ -54,12 +54,12 @@ class PatroniNode:
 
     @property
     def primary(self) -> bool:
-        """Tell whether this PostgreSQL takes writes."""
+        """Return whether this PostgreSQL takes writes."""
         return self.role in {"primary", "master"} and self.state == "running"
 
     @property
     def streaming(self) -> bool:
-        """Tell whether this PostgreSQL is a standby that receives WAL."""
+        """Return whether this PostgreSQL is a standby that receives WAL."""
         return self.role == "replica" and self.state == "streaming"
 
 
@@ -158,7 +158,7 @@ async def bar(store: Store, member: str) -> bool:
 
 
 async def member_states(store: Store) -> dict[str, str]:
-    """Give each registered member's own word for its state (the keys live for Patroni's ttl)."""
+    """Return each registered member's own word for its state (the keys live for Patroni's ttl)."""
     found = await store.prefix(keys.PATRONI_MEMBERS)
     return {
         kv.key.removeprefix(keys.PATRONI_MEMBERS): str(fields.get("state", ""))
@@ -283,7 +283,7 @@ def _standbys(streams: Iterable[Fields], field: str, *wanted: str) -> tuple[str,
 
 
 def standby_state(fields: dict[str, Any]) -> str:
-    """Give a standby's replication state where Patroni tells it apart from ``running``."""
+    """Return a standby's replication state where Patroni tells it apart from ``running``."""
     return str(fields.get("replication_state") or fields.get("state", ""))
 
 

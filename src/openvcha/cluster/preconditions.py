@@ -52,7 +52,7 @@ def may_pass(reason: LocalizableMessage) -> bool:
 
 
 def why_not(operation: str, seen: Observation) -> Reason:
-    """Say why ``operation`` (its full id) is refused in what was seen; None when it may run.
+    """Return why ``operation`` (its full id) is refused in what was seen; None when it may run.
 
     A running operation is not a reason here: starting a second one is decided by the journal, in
     the same transaction that starts it.
@@ -67,7 +67,7 @@ def momentary(reason: LocalizableMessage) -> bool:
 
 
 def why_not_mode(wanted: ClusterMode, seen: Observation) -> Reason:
-    """Say why the mode may not become ``wanted``; None when it may."""
+    """Return why the mode may not become ``wanted``; None when it may."""
     if reason := _needs_cluster(seen):
         return reason
     mode = seen.config.mode
@@ -112,7 +112,7 @@ def _deploy(seen: Observation) -> Reason:
 
 
 def why_not_join(kind: NodeKind, seen: Observation) -> Reason:
-    """Say why no node of this kind may join now; a lost one of a manual deployment is replaced."""
+    """Return why no node of this kind may join now; a lost manual one is replaced."""
     planned = seen.config.awaited(kind)
     role = "witness" if kind is NodeKind.WITNESS else "passive"
     if seen.config.state is ConfigState.PREPARED and planned is not None:
@@ -176,7 +176,7 @@ def _unready(seen: Observation, passive: NodeObservation) -> Reason:
 
 
 def _stands_by(seen: Observation, passive: NodeObservation) -> bool:
-    """Tell whether the mode is what keeps the passive down; its Patroni may be silent a moment."""
+    """Return whether the mode keeps the passive down; its Patroni may be silent for a moment."""
     return seen.config.mode is ClusterMode.DISABLED and votes(passive)
 
 

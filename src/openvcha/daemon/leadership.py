@@ -61,7 +61,7 @@ class Leadership:
         self._alone = False
 
     async def changes(self) -> AsyncIterator[bool]:
-        """Give whether this node leads, now and at every change."""
+        """Return whether this node leads, now and at every change."""
         async with self._watching():
             yield self._leads
             while True:
@@ -84,7 +84,7 @@ class Leadership:
             await asyncio.gather(look, return_exceptions=True)
 
     async def _found(self, look: asyncio.Task[bool]) -> bool:
-        """Give what the look finds; a change meanwhile makes it void."""
+        """Return what the look finds; a change meanwhile makes it void."""
         if not self._lost:
             await self._either(look)
         lost, self._lost = self._lost, False

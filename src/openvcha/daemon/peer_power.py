@@ -118,12 +118,12 @@ class Node:
         return found if found and is_fresh(found, dt.datetime.now(dt.UTC)) else None
 
     async def store_serves(self) -> bool:
-        """Tell whether any member says that it has a majority, the own one or another."""
+        """Return whether any member says that it has a majority, the own one or another."""
         places = known_endpoints(self.identity, self.layout)
         return any(await asyncio.gather(*(answers(at, self.tls()) for at in places)))
 
     async def leaderless(self) -> bool:
-        """Tell whether the store says that nobody leads."""
+        """Return whether the store says that nobody leads."""
         places = known_endpoints(self.identity, self.layout)
         try:
             async with Etcd(places, self.tls, account=NodeAccount(self.layout.root)) as store:

@@ -41,10 +41,10 @@ class OwnPostgres(Protocol):
 
     @property
     def standby(self) -> bool:
-        """Tell whether the data are a standby's."""
+        """Return whether the data are a standby's."""
 
     async def stop(self) -> bool:
-        """Stop it; tells whether it has stopped. Raises OSError."""
+        """Stop it, and return whether it has stopped. Raises OSError."""
 
 
 class Order(Enum):
@@ -72,7 +72,7 @@ class Situation:
 
 
 def decide(at: Situation) -> Order | None:
-    """Say what to do with the own PostgreSQL. Never lets there be a second primary.
+    """Return what to do with the own PostgreSQL. Never lets there be a second primary.
 
     Data of a primary are started only where nobody else leads, where the last who led was this
     node, and where nobody is about to take over; whatever else they hold, they stay as they are.

@@ -57,7 +57,7 @@ class History:
             self._samples.append((now, written))
 
     def lag(self, now: float, written: int, standby: Position) -> Lag:
-        """Tell how far a standby is behind; the seconds since the primary passed it."""
+        """Return how far a standby is behind; the seconds since the primary passed it."""
         behind = max(0, written - standby.replayed)
         passed = next((at for at, place in self._samples if place > standby.replayed), now)
         seconds = max(standby.seconds, now - passed) if behind else 0.0
@@ -82,7 +82,7 @@ class Lags:
         self._one_by_one = asyncio.Lock()
 
     async def __call__(self) -> tuple[Lag, ...]:
-        """Give the lag of each standby that streams; nothing when that cannot be told now."""
+        """Return the lag of each standby that streams; nothing when that cannot be told now."""
         try:
             async with asyncio.timeout(ASK_SECONDS), self._one_by_one:
                 written, standbys = await self._ask()

@@ -25,7 +25,7 @@ class News:
 
 
 def task_news(records: Iterable[KeyValue], told: int) -> list[News]:
-    """Give what is new since the revision ``told``, in order; records may be there repeatedly."""
+    """Return what is new since the revision ``told``, in order; records may be there repeatedly."""
     latest = {kv.key: kv for kv in records}
     found = [news for kv in latest.values() for news in _of(kv) if news.revision > told]
     return sorted(found, key=lambda news: news.revision)

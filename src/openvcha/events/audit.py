@@ -96,7 +96,7 @@ class AuditLog:
         return tuple(sorted(found, key=lambda record: record.time)[-limit:])
 
     async def sweep(self) -> int:
-        """Forget what is older than it is kept; gives how many records that were."""
+        """Forget what is older than it is kept, and return how many records that were."""
         oldest = self._clock() - MAX_AGE
         rows = (self._changes, self._access, self._strangers)
         return sum([await row.sweep(oldest) for row in rows])

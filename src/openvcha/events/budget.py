@@ -77,7 +77,7 @@ class Budget(Generic[T]):
 
     @property
     def due(self) -> bool:
-        """Tell whether there is something to be told with ``left_out``."""
+        """Return whether there is something to be told with ``left_out``."""
         self._turn_over()
         return bool(self._due)
 

@@ -15,12 +15,12 @@ _KINDS: Mapping[str, str] = {
 
 
 def failed_kind(reasons: Iterable[LocalizableMessage]) -> str | None:
-    """Give the type of the event of a failover that failed for these reasons, if it has one."""
+    """Return the type of the event of a failover that failed for these reasons, if it has one."""
     return next((_KINDS[reason.id] for reason in reasons if reason.id in _KINDS), None)
 
 
 def refused(reasons: tuple[LocalizableMessage, ...]) -> Draft | None:
-    """Give the event of a failover that was refused; None when its reason has none."""
+    """Return the event of a failover that was refused; None when its reason has none."""
     kind = failed_kind(reasons)
     if kind is None:
         return None

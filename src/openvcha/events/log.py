@@ -121,11 +121,11 @@ class EventLog:
         return tuple(found[:limit])
 
     async def last_id(self) -> str:
-        """Give the id of the newest event; ``0`` when there was none yet."""
+        """Return the id of the newest event; ``0`` when there was none yet."""
         return str((await self.remembered()).memory.last)
 
     async def follow(self, after: str) -> AsyncGenerator[tuple[EventInfo, ...], None]:
-        """Give the events after an id, those to come too; it never ends by itself.
+        """Return the events after an id, those to come too; it never ends by itself.
 
         Raises ApiError INVALID_ARGUMENT. Close it with ``contextlib.aclosing``.
         """
@@ -148,7 +148,7 @@ class EventLog:
                 continue  # it is read again from where it was
 
     async def sweep(self) -> int:
-        """Forget what is older than it is kept; gives how many events that were."""
+        """Forget what is older than it is kept, and return how many events that were."""
         return await self._ring.sweep(self._clock() - MAX_AGE)
 
 
@@ -160,7 +160,7 @@ def event_number(text: str) -> int:
 
 
 def checked_limit(limit: int | None, most: int) -> int:
-    """Give how many are wanted; all there may be when unset. Raises ApiError INVALID_ARGUMENT."""
+    """Return how many are wanted; all there may be when unset. Raises ApiError INVALID_ARGUMENT."""
     if limit is not None and not 1 <= limit <= most:
         fail(ErrorType.INVALID_ARGUMENT, message("event.limit", most, limit))
     return limit or most

@@ -62,7 +62,7 @@ class Rows:
         return found
 
     async def sweep(self, oldest: datetime) -> int:
-        """Delete the records from before ``oldest``, and rings that are empty; gives how many."""
+        """Delete records from before ``oldest``, and empty rings; return how many."""
         swept = 0
         for kv in await self._store.prefix(self._counts):
             ring = self._ring(self._owner(kv))

@@ -33,7 +33,7 @@ class Ring(Generic[T]):
         self.limit = limit
 
     def key(self, number: int) -> str:
-        """Give a record's key; keys sort as numbers do."""
+        """Return a record's key; keys sort as numbers do."""
         return f"{self.prefix}{number:0{DIGITS}}"
 
     def number(self, key: str) -> int:
@@ -43,7 +43,7 @@ class Ring(Generic[T]):
         return number if number <= MOST else 0
 
     def put(self, number: int, record: T) -> list[Action]:
-        """Give what a transaction has to do to write a record, and to forget the oldest."""
+        """Return what a transaction has to do to write a record, and to forget the oldest."""
         actions: list[Action] = [Put(self.key(number), encode(record))]
         if number > self.limit:
             actions.append(Delete(self.key(number - self.limit)))
@@ -65,7 +65,7 @@ class Ring(Generic[T]):
         return found
 
     async def sweep(self, oldest: datetime) -> int:
-        """Delete the records from before ``oldest``; gives how many."""
+        """Delete the records from before ``oldest``, and return how many."""
         keys = [kv.key for kv in await self._store.prefix(self.prefix, keys_only=True)]
         swept = 0
         for begin in range(0, len(keys), CHUNK):

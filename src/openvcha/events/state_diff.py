@@ -69,13 +69,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     threats: Mapping[str, LocalizableMessage] = {}
 
     def name(self, member: str | None) -> str | None:
-        """Give the name of a node; of one that is gone its member name is all there is."""
+        """Return the name of a node; of one that is gone its member name is all there is."""
         node = self.nodes.get(member or "")
         return node.name if node else member
 
 
 def remember(told: Seen | None, before: Seen, now: Seen) -> Seen:
-    """Give what is true by two looks in a row; where they differ, what was told stays.
+    """Return what is true by two looks in a row; where they differ, what was told stays.
 
     One late answer is not the loss of a node. Who was active is kept while nobody is, and a threat
     is the same while its numbers change. Without ``told`` the last look is all there is.
@@ -116,7 +116,7 @@ def _each_key(
 
 
 def diff(old: Seen | None, new: Seen) -> tuple[Draft, ...]:
-    """Tell what has happened from ``old`` to ``new``; nothing is told of the very first look."""
+    """Return what has happened from ``old`` to ``new``; nothing is told of the very first look."""
     if old is None:
         return ()
     return (

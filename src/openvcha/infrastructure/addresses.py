@@ -43,7 +43,7 @@ class Address(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 def address_of(spec: IpSpec, field: str) -> Address:
-    """Answer the address that a spec means.
+    """Return the address that a spec means.
 
     `field` is the spec's own path, e.g. ``spec.ha_ip``. Raises ApiError INVALID_ARGUMENT with
     every finding, each naming the path of what is wrong.
@@ -83,7 +83,7 @@ def check_ha_address(
     ha_subnet: str | None,
     others: Mapping[str, str],
 ) -> list[LocalizableMessage]:
-    """Answer all that is wrong with an HA address.
+    """Return all that is wrong with an HA address.
 
     `management` is the cluster's public address, `ha_subnet` the subnet of the HA network
     (None: unknown), `others` the addresses already used in the cluster by what uses them.
@@ -100,7 +100,7 @@ def check_ha_address(
 
 
 def check_in_subnet(address: Address, field: str, subnet: str) -> list[LocalizableMessage]:
-    """Answer what is wrong with the address in a network of this subnet."""
+    """Return what is wrong with the address in a network of this subnet."""
     network = ipaddress.ip_network(subnet)
     if address.network == network:
         return []
@@ -112,7 +112,7 @@ def check_in_subnet(address: Address, field: str, subnet: str) -> list[Localizab
 def check_unique(
     address: Address, field: str, others: Mapping[str, str]
 ) -> list[LocalizableMessage]:
-    """Answer a finding for each of `others` (what uses it: address) that is the same."""
+    """Return a finding for each of `others` (what uses it: address) that is the same."""
     return [
         _say("duplicate", field, address.address, user)
         for user, used in others.items()
@@ -186,7 +186,7 @@ def _interface(
 def _prefix(
     branch: Ipv4Spec | Ipv6Spec, path: str, findings: list[LocalizableMessage]
 ) -> int | None:
-    """Answer the length of the subnet's prefix from `prefix` and `subnet_mask`."""
+    """Return the length of the subnet's prefix from `prefix` and `subnet_mask`."""
     longest = 32 if isinstance(branch, Ipv4Spec) else 128
     mask = branch.subnet_mask if isinstance(branch, Ipv4Spec) else None
     prefix = branch.prefix
@@ -209,7 +209,7 @@ def _prefix(
 
 
 def _mask_bits(mask: str) -> int | None:
-    """Answer the ones of a subnet mask; None when it is no row of ones followed by zeros."""
+    """Return the ones of a subnet mask; None when it is no row of ones followed by zeros."""
     try:
         value = int(ipaddress.IPv4Address(mask))
     except ValueError:
@@ -252,7 +252,7 @@ def _dns_servers(spec: IpSpec, field: str, findings: list[LocalizableMessage]) -
 def _parse(
     text: str, path: str, family: IpFamily | None, findings: list[LocalizableMessage]
 ) -> IpAddress | None:
-    """Answer the address; a zone (``%eth0``) belongs to no address that nodes can share."""
+    """Return the address; a zone (``%eth0``) belongs to no address that nodes can share."""
     try:
         ip = ipaddress.ip_address(text)
     except ValueError:

@@ -39,7 +39,7 @@ class Infrastructure(Protocol):
         ...
 
     async def vm_by_token(self, token: str) -> Vm | None:
-        """Answer the VM that `create_vm` made for this token, if any."""
+        """Return the VM that `create_vm` made for this token, if any."""
         ...
 
     async def create_vm(self, request: VmRequest) -> Vm:
@@ -58,7 +58,7 @@ class Infrastructure(Protocol):
         ...
 
     async def read_file(self, vm_id: str, path: str) -> bytes:
-        """Answer a file's content. Raises ApiError: NOT_FOUND, INVALID_ARGUMENT (path)."""
+        """Return a file's content. Raises ApiError: NOT_FOUND, INVALID_ARGUMENT (path)."""
         ...
 
     async def power_on(self, vm_id: str) -> None:
@@ -84,11 +84,11 @@ class Infrastructure(Protocol):
         ...
 
     def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
-        """Say why nodes cannot have addresses of this family; None when they can."""
+        """Return why nodes cannot have addresses of this family; None when they can."""
         ...
 
     async def free_bytes(self, datastore: str) -> int:
-        """Answer the bytes free for new VMs on a datastore. Raises ApiError: NOT_FOUND."""
+        """Return the bytes free for new VMs on a datastore. Raises ApiError: NOT_FOUND."""
         ...
 
 

@@ -42,7 +42,7 @@ class Placement(msgspec.Struct, kw_only=True, frozen=True):
     management_network: str
 
     def request(self, token: str, addresses: tuple[str, ...] = ()) -> VmRequest:
-        """Answer the request for a VM that lives here."""
+        """Return the request for a VM that lives here."""
         return VmRequest(
             token=token,
             name=self.name,
@@ -81,14 +81,14 @@ class Resolution(NamedTuple):
 
 
 def usable_name(name: str) -> bool:
-    """Tell whether a node may be called so."""
+    """Return whether a node may be called so."""
     return NAME.fullmatch(name) is not None
 
 
 def defaults_from(
     inventory: Inventory, active: Vm, others: tuple[Vm, ...] = (), token: str | None = None
 ) -> PlacementDefaults:
-    """Answer the defaults for a node that joins `active` and the `others` that stay."""
+    """Return the defaults for a node that joins `active` and the `others` that stay."""
     neighbours = (active, *others)
     known = inventory.resource_pool(active.resource_pool)
     return PlacementDefaults(

@@ -25,7 +25,7 @@ ROLES = {ADMINISTRATOR: Role.ADMINISTRATOR, READER: Role.READ_ONLY}
 
 
 def infrastructure_of(lab: Lab) -> LocalInfrastructure:
-    """Give the lab's infrastructure, which may not be made yet."""
+    """Return the lab's infrastructure, which may not be made yet."""
     return LocalInfrastructure(lab.infrastructure, NodeProcesses(), DetachedStarter())
 
 
@@ -53,14 +53,14 @@ async def inventory_of(lab: Lab) -> Inventory:
 
 @asynccontextmanager
 async def client(lab: Lab) -> AsyncIterator[ApiClient]:
-    """Give a client of the lab's API."""
+    """Return a client of the lab's API."""
     async with ApiClient(lab.state().api, trust.by_authority(lab.ca)) as api:
         yield api
 
 
 @asynccontextmanager
 async def logged_in(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiClient]:
-    """Give a client of the lab's API that is logged in. Raises LabFailed, Refused, Unreachable."""
+    """Return a client of the lab's API, logged in. Raises LabFailed, Refused, Unreachable."""
     async with client(lab) as api, AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(api.session(user, lab.password(user)))
@@ -89,12 +89,12 @@ def identity_of(vm: Vm) -> Identity | None:
 
 
 def is_on(vm: Vm) -> bool:
-    """Tell whether a VM runs."""
+    """Return whether a VM runs."""
     return vm.power_state is VmPowerState.POWERED_ON
 
 
 def supervisor_of(vm: Vm) -> Process | None:
-    """Give the process that keeps a VM's node running."""
+    """Return the process that keeps a VM's node running."""
     directory = Path(vm.directory)
     try:
         pid = int(Layout(directory).supervisor_pid.read_text())
@@ -104,7 +104,7 @@ def supervisor_of(vm: Vm) -> Process | None:
 
 
 def data_nodes(inventory: Inventory) -> list[tuple[Vm, Identity]]:
-    """Give the VMs with data, those that run first."""
+    """Return the VMs with data, those that run first."""
     known = [(vm, identity) for vm in inventory.vms if (identity := identity_of(vm))]
     found = [(vm, identity) for vm, identity in known if identity.holds_data]
     return sorted(found, key=lambda pair: not is_on(pair[0]))
@@ -131,7 +131,7 @@ def _quoted(value: str) -> str:
 
 
 def serves_tls(directory: Path) -> bool | None:
-    """Tell whether a node's PostgreSQL speaks TLS; None when it was never started."""
+    """Return whether a node's PostgreSQL speaks TLS; None when it was never started."""
     try:
         config = msgspec.json.decode(Layout(directory).patroni_config.read_bytes())
     except FileNotFoundError:

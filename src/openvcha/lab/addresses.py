@@ -75,6 +75,6 @@ def claimed(octet: int) -> socket.socket | None:
 
 
 def addresses(octet: int) -> tuple[str, ...]:
-    """Give all addresses of a lab: the public one and three HA addresses."""
+    """Return all addresses of a lab: the public one and three HA addresses."""
     state = LabState(name="", octet=octet, cluster_id="")
     return state.public_address, *(state.ha_address(number) for number in (1, 2, 3))

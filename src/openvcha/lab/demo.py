@@ -87,7 +87,7 @@ class _Play:
             await writer.clean_up()
 
     async def _introduce(self) -> bool:
-        """Tell who is who; gives whether the passive is lost already. Raises LabFailed."""
+        """Return who is who, and return whether the passive is lost already. Raises LabFailed."""
         info = await cluster(self._api)
         names = {_role(info[key]): _name(info[key]) for key in NODES if key in info}
         lost = names.get("PASSIVE") is None

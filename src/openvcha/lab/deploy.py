@@ -21,7 +21,7 @@ async def cluster(api: ApiClient, *, partial: bool = False) -> dict[str, Any]:
 
 
 async def deploy(api: ApiClient, state: LabState, inventory: Inventory, active: str) -> str:
-    """Call deploy for the node whose HA address is ``active``; gives the task's id.
+    """Call deploy for the node whose HA address is ``active``, and return the task's id.
 
     Names and addresses of the others are the first that no VM has: an undeploy may have kept some.
     """
@@ -43,7 +43,7 @@ async def deploy(api: ApiClient, state: LabState, inventory: Inventory, active: 
 
 
 def free_numbers(state: LabState, inventory: Inventory) -> Iterator[int]:
-    """Give the numbers of nodes whose name and HA address no VM has."""
+    """Return the numbers of nodes whose name and HA address no VM has."""
     names = {vm.name.casefold() for vm in inventory.vms}
     addresses = {address for vm in inventory.vms for address in vm.addresses}
     for number in count(1):
@@ -69,7 +69,7 @@ async def follow_to_success(api: ApiClient, task: str, narrator: Narrator) -> di
 
 
 def vm_folder(inventory: Inventory) -> str:
-    """Give the folder that VMs go to."""
+    """Return the folder that VMs go to."""
     return next(f.id for f in inventory.folders if f.type == "VIRTUAL_MACHINE")
 
 

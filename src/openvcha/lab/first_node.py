@@ -22,7 +22,7 @@ NAME = "vcha-1"
 
 
 def first_node_made(lab: Lab) -> bool:
-    """Tell whether the first node was made, once and for all: it may have been replaced since."""
+    """Return whether the first node was made, once and for all: it may have been replaced since."""
     return lab.ca.exists()
 
 

@@ -37,7 +37,7 @@ def parts(logs: Path) -> list[str]:
 
 
 def last_lines(logs: Path, part: str | None, count: int) -> list[Line]:
-    """Give the last lines of a node's parts in the order of their times."""
+    """Return the last lines of a node's parts in the order of their times."""
     found = [line for path in _files(logs, part) for line in _tail(path)]
     return sorted(found, key=_when)[-count:] if count else []
 

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
 def own_base(environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the folder of this user's labs. Raises LabFailed when there is no home directory."""
+    """Return the folder of this user's labs. Raises LabFailed when there is no home directory."""
     state = Path(environment.get("XDG_STATE_HOME", ""))
     if state.is_absolute():  # the XDG specification: a relative one does not count
         return state / "openvcha"
@@ -46,7 +46,7 @@ def base_of_new(
 
 
 def reachable(path: Path, uid: int, gid: int) -> bool:
-    """Tell whether an account may enter all folders on the way that exist."""
+    """Return whether an account may enter all folders on the way that exist."""
     for folder in (path, *path.parents):
         try:
             found = folder.stat()
@@ -101,7 +101,7 @@ def _usual(name: str, base: Path) -> bool:
 
 
 def labs(bases: Iterable[Path]) -> list[Lab]:
-    """Give all labs in some folders, by name."""
+    """Return all labs in some folders, by name."""
     return [Lab(path.parent) for base in bases for path in sorted(base.glob("*/lab.json"))]
 
 

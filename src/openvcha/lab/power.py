@@ -31,7 +31,7 @@ async def find(lab: Lab, node: str) -> Vm:
 
 
 async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
-    """End a node as a power loss does; tells which it was and whether it ran. Raises LabFailed."""
+    """Cut the power of a node; return which it was, and whether it ran. Raises LabFailed."""
     vm = await find(lab, node)
     await infrastructure_of(lab).power_off(vm.id)
     return vm, is_on(vm)
@@ -52,7 +52,7 @@ async def destroy(lab: Lab, node: str) -> Vm:
 
 
 async def down(lab: Lab, narrator: Narrator) -> int:
-    """Stop all nodes in order, the active after the passive; gives how many ran.
+    """Stop all nodes in order, the active after the passive, and return how many ran.
 
     So nobody takes over meanwhile, and the active comes back as the active.
     """

@@ -32,7 +32,7 @@ class Roles:
     vms: dict[str, str | None]
 
     def of(self, vm: Vm) -> str | None:
-        """Give the role of a VM."""
+        """Return the role of a VM."""
         return next((role for role, known in self.vms.items() if known == vm.id), None)
 
 
@@ -79,7 +79,7 @@ async def _read(store: Store, inventory: Inventory) -> Roles | None:
 
 
 def _assigned(config: ClusterConfig, leader: str, inventory: Inventory) -> dict[str, str | None]:
-    """Give each configured node its role; a VM that is gone is None."""
+    """Return the role of each configured node; a VM that is gone is None."""
     there = {vm.id for vm in inventory.vms}
     named = {
         ACTIVE: config.node(leader),
@@ -109,7 +109,7 @@ async def _leads(directory: Path, identity: Identity) -> bool:
 
 
 def _by_kind(inventory: Inventory, primary: str | None) -> Roles:
-    """Tell what the identities alone show; without a primary the data nodes stay unknown."""
+    """Return what the identities alone show; without a primary the data nodes stay unknown."""
     found: dict[str, str | None] = {}
     for vm in inventory.vms:
         identity = identity_of(vm)

@@ -27,26 +27,26 @@ class LabState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def management_subnet(self) -> str:
-        """Give the subnet of the public address."""
+        """Return the subnet of the public address."""
         return f"127.{self.octet}.1.0/24"
 
     @property
     def ha_subnet(self) -> str:
-        """Give the subnet that the nodes talk in."""
+        """Return the subnet that the nodes talk in."""
         return f"127.{self.octet}.2.0/24"
 
     @property
     def public_address(self) -> str:
-        """Give the address of the service."""
+        """Return the address of the service."""
         return f"127.{self.octet}.1.10"
 
     @property
     def api(self) -> str:
-        """Give the URL of the API's server."""
+        """Return the URL of the API's server."""
         return f"https://{self.public_address}:{Ports().api}"
 
     def ha_address(self, number: int) -> str:
-        """Give the HA address of a node by its number; 1 to 3 are a lab's first nodes."""
+        """Return the HA address of a node by its number; 1 to 3 are a lab's first nodes."""
         return f"127.{self.octet}.2.{10 + number}"
 
 
@@ -63,7 +63,7 @@ class Lab:
 
     @property
     def exists(self) -> bool:
-        """Tell whether the lab was ever made."""
+        """Return whether the lab was ever made."""
         return self.state_file.exists()
 
     def state(self) -> LabState:
@@ -87,7 +87,7 @@ class Lab:
             write_durably(self.state_file, msgspec.json.encode(state))
 
     def knows(self, user: str) -> bool:
-        """Tell whether the lab keeps the password of this user of the API. Raises LabFailed."""
+        """Return whether the lab keeps the password of this user of the API. Raises LabFailed."""
         return self._key(user) is not None
 
     def password(self, user: str) -> Secret:
@@ -98,7 +98,7 @@ class Lab:
         return Secret(found)
 
     def learn_password(self, user: str, password: Secret) -> bool:
-        """Keep a user's new password if this lab keeps that user's; tells whether it does."""
+        """Keep a user's new password if this lab keeps that user's, and return whether it does."""
         key = self._key(user)
         if key is None:
             return False

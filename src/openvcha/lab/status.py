@@ -129,7 +129,7 @@ def _overall(info: dict[str, Any]) -> Overall:
 
 
 def _nodes(info: dict[str, Any], inventory: Inventory, known: Roles) -> tuple[NodeStatus, ...]:
-    """Give the cluster's nodes by role, then VMs that are not the cluster's (yet, or any more)."""
+    """Return the cluster's nodes by role, then the VMs that are not, or no longer, its own."""
     configured = [info[key] for key in ("node1", "node2", "witness") if key in info]
     shown = [_with_api(node, inventory) for node in configured]
     named = {node.vm for node in shown}

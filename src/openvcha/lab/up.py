@@ -46,7 +46,7 @@ async def up(
     active_only: bool = False,
     limits: StoreLimits | None = None,
 ) -> bool:
-    """Bring the lab up and wait until it is HEALTHY; tells whether it is.
+    """Bring the lab up and wait until it is HEALTHY, and return whether it is.
 
     With ``active_only`` a lab that is not deployed is left so: for a manual deployment. ``limits``
     are those of its store, where it is made now.
@@ -63,7 +63,7 @@ async def up(
 
 
 def _make(lab: Lab, narrator: Narrator) -> socket.socket | None:
-    """Write down what the lab is, unless it is; gives what keeps its addresses for it."""
+    """Write down what the lab is, unless it is, and return what keeps its addresses for it."""
     if lab.exists:
         return None
     with narrator.step(f"Making the lab in {lab.directory}"):
@@ -230,6 +230,6 @@ async def _cluster_or_none(api: ApiClient) -> dict[str, Any] | None:
 
 
 def lacks_a_node(info: dict[str, Any]) -> bool:
-    """Tell whether the VM of a configured node is gone."""
+    """Return whether the VM of a configured node is gone."""
     nodes = (info.get(key) for key in ("node1", "node2", "witness"))
     return any(node is None or "placement" not in node.get("runtime", {}) for node in nodes)

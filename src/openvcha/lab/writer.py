@@ -75,7 +75,7 @@ class Writer:
         self._paused(self._clock())
 
     async def missing(self) -> set[int]:
-        """Give the acknowledged rows that are not there. Raises psycopg.Error."""
+        """Return the acknowledged rows that are not there. Raises psycopg.Error."""
         async with await self._connect() as connection:
             query = sql.SQL("select number from {} where number >= 0").format(self._table)
             rows = await (await connection.execute(query)).fetchall()

@@ -153,7 +153,7 @@ def _look_at_postgres(bin_dir: Path, source: Source) -> Postgres | None:
 
 
 def has_tls(server: Path) -> bool:
-    """Tell whether a server program was built with TLS: it then names the library it links."""
+    """Return whether a server program was built with TLS: it then names the library it links."""
     return b"libssl" in server.read_bytes()
 
 

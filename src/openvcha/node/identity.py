@@ -142,7 +142,7 @@ def save_secrets(directory: Path, secrets: Secrets) -> None:
 
 
 def absolute(directory: str | Path) -> Path:
-    """Give the one name by which a node's programs call its directory."""
+    """Return the one name by which a node's programs call its directory."""
     return Path(os.path.realpath(directory))
 
 

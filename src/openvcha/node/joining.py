@@ -33,7 +33,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin(directory: Path, wanted: Wanted) -> bytes:
-    """Make the node's key, unless an earlier try has; gives the certificate request (PEM).
+    """Make the node's key, unless an earlier try has, and return the certificate request (PEM).
 
     Raises JoinRefused when something else is in the directory.
     """

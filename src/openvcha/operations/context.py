@@ -26,7 +26,7 @@ class Credentials(Protocol):
         """Return the thumbprint of the authority that says who is a node."""
 
     def pending(self) -> bool:
-        """Tell whether a renewal was asked for, and is not over."""
+        """Return whether a renewal was asked for, and is not over."""
 
     def hindrance(self) -> str | None:
         """Return what is in the way of a renewal that is pending; None: nothing so far."""
@@ -109,5 +109,5 @@ class Services:
         return (running.operation_id, running.id) if running else None
 
     def peer_url(self, ha_address: str) -> str:
-        """Give the URL by which voters reach the etcd of a node."""
+        """Return the URL by which voters reach the etcd of a node."""
         return url(ha_address, self.identity.ports.etcd_peer)

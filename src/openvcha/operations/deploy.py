@@ -86,7 +86,7 @@ def _require_placements(spec: DeploySpec) -> None:
 
 
 def deploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Give the steps of a deploy task."""
+    """Return the steps of a deploy task."""
     spec = msgspec.convert(record.arguments, DeploySpec)
     if spec.deployment is DeployType.MANUAL:
         return (Prepare(services, spec),)

@@ -68,7 +68,7 @@ def why_not(seen: Observation, *, planned: bool) -> Reason:
 
 
 def failover_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Give the steps of a failover task."""
+    """Return the steps of a failover task."""
     planned = bool(record.arguments["planned"])
     prepare = (Prepare(services),) if planned else ()
     return (

@@ -87,7 +87,7 @@ async def _settled(services: Services, role: JoinRole) -> Observation:
 
 
 def _address(seen: Observation, role: JoinRole) -> str:
-    """Say where a node of this role is awaited. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
+    """Return where a node of this role is awaited. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
     kind = KINDS[role]
     if reason := preconditions.why_not_join(kind, seen):
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)

@@ -33,7 +33,7 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def token_record(store: Store, role: JoinRole) -> Record[TokenRecord]:
-    """Give the record of the one token of a role."""
+    """Return the record of the one token of a role."""
     return Record(store, keys.join(role.value.lower()), TokenRecord)
 
 
@@ -52,12 +52,12 @@ def new_token(
 
 
 def digest_of(token: Secret) -> str:
-    """Give the hash of a token; it has too many bits to be guessed from it."""
+    """Return the hash of a token; it has too many bits to be guessed from it."""
     return hashlib.sha256(token.reveal().encode(errors="surrogatepass")).hexdigest()
 
 
 def require_token(found: TokenRecord | None, spec: JoinSpec, now: datetime) -> TokenRecord:
-    """Give the record when the token is the one of this role and address, and not too old.
+    """Return the record when the token is the one of this role and address, and not too old.
 
     A token that was used in time stays good for the node that has used it.
     Raises ApiError INVALID_ARGUMENT.
@@ -72,7 +72,7 @@ def require_token(found: TokenRecord | None, spec: JoinSpec, now: datetime) -> T
 
 
 def spent(record: TokenRecord, digest: str, public_key: bytes) -> TokenRecord:
-    """Give the record of a token that is used by this key.
+    """Return the record of a token that is used by this key.
 
     Raises ApiError INVALID_ARGUMENT when another key has used it, or it was replaced meanwhile.
     """

@@ -68,7 +68,7 @@ def require_change(wanted: ClusterMode, seen: Observation) -> None:
 
 
 def mode_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Give the steps of a change, in the order of the settings that it takes."""
+    """Return the steps of a change, in the order of the settings that it takes."""
     change = msgspec.convert(record.arguments, Change)
     steps: list[Step] = [CheckMode(services, change)]
     for setting, value in modes.way(change.old, change.new):

@@ -89,7 +89,7 @@ def require_usable(spec: CredentialsSpec) -> Callable[[bytes], bool] | None:
 
 
 def certificate_rule(where: ConnectionSpec) -> Callable[[bytes], bool] | None:
-    """Give the test for the peer's certificate (DER); None means the trust store decides.
+    """Return the test for the peer's certificate (DER); None means the trust store decides.
 
     Raises ApiError INVALID_ARGUMENT when the specification itself cannot be used.
     """

@@ -123,7 +123,7 @@ async def get_mode(services: Services, caller: Caller) -> ModeInfo:
 
 
 async def get_deployment_type(services: Services, caller: Caller) -> DeploymentTypeInfo:
-    """Tell how the cluster was deployed."""
+    """Return how the cluster was deployed."""
     del caller
     config = await services.observer.config()
     return DeploymentTypeInfo(deployment_type=DeploymentType(config.deployment))
@@ -147,7 +147,7 @@ LISTED = frozenset(
 
 
 async def get_operations(services: Services, caller: Caller) -> OperationsInfo:
-    """Tell which operations run now, and which would be refused."""
+    """Return which operations run now, and which would be refused."""
     del caller
     seen = await services.glance()
     unavailable = {op.id for op in OPERATIONS if not op.available}
@@ -198,7 +198,7 @@ class _View:
         return NodeRole.ACTIVE if leads else NodeRole.PASSIVE
 
     def placement(self, node: NodeObservation) -> PlacementInfo | None:
-        """Give the placement, unless the VM is gone or it was not asked for."""
+        """Return the placement, unless the VM is gone or it was not asked for."""
         if self._inventory is None:
             return None
         vm = self._inventory.vm(node.config.vm)

@@ -94,17 +94,17 @@ async def check_witness(
 
 
 async def redeploy_passive(services: Services, caller: Caller, spec: PassiveRedeploySpec) -> str:
-    """Promise the repair of the passive; gives the task's id."""
+    """Promise the repair of the passive, and return the task's id."""
     return await _promise(services, caller, OF_PASSIVE, spec)
 
 
 async def redeploy_witness(services: Services, caller: Caller, spec: WitnessRedeploySpec) -> str:
-    """Promise the repair of the witness; gives the task's id."""
+    """Promise the repair of the witness, and return the task's id."""
     return await _promise(services, caller, OF_WITNESS, spec)
 
 
 def passive_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Give the steps of a redeploy of the passive."""
+    """Return the steps of a redeploy of the passive."""
     spec = msgspec.convert(record.arguments, PassiveRedeploySpec)
     return (
         Check(services, OF_PASSIVE, spec),
@@ -117,7 +117,7 @@ def passive_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
 
 
 def witness_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Give the steps of a redeploy of the witness: once it votes, it is all that it has to be."""
+    """Return the steps of a redeploy of the witness: once it votes, it is all that it has to be."""
     spec = msgspec.convert(record.arguments, WitnessRedeploySpec)
     return (
         Check(services, OF_WITNESS, spec),
@@ -163,7 +163,7 @@ class Check(Step):
 async def _findings(
     services: Services, which: Replacement, spec: RedeploySpec
 ) -> tuple[tuple[LocalizableMessage, ...], tuple[LocalizableMessage, ...]]:
-    """Give the errors and the warnings. Raises ApiError when there is nothing to check."""
+    """Return the errors and the warnings. Raises ApiError when there is nothing to check."""
     require_usable_peer(spec.vc_spec)
     seen, reason = await settled(services, partial(preconditions.why_not, which.operation))
     # Without a cluster or an active there is nothing to check; the rest is a finding of many.

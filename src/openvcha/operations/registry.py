@@ -67,7 +67,7 @@ class Handlers:
 
 
 def handlers() -> Mapping[str, Handler]:
-    """Give the function of each operation that is available, by the operation's full id."""
+    """Return the function of each operation that is available, by the operation's full id."""
     return {
         f"{VCHA}.cluster.get": reads.get_cluster,
         f"{VCHA}.cluster.active.get": reads.get_active,
@@ -94,7 +94,7 @@ def handlers() -> Mapping[str, Handler]:
 
 
 def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]]:
-    """Give the maker of the steps of each kind of task, by the operation's full id."""
+    """Return the maker of the steps of each kind of task, by the operation's full id."""
     return {
         f"{VCHA}.cluster.deploy": lambda record: list(deploy.deploy_plan(services, record)),
         f"{VCHA}.cluster.mode.set": lambda record: list(mode.mode_plan(services, record)),

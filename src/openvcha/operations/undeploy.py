@@ -56,7 +56,7 @@ async def undeploy(services: Services, caller: Caller, spec: UndeploySpec) -> st
 
 
 def undeploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Give the steps of an undeploy task."""
+    """Return the steps of an undeploy task."""
     spec = msgspec.convert(record.arguments, UndeploySpec)
     return (
         CheckLeaving(services, spec),

@@ -197,10 +197,10 @@ class Store(Protocol):
         """Write a value and give the revision. Raises LeaseNotFound."""
 
     async def delete(self, key: str) -> bool:
-        """Delete a key; tells whether it was there."""
+        """Delete a key, and return whether it was there."""
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete all keys that begin with ``prefix``; gives how many."""
+        """Delete all keys that begin with ``prefix``, and return how many."""
 
     async def txn(
         self,
@@ -215,10 +215,10 @@ class Store(Protocol):
         """
 
     async def lease_grant(self, ttl: int) -> int:
-        """Make a lease of ``ttl`` seconds (the store may make it longer); gives its id."""
+        """Make a lease of ``ttl`` seconds (the store may make it longer), and return its id."""
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Start the lease's time anew; gives the seconds. Raises LeaseNotFound."""
+        """Start the lease's time anew, and return the seconds. Raises LeaseNotFound."""
 
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
@@ -296,4 +296,4 @@ class Membership(Protocol):
         """Ask one endpoint (URL) for its own view."""
 
     async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
-        """Tell whether an endpoint answers, with a quorum behind it, within ``timeout`` seconds."""
+        """Return whether an endpoint answers, with a quorum behind it, within ``timeout`` s."""

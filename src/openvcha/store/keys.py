@@ -52,17 +52,17 @@ def part(name: str) -> str:
 
 
 def user(name: str) -> str:
-    """Give the key of a user."""
+    """Return the key of a user."""
     return USERS + part(name)
 
 
 def session(token_hash: str) -> str:
-    """Give the key of a session, by the hash of its token (hexadecimal)."""
+    """Return the key of a session, by the hash of its token (hexadecimal)."""
     return SESSIONS + part(token_hash)
 
 
 def task(task_id: str) -> str:
-    """Give the key of a task."""
+    """Return the key of a task."""
     return TASKS + part(task_id)
 
 
@@ -72,12 +72,12 @@ def node(member: str) -> str:
 
 
 def node_copy(member: str) -> str:
-    """Give the key under which a node reports the progress of its data copy."""
+    """Return the key under which a node reports the progress of its data copy."""
     return f"{node(member)}copy"
 
 
 def node_facts(member: str) -> str:
-    """Give the key under which a node tells what it alone knows of itself."""
+    """Return the key under which a node tells what it alone knows of itself."""
     return f"{node(member)}facts"
 
 
@@ -87,10 +87,10 @@ def heeded(member: str) -> str:
 
 
 def join(role: str) -> str:
-    """Give the key of what is known of the token with which a node of this role may join."""
+    """Return the key of what is known of the token with which a node of this role may join."""
     return JOINS + part(role)
 
 
 def patroni_member(name: str) -> str:
-    """Give the key under which Patroni registers a member."""
+    """Return the key under which Patroni registers a member."""
     return PATRONI_MEMBERS + name

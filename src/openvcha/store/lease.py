@@ -48,7 +48,7 @@ class Hold:
 
     @property
     def guard(self) -> Compare:
-        """Give the condition that this hold, and no later one, still stands."""
+        """Return the condition that this hold, and no later one, still stands."""
         return created_at(self.key, self.revision)
 
     async def __aenter__(self) -> Self:
@@ -89,7 +89,7 @@ class Hold:
         return kv.create_revision == self.revision and kv.lease == self._lease
 
     async def _renew(self, expires: float) -> float | None:
-        """Renew until it succeeds; gives the new end, or None when the hold is lost."""
+        """Renew until it succeeds, and return the new end, or None when the hold is lost."""
         try:
             async with asyncio.timeout_at(expires):
                 while True:

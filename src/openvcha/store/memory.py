@@ -131,11 +131,11 @@ class MemoryStore:
         return (await self.txn([], [Put(key, value, lease)])).revision
 
     async def delete(self, key: str) -> bool:
-        """Delete a key; tells whether it was there."""
+        """Delete a key, and return whether it was there."""
         return bool((await self.txn([], [Get(key), Delete(key)])).results[0])
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete all keys that begin with ``prefix``; gives how many."""
+        """Delete all keys that begin with ``prefix``, and return how many."""
         result = await self.txn([], [Get(prefix, prefix=True), Delete(prefix, prefix=True)])
         return len(result.results[0])
 

@@ -190,12 +190,12 @@ class Mirror:
             return await self._inner.put(key, value, lease)
 
     async def delete(self, key: str) -> bool:
-        """Delete a key; tells whether it was there."""
+        """Delete a key, and return whether it was there."""
         async with self._writing():
             return await self._inner.delete(key)
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete all keys that begin with ``prefix``; gives how many."""
+        """Delete all keys that begin with ``prefix``, and return how many."""
         async with self._writing():
             return await self._inner.delete_prefix(prefix)
 

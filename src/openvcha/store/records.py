@@ -101,7 +101,7 @@ class Record(Generic[T]):
         also: Sequence[Action] = (),
         lease: int = 0,
     ) -> bool:
-        """Write the value unless one is there; tells whether it was written. Raises Fenced."""
+        """Write the value unless one is there, and return whether it was written. Raises Fenced."""
         result = await self._store.txn(
             [absent(self.key), *guards],
             [Put(self.key, encode(value), lease), *also],
@@ -158,7 +158,7 @@ class Record(Generic[T]):
         return False
 
     async def delete(self, *, guards: Sequence[Compare] = ()) -> bool:
-        """Delete the value, also a forged one; tells whether it was there. Raises Fenced."""
+        """Delete the value, also a forged one, and return whether it was there. Raises Fenced."""
         if not guards:
             return await self._store.delete(self.key)
         result = await self._store.txn(guards, [Get(self.key), Delete(self.key)])
@@ -176,7 +176,7 @@ class Records(Generic[T]):
         self.prefix = prefix
 
     def record(self, key: str) -> Record[T]:
-        """Give the record under a full key."""
+        """Return the record under a full key."""
         return Record(self._store, key, self._type)
 
     async def all(self) -> dict[str, T]:

@@ -121,7 +121,7 @@ def percent(size: int, quota: int) -> int:
 
 
 def pays(one: MemberRoom, quota: int) -> bool:
-    """Tell whether enough comes free for a member to be away, and it would do it for us."""
+    """Return whether enough comes free for a member to be away, and it would do it for us."""
     if not one.ours:
         return False
     warned = percent(one.size, quota) >= WARN_PERCENT

@@ -60,7 +60,7 @@ class Execution:
         await self._end_failed()
 
     async def _forward(self) -> ErrorRecord | None:
-        """Go through all steps to success; gives the error that stopped it."""
+        """Go through all steps to success, and return the error that stopped it."""
         try:
             await self._ctx.update(self._begun)
             before = [0, *accumulate(step.weight for step in self._steps.values())]
@@ -151,7 +151,7 @@ class Execution:
         return self._ctx.record.progress.completed
 
     async def _explained(self, error: Exception) -> ErrorRecord:
-        """Say what ended a step in a way fit to be kept and shown; passes on a lost hold."""
+        """Return what ended a step in a way fit to be kept and shown; passes on a lost hold."""
         if isinstance(error, Fenced) and not await self._ledger.holds():
             raise error
         if isinstance(error, Canceled):
@@ -223,7 +223,7 @@ def broken(error: Exception, incident: str) -> ApiError:
 
 
 def failed(now: datetime, error: ErrorRecord | None = None) -> Change:
-    """Give the change that ends a task as FAILED.
+    """Return the change that ends a task as FAILED.
 
     The error it has comes first, then what ``error`` says, then the steps that stay half-done.
     """

@@ -49,7 +49,7 @@ _log = structlog.get_logger(__name__)
 
 
 def utc_now() -> datetime:
-    """Give the time, with its zone."""
+    """Return the time, with its zone."""
     return datetime.now(UTC)
 
 
@@ -122,7 +122,7 @@ class Journal:
         return record
 
     async def read(self, task_id: str) -> TaskRecord:
-        """Give a task's record. Raises ApiError NOT_FOUND or RESOURCE_INACCESSIBLE."""
+        """Return a task's record. Raises ApiError NOT_FOUND or RESOURCE_INACCESSIBLE."""
         return _readable(task_id, await self._stored(task_id))
 
     async def get(self, task_id: str, spec: TaskGetSpec | None = None) -> TaskInfo:
@@ -155,7 +155,7 @@ class Journal:
         )
 
     async def running(self) -> TaskRecord | None:
-        """Give the task that holds the one operation of the cluster, from its creation on."""
+        """Return the task that holds the one operation of the cluster, from its creation on."""
         kv = await self._store.get(keys.OPERATION)
         if kv is None:
             return None
@@ -213,7 +213,7 @@ class Journal:
                             return
 
     async def snapshot(self) -> tuple[Snapshot, tuple[Found, ...]]:
-        """Give all readable records, with the revision to go on watching from."""
+        """Return all readable records, with the revision to go on watching from."""
         seen = await self._store.snapshot(keys.TASKS)
         return seen, tuple(_decoded(seen.items))
 
@@ -286,7 +286,7 @@ def require_narrow(wanted: TaskFilterSpec | None) -> TaskFilterSpec:
 
 
 def matches(record: TaskRecord, wanted: TaskFilterSpec) -> bool:
-    """Tell whether a task matches every set that is there and not empty."""
+    """Return whether a task matches every set that is there and not empty."""
     operations = {bare(operation) for operation in wanted.operations or ()}
     return (
         (not wanted.tasks or record.id in wanted.tasks)

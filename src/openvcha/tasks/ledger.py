@@ -45,7 +45,7 @@ class Ledger:
         return await self._persist(task_id, change, ending=True)
 
     async def holds(self) -> bool:
-        """Tell whether no other runner has taken over."""
+        """Return whether no other runner has taken over."""
         while True:
             try:
                 return (await self._store.txn([self.guard], [])).succeeded
@@ -85,7 +85,7 @@ class Ledger:
         return kv if kv is not None and kv.value == task_id.encode() else None
 
     async def _write(self, compares: list[Compare], actions: list[Action]) -> bool:
-        """Tell whether it was written; not when somebody else wrote in between."""
+        """Return whether it was written; not when somebody else wrote in between."""
         result = await self._store.txn([self.guard, *compares], actions, [Get(self.guard.key)])
         if not result.succeeded:
             holder = result.results[0]

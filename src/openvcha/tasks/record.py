@@ -48,14 +48,14 @@ class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     data: Any = None
 
     def to_error(self) -> ApiError:
-        """Give the error back as it was raised."""
+        """Return the error as it was raised."""
         data = None
         if self.data_type is not None and self.data_type in (known := _structures()):
             data = msgspec.convert(self.data, known[self.data_type])
         return ApiError(self.error_type, *self.messages, data=data)
 
     def followed_by(self, *messages: LocalizableMessage) -> "ErrorRecord":
-        """Give this error with further causes."""
+        """Return this error with further causes."""
         return _bounded(msgspec.structs.replace(self, messages=(*self.messages, *messages)))
 
 
@@ -118,7 +118,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def bare(operation: str) -> str:
-    """Give an operation's name without the mark of its task form."""
+    """Return an operation's name without the mark of its task form."""
     return operation.removesuffix("$task")
 
 
@@ -158,7 +158,7 @@ def _opaque(result: Any, result_type: Any) -> Opaque:
 def moved(
     record: TaskRecord, completed: int | None, text: LocalizableMessage | None
 ) -> TaskProgress:
-    """Give the progress after a report: it never falls, and is full only after success."""
+    """Return the progress after a report: it never falls, and is full only after success."""
     reached = min(completed or 0, TOTAL - 1)
     return TaskProgress(
         total=TOTAL,
@@ -168,7 +168,7 @@ def moved(
 
 
 def plain(value: Any) -> Any:
-    """Give a value as JSON can hold it.
+    """Return a value as JSON can hold it.
 
     Raises TypeError when a Secret is anywhere inside, or something that JSON cannot hold.
     """

@@ -50,7 +50,7 @@ class Step(Protocol):
     """Seconds after which the step is interrupted and fails, None for never. Anew on a resume."""
 
     async def done(self, ctx: "TaskContext") -> bool:
-        """Tell whether the step's postcondition holds; then it is skipped."""
+        """Return whether the step's postcondition holds; then it is skipped."""
 
     async def act(self, ctx: "TaskContext") -> None:
         """Make the postcondition hold."""
@@ -153,7 +153,7 @@ class TaskContext:
         self.record = await self._ledger.update(self.record.id, change)
 
     def reached(self, fraction: float) -> int:
-        """Give what the whole task has completed at this fraction of the current step."""
+        """Return what the whole task has completed at this fraction of the current step."""
         before, weight, total = self._span
         share = min(max(fraction, 0.0), 1.0) if self.record.phase is Phase.FORWARD else 0.0
         return int(TOTAL * (before + weight * share) / total)

@@ -41,7 +41,7 @@ def test_it_succeeds(stages: Stages, protocol: str, name: str) -> None:
 
 
 def on_stage(stages: Stages, name: str, expected: Success) -> AbstractContextManager[Stage]:
-    """Give a stage of its own to what changes the cluster."""
+    """Return a stage of its own to what changes the cluster."""
     begin = expected.beginning(name)
     return stages.working(begin) if expected.works else contextlib.nullcontext(stages(begin))
 

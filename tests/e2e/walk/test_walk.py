@@ -178,7 +178,7 @@ class Walk(RuleBasedStateMachine):
         self.world.until(lambda: self.world.health() == "HEALTHY", "HEALTHY with all nodes on")
 
     def _serves(self) -> bool:
-        """Tell whether writes are due: an active that is on, with a quorum or a mode without."""
+        """Return whether writes are due: an active that is on, with a quorum or a mode without."""
         alone = len(self.off) > 1 and self.mode == "ENABLED"
         active = self.world.roles().get("ACTIVE")
         return not alone and active is not None and active not in self.off

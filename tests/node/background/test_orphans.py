@@ -177,7 +177,7 @@ async def test_a_backend_without_postmaster_is_really_ended(tmp_path: Path) -> N
 
 
 def _backend(pgdata: Path) -> int:
-    """Start one whose parent has ended; gives its process id."""
+    """Start one whose parent has ended, and return its process id."""
     script = "exec -a 'postgres: lab: app' sleep 60 >/dev/null & echo $!"
     shell = ["/bin/bash", "-c", script]
     found = subprocess.run(shell, cwd=pgdata, stdout=subprocess.PIPE, check=True, timeout=60)

@@ -277,7 +277,7 @@ for number in range(1 << 60):
 
 @pytest.fixture
 def hanging(tmp_path: Path) -> Any:
-    """A supervisor whose store logs a line before each of its writes; gives it and their count."""
+    """Return a supervisor whose store logs a line before each write, and their count."""
     layout = Layout(tmp_path)
     layout.make_directories()
     count = tmp_path / "count"

@@ -210,7 +210,7 @@ class Node:
                 await Renewing(self.view()).carry_out(found)
 
     def usable(self) -> bool:
-        """Tell whether the node knows the password, or what it is about to know."""
+        """Return whether the node knows the password, or what it is about to know."""
         pending = load(self.layout)
         known = [self.secrets, *([pending.secrets] if pending else [])]
         shown = load_account(self.layout.root)

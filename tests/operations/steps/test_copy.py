@@ -10,7 +10,7 @@ def report(**values: float) -> CopyReport:
 
 def test_a_copy_is_said_in_bytes_rate_and_time_left() -> None:
     """Before there is a rate nothing is made up about it."""
-    assert said(None, "n").default_message == "Waiting until n begins to copy the data."
+    assert said(None, "n").default_message == "Waiting for n to start copying the data."
     begun = said(report(bytes_total=2_000_000), "n")
     assert begun.default_message == "Copying the data: 0 B of 2.0 MB."
     going = said(
@@ -23,7 +23,7 @@ def test_a_copy_that_failed_is_said_with_its_reason() -> None:
     """While it is tried again: else its wait would have none."""
     failed = CopyReport(state=CopyState.FAILED, error="no slot", temporary=True, bytes_total=9)
     text = said(failed, "n").default_message
-    assert text == "The copy to n failed and is tried again: no slot"
+    assert text == "The copy to n failed and is being retried: no slot"
 
 
 def test_sizes_are_written_in_powers_of_1000() -> None:

@@ -41,7 +41,7 @@ class Tls(Protocol):
         """Make a client's context."""
 
     def source(self) -> TlsSource:
-        """Give the one context again and again."""
+        """Return the one context again and again."""
 
 
 class Server(Protocol):
@@ -73,7 +73,7 @@ async def patient(servers: list[Server]) -> AsyncIterator[Etcd]:
 
 
 def current(client: Etcd, servers: list[Server]) -> Server:
-    """Give the member that the client talks to."""
+    """Return the member that the client talks to."""
     return next(server for server in servers if server.url == client.endpoints[0])
 
 

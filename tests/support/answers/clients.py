@@ -73,7 +73,7 @@ class Client(Protocol):
     def call(
         self, stage: Stage, operation: Operation, arguments: dict[str, Any], who: Identification
     ) -> Any:
-        """Give the result. Raises Refused."""
+        """Return the result. Raises Refused."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class RestClient:
     def call(
         self, stage: Stage, operation: Operation, arguments: dict[str, Any], who: Identification
     ) -> Any:
-        """Give the result as our structures. Raises Refused."""
+        """Return the result as our structures. Raises Refused."""
         reply = stage.http.request(
             operation.method,
             self.prefix + self._path(operation, arguments),
@@ -145,7 +145,7 @@ class SdkClient:
     def call(
         self, stage: Stage, operation: Operation, arguments: dict[str, Any], who: Identification
     ) -> Any:
-        """Give the result as the SDK's own structures. Raises Refused."""
+        """Return the result as the SDK's own structures. Raises Refused."""
         service = SDK_SERVICES[operation.service](sdk_configuration(stage, who))
         known = service._api_interface._operations[operation.wire_name]["input_type"]
         given = {name: theirs(known.get_field(name), value) for name, value in arguments.items()}
@@ -161,7 +161,7 @@ CLIENTS: Mapping[str, Client] = {"rest": API, "legacy": LEGACY, "sdk": SDK}
 
 
 def sdk_configuration(stage: Stage, who: Identification) -> Any:
-    """Give what the SDK's services are made with."""
+    """Return what the SDK's services are made with."""
     url = f"https://{stage.where}/api"
     connector = get_requests_connector(stage.requests, url=url, msg_protocol="json")
     if who.token:
@@ -191,12 +191,12 @@ def theirs(kind: Any, value: Any) -> Any:
 
 
 def class_of(kind: ErrorType) -> Any:
-    """Give the SDK's class of an error."""
+    """Return the SDK's class of an error."""
     return getattr(errors_client, "".join(word.capitalize() for word in kind.value.split("_")))
 
 
 def error_of(info: Any, kind: ErrorType) -> ApiError:
-    """Give the error of a failed task, which has to be of this kind."""
+    """Return the error of a failed task, which has to be of this kind."""
     error = (
         info.error if isinstance(info, TaskInfo) else ours(info.error.convert_to(class_of(kind)))
     )
@@ -220,7 +220,7 @@ def ours(error: Any) -> ApiError:
 
 
 def ended(client: Client, stage: Stage, result: Any) -> Any:
-    """Follow the task that a call has begun, by the same protocol; gives its info at the end."""
+    """Follow the task that a call has begun, by the same protocol; return its info at the end."""
     task = getattr(result, "get_task_id", lambda: result)()
     who = Identification(token=stage.tokens[ADMINISTRATOR])
     deadline = time.monotonic() + TASK_SECONDS

@@ -57,7 +57,7 @@ def unreadable(key: str) -> Holding:
 def busy(
     stage: Stage, service: str = CLUSTER, name: str = "failover$task", **more: Any
 ) -> Iterator[str]:
-    """Let an operation be accepted that nobody carries out yet; gives its task."""
+    """Let an operation be accepted that nobody carries out yet, and return its task."""
     task = stage.run(
         stage.process.services.journal.create(
             service=service,

@@ -202,11 +202,11 @@ class Stages:
         self._open: dict[tuple[Begin, TlsFiles], Stage] = {}
 
     def __call__(self, begin: Begin) -> Stage:
-        """Give the stage that began so."""
+        """Return the stage that began so."""
         return self._kept(begin, self._tls)
 
     def stranger(self, begin: Begin) -> Stage:
-        """Give one that has a certificate of its own."""
+        """Return one that has a certificate of its own."""
         directory = self._directory / "stranger"
         if not directory.exists():
             directory.mkdir()
@@ -215,7 +215,7 @@ class Stages:
 
     @contextlib.contextmanager
     def working(self, begin: Begin) -> Iterator[Stage]:
-        """Give one for a single test, which carries tasks out, and quickly."""
+        """Return one for a single test, which carries tasks out, and quickly."""
         stage = Stage(self, self._tls, speed=SPEED, works=True)
         stage.open(begin)
         try:
@@ -228,7 +228,7 @@ class Stages:
             stage.close()
 
     def directory_of(self, tls: TlsFiles) -> Path:
-        """Give a node's directory with what its service reads there."""
+        """Return a node's directory with what its service reads there."""
         directory = self._directory / f"node with {tls.certificate.parent.name}"
         for name, source in (
             (tls_files.SERVICE_CA_CERTIFICATE, tls.authority),

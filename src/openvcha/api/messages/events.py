@@ -1,29 +1,29 @@
 """Events and the audit."""
 
 EVENTS = {
-    "audit.more": "And %s more of %s within a minute, which are not kept one by one.",
+    "audit.more": "%s more records of %s within a minute were not kept one by one.",
     "event.id": "%s is not the id of an event.",
     "event.limit": "limit must be from 1 to %s, not %s.",
-    "event.config": "The configuration is %s now; it was %s.",
+    "event.config": "The configuration is now %s; it was %s.",
     "event.destroyed": "The cluster was dissolved; the active node goes on alone.",
-    "event.mode": "The mode is %s now; it was %s.",
-    "event.failover": "%s is the active node now; it was %s.",
-    "event.failover.refused": "A failover was asked for and refused: %s",
+    "event.mode": "The mode is now %s; it was %s.",
+    "event.failover": "%s is now the active node; it was %s.",
+    "event.failover.refused": "A failover was requested and refused: %s",
     "event.address": "%s has taken the public address.",
     "event.primary.again": (
-        "%s was not the primary for a while, and is it again: it took no writes meanwhile."
+        "%s was not the primary for a while and is again; it accepted no writes in between."
     ),
     "event.primary.restarted": (
-        "The database of %s was started anew, and is the primary: it took no writes meanwhile."
+        "The database of %s was restarted and is the primary; it accepted no writes in between."
     ),
     "event.node.joined": "%s is connected.",
-    "event.node.left": "%s is lost or was taken out.",
-    "event.in.sync": "The passive node has everything that the active has.",
-    "event.out.of.sync": "The passive node has not everything that the active has.",
-    "event.health": "The cluster is %s now.",
+    "event.node.left": "%s is lost or was removed.",
+    "event.in.sync": "The passive node is in sync.",
+    "event.out.of.sync": "The passive node is not in sync.",
+    "event.health": "The cluster is now %s.",
     "event.warning.over": "Over: %s",
     "event.operation.started": "Operation %s was started by %s.",
     "event.operation.succeeded": "Operation %s succeeded.",
     "event.operation.failed": "Operation %s failed: %s",
-    "event.streams": "%s clients follow the events already; try again later.",
+    "event.streams": "%s clients are already following the events; try again later.",
 }

@@ -2,63 +2,65 @@
 
 OPERATIONS = {
     "cluster.not.configured": "There is no cluster yet; deploy one first.",
-    "cluster.exists": "The cluster is deployed already.",
+    "cluster.exists": "The cluster is already deployed.",
     "cluster.prepared": (
-        "The cluster is prepared: let its nodes join (`vcha node create`), or undeploy it."
+        "The cluster is prepared: join its nodes (`vcha node create`), or undeploy it."
     ),
     "cluster.no.configuration": "This node has not written the cluster's configuration yet.",
     "cluster.failover": "Make the passive node the active one.",
-    "cluster.failover.forced": "Make the passive node the active one at once.",
+    "cluster.failover.forced": "Make the passive node the active one immediately.",
     "passive.redeploy": "Redeploy the passive node.",
     "witness.redeploy": "Redeploy the witness node.",
     "cluster.deploy": "Deploy the cluster.",
     "passive.healthy": "The passive node %s is up and in sync; there is nothing to replace.",
     "witness.healthy": "The witness node %s is up; there is nothing to replace.",
-    "node.unsure": "The %s node %s has just missed an answer; try again in some seconds.",
+    "node.unsure": "The %s node %s has just missed an answer; try again in a few seconds.",
     "passive.unready": (
-        "The passive node %s answers, and has not been out of sync for %s seconds yet; it may be"
+        "The passive node %s answers and has been out of sync for less than %s seconds; it may be"
         " catching up. Try again later."
     ),
     "active.unmanaged": "The active node %s is not managed here: there is no virtual machine %s.",
-    "active.is": "%s is the active node now.",
+    "active.is": "%s is now the active node.",
     "active.elsewhere": (
-        "The active node %s keeps data outside of its own datastore: %s. Move them into its"
+        "The active node %s keeps data outside its own datastore: %s. Move them into its"
         " directory; only what is there is cloned."
     ),
-    "no.majority": "Without the vote of %s the rest is no majority: first start %s again.",
-    "failover.mode.disabled": "Failover is switched off: the cluster's mode is DISABLED.",
+    "no.majority": "Removing the vote of %s would lose quorum; start %s first.",
+    "failover.mode.disabled": "Failover is disabled: the cluster's mode is DISABLED.",
     "failover.node.lost": "A failover needs all three nodes, and one is lost.",
     "failover.stranger.planned": (
-        "%s leads, and is no node of this cluster any more: it prepares nothing. Fail over with"
+        "%s leads but is no longer part of this cluster, so it prepares nothing. Fail over with"
         " planned=false."
     ),
     "failover.stranger.unproven": (
-        "%s leads, and is no node of this cluster any more, but no data node of it is known to have"
-        " every row that was acknowledged: rows may be lost. Which, and how to go on all the same,"
-        " says `vcha node promote` on the data node that is to be the active one."
+        "%s leads but is no longer part of this cluster, and no data node is known to have every"
+        " acknowledged row: rows may be lost. Run `vcha node promote` on the data node that is to"
+        " become active; it shows which, and how to proceed anyway."
     ),
-    "failover.passive.not.ready": "The passive node has not everything that the active has.",
+    "failover.passive.not.ready": "The passive node is not in sync.",
     "mode.set": "Change the mode to %s.",
-    "mode.same": "The mode is %s already.",
-    "mode.change.never": "The mode %s cannot become %s; set ENABLED in between.",
+    "mode.same": "The mode is already %s.",
+    "mode.change.never": "The mode cannot change from %s to %s; set ENABLED in between.",
     "mode.unhealthy": "This change of the mode needs a healthy cluster: %s",
     "mode.versions": "This change of the mode needs the same versions on all nodes: %s",
     "mode.passive.silent": "The passive node %s does not answer; start it before ENABLED.",
-    "mode.changed": "The mode has become %s meanwhile; look, and try again.",
+    "mode.changed": "The mode was changed to %s in the meantime; check it and try again.",
     "passive.detached": (
-        "The passive node %s is up and only stopped by the mode DISABLED; set ENABLED, or end the"
-        " node before you replace it."
+        "The passive node %s is up and is only stopped by the mode DISABLED; set ENABLED, or shut"
+        " the node down before you replace it."
     ),
     "check.refused": "The request cannot be carried out as it stands.",
     "check.duplicate.name": "%s: both nodes cannot have the name %s; choose another.",
     "check.not.self.managed": "vc_spec is not set, and this cluster does not manage itself.",
     "deploy.placement.unset": "%s must be set for an automatic deployment.",
-    "deploy.placement.set": "%s must not be set for a manual deployment: give none, or AUTO.",
-    "deploy.remains": "An earlier deployment failed half-way and left these nodes: %s.",
-    "deploy.active.network": "%s: the active node is in network %s; give that, or none.",
-    "deploy.active.ha": "%s: the active node's HA address is %s and cannot be changed; give that.",
+    "deploy.placement.set": (
+        "%s must not be set for a manual deployment: remove it, or choose AUTO."
+    ),
+    "deploy.remains": "An earlier deployment failed halfway and left these nodes behind: %s.",
+    "deploy.active.network": "%s: the active node is in network %s; use that, or omit it.",
+    "deploy.active.ha": "%s: the active node's HA address is %s and cannot be changed; use that.",
     "cluster.undeploy": "Undeploy the cluster.",
     "undeploy.vm.unknown": "%s: there is no virtual machine %s.",
-    "undeploy.vm.other": "%s: %s is not the virtual machine of the %s node; give that.",
-    "undeploy.vm.uuid": "%s: this is not the BIOS UUID of %s; give that, as cluster.get has it.",
+    "undeploy.vm.other": "%s: %s is not the virtual machine of the %s node; use that one.",
+    "undeploy.vm.uuid": "%s: this is not the BIOS UUID of %s; use the one that cluster.get shows.",
 }

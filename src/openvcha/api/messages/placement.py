@@ -2,12 +2,12 @@
 
 PLACEMENT = {
     "placement.name.invalid": (
-        "%s: %s is no usable name; take 1 to 80 ASCII letters, digits, spaces, '.', '_' or '-', "
-        "beginning with a letter or digit."
+        "%s: %s is not a valid name; use 1 to 80 ASCII letters, digits, spaces, '.', '_' or '-',"
+        " beginning with a letter or digit."
     ),
     "placement.name.taken": "%s: the name %s belongs to %s; choose another name.",
     "placement.unknown": "%s: there is no %s in the inventory; choose one that is listed there.",
-    "placement.unset": "%s: nothing is known to be used by default; set it.",
+    "placement.unset": "%s: there is no default; set it.",
     "placement.folder.type": "%s: %s is a folder of type %s; choose one for virtual machines.",
     "placement.network.type.missing": "%s: give the type of network %s.",
     "placement.network.type.mismatch": "%s: %s is not the type of network %s; give %s.",
@@ -30,15 +30,15 @@ PLACEMENT = {
         "connect a host, or choose other networks or another datastore."
     ),
     "placement.host.shared": (
-        "%s: host %s carries another node of the cluster, both are lost with it; "
-        "better choose another host."
+        "%s: host %s carries another node of the cluster, and both are lost with it; choose"
+        " another host."
     ),
     "placement.host.shared.chosen": (
-        "%s: host %s carries another node of the cluster, both are lost with it, but there is "
-        "no other usable host; add or connect a host."
+        "%s: host %s carries another node of the cluster, and both are lost with it, but no other"
+        " host is usable; add or connect a host."
     ),
     "placement.datastore.unreachable": (
-        "%s: datastore %s is not reached from host %s; choose another datastore or host."
+        "%s: host %s cannot reach datastore %s; choose another datastore or host."
     ),
     "placement.datastore.none": "%s: host %s reaches no datastore; choose another host.",
     "placement.datastore.space": (
@@ -46,19 +46,19 @@ PLACEMENT = {
     ),
     "address.branch.missing": "%s: must be set when ip_family is %s.",
     "address.branch.other": "%s: must not be set when ip_family is %s.",
-    "address.syntax": "%s: %s is not an IP address; give it without prefix, zone or port.",
-    "address.family": "%s: %s is not an address of the family %s.",
-    "address.prefix.missing": "%s: give prefix or subnet_mask.",
-    "address.prefix.range": "%s: %s is no length of a prefix; give 1 to %s.",
+    "address.syntax": "%s: %s is not an IP address; write it without prefix, zone or port.",
+    "address.family": "%s: %s is not an %s address.",
+    "address.prefix.missing": "%s: set prefix or subnet_mask.",
+    "address.prefix.range": "%s: %s is not a valid prefix length; use 1 to %s.",
     "address.prefix.network": "%s: the prefix %s is not that of the network, whose subnet is %s.",
-    "address.mask": "%s: %s is not a subnet mask; give one such as 255.255.255.0.",
+    "address.mask": "%s: %s is not a subnet mask; use one such as 255.255.255.0.",
     "address.disagree": "%s: %s and the prefix %s do not agree; the mask has a prefix of %s.",
     "address.unusable": (
         "%s: %s cannot be the address of a host in %s; choose one that is neither the network's, "
         "a broadcast, multicast, link-local nor reserved address."
     ),
     "address.gateway.outside": "%s: %s is not in the subnet %s of the address; choose one inside.",
-    "address.gateway.self": "%s: %s is the address itself; give the router's, or none.",
+    "address.gateway.self": "%s: %s is the address itself; use the router's, or none.",
     "address.ha.family": (
         "%s: the HA address is %s and the management address is %s; both need the same family."
     ),
@@ -67,8 +67,8 @@ PLACEMENT = {
     ),
     "address.outside": "%s: %s is not in the network's subnet %s; choose an address inside.",
     "address.duplicate": "%s: %s is already the address of %s; choose another.",
-    "address.taken": "%s: %s was given to the virtual machine %s; choose another.",
-    "address.answering": "%s: somebody uses %s already; end that use or choose another.",
+    "address.taken": "%s: %s is assigned to the virtual machine %s; choose another.",
+    "address.answering": "%s: %s is already in use; choose another.",
 }
 
 INFRASTRUCTURE = {
@@ -79,22 +79,22 @@ INFRASTRUCTURE = {
         "least four addresses, and not overlap."
     ),
     "infrastructure.unknown": "There is no %s in the inventory.",
-    "inventory.too.many": "More than %s match; narrow the filter.",
+    "inventory.too.many": "More than %s entries match; narrow the filter.",
     "infrastructure.vm.exists": "The name %s belongs to %s; choose another name.",
     "infrastructure.vm.name": "%s cannot be the name of a directory; choose another name.",
     "infrastructure.vm.directory": (
-        "%s is there already and belongs to no virtual machine; move it away."
+        "%s already exists and belongs to no virtual machine; move it away."
     ),
     "infrastructure.vm.deleting": "%s is being deleted; finish that first.",
     "infrastructure.vm.on": "%s is powered on; power it off first.",
     "infrastructure.vm.busy": "%s is being powered on or off, or deleted; try again after %s s.",
     "infrastructure.file.path": "%s is not a relative path inside the virtual machine.",
     "infrastructure.file.missing": "%s has no file %s.",
-    "infrastructure.power.died": "%s ended as soon as it was powered on. Its last words: %s",
+    "infrastructure.power.died": "%s ended as soon as it was powered on. Its last output: %s",
     "infrastructure.power.on.late": (
-        "%s was not up within %s s and was powered off again. Its last words: %s"
+        "%s was not up within %s s and was powered off again. Its last output: %s"
     ),
-    "infrastructure.power.off.late": "Processes of %s are still there after %s s: %s.",
+    "infrastructure.power.off.late": "Processes of %s are still running after %s s: %s.",
     "infrastructure.ipv6": (
         "The local infrastructure has only the loopback address ::1 for IPv6; use IPv4 addresses."
     ),
@@ -103,12 +103,12 @@ INFRASTRUCTURE = {
 PEER = {
     "peer.unverified": "The certificate of %s is not the expected one; its thumbprint is in data.",
     "peer.certificate.ambiguous": "Give ssl_thumbprint or ssl_certificate, not both.",
-    "peer.certificate.malformed": "ssl_certificate is no PEM certificate.",
+    "peer.certificate.malformed": "ssl_certificate is not a PEM certificate.",
     "peer.thumbprint.malformed": (
         "ssl_thumbprint is neither SHA-1 (40 hexadecimal digits) nor SHA-256 (64)."
     ),
     "peer.hostname": "%s is neither a host name nor an IP address.",
-    "peer.port": "%s is no TCP port; give 1 to 65535.",
+    "peer.port": "%s is not a TCP port; use 1 to 65535.",
     "peer.credentials.unset": "vc_spec.active_location.%s must be set.",
     "peer.not.manager": "%s does not manage the active node; name the vCenter that does.",
     "peer.unreachable": "%s cannot be reached: %s.",

@@ -6,13 +6,13 @@ POSTGRESQL = {
         "On %s, run as a superuser: ALTER SYSTEM RESET %s; SELECT pg_reload_conf();"
     ),
     "setting.elsewhere.recommendation": (
-        "On %s, take %s out of %s, then run SELECT pg_reload_conf();"
+        "On %s, remove %s from %s, then run SELECT pg_reload_conf();"
     ),
     "setting.of.role": "On %s, a setting is stored for a role of the cluster: %s.",
     "setting.of.role.recommendation": "On the active node, run: ALTER ROLE %s RESET ALL;",
     "setting.early.commit": (
-        "On %s, for %s synchronous_commit is %s: commits are acknowledged before the passive has"
-        " them, and a failover may lose them."
+        "On %s, for %s synchronous_commit is %s: commits are acknowledged before the passive node"
+        " has them, and a failover may lose them."
     ),
     "setting.early.commit.recommendation": (
         "On the active node, run: ALTER %s RESET synchronous_commit;"
@@ -26,8 +26,8 @@ POSTGRESQL = {
         "These settings of %s wait for a restart, and a new node starts with them: %s."
     ),
     "check.library.missing": (
-        "The library %s, which %s loads at its next start, is not installed there: a new node would"
-        " not start. Install it on all nodes, or take it out of the setting."
+        "The library %s, which %s loads at its next start, is not installed there: a new node"
+        " would not start. Install it on all nodes, or remove it from the setting."
     ),
     "check.extension.missing": (
         "The extension %s of the database %s is not installed on %s: what needs it fails there, and"
@@ -38,17 +38,16 @@ POSTGRESQL = {
         " fail there, and on a new node that is like it."
     ),
     "check.collation": (
-        "The order of text on %s is of another version than the one that databases were made with:"
-        " %s. Indexes on text may be wrong: run REINDEX DATABASE and ALTER DATABASE … REFRESH"
+        "The collation version on %s differs from the one that databases were created with: %s."
+        " Indexes on text may be corrupt: run REINDEX DATABASE and ALTER DATABASE … REFRESH"
         " COLLATION VERSION for each."
     ),
     "collation.differs": (
-        "The order of text on %s is of another version than the one that databases were made with:"
-        " %s."
+        "The collation version on %s differs from the one that databases were created with: %s."
     ),
     "collation.differs.recommendation": (
-        "Indexes on text may be wrong there. Install the same version of the C library, and of ICU,"
-        " on %s and the other nodes. Then run REINDEX DATABASE and ALTER DATABASE … REFRESH"
+        "Indexes on text may be corrupt there. Install the same version of the C library, and of"
+        " ICU, on %s and the other nodes. Then run REINDEX DATABASE and ALTER DATABASE … REFRESH"
         " COLLATION VERSION on the active node."
     ),
     "check.slot": (
@@ -60,7 +59,7 @@ POSTGRESQL = {
         "Whoever uses %s has to create it again on the new active node after a failover. Drop it if"
         " nobody does: it keeps the write-ahead log from being removed."
     ),
-    "postgres.refuses": "PostgreSQL on %s lets no session of the cluster in: %s",
+    "postgres.refuses": "PostgreSQL on %s refuses the cluster's own sessions: %s",
     "postgres.refuses.recommendation": (
         "Do not restart PostgreSQL on %s. On the active node, as another superuser, run ALTER ROLE"
         " postgres SUPERUSER LOGIN; the cluster then restores the rest."
@@ -68,12 +67,13 @@ POSTGRESQL = {
     "check.postgres.silent": "The settings of PostgreSQL could not be checked: %s",
     "postgres.not.rejoining": "PostgreSQL on %s does not rejoin: %s",
     "postgres.not.rejoining.recommendation": (
-        "Mend what PostgreSQL names. If %s cannot be rewound, its data are copied again by itself."
+        "Fix what PostgreSQL reports. If %s cannot be rewound, its data are copied again"
+        " automatically."
     ),
     "postgres.not.starting": "PostgreSQL does not start on %s: %s",
     "postgres.not.starting.recommendation": (
-        "Mend what PostgreSQL names; a setting of postgresql.auto.conf that it refuses can be taken"
-        " out of that file on %s. Or redeploy the node."
+        "Fix what PostgreSQL reports; a setting of postgresql.auto.conf that it refuses can be"
+        " removed from that file on %s. Or redeploy the node."
     ),
     "undeploy.not.renewable": (
         "The passwords of the cluster's own roles cannot be changed on %s, which an undeploy ends"

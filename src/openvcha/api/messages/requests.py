@@ -17,7 +17,9 @@ DECODING = {
     "decode.too.large": "The request is larger than %s bytes.",
     "decode.encoding": "The request is not valid UTF-8.",
     "decode.syntax": "The request is not valid JSON: %s at character %s.",
-    "decode.number": "The request holds a number that JSON does not have, or a too long one.",
+    "decode.number": (
+        "The request holds a number that JSON does not allow, or one that is too long."
+    ),
     "decode.finite": "%s must be a finite number.",
     "decode.depth": "The request is nested deeper than %s levels.",
     "decode.duplicate": "%s is given more than once.",
@@ -39,13 +41,15 @@ PROTOCOLS = {
     "operation.unsupported": "%s is not supported yet.",
     "operation.unknown": "There is no such operation: %s. At this path there are: %s.",
     "operation.unknown.task": (
-        "%s runs as a task only: say vmw-task=true in the query, and follow the task."
+        "%s runs only as a task: use vmw-task=true in the query, and follow the task."
     ),
     "internal.error": "Something went wrong inside; the log has more under operation id %s.",
     "content.type": "A body must be application/json, not %s.",
-    "content.charset": "A body in the charset %s is not taken: send UTF-8.",
-    "content.encoding": "A body with Content-Encoding %s is not taken: send it plain or with gzip.",
-    "content.gzip": "The body is not what Content-Encoding gzip says: it cannot be unpacked.",
+    "content.charset": "A body in the charset %s is not accepted: send UTF-8.",
+    "content.encoding": (
+        "A body with Content-Encoding %s is not accepted: send it plain or with gzip."
+    ),
+    "content.gzip": "The body is not valid gzip and cannot be unpacked.",
     "request.malformed": "The request is not valid HTTP.",
     "request.gone": "The client closed the connection before its request was complete.",
     "request.slow": "The request did not arrive within %s seconds.",
@@ -56,26 +60,30 @@ PROTOCOLS = {
     "request.repeated": "The request has %s %s times; send it once.",
     "request.flag": "The query has %s=%s; it must be true or false.",
     "request.target": "The %s of the request is not UTF-8 where it is quoted by %% signs.",
-    "store.unavailable": "The store of the cluster cannot be reached now; try again.",
+    "store.unavailable": "The store of the cluster cannot be reached; try again.",
     "store.is.full": (
-        "The store of the cluster is full, so nothing can be written, and nothing was. It is given"
-        " room by `vcha node store defragment DIRECTORY` on a data node."
+        "The store of the cluster is full; nothing was written. `vcha node store defragment"
+        " DIRECTORY` on a data node frees space."
     ),
     "store.refused": "The store of the cluster refused it: %s.",
     "store.unreadable": (
-        "What the store of the cluster holds under %s cannot be read; the log has more under"
-        " operation id %s. On a data node `vcha node store set-aside` takes it out of the way."
+        "The record under %s in the cluster's store cannot be read; the log has more under"
+        " operation id %s. On a data node `vcha node store set-aside` moves it out of the way."
     ),
-    "users.busy": "Too many passwords are being looked at; try again soon.",
-    "sessions.too.fast": "More than %s sessions of one user in a minute; use one for many calls.",
-    "store.outcome.unknown": "The store was lost on the way: whether it was done is unknown.",
-    "server.busy": "Too many requests are being worked on; try again in a second.",
-    "server.stopping": "The server stops; whether it was done is unknown.",
-    "users.exists": "The user %s exists already.",
+    "users.busy": "Too many passwords are being checked; try again soon.",
+    "sessions.too.fast": (
+        "More than %s sessions of one user within a minute; use one session for many calls."
+    ),
+    "store.outcome.unknown": (
+        "The connection to the store was lost; whether it was done is unknown."
+    ),
+    "server.busy": "Too many requests are in progress; try again in a second.",
+    "server.stopping": "The server is stopping; whether it was done is unknown.",
+    "users.exists": "The user %s already exists.",
     "users.unknown": "There is no user %s.",
     "users.last": (
         "%s is the last user with the role Administrator; without one, nobody could change"
-        " anything. First add another one: `vcha user add NAME --role Administrator`."
+        " anything. Add another one first: `vcha user add NAME --role Administrator`."
     ),
     "users.name": (
         "A user name has 1 to %s printable characters, no colon and no slash; a backslash stands"

@@ -32,7 +32,7 @@ class Verified:
         self._until[digest] = self._monotonic() + self._seconds
 
     def knows(self, user: str, password: str, generation: str) -> bool:
-        """Say whether these credentials were right a short time ago."""
+        """Return whether these credentials were right a short time ago."""
         until = self._until.get(self._digest(user, password, generation))
         return until is not None and self._monotonic() < until
 

@@ -25,7 +25,7 @@ class Credentials:
     password: Secret | None = None
 
     def secrets(self) -> Iterator[Secret]:
-        """Give what must not be shown."""
+        """Return what must not be shown."""
         yield from (secret for secret in (self.token, self.password) if secret is not None)
 
 

@@ -33,12 +33,12 @@ class Passwords:
         self._threads = ThreadPoolExecutor(AT_ONCE, "passwords", _give_way)
 
     async def hash(self, password: str) -> str:
-        """Give the argon2id hash, with its parameters and salt, as one text."""
+        """Return the argon2id hash, with its parameters and salt, as one text."""
         async with self._turns.take(None):
             return await _to_its_end(self._threads, self._hasher.hash, password)
 
     async def verify(self, known: str | None, password: str, *, source: str | None = None) -> bool:
-        """Say whether the password has this hash; None costs the same and is never right.
+        """Return whether the password has this hash; None costs the same and is never right.
 
         ``source`` is who wants to know, None for whoever goes first. Raises Busy.
         """

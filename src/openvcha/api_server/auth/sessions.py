@@ -100,7 +100,7 @@ class Sessions:
         return Secret(token)
 
     async def resolve(self, token: Secret) -> Session:
-        """Give the session of this token and note its use; raises ApiError UNAUTHENTICATED."""
+        """Return the session of this token and note its use; raises ApiError UNAUTHENTICATED."""
         if not _TOKEN.fullmatch(token.reveal()):
             raise unauthenticated()
         digest = token_hash(token.reveal())
@@ -201,7 +201,7 @@ def _decoded(
 
 
 def token_hash(token: str) -> bytes:
-    """Give what is kept of a token."""
+    """Return what is kept of a token."""
     return hashlib.sha256(token.encode()).digest()
 
 

@@ -31,7 +31,7 @@ CHALLENGE: Final = 'Basic realm="openvcha"'
 
 
 def now() -> datetime:
-    """Give the time, with its zone."""
+    """Return the time, with its zone."""
     return datetime.now(UTC)
 
 
@@ -105,7 +105,7 @@ class Throttle:
             self._known.popitem(last=False)
 
     def knows(self, source: str, name: str) -> bool:
-        """Tell whether a source has logged in by this name before."""
+        """Return whether a source has logged in by this name before."""
         return (source, _digest(name)) in self._known
 
     def _counted(self, one: Try) -> Failures | None:

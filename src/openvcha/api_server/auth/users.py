@@ -57,7 +57,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def privileges(self) -> frozenset[Privilege]:
-        """Give what the role permits."""
+        """Return what the role permits."""
         return PRIVILEGES[self.role]
 
 
@@ -112,7 +112,7 @@ class Users:
                 return
 
     async def list(self) -> list[User]:
-        """Give all users, by name."""
+        """Return all users, by name."""
         return list((await self._records().all()).values())
 
     async def passwd(self, name: str, password: Secret) -> None:
@@ -148,7 +148,7 @@ class Users:
         return found.value if found else None
 
     async def verify(self, name: str, password: Secret, origin: str = LOCAL) -> User:
-        """Give the user whose credentials these are; ``origin`` is the address they come from.
+        """Return the user whose credentials these are; ``origin`` is the address they come from.
 
         Raises ApiError UNAUTHENTICATED, which does not tell whether there is such a user, and
         SERVICE_UNAVAILABLE where too many are being looked at.

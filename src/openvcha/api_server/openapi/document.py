@@ -28,7 +28,7 @@ _LOGIN = "com.vmware.cis.session.create"
 
 
 def document() -> dict[str, Any]:
-    """Give the whole description, ready to be written as JSON."""
+    """Return the whole description, ready to be written as JSON."""
     components: dict[str, Any] = {}
     schemas.collect(descriptor(LocalizableMessage), components)
     schemas.collect(descriptor(ErrorType), components)

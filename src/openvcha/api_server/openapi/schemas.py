@@ -53,7 +53,7 @@ def reference(schema_name: str) -> dict[str, Any]:
 
 
 def schema(type_: Type) -> dict[str, Any]:
-    """Give the schema of a type; structures and enumerations by reference."""
+    """Return the schema of a type; structures and enumerations by reference."""
     match type_:
         case StructType() | EnumType():
             return reference(name(type_.name))
@@ -80,7 +80,7 @@ def _collection(type_: ListType | SetType | MapType) -> dict[str, Any]:
 
 
 def object_of(fields: Iterable[tuple[str, Type]]) -> dict[str, Any]:
-    """Give the schema of an object; what is not optional is required, nothing else may be there."""
+    """Return the schema of an object; what is not optional is required, nothing else allowed."""
     known = list(fields)
     required = [each for each, type_ in known if not isinstance(type_, OptionalType)]
     described: dict[str, Any] = {
@@ -94,7 +94,7 @@ def object_of(fields: Iterable[tuple[str, Type]]) -> dict[str, Any]:
 
 
 def error() -> dict[str, Any]:
-    """Give the schema of every standard error."""
+    """Return the schema of every standard error."""
     return {
         "type": "object",
         "description": "A standard error; the first message is the caller's view.",

@@ -84,7 +84,7 @@ def in_origin_form(scope: Scope) -> Scope:
 
 
 def _everything(scope: Scope) -> Response:
-    """Answer what is asked of the server as a whole: only OPTIONS is."""
+    """Return what is asked of the server as a whole: only OPTIONS is."""
     known = scope["method"] == "OPTIONS"
     return reply(b"", 204 if known else 405, {"allow": METHODS if known else "OPTIONS"})
 

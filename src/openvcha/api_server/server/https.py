@@ -59,11 +59,11 @@ class HttpsServer:
 
     @property
     def running(self) -> bool:
-        """Say whether it serves now."""
+        """Return whether it serves now."""
         return self._serving is not None and not self._serving.done()
 
     async def start(self, address: str, port: int) -> tuple[str, int]:
-        """Listen; gives the address and the port (of the system's choice when it was 0).
+        """Listen, and return the address and the port (of the system's choice when it was 0).
 
         Raises AddressUnusableError, ssl.SSLError or OSError for certificate and key, and
         RuntimeError when it is running.

@@ -125,7 +125,7 @@ def _print_task(out: Console, found: LabStatus) -> None:
 
 
 def coloured(word: str) -> tuple[str, str]:
-    """Give a state with its colour."""
+    """Return a state with its colour."""
     return word, _STYLES.get(word, "")
 
 

@@ -39,7 +39,7 @@ def sync_directory(path: Path) -> None:
 
 
 def inside(directory: Path, relative: str) -> Path:
-    """Answer the path of a file below a directory.
+    """Return the path of a file below a directory.
 
     Raises ApiError INVALID_ARGUMENT for any other path, also one that leaves it by a link.
     """
@@ -52,7 +52,7 @@ def inside(directory: Path, relative: str) -> Path:
 
 
 def tail(path: Path, start: int, limit: int = 2000) -> str:
-    """Answer the end of what was written to a text file since the byte `start`."""
+    """Return the end of what was written to a text file since the byte `start`."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)

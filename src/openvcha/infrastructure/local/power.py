@@ -101,7 +101,7 @@ class Power:
 
 
 def _prepare(console: Path) -> int:
-    """Answer the size of the console's log, so that older words are told from the new."""
+    """Return the size of the console's log, so that older words are told from the new."""
     make_directory(console.parent)
     return console.stat().st_size if console.exists() else 0
 

@@ -24,7 +24,7 @@ class ProcessTable(Protocol):
     """Finds and ends what belongs to a node, by the node's directory alone."""
 
     def find(self, directory: Path) -> list[int]:
-        """Answer the process ids of all live processes of the node."""
+        """Return the process ids of all live processes of the node."""
         ...
 
     def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
@@ -85,7 +85,7 @@ class DetachedStarter:
 
 
 def started_at(pid: int) -> int | None:
-    """Answer when a live process started (clock ticks since boot); None when it is gone."""
+    """Return when a live process started (clock ticks since boot); None when it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):

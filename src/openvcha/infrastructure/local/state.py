@@ -118,7 +118,7 @@ async def _lock(path: Path, poll: float, limit: float) -> int:
 
 
 def _try_lock(path: Path) -> int | None:
-    """Answer the open lock file; None when another holds it or has just removed it."""
+    """Return the open lock file; None when another holds it or has just removed it."""
     handle = _open_lock(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -106,7 +106,7 @@ def reserved_set(datastore_id: str, reserved: int) -> Callable[[State], tuple[St
 
 
 def with_absolute_paths(root: Path, inventory: Inventory) -> Inventory:
-    """Answer the inventory as the outside sees it; on disk paths are relative to the root."""
+    """Return the inventory as the outside sees it; on disk paths are relative to the root."""
     return replace(
         inventory,
         vms=tuple(absolute(root, vm) for vm in inventory.vms),
@@ -117,7 +117,7 @@ def with_absolute_paths(root: Path, inventory: Inventory) -> Inventory:
 
 
 def absolute(root: Path, vm: Vm) -> Vm:
-    """Answer the VM with the absolute path of its directory."""
+    """Return the VM with the absolute path of its directory."""
     return replace(vm, directory=str(root / vm.directory))
 
 

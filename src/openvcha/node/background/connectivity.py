@@ -116,7 +116,7 @@ class Eye:
         return Known(*self._store, paused=self._paused, timeline=word.timeline, lsn=word.lsn)
 
     def standing(self) -> Standing:
-        """Say how the node stands with the majority, after the last look."""
+        """Return how the node stands with the majority, after the last look."""
         return Standing(
             voters=self._voters,
             paused=self._paused,

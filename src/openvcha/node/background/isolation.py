@@ -36,7 +36,7 @@ class Standing:
 
 
 def must_end(at: Standing) -> bool:
-    """Tell whether PostgreSQL may not go on alone: only where Patroni would end it as well.
+    """Return whether PostgreSQL may not go on alone: only where Patroni would end it as well.
 
     Under a pause (MAINTENANCE, DISABLED) nobody else may lead, so the active goes on. With fewer
     than three voters the cluster is being made, or given up, or is a single node: there one
@@ -55,7 +55,7 @@ class CutOff:
         self._ended = False
 
     async def heed(self, at: Standing) -> bool:
-        """Act on how the node stands; tells whether PostgreSQL was ended.
+        """Act on how the node stands, and return whether PostgreSQL was ended.
 
         Patroni does not make it a primary again without a majority. It may mend the data and
         start them as a standby's: that is left to it. Raises StillAlive.

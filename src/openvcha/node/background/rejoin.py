@@ -97,7 +97,7 @@ class Rejoin:
             await self._renew(look.source, quiet)
 
     def _patience(self) -> float:
-        """Say how long a standby may be quiet; one without data has nothing to wait for."""
+        """Return how long a standby may be quiet; one without data has nothing to wait for."""
         if not asides(self._layout):
             return STUCK_SECONDS
         return AGAIN_SECONDS if has_data(self._layout) else 0.0

@@ -75,7 +75,7 @@ class Watch:
 
 
 def standbys(sync: KeyValue | None) -> frozenset[str]:
-    """Give the members that ``/sync`` names: each has every acknowledged row."""
+    """Return the members that ``/sync`` names: each has every acknowledged row."""
     return _names(_fields(sync.value if sync else None))
 
 

@@ -44,7 +44,7 @@ class Keeper:
         """When the store stayed full with all room given, and its revision then."""
 
     async def look(self) -> bool:
-        """Look once, and act; tells whether the store is full."""
+        """Look once, and act, and return whether the store is full."""
         try:
             found = await space.look(self._view.store)
             self._view.control.tell("room", self._said(found))

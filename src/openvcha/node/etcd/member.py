@@ -24,12 +24,12 @@ PROBE_SECONDS = 2.0
 
 
 def client_url(identity: Identity) -> str:
-    """Give the URL at which this member serves clients."""
+    """Return the URL at which this member serves clients."""
     return url(identity.ha_address, identity.ports.etcd_client)
 
 
 def peer_url(identity: Identity) -> str:
-    """Give the URL at which this member serves its peers."""
+    """Return the URL at which this member serves its peers."""
     return url(identity.ha_address, identity.ports.etcd_peer)
 
 
@@ -111,7 +111,7 @@ def client_url_of_peer(peer: str, client_port: int) -> str:
 
 
 async def answers(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS) -> bool:
-    """Tell whether a member says of itself that it is healthy, which needs a quorum."""
+    """Return whether a member says of itself that it is healthy, which needs a quorum."""
     return b'"true"' in (await ask(endpoint, HEALTH, tls, seconds) or b"")
 
 

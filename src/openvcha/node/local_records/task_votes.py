@@ -90,7 +90,7 @@ def forget_relied(layout: Layout) -> None:
 
 
 def is_fresh(relied: Relied, now: dt.datetime) -> bool:
-    """Tell whether a list counts still; one of an unknown age, or of the future, does not."""
+    """Return whether a list counts still; one of an unknown age, or of the future, does not."""
     try:
         age = (now - dt.datetime.fromisoformat(relied.seen)).total_seconds()
     except (ValueError, TypeError):

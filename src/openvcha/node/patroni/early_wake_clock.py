@@ -43,7 +43,7 @@ class PatientClock:
 
 
 def of_module(module: Any, look_seconds: float) -> PatientClock:
-    """Give the clock of a module that imports ``time``; installed once, whoever asks first.
+    """Return the clock of a module that imports ``time``; installed once, whoever asks first.
 
     Raises AttributeError when the module has no ``time``.
     """

@@ -73,13 +73,13 @@ def parse_progress(line: bytes) -> tuple[int, int] | None:
 
 
 def reason(said: Sequence[bytes]) -> str:
-    """Give the line that says why it ended: after its error it may tell how it cleans up."""
+    """Return the line that says why it ended: after its error it may tell how it cleans up."""
     errors = [line for line in said if b" error: " in line or b" fatal: " in line]
     return (errors or list(said) or [b""])[-1].decode(errors="replace")
 
 
 def is_temporary(output: bytes) -> bool:
-    """Tell whether trying again may help, from what it said before it ended."""
+    """Return whether trying again may help, from what it said before it ended."""
     return not any(reason in output for reason in FINAL_REASONS)
 
 
@@ -95,7 +95,7 @@ class Progress:
     _last: tuple[float, int] | None = None
 
     def read(self, line: bytes) -> CopyReport | None:
-        """Take a line of the report; gives a report when it told something new."""
+        """Take a line of the report, and return a report when it told something new."""
         found = parse_progress(line)
         if not found:
             return None
@@ -106,7 +106,7 @@ class Progress:
         return self.report(CopyState.RUNNING)
 
     def report(self, state: CopyState) -> CopyReport:
-        """Tell how far the copy is."""
+        """Return how far the copy is."""
         left = (self.total - self.done) / self.rate if self.rate else None
         return CopyReport(
             state=state,

@@ -62,7 +62,7 @@ class CopyStep:
         self._free_bytes = free_bytes
 
     async def run(self) -> bool:
-        """Copy, with retries while the reason is temporary; tells whether the data are there."""
+        """Copy, with retries while the reason is temporary; return whether the data are there."""
         backoff = Backoff()
         attempt = 0
         while True:
@@ -180,5 +180,5 @@ def remove_tree(path: Path) -> None:
 
 
 def has_data(layout: Layout) -> bool:
-    """Tell whether the node has data: they appear only when they are whole."""
+    """Return whether the node has data: they appear only when they are whole."""
     return layout.pgdata.is_dir() and any(layout.pgdata.iterdir())

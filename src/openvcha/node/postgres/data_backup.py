@@ -15,7 +15,7 @@ DISCARDED = "pgdata.discarded-"
 
 
 def asides(layout: Layout) -> list[Path]:
-    """Give the data that are set aside, the oldest first."""
+    """Return the data that are set aside, the oldest first."""
     return sorted(path for path in layout.root.glob(f"{ASIDE}*") if path.is_dir())
 
 

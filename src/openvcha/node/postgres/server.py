@@ -35,11 +35,11 @@ class LocalPostgres:
 
     @property
     def standby(self) -> bool:
-        """Tell whether these data start as a standby's. Those of a primary start as a primary."""
+        """Return whether these data start as a standby's. Those of a primary start as a primary."""
         return is_standby(self._layout.pgdata)
 
     async def stop(self) -> bool:
-        """Stop it as an administrator does, sessions end at once; tells whether it has stopped.
+        """Stop it as an administrator does: sessions end at once. Return whether it has stopped.
 
         Raises OSError when the program cannot be started.
         """
@@ -63,12 +63,12 @@ class LocalPostgres:
 
 
 def is_standby(pgdata: Path) -> bool:
-    """Tell whether data start as a standby's."""
+    """Return whether data start as a standby's."""
     return (pgdata / STANDBY_SIGNAL).exists()
 
 
 def commits_wait(pgdata: Path) -> bool:
-    """Tell whether commits wait for a standby, by what Patroni has set. Raises OSError."""
+    """Return whether commits wait for a standby, by what Patroni has set. Raises OSError."""
     return WAITS_FOR.search((pgdata / SETTINGS).read_text(errors="replace")) is not None
 
 

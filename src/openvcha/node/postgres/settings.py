@@ -91,7 +91,7 @@ def is_owned(name: str, value: str) -> bool:
 
 
 def shared_settings() -> Settings:
-    """Give the settings that must be equal on both data nodes; the cluster keeps them."""
+    """Return the settings that must be equal on both data nodes; the cluster keeps them."""
     return {
         "wal_level": "replica",
         "wal_log_hints": "on",
@@ -108,7 +108,7 @@ def shared_settings() -> Settings:
 
 
 def local_settings(layout: Layout, postgres: Postgres) -> Settings:
-    """Give the settings that are written at each start of a node."""
+    """Return the settings that are written at each start of a node."""
     return {
         "unix_socket_directories": "",
         "password_encryption": "scram-sha-256",
@@ -121,7 +121,7 @@ def local_settings(layout: Layout, postgres: Postgres) -> Settings:
 
 
 def pg_hba(tls: bool, replication: str, administrators: Sequence[str]) -> list[str]:
-    """Give the lines of pg_hba.conf; whoever is not named is refused.
+    """Return the lines of pg_hba.conf; whoever is not named is refused.
 
     Nodes cannot be told apart by address (on one machine all come from 127.0.0.1), so those who
     may do everything need the cluster's certificate besides their password.

@@ -17,7 +17,7 @@ class Backoff:
     failures: int = 0
 
     def pause(self, ran: float) -> float:
-        """Give the pause after a run that lasted `ran` seconds."""
+        """Return the pause after a run that lasted `ran` seconds."""
         if ran >= self.calm:
             self.failures = 0
         pause = min(self.longest, self.first * float(1 << min(self.failures, 30)))

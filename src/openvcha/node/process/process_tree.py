@@ -46,7 +46,7 @@ class NodeProcesses:
     """The processes of nodes, as /proc shows them now."""
 
     def find(self, directory: Path) -> list[int]:
-        """Give the ids of all processes of the node, without the caller's own."""
+        """Return the ids of all processes of the node, without the caller's own."""
         return self.find_each([directory])[0]
 
     def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
@@ -135,7 +135,7 @@ def members(
 
 
 def names_node(argv: tuple[str, ...], directory: Path) -> bool:
-    """Tell whether a command line is that of one of the node's own programs."""
+    """Return whether a command line is that of one of the node's own programs."""
     if not argv:
         return False
     layout = Layout(directory)
@@ -187,7 +187,7 @@ def _holds_memory(argv: tuple[str, ...]) -> bool:
 
 
 def is_postgres(argv: tuple[str, ...]) -> bool:
-    """Tell whether a command line or title is PostgreSQL's or one of its tools'."""
+    """Return whether a command line or title is PostgreSQL's or one of its tools'."""
     name = program(argv)
     return name in {"postgres", "initdb"} or name.startswith("pg_")
 
@@ -211,7 +211,7 @@ def node_run(argv: tuple[str, ...]) -> Path | None:
 
 
 def ancestors(table: Mapping[int, Process], pid: int) -> frozenset[int]:
-    """Give a process and all its ancestors."""
+    """Return a process and all its ancestors."""
     found: set[int] = set()
     while pid in table and pid not in found:
         found.add(pid)
@@ -244,13 +244,13 @@ def read_process(pid: int, proc: Path = PROC) -> Process | None:
 
 
 def is_alive(process: Process) -> bool:
-    """Tell whether this very process still runs."""
+    """Return whether this very process still runs."""
     now = read_process(process.pid)
     return now is not None and now.started == process.started
 
 
 def send(process: Process, number: signal.Signals) -> bool:
-    """Signal this very process, never another that got its id; tells whether it was there."""
+    """Signal this very process, never another that got its id, and return whether it was there."""
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:

@@ -30,7 +30,7 @@ class Running(Protocol):
         """Its process id."""
 
     async def wait(self) -> int:
-        """Wait until it ends; gives the exit code, negative for a signal."""
+        """Wait until it ends, and return the exit code, negative for a signal."""
 
     def send(self, number: signal.Signals) -> None:
         """Signal it; nothing happens when it has ended."""
@@ -62,7 +62,7 @@ class Child:
         return self._process.pid
 
     async def wait(self) -> int:
-        """Wait until it ends; gives the exit code, negative for a signal."""
+        """Wait until it ends, and return the exit code, negative for a signal."""
         code = await self._process.wait()
         await asyncio.wait([self._pump], timeout=DRAIN_SECONDS)
         self._pump.cancel()
@@ -129,7 +129,7 @@ def engine_environment(
 
 
 def describe_exit(code: int) -> str:
-    """Say how a program ended."""
+    """Return how a program ended."""
     if code >= 0:
         return f"exit code {code}"
     try:

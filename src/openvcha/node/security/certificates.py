@@ -158,7 +158,7 @@ def requested_key(request: bytes, ha_address: str) -> bytes:
 
 
 def certified_key(certificate: bytes) -> bytes:
-    """Give the public key (DER) of a certificate (PEM). Raises ValueError."""
+    """Return the public key (DER) of a certificate (PEM). Raises ValueError."""
     return (
         x509.load_pem_x509_certificate(certificate)
         .public_key()
@@ -197,12 +197,12 @@ def api_certificate(authority: KeyPair, public_address: str, host_name: str) -> 
 
 
 def thumbprint_sha1(certificate: bytes) -> str:
-    """Give the SHA-1 thumbprint of a PEM or DER certificate, `AA:BB:...`."""
+    """Return the SHA-1 thumbprint of a PEM or DER certificate, `AA:BB:...`."""
     return _thumbprint(hashlib.sha1(_der(certificate), usedforsecurity=False).digest())
 
 
 def thumbprint_sha256(certificate: bytes) -> str:
-    """Give the SHA-256 thumbprint of a PEM or DER certificate, `AA:BB:...`."""
+    """Return the SHA-256 thumbprint of a PEM or DER certificate, `AA:BB:...`."""
     return _thumbprint(hashlib.sha256(_der(certificate)).digest())
 
 

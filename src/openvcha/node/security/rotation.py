@@ -34,7 +34,7 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def secrets(self) -> Secrets:
-        """Give the new passwords."""
+        """Return the new passwords."""
         text = self.files[SECRETS].reveal()
         return msgspec.json.decode(text, type=Secrets, dec_hook=conceal)
 
@@ -70,7 +70,7 @@ def finish(layout: Layout) -> None:
 
 
 def in_place(layout: Layout, renewal: Renewal) -> bool:
-    """Tell whether all files are what is new."""
+    """Return whether all files are what is new."""
     return not _other(layout, renewal)
 
 

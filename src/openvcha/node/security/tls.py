@@ -20,7 +20,7 @@ class NodeTls:
         self._context: ssl.SSLContext | None = None
 
     def __call__(self) -> ssl.SSLContext:
-        """Give the context of the moment. Raises OSError when there never was a whole one."""
+        """Return the context of the moment. Raises OSError when there never was a whole one."""
         try:
             stamp = self._files()
             if self._context is None or stamp != self._stamp:

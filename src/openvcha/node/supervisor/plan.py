@@ -29,7 +29,7 @@ def all_parts(
     engines: Engines,
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[PartSpec, ...]:
-    """Give the parts of a node: on a witness there is only etcd."""
+    """Return the parts of a node: on a witness there is only etcd."""
     own = engine_parts(identity, layout, engines, environment)
     if not identity.holds_data:
         return own
@@ -42,7 +42,7 @@ def engine_parts(
     engines: Engines,
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[PartSpec, ...]:
-    """Give the parts without the service and the API: etcd, and Patroni on a data node."""
+    """Return the parts without the service and the API: etcd, and Patroni on a data node."""
     clean = engine_environment(environment, layout.root)
     etcd = PartSpec(
         "etcd",

@@ -177,7 +177,7 @@ class Supervisor:
                     await part.stop()
 
     def _store(self) -> Etcd | SealedEtcd:
-        """Give the cluster's store; the others come first, this node's own etcd may be starting."""
+        """Return the cluster's store; the others first, since this node's etcd may be starting."""
         own, *others = known_endpoints(self._identity, self._layout)
         account = NodeAccount(self._layout.root)
         etcd = Etcd([*others, own], NodeTls(self._layout), account=account)

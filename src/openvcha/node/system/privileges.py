@@ -120,7 +120,7 @@ def own_command_line() -> list[str]:
 
 
 def account_works(name: str) -> bool:
-    """Tell whether the account exists and can read Python and all that a node needs."""
+    """Return whether the account exists and can read Python and all that a node needs."""
     try:
         account = pwd.getpwnam(name)
     except KeyError:
@@ -129,7 +129,7 @@ def account_works(name: str) -> bool:
 
 
 def namespace_works() -> bool:
-    """Tell whether the kernel lets us make a user namespace in which a node can be run."""
+    """Return whether the kernel lets us make a user namespace in which a node can be run."""
     return shutil.which("unshare") is not None and _succeeds(
         [*_unshare(), sys.executable, "-c", "import openvcha"]
     )

@@ -57,12 +57,12 @@ class Joining(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entered(task: TaskRecord, role: str) -> NewNode | None:
-    """Give the node that the task has decided on; None before its first step."""
+    """Return the node that the task has decided on; None before its first step."""
     return msgspec.convert(task.state[role], NewNode) if role in task.state else None
 
 
 def join_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Give the steps of a joining; those that do not apply find that they have nothing to do."""
+    """Return the steps of a joining; those that do not apply find that they have nothing to do."""
     wanted = msgspec.convert(record.arguments, Joining)
     role = wanted.role
     return (

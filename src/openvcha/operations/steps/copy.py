@@ -37,7 +37,7 @@ class _Watch:
     since: float = 0.0
 
     def moves(self, report: CopyReport) -> bool:
-        """Take note of a report; tells whether the copy comes nearer to its end."""
+        """Take note of a report, and return whether the copy comes nearer to its end."""
         furthest, before = self.furthest, self.bytes_done
         self.bytes_done, self.furthest = report.bytes_done, max(furthest, report.bytes_done)
         return self.furthest > furthest or (
@@ -117,7 +117,7 @@ def _fraction(report: CopyReport | None) -> float:
 
 
 def said(report: CopyReport | None, name: str) -> LocalizableMessage:
-    """Say how far a copy is, for people; why it failed, when it is tried again."""
+    """Return how far a copy is, for people; why it failed, when it is tried again."""
     if report is not None and report.state is CopyState.FAILED:
         return message("progress.copy.again", name, report.error or "unknown")
     if report is None or not report.bytes_total:

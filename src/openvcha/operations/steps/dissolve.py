@@ -69,7 +69,7 @@ class _Parting(Step):
         await configure(self._services, wanted, message("progress.release"))
 
     async def _vms(self, ctx: TaskContext) -> list[Vm]:
-        """Give the VMs of those who leave, as far as they are there."""
+        """Return the VMs of those who leave, as far as they are there."""
         inventory = await self._services.infrastructure.inventory()
         found = [inventory.vm(node.vm) for node in recall_leaving(ctx).nodes]
         return [vm for vm in found if vm is not None]
@@ -120,7 +120,7 @@ class Votes(_Parting):
             raise Temporary(reason)
 
     async def _others(self, leaving: Leaving) -> list[Member]:
-        """Give all other members, also strangers; those first that do not answer."""
+        """Return all other members, also strangers; those first that do not answer."""
         store = self._services.store
         others = [member for member in await store.members() if member.name != leaving.stays]
         answers = [await self._answers(member) for member in others]

@@ -7,7 +7,7 @@ from openvcha.cluster.observation import Observation
 
 
 def last_copy(seen: Observation, member: str, name: str) -> LocalizableMessage | None:
-    """Say why the data of a node (``name`` is for people) may be the last; None when not.
+    """Return why the data of a node (``name`` is for people) may be the last; None when not.
 
     Only a running primary is known to hold every acknowledged write.
     """

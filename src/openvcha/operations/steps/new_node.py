@@ -36,11 +36,11 @@ class NewNode(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ha_address(self) -> str:
-        """Give the bare HA address."""
+        """Return the bare HA address."""
         return address_text(self.ha_ip)
 
     def configured(self) -> NodeConfig:
-        """Give the line that the cluster's configuration gets for this node."""
+        """Return the line that the cluster's configuration gets for this node."""
         if self.vm is None:
             raise ValueError(f"node {self.member} has no VM yet")
         return NodeConfig(
@@ -55,7 +55,7 @@ class NewNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def elsewhere(name: str) -> Placement:
-    """Give the placement of a node that lives in no inventory."""
+    """Return the placement of a node that lives in no inventory."""
     return Placement(
         name=name,
         folder="",
@@ -84,17 +84,17 @@ async def remember(ctx: TaskContext, role: str, node: NewNode) -> None:
 
 
 async def committed(services: Services, ctx: TaskContext, role: str) -> bool:
-    """Tell whether the configuration names the node."""
+    """Return whether the configuration names the node."""
     return (await services.observer.config()).node(recall(ctx, role).member) is not None
 
 
 async def leads(services: Services, node: NewNode) -> bool:
-    """Tell whether the node has taken over before it was committed."""
+    """Return whether the node has taken over before it was committed."""
     return await patroni_client.leader(services.store) == node.member
 
 
 async def relied_on(services: Services, ctx: TaskContext, role: str) -> bool:
-    """Tell whether the cluster relies on the node: then no step before commit has work left.
+    """Return whether the cluster relies on the node: then no step before commit has work left.
 
     A resumed task asks every step again. What later steps tidied away must not count as undone,
     and a node that may take over may have done so: it is ready then, whatever else it is.

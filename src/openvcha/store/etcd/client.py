@@ -82,7 +82,7 @@ class Etcd:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Give the endpoints, the one in use in front."""
+        """Return the endpoints, the one in use in front."""
         return self._gateway.endpoints
 
     def use(self, endpoints: Sequence[str]) -> None:
@@ -90,7 +90,7 @@ class Etcd:
         self._gateway.replace(endpoints)
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
-        """Use what the voters that have started announce; gives the endpoints.
+        """Use what the voters that have started announce, and return the endpoints.
 
         For a witness. A data node does not go by that: see ``SealedEtcd``.
         """
@@ -125,11 +125,11 @@ class Etcd:
         return await self._gateway.write(Question("/v3/kv/put", body, wire.revision))
 
     async def delete(self, key: str) -> bool:
-        """Delete a key; tells whether it was there."""
+        """Delete a key, and return whether it was there."""
         return await self._delete(key, prefix=False) > 0
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete all keys that begin with ``prefix``; gives how many."""
+        """Delete all keys that begin with ``prefix``, and return how many."""
         return await self._delete(prefix, prefix=True)
 
     async def _delete(self, key: str, *, prefix: bool) -> int:
@@ -152,12 +152,12 @@ class Etcd:
         await self._gateway.write(Question("/v3/kv/compaction", body, wire.nothing))
 
     async def lease_grant(self, ttl: int) -> int:
-        """Make a lease of ``ttl`` seconds (etcd may make it longer); gives its id."""
+        """Make a lease of ``ttl`` seconds (etcd may make it longer), and return its id."""
         # Asked twice, a lease that nobody knows of ends by itself.
         return await self._gateway.read(Question("/v3/lease/grant", {"TTL": ttl}, wire.lease))
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Start the lease's time anew; gives the seconds. Raises LeaseNotFound."""
+        """Start the lease's time anew, and return the seconds. Raises LeaseNotFound."""
         question = Question("/v3/lease/keepalive", {"ID": lease}, wire.lease_seconds)
         seconds = await self._gateway.read(question)
         if seconds <= 0:
@@ -272,7 +272,7 @@ class Etcd:
         return await self._gateway.at(endpoint, question, seconds)
 
     async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
-        """Tell whether a member says, within ``timeout`` seconds, that it has a quorum.
+        """Return whether a member says, within ``timeout`` seconds, that it has a quorum.
 
         It is shown no account: whoever answers there may be a thief, and then lies.
         """

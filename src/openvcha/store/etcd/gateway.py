@@ -92,7 +92,7 @@ class Gateway:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Give the endpoints, the one to be tried first in front."""
+        """Return the endpoints, the one to be tried first in front."""
         return self._endpoints
 
     def replace(self, endpoints: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ class Watch:
         self._pause = FIRST_PAUSE
 
     async def events(self) -> AsyncGenerator[list[Event], None]:
-        """Give what happens, in order. Raises Compacted."""
+        """Return what happens, in order. Raises Compacted."""
         while True:
             endpoint, token = self._gateway.endpoints[0], self._gateway.token
             try:
@@ -86,7 +86,7 @@ class Watch:
     async def _lively(
         self, endpoint: str, lines: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
-        """Give the lines as long as they come or the endpoint shows that none were due."""
+        """Return the lines as long as they come or the endpoint shows that none were due."""
         pending: asyncio.Future[bytes] | None = None
         checks = 0
         try:

@@ -89,7 +89,7 @@ def range_of(key: str, *, prefix: bool) -> Json:
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """Give the first key after all that begin with ``prefix``; a zero byte is the end of all."""
+    """Return the first key after all that begin with ``prefix``; a zero byte is the end of all."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
 
@@ -307,5 +307,5 @@ def _code(fields: Json, otherwise: int) -> int:
 
 
 def not_done(refusal: errors.StoreError) -> bool:
-    """Tell whether a refusal is sure to have changed nothing and is this endpoint's own affair."""
+    """Return whether a refusal surely changed nothing and is this endpoint's own affair."""
     return any(words in str(refusal).lower() for words in _NOT_DONE)

@@ -59,7 +59,7 @@ class SealedEtcd(RolledStore):
         return self._etcd.endpoints
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
-        """Use those voters that hold data, as the configuration has them; gives the endpoints.
+        """Use those voters that hold data, as the configuration has them, and return the endpoints.
 
         What members announce of themselves does not count: each may announce what it likes. Where
         no endpoint answers, what other programs of the node have kept meanwhile counts.

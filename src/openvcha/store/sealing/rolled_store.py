@@ -85,13 +85,13 @@ class RolledStore(SealedStore):
         return Snapshot(found.revision, tuple(kv for kv in found.items if kv.key not in wrong))
 
     async def delete(self, key: str) -> bool:
-        """Delete a key, whatever it holds; tells whether it was there."""
+        """Delete a key, whatever it holds, and return whether it was there."""
         if not roll.enrolled(key):
             return await super().delete(key)
         return (await self.txn([present(key)], [Delete(key)])).succeeded
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete all keys that begin with ``prefix``; gives how many counted."""
+        """Delete all keys that begin with ``prefix``, and return how many counted."""
         delete = Delete(prefix, prefix=True)
         if not roll.changes(delete):
             return await super().delete_prefix(prefix)
@@ -119,7 +119,7 @@ class RolledStore(SealedStore):
     async def accept(self) -> bool:
         """Have everything count that is in the store with a good seal, but no session of before.
 
-        For a person who has looked: the store was put back on purpose. Tells whether it was done;
+        For a person who has looked: the store was put back on purpose. Return whether it was done;
         not when somebody else has written between.
         """
         (held,) = await self._inner.several([keys.ROLL])

@@ -189,11 +189,11 @@ class SealedStore:
         return (await self.txn([], [Put(key, value, lease)])).revision
 
     async def delete(self, key: str) -> bool:
-        """Delete a key, whatever it holds; tells whether it was there."""
+        """Delete a key, whatever it holds, and return whether it was there."""
         return await self._inner.delete(key)
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete all keys that begin with ``prefix``; gives how many."""
+        """Delete all keys that begin with ``prefix``, and return how many."""
         return await self._inner.delete_prefix(prefix)
 
     async def txn(
@@ -236,7 +236,7 @@ class SealedStore:
                     yield good
 
     async def mend(self, key: str) -> bool:
-        """Put back what is kept where it is gone or forged; tells whether that was needed."""
+        """Put back what is kept where it is gone or forged, and return whether that was needed."""
         raw = await self._inner.get(key)
         with contextlib.suppress(RecordForged):
             if raw is not None and not is_reserved(raw):

@@ -53,7 +53,7 @@ class Leader:
 
 
 def demote(self: Leader, mode: str) -> list[float]:
-    """Sleep as Patroni's demote does; gives the time after each sleep."""
+    """Sleep as Patroni's demote does, and return the time after each sleep."""
     clock = self.clock  # type: ignore[attr-defined]  # set by the test
     clock.sleep(1)
     first = self.time.now

@@ -39,7 +39,7 @@ def at_once(original: DeleteLeader) -> DeleteLeader:
 
 
 def _together(store: Any, last_lsn: int) -> bool:
-    """Tell whether the key was ours and is gone. Raises what the client of etcd raises."""
+    """Return whether the key was ours and is gone. Raises what the client of etcd raises."""
     key = {"key": _text(store.leader_path)}
     ours = {**key, "target": "VALUE", "value": _text(store._name)}  # noqa: SLF001 - there is no other handle
     # The key goes first: Patroni's cache takes over the first change, and hears of the others.

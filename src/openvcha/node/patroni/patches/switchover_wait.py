@@ -75,11 +75,11 @@ class Handover:
         self._has = 0
 
     def is_failover_possible(self, *, cluster_lsn: int = 0, **options: Any) -> bool:
-        """Answer as Patroni does, but ask no second time for what the standby has already."""
+        """Return what Patroni does, but ask no second time for what the standby has already."""
         return 0 < cluster_lsn <= self._has or bool(self._ask(cluster_lsn=cluster_lsn, **options))
 
     def enough(self) -> bool:
-        """Tell whether the reason of the sleep that runs now has come about."""
+        """Return whether the reason of the sleep that runs now has come about."""
         return self._received() if self._ha.is_leader() else self._taken()
 
     def _received(self) -> bool:
