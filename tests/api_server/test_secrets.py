@@ -54,7 +54,7 @@ async def test_a_failure_of_our_own_over_rest(edge: Edge, logged: list[Any], pre
     (event,) = (event for event in logged if event["event"] == "internal error")
     assert event["operation_id"] == "operation-0815"
     assert "Leaky" in event["failure"]
-    assert "conftest.py" in event["failure"]
+    assert "edge.py" in event["failure"]
     for text in (response.text, repr(logged), event["failure"]):
         assert hides(text, PEER_PASSWORD, token, "geheim")
 

@@ -80,7 +80,7 @@ async def test_what_nobody_says_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that was replaced may still reach the others."""
-    monkeypatch.setattr("tests.node.test_view.NAMES", ("other", "second", "third"))
+    monkeypatch.setattr("tests.support.connectivity.NAMES", ("other", "second", "third"))
     assert (await Stage(monkeypatch).eye.look()).contact is Contact.STARTING
 
 

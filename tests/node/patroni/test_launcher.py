@@ -62,7 +62,7 @@ NOT_REPLACED = {"patroni.ha:time"}
 LOADED = """
 import importlib, inspect, sys
 sys.argv = ["launcher", "/nowhere/patroni.yml"]
-from openvcha.node import patroni_launcher as launcher
+from openvcha.node.patroni import launcher
 for name in launcher.LATE_MODULES:
     importlib.import_module(name)
 import patroni.ha as ha
