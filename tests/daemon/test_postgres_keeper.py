@@ -114,6 +114,7 @@ def test_a_standby_of_a_disabled_cluster_is_stopped() -> None:
         {"leader": OWN},
         {"standby": False},
         {"node": PRIMARY},
+        {"node": PatroniNode("primary", "starting", None, ())},
     ],
     ids=str,
 )
@@ -271,6 +272,82 @@ async def test_a_failover_to_a_node_that_is_lost_keeps_nobody_down(
         await keeper.look()
         assert node.told == ["start 127.83.2.11"]
     assert await store.get(keys.PATRONI_FAILOVER) is None
+
+
+@pytest.mark.parametrize(
+    ("standby", "state"), [(True, DOWN), (False, STARTING), (False, STREAMING)]
+)
+async def test_a_failover_is_taken_back_only_where_it_keeps_a_primary_down(
+    store: MemoryStore, standby: bool, state: PatroniNode
+) -> None:
+    """A standby, and what is up already, need nobody to take a wish back for them."""
+    await store.delete(keys.PATRONI_LEADER)
+    await store.put(keys.PATRONI_CONFIG, b'{"pause":true}')
+    await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
+    await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a-1","member":"b-2"}')
+    node = Node()
+    node.standby, node.state = standby, state
+    await Keeper(store, node, node, OWN, "127.83.2.11").look()
+    assert await store.get(keys.PATRONI_FAILOVER) is not None
+
+
+@pytest.mark.parametrize(
+    ("member", "configured", "told"),
+    [(OWN, True, []), ("new-4", True, ["start 127.83.2.11"]), (OWN, False, ["start 127.83.2.11"])],
+)
+async def test_the_configuration_says_who_is_out_of_service(
+    store: MemoryStore, member: str, configured: bool, told: list[str]
+) -> None:
+    """A node that it does not name yet has to show itself, also where there is none."""
+    if not configured:
+        await store.delete(keys.CLUSTER)
+    node = Node()
+    node.state = DOWN
+    await Keeper(store, node, node, member, "127.83.2.11").look()
+    assert node.told == told
+
+
+@pytest.mark.parametrize("taken", [keys.PATRONI_LEADER, keys.PATRONI_SYNC])
+async def test_another_takes_over_while_the_own_state_is_looked_at(
+    store: MemoryStore, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who leads, and who led last, is read after it: what was true before starts no primary."""
+    await store.delete(keys.PATRONI_LEADER)
+    await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":"b-2"}')
+    node = Node()
+    node.standby, node.state = False, DOWN
+    look = node.node
+
+    async def slow(address: str) -> PatroniNode:
+        found = await look(address)
+        value = OTHER.encode() if taken == keys.PATRONI_LEADER else b'{"leader":"b-2"}'
+        await store.put(taken, value)
+        return found
+
+    monkeypatch.setattr(node, "node", slow)
+    await Keeper(store, node, node, OWN, "127.83.2.11").look()
+    assert node.told == []
+
+
+@pytest.mark.looptime
+async def test_what_cannot_be_stopped_is_stopped_again(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One failure does not end the keeper: the standby of a DISABLED cluster would stay up."""
+    node = Node()
+
+    async def breaks() -> bool:
+        raise OSError("input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(node, "stop", breaks)
+        keeping = asyncio.create_task(Keeper(store, node, node, OWN, "127.83.2.11").run())
+        await asyncio.sleep(3)
+    assert node.told == []
+    await asyncio.sleep(3)
+    assert node.told == ["stop"]
+    keeping.cancel()
+    await asyncio.wait([keeping])
 
 
 @pytest.mark.parametrize("forged", [False, True])

@@ -1,8 +1,12 @@
 """The directory of a node that joins, and the certificate of a key that stays there."""
 
+import ipaddress
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace
 
 from openvcha.node import tls_files
@@ -93,3 +97,31 @@ def test_a_request_is_for_one_address_and_by_its_own_key() -> None:
         requested_key(b"nonsense", ADDRESS)
     certificate = certify(new_authority(), "n", ADDRESS, requested_key(request, ADDRESS))
     assert certified_key(certificate) == requested_key(request, ADDRESS)
+
+
+def _request(key: ec.EllipticCurvePrivateKey, *, named: bool = True) -> bytes:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    if named:
+        names = [x509.IPAddress(ipaddress.ip_address(ADDRESS))]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def test_a_request_that_its_key_has_not_signed_is_refused() -> None:
+    """Else who has no key would have another's public key certified, or altered what it asks."""
+    made = x509.load_pem_x509_csr(signing_request(ADDRESS).certificate)
+    forged = bytearray(made.public_bytes(serialization.Encoding.DER))
+    forged[-1] ^= 1
+    request = x509.load_der_x509_csr(bytes(forged)).public_bytes(serialization.Encoding.PEM)
+    with pytest.raises(ValueError, match="signature is wrong"):
+        requested_key(request, ADDRESS)
+
+
+def test_a_request_is_for_a_key_of_the_one_kind_and_names_its_address() -> None:
+    """Whoever makes it by other means is told what is wrong."""
+    good = ec.generate_private_key(ec.SECP256R1())
+    assert requested_key(_request(good), ADDRESS)
+    with pytest.raises(ValueError, match="P-256"):
+        requested_key(_request(ec.generate_private_key(ec.SECP384R1())), ADDRESS)
+    with pytest.raises(ValueError, match="names no address"):
+        requested_key(_request(good, named=False), ADDRESS)

@@ -35,11 +35,16 @@ from openvcha.api.structures import (
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.node.security.certificates import signing_request
+from openvcha.operations import join as joining
 from openvcha.operations.deploy import deploy
-from openvcha.operations.join_tokens import new_token, require_token, spent
+from openvcha.operations.join_tokens import new_token, require_token, spent, token_record
 from openvcha.operations.reads import get_cluster, get_deployment_type, get_operations
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.records import encode
+from openvcha.tasks.journal import Journal
+from openvcha.tasks.record import TaskRecord
 
 pytestmark = pytest.mark.looptime
 
@@ -208,6 +213,93 @@ async def test_a_token_is_good_for_one_node(scene: Scene) -> None:
     hand.start(first)
     await carrying
     assert await refused(scene, hand) == "join.over"
+
+
+async def test_a_token_that_is_replaced_while_it_is_used_opens_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its issuer has taken it back; and the later one is not used up by it."""
+    await prepared(scene)
+    hand, later = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.PASSIVE)
+    await hand.ask()
+    possible = joining._require_possible
+
+    async def meanwhile(services: Any, wish: JoinSpec) -> None:
+        await possible(services, wish)
+        await later.ask()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(joining, "_require_possible", meanwhile)
+        assert await refused(scene, hand) == "join.token.used"
+    stored = await token_record(scene.world.store, JoinRole.PASSIVE).get()
+    assert stored is not None
+    assert stored.spent_by == ""
+    await later.come()
+
+
+async def test_a_later_token_does_not_get_the_task_of_the_one_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its user would get what is for another node: it was issued as that task began."""
+    await prepared(scene)
+    hand, later = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.PASSIVE, "later")
+    await hand.ask()
+    stored = token_record(scene.world.store, JoinRole.PASSIVE)
+    create = Journal.create
+
+    async def meanwhile(journal: Journal, **fields: Any) -> TaskRecord:
+        task = await create(journal, **fields)
+        later.token, record = new_token(hand.wish().ha_address, "root", journal.clock())
+        await scene.world.store.put(stored.key, encode(record))
+        return task
+
+    carrying = asyncio.create_task(hand.carried())
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "create", meanwhile)
+        info = await hand.call()
+    found = await stored.get()
+    assert found is not None
+    assert found.task == ""
+    with pytest.raises(ApiError) as caught:
+        await later.call()
+    assert caught.value.error_type is not ErrorType.INVALID_ARGUMENT
+    hand.start(info)
+    await carrying
+
+
+async def test_no_token_is_issued_while_a_node_of_the_role_joins(scene: Scene) -> None:
+    """It would take the place of the one by which that node asks again."""
+    await prepared(scene)
+    hand = Hand(scene, JoinRole.PASSIVE)
+    await hand.ask()
+    carrying = asyncio.create_task(hand.carried())
+    info = await hand.call()
+    with pytest.raises(ApiError) as caught:
+        await Hand(scene, JoinRole.PASSIVE).ask()
+    assert caught.value.messages[0].id == f"{PREFIX}task.busy"
+    hand.start(info)
+    await carrying
+
+
+async def test_a_call_that_dies_before_it_notes_its_task_finds_it_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node asks again, and is not refused for the task that it has begun itself."""
+    await prepared(scene)
+    hand = Hand(scene, JoinRole.PASSIVE)
+    await hand.ask()
+    create = Journal.create
+
+    async def dies(journal: Journal, **fields: Any) -> TaskRecord:
+        await create(journal, **fields)
+        raise StoreUnavailable("the process ends here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "create", dies)
+        with pytest.raises(StoreUnavailable):
+            await hand.call()
+    await hand.come()
+    assert (await scene.record()).status is TaskStatus.SUCCEEDED
 
 
 def test_a_token_expires() -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import datetime as dt
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from openvcha.node.background.standby_progress import (
     look_at,
 )
 from openvcha.node.layout import Layout
+from openvcha.node.postgres.clone import SPARE_BYTES
 from openvcha.node.postgres.data_backup import (
     asides,
     discard,
@@ -31,6 +33,8 @@ from openvcha.node.postgres.leader import CopyFailed, Leader
 from openvcha.node.process.logs import RotatingLog, logger
 from openvcha.node.process.process_tree import Process
 from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
+from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore
 
 pytestmark = pytest.mark.looptime
@@ -46,7 +50,17 @@ class Members(MemoryStore):
 
     names: tuple[str, ...] = ("own", "other", "witness")
 
+    silent = False
+    """Whether it has no quorum."""
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        if self.silent:
+            raise StoreUnavailable("no quorum")
+        return await super().prefix(prefix, keys_only=keys_only)
+
     async def members(self) -> list[Any]:
+        if self.silent or not self.names:
+            raise StoreUnavailable("no quorum")
         return [SimpleNamespace(name=name) for name in self.names]
 
 
@@ -65,6 +79,7 @@ class Stage:
         self.leader: Leader | None = Leader("other", "127.1.1.1", 5432, 1000, 15)
         self.free = ROOM
         self.on_halt = ""
+        self.ready = asyncio.Event()
         patch.setattr(rejoin, "find_leader", self.find_leader)
         patch.setattr(rejoin, "load_secrets", lambda _: None)
         patch.setattr(rejoin, "find_tree", lambda _: [])
@@ -155,6 +170,7 @@ async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_syn
     await asyncio.sleep(STUCK_SECONDS + 5)
     assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
     assert (stage.row, stage.kept()) == ("new", ["old"])
+    assert "kept until this is in sync" in str(stage.told[-1])
     await stage.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
     await stage.tell_leader("other", "third")
     await asyncio.sleep(60)
@@ -163,11 +179,13 @@ async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_syn
     await asyncio.sleep(5)
     assert stage.kept() == []
     assert stage.row == "new"
+    assert stage.told[-1] is None
 
 
-async def test_a_node_that_was_removed_copies_nothing(stage: Stage) -> None:
-    """It is no standby of the cluster any more, so what it has stays as it is."""
-    stage.store.names = ("other", "successor", "witness")
+@pytest.mark.parametrize("names", [("other", "successor", "witness"), ()])
+async def test_a_node_that_was_removed_copies_nothing(stage: Stage, names: tuple[str, ...]) -> None:
+    """It is no standby of the cluster any more, so what it has stays; so while nobody can tell."""
+    stage.store.names = names
     await stage.begin_stuck()
     await asyncio.sleep(2 * STUCK_SECONDS)
     assert stage.done == []
@@ -210,24 +228,165 @@ async def test_the_guard_holds_at_the_very_moment(stage: Stage) -> None:
     assert (stage.row, stage.kept()) == ("old", [])
 
 
-@pytest.mark.parametrize("why", ["room", "leader"])
+@pytest.mark.parametrize(("now", "primary"), [("third", True), ("other", False), ("unknown", True)])
+async def test_at_the_very_moment_the_same_primary_is_still_there(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, now: str, primary: bool
+) -> None:
+    """Neither another one, nor one that is none any more, nor what nobody can tell, is enough."""
+    state = json.dumps(PRIMARY if primary else STANDBY).encode()
+    halt = stage.halt
+
+    async def halted(name: str) -> None:
+        await halt(name)
+        stage.store.silent = now == "unknown"
+        if not stage.store.silent:
+            await stage.store.put(keys.patroni_member(now), state)
+            await stage.tell_leader(now)
+
+    monkeypatch.setattr(stage, "halt", halted)
+    await stage.begin_stuck()
+    await asyncio.sleep(STUCK_SECONDS + 5)
+    assert stage.done == ["halt patroni", "end postgres", "begin patroni"]
+    assert (stage.row, stage.kept()) == ("old", [])
+
+
+async def test_time_in_which_nothing_is_known_does_not_count(stage: Stage) -> None:
+    """The standby may have come on all the while; and no silence ends the duty."""
+    await stage.begin_stuck()
+    await asyncio.sleep(STUCK_SECONDS - 10)
+    stage.store.silent = True
+    await asyncio.sleep(4 * STUCK_SECONDS)
+    stage.store.silent = False
+    await asyncio.sleep(STUCK_SECONDS - 10)
+    assert stage.done == []
+    await asyncio.sleep(20)
+    assert "copy" in stage.done
+
+
+async def test_without_a_primary_nothing_is_said_of_a_stuck_standby(stage: Stage) -> None:
+    """Nor is anything tried, however much a node without data would like some."""
+    set_aside(stage.layout, NOW)
+    await stage.begin_stuck()
+    await stage.store.delete(keys.PATRONI_LEADER)
+    await asyncio.sleep(2 * STUCK_SECONDS)
+    assert stage.done == []
+    assert set(stage.told) == {None}
+    assert stage.kept() == ["old"]
+
+
+async def test_where_postgres_cannot_be_ended_patroni_goes_on_with_the_old_data(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The duty ends with what was wrong, so that it is shown; the supervisor begins it again."""
+
+    def breaks(*_: Any, **__: Any) -> None:
+        raise OSError("input/output error")
+
+    monkeypatch.setattr(rejoin, "kill_tree", breaks)
+    await stage.begin_stuck()
+    await asyncio.sleep(STUCK_SECONDS + 5)
+    assert stage.done == ["halt patroni", "begin patroni"]
+    assert (stage.row, stage.kept()) == ("old", [])
+    assert stage.duty is not None
+    assert stage.duty.done()
+    assert isinstance(stage.duty.exception(), OSError)
+
+
+async def test_nothing_but_postgres_is_ended(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node's vote and its other programs go on."""
+    programs = [Process(1, 0, 1, ("/usr/lib/postgres", "-D", "x")), Process(2, 0, 1, ("etcd",))]
+    ended: list[int] = []
+
+    def end(_: Path, which: Callable[[Process], bool]) -> None:
+        ended.extend(process.pid for process in programs if which(process))
+
+    monkeypatch.setattr(rejoin, "kill_tree", end)
+    await stage.begin_stuck()
+    await asyncio.sleep(STUCK_SECONDS + 5)
+    assert ended == [1]
+
+
+@pytest.mark.parametrize("holds_data", [True, False])
+async def test_a_half_deletion_is_finished_when_the_node_is_ready(
+    stage: Stage, holds_data: bool
+) -> None:
+    """Before that nothing is touched; on a witness nothing ever."""
+    stage.view.identity.holds_data = holds_data
+    half = stage.layout.root / "pgdata.discarded-1"
+    half.mkdir()
+    stage.duty = asyncio.create_task(rejoin.rejoin(stage.view))
+    await asyncio.sleep(5)
+    assert half.exists()
+    stage.ready.set()
+    await asyncio.sleep(5)
+    assert half.exists() is not holds_data
+    assert not stage.duty.done()
+
+
+Told = tuple[bytes, dict[str, Any], dict[str, Any], dict[str, Any]]
+"""The leader key, /sync, what ``other`` says of itself, what ``own`` does."""
+OWN_STREAMS = STANDBY | {"replication_state": "streaming"}
+OTHERS: Told = (b"other", {"leader": "other", "sync_standby": "own"}, PRIMARY, OWN_STREAMS)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (OTHERS, ("other", True, True)),
+        ((*OTHERS[:3], STANDBY), ("other", False, False)),
+        ((*OTHERS[:2], PRIMARY | {"state": "starting"}, OWN_STREAMS), (None, True, True)),
+        ((*OTHERS[:2], STANDBY, OWN_STREAMS), (None, True, True)),
+        ((b"other", {"leader": "other"}, *OTHERS[2:]), ("other", True, False)),
+        ((b"other", {"leader": "own", "sync_standby": "own"}, *OTHERS[2:]), (None, True, False)),
+        ((b"", {"leader": None, "sync_standby": "own"}, *OTHERS[2:]), (None, True, False)),
+        (
+            (b"own", {"leader": "own", "sync_standby": "other"}, STANDBY, PRIMARY),
+            (None, True, True),
+        ),
+        ((b"own", {"leader": "own"}, STANDBY, PRIMARY), (None, True, False)),
+    ],
+    ids=str,
+)
+async def test_what_patroni_says_of_the_standby(
+    stage: Stage, told: Told, expected: tuple[str | None, bool, bool]
+) -> None:
+    """By it old data are thrown away, and a copy is begun: each word counts by itself."""
+    leader, sync, other, own = told
+    await stage.store.put(keys.PATRONI_LEADER, leader)
+    await stage.put(keys.PATRONI_SYNC, sync)
+    await stage.put(keys.patroni_member("other"), other)
+    await stage.put(keys.patroni_member("own"), own)
+    found = look_at("own", await stage.store.prefix(keys.PATRONI), ())
+    assert (found.source, found.well, found.in_sync) == expected
+
+
+@pytest.mark.parametrize("why", ["room", "leader", "changed"])
 async def test_what_hinders_is_told_and_nothing_is_done(stage: Stage, why: str) -> None:
     """Without room for both, or when the primary does not answer itself."""
     if why == "room":
-        stage.free = 1000
+        stage.free = SPARE_BYTES + 999
+    elif why == "changed":
+        stage.leader = Leader("third", "127.1.1.1", 5432, 1000, 15)
     else:
         stage.leader = None
     await stage.begin_stuck()
     await asyncio.sleep(10 * STUCK_SECONDS)
     assert stage.done == []
-    assert {"room": "room for the old data", "leader": "cannot be asked"}[why] in str(stage.told)
+    said = {
+        "room": "room for the old data",
+        "leader": "cannot be asked",
+        "changed": "the primary has just changed",
+    }
+    assert said[why] in str(stage.told)
 
 
 async def test_a_copy_that_fails_for_good_gives_the_old_data_back(stage: Stage) -> None:
     """A node without data would be worse than one with old data."""
     stage.copies = False
+    stage.layout.pgdata_copying.mkdir()
     await stage.begin_stuck()
     await asyncio.sleep(3 * STUCK_SECONDS)
+    assert not stage.layout.pgdata_copying.exists()
     assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
     assert (stage.row, stage.kept()) == ("old", [])
 
@@ -272,6 +431,21 @@ async def test_a_crash_loop_is_no_progress_and_long_work_has_its_time() -> None:
     watch = Watch(0)
     loop = [watch.quiet_seconds(look("a", workers=frozenset({at})), at) for at in range(40)]
     assert loop[-1] > 30
+
+
+@pytest.mark.parametrize(
+    "between",
+    [{"well": True}, {"paused": True}, {"source": None}, {"source": "third"}],
+    ids=str,
+)
+async def test_what_is_no_being_stuck_begins_the_time_anew(between: dict[str, Any]) -> None:
+    """A standby that is well, is held, or has nobody or another to follow has just begun."""
+    watch = Watch(0)
+    watch.quiet_seconds(look("a"), 0)
+    assert watch.quiet_seconds(look("a"), 20) == 20
+    changed = replace(look("a"), **between)
+    assert watch.quiet_seconds(changed, 40) == 0
+    assert watch.quiet_seconds(replace(changed, well=False, paused=False), 50) <= 10
 
 
 async def test_workers_and_places_are_told_from_titles() -> None:
