@@ -21,6 +21,7 @@ from openvcha.node.background.standby_progress import (
     look_at,
 )
 from openvcha.node.layout import Layout
+from openvcha.node.postgres import data_backup
 from openvcha.node.postgres.clone import SPARE_BYTES
 from openvcha.node.postgres.data_backup import (
     asides,
@@ -445,7 +446,64 @@ async def test_what_is_no_being_stuck_begins_the_time_anew(between: dict[str, An
     assert watch.quiet_seconds(look("a"), 20) == 20
     changed = replace(look("a"), **between)
     assert watch.quiet_seconds(changed, 40) == 0
-    assert watch.quiet_seconds(replace(changed, well=False, paused=False), 50) <= 10
+    lasts = 20 if between == {"source": "third"} else 0
+    assert watch.quiet_seconds(changed, 60) == lasts
+
+
+@pytest.mark.parametrize("name", ["timeline", "receive_lsn", "replay_lsn"])
+async def test_each_thing_that_grows_is_progress(stage: Stage, name: str) -> None:
+    """A standby receives long before it replays, and changes its timeline before both."""
+    places = []
+    for value in (1, 2):
+        await stage.put(keys.patroni_member("own"), {"state": "running", name: value})
+        places.append(look_at("own", await stage.store.prefix(keys.PATRONI), ()).places)
+    assert places[1] - places[0]
+
+
+async def test_what_runs_already_is_not_waited_for_as_a_recovery(stage: Stage) -> None:
+    """A running standby has a startup process for ever."""
+    startup = Process(3, 0, 1, ("postgres: cluster: startup recovering 00000001",))
+    for state, workers in (("starting", {3}), ("running", set())):
+        await stage.put(keys.patroni_member("own"), {"state": state})
+        found = look_at("own", await stage.store.prefix(keys.PATRONI), [startup])
+        assert found.workers == workers
+
+
+def test_what_was_set_aside_last_comes_back_and_never_over_other_data(tmp_path: Path) -> None:
+    """The older ones stay, whichever they are."""
+    layout = Layout(tmp_path)
+    for day, row in enumerate(("older", "old")):
+        layout.pgdata.mkdir()
+        (layout.pgdata / "row").write_text(row)
+        set_aside(layout, NOW + dt.timedelta(days=day))
+    layout.pgdata.mkdir()
+    (layout.pgdata / "row").write_text("new")
+    assert not put_back(layout)
+    assert (layout.pgdata / "row").read_text() == "new"
+    (layout.pgdata / "row").unlink()
+    assert put_back(layout)
+    assert (layout.pgdata / "row").read_text() == "old"
+    assert [(path / "row").read_text() for path in asides(layout)] == ["older"]
+
+
+def test_a_deletion_that_ends_in_the_middle_leaves_no_data_to_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of them would be taken for all."""
+
+    def breaks(_: Path) -> None:
+        raise OSError("input/output error")
+
+    layout = Layout(tmp_path)
+    layout.pgdata.mkdir()
+    (layout.pgdata / "row").write_text("old")
+    set_aside(layout, NOW)
+    monkeypatch.setattr(data_backup, "remove_tree", breaks)
+    with pytest.raises(OSError, match="input/output"):
+        discard(layout)
+    assert asides(layout) == []
+    monkeypatch.undo()
+    assert not put_back(layout)
 
 
 async def test_workers_and_places_are_told_from_titles() -> None:
