@@ -277,6 +277,7 @@ async def test_no_token_is_issued_while_a_node_of_the_role_joins(scene: Scene) -
     with pytest.raises(ApiError) as caught:
         await Hand(scene, JoinRole.PASSIVE).ask()
     assert caught.value.messages[0].id == f"{PREFIX}task.busy"
+    await Hand(scene, JoinRole.WITNESS).ask()
     hand.start(info)
     await carrying
 
@@ -314,6 +315,8 @@ def test_a_token_expires() -> None:
         ha_address="127.83.2.12",
         certificate_request="",
     )
+    with pytest.raises(ApiError, match="not a valid token"):
+        require_token(None, wish, now)
     later = now + timedelta(hours=24)
     assert require_token(record, wish, later - timedelta(seconds=1)) == record
     with pytest.raises(ApiError, match="expired"):
