@@ -18,7 +18,13 @@ from xdist.workermanage import WorkerController
 
 SHARED = re.compile(r'^SHARED_LAB = "(.+)"$', re.MULTILINE)
 TAKE_DOWN_SECONDS = 600.0
-LONGEST_FIRST = ("tests/e2e/", "tests/lab/", "tests/node/", "tests/store/")
+LONGEST_FIRST = (
+    "tests/e2e/",
+    "tests/lab/",
+    "tests/api_server/answers/test_description",  # few tests, and each takes half a minute
+    "tests/node/",
+    "tests/store/",
+)
 
 
 class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
