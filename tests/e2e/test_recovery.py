@@ -251,8 +251,6 @@ def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
     assert writer.missing()
     running.repair("vcha-maintained")
     running.until(running.healthy)
-    change(running, "ENABLED")
-    running.until(running.healthy)
 
 
 @pytest.mark.soak
