@@ -148,11 +148,20 @@ def test_ci_runs_all_and_ends_with_a_line_of_each(checkout: Path) -> None:
     code, lines = ci(checkout)
     assert code == 0
     assert (checkout / "calls").read_text().splitlines() == ["check", "test", "test --soak"]
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "./dev check: Contracts: 3 kept, 0 broken. (exit code 0)",
         "./dev test: = 7 passed, 2 deselected in 5.00s (0:00:05) = (exit code 0)",
         "./dev test --soak: 2 passed, 7 deselected in 9.00s (exit code 0)",
+        "9 passed in 14.00s",
     ]
+
+
+def test_ci_counts_all_that_failed(checkout: Path) -> None:
+    """In the last line, as pytest writes it."""
+    (checkout / "test").write_text("echo '= 1 failed, 6 passed in 5.00s ='; exit 1\n")
+    (checkout / "test_--soak").write_text("echo '2 failed, 2 passed, 1 error in 9.50s'; exit 1\n")
+    code, lines = ci(checkout)
+    assert (code, lines[-1]) == (1, "3 failed, 8 passed, 1 error in 14.50s")
 
 
 @pytest.mark.parametrize("failing", ["check", "test", "test_--soak"])
@@ -163,7 +172,7 @@ def test_ci_goes_on_after_a_failure_and_fails(checkout: Path, failing: str) -> N
     code, lines = ci(checkout)
     assert code == 3
     assert len((checkout / "calls").read_text().splitlines()) == 3
-    assert [line.endswith("(exit code 3)") for line in lines[-3:]].count(True) == 1
+    assert [line.endswith("(exit code 3)") for line in lines[-4:]].count(True) == 1
 
 
 def test_ci_with_arguments_runs_what_they_name(checkout: Path) -> None:
@@ -172,4 +181,4 @@ def test_ci_with_arguments_runs_what_they_name(checkout: Path) -> None:
     code, lines = ci(checkout, "it")
     assert code == 0
     assert (checkout / "calls").read_text().splitlines() == ["check", "test it"]
-    assert lines[-1] == "./dev test: 1 passed in 1.00s (exit code 0)"
+    assert lines[-2:] == ["./dev test: 1 passed in 1.00s (exit code 0)", "1 passed in 1.00s"]
