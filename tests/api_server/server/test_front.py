@@ -144,7 +144,7 @@ async def test_who_is_sending_when_the_server_stops_is_told(
     else:
         assert first == b"HTTP/1.1 503 Service Unavailable"
         assert json.loads(body)["error_type"] == "SERVICE_UNAVAILABLE"
-    assert b"server stops" in body
+    assert b"server is stopping" in body
 
 
 async def until_reading(served: Served, *, ended: bool = False) -> None:
