@@ -30,8 +30,9 @@ from openvcha.store.errors import RecordForged
 from openvcha.store.interface import Action, Compare, KeyValue, Store, TxnResult
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import encode
+from openvcha.store.sealing.kept import Good
 from openvcha.store.sealing.seal import Seals
-from openvcha.store.sealing.sealed_store import Good, SealedStore
+from openvcha.store.sealing.sealed_store import SealedStore
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.runner import Runner

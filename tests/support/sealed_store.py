@@ -9,11 +9,9 @@ from openvcha.store.interface import (
 )
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import Record
+from openvcha.store.sealing.kept import Good
 from openvcha.store.sealing.seal import Seals
-from openvcha.store.sealing.sealed_store import (
-    Good,
-    SealedStore,
-)
+from openvcha.store.sealing.sealed_store import SealedStore
 
 KEY = keys.user("anna")
 

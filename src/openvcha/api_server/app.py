@@ -38,7 +38,7 @@ def build(
 
 
 class _Protocols:
-    """Gives each request to its protocol, without a framework: that costs more than an answer."""
+    """Dispatch each request to its protocol; a framework would cost more than most answers."""
 
     def __init__(self, pipeline: Pipeline, events: EventLog) -> None:
         self._rest = EventStream(pipeline, events, Rest(pipeline, API))
@@ -73,7 +73,7 @@ class _OpenApi:
         await response(scope, receive, send)
 
     def _response(self, asked: Request) -> Response:
-        """Answer with the document, or with 304 to who has this one."""
+        """Return the document, or 304 to who has this one."""
         known = asked.headers.get("if-none-match", "")
         tags = [tag.strip().removeprefix("W/") for tag in known.split(",")]
         same = self._tag in tags or tags == ["*"]

@@ -30,7 +30,7 @@ class BySource(Generic[T]):
         return own + sum(min(count, own + (self._last(name) <= since)) for name, count in others)
 
     def add(self, source: str, one: T) -> None:
-        """Have one more wait."""
+        """Add one that waits."""
         self._rows.setdefault(source, deque()).append(one)
 
     def next(self) -> T | None:

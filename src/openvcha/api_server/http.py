@@ -104,12 +104,12 @@ def guest(request: Request) -> Guest | None:
 
 
 def reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with JSON that is written already, or with nothing."""
+    """Send JSON that is written already, or with nothing."""
     return Response(body, status, headers)
 
 
 def refuse(body: Any, status: int, error: ApiError) -> Response:
-    """Answer with an error's body; says how to authenticate when that is what was lacking."""
+    """Send an error's body; says how to authenticate when that is what was lacking."""
     response = reply(msgspec.json.encode(body), status, retry_headers(error))
     if error.error_type is ErrorType.UNAUTHENTICATED:
         response.headers["www-authenticate"] = error.challenge or CHALLENGE

@@ -49,17 +49,17 @@ class InFlight:
     def entering(
         self, operation: Operation, given: Credentials, origin: str
     ) -> AbstractAsyncContextManager[None]:
-        """Have a place for finding out who calls. Raises ApiError SERVICE_UNAVAILABLE."""
+        """Take a place for finding out who calls. Raises ApiError SERVICE_UNAVAILABLE."""
         if given.token is not None and not logs_in(operation):
             return self.looking_up(origin)
         return self._passwords.take(source_of(origin))
 
     def looking_up(self, origin: str) -> AbstractAsyncContextManager[None]:
-        """Have a place for looking up a session. Raises ApiError SERVICE_UNAVAILABLE."""
+        """Take a place for looking up a session. Raises ApiError SERVICE_UNAVAILABLE."""
         return self._lookups.take(source_of(origin))
 
     def working(self, visitor: Visitor) -> AbstractAsyncContextManager[None]:
-        """Have a place for a call that is let in. Raises ApiError SERVICE_UNAVAILABLE."""
+        """Take a place for a call that is let in. Raises ApiError SERVICE_UNAVAILABLE."""
         if visitor.user is None:
             return self._strangers.take(source_of(visitor.caller.origin))
         return self._users.take(visitor.user.name)
@@ -75,7 +75,7 @@ class Places:
         self._there: Counter[str] = Counter()
 
     def take(self, owner: str) -> "Place":
-        """Have a place during a block. Raises ApiError SERVICE_UNAVAILABLE with a time to wait."""
+        """Take a place during a block. Raises ApiError SERVICE_UNAVAILABLE with a time to wait."""
         return Place(self, owner)
 
     async def enter(self, owner: str) -> None:
@@ -94,7 +94,7 @@ class Places:
             raise
 
     def leave(self, owner: str) -> None:
-        """Give a place back."""
+        """Release a place."""
         self._all.release()
         self._own[owner].release()
         self._gone(owner)
@@ -136,7 +136,7 @@ class Place:
         await self._places.enter(self._owner)
 
     async def __aexit__(self, *_: object) -> None:
-        """Give it back."""
+        """Release it."""
         self._places.leave(self._owner)
 
 

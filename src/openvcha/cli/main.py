@@ -47,7 +47,7 @@ COMMANDS = {
     ),
     "doctor": Load(
         "openvcha.cli.node.commands:doctor",
-        "Say what this machine has and what it lacks; exit code 1 when something is missing.",
+        "Show what this machine has and what it lacks; exit code 1 when something is missing.",
     ),
     "node": Load("openvcha.cli.node.commands:app", "One node of the cluster."),
 }

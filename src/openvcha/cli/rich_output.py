@@ -100,7 +100,7 @@ def local_time(text: str) -> str:
 
 
 def progress_of(info: Mapping[str, Any]) -> tuple[int, int, str]:
-    """Give completed, total and the message of a task's info."""
+    """Return completed, total and the message of a task's info."""
     progress = info.get("progress") or {}
     message = progress.get("message") or {}
     return (
@@ -196,7 +196,7 @@ class PlainNarrator:
         yield
 
     def task(self, info: Mapping[str, Any]) -> None:
-        """Say it when the task does something else, or has come on a good deal."""
+        """Print it when the task does something else, or has come on a good deal."""
         completed, total, message = progress_of(info)
         percent = 100 * completed // total
         words, last = self._shown

@@ -106,7 +106,7 @@ def passwd(
     base: Base = None,
     node: Node = None,
 ) -> None:
-    """Give a user another password; sessions of that user end."""
+    """Change a user's password; sessions of that user end."""
     _settle(name, base, node)
     password = read_password(password_file, f"New password for {user}", new=True)
     done = ("passwd", {"user": user})
@@ -123,7 +123,7 @@ def role(
     base: Base = None,
     node: Node = None,
 ) -> None:
-    """Give a user another role, in running sessions too."""
+    """Change a user's role, in running sessions too."""
     done = ("role", {"user": user, "role": role})
     _with_users(name, base, node, lambda users: users.set_role(user, role), done)
     say(f"{user} is {role.value} now")

@@ -7,7 +7,7 @@ from openvcha.client.rest_client import ApiClient
 
 
 def redeploy_path(role: str) -> str:
-    """Give path and query of a role's redeploy."""
+    """Return path and query of a role's redeploy."""
     return f"/vcenter/vcha/cluster/{role}?action=redeploy&vmw-task=true"
 
 

@@ -24,7 +24,7 @@ class Health:
 
     @property
     def warnings(self) -> tuple[ErrorCondition, ...]:
-        """Give error and recommendation of each; there is always one unless HEALTHY."""
+        """Return error and recommendation of each; there is always one unless HEALTHY."""
         return tuple(found.condition for found in self.findings)
 
 

@@ -144,7 +144,7 @@ def fence(sync: KeyValue | None) -> Put:
 
 
 async def _sync_from(store: Store, old: str, new: str) -> KeyValue | None:
-    """Give ``/sync`` as it stands when it allows ``new`` to follow ``old``."""
+    """Return ``/sync`` as it stands when it allows ``new`` to follow ``old``."""
     found = await store.get(keys.PATRONI_SYNC)
     state = parse_sync(found.value if found else b"")
     return found if state.leader == old and new in state.standbys else None

@@ -15,7 +15,7 @@ Dynamic = dict[str, Any]
 
 
 def record(store: Store) -> Record[Dynamic]:
-    """Give Patroni's dynamic configuration as a compare-and-set record."""
+    """Return Patroni's dynamic configuration as a compare-and-set record."""
     return Record(store, keys.PATRONI_CONFIG, Dynamic)
 
 
@@ -56,7 +56,7 @@ async def wanted(store: Store) -> frozenset[str]:
 
 
 async def effective(store: Store) -> dict[str, frozenset[str]]:
-    """Give by member what its Patroni went by in its last round; a silent one is soon not there.
+    """Return by member what its Patroni went by in its last round; a silent one is soon not there.
 
     Patroni itself writes this at the end of a round, with what it read at the round's beginning.
     """

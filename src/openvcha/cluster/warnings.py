@@ -70,7 +70,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
 
 
 def lagging(seen: Observation, node: NodeObservation) -> Finding | None:
-    """Tell by how much a standby lags, when that is more than a takeover should wait for."""
+    """Return by how much a standby lags, when that is more than a takeover should wait for."""
     lag = seen.lag(node.config.member)
     if lag is None or (lag.bytes_behind <= LAG_BYTES and lag.seconds_behind <= LAG_SECONDS):
         return None

@@ -24,7 +24,7 @@ class Forwarding(Protocol):
         """Take the address. Raises OSError while somebody else has it."""
 
     async def release(self) -> None:
-        """Give the address up and end all connections at once."""
+        """Release the address and end all connections at once."""
 
 
 class Api(Protocol):

@@ -82,7 +82,7 @@ class Watcher:
             await self._events.tell(told, after, diff(old, new), self._leads)
 
     async def tell_tasks(self, records: Iterable[KeyValue]) -> None:
-        """Tell which tasks have begun and ended, by the store's revisions, each once."""
+        """Write which tasks have begun and ended, by the store's revisions, each once."""
         found = list(records)
         while task_news(found, self._tasks_told):
             told = await self._events.remembered()
@@ -119,7 +119,7 @@ class Watcher:
 
 
 def seen(observed: Observation, address: str | None) -> Seen:
-    """Say of a look what events speak of; ``address`` is who has the public address, if known."""
+    """Return what events speak of in a look; ``address`` is who holds the public one, if known."""
     return Seen(
         config_state=observed.config.state,
         mode=observed.config.mode,

@@ -104,7 +104,7 @@ class EventLog:
         return (await self._store.txn([before.guard, *guards], [written, *actions])).succeeded
 
     async def add(self, draft: Draft) -> None:
-        """Tell of something that no look at the cluster shows."""
+        """Record something that no look at the cluster shows."""
         told = False
         while not told:
             before = await self.remembered()

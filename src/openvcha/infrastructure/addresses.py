@@ -121,7 +121,7 @@ def check_unique(
 
 
 def in_use(address: str, field: str, user: str | None = None) -> LocalizableMessage:
-    """Say that somebody has the address already; `user` is the name of a VM when one is known."""
+    """Return a finding: the address is in use; `user` is the name of a VM when one is known."""
     if user is None:
         return _say("answering", field, address)
     return _say("taken", field, address, user)
@@ -161,7 +161,7 @@ def to_ip_spec(address: Address) -> IpSpec:
 def _interface(
     spec: IpSpec, field: str, findings: list[LocalizableMessage]
 ) -> tuple[IpAddress, IpNetwork] | None:
-    """Answer address and subnet of the branch that `ip_family` selects."""
+    """Return address and subnet of the branch that `ip_family` selects."""
     branch: Ipv4Spec | Ipv6Spec | None
     other: Ipv4Spec | Ipv6Spec | None
     if spec.ip_family == IpFamily.IPV4:

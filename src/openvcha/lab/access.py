@@ -111,7 +111,7 @@ def data_nodes(inventory: Inventory) -> list[tuple[Vm, Identity]]:
 
 
 async def database(lab: Lab) -> dict[str, str]:
-    """Give libpq's parameters for the lab. Raises LabFailed when no node was ever started."""
+    """Return libpq's parameters for the lab. Raises LabFailed when no node was ever started."""
     for vm, _ in data_nodes(await inventory_of(lab)):
         if (tls := serves_tls(Path(vm.directory))) is not None:
             return lab.database(tls)

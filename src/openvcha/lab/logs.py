@@ -43,7 +43,7 @@ def last_lines(logs: Path, part: str | None, count: int) -> list[Line]:
 
 
 async def follow(logs: Path, part: str | None) -> AsyncIterator[Line]:
-    """Give lines as they are written, from now on; never ends. New and rotated files count."""
+    """Yield lines as they are written, from now on; never ends. New and rotated files count."""
     reading = {path: _Reading(path, path.stat().st_size) for path in _files(logs, part)}
     while True:
         for path in _files(logs, part):

@@ -111,7 +111,7 @@ class Lab:
         return next((name for name in names if folded(name) == folded(user)), None)
 
     def database(self, tls: bool) -> dict[str, str]:
-        """Give libpq's parameters to reach PostgreSQL through the public address.
+        """Return libpq's parameters to reach PostgreSQL through the public address.
 
         The password is in the file that they name. The certificate names the public address.
         """

@@ -43,7 +43,7 @@ async def get_cluster(
     vc_spec: CredentialsSpec | None = None,
     partial: bool | None = None,
 ) -> ClusterInfo:
-    """Tell everything that is known of the cluster.
+    """Return everything that is known of the cluster.
 
     ``partial`` leaves out what only the vCenter that manages the nodes knows, their placements;
     then ``vc_spec`` is not used, but has to be of its form. Raises ApiError as ``check_peer`` does.
@@ -81,7 +81,7 @@ async def get_active(
     vc_spec: CredentialsSpec | None = None,
     partial: bool | None = None,
 ) -> ActiveInfo:
-    """Tell the active's addresses and, unless ``partial``, where it lives.
+    """Return the active's addresses and, unless ``partial``, where it lives.
 
     Raises ApiError ERROR while no node is active, NOT_FOUND when the vCenter that manages the
     nodes does not know the active's VM, and as ``check_peer`` and ``require_one_datastore`` do.
@@ -113,7 +113,7 @@ def _nobody_leads(seen: Observation) -> Reason:
 
 
 async def get_mode(services: Services, caller: Caller) -> ModeInfo:
-    """Tell the mode that the cluster is in; one that is being changed to is not told yet."""
+    """Return the mode that the cluster is in, not yet one that is being changed to."""
     del caller
     config = await services.observer.config()
     if config.state is not ConfigState.CONFIGURED:
@@ -189,7 +189,7 @@ class _View:
         )
 
     def _role(self, node: NodeObservation) -> NodeRole | None:
-        """Tell the role; of data nodes it is unknown while none of them leads."""
+        """Return the role; of data nodes it is unknown while none of them leads."""
         if node.config.kind is NodeKind.WITNESS:
             return NodeRole.WITNESS
         if self._seen.active is None:
@@ -208,7 +208,7 @@ class _View:
 
 
 def _manager(services: Services, vc_spec: CredentialsSpec | None) -> tuple[str, str | None]:
-    """Give name and GUID of the vCenter that manages the nodes; another one's GUID is unknown."""
+    """Return name and GUID of the vCenter that manages the nodes; another one's GUID is unknown."""
     if vc_spec is not None:
         return vc_spec.active_location.hostname, None
     return services.identity.public_address, services.identity.cluster_id

@@ -76,7 +76,7 @@ async def require_idle(services: Services) -> None:
 async def check_passive(
     services: Services, caller: Caller, spec: PassiveCheckSpec
 ) -> PassiveCheckResult:
-    """Tell all that would make a redeploy fail, and all that is worth a warning."""
+    """Return all that would make a redeploy fail, and all that is worth a warning."""
     del caller
     wanted = PassiveRedeploySpec(placement=spec.placement, vc_spec=spec.vc_spec)
     errors, warnings = await _findings(services, OF_PASSIVE, wanted)
@@ -86,7 +86,7 @@ async def check_passive(
 async def check_witness(
     services: Services, caller: Caller, spec: WitnessCheckSpec
 ) -> WitnessCheckResult:
-    """Tell the same of the witness."""
+    """Return the same of the witness."""
     del caller
     wanted = WitnessRedeploySpec(placement=spec.placement, vc_spec=spec.vc_spec)
     errors, warnings = await _findings(services, OF_WITNESS, wanted)

@@ -65,7 +65,7 @@ class Hold:
         await self.release()
 
     async def release(self) -> None:
-        """Give the key up at once; where the store is away, it goes when its lease ends."""
+        """Release the key at once; where the store is away, it goes when its lease ends."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])

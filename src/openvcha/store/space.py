@@ -47,7 +47,7 @@ class RoomyStore(Protocol):
         """Forget the history before ``revision``."""
 
     async def defragment(self, endpoint: str) -> None:
-        """Give what is free in a member's file back; it answers nobody meanwhile."""
+        """Return what is free in a member's file to the disk; it answers nobody meanwhile."""
 
     async def full_members(self) -> frozenset[int]:
         """Return the ids of the members whose database is full."""
@@ -149,7 +149,7 @@ async def look(store: RoomyStore, seconds: float = ANSWER_SECONDS) -> Room:
 
 
 async def defragment(store: RoomyStore, one: MemberRoom, others: Sequence[MemberRoom]) -> None:
-    """Give room to one member; one that leads hands the lead over before. Raises StoreError."""
+    """Defragment one member; one that leads hands the lead over before. Raises StoreError."""
     successor = next((other for other in others if other.member_id != one.member_id), None)
     if one.leads and successor is not None:
         await store.move_leader(one.endpoint, successor.member_id)

@@ -188,7 +188,7 @@ def bounded_arguments(value: Any) -> Any:
 
 
 def bounded_part(value: Any) -> Any:
-    """Give ``plain(value)``. Raises ValueError when it is too large for a record."""
+    """Return ``plain(value)``. Raises ValueError when it is too large for a record."""
     made = plain(value)
     size = _size(made)
     if size > MAX_PART_BYTES:

@@ -159,7 +159,7 @@ class TaskContext:
         return int(TOTAL * (before + weight * share) / total)
 
     def set_span(self, before: int, weight: int, total: int) -> None:
-        """Say which part of the task's progress the current step is; for the runner."""
+        """Set which part of the task's progress the current step is; for the runner."""
         self._span = (before, weight, total)
 
     @property

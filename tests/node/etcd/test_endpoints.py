@@ -15,7 +15,7 @@ from openvcha.node.local_records.cluster import Known, save_kept
 from openvcha.node.local_records.sealed_records import KeptRecords
 from openvcha.store import keys
 from openvcha.store.records import encode
-from openvcha.store.sealing.sealed_store import Good
+from openvcha.store.sealing.kept import Good
 
 OWN, OTHER, THIRD = "127.83.2.11", "127.83.2.12", "127.83.2.13"
 NODE = msgspec.structs.replace(IDENTITY, ha_address=OWN, data_nodes={"b-2": OTHER})

@@ -5,7 +5,7 @@ from pathlib import Path
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.sealed_records import KEPT, KeptRecords, forget_kept
 from openvcha.store import keys
-from openvcha.store.sealing.sealed_store import Good
+from openvcha.store.sealing.kept import Good
 
 
 def test_the_value_and_its_age_outlive_the_process(tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ from openvcha.store.interface import (
 )
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import Record, Records
+from openvcha.store.sealing.kept import Good
 from openvcha.store.sealing.seal import FIELD, RESERVED, Seals
 from openvcha.store.sealing.sealed_store import (
     KEYS_SECONDS,
     MOST_REFUSED,
     REMEMBERED_SECONDS,
-    Good,
     SealedStore,
 )
 

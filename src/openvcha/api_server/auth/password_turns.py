@@ -26,7 +26,7 @@ class Busy(Exception):  # noqa: N818 - a state, not a fault
 
 
 class Turns:
-    """Gives ``AT_ONCE`` places; who needs no ``source`` goes before all who have one."""
+    """``AT_ONCE`` places; who needs no ``source`` goes before all who have one."""
 
     def __init__(self) -> None:
         self._free = AT_ONCE
@@ -37,7 +37,7 @@ class Turns:
 
     @asynccontextmanager
     async def take(self, source: str | None) -> AsyncIterator[None]:
-        """Have a place during a block. Raises Busy for a source whose turn would come too late."""
+        """Hold a place during a block. Raises Busy for a source whose turn would come too late."""
         await (self._wait_first() if source is None else self._wait_later(source))
         clock = asyncio.get_running_loop().time
         begun = clock()
@@ -87,7 +87,7 @@ class Turns:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Give free places away; those that were canceled are passed over."""
+        """Assign free places; those that were canceled are passed over."""
         while self._free:
             first = bool(self._first)
             if not first and self._strangers >= STRANGERS_AT_ONCE:

@@ -116,7 +116,7 @@ class Users:
         return list((await self._records().all()).values())
 
     async def passwd(self, name: str, password: Secret) -> None:
-        """Give a user another password; ends the user's sessions and forgets wrong tries.
+        """Change a user's password; ends the user's sessions and forgets wrong tries.
 
         Raises ApiError: INVALID_ARGUMENT or NOT_FOUND.
         """

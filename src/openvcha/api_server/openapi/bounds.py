@@ -21,7 +21,7 @@ _IPV6: Final = {"format": "ipv6", "maxLength": 45, "pattern": "^[0-9A-Fa-f:.]+$"
 
 
 def _whole(*patterns: re.Pattern[str]) -> dict[str, str]:
-    """Say that the whole text matches one of these."""
+    """Return that the whole text matches one of these."""
     return {"pattern": f"^(?:{'|'.join(each.pattern for each in patterns)})$"}
 
 

@@ -22,7 +22,7 @@ STOPPING = "stopping"
 
 
 class Connection(H11Protocol):
-    """Gives a client `request_seconds` to send a whole request, headers and body.
+    """A connection that gives a client `request_seconds` to send a whole request, headers and body.
 
     The time runs from the connection's beginning, and then from each request's first byte; an
     idle connection between two requests is uvicorn's keep-alive's business.
@@ -95,7 +95,7 @@ class Connection(H11Protocol):
             self.loop.call_later(LEAVE_SECONDS, self.transport.abort)
 
     def _note(self) -> None:
-        """Say whether it is at work, or may be cut off for another one."""
+        """Note whether it is at work, or may be cut off for another one."""
         guest: Guest | None = self.app_state.get(GUEST)
         if guest is not None:
             cycle = self.cycle

@@ -200,7 +200,7 @@ app.command("logs", epilog=EPILOG)(logs.logs)
 
 
 def _libpq(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Give libpq's parameters as its environment variables."""
+    """Return libpq's parameters as its environment variables."""
     names = {"dbname": "PGDATABASE"}
     return {names.get(key, f"PG{key.upper()}"): value for key, value in parameters.items()}
 

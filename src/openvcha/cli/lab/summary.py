@@ -68,7 +68,7 @@ def _next(out: Console, found: LabStatus, command: Command) -> None:
 
 
 def _tries(found: LabStatus) -> tuple[tuple[str, str], ...]:
-    """Give three commands that make sense now."""
+    """Return three commands that make sense now."""
     if found.state is Overall.HEALTHY:
         return DEMO, STATUS, ("lab destroy passive", "lose it yourself, to see what comes next")
     gone = [(node.role or "").lower() for node in found.nodes if node.vm is None]

@@ -36,7 +36,7 @@ COMMANDS = {
     ),
     "token": Load(
         "openvcha.cli.node.join:token",
-        "Give a token with which one node may join; it is shown once, and ends the one before.",
+        "Print a token with which one node may join; it is shown once, and ends the one before.",
     ),
     "create": Load(
         "openvcha.cli.node.join:create",
@@ -96,7 +96,7 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Say what this machine has and what it lacks; exit code 1 when something is missing."""
+    """Show what this machine has and what it lacks; exit code 1 when something is missing."""
     findings = examine()
     if as_json:
         say_json(findings)
@@ -125,7 +125,7 @@ def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:
 
 
 def _sees(view: OwnView) -> str:
-    """Say in one line how the node sees itself."""
+    """Return in one line how the node sees itself."""
     writes = {True: ", takes writes", False: ", takes no writes", None: ""}[view.writable]
     line = f"{view.contact} since {view.since}: {view.role}{writes}"
     return f"{line}; does not hear {', '.join(view.waits_for)}" if view.waits_for else line

@@ -54,7 +54,7 @@ Thumbprint = Annotated[
 
 @with_target
 def token(role: Which, *, as_json: AsJson = False, target: Target) -> None:
-    """Give a token with which one node may join; it is shown once, and ends the one before."""
+    """Print a token with which one node may join; it is shown once, and ends the one before."""
     asyncio.run(_token(role, as_json, target))
 
 

@@ -87,7 +87,7 @@ def accept(directory: Directory, yes: Yes = False) -> None:
 
 @app.command()
 def defragment(directory: Directory) -> None:
-    """Give the store room: compact it, defragment its members, end the alarm of a full one.
+    """Free space in the store: compact it, defragment its members, end the alarm of a full one.
 
     One member after the other, the one that leads last. It works on a store that is full, and needs
     a majority of the members.

@@ -91,7 +91,7 @@ class Forwarder:
             self._watch(self._listener)
 
     async def release(self) -> None:
-        """Give the address up: nothing is accepted any more and all connections end at once."""
+        """Release the address: nothing is accepted any more and all connections end at once."""
         listener, self._listener = self._listener, None
         if listener is None:
             return

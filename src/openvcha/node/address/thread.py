@@ -35,7 +35,7 @@ class ForwarderThread:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Give the address up and end the thread."""
+        """Release the address and end the thread."""
         try:
             await self.release()
         finally:
@@ -58,7 +58,7 @@ class ForwarderThread:
         await self._there(self._forwarder.acquire())
 
     async def release(self) -> None:
-        """Give the address up: nothing is accepted any more and all connections end at once."""
+        """Release the address: nothing is accepted any more and all connections end at once."""
         await self._there(self._forwarder.release())
 
     async def _there(self, work: Coroutine[Any, Any, None]) -> None:

@@ -38,7 +38,7 @@ async def follow_members(view: DutyView) -> None:
 
 
 async def tell_facts(view: DutyView) -> None:
-    """Tell what only the node knows of itself: the active judges the cluster's health by it."""
+    """Publish what only the node knows of itself: the active judges the cluster's health by it."""
     gather = partial(look, view.identity, view.layout, view.engines)
     member, events = view.identity.member, view.events
     if not view.identity.holds_data:

@@ -60,7 +60,7 @@ class Watch:
         self._advanced = self._stirred = now
 
     def quiet_seconds(self, look: Look, now: float) -> float:
-        """Tell for how long nothing has come on, though there is a primary to follow."""
+        """Return for how long nothing has come on, though there is a primary to follow."""
         lasting, self._workers = look.workers & self._workers, look.workers
         if look.well or look.paused or look.source is None or look.source != self._source:
             self._source = look.source

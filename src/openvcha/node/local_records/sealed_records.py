@@ -5,7 +5,7 @@ from typing import Final
 from openvcha.node.layout import Layout
 from openvcha.node.system.durable import write_durably
 from openvcha.store import keys
-from openvcha.store.sealing.sealed_store import Good
+from openvcha.store.sealing.kept import Good
 
 CONFIGURATIONS: Final = {keys.CLUSTER: "cluster.json", keys.PATRONI_CONFIG: "patroni.json"}
 ROLL: Final = "roll.json"

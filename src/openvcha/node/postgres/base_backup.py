@@ -43,7 +43,7 @@ def backup_argv(postgres: Postgres, target: Path, host: str, port: int, user: st
 
 
 def backup_environment(layout: Layout, postgres: Postgres, pgpass: Path) -> dict[str, str]:
-    """Give libpq's settings of a copy."""
+    """Return libpq's settings of a copy."""
     return {
         "PGPASSFILE": str(pgpass),
         "PGCONNECT_TIMEOUT": "5",

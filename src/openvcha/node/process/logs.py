@@ -69,7 +69,7 @@ def log_path(logs: Path, part: str) -> Path:
 
 
 def utc_now() -> str:
-    """Tell the time as logs write it."""
+    """Return the time as logs write it."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
 
 

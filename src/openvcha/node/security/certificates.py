@@ -44,7 +44,7 @@ def new_authorities(cluster_name: str = "openvcha") -> Authorities:
 
 
 def now() -> dt.datetime:
-    """Tell the time that certificates are dated with."""
+    """Return the time that certificates are dated with."""
     return dt.datetime.now(dt.UTC)
 
 

@@ -9,7 +9,7 @@ Stamp = tuple[tuple[int, int], ...]
 
 
 class NodeTls:
-    """Gives the context; another one once the node's certificates were made anew.
+    """The context; another one once the node's certificates were made anew.
 
     Between two of the files that belong together the last whole context goes on counting.
     """

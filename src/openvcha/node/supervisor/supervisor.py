@@ -283,7 +283,7 @@ class Supervisor:
 
 
 def _unpublished(_: CopyReport) -> None:
-    """Tell nobody: only a task that makes a node waits for its copy's reports."""
+    """Publish nothing: only a task that makes a node waits for its copy's reports."""
 
 
 async def _cancel(*tasks: asyncio.Task[object]) -> None:

@@ -104,7 +104,7 @@ def act_as_ruler(argv: Sequence[str], path: Path) -> None:
 
 
 def how_root_is_given_up() -> str:
-    """Say it in words, for the doctor. Raises RootStays."""
+    """Return it in words, for the doctor. Raises RootStays."""
     match choose(os.geteuid(), account_works, namespace_works):
         case Stay():
             return "not root: nothing to give up"

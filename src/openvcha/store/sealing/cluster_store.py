@@ -9,9 +9,9 @@ from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.users_and_roles import EtcdAccounts
 from openvcha.store.interface import EndpointStatus, KeyValue, Member
 from openvcha.store.mirror import Mirror
+from openvcha.store.sealing.kept import Kept
 from openvcha.store.sealing.rolled_store import RolledStore
 from openvcha.store.sealing.seal import Seals
-from openvcha.store.sealing.sealed_store import Kept
 
 Trusted = Callable[[bytes | None, Collection[str] | None], Sequence[str]]
 """Gives the endpoints that may be shown the account.

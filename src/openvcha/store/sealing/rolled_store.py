@@ -27,9 +27,10 @@ from openvcha.store.interface import (
     unchanged,
 )
 from openvcha.store.sealing import roll
+from openvcha.store.sealing.kept import Good
 from openvcha.store.sealing.roll import EMPTY, Roll
 from openvcha.store.sealing.seal import is_reserved
-from openvcha.store.sealing.sealed_store import Good, SealedStore, of_state
+from openvcha.store.sealing.sealed_store import SealedStore, of_state
 from openvcha.store.structlog_light import structlog
 
 T = TypeVar("T")

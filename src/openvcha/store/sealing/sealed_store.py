@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from openvcha.api.secret import Secret
 from openvcha.store import keys
@@ -37,6 +37,7 @@ from openvcha.store.interface import (
     absent,
     unchanged,
 )
+from openvcha.store.sealing.kept import Good, Kept, KeptNothing
 from openvcha.store.sealing.seal import RESERVED, Place, Seals, is_reserved, kind_of
 from openvcha.store.structlog_light import structlog
 
@@ -52,44 +53,6 @@ What is new is always checked by the keys as they are, and what is written is se
 """
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Good:
-    """A value that was found good, and the revision of etcd at which it was written."""
-
-    value: bytes
-    revision: int
-
-
-class Kept(Protocol):
-    """The last good value of the few records without which a node must not go on from nothing."""
-
-    def keeps(self, key: str) -> bool:
-        """Return whether the record under this key is one of them."""
-
-    def load(self, key: str) -> Good | None:
-        """Return what was kept; None: nothing ever was."""
-
-    def save(self, key: str, good: Good) -> None:
-        """Keep a value in the place of the one before."""
-
-
-class KeptNothing:
-    """For who has no place to keep anything."""
-
-    def keeps(self, key: str) -> bool:
-        """Keep none."""
-        del key
-        return False
-
-    def load(self, key: str) -> Good | None:
-        """Return None: nothing is kept."""
-        del key
-        return None
-
-    def save(self, key: str, good: Good) -> None:
-        """Keep nothing."""
 
 
 @dataclass(frozen=True, slots=True)
