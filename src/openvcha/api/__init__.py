@@ -1,1 +1,1 @@
-"""The contract: operations, structures, errors and messages. Pure, without input or output."""
+"""The API contract: operations, structures, errors and messages. Pure: no I/O."""

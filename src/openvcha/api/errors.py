@@ -9,6 +9,8 @@ from openvcha.api.types import AnyError, Enumeration, Structure
 
 
 class ErrorType(Enumeration, vapi="com.vmware.vapi.std.errors.error.type"):
+    """The standard errors of vAPI."""
+
     ERROR = "ERROR"
     ALREADY_EXISTS = "ALREADY_EXISTS"
     ALREADY_IN_DESIRED_STATE = "ALREADY_IN_DESIRED_STATE"
@@ -37,7 +39,7 @@ class ErrorType(Enumeration, vapi="com.vmware.vapi.std.errors.error.type"):
 
     @property
     def structure(self) -> str:
-        """The full vAPI name of the error's structure."""
+        """Return the full vAPI name of the error's structure."""
         return f"com.vmware.vapi.std.errors.{self.value.lower()}"
 
 
@@ -77,8 +79,8 @@ LEGACY_STATUS: Mapping[ErrorType, int] = MappingProxyType(
 class ApiError(AnyError):
     """A standard error: the first message is the caller's view, each next one its cause.
 
-    `data` is a structure for programs, `challenge` is for UNAUTHENTICATED: how to authenticate.
-    `retry_after` is after how many seconds trying again is of use; HTTP has a header for it.
+    `data` is a structure for programs; `challenge` says how to authenticate (UNAUTHENTICATED).
+    `retry_after` is the number of seconds after which to try again, for HTTP's header.
     """
 
     def __init__(
@@ -115,5 +117,5 @@ class ApiError(AnyError):
 def fail(
     error_type: ErrorType, *messages: LocalizableMessage, data: Structure | None = None
 ) -> NoReturn:
-    """Raises the ApiError made of these."""
+    """Raise an ApiError of this type, with these messages."""
     raise ApiError(error_type, *messages, data=data)

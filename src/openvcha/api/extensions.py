@@ -1,4 +1,4 @@
-"""The rows of the table that vCenter has not: the official SDK knows nothing of these."""
+"""Operations that vCenter does not have; the official SDK does not know them."""
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.operation import Operation, Parameter, Privilege
@@ -15,7 +15,7 @@ from openvcha.api.structures import (
 
 _ERRORS = (ErrorType.UNAUTHORIZED, ErrorType.ERROR, ErrorType.INVALID_ARGUMENT)
 
-# How a node that a person makes becomes one of a manual deployment.
+# How a node that a person creates joins a manual deployment.
 OWN_JOINING = (
     Operation(
         service="org.openvcha.joining",

@@ -1,6 +1,6 @@
-"""What is told when the operating system refuses work on a file of ours: what, where, what to do.
+"""Errors for file operations that the operating system refuses: what, where, what to do.
 
-Pure: it only reads the error. What is no file's (a connection's) is nobody's business here.
+Pure: only the error is read. An OSError that names no file (of a connection, say) is ignored.
 """
 
 import errno
@@ -14,11 +14,11 @@ from openvcha.api.structures import LocalizableMessage
 REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 PASSES: Final = FULL | {errno.EMFILE, errno.ENFILE, errno.EBUSY}
-"""What others may give back or let go while somebody waits."""
+"""Errors that may pass while a caller waits: others may free the resource."""
 
 
 def file_error(error: BaseException) -> ApiError | None:
-    """Return the standard error for a refusal of work on a file; None for anything else."""
+    """Return the standard error for a refused file operation; None for any other error."""
     said = file_refusal(error)
     if said is None or not isinstance(error, OSError):
         return None
@@ -27,7 +27,7 @@ def file_error(error: BaseException) -> ApiError | None:
 
 
 def file_refusal(error: BaseException) -> LocalizableMessage | None:
-    """Return the same in words."""
+    """Return the message for a refused file operation; None for any other error."""
     if not isinstance(error, OSError) or (where := _where(error)) is None:
         return None
     if error.errno in REFUSED:
@@ -40,6 +40,6 @@ def file_refusal(error: BaseException) -> LocalizableMessage | None:
 
 
 def _where(error: OSError) -> str | None:
-    """Return the path, or both of a file that was to be renamed; None where no file is named."""
+    """Return the path, or both paths of a rename; None where the error names no file."""
     named = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     return " -> ".join(map(os.fsdecode, named)) or None

@@ -1,4 +1,4 @@
-"""What a row of the table of operations is."""
+"""An operation of the API: one row of the table of operations."""
 
 import string
 from collections.abc import Mapping
@@ -11,11 +11,13 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.structures.ids import TaskId
 from openvcha.api.types import OptionalType, descriptor
 
-#: Names of operations that change something without being tasks; all others only look.
+#: Names of operations that change something without being tasks; all others only read.
 CHANGING = frozenset({"create", "delete", "cancel", "issue", "join"})
 
 
 class Privilege(StrEnum):
+    """The privileges of vCenter that operations require."""
+
     SYSTEM_READ = "System.Read"
     GLOBAL_VCSERVER = "Global.VCServer"
 
@@ -30,16 +32,17 @@ class Parameter:
 
     @property
     def optional(self) -> bool:
+        """Return whether the parameter may be unset."""
         return isinstance(descriptor(self.type), OptionalType)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Operation:
-    """One operation in all protocols; there is one object for each.
+    """One operation, for all protocols; there is one object per operation.
 
-    `output` is the Python type of the result, None for none; of a task's result for a task.
-    `privilege` None: whoever is authenticated may call it. `available` False: UNSUPPORTED.
-    `authenticated` False: no session is needed, what the caller may is decided by the arguments.
+    `output` is the Python type of the result (of a task: the task's result); None: no result.
+    `privilege` None: any authenticated user may call it. `available` False: UNSUPPORTED.
+    `authenticated` False: no session is needed; the arguments decide what the caller may do.
     """
 
     service: str
@@ -59,45 +62,49 @@ class Operation:
 
     @cached_property
     def id(self) -> str:
+        """Return the operation's full id, as com.vmware.vcenter.vcha.cluster.get."""
         return f"{self.service}.{self.name}"
 
     @property
     def changes(self) -> bool:
-        """Whether a call is to change something, so that it is audited."""
+        """Return whether a call is meant to change something; then it is audited."""
         return self.task or self.name in CHANGING
 
     @property
     def wire_name(self) -> str:
-        """The operation's name in vAPI."""
+        """Return the operation's name in vAPI."""
         return f"{self.name}$task" if self.task else self.name
 
     @property
     def reply(self) -> Any:
-        """The Python type of what the call itself answers; for a task the task's id."""
+        """Return the Python type of the call's own result; for a task, that is the task's id."""
         return TaskId if self.task else self.output
 
     @cached_property
     def path_parameters(self) -> tuple[Parameter, ...]:
+        """Return the parameters that are part of the path."""
         names = {field for _, field, _, _ in string.Formatter().parse(self.path) if field}
         return tuple(parameter for parameter in self.parameters if parameter.name in names)
 
     @cached_property
     def query_parameters(self) -> tuple[Parameter, ...]:
+        """Return the parameters whose fields travel in the query."""
         return tuple(parameter for parameter in self.parameters if parameter.query)
 
     @cached_property
     def body_parameters(self) -> tuple[Parameter, ...]:
+        """Return all other parameters: they travel in the body."""
         elsewhere = self.path_parameters + self.query_parameters
         return tuple(parameter for parameter in self.parameters if parameter not in elsewhere)
 
     @cached_property
     def body_is_spec(self) -> bool:
-        """On /api the body is the single parameter `spec` itself, not an object of parameters."""
+        """Return whether the body on /api is the single parameter `spec` itself, unwrapped."""
         return [parameter.name for parameter in self.body_parameters] == ["spec"]
 
 
 def required_privilege(operation: Operation, arguments: Mapping[str, Any]) -> Privilege | None:
-    """The privilege that this call needs: a partial `get` needs less than a full one."""
+    """Return the privilege that this call needs: a partial `get` needs less than a full one."""
     if arguments.get("partial"):
         return Privilege.SYSTEM_READ
     return operation.privilege

@@ -1,7 +1,7 @@
 """The table of operations: everything that can be called, one row each.
 
-Each declared error has a real cause: `tests/api_server/answers` brings it about by every protocol.
-Where ERROR is declared ("any other error") it is also what a store that refuses becomes.
+Each declared error has a real cause: `tests/api_server/answers` provokes it over every protocol.
+Where ERROR is declared ("any other error"), it is also what a refusal of the store becomes.
 """
 
 from functools import cache
@@ -376,10 +376,10 @@ def _wire_names() -> dict[tuple[str, str], Operation]:
 
 
 def by_id(operation_id: str) -> Operation:
-    """The operation of this id, as com.vmware.vcenter.vcha.cluster.get. Raises KeyError."""
+    """Return the operation of this id, as com.vmware.vcenter.vcha.cluster.get. Raises KeyError."""
     return _ids()[operation_id]
 
 
 def by_wire(service: str, wire_name: str) -> Operation | None:
-    """The operation that vAPI calls by these names, or None."""
+    """Return the operation that vAPI calls by these names; None when there is none."""
     return _wire_names().get((service, wire_name))

@@ -1,8 +1,8 @@
-"""Structures made ready to be read before any thread meets them.
+"""Decoders of structures, built before any thread uses them.
 
-msgspec 0.22 finds out how a structure is read when it is read for the first time. Another thread
-that reads the same one meanwhile finds half of that, and the process ends with SIGSEGV. So each
-module that has structures ends with ``prepare(__name__)``: then they are ready once it is imported.
+msgspec 0.22 builds the decoder of a structure on its first use. Another thread that decodes the
+same structure meanwhile finds it half-built, and the process dies of SIGSEGV. So each module with
+structures ends with ``prepare(__name__)``, which builds the decoders during the import.
 """
 
 import sys
@@ -11,7 +11,7 @@ import msgspec
 
 
 def prepare(module: str) -> None:
-    """Make all structures of a module ready. Raises TypeError for one that cannot be read."""
+    """Build the decoders of all structures of a module. Raises TypeError for one that has none."""
     for value in list(vars(sys.modules[module]).values()):
         if isinstance(value, type) and issubclass(value, msgspec.Struct):
             msgspec.json.Decoder(value)

@@ -1,9 +1,9 @@
-"""Text of others, so that it can be shown: nothing in it moves a cursor, hides or forges a line."""
+"""Foreign text made safe to display: nothing in it moves a cursor, hides or forges a line."""
 
 import re
 from collections.abc import Callable
 
-# Printable to Python, but nothing is seen of them: joiners, fillers, variation selectors.
+# Printable for Python, but invisible: joiners, fillers, variation selectors.
 _INVISIBLE = (
     "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
 )
@@ -11,20 +11,20 @@ _SUSPECT = re.compile(rf"[^\x20-\x7e\xa1-\xac\xae-\u02ff]|[{_INVISIBLE}]")
 
 
 def printable(text: str) -> str:
-    r"""Write what cannot be seen as an escape: ``\x1b``, ``\n``, ``\u202e``; the rest as it is.
+    r"""Replace invisible characters by escapes: ``\x1b``, ``\n``, ``\u202e``; keep the rest.
 
-    That is every control, format and line-break character, surrogates and unassigned ones.
+    Invisible are control, format and line-break characters, surrogates and unassigned ones.
     """
     return _SUSPECT.sub(lambda found: _shown(found[0], _escape), text)
 
 
 def printable_json(text: str) -> str:
-    r"""Write JSON that says the same, with ``\u001b`` for what cannot be seen; line ends stay."""
+    r"""Replace invisible characters in a JSON text by ``\u001b`` and the like; keep line ends."""
     return _SUSPECT.sub(lambda found: _shown(found[0], _json_escape), text)
 
 
 def is_seen(letter: str) -> bool:
-    """Return whether a terminal shows a character as itself."""
+    """Return whether a terminal displays a character as itself."""
     return letter.isprintable() and not re.match(f"[{_INVISIBLE}]", letter)
 
 

@@ -1,13 +1,13 @@
-"""A text that shows itself only when asked to."""
+"""A text that is shown only on request."""
 
 import hmac
 from typing import NoReturn
 
 
 class Secret:
-    """A secret text: `repr`, `str` and `format` show `***`; `reveal()` gives the text.
+    """A secret text: `repr`, `str` and `format` show `***`; `reveal()` returns the text.
 
-    Comparison takes the same time wherever the texts differ. It cannot be pickled.
+    Comparison takes constant time. A secret cannot be pickled.
     """
 
     __slots__ = ("_text",)
@@ -16,6 +16,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
+        """Return the text."""
         return self._text
 
     def __repr__(self) -> str:

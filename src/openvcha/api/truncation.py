@@ -1,4 +1,4 @@
-"""Texts that others have made, cut to a length that can be shown, and kept."""
+"""Foreign text, truncated to a length that can be displayed and stored."""
 
 from typing import Final
 
@@ -8,5 +8,5 @@ LONGEST_SHOWN: Final = 1000
 
 
 def cut(text: str, most: int) -> str:
-    """Return at most so many characters of a text; one that was cut ends in MARK."""
+    """Return at most `most` characters of a text; a truncated one ends in MARK."""
     return text if len(text) <= most else text[: most - len(MARK)] + MARK

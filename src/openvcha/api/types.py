@@ -1,4 +1,4 @@
-"""The type model: what structures are made of, and a tree of types to walk.
+"""The type model: the base classes of structures, and a tree of types to walk.
 
 Structures are `Structure` classes, enumerations are `Enumeration` classes, identifiers are
 `Annotated[str, Id("Folder")]`, optional fields are `X | None`.
@@ -28,14 +28,14 @@ class Id:
 
 @dataclass(frozen=True)
 class Union:
-    """Which fields go with which value of the discriminant: case -> field -> required."""
+    """The fields that each value of the discriminant allows: case -> field -> required."""
 
     discriminant: str
     cases: Mapping[str, Mapping[str, bool]]
 
 
 class _StructureMeta(msgspec.StructMeta):
-    """Makes every structure keyword-only and frozen, not only the base."""
+    """Makes every subclass of Structure keyword-only and frozen, too."""
 
     def __new__(
         cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
@@ -48,14 +48,14 @@ class _StructureMeta(msgspec.StructMeta):
     kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,)
 )
 class Structure(msgspec.Struct, metaclass=_StructureMeta, kw_only=True, frozen=True):
-    """Base of all structures; `vapi` is the full vAPI name."""
+    """The base of all structures; `vapi` is the full vAPI name."""
 
     vapi: ClassVar[str]
     union: ClassVar[Union | None] = None
 
 
 class Enumeration(enum.StrEnum):
-    """Base of all enumerations; `vapi` is the full vAPI name."""
+    """The base of all enumerations; `vapi` is the full vAPI name."""
 
     vapi: ClassVar[str]
 
@@ -73,7 +73,7 @@ class Opaque:
 
 
 class AnyError(Exception):
-    """Any standard error as the value of a field; `errors.ApiError` is the one that exists."""
+    """Any standard error, as the value of a field; `errors.ApiError` is the only subclass."""
 
 
 class Type:
@@ -82,64 +82,70 @@ class Type:
 
 @dataclass(frozen=True)
 class StringType(Type):
-    pass
+    """A string."""
 
 
 @dataclass(frozen=True)
 class IntegerType(Type):
-    """Signed, 64 bits."""
+    """An integer of 64 bits with a sign."""
 
 
 @dataclass(frozen=True)
 class DoubleType(Type):
-    pass
+    """A floating-point number; never infinite or NaN."""
 
 
 @dataclass(frozen=True)
 class BooleanType(Type):
-    pass
+    """A boolean."""
 
 
 @dataclass(frozen=True)
 class SecretType(Type):
-    pass
+    """A string that must not be shown."""
 
 
 @dataclass(frozen=True)
 class DateTimeType(Type):
-    """A point in time, always with a zone; on the wire in UTC."""
+    """A point in time, always with a zone; in UTC on the wire."""
 
 
 @dataclass(frozen=True)
 class VoidType(Type):
-    pass
+    """The type of an operation without a result."""
 
 
 @dataclass(frozen=True)
 class OpaqueType(Type):
-    pass
+    """A value of any type."""
 
 
 @dataclass(frozen=True)
 class AnyErrorType(Type):
-    pass
+    """Any standard error."""
 
 
 @dataclass(frozen=True)
 class IdType(Type):
+    """A string that identifies a resource."""
+
     resource: str
 
 
 @dataclass(frozen=True)
 class EnumType(Type):
+    """An enumeration."""
+
     cls: type[Enumeration]
 
     @property
     def name(self) -> str:
+        """Return the full vAPI name."""
         return self.cls.vapi
 
     @property
     def values(self) -> tuple[str, ...]:
+        """Return the values in the order of their declaration."""
         return tuple(member.value for member in self.cls)
 
 
@@ -153,45 +159,57 @@ class Field:
 
     @property
     def optional(self) -> bool:
+        """Return whether the field may be unset."""
         return isinstance(self.type, OptionalType)
 
 
 @dataclass(frozen=True)
 class StructType(Type):
-    """A structure; its fields are looked up when asked for, as one may contain itself."""
+    """A structure; its fields are looked up lazily, as it may contain itself."""
 
     cls: type[Structure]
 
     @property
     def name(self) -> str:
+        """Return the full vAPI name."""
         return self.cls.vapi
 
     @property
     def fields(self) -> tuple[Field, ...]:
+        """Return the fields in the order of their declaration."""
         return fields(self.cls)
 
     @property
     def union(self) -> Union | None:
+        """Return which fields each value of the discriminant allows; None without one."""
         return self.cls.union
 
 
 @dataclass(frozen=True)
 class OptionalType(Type):
+    """A value that may be unset."""
+
     element: Type
 
 
 @dataclass(frozen=True)
 class ListType(Type):
+    """A list; in Python a tuple."""
+
     element: Type
 
 
 @dataclass(frozen=True)
 class SetType(Type):
+    """A set, encoded as a list without duplicates."""
+
     element: Type
 
 
 @dataclass(frozen=True)
 class MapType(Type):
+    """A map."""
+
     key: Type
     value: Type
 
@@ -212,7 +230,7 @@ _SCALARS: Mapping[Any, Type] = {
 
 @cache
 def fields(cls: type[Structure]) -> tuple[Field, ...]:
-    """The fields of a structure in the order of their declaration."""
+    """Return the fields of a structure in the order of their declaration."""
     return tuple(
         Field(field.encode_name, field.name, descriptor(field.type))
         for field in msgspec.structs.fields(cls)
@@ -221,7 +239,7 @@ def fields(cls: type[Structure]) -> tuple[Field, ...]:
 
 @cache
 def descriptor(tp: Any) -> Type:
-    """The tree of types of a Python type. Raises TypeError for one outside the model."""
+    """Return the tree of types of a Python type. Raises TypeError for one outside the model."""
     if tp in _SCALARS:
         return _SCALARS[tp]
     if isinstance(tp, type) and not isinstance(tp, types.GenericAlias):

@@ -1,4 +1,4 @@
-"""How a tree is deleted so that a refusal names its file."""
+"""Deletion of trees such that an error names the full path of its file."""
 
 import sys
 from types import TracebackType

@@ -1,1 +1,1 @@
-"""Values to and from what the protocols carry: one strict decoder and encoder for all of them."""
+"""Conversion between Python values and JSON: one strict decoder and encoder for all protocols."""

@@ -1,4 +1,4 @@
-"""From what a protocol carries to Python values, strictly.
+"""Strict decoding of what a protocol carries to Python values.
 
 A wrong value raises ApiError INVALID_ARGUMENT, an unknown field UNEXPECTED_INPUT; the message
 names the field by its path, as `spec.placement.name`.
@@ -31,22 +31,22 @@ __all__ = [
 
 
 def decode_rest(tp: Any, value: Any, path: str = "") -> Any:
-    """A value of the Python type `tp` from plain JSON."""
+    """Decode plain JSON to a value of the Python type `tp`."""
     return decoder(REST, descriptor(tp))(value, path)
 
 
 def decode_vapi(tp: Any, value: Any, path: str = "") -> Any:
-    """A value of the Python type `tp` from vAPI's wrapped JSON."""
+    """Decode vAPI's wrapped JSON to a value of the Python type `tp`."""
     return decoder(VAPI, descriptor(tp))(value, path)
 
 
 def decode_error_rest(value: Any) -> ApiError:
-    """A standard error from its body on /api."""
+    """Decode a standard error from its body on /api."""
     return REST.error(value, "")
 
 
 def decode_error_vapi(value: Any) -> ApiError:
-    """A standard error from {"ERROR": {name: {…}}}."""
+    """Decode a standard error from {"ERROR": {name: {…}}}."""
     return VAPI.error(value, "")
 
 
@@ -57,10 +57,10 @@ def decode_arguments_rest(
     query: Iterable[tuple[str, str]],
     wrapped: bool = False,
 ) -> dict[str, Any]:
-    """All parameters of the operation by name; None for what is unset.
+    """Return all parameters of the operation by name; None for those that are unset.
 
-    `query` holds the query's pairs as they came (`action` and `vmw-task` are passed over);
-    `wrapped` is the way of /rest: the body names its parameter even when it is a single `spec`.
+    `query` holds the pairs of the query as received (`action` and `vmw-task` are ignored).
+    `wrapped` is for /rest: the body names its parameter even if that is a single `spec`.
     """
     arguments = dict.fromkeys(parameter.name for parameter in operation.parameters)
     for parameter in operation.path_parameters:
@@ -81,7 +81,7 @@ def _decode_body(operation: Operation, value: Any, wrapped: bool) -> dict[str, A
 
 
 def decode_arguments_vapi(operation: Operation, input_value: Any) -> dict[str, Any]:
-    """All parameters of the operation by name from vAPI's `operation-input` structure."""
+    """Return all parameters of the operation by name, from vAPI's `operation-input` structure."""
     arguments = dict.fromkeys(parameter.name for parameter in operation.parameters)
     values = VAPI.unwrap_structure("operation-input", input_value, "")
     return arguments | decode_fields(_input_slots(operation), "operation-input", values, "")

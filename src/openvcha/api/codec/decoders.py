@@ -1,4 +1,4 @@
-"""Decoders of composed values: a protocol's style says how structures and the like are wrapped."""
+"""Decoders of composite types; a wire format defines how structures and the like are wrapped."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -34,38 +34,38 @@ from openvcha.api.types import (
 
 @dataclass(frozen=True)
 class Style(ABC):
-    """How a protocol wraps values."""
+    """How a protocol wraps values, for decoding."""
 
     @abstractmethod
     def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:
-        """The fields of a structure of this name."""
+        """Return the fields of a structure of this name."""
 
     @abstractmethod
     def unwrap_optional(self, value: Any, path: str) -> Any:
-        """The value of an optional, None when it is unset."""
+        """Return the value of an optional; None when it is unset."""
 
     @abstractmethod
     def unwrap_secret(self, value: Any, path: str) -> Any:
-        """The text of a secret."""
+        """Return the text of a secret."""
 
     @abstractmethod
     def entries(self, value: Any, path: str) -> Iterable[tuple[Any, Any, str]]:
-        """The keys and values of a map, with the path of each entry."""
+        """Return the keys and values of a map, with the path of each entry."""
 
     @abstractmethod
     def error(self, value: Any, path: str) -> Any:
-        """A standard error."""
+        """Decode a standard error."""
 
 
 @cache
 def decoder(style: Style, type_: Type) -> Decode:
-    """The function that decodes values of this type."""
+    """Return the function that decodes values of this type."""
     return _BUILDERS[type(type_)](style, type_)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where the value of a field goes, and how it is decoded."""
+    """The attribute that a field's value is assigned to, and how it is decoded."""
 
     attribute: str
     decode: Decode
@@ -73,7 +73,7 @@ class Slot:
 
 
 def slots(style: Style, fields: Iterable[tuple[str, str, Type]]) -> Mapping[str, Slot]:
-    """The slots of fields given as name, attribute and type."""
+    """Return the slots, by wire name, of fields given as (wire name, attribute, type)."""
     return {
         name: Slot(attribute, decoder(style, type_), isinstance(type_, OptionalType))
         for name, attribute, type_ in fields
@@ -83,7 +83,7 @@ def slots(style: Style, fields: Iterable[tuple[str, str, Type]]) -> Mapping[str,
 def decode_fields(
     places: Mapping[str, Slot], structure: str, values: Mapping[str, Any], path: str
 ) -> dict[str, Any]:
-    """The decoded values by attribute; what is unset is left out.
+    """Decode the fields of a structure; return the values by attribute, without the unset ones.
 
     Raises ApiError UNEXPECTED_INPUT or INVALID_ARGUMENT with the path of the field.
     """
@@ -154,11 +154,11 @@ _EMPTY: Mapping[type[Type], tuple[Any, ...]] = {
     OpaqueType: ("", [], {}),
     AnyErrorType: ({},),
 }
-"""What is unset as an optional of a type; elsewhere it is the empty text. Another's is wrong."""
+"""The values that mean "unset" for an optional, by type; for all other types the empty string."""
 
 
 def _nothing(type_: Type) -> Structure | None:
-    """The structure with nothing set, where there can be one: as an optional it is unset too."""
+    """Return the structure with no field set, if valid: as an optional it counts as unset."""
     if isinstance(type_, StructType) and all(field.optional for field in type_.fields):
         return type_.cls()
     return None
@@ -176,7 +176,7 @@ def _sequence(make: type[tuple[Any, ...]] | type[frozenset[Any]], element: Decod
 
 
 def _repeated(value: list[Any]) -> int:
-    """Return the index of the first item that was there before."""
+    """Return the index of the first item that occurred before."""
     seen = set[str]()
     for index, item in enumerate(value):
         if (text := repr(item)) in seen:
@@ -186,6 +186,7 @@ def _repeated(value: list[Any]) -> int:
 
 
 def items(value: Any, path: str) -> list[Any]:
+    """Return the items of a JSON list. Raises ApiError INVALID_ARGUMENT for any other value."""
     if type(value) is not list:
         raise wrong_type(path, "a list", value)
     return value

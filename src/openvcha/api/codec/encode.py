@@ -1,4 +1,4 @@
-"""From Python values to what the protocols carry; the results are for a JSON encoder."""
+"""Encoding of Python values for the protocols; a JSON encoder takes the results."""
 
 from functools import cache
 from typing import Any
@@ -23,7 +23,7 @@ _VAPI = Vapi()
 
 
 def encode_rest(tp: Any, value: Any) -> Any:
-    """A value of the Python type `tp` as plain JSON; secrets are shown, unset fields left out."""
+    """Encode a value of the Python type `tp` as plain JSON, with secrets, without unset fields."""
     return _rest(tp)(value)
 
 
@@ -33,27 +33,27 @@ def _rest(tp: Any) -> Encode:
 
 
 def encode_without_secrets(tp: Any, value: Any) -> Any:
-    """As `encode_rest`, for what is kept: secrets are left out."""
+    """Encode a value as `encode_rest` does, but leave out secrets: for what is stored."""
     return _REDACTED.encode(tp, value)
 
 
 def encode_vapi(tp: Any, value: Any) -> Any:
-    """A value of the Python type `tp` as vAPI's wrapped JSON; secrets are shown."""
+    """Encode a value of the Python type `tp` as vAPI's wrapped JSON, with secrets."""
     return _VAPI.encode(tp, value)
 
 
 def encode_error_rest(error: ApiError) -> dict[str, Any]:
-    """The body of an error on /api."""
+    """Return the body of an error on /api."""
     body: dict[str, Any] = _REST.error(error)
     return body
 
 
 def encode_error_legacy(error: ApiError) -> dict[str, Any]:
-    """The body of an error on /rest."""
+    """Return the body of an error on /rest."""
     return {"type": error.error_type.structure, "value": encode_error_rest(error)}
 
 
 def encode_error_vapi(error: ApiError) -> dict[str, Any]:
-    """The value of an error in vAPI JSON-RPC: {"ERROR": {name: {…}}}."""
+    """Return the value of an error in vAPI JSON-RPC: {"ERROR": {name: {…}}}."""
     body: dict[str, Any] = _VAPI.error(error)
     return body

@@ -1,4 +1,4 @@
-"""Encoders of values: a protocol's form says how structures and the like are wrapped."""
+"""Encoders of values; a wire format defines how structures and the like are wrapped."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ from openvcha.api.types import (
     fields,
 )
 
-#: Takes a Python value, answers what the JSON encoder takes.
+#: Takes a Python value; returns what a JSON encoder takes.
 Encode = Callable[[Any], Any]
 
 _WITH_CHALLENGE = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
@@ -38,41 +38,44 @@ _LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Form(ABC):
-    """How a protocol wraps values that are encoded already."""
+    """How a protocol wraps values that are already encoded."""
 
     @abstractmethod
     def structure(self, name: str, values: dict[str, Any]) -> Any:
-        """A structure of this name with these fields."""
+        """Wrap the encoded fields of a structure of this name."""
 
     @abstractmethod
     def optional(self, value: Any) -> Any:
-        """An optional value that is set, or None."""
+        """Wrap an optional value; None is unset."""
 
     @abstractmethod
     def secret(self, text: str) -> Any:
-        """A secret text."""
+        """Wrap the text of a secret."""
 
     @abstractmethod
     def entries(self, entries: dict[Any, Any]) -> Any:
-        """A map."""
+        """Wrap the encoded keys and values of a map."""
 
     @abstractmethod
     def error(self, error: ApiError) -> Any:
-        """A standard error."""
+        """Encode a standard error."""
 
     def encode(self, tp: Any, value: Any) -> Any:
+        """Encode a value of the Python type `tp`."""
         return encoder(self, descriptor(tp))(value)
 
     def messages(self, error: ApiError) -> list[Any]:
+        """Encode the messages of an error."""
         return [self.encode(LocalizableMessage, message) for message in error.messages]
 
     def data(self, error: ApiError) -> Any:
+        """Encode the data of an error; None when it has none."""
         return None if error.data is None else self.encode(type(error.data), error.data)
 
 
 @dataclass(frozen=True)
 class Rest(Form):
-    """Plain JSON; what is unset is left out."""
+    """Plain JSON; unset fields are left out."""
 
     def structure(self, name: str, values: dict[str, Any]) -> Any:  # noqa: ARG002 (plain JSON has no names)
         return {key: value for key, value in values.items() if value is not None}
@@ -97,7 +100,7 @@ class Rest(Form):
 
 @dataclass(frozen=True)
 class Redacted(Rest):
-    """Plain JSON to be kept: without the secrets."""
+    """Plain JSON for storage: secrets are left out."""
 
     def secret(self, text: str) -> Any:  # noqa: ARG002 (that is the point)
         return None
@@ -135,9 +138,9 @@ class Vapi(Form):
 
 @cache
 def encoder(form: Form, type_: Type) -> Encode:
-    """The function that encodes values of this type."""
+    """Return the function that encodes values of this type."""
     build = _BUILDERS.get(type(type_))
-    return build(form, type_) if build else _as_it_is
+    return build(form, type_) if build else _unchanged
 
 
 def _structure(form: Form, cls: type[Structure]) -> Encode:
@@ -182,9 +185,9 @@ def _opaque(form: Form, value: Opaque) -> Any:
 
 
 def encode_time(value: datetime) -> str:
-    """A time in UTC with milliseconds. Raises ValueError for a time without a zone.
+    """Format a time in UTC with milliseconds. Raises ValueError for a time without a zone.
 
-    One that the calendar has in its own zone only, as a foreign record may, is the calendar's end.
+    A time that overflows the calendar in UTC, as a foreign record may, becomes its first or last.
     """
     if value.tzinfo is None:
         raise ValueError("a time needs its zone")
@@ -196,7 +199,7 @@ def encode_time(value: datetime) -> str:
     return text.replace("+00:00", "Z")
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 

@@ -1,4 +1,4 @@
-"""JSON texts from outside: size, encoding, syntax, depth and repeated keys."""
+"""Parser of JSON from outside: it checks size, encoding, syntax, depth and duplicate keys."""
 
 import json
 from collections import Counter
@@ -12,13 +12,13 @@ MAX_DEPTH = 64
 
 
 class _Repeated(dict[str, Any]):
-    """An object of the text that has `key` more than once."""
+    """A JSON object that has `key` more than once."""
 
     key: str
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8.
+    """Parse a JSON text in UTF-8.
 
     Raises ApiError INVALID_REQUEST: over 1 MiB, not UTF-8, not JSON, over 64 levels deep, or an
     object with a repeated key (named by its path).
@@ -37,11 +37,12 @@ def parse_json(data: bytes) -> Any:
 
 
 def malformed(name: str, *arguments: object) -> ApiError:
+    """Return INVALID_REQUEST with this message of the catalogue."""
     return ApiError(ErrorType.INVALID_REQUEST, message(name, *arguments))
 
 
 def _parse(text: str, repeated: list[str]) -> Any:
-    """The value; keys that an object has more than once are added to `repeated`."""
+    """Parse the text; duplicate keys of its objects are added to `repeated`."""
 
     def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         plain = dict(pairs)
@@ -64,7 +65,7 @@ def _parse(text: str, repeated: list[str]) -> Any:
 
 
 def _suspicious(text: str) -> bool:
-    """Whether the text may be too deep or hold lone surrogates; most texts cannot."""
+    """Return whether the text may be too deep or contain lone surrogates; most texts cannot."""
     return text.count("{") + text.count("[") > MAX_DEPTH or "\\u" in text
 
 
@@ -73,7 +74,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _examine(value: Any, trail: "_Trail", depth: int) -> None:
-    """Raises for what the parser lets through: depth, repeated keys, lone surrogates."""
+    """Raise ApiError for what the parser accepts: depth, duplicate keys, lone surrogates."""
     if isinstance(value, str):
         _well_formed(value, trail)
     elif isinstance(value, (dict, list)):
@@ -103,8 +104,8 @@ def _well_formed(text: str, trail: "_Trail") -> None:
         raise malformed("decode.text", _path(trail) or "The request") from error
 
 
-# The way to a value, its last step at hand. It becomes a text only when it is to be shown: with
-# a long key over a long list, making the texts of all ways would take minutes.
+# The path to a value as a linked list, last step first. It is formatted only for an error: with
+# a long key above a long list, formatting the paths of all items would take minutes.
 _Trail = tuple["_Trail", str | int] | None
 
 

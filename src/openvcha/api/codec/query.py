@@ -1,4 +1,4 @@
-"""Parameters in the query of a REST call."""
+"""Decoder of the parameters in the query of a REST call."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ from openvcha.api.types import (
     descriptor,
 )
 
-# They choose the operation; `~action` is how old clients say it.
+# These choose the operation; old clients send `~action`.
 _VERBS = frozenset({"action", "vmw-task", "~action"})
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
@@ -29,10 +29,10 @@ _BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 def decode_query(
     operation: Operation, query: Iterable[tuple[str, str]], wrapped: bool
 ) -> dict[str, Any]:
-    """The parameters that travel in the query, by name.
+    """Return the parameters that travel in the query, by name.
 
-    A set takes a name several times. With `wrapped`, also the way of /rest: `filter.names.1`.
-    Raises ApiError with the name in the query.
+    A name that occurs several times is a set. With `wrapped`, /rest's `filter.names.1` is
+    accepted, too. Raises ApiError that names the parameter.
     """
     prefixes = tuple(f"{each.name}." for each in operation.query_parameters) if wrapped else ()
     texts = _texts(query, prefixes)
@@ -75,7 +75,7 @@ def _decode(type_: StructType, texts: dict[str, list[str]]) -> Structure | None:
 
 
 def _value(type_: Type, texts: list[str], name: str) -> Any:
-    """The texts of one name as the JSON value that the type expects."""
+    """Convert the texts of one name to the JSON value that the type expects."""
     element = type_.element if isinstance(type_, OptionalType) else type_
     if isinstance(element, SetType):
         return [] if texts == [""] else texts

@@ -1,4 +1,4 @@
-"""Decoders of plain values; they are the same in all protocols."""
+"""Decoders of scalar values; they are the same in all protocols."""
 
 import math
 import re
@@ -17,7 +17,7 @@ from openvcha.api.types import (
     Type,
 )
 
-#: Takes a JSON value and its path, answers the Python value. Raises ApiError.
+#: Takes a JSON value and its path; returns the Python value. Raises ApiError.
 Decode = Callable[[Any, str], Any]
 
 MIN_INTEGER = -(2**63)
@@ -27,18 +27,21 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}
 
 
 def string(value: Any, path: str) -> str:
+    """Return the string. Raises ApiError INVALID_ARGUMENT, as all decoders here do."""
     if type(value) is not str:
         raise wrong_type(path, "a string", value)
     return value
 
 
 def boolean(value: Any, path: str) -> bool:
+    """Return the boolean."""
     if type(value) is not bool:
         raise wrong_type(path, "a boolean", value)
     return value
 
 
 def integer(value: Any, path: str) -> int:
+    """Return the integer, which fits in 64 bits with a sign."""
     if type(value) is not int:
         raise wrong_type(path, "an integer", value)
     if not MIN_INTEGER <= value <= MAX_INTEGER:
@@ -47,6 +50,7 @@ def integer(value: Any, path: str) -> int:
 
 
 def double(value: Any, path: str) -> float:
+    """Return the number, which is finite."""
     if type(value) not in (int, float):
         raise wrong_type(path, "a number", value)
     try:
@@ -59,7 +63,7 @@ def double(value: Any, path: str) -> float:
 
 
 def time(value: Any, path: str) -> datetime:
-    """A time of RFC 3339, in UTC."""
+    """Parse a time in RFC 3339; return it in UTC."""
     text = string(value, path)
     if not _TIME.fullmatch(text):
         raise wrong("decode.time", path)
@@ -70,6 +74,7 @@ def time(value: Any, path: str) -> datetime:
 
 
 def enumeration(cls: type[Enumeration]) -> Decode:
+    """Return the decoder of an enumeration's values."""
     members: Mapping[str, Enumeration] = {member.value: member for member in cls}
 
     def decode(value: Any, path: str) -> Enumeration:

@@ -1,4 +1,4 @@
-"""The two ways in which the protocols wrap values: REST (plain JSON) and vAPI JSON-RPC."""
+"""The two wire formats, for decoding: REST (plain JSON) and vAPI JSON-RPC."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ class ErrorBody(Structure):
 
 
 def fields_of(value: Any, path: str) -> dict[str, Any]:
+    """Return the fields of a JSON object. Raises ApiError INVALID_ARGUMENT for any other value."""
     if not isinstance(value, dict):
         raise wrong_type(path, "an object", value)
     return value
@@ -31,7 +32,7 @@ def fields_of(value: Any, path: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rest(Style):
-    """Plain JSON; what is unset is left out or null."""
+    """Plain JSON; unset fields are left out or null."""
 
     def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:  # noqa: ARG002 (plain JSON has no names)
         return fields_of(value, path)
@@ -104,14 +105,14 @@ class Vapi(Style):
 
 
 def wrapped(key: str, value: Any, path: str) -> Any:
-    """What is in the wrapper {key: …}."""
+    """Return the value in the wrapper {key: …}."""
     if not isinstance(value, dict) or value.keys() != {key}:
         raise wrong("decode.wrapper", path, key)
     return value[key]
 
 
 def named(value: Any, path: str) -> tuple[str, dict[str, Any]]:
-    """The name and the fields in {name: {…}}."""
+    """Return the name and the fields in {name: {…}}."""
     if not isinstance(value, dict) or len(value) != 1:
         raise wrong("decode.name", path)
     ((name, inner),) = value.items()

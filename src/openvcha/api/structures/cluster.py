@@ -17,18 +17,24 @@ from openvcha.api.types import Enumeration, Structure, Union
 
 
 class ClusterMode(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.cluster_mode"):
+    """The mode of the cluster, as `ClusterInfo` reports it."""
+
     ENABLED = "ENABLED"
     DISABLED = "DISABLED"
     MAINTENANCE = "MAINTENANCE"
 
 
 class ClusterState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.cluster_state"):
+    """The health of the cluster. HEALTHY: all nodes connected, the passive in sync."""
+
     HEALTHY = "HEALTHY"
     DEGRADED = "DEGRADED"
     ISOLATED = "ISOLATED"
 
 
 class ConfigState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.config_state"):
+    """Whether a cluster is configured. PREPARED: manual nodes are still to join."""
+
     CONFIGURED = "CONFIGURED"
     NOTCONFIGURED = "NOTCONFIGURED"
     INVALID = "INVALID"
@@ -36,29 +42,37 @@ class ConfigState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.config_stat
 
 
 class NodeState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.node_state"):
+    """Whether a node is reachable."""
+
     UP = "UP"
     DOWN = "DOWN"
 
 
 class NodeRole(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.node_role"):
+    """The role of a node."""
+
     ACTIVE = "ACTIVE"
     PASSIVE = "PASSIVE"
     WITNESS = "WITNESS"
 
 
 class DeployType(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.type"):
+    """Who creates the nodes: this service (AUTO) or a person (MANUAL)."""
+
     AUTO = "AUTO"
     MANUAL = "MANUAL"
 
 
 class ClusterIpFamily(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.ip_family"):
-    """The same families again: `IpInfo` has an enumeration of its own."""
+    """The address families of `IpInfo`, which has an enumeration of its own."""
 
     IPV4 = "IPV4"
     IPV6 = "IPV6"
 
 
 class Ipv4Info(Structure):
+    """An IPv4 address with its subnet."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.ipv4_info"
 
     address: str
@@ -67,6 +81,8 @@ class Ipv4Info(Structure):
 
 
 class Ipv6Info(Structure):
+    """An IPv6 address with the length of its prefix."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.ipv6_info"
 
     address: str
@@ -86,6 +102,8 @@ class IpInfo(Structure):
 
 
 class NodeRuntimeInfo(Structure):
+    """State, role and placement of a node; what is unknown is unset."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.node_runtime_info"
 
     state: NodeState | None = None
@@ -94,7 +112,7 @@ class NodeRuntimeInfo(Structure):
 
 
 class NodeInfo(Structure):
-    """A node that can be active; which role it has is in `runtime`."""
+    """A data node; `runtime` says whether it is the active or the passive."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.node_info"
 
@@ -104,6 +122,8 @@ class NodeInfo(Structure):
 
 
 class WitnessInfo(Structure):
+    """The witness."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.witness_info"
 
     ha_ip: IpInfo
@@ -111,7 +131,7 @@ class WitnessInfo(Structure):
 
 
 class ErrorCondition(Structure):
-    """Something that is wrong, and what to do about it where that is known."""
+    """A fault or a warning, with the recommended action where there is one."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.error_condition"
 
@@ -120,7 +140,7 @@ class ErrorCondition(Structure):
 
 
 class ClusterInfo(Structure):
-    """All that is known about the cluster; the reasons are unset when it is healthy."""
+    """Everything that is known about the cluster; a healthy one has no exceptions or warnings."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.info"
 
@@ -137,6 +157,8 @@ class ClusterInfo(Structure):
 
 
 class ActiveSpec(Structure):
+    """The HA network and HA address of the active, for a deployment."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.active_spec"
 
     ha_network_type: NetworkType | None = None
@@ -145,6 +167,8 @@ class ActiveSpec(Structure):
 
 
 class PassiveSpec(Structure):
+    """Placement and addresses of the passive; a MANUAL one has no placement."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.passive_spec"
 
     placement: PlacementSpec | None = None
@@ -153,6 +177,8 @@ class PassiveSpec(Structure):
 
 
 class WitnessSpec(Structure):
+    """Placement and HA address of the witness; a MANUAL one has no placement."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.witness_spec"
 
     placement: PlacementSpec | None = None
@@ -160,6 +186,8 @@ class WitnessSpec(Structure):
 
 
 class DeploySpec(Structure):
+    """What to deploy; unset `vc_spec`: the cluster manages itself."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.deploy_spec"
 
     vc_spec: CredentialsSpec | None = None
@@ -170,6 +198,8 @@ class DeploySpec(Structure):
 
 
 class NodeVmInfo(Structure):
+    """A VM, by its id and its BIOS UUID."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.node_vm_info"
 
     vm: PlacementVmId
@@ -177,6 +207,8 @@ class NodeVmInfo(Structure):
 
 
 class VmInfo(Structure):
+    """The VMs of passive and witness."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.vm_info"
 
     passive: NodeVmInfo
@@ -184,7 +216,7 @@ class VmInfo(Structure):
 
 
 class UndeploySpec(Structure):
-    """What happens to the other nodes' VMs: see `force_delete`, then `vms`."""
+    """What to do with the VMs of the other nodes: see `force_delete`, then `vms`."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.undeploy_spec"
 

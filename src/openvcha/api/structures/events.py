@@ -1,4 +1,4 @@
-"""Structures of our own: events of the cluster, and audit records. vCenter has none of these."""
+"""Structures of events and audit records. They are our own: vCenter has none of them."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -10,15 +10,17 @@ from openvcha.api.types import Enumeration, Structure
 
 
 class EventSeverity(Enumeration, vapi="org.openvcha.events.severity"):
+    """How serious an event is."""
+
     INFO = "INFO"
     WARNING = "WARNING"
     ERROR = "ERROR"
 
 
 class EventInfo(Structure):
-    """Something that happened; `id` is a number, greater than that of all before.
+    """An event; `id` is a number, greater than that of any earlier event.
 
-    `node` is the name of the node that it is about, `task` the task's id, where there is one.
+    `node` is the name of the node concerned, `task` the id of the task, if any.
     """
 
     vapi: ClassVar[str] = "org.openvcha.events.info"
@@ -42,10 +44,10 @@ class EventFilterSpec(Structure):
 
 
 class AuditInfo(Structure):
-    """A call that was to change something, and what became of it.
+    """A call that was meant to change something, and its result.
 
-    `user` is unset when nobody was logged in. `arguments` is JSON without secrets, unset when they
-    could not be read. `result` is OK or the type of the error, whose first message is `reason`.
+    `user` is unset without a login. `arguments` is JSON without secrets, unset if they could not
+    be decoded. `result` is OK or the type of the error; `reason` is the error's first message.
     """
 
     vapi: ClassVar[str] = "org.openvcha.audit.info"

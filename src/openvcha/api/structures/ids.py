@@ -1,4 +1,4 @@
-"""Identifiers by the type of the resource they identify."""
+"""Identifiers, each by the type of the resource that it identifies."""
 
 from typing import Annotated
 

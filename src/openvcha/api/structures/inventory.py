@@ -1,4 +1,4 @@
-"""Structures of the inventory lists: a summary and a filter for each kind."""
+"""Structures of the inventory lists: a summary and a filter for each resource type."""
 
 from typing import ClassVar
 
@@ -19,6 +19,8 @@ from openvcha.api.types import Enumeration, Structure, Union
 
 
 class FolderType(Enumeration, vapi="com.vmware.vcenter.folder.type"):
+    """The type of resource that a folder contains."""
+
     DATACENTER = "DATACENTER"
     DATASTORE = "DATASTORE"
     HOST = "HOST"
@@ -27,24 +29,32 @@ class FolderType(Enumeration, vapi="com.vmware.vcenter.folder.type"):
 
 
 class HostConnectionState(Enumeration, vapi="com.vmware.vcenter.host.connection_state"):
+    """Whether a host is connected."""
+
     CONNECTED = "CONNECTED"
     DISCONNECTED = "DISCONNECTED"
     NOT_RESPONDING = "NOT_RESPONDING"
 
 
 class HostPowerState(Enumeration, vapi="com.vmware.vcenter.host.power_state"):
+    """The power state of a host."""
+
     POWERED_ON = "POWERED_ON"
     POWERED_OFF = "POWERED_OFF"
     STANDBY = "STANDBY"
 
 
 class InventoryNetworkType(Enumeration, vapi="com.vmware.vcenter.network.type"):
+    """The type of a network in the inventory."""
+
     STANDARD_PORTGROUP = "STANDARD_PORTGROUP"
     DISTRIBUTED_PORTGROUP = "DISTRIBUTED_PORTGROUP"
     OPAQUE_NETWORK = "OPAQUE_NETWORK"
 
 
 class DatastoreType(Enumeration, vapi="com.vmware.vcenter.datastore.type"):
+    """The type of a datastore."""
+
     VMFS = "VMFS"
     NFS = "NFS"
     NFS41 = "NFS41"
@@ -55,12 +65,16 @@ class DatastoreType(Enumeration, vapi="com.vmware.vcenter.datastore.type"):
 
 
 class VmPowerState(Enumeration, vapi="com.vmware.vcenter.vm.power.state"):
+    """The power state of a VM."""
+
     POWERED_OFF = "POWERED_OFF"
     POWERED_ON = "POWERED_ON"
     SUSPENDED = "SUSPENDED"
 
 
 class DatacenterFilterSpec(Structure):
+    """Which datacenters to list; each set that is given must match, as in all filters here."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.datacenter.filter_spec"
 
     datacenters: frozenset[DatacenterId] | None = None
@@ -69,6 +83,8 @@ class DatacenterFilterSpec(Structure):
 
 
 class DatacenterSummary(Structure):
+    """A datacenter."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.datacenter.summary"
 
     datacenter: DatacenterId
@@ -76,6 +92,8 @@ class DatacenterSummary(Structure):
 
 
 class ClusterFilterSpec(Structure):
+    """Which clusters to list."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.cluster.filter_spec"
 
     clusters: frozenset[ClusterId] | None = None
@@ -85,6 +103,8 @@ class ClusterFilterSpec(Structure):
 
 
 class ClusterSummary(Structure):
+    """A cluster of hosts."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.cluster.summary"
 
     cluster: ClusterId
@@ -94,6 +114,8 @@ class ClusterSummary(Structure):
 
 
 class FolderFilterSpec(Structure):
+    """Which folders to list."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.folder.filter_spec"
 
     folders: frozenset[FolderId] | None = None
@@ -104,6 +126,8 @@ class FolderFilterSpec(Structure):
 
 
 class FolderSummary(Structure):
+    """A folder."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.folder.summary"
 
     folder: FolderId
@@ -112,6 +136,8 @@ class FolderSummary(Structure):
 
 
 class HostFilterSpec(Structure):
+    """Which hosts to list."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.host.filter_spec"
 
     hosts: frozenset[HostId] | None = None
@@ -125,6 +151,8 @@ class HostFilterSpec(Structure):
 
 
 class HostSummary(Structure):
+    """A host; its power state is known only while it is connected."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.host.summary"
     union: ClassVar[Union | None] = Union(
         "connection_state",
@@ -139,6 +167,8 @@ class HostSummary(Structure):
 
 
 class ResourcePoolFilterSpec(Structure):
+    """Which resource pools to list."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.resource_pool.filter_spec"
 
     resource_pools: frozenset[ResourcePoolId] | None = None
@@ -150,6 +180,8 @@ class ResourcePoolFilterSpec(Structure):
 
 
 class ResourcePoolSummary(Structure):
+    """A resource pool."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.resource_pool.summary"
 
     resource_pool: ResourcePoolId
@@ -157,6 +189,8 @@ class ResourcePoolSummary(Structure):
 
 
 class NetworkFilterSpec(Structure):
+    """Which networks to list."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.network.filter_spec"
 
     networks: frozenset[NetworkId] | None = None
@@ -167,6 +201,8 @@ class NetworkFilterSpec(Structure):
 
 
 class NetworkSummary(Structure):
+    """A network."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.network.summary"
 
     network: NetworkId
@@ -175,6 +211,8 @@ class NetworkSummary(Structure):
 
 
 class DatastoreFilterSpec(Structure):
+    """Which datastores to list."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.datastore.filter_spec"
 
     datastores: frozenset[DatastoreId] | None = None
@@ -185,7 +223,7 @@ class DatastoreFilterSpec(Structure):
 
 
 class DatastoreSummary(Structure):
-    """Sizes are in bytes."""
+    """A datastore; sizes are in bytes."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.datastore.summary"
 
@@ -197,6 +235,8 @@ class DatastoreSummary(Structure):
 
 
 class VmFilterSpec(Structure):
+    """Which VMs to list."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.VM.filter_spec"
 
     vms: frozenset[VmId] | None = None
@@ -210,6 +250,8 @@ class VmFilterSpec(Structure):
 
 
 class VmSummary(Structure):
+    """A VM; its memory is in MiB."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.VM.summary"
 
     vm: VmId

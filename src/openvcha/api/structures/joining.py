@@ -1,4 +1,4 @@
-"""Structures of joining: a node that a person makes becomes one of the cluster's. Not the SDK's."""
+"""Structures for nodes that a person creates and joins to the cluster. Our own, not the SDK's."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -10,20 +10,22 @@ from openvcha.api.types import Enumeration, Structure
 
 
 class JoinRole(Enumeration, vapi="org.openvcha.joining.role"):
-    """Which node is to join."""
+    """The role of the node that is to join."""
 
     PASSIVE = "PASSIVE"
     WITNESS = "WITNESS"
 
 
 class JoinTokenSpec(Structure):
+    """The role for which to issue a token."""
+
     vapi: ClassVar[str] = "org.openvcha.joining.token_spec"
 
     role: JoinRole
 
 
 class JoinToken(Structure):
-    """A token for one node at one HA address, shown this once."""
+    """A token for one node at one HA address; it is shown only this once."""
 
     vapi: ClassVar[str] = "org.openvcha.joining.token_info"
 
@@ -46,7 +48,7 @@ class JoinSpec(Structure):
 
 
 class JoinInfo(Structure):
-    """What the node gets: `files` are its files by relative path, all but its own key."""
+    """What the node receives: its files by relative path, all but its own key."""
 
     vapi: ClassVar[str] = "org.openvcha.joining.join_info"
 

@@ -9,6 +9,8 @@ from openvcha.api.types import Enumeration, Id, Structure
 
 
 class ActiveInfo(Structure):
+    """Addresses and placement of the active."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.active.info"
 
     management: IpSpec
@@ -17,19 +19,23 @@ class ActiveInfo(Structure):
 
 
 class DeploymentType(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.deployment_type.type"):
+    """How the cluster was deployed. NONE: there is no cluster."""
+
     NONE = "NONE"
     AUTO = "AUTO"
     MANUAL = "MANUAL"
 
 
 class DeploymentTypeInfo(Structure):
+    """The deployment type."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.deployment_type.info"
 
     deployment_type: DeploymentType
 
 
 class ModeClusterMode(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.mode.cluster_mode"):
-    """The same modes again: the mode service has an enumeration of its own."""
+    """The modes of the mode service, which has an enumeration of its own."""
 
     ENABLED = "ENABLED"
     DISABLED = "DISABLED"
@@ -37,12 +43,16 @@ class ModeClusterMode(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.mode.cl
 
 
 class ModeInfo(Structure):
+    """The mode of the cluster."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.mode.info"
 
     mode: ModeClusterMode
 
 
 class PassiveCheckSpec(Structure):
+    """The placement of a new passive, to be checked."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.passive.check_spec"
 
     vc_spec: CredentialsSpec | None = None
@@ -50,6 +60,8 @@ class PassiveCheckSpec(Structure):
 
 
 class PassiveCheckResult(Structure):
+    """What would make the redeploy fail (errors), and what may cause trouble later (warnings)."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.passive.check_result"
 
     warnings: tuple[LocalizableMessage, ...]
@@ -57,6 +69,8 @@ class PassiveCheckResult(Structure):
 
 
 class PassiveRedeploySpec(Structure):
+    """Placement of a new passive; unset addresses are those of the old one."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.passive.redeploy_spec"
 
     vc_spec: CredentialsSpec | None = None
@@ -66,6 +80,8 @@ class PassiveRedeploySpec(Structure):
 
 
 class WitnessCheckSpec(Structure):
+    """The placement of a new witness, to be checked."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.witness.check_spec"
 
     vc_spec: CredentialsSpec | None = None
@@ -73,6 +89,8 @@ class WitnessCheckSpec(Structure):
 
 
 class WitnessCheckResult(Structure):
+    """What would make the redeploy fail (errors), and what may cause trouble later (warnings)."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.witness.check_result"
 
     warnings: tuple[LocalizableMessage, ...]
@@ -80,6 +98,8 @@ class WitnessCheckResult(Structure):
 
 
 class WitnessRedeploySpec(Structure):
+    """Placement of a new witness; an unset address is that of the old one."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.witness.redeploy_spec"
 
     vc_spec: CredentialsSpec | None = None
@@ -88,7 +108,7 @@ class WitnessRedeploySpec(Structure):
 
 
 class OperationsInfo(Structure):
-    """Which operations cannot be called now, and which run."""
+    """The operations that are not allowed now, and those that are running."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.operations.info"
 

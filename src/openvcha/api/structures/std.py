@@ -1,4 +1,4 @@
-"""Standard structures that others are made of."""
+"""Standard structures that other structures use."""
 
 from datetime import datetime
 from typing import Annotated, ClassVar
@@ -10,6 +10,8 @@ from openvcha.api.types import Enumeration, Id, Structure
 
 
 class DateTimeFormat(Enumeration, vapi="com.vmware.vapi.std.localization_param.date_time_format"):
+    """How a message formats a time."""
+
     SHORT_DATE = "SHORT_DATE"
     MED_DATE = "MED_DATE"
     LONG_DATE = "LONG_DATE"
@@ -39,6 +41,8 @@ class LocalizationParam(Structure):
 
 
 class NestedLocalizableMessage(Structure):
+    """A message that is a parameter of another one."""
+
     vapi: ClassVar[str] = "com.vmware.vapi.std.nested_localizable_message"
 
     id: str
@@ -46,7 +50,7 @@ class NestedLocalizableMessage(Structure):
 
 
 class LocalizableMessage(Structure):
-    """A text for people: `default_message` is complete, `args` are what was put into it."""
+    """A text for people: `default_message` is complete, `args` are its arguments."""
 
     vapi: ClassVar[str] = "com.vmware.vapi.std.localizable_message"
 
@@ -58,7 +62,7 @@ class LocalizableMessage(Structure):
 
 
 class DynamicID(Structure):
-    """An identifier together with the type of the resource it identifies."""
+    """An identifier, with the type of the resource that it identifies."""
 
     vapi: ClassVar[str] = "com.vmware.vapi.std.dynamic_ID"
 

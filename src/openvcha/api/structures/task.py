@@ -10,6 +10,8 @@ from openvcha.api.types import AnyError, Enumeration, Opaque, Structure, Union
 
 
 class TaskStatus(Enumeration, vapi="com.vmware.cis.task.status"):
+    """The status of a task."""
+
     PENDING = "PENDING"
     RUNNING = "RUNNING"
     BLOCKED = "BLOCKED"
@@ -18,7 +20,7 @@ class TaskStatus(Enumeration, vapi="com.vmware.cis.task.status"):
 
 
 class TaskProgress(Structure):
-    """How far a task is: `completed` of `total`, in the task's own units."""
+    """The progress of a task: `completed` of `total`, in units of the task's own."""
 
     vapi: ClassVar[str] = "com.vmware.cis.task.progress"
 
@@ -31,7 +33,7 @@ _STARTED = {"progress": True, "result": False, "start_time": True}
 
 
 class TaskInfo(Structure):
-    """A task; clients enforce what must be set for which `status` (see `union`)."""
+    """A task; clients enforce which fields each `status` requires (see `union`)."""
 
     vapi: ClassVar[str] = "com.vmware.cis.task.info"
     union: ClassVar[Union | None] = Union(
@@ -61,7 +63,7 @@ class TaskInfo(Structure):
 
 
 class TaskFilterSpec(Structure):
-    """Which tasks to list; each set that is there must match."""
+    """Which tasks to list; each set that is given must match."""
 
     vapi: ClassVar[str] = "com.vmware.cis.tasks.filter_spec"
 
@@ -74,6 +76,8 @@ class TaskFilterSpec(Structure):
 
 
 class TaskGetSpec(Structure):
+    """What to return of a task; its result unless `exclude_result`."""
+
     vapi: ClassVar[str] = "com.vmware.cis.tasks.get_spec"
 
     return_all: bool | None = None
@@ -81,6 +85,8 @@ class TaskGetSpec(Structure):
 
 
 class SessionInfo(Structure):
+    """A session. Times are in UTC."""
+
     vapi: ClassVar[str] = "com.vmware.cis.session.info"
 
     user: str

@@ -19,17 +19,21 @@ BY_FAMILY = Union("ip_family", {"IPV4": {"ipv4": True}, "IPV6": {"ipv6": True}})
 
 
 class IpFamily(Enumeration, vapi="com.vmware.vcenter.vcha.ip_family"):
+    """An address family."""
+
     IPV4 = "IPV4"
     IPV6 = "IPV6"
 
 
 class NetworkType(Enumeration, vapi="com.vmware.vcenter.vcha.network_type"):
+    """The type of a network that a node is attached to."""
+
     STANDARD_PORTGROUP = "STANDARD_PORTGROUP"
     DISTRIBUTED_PORTGROUP = "DISTRIBUTED_PORTGROUP"
 
 
 class CertificateInfo(Structure):
-    """A certificate that was met: SHA-256 thumbprint and PEM."""
+    """The certificate that a server presented: SHA-256 thumbprint and PEM."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.certificate_info"
 
@@ -51,18 +55,24 @@ class ConnectionSpec(Structure):
 
 
 class CredentialsSpec(Structure):
+    """How to reach the vCenter that manages the active, and the credentials for it."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.credentials_spec"
 
     active_location: ConnectionSpec
 
 
 class DiskSpec(Structure):
+    """The datastore of a node; unset, one is chosen."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.disk_spec"
 
     datastore: PlacementDatastoreId | None = None
 
 
 class DiskInfo(Structure):
+    """The datastore of a node, with its name."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.disk_info"
 
     datastore: PlacementDatastoreId
@@ -110,7 +120,7 @@ class PlacementInfo(Structure):
 
 
 class Ipv4Spec(Structure):
-    """An IPv4 address with its subnet as a mask, as a prefix, or both when they agree."""
+    """An IPv4 address; its subnet is given by mask, by prefix, or by both if they agree."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.ipv4_spec"
 
@@ -120,6 +130,8 @@ class Ipv4Spec(Structure):
 
 
 class Ipv6Spec(Structure):
+    """An IPv6 address with the length of its prefix."""
+
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.ipv6_spec"
 
     address: str
