@@ -1,6 +1,7 @@
 """The catalogue holds every text that a caller may read."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,25 @@ def test_every_message_that_is_used_exists() -> None:
     assert {
         name for name in used if name not in CATALOGUE and PREFIX + name not in CATALOGUE
     } == set()
+
+
+def test_every_message_is_used() -> None:
+    """Each id is written in the sources, whole or behind the prefix that its module adds."""
+    written = {
+        name
+        for path in SOURCE.rglob("*.py")
+        if path.parent != SOURCE / "api" / "messages"
+        for name in re.findall(r"\"([A-Za-z0-9_.]+)\"", path.read_text())
+    }
+    unused = {
+        name for name in CATALOGUE if not written & set(_spellings(name.removeprefix(PREFIX)))
+    }
+    assert unused == set()
+
+
+def _spellings(name: str) -> Iterator[str]:
+    yield name
+    yield name.removesuffix(".recommendation")
+    for prefix in ("placement.", "address."):
+        if name.startswith(prefix):
+            yield name.removeprefix(prefix)

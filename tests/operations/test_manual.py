@@ -315,7 +315,7 @@ def test_a_token_expires() -> None:
         ha_address="127.83.2.12",
         certificate_request="",
     )
-    with pytest.raises(ApiError, match="not a valid token"):
+    with pytest.raises(ApiError, match="not valid for"):
         require_token(None, wish, now)
     later = now + timedelta(hours=24)
     assert require_token(record, wish, later - timedelta(seconds=1)) == record

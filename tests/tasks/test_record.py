@@ -118,7 +118,7 @@ def test_a_large_error_keeps_what_fits() -> None:
 def test_arguments_have_a_bound_that_a_caller_is_told() -> None:
     """They cannot be cut, for the task goes by them."""
     assert bounded_arguments({"name": "x" * 1000})
-    with pytest.raises(ApiError, match="INVALID_ARGUMENT: The arguments have"):
+    with pytest.raises(ApiError, match="INVALID_ARGUMENT: The arguments take"):
         bounded_arguments({"name": "x" * MAX_ARGUMENTS_BYTES})
 
 

@@ -1,27 +1,28 @@
 """Events and the audit."""
 
 EVENTS = {
-    "audit.more": "%s more records of %s within a minute were not kept one by one.",
-    "event.id": "%s is not the id of an event.",
+    "audit.more": "%s more records of %s within a minute were not stored one by one.",
+    "event.id": "%s is not an event id.",
     "event.limit": "limit must be from 1 to %s, not %s.",
     "event.config": "The configuration is now %s; it was %s.",
-    "event.destroyed": "The cluster was dissolved; the active node goes on alone.",
+    "event.destroyed": "The cluster was dissolved; the active node continues alone.",
     "event.mode": "The mode is now %s; it was %s.",
     "event.failover": "%s is now the active node; it was %s.",
     "event.failover.refused": "A failover was requested and refused: %s",
     "event.address": "%s has taken the public address.",
     "event.primary.again": (
-        "%s was not the primary for a while and is again; it accepted no writes in between."
+        "%s stopped being the primary for a while and is the primary again; it accepted no writes"
+        " in between."
     ),
     "event.primary.restarted": (
-        "The database of %s was restarted and is the primary; it accepted no writes in between."
+        "The database on %s was restarted and is the primary; it accepted no writes in between."
     ),
     "event.node.joined": "%s is connected.",
-    "event.node.left": "%s is lost or was removed.",
+    "event.node.left": "%s was lost or removed.",
     "event.in.sync": "The passive node is in sync.",
     "event.out.of.sync": "The passive node is not in sync.",
     "event.health": "The cluster is now %s.",
-    "event.warning.over": "Over: %s",
+    "event.warning.over": "Cleared: %s",
     "event.operation.started": "Operation %s was started by %s.",
     "event.operation.succeeded": "Operation %s succeeded.",
     "event.operation.failed": "Operation %s failed: %s",

@@ -3,7 +3,7 @@
 HEALTH = {
     "no.active": "No node is active: nothing accepts writes.",
     "active.stranger": (
-        "%s leads but is no longer part of this cluster: what it accepts is not protected."
+        "%s leads but is no longer part of this cluster: what is written to it is not protected."
     ),
     "active.stranger.recommendation": (
         "Fail over with planned=false, or shut down the node %s. If no node becomes active, run"
@@ -11,8 +11,8 @@ HEALTH = {
     ),
     "active.no.vote": "The active node %s has no working vote.",
     "active.no.vote.recommendation": "Check the etcd log on %s.",
-    "no.active.recommendation": "Wait for a failover; if there is none, check the nodes' logs.",
-    "node.lost": "The %s node %s does not answer.",
+    "no.active.recommendation": "Wait for a failover; if none happens, check the nodes' logs.",
+    "node.lost": "The %s node %s does not respond.",
     "node.missing": "The cluster has no %s node.",
     "node.redeploy.recommendation": "Start the %s node again, or redeploy it.",
     "node.removed.recommendation": (
@@ -20,31 +20,31 @@ HEALTH = {
     ),
     "replication.stopped": "Replication to %s has stopped.",
     "replication.stopped.recommendation": "Check the logs of %s, or redeploy it.",
-    "replication.not.in.sync": "%s receives changes but must not take over yet.",
+    "replication.not.in.sync": "%s receives changes but is not in sync: it must not take over yet.",
     "replication.not.in.sync.recommendation": "Wait until %s has caught up.",
     "replication.lagging": "%s is %s bytes and %s s behind the active node.",
     "replication.lagging.recommendation": (
         "Wait until %s has caught up; if it does not, check its disk, network and long queries."
     ),
-    "quorum.no.margin": "Losing one more node stops the cluster: %s of %s votes answer.",
+    "quorum.no.margin": "Losing one more node stops the cluster: only %s of %s voters respond.",
     "quorum.no.margin.recommendation": "Start the lost node again, or redeploy it.",
     "store.full": (
         "The store is full (%s of %s bytes): nobody can log in, change anything or take over."
     ),
     "store.full.recommendation": (
-        "A data node defragments it automatically; if that does not help, run `vcha node store"
-        " defragment DIRECTORY` on a data node; it shows what is left."
+        "A data node defragments it automatically. If that does not help, run `vcha node store"
+        " defragment DIRECTORY` on a data node; it shows how much space is left."
     ),
     "store.filling": (
         "The store is filling up: %s %% of its quota (%s of %s bytes on %s, %s in use)."
     ),
     "store.filling.recommendation": (
-        "Find out what writes so much (`vcha audit`); `vcha node store defragment DIRECTORY` on a"
+        "Find out what writes so much (`vcha audit`). `vcha node store defragment DIRECTORY` on a"
         " data node frees space."
     ),
     "versions.differ": "The nodes run different versions of %s: %s.",
     "versions.differ.recommendation": "Install the same version of %s on all nodes.",
-    "failover.address": "After a failover to %s the service will be at %s, no longer at %s.",
+    "failover.address": "After a failover to %s, clients must connect to %s instead of %s.",
     "failover.address.recommendation": (
         "Prepare clients and DNS for the change, or redeploy %s without a failover_ip of its own."
     ),
@@ -61,26 +61,27 @@ HEALTH = {
     "clock.skew.recommendation": "Synchronize %s with a time server (NTP).",
     "node.silent": "%s has not reported its status for over a minute.",
     "node.silent.recommendation": "Check the supervisor's log on %s.",
-    "record.unreadable": "The record under %s in the store cannot be read.",
+    "record.unreadable": "The record %s in the store cannot be read.",
     "record.unreadable.recommendation": (
-        "It counts as unknown. `vcha node store list DIRECTORY` on a data node says why; `vcha"
-        " node store set-aside DIRECTORY %s` moves it out of the way and keeps it."
+        "Its value counts as unknown. On a data node, `vcha node store list DIRECTORY` shows why,"
+        " and `vcha node store set-aside DIRECTORY %s` moves the record out of the way and keeps a"
+        " copy."
     ),
     "background.failing": "Background work on the active node keeps failing: %s (%s).",
     "background.failing.recommendation": (
-        "It is restarted automatically. The service's log on the active node says why it fails:"
-        " search for %s."
+        "It is restarted automatically. To see why it fails, search the service's log on the active"
+        " node for %s."
     ),
-    "patroni.settings.unfit": "Patroni's settings do not fit the mode %s, which requires %s.",
+    "patroni.settings.unfit": "Patroni's settings do not match the mode %s, which requires %s.",
     "patroni.settings.unfit.recommendation": (
-        "A failed undeploy or change of the mode left them behind: start it again."
+        "A failed undeploy or mode change left them behind; run it again."
     ),
     "patroni.setting.refused": (
         "Patroni's configuration in the store holds settings that the nodes refuse: %s."
     ),
     "patroni.setting.refused.recommendation": (
-        "Somebody with a node's certificate wrote it, or a person by mistake: find out who. To"
-        " remove the settings, write the configuration without them."
+        "Somebody with a node's certificate wrote them, or a person by mistake: find out who. To"
+        " remove them, write the configuration without them."
     ),
     "record.forged": "A record in the store was not written by a data node and is ignored: %s.",
     "record.forged.recommendation": (
@@ -89,14 +90,13 @@ HEALTH = {
         " the record."
     ),
     "roll.older": (
-        "The store holds an older state of users and join tokens than this node has seen. Those"
-        " that differ are ignored."
+        "The users and join tokens in the store are older than those this node has seen. Those that"
+        " differ are ignored."
     ),
     "roll.older.recommendation": (
         "Somebody restored an old state of the store: find out who. If a node was stolen,"
         " undeploy and deploy again. If you restored it yourself, check `vcha node store list"
         " DIRECTORY` on the active node, then run `vcha node store accept DIRECTORY`."
     ),
-    "failover.mode.maintenance": "Automatic failover is off: the cluster's mode is MAINTENANCE.",
 }
 """Mostly ``NAME.recommendation`` is the advice for ``NAME``; some reasons share one."""

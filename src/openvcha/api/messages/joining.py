@@ -1,18 +1,18 @@
 """Nodes that join by a person's own means."""
 
 JOINING = {
-    "join.node": "Let %s join as the %s.",
-    "join.not.prepared": "No node is expected: deploy with deployment MANUAL first.",
-    "join.automatic": "The cluster was deployed automatically: redeploy its %s instead.",
+    "join.node": "Join %s to the cluster as the %s.",
+    "join.not.prepared": "No node is expected to join; deploy with deployment MANUAL first.",
+    "join.automatic": "The cluster was deployed automatically; redeploy its %s instead.",
     "join.joined": "%s has already joined as the %s.",
-    "join.token.invalid": "This is not a valid token for the %s; a later one may have replaced it.",
-    "join.token.expired": "The token has expired; issue another one.",
-    "join.token.used": "The token was used by another node; issue another one.",
+    "join.token.invalid": "This token is not valid for the %s; a newer one may have replaced it.",
+    "join.token.expired": "The token has expired; issue a new one.",
+    "join.token.used": "Another node has used this token; issue a new one.",
     "join.token.address": "The token is for the HA address %s, not for %s.",
     "join.request": "certificate_request cannot be used: %s.",
-    "join.name": "%s is not a usable name, or belongs to another node or virtual machine.",
+    "join.name": "%s is not a valid name, or another node or virtual machine has it.",
     "join.over": (
-        "Task %s, in which this node joined, has ended: delete the node, issue a new token."
+        "Task %s, in which this node joined, has ended; delete the node and issue a new token."
     ),
     "join.not.yet": "Task %s has not reached this node yet; try again.",
     "progress.join.start": "Waiting for %s: start it with `vcha node run` on its machine.",

@@ -4,9 +4,8 @@ OPERATIONS = {
     "cluster.not.configured": "There is no cluster yet; deploy one first.",
     "cluster.exists": "The cluster is already deployed.",
     "cluster.prepared": (
-        "The cluster is prepared: join its nodes (`vcha node create`), or undeploy it."
+        "The cluster is prepared; join its nodes (`vcha node create`) or undeploy it."
     ),
-    "cluster.no.configuration": "This node has not written the cluster's configuration yet.",
     "cluster.failover": "Make the passive node the active one.",
     "cluster.failover.forced": "Make the passive node the active one immediately.",
     "passive.redeploy": "Redeploy the passive node.",
@@ -14,47 +13,46 @@ OPERATIONS = {
     "cluster.deploy": "Deploy the cluster.",
     "passive.healthy": "The passive node %s is up and in sync; there is nothing to replace.",
     "witness.healthy": "The witness node %s is up; there is nothing to replace.",
-    "node.unsure": "The %s node %s has just missed an answer; try again in a few seconds.",
+    "node.unsure": "The %s node %s has just failed to respond once; try again in a few seconds.",
     "passive.unready": (
-        "The passive node %s answers and has been out of sync for less than %s seconds; it may be"
+        "The passive node %s responds and has been out of sync for less than %s seconds; it may be"
         " catching up. Try again later."
     ),
     "active.unmanaged": "The active node %s is not managed here: there is no virtual machine %s.",
     "active.is": "%s is now the active node.",
     "active.elsewhere": (
-        "The active node %s keeps data outside its own datastore: %s. Move them into its"
-        " directory; only what is there is cloned."
+        "The active node %s keeps data outside its own datastore: %s. Move the data into the node's"
+        " directory; only that directory is cloned."
     ),
     "no.majority": "Removing the vote of %s would lose quorum; start %s first.",
     "failover.mode.disabled": "Failover is disabled: the cluster's mode is DISABLED.",
-    "failover.node.lost": "A failover needs all three nodes, and one is lost.",
+    "failover.node.lost": "A failover needs all three nodes; one is lost.",
     "failover.stranger.planned": (
-        "%s leads but is no longer part of this cluster, so it prepares nothing. Fail over with"
-        " planned=false."
+        "%s leads but is no longer part of this cluster, so it cannot prepare a planned failover."
+        " Fail over with planned=false."
     ),
     "failover.stranger.unproven": (
         "%s leads but is no longer part of this cluster, and no data node is known to have every"
         " acknowledged row: rows may be lost. Run `vcha node promote` on the data node that is to"
-        " become active; it shows which, and how to proceed anyway."
+        " become active; it shows what may be lost, and how to proceed anyway."
     ),
     "failover.passive.not.ready": "The passive node is not in sync.",
     "mode.set": "Change the mode to %s.",
     "mode.same": "The mode is already %s.",
-    "mode.change.never": "The mode cannot change from %s to %s; set ENABLED in between.",
-    "mode.unhealthy": "This change of the mode needs a healthy cluster: %s",
-    "mode.versions": "This change of the mode needs the same versions on all nodes: %s",
-    "mode.passive.silent": "The passive node %s does not answer; start it before ENABLED.",
-    "mode.changed": "The mode was changed to %s in the meantime; check it and try again.",
+    "mode.change.never": "The mode cannot change from %s to %s directly; set ENABLED first.",
+    "mode.unhealthy": "This mode change needs a healthy cluster: %s",
+    "mode.versions": "This mode change needs the same versions on all nodes: %s",
+    "mode.passive.silent": "The passive node %s does not respond; start it before you set ENABLED.",
+    "mode.changed": "The mode changed to %s in the meantime; check it and try again.",
     "passive.detached": (
-        "The passive node %s is up and is only stopped by the mode DISABLED; set ENABLED, or shut"
-        " the node down before you replace it."
+        "The passive node %s is up; only its database is stopped, by the mode DISABLED. Set"
+        " ENABLED, or shut the node down before you replace it."
     ),
     "check.refused": "The request cannot be carried out as it stands.",
-    "check.duplicate.name": "%s: both nodes cannot have the name %s; choose another.",
-    "check.not.self.managed": "vc_spec is not set, and this cluster does not manage itself.",
+    "check.duplicate.name": "%s: the passive is already named %s; choose another name.",
     "deploy.placement.unset": "%s must be set for an automatic deployment.",
     "deploy.placement.set": (
-        "%s must not be set for a manual deployment: remove it, or choose AUTO."
+        "%s must not be set for a manual deployment; remove it, or choose AUTO."
     ),
     "deploy.remains": "An earlier deployment failed halfway and left these nodes behind: %s.",
     "deploy.active.network": "%s: the active node is in network %s; use that, or omit it.",

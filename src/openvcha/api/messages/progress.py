@@ -35,9 +35,10 @@ PROGRESS = {
     "progress.promote": "Waiting for %s to vote.",
     "progress.rely": "Waiting for %s to record which nodes the store needs.",
     "progress.rely.disk": "%s cannot record which nodes the store needs: %s.",
-    "clone.left": "VM %s (%s) is left behind.",
+    "clone.left": "VM %s (%s) was left behind.",
     "clone.left.votes": (
-        "VM %s (%s) is left behind and votes: keep it running until a deployment replaces it."
+        "VM %s (%s) was left behind and still has a vote; keep it running until a deployment"
+        " replaces it."
     ),
     "progress.copy.starting": "Waiting for %s to start copying the data.",
     "progress.copy.unmeasured": "Copying the data: %s of %s.",
@@ -57,9 +58,8 @@ PROGRESS = {
     "progress.renew.hindered": "Waiting: %s",
     "progress.renew.patroni": "Waiting until Patroni can do without the store for a moment.",
     "credentials.pending": (
-        "The node authority, certificates and passwords are being rotated. Try again when that is"
+        "The node authority, certificates and passwords are being rotated; try again when that is"
         " done."
     ),
     "progress.alone": "Reducing the cluster to the active node.",
-    "progress.healthy": "Waiting for the cluster to be healthy.",
 }
