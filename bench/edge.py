@@ -34,7 +34,7 @@ from openvcha.node.process.process_tree import read_table
 
 NAME = "bench"
 QUIET_SECONDS = 10
-BEGUN, LOST = "this node is active", "this node is not active any more"
+BEGUN, LOST = "this node is active", "this node is no longer active"
 USER_TIME, SYSTEM_TIME = 11, 12
 """Fields of /proc/PID/stat, from the state on."""
 

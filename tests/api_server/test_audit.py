@@ -125,4 +125,4 @@ async def test_a_store_that_is_away_changes_no_answer(
     monkeypatch.setattr(edge.store, "txn", away)
     path = "/api/cis/tasks/t-1?action=cancel"
     assert (await edge.client.post(path, headers=headers)).status_code == 204
-    assert "audit record not kept" in [event["event"] for event in logged]
+    assert "audit record not stored" in [event["event"] for event in logged]

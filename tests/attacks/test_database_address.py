@@ -151,7 +151,7 @@ async def test_when_all_have_logged_in_the_next_is_refused_as_postgresql_does(
                 while await answer(forwarder, START) != b"!":  # noqa: ASYNC110 - it has to come
                     await asyncio.sleep(0.01)
     assert database.most <= PLACES + 1
-    assert [log["event"] for log in logs] == ["all places at the database are taken"]
+    assert [log["event"] for log in logs] == ["all connections to the database are in use"]
     assert logs[0]["places"] == PLACES
 
 

@@ -281,7 +281,7 @@ async def test_the_survey_shows_him_nothing(trio: Trio) -> None:
     found = await survey(trio.own, trio.layout, tls, public=False)
     assert found.quorum is None
     said = {one.place.address: one.words for one in found.said}
-    assert "etcd with a majority" in said[trio.identities[WITNESS].ha_address]
+    assert "etcd with a quorum" in said[trio.identities[WITNESS].ha_address]
     assert trio.fake.shown == []
 
 

@@ -133,7 +133,7 @@ def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
     other = stage.roots / "other"
     other.mkdir()
     (other / "linked").hardlink_to(stage.secret)
-    with pytest.raises(RootStays, match="another name"):
+    with pytest.raises(RootStays, match="another hard link"):
         hand_over(other, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
     assert stage.secret.stat().st_uid == 0
     (other / "linked").unlink()

@@ -109,7 +109,7 @@ def test_without_a_lab_every_command_says_how_to_make_one(words: tuple[str, ...]
     assert code == 3
     assert not out
     assert "there is no lab 'default'" in err
-    assert "`vcha lab up` makes one" in err
+    assert "`vcha lab up` creates one" in err
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_without_a_lab_every_command_says_how_to_make_one(words: tuple[str, ...]
         (("user", "add", "bob", "--role", "King"), "'King' is not one of"),
         (("mode", "set", "off"), "'off' is not one of"),
         (("call", "nonsense"), "No such command 'nonsense'"),
-        (("call", "redeploy"), "may be any of: cluster.passive.redeploy"),
+        (("call", "redeploy"), "is ambiguous: cluster.passive.redeploy"),
         (("call", "cluster.mode.get", "--follow"), "No such option"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -170,11 +170,11 @@ def test_the_description_of_the_api_is_printed() -> None:
     [
         (["--server", "http://h:1", "--user", "u"], "write https://HOST:PORT"),
         (["--server", "https://h/path", "--user", "u"], "write https://HOST:PORT"),
-        (["--server", "https://h"], "say --user with --server"),
+        (["--server", "https://h"], "--server needs --user"),
         (["--server", "https://h", "--user", "u", "--ca", "f", "--thumbprint", "t"], "not both"),
         (["--server", "https://h", "--user", "u", "--ca", "/nowhere"], "/nowhere cannot be used"),
         (["--server", "https://h", "--user", "u", "--thumbprint", "AB"], "64 hexadecimal digits"),
-        (["--ca", "f"], "go with --server"),
+        (["--ca", "f"], "need --server"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -281,4 +281,4 @@ def test_a_node_that_cannot_be_run_says_so_by_both_ways(tmp_path: Path) -> None:
         [sys.executable, "-m", "openvcha", *words], capture_output=True, text=True, check=False
     )
     assert (plain.returncode, plain.stderr) == (code, err)
-    assert (code, "cannot be run" in err) == (1, True)
+    assert (code, "cannot run the node" in err) == (1, True)

@@ -42,7 +42,7 @@ def _run(error: BaseException) -> tuple[int, str]:
         (
             KeyError("x"),
             1,
-            "vcha: a fault of vcha itself: KeyError: 'x' (OPENVCHA_TRACEBACK=1 shows where)",
+            "vcha: internal error: KeyError: 'x' (set OPENVCHA_TRACEBACK=1 for a traceback)",
         ),
     ],
 )

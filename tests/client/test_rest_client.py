@@ -54,7 +54,7 @@ async def test_following_ends_when_nobody_answers_any_more() -> None:
         raise httpx2.ConnectError("refused")
 
     async with client(answer) as api:
-        with pytest.raises(Unreachable, match="https://server:1 does not answer: refused"):
+        with pytest.raises(Unreachable, match="https://server:1 does not respond: refused"):
             await _followed(api, silence=0.0)
 
 
@@ -143,5 +143,5 @@ async def test_following_events_ends_when_nobody_answers_any_more() -> None:
         raise httpx2.ConnectError("refused")
 
     async with client(answer) as api:
-        with pytest.raises(Unreachable, match="does not answer: refused"):
+        with pytest.raises(Unreachable, match="does not respond: refused"):
             await anext(api.events("0", silence=0.0))

@@ -55,7 +55,7 @@ async def test_a_node_that_has_had_others_never_begins_a_cluster(knows: str) -> 
         identity = msgspec.structs.replace(identity, etcd_initial_cluster=peers)
     else:
         kept = _kept(identity.member, "other")
-    with pytest.raises(RecordMissing, match="begins none anew"):
+    with pytest.raises(RecordMissing, match="does not start a new configuration"):
         await write_first_config(world.store, infrastructure, identity, kept)
     assert await cluster_record(world.store).get() is None
     await world.end()

@@ -312,7 +312,7 @@ async def test_the_command_lists_sets_aside_and_is_audited(store: MemoryStore, v
     assert done.exit_code == 0, done.output
     refused = await asyncio.to_thread(vcha, "set-aside", key)
     assert refused.exit_code == 1
-    assert "everything can be read" in (await asyncio.to_thread(vcha, "list")).output
+    assert "all records can be read" in (await asyncio.to_thread(vcha, "list")).output
     records = await AuditLog(store).list()
     assert [(r.operation, r.result) for r in records] == [
         ("store.set-aside", "OK"),

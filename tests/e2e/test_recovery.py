@@ -139,11 +139,14 @@ def test_what_makes_no_sense_is_refused_with_its_reason(running: RunningLab) -> 
         assert done.returncode == 1
         assert "is a witness" in done.stderr
     done = node(running, "make-standalone", active, "--yes")
-    assert (done.returncode, "has a majority" in done.stderr) == (1, True)
+    assert (done.returncode, "has a quorum" in done.stderr) == (1, True)
     done = node(running, "promote", active, "--yes")
-    assert (done.returncode, "is the active already" in done.stderr) == (1, True)
+    assert (done.returncode, "is already the active" in done.stderr) == (1, True)
     done = node(running, "promote", passive, "--yes")
-    assert (done.returncode, "takes writes: use the operation failover" in done.stderr) == (1, True)
+    assert (done.returncode, "accepts writes; use the operation failover" in done.stderr) == (
+        1,
+        True,
+    )
     assert running.healthy()
 
 
@@ -175,7 +178,7 @@ def test_a_promotion_that_comes_to_nothing_leaves_the_former_active_its_right(
         done = node(running, "promote", passive, "--yes")
         assert done.returncode == 1, done
         assert "Nothing: this node was in sync" in done.stdout
-        assert "its own Patroni does not answer" in done.stderr
+        assert "its own Patroni did not respond" in done.stderr
         power(running, passive, on=False)
     power(running, active, on=True)
     patiently(running, lambda: config_state(running) == "CONFIGURED")
@@ -207,7 +210,7 @@ def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
     assert wrong.returncode == 1, wrong
     assert "may be lost" in wrong.stdout
     assert "Every row that was acknowledged after" in wrong.stdout
-    assert "not its name" in wrong.stderr
+    assert "name does not match" in wrong.stderr
     # Meanwhile the lost active's right may have run out: then there is nothing to override.
     done = node(running, "promote", passive, "--yes", typed=f"{passive}\n")
     assert done.returncode == 0, done
@@ -237,10 +240,10 @@ def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
     power(running, passive, on=True)
     patiently(running, lambda: contact(running, passive) == "CONNECTED")
     # Its own place is known as soon as its database answers.
-    missing = "bytes of the log are missing"
+    missing = "bytes of write-ahead log are missing"
     patiently(running, lambda: missing in node(running, "promote", passive).stdout)
     refused = node(running, "promote", passive, "--yes", typed="y\n")
-    assert (refused.returncode, "not its name" in refused.stderr) == (1, True), refused
+    assert (refused.returncode, "name does not match" in refused.stderr) == (1, True), refused
     assert "Nothing" not in refused.stdout
     assert "in the mode MAINTENANCE it goes on alone" in refused.stdout
     assert missing in refused.stdout
@@ -278,7 +281,7 @@ async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_agai
     killed.kill()
     await killed.wait()
     done = node(running, "make-standalone", active, "--yes")
-    assert done.returncode == 0 or "stands alone already" in done.stderr, done
+    assert done.returncode == 0 or "is already stand-alone" in done.stderr, done
     patiently(running, lambda: stands_alone(running))
     before = len(writer.acknowledged)
     running.until(lambda: len(writer.acknowledged) > before + 20)
@@ -310,15 +313,15 @@ def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
     others = [running.name_of("ACTIVE"), running.name_of("WITNESS")]
     refused = node(running, "make-standalone", old, "--yes")
     assert refused.returncode == 1, refused
-    assert "has a majority" in refused.stderr
-    assert "last in touch with a majority at" in refused.stdout
+    assert "has a quorum" in refused.stderr
+    assert "last in touch with a quorum at" in refused.stdout
     # Without all that it keeps of the others it asks whoever serves the API.
     known = (layout.kept, layout.kept_records / KEPT[keys.CLUSTER], layout.registered)
     aside = [(path, path.rename(path.with_suffix(".aside"))) for path in known if path.exists()]
     blind = node(running, "make-standalone", old, "--yes")
     assert blind.returncode == 1, blind
-    assert "whoever has the public address" in blind.stderr, blind
-    assert "nothing was kept" in blind.stdout
+    assert "the holder of the public address" in blind.stderr, blind
+    assert "nothing is known of the cluster" in blind.stdout
     for path, hidden in aside:
         hidden.rename(path)
     for name in others:
@@ -333,7 +336,7 @@ def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
     patiently(running, lambda: answers_healthy(running), 120)
     outcome = load_outcome(layout)
     assert outcome
-    assert "has a majority" in str(outcome.error)
+    assert "has a quorum" in str(outcome.error)
     assert "not done" in str(node_status(running, old)["status"]["notes"]["recovery"])
 
 

@@ -34,7 +34,7 @@ def events(running: RunningLab, name: str) -> list[str]:
 
 def assert_copied_anew(running: RunningLab, name: str) -> None:
     """The old data were set aside before the copy and deleted after the node was in sync."""
-    order = ["stuck data are set aside", "copy done", "the new copy is in sync: the old data"]
+    order = ["stuck data were set aside", "copy done", "the new copy is in sync; the old data"]
 
     def last() -> list[str]:
         found = [event for event in events(running, name) if event.startswith(tuple(order))]

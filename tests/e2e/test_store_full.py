@@ -95,7 +95,7 @@ def fill_for_good(running: RunningLab, name: str) -> None:
         with contextlib.suppress(StoreError):  # the node gives it room in between
             stored(running, name, fill_with_data)
         done = run_vcha(["node", "store", "defragment", str(running.directory(name))], check=False)
-        if "still full without its history" in done.stderr:
+        if "still full after compaction" in done.stderr:
             if stored(running, name, percent_in_use) >= SURELY_FULL_PERCENT:
                 return
             with contextlib.suppress(StoreError):

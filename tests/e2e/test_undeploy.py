@@ -137,7 +137,7 @@ async def test_a_lost_witness_is_replaced(
     running.vcha("lab", "destroy", "witness")
     running.until(lambda: not running.healthy())
     found = running.vcha("witness", "check", "--placement-name", "new-witness")
-    assert "nothing is in the way" in found.stdout
+    assert "nothing prevents" in found.stdout
     task = witness.redeploy_task(Witness.RedeploySpec(placement=placement))
     assert running.admin.finished(task.get_task_id())["status"] == "SUCCEEDED"
     assert running.healthy()
@@ -244,7 +244,7 @@ async def test_kept_nodes_are_nodes_no_more(
     assert find_tree(passive) == []
     started = run_vcha(["node", "run", str(passive)], check=False)
     assert started.returncode != 0
-    assert "no node any more" in started.stderr
+    assert "no longer a node" in started.stderr
     assert find_tree(passive) == []
     refused = running.vcha("undeploy", "--yes", check=False)
     assert refused.returncode == 1

@@ -39,7 +39,7 @@ def test_an_up_that_was_killed_is_finished_by_the_next(labs: Labs) -> None:
     """The deployment went on by itself; it is followed, not begun again."""
     assert KILLED_AT in labs.killed
     assert "HEALTHY" not in labs.killed
-    assert "Making the lab" not in labs.again
+    assert "Creating the lab" not in labs.again
     assert "Deploying" not in labs.again
     assert f"Lab {NAME} is HEALTHY" in labs.again
 
@@ -175,7 +175,7 @@ def test_dead_nodes_are_told_and_started_again(labs: Labs) -> None:
     out = labs.run("lab", "status", code=1)
     assert "The passive node vcha-2" in out
     assert "redeploy it" in out
-    assert "off already" in labs.run("lab", "kill", "passive")
+    assert "already off" in labs.run("lab", "kill", "passive")
     supervisor = _crash_supervisor(labs, "vcha-3")
     up = labs.run("lab", "up")
     assert "Starting vcha-2, vcha-3" in up or "Starting vcha-3, vcha-2" in up
@@ -188,8 +188,8 @@ def test_two_ups_of_another_lab_beside_this_one(labs: Labs) -> None:
     both = [labs.start("lab", "up", name=OTHER) for _ in range(2)]
     outs = [process.communicate(timeout=SECONDS)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
-    assert sorted("Making the lab" in out for out in outs) == [False, True]
-    assert any("Waiting for another vcha on this lab" in out for out in outs)
+    assert sorted("Creating the lab" in out for out in outs) == [False, True]
+    assert any("Waiting for another vcha that is using this lab" in out for out in outs)
     addresses = {state["api"] for state in (_status(labs), _other(labs))}
     assert len(addresses) == 2
     labs.run("lab", "reset", "--yes", name=OTHER)
@@ -203,7 +203,7 @@ def test_the_demo_loses_no_row(labs: Labs) -> None:
     out = labs.run("demo", "--data", "1")
     for text in (
         "Destroying the passive",
-        "The cluster is DEGRADED, and says why:",
+        "The cluster is DEGRADED, because:",
         'curl --cacert "$CA"',
         "passive?action=redeploy&vmw-task=true",
         "Every acknowledged row is there.",
@@ -220,7 +220,7 @@ def test_a_lost_passive_is_redeployed_by_hand(labs: Labs) -> None:
     """Destroyed, checked, redeployed with a name that was asked for, followed to the end."""
     labs.run("lab", "destroy", "passive")
     labs.until(lambda: labs.state == "DEGRADED")
-    assert "nothing is in the way" in labs.run("passive", "check")
+    assert "nothing prevents" in labs.run("passive", "check")
     assert "spec.placement.folder" in labs.run("passive", "check", "--folder", "x", code=1)
     out = labs.run("passive", "redeploy", "--placement-name", "anew", "--host", "host-13")
     assert "SUCCEEDED" in out
@@ -236,7 +236,7 @@ def test_what_is_stopped_in_order_comes_back_as_it_was(labs: Labs) -> None:
     out = labs.run("lab", "down")
     stopped = re.findall(r"Stopping \S+ \((\w+)\)", out)
     assert stopped == ["passive", "active", "witness"]
-    assert "down already" in labs.run("lab", "down")
+    assert "already down" in labs.run("lab", "down")
     assert f"Lab {NAME} is DOWN" in labs.run("lab", "status", code=3)
     assert all(vm.power_state == "POWERED_OFF" for vm in asyncio.run(inventory_of(labs.lab)).vms)
     assert f"Lab {NAME} is HEALTHY" in labs.run("lab", "up")

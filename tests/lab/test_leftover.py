@@ -53,7 +53,7 @@ def test_what_nobody_needs_may_go() -> None:
 def test_what_somebody_needs_stays() -> None:
     """And what to do instead is said, for this lab."""
     assert "is a node of the cluster" in (reason("vm-41") or "")
-    assert "an operation runs" in (reason("vm-42", running="t") or "")
+    assert "an operation is running" in (reason("vm-42", running="t") or "")
     voting = reason("vm-42", member("vcha-2-b")) or ""
     assert "votes" in voting
     assert "`vcha lab up --name mine --dir /labs`" in voting
@@ -64,7 +64,7 @@ async def test_where_nobody_can_tell_it_stays(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "x")
     lab.make(LabState(name="x", octet=83, cluster_id="c"))
     vm = _vm("vm-42", "vcha-2")
-    with pytest.raises(LabFailed, match="nobody can tell"):
+    with pytest.raises(LabFailed, match="is unknown now"):
         await require_unneeded(lab, Inventory(vms=(vm,)), vm)
 
 

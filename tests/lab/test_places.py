@@ -52,7 +52,7 @@ def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None
 
 def test_a_lab_is_found_by_its_name(tmp_path: Path) -> None:
     """Only what was made is a lab."""
-    with pytest.raises(NoLab, match=f"`vcha lab up --name x --dir {tmp_path}` makes one"):
+    with pytest.raises(NoLab, match=f"`vcha lab up --name x --dir {tmp_path}` creates one"):
         places.find("x", tmp_path)
     Lab(tmp_path / "x").make(STATE)
     assert places.find("x", tmp_path).directory == tmp_path / "x"
@@ -62,7 +62,7 @@ def test_a_lab_is_found_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-x", "x" * 33, ".hidden"])
 def test_a_name_is_never_a_path(name: str, tmp_path: Path) -> None:
     """Nor anything else that surprises in a shell."""
-    with pytest.raises(LabFailed, match="cannot be the name"):
+    with pytest.raises(LabFailed, match="is not a valid lab name"):
         places.find(name, tmp_path)
 
 
@@ -76,7 +76,7 @@ def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(LabFailed, match="not a directory"):
         places.check_directory(tmp_path / "file")
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(LabFailed, match="is a link"):
+    with pytest.raises(LabFailed, match="is a symbolic link"):
         places.check_directory(tmp_path / "link")
     Lab(tmp_path / "lab").make(STATE)
     places.check_directory(tmp_path / "lab")

@@ -23,7 +23,7 @@ def test_a_node_has_a_role_a_name_and_an_id(text: str) -> None:
     ("text", "told"),
     [
         ("passive", r"has been destroyed \(`vcha lab status --name mine --dir /labs`\)"),
-        ("witness", "nobody can tell now"),
+        ("witness", "is unknown now"),
         ("vcha-9", "there are: active, passive, witness, vcha-1, vcha-2"),
     ],
 )

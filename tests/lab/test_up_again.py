@@ -41,7 +41,7 @@ async def brought_up(patch: pytest.MonkeyPatch, *ends: Exception | bool) -> tupl
 async def test_an_api_that_goes_away_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The active may step down just when the others are back."""
     ends = (Unreachable("away"), UNAVAILABLE, True)
-    assert await brought_up(monkeypatch, *ends) == (True, ["The API went away again"] * 2)
+    assert await brought_up(monkeypatch, *ends) == (True, ["The API is gone again"] * 2)
 
 
 async def test_it_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

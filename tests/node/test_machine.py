@@ -138,7 +138,7 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
     """While one holds a node another is refused, and afterwards it is free."""
     path = tmp_path / "run" / "lock"
     path.parent.mkdir()
-    with hold(path), pytest.raises(NodeRuns, match="runs already"), hold(path):
+    with hold(path), pytest.raises(NodeRuns, match="is already running"), hold(path):
         pass
     with hold(path):
         pass

@@ -127,7 +127,7 @@ def test_a_value_that_cannot_be_read_is_set_aside_by_command(lab: Any, first: An
     assert vcha_store(first, "set-aside", keys.PATRONI_CONFIG).returncode == 1
     done = vcha_store(first, "set-aside", key)
     assert done.returncode == 0, done.stderr
-    assert vcha_store(first, "list").stdout == "everything can be read\n"
+    assert vcha_store(first, "list").stdout == "all records can be read\n"
     assert first.etcd(lambda store: store.get(key)) is None
     assert len(first.etcd(lambda store: store.prefix(keys.ASIDE))) == 1
     assert first.etcd(lambda store: store.get(keys.PATRONI_CONFIG))

@@ -324,7 +324,7 @@ async def test_a_renewal_that_does_not_end_is_told(scene: Scene) -> None:
     error = (await scene.record()).error
     assert error is not None
     assert said(error.to_error()) == ["wait.timeout", "progress.renew.hindered"]
-    assert "does not take the passwords" in error.to_error().messages[1].default_message
+    assert "does not accept the new passwords" in error.to_error().messages[1].default_message
     assert scene.process().services.credentials.pending()
 
 

@@ -185,7 +185,7 @@ async def test_what_is_no_answer_is_told(said: bytes) -> None:
 async def test_silence_ends() -> None:
     """Nothing goes on waiting on the connection."""
     async with talking(None) as (server, client):
-        with pytest.raises(HttpError, match=r"no answer within 0\.05 seconds"):
+        with pytest.raises(HttpError, match=r"no response within 0\.05 seconds"):
             await get(server, client, Patience(30.0, 0.05))
         await until(lambda: server.ended == 1)
 

@@ -99,7 +99,7 @@ def refusals(running: RunningLab, role: str) -> list[str]:
     logs = (running.layout(running.name_of(role)).root / "logs").glob("patroni.jsonl*")
     lines = [line for log in logs for line in log.read_text().splitlines()]
     assert any("following a leader" in line or "the leader with the lock" in line for line in lines)
-    asked = [line for line in lines if "the members of the store cannot be asked for" in line]
+    asked = [line for line in lines if "cannot list the members of the store" in line]
     return [line for line in asked if "denied" in line or "user name" in line]
 
 

@@ -412,7 +412,7 @@ class SeenCredentials:
 
     def hindrance(self) -> str | None:
         self.life.check()
-        return "PostgreSQL does not take the passwords: full"
+        return "PostgreSQL does not accept the new passwords: full"
 
     async def renew(self) -> None:
         await self.life.before()

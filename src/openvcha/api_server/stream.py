@@ -135,7 +135,7 @@ class EventStream:
                         yield _written(news.result())
                         news = asyncio.ensure_future(anext(follow))
             except StoreError as error:
-                _log.info("a stream of events ends", reason=str(error))
+                _log.info("event stream ended", reason=str(error))
             finally:
                 news.cancel()
                 stop.cancel()

@@ -43,7 +43,7 @@ def build(operation: Operation, body: str | None, params: Sequence[str]) -> Call
             call.body = _set(call.body, bodies[name], text)
         else:
             known = ", ".join((*paths, *queries, *bodies)) or "none"
-            raise LabFailed(f"{operation.id} has no parameter {name!r}; it has: {known}")
+            raise LabFailed(f"{operation.id} has no parameter {name!r}; its parameters: {known}")
     if missing := [name for name in paths if f"{{{name}}}" in call.path]:
         raise LabFailed(f"{operation.id} needs --param {missing[0]}=…")
     return call
@@ -79,7 +79,7 @@ def _set(body: Any, leaf: Leaf, text: str) -> Any:
     for name in around:
         place = place.setdefault(name, {}) if isinstance(place, dict) else None
     if not isinstance(place, dict):
-        raise LabFailed(f"the body has no room for {leaf.name}: something else is in its place")
+        raise LabFailed(f"the body cannot hold {leaf.name}: another value is in its place")
     if isinstance(leaf.type, ListType | SetType):
         place.setdefault(last, []).append(_value(leaf, text))
     else:
@@ -91,8 +91,8 @@ def _value(leaf: Leaf, text: str) -> Any:
     """Return the text as the JSON value that the type asks for; the server judges the rest."""
     if isinstance(leaf.type, SecretType):
         raise LabFailed(
-            f"{leaf.name} is a secret: others could see it on a command line;"
-            " give the body as @FILE or - (standard input)"
+            f"{leaf.name} is a secret, which other users could see on a command line; pass"
+            " the body as @FILE or - (standard input)"
         )
     element = leaf.type.element if isinstance(leaf.type, ListType | SetType) else leaf.type
     if not isinstance(element, BooleanType | IntegerType | DoubleType):

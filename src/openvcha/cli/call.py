@@ -29,14 +29,17 @@ from openvcha.cli.rich_output import Rows, console, simple_table
 from openvcha.cli.target import Target, with_target
 
 Body = Annotated[
-    str | None, typer.Argument(metavar="[JSON|@FILE|-]", help="The body; - is standard input.")
+    str | None,
+    typer.Argument(
+        metavar="[JSON|@FILE|-]", help="The body: JSON, a file, or - for standard input."
+    ),
 ]
 Params = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", metavar="NAME=VALUE", help="One parameter; see below."),
 ]
 Follow = Annotated[
-    bool, typer.Option("--follow", "-f", help="Follow the task until it ends, with its progress.")
+    bool, typer.Option("--follow", "-f", help="Show the task's progress until it ends.")
 ]
 
 
@@ -54,13 +57,13 @@ class Operations(TyperGroup):
         found = named(cmd_name)
         if len(found) > 1:
             names = ", ".join(short_name(operation) for operation in found)
-            raise typer.BadParameter(f"{cmd_name!r} may be any of: {names}")
+            raise typer.BadParameter(f"{cmd_name!r} is ambiguous: {names}")
         return _command(found[0]) if found else None
 
 
 app = typer.Typer(
     cls=Operations,
-    epilog=f"`vcha call OPERATION --help` tells parameters, privilege and errors. {EPILOG}",
+    epilog=f"`vcha call OPERATION --help` shows its parameters, privilege and errors. {EPILOG}",
     invoke_without_command=True,
     subcommand_metavar="OPERATION [ARGS]...",
 )
@@ -71,7 +74,7 @@ def call(
     ctx: typer.Context,
     listing: Annotated[bool, typer.Option("--list", help="List all operations.")] = False,
 ) -> None:
-    """Call any operation of the API by its name or the end of it: passive.redeploy."""
+    """Call any operation of the API by its name or the end of it, such as passive.redeploy."""
     if listing:
         console().print(_list())
     elif ctx.invoked_subcommand is None:
@@ -148,11 +151,11 @@ def _describe(operation: Operation) -> None:
             out.print(Padding.indent(_leaf_table(leaves), 3))
     out.print()
     out.print(f" Privilege   {operation.privilege or 'none'}")
-    out.print(f" Answers     {_answer(operation)}", soft_wrap=True)
+    out.print(f" Returns     {_answer(operation)}", soft_wrap=True)
     by_status = sorted((STATUS[error], error.value) for error in operation.errors)
     out.print(f" Errors      {', '.join(f'{name} ({status})' for status, name in by_status)}")
     if not operation.available:
-        out.print(" Not supported yet: it answers UNSUPPORTED.")
+        out.print(" Not supported yet: it returns UNSUPPORTED.")
 
 
 def _leaf_table(leaves: Iterable[Leaf]) -> Rows:

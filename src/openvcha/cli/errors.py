@@ -91,7 +91,7 @@ def _text(error: Exception) -> str:
         said = file_refusal(error)
         return said.default_message if said else str(error)
     kind = type(error).__name__
-    return f"a fault of vcha itself: {kind}: {error} ({TRACEBACK}=1 shows where)"
+    return f"internal error: {kind}: {error} (set {TRACEBACK}=1 for a traceback)"
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -16,9 +16,11 @@ from openvcha.client.rest_client import ApiClient
 
 Info = dict[str, Any]
 Follow = Annotated[
-    bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")
+    bool, typer.Option("--follow", "-f", help="Keep showing new events, until Ctrl-C.")
 ]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many of the newest.")]
+Limit = Annotated[
+    int, typer.Option("--limit", "-n", min=1, help="How many to show, counted from the newest.")
+]
 NEWEST = 50
 _STYLES = {"WARNING": "yellow", "ERROR": "bold red"}
 
@@ -27,7 +29,7 @@ _STYLES = {"WARNING": "yellow", "ERROR": "bold red"}
 def events(
     *, target: Target, follow: Follow = False, limit: Limit = NEWEST, as_json: AsJson = False
 ) -> None:
-    """Show what has happened to the cluster, the newest last."""
+    """Show the cluster's events, newest last."""
 
     async def work() -> None:
         async with target.api() as api:
@@ -36,14 +38,14 @@ def events(
             if follow:
                 await _follow(api, found[-1]["id"] if found else "0", as_json=as_json)
             elif not found and not as_json:
-                say("nothing has happened yet")
+                say("no events yet")
 
     asyncio.run(work())
 
 
 @with_target
 def audit(*, target: Target, limit: Limit = NEWEST, as_json: AsJson = False) -> None:
-    """Show who called what to change something, the newest last."""
+    """Show who changed what, newest last."""
 
     async def work() -> list[Info]:
         async with target.api() as api:
@@ -59,7 +61,7 @@ def audit(*, target: Target, limit: Limit = NEWEST, as_json: AsJson = False) -> 
     table = simple_table("time", "user", "from", "operation", "result", "task", "arguments")
     for record in found:
         table.add_row(*_audit_row(record))
-    console().print(table if found else "nobody has called anything yet")
+    console().print(table if found else "no calls yet")
 
 
 async def _follow(api: ApiClient, after: str, *, as_json: bool) -> None:

@@ -15,5 +15,5 @@ class Code(IntEnum):
 
 EPILOG = (
     "Exit codes: 0 done (status: HEALTHY), 1 refused, failed or not HEALTHY, 2 wrong usage,"
-    " 3 the lab is down or there is none, 130 interrupted."
+    " 3 the lab is down or does not exist, 130 interrupted."
 )

@@ -16,16 +16,20 @@ def failover(
     *,
     target: Target,
     forced: Annotated[
-        bool, typer.Option("--forced", help="At once: do not let the active write out first.")
+        bool,
+        typer.Option(
+            "--forced",
+            help="Fail over immediately, without waiting for the active to write a checkpoint.",
+        ),
     ] = False,
-    follow: Annotated[bool, typer.Option(help="Show the progress until the end.")] = True,
+    follow: Annotated[bool, typer.Option(help="Show the task's progress until it ends.")] = True,
 ) -> None:
     """Make the passive node the active one; no acknowledged row is lost, forced or not."""
 
     async def work() -> None:
         async with target.api() as api:
             task = await fail_over(api, planned=not forced)
-            say(f"failing over{' at once' if forced else ''}, task {task}")
+            say(f"failing over{' immediately' if forced else ''}, task {task}")
             if follow:
                 await follow_task(api, task)
 

@@ -10,7 +10,7 @@ from openvcha.cli.logs import log_to_people
 COMMANDS = {
     "lab": Load(
         "openvcha.cli.lab.commands:app",
-        "A whole cluster of three nodes on this machine, on loopback addresses.",
+        "A three-node cluster on this machine, on loopback addresses.",
     ),
     "demo": Load(
         "openvcha.cli.lab.demo:demo",
@@ -22,21 +22,17 @@ COMMANDS = {
     ),
     "passive": Load("openvcha.cli.replace:passive", "The passive node."),
     "witness": Load("openvcha.cli.replace:witness", "The witness node."),
-    "mode": Load("openvcha.cli.mode:app", "The mode of the cluster."),
+    "mode": Load("openvcha.cli.mode:app", "The cluster's mode."),
     "undeploy": Load(
         "openvcha.cli.undeploy:undeploy",
-        "Dissolve the cluster; the active goes on alone, and `deploy` makes a cluster of it again.",
+        "Dissolve the cluster; the active continues alone, and `deploy` makes it a cluster again.",
     ),
-    "task": Load("openvcha.cli.task:app", "Tasks: what runs, what has run."),
-    "events": Load(
-        "openvcha.cli.events:events", "Show what has happened to the cluster, the newest last."
-    ),
-    "audit": Load(
-        "openvcha.cli.events:audit", "Show who called what to change something, the newest last."
-    ),
+    "task": Load("openvcha.cli.task:app", "Tasks, running and finished."),
+    "events": Load("openvcha.cli.events:events", "Show the cluster's events, newest last."),
+    "audit": Load("openvcha.cli.events:audit", "Show who changed what, newest last."),
     "call": Load(
         "openvcha.cli.call:app",
-        "Call any operation of the API by its name or the end of it: passive.redeploy.",
+        "Call any operation of the API by its name or the end of it, such as passive.redeploy.",
     ),
     "user": Load(
         "openvcha.cli.user:app",
@@ -47,7 +43,7 @@ COMMANDS = {
     ),
     "doctor": Load(
         "openvcha.cli.node.commands:doctor",
-        "Show what this machine has and what it lacks; exit code 1 when something is missing.",
+        "Check what this machine has and what it lacks; exit code 1 when something is missing.",
     ),
     "node": Load("openvcha.cli.node.commands:app", "One node of the cluster."),
 }

@@ -11,13 +11,13 @@ from openvcha.cli.following import follow_task
 from openvcha.cli.plain_output import say
 from openvcha.cli.target import Target, with_target
 
-app = typer.Typer(help="The mode of the cluster.", epilog=EPILOG, no_args_is_help=True)
+app = typer.Typer(help="The cluster's mode.", epilog=EPILOG, no_args_is_help=True)
 
 PATH = "/vcenter/vcha/cluster/mode"
 MEANINGS = {
-    ClusterMode.ENABLED: "replicates, and fails over by itself",
-    ClusterMode.MAINTENANCE: "replicates; fails over when told to, not by itself",
-    ClusterMode.DISABLED: "neither replicates nor fails over; the standby is down",
+    ClusterMode.ENABLED: "replicates, and fails over automatically",
+    ClusterMode.MAINTENANCE: "replicates; fails over only on request",
+    ClusterMode.DISABLED: "neither replicates nor fails over; the standby is stopped",
 }
 
 
@@ -37,15 +37,15 @@ def show(*, target: Target) -> None:
 @app.command("set", epilog=EPILOG)
 @with_target
 def set_(
-    mode: Annotated[ClusterMode, typer.Argument(case_sensitive=False, help="The mode to be.")],
+    mode: Annotated[ClusterMode, typer.Argument(case_sensitive=False, help="The new mode.")],
     *,
     target: Target,
-    follow: Annotated[bool, typer.Option(help="Show the progress until the end.")] = True,
+    follow: Annotated[bool, typer.Option(help="Show the task's progress until it ends.")] = True,
 ) -> None:
     """Change the mode.
 
-    ENABLED replicates, and fails over by itself. MAINTENANCE replicates, and fails over only when
-    told to. DISABLED does neither: the standby is stopped, and the active goes on alone.
+    ENABLED replicates, and fails over automatically. MAINTENANCE replicates, and fails over only on
+    request. DISABLED does neither: the standby is stopped, and the active continues alone.
     """
 
     async def work() -> None:

@@ -18,7 +18,9 @@ Base = Annotated[
         "--dir",
         envvar=VARIABLE,
         file_okay=False,
-        help="The folder of all labs; else $XDG_STATE_HOME/openvcha or ~/.local/state/openvcha.",
+        help=(
+            "The folder of all labs; default: $XDG_STATE_HOME/openvcha or ~/.local/state/openvcha."
+        ),
         rich_help_panel="Which lab",
     ),
 ]

@@ -31,7 +31,7 @@ def _first_line(stream: TextIO, source: str, what: str) -> Secret:
     try:
         line = stream.readline(LONGEST + 1)
     except UnicodeDecodeError:  # it quotes what it met
-        raise LabFailed(f"{source} is no text, so there is no {what} in it") from None
+        raise LabFailed(f"{source} is not text, so it holds no {what}") from None
     found = line.removesuffix("\n").removesuffix("\r")
     if not found:
         raise LabFailed(f"there is no {what} in {source}")

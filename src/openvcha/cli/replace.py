@@ -14,7 +14,7 @@ from openvcha.client import redeploy as redeploying
 from openvcha.client.errors import LabFailed
 from openvcha.client.rest_client import ApiClient
 
-PANEL = "Where the new node is to live; what is left out is chosen"
+PANEL = "Where to put the new node; anything left out is chosen for you"
 
 
 def _placement(help_text: str) -> Any:
@@ -28,10 +28,10 @@ Folder = Annotated[str | None, _placement("The VM's folder: `vcha call folder.li
 Host = Annotated[str | None, _placement("The host: `vcha call host.list`.")]
 Datastore = Annotated[str | None, _placement("The datastore: `vcha call datastore.list`.")]
 Pool = Annotated[str | None, _placement("The resource pool: `vcha call resource_pool.list`.")]
-HaNetwork = Annotated[str | None, _placement("The network between the nodes, with its type.")]
-Network = Annotated[str | None, _placement("The network of the public address, with its type.")]
-HaNetworkType = Annotated[NetworkType | None, _placement("Goes with --ha-network.")]
-ManagementType = Annotated[NetworkType | None, _placement("Goes with --management-network.")]
+HaNetwork = Annotated[str | None, _placement("The network between the nodes; set its type too.")]
+Network = Annotated[str | None, _placement("The network of the public address; set its type too.")]
+HaNetworkType = Annotated[NetworkType | None, _placement("The type of --ha-network.")]
+ManagementType = Annotated[NetworkType | None, _placement("The type of --management-network.")]
 
 
 @with_target
@@ -48,9 +48,9 @@ def redeploy(
     ha_network_type: HaNetworkType = None,
     management_network: Network = None,
     management_network_type: ManagementType = None,
-    follow: Annotated[bool, typer.Option(help="Show the progress until the end.")] = True,
+    follow: Annotated[bool, typer.Option(help="Show the task's progress until it ends.")] = True,
 ) -> None:
-    """Replace the lost node by a new one, while the active goes on."""
+    """Replace the lost node with a new one while the active keeps serving."""
     wanted = {
         "host": host,
         "resource_pool": resource_pool,
@@ -83,7 +83,7 @@ def check(
     datastore: Datastore = None,
     resource_pool: Pool = None,
 ) -> None:
-    """Find all that would keep a redeploy from being done; exit code 1 when there is something."""
+    """Check for anything that would prevent a redeploy; exit code 1 when there is something."""
     wanted = {
         "host": host,
         "resource_pool": resource_pool,
@@ -101,7 +101,7 @@ def check(
             say(f"{kind.removesuffix('s')}: {message['default_message']}")
     if found["errors"]:
         raise typer.Exit(Code.FAILED)
-    say("nothing is in the way of a redeploy")
+    say("nothing prevents a redeploy")
 
 
 async def _chosen(
@@ -111,7 +111,7 @@ async def _chosen(
     folder = folder or await redeploying.choose_folder(api)
     if folder is None:
         raise LabFailed(
-            "there is more than one folder: say --folder (the call folder.list lists them)"
+            "there is more than one folder; use --folder (`vcha call folder.list` lists them)"
         )
     given = {key: value for key, value in wanted.items() if value is not None}
     return {"name": name or await redeploying.choose_name(api), "folder": folder, **given}

@@ -40,7 +40,7 @@ def run_node(directory: Path, *, service: bool = True) -> None:
     except (RootStays, EngineMissing, NodeRuns, StillAlive) as error:
         raise CannotRun(str(error)) from error
     except (OSError, msgspec.DecodeError) as error:
-        raise CannotRun(f"the node in {directory} cannot be run: {error}") from error
+        raise CannotRun(f"cannot run the node in {directory}: {error}") from error
 
 
 async def _run(directory: Path, plan: PartPlan) -> None:

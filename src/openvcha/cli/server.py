@@ -38,18 +38,18 @@ def parse_server(text: str) -> Server:
 
 def _parsed(text: str) -> Server:
     if not text.isprintable() or " " in text:
-        raise ValueError("a space or a control character is in it")
+        raise ValueError("it contains a space or a control character")
     url = urlsplit(text)
     if url.scheme != "https":
         raise ValueError("it does not begin with https://")
     if "@" in url.netloc:
-        raise ValueError("a user's name goes to --user")
+        raise ValueError("pass the user's name with --user")
     if url.path not in ("", "/") or url.query or url.fragment:
-        raise ValueError("something follows the host and the port")
+        raise ValueError("something follows the host and port")
     host = url.hostname or ""
     if "[" in url.netloc:
         if not re.fullmatch(r"\[[^\]]*\](:.*)?", url.netloc):
-            raise ValueError("its brackets hold no IPv6 address")
+            raise ValueError("the brackets do not hold an IPv6 address")
         return Server(str(ipaddress.IPv6Address(host)), _port(url.netloc))
     return Server(_name(host), _port(url.netloc))
 
@@ -60,7 +60,7 @@ def _port(netloc: str) -> int:
         return DEFAULT_PORT
     digits = written[1]
     if not re.fullmatch(r"[0-9]{1,5}", digits) or not 0 < int(digits) < 1 << 16:
-        raise ValueError("its port is no number from 1 to 65535")
+        raise ValueError("the port is not a number from 1 to 65535")
     return int(digits)
 
 
@@ -70,8 +70,8 @@ def _name(name: str) -> str:
     try:
         found = name.encode("idna").decode()
     except UnicodeError:
-        raise ValueError("there can be no host of that name") from None
+        raise ValueError("that is not a valid host name") from None
     labels = found.removesuffix(".").split(".")
     if len(found) > _LONGEST_NAME or not all(_LABEL.fullmatch(each) for each in labels):
-        raise ValueError("there can be no host of that name")
+        raise ValueError("that is not a valid host name")
     return found

@@ -29,13 +29,15 @@ Server = Annotated[
 ]
 User = Annotated[
     str | None,
-    typer.Option(help="Who calls; else the lab's administrator.", rich_help_panel=PANEL),
+    typer.Option(
+        help="The user to log in as; default: the lab's administrator.", rich_help_panel=PANEL
+    ),
 ]
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
         allow_dash=True,
-        help="A file with the user's password, - for standard input; else it is asked for.",
+        help="A file with the user's password, or - for standard input; default: a prompt.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -45,7 +47,10 @@ Ca = Annotated[
 ]
 Thumbprint = Annotated[
     str | None,
-    typer.Option(help="SHA-256 of the server's certificate, instead.", rich_help_panel=PANEL),
+    typer.Option(
+        help="The SHA-256 thumbprint of the server's certificate, instead of --ca.",
+        rich_help_panel=PANEL,
+    ),
 ]
 
 
@@ -69,7 +74,7 @@ class Target:
                 yield found
             return
         if self.ca or self.thumbprint:
-            raise LabFailed("--ca and --thumbprint go with --server: a lab's certificate is known")
+            raise LabFailed("--ca and --thumbprint need --server; a lab's certificate is known")
         lab = found_lab(self.name, self.base)
         user = self.user or ADMINISTRATOR
         password = self._password_for(lab, user)
@@ -95,9 +100,9 @@ class Target:
     async def _elsewhere(self, server: str) -> AsyncIterator[ApiClient]:
         where = parse_server(server)
         if self.user is None:
-            raise LabFailed("say --user with --server")
+            raise LabFailed("--server needs --user")
         if self.ca and self.thumbprint:
-            raise LabFailed("give --ca or --thumbprint, not both")
+            raise LabFailed("use --ca or --thumbprint, not both")
         password = read_password(self.password_file, f"Password of {self.user}")
         if self.thumbprint:
             tls = await trust.by_thumbprint(where.host, where.port, self.thumbprint)

@@ -17,14 +17,14 @@ from openvcha.cli.target import Target, with_target
 from openvcha.client.errors import error_text
 from openvcha.client.tasks import Info, find_running, find_task, list_tasks
 
-app = typer.Typer(help="Tasks: what runs, what has run.", epilog=EPILOG, no_args_is_help=True)
+app = typer.Typer(help="Tasks, running and finished.", epilog=EPILOG, no_args_is_help=True)
 
 Task = Annotated[
     str | None,
-    typer.Argument(help="The id or how it begins; else the running or the newest one."),
+    typer.Argument(help="The id, or how it begins; default: the running task, else the newest."),
 ]
 Running = Annotated[
-    str | None, typer.Argument(help="The id or how it begins; else the running one.")
+    str | None, typer.Argument(help="The id, or how it begins; default: the running task.")
 ]
 SHORT = 8
 _STYLES = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "yellow"}
@@ -36,11 +36,12 @@ def list_(
     *,
     target: Target,
     status: Annotated[
-        list[str] | None, typer.Option(help="Only these: PENDING, RUNNING, SUCCEEDED, FAILED.")
+        list[str] | None,
+        typer.Option(help="Only tasks with this status: PENDING, RUNNING, SUCCEEDED or FAILED."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List tasks, the newest last."""
+    """List tasks, newest last."""
     found = asyncio.run(_list(target, status))
     if as_json:
         say_json(found, indent=2)
@@ -78,7 +79,7 @@ def follow(task: Task = None, *, target: Target) -> None:
 @app.command(epilog=EPILOG)
 @with_target
 def cancel(task: Running = None, *, target: Target) -> None:
-    """Stop a task at its next safe point, and undo what it did."""
+    """Cancel a task: stop it at its next safe point and roll it back."""
 
     async def work() -> str:
         async with target.api() as api:
@@ -86,7 +87,7 @@ def cancel(task: Running = None, *, target: Target) -> None:
             await api.call("POST", f"/cis/tasks/{found}?action=cancel")
             return found
 
-    say(f"{asyncio.run(work())} will stop")
+    say(f"{asyncio.run(work())} is being canceled")
 
 
 async def _list(target: Target, status: list[str] | None) -> dict[str, Info]:

@@ -20,12 +20,13 @@ def undeploy(
     *,
     target: Target,
     delete_vms: Annotated[
-        bool, typer.Option(help="Delete the VMs of the others, the passive's with its data.")
+        bool,
+        typer.Option(help="Delete the VMs of the other two nodes, including the passive's data."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    follow: Annotated[bool, typer.Option(help="Show the progress until the end.")] = True,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    follow: Annotated[bool, typer.Option(help="Show the task's progress until it ends.")] = True,
 ) -> None:
-    """Dissolve the cluster; the active goes on alone, and `deploy` makes a cluster of it again."""
+    """Dissolve the cluster; the active continues alone, and `deploy` makes it a cluster again."""
     if not yes and not _agreed(delete_vms=delete_vms):
         raise fail("nothing was changed")
 
@@ -41,6 +42,6 @@ def undeploy(
 
 def _agreed(*, delete_vms: bool) -> bool:
     if not sys.stdin.isatty():
-        raise fail("nobody can be asked here: say --yes", Code.USAGE)
+        raise fail("there is no terminal to confirm on; use --yes", Code.USAGE)
     what = "are deleted" if delete_vms else "are kept, without keys and passwords"
     return confirm(f"Dissolve the cluster? The VMs of the passive and the witness {what}.")

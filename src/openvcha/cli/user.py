@@ -37,13 +37,15 @@ app = typer.Typer(
 Who = Annotated[str, typer.Argument(help="The user's name.")]
 Node = Annotated[
     Path | None,
-    typer.Option("--node", exists=True, file_okay=False, help="A data node's directory instead."),
+    typer.Option(
+        "--node", exists=True, file_okay=False, help="A data node's directory, instead of a lab."
+    ),
 ]
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
         allow_dash=True,
-        help="A file with the password, - for standard input; else it is asked for.",
+        help="A file with the password, or - for standard input; default: a prompt.",
     ),
 ]
 T = TypeVar("T")
@@ -68,15 +70,15 @@ def add(
     told = {"user": user, "role": role}
     _with_users(name, base, node, lambda users: users.add(user, password, role), ("add", told))
     kept = _kept_by_lab(name, base, node, user, password)
-    say(f"{user} is a user now: {role.value}{kept}")
+    say(f"added {user}: {role.value}{kept}")
 
 
 @app.command(epilog=EPILOG)
 def remove(user: Who, name: Name = DEFAULT_NAME, base: Base = None, node: Node = None) -> None:
-    """Remove a user; sessions of that user end."""
+    """Remove a user and end that user's sessions."""
     done = ("remove", {"user": user})
     _with_users(name, base, node, lambda users: users.remove(user), done)
-    say(f"{user} is no user any more")
+    say(f"removed {user}")
 
 
 @app.command("list", epilog=EPILOG)
@@ -106,13 +108,13 @@ def passwd(
     base: Base = None,
     node: Node = None,
 ) -> None:
-    """Change a user's password; sessions of that user end."""
+    """Change a user's password and end that user's sessions."""
     _settle(name, base, node)
     password = read_password(password_file, f"New password for {user}", new=True)
     done = ("passwd", {"user": user})
     _with_users(name, base, node, lambda users: users.passwd(user, password), done)
     kept = _kept_by_lab(name, base, node, user, password)
-    say(f"{user} has another password{kept}")
+    say(f"changed the password of {user}{kept}")
 
 
 @app.command(epilog=EPILOG)
@@ -123,10 +125,10 @@ def role(
     base: Base = None,
     node: Node = None,
 ) -> None:
-    """Change a user's role, in running sessions too."""
+    """Change a user's role, also for sessions in progress."""
     done = ("role", {"user": user, "role": role})
     _with_users(name, base, node, lambda users: users.set_role(user, role), done)
-    say(f"{user} is {role.value} now")
+    say(f"{user} is now {role.value}")
 
 
 def _settle(name: str, base: Path | None, node: Path | None) -> None:
@@ -171,7 +173,7 @@ def _kept_by_lab(
 ) -> str:
     """Let a lab know the new password of one of its own users."""
     kept = node is None and found_lab(name, base).learn_password(user, password)
-    return ", whose password the lab keeps too" if kept else ""
+    return "; the lab keeps the password too" if kept else ""
 
 
 async def _audited(audit: AuditLog, change: Change, work: Awaitable[T]) -> T:
@@ -195,4 +197,4 @@ async def _running_node(name: str, base: Path | None) -> Path:
     for vm, _ in data_nodes(await inventory_of(lab)):
         if is_on(vm):
             return Path(vm.directory)
-    raise LabFailed(f"no node with data runs: {typed(lab, 'lab up')} starts the lab")
+    raise LabFailed(f"no data node is running: {typed(lab, 'lab up')} starts the lab")

@@ -36,5 +36,5 @@ def error_text(body: dict[str, Any]) -> str:
     messages = [m.get("default_message", "") for m in body.get("messages") or []]
     data = body.get("data")
     if isinstance(data, dict) and "ssl_thumbprint" in data:
-        messages.append(f"Met was the one with the thumbprint {data['ssl_thumbprint']}.")
+        messages.append(f"The server presented thumbprint {data['ssl_thumbprint']}.")
     return ": ".join(filter(None, (body.get("error_type"), " ".join(messages))))

@@ -156,9 +156,11 @@ class ApiClient:
 
 def _why(server: str, reason: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" not in reason:
-        return f"the API at {server} does not answer: {reason}"
+        return f"the API at {server} does not respond: {reason}"
     said = reason.partition("verify failed: ")[2].partition(" (_ssl")[0]
-    return f"{server} shows a certificate that is not trusted ({said}): say --ca or --thumbprint"
+    return (
+        f"{server} presented a certificate that is not trusted ({said}); use --ca or --thumbprint"
+    )
 
 
 def _value(reply: httpx2.Response) -> Any:

@@ -37,7 +37,7 @@ async def by_thumbprint(host: str, port: int, thumbprint: str) -> ssl.SSLContext
     digest = hashlib.sha256(met)
     if not hmac.compare_digest(digest.hexdigest().upper(), wanted):
         shown = digest.digest().hex(":").upper()
-        raise LabFailed(f"{host}:{port} shows another certificate, with the thumbprint {shown}")
+        raise LabFailed(f"{host}:{port} presented another certificate, with thumbprint {shown}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the certificate itself is known, whatever names are in it
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -54,7 +54,7 @@ async def met_certificate(host: str, port: int) -> bytes:
         async with asyncio.timeout(CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
     except (OSError, TimeoutError) as error:
-        reason = str(error) or "no answer"
+        reason = str(error) or "no response"
         raise LabFailed(f"{host}:{port} cannot be reached: {reason}") from error
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     met = tls.getpeercert(binary_form=True)
@@ -62,5 +62,5 @@ async def met_certificate(host: str, port: int) -> bytes:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     if met is None:
-        raise LabFailed(f"{host}:{port} shows no certificate")
+        raise LabFailed(f"{host}:{port} presented no certificate")
     return met

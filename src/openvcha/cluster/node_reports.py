@@ -71,7 +71,7 @@ class Hearing:
             except TimeoutError:
                 continue
             except (Compacted, StoreError) as error:
-                _log.info("the nodes' facts cannot be followed", reason=str(error))
+                _log.info("cannot watch the nodes' facts", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
     def of(self, member: str) -> Heard:
@@ -124,7 +124,7 @@ class Hearing:
         try:
             told = facts.decode(kv.value)
         except msgspec.DecodeError as error:
-            _log.warning("a node's facts cannot be read", key=kv.key, reason=str(error))
+            _log.warning("cannot read a node's facts", key=kv.key, reason=str(error))
             return
         now = self._monotonic()
         node = self._nodes.setdefault(kv.key, _Node(now))

@@ -76,7 +76,7 @@ class Duty:
         running, self._running = self._running, None
         if running is None:
             return
-        _log.info("this node is not active any more", address=self._address)
+        _log.info("this node is no longer active", address=self._address)
         running.cancel()
         # Clients go first: the rest may have to wait for a store that does not answer.
         self._api.end()
@@ -118,7 +118,7 @@ async def patiently(take: Callable[[], Awaitable[object]]) -> None:
         except OSError as error:
             if str(error) != shown:
                 shown = str(error)
-                _log.warning("the public address cannot be taken yet", reason=shown)
+                _log.warning("cannot take the public address yet", reason=shown)
             await asyncio.sleep(TAKE_SECONDS)
         else:
             return

@@ -111,7 +111,7 @@ class Api:
 
     async def _begin(self) -> None:
         if self._running is None:
-            _log.info("the API is to serve", address=self._address[0])
+            _log.info("the API was ordered to serve", address=self._address[0])
             self._may_listen = True
             self._running = asyncio.create_task(self._work(), name="serving")
             self._begun.set()
@@ -120,7 +120,7 @@ class Api:
         running, self._running = self._running, None
         if running is None:
             return
-        _log.info("the API is not to serve any more", address=self._address[0])
+        _log.info("the API was ordered to stop serving", address=self._address[0])
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         self._server.close()
@@ -151,7 +151,7 @@ class Api:
                 if self._sure:
                     self._known.set()
             except StoreUnavailable as error:
-                _log.info("the cluster cannot be looked at now", reason=str(error))
+                _log.info("cannot observe the cluster now", reason=str(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
                     await self._begun.wait()

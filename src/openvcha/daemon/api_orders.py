@@ -171,7 +171,7 @@ class ApiLink:
         if writer is None:
             return
         if writer.transport.get_write_buffer_size() > LONGEST_LINE:
-            _log.warning("the API does not read what it is told")
+            _log.warning("the API does not read its orders")
             self._part()
             return
         if self._serves:
@@ -191,7 +191,7 @@ class ApiLink:
             async for line in lines(reader):
                 self._take(writer, bounded_json.decode(line, Report))
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("the API cannot be understood", reason=str(error))
+            _log.warning("cannot understand the API's report", reason=str(error))
         finally:
             writer.transport.abort()
             if self._writer is writer:
@@ -232,7 +232,7 @@ class ApiLink:
         if self._unanswered > END_BEATS:
             process, self._may_serve = self._may_serve, None
             if self._kill(process):
-                _log.error("the API does not end serving, killed", pid=process.pid)
+                _log.error("the API did not stop serving; killed", pid=process.pid)
 
 
 async def orders_of(place: Path, report: Callable[[int], Report]) -> AsyncGenerator[Orders, None]:

@@ -27,9 +27,9 @@ async def write_first_config(
         return
     if others := _others(identity, kept):
         raise RecordMissing(
-            f"{keys.CLUSTER} is gone, and this node keeps no copy; it has had others"
-            f" ({', '.join(others)}) and begins none anew. Let the node lead that keeps it, or"
-            " deploy anew after make-standalone"
+            f"{keys.CLUSTER} is gone, and this node has no copy. Since it has had other"
+            f" nodes ({', '.join(others)}), it does not start a new configuration. Let the"
+            " node that has a copy lead, or deploy again after make-standalone"
         )
     inventory = await infrastructure.inventory()
     vm = inventory.vm(identity.vm)

@@ -162,7 +162,7 @@ class Leadership:
                     async for events in changes:
                         self._hear(events[-1])
             except (Compacted, StoreError) as error:
-                _log.warning("the leader key cannot be watched", reason=str(error))
+                _log.warning("cannot watch the leader key", reason=str(error))
                 await asyncio.sleep(LOOK_SECONDS)
 
     def _hear(self, event: Event) -> None:

@@ -63,7 +63,7 @@ def other_end(writer: asyncio.StreamWriter) -> Process:
     process = read_process(_require_own_user(writer))
     # While its end is open the process lives, so its id has not been given to another one.
     if process is None or _hung_up(writer):
-        raise StrangerError("it has ended already")
+        raise StrangerError("it has already ended")
     return process
 
 
@@ -73,7 +73,7 @@ def _require_own_user(writer: asyncio.StreamWriter) -> int:
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     process, user, _ = _CREDENTIALS.unpack(found)
     if user != os.geteuid():
-        raise StrangerError(f"process {process} is of user {user}")
+        raise StrangerError(f"process {process} belongs to user {user}")
     return int(process)
 
 

@@ -89,7 +89,7 @@ async def _act(means: Means, relied: Relied, voters: Sequence[str] | None) -> No
     try:
         inventory = await means.inventory()
     except ApiError as error:
-        _log.warning("which nodes have power is not known", reason=str(error))
+        _log.warning("which nodes are powered on is unknown", reason=str(error))
         return
     off = {vm.id for vm in inventory.vms if vm.power_state is VmPowerState.POWERED_OFF}
     vms = lacking(relied, means.member, voters, off)
@@ -97,11 +97,11 @@ async def _act(means: Means, relied: Relied, voters: Sequence[str] | None) -> No
 
 
 async def _power_on(means: Means, vm: str) -> None:
-    _log.warning("a node that a task needs is powered on", vm=vm)
+    _log.warning("powered on a node that a task needs", vm=vm)
     try:
         await means.power_on(vm)
     except ApiError as error:
-        _log.warning("a node that the store needs cannot be powered on", vm=vm, reason=str(error))
+        _log.warning("cannot power on a node that the store needs", vm=vm, reason=str(error))
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class Keeper:
             except (StoreError, PatroniUnreachable, OSError) as error:
                 if str(error) != shown:
                     shown = str(error)
-                    _log.warning("PostgreSQL cannot be looked after now", reason=shown)
+                    _log.warning("cannot manage PostgreSQL now", reason=shown)
             await asyncio.sleep(LOOK_SECONDS if paused else IDLE_SECONDS)
 
     async def look(self) -> bool:
@@ -134,18 +134,18 @@ class Keeper:
         await self._forget_the_dead(situation)
         order = decide(situation)
         if order is Order.START:
-            _log.info("PostgreSQL is down in a mode that wants it up, and is started")
+            _log.info("PostgreSQL is down in a mode that needs it up; starting it")
             await self._patroni.start(self._address)
         elif order is Order.STOP:
             stopped = await self._own.stop()
-            _log.info("PostgreSQL is up in a mode that wants it down", stopped=stopped)
+            _log.info("PostgreSQL is up in a mode that needs it down", stopped=stopped)
         return True
 
     async def _forget_the_dead(self, at: Situation) -> None:
         """Delete the wish for a lost node that would keep the own PostgreSQL down."""
         held = at.handing_over and decide(replace(at, handing_over=False)) is Order.START
         if held and not at.standby and await leader_key.drop_dead(self._store):
-            _log.info("a failover was asked for to a member that shows no life: it is taken back")
+            _log.info("withdrawing a failover to a member that does not respond")
 
     async def _situation(self, wanted: frozenset[str]) -> Situation:
         node = await self._patroni.node(self._address)

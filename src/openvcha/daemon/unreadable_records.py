@@ -181,7 +181,7 @@ class Inspection:
             try:
                 await self.look()
             except StoreUnavailable as error:
-                _log.info("the records cannot be looked at now", reason=str(error))
+                _log.info("cannot check the records now", reason=str(error))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
@@ -218,9 +218,9 @@ async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bo
     _require_ours(key)
     kv, reason = await _found(store, key)
     if kv is None:
-        raise NotSetAside(f"there is nothing under {key}")
+        raise NotSetAside(f"there is no record {key}")
     if reason is None and not force:
-        raise NotSetAside(f"what stands under {key} can be read: use --force to set it aside")
+        raise NotSetAside(f"the record {key} can be read; use --force to set it aside")
     kept = Kept(
         key=key, time=now, by=by, reason=reason, size=len(kv.value), value=kv.value[:KEPT_BYTES]
     )
@@ -229,7 +229,7 @@ async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bo
     actions: list[Action] = [Put(place, encode(kept)), Delete(key), *freed]
     actions += await _too_many(store)
     if not (await store.txn([unchanged(kv), absent(place), *guards], actions)).succeeded:
-        raise NotSetAside(f"{key} has just changed: look again")
+        raise NotSetAside(f"{key} has just changed; check it and try again")
     return place
 
 
@@ -244,9 +244,9 @@ async def _found(store: Store, key: str) -> tuple[KeyValue | None, str | None]:
 
 def _require_ours(key: str) -> None:
     if not key.startswith(keys.ROOT) or key.startswith(keys.ASIDE) or key.endswith("/"):
-        raise NotSetAside(f"{key} is no key of a record below {keys.ROOT}")
+        raise NotSetAside(f"{key} is not the key of a record below {keys.ROOT}")
     if key in NEVER:
-        raise NotSetAside(f"{key} is Patroni's: use vcha failover, or vcha node promote")
+        raise NotSetAside(f"{key} belongs to Patroni; use vcha failover, or vcha node promote")
 
 
 async def _operation_of(store: Store, key: str) -> tuple[list[Compare], list[Action]]:

@@ -152,7 +152,7 @@ async def sweep_always(*sweeps: Callable[[], Awaitable[int]]) -> None:
             try:
                 await sweep()
             except StoreError as error:
-                _log.info("old records could not be swept", reason=str(error))
+                _log.info("cannot delete old records now", reason=str(error))
         await asyncio.sleep(SWEEP_SECONDS)
 
 
@@ -161,7 +161,7 @@ async def _unless_away(work: Callable[[], Awaitable[None]]) -> None:
     try:
         await work()
     except (Compacted, StoreUnavailable) as error:
-        _log.info("what happens cannot be told now", reason=str(error))
+        _log.info("cannot record events now", reason=str(error))
 
 
 async def patrol_always(patrol: Callable[[], Awaitable[None]]) -> None:

@@ -106,8 +106,8 @@ class AuditLog:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await row.append(owner, msgspec.structs.replace(entry, time=self._clock()))
         except (StoreError, TimeoutError) as error:
-            reason = str(error) or "the store did not answer in time"
-            _log.warning("audit record not kept", reason=reason, record=entry)
+            reason = str(error) or "the store did not respond in time"
+            _log.warning("audit record not stored", reason=reason, record=entry)
 
 
 def _and_more(found: LeftOut[AuditInfo]) -> AuditInfo:

@@ -68,10 +68,10 @@ async def logged_in(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiCli
             if error.status != 401:
                 raise
             raise LabFailed(
-                f"the password of {user} that the lab keeps is not accepted: {error.text}"
-                f" {typed(lab, f'user passwd {user}')} sets another; if {typed(lab, 'user list')}"
-                f" does not show it, {typed(lab, f'user add {user} --role {ROLES[user]}')} adds it"
-                " again"
+                f"the API refuses the password of {user} that the lab keeps: {error.text}"
+                f" {typed(lab, f'user passwd {user}')} sets a new one; if"
+                f" {typed(lab, 'user list')} does not show the user,"
+                f" {typed(lab, f'user add {user} --role {ROLES[user]}')} adds it again"
             ) from error
         yield api
 

@@ -25,7 +25,7 @@ def first_octet(environment: Mapping[str, str] = os.environ) -> int:
     wanted = environment.get(VARIABLE, str(FIRST_OCTET))
     if wanted not in map(str, range(FIRST_OCTET, LAST_OCTET + 1)):
         raise LabFailed(
-            f"{VARIABLE} is {wanted[:20]!r}, and has to be from {FIRST_OCTET} to {LAST_OCTET}"
+            f"{VARIABLE} is {wanted[:20]!r}; it must be from {FIRST_OCTET} to {LAST_OCTET}"
         )
     return int(wanted)
 
@@ -56,8 +56,9 @@ def choose_octet(
         map(str, (ports.etcd_client, ports.etcd_peer, ports.patroni, ports.postgres, ports.api))
     )
     raise LabFailed(
-        f"no addresses are free in 127.{FIRST_OCTET}.0.0 to 127.{LAST_OCTET}.255.255: probably a"
-        f" program listens on all addresses (`ss -ltn` shows it) with one of the ports {numbers}"
+        f"no addresses are free in 127.{FIRST_OCTET}.0.0 to 127.{LAST_OCTET}.255.255:"
+        f" probably a program listens on all addresses, on one of the ports {numbers} (`ss"
+        " -ltn` shows it)"
     )
 
 

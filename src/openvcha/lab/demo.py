@@ -79,7 +79,7 @@ class _Play:
                 await self._lose_passive()
             await self._degraded()
             await self._redeploy()
-            with self._step("Writing some rows more, with the new passive", "last rows"):
+            with self._step("Writing some more rows, with the new passive", "last rows"):
                 await self._rows(writer, len(writer.account.acknowledged) + LAST_ROWS)
         with self._step("Counting the rows", "count"):
             self.report.missing = await writer.missing()
@@ -95,18 +95,21 @@ class _Play:
             reasons = " ".join(_reasons(info))
             raise LabFailed(f"the cluster is {info['health_state']}: {reasons}")
         say = self._narrator.say
-        say(f"The active {names['ACTIVE']} takes the writes. The witness {names['WITNESS']} votes.")
+        say(
+            f"The active {names['ACTIVE']} accepts the writes. The witness {names['WITNESS']}"
+            " votes."
+        )
         if lost:
-            say("The passive has been lost before this demo: so that is where it begins.")
+            say("The passive was already lost, so the demo starts there.")
         else:
-            say(f"The passive {names['PASSIVE']} has a copy of each row that was acknowledged.")
-        say("A client goes on writing, while a new passive is made over the API.")
+            say(f"The passive {names['PASSIVE']} has a copy of each acknowledged row.")
+        say("A client keeps writing while the API creates a new passive.")
         say()
         return lost
 
     async def _prepare(self, writer: Writer, filling: int) -> None:
         words = f" with {filling // 1_000_000} MB of data" if filling else ""
-        with self._step(f"Making a table{words}", "table"):
+        with self._step(f"Creating a table{words}", "table"):
             await writer.prepare(filling)
 
     async def _rows(self, writer: Writer, wanted: int) -> None:
@@ -114,7 +117,7 @@ class _Play:
             return len(writer.account.acknowledged) >= wanted
 
         last = writer.account.last_error
-        await self._until(enough, WRITE_SECONDS, f"the writer does not get on {last}".rstrip())
+        await self._until(enough, WRITE_SECONDS, f"the writer is stuck {last}".rstrip())
 
     async def _lose_passive(self) -> None:
         with self._step("Destroying the passive: its processes and its data", "destroy"):
@@ -124,11 +127,11 @@ class _Play:
         async def unwell() -> bool:
             return not await self._healthy()
 
-        with self._step("Waiting until the cluster notices", "noticed"):
-            await self._until(unwell, DEGRADED_SECONDS, "the cluster does not notice the loss")
+        with self._step("Waiting for the cluster to notice", "noticed"):
+            await self._until(unwell, DEGRADED_SECONDS, "the cluster did not notice the loss")
         info = await cluster(self._api, partial=True)
         self._narrator.say()
-        self._narrator.say(f"The cluster is {info['health_state']}, and says why:")
+        self._narrator.say(f"The cluster is {info['health_state']}, because:")
         for reason in _reasons(info):
             self._narrator.say(f"  {reason}")
 
@@ -137,14 +140,14 @@ class _Play:
         spec = {"placement": {"name": await choose_name(self._api), "folder": folder}}
         say = self._narrator.say
         say()
-        say("The active goes on alone. This call makes a new passive:")
+        say("The active continues alone. This call creates a new passive:")
         self._narrator.code(f"  {self._environment}\n{_curl(spec)}")
         say()
         with self._step("Redeploying the passive", "redeploy"):
             task = await redeploy(self._api, PASSIVE, spec)
             await follow_to_success(self._api, task, self._narrator)
-        with self._step("Asking whether the cluster is HEALTHY", "healthy"):
-            await self._until(self._healthy, HEALTHY_SECONDS, "the cluster does not get HEALTHY")
+        with self._step("Waiting for the cluster to be HEALTHY", "healthy"):
+            await self._until(self._healthy, HEALTHY_SECONDS, "the cluster did not become HEALTHY")
 
     async def _healthy(self) -> bool:
         return _is_healthy(await cluster(self._api, partial=True))

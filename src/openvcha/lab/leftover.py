@@ -23,7 +23,7 @@ ASK_SECONDS = 5.0
 async def require_unneeded(lab: Lab, inventory: Inventory, vm: Vm) -> None:
     """Raise LabFailed unless the store says that the cluster does not need a VM."""
     if reason := await _reason(lab, inventory, vm):
-        raise LabFailed(f"{vm.name} is not destroyed: {reason}")
+        raise LabFailed(f"{vm.name} was not destroyed: {reason}")
 
 
 def why_needed(
@@ -40,13 +40,16 @@ def why_needed(
     ``member`` is the node's name in the store, ``running`` the task that runs.
     """
     if any(node.vm == vm for node in config.nodes):
-        return "it is a node of the cluster; say passive or witness to lose one of these"
+        return (
+            "it is a node of the cluster; to lose the passive or the witness, name it by its role"
+        )
     if running:
-        return f"an operation runs (task {running}) and may need it; wait for its end"
+        return f"an operation is running (task {running}) and may need it; wait until it ends"
     if any(one.name == member and not one.learner for one in members):
         again = typed(lab, "lab up")
         return (
-            f"it votes in the store, which may stop without it; {again} deploys, and takes its vote"
+            f"it has a vote in the store, which may stop without it; {again} deploys, and"
+            " removes that vote"
         )
     return None
 
@@ -58,9 +61,7 @@ async def _reason(lab: Lab, inventory: Inventory, vm: Vm) -> str | None:
         with contextlib.suppress(StoreError, LookupError, TimeoutError):
             async with asyncio.timeout(ASK_SECONDS), store_of(Path(node.directory)) as store:
                 return await _asked(lab, store, vm)
-    return (
-        f"nobody can tell now whether the cluster needs it; {typed(lab, 'lab up')} starts the nodes"
-    )
+    return f"whether the cluster needs it is unknown now; {typed(lab, 'lab up')} starts the nodes"
 
 
 async def _asked(lab: Lab, store: SealedEtcd, vm: Vm) -> str | None:

@@ -24,7 +24,7 @@ def own_base(environment: Mapping[str, str] = os.environ) -> Path:
     try:
         return Path.home() / ".local" / "state" / "openvcha"
     except RuntimeError as error:
-        raise LabFailed(f"there is no home directory ({error}): say --dir") from error
+        raise LabFailed(f"there is no home directory ({error}); use --dir") from error
 
 
 def base_of_new(
@@ -39,8 +39,8 @@ def base_of_new(
         return base
     if given is not None:
         raise LabFailed(
-            f"the nodes cannot run as root, and user {account[0]} may not enter {given}:"
-            f" choose another folder with --dir, for example {shared}"
+            f"nodes do not run as root, and user {account[0]} cannot enter {given}; choose"
+            f" another folder with --dir, for example {shared}"
         )
     return shared
 
@@ -77,7 +77,7 @@ def find(name: str, given: Path | None = None) -> Lab:
         if os.path.isfile(base / name / "lab.json"):  # noqa: PTH113 - Path's raises when it may not look
             return Lab(base / name)
     makes = typed(Lab(bases[0] / name), "lab up")
-    raise NoLab(f"there is no lab {name!r} in {bases[0]}: {makes} makes one")
+    raise NoLab(f"there is no lab {name!r} in {bases[0]}; {makes} creates one")
 
 
 def options_of(lab: Lab) -> str:
@@ -109,14 +109,15 @@ def check_name(name: str) -> None:
     """Raise LabFailed for a name that cannot be a lab's."""
     if not _NAME.fullmatch(name):
         raise LabFailed(
-            f"{name!r} cannot be the name of a lab: up to 32 small letters, digits, '.', '_', '-'"
+            f"{name!r} is not a valid lab name: use up to 32 lower-case letters, digits,"
+            " '.', '_' or '-'"
         )
 
 
 def check_directory(directory: Path) -> None:
     """Raise LabFailed for a directory that is not a lab's: a lab owns and deletes all in it."""
     if directory.is_symlink():
-        raise LabFailed(f"{directory} is a link: a lab needs a directory of its own")
+        raise LabFailed(f"{directory} is a symbolic link; a lab needs a directory of its own")
     if not directory.exists():
         return
     if not directory.is_dir():
@@ -126,4 +127,4 @@ def check_directory(directory: Path) -> None:
     begun = f".{lab.passwords_file.name}.new"
     others = [path for path in directory.iterdir() if path.name != begun]
     if others and not (lab.exists or lab.passwords_file.exists()):
-        raise LabFailed(f"{directory} holds files that are not a lab's: choose another --name")
+        raise LabFailed(f"{directory} contains files that are not a lab's; choose another --name")

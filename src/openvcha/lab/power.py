@@ -43,7 +43,7 @@ async def destroy(lab: Lab, node: str) -> Vm:
     A node of the cluster is meant by its role; by name only a VM that the cluster does not need.
     """
     if node == ACTIVE:
-        raise LabFailed("the active cannot be destroyed: the API makes no other one")
+        raise LabFailed("the active cannot be destroyed: the API cannot replace it")
     vm = await find(lab, node)
     if node not in (PASSIVE, WITNESS):
         await require_unneeded(lab, await inventory_of(lab), vm)
@@ -56,17 +56,21 @@ async def down(lab: Lab, narrator: Narrator) -> int:
 
     So nobody takes over meanwhile, and the active comes back as the active.
     """
-    async with hold(lab.directory, lambda: narrator.say("Waiting for another vcha on this lab")):
+    async with hold(
+        lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
+    ):
         return await _stop_all(lab, narrator)
 
 
 async def reset(lab: Lab, narrator: Narrator) -> None:
     """End the lab and delete its directory. Raises LabFailed when that is not a lab's."""
     check_directory(lab.directory)
-    async with hold(lab.directory, lambda: narrator.say("Waiting for another vcha on this lab")):
+    async with hold(
+        lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
+    ):
         infrastructure = infrastructure_of(lab)
         for vm in (await inventory_of(lab)).vms:
-            with narrator.step(f"Ending {vm.name}"):
+            with narrator.step(f"Stopping {vm.name}"):
                 await infrastructure.power_off(vm.id)
         with narrator.step(f"Deleting {lab.directory}"):
             await asyncio.to_thread(_delete, lab.directory)

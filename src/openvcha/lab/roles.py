@@ -53,11 +53,11 @@ def select(lab: Lab, inventory: Inventory, known: Roles, node: str) -> Vm:
         names = ", ".join((*ROLES, *(vm.name for vm in inventory.vms)))
         raise LabFailed(f"there is no node {node!r}; there are: {names}")
     if node not in known.vms:
-        raise LabFailed(f"nobody can tell now which node is the {node}: name it instead")
+        raise LabFailed(f"which node is the {node} is unknown now; use the node's name")
     vm = inventory.vm(known.vms[node])
     if vm is None:
         look = typed(lab, "lab status")
-        raise LabFailed(f"there is no {node}: it has been destroyed ({look})")
+        raise LabFailed(f"there is no {node}: it was destroyed ({look})")
     return vm
 
 

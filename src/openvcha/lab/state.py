@@ -94,7 +94,7 @@ class Lab:
         """Read a user's password. Raises LabFailed."""
         found = self._passwords().get(self._key(user) or user)
         if found is None:
-            raise LabFailed(f"{self.passwords_file} has no password of {user}")
+            raise LabFailed(f"{self.passwords_file} has no password for {user}")
         return Secret(found)
 
     def learn_password(self, user: str, password: Secret) -> bool:

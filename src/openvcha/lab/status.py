@@ -90,7 +90,7 @@ async def status(lab: Lab) -> LabStatus:
         async with asyncio.timeout(ASK_SECONDS):
             return await _asked(base, lab, inventory)
     except (LabFailed, Refused, Unreachable, TimeoutError) as error:
-        reason = str(error) or f"it did not answer within {ASK_SECONDS:g} s"
+        reason = str(error) or f"it did not respond within {ASK_SECONDS:g} s"
     known = await roles(inventory)
     return msgspec.structs.replace(
         base,

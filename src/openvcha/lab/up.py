@@ -53,7 +53,9 @@ async def up(
     It is not when a node has been destroyed: replacing that one is a redeploy, not this.
     Raises LabFailed, Refused, Unreachable and ApiError.
     """
-    async with hold(lab.directory, lambda: narrator.say("Waiting for another vcha on this lab")):
+    async with hold(
+        lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
+    ):
         claim = _make(lab, narrator)
         try:
             return await _up(lab, narrator, active_only=active_only, limits=limits)
@@ -66,7 +68,7 @@ def _make(lab: Lab, narrator: Narrator) -> socket.socket | None:
     """Write down what the lab is, unless it is, and return what keeps its addresses for it."""
     if lab.exists:
         return None
-    with narrator.step(f"Making the lab in {lab.directory}"):
+    with narrator.step(f"Creating the lab in {lab.directory}"):
         name = lab.directory.name
         taken = (other.state().octet for other in labs([lab.directory.parent]))
         octet, claim = choose_octet(taken, first=first_octet())
@@ -94,7 +96,7 @@ async def _up(
             if late or (isinstance(error, Refused) and error.status != UNAVAILABLE):
                 raise
         # An active that was cut off until just now steps down before it leads again.
-        narrator.say("The API went away again")
+        narrator.say("The API is gone again")
         await asyncio.sleep(AWAY_SECONDS)
 
 
@@ -124,10 +126,10 @@ async def _finish_tasks(api: ApiClient, narrator: Narrator) -> None:
     """Follow the operation that runs, from a call before this one; a failed one is only told."""
     while running := await running_task(api):
         task, info = running
-        with narrator.step(f"Following what runs: {info['description']['default_message']}"):
+        with narrator.step(f"Following the running task: {info['description']['default_message']}"):
             ended = await follow(api, task, narrator)
         if ended.get("error"):
-            narrator.say(f"It failed: {error_text(ended['error'])}")
+            narrator.say(f"The task failed: {error_text(ended['error'])}")
 
 
 async def _power_on(lab: Lab, infrastructure: LocalInfrastructure, narrator: Narrator) -> None:
@@ -154,8 +156,8 @@ async def _addresses_free(
     for address in wanted:
         if await infrastructure.address_in_use(address, ignoring=own):
             raise LabFailed(
-                f"another program uses {address}, an address of this lab, perhaps a lab in another"
-                " folder: stop that (`ss -ltnp` shows it)"
+                f"another program uses {address}, an address of this lab; it may be a lab"
+                " in another folder. Stop it (`ss -ltnp` shows it)"
             )
 
 
@@ -163,7 +165,7 @@ async def _answering(lab: Lab) -> None:
     """Wait for the API; meanwhile the users are made, for which the store is enough."""
     nodes = data_nodes(await inventory_of(lab))
     if not nodes:
-        raise LabFailed(f"no node with data is left: {typed(lab, 'lab reset')}, then begin anew")
+        raise LabFailed(f"no data node is left: run {typed(lab, 'lab reset')}, then start over")
     making = asyncio.create_task(make_users(lab, Path(nodes[0][0].directory)), name="users")
     try:
         async with asyncio.timeout(START_SECONDS), client(lab) as api:
@@ -172,7 +174,7 @@ async def _answering(lab: Lab) -> None:
             await making
     except TimeoutError:
         raise LabFailed(
-            f"the API at {lab.state().api} did not answer within {START_SECONDS:g} s:"
+            f"the API at {lab.state().api} did not respond within {START_SECONDS:g} s;"
             f" {typed(lab, f'lab logs {nodes[0][0].name}')} shows why"
         ) from None
     finally:
@@ -193,7 +195,7 @@ async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only
             await follow_to_success(api, task, narrator)
     if (await cluster(api))["health_state"] == "HEALTHY":
         return True
-    with narrator.step("Waiting until the cluster is HEALTHY"):
+    with narrator.step("Waiting for the cluster to be HEALTHY"):
         return await _healthy(api)
 
 

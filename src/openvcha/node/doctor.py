@@ -51,7 +51,7 @@ def _postgres(found: Postgres) -> Finding:
     text = f"{_version(found.version)} ({found.source}), {found.bin_dir}"
     if found.has_tls:
         return Finding("postgresql", Verdict.OK, f"{text}, with TLS")
-    lack = "built without TLS: passwords are safe (scram), the data on the wire are not encrypted"
+    lack = "built without TLS: passwords are safe (scram), but data on the wire are not encrypted"
     return Finding("postgresql", Verdict.LAB_ONLY, f"{text}; {lack}")
 
 
@@ -59,7 +59,7 @@ def _etcd(found: EtcdProgram) -> Finding:
     text = f"{_version(found.version)} ({found.source}), {found.path}"
     if not found.may_lose_data:
         return Finding("etcd", Verdict.OK, text)
-    lack = "3.5.0 to 3.5.2 may become inconsistent after a crash: for a lab only"
+    lack = "3.5.0 to 3.5.2 can become inconsistent after a crash; use them only in a lab"
     return Finding("etcd", Verdict.LAB_ONLY, f"{text}; {lack}")
 
 

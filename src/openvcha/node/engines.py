@@ -84,7 +84,8 @@ def find_postgres(
         if usable:
             return max(usable, key=lambda postgres: postgres.version)
     raise EngineMissing(
-        f"{oldest} is not here: install postgresql-15 (Debian), or openvcha[embedded] for a lab"
+        f"{oldest} is not installed: install postgresql-15 (Debian), or openvcha[embedded]"
+        " for a lab"
     )
 
 
@@ -96,8 +97,8 @@ def find_etcd(environment: Mapping[str, str] = os.environ) -> EtcdProgram:
         if path and version and version[:2] >= (3, 4):
             return EtcdProgram(path, version, source)
     raise EngineMissing(
-        "etcd 3.4 or newer is not here: install etcd-server (Debian), "
-        "or openvcha[embedded] for a lab"
+        "etcd 3.4 or newer is not installed: install etcd-server (Debian), or"
+        " openvcha[embedded] for a lab"
     )
 
 
@@ -110,7 +111,7 @@ def _sources(environment: Mapping[str, str]) -> tuple[Source, ...]:
         case "embedded":
             return ("embedded",)
         case other:
-            raise EngineMissing(f"{CHOICE} is {other!r}; it may be 'system' or 'embedded'")
+            raise EngineMissing(f"{CHOICE} is {other!r}; it must be 'system' or 'embedded'")
 
 
 def _postgres_dirs(source: Source) -> Iterable[Path]:

@@ -121,7 +121,7 @@ def load_identity(directory: Path) -> Identity:
     """
     data = (directory / IDENTITY).read_bytes()
     if not data:
-        raise FileNotFoundError(f"it is no node any more, its {IDENTITY} was emptied")
+        raise FileNotFoundError(f"it is no longer a node: its {IDENTITY} was emptied")
     return msgspec.json.decode(data, type=Identity)
 
 

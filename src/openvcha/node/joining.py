@@ -68,22 +68,22 @@ def _require_ours(directory: Path, wanted: Wanted) -> None:
     if not directory.exists() or not any(directory.iterdir()):
         return
     if (directory / IDENTITY).exists() and not (directory / JOINING).exists():
-        raise JoinRefused(f"{directory} holds a node already: `vcha node run {directory}` runs it")
+        raise JoinRefused(f"{directory} already holds a node; `vcha node run {directory}` runs it")
     try:
         begun = msgspec.json.decode((directory / JOINING).read_bytes(), type=Wanted)
     except (OSError, msgspec.DecodeError):
-        raise JoinRefused(f"{directory} is not empty: name a new directory") from None
+        raise JoinRefused(f"{directory} is not empty; use a new directory") from None
     if begun != wanted:
         raise JoinRefused(
             f"{directory} was begun as {begun.role} {begun.name} at {begun.ha_address} for"
-            f" {begun.server}: go on with that, or delete the directory"
+            f" {begun.server}; continue with that, or delete the directory"
         )
 
 
 def _inside(directory: Path, path: str) -> Path:
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts or len(parts.parts) > 2:
-        raise JoinRefused(f"the server sent a file for {path!r}, which is not the node's")
+        raise JoinRefused(f"the server sent a file {path!r}, which does not belong to a node")
     return directory / parts
 
 

@@ -154,11 +154,11 @@ class PeerConnection:
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > LONGEST_ANSWER:
-                    raise Broken(f"its answer is longer than {LONGEST_ANSWER} bytes")
+                    raise Broken(f"its response is longer than {LONGEST_ANSWER} bytes")
             elif isinstance(event, h11.EndOfMessage):
                 return Reply(status, bytes(body))
             elif not isinstance(event, h11.InformationalResponse):
-                raise Broken("it closed the connection without an answer")
+                raise Broken("it closed the connection without a response")
 
     def _close(self) -> None:
         streams, self._streams = self._streams, None
@@ -179,7 +179,7 @@ def _certificate_of(writer: asyncio.StreamWriter) -> bytes:
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     met = tls.getpeercert(binary_form=True)
     if met is None:
-        raise Broken("it shows no certificate")
+        raise Broken("it presented no certificate")
     return met
 
 

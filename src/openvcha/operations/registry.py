@@ -63,7 +63,7 @@ class Handlers:
         try:
             await EventLog(self._services.store).add(event)
         except StoreError as failure:
-            _log.warning("a refused failover could not be told", reason=str(failure))
+            _log.warning("cannot record a refused failover", reason=str(failure))
 
 
 def handlers() -> Mapping[str, Handler]:

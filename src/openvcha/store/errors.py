@@ -105,7 +105,7 @@ class RecordForged(RecordUnreadable):
     """
 
     def __init__(self, key: str, raw: KeyValue | None = None) -> None:
-        super().__init__(key, "not written, as it is, by a data node of this cluster")
+        super().__init__(key, "not written in this form by a data node of this cluster")
         self.raw = raw
 
 

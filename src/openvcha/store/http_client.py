@@ -123,7 +123,7 @@ class _Connection:
         except _BROKEN as error:
             raise HttpError(_why(error)) from error
         if not isinstance(event, h11.Response):
-            raise HttpError("the answer ends before it begins")
+            raise HttpError("the connection closed before the response")
         _refuse_packed(event)
         return event.status_code
 
@@ -273,7 +273,7 @@ async def read_whole(pieces: AsyncGenerator[bytes, None], most: int) -> bytes:
         async for piece in pieces:
             data += piece
             if len(data) > most:
-                raise TooLongError(f"the answer is longer than {most} bytes")
+                raise TooLongError(f"the response is longer than {most} bytes")
     return bytes(data)
 
 
@@ -288,7 +288,7 @@ async def read_lines(pieces: AsyncGenerator[bytes, None], most: int) -> AsyncGen
                 yield bytes(begun)
                 begun = bytearray(line)
             if len(begun) > most:
-                raise TooLongError(f"a line of the answer is longer than {most} bytes")
+                raise TooLongError(f"a line of the response is longer than {most} bytes")
     if begun:
         yield bytes(begun)
 
@@ -317,14 +317,14 @@ async def _in_time(seconds: float | None) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        raise HttpError(f"no answer within {seconds:g} seconds") from error
+        raise HttpError(f"no response within {seconds:g} seconds") from error
 
 
 def _refuse_packed(response: h11.Response) -> None:
     """What unpacks itself has no bound."""
     packed = [value for name, value in response.headers if name == b"content-encoding"]
     if any(value.lower() != b"identity" for value in packed):
-        raise TooLongError("the answer is packed")
+        raise TooLongError("the response is compressed")
 
 
 def _why(error: Exception) -> str:

@@ -109,7 +109,7 @@ class Room:
         if self.full:
             return None
         if self.silent:
-            return f"{', '.join(self.silent)} does not answer"
+            return f"{', '.join(self.silent)} does not respond"
         if self.learners:
             return f"{', '.join(self.learners)} is being added"
         return None if any(one.leads for one in self.members) else "no member leads"
@@ -176,7 +176,7 @@ async def make_room(
         for one in room.in_order:
             if one.ours and (every or room.full or pays(one, quota)):
                 await defragment(store, one, room.in_order)
-                told(f"{one.name}: {one.free} of {one.size} bytes were free, and are given back")
+                told(f"{one.name}: freed {one.free} of {one.size} bytes")
         room = await look(store)
         if not room.full or _has_room(room, quota):
             break

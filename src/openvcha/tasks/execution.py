@@ -78,7 +78,7 @@ class Execution:
             if await step.done(self._ctx):
                 return
             await self._ctx.update(lambda old: self._entered(old, step))
-            self._log.info("step begins", step=step.name)
+            self._log.info("step started", step=step.name)
             await step.act(self._ctx)
 
         return attempt
@@ -106,12 +106,14 @@ class Execution:
         except Exception as error:
             if isinstance(error, Fenced):
                 raise
-            self._log.warning("what a step has left is not known", step=step.name, error=str(error))
+            self._log.warning(
+                "what a step left behind is unknown", step=step.name, error=str(error)
+            )
             return ()
         return (said,) if said else ()
 
     async def _take_back(self, step: Step) -> None:
-        self._log.info("step is undone", step=step.name)
+        self._log.info("rolling back step", step=step.name)
         await self._patiently(step, lambda: step.undo(self._ctx))
 
     async def _patiently(self, step: Step, attempt: Attempt) -> None:
@@ -155,13 +157,13 @@ class Execution:
         if isinstance(error, Fenced) and not await self._ledger.holds():
             raise error
         if isinstance(error, Canceled):
-            self._log.info("task stops as asked")
+            self._log.info("stopping task as requested")
             return error_record(ApiError(ErrorType.CANCELED, message("task.canceled")))
         if isinstance(error, ApiError):
             self._log.warning("step failed", step=self._ctx.record.step, error=str(error))
             return error_record(error)
         incident = secrets.token_hex(8)
-        self._log.error("step broke", incident=incident, exc_info=error)
+        self._log.error("step failed unexpectedly", incident=incident, exc_info=error)
         return error_record(broken(error, incident))
 
     async def _show(self, text: LocalizableMessage) -> None:

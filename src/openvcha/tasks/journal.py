@@ -188,7 +188,7 @@ class Journal:
         await self.read(task_id)
         record = Record(self._store, keys.task(task_id), TaskRecord)
         await record.update(_asked, idempotent=True)
-        _log.info("task asked to stop", task=task_id)
+        _log.info("task cancel requested", task=task_id)
 
     async def watch(self, task_id: str) -> AsyncGenerator[TaskRecord, None]:
         """Follow a task: its record now, then after every change; ends after the finished one.

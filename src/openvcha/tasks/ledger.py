@@ -100,5 +100,5 @@ def _freeing(operation: KeyValue) -> list[Action]:
 
 
 async def _wait(error: StoreUnavailable) -> None:
-    _log.warning("the store is away, the task waits", reason=str(error))
+    _log.warning("the store cannot be reached; the task waits", reason=str(error))
     await asyncio.sleep(RETRY_SECONDS)

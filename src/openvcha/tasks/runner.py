@@ -58,10 +58,10 @@ class Runner:
         """Run until canceled. A task in progress stays as it is and is gone on with later."""
         while True:
             hold = await campaign(self._store, keys.RUNNER, self._name.encode(), self._hold_seconds)
-            _log.info("runner begins", runner=self._name, token=hold.revision)
+            _log.info("runner started", runner=self._name, token=hold.revision)
             async with hold:
                 await self._tenure(hold)
-            _log.warning("runner lost its hold", runner=self._name, token=hold.revision)
+            _log.warning("runner lost its lease", runner=self._name, token=hold.revision)
 
     async def _tenure(self, hold: Hold) -> None:
         ledger = Ledger(self._store, hold.guard)
@@ -75,7 +75,7 @@ class Runner:
             try:
                 await self._work_off(ledger)
             except (StoreUnavailable, Compacted) as error:
-                _log.warning("the tasks cannot be read", reason=str(error))
+                _log.warning("cannot read the tasks", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _work_off(self, ledger: Ledger) -> None:
@@ -96,14 +96,14 @@ class Runner:
     async def _give_up(self, ledger: Ledger, record: TaskRecord, error: Exception) -> None:
         """End a task that its execution could not end."""
         incident = secrets.token_hex(8)
-        _log.error("a task broke", task=record.id, incident=incident, exc_info=error)
+        _log.error("a task failed unexpectedly", task=record.id, incident=incident, exc_info=error)
         reason = error_record(broken(error, incident))
         try:
             await ledger.finish(record.id, failed(self._clock(), reason))
         except StoreError as refusal:
             if isinstance(refusal, Fenced):
                 raise
-            _log.exception("a task cannot be ended", task=record.id)
+            _log.exception("cannot end a task", task=record.id)
             await asyncio.sleep(GIVE_UP_SECONDS)
 
     async def _changed(self, revision: int) -> None:
@@ -133,7 +133,7 @@ class Runner:
                             context.canceled.set()
                             break
             except (StoreError, ApiError) as error:
-                _log.warning("a task cannot be watched", reason=str(error))
+                _log.warning("cannot watch a task", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
         await asyncio.Event().wait()
 
@@ -142,7 +142,7 @@ class Runner:
             try:
                 await self._sweep(ledger)
             except StoreUnavailable as error:
-                _log.warning("old tasks could not be swept", reason=str(error))
+                _log.warning("cannot delete old tasks now", reason=str(error))
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def _sweep(self, ledger: Ledger) -> None:

@@ -169,7 +169,7 @@ async def test_a_body_is_not_asked_for_without_a_session(served: Served) -> None
 async def test_an_address_that_is_taken_is_said_clearly(served: Served) -> None:
     """With the address and the reason."""
     other = HttpsServer(served.edge.app, served.tls.certificate, served.tls.key)
-    with pytest.raises(AddressUnusableError, match="another process listens there"):
+    with pytest.raises(AddressUnusableError, match="another process is already listening there"):
         await other.start("127.0.0.1", served.port)
     assert not other.running
     with pytest.raises(

@@ -53,8 +53,8 @@ def test_each_member_is_named_with_its_bytes(
     command.defragment(Path("node"))
     said = capsys.readouterr().out
     assert "a: 100 of 1000 bytes (10 %), 100 in use" in said
-    assert "dead: does not answer, and was given no room" in said
-    assert said.rstrip().endswith("the store takes writes")
+    assert "dead: does not respond; it was not defragmented" in said
+    assert said.rstrip().endswith("the store accepts writes")
     (record,) = asyncio.run(AuditLog(store).list())
     assert record.operation == "store.defragment"
 

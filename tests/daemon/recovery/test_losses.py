@@ -40,27 +40,27 @@ def test_every_case_says_what_how_much_and_since_when_and_never_the_opposite(row
     if found.nothing:
         return
     assert "in sync when" not in text
-    assert "last heard is not known" in text
+    assert "last heard from is unknown" in text
     assert _distance(active, own) in text
     assert _what(mode, paused, named) in text
 
 
 def _what(mode: object, paused: object, named: object) -> str:
     if mode is None or paused is None:
-        return "in which mode the active acknowledged them is not known"
+        return "the mode in which the active acknowledged them is unknown"
     if mode is not ClusterMode.ENABLED or paused:
-        return "it goes on alone, and nothing in the store shows it"
+        return "it continues alone, and nothing in the store shows that"
     return "cannot be read" if named is None else "after this node fell out of sync"
 
 
 def _distance(active: int | None, own: int | None) -> str:
     if active is None:
-        return "How far the active was is not known"
+        return "The active's position is unknown"
     if own is None:
         return "The active was at 0/3E8; where this node is is not known"
     if own < active:
-        return f"at least {active - own} bytes of the log are missing"
-    return "what it wrote later is not known"
+        return f"at least {active - own} bytes of write-ahead log are missing"
+    return "what the active wrote later is unknown"
 
 
 @pytest.mark.parametrize("mode", [ClusterMode.MAINTENANCE, ClusterMode.DISABLED])
@@ -68,7 +68,7 @@ def test_in_a_mode_that_lets_the_active_go_on_alone_sync_proves_nothing(mode: Cl
     """Five acknowledged rows were lost behind the word that nothing was."""
     found = losses(Evidence(mode=mode, paused=True, named=True, active_lsn=1000, own_lsn=1000))
     assert not found.nothing
-    assert f"in the mode {mode} it goes on alone" in found.lines[0]
+    assert f"in the mode {mode} it continues alone" in found.lines[0]
 
 
 def test_on_the_way_between_modes_the_pause_counts() -> None:

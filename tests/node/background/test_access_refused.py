@@ -77,7 +77,7 @@ async def test_it_is_told_after_several_tries_only() -> None:
     server = Server()
     seen, warned = await look(server, Settled())
     assert seen == Look(refusal=NOLOGIN)
-    assert warned == ["PostgreSQL lets the cluster in no more"]
+    assert warned == ["PostgreSQL no longer accepts the cluster's sessions"]
     assert server.asked == ["h/postgres", *["h/template1", "h/postgres"] * (len(PAUSES) - 1)]
 
 

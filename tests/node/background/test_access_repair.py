@@ -102,7 +102,7 @@ def test_what_locks_the_cluster_out_is_taken_back(
     assert not is_open(node)
     lab.until(lambda: is_open(node))
     lab.until(lambda: is_surveyed(node))
-    lab.until(lambda: "a role of the cluster lacked a right" in node.log("supervisor"))
+    lab.until(lambda: "restored a privilege of a cluster role" in node.log("supervisor"))
     assert "SCRAM-SHA-256$" not in node.log("supervisor")
 
 

@@ -171,7 +171,7 @@ async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_syn
     await asyncio.sleep(STUCK_SECONDS + 5)
     assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
     assert (stage.row, stage.kept()) == ("new", ["old"])
-    assert "kept until this is in sync" in str(stage.told[-1])
+    assert "kept until the copy is in sync" in str(stage.told[-1])
     await stage.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
     await stage.tell_leader("other", "third")
     await asyncio.sleep(60)
@@ -374,7 +374,7 @@ async def test_what_hinders_is_told_and_nothing_is_done(stage: Stage, why: str) 
     await asyncio.sleep(10 * STUCK_SECONDS)
     assert stage.done == []
     said = {
-        "room": "room for the old data",
+        "room": "must hold the old data",
         "leader": "cannot be asked",
         "changed": "the primary has just changed",
     }

@@ -101,7 +101,7 @@ async def test_nothing_is_done_that_does_not_pay() -> None:
     seen = view(store)
     await run_for(3 * LOOK_SECONDS, seen)
     assert store.simulated.calls == []
-    assert seen.control.notes["room"] == "the store has 1 of 0 MiB (30 %)"
+    assert seen.control.notes["room"] == "the store uses 1 of 0 MiB (30 %)"
 
 
 async def test_a_store_that_is_full_since_just_now_is_looked_at_soon(

@@ -169,7 +169,7 @@ async def test_a_store_that_is_full_is_told_by_whom(layout: Layout) -> None:
     running = asyncio.create_task(stage.keeping.run())
     stage.cluster.full = frozenset({4})
     await stage.sees(KNOWN)
-    assert "NOSPACE, of b-2" in str(stage.told[-1])
+    assert "NOSPACE on b-2" in str(stage.told[-1])
     stage.cluster.full = frozenset()
     await stage.sees(KNOWN, int(KEEP_SECONDS) + 1)
     assert stage.told[-1] is None

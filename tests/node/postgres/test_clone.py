@@ -193,7 +193,7 @@ async def test_another_major_version_is_refused(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage.leaders = [Leader("first", "127.1.1.1", 5432, 1000, 16)]
     assert not await stage.step.run()
-    assert stage.reports[-1].error == "the leader runs PostgreSQL 16, this node has 15"
+    assert stage.reports[-1].error == "the leader runs PostgreSQL 16, but this node has 15"
 
 
 async def test_a_half_copy_is_removed(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_a_backend_that_computes_does_not_outlive_its_postmaster(lab: Any, node:
         os.kill(postmaster, signal.SIGKILL)
         lab.until(node.writable)
         assert not Path(f"/proc/{row[0]}").exists()
-    assert "backends outlive their postmaster and are ended" in node.log("supervisor")
+    assert "ending backends that outlived their postmaster" in node.log("supervisor")
 
 
 def _title(pid: int) -> str:

@@ -221,7 +221,7 @@ async def test_a_fault_of_ours_does_not_lose_a_part(tmp_path: Path) -> None:
     stage.part.begin()
     await settled(stage, 1)
     assert stage.part.status.restarts == 2
-    assert stage.part.status.last_exit == "could not be kept: odd"
+    assert stage.part.status.last_exit == "could not be supervised: odd"
     await stage.part.stop()
 
 

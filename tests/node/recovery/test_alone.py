@@ -37,13 +37,16 @@ def quorum(*names: str) -> Quorum:
         ({"kept": None}, None),
         ({"said": ()}, None),
         ({"quorum": quorum("a-1")}, None),
-        ({"quorum": quorum("a-1", "b-2", "w-2")}, "has a majority"),
+        ({"quorum": quorum("a-1", "b-2", "w-2")}, "has a quorum"),
         ({"quorum": quorum("b-2", "w-2")}, "goes on without it at revision 9"),
-        ({"said": (Said(B, ("etcd without a majority",)), Said(W))}, "b (127.1.1.4) (etcd without"),
-        ({"said": (Said(B), Said(W, ("etcd, which says nothing",)))}, "w (127.1.1.5)"),
+        ({"said": (Said(B, ("etcd without a quorum",)), Said(W))}, "b (127.1.1.4) (etcd without"),
+        (
+            {"said": (Said(B), Said(W, ("etcd, which accepts connections but does not respond",)))},
+            "w (127.1.1.5)",
+        ),
         ({"said": (Said(B, ("Patroni: replica, running",)),)}, "Patroni: replica"),
         ({"said": (Said(Place("127.1.1.100", "x"), ("its API",)),)}, "its API"),
-        ({"listed": {OWN: "a-2"}}, "its place was given to a-2"),
+        ({"listed": {OWN: "a-2"}}, "a-2 has taken its place"),
         ({"listed": {OWN: "a-1"}}, None),
         ({"identity": msgspec.structs.replace(IDENTITY, kind="witness")}, "is a witness"),
     ],
@@ -58,7 +61,7 @@ def test_only_a_node_that_nobody_answers_may_stand_alone(
 
 def test_who_answers_is_named_with_the_only_way_around() -> None:
     """No option overrides it."""
-    reason = str(why_not(asked(said=(Said(B, ("etcd without a majority",)), Said(W)))))
+    reason = str(why_not(asked(said=(Said(B, ("etcd without a quorum",)), Said(W)))))
     assert "If b must not go on, power it off and ask again" in reason
 
 
@@ -70,18 +73,18 @@ def test_the_store_and_the_node_are_shown_and_silence_is_not_called_gone() -> No
         "2026-01-01T00:00:00+00:00 (3 min ago)",
         "it was PASSIVE then, in sync; its database was at 0/50 on timeline 3",
         "silent: b (127.1.1.4), w (127.1.1.5)",
-        "silent is not gone",
+        "silent does not mean gone",
     ):
         assert part in text
 
 
 def test_what_is_not_known_is_said() -> None:
     """A node that kept nothing, and one that was removed when it was last in touch."""
-    assert "nothing was kept" in "\n".join(identity_lines(asked(kept=None), NOW))
+    assert "nothing is known of the cluster" in "\n".join(identity_lines(asked(kept=None), NOW))
     text = "\n".join(identity_lines(asked(kept=kept(listed=False)), NOW))
     assert "had removed this node" in text
     early = NOW - dt.timedelta(hours=1)
-    assert "after this machine's clock" in "\n".join(identity_lines(asked(), early))
+    assert "by this machine's clock" in "\n".join(identity_lines(asked(), early))
 
 
 def active(**changes: Any) -> KeptCluster:
@@ -91,15 +94,15 @@ def active(**changes: Any) -> KeptCluster:
 @pytest.mark.parametrize(
     ("found", "begins"),
     [
-        (None, "perhaps rows: nobody can say"),
-        (kept(in_sync=None), "perhaps rows: nobody can say"),
+        (None, "possibly rows: whether"),
+        (kept(in_sync=None), "possibly rows: whether"),
         (kept(listed=False), "every row that was acknowledged after this node was removed"),
         (active(paused=False), "no row that was acknowledged before a lost"),
         (active(paused=True), "no row that was acknowledged before a lost"),
         (kept(in_sync=False), "the rows that were acknowledged after a fell out of sync"),
         (kept(), "no row that was acknowledged before a lost"),
-        (kept(paused=True), "perhaps rows: in the modes MAINTENANCE and DISABLED"),
-        (kept(paused=None), "perhaps rows: in the modes MAINTENANCE and DISABLED"),
+        (kept(paused=True), "possibly rows: in the modes MAINTENANCE and DISABLED"),
+        (kept(paused=None), "possibly rows: in the modes MAINTENANCE and DISABLED"),
     ],
 )
 def test_rows_are_called_safe_only_where_that_was_seen(

@@ -184,7 +184,7 @@ async def test_a_store_that_is_not_alone_is_left_as_it_is(stage: Stage) -> None:
 async def test_a_store_that_does_not_answer_is_told(stage: Stage) -> None:
     """With a limit; the node is started as it was."""
     stage.answers = False
-    assert "did not answer alone" in str(await stage.ask())
+    assert "did not respond as a single member" in str(await stage.ask())
     assert stage.done == [*ASKED, "forced", "stopped"]
     assert load_request(stage.layout) is None
 
@@ -192,7 +192,7 @@ async def test_a_store_that_does_not_answer_is_told(stage: Stage) -> None:
 async def test_without_a_store_or_data_nothing_is_forced(stage: Stage) -> None:
     """An empty store would begin a cluster that never was."""
     (stage.layout.etcd_data / "member").rmdir()
-    assert "holds no store" in str(await stage.ask())
+    assert "there is no store" in str(await stage.ask())
     (stage.layout.pgdata / "row").unlink()
     assert "has no data" in str(await stage.ask(Wish.RESTORE))
     assert stage.done == []

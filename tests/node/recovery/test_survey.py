@@ -118,7 +118,7 @@ async def test_a_member_that_is_only_kept_is_asked(town: Town) -> None:
     await town.serves(4, 2379, {HEALTH: b'{"health":"false"}'})
     await town.serves(4, 8008, {"/patroni": b'{"role":"replica","state":"\\u001b[2J"}'})
     found = await town.asked()
-    assert words(found)["b"] == ("etcd without a majority", "Patroni: replica, ?[2J")
+    assert words(found)["b"] == ("etcd without a quorum", "Patroni: replica, ?[2J")
     assert "b (" in str(why_not(found))
 
 
@@ -127,7 +127,7 @@ async def test_a_member_that_only_the_own_etcd_remembers_is_asked(town: Town) ->
     await town.serves(1, 2380, {"/members": MEMBERS % town.lab.address(5).encode()}, town.own)
     await town.serves(5, 2380, {"/members": MEMBERS % town.lab.address(5).encode()})
     found = await town.asked()
-    assert words(found)["later"] == ("etcd, which waits for a majority",)
+    assert words(found)["later"] == ("etcd, waiting for a quorum",)
     assert "later" in str(why_not(found))
 
 
@@ -140,8 +140,8 @@ async def test_who_hangs_or_takes_us_for_a_stranger_is_not_silent(
     await town.serves(2, 8008, {"/patroni": b"{}"}, stranger)
     found = await town.asked()
     assert words(found)["birth"] == (
-        "etcd, which says nothing",
-        "Patroni, which takes this node for none of its cluster",
+        "etcd, which accepts connections but does not respond",
+        "Patroni, which refuses this node as a stranger",
     )
     assert why_not(found)
 

@@ -158,5 +158,5 @@ def test_urls_have_brackets_for_ipv6() -> None:
 def test_an_emptied_identity_is_like_none(tmp_path: Path) -> None:
     """An undeploy leaves it so: the directory is no node any more, and says it."""
     (tmp_path / IDENTITY).write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match="no node any more"):
+    with pytest.raises(FileNotFoundError, match="no longer a node"):
         load_identity(tmp_path)

@@ -187,7 +187,7 @@ class Node:
 
     async def change(self, _: Any, new: Secrets) -> None:
         if self.recovering:
-            raise rotation_runner.NotYet("PostgreSQL takes no writes yet")
+            raise rotation_runner.NotYet("PostgreSQL does not accept writes yet")
         self.moment()
         self.database = new
         self.moment()
@@ -340,7 +340,7 @@ async def test_it_waits_for_a_primary_and_says_so(node: Node) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(60):
             await node.renew()
-    assert "takes no writes yet" in node.notes[rotation.NOTE]
+    assert "does not accept writes yet" in node.notes[rotation.NOTE]
     assert node.authority == before
     node.recovering = False
     await node.renew()

@@ -43,7 +43,7 @@ class ModeClusterMode(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.mode.cl
 
 
 class ModeInfo(Structure):
-    """The mode of the cluster."""
+    """The cluster's mode."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.mode.info"
 

@@ -86,7 +86,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _description(operation: Operation) -> str:
-    needs = f" Needs the privilege {operation.privilege.value}." if operation.privilege else ""
+    needs = f" Requires the privilege {operation.privilege.value}." if operation.privilege else ""
     later = "" if operation.available else " Not supported yet."
     return f"{operation.summary}{needs}{later}"
 
@@ -138,7 +138,7 @@ def _object(parameters: Iterable[Parameter]) -> dict[str, Any]:
 def _responses(operation: Operation) -> dict[str, Any]:
     success: dict[str, Any] = {"description": "Done."}
     if operation.task:
-        success["description"] = "Begun; answers the task's identifier."
+        success["description"] = "Accepted; returns the task's identifier."
     if operation.reply is not None:
         success["content"] = _json(schemas.schema(descriptor(operation.reply)))
     by_status: dict[int, list[str]] = {}

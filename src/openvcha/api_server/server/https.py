@@ -205,7 +205,7 @@ def _listen(address: str, port: int) -> socket.socket:
 
 def _why(error: OSError, address: str, port: int) -> str:
     known = {
-        errno.EADDRINUSE: "another process listens there",
+        errno.EADDRINUSE: "another process is already listening there",
         errno.EADDRNOTAVAIL: "this machine does not have the address",
         errno.EACCES: "no permission for this port",
     }

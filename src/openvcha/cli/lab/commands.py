@@ -26,7 +26,7 @@ from openvcha.lab.status import status as look
 from openvcha.node.identity import StoreLimits
 
 app = typer.Typer(
-    help="A whole cluster of three nodes on this machine, on loopback addresses.",
+    help="A three-node cluster on this machine, on loopback addresses.",
     epilog=EPILOG,
     no_args_is_help=True,
 )
@@ -50,13 +50,16 @@ def up(
     base: Base = None,
     *,
     active_only: Annotated[
-        bool, typer.Option("--active-only", help="Deploy nothing, to do it yourself.")
+        bool,
+        typer.Option(
+            "--active-only", help="Start only the active node; deploy the others yourself."
+        ),
     ] = False,
     store_quota: Annotated[
-        int, typer.Option(min=SMALLEST_QUOTA, help="The quota of a new lab's store, in bytes.")
+        int, typer.Option(min=SMALLEST_QUOTA, help="The store quota of a new lab, in bytes.")
     ] = StoreLimits().quota_bytes,
 ) -> None:
-    """Bring the lab up; what is there already is left as it is."""
+    """Bring the lab up; what is already there stays as it is."""
     # Loaded late: no other command of a lab makes certificates, users and nodes.
     from openvcha.cli.lab.summary import summary  # noqa: PLC0415
     from openvcha.lab.up import up as bring_up  # noqa: PLC0415
@@ -68,7 +71,7 @@ def up(
         healthy = asyncio.run(bring_up(lab, narrator(), active_only=active_only, limits=limits))
     except KeyboardInterrupt:
         again = command("lab up", name, base)
-        raise fail(f"interrupted; `{again}` goes on from here", Code.INTERRUPTED) from None
+        raise fail(f"interrupted; `{again}` continues from here", Code.INTERRUPTED) from None
     seconds = time.monotonic() - began
     asyncio.run(summary(lab, seconds, lambda words: command(words, name, base)))
     if not healthy:
@@ -77,7 +80,7 @@ def up(
 
 @app.command(epilog=EPILOG)
 def status(name: Name = DEFAULT_NAME, base: Base = None, as_json: AsJson = False) -> None:
-    """Show the nodes, the cluster's health and why, and what runs; exit code 0 is HEALTHY."""
+    """Show the nodes, the cluster's health and running tasks; exit code 0 means HEALTHY."""
     found = asyncio.run(look(found_lab(name, base)))
     if as_json:
         say_json(found, indent=2)
@@ -91,16 +94,16 @@ def status(name: Name = DEFAULT_NAME, base: Base = None, as_json: AsJson = False
 
 @app.command(epilog=EPILOG)
 def kill(
-    role: Annotated[Role, typer.Argument(help="Which node.")],
+    role: Annotated[Role, typer.Argument(help="The node, by its current role.")],
     name: Name = DEFAULT_NAME,
     base: Base = None,
 ) -> None:
-    """End a node at once, as a power loss does; `vcha lab up` starts it again."""
+    """Kill a node, as a power loss does; `vcha lab up` starts it again."""
     vm, ran = asyncio.run(power.kill(existing_lab(name, base), role))
     if not ran:
-        say(f"{vm.name} ({role}) is off already")
+        say(f"{vm.name} ({role}) is already off")
         return
-    say(f"{vm.name} ({role}) is dead; its data are still there")
+    say(f"{vm.name} ({role}) was killed; its data are kept")
     say(f"  {command('lab up', name, base)}      starts it again")
 
 
@@ -113,14 +116,14 @@ def destroy(
     name: Name = DEFAULT_NAME,
     base: Base = None,
 ) -> None:
-    """End a node at once and delete it with its data, as a lost host does."""
+    """Kill a node and delete it with its data, as the loss of a host does."""
     if node == Role.ACTIVE:
-        raise typer.BadParameter("the active cannot be destroyed: the API makes no other one")
+        raise typer.BadParameter("the active cannot be destroyed: the API cannot replace it")
     vm = asyncio.run(power.destroy(existing_lab(name, base), node))
     if node not in show.REPAIRS:
-        say(f"{vm.name} is gone, with its data")
+        say(f"{vm.name} was deleted with its data")
         return
-    say(f"{vm.name} ({node}) is gone, with its data")
+    say(f"{vm.name} ({node}) was deleted with its data")
     words, meaning = show.REPAIRS[node]
     say(f"  {command(words, name, base)}      {meaning}")
 
@@ -131,27 +134,27 @@ def directory(
     name: Name = DEFAULT_NAME,
     base: Base = None,
 ) -> None:
-    """Print a node's directory, for the commands of `vcha node`."""
+    """Print a node's directory, for `vcha node` commands."""
     vm = asyncio.run(power.find(existing_lab(name, base), node))
     say_exactly(vm.directory)
 
 
 @app.command(epilog=EPILOG)
 def down(name: Name = DEFAULT_NAME, base: Base = None) -> None:
-    """Stop all nodes in order; the lab stays, and `vcha lab up` starts it again."""
+    """Stop all nodes in order; the lab is kept, and `vcha lab up` starts it again."""
     lab = existing_lab(name, base)
     stopped = asyncio.run(power.down(lab, narrator()))
     if not stopped:
-        say("the lab is down already")
+        say("the lab is already down")
 
 
 @app.command(epilog=EPILOG)
 def reset(
     name: Name = DEFAULT_NAME,
     base: Base = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """End the lab and delete it with all its data."""
+    """Stop the lab and delete it with all its data."""
     lab = existing_lab(name, base)
     if not yes and not _agreed(f"Delete the lab {name!r} in {lab.directory} with all its data?"):
         raise fail("nothing was deleted")
@@ -171,19 +174,19 @@ def list_(base: Base = None, as_json: AsJson = False) -> None:
     elif rows:
         console().print(show.lab_table(rows))
     else:
-        say(f"there are no labs in {bases[0]}: `{command('lab up', base=base)}` makes one")
+        say(f"there are no labs in {bases[0]}: `{command('lab up', base=base)}` creates one")
 
 
 @app.command(epilog=EPILOG)
 def env(name: Name = DEFAULT_NAME, base: Base = None) -> None:
     """Print variables for a shell: eval "$(vcha lab env)".
 
-    API, CA, VCHA_USER and PASSWORD are for curl and the SDK, PGHOST and so on for psql. Since one
-    of them is a password, they are not printed on a terminal.
+    API, CA, VCHA_USER and PASSWORD are for curl and the SDK, PGHOST and so on for psql. Because
+    one of them is a password, this command does not print to a terminal.
     """
     if sys.stdout.isatty():
         words = command("lab env", name, base)
-        raise fail(f'there is a password in it; use it so: eval "$({words})"', Code.USAGE)
+        raise fail(f'the output contains a password; use: eval "$({words})"', Code.USAGE)
     lab = found_lab(name, base)
     variables = {
         "API": lab.state().api,
@@ -207,5 +210,5 @@ def _libpq(parameters: Mapping[str, str]) -> dict[str, str]:
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise fail("nobody can be asked here: say --yes", Code.USAGE)
+        raise fail("there is no terminal to confirm on; use --yes", Code.USAGE)
     return confirm(question)

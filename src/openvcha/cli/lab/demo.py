@@ -25,7 +25,7 @@ REPAIR = ("redeploy", "healthy")
 
 def demo(
     data: Annotated[
-        int, typer.Option(min=0, help="Megabytes of data that the new passive has to copy.")
+        int, typer.Option(min=0, help="Megabytes of data for the new passive to copy.")
     ] = 100,
     keep: Annotated[bool, typer.Option(help="Keep the lab afterwards.")] = True,
     name: Name = DEFAULT_NAME,
@@ -45,7 +45,7 @@ def demo(
         raise fail(f"{len(report.missing)} acknowledged rows are missing: {numbers} …", Code.FAILED)
     if keep:
         out.print()
-        out.print(f"The lab is still there: {command('lab status', name, base)}", soft_wrap=True)
+        out.print(f"The lab is still running: {command('lab status', name, base)}", soft_wrap=True)
 
 
 async def _demo(lab: Lab, out: Narrator, filling: int, environment: str, *, keep: bool) -> Report:
@@ -70,11 +70,11 @@ def _show(out: Console, report: Report) -> None:
         out.print(_times(report))
     gone = sum(seconds for name, seconds in report.steps if name in REPAIR)
     out.print()
-    out.print(f"Without a passive for {gone:.1f} s, from the call until HEALTHY.")
+    out.print(f"The cluster had no passive for {gone:.1f} s, from the call until HEALTHY.")
     out.print(
-        f"The writer's longest wait for an answer was {account.longest_pause:.1f} s. "
-        f"{len(account.acknowledged)} rows were acknowledged; {len(account.unknown)} more have an"
-        " unknown outcome.",
+        f"The writer waited at most {account.longest_pause:.1f} s for a response."
+        f" {len(account.acknowledged)} rows were acknowledged; {len(account.unknown)} more"
+        " have an unknown outcome.",
     )
     if not report.missing:
         out.print("Every acknowledged row is there.", style="bold green")

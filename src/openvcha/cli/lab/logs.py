@@ -32,21 +32,21 @@ def logs(
     part: Annotated[
         str | None, typer.Option(help="Only this part: etcd, patroni, postgresql, service …")
     ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on showing what is written.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, help="How many to begin with.")
+        int, typer.Option("--lines", "-n", min=0, help="How many lines to start with.")
     ] = LINES,
-    raw: Annotated[bool, typer.Option("--raw", help="Lines as they are in the files.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print the lines as they are in the files.")
+    ] = False,
     name: Name = DEFAULT_NAME,
     base: Base = None,
 ) -> None:
-    """Show the logs of a node, all parts in one."""
+    """Show a node's logs, all its parts merged."""
     folder = asyncio.run(_folder(found_lab(name, base), node))
     known = reading.parts(folder)
     if part is not None and part not in known:
-        raise fail(f"{node} has no logs of {part!r}; there are: {', '.join(known)}", Code.USAGE)
+        raise fail(f"{node} has no logs of {part!r}; it has: {', '.join(known)}", Code.USAGE)
     out = console()
     for line in reading.last_lines(folder, part, lines):
         _print(out, line, raw)

@@ -26,14 +26,14 @@ _STYLES = {
 }
 _MEANINGS = {
     Overall.SINGLE: "one node; the other two are not deployed",
-    Overall.INVALID: "one node; a deployment has failed, and a VM of it is left",
-    Overall.UNKNOWN: "nodes run, but the API cannot be asked",
-    Overall.DOWN: "no node runs",
+    Overall.INVALID: "one node; a deployment failed and left a VM behind",
+    Overall.UNKNOWN: "nodes are running, but the API does not respond",
+    Overall.DOWN: "no node is running",
 }
 _COLUMNS = ("node", "role", "state", "power", "host", "datastore", "HA address", "VM")
 REPAIRS = {
-    "passive": ("passive redeploy", "replaces the passive by a new one"),
-    "witness": ("witness redeploy", "replaces the witness by a new one"),
+    "passive": ("passive redeploy", "replaces the passive with a new one"),
+    "witness": ("witness redeploy", "replaces the witness with a new one"),
 }
 
 
@@ -64,7 +64,7 @@ def lab_table(found: Sequence[LabRow]) -> Table:
     """Make the table of labs."""
     table = simple_table("lab", "nodes", "API", "directory")
     for row in found:
-        runs = f"{row.running} of {row.nodes} run" if row.running else "down"
+        runs = f"{row.running} of {row.nodes} running" if row.running else "down"
         table.add_row(row.name, runs, row.api, row.directory)
     return table
 

@@ -17,7 +17,7 @@ from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha2
 
 LABEL_WIDTH = 13
 DEMO = ("demo", "lose the passive, redeploy it over the API, count the rows")
-STATUS = ("lab status", "what runs where, and how well")
+STATUS = ("lab status", "the nodes, their health and what is running")
 
 
 async def summary(lab: Lab, seconds: float, command: Command) -> None:
@@ -52,7 +52,7 @@ def _fact(out: Console, label: str, value: str) -> None:
 async def _thumbprints(out: Console, address: str) -> None:
     met = await trust.met_certificate(address, Ports().api)
     out.print()
-    out.print("The API's certificate has the thumbprints (SHA-1 and SHA-256)")
+    out.print("The thumbprints of the API's certificate (SHA-1 and SHA-256)")
     for thumbprint in (thumbprint_sha1(met), thumbprint_sha256(met)):
         out.print(f"  {thumbprint}", soft_wrap=True)
 
@@ -70,7 +70,11 @@ def _next(out: Console, found: LabStatus, command: Command) -> None:
 def _tries(found: LabStatus) -> tuple[tuple[str, str], ...]:
     """Return three commands that make sense now."""
     if found.state is Overall.HEALTHY:
-        return DEMO, STATUS, ("lab destroy passive", "lose it yourself, to see what comes next")
+        return (
+            DEMO,
+            STATUS,
+            ("lab destroy passive", "lose the passive yourself and watch what happens"),
+        )
     gone = [(node.role or "").lower() for node in found.nodes if node.vm is None]
     repairs = [REPAIRS[role] for role in gone if role in REPAIRS]
-    return (*repairs, STATUS, ("lab logs active", "what the active node says"))[:3]
+    return (*repairs, STATUS, ("lab logs active", "the logs of the active node"))[:3]

@@ -28,21 +28,22 @@ COMMANDS = {
     ),
     "make-standalone": Load(
         "openvcha.cli.node.recovery:make_standalone",
-        "Make this node a cluster of its own, when both others are gone for good.",
+        "Make this node a cluster of its own when both others are gone for good.",
     ),
     "promote": Load(
         "openvcha.cli.node.recovery:promote",
-        "Make this passive the primary, when the active is lost and Patroni does not dare.",
+        "Make this passive the primary when the active is lost and Patroni does not promote it.",
     ),
     "token": Load(
         "openvcha.cli.node.join:token",
-        "Print a token with which one node may join; it is shown once, and ends the one before.",
+        "Print a token with which one node may join; it is shown once and replaces the"
+        " previous one.",
     ),
     "create": Load(
         "openvcha.cli.node.join:create",
-        "Make a node that joins a cluster, in a new directory; run it with `vcha node run`.",
+        "Create a node that joins a cluster, in a new directory; run it with `vcha node run`.",
     ),
-    "store": Load("openvcha.cli.node.store:app", "The cluster's store, as a node reaches it."),
+    "store": Load("openvcha.cli.node.store:app", "The cluster's store, reached through a node."),
 }
 
 app = typer.Typer(
@@ -64,7 +65,7 @@ NOT_RUNNING = 3
 def run(
     directory: Directory,
     service: Annotated[
-        bool, typer.Option(help="Serve the API and hold the public address too.")
+        bool, typer.Option(help="Also serve the API and hold the public address.")
     ] = True,
 ) -> None:
     """Run a node until SIGTERM: etcd, and on a data node Patroni, PostgreSQL and the API."""
@@ -79,11 +80,11 @@ def run(
 
 @app.command()
 def status(directory: Directory, as_json: AsJson = False) -> None:
-    """Show a node's parts and how the node sees the cluster; exit code 3 when it does not run."""
+    """Show a node's parts and how it sees the cluster; exit code 3 when it is not running."""
     directory = node_directory(directory)
     found = load_status(directory)
     if found is None and not os.path.lexists(directory / IDENTITY):
-        say_lines(f"vcha: {directory} is no node's directory: no {IDENTITY} is in it", err=True)
+        say_lines(f"vcha: {directory} is not a node's directory: it has no {IDENTITY}", err=True)
         raise typer.Exit(NOT_RUNNING)
     pids = NodeProcesses().find(directory)
     runs = found is not None and found.pid in pids
@@ -96,7 +97,7 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Show what this machine has and what it lacks; exit code 1 when something is missing."""
+    """Check what this machine has and what it lacks; exit code 1 when something is missing."""
     findings = examine()
     if as_json:
         say_json(findings)
@@ -126,6 +127,6 @@ def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:
 
 def _sees(view: OwnView) -> str:
     """Return in one line how the node sees itself."""
-    writes = {True: ", takes writes", False: ", takes no writes", None: ""}[view.writable]
+    writes = {True: ", accepts writes", False: ", read-only", None: ""}[view.writable]
     line = f"{view.contact} since {view.since}: {view.role}{writes}"
-    return f"{line}; does not hear {', '.join(view.waits_for)}" if view.waits_for else line
+    return f"{line}; cannot reach {', '.join(view.waits_for)}" if view.waits_for else line

@@ -34,27 +34,32 @@ class Role(StrEnum):
     WITNESS = "witness"
 
 
-Which = Annotated[Role, typer.Argument(help="Which node is to join.")]
+Which = Annotated[Role, typer.Argument(help="The role of the node that joins.")]
 Directory = Annotated[Path, typer.Argument(help="The new node's directory.", file_okay=False)]
 JoinAt = Annotated[str, typer.Option("--join", help="https://HOST:PORT of the cluster's API.")]
-RoleOption = Annotated[Role, typer.Option("--role", help="Which node it is to be.")]
+RoleOption = Annotated[Role, typer.Option("--role", help="The node's role.")]
 Address = Annotated[str, typer.Option(help="The node's HA address; this machine must have it.")]
-NodeName = Annotated[str | None, typer.Option("--name", help="Its name; else vcha-ROLE.")]
+NodeName = Annotated[
+    str | None, typer.Option("--name", help="The node's name; default: vcha-ROLE.")
+]
 TokenFile = Annotated[
     Path | None,
     typer.Option(
-        allow_dash=True, help=f"A file with the token, - for standard input; else ${TOKEN}."
+        allow_dash=True, help=f"A file with the token, or - for standard input; default: ${TOKEN}."
     ),
 ]
-Ca = Annotated[Path | None, typer.Option(help="The authority of the server's certificate.")]
+Ca = Annotated[
+    Path | None, typer.Option(help="The authority that issued the server's certificate.")
+]
 Thumbprint = Annotated[
-    str | None, typer.Option(help="SHA-256 of the server's certificate, instead.")
+    str | None,
+    typer.Option(help="The SHA-256 thumbprint of the server's certificate, instead of --ca."),
 ]
 
 
 @with_target
 def token(role: Which, *, as_json: AsJson = False, target: Target) -> None:
-    """Print a token with which one node may join; it is shown once, and ends the one before."""
+    """Print a token with which one node may join; shown once, it replaces the previous one."""
     asyncio.run(_token(role, as_json, target))
 
 
@@ -69,13 +74,13 @@ def create(
     ca: Ca = None,
     thumbprint: Thumbprint = None,
 ) -> None:
-    """Make a node that joins a cluster, in a new directory; run it with `vcha node run`.
+    """Create a node that joins a cluster, in a new directory; run it with `vcha node run`.
 
-    The same command again goes on after a crash. The server's certificate is always verified.
+    After a crash, the same command continues. The server's certificate is always verified.
     """
     parse_server(join)
     if ca and thumbprint:
-        raise LabFailed("give --ca or --thumbprint, not both")
+        raise LabFailed("use --ca or --thumbprint, not both")
     as_ruler_of(directory)  # before anything of standard input is read
     if not thumbprint:
         trust.by_authority(ca)
@@ -91,7 +96,7 @@ def create(
         complete(root, {path: text.encode() for path, text in answer["files"].items()})
     except JoinRefused as error:
         raise LabFailed(str(error)) from error
-    say(f"{wanted.name} ({role}) is made; it joins as soon as it runs")
+    say(f"{wanted.name} ({role}) is created; it joins as soon as it runs")
     say(f"  {program()} node run {shlex.quote(str(root))}")
 
 
@@ -103,7 +108,7 @@ async def _token(role: Role, as_json: bool, target: Target) -> None:
         return
     say(found["token"])
     say(
-        f"for one {role} at {found['ha_address']}, until {found['expires']}; not shown again",
+        f"valid for one {role} at {found['ha_address']}, until {found['expires']}; not shown again",
         err=True,
     )
 
@@ -163,4 +168,4 @@ def _require_address(address: str) -> None:
     except OSError as error:
         raise JoinRefused(f"this machine cannot use {address}: {error.strerror}") from error
     except (ValueError, TypeError) as error:  # no name can be encoded like that
-        raise JoinRefused(f"{address!r} is no address") from error
+        raise JoinRefused(f"{address!r} is not an IP address") from error

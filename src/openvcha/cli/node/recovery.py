@@ -40,39 +40,39 @@ from openvcha.store.etcd.client import Etcd
 Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 ASK_SECONDS = 6.0
 OUTCOME_SECONDS = 150.0
 FAILED = {
-    Outcome.CHANGED: "is not made the primary: who may lead has just changed: look again",
+    Outcome.CHANGED: "was not made the primary: the leader has just changed; look and try again",
     Outcome.SILENT: (
-        f"is not made the primary: its own Patroni does not answer within"
-        f" {promotion.ALIVE_SECONDS:g} s, so it could not take over; nothing was changed. See"
-        " `vcha node status` and its log patroni.jsonl; start the node anew"
+        "was not made the primary: its own Patroni did not respond within"
+        f" {promotion.ALIVE_SECONDS:g} s, so it could not take over; nothing was changed."
+        " See `vcha node status` and its log patroni.jsonl; restart the node"
     ),
     Outcome.AS_BEFORE: (
-        "was not made the primary: its Patroni did not take over (its log patroni.jsonl says why);"
-        " who may lead is as before"
+        "was not made the primary: its Patroni did not take over (see its log"
+        " patroni.jsonl); the change was undone"
     ),
     Outcome.BEGUN: (
-        "leads, but its database does not take writes yet, and goes on trying: its log"
-        " patroni.jsonl says why"
+        "leads, but its database does not accept writes yet; it keeps trying (see its log"
+        " patroni.jsonl)"
     ),
     Outcome.LOST: (
-        "began to lead, and has lost that right again: see who leads now, and its log"
-        " patroni.jsonl; then do it again"
+        "became the leader and lost the lead again: see who leads now, and its log"
+        " patroni.jsonl; then try again"
     ),
 }
 NEVER = "1970-01-01T00:00:00+00:00"
 
 
 def make_standalone(directory: Directory, yes: Yes = False) -> None:
-    """Make this node a cluster of its own, when both others are gone for good.
+    """Make this node a cluster of its own when both others are gone for good.
 
-    The store is forced to one member, the configuration becomes that of a first node, and the
-    node takes writes again. Refused while a majority, or any other node, answers: power off what
-    must not go on. Before it is done all are asked once more.
+    The store is reduced to one member, the configuration becomes that of a first node, and the node
+    accepts writes again. This is refused while a quorum, or any other node, responds: power off
+    what must not continue. All nodes are checked once more before anything changes.
     """
     with told():
         layout = Layout(node_directory(directory))
@@ -82,46 +82,51 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
         say("What this node knows:")
         for line in alone.identity_lines(found, dt.datetime.now(dt.UTC)):
             say(f"  {line}")
-        if reason := alone.why_not(found) or ("it stands alone already" if single else None):
-            raise fail(f"{identity.name} is not made stand-alone: {reason}")
+        if reason := alone.why_not(found) or ("it is already stand-alone" if single else None):
+            raise fail(f"{identity.name} was not made stand-alone: {reason}")
         _explain_alone(found)
         if not yes and not confirm(f"Make {identity.name} stand-alone?"):
             raise fail("nothing was changed")
         _ask_supervisor(layout, Wish.STANDALONE, identity)
-        say(f"{identity.name} stands alone; as soon as it leads it can be deployed again")
+        say(f"{identity.name} is stand-alone; as soon as it leads, deploy a cluster again")
 
 
 def promote(directory: Directory, yes: Yes = False) -> None:
-    """Make this passive the primary, when the active is lost and Patroni does not dare.
+    """Make this passive the primary when the active is lost and Patroni does not promote it.
 
-    Where rows may be lost, or another primary may live, the node's name has to be typed (--yes is
-    not enough).
+    If rows may be lost, or another primary may be running, you must type the node's name; --yes is
+    not enough.
     """
     with told():
         layout = Layout(node_directory(directory))
         identity = _data_node(layout)
         _promote(layout, identity, yes=yes)
-        say(f"{identity.name} is the active and takes writes")
+        say(f"{identity.name} is the active and accepts writes")
 
 
 def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
     if not _runs(layout):
-        raise fail(f"{identity.name} does not run: start it first, it waits for its right to lead")
+        raise fail(
+            f"{identity.name} is not running: start it first; it then waits until it may lead"
+        )
     seen, found, others = asyncio.run(_observed(layout, identity))
     refusal = promoting.why_not(seen, identity.member, others)
     if refusal and not refusal.overridable:
-        raise fail(f"{identity.name} is not made the primary: {refusal.reason}")
+        raise fail(f"{identity.name} was not made the primary: {refusal.reason}")
     older, kept = not has_data(layout), load_kept(layout, identity)
     lost = losses(promoting.evidence(seen, identity.member, found, kept, older=older))
     say("What may be lost:")
     for line in lost.lines:
         say(f"  {line}")
     if refusal:
-        say(f"  Another primary may live: {refusal.reason}. What it acknowledges is lost.")
+        say(
+            f"  Another primary may be running: {refusal.reason}. What it acknowledges will be"
+            " lost."
+        )
     if refusal or not lost.nothing:
-        typed = prompt(f"Type the name of this node ({identity.name}) to do it all the same")
+        typed = prompt(f"Type the name of this node ({identity.name}) to proceed anyway")
         if typed != identity.name:
-            raise fail("that is not its name: nothing was changed")
+            raise fail("the name does not match; nothing was changed")
     elif not yes and not confirm(f"Make {identity.name} the primary?"):
         raise fail("nothing was changed")
     if not has_data(layout):
@@ -134,7 +139,7 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
 def _data_node(layout: Layout) -> Identity:
     identity = load_identity(layout.root)
     if not identity.holds_data:
-        raise fail(f"{identity.name} is a witness: it has no data to go on with")
+        raise fail(f"{identity.name} is a witness: it has no data to continue with")
     if not has_data(layout) and not asides(layout):
         raise fail(f"{identity.name} has no data: {layout.pgdata} is empty")
     return identity
@@ -142,7 +147,7 @@ def _data_node(layout: Layout) -> Identity:
 
 def _require_store(layout: Layout) -> None:
     if not (layout.etcd_data / "member").is_dir():
-        raise fail(f"there is no store in {layout.etcd_data}: nothing can be made of it")
+        raise fail(f"there is no store in {layout.etcd_data} to recover")
 
 
 async def _asked_all(layout: Layout, identity: Identity) -> tuple[Survey, bool]:
@@ -180,13 +185,15 @@ def _ask_supervisor(layout: Layout, wish: Wish, identity: Identity) -> None:
     request = Request(wish=wish, id=secrets.token_hex(8))
     write_request(layout, request)
     if not _runs(layout):
-        say(f"{identity.name} does not run: it is done when the node is started")
+        say(f"{identity.name} is not running; it is done when the node is started")
         raise typer.Exit
     outcome = asyncio.run(outcome_of(layout, request, OUTCOME_SECONDS))
     if outcome is None:
-        raise fail(f"not done within {OUTCOME_SECONDS:g} s; it goes on: see {layout.logs}")
+        raise fail(
+            f"not done within {OUTCOME_SECONDS:g} s, but still in progress: see {layout.logs}"
+        )
     if outcome.error:
-        raise fail(f"not done: {outcome.error}")
+        raise fail(f"failed: {outcome.error}")
 
 
 def _runs(layout: Layout) -> bool:
@@ -205,8 +212,8 @@ async def _observed(
             return seen, found, await promoting.strangers(services, seen)
     except (StoreUnavailable, TimeoutError) as error:
         raise fail(
-            f"{identity.name} cannot be made the primary: the store has no majority;"
-            " when both others are gone for good, `vcha node make-standalone` is what you need"
+            f"{identity.name} cannot be made the primary: the store has no quorum; if both"
+            " others are gone for good, use `vcha node make-standalone`"
         ) from error
 
 

@@ -31,14 +31,14 @@ from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.store.space import Room, make_room, percent
 
-app = typer.Typer(help="The cluster's store, as a node reaches it.", no_args_is_help=True)
+app = typer.Typer(help="The cluster's store, reached through a node.", no_args_is_help=True)
 
 Directory = Annotated[
     Path, typer.Argument(help="The directory of a data node.", exists=True, file_okay=False)
 ]
-Key = Annotated[str, typer.Argument(help="The key, as a warning or `list` names it.")]
-Force = Annotated[bool, typer.Option("--force", help="Also when its value can be read.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Key = Annotated[str, typer.Argument(help="The key, as a warning or `list` shows it.")]
+Force = Annotated[bool, typer.Option("--force", help="Set it aside even if its value can be read.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 T = TypeVar("T")
 EVERYTHING = (keys.ROOT,)
 """Also the sessions, the events and the audit."""
@@ -46,51 +46,51 @@ EVERYTHING = (keys.ROOT,)
 
 @app.command("list")
 def list_(directory: Directory) -> None:
-    """List the keys whose values cannot be read, with the reasons."""
+    """List the records that cannot be read, with the reasons."""
     with told():
         found = asyncio.run(_with_store(directory, _all))
         for one in found:
             say(f"{one.key}: {one.reason}")
         if not found:
-            say("everything can be read")
+            say("all records can be read")
 
 
 @app.command("set-aside")
 def set_aside(directory: Directory, key: Key, force: Force = False) -> None:
-    """Take a value that cannot be read out of the way; it is kept below /openvcha/aside/.
+    """Move a record that cannot be read out of the way, to /openvcha/aside/.
 
-    A task that is set aside no longer holds the cluster's operation. Who did it is audited.
+    A task that is set aside no longer holds the cluster's operation. The audit records who did it.
     """
     with told():
         place = asyncio.run(_with_store(directory, lambda store: _audited(store, key, force)))
-        say(f"{key} is set aside: {place}")
+        say(f"{key} was set aside to {place}")
 
 
 @app.command()
 def accept(directory: Directory, yes: Yes = False) -> None:
-    """Have the store's users and join tokens count as they are now, after a restore of yours.
+    """Accept the store's users and join tokens as they are, after you restored the store.
 
-    Else an older state of the store counts for nothing where it differs from what the data nodes
-    have seen last. All sessions end. Who did it is audited.
+    Until then, users and tokens that differ from what the data nodes last saw are ignored. All
+    sessions end. The audit records who did it.
     """
     with told():
         differing = asyncio.run(_with_store(directory, lambda store: store.differing()))
         for key in differing:
-            say(f"{key}: not as this node has seen it last")
+            say(f"{key}: differs from what this node last saw")
         if not differing:
-            say("no user and no join token differs from what this node has seen last")
-        if not yes and not confirm("Have them count as the store has them, and end all sessions?"):
+            say("no user or join token differs from what this node last saw")
+        if not yes and not confirm("Accept them as they are in the store, and end all sessions?"):
             raise fail("nothing was changed")
         asyncio.run(_with_store(directory, _accepted))
-        say("the store counts as it is; all sessions have ended")
+        say("the store is accepted as it is; all sessions have ended")
 
 
 @app.command()
 def defragment(directory: Directory) -> None:
-    """Free space in the store: compact it, defragment its members, end the alarm of a full one.
+    """Free space in the store: compact it, defragment its members, clear the alarm of a full one.
 
-    One member after the other, the one that leads last. It works on a store that is full, and needs
-    a majority of the members.
+    Members are defragmented one at a time, the leader last. This works on a full store, and needs a
+    quorum.
     """
     with told():
         quota = load_identity(node_directory(directory)).store.quota_bytes
@@ -100,13 +100,13 @@ def defragment(directory: Directory) -> None:
             share = percent(one.size, limit)
             say(f"{one.name}: {one.size} of {limit} bytes ({share} %), {one.in_use} in use")
         for name in after.silent:
-            say(f"{name}: does not answer, and was given no room")
+            say(f"{name}: does not respond; it was not defragmented")
         if after.full:
             raise fail(
-                "the store is still full without its history: give it a larger quota"
-                ' ("store": {"quota_bytes": …} in node.json of each node, then start them anew)'
+                'the store is still full after compaction: raise its quota ("store":'
+                ' {"quota_bytes": …} in node.json of each node, then restart the nodes)'
             )
-        say("the store takes writes")
+        say("the store accepts writes")
 
 
 async def _given_room(store: SealedEtcd, quota: int) -> Room:
@@ -122,7 +122,7 @@ async def _accepted(store: SealedEtcd) -> None:
     error = None
     try:
         if not await store.accept():
-            said = "users have just been changed: look again"
+            said = "users have just been changed; check them and try again"
             error = ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("store.refused", said))
             raise fail(said)
     finally:

@@ -55,31 +55,31 @@ def _proof(known: Evidence) -> str | None:
     if known.older:
         return None
     if known.led_last:
-        return "this node was the last who led, and it has all that it acknowledged"
+        return "this node led last, and it has everything that it acknowledged"
     binding = known.mode is ClusterMode.ENABLED and known.paused is False
     if binding and known.named:
-        return "this node was in sync when the active was last heard"
+        return "this node was in sync when the active was last heard from"
     return None
 
 
 def _what(known: Evidence) -> str:
     if known.older:
         return (
-            "Every row that was acknowledged after this node's data were set aside: a copy of newer"
-            " ones was not finished."
+            "Every row that was acknowledged after this node's data were set aside: the"
+            " copy of newer data was not finished."
         )
     if known.mode is None or known.paused is None:
-        return "Perhaps rows: in which mode the active acknowledged them is not known."
+        return "Possibly rows: the mode in which the active acknowledged them is unknown."
     if known.mode is not ClusterMode.ENABLED or known.paused:
         return (
-            f"Every row that the active acknowledged without this node: in the mode"
-            f" {_mode(known)} it goes on alone, and nothing in the store shows it."
+            "Every row that the active acknowledged without this node: in the mode"
+            f" {_mode(known)} it continues alone, and nothing in the store shows that."
         )
     if known.named is None:
-        return "Perhaps rows: whether this node was in sync cannot be read."
+        return "Possibly rows: the record of whether this node was in sync cannot be read."
     return (
-        "Every row that was acknowledged after this node fell out of sync: the store does not"
-        " name it as one that has all of them."
+        "Every row that was acknowledged after this node fell out of sync: the store does"
+        " not list it as in sync."
     )
 
 
@@ -92,31 +92,32 @@ def _mode(known: Evidence) -> str:
 def _how_much(known: Evidence) -> Iterator[str]:
     yield _distance(known)
     if known.last_row:
-        yield f"The last transaction that this node has is of {known.last_row}."
+        yield f"The last transaction on this node is from {known.last_row}."
     if known.heard:
         yield (
-            f"The active held its right to lead until {known.heard}; that right outlives it by up"
-            " to 20 s."
+            f"The active held the leader key until {known.heard}; the key outlives its"
+            " holder by up to 20 s."
         )
     else:
-        yield "When the active was last heard is not known."
+        yield "When the active was last heard from is unknown."
 
 
 def _distance(known: Evidence) -> str:
     if known.active_lsn is None:
-        return "How far the active was is not known."
+        return "The active's position is unknown."
     if known.own_lsn is None:
-        return f"The active was at {lsn_text(known.active_lsn)}; where this node is is not known."
+        return f"The active was at {lsn_text(known.active_lsn)}; this node's position is unknown."
     there, here = lsn_text(known.active_lsn), lsn_text(known.own_lsn)
     behind = known.active_lsn - known.own_lsn
     if behind > 0:
         return (
-            f"The active had written up to {there} when it last told the store, and this node has"
-            f" up to {here}: at least {behind} bytes of the log are missing."
+            f"The active had written up to {there} when it last reported to the store, and"
+            f" this node has up to {here}: at least {behind} bytes of write-ahead log are"
+            " missing."
         )
     return (
-        f"This node has ({here}) all that the active had written ({there}) when it last told the"
-        " store; what it wrote later is not known."
+        f"This node ({here}) has everything that the active had written ({there}) when it"
+        " last reported to the store; what the active wrote later is unknown."
     )
 
 

@@ -75,13 +75,13 @@ def _stranger_lives(seen: Observation, others: Collection[Stranger]) -> Refusal 
     leading = next((one for one in others if one.name == seen.leader), None)
     if writing:
         return Refusal(
-            f"{writing.name} takes writes, and is no node of this cluster any more",
+            f"{writing.name} accepts writes, but is no longer a node of this cluster",
             overridable=True,
         )
     if leading and leading.writes is None:
         return Refusal(
-            f"{leading.name} holds the right to lead, is no node of this cluster any more, and may"
-            " still take writes; it loses that right 20 s after it was last heard",
+            f"{leading.name} holds the leader key, is no longer a node of this cluster, and"
+            " may still accept writes; it loses the key 20 s after it was last heard from",
             overridable=True,
         )
     return None
@@ -90,9 +90,11 @@ def _stranger_lives(seen: Observation, others: Collection[Stranger]) -> Refusal 
 def _why_not(seen: Observation, member: str) -> Refusal | None:
     own = seen.node(member)
     if own is None:
-        return Refusal("this node is none of the cluster's: it was replaced, or not finished")
+        return Refusal(
+            "this node is not part of the cluster: it was replaced, or its creation did not finish"
+        )
     if seen.leader == member:
-        return Refusal("this node is the active already")
+        return Refusal("this node is already the active")
     if seen.config.mode is ClusterMode.DISABLED:
         return _disabled(seen)
     data = (node for node in seen.nodes if node.config.kind is NodeKind.DATA)
@@ -106,14 +108,15 @@ def _disabled(seen: Observation) -> Refusal:
     if seen.active is not None and writable(seen.active):
         return _active_writes(seen.active)
     return Refusal(
-        "in the mode DISABLED its database is stopped, and as old as that mode; when the active is"
-        " gone for good, end the witness too and use `vcha node make-standalone`"
+        "in the mode DISABLED its database is stopped, and as old as that mode; if the"
+        " active is gone for good, shut down the witness too and use `vcha node"
+        " make-standalone`"
     )
 
 
 def _active_writes(active: NodeObservation) -> Refusal:
     name = active.config.name
-    return Refusal(f"{name} is the active and takes writes: use the operation failover")
+    return Refusal(f"{name} is the active and accepts writes; use the operation failover")
 
 
 def _other_lives(seen: Observation, other: NodeObservation) -> Refusal | None:
@@ -122,16 +125,16 @@ def _other_lives(seen: Observation, other: NodeObservation) -> Refusal | None:
         return _active_writes(other)
     if other.config.member == seen.leader:
         return Refusal(
-            f"{name} holds the right to lead, and may still take writes; it loses that right"
-            " 20 s after it was last heard",
+            f"{name} holds the leader key and may still accept writes; it loses the key 20"
+            " s after it was last heard from",
             overridable=True,
         )
     if writable(other):
-        return Refusal(f"{name} takes writes, though it does not lead", overridable=True)
+        return Refusal(f"{name} accepts writes, though it does not lead", overridable=True)
     if seen.config.mode is not ClusterMode.ENABLED and other.patroni is None:
         return Refusal(
-            f"{name} does not answer, and in the mode {seen.config.mode} it goes on taking"
-            " writes where it is cut off",
+            f"{name} does not respond, and in the mode {seen.config.mode} it keeps"
+            " accepting writes while it is cut off",
             overridable=True,
         )
     return None

@@ -53,7 +53,7 @@ async def stand_alone(store: GuardedStore, identity: Identity, own: AccountSourc
     actions += _ended(running, identity) if running else ()
     actions += _protecting(config) if config else ()
     if not (await store.txn([unchanged(kv) for kv in found], actions)).succeeded:
-        raise StoreUnavailable("somebody else writes into the store")
+        raise StoreUnavailable("another client is writing to the store")
 
 
 async def _running_task(store: Store) -> KeyValue | None:
@@ -67,7 +67,7 @@ async def _unforged(store: Store, key: str) -> KeyValue | None:
     try:
         return await store.get(key)
     except RecordForged:
-        _log.warning("a record is forged, and left as it is", key=key)
+        _log.warning("leaving a forged record as it is", key=key)
         return None
 
 
@@ -75,7 +75,7 @@ def _ended(kv: KeyValue, identity: Identity) -> Iterator[Action]:
     try:
         record = decode(kv, TaskRecord)
     except RecordInvalid as unreadable:
-        _log.warning("a task cannot be read, and is left as it is", reason=str(unreadable))
+        _log.warning("leaving an unreadable task as it is", reason=str(unreadable))
         return
     if record.finished:
         return
@@ -96,7 +96,7 @@ def _protecting(kv: KeyValue) -> Iterator[Action]:
     try:
         config = decode(kv, dict[str, Any])
     except RecordInvalid as unreadable:
-        _log.warning("Patroni's configuration cannot be read", reason=str(unreadable))
+        _log.warning("cannot read Patroni's configuration", reason=str(unreadable))
         return
     wanted = {**config, **WITH_STANDBY, FAILSAFE: None}
     kept = {name: value for name, value in wanted.items() if value is not None}

@@ -180,7 +180,9 @@ class Forwarder:
         """Log that all places are taken: at once, and then not more often than once a minute."""
         self._unwelcome += 1
         if _now() - self._warned >= WARN_SECONDS:
-            _log.warning("all places at the database are taken", places=most, more=self._unwelcome)
+            _log.warning(
+                "all connections to the database are in use", places=most, more=self._unwelcome
+            )
             self._warned, self._unwelcome = _now(), 0
 
 

@@ -132,14 +132,14 @@ class Access:
                 async with asyncio.timeout(SESSION_SECONDS):
                     return await self._by_a_new_session()
             except TimeoutError:
-                self._events.debug("PostgreSQL not surveyed", reason="no answer in time")
+                self._events.debug("cannot survey PostgreSQL", reason="no response in time")
                 return Look()
             except (Error, OSError, EngineMissing) as error:
                 refusal = plain(str(error).strip())[:LONGEST_REFUSAL]
             if not await self._refuses():
-                self._events.debug("PostgreSQL not surveyed", reason=refusal)
+                self._events.debug("cannot survey PostgreSQL", reason=refusal)
                 return Look()
-        self._events.warning("PostgreSQL lets the cluster in no more", reason=refusal)
+        self._events.warning("PostgreSQL no longer accepts the cluster's sessions", reason=refusal)
         return Look(refusal=refusal)
 
     async def _by_a_new_session(self) -> Look:
@@ -168,15 +168,15 @@ class Access:
                     async with await self._server.connect(self._host, OTHER) as session:
                         await self._tend(session)
         except (TimeoutError, Error, OSError, EngineMissing) as error:
-            self._events.debug("no session to mend PostgreSQL's roles by", reason=str(error))
+            self._events.debug("no session to repair PostgreSQL's roles with", reason=str(error))
 
     async def _tend(self, session: Connection) -> None:
         async with self._passwords.settled() as known:
             tended = await tend(session, known)
         for statement in tended.done:
-            self._events.warning("a role of the cluster lacked a right", statement=statement)
+            self._events.warning("restored a privilege of a cluster role", statement=statement)
         for reason in tended.failed:
-            self._events.warning("a role of the cluster lacks a right", reason=plain(reason))
+            self._events.warning("a cluster role lacks a privilege", reason=plain(reason))
 
     async def _keep(self, session: Connection | None) -> None:
         before, self._kept = self._kept, session

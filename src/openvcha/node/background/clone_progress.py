@@ -63,7 +63,7 @@ class CopyPublisher:
         try:
             await self._store.put(self._key, clone_reports.encode(report))
         except StoreError as error:
-            self._events.warning("copy report not written", reason=str(error))
+            self._events.warning("cannot write the copy report", reason=str(error))
             return False
         self._told(report)
         return True

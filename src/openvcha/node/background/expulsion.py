@@ -63,7 +63,7 @@ async def expelled(view: DutyView) -> bool | None:
 async def _end(view: DutyView) -> None:
     """End PostgreSQL at once, then what would start it again, then what that has started."""
     view.control.tell(
-        NAME, "this node was removed from its cluster: its database and service are ended"
+        NAME, "this node was removed from its cluster; stopping its database and service"
     )
     await _kill_postgres(view)
     for part in PARTS:

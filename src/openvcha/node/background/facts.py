@@ -76,7 +76,7 @@ class FactsPublisher:
             try:
                 await self._publish(found)
             except StoreError as error:
-                self._events.debug("facts not published", reason=str(error))
+                self._events.debug("cannot publish facts", reason=str(error))
             troubled = found.trouble or found.refusal
             await self._sleep(TROUBLE_SECONDS if troubled else PUBLISH_SECONDS)
 

@@ -66,7 +66,7 @@ class CutOff:
             return False
         if not _acknowledges_alone(self._layout.pgdata):
             return False
-        self._events.warning("cut off: PostgreSQL is ended", silent_seconds=at.silent_seconds)
+        self._events.warning("cut off; stopping PostgreSQL", silent_seconds=at.silent_seconds)
         await asyncio.to_thread(
             kill_tree, self._layout.root, which=lambda process: is_postgres(process.argv)
         )

@@ -73,7 +73,7 @@ class Keeping:
         try:
             await self._save(self._view.layout, kept)
         except OSError as error:
-            self._tell(f"what is known of the cluster cannot be kept: {error}")
+            self._tell(f"what this node knows of the cluster cannot be stored: {error}")
             return
         self._tell("")
         self._view.control.tell("space", self._space(known))
@@ -99,9 +99,9 @@ class Keeping:
             return None
         names = ", ".join(one.name or str(one.id) for one in known.members if one.id in self._full)
         return (
-            f"the store is full (etcd's alarm NOSPACE, of {names}): nobody can log in, change"
-            " anything or begin to lead. `vcha node store defragment DIRECTORY` on a data node"
-            " gives it room; docs/recovery.md (The store is full) says more"
+            f"the store is full (etcd alarm NOSPACE on {names}): nobody can log in, change"
+            " anything or become the leader. Run `vcha node store defragment DIRECTORY` on"
+            " a data node to free space; see docs/recovery.md (The store is full)"
         )
 
     def _tell(self, text: str) -> None:

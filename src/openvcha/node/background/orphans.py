@@ -67,7 +67,7 @@ class Orphans:
         if not lasting:
             return
         titles = [process.argv[0] for process in lasting]
-        self._events.warning("backends outlive their postmaster and are ended", titles=titles)
+        self._events.warning("ending backends that outlived their postmaster", titles=titles)
         for process in lasting:
             self._end(process)
 

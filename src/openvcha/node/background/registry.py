@@ -33,7 +33,7 @@ async def follow_members(view: DutyView) -> None:
         try:
             await view.store.refresh_endpoints()
         except StoreError as error:
-            view.events.debug("members not refreshed", reason=str(error))
+            view.events.debug("cannot refresh the members", reason=str(error))
         await asyncio.sleep(REFRESH_SECONDS)
 
 
@@ -74,7 +74,7 @@ async def carry_out(view: DutyView, duties: Mapping[str, Duty] = ALL_DUTIES) -> 
     """Carry out all duties until canceled; one that breaks does not touch the others."""
 
     def told(name: str, reason: str | None) -> None:
-        text = f"was interrupted, and is begun again and again: {reason}"
+        text = f"was interrupted and is being retried: {reason}"
         view.control.tell(f"duty {name}", None if reason is None else text)
 
     async with asyncio.TaskGroup() as group:

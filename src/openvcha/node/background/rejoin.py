@@ -89,7 +89,7 @@ class Rejoin:
     async def _judge(self, look: Look, quiet: float) -> None:
         if look.in_sync and asides(self._layout):
             await asyncio.to_thread(discard, self._layout)
-            self._view.events.info("the new copy is in sync: the old data are deleted")
+            self._view.events.info("the new copy is in sync; the old data are deleted")
         if look.well or look.source is None:
             self._tell(None)
             return
@@ -110,12 +110,14 @@ class Rejoin:
             leader = await self._leader(source)
             self._require_room(leader)
         except CopyFailed as error:
-            self._tell(f"the standby is stuck, and cannot be copied anew: {error}")
+            self._tell(f"the standby is stuck, and cannot be copied again: {error}")
             return
         self._not_before = self._clock() + STUCK_SECONDS
         known = await asyncio.to_thread(trouble, self._layout.logs)
         why = f" ({known.reason})" if known else ""
-        self._tell(f"the standby is stuck for {quiet:.0f} s{why}: its data are copied anew")
+        self._tell(
+            f"the standby has been stuck for {quiet:.0f} s{why}; its data are being copied again"
+        )
         await self._view.control.halt("patroni")
         try:
             await asyncio.to_thread(_end_postgres, self._layout)
@@ -136,11 +138,13 @@ class Rejoin:
     async def _copy(self) -> None:
         if has_data(self._layout):
             kept = await asyncio.to_thread(set_aside, self._layout, dt.datetime.now(dt.UTC))
-            self._view.events.warning("stuck data are set aside", directory=kept.name)
+            self._view.events.warning("stuck data were set aside", directory=kept.name)
         if await copy_or_put_back(self._layout, self._view.control.copy):
-            self._tell("the data are copied anew; the old ones are kept until this is in sync")
+            self._tell(
+                "the data were copied again; the old ones are kept until the copy is in sync"
+            )
         else:
-            self._tell("the data could not be copied anew; the old ones are back in their place")
+            self._tell("the data could not be copied again; the old ones were restored")
             self._not_before = self._clock() + AGAIN_SECONDS
 
     async def _leader(self, source: str) -> Leader:
@@ -155,7 +159,7 @@ class Rejoin:
         needed, free = leader.data_bytes + SPARE_BYTES, self._free_bytes(self._layout)
         if free < needed:
             raise CopyFailed(
-                f"there must be room for the old data and a copy: {needed} bytes are needed,"
+                f"the disk must hold the old data and a copy: {needed} bytes are needed,"
                 f" {free} are free",
                 temporary=True,
             )

@@ -84,7 +84,7 @@ class Renewing:
         await self._until(lambda: self._forget(renewal.account))
         finish(layout)
         self._view.control.tell(NOTE, None)
-        self._view.events.info("what lets a node in is new")
+        self._view.events.info("credentials rotated")
 
     async def _until(self, attempt: Attempt) -> None:
         """Try again until it succeeds; what is in the way is shown in the node's status."""
@@ -93,8 +93,8 @@ class Renewing:
                 async with asyncio.timeout(STATEMENT_SECONDS):
                     await attempt()
             except (NotYet, TimeoutError) as error:
-                reason = str(error) or "PostgreSQL does not answer in time"
-                self._view.control.tell(NOTE, f"what lets a node in is made anew: {reason}")
+                reason = str(error) or "PostgreSQL does not respond in time"
+                self._view.control.tell(NOTE, f"credentials are being rotated: {reason}")
             else:
                 return
             await asyncio.sleep(LOOK_SECONDS)
@@ -112,21 +112,21 @@ class Renewing:
             async with await self._connect(load_secrets(self._view.layout.root)) as connection:
                 await _change(connection, new)
         except (Error, OSError) as error:
-            raise NotYet(f"PostgreSQL does not take the passwords: {error}") from error
+            raise NotYet(f"PostgreSQL does not accept the new passwords: {error}") from error
 
     async def _admit(self, new: Account) -> None:
         """Let the new account in to the store, by the one before; again after a crash."""
         try:
             await self._view.store.accounts.trust(new)
         except StoreError as error:
-            raise NotYet(f"the store does not take the new account: {error}") from error
+            raise NotYet(f"the store does not accept the new account: {error}") from error
 
     async def _forget(self, new: Account) -> None:
         """Let nobody else in to the store any more, whoever was shown the account before."""
         try:
             await self._view.store.accounts.keep_only(new, {})
         except StoreError as error:
-            raise NotYet(f"the store does not forget the old account yet: {error}") from error
+            raise NotYet(f"the store has not dropped the old account yet: {error}") from error
 
     async def _exchange(self, renewal: Renewal) -> None:
         """Nothing answers by old certificates while the files change: etcd is away for it."""
@@ -142,12 +142,12 @@ class Renewing:
         """Be let in by all three with what is new: none of them trusts anything else then."""
         identity, tls = self._view.identity, self._tls()
         if not await answers(client_url(identity), tls):
-            raise NotYet("etcd does not answer by the new certificate yet")
+            raise NotYet("etcd does not use the new certificate yet")
         place = url(identity.ha_address, identity.ports.patroni)
         # More than once: it reads its certificates only when nothing else has changed.
         self._view.control.reload("patroni")
         if not await ask(place, "/patroni", tls, PROBE_SECONDS):
-            raise NotYet("Patroni does not answer by the new certificate yet")
+            raise NotYet("Patroni does not use the new certificate yet")
 
     async def _end_sessions(self) -> None:
         """End every session that somebody began by what was: it would go on for ever."""
@@ -158,7 +158,7 @@ class Renewing:
             async with await self._connect(load_secrets(self._view.layout.root)) as connection:
                 await connection.execute(END_SESSIONS, [users])
         except (Error, OSError) as error:
-            raise NotYet(f"PostgreSQL does not let the node in yet: {error}") from error
+            raise NotYet(f"PostgreSQL does not accept the node yet: {error}") from error
 
     async def _reseal(self) -> None:
         """Seal all records by the new key; what the key before has sealed is then worth nothing."""
@@ -166,9 +166,9 @@ class Renewing:
         try:
             for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
                 if isinstance(store, SealedStore) and not await store.reseal(prefix):
-                    raise NotYet("the records are not sealed anew yet: others write them too")
+                    raise NotYet("the records are not resealed yet: others write them too")
         except StoreError as error:
-            raise NotYet(f"the records are not sealed anew yet: {error}") from error
+            raise NotYet(f"the records are not resealed yet: {error}") from error
         known = load_secrets(layout.root)
         await asyncio.to_thread(
             save_secrets, layout.root, msgspec.structs.replace(known, records_before=None)
@@ -191,7 +191,7 @@ async def _change(connection: "AsyncConnection[Any]", new: Secrets) -> None:
 
     row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()
     if row is None or row[0]:
-        raise NotYet("PostgreSQL takes no writes yet")
+        raise NotYet("PostgreSQL does not accept writes yet")
     for role, password in passwords(new).items():
         await connection.execute(change_password(connection, role, password))
     await connection.commit()

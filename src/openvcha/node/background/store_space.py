@@ -56,7 +56,7 @@ class Keeper:
         except StoreFull:
             return True  # since just now: the next look sees the alarm
         except StoreError as error:
-            self._view.events.info("the store was given no room", reason=str(error))
+            self._view.events.info("cannot free space in the store", reason=str(error))
             return self._full_since is not None
         return True
 
@@ -67,7 +67,7 @@ class Keeper:
         # Whole mebibytes: each change of a note is a line in the log.
         limit = largest.limit(self._quota)
         size, quota = -(-largest.size // MIB), limit // MIB
-        return f"the store has {size} of {quota} MiB ({percent(largest.size, limit)} %)"
+        return f"the store uses {size} of {quota} MiB ({percent(largest.size, limit)} %)"
 
     async def _tidy(self, found: Room) -> None:
         """Defragment one member if that pays; the next one comes with the next look."""
@@ -92,10 +92,10 @@ class Keeper:
             self._full_since = self._clock()
         if self._is_vain(found) or not await self._has_turn(found):
             return
-        self._view.events.warning("the store is full, and is given room")
+        self._view.events.warning("the store is full; freeing space")
         after = await space.make_room(self._view.store, self._quota, self._gave)
         self._in_vain = (self._clock(), after.revision) if after.full else None
-        self._view.events.warning("the store was given room", full=after.full)
+        self._view.events.warning("freed space in the store", full=after.full)
 
     def _is_vain(self, found: Room) -> bool:
         """Return whether all room was given just now: each try takes every member away in turn."""

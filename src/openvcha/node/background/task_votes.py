@@ -101,9 +101,9 @@ class Reliance:
             async with asyncio.timeout(ASK_SECONDS):
                 await self._heed(await self._store.get(keys.RELIED))
         except (StoreError, TimeoutError) as error:
-            self._log.debug("whose votes are needed is not known", reason=str(error))
+            self._log.debug("which votes are needed is unknown", reason=str(error))
         except msgspec.DecodeError as error:
-            self._tell(f"whose votes a task needs cannot be kept: {error}")
+            self._tell(f"the votes that a task needs cannot be stored: {error}")
 
     async def _heed(self, found: KeyValue | None) -> None:
         if found is not None and found.value == RESERVED:
@@ -121,7 +121,7 @@ class Reliance:
         try:
             await asyncio.to_thread(change)
         except OSError as error:
-            self._tell(f"whose votes a task needs cannot be kept: {error}")
+            self._tell(f"the votes that a task needs cannot be stored: {error}")
             # What is on the disk already stays there: only its age could not be noted.
             if self._said != kept(revision):
                 await self._say(unkept(revision, error))

@@ -28,8 +28,8 @@ class OwnStore:
         if self._ends < ENDS or contact is not Contact.CONNECTED:
             return None
         return (
-            f"this node's own member of the store does not stay up (last: {part.last_exit}). The"
-            " node goes on with the others', but the next loss stops the cluster. logs/etcd.jsonl"
-            " says why. Redeploy this node; if it is the active, power it off first: the passive"
-            " takes over"
+            f"this node's own store member does not stay up (last: {part.last_exit}). The"
+            " node continues on the other members, but the next loss stops the cluster. See"
+            " logs/etcd.jsonl. Redeploy this node; if it is the active, power it off first:"
+            " the passive takes over"
         )

@@ -30,8 +30,9 @@ def check(changes: Iterable[ModuleType]) -> None:
     differ = [target for change in changes for target in differing(change.REPLACES)]
     if differ:
         text = (
-            f"Patroni {version('patroni')} is not supported: openvcha changes what this version"
-            f" does otherwise ({', '.join(differ)}); install the version in locks/runtime.txt"
+            f"Patroni {version('patroni')} is not supported: openvcha patches functions"
+            f" that differ in this version ({', '.join(differ)}); install the version in"
+            " locks/runtime.txt"
         )
         raise OtherPatroniError(text)
 

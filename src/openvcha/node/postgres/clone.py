@@ -95,7 +95,7 @@ class CopyStep:
         self._check(leader)
         progress.total = leader.data_bytes
         self._publish(progress.report(CopyState.RUNNING))
-        self._events.info("copy begins", source=leader.member, bytes=leader.data_bytes)
+        self._events.info("copy started", source=leader.member, bytes=leader.data_bytes)
         await self._back_up(leader, progress)
         await asyncio.to_thread(self._commit)
         progress.done = progress.total = max(progress.total, progress.done)
@@ -105,15 +105,15 @@ class CopyStep:
     def _check(self, leader: Leader) -> None:
         if leader.major != self._postgres.version[0]:
             raise CopyFailed(
-                f"the leader runs PostgreSQL {leader.major}, "
-                f"this node has {self._postgres.version[0]}",
+                f"the leader runs PostgreSQL {leader.major}, but this node has"
+                f" {self._postgres.version[0]}",
                 temporary=False,
             )
         free = self._free_bytes(self._layout.root)
         needed = leader.data_bytes + SPARE_BYTES
         if free < needed:
             raise CopyFailed(
-                f"the data need {needed} bytes, the disk has {free} free", temporary=False
+                f"the data need {needed} bytes, and the disk has {free} free", temporary=False
             )
 
     async def _back_up(self, leader: Leader, progress: base_backup.Progress) -> None:

@@ -71,7 +71,7 @@ async def _place(store: Store) -> tuple[str, str, int]:
     member = leader.value.decode(errors="replace")
     record = await store.get(keys.patroni_member(member))
     if record is None:
-        raise CopyFailed(f"the leader {member} has not told its address", temporary=True)
+        raise CopyFailed(f"the leader {member} has not reported its address", temporary=True)
     return (member, *place_of(record.value))
 
 
@@ -89,9 +89,9 @@ async def _facts(
     except Error as error:
         raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
     if row is None:
-        raise CopyFailed("the leader tells no size", temporary=True)
+        raise CopyFailed("the leader reports no size", temporary=True)
     if row[2]:
-        raise CopyFailed("the leader takes no writes yet", temporary=True)
+        raise CopyFailed("the leader does not accept writes yet", temporary=True)
     return int(row[0]), int(row[1])
 
 

@@ -111,5 +111,5 @@ def _time(text: str) -> datetime:
     """Read a time; another zone than UTC has no offset there, and cannot be compared."""
     moment, _, zone = text.rpartition(" ")
     if zone not in {"UTC", "GMT"}:
-        raise ValueError(f"{zone} is no zone that is known")
+        raise ValueError(f"{zone} is not a known time zone")
     return datetime.fromisoformat(moment).replace(tzinfo=UTC)

@@ -77,7 +77,7 @@ class Superuser:
         async with self._at(host) as connection:
             row = await (await connection.execute(REPLAYED)).fetchone()
             if row is None:
-                raise PostgresUnreachable(f"PostgreSQL at {host} does not tell how far it is")
+                raise PostgresUnreachable(f"PostgreSQL at {host} does not report its position")
             seen = Replay(*row)
             if seen.paused:
                 await connection.execute("select pg_wal_replay_resume()")
@@ -121,7 +121,7 @@ class Superuser:
             async with asyncio.timeout(seconds), await self.connect(host) as connection:
                 yield connection
         except (Error, OSError, EngineMissing) as error:
-            reason = str(error) or f"no answer within {STATEMENT_SECONDS:g} s"
+            reason = str(error) or f"no response within {STATEMENT_SECONDS:g} s"
             raise PostgresUnreachable(f"PostgreSQL at {host}: {reason}") from error
 
     def _find(self) -> Postgres:

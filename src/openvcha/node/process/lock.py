@@ -19,7 +19,7 @@ def hold(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise NodeRuns(f"the node in {path.parent.parent} runs already") from None
+            raise NodeRuns(f"the node in {path.parent.parent} is already running") from None
         yield
     finally:
         os.close(descriptor)

@@ -106,7 +106,7 @@ class Part:
             running.send(signal.SIGTERM)
         _, pending = await asyncio.wait([task], timeout=self.spec.stop_seconds)
         if pending and running:
-            self._events.warning("does not stop, killed", program=self.spec.name)
+            self._events.warning("did not stop; killed", program=self.spec.name)
             running.send(signal.SIGKILL)
         await asyncio.wait([task])
         self._task = None
@@ -130,10 +130,10 @@ class Part:
         try:
             return await self._run_once()
         except Exception as error:  # noqa: BLE001 - a node shall not lose a part by it
-            self._events.exception("a part cannot be kept", program=self.spec.name)
+            self._events.exception("cannot supervise a part", program=self.spec.name)
             if self._running:
                 self._running.send(signal.SIGKILL)
-            return f"could not be kept: {error}"
+            return f"could not be supervised: {error}"
         finally:
             self._running = None
 
@@ -172,7 +172,7 @@ class Part:
         while True:
             self._pulse = Pulse()  # what never tells that it goes on never hangs
             await until_it_hangs(self._pulse, partial(self._look, running.pid), self._sleep)
-            self._events.error("hangs, killed", program=self.spec.name, pid=running.pid)
+            self._events.error("hung; killed", program=self.spec.name, pid=running.pid)
             running.send(signal.SIGKILL)
 
     async def _open(self, gate: io.FileIO | None) -> None:

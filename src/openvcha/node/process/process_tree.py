@@ -96,7 +96,7 @@ def kill_tree(
         while any(is_alive(process) for process in tree):
             if clock() > end:
                 left = [process.pid for process in tree if is_alive(process)]
-                raise StillAlive(f"processes {left} of {directory} survive SIGKILL")
+                raise StillAlive(f"processes {left} of {directory} survived SIGKILL")
             sleep(PAUSE_SECONDS)
 
 

@@ -58,7 +58,7 @@ def main() -> None:
 
 def _tell(directory: Path, supervisor: int, how: str) -> None:
     events = logger(_log(directory), "reaper")
-    events.error(f"the supervisor {how}: the node ends", supervisor=supervisor)
+    events.error(f"the supervisor {how}; ending the node", supervisor=supervisor)
 
 
 def _log(directory: Path) -> RotatingLog:

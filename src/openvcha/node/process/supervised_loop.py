@@ -72,7 +72,7 @@ async def for_ever(
             if not ended:
                 shown, failing = set(), False
                 told(name, None)
-                log.info("background work goes on", work=name)
+                log.info("background work recovered", work=name)
             failure = await running
         except BaseException:
             running.cancel()
@@ -82,7 +82,7 @@ async def for_ever(
             shown = set()
         if (kind := _kind(failure)) not in shown:
             shown.add(kind)
-            log.error("background work broke", work=name, exc_info=failure)
+            log.error("background work failed", work=name, exc_info=failure)
         failing = True
         told(name, _reason(failure))
         await asyncio.sleep(pauses.pause(clock() - began))
@@ -104,7 +104,7 @@ async def _outcome(work: Work) -> BaseException:
         return error
     except BaseException as error:  # noqa: BLE001 - also what ends a program shall be told
         return error
-    return Ended("it came to its end")
+    return Ended("it ended")
 
 
 def _kind(failure: BaseException) -> object:

@@ -23,11 +23,11 @@ def why_not(found: Survey) -> str | None:
     A member that answers forbids it, whatever it says; one that is silent may still live.
     """
     if found.identity.kind == "witness":
-        return "it is a witness: it has no data to go on with"
+        return "it is a witness: it has no data to continue with"
     if found.quorum:
         return _served(found, found.quorum)
     if (heir := _heir(found)) is not None:
-        return f"its place was given to {heir}: it was replaced, and is none of the cluster's"
+        return f"{heir} has taken its place: it was replaced, and is no longer part of the cluster"
     if alive := [said for said in found.said if said.words]:
         return _alive(alive)
     return None
@@ -42,27 +42,27 @@ def identity_lines(found: Survey, now: dt.datetime) -> Iterator[str]:
     """Yield what the node knows of its store, of itself, and of who is silent."""
     kept = found.kept
     if kept is None:
-        yield "nothing was kept of the cluster: only the peers of this node's birth are known"
+        yield "nothing is known of the cluster but the peers with which this node was created"
     else:
         yield f"cluster {kept.store_id or 'unknown'}, revision {kept.revision} or later"
-        yield f"last in touch with a majority at {kept.seen} ({_ago(kept.seen, now)})"
+        yield f"last in touch with a quorum at {kept.seen} ({_ago(kept.seen, now)})"
         yield _was(kept)
         if not kept.listed:
-            yield "the cluster had removed this node by then: the others went on without it"
+            yield "the cluster had removed this node by then: the others continued without it"
     if store := found.quorum:
-        yield f"the store answers: cluster {store.store_id}, revision {store.revision}"
+        yield f"the store responds: cluster {store.store_id}, revision {store.revision}"
     for said in found.said:
         if said.words:
-            yield f"{_named(said)} answers: {', '.join(said.words)}"
+            yield f"{_named(said)} responds: {', '.join(said.words)}"
     if silent := [_named(said) for said in found.said if not said.words]:
         yield f"silent: {', '.join(silent)}"
-        yield "silent is not gone: they may serve where this node cannot reach them"
+        yield "silent does not mean gone: they may be serving where this node cannot reach them"
 
 
 def rows_lost(name: str, kept: KeptCluster | None) -> str:
     """Return which acknowledged rows a node may lack when it goes on alone with its own data."""
     if kept is None or kept.in_sync is None:
-        return f"perhaps rows: nobody can say whether {name} had all acknowledged ones."
+        return f"possibly rows: whether {name} had every acknowledged row is unknown."
     if not kept.listed:
         return "every row that was acknowledged after this node was removed from the cluster."
     if kept.role is Role.ACTIVE:
@@ -72,8 +72,8 @@ def rows_lost(name: str, kept: KeptCluster | None) -> str:
     if kept.paused is False:
         return _none_before(name, kept)
     return (
-        f"perhaps rows: in the modes MAINTENANCE and DISABLED the active goes on alone without"
-        f" {name} and nobody writes that down; {name} was at {_place(kept)}."
+        "possibly rows: in the modes MAINTENANCE and DISABLED the active continues without"
+        f" {name} and nothing records that; {name} was at {_place(kept)}."
     )
 
 
@@ -93,7 +93,7 @@ def asks_public(view: OwnView | None, now: dt.datetime) -> bool:
 
 
 def _none_before(name: str, kept: KeptCluster) -> str:
-    return f"no row that was acknowledged before {name} lost sight of the others ({kept.seen})."
+    return f"no row that was acknowledged before {name} lost contact with the others ({kept.seen})."
 
 
 def _heir(found: Survey) -> str | None:
@@ -110,11 +110,11 @@ def _served(found: Survey, quorum: Quorum) -> str | None:
     if quorum.members == {own}:
         return None
     if own in quorum.members:
-        return "the store has a majority; lost nodes are replaced by redeploy"
-    known = f"; this node knows it up to {kept.revision}, of {kept.seen}" if kept else ""
+        return "the store has a quorum; replace lost nodes with redeploy"
+    known = f"; this node knows it up to {kept.revision}, from {kept.seen}" if kept else ""
     return (
-        f"the cluster goes on without it at revision {quorum.revision}{known}: it was removed or"
-        " replaced, and what it has is old: delete it"
+        f"the cluster continues without it at revision {quorum.revision}{known}. It was"
+        " removed or replaced, and its data are old: delete it"
     )
 
 
@@ -122,14 +122,14 @@ def _alive(alive: list[Said]) -> str:
     who = "; ".join(f"{_named(said)} ({', '.join(said.words)})" for said in alive)
     one = alive[0].place.name
     return (
-        f"it is not alone: {who}. With it there may be a majority: let them find each other. If"
-        f" {one} must not go on, power it off and ask again; no option overrides this"
+        f"it is not alone: {who}. Together they may have a quorum: let them connect. If"
+        f" {one} must not continue, power it off and try again; no option overrides this"
     )
 
 
 def _was(kept: KeptCluster) -> str:
     sync = {True: ", in sync", False: ", out of sync", None: ""}[kept.in_sync]
-    role = f"it was {kept.role} then{sync}"
+    role = f"it was then {kept.role}{sync}"
     place = _place(kept)
     return f"{role}; its database was at {place}" if place else role
 
@@ -148,7 +148,7 @@ def _named(said: Said) -> str:
 def _ago(seen: str, now: dt.datetime) -> str:
     seconds = (now - dt.datetime.fromisoformat(seen)).total_seconds()
     if seconds < 0:
-        return "after this machine's clock says it is now"
+        return "in the future, by this machine's clock"
     if seconds < 120:
         return f"{seconds:.0f} s ago"
     return f"{seconds / 60:.0f} min ago" if seconds < 7200 else f"{seconds / 3600:.0f} h ago"
@@ -158,7 +158,7 @@ def explained(identity: Identity, kept: KeptCluster | None) -> tuple[str, ...]:
     """Return what may be lost when the node is made a cluster of its own."""
     return (
         rows_lost(identity.name, kept),
-        "what the others acknowledged without this node, if they lived on.",
-        "the last changes of the configuration, users and tasks, if others had them only.",
-        "a task that runs ends as failed; what it has half made stays.",
+        "whatever the others acknowledged without this node, if they kept running.",
+        "the last changes to the configuration, users and tasks, if only the others had them.",
+        "a running task ends as failed; what it left half done stays.",
     )

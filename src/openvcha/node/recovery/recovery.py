@@ -148,7 +148,7 @@ class Recovery:
 
     async def _do(self, request: Request) -> None:
         if not self.identity.holds_data:
-            raise RecoveryFailed("it is a witness: it has no data to go on with")
+            raise RecoveryFailed("it is a witness: it has no data to continue with")
         if request.wish is Wish.STANDALONE:
             await self._require_alone(begun=request.begun)
         await asyncio.to_thread(self._restore)
@@ -193,13 +193,13 @@ class Recovery:
 
     def _require_store(self) -> None:
         if not (self.layout.etcd_data / "member").is_dir():
-            raise RecoveryFailed(f"{self.layout.etcd_data} holds no store")
+            raise RecoveryFailed(f"there is no store in {self.layout.etcd_data}")
 
     def _restore(self) -> None:
         remove_tree(self.layout.pgdata_copying)
         put_back(self.layout)
         if not has_data(self.layout):
-            raise RecoveryFailed(f"{self.layout.pgdata} has no data, and none are set aside")
+            raise RecoveryFailed(f"{self.layout.pgdata} has no data, and no data are set aside")
 
     async def _stand_alone(self) -> None:
         self._require_store()
@@ -210,7 +210,8 @@ class Recovery:
                 await self._rewritten()
         except TimeoutError as error:
             raise RecoveryFailed(
-                f"the store did not answer alone within {FORCE_SECONDS:g} s; see logs/etcd.jsonl"
+                f"the store did not respond as a single member within {FORCE_SECONDS:g} s;"
+                " see logs/etcd.jsonl"
             ) from error
         finally:
             await part.stop()

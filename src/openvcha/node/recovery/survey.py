@@ -26,7 +26,7 @@ ASK_SECONDS = 5.0
 PLAIN_LENGTH = 64
 MOST_MEMBERS = 64
 """That are taken of an answer: each place that it names is asked."""
-PUBLIC = "whoever has the public address"
+PUBLIC = "the holder of the public address"
 Listed = Mapping[str, str]
 """Members as an etcd remembers them, without a majority: names by peer URLs."""
 
@@ -127,11 +127,11 @@ def etcd_words(health: Knock, peers: Knock) -> tuple[str, ...]:
     It answers peers, but no client, while it waits for its first majority.
     """
     if b'"true"' in health.body:
-        return ("etcd with a majority",)
+        return ("etcd with a quorum",)
     if health.manner is Manner.ANSWERS:
-        return ("etcd without a majority",)
+        return ("etcd without a quorum",)
     if peers.manner is Manner.ANSWERS:
-        return ("etcd, which waits for a majority",)
+        return ("etcd, waiting for a quorum",)
     return _without_answer("etcd", health, peers)
 
 
@@ -153,8 +153,12 @@ def plain(text: object) -> str:
 def _without_answer(part: str, *knocks: Knock) -> tuple[str, ...]:
     manners = {found.manner for found in knocks}
     if Manner.REFUSES in manners:
-        return (f"{part}, which takes this node for none of its cluster",)
-    return (f"{part}, which says nothing",) if Manner.MUTE in manners else ()
+        return (f"{part}, which refuses this node as a stranger",)
+    return (
+        (f"{part}, which accepts connections but does not respond",)
+        if Manner.MUTE in manners
+        else ()
+    )
 
 
 async def _listed(address: str, port: int, tls: TlsSource) -> Listed | None:

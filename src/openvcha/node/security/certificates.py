@@ -145,7 +145,7 @@ def requested_key(request: bytes, ha_address: str) -> bytes:
         raise ValueError("its signature is wrong")
     key = found.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise ValueError("its key is not one of the curve P-256")
+        raise ValueError("its key is not on the curve P-256")
     try:
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

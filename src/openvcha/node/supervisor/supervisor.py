@@ -79,7 +79,7 @@ class Supervisor:
         """Run the node until `stop` is set, then end all its parts. Raises NodeRuns."""
         with hold(self._layout.lock):
             write_private(self._layout.supervisor_pid, str(os.getpid()).encode())
-            self._events.info("node starts", member=self._identity.member, pid=os.getpid())
+            self._events.info("node starting", member=self._identity.member, pid=os.getpid())
             try:
                 while not stop.is_set():
                     self._end_orphans()
@@ -89,7 +89,7 @@ class Supervisor:
                         self._prepare()
                         await self._run_parts(stop)
             except Exception:
-                self._events.exception("node fails")
+                self._events.exception("node failed")
                 raise
             finally:
                 self._end_orphans()
@@ -99,7 +99,7 @@ class Supervisor:
     def _end_orphans(self) -> None:
         orphans = [process.pid for process in find_tree(self._layout.root)]
         if orphans:
-            self._events.warning("left-over processes are ended", pids=orphans)
+            self._events.warning("ending leftover processes", pids=orphans)
             kill_tree(self._layout.root)
 
     @contextlib.asynccontextmanager
@@ -120,7 +120,7 @@ class Supervisor:
         try:
             request = load_request(self._layout)
         except msgspec.DecodeError as error:
-            self._events.warning("recovery: the request is not understood", reason=str(error))
+            self._events.warning("recovery: the request is invalid", reason=str(error))
             set_unreadable_aside(self._layout)
             return
         if request is None or self._rewrite is None:
@@ -128,8 +128,8 @@ class Supervisor:
         self._events.warning("recovery", wish=request.wish)
         recovery = Recovery(self._identity, self._layout, self._etcd_with, self._rewrite)
         outcome = await recovery.carry_out(request)
-        self._events.warning("recovery ends", wish=request.wish, error=outcome.error)
-        self._tell("recovery", f"not done: {outcome.error}" if outcome.error else None)
+        self._events.warning("recovery finished", wish=request.wish, error=outcome.error)
+        self._tell("recovery", f"failed: {outcome.error}" if outcome.error else None)
         self._identity = load_identity(self._layout.root)
 
     def _etcd_with(self, *flags: str) -> Part:
@@ -230,7 +230,7 @@ class Supervisor:
             del self._notes[duty]
         else:
             self._notes[duty] = text
-            self._events.warning("a duty tells", duty=duty, text=text)
+            self._events.warning("background note", duty=duty, text=text)
         self._save()
 
     def _show(self, view: OwnView) -> None:
@@ -279,7 +279,7 @@ class Supervisor:
         try:
             save_status(self._layout.root, status)
         except OSError as error:
-            self._events.warning("status not written", reason=str(error))
+            self._events.warning("cannot write the status", reason=str(error))
 
 
 def _unpublished(_: CopyReport) -> None:

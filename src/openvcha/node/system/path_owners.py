@@ -41,7 +41,7 @@ def ruler_of(path: Path) -> int:
         if stat.S_ISLNK(found.st_mode):
             links += 1
             if links > MOST_LINKS:
-                raise RootStays(f"{path} leads through too many links")
+                raise RootStays(f"{path} leads through too many symbolic links")
             target = PurePosixPath((at / name).readlink())
             if target.is_absolute():
                 at = Path("/")
@@ -88,7 +88,9 @@ def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
     for name in os.listdir(descriptor):
         found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
         if found.st_uid not in (0, uid):
-            raise RootStays(f"{path / name} belongs to another account: root gives it to nobody")
+            raise RootStays(
+                f"{path / name} belongs to another account, so root does not change its owner"
+            )
         if found.st_uid == uid:
             continue  # from a try that did not come to its end
         if stat.S_ISDIR(found.st_mode):
@@ -98,7 +100,9 @@ def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
             finally:
                 os.close(below)
         elif found.st_nlink > 1:
-            raise RootStays(f"{path / name} has another name elsewhere: root gives it to nobody")
+            raise RootStays(
+                f"{path / name} has another hard link, so root does not change its owner"
+            )
         else:
             os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
     os.fchown(descriptor, uid, gid)
@@ -109,6 +113,6 @@ def _require_closed(path: Path, found: os.stat_result) -> None:
     others = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0)
     if stat.S_ISDIR(found.st_mode) and others and not found.st_mode & stat.S_ISVTX:
         raise RootStays(
-            f"others may change what is in {path}, so root does not work below it:"
-            f" `chmod go-w {path}`, or use another directory"
+            f"other users can write to {path}, so root does not work below it: run `chmod"
+            f" go-w {path}`, or use another directory"
         )

@@ -60,8 +60,9 @@ def choose(
     if account_works(COMMON_ACCOUNT):
         return Account(COMMON_ACCOUNT)
     raise RootStays(
-        "root cannot be given up: user namespaces are not permitted and no account can read "
-        f"{sys.executable}; install it where all can read it and add a system user {OWN_ACCOUNT!r}"
+        "cannot give up root: user namespaces are not permitted and no account can read"
+        f" {sys.executable}; install it where everyone can read it and add a system user"
+        f" {OWN_ACCOUNT!r}"
     )
 
 
@@ -97,8 +98,8 @@ def act_as_ruler(argv: Sequence[str], path: Path) -> None:
     name, gid, home = _described(uid, path)
     if not _can_run(uid, gid):
         raise RootStays(
-            f"{path} is under the control of the account {name}, so root does not work there; and"
-            f" {name} cannot run {sys.executable}: install it where all can read it"
+            f"the account {name} controls {path}, so root does not work there, and {name}"
+            f" cannot run {sys.executable}; install it where everyone can read it"
         )
     go_on(argv, partial(_become, uid, gid, home))
 

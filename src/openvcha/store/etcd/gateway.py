@@ -300,7 +300,7 @@ def _answer(
             return read(msgspec.json.decode(reply.content, type=dict[str, Any]))
         except (msgspec.MsgspecError, RecursionError, Malformed) as error:
             reason = f": {error}" if isinstance(error, Malformed) else ""
-            raise unsure(f"{endpoint}: its answer cannot be read{reason}") from error
+            raise unsure(f"{endpoint}: its response cannot be read{reason}") from error
     refusal = _refusal(reply.status, reply.content)
     where = f"{endpoint}: {refusal}"
     if wire.not_done(refusal) or isinstance(refusal, ClusterUnhealthy | StoreFull):

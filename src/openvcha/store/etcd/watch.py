@@ -116,9 +116,9 @@ class Watch:
         try:
             return self._read(msgspec.json.decode(line, type=dict[str, Any]))
         except (msgspec.MsgspecError, RecursionError) as error:  # cut off in the middle
-            raise StoreUnavailable(f"the watch broke: {error}") from error
+            raise StoreUnavailable(f"the watch failed: {error}") from error
         except Malformed as error:
-            raise StoreUnavailable(f"what the watch says cannot be read: {error}") from error
+            raise StoreUnavailable(f"a watch response cannot be read: {error}") from error
 
     def _read(self, message: Json) -> list[Event]:
         answer = wire.watched(message)

@@ -214,7 +214,7 @@ class RolledStore(SealedStore):
             return held or EMPTY  # as it was when all else was read from there
         if keys.ROLL not in self.refused():
             _log.warning(
-                "the store's roll of users is older than what was seen here",
+                "the store's roll of users is older than the one seen here",
                 number=held.number if held else None,
                 newest=known.number,
             )

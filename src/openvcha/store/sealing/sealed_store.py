@@ -413,9 +413,7 @@ class SealedStore:
             self._kept.save(key, good)
         except OSError as error:
             if key not in self._unsaved:
-                _log.warning(
-                    "a record cannot be kept; it is tried again", key=key, reason=str(error)
-                )
+                _log.warning("cannot store a record; retrying", key=key, reason=str(error))
             self._unsaved.add(key)
         else:
             self._unsaved.discard(key)

@@ -57,7 +57,7 @@ class NodeEndpoints:
         try:
             self._last = data_endpoints(load_identity(self._layout.root), self._layout)
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("the members of the store to ask stay as they were: %s", error)
+            _log.warning("keeping the store endpoints as they were: %s", error)
         return self._last
 
 

@@ -37,7 +37,7 @@ def unless_full(original: CreateLease, refusal: type[Exception]) -> CreateLease:
             self.retry(self._do_refresh_lease)
         except refusal as error:
             if FULL in str(error):
-                _log.warning("the store is full: beginning without a lease")
+                _log.warning("the store is full; starting without a lease")
                 return
         except Exception:  # noqa: BLE001 - the original meets it again, and knows what to do
             _log.debug("no lease yet", exc_info=True)

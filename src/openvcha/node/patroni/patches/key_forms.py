@@ -75,7 +75,7 @@ def of_this_system(original: Load) -> Load:
         original(self)
         own, named = self.state_handler.sysid, self.cluster.initialize
         if named and self.sysid_valid(own) and named != own:
-            _log.warning("the store names another system than this node's: left out")
+            _log.warning("ignoring a system identifier in the store that is not this node's")
             fields = {name: getattr(self.cluster, name) for name in self.cluster._fields}
             self.cluster = type(self.cluster)(**{**fields, "initialize": ""})
 

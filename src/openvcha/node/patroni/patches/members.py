@@ -69,7 +69,7 @@ class Voters:
             answer = ask(dcs._client, MEMBER_LIST, {})  # noqa: SLF001 - as above
             names = voters_of(wire.members(answer))
         except Exception as error:  # noqa: BLE001 - also an answer of a wrong form
-            _log.warning("the members of the store cannot be asked for: %s", error)
+            _log.warning("cannot list the members of the store: %s", error)
             return
         self._asked, self.names = self._clock(), names
 
@@ -83,7 +83,7 @@ class Voters:
                 return kept
             theirs = {slot_of(name) for name in self.names}
             for gone in set(kept) - theirs:
-                _log.info("the slot %s of a node that was removed is not kept", gone)
+                _log.info("not keeping the slot %s of a removed node", gone)
                 self_._last_retain_slots.pop(gone, None)  # noqa: SLF001 - as above
             return [name for name in kept if name in theirs] or None
 
@@ -108,7 +108,7 @@ class Voters:
             own = self_.state_handler.name
             if self.names is None or own in self.names:
                 return original(self_)
-            _log.warning("%s is no member of the cluster any more, and does not lead it", own)
+            _log.warning("%s is no longer a member of the cluster and does not lead it", own)
             self_.set_is_leader(False)
             return False
 

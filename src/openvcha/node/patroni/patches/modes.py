@@ -60,7 +60,7 @@ def _release(high_availability: Any) -> None:
     handler = high_availability.state_handler.sync_handler
     found = handler.current_state(high_availability.cluster)
     if found.sync and not found.active:
-        _log.warning("going on without the synchronous standby %s", ", ".join(found.sync))
+        _log.warning("continuing without the synchronous standby %s", ", ".join(found.sync))
         handler.set_synchronous_standby_names(type(found.sync)())
 
 

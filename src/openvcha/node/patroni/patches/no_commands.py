@@ -61,5 +61,5 @@ class Guard:
             self._told = sifted.refused
             if sifted.refused:
                 names = ", ".join(ascii(name) for name in sifted.refused)
-                _log.warning("not taken from the dynamic configuration: %s", names)
+                _log.warning("ignoring these settings of the dynamic configuration: %s", names)
         return sifted.kept

@@ -156,7 +156,7 @@ class Sealing:
             self._told = refused
             for name in sorted(refused)[:10]:
                 _log.warning(
-                    "not written by a data node or not to be read, and left out: %s",
+                    "ignoring what is unreadable or not written by a data node: %s",
                     ascii(name[:100]),
                 )
 

@@ -62,7 +62,7 @@ def _end_holders(postgresql: Any, over: threading.Event) -> None:
         try:
             end_holders(connection.query)
         except Exception as error:  # noqa: BLE001 - it must not hold a promotion up
-            _log.warning("who holds replay up cannot be asked: %s", error)
+            _log.warning("cannot find out what holds up replay: %s", error)
     connection.close(True)
 
 
@@ -70,7 +70,7 @@ def end_holders(query: Callable[..., list[tuple[Any, ...]]]) -> None:
     """Look once, and end those that are in the way now. Raises what ``query`` raises."""
     for found in map(holder, query(HOLDERS)):
         _log.warning(
-            "replay is held up by the session %s (user %s, application %s), which is ended",
+            "ending the session %s (user %s, application %s), which holds up replay",
             found.pid,
             found.user,
             found.application,
