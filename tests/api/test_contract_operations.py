@@ -10,7 +10,7 @@ from vmware.vapi.lib.connect import get_requests_connector
 from vmware.vapi.stdlib.client.factories import StubConfigurationFactory
 
 from openvcha.api.errors import STATUS, ErrorType
-from openvcha.api.operations import OPERATIONS, Operation, Privilege, by_id, by_wire
+from openvcha.api.operations import OPERATIONS, Operation, Privilege, by_id, by_wire_name
 from openvcha.api.operations import required_privilege as required
 from openvcha.api.types import descriptor
 
@@ -144,9 +144,9 @@ def test_rows_are_found_by_their_names() -> None:
     """Each row is found by its id and by the names that vAPI calls it by."""
     for operation in OPERATIONS:
         assert by_id(operation.id) is operation
-        assert by_wire(operation.service, operation.wire_name) is operation
-    assert by_wire(f"{CLUSTER}.passive", "redeploy") is None
-    assert by_wire("com.vmware.nothing", "get") is None
+        assert by_wire_name(operation.service, operation.wire_name) is operation
+    assert by_wire_name(f"{CLUSTER}.passive", "redeploy") is None
+    assert by_wire_name("com.vmware.nothing", "get") is None
     with pytest.raises(KeyError):
         by_id("com.vmware.nothing.get")
 

@@ -8,7 +8,7 @@ import pytest
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.file_errors import file_error, file_refusal
-from openvcha.api.whole_paths import WHOLE_PATHS
+from openvcha.api.rmtree_errors import FULL_PATH_ERRORS
 
 
 def refusal(number: int, *names: object) -> OSError:
@@ -57,5 +57,5 @@ def test_what_names_no_file_is_none(error: OSError) -> None:
 def test_a_tree_that_cannot_be_deleted_names_the_whole_path() -> None:
     """Also before Python 3.12. Nobody, not even root, deletes what the kernel shows of itself."""
     with pytest.raises(OSError, match="Operation not permitted") as caught:
-        shutil.rmtree("/proc/self/attr", **WHOLE_PATHS)
+        shutil.rmtree("/proc/self/attr", **FULL_PATH_ERRORS)
     assert os.path.dirname(caught.value.filename) == "/proc/self/attr"  # noqa: PTH120 - a string

@@ -16,7 +16,7 @@ from openvcha.api.codec.decode import (
 )
 from openvcha.api.codec.encode import encode_error_vapi, encode_rest, encode_vapi
 from openvcha.api.errors import ErrorType
-from openvcha.api.operations import Operation, by_wire
+from openvcha.api.operations import Operation, by_wire_name
 from openvcha.api.secret import Secret
 from openvcha.api.structures import CertificateInfo, IpFamily, TaskInfo, TaskStatus
 
@@ -27,7 +27,7 @@ REQUESTS = sorted(path.name for path in WIRE.glob("*.request.json"))
 
 def called(request: Mapping[str, Any]) -> Operation:
     params = request["params"]
-    operation = by_wire(params["serviceId"], params["operationId"])
+    operation = by_wire_name(params["serviceId"], params["operationId"])
     assert operation is not None
     return operation
 

@@ -18,7 +18,7 @@ from tests.support.schema_agrees import described, fields_set
 from openvcha.api.codec.decode import decode_arguments_vapi, decode_error_rest, decode_error_vapi
 from openvcha.api.codec.encode import encode_rest, encode_vapi
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
-from openvcha.api.operations import Operation, by_wire
+from openvcha.api.operations import Operation, by_wire_name
 from openvcha.api.types import descriptor
 
 SESSION = "vmware-api-session-id"
@@ -114,7 +114,7 @@ def _text(value: Any) -> str:
 def recorded(name: str) -> tuple[Operation, dict[str, Any]]:
     """Read a recorded request and which operation it calls."""
     request: dict[str, Any] = json.loads((WIRE / f"{name}.request.json").read_bytes())
-    operation = by_wire(request["params"]["serviceId"], request["params"]["operationId"])
+    operation = by_wire_name(request["params"]["serviceId"], request["params"]["operationId"])
     assert operation is not None
     return operation, request
 
@@ -190,7 +190,9 @@ async def test_json_rpc(edge: Edge, name: str) -> None:
             assert len(answer["error"]["message"]) < 2500
             assert arguments is None
         elif "error" in answer["result"]:
-            called = by_wire(document["params"]["serviceId"], document["params"]["operationId"])
+            called = by_wire_name(
+                document["params"]["serviceId"], document["params"]["operationId"]
+            )
             error = decode_error_vapi(answer["result"]["error"])
             if called is None:
                 assert error.error_type is ErrorType.OPERATION_NOT_FOUND, what

@@ -13,7 +13,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
-from openvcha.api.truncation import MARK
+from openvcha.api.truncation import ELLIPSIS
 from openvcha.api_server.auth.sessions import BEGUN_A_MINUTE, PER_USER, Sessions
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
@@ -73,11 +73,11 @@ async def test_a_refused_call_leaves_little_behind(edge: Edge, path: str) -> Non
 async def test_that_a_text_was_cut_is_marked(edge: Edge) -> None:
     """The reason in the audit, and the answer to the caller."""
     reply = await edge.client.post(JOINS, json={HUGE[:10_000]: 1})
-    assert MARK in reply.json()["messages"][0]["default_message"]
+    assert ELLIPSIS in reply.json()["messages"][0]["default_message"]
     (record,) = await edge.audit.list()
     assert record.reason is not None
     quoted = record.reason.args[0]
-    assert (quoted[:8], quoted[-1], len(quoted)) == ("spec.xxx", MARK, LONGEST_ARGUMENT)
+    assert (quoted[:8], quoted[-1], len(quoted)) == ("spec.xxx", ELLIPSIS, LONGEST_ARGUMENT)
 
 
 def long_message() -> LocalizableMessage:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 import openvcha.cli
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.printable import is_seen, printable, printable_json
+from openvcha.api.printable import is_visible, printable, printable_json
 from openvcha.api.structures import LocalizableMessage
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User
@@ -57,7 +57,7 @@ class Terminal:
         assert b"\x1b" not in left, left
         assert not re.search(rb"\r(?!\n)FORGED|\nFORGED|\x1b\[[57]m", self.seen), self.seen
         text = left.decode().replace("\r", "").replace("\n", "")
-        assert not [letter for letter in text if not is_seen(letter)], left
+        assert not [letter for letter in text if not is_visible(letter)], left
 
 
 @contextmanager
@@ -364,7 +364,7 @@ def test_each_way_to_print_shows_text_as_text(
 @pytest.mark.parametrize(
     "text",
     [*re.split("SHOWN|FORGED|(?<=[HmGJ])", HOSTILE)[:2], "\nFORGED", "\rFORGED", "\x1b[5m"]
-    + [letter for letter in HOSTILE if letter not in "\r\n" and not is_seen(letter)],
+    + [letter for letter in HOSTILE if letter not in "\r\n" and not is_visible(letter)],
 )
 def test_the_look_at_the_bytes_does_see_an_escape(
     text: str, monkeypatch: pytest.MonkeyPatch
@@ -406,7 +406,7 @@ def _bare(function: ast.expr) -> str:
 def test_log_files_hold_no_control_characters() -> None:
     """Whoever looks at them with `cat` is as safe."""
     line = wrap("part", HOSTILE.replace("\n", "").encode()).decode()
-    assert [letter for letter in line if not is_seen(letter)] == []
+    assert [letter for letter in line if not is_visible(letter)] == []
 
 
 def test_json_says_the_same() -> None:

@@ -16,7 +16,7 @@ from openvcha.api.structures import (
 _ERRORS = (ErrorType.UNAUTHORIZED, ErrorType.ERROR, ErrorType.INVALID_ARGUMENT)
 
 # How a node that a person creates joins a manual deployment.
-OWN_JOINING = (
+JOINING_EXTENSIONS = (
     Operation(
         service="org.openvcha.joining",
         name="issue",
@@ -51,7 +51,7 @@ OWN_JOINING = (
     ),
 )
 
-OWN = (
+EXTENSIONS = (
     Operation(
         service="org.openvcha.events",
         name="list",
@@ -74,5 +74,5 @@ OWN = (
         output=tuple[AuditInfo, ...],
         privilege=Privilege.GLOBAL_VCSERVER,
     ),
-    *OWN_JOINING,
+    *JOINING_EXTENSIONS,
 )

@@ -11,9 +11,9 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 
-REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-PASSES: Final = FULL | {errno.EMFILE, errno.ENFILE, errno.EBUSY}
+DENIED: Final = frozenset({errno.EPERM, errno.EACCES})
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+TRANSIENT: Final = NO_SPACE | {errno.EMFILE, errno.ENFILE, errno.EBUSY}
 """Errors that may pass while a caller waits: others may free the resource."""
 
 
@@ -22,7 +22,7 @@ def file_error(error: BaseException) -> ApiError | None:
     said = file_refusal(error)
     if said is None or not isinstance(error, OSError):
         return None
-    lacks = error.errno in PASSES - {errno.EBUSY}
+    lacks = error.errno in TRANSIENT - {errno.EBUSY}
     return ApiError(ErrorType.UNABLE_TO_ALLOCATE_RESOURCE if lacks else ErrorType.ERROR, said)
 
 
@@ -30,12 +30,12 @@ def file_refusal(error: BaseException) -> LocalizableMessage | None:
     """Return the message for a refused file operation; None for any other error."""
     if not isinstance(error, OSError) or (where := _where(error)) is None:
         return None
-    if error.errno in REFUSED:
+    if error.errno in DENIED:
         name = "file.refused"
     elif error.errno == errno.EROFS:
         name = "file.readonly"
     else:
-        name = "file.full" if error.errno in FULL else "file.failed"
+        name = "file.full" if error.errno in NO_SPACE else "file.failed"
     return message(name, error.strerror or type(error).__name__, where)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from openvcha.api.errors import ErrorType
-from openvcha.api.extensions import OWN
+from openvcha.api.extensions import EXTENSIONS
 from openvcha.api.operation import Operation, Parameter, Privilege, required_privilege
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (
@@ -56,7 +56,7 @@ __all__ = [
     "Parameter",
     "Privilege",
     "by_id",
-    "by_wire",
+    "by_wire_name",
     "required_privilege",
 ]
 
@@ -361,7 +361,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *_CLUSTER_SERVICE,
     *_NODE_SERVICES,
     *_INVENTORY,
-    *OWN,
+    *EXTENSIONS,
 )
 
 
@@ -380,6 +380,6 @@ def by_id(operation_id: str) -> Operation:
     return _ids()[operation_id]
 
 
-def by_wire(service: str, wire_name: str) -> Operation | None:
+def by_wire_name(service: str, wire_name: str) -> Operation | None:
     """Return the operation that vAPI calls by these names; None when there is none."""
     return _wire_names().get((service, wire_name))

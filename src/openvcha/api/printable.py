@@ -23,13 +23,13 @@ def printable_json(text: str) -> str:
     return _SUSPECT.sub(lambda found: _shown(found[0], _json_escape), text)
 
 
-def is_seen(letter: str) -> bool:
+def is_visible(letter: str) -> bool:
     """Return whether a terminal displays a character as itself."""
     return letter.isprintable() and not re.match(f"[{_INVISIBLE}]", letter)
 
 
 def _shown(letter: str, escape: Callable[[str], str]) -> str:
-    return letter if is_seen(letter) else escape(letter)
+    return letter if is_visible(letter) else escape(letter)
 
 
 def _escape(letter: str) -> str:

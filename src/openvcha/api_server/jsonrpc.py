@@ -12,7 +12,7 @@ from openvcha.api.codec.decode import decode_arguments_vapi, parse_json
 from openvcha.api.codec.encode import encode_error_vapi, encode_vapi
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.operations import OPERATIONS, Operation, by_wire
+from openvcha.api.operations import OPERATIONS, Operation, by_wire_name
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.credentials import Credentials, from_headers
 from openvcha.api_server.http import (
@@ -92,7 +92,7 @@ class JsonRpc:
         headers = from_headers(request.headers)
         body = await self._read(request, headers)
         asked = read_invocation(await _parse(body), headers)
-        operation = by_wire(asked.service, asked.operation)
+        operation = by_wire_name(asked.service, asked.operation)
         if operation is None:
             return _answer(asked.id, Answer(error=_unknown(asked)))
         answer = await self._pipeline.answer(_call(request, asked, operation, len(body)))

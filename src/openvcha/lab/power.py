@@ -6,7 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from openvcha.api.whole_paths import WHOLE_PATHS
+from openvcha.api.rmtree_errors import FULL_PATH_ERRORS
 from openvcha.client.errors import LabFailed
 from openvcha.client.narrator import Narrator
 from openvcha.infrastructure.inventory import Vm
@@ -80,7 +80,7 @@ def _delete(directory: Path) -> None:
     """Delete all of it; the emptied directory stays where its parent is another user's."""
     for path in directory.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, **WHOLE_PATHS)
+            shutil.rmtree(path, **FULL_PATH_ERRORS)
         else:
             path.unlink()
     with contextlib.suppress(PermissionError):

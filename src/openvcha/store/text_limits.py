@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from openvcha.api.structures import LocalizableMessage
-from openvcha.api.truncation import cut
+from openvcha.api.truncation import truncate
 
 LONGEST_ARGUMENT: Final = 300
 LONGEST_TEXT: Final = 1000
@@ -34,8 +34,8 @@ def kept(value: T) -> T:
 
 
 def _message(text: LocalizableMessage) -> LocalizableMessage:
-    arguments = tuple(cut(each, LONGEST_ARGUMENT) for each in text.args[:MOST_ARGUMENTS])
-    shown = cut(text.default_message, LONGEST_TEXT)
+    arguments = tuple(truncate(each, LONGEST_ARGUMENT) for each in text.args[:MOST_ARGUMENTS])
+    shown = truncate(text.default_message, LONGEST_TEXT)
     if (arguments, shown) == (text.args, text.default_message):
         return text
     return msgspec.structs.replace(text, default_message=shown, args=arguments)

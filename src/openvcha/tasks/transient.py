@@ -7,7 +7,7 @@ deadline ends it.
 from typing import Final
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.file_errors import PASSES, file_refusal
+from openvcha.api.file_errors import TRANSIENT, file_refusal
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.store.errors import (
@@ -46,7 +46,7 @@ def passing(error: Exception) -> LocalizableMessage | None:
     if isinstance(error, Temporary):
         return error.reason
     if isinstance(error, OSError):
-        return file_refusal(error) if error.errno in PASSES else None
+        return file_refusal(error) if error.errno in TRANSIENT else None
     if isinstance(error, StoreUnavailable):
         return message("store.unavailable")
     if isinstance(error, StoreError) and not isinstance(error, _LASTING):

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from openvcha.api.codec.decoders import Slot, Style, decode_fields, decoder, slots
+from openvcha.api.codec.decoders import (
+    FieldDecoder,
+    WireDecoder,
+    decode_fields,
+    decoder,
+    field_decoders,
+)
 from openvcha.api.codec.faults import missing
 from openvcha.api.codec.json_text import MAX_BYTES, MAX_DEPTH, parse_json
 from openvcha.api.codec.query import decode_query
@@ -77,25 +83,29 @@ def _decode_body(operation: Operation, value: Any, wrapped: bool) -> dict[str, A
             raise missing("spec")
         return {"spec": decode_rest(operation.body_parameters[0].type, value, "spec")}
     values = {} if value is None else fields_of(value, "")
-    return decode_fields(_body_slots(operation), "the request's body", values, "")
+    return decode_fields(_body_fields(operation), "the request's body", values, "")
 
 
 def decode_arguments_vapi(operation: Operation, input_value: Any) -> dict[str, Any]:
     """Return all parameters of the operation by name, from vAPI's `operation-input` structure."""
     arguments = dict.fromkeys(parameter.name for parameter in operation.parameters)
     values = VAPI.unwrap_structure("operation-input", input_value, "")
-    return arguments | decode_fields(_input_slots(operation), "operation-input", values, "")
+    return arguments | decode_fields(_input_fields(operation), "operation-input", values, "")
 
 
 @cache
-def _body_slots(operation: Operation) -> Mapping[str, Slot]:
-    return _slots(REST, operation.body_parameters)
+def _body_fields(operation: Operation) -> Mapping[str, FieldDecoder]:
+    return _field_decoders(REST, operation.body_parameters)
 
 
 @cache
-def _input_slots(operation: Operation) -> Mapping[str, Slot]:
-    return _slots(VAPI, operation.parameters)
+def _input_fields(operation: Operation) -> Mapping[str, FieldDecoder]:
+    return _field_decoders(VAPI, operation.parameters)
 
 
-def _slots(style: Style, parameters: Iterable[Parameter]) -> Mapping[str, Slot]:
-    return slots(style, ((each.name, each.name, descriptor(each.type)) for each in parameters))
+def _field_decoders(
+    wire: WireDecoder, parameters: Iterable[Parameter]
+) -> Mapping[str, FieldDecoder]:
+    return field_decoders(
+        wire, ((each.name, each.name, descriptor(each.type)) for each in parameters)
+    )

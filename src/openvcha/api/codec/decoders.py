@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from openvcha.api.codec.faults import at, missing, unexpected, wrong, wrong_type
+from openvcha.api.codec.faults import invalid_value, join_path, missing, unexpected, wrong_type
 from openvcha.api.codec.scalars import SCALARS, Decode, enumeration, string
 from openvcha.api.secret import Secret
 from openvcha.api.types import (
@@ -33,7 +33,7 @@ from openvcha.api.types import (
 
 
 @dataclass(frozen=True)
-class Style(ABC):
+class WireDecoder(ABC):
     """How a protocol wraps values, for decoding."""
 
     @abstractmethod
@@ -58,13 +58,13 @@ class Style(ABC):
 
 
 @cache
-def decoder(style: Style, type_: Type) -> Decode:
+def decoder(wire: WireDecoder, type_: Type) -> Decode:
     """Return the function that decodes values of this type."""
-    return _BUILDERS[type(type_)](style, type_)
+    return _BUILDERS[type(type_)](wire, type_)
 
 
 @dataclass(frozen=True)
-class Slot:
+class FieldDecoder:
     """The attribute that a field's value is assigned to, and how it is decoded."""
 
     attribute: str
@@ -72,16 +72,18 @@ class Slot:
     optional: bool
 
 
-def slots(style: Style, fields: Iterable[tuple[str, str, Type]]) -> Mapping[str, Slot]:
+def field_decoders(
+    wire: WireDecoder, fields: Iterable[tuple[str, str, Type]]
+) -> Mapping[str, FieldDecoder]:
     """Return the slots, by wire name, of fields given as (wire name, attribute, type)."""
     return {
-        name: Slot(attribute, decoder(style, type_), isinstance(type_, OptionalType))
+        name: FieldDecoder(attribute, decoder(wire, type_), isinstance(type_, OptionalType))
         for name, attribute, type_ in fields
     }
 
 
 def decode_fields(
-    places: Mapping[str, Slot], structure: str, values: Mapping[str, Any], path: str
+    known: Mapping[str, FieldDecoder], structure: str, values: Mapping[str, Any], path: str
 ) -> dict[str, Any]:
     """Decode the fields of a structure; return the values by attribute, without the unset ones.
 
@@ -89,26 +91,28 @@ def decode_fields(
     """
     decoded = {}
     for name, value in values.items():
-        slot = places.get(name)
-        if slot is None:
-            raise unexpected(at(path, name), structure)
+        field = known.get(name)
+        if field is None:
+            raise unexpected(join_path(path, name), structure)
         if value is not None:
-            decoded[slot.attribute] = slot.decode(value, at(path, name))
-    for name, slot in places.items():
-        if not slot.optional and slot.attribute not in decoded:
-            raise missing(at(path, name))
+            decoded[field.attribute] = field.decode(value, join_path(path, name))
+    for name, field in known.items():
+        if not field.optional and field.attribute not in decoded:
+            raise missing(join_path(path, name))
     return decoded
 
 
-def _structure(style: Style, cls: type[Structure]) -> Decode:
+def _structure(wire: WireDecoder, cls: type[Structure]) -> Decode:
     @cache
-    def places() -> Mapping[str, Slot]:
+    def known() -> Mapping[str, FieldDecoder]:
         # Looked up at the first use, as a structure may contain itself.
-        return slots(style, ((field.name, field.attribute, field.type) for field in fields(cls)))
+        return field_decoders(
+            wire, ((field.name, field.attribute, field.type) for field in fields(cls))
+        )
 
     def decode(value: Any, path: str) -> Structure:
-        inner = style.unwrap_structure(cls.vapi, value, path)
-        decoded = decode_fields(places(), cls.vapi, inner, path)
+        inner = wire.unwrap_structure(cls.vapi, value, path)
+        decoded = decode_fields(known(), cls.vapi, inner, path)
         if cls.union is not None:
             _check_union(cls.union, decoded, path)
         return cls(**decoded)
@@ -121,20 +125,24 @@ def _check_union(union: Union, decoded: Mapping[str, Any], path: str) -> None:
     chosen = union.cases[case]
     for name, required in chosen.items():
         if required and decoded.get(name) is None:
-            raise wrong("decode.union.missing", at(path, name), union.discriminant, case)
+            raise invalid_value(
+                "decode.union.missing", join_path(path, name), union.discriminant, case
+            )
     for names in union.cases.values():
         for name in names:
             if name not in chosen and decoded.get(name) is not None:
-                raise wrong("decode.union.extra", at(path, name), union.discriminant, case)
+                raise invalid_value(
+                    "decode.union.extra", join_path(path, name), union.discriminant, case
+                )
 
 
-def _optional(style: Style, type_: Type) -> Decode:
-    element = decoder(style, type_)
+def _optional(wire: WireDecoder, type_: Type) -> Decode:
+    element = decoder(wire, type_)
     nothing = _nothing(type_)
     empty = _EMPTY.get(type(type_), ("",))
 
     def decode(value: Any, path: str) -> Any:
-        inner = style.unwrap_optional(value, path)
+        inner = wire.unwrap_optional(value, path)
         if inner is None or inner in empty:
             return None
         decoded = element(inner, path)
@@ -169,7 +177,7 @@ def _sequence(make: type[tuple[Any, ...]] | type[frozenset[Any]], element: Decod
         numbered = enumerate(items(value, path))
         found = make(element(item, f"{path}[{index}]") for index, item in numbered)
         if len(found) < len(value):
-            raise wrong("decode.duplicate", f"{path}[{_repeated(value)}]")
+            raise invalid_value("decode.duplicate", f"{path}[{_repeated(value)}]")
         return found
 
     return decode
@@ -192,13 +200,13 @@ def items(value: Any, path: str) -> list[Any]:
     return value
 
 
-def _map(style: Style, key: Decode, element: Decode) -> Decode:
+def _map(wire: WireDecoder, key: Decode, element: Decode) -> Decode:
     def decode(value: Any, path: str) -> dict[Any, Any]:
         decoded = {}
-        for name, item, place in style.entries(value, path):
+        for name, item, place in wire.entries(value, path):
             entry = key(name, place)
             if entry in decoded:
-                raise wrong("decode.duplicate", place)
+                raise invalid_value("decode.duplicate", place)
             decoded[entry] = element(item, place)
         return decoded
 
@@ -210,27 +218,25 @@ def _void(value: Any, path: str) -> None:
         raise wrong_type(path, "null", value)
 
 
-def _secret(style: Style) -> Decode:
-    return lambda value, path: Secret(string(style.unwrap_secret(value, path), path))
+def _secret(wire: WireDecoder) -> Decode:
+    return lambda value, path: Secret(string(wire.unwrap_secret(value, path), path))
 
 
-def _scalar(_style: Style, type_: Type) -> Decode:
+def _scalar(_wire: WireDecoder, type_: Type) -> Decode:
     return SCALARS[type(type_)]
 
 
-_BUILDERS: Mapping[type[Type], Callable[[Style, Any], Decode]] = {
+_BUILDERS: Mapping[type[Type], Callable[[WireDecoder, Any], Decode]] = {
     **dict.fromkeys(SCALARS, _scalar),
-    IdType: lambda _style, _type: string,
-    EnumType: lambda _style, type_: enumeration(type_.cls),
-    SecretType: lambda style, _type: _secret(style),
-    StructType: lambda style, type_: _structure(style, type_.cls),
-    OptionalType: lambda style, type_: _optional(style, type_.element),
-    ListType: lambda style, type_: _sequence(tuple, decoder(style, type_.element)),
-    SetType: lambda style, type_: _sequence(frozenset, decoder(style, type_.element)),
-    MapType: lambda style, type_: _map(
-        style, decoder(style, type_.key), decoder(style, type_.value)
-    ),
-    OpaqueType: lambda _style, _type: lambda value, _path: Opaque(None, value),
-    AnyErrorType: lambda style, _type: style.error,
-    VoidType: lambda _style, _type: _void,
+    IdType: lambda _wire, _type: string,
+    EnumType: lambda _wire, type_: enumeration(type_.cls),
+    SecretType: lambda wire, _type: _secret(wire),
+    StructType: lambda wire, type_: _structure(wire, type_.cls),
+    OptionalType: lambda wire, type_: _optional(wire, type_.element),
+    ListType: lambda wire, type_: _sequence(tuple, decoder(wire, type_.element)),
+    SetType: lambda wire, type_: _sequence(frozenset, decoder(wire, type_.element)),
+    MapType: lambda wire, type_: _map(wire, decoder(wire, type_.key), decoder(wire, type_.value)),
+    OpaqueType: lambda _wire, _type: lambda value, _path: Opaque(None, value),
+    AnyErrorType: lambda wire, _type: wire.error,
+    VoidType: lambda _wire, _type: _void,
 }

@@ -3,7 +3,14 @@
 from functools import cache
 from typing import Any
 
-from openvcha.api.codec.encoders import Encode, Redacted, Rest, Vapi, encode_time, encoder
+from openvcha.api.codec.encoders import (
+    Encode,
+    RedactingEncoder,
+    RestEncoder,
+    VapiEncoder,
+    encode_time,
+    encoder,
+)
 from openvcha.api.errors import ApiError
 from openvcha.api.types import descriptor
 
@@ -17,9 +24,9 @@ __all__ = [
     "encode_without_secrets",
 ]
 
-_REST = Rest()
-_REDACTED = Redacted()
-_VAPI = Vapi()
+_REST = RestEncoder()
+_REDACTED = RedactingEncoder()
+_VAPI = VapiEncoder()
 
 
 def encode_rest(tp: Any, value: Any) -> Any:

@@ -37,7 +37,7 @@ _LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Form(ABC):
+class WireEncoder(ABC):
     """How a protocol wraps values that are already encoded."""
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Form(ABC):
 
 
 @dataclass(frozen=True)
-class Rest(Form):
+class RestEncoder(WireEncoder):
     """Plain JSON; unset fields are left out."""
 
     def structure(self, name: str, values: dict[str, Any]) -> Any:  # noqa: ARG002 (plain JSON has no names)
@@ -99,7 +99,7 @@ class Rest(Form):
 
 
 @dataclass(frozen=True)
-class Redacted(Rest):
+class RedactingEncoder(RestEncoder):
     """Plain JSON for storage: secrets are left out."""
 
     def secret(self, text: str) -> Any:  # noqa: ARG002 (that is the point)
@@ -107,7 +107,7 @@ class Redacted(Rest):
 
 
 @dataclass(frozen=True)
-class Vapi(Form):
+class VapiEncoder(WireEncoder):
     """vAPI JSON-RPC: structures by name, optionals, secrets and errors in wrappers."""
 
     def structure(self, name: str, values: dict[str, Any]) -> Any:
@@ -137,30 +137,30 @@ class Vapi(Form):
 
 
 @cache
-def encoder(form: Form, type_: Type) -> Encode:
+def encoder(wire: WireEncoder, type_: Type) -> Encode:
     """Return the function that encodes values of this type."""
     build = _BUILDERS.get(type(type_))
-    return build(form, type_) if build else _unchanged
+    return build(wire, type_) if build else _unchanged
 
 
-def _structure(form: Form, cls: type[Structure]) -> Encode:
+def _structure(wire: WireEncoder, cls: type[Structure]) -> Encode:
     @cache
     def encoders() -> tuple[tuple[str, str, Encode], ...]:
         # Looked up at the first use, as a structure may contain itself.
-        return tuple((each.name, each.attribute, encoder(form, each.type)) for each in fields(cls))
+        return tuple((each.name, each.attribute, encoder(wire, each.type)) for each in fields(cls))
 
     def encode(value: Structure) -> Any:
         values = {
             name: encode_field(getattr(value, attribute))
             for name, attribute, encode_field in encoders()
         }
-        return form.structure(cls.vapi, values)
+        return wire.structure(cls.vapi, values)
 
     return encode
 
 
-def _optional(form: Form, element: Encode) -> Encode:
-    return lambda value: form.optional(None if value is None else element(value))
+def _optional(wire: WireEncoder, element: Encode) -> Encode:
+    return lambda value: wire.optional(None if value is None else element(value))
 
 
 def _list(element: Encode) -> Encode:
@@ -172,16 +172,16 @@ def _set(element: Encode) -> Encode:
     return lambda value: sorted(element(item) for item in value)
 
 
-def _map(form: Form, key: Encode, element: Encode) -> Encode:
-    return lambda value: form.entries({key(name): element(item) for name, item in value.items()})
+def _map(wire: WireEncoder, key: Encode, element: Encode) -> Encode:
+    return lambda value: wire.entries({key(name): element(item) for name, item in value.items()})
 
 
 def _enumeration(cls: type[Enumeration]) -> Encode:
     return lambda value: cls(value).value
 
 
-def _opaque(form: Form, value: Opaque) -> Any:
-    return value.value if value.type is None else form.encode(value.type, value.value)
+def _opaque(wire: WireEncoder, value: Opaque) -> Any:
+    return value.value if value.type is None else wire.encode(value.type, value.value)
 
 
 def encode_time(value: datetime) -> str:
@@ -203,19 +203,19 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
-def _secret(form: Form) -> Encode:
-    return lambda value: form.secret(value.reveal())
+def _secret(wire: WireEncoder) -> Encode:
+    return lambda value: wire.secret(value.reveal())
 
 
-_BUILDERS: Mapping[type[Type], Callable[[Form, Any], Encode]] = {
-    EnumType: lambda _form, type_: _enumeration(type_.cls),
-    DateTimeType: lambda _form, _type: encode_time,
-    SecretType: lambda form, _type: _secret(form),
-    StructType: lambda form, type_: _structure(form, type_.cls),
-    OptionalType: lambda form, type_: _optional(form, encoder(form, type_.element)),
-    ListType: lambda form, type_: _list(encoder(form, type_.element)),
-    SetType: lambda form, type_: _set(encoder(form, type_.element)),
-    MapType: lambda form, type_: _map(form, encoder(form, type_.key), encoder(form, type_.value)),
-    OpaqueType: lambda form, _type: lambda value: _opaque(form, value),
-    AnyErrorType: lambda form, _type: form.error,
+_BUILDERS: Mapping[type[Type], Callable[[WireEncoder, Any], Encode]] = {
+    EnumType: lambda _wire, type_: _enumeration(type_.cls),
+    DateTimeType: lambda _wire, _type: encode_time,
+    SecretType: lambda wire, _type: _secret(wire),
+    StructType: lambda wire, type_: _structure(wire, type_.cls),
+    OptionalType: lambda wire, type_: _optional(wire, encoder(wire, type_.element)),
+    ListType: lambda wire, type_: _list(encoder(wire, type_.element)),
+    SetType: lambda wire, type_: _set(encoder(wire, type_.element)),
+    MapType: lambda wire, type_: _map(wire, encoder(wire, type_.key), encoder(wire, type_.value)),
+    OpaqueType: lambda wire, _type: lambda value: _opaque(wire, value),
+    AnyErrorType: lambda wire, _type: wire.error,
 }

@@ -8,7 +8,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures.std import LocalizableMessage
 
 
-def at(path: str, name: str) -> str:
+def join_path(path: str, name: str) -> str:
     """Return the path of the field `name` of the value at `path`."""
     return f"{path}.{name}" if path else name
 
@@ -32,15 +32,15 @@ def unexpected(path: str, structure: str) -> ApiError:
 
 def wrong_type(path: str, wanted: str, value: Any) -> ApiError:
     """Return INVALID_ARGUMENT; it names the type of the value, which itself may be secret."""
-    return invalid(path, message("decode.type", path or "The value", wanted, kind(value)))
+    return invalid(path, message("decode.type", path or "The value", wanted, type_name(value)))
 
 
-def wrong(name: str, path: str, *arguments: object) -> ApiError:
+def invalid_value(name: str, path: str, *arguments: object) -> ApiError:
     """Return INVALID_ARGUMENT caused by a catalogue message; the path is its first argument."""
     return invalid(path, message(name, path or "The value", *arguments))
 
 
-def kind(value: Any) -> str:
+def type_name(value: Any) -> str:
     """Describe the type of a JSON value, e.g. "a string"."""
     return _KINDS.get(type(value), "an object")
 

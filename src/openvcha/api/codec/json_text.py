@@ -11,7 +11,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 
 
-class _Repeated(dict[str, Any]):
+class _DuplicateKey(dict[str, Any]):
     """A JSON object that has `key` more than once."""
 
     key: str
@@ -31,8 +31,8 @@ def parse_json(data: bytes) -> Any:
         raise malformed("decode.encoding") from error
     repeated: list[str] = []
     value = _parse(text, repeated)
-    if repeated or _suspicious(text):
-        _examine(value, None, 0)
+    if repeated or _needs_check(text):
+        _check(value, None, 0)
     return value
 
 
@@ -48,7 +48,7 @@ def _parse(text: str, repeated: list[str]) -> Any:
         plain = dict(pairs)
         if len(plain) == len(pairs):
             return plain
-        marked = _Repeated(plain)
+        marked = _DuplicateKey(plain)
         counts = Counter(key for key, _ in pairs)
         marked.key = next(key for key in plain if counts[key] > 1)
         repeated.append(marked.key)
@@ -64,7 +64,7 @@ def _parse(text: str, repeated: list[str]) -> Any:
         raise malformed("decode.number") from error
 
 
-def _suspicious(text: str) -> bool:
+def _needs_check(text: str) -> bool:
     """Return whether the text may be too deep or contain lone surrogates; most texts cannot."""
     return text.count("{") + text.count("[") > MAX_DEPTH or "\\u" in text
 
@@ -73,29 +73,29 @@ def _constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _examine(value: Any, trail: "_Trail", depth: int) -> None:
+def _check(value: Any, trail: "_Trail", depth: int) -> None:
     """Raise ApiError for what the parser accepts: depth, duplicate keys, lone surrogates."""
     if isinstance(value, str):
-        _well_formed(value, trail)
+        _check_text(value, trail)
     elif isinstance(value, (dict, list)):
         if depth == MAX_DEPTH:
             raise malformed("decode.depth", MAX_DEPTH)
         if isinstance(value, list):
             for index, item in enumerate(value):
-                _examine(item, (trail, index), depth + 1)
+                _check(item, (trail, index), depth + 1)
         else:
-            _examine_object(value, trail, depth)
+            _check_object(value, trail, depth)
 
 
-def _examine_object(value: dict[str, Any], trail: "_Trail", depth: int) -> None:
+def _check_object(value: dict[str, Any], trail: "_Trail", depth: int) -> None:
     for key, item in value.items():
-        _well_formed(key, trail)
-        _examine(item, (trail, key), depth + 1)
-    if isinstance(value, _Repeated):
+        _check_text(key, trail)
+        _check(item, (trail, key), depth + 1)
+    if isinstance(value, _DuplicateKey):
         raise malformed("decode.duplicate", _path((trail, value.key)))
 
 
-def _well_formed(text: str, trail: "_Trail") -> None:
+def _check_text(text: str, trail: "_Trail") -> None:
     if text.isascii():
         return
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from openvcha.api.codec.decoders import decoder
-from openvcha.api.codec.faults import unexpected, wrong
+from openvcha.api.codec.faults import invalid_value, unexpected
 from openvcha.api.codec.wire_formats import REST
 from openvcha.api.operation import Operation
 from openvcha.api.types import (
@@ -80,7 +80,7 @@ def _value(type_: Type, texts: list[str], name: str) -> Any:
     if isinstance(element, SetType):
         return [] if texts == [""] else texts
     if len(texts) > 1:
-        raise wrong("decode.query.repeated", name)
+        raise invalid_value("decode.query.repeated", name)
     if isinstance(element, BooleanType):
         return _BOOLEANS.get(texts[0].lower(), texts[0])
     if isinstance(element, IntegerType) and _INTEGER.fullmatch(texts[0]):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from openvcha.api.codec.faults import wrong, wrong_type
+from openvcha.api.codec.faults import invalid_value, wrong_type
 from openvcha.api.types import (
     BooleanType,
     DateTimeType,
@@ -45,7 +45,7 @@ def integer(value: Any, path: str) -> int:
     if type(value) is not int:
         raise wrong_type(path, "an integer", value)
     if not MIN_INTEGER <= value <= MAX_INTEGER:
-        raise wrong("decode.range", path, MIN_INTEGER, MAX_INTEGER)
+        raise invalid_value("decode.range", path, MIN_INTEGER, MAX_INTEGER)
     return value
 
 
@@ -58,7 +58,7 @@ def double(value: Any, path: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise wrong("decode.finite", path)
+        raise invalid_value("decode.finite", path)
     return number
 
 
@@ -66,11 +66,11 @@ def time(value: Any, path: str) -> datetime:
     """Parse a time in RFC 3339; return it in UTC."""
     text = string(value, path)
     if not _TIME.fullmatch(text):
-        raise wrong("decode.time", path)
+        raise invalid_value("decode.time", path)
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise wrong("decode.time", path) from error
+        raise invalid_value("decode.time", path) from error
 
 
 def enumeration(cls: type[Enumeration]) -> Decode:
@@ -80,7 +80,7 @@ def enumeration(cls: type[Enumeration]) -> Decode:
     def decode(value: Any, path: str) -> Enumeration:
         member = members.get(string(value, path))
         if member is None:
-            raise wrong("decode.enum", path, ", ".join(members))
+            raise invalid_value("decode.enum", path, ", ".join(members))
         return member
 
     return decode

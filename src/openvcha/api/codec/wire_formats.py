@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from openvcha.api.codec.decoders import Style, decoder, items
-from openvcha.api.codec.faults import wrong, wrong_type
+from openvcha.api.codec.decoders import WireDecoder, decoder, items
+from openvcha.api.codec.faults import invalid_value, wrong_type
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import BY_VAPI_NAME, CertificateInfo, LocalizableMessage
@@ -31,7 +31,7 @@ def fields_of(value: Any, path: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Rest(Style):
+class RestDecoder(WireDecoder):
     """Plain JSON; unset fields are left out or null."""
 
     def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:  # noqa: ARG002 (plain JSON has no names)
@@ -61,13 +61,13 @@ class Rest(Style):
 
 
 @dataclass(frozen=True)
-class Vapi(Style):
+class VapiDecoder(WireDecoder):
     """vAPI JSON-RPC: structures by name, optionals, secrets and errors in wrappers."""
 
     def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:
         found, inner = named(wrapped("STRUCTURE", value, path), path)
         if found != name:
-            raise wrong("decode.structure", path, name, found)
+            raise invalid_value("decode.structure", path, name, found)
         return inner
 
     def unwrap_optional(self, value: Any, path: str) -> Any:
@@ -81,14 +81,14 @@ class Vapi(Style):
             place = f"{path}[{index}]"
             entry = self.unwrap_structure("map-entry", item, place)
             if entry.keys() != {"key", "value"}:
-                raise wrong("decode.entry", place)
+                raise invalid_value("decode.entry", place)
             yield entry["key"], entry["value"], place
 
     def error(self, value: Any, path: str) -> ApiError:
         name, inner = named(wrapped("ERROR", value, path), path)
         error_type = next((known for known in ErrorType if known.structure == name), None)
         if error_type is None:
-            raise wrong("decode.structure", path, "a standard error", name)
+            raise invalid_value("decode.structure", path, "a standard error", name)
         body: ErrorBody = decoder(self, StructType(ErrorBody))(
             {"STRUCTURE": {ErrorBody.vapi: inner}}, path
         )
@@ -107,20 +107,20 @@ class Vapi(Style):
 def wrapped(key: str, value: Any, path: str) -> Any:
     """Return the value in the wrapper {key: …}."""
     if not isinstance(value, dict) or value.keys() != {key}:
-        raise wrong("decode.wrapper", path, key)
+        raise invalid_value("decode.wrapper", path, key)
     return value[key]
 
 
 def named(value: Any, path: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the fields in {name: {…}}."""
     if not isinstance(value, dict) or len(value) != 1:
-        raise wrong("decode.name", path)
+        raise invalid_value("decode.name", path)
     ((name, inner),) = value.items()
     return name, fields_of(inner, path)
 
 
-REST = Rest()
-VAPI = Vapi()
+REST = RestDecoder()
+VAPI = VapiDecoder()
 
 
 prepare(__name__)

@@ -18,7 +18,7 @@ from openvcha.api.messages.progress import PROGRESS
 from openvcha.api.messages.requests import DECODING, KNOWN, PROTOCOLS
 from openvcha.api.messages.tasks import TASKS
 from openvcha.api.structures.std import LocalizableMessage
-from openvcha.api.truncation import LONGEST_SHOWN, cut
+from openvcha.api.truncation import MAX_SHOWN, truncate
 
 PREFIX = "com.vmware.vcenter.vcha."
 
@@ -53,12 +53,12 @@ CATALOGUE = _catalogue()
 def message(name: str, *arguments: object) -> LocalizableMessage:
     """Return a message of the catalogue, by its full id or, for ours, the id without the prefix.
 
-    An argument may quote what a caller sent, so each is truncated to ``LONGEST_SHOWN``.
+    An argument may quote what a caller sent, so each is truncated to ``MAX_SHOWN``.
     Raises KeyError for an unknown id and ValueError for a wrong number of arguments.
     """
     full = name if name in CATALOGUE else PREFIX + name
     text = CATALOGUE[full]
-    texts = tuple(cut(str(argument), LONGEST_SHOWN) for argument in arguments)
+    texts = tuple(truncate(str(argument), MAX_SHOWN) for argument in arguments)
     if text.replace("%%", "").count("%s") != len(texts):
         raise ValueError(f"message {full} takes other arguments than {len(texts)}")
     return LocalizableMessage(id=full, default_message=text % texts, args=texts)

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
+from openvcha.api.rmtree_errors import FULL_PATH_ERRORS
 from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMessage, VmPowerState
-from openvcha.api.whole_paths import WHOLE_PATHS
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms
@@ -261,4 +261,4 @@ def _withdraw(directory: Path, doomed: Path) -> None:
 
 def _delete_tree(directory: Path) -> None:
     if directory.exists():
-        shutil.rmtree(directory, **WHOLE_PATHS)
+        shutil.rmtree(directory, **FULL_PATH_ERRORS)

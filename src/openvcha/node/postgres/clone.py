@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from openvcha.api.whole_paths import WHOLE_PATHS
+from openvcha.api.rmtree_errors import FULL_PATH_ERRORS
 from openvcha.node.engines import Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
@@ -176,7 +176,7 @@ class CopyStep:
 def remove_tree(path: Path) -> None:
     """Remove a directory with all that is in it, if it is there; raises OSError."""
     if path.exists():
-        shutil.rmtree(path, **WHOLE_PATHS)
+        shutil.rmtree(path, **FULL_PATH_ERRORS)
 
 
 def has_data(layout: Layout) -> bool:

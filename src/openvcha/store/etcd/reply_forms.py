@@ -8,7 +8,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, Final
 
-from openvcha.api.truncation import cut
+from openvcha.api.truncation import truncate
 
 Json = dict[str, Any]
 MOST_SHOWN: Final = 300
@@ -111,4 +111,4 @@ def token(fields: Mapping[str, Any], name: str) -> str:
 
 def shown(value: object) -> str:
     """Return some characters of whatever was sent to be read."""
-    return cut(value if isinstance(value, str) else "", MOST_SHOWN)
+    return truncate(value if isinstance(value, str) else "", MOST_SHOWN)

@@ -10,7 +10,7 @@ def _with_its_path(_: Any, path: str, failure: tuple[Any, Any, TracebackType]) -
     raise type(error)(error.errno, error.strerror, path) from error
 
 
-WHOLE_PATHS: Final[dict[str, Any]] = (
+FULL_PATH_ERRORS: Final[dict[str, Any]] = (
     {} if sys.version_info >= (3, 12) else {"onerror": _with_its_path}
 )
 """For ``shutil.rmtree``, which until 3.12 names only the last part of what it cannot delete."""
