@@ -124,11 +124,11 @@ async def prepared(scene: Scene) -> None:
     await scene.validate(TaskStatus.SUCCEEDED)
 
 
-async def complete(scene: Scene) -> dict[JoinRole, str]:
+async def complete(scene: Scene, witness: str = NEW_WITNESS) -> dict[JoinRole, str]:
     await prepared(scene)
     machines = {}
     for role in ROLES:
-        hand = Hand(scene, role)
+        hand = Hand(scene, role, witness if role is JoinRole.WITNESS else "")
         await hand.ask()
         machines[role] = await hand.come()
     return machines

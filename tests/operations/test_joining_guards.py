@@ -1,0 +1,220 @@
+"""What each check of a joining is for: a state, a name or a task in which it alone refuses."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.support.scenes import CALLER, NEW, VERY_LONG, Scene, placement
+from tests.support.simulated_manual import ADDRESSES, PREFIX, Hand, complete, prepared
+from tests.support.simulated_process import Life, files_of
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.structures import JoinInfo, JoinRole, PassiveRedeploySpec
+from openvcha.infrastructure.interface import VmRequest
+from openvcha.operations.join import ANSWER_SECONDS, join
+from openvcha.operations.join_tokens import token_record
+from openvcha.operations.steps.admission import entered
+from openvcha.operations.steps.new_node import NewNode
+from openvcha.store import keys
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture(autouse=True)
+def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identity alone: keys and certificates are the subject of test_bootstrap_files."""
+
+    async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
+        assert public_key
+        return await files_of(services, node)
+
+    monkeypatch.setattr("openvcha.operations.join.joining_files_of", made)
+
+
+async def call(hand: Hand) -> JoinInfo:
+    """Join once; a call that never ends fails the test."""
+    async with asyncio.timeout(10 * ANSWER_SECONDS):
+        return await join(hand.scene.process().services, CALLER, hand.wish())
+
+
+async def refusal(hand: Hand) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        await call(hand)
+    return caught.value
+
+
+def reason(error: ApiError) -> str:
+    return error.messages[0].id.removeprefix(PREFIX)
+
+
+async def refused(hand: Hand) -> str:
+    """Return why it is refused, which begins no task and uses no token up."""
+    error = await refusal(hand)
+    store = hand.scene.world.store
+    assert await store.get(keys.OPERATION) is None
+    stored = await token_record(store, hand.role).get()
+    assert stored is not None
+    assert stored.spent_by == ""
+    return reason(error)
+
+
+async def begun(scene: Scene) -> Hand:
+    """Return one that has begun its task with a call that died while nobody carries it out."""
+    await prepared(scene)
+    hand = Hand(scene, JoinRole.PASSIVE)
+    await hand.ask()
+    assert reason(await refusal(hand)) == "join.not.yet"
+    running = await scene.journal.running()
+    assert running is not None
+    scene.task = running.id
+    return hand
+
+
+async def carried_into(scene: Scene, step: str) -> None:
+    """Let a process carry the task out until this step has begun, and die there."""
+    await scene.die_in(step)
+    assert (await scene.record()).step == step
+
+
+async def test_the_state_is_looked_at_again_when_the_token_is_used(scene: Scene) -> None:
+    """A node that was lost when the token was issued has come back."""
+    machines = await complete(scene)
+    lost = machines[JoinRole.WITNESS]
+    scene.world.power_off(lost)
+    await scene.look_on()
+    hand = Hand(scene, JoinRole.WITNESS, "another")
+    await hand.ask()
+    scene.world.power_on(lost)
+    async with asyncio.timeout(VERY_LONG):
+        while not scene.world.machines[lost].etcd:  # noqa: ASYNC110 - the node's
+            await asyncio.sleep(0.01)
+    assert await refused(hand) == "witness.healthy"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("third", "third"), ("third", "THIRD"), ("Third", "third")],
+    ids=["same", "upper case wanted", "upper case taken"],
+)
+async def test_the_name_of_a_node_that_has_joined_is_taken(
+    scene: Scene, first: str, second: str
+) -> None:
+    """A prepared cluster has it among the planned nodes, and no inventory has it."""
+    await prepared(scene)
+    witness = Hand(scene, JoinRole.WITNESS, first)
+    await witness.ask()
+    await witness.come()
+    hand = Hand(scene, JoinRole.PASSIVE, second)
+    await hand.ask()
+    assert await refused(hand) == "join.name"
+
+
+@pytest.mark.parametrize("name", ["Third", "third", NEW])
+async def test_the_name_of_a_node_of_the_cluster_is_taken(scene: Scene, name: str) -> None:
+    """Also that of the lost one, which may come back; a manual node is in no inventory."""
+    machines = await complete(scene, witness="Third")
+    scene.world.power_off(machines[JoinRole.PASSIVE])
+    await scene.look_on()
+    hand = Hand(scene, JoinRole.PASSIVE, name)
+    await hand.ask()
+    assert await refused(hand) == "join.name"
+
+
+@pytest.mark.parametrize("name", ["somebody", "Somebody"])
+async def test_the_name_of_a_vm_is_taken(scene: Scene, name: str) -> None:
+    """Whoever's it is: a placement would find two."""
+    await prepared(scene)
+    scene.world.add_vm(
+        VmRequest(
+            token="somebody",
+            name="somebody",
+            folder="group-v3",
+            host="host-11",
+            resource_pool="resgroup-9",
+            datastore="datastore-14",
+            ha_network="network-15",
+            management_network="network-12",
+            addresses=("127.83.2.40",),
+        )
+    )
+    hand = Hand(scene, JoinRole.PASSIVE, name)
+    await hand.ask()
+    assert await refused(hand) == "join.name"
+
+
+async def test_who_asks_gets_an_answer_in_time(scene: Scene) -> None:
+    """Nobody carries the task out: the caller is told to try again before his client gives up."""
+    hand = await begun(scene)
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    error = await refusal(hand)
+    assert error.error_type is ErrorType.RESOURCE_BUSY
+    assert reason(error) == "join.not.yet"
+    assert ANSWER_SECONDS <= loop.time() - before < ANSWER_SECONDS + 1
+
+
+async def test_nothing_is_given_before_the_store_awaits_the_node(scene: Scene) -> None:
+    """Its name is decided on, but an etcd that is no member would end at its start."""
+    hand = await begun(scene)
+    await carried_into(scene, "admit.passive")
+    node = entered(await scene.record(), hand.role.value.lower())
+    assert node is not None
+    assert len(scene.world.members) == 1
+    assert reason(await refusal(hand)) == "join.not.yet"
+
+
+async def test_a_task_that_was_told_to_stop_gives_nothing_any_more(scene: Scene) -> None:
+    """The place is still kept, but it will be given up: the node would be of no cluster."""
+    hand = await begun(scene)
+    life = Life()
+    carrying = asyncio.create_task(scene.carry(scene.process(life)))
+    info = await call(hand)
+    life.died.set()
+    await carrying
+    assert [member.learner for member in scene.world.members] == [False, True]
+    await scene.journal.request_cancel(info.task)
+    assert not (await scene.record()).finished
+    error = await refusal(hand)
+    assert error.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
+    assert reason(error) == "join.over"
+
+
+async def test_another_operation_is_no_joining(scene: Scene) -> None:
+    """A token may be issued beside it; using that is refused as any second operation is."""
+    machines = await complete(scene)
+    scene.world.power_off(machines[JoinRole.PASSIVE])
+    await scene.look_on()
+    await scene.redeploy(PassiveRedeploySpec(placement=placement("by-placement")))
+    hand = Hand(scene, JoinRole.PASSIVE, "another")
+    await hand.ask()
+    assert hand.wish().ha_address == ADDRESSES[JoinRole.PASSIVE]
+    error = await refusal(hand)
+    assert error.error_type is ErrorType.RESOURCE_BUSY
+    assert reason(error) == "task.busy"
+
+
+async def test_the_task_of_the_other_role_is_not_found_by_a_token(scene: Scene) -> None:
+    """The witness joins: who has the passive's token waits for his turn."""
+    await prepared(scene)
+    hand, other = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.WITNESS)
+    await hand.ask()
+    await other.ask()
+    assert reason(await refusal(other)) == "join.not.yet"
+    assert reason(await refusal(hand)) == "task.busy"
+
+
+async def test_the_task_of_another_token_of_the_role_is_not_found_either(scene: Scene) -> None:
+    """Its node's identity is for who has that token; one issued since begins a task of its own."""
+    hand = await begun(scene)
+    await carried_into(scene, "admit.passive")
+    later = Hand(scene, JoinRole.PASSIVE, "later")
+    other = Hand(Scene(), JoinRole.PASSIVE)
+    await prepared(other.scene)
+    await other.ask()
+    issued = await token_record(other.scene.world.store, JoinRole.PASSIVE).get()
+    assert issued is not None
+    later.token = other.token
+    await token_record(scene.world.store, JoinRole.PASSIVE).update(lambda _: issued)
+    assert reason(await refusal(later)) == "task.busy"
+    await other.scene.end()
+    assert hand.token != later.token
