@@ -32,7 +32,8 @@ def _fresh(path: Path, mode: int) -> int:
     while True:
         path.unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):  # somebody was quicker
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+            # O_EXCL follows no link either.
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
 
 
 def sync_directory(directory: Path) -> None:

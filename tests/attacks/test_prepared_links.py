@@ -1,0 +1,271 @@
+"""What opens and gives away files: each guard alone, against links that are put there in time.
+
+`test_root.py` runs whole commands; there, rights are given up before any of these is reached.
+"""
+
+import contextlib
+import errno
+import os
+import pwd
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openvcha.infrastructure.local import state
+from openvcha.infrastructure.local.processes import DetachedStarter
+from openvcha.node.process import lock
+from openvcha.node.process.logs import RotatingLog
+from openvcha.node.system import privileges
+from openvcha.node.system.durable import write_durably, write_private
+from openvcha.node.system.path_owners import acting_as, hand_over
+
+ACCOUNT = pwd.getpwnam("nobody")
+SECRET = "root:SECRET-OF-ROOT"
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away: run as root")
+
+
+def held(path: Path) -> None:
+    with lock.hold(path):
+        pass
+
+
+def logged(path: Path) -> None:
+    RotatingLog(path).write(b"line")
+
+
+def locked(path: Path) -> None:
+    os.close(state._open_lock(path))
+
+
+def started(path: Path) -> None:
+    DetachedStarter([sys.executable, "-c", "print('to the console')"])._start(path.parent, path)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["a file", "no file"])
+@pytest.mark.parametrize("work", [held, logged, locked, started])
+def test_what_is_made_is_not_made_through_a_link(
+    work: Callable[[Path], object], there: bool, tmp_path: Path
+) -> None:
+    """A lock, a log, the console: neither written to nor made where the link leads."""
+    target, link = tmp_path / "target", tmp_path / "run" / "file"
+    link.parent.mkdir()
+    if there:
+        target.write_text(SECRET)
+    link.symlink_to(target)
+    with pytest.raises(OSError, match="link") as caught:
+        work(link)
+    assert caught.value.errno == errno.ELOOP
+    assert (target.read_text() if there else target.exists()) == (SECRET if there else False)
+
+
+@pytest.mark.parametrize("write", [write_durably, write_private])
+@pytest.mark.parametrize("trap", ["link", "dangling", "hard link", "file"])
+def test_a_half_written_file_is_nobody_elses(
+    write: Callable[[Path, bytes], None], trap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has it open before, whatever is put there between the look and the open."""
+    target, own = tmp_path / "target", tmp_path / "own"
+    target.write_text(SECRET)
+    opened: list[int] = []
+
+    def set_trap(path: Path) -> None:
+        if trap == "hard link":
+            path.hardlink_to(target)
+        elif trap == "file":
+            opened.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+        else:
+            path.symlink_to(target if trap == "link" else own)
+
+    frees, freed = Path.unlink, []
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        frees(path, missing_ok=missing_ok)
+        freed.append(path)
+        if len(freed) == 1:
+            set_trap(path)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    write(tmp_path / "file", b"new secret")
+    assert len(freed) == 2
+    assert (tmp_path / "file").read_bytes() == b"new secret"
+    assert target.read_text() == SECRET
+    assert not own.exists()
+    for descriptor in opened:
+        assert os.pread(descriptor, 100, 0) == b""
+        os.close(descriptor)
+
+
+@pytest.fixture
+def places() -> Iterator[tuple[Path, Path]]:
+    """Yield a node's directory of root's, and another folder of root's with a secret in it."""
+    with tempfile.TemporaryDirectory(prefix="openvcha-links-", dir="/tmp") as top:
+        Path(top).chmod(0o755)
+        node, roots = Path(top, "node"), Path(top, "roots")
+        (node / "tls").mkdir(parents=True)
+        (node / "tls" / "node.key").write_text("x")
+        (roots / "tls").mkdir(parents=True)
+        (roots / "shadow").write_text(SECRET)
+        (roots / "tls" / "node.key").write_text(SECRET)
+        yield node, roots
+
+
+def assert_roots(folder: Path) -> None:
+    owners = {path.name: path.lstat().st_uid for path in (folder, *folder.rglob("*"))}
+    assert set(owners.values()) == {0}, owners
+
+
+@as_root
+def test_links_change_hands_as_links(places: tuple[Path, Path]) -> None:
+    """To a directory, to nothing, to another account's file: where they lead does not matter."""
+    node, roots = places
+    alien = roots.parent / "alien"
+    alien.write_text("x")
+    os.chown(alien, 1, 1)
+    (node / "directory").symlink_to(roots)
+    (node / "nothing").symlink_to(roots / "nothing")
+    (node / "another's").symlink_to(alien)
+    hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    owners = {path.lstat().st_uid for path in (node, *node.rglob("*"))}
+    assert owners == {ACCOUNT.pw_uid}
+    assert_roots(roots)
+    assert alien.stat().st_uid == 1
+
+
+@as_root
+def test_nobody_comes_in_while_a_directory_changes_hands(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed before it is looked into."""
+    node, _ = places
+    node.chmod(0o777)
+    listed, modes = os.listdir, []
+
+    def looked(descriptor: int) -> list[str]:
+        modes.append(stat.S_IMODE(node.stat().st_mode))
+        return listed(descriptor)
+
+    monkeypatch.setattr(os, "listdir", looked)
+    hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    assert modes
+    assert set(modes) == {0o700}
+
+
+@as_root
+@pytest.mark.parametrize("swapped", ["tls", "."])
+def test_a_directory_that_is_swapped_for_a_link_meanwhile_gives_nothing_away(
+    places: tuple[Path, Path], swapped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has had it open may do so, between the look at what is in it and the work on it."""
+    node, roots = places
+    looked = os.stat
+    done: list[Path] = []
+
+    def look(path: Any, **how: Any) -> os.stat_result:
+        found = looked(path, **how)
+        if path == "tls" and not done:
+            place = node / swapped if swapped != "." else node
+            done.append(place.rename(node.parent / "moved"))
+            place.symlink_to(roots / swapped)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", look)
+        with contextlib.suppress(OSError):
+            hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    assert done
+    assert_roots(roots)
+
+
+@as_root
+@pytest.mark.parametrize("last", ["shadow", "node.key"])
+def test_a_file_that_is_swapped_for_a_link_meanwhile_gives_nothing_away(
+    places: tuple[Path, Path], last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link itself changes hands."""
+    node, roots = places
+    looked = os.stat
+    done: list[str] = []
+
+    def look(path: Any, **how: Any) -> os.stat_result:
+        found = looked(path, **how)
+        if path == "node.key" and not done:
+            done.append(path)
+            (node / "tls" / path).unlink()
+            (node / "tls" / path).symlink_to(roots / ("tls" if last == path else "") / last)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", look)
+        hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    assert done
+    assert_roots(roots)
+
+
+def readable(folder: Path) -> list[str]:
+    """Return which files this process can read."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        with contextlib.suppress(PermissionError):
+            path.read_text()
+            found.append(path.name)
+    return found
+
+
+@pytest.fixture
+def files() -> Iterator[Path]:
+    """Make files that are read as root, by root's group, by a further group of root's; by all."""
+    with tempfile.TemporaryDirectory(prefix="openvcha-rights-", dir="/tmp") as top:
+        folder = Path(top)
+        folder.chmod(0o755)
+        for name, group, mode in (
+            ("of all", 0, 0o644),
+            ("of the account", ACCOUNT.pw_gid, 0o640),
+            ("of root", 0, 0o600),
+            ("of root's group", 0, 0o640),
+            ("of a further group", 4, 0o640),
+        ):
+            (folder / name).write_text(SECRET)
+            os.chown(folder / name, 0, group)
+            (folder / name).chmod(mode)
+        before = os.getgroups()
+        os.setgroups([0, 4])
+        yield folder
+        os.setgroups(before)
+
+
+@as_root
+def test_who_acts_as_an_account_has_its_rights_alone(files: Path) -> None:
+    """No group of root's is left; afterwards all is as before."""
+    with acting_as(ACCOUNT.pw_uid, ACCOUNT.pw_gid):
+        found = readable(files)
+        assert os.getgroups() == []
+    assert found == ["of all", "of the account"]
+    assert (os.getresuid(), os.getresgid()) == ((0, 0, 0), (0, 0, 0))
+    assert os.getgroups() == [0, 4]
+    assert len(readable(files)) == 5
+
+
+@as_root
+def test_who_becomes_an_account_has_its_rights_alone(files: Path) -> None:
+    """And gets no other ones back."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            privileges._become(ACCOUNT.pw_uid, ACCOUNT.pw_gid, "/")
+            said = [*readable(files), *map(str, (*os.getresuid(), *os.getresgid()))]
+            os.write(write, "\n".join([*said, str(os.getgroups())]).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with os.fdopen(read) as answer:
+        found = answer.read().split("\n")
+    ids = [str(ACCOUNT.pw_uid)] * 3 + [str(ACCOUNT.pw_gid)] * 3
+    assert found == ["of all", "of the account", *ids, "[]"]
