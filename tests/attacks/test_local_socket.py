@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.daemon.api_orders import ApiLink, Orders
-from openvcha.daemon.local_socket import StrangerError, connect, listen
+from openvcha.daemon.local_socket import UntrustedPeerError, connect, listen
 
 ACCOUNT = pwd.getpwnam("nobody")
 LATEST = 60.0
@@ -86,7 +86,7 @@ async def test_another_account_is_obeyed_by_no_api(place: Path) -> None:
     )
     assert impostor.stdout
     assert await impostor.stdout.readline() == b"ready\n"
-    with pytest.raises(StrangerError):
+    with pytest.raises(UntrustedPeerError):
         await connect(place)
     await impostor.communicate(b"")
 

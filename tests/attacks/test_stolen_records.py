@@ -23,7 +23,7 @@ from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User, Users
 from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.cluster.health import assess
-from openvcha.daemon.unreadable_records import forged, set_aside, unreadable
+from openvcha.daemon.unreadable_records import find_forged, find_unreadable, set_aside
 from openvcha.operations.join_tokens import new_token, require_token, token_record
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged
@@ -418,10 +418,10 @@ async def test_a_forged_record_is_listed_and_set_aside() -> None:
     stage = Stage(sealed=True)
     await adds_an_administrator(stage)
     key = keys.user("thief")
-    (found,) = await forged(stage.sealed)
+    (found,) = await find_forged(stage.sealed)
     assert found.key == key
     assert "data node" in found.reason
-    assert await unreadable(stage.store) == []
+    assert await find_unreadable(stage.store) == []
     place = await set_aside(stage.store, key, by="anna", now=NOW)
     assert await stage.raw.get(key) is None
     assert b"data node" in await stage.stored(place)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from openvcha.daemon.active_services import Duty
+from openvcha.daemon.active_services import ActiveServices
 
 pytestmark = pytest.mark.looptime
 
@@ -59,7 +59,7 @@ class Stage:
         self.unready = 0
         self.ending = 0.0
         self.leads: asyncio.Queue[bool] = asyncio.Queue()
-        duty = Duty(self.prepare, self.address, self.api, "127.0.0.1", self.work)
+        duty = ActiveServices(self.prepare, self.address, self.api, "127.0.0.1", self.work)
         self.following = asyncio.create_task(duty.follow(self.changes()))
 
     async def prepare(self) -> None:

@@ -10,12 +10,12 @@ import pytest
 from tests.support.observations import World
 
 from openvcha.daemon.api import (
-    KNOWN_SECONDS,
     LOOK_SECONDS,
     MISSED_LOOK_SECONDS,
     STANDBY_LOOK_SECONDS,
-    Api,
-    look_at,
+    WARM_UP_SECONDS,
+    ApiService,
+    observe_cluster,
 )
 from openvcha.store.errors import StoreUnavailable
 
@@ -68,7 +68,7 @@ class Stage:
         self.away = False
         self.knows = True
         self.orders: asyncio.Queue[bool] = asyncio.Queue()
-        self.api = Api(self.server, ("127.0.0.1", 1), self.look)
+        self.api = ApiService(self.server, ("127.0.0.1", 1), self.look)
         self.following = asyncio.create_task(self.api.follow(self.each()))
 
     async def look(self) -> bool:
@@ -152,7 +152,7 @@ async def test_it_says_that_it_ended_when_it_does_not_listen_any_more(stage: Sta
 async def test_it_serves_nobody_before_it_knows_the_nodes(stage: Stage, away: bool) -> None:
     """A node that has just missed its first look would be told as down; and for a time only."""
     stage.knows, stage.away = False, away
-    await stage.order(serve=True, seconds=KNOWN_SECONDS - 1)
+    await stage.order(serve=True, seconds=WARM_UP_SECONDS - 1)
     assert stage.log == []
     assert stage.api.serving
     await asyncio.sleep(1.5)
@@ -230,4 +230,4 @@ async def test_all_is_known_after_a_whole_look(
 
     hearing = SimpleNamespace(listens=listens)
     services = SimpleNamespace(observe=observe, observer=SimpleNamespace(hearing=hearing))
-    assert await look_at(cast("Any", services)) is known
+    assert await observe_cluster(cast("Any", services)) is known

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from openvcha.daemon import api_orders
-from openvcha.daemon.api_orders import NOBODY, ApiLink, Orders, Report, orders_of
-from openvcha.daemon.local_socket import LONGEST_LINE, connect, listen, near
+from openvcha.daemon.api_orders import NOT_SERVING, ApiLink, Orders, Report, receive_orders
+from openvcha.daemon.local_socket import MAX_LINE_BYTES, connect, listen, short_path
 from openvcha.node.process.process_tree import Process
 from openvcha.node.process.supervised_loop import Failing
 
@@ -77,7 +77,7 @@ class Heard:
         self.running = asyncio.create_task(self._follow(place))
 
     async def _follow(self, place: Path) -> None:
-        async with contextlib.aclosing(orders_of(place, self.report)) as found:
+        async with contextlib.aclosing(receive_orders(place, self.report)) as found:
             async for each in found:
                 if not self.orders or self.orders[-1] != each:
                     self.orders.append(each)
@@ -143,14 +143,14 @@ async def test_nobody_serves_when_the_service_has_ended(place: Path, heard: Hear
         await until(lambda: heard.serves)
         await service.end()
         await until(lambda: not heard.serves)
-    assert heard.orders[-1] == NOBODY
+    assert heard.orders[-1] == NOT_SERVING
 
 
 async def test_nobody_serves_when_the_service_is_silent(
     place: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen process keeps its connections, and another node may lead meanwhile."""
-    monkeypatch.setattr(api_orders, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(api_orders, "SILENCE_TIMEOUT_SECONDS", 0.2)
     line = msgspec.json.encode(Orders(serve=True)) + b"\n"
 
     async def freeze(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -185,9 +185,9 @@ async def test_each_knows_what_fails_in_the_other(service: Service, heard: Heard
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports come far more often than the patience with them ends."""
-    monkeypatch.setattr(api_orders, "HURRY_SECONDS", 0.02)
-    monkeypatch.setattr(api_orders, "BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(api_orders, "UNHEARD_SECONDS", 0.4)
+    monkeypatch.setattr(api_orders, "STOP_REPEAT_SECONDS", 0.02)
+    monkeypatch.setattr(api_orders, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(api_orders, "NOT_SERVING_ALARM_SECONDS", 0.4)
 
 
 @pytest.mark.usefixtures("hurried")
@@ -202,7 +202,7 @@ async def test_an_api_that_does_not_serve_is_a_reason(service: Service, place: P
     service.link.serve()
     await until(lambda: "API: process" in service.failing.reasons)
     api.deaf, api.waits = False, True
-    await asyncio.sleep(2 * api_orders.UNHEARD_SECONDS)
+    await asyncio.sleep(2 * api_orders.NOT_SERVING_ALARM_SECONDS)
     assert "API: process" in service.failing.reasons, "it has no port"
     api.waits = False
     await until(lambda: "API: process" not in service.failing.reasons)
@@ -237,7 +237,7 @@ async def test_an_api_that_has_ended_is_left_alone(
     service: Service, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often it begins and ends: it says so each time."""
-    monkeypatch.setattr(api_orders, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(api_orders, "HEARTBEAT_SECONDS", 0.01)
     for _ in range(3):
         service.link.serve()
         await until(lambda: heard.serves)
@@ -259,7 +259,7 @@ async def test_an_api_that_ends_requests_of_an_earlier_order_is_left_alone(
     for change in (service.link.end, service.link.serve, service.link.end):
         change()
     ending = Report(serving=False, listens=False, number=first.number + 1)
-    for _ in range(3 * api_orders.END_BEATS):
+    for _ in range(3 * api_orders.MAX_STOP_ORDERS):
         await reader.readline()
         writer.write(msgspec.json.encode(ending) + b"\n")
     assert service.killed == []
@@ -330,7 +330,7 @@ async def test_an_api_that_does_not_read_holds_nobody_up(
     service: Service, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it is told is not kept without end: it is let go, and may come again."""
-    monkeypatch.setattr(api_orders, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(api_orders, "HEARTBEAT_SECONDS", 0.0)
     service.unreadable = tuple("\x00" * 1000 for _ in range(1000))
     waiting: list[int] = []
     make = service.orders
@@ -343,13 +343,13 @@ async def test_an_api_that_does_not_read_holds_nobody_up(
     service.link._orders = counted
     await until(place.exists)
     with socket.socket(socket.AF_UNIX) as deaf:
-        with near(place) as address:
+        with short_path(place) as address:
             deaf.connect(address)
         await until(lambda: waiting and service.link._writer is None)
-        assert LONGEST_LINE / 2 < max(waiting) <= LONGEST_LINE
+        assert MAX_LINE_BYTES / 2 < max(waiting) <= MAX_LINE_BYTES
 
 
-@pytest.mark.parametrize("sent", [b"no JSON\n", b"[" * 5000 + b"\n", b"x" * (LONGEST_LINE + 1)])
+@pytest.mark.parametrize("sent", [b"no JSON\n", b"[" * 5000 + b"\n", b"x" * (MAX_LINE_BYTES + 1)])
 async def test_what_nobody_understands_ends_the_connection_only(
     service: Service, place: Path, heard: Heard, sent: bytes
 ) -> None:
@@ -372,4 +372,4 @@ def test_what_was_planted_in_the_store_is_bounded() -> None:
     failing = {f"{number}{planted[0]}": "\x00" * 10_000 for number in range(200)}
     told = Orders(serve=True, failing=failing, forged=planted)
     told = msgspec.structs.replace(told, unreadable=planted)
-    assert len(msgspec.json.encode(api_orders.cut(told))) < LONGEST_LINE
+    assert len(msgspec.json.encode(api_orders.truncate(told))) < MAX_LINE_BYTES

@@ -17,10 +17,10 @@ from openvcha.daemon.peer_power import (
     LEADERLESS_SECONDS,
     LOOK_SECONDS,
     STOPPED_SECONDS,
-    Means,
-    Node,
+    LocalMeans,
+    LocalNode,
     keep_peers_on,
-    voters_in,
+    parse_voters,
 )
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.node.identity import Identity
@@ -57,7 +57,7 @@ class Site:
             raise ApiError(ErrorType.SERVICE_UNAVAILABLE, message("no.active"))
         self.power[vm] = VmPowerState.POWERED_ON
 
-    def means(self) -> Means:
+    def means(self) -> LocalMeans:
         async def serves() -> bool:
             return self.serves
 
@@ -68,7 +68,7 @@ class Site:
             return self.voters
 
         relied = lambda: self.relied  # noqa: E731 - changes while it runs
-        return Means("p", relied, serves, leaderless, voters, self.inventory, self.power_on)
+        return LocalMeans("p", relied, serves, leaderless, voters, self.inventory, self.power_on)
 
     def off(self, *vms: str) -> None:
         self.power |= dict.fromkeys(vms, VmPowerState.POWERED_OFF)
@@ -192,13 +192,13 @@ async def test_where_another_takes_over_the_active_is_let_be() -> None:
 def test_what_etcd_tells_its_peers_is_read() -> None:
     """Learners do not vote; a member that has not started has no name."""
     page = b'[{"id":1,"name":"a","peerURLs":["x"]},{"id":2,"name":"p","isLearner":true},{"id":3}]'
-    assert voters_in(page) == ["a", ""]
+    assert parse_voters(page) == ["a", ""]
 
 
 @pytest.mark.parametrize("page", [b"", b"{}", b"[]", b"Not Found", b'[{"name": 1}]'])
 def test_what_cannot_be_read_is_unknown(page: bytes) -> None:
     """No members at all are no answer either."""
-    assert voters_in(page) is None
+    assert parse_voters(page) is None
 
 
 def test_a_list_that_is_too_old_is_none(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_list_that_is_too_old_is_none(tmp_path: Path) -> None:
         public_address="127.2.2.2",
         etcd_initial_cluster={},
     )
-    node = Node(identity, layout, NodeTls(layout))
+    node = LocalNode(identity, layout, NodeTls(layout))
     now = datetime.now(UTC)
     save_relied(layout, RELIED, now)
     assert node.relied() is not None

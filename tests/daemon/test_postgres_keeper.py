@@ -10,7 +10,7 @@ from tests.support.sealed_store import Stage
 
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
-from openvcha.daemon.postgres_keeper import Keeper, Order, Situation, decide
+from openvcha.daemon.postgres_keeper import NodeSituation, PostgresAction, PostgresKeeper, decide
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
@@ -24,7 +24,7 @@ STARTING = PatroniNode("replica", "starting", None, ())
 PRIMARY = PatroniNode("primary", "running", 1, ())
 
 # The active whose node starts again: nobody leads, and it was the last who did.
-ACTIVE_DOWN = Situation(
+ACTIVE_DOWN = NodeSituation(
     member=OWN,
     node=DOWN,
     standby=False,
@@ -32,7 +32,7 @@ ACTIVE_DOWN = Situation(
     configured=True,
     leader=None,
     sync=SyncState(OWN, frozenset()),
-    handing_over=False,
+    failover_pending=False,
 )
 STANDBY_DOWN = replace(ACTIVE_DOWN, standby=True, leader=OTHER, sync=SyncState(OTHER, frozenset()))
 STANDBY_UP = replace(STANDBY_DOWN, node=STREAMING)
@@ -43,7 +43,7 @@ def test_the_active_comes_back_as_the_active(settings: frozenset[str]) -> None:
     """Its own leader key may not have run out yet."""
     for leader in (None, OWN):
         at = replace(ACTIVE_DOWN, settings=settings, leader=leader)
-        assert decide(at) is Order.START
+        assert decide(at) is PostgresAction.START
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_active_comes_back_as_the_active(settings: frozenset[str]) -> None:
         {"leader": OTHER},
         {"sync": SyncState(OTHER, frozenset({OWN}))},
         {"sync": SyncState(None, frozenset())},
-        {"handing_over": True},
+        {"failover_pending": True},
         {"settings": frozenset()},
         {"node": STARTING},
         {"node": PatroniNode("primary", "unknown", None, ())},
@@ -76,10 +76,10 @@ def test_no_situation_starts_a_primary_beside_another() -> None:
         (None, OWN, OTHER),
         (False, True),
     ):
-        at = Situation(
+        at = NodeSituation(
             OWN, node, False, settings, configured_, leader, SyncState(last, frozenset()), handing
         )
-        if decide(at) is Order.START:
+        if decide(at) is PostgresAction.START:
             assert node is DOWN
             assert keys.PAUSE in settings
             assert leader in {None, OWN}
@@ -89,8 +89,8 @@ def test_no_situation_starts_a_primary_beside_another() -> None:
 
 def test_a_standby_comes_back_as_a_standby() -> None:
     """In MAINTENANCE replication goes on; also where nobody leads at the moment."""
-    assert decide(STANDBY_DOWN) is Order.START
-    assert decide(replace(STANDBY_DOWN, leader=None)) is Order.START
+    assert decide(STANDBY_DOWN) is PostgresAction.START
+    assert decide(replace(STANDBY_DOWN, leader=None)) is PostgresAction.START
 
 
 def test_a_standby_of_a_disabled_cluster_stays_down() -> None:
@@ -101,7 +101,7 @@ def test_a_standby_of_a_disabled_cluster_stays_down() -> None:
 
 def test_a_standby_of_a_disabled_cluster_is_stopped() -> None:
     """And in no other mode."""
-    assert decide(replace(STANDBY_UP, settings=DISABLED)) is Order.STOP
+    assert decide(replace(STANDBY_UP, settings=DISABLED)) is PostgresAction.STOP
     assert decide(STANDBY_UP) is None
     assert decide(replace(STANDBY_UP, settings=frozenset())) is None
 
@@ -123,7 +123,7 @@ def test_it_is_not_stopped_while_it_may_take_over_or_when_it_is_no_standby(
 ) -> None:
     """Its right goes first, and what takes writes is never taken for a standby."""
     at = replace(STANDBY_UP, settings=DISABLED, **changed)  # type: ignore[arg-type]  # as above
-    expected = Order.STOP if at.node is PRIMARY else None
+    expected = PostgresAction.STOP if at.node is PRIMARY else None
     assert decide(at) is expected
     if expected:
         assert at.leader == OTHER
@@ -132,7 +132,7 @@ def test_it_is_not_stopped_while_it_may_take_over_or_when_it_is_no_standby(
 def test_a_new_node_shows_itself_before_the_mode_counts_for_it() -> None:
     """A redeploy in DISABLED wants to see it stream once."""
     new = replace(STANDBY_DOWN, settings=DISABLED, configured=False)
-    assert decide(new) is Order.START
+    assert decide(new) is PostgresAction.START
     assert decide(replace(new, node=STREAMING)) is None
 
 
@@ -140,7 +140,7 @@ def test_a_new_node_shows_itself_before_the_mode_counts_for_it() -> None:
 def test_a_primary_beside_another_leader_is_ended(settings: frozenset[str]) -> None:
     """A paused Patroni would let it run. The one who leads is left alone."""
     second = replace(ACTIVE_DOWN, node=PRIMARY, settings=settings, leader=OTHER)
-    assert decide(second) is Order.STOP
+    assert decide(second) is PostgresAction.STOP
     assert decide(replace(second, leader=OWN)) is None
     assert decide(replace(second, leader=None)) is None
     assert decide(replace(second, settings=frozenset())) is None
@@ -186,7 +186,7 @@ async def store() -> MemoryStore:
 async def test_it_follows_the_mode_as_it_changes(store: MemoryStore) -> None:
     """Down while DISABLED, up again when the standby is attached, left alone without a pause."""
     node = Node()
-    keeping = asyncio.create_task(Keeper(store, node, node, OWN, "127.83.2.11").run())
+    keeping = asyncio.create_task(PostgresKeeper(store, node, node, OWN, "127.83.2.11").run())
     await asyncio.sleep(3)
     assert node.told == ["stop"]
     await store.put(keys.PATRONI_CONFIG, b'{"pause":true}')
@@ -207,7 +207,7 @@ async def test_what_cannot_be_looked_at_is_looked_at_again(
     """Neither a silent Patroni nor a lost store ends it, and nothing is done on a guess."""
     node = Node()
     node.away = True
-    keeper = Keeper(store, node, node, OWN, "127.83.2.11")
+    keeper = PostgresKeeper(store, node, node, OWN, "127.83.2.11")
     keeping = asyncio.create_task(keeper.run())
     await asyncio.sleep(3)
     get = store.get
@@ -245,7 +245,7 @@ async def test_a_failover_that_is_over_keeps_nobody_down(
         await store.put(keys.PATRONI_FAILOVER, wish)
     node = Node()
     node.standby, node.state = False, DOWN
-    await Keeper(store, node, node, OWN, "127.83.2.11").look()
+    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").look()
     assert node.told == told
 
 
@@ -262,7 +262,7 @@ async def test_a_failover_to_a_node_that_is_lost_keeps_nobody_down(
         await store.put(keys.patroni_member(OTHER), b"{}", await store.lease_grant(20))
     node = Node()
     node.standby, node.state = False, DOWN
-    keeper = Keeper(store, node, node, OWN, "127.83.2.11")
+    keeper = PostgresKeeper(store, node, node, OWN, "127.83.2.11")
     await keeper.look()
     await keeper.look()
     assert node.told == ([] if lives else ["start 127.83.2.11"])
@@ -287,7 +287,7 @@ async def test_a_failover_is_taken_back_only_where_it_keeps_a_primary_down(
     await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a-1","member":"b-2"}')
     node = Node()
     node.standby, node.state = standby, state
-    await Keeper(store, node, node, OWN, "127.83.2.11").look()
+    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").look()
     assert await store.get(keys.PATRONI_FAILOVER) is not None
 
 
@@ -303,7 +303,7 @@ async def test_the_configuration_says_who_is_out_of_service(
         await store.delete(keys.CLUSTER)
     node = Node()
     node.state = DOWN
-    await Keeper(store, node, node, member, "127.83.2.11").look()
+    await PostgresKeeper(store, node, node, member, "127.83.2.11").look()
     assert node.told == told
 
 
@@ -325,7 +325,7 @@ async def test_another_takes_over_while_the_own_state_is_looked_at(
         return found
 
     monkeypatch.setattr(node, "node", slow)
-    await Keeper(store, node, node, OWN, "127.83.2.11").look()
+    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").look()
     assert node.told == []
 
 
@@ -341,7 +341,7 @@ async def test_what_cannot_be_stopped_is_stopped_again(
 
     with monkeypatch.context() as broken:
         broken.setattr(node, "stop", breaks)
-        keeping = asyncio.create_task(Keeper(store, node, node, OWN, "127.83.2.11").run())
+        keeping = asyncio.create_task(PostgresKeeper(store, node, node, OWN, "127.83.2.11").run())
         await asyncio.sleep(3)
     assert node.told == []
     await asyncio.sleep(3)
@@ -360,5 +360,5 @@ async def test_the_node_keeps_the_configuration_that_it_reads(forged: bool) -> N
         await stage.raw.put(keys.CLUSTER, b'{"name":"theirs"}')
     stage.kept.value = None
     node = Node()
-    await Keeper(stage.store, node, node, OWN, "127.83.2.11").look()
+    await PostgresKeeper(stage.store, node, node, OWN, "127.83.2.11").look()
     assert (stage.kept.value is None) is forged

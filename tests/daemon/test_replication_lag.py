@@ -6,38 +6,38 @@ import pytest
 from psycopg import OperationalError
 
 from openvcha.cluster.observation import Lag
-from openvcha.daemon.replication_lag import History, Lags, Position
+from openvcha.daemon.replication_lag import ReplicationLag, StandbyPosition, WalHistory
 
 
 def test_a_standby_that_has_everything_is_not_behind() -> None:
     """However long nothing was written."""
-    history = History()
+    history = WalHistory()
     history.note(0.0, 100)
-    assert history.lag(500.0, 100, Position("b", 100, 0.0)) == Lag("b", 0, 0.0)
+    assert history.lag(500.0, 100, StandbyPosition("b", 100, 0.0)) == Lag("b", 0, 0.0)
 
 
 def test_a_standby_that_stands_still_falls_behind_by_the_clock() -> None:
     """Since the primary first was beyond where it stands, not since it was last heard of."""
-    history = History()
+    history = WalHistory()
     for second, written in enumerate((100, 100, 200, 300, 300)):
         history.note(float(second), written)
-    assert history.lag(10.0, 300, Position("b", 100, 0.0)) == Lag("b", 200, 8.0)
-    assert history.lag(10.0, 300, Position("b", 200, 0.0)) == Lag("b", 100, 7.0)
+    assert history.lag(10.0, 300, StandbyPosition("b", 100, 0.0)) == Lag("b", 200, 8.0)
+    assert history.lag(10.0, 300, StandbyPosition("b", 200, 0.0)) == Lag("b", 100, 7.0)
 
 
 def test_postgresqls_own_measure_counts_when_it_is_more() -> None:
     """Right after a start nothing is remembered."""
-    history = History()
+    history = WalHistory()
     history.note(0.0, 300)
-    assert history.lag(1.0, 300, Position("b", 100, 40.0)) == Lag("b", 200, 40.0)
+    assert history.lag(1.0, 300, StandbyPosition("b", 100, 40.0)) == Lag("b", 200, 40.0)
 
 
 def test_positions_of_another_timeline_are_forgotten() -> None:
     """After a takeover the log may be shorter."""
-    history = History()
+    history = WalHistory()
     history.note(0.0, 900)
     history.note(5.0, 100)
-    assert history.lag(7.0, 100, Position("b", 50, 0.0)) == Lag("b", 50, 2.0)
+    assert history.lag(7.0, 100, StandbyPosition("b", 50, 0.0)) == Lag("b", 50, 2.0)
 
 
 class Connection:
@@ -77,7 +77,7 @@ async def test_it_asks_over_one_connection_and_opens_another_when_it_breaks(
         opened.append(Connection(rows))
         return opened[-1]
 
-    lags = Lags(connect)
+    lags = ReplicationLag(connect)
     assert await lags() == expected
     assert await lags() == expected
     assert len(opened) == 1

@@ -16,15 +16,15 @@ from openvcha.cli.node import store as commands
 from openvcha.cluster import leader_key, mode_settings, patroni_client
 from openvcha.daemon import unreadable_records
 from openvcha.daemon.unreadable_records import (
-    KEPT_BYTES,
-    KEPT_RECORDS,
-    LOOKED_AT,
+    MAX_KEPT_BYTES,
+    MAX_KEPT_RECORDS,
     READERS,
-    Inspection,
-    Kept,
-    NotSetAside,
+    SCANNED_PREFIXES,
+    RecordInspection,
+    SetAsideRecord,
+    SetAsideRefused,
+    find_unreadable,
     set_aside,
-    unreadable,
 )
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
@@ -84,30 +84,30 @@ def test_each_kind_of_key_has_a_reader() -> None:
 async def test_what_cannot_be_read_is_found(store: MemoryStore, key: str) -> None:
     """With its key and its reason; what is looked at all the time is all that others wait for."""
     await store.put(key, BROKEN)
-    (found,) = await unreadable(store, [keys.ROOT])
+    (found,) = await find_unreadable(store, [keys.ROOT])
     assert found.key == key
     assert found.reason
-    often = [one.key for one in await unreadable(store, LOOKED_AT)]
+    often = [one.key for one in await find_unreadable(store, SCANNED_PREFIXES)]
     assert often == ([] if key.startswith(LATER_KEYS) else [key])
 
 
 async def test_a_key_that_only_begins_alike_is_not_looked_at_twice(store: MemoryStore) -> None:
     """``/openvcha/cluster`` is a key, not all that begins with it."""
     await store.put(keys.OPERATION + "s", BROKEN)
-    assert await unreadable(store) == []
+    assert await find_unreadable(store) == []
 
 
 async def test_what_nobody_reads_is_not_unreadable(store: MemoryStore) -> None:
     """Patroni keeps more than we read, and a person may have put something there."""
     await store.put(keys.PATRONI + "history", BROKEN)
     await store.put(keys.ROOT + "note", BROKEN)
-    assert await unreadable(store, [keys.ROOT]) == []
+    assert await find_unreadable(store, [keys.ROOT]) == []
 
 
 async def test_news_are_noted_and_what_is_mended_is_forgotten(store: MemoryStore) -> None:
     """The warning goes with its reason."""
     noted: list[tuple[str, ...]] = []
-    look = Inspection(store, noted.append).look
+    look = RecordInspection(store, noted.append).look
     await look()
     await store.put(keys.PATRONI_SYNC, BROKEN)
     await look()
@@ -210,7 +210,9 @@ def draft() -> Draft:
 # --- set aside
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key not in unreadable_records.NEVER])
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS if key not in unreadable_records.PROTECTED_KEYS]
+)
 async def test_what_is_set_aside_is_kept(store: MemoryStore, key: str) -> None:
     """With who did it, when and why; its key is free."""
     await store.put(key, BROKEN)
@@ -218,7 +220,7 @@ async def test_what_is_set_aside_is_kept(store: MemoryStore, key: str) -> None:
     assert await store.get(key) is None
     kv = await store.get(place)
     assert kv
-    kept = decode(kv, Kept)
+    kept = decode(kv, SetAsideRecord)
     assert (kept.key, kept.value, kept.size, kept.by, kept.time) == (
         key,
         BROKEN,
@@ -227,7 +229,7 @@ async def test_what_is_set_aside_is_kept(store: MemoryStore, key: str) -> None:
         NOW,
     )
     assert kept.reason
-    assert await unreadable(store, [keys.ROOT]) == []
+    assert await find_unreadable(store, [keys.ROOT]) == []
 
 
 async def test_a_task_that_is_set_aside_frees_the_operation(store: MemoryStore) -> None:
@@ -244,7 +246,7 @@ async def test_a_task_that_is_set_aside_frees_the_operation(store: MemoryStore) 
 async def test_what_can_be_read_stays_unless_forced(store: MemoryStore) -> None:
     """A slip of a person must not lose a sound record."""
     await store.put(keys.PATRONI_SYNC, b"{}")
-    with pytest.raises(NotSetAside, match="can be read"):
+    with pytest.raises(SetAsideRefused, match="can be read"):
         await set_aside(store, keys.PATRONI_SYNC, by="me", now=NOW)
     assert await store.get(keys.PATRONI_SYNC)
     await set_aside(store, keys.PATRONI_SYNC, by="me", now=NOW, force=True)
@@ -268,7 +270,7 @@ async def test_what_is_no_record_of_ours_is_refused(store: MemoryStore, key: str
     if key != keys.task("not there"):
         await store.put(key, BROKEN)
     before = await store.prefix("/")
-    with pytest.raises(NotSetAside):
+    with pytest.raises(SetAsideRefused):
         await set_aside(store, key, by="me", now=NOW, force=True)
     assert await store.prefix("/") == before
 
@@ -276,15 +278,15 @@ async def test_what_is_no_record_of_ours_is_refused(store: MemoryStore, key: str
 async def test_what_is_kept_is_bounded(store: MemoryStore) -> None:
     """A stranger who writes nonsense again and again fills nothing."""
     key = keys.PATRONI_SYNC
-    for number in range(KEPT_RECORDS + 5):
-        await store.put(key, BROKEN * KEPT_BYTES)
+    for number in range(MAX_KEPT_RECORDS + 5):
+        await store.put(key, BROKEN * MAX_KEPT_BYTES)
         await set_aside(store, key, by="me", now=NOW + timedelta(seconds=number))
     found = await store.prefix(keys.ASIDE)
-    assert len(found) == KEPT_RECORDS
-    kept = decode(found[-1], Kept)
-    assert len(kept.value) == KEPT_BYTES
-    assert kept.size == KEPT_BYTES * len(BROKEN)
-    assert kept.time == NOW + timedelta(seconds=KEPT_RECORDS + 4)
+    assert len(found) == MAX_KEPT_RECORDS
+    kept = decode(found[-1], SetAsideRecord)
+    assert len(kept.value) == MAX_KEPT_BYTES
+    assert kept.size == MAX_KEPT_BYTES * len(BROKEN)
+    assert kept.time == NOW + timedelta(seconds=MAX_KEPT_RECORDS + 4)
 
 
 # --- the command

@@ -17,8 +17,8 @@ from openvcha.api.structures import ClusterMode, TaskProgress, TaskStatus
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.patroni_client import SyncState
 from openvcha.cluster.preconditions import FAILOVER
-from openvcha.daemon.task_events import task_news
-from openvcha.daemon.watcher import LOOK_SECONDS, Watcher, sweep_always
+from openvcha.daemon.task_events import new_task_events
+from openvcha.daemon.watcher import LOOK_SECONDS, Watcher, sweep_forever
 from openvcha.events.log import EventLog
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
@@ -281,7 +281,7 @@ async def test_a_failover_that_fails_has_its_own_event(
     named = {"service": service, "operation": f"{name}$task"}
     await put(stage, **named)
     await put(stage, **named, status=TaskStatus.FAILED, error=error)
-    news = task_news(await stage.store.prefix(keys.TASKS), 0)
+    news = new_task_events(await stage.store.prefix(keys.TASKS), 0)
     assert [each.draft.type for each in news] == ["org.openvcha.operation.started", kind]
 
 
@@ -289,7 +289,7 @@ async def test_rubbish_among_the_tasks_is_passed_over(stage: Stage) -> None:
     """A record of a later version must not keep the others from being told."""
     await stage.store.put(keys.task("t0"), b"rubbish")
     await put(stage)
-    assert len(task_news(await stage.store.prefix(keys.TASKS), 0)) == 1
+    assert len(new_task_events(await stage.store.prefix(keys.TASKS), 0)) == 1
 
 
 async def test_it_goes_on_after_the_store_was_away(
@@ -322,7 +322,7 @@ async def test_sweeping_goes_on_whatever_fails() -> None:
         swept.append("x")
         return 1
 
-    sweeping = asyncio.create_task(sweep_always(broken, sound))
+    sweeping = asyncio.create_task(sweep_forever(broken, sound))
     await asyncio.sleep(3 * 3600 + 1)
     sweeping.cancel()
     await asyncio.wait([sweeping])

@@ -21,7 +21,7 @@ from tests.support.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.cluster import patroni_client
-from openvcha.daemon.compose import services_of
+from openvcha.daemon.compose import open_services
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.identity import load_identity
 
@@ -60,7 +60,7 @@ async def outlive_the_leader(running: RunningLab, name: str) -> str:
     """Wait until a node's Patroni has seen the cluster without a leader, and return its role."""
     directory = running.directory(name)
     address = load_identity(directory).ha_address
-    async with services_of(directory) as services:
+    async with open_services(directory) as services:
         client = services.patroni
         assert isinstance(client, patroni_client.PatroniClient)
 

@@ -20,7 +20,7 @@ from tests.support.running_lab import RunningLab
 from tests.support.writer import Writer
 
 from openvcha.cluster import leader_key, patroni_client
-from openvcha.daemon.compose import services_of
+from openvcha.daemon.compose import open_services
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import client_url
 from openvcha.node.identity import load_identity
@@ -152,7 +152,7 @@ def test_what_makes_no_sense_is_refused_with_its_reason(running: RunningLab) -> 
 
 async def give_the_lead(running: RunningLab, name: str) -> None:
     """Do what `vcha node promote` does first, and no more: the command is killed there."""
-    async with services_of(running.directory(name)) as services:
+    async with open_services(running.directory(name)) as services:
         store, member = services.store, services.identity.member
         lives = await leader_key.alive(store, member)
         assert lives

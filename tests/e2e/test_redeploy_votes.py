@@ -13,7 +13,7 @@ from tests.support.lab_rules import DEPLOY, UNDEPLOY, deploy_spec
 from tests.support.running_lab import HEALTHY_SECONDS, TASK_SECONDS, RunningLab
 from tests.support.writer import Writer
 
-from openvcha.daemon.peer_power import voters_in
+from openvcha.daemon.peer_power import parse_voters
 from openvcha.node.etcd.member import peer_url
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
@@ -32,7 +32,7 @@ def voters_of(layout: Layout) -> list[str]:
     )
     try:
         asking.request("GET", "/members")
-        return voters_in(asking.getresponse().read()) or []
+        return parse_voters(asking.getresponse().read()) or []
     except (OSError, HTTPException):
         return []
     finally:

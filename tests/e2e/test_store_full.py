@@ -18,7 +18,7 @@ from tests.support.lab_recovery import patiently, power
 from tests.support.running_lab import RunningLab, lab_up, run_vcha, said, trust
 from tests.support.writer import Writer
 
-from openvcha.daemon.compose import superuser_of
+from openvcha.daemon.compose import open_superuser
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import client_url
@@ -171,7 +171,7 @@ def streaming(running: RunningLab, active: str) -> set[str]:
 
     async def asked() -> set[str]:
         identity = load_identity(root)
-        async with await superuser_of(identity, root).connect(identity.ha_address) as connection:
+        async with await open_superuser(identity, root).connect(identity.ha_address) as connection:
             rows = await (await connection.execute(STANDBYS)).fetchall()
         return {name for (name,) in rows}
 

@@ -6,7 +6,7 @@ from tests.support.scenes import CALLER, Scene
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ConfigState, ModeClusterMode
 from openvcha.cluster import health
-from openvcha.daemon.unreadable_records import Inspection, set_aside
+from openvcha.daemon.unreadable_records import RecordInspection, set_aside
 from openvcha.operations.mode import set_mode
 from openvcha.operations.reads import get_cluster, get_operations
 from openvcha.store import keys
@@ -32,7 +32,7 @@ async def test_the_cluster_is_told_with_one_warning_more(scene: Scene, key: str)
     """The warning names the key and the command; with the value it goes away."""
     await scene.healthy()
     services = scene.process().services
-    look = Inspection(services.store, services.observer.note_unreadable).look
+    look = RecordInspection(services.store, services.observer.note_unreadable).look
     await services.store.put(key, BROKEN)
     await look()
     seen = await services.observe()

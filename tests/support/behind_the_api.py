@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from tests.support.running_lab import RunningLab
 
 from openvcha.cluster import patroni_client
-from openvcha.daemon.compose import services_of, superuser_of
+from openvcha.daemon.compose import open_services, open_superuser
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.postgres.roles import REPLICATION_USER
@@ -30,7 +30,7 @@ async def behind(running: RunningLab) -> AsyncIterator[Services]:
     """Open the stores with the certificates of the active node."""
     # Also one that is alone is active, and tells it so.
     active = running.admin.call("POST", "/vcenter/vcha/cluster/active?action=get", {})
-    async with services_of(running.directory(active["placement"]["vm_name"])) as services:
+    async with open_services(running.directory(active["placement"]["vm_name"])) as services:
         yield services
 
 
@@ -60,7 +60,7 @@ async def answering_members(running: RunningLab) -> int:
 async def until_told_beyond_now(running: RunningLab) -> None:
     """Wait until the active has told the store of a place in its log that lies ahead of now's."""
     root = running.directory(running.name_of("ACTIVE"))
-    now = await superuser_of(load_identity(root), root).position(load_identity(root).ha_address)
+    now = await open_superuser(load_identity(root), root).position(load_identity(root).ha_address)
     deadline = time.monotonic() + TOLD_SECONDS
     async with behind(running) as services:
         while True:
@@ -76,7 +76,7 @@ async def slots(running: RunningLab, role: str) -> frozenset[str]:
     """Return the replication slots that a data node's PostgreSQL has."""
     root = running.directory(running.name_of(role))
     identity = load_identity(root)
-    async with await superuser_of(identity, root).connect(identity.ha_address) as connection:
+    async with await open_superuser(identity, root).connect(identity.ha_address) as connection:
         rows = await (await connection.execute(SLOTS)).fetchall()
     return frozenset(str(row[0]) for row in rows)
 

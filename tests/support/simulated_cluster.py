@@ -23,7 +23,7 @@ from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.patroni_client import parse_sync
 from openvcha.cluster.store_accounts import of_witness
-from openvcha.daemon.peer_power import Means, keep_peers_on
+from openvcha.daemon.peer_power import LocalMeans, keep_peers_on
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms as local_vms
@@ -317,7 +317,7 @@ class World:
         reached: Any = Reached(self)
         return Reliance(reached, disk, machine.identity.member, structlog.get_logger())
 
-    def means(self, machine: Machine) -> Means:
+    def means(self, machine: Machine) -> LocalMeans:
         """Return what a node knows and can do without the store."""
         member = machine.identity.member
 
@@ -340,7 +340,7 @@ class World:
             await self._validate_power(vm, member)
             self.power_on(vm)
 
-        return Means(
+        return LocalMeans(
             member, lambda: machine.relied, serves, leaderless, voters, inventory, power_on
         )
 

@@ -64,10 +64,10 @@ async def _peers(directory: Path) -> None:
     layout, identity = Layout(directory), load_identity(directory)
     while not layout.relied.exists():  # noqa: ASYNC110 - written by a duty
         await asyncio.sleep(RELIED_SECONDS)
-    from openvcha.daemon.carrier import infrastructure_of  # noqa: PLC0415
+    from openvcha.daemon.infrastructure import node_infrastructure  # noqa: PLC0415
     from openvcha.daemon.peer_power import watch_peers  # noqa: PLC0415
 
-    await watch_peers(layout, identity, infrastructure_of(identity))
+    await watch_peers(layout, identity, node_infrastructure(identity))
 
 
 async def _stand_alone(own: AccountSource, store: GuardedStore, identity: Identity) -> None:

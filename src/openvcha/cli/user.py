@@ -22,7 +22,7 @@ from openvcha.cli.plain_output import say, say_json
 from openvcha.cli.rich_output import console, simple_table
 from openvcha.cli.root import found_lab, node_directory
 from openvcha.client.errors import LabFailed
-from openvcha.daemon.compose import services_of
+from openvcha.daemon.compose import open_services
 from openvcha.events.audit import AuditLog
 from openvcha.lab.access import data_nodes, inventory_of, is_on
 from openvcha.lab.places import DEFAULT_NAME, options_of, typed
@@ -150,7 +150,7 @@ def _with_users(
 
     async def connected() -> T:
         directory = node_directory(node) if node else await _running_node(name, base)
-        async with services_of(directory) as services:
+        async with open_services(directory) as services:
             users = work(Users(services.store))
             if change is None:
                 return await users

@@ -1,1 +1,1 @@
-"""A data node's service: everything put together, and served while the node leads."""
+"""The programs of a data node: its service, which runs while the node is up, and its API."""

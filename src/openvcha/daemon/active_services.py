@@ -1,4 +1,4 @@
-"""What the active node does: holds the public address, has the API serve, carries out tasks."""
+"""What the active node runs: it holds the public address, serves the API and runs the tasks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,43 +8,43 @@ from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import Told, for_ever
 from openvcha.store.structlog_light import structlog
 
-RETRY_SECONDS, LONGEST_SECONDS = 0.1, 0.2
-TAKE_SECONDS = 0.02
+RETRY_SECONDS, MAX_RETRY_SECONDS = 0.1, 0.2
+ACQUIRE_RETRY_SECONDS = 0.02
 
 _log = structlog.get_logger(__name__)
 
 
-class Forwarding(Protocol):
+class PublicAddress(Protocol):
     """The public address of the data: node.address.forwarder.Forwarder."""
 
     @property
     def held(self) -> bool: ...
 
     async def acquire(self) -> None:
-        """Take the address. Raises OSError while somebody else has it."""
+        """Acquire the address. Raises OSError while another node holds it."""
 
     async def release(self) -> None:
-        """Release the address and end all connections at once."""
+        """Release the address and close all connections at once."""
 
 
-class Api(Protocol):
-    """The API, a process of its own: daemon.api_orders.ApiLink. Both return at once."""
+class ApiControl(Protocol):
+    """Control of the API process: daemon.api_orders.ApiLink. Both methods return at once."""
 
     def serve(self) -> None:
-        """Have it serve at the public address."""
+        """Start serving at the public address."""
 
     def end(self) -> None:
-        """Have it end serving."""
+        """Stop serving."""
 
 
-class Duty:
-    """Starts and ends everything that only the active does; both may be repeated."""
+class ActiveServices:
+    """Starts and stops everything that only the active node runs; both are idempotent."""
 
     def __init__(
         self,
         prepare: Callable[[], Awaitable[None]],
-        forwarder: Forwarding,
-        api: Api,
+        forwarder: PublicAddress,
+        api: ApiControl,
         address: str,
         work: Callable[[], Awaitable[None]],
         *,
@@ -54,13 +54,13 @@ class Duty:
         self._forwarder = forwarder
         self._api = api
         self._address = address
-        self._work_off = work
+        self._run_tasks = work
         self._told = told
         self._prepared = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
     async def follow(self, leads: AsyncIterator[bool]) -> None:
-        """Be on duty exactly while ``leads`` says so; end it when canceled."""
+        """Run the services exactly while ``leads`` yields True; stop them when canceled."""
         try:
             async for leading in leads:
                 await (self._begin() if leading else self._end())
@@ -78,39 +78,39 @@ class Duty:
             return
         _log.info("this node is no longer active", address=self._address)
         running.cancel()
-        # Clients go first: the rest may have to wait for a store that does not answer.
+        # Clients first: the rest may have to wait for a store that does not respond.
         self._api.end()
         await self._forwarder.release()
         await asyncio.gather(running, return_exceptions=True)
-        self._api.end()  # both may have been begun while they were ended
+        self._api.end()  # either may have started while it was being stopped
         await self._forwarder.release()
 
     async def _work(self) -> None:
-        """Serve and carry out tasks, neither waiting for the other."""
+        """Serve and run tasks; neither waits for the other."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(self._always("serving at the public address", self._serve))
-            parts.create_task(self._always("work of the active", self._prepare_and_run))
+            parts.create_task(self._forever("serving at the public address", self._serve))
+            parts.create_task(self._forever("work of the active", self._prepare_and_run))
 
-    async def _always(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Begin it anew at once: without it nobody can reach the data."""
-        backoff = Backoff(first=RETRY_SECONDS, longest=LONGEST_SECONDS)
+    async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run and restart ``work`` at once: without it no client can reach the data."""
+        backoff = Backoff(first=RETRY_SECONDS, longest=MAX_RETRY_SECONDS)
         await for_ever(name, work, _log, told=self._told, backoff=backoff)
 
     async def _prepare_and_run(self) -> None:
         await self._prepare()
         self._prepared.set()
-        await self._work_off()
+        await self._run_tasks()
 
     async def _serve(self) -> None:
-        """Let the data be reached at once, and the API when there is something to show."""
-        await patiently(self._forwarder.acquire)
+        """Open the data's address at once, and the API once the store is prepared."""
+        await retry_until_free(self._forwarder.acquire)
         await self._prepared.wait()
         self._api.serve()
         await asyncio.Event().wait()
 
 
-async def patiently(take: Callable[[], Awaitable[object]]) -> None:
-    """Take what another node may hold still, as soon as it is free."""
+async def retry_until_free(take: Callable[[], Awaitable[object]]) -> None:
+    """Retry ``take`` until another node has released what it acquires."""
     shown = None
     while True:
         try:
@@ -119,6 +119,6 @@ async def patiently(take: Callable[[], Awaitable[object]]) -> None:
             if str(error) != shown:
                 shown = str(error)
                 _log.warning("cannot take the public address yet", reason=shown)
-            await asyncio.sleep(TAKE_SECONDS)
+            await asyncio.sleep(ACQUIRE_RETRY_SECONDS)
         else:
             return

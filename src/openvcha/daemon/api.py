@@ -1,7 +1,7 @@
-"""The API of a data node, a process of its own: it serves exactly while the service says so.
+"""The API process of a data node: it serves exactly while the service tells it to.
 
-It has a store client and a look at the cluster of its own. Whatever clients do to it, the process
-that leads, carries out tasks and holds the public address of the data is not held up.
+It has its own store client and its own view of the cluster, so clients cannot slow down the
+process that leads, runs tasks and holds the public address of the data.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from openvcha.api_server.app import build
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.users import Users
 from openvcha.api_server.server.https import HttpsServer
-from openvcha.daemon.active_services import LONGEST_SECONDS, RETRY_SECONDS, patiently
-from openvcha.daemon.api_orders import Orders, Report, cut_reasons, orders_of
-from openvcha.daemon.compose import always, keep_refreshed, services_of
+from openvcha.daemon.active_services import MAX_RETRY_SECONDS, RETRY_SECONDS, retry_until_free
+from openvcha.daemon.api_orders import Orders, Report, receive_orders, truncate_reasons
+from openvcha.daemon.compose import in_background, keep_refreshed, open_services
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node import tls_files
@@ -32,41 +32,41 @@ from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 4.0
 MISSED_LOOK_SECONDS = 1.0
-"""Until it is sure what a node is that has missed one: that is known after 5 s in the mean, as if
-all looks were two seconds apart."""
+"""While a node has missed a look and its state is not certain yet: that takes 5 s on average, as
+if all looks were two seconds apart."""
 FIRST_LOOK_SECONDS, FIRST_STANDBY_LOOK_SECONDS = 0.5, 2.0
 STANDBY_LOOK_SECONDS = 10.0
-"""So that a node that takes over knows the others: one that misses its first look is not down."""
-KNOWN_SECONDS = 5.0
-"""Longer than it takes until silence is sure."""
+"""Keeps a standby informed, so that after a takeover one missed look does not count as down."""
+WARM_UP_SECONDS = 5.0
+"""How long serving may wait for the first complete look; longer than silence takes to confirm."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Server(Protocol):
-    """What serves: api_server.server.https.HttpsServer."""
+    """An HTTPS server: api_server.server.https.HttpsServer."""
 
     @property
     def running(self) -> bool: ...
 
     async def start(self, address: str, port: int) -> object:
-        """Listen. Raises OSError while that is not possible."""
+        """Listen on a port. Raises OSError while that is impossible."""
 
     def close(self) -> None:
-        """Stop listening at once; running requests go on."""
+        """Stop listening at once; running requests continue."""
 
     async def stop(self) -> None:
-        """End running requests within a limit; nobody listens any more."""
+        """End running requests within a time limit, after ``close``."""
 
     async def wait(self) -> None:
-        """Wait until the server ends; raises what ended it."""
+        """Wait until the server ends. Raises what ended it."""
 
 
-class Api:
-    """Serves while it is ordered.
+class ApiService:
+    """Serves the API while it is ordered to.
 
-    ``look`` is done again and again, and returns whether all nodes are known by now: before that
-    nobody is served, for a time.
+    ``look`` is called repeatedly and returns whether the state of all nodes is known. Serving waits
+    for that, up to a time limit.
     """
 
     def __init__(
@@ -89,17 +89,17 @@ class Api:
 
     @property
     def serving(self) -> bool:
-        """Return whether it serves, tries to, or listens still."""
+        """Return whether it serves, tries to serve, or still listens."""
         return self._running is not None or self._may_listen
 
     @property
     def listens(self) -> bool:
-        """Return whether clients can reach it now."""
+        """Return whether clients can reach it."""
         return self._server.running
 
     async def follow(self, orders: AsyncIterator[bool]) -> None:
-        """Serve exactly while ``orders`` says so; end it when canceled."""
-        looks = for_ever("API: looks at the cluster", self._look_always, _log, told=self._told)
+        """Serve exactly while ``orders`` yields True; stop when canceled."""
+        looks = for_ever("API: looks at the cluster", self._look_forever, _log, told=self._told)
         looking = asyncio.create_task(looks, name="looks at the cluster")
         try:
             async for serve in orders:
@@ -128,21 +128,21 @@ class Api:
         await self._server.stop()
 
     async def _work(self) -> None:
-        """Begin it anew at once: without it nobody can reach the cluster."""
-        backoff = Backoff(first=RETRY_SECONDS, longest=LONGEST_SECONDS)
+        """Serve, and restart at once: without it no client can reach the cluster."""
+        backoff = Backoff(first=RETRY_SECONDS, longest=MAX_RETRY_SECONDS)
         await for_ever("API: serving", self._serve, _log, told=self._told, backoff=backoff)
 
     async def _serve(self) -> None:
-        """Return when the server has ended."""
+        """Listen once the nodes are known; return when the server has ended."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(KNOWN_SECONDS):
+            async with asyncio.timeout(WARM_UP_SECONDS):
                 await self._known.wait()
         if not self._server.running:
-            await patiently(lambda: self._server.start(*self._address))
+            await retry_until_free(lambda: self._server.start(*self._address))
         await self._server.wait()
 
-    async def _look_always(self) -> None:
-        """Look also when nobody asks: what a node is follows from several looks."""
+    async def _look_forever(self) -> None:
+        """Look without being asked: a node's state is derived from several looks."""
         while True:
             self._begun.clear()
             self._sure = False
@@ -164,48 +164,51 @@ class Api:
 
 
 async def serve_api(directory: Path) -> None:
-    """Be the API of a data node until canceled."""
-    async with services_of(directory, mirrors=True) as services, always(services, _works(services)):
+    """Run the API of a data node until canceled."""
+    async with (
+        open_services(directory, mirrors=True) as services,
+        in_background(services, _background_work(services)),
+    ):
         address = services.identity.public_address, services.identity.ports.api
-        look = partial(look_at, services)
-        api = Api(_server(services), address, look, told=services.failing)
+        look = partial(observe_cluster, services)
+        api = ApiService(_server(services), address, look, told=services.failing)
         await api.follow(_orders(api, services))
 
 
-async def look_at(services: Services) -> bool:
-    """Look at the cluster; return whether all is known that is to be seen. Raises StoreError."""
+async def observe_cluster(services: Services) -> bool:
+    """Observe the cluster; return whether the observation is complete. Raises StoreError."""
     try:
         seen = await services.observe()
     except LookupError:
-        return False  # the first node has not written yet what the cluster is
+        return False  # the first node has not written the configuration yet
     return seen.whole and services.observer.hearing.listens
 
 
-async def _orders(api: Api, services: Services) -> AsyncIterator[bool]:
-    """Yield whether to serve, and note what else the service tells."""
+async def _orders(api: ApiService, services: Services) -> AsyncIterator[bool]:
+    """Yield whether to serve, and apply the rest of each order."""
 
     def report(number: int) -> Report:
         return Report(
             serving=api.serving,
             listens=api.listens,
             number=number,
-            failing=cut_reasons(services.failing.own),
+            failing=truncate_reasons(services.failing.own),
         )
 
-    async with aclosing(orders_of(Layout(services.directory).api_socket, report)) as orders:
+    async with aclosing(receive_orders(Layout(services.directory).api_socket, report)) as orders:
         async for order in orders:
-            note(order, services)
+            apply_orders(order, services)
             yield order.serve
 
 
-def note(order: Orders, services: Services) -> None:
-    """Take over what is only known in the service, for what this process shows."""
+def apply_orders(order: Orders, services: Services) -> None:
+    """Copy what only the service knows into what this process shows."""
     services.failing.note_others(order.failing)
     services.observer.note_unreadable(order.unreadable)
     services.observer.note_forged(order.forged)
 
 
-def _works(services: Services) -> Mapping[str, Work]:
+def _background_work(services: Services) -> Mapping[str, Work]:
     return {
         "API: endpoints of the store": lambda: keep_refreshed(services.store),
         "API: facts of the nodes": services.observer.hearing.run,

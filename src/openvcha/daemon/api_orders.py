@@ -1,10 +1,11 @@
-"""What the service and the API of a node tell each other, and how.
+"""The protocol between a node's service and its API.
 
-They are processes of their own, so that nothing that a client does to the API slows down who leads.
-The service listens on a socket in the node's directory, the API connects to it. One line of JSON is
-one message. The service sends its orders at each change and every second; an API that hears none
-serves nobody. The API reports every second which order it has taken over, and whether it serves.
-One that does not report in time that it has ended is killed: another node leads by then.
+They are separate processes, so that clients of the API cannot slow down the one that leads.
+The service listens on a Unix socket in the node's directory, and the API connects to it. Each
+message is one line of JSON. The service sends its orders at each change and every second; an API
+that receives none stops serving. The API reports every second which order it has applied, and
+whether it serves. If it does not report in time that it has stopped, the service kills it: by then
+another node leads.
 """
 
 import asyncio
@@ -18,33 +19,33 @@ from typing import Final
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.daemon.local_socket import LONGEST_LINE, connect, lines, listen, other_end
+from openvcha.daemon.local_socket import MAX_LINE_BYTES, connect, listen, peer_process, read_lines
 from openvcha.node.process.process_tree import Process, send
 from openvcha.store import bounded_json
 from openvcha.store.structlog_light import structlog
 
-BEAT_SECONDS: Final = 1.0
-SILENT_SECONDS: Final = 5.0
-"""Some beats may be late on a busy machine; shorter than it takes another node to lead for sure."""
-HURRY_SECONDS: Final = 0.2
-END_BEATS: Final = 20
-"""How many orders to end, one each HURRY_SECONDS, may go without a report that it has. They are
-counted, and not the seconds: a service that was asleep itself has not read any report."""
-UNHEARD_SECONDS: Final = 10.0
-"""Longer than an API takes to know the cluster, and waits for a port that a killed one frees."""
+HEARTBEAT_SECONDS: Final = 1.0
+SILENCE_TIMEOUT_SECONDS: Final = 5.0
+"""Allows for late heartbeats on a busy machine; shorter than any other node needs to take over."""
+STOP_REPEAT_SECONDS: Final = 0.2
+MAX_STOP_ORDERS: Final = 20
+"""How many orders to stop, one every STOP_REPEAT_SECONDS, may go unanswered. Orders are counted, not
+seconds: a service that was suspended itself has not read any report."""
+NOT_SERVING_ALARM_SECONDS: Final = 10.0
+"""Longer than an API needs to observe the cluster and to get the port of one that was killed."""
 RETRY_SECONDS: Final = 0.2
-MOST_NAMES, LONGEST_NAME, LONGEST_REASON = 100, 512, 200
-"""What others have made fail, or planted in the store, may be much and long."""
+MAX_NAMES, MAX_NAME_LENGTH, MAX_REASON_LENGTH = 100, 512, 200
+"""Bounds for what attackers can make fail or plant in the store."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What the service tells the API: whether to serve, and what is only known in the service.
+    """What the service sends the API: whether to serve, and what only the service knows.
 
-    ``number`` grows with each change of ``serve``.
-    ``failing`` is its background work that fails now, with the reasons; ``unreadable`` and
-    ``forged`` are the keys in the store that it could not read, or that failed their check.
+    ``number`` grows with each change of ``serve``. ``failing`` maps the service's background work
+    that is failing to the reasons; ``unreadable`` and ``forged`` are the keys in the store that it
+    could not read, or whose seal is invalid.
     """
 
     serve: bool
@@ -55,10 +56,10 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What the API tells the service: its background work that fails now, and whether it serves.
+    """What the API reports to the service: whether it serves, and its failing background work.
 
-    ``number`` is that of the last order that it has taken over; ``serving`` is also true while it
-    only tries to serve, and as long as it listens. ``listens``: clients can reach it now.
+    ``number`` is that of the last order that it applied. ``serving`` is also true while it only
+    tries to serve, and as long as it listens. ``listens``: clients can reach it now.
     """
 
     serving: bool
@@ -67,38 +68,38 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     failing: dict[str, str] = {}
 
 
-NOBODY: Final = Orders(serve=False)
-"""What counts while nothing is heard of the service."""
+NOT_SERVING: Final = Orders(serve=False)
+"""Applies while the service is silent."""
 
 
-def cut(orders: Orders) -> Orders:
-    """Return orders that are no longer than a reader takes."""
+def truncate(orders: Orders) -> Orders:
+    """Return orders that fit into one line of the protocol."""
     return Orders(
         serve=orders.serve,
         number=orders.number,
-        failing=cut_reasons(orders.failing),
-        unreadable=_cut_names(orders.unreadable),
-        forged=_cut_names(orders.forged),
+        failing=truncate_reasons(orders.failing),
+        unreadable=_truncate_names(orders.unreadable),
+        forged=_truncate_names(orders.forged),
     )
 
 
-def cut_reasons(failing: Mapping[str, str]) -> dict[str, str]:
-    """Return what fails, with bounds for its number and its texts."""
-    first = list(failing.items())[:MOST_NAMES]
-    return {name[:LONGEST_NAME]: reason[: LONGEST_REASON + 1] for name, reason in first}
+def truncate_reasons(failing: Mapping[str, str]) -> dict[str, str]:
+    """Return the failures, bounded in number and length."""
+    first = list(failing.items())[:MAX_NAMES]
+    return {name[:MAX_NAME_LENGTH]: reason[: MAX_REASON_LENGTH + 1] for name, reason in first}
 
 
-def _cut_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name[:LONGEST_NAME] for name in names[:MOST_NAMES])
+def _truncate_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name[:MAX_NAME_LENGTH] for name in names[:MAX_NAMES])
 
 
 class ApiLink:
     """The service's end: tells the API when to serve, while ``run`` runs.
 
-    ``orders`` makes what is sent, by whether the API is to serve. ``told`` takes the reasons for
-    which the API's work fails, each time it tells them. One API is told at a time: the last one
-    that came. ``serve`` and ``end`` return at once, however the API is. ``kill`` ends a process
-    that goes on to serve, and returns whether it was there.
+    ``orders`` returns what to send, given whether the API is to serve. ``told`` takes the reasons
+    for which the API's work fails, at each report. Only the API that connected last gets orders.
+    ``serve`` and ``end`` return at once, whatever state the API is in. ``kill`` ends a process that
+    does not stop serving, and returns whether it existed.
     """
 
     def __init__(
@@ -119,148 +120,154 @@ class ApiLink:
         self._writer: asyncio.StreamWriter | None = None
         self._process: Process | None = None
         self._may_serve: Process | None = None
-        """Has been told to serve, and not yet said that it has ended; also when it is not heard."""
+        """Was told to serve and has not reported a stop since; kept when its connection is lost."""
         self._unanswered = 0
-        self._meetings: set[asyncio.Task[object]] = set()
+        self._connections: set[asyncio.Task[object]] = set()
         self._failing: Mapping[str, str] = {}
-        self._heard = 0.0
+        self._read_orders = 0.0
 
     def serve(self) -> None:
-        """Have the API serve, also one that begins later."""
+        """Tell the API to serve, including one that connects later."""
         self._set(serves=True)
 
     def end(self) -> None:
-        """Have the API end serving; one that does not is killed."""
+        """Tell the API to stop serving; kill it if it does not."""
         self._set(serves=False)
 
     async def run(self) -> None:
-        """Listen and tell until canceled. Raises OSError."""
-        self._heard = _now()
+        """Listen and send orders until canceled. Raises OSError."""
+        self._read_orders = _now()
         with listen(self._place) as listener:
-            server = await asyncio.start_unix_server(self._meet, sock=listener, limit=LONGEST_LINE)
+            server = await asyncio.start_unix_server(
+                self._serve_connection, sock=listener, limit=MAX_LINE_BYTES
+            )
             try:
                 while True:
-                    self._tell()
-                    self._tell_reasons()
-                    self._kill_who_does_not_end()
+                    self._send_orders()
+                    self._report_failures()
+                    self._kill_unless_stopped()
                     self._changed.clear()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(self._pause()):
                             await self._changed.wait()
             finally:
                 server.close()
-                self._part()
-                await asyncio.gather(*self._meetings, return_exceptions=True)
+                self._disconnect()
+                await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _set(self, *, serves: bool) -> None:
         if serves != self._serves:
             self._number += 1
             self._unanswered = 0
-            self._heard = _now()
+            self._read_orders = _now()
         self._serves = serves
-        # Not by the loop of `run`: an end is told before anything else is done.
-        self._tell()
-        self._tell_reasons()
+        # Not left to the loop of `run`: an order to stop goes out before anything else happens.
+        self._send_orders()
+        self._report_failures()
         self._changed.set()
 
     def _pause(self) -> float:
-        return HURRY_SECONDS if self._may_serve and not self._serves else BEAT_SECONDS
+        return STOP_REPEAT_SECONDS if self._may_serve and not self._serves else HEARTBEAT_SECONDS
 
-    def _tell(self) -> None:
+    def _send_orders(self) -> None:
         writer = self._writer
         if writer is None:
             return
-        if writer.transport.get_write_buffer_size() > LONGEST_LINE:
+        if writer.transport.get_write_buffer_size() > MAX_LINE_BYTES:
             _log.warning("the API does not read its orders")
-            self._part()
+            self._disconnect()
             return
         if self._serves:
             self._may_serve = self._process
         order = msgspec.structs.replace(self._orders(self._serves), number=self._number)
-        writer.write(msgspec.json.encode(cut(order)) + b"\n")
+        writer.write(msgspec.json.encode(truncate(order)) + b"\n")
 
-    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if meeting := asyncio.current_task():
-            self._meetings.add(meeting)
-            meeting.add_done_callback(self._meetings.discard)
+    async def _serve_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if task := asyncio.current_task():
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
         try:
-            process = other_end(writer)
-            self._part()
+            process = peer_process(writer)
+            self._disconnect()
             self._writer, self._process = writer, process
             self._changed.set()
-            async for line in lines(reader):
-                self._take(writer, bounded_json.decode(line, Report))
+            async for line in read_lines(reader):
+                self._accept_report(writer, bounded_json.decode(line, Report))
         except (OSError, msgspec.DecodeError) as error:
             _log.warning("cannot understand the API's report", reason=str(error))
         finally:
             writer.transport.abort()
             if self._writer is writer:
-                self._part()
+                self._disconnect()
 
-    def _take(self, writer: asyncio.StreamWriter, report: Report) -> None:
+    def _accept_report(self, writer: asyncio.StreamWriter, report: Report) -> None:
         if self._writer is not writer:
             return
         if not (self._serves or report.serving):
-            # It lives and has no port, whatever it is still to read: it may be ending requests of
-            # an earlier order. Each of them takes its seconds where the lead comes and goes.
+            # It is alive and does not listen, even if it has yet to read the newest order: it may
+            # be ending requests of an earlier one, which takes seconds when the lead changes often.
             self._unanswered = 0
         if report.number == self._number:
             if self._serves and report.listens:
-                self._heard = _now()
+                self._read_orders = _now()
             elif not (self._serves or report.serving):
                 self._may_serve = None
-        self._failing = cut_reasons(report.failing)
-        self._tell_reasons()
+        self._failing = truncate_reasons(report.failing)
+        self._report_failures()
 
-    def _part(self) -> None:
-        """Let go the API that is told now; what it has said counts no more."""
+    def _disconnect(self) -> None:
+        """Drop the current API, and forget what it reported."""
         writer, self._writer = self._writer, None
         self._failing = {}
         if writer is not None:
             writer.transport.abort()
 
-    def _tell_reasons(self) -> None:
-        unheard = self._serves and _now() - self._heard > UNHEARD_SECONDS
-        reason = f"it has not reported for {UNHEARD_SECONDS:.0f} seconds that it serves"
+    def _report_failures(self) -> None:
+        unheard = self._serves and _now() - self._read_orders > NOT_SERVING_ALARM_SECONDS
+        reason = f"it has not reported for {NOT_SERVING_ALARM_SECONDS:.0f} seconds that it serves"
         self._told({**self._failing, **({"API: process": reason} if unheard else {})})
 
-    def _kill_who_does_not_end(self) -> None:
-        """Free the port for the node that leads now: a process that is frozen keeps it."""
+    def _kill_unless_stopped(self) -> None:
+        """Kill an API that does not stop: a frozen one would keep the port from the new leader."""
         if self._serves or self._may_serve is None:
             return
         self._unanswered += 1
-        if self._unanswered > END_BEATS:
+        if self._unanswered > MAX_STOP_ORDERS:
             process, self._may_serve = self._may_serve, None
             if self._kill(process):
                 _log.error("the API did not stop serving; killed", pid=process.pid)
 
 
-async def orders_of(place: Path, report: Callable[[int], Report]) -> AsyncGenerator[Orders, None]:
-    """Yield each order of the service; NOBODY as soon as it is gone, or silent for too long.
+async def receive_orders(
+    place: Path, report: Callable[[int], Report]
+) -> AsyncGenerator[Orders, None]:
+    """Yield each order of the service; NOT_SERVING as soon as it is gone, or silent for too long.
 
-    ``report`` makes what the service is told, by the number of the order that was yielded last.
+    ``report`` returns the report to send, given the number of the order that was yielded last.
     """
     while True:
         try:
             reader, writer = await connect(place)
         except OSError:
-            yield NOBODY
+            yield NOT_SERVING
             await asyncio.sleep(RETRY_SECONDS)
             continue
-        async with contextlib.aclosing(_told_by(reader, writer, report)) as orders:
+        async with contextlib.aclosing(_orders_of_connection(reader, writer, report)) as orders:
             async for order in orders:
                 yield order
-        yield NOBODY
+        yield NOT_SERVING
 
 
-async def _told_by(
+async def _orders_of_connection(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, report: Callable[[int], Report]
 ) -> AsyncGenerator[Orders, None]:
-    """Yield the orders of one connection, and report by it meanwhile."""
+    """Yield the orders of one connection, and send reports over it meanwhile."""
     number = 0
-    reporting = asyncio.create_task(_report_always(writer, lambda: report(number)))
+    reporting = asyncio.create_task(_report_forever(writer, lambda: report(number)))
     try:
-        async with contextlib.aclosing(_heard(reader)) as heard:
+        async with contextlib.aclosing(_read_orders(reader)) as heard:
             async for order in heard:
                 number = order.number
                 yield order
@@ -271,21 +278,21 @@ async def _told_by(
             await writer.wait_closed()
 
 
-async def _report_always(writer: asyncio.StreamWriter, report: Callable[[], Report]) -> None:
-    """Report also while an order is being carried out; who does not read misses some."""
+async def _report_forever(writer: asyncio.StreamWriter, report: Callable[[], Report]) -> None:
+    """Report every second, also while an order is applied; skip while the peer does not read."""
     while True:
         transport = writer.transport
-        if not transport.is_closing() and transport.get_write_buffer_size() < LONGEST_LINE:
+        if not transport.is_closing() and transport.get_write_buffer_size() < MAX_LINE_BYTES:
             writer.write(msgspec.json.encode(report()) + b"\n")
-        await asyncio.sleep(BEAT_SECONDS)
+        await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
-async def _heard(reader: asyncio.StreamReader) -> AsyncGenerator[Orders, None]:
-    """Yield orders until there are none any more, for whatever reason."""
-    async with contextlib.aclosing(lines(reader)) as found:
+async def _read_orders(reader: asyncio.StreamReader) -> AsyncGenerator[Orders, None]:
+    """Yield orders until the connection ends, falls silent or sends what is no order."""
+    async with contextlib.aclosing(read_lines(reader)) as found:
         while True:
             try:
-                async with asyncio.timeout(SILENT_SECONDS):
+                async with asyncio.timeout(SILENCE_TIMEOUT_SECONDS):
                     order = bounded_json.decode(await anext(found), Orders)
             except StopAsyncIteration:
                 return

@@ -1,4 +1,4 @@
-"""What both programs of a serving node are put together from, by the node's directory."""
+"""Composition of what both programs of a data node use, from the node's directory."""
 
 import asyncio
 import os
@@ -12,8 +12,8 @@ from openvcha.cluster.interface import ClusterStore
 from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniClient
 from openvcha.cluster.store_space import SpaceLooks
-from openvcha.daemon.carrier import infrastructure_of
-from openvcha.daemon.replication_lag import Lags
+from openvcha.daemon.infrastructure import node_infrastructure
+from openvcha.daemon.replication_lag import ReplicationLag
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.endpoints import register
 from openvcha.node.etcd.member import known_endpoints
@@ -35,34 +35,34 @@ from openvcha.store.structlog_light import structlog
 from openvcha.tasks.journal import Journal
 
 REFRESH_SECONDS = 15.0
-DATA_MARGIN = 1.1
-DATA_EXTRA = 64 * 1024 * 1024
+COPY_MARGIN = 1.1
+COPY_EXTRA_BYTES = 64 * 1024 * 1024
 
 _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def services_of(
+async def open_services(
     directory: Path, *, keeps: bool = False, mirrors: bool = False
 ) -> AsyncIterator[Services]:
-    """Open everything that the operations need, as this node sees it.
+    """Open everything that the operations need on this node.
 
-    ``keeps``: this process keeps what the node must remember of the store. ``mirrors``: it reads
-    from memory what nearly every call reads, while that is proven to be fresh.
+    ``keeps``: this process writes the node's local copy of what it must remember of the store.
+    ``mirrors``: it reads from memory what nearly every call reads, while that is proven fresh.
     """
     layout = Layout(directory)
     identity = load_identity(directory)
     tls = NodeTls(layout)
-    superuser = superuser_of(identity, directory)
+    superuser = open_superuser(identity, directory)
     etcd = Etcd(known_endpoints(identity, layout), tls, account=NodeAccount(directory))
     mirror = Mirror(etcd)
     async with (
         sealed_store(layout, etcd, keeps=keeps, mirror=mirror if mirrors else None) as store,
-        patroni_of(identity, layout, tls) as patroni,
-        aclosing(Lags(lambda: superuser.connect(identity.ha_address))) as lags,
+        open_patroni(identity, layout, tls) as patroni,
+        aclosing(ReplicationLag(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
         await _refresh(store)
-        failing, infrastructure = Failing(), infrastructure_of(identity)
+        failing, infrastructure = Failing(), node_infrastructure(identity)
         off = partial(surely_off, infrastructure)
         yield Services(
             store=store,
@@ -93,8 +93,8 @@ async def services_of(
         )
 
 
-def patroni_of(identity: Identity, layout: Layout, tls: NodeTls) -> PatroniClient:
-    """Open the Patronis, with what a node's directory has to prove it at each request."""
+def open_patroni(identity: Identity, layout: Layout, tls: NodeTls) -> PatroniClient:
+    """Return a client of the Patronis, with the node's certificate and current password."""
 
     def password() -> Secret:
         return load_secrets(layout.root).patroni_rest
@@ -102,14 +102,14 @@ def patroni_of(identity: Identity, layout: Layout, tls: NodeTls) -> PatroniClien
     return PatroniClient(tls, REST_USER, password, identity.ports.patroni)
 
 
-def superuser_of(identity: Identity, directory: Path) -> Superuser:
-    """Be the superuser of the cluster's PostgreSQL, from a node's directory."""
+def open_superuser(identity: Identity, directory: Path) -> Superuser:
+    """Return the superuser of the cluster's PostgreSQL, for the node with this directory."""
     return Superuser(Layout(directory), identity.ports.postgres)
 
 
 @asynccontextmanager
-async def always(services: Services, works: Mapping[str, Work]) -> AsyncIterator[None]:
-    """Have works done for ever beside what is done inside; ``services`` know which ones fail."""
+async def in_background(services: Services, works: Mapping[str, Work]) -> AsyncIterator[None]:
+    """Run background work during a block; its failures are noted in ``services.failing``."""
     tasks = [
         asyncio.create_task(for_ever(name, work, _log, told=services.failing), name=name)
         for name, work in works.items()
@@ -123,14 +123,14 @@ async def always(services: Services, works: Mapping[str, Work]) -> AsyncIterator
 
 
 async def keep_refreshed(store: ClusterStore) -> None:
-    """Follow the members while other nodes replace them: else only addresses of the past stay."""
+    """Refresh the endpoints of the store until canceled: other nodes replace its members."""
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
         await _refresh(store)
 
 
 async def _refresh(store: ClusterStore) -> None:
-    """Learn the members that came later; at a cold start there is nobody to ask yet."""
+    """Refresh the endpoints once; at a cold start no member may respond yet."""
     try:
         await store.refresh_endpoints()
     except StoreError:
@@ -138,7 +138,7 @@ async def _refresh(store: ClusterStore) -> None:
 
 
 def _copy_bytes(pgdata: Path) -> int:
-    """Measure what a copy will take, with room for the changes meanwhile."""
+    """Return how many bytes a copy will take, with a margin for changes in the meantime."""
     total = 0
     for folder, _, names in os.walk(pgdata):
         for name in names:
@@ -146,4 +146,4 @@ def _copy_bytes(pgdata: Path) -> int:
                 total += (Path(folder) / name).lstat().st_size
             except FileNotFoundError:
                 continue  # PostgreSQL removes files all the time
-    return int(total * DATA_MARGIN) + DATA_EXTRA
+    return int(total * COPY_MARGIN) + COPY_EXTRA_BYTES

@@ -1,4 +1,4 @@
-"""The first record of a cluster: written once, by the node that leads it alone."""
+"""The first configuration of a cluster: written once, by its only node."""
 
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec, Ipv6Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
@@ -17,10 +17,10 @@ async def write_first_config(
     identity: Identity,
     kept: KeptCluster | None = None,
 ) -> None:
-    """Write what a cluster of one node is, unless it is written already.
+    """Write the configuration of a one-node cluster, unless there is one already.
 
-    ``kept`` is what the node has kept of its cluster. Raises RecordMissing where the node has had
-    others: then the configuration was deleted, and one of this node alone would forget them.
+    ``kept`` is the node's local copy of the cluster. Raises RecordMissing if the node has had
+    peers: then the configuration was deleted, and a new one would forget them.
     """
     record = cluster_record(store)
     if await record.get() is not None:
@@ -39,7 +39,7 @@ async def write_first_config(
 
 
 def first_config(identity: Identity, inventory: Inventory, vm: Vm) -> ClusterConfig:
-    """Make the configuration of a cluster that is not deployed yet."""
+    """Return the configuration of a cluster that is not deployed yet."""
     management = _spec(identity.public_address, _subnet(inventory, vm.networks.management))
     ports = identity.ports
     return ClusterConfig(
@@ -71,7 +71,7 @@ def first_config(identity: Identity, inventory: Inventory, vm: Vm) -> ClusterCon
 
 
 def _others(identity: Identity, kept: KeptCluster | None) -> list[str]:
-    """Name whom the node was born to, or has known since; stand-alone it has forgotten them."""
+    """Return the peers that the node joined or has known since; a stand-alone node has none."""
     known = {one.member or one.peer_url for one in kept.others} if kept else set[str]()
     return sorted((known | set(identity.etcd_initial_cluster)) - {identity.member})
 

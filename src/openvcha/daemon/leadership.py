@@ -1,8 +1,8 @@
-"""Does this node lead? Asked again at each change of Patroni's leader key, and every second.
+"""Whether this node leads: looked up at each change of Patroni's leader key, and every second.
 
-A change overtakes the look that runs: when the key names another, this node ends at once. Between
-the moment in which the key names this node and the one in which its PostgreSQL takes writes clients
-wait: then PostgreSQL itself is asked all the time.
+A change overtakes a running look: when the key names another node, this one stops leading at once.
+Clients wait from the moment the key names this node until its PostgreSQL accepts writes, so in that
+interval PostgreSQL itself is polled.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
 STARTING_SECONDS = 0.1
-ASK_SECONDS = 3.0
+PATRONI_TIMEOUT_SECONDS = 3.0
 GRACE_SECONDS = 8.0
 
 _log = structlog.get_logger(__name__)
@@ -31,11 +31,11 @@ _log = structlog.get_logger(__name__)
 class Leadership:
     """Follows whether this node is the active one.
 
-    While the store does not answer, a leader stays one for ``GRACE_SECONDS``: shorter than it
-    takes anybody else to become one, longer than an election in etcd. Where a mode lets it go on
-    alone, nobody else may become one, and it stays one as long as it takes writes.
+    While the store does not respond, a leader keeps its role for ``GRACE_SECONDS``: longer than an
+    election in etcd, shorter than any other node needs to become the leader. In a mode that lets it
+    continue alone no other node may lead, so it keeps its role as long as it accepts writes.
 
-    ``until_writable`` returns when this node's PostgreSQL takes writes; it may raise
+    ``until_writable`` returns when this node's PostgreSQL accepts writes; it may raise
     PostgresUnreachable.
     """
 
@@ -61,21 +61,21 @@ class Leadership:
         self._alone = False
 
     async def changes(self) -> AsyncIterator[bool]:
-        """Return whether this node leads, now and at every change."""
+        """Yield whether this node leads, now and at every change."""
         async with self._watching():
             yield self._leads
             while True:
                 self._changed.clear()
-                async with self._looking() as look:
-                    leads = await self._found(look)
+                async with self._background_look() as look:
+                    leads = await self._result_of(look)
                     if leads != self._leads:
                         self._leads = leads
                         yield leads
                 await self._wait()
 
     @asynccontextmanager
-    async def _looking(self) -> AsyncIterator[asyncio.Task[bool]]:
-        """Look beside what is done inside, which may end before the look does."""
+    async def _background_look(self) -> AsyncIterator[asyncio.Task[bool]]:
+        """Look in the background during a block, which may end before the look does."""
         look = asyncio.create_task(self._look(), name="who leads?")
         try:
             yield look
@@ -83,8 +83,8 @@ class Leadership:
             look.cancel()
             await asyncio.gather(look, return_exceptions=True)
 
-    async def _found(self, look: asyncio.Task[bool]) -> bool:
-        """Return what the look finds; a change meanwhile makes it void."""
+    async def _result_of(self, look: asyncio.Task[bool]) -> bool:
+        """Return what a look finds; a change in the meantime voids it."""
         if not self._lost:
             await self._either(look)
         lost, self._lost = self._lost, False
@@ -103,24 +103,24 @@ class Leadership:
 
     async def _look(self) -> bool:
         try:
-            async with asyncio.timeout(ASK_SECONDS):
+            async with asyncio.timeout(PATRONI_TIMEOUT_SECONDS):
                 leader = await patroni_client.leader(self._store)
         except (StoreError, TimeoutError):
             within_grace = self._clock() - self._certain < GRACE_SECONDS
-            return self._leads and (within_grace or await self._goes_on_alone())
+            return self._leads and (within_grace or await self._leads_without_store())
         self._certain = self._clock()
         if leader is None:
-            # Its key ran out while the store was away; its Patroni will take it again.
-            return self._leads and await self._goes_on_alone()
-        # What was seen in an outage ends with it: the mode may be another in the next one.
+            # Its key expired while the store was unavailable; its Patroni will acquire it again.
+            return self._leads and await self._leads_without_store()
+        # What was learned in an outage ends with it: the mode may differ in the next one.
         self._alone = False
         self._named = leader == self._identity.member
         return self._named and (self._leads or await self._writable())
 
-    async def _goes_on_alone(self) -> bool:
-        """Ask the own Patroni. While it is silent (it may be starting anew) its last word counts.
+    async def _leads_without_store(self) -> bool:
+        """Ask the node's own Patroni; while it is silent (restarting, say) its last reply counts.
 
-        That word is of this outage, and PostgreSQL itself must go on taking writes.
+        That reply must be of this outage, and PostgreSQL itself must still accept writes.
         """
         try:
             node = await self._patroni.node(self._identity.ha_address)
@@ -160,13 +160,13 @@ class Leadership:
             try:
                 async with aclosing(self._store.watch(keys.PATRONI_LEADER)) as changes:
                     async for events in changes:
-                        self._hear(events[-1])
+                        self._on_event(events[-1])
             except (Compacted, StoreError) as error:
                 _log.warning("cannot watch the leader key", reason=str(error))
                 await asyncio.sleep(LOOK_SECONDS)
 
-    def _hear(self, event: Event) -> None:
-        """Take from the event itself only that another leads: to begin, the store is asked."""
+    def _on_event(self, event: Event) -> None:
+        """Learn from an event only that another node leads: to start leading, read the store."""
         named = patroni_client.name_of(event.kv.value) if event.type is EventType.PUT else None
         self._lost = named not in {None, self._identity.member}
         self._changed.set()

@@ -1,9 +1,8 @@
-"""Powers on the nodes that a running task needs, when the store has stopped or nobody leads.
+"""Powers on the nodes that a running task needs when the store has stopped or no node leads.
 
-The tasks themselves live in the store, and wait for it. So this looks only at the node's own disk,
-at its own member of the store, and at the infrastructure. It runs on every node: any of them may be
-the one that is left. When the task has ended, a duty forgets the list: see
-node/background/task_votes.py.
+Tasks live in the store and wait for it, so this reads only the node's own disk, its own etcd member
+and the infrastructure. It runs on every node: any of them may be the only one left. Once the task
+has ended, a background job deletes the list: see node/background/task_votes.py.
 """
 
 import asyncio
@@ -33,35 +32,35 @@ from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
 STOPPED_SECONDS = 5.0
-"""Longer than an election in the store, shorter than a client waits."""
+"""Longer than an election in etcd, shorter than a client waits."""
 LEADERLESS_SECONDS = 40.0
-"""Longer than the right to lead outlives who held it (20 s, after an election 25 s)."""
+"""Longer than the leader key outlives its holder (20 s; 25 s after an election in etcd)."""
 PROBE_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a node knows and can do without the store. ``member`` is its own name."""
+class LocalMeans:
+    """What a node can find out and do without the store. ``member`` is its own name."""
 
     member: str
     relied: Callable[[], Relied | None]
-    """The list on the own disk, unless it is too old to count."""
+    """The list on the node's own disk; None if it is stale."""
     store_serves: Callable[[], Awaitable[bool]]
     leaderless: Callable[[], Awaitable[bool]]
-    """Asked while the store serves: whether nobody leads. What cannot be known is False."""
+    """Whether no node leads, read while the store serves; False if that cannot be found out."""
     voters: Callable[[], Awaitable[Sequence[str] | None]]
-    """The members as the own etcd knows them, without a majority; None is unknown."""
+    """The voters as the node's own etcd knows them, even without quorum; None if unknown."""
     inventory: Callable[[], Awaitable[Inventory]]
     power_on: Callable[[str], Awaitable[None]]
 
 
-async def keep_peers_on(means: Means) -> None:
-    """Look until canceled. What counts has lasted for some looks in a row.
+async def keep_peers_on(means: LocalMeans) -> None:
+    """Power on missing peers until canceled, once a fault has lasted for several looks.
 
-    Where the store has stopped, those are powered on whose votes it lacks; where it serves and
-    nobody leads, the active that carries the task: only it may have all the data.
+    If the store has stopped, power on the nodes whose votes it lacks. If it serves and no node
+    leads, power on the active that ran the task: perhaps only it has all the data.
     """
     clock = asyncio.get_running_loop().time
     served = led = clock()
@@ -72,20 +71,22 @@ async def keep_peers_on(means: Means) -> None:
         if relied is None or not serves or not await means.leaderless():
             led = clock()
         if relied and clock() - served >= STOPPED_SECONDS:
-            await _act(means, relied, await means.voters())
+            await _power_on_lacking(means, relied, await means.voters())
             served = clock()
         elif relied and clock() - led >= LEADERLESS_SECONDS:
-            await _act(means, _active_of(relied), None)
+            await _power_on_lacking(means, _only_active(relied), None)
             led = clock()
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _active_of(relied: Relied) -> Relied:
+def _only_active(relied: Relied) -> Relied:
     vms = {member: vm for member, vm in relied.nodes.items() if member == relied.active}
     return msgspec.structs.replace(relied, nodes=vms)
 
 
-async def _act(means: Means, relied: Relied, voters: Sequence[str] | None) -> None:
+async def _power_on_lacking(
+    means: LocalMeans, relied: Relied, voters: Sequence[str] | None
+) -> None:
     try:
         inventory = await means.inventory()
     except ApiError as error:
@@ -96,7 +97,7 @@ async def _act(means: Means, relied: Relied, voters: Sequence[str] | None) -> No
     await asyncio.gather(*(_power_on(means, vm) for vm in vms))
 
 
-async def _power_on(means: Means, vm: str) -> None:
+async def _power_on(means: LocalMeans, vm: str) -> None:
     _log.warning("powered on a node that a task needs", vm=vm)
     try:
         await means.power_on(vm)
@@ -105,25 +106,25 @@ async def _power_on(means: Means, vm: str) -> None:
 
 
 @dataclass(frozen=True)
-class Node:
-    """The node with this directory, as it sees the store."""
+class LocalNode:
+    """This node, and its view of the store."""
 
     identity: Identity
     layout: Layout
     tls: NodeTls
 
     def relied(self) -> Relied | None:
-        """Return the list on its disk, unless it is too old to count."""
+        """Return the list on its disk; None if it is stale."""
         found = load_relied(self.layout)
         return found if found and is_fresh(found, dt.datetime.now(dt.UTC)) else None
 
     async def store_serves(self) -> bool:
-        """Return whether any member says that it has a majority, the own one or another."""
+        """Return whether any member, its own or another, reports a quorum."""
         places = known_endpoints(self.identity, self.layout)
         return any(await asyncio.gather(*(answers(at, self.tls()) for at in places)))
 
     async def leaderless(self) -> bool:
-        """Return whether the store says that nobody leads."""
+        """Return whether the store reports that no node leads."""
         places = known_endpoints(self.identity, self.layout)
         try:
             async with Etcd(places, self.tls, account=NodeAccount(self.layout.root)) as store:
@@ -132,25 +133,25 @@ class Node:
             return False
 
     async def voters(self) -> Sequence[str] | None:
-        """Return the voters as the own etcd knows them, else as they were kept last."""
+        """Return the voters as its own etcd knows them, else those of the local copy."""
         own = peer_url(self.identity)
         said = await ask(own, "/members", self.tls(), PROBE_SECONDS)
-        found = voters_in((said or b"").partition(b"\r\n\r\n")[2])
+        found = parse_voters((said or b"").partition(b"\r\n\r\n")[2])
         if found is None and (kept := load_kept(self.layout, self.identity)):
             return [one.member for one in kept.members if not one.learner]
         return found
 
 
-class _Listed(msgspec.Struct, frozen=True):
+class _Member(msgspec.Struct, frozen=True):
     name: str = ""
     learner: bool = msgspec.field(name="isLearner", default=False)
 
 
-_MEMBERS = msgspec.json.Decoder(list[_Listed])
+_MEMBERS = msgspec.json.Decoder(list[_Member])
 
 
-def voters_in(page: bytes) -> list[str] | None:
-    """Read what an etcd tells its peers of the members; None when it cannot be read."""
+def parse_voters(page: bytes) -> list[str] | None:
+    """Return the voters in an etcd's list of members for its peers; None if it is unreadable."""
     try:
         members = _MEMBERS.decode(page)
     except msgspec.DecodeError:
@@ -158,10 +159,10 @@ def voters_in(page: bytes) -> list[str] | None:
     return [member.name for member in members if not member.learner] or None
 
 
-def means_of(identity: Identity, layout: Layout, infrastructure: Infrastructure) -> Means:
-    """Return the means of a node with this directory."""
-    node = Node(identity, layout, NodeTls(layout))
-    return Means(
+def local_means(identity: Identity, layout: Layout, infrastructure: Infrastructure) -> LocalMeans:
+    """Return the means of the node with this layout."""
+    node = LocalNode(identity, layout, NodeTls(layout))
+    return LocalMeans(
         member=identity.member,
         relied=node.relied,
         store_serves=node.store_serves,
@@ -173,8 +174,8 @@ def means_of(identity: Identity, layout: Layout, infrastructure: Infrastructure)
 
 
 async def watch_peers(layout: Layout, identity: Identity, infrastructure: Infrastructure) -> None:
-    """Keep on the nodes that a task needs, until canceled."""
-    await keep_peers_on(means_of(identity, layout, infrastructure))
+    """Keep the nodes that a task needs powered on, until canceled."""
+    await keep_peers_on(local_means(identity, layout, infrastructure))
 
 
 prepare(__name__)

@@ -1,6 +1,6 @@
-"""How far the standbys are behind: asked of this node's own PostgreSQL.
+"""How far the standbys are behind, by this node's own PostgreSQL.
 
-A standby is asked too, by an API that looks before it is to serve: it has none, and is no fault.
+A standby is asked too, by an API that observes before it serves: it has no standbys, which is fine.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from openvcha.node.engines import EngineMissing
 from openvcha.store.structlog_light import structlog
 
 ASK_SECONDS = 1.0
-KEPT_SAMPLES = 3600
+MAX_SAMPLES = 3600
 QUERY = """
     select pg_wal_lsn_diff(case when pg_is_in_recovery()
                then coalesce(pg_last_wal_replay_lsn(), '0/0') else pg_current_wal_lsn() end,
@@ -31,43 +31,43 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where a standby has got to; ``seconds`` is PostgreSQL's own measure, 0 while unknown."""
+class StandbyPosition:
+    """A standby's replay position; ``seconds`` is PostgreSQL's ``replay_lag``, 0 if unknown."""
 
     member: str
     replayed: int
     seconds: float
 
 
-class History:
-    """When the primary was where: so that a standby that stands still is seen to fall behind.
+class WalHistory:
+    """The primary's position over time, which shows a standby that has stopped fall behind.
 
-    PostgreSQL's ``replay_lag`` tells of what *was* replayed; it says nothing new of a standby that
-    replays no more. Positions are bytes of the log, times are seconds.
+    PostgreSQL's ``replay_lag`` measures what *was* replayed; it stays the same for a standby that
+    no longer replays. Positions are in bytes of the log, times in seconds.
     """
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque(maxlen=KEPT_SAMPLES)
+        self._samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
 
     def note(self, now: float, written: int) -> None:
-        """Remember where the primary is now."""
+        """Record the primary's position."""
         if self._samples and written < self._samples[-1][1]:
             self._samples.clear()  # another timeline, of which nothing is known
         if not self._samples or written > self._samples[-1][1]:
             self._samples.append((now, written))
 
-    def lag(self, now: float, written: int, standby: Position) -> Lag:
-        """Return how far a standby is behind; the seconds since the primary passed it."""
+    def lag(self, now: float, written: int, standby: StandbyPosition) -> Lag:
+        """Return a standby's lag: in bytes, and in seconds since the primary passed it."""
         behind = max(0, written - standby.replayed)
         passed = next((at for at, place in self._samples if place > standby.replayed), now)
         seconds = max(standby.seconds, now - passed) if behind else 0.0
         return Lag(standby.member, behind, seconds)
 
 
-class Lags:
-    """Asks over one connection, which is opened anew when it is lost; what fails is unknown.
+class ReplicationLag:
+    """Measures over one connection, which it reopens when lost; what fails is unknown.
 
-    ``connect`` gives a connection in autocommit.
+    ``connect`` returns a connection in autocommit.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Lags:
     ) -> None:
         self._connect = connect
         self._clock = clock
-        self._history = History()
+        self._history = WalHistory()
         self._connection: AsyncConnection | None = None
         self._one_by_one = asyncio.Lock()
 
     async def __call__(self) -> tuple[Lag, ...]:
-        """Return the lag of each standby that streams; nothing when that cannot be told now."""
+        """Return the lag of each standby that streams; empty if it cannot be measured now."""
         try:
             async with asyncio.timeout(ASK_SECONDS), self._one_by_one:
                 written, standbys = await self._ask()
@@ -95,14 +95,14 @@ class Lags:
         return tuple(self._history.lag(now, written, standby) for standby in standbys)
 
     async def aclose(self) -> None:
-        """Close the connection; the next question opens another one."""
+        """Close the connection; the next measurement opens another one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
-    async def _ask(self) -> tuple[int, list[Position]]:
+    async def _ask(self) -> tuple[int, list[StandbyPosition]]:
         if self._connection is None:
             self._connection = await self._connect()
         rows = await (await self._connection.execute(QUERY)).fetchall()
-        standbys = [Position(name, replayed, age) for _, name, replayed, age in rows if name]
+        standbys = [StandbyPosition(name, replayed, age) for _, name, replayed, age in rows if name]
         return int(rows[0][0]), standbys

@@ -1,18 +1,24 @@
-"""The service of a data node: who leads, the public address, tasks, keepers; all but the API."""
+"""The service of a data node: leadership, the public address, tasks; everything but the API."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from openvcha.daemon.active_services import Duty
+from openvcha.daemon.active_services import ActiveServices
 from openvcha.daemon.api_orders import ApiLink, Orders
-from openvcha.daemon.compose import always, keep_refreshed, patroni_of, services_of, superuser_of
+from openvcha.daemon.compose import (
+    in_background,
+    keep_refreshed,
+    open_patroni,
+    open_services,
+    open_superuser,
+)
 from openvcha.daemon.initial_config import write_first_config
 from openvcha.daemon.leadership import Leadership
-from openvcha.daemon.postgres_keeper import Keeper
-from openvcha.daemon.unreadable_records import Inspection
-from openvcha.daemon.watcher import Watcher, patrol_always, sweep_always
+from openvcha.daemon.postgres_keeper import PostgresKeeper
+from openvcha.daemon.unreadable_records import RecordInspection
+from openvcha.daemon.watcher import Watcher, patrol_forever, sweep_forever
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node.address.forwarder import Forwarder
@@ -36,26 +42,26 @@ _log = structlog.get_logger(__name__)
 
 
 async def serve(directory: Path) -> None:
-    """Be the service of a data node until canceled."""
+    """Run the service of a data node until canceled."""
     async with (
-        services_of(directory, keeps=True) as services,
+        open_services(directory, keeps=True) as services,
         _keeper(services) as keeper,
         _address(services.identity, Layout(directory)) as forwarder,
     ):
         api = _api(services)
-        duty = _duty(services, forwarder, api)
-        superuser = superuser_of(services.identity, directory)
+        active = _active_services(services, forwarder, api)
+        superuser = open_superuser(services.identity, directory)
         await superuser.prepare()
         writable = Writable(lambda: superuser.connect(services.identity.ha_address))
         works: Mapping[str, Work] = {
             "endpoints of the store": lambda: keep_refreshed(services.store),
             "facts of the nodes": services.observer.hearing.run,
-            "roll of the records": lambda: patrol_always(services.follow_roll),
+            "roll of the records": lambda: patrol_forever(services.follow_roll),
             "keeper of PostgreSQL": keeper.run,
             "connection to PostgreSQL": writable.keep_ready,
             "orders to the API": api.run,
         }
-        async with always(services, works):
+        async with in_background(services, works):
             leadership = Leadership(
                 services.store,
                 services.patroni,
@@ -63,16 +69,16 @@ async def serve(directory: Path) -> None:
                 writable.wait,
                 told=services.failing,
             )
-            await duty.follow(leadership.changes())
+            await active.follow(leadership.changes())
 
 
 @asynccontextmanager
-async def _keeper(services: Services) -> AsyncIterator[Keeper]:
+async def _keeper(services: Services) -> AsyncIterator[PostgresKeeper]:
     identity, layout = services.identity, Layout(services.directory)
     engines = find_postgres(major=postgres_major(layout.pgdata))
-    async with patroni_of(identity, layout, NodeTls(layout)) as client:
+    async with open_patroni(identity, layout, NodeTls(layout)) as client:
         own = LocalPostgres(layout, engines)
-        yield Keeper(services.store, client, own, identity.member, identity.ha_address)
+        yield PostgresKeeper(services.store, client, own, identity.member, identity.ha_address)
 
 
 def _api(services: Services) -> ApiLink:
@@ -93,8 +99,10 @@ def _address(identity: Identity, layout: Layout) -> ForwarderThread:
     return ForwarderThread(Forwarder(public, own, most_clients(layout)))
 
 
-def _duty(services: Services, forwarder: ForwarderThread, api: ApiLink) -> Duty:
-    return Duty(
+def _active_services(
+    services: Services, forwarder: ForwarderThread, api: ApiLink
+) -> ActiveServices:
+    return ActiveServices(
         prepare=lambda: _prepare(services),
         forwarder=forwarder,
         api=api,
@@ -105,7 +113,7 @@ def _duty(services: Services, forwarder: ForwarderThread, api: ApiLink) -> Duty:
 
 
 async def _prepare(services: Services) -> None:
-    """Protect the store before anybody else can be let in to it, and write what the cluster is."""
+    """Secure the store before other accounts can get access, and write the first configuration."""
     own = await asyncio.to_thread(load_account, services.directory)
     await services.store.accounts.protect(own)
     identity = services.identity
@@ -125,17 +133,17 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
         holds_address=lambda: forwarder.held,
         told=services.failing,
     )
-    inspection = Inspection(services.store, services.observer.note_unreadable)
+    inspection = RecordInspection(services.store, services.observer.note_unreadable)
     works: Mapping[str, Work] = {
         "tasks": runner.run,
         "inspection of the store": inspection.run,
         "events": watcher.run,
-        "patrol of the records": lambda: patrol_always(services.patrol),
-        "removal of old records": lambda: sweep_always(events.sweep, audit.sweep),
+        "patrol of the records": lambda: patrol_forever(services.patrol),
+        "removal of old records": lambda: sweep_forever(events.sweep, audit.sweep),
     }
 
     async def work() -> None:
-        """Carry out tasks, tell what happens, forget what is old; none waits for another."""
+        """Run tasks, write events and delete old records; none waits for another."""
         async with asyncio.TaskGroup() as parts:
             for name, part in works.items():
                 parts.create_task(for_ever(name, part, _log, told=services.failing), name=name)

@@ -1,4 +1,4 @@
-"""What has become of tasks, as events: by the store's revisions, each once. Pure."""
+"""Events of tasks that began or ended: each once, in order of the store's revisions. Pure."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,33 +17,33 @@ from openvcha.tasks.record import TaskRecord
 
 
 @dataclass(frozen=True)
-class News:
-    """An event, and the revision of the store at which it came about."""
+class TaskEvent:
+    """An event, and the revision of the store at which it happened."""
 
     revision: int
     draft: Draft
 
 
-def task_news(records: Iterable[KeyValue], told: int) -> list[News]:
-    """Return what is new since the revision ``told``, in order; records may be there repeatedly."""
+def new_task_events(records: Iterable[KeyValue], told: int) -> list[TaskEvent]:
+    """Return the events since the revision ``told``, in order; records may repeat."""
     latest = {kv.key: kv for kv in records}
     found = [news for kv in latest.values() for news in _of(kv) if news.revision > told]
     return sorted(found, key=lambda news: news.revision)
 
 
-def _of(kv: KeyValue) -> Iterator[News]:
+def _of(kv: KeyValue) -> Iterator[TaskEvent]:
     try:
         record = decode(kv, TaskRecord)
     except RecordUnreadable:
-        return  # the journal logs it
+        return  # the journal logs this one
     name = record.operation_id
     text = message("event.operation.started", name, record.user or "-")
-    yield News(kv.create_revision, _draft(record, "started", EventSeverity.INFO, text))
+    yield TaskEvent(kv.create_revision, _draft(record, "started", EventSeverity.INFO, text))
     if record.status is TaskStatus.SUCCEEDED:
         text = message("event.operation.succeeded", name)
-        yield News(kv.mod_revision, _draft(record, "succeeded", EventSeverity.INFO, text))
+        yield TaskEvent(kv.mod_revision, _draft(record, "succeeded", EventSeverity.INFO, text))
     elif record.finished:
-        yield News(kv.mod_revision, _failed(record))
+        yield TaskEvent(kv.mod_revision, _failed(record))
 
 
 def _failed(record: TaskRecord) -> Draft:

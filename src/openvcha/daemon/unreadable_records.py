@@ -1,4 +1,4 @@
-"""Which values in the store cannot be read: looked for by the active, and set aside by a person."""
+"""Unreadable records in the store: the active looks for them, and an operator sets them aside."""
 
 import asyncio
 import re
@@ -40,8 +40,8 @@ from openvcha.store.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
 
 LOOK_SECONDS: Final = 15.0
-KEPT_BYTES: Final = 64 << 10
-KEPT_RECORDS: Final = 100
+MAX_KEPT_BYTES: Final = 64 << 10
+MAX_KEPT_RECORDS: Final = 100
 
 Reader = Callable[[KeyValue], object]
 """Reads a value. Raises RecordUnreadable."""
@@ -49,7 +49,7 @@ Reader = Callable[[KeyValue], object]
 _log = structlog.get_logger(__name__)
 
 
-def _as(type_: Any) -> Reader:
+def _decoded_as(type_: Any) -> Reader:
     return lambda kv: decode(kv, type_)
 
 
@@ -64,41 +64,41 @@ def _name(kv: KeyValue) -> object:
         raise RecordInvalid(kv.key, str(error)) from error
 
 
-def _wish(kv: KeyValue) -> object:
+def _failover_request(kv: KeyValue) -> object:
     found = wished(kv.value)
     if found is None:
         raise RecordInvalid(kv.key, "not what Patroni may be asked for")
     return found
 
 
-#: How each value is read, by what its key matches; the first that does counts.
+#: The reader for each pattern of keys; the first match counts.
 READERS: Final[tuple[tuple[str, Reader], ...]] = (
-    (keys.CLUSTER, _as(ClusterConfig)),
+    (keys.CLUSTER, _decoded_as(ClusterConfig)),
     (keys.OPERATION, _name),
     (keys.ROOM, _name),
-    (keys.ROLL, _as(Roll)),
-    (keys.RELIED, _as(Relied)),
+    (keys.ROLL, _decoded_as(Roll)),
+    (keys.RELIED, _decoded_as(Relied)),
     (f"{keys.HEEDED}.+", _name),
-    (keys.EVENTS_MEMORY, _as(Memory)),
-    (f"{keys.TASKS}.+", _as(TaskRecord)),
-    (f"{keys.USERS}.+", _as(User)),
-    (f"{keys.JOINS}.+", _as(TokenRecord)),
-    (f"{keys.NODES}[^/]+/facts", _as(NodeFacts)),
-    (f"{keys.NODES}[^/]+/copy", _as(CopyReport)),
-    (f"{keys.SESSIONS}.+", _as(SessionRecord)),
-    (f"{keys.EVENTS}.+", _as(EventInfo)),
-    (f"{keys.AUDIT}.+", _as(AuditInfo)),
-    (f"{keys.AUDIT_LAST}.+", _as(int)),
+    (keys.EVENTS_MEMORY, _decoded_as(Memory)),
+    (f"{keys.TASKS}.+", _decoded_as(TaskRecord)),
+    (f"{keys.USERS}.+", _decoded_as(User)),
+    (f"{keys.JOINS}.+", _decoded_as(TokenRecord)),
+    (f"{keys.NODES}[^/]+/facts", _decoded_as(NodeFacts)),
+    (f"{keys.NODES}[^/]+/copy", _decoded_as(CopyReport)),
+    (f"{keys.SESSIONS}.+", _decoded_as(SessionRecord)),
+    (f"{keys.EVENTS}.+", _decoded_as(EventInfo)),
+    (f"{keys.AUDIT}.+", _decoded_as(AuditInfo)),
+    (f"{keys.AUDIT_LAST}.+", _decoded_as(int)),
     (keys.PATRONI_SYNC, _sync),
-    (keys.PATRONI_FAILOVER, _wish),
-    (keys.PATRONI_FAILSAFE, _as(dict[str, Any])),
-    (keys.PATRONI_CONFIG, _as(dict[str, Any])),
+    (keys.PATRONI_FAILOVER, _failover_request),
+    (keys.PATRONI_FAILSAFE, _decoded_as(dict[str, Any])),
+    (keys.PATRONI_CONFIG, _decoded_as(dict[str, Any])),
     (keys.PATRONI_LEADER, _name),
-    (f"{keys.PATRONI_MEMBERS}.+", _as(dict[str, Any])),
+    (f"{keys.PATRONI_MEMBERS}.+", _decoded_as(dict[str, Any])),
 )
-#: What is looked at again and again: without the sessions, the events and the audit, which are many
-#: and hinder nobody but who asks for them.
-LOOKED_AT: Final = (
+#: Scanned periodically: not the sessions, events and audit entries, which are many and affect only
+#: the calls that read them.
+SCANNED_PREFIXES: Final = (
     keys.CLUSTER,
     keys.OPERATION,
     keys.ROOM,
@@ -113,8 +113,8 @@ LOOKED_AT: Final = (
     keys.AUDIT_LAST,
     keys.PATRONI,
 )
-#: Who leads is Patroni's to say; another one is made by a failover.
-NEVER: Final = (keys.PATRONI_LEADER, keys.PATRONI_INITIALIZE)
+#: Never set aside: Patroni decides who leads; a failover changes that.
+PROTECTED_KEYS: Final = (keys.PATRONI_LEADER, keys.PATRONI_INITIALIZE)
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,12 @@ class Unreadable:
 
 
 def matches(pattern: str, key: str) -> bool:
-    """Return whether a reader's pattern is meant for a key."""
+    """Return whether a reader's pattern matches a whole key."""
     return re.fullmatch(pattern, key) is not None
 
 
 def why_unreadable(kv: KeyValue) -> str | None:
-    """Return why a value cannot be read; None when it can, or when nobody reads it."""
+    """Return why a value is unreadable; None if it is readable, or has no reader."""
     reader = next((read for key, read in READERS if matches(key, kv.key)), None)
     try:
         if reader is not None:
@@ -141,13 +141,15 @@ def why_unreadable(kv: KeyValue) -> str | None:
     return None
 
 
-async def unreadable(store: Store, prefixes: Sequence[str] = LOOKED_AT) -> list[Unreadable]:
-    """Find the values that cannot be read. Raises StoreUnavailable."""
+async def find_unreadable(
+    store: Store, prefixes: Sequence[str] = SCANNED_PREFIXES
+) -> list[Unreadable]:
+    """Return the unreadable values below ``prefixes``. Raises StoreUnavailable."""
     return [found for prefix in prefixes async for found in _below(store, prefix)]
 
 
-async def forged(store: Store) -> list[Unreadable]:
-    """Find the records that no data node has written. Raises StoreUnavailable."""
+async def find_forged(store: Store) -> list[Unreadable]:
+    """Return the records that no data node wrote. Raises StoreUnavailable."""
     if not isinstance(store, SealedStore):
         return []
     await store.guard()
@@ -167,8 +169,8 @@ async def _below(store: Store, prefix: str) -> AsyncIterator[Unreadable]:
             yield Unreadable(kv.key, reason)
 
 
-class Inspection:
-    """Looks for what cannot be read while ``run`` runs; ``note`` takes the keys of it."""
+class RecordInspection:
+    """Looks for unreadable records while ``run`` runs; ``note`` takes their keys."""
 
     def __init__(self, store: Store, note: Callable[[tuple[str, ...]], None]) -> None:
         self._store = store
@@ -176,7 +178,7 @@ class Inspection:
         self._found: tuple[str, ...] = ()
 
     async def run(self) -> None:
-        """Look until canceled; what is new is logged with its reason."""
+        """Look until canceled; log what is new, with its reason."""
         while True:
             try:
                 await self.look()
@@ -186,7 +188,7 @@ class Inspection:
 
     async def look(self) -> None:
         """Look once. Raises StoreUnavailable."""
-        found = await unreadable(self._store)
+        found = await find_unreadable(self._store)
         for one in found:
             if one.key not in self._found:
                 _log.error("a record cannot be read", key=one.key, reason=one.reason)
@@ -194,8 +196,8 @@ class Inspection:
         self._note(self._found)
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What stood under a key that was set aside; ``value`` is cut at KEPT_BYTES."""
+class SetAsideRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of a key that was set aside; ``value`` is truncated to MAX_KEPT_BYTES."""
 
     key: str
     time: datetime
@@ -205,36 +207,36 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     value: bytes
 
 
-class NotSetAside(Exception):  # noqa: N818 - reads as what happened
+class SetAsideRefused(Exception):  # noqa: N818 - reads as what happened
     """Nothing was changed; the text says why."""
 
 
 async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bool = False) -> str:
-    """Move a value that cannot be read below ``/openvcha/aside/``; return its new key.
+    """Move an unreadable value below ``/openvcha/aside/``; return its new key.
 
-    Where it is the task that holds the one operation of the cluster, the operation is free then.
-    With ``force`` also one that can be read. Raises NotSetAside, StoreUnavailable.
+    If it is the task that holds the cluster's operation lock, release the lock. With ``force`` also
+    move a readable value. Raises SetAsideRefused, StoreUnavailable.
     """
     _require_ours(key)
     kv, reason = await _found(store, key)
     if kv is None:
-        raise NotSetAside(f"there is no record {key}")
+        raise SetAsideRefused(f"there is no record {key}")
     if reason is None and not force:
-        raise NotSetAside(f"the record {key} can be read; use --force to set it aside")
-    kept = Kept(
-        key=key, time=now, by=by, reason=reason, size=len(kv.value), value=kv.value[:KEPT_BYTES]
+        raise SetAsideRefused(f"the record {key} can be read; use --force to set it aside")
+    kept = SetAsideRecord(
+        key=key, time=now, by=by, reason=reason, size=len(kv.value), value=kv.value[:MAX_KEPT_BYTES]
     )
     place = f"{keys.ASIDE}{now:%Y%m%dT%H%M%S.%fZ}"
     guards, freed = await _operation_of(store, key)
     actions: list[Action] = [Put(place, encode(kept)), Delete(key), *freed]
-    actions += await _too_many(store)
+    actions += await _deletes_of_oldest(store)
     if not (await store.txn([unchanged(kv), absent(place), *guards], actions)).succeeded:
-        raise NotSetAside(f"{key} has just changed; check it and try again")
+        raise SetAsideRefused(f"{key} has just changed; check it and try again")
     return place
 
 
 async def _found(store: Store, key: str) -> tuple[KeyValue | None, str | None]:
-    """Read what stands under a key, also when it is forged, and why it cannot be read."""
+    """Return the value of a key, even a forged one, and why it is unreadable."""
     try:
         kv = await store.get(key)
     except RecordForged as error:
@@ -244,23 +246,23 @@ async def _found(store: Store, key: str) -> tuple[KeyValue | None, str | None]:
 
 def _require_ours(key: str) -> None:
     if not key.startswith(keys.ROOT) or key.startswith(keys.ASIDE) or key.endswith("/"):
-        raise NotSetAside(f"{key} is not the key of a record below {keys.ROOT}")
-    if key in NEVER:
-        raise NotSetAside(f"{key} belongs to Patroni; use vcha failover, or vcha node promote")
+        raise SetAsideRefused(f"{key} is not the key of a record below {keys.ROOT}")
+    if key in PROTECTED_KEYS:
+        raise SetAsideRefused(f"{key} belongs to Patroni; use vcha failover, or vcha node promote")
 
 
 async def _operation_of(store: Store, key: str) -> tuple[list[Compare], list[Action]]:
-    """Free the operation with the task that holds it: nobody else could end that task."""
+    """Return what releases the operation lock if this task holds it: nothing else could end it."""
     operation = await store.get(keys.OPERATION)
     if operation is None or key != keys.task(operation.value.decode(errors="backslashreplace")):
         return [], []
     return [unchanged(operation)], [Delete(operation.key), Delete(keys.RELIED)]
 
 
-async def _too_many(store: Store) -> list[Action]:
-    """Forget the oldest that were set aside, so that they never fill the store."""
+async def _deletes_of_oldest(store: Store) -> list[Action]:
+    """Return what deletes the oldest of those set aside, so that they never fill the store."""
     places = sorted(kv.key for kv in await store.prefix(keys.ASIDE, keys_only=True))
-    return [Delete(place) for place in places[: max(0, len(places) - KEPT_RECORDS + 1)]]
+    return [Delete(place) for place in places[: max(0, len(places) - MAX_KEPT_RECORDS + 1)]]
 
 
 prepare(__name__)

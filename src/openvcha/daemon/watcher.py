@@ -1,7 +1,7 @@
-"""Tells what happens to the cluster: looks, compares with what was told, writes events.
+"""Writes the cluster's events: observes it and compares with what the events have told so far.
 
-What is told is remembered in the store, in the transaction that writes the events. So a process
-that starts anew, and a node that takes over, goes on where the last one stopped.
+The store remembers what was told, in the transaction that writes the events. So a process that
+restarts, and a node that takes over, continues where the last one stopped.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import msgspec
 from openvcha.cluster import health
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.warnings import threats
-from openvcha.daemon.task_events import task_news
+from openvcha.daemon.task_events import new_task_events
 from openvcha.events.log import MAX_AT_ONCE, EventLog
 from openvcha.events.state_diff import Reign, Seen, SeenNode, diff, remember
 from openvcha.node.process.supervised_loop import Told, for_ever
@@ -30,9 +30,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Watcher:
-    """What the active does so that nothing happens untold. ``member`` is this node.
+    """Writes an event for every change, on the active node. ``member`` is this node.
 
-    ``observe`` looks at the cluster; ``holds_address`` says whether this node has the public one.
+    ``observe`` observes the cluster; ``holds_address`` returns whether this node has the public
+    address.
     """
 
     def __init__(
@@ -52,26 +53,26 @@ class Watcher:
         self._holds_address = holds_address
         self._told = told
         self._before: Seen | None = None
-        self._tasks_told = 0
+        self._tasks_written = 0
 
     async def run(self) -> None:
         """Watch until canceled."""
-        self._before, self._tasks_told = None, 0
+        self._before, self._tasks_written = None, 0
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._always("events of the cluster", self._look_always))
-            group.create_task(self._always("events of tasks", self._follow_tasks_always))
+            group.create_task(self._forever("events of the cluster", self._look_forever))
+            group.create_task(self._forever("events of tasks", self._follow_tasks_forever))
 
-    async def _always(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         await for_ever(name, work, _log, told=self._told)
 
     async def look(self) -> None:
-        """Look once, and tell what was seen twice in a row and is not told yet.
+        """Observe once, and write events for what was seen twice in a row and is not told yet.
 
-        What was told is read first: so what is seen is newer, whoever told it. Where another one
-        tells something meanwhile, this look is void and the next one counts.
+        What was told is read before observing, so the observation is newer. If another process
+        writes events in the meantime, this look is void and the next one counts.
         """
         told = await self._events.remembered()
-        now = seen(await self._observe(), self._member if self._holds_address() else None)
+        now = state_of(await self._observe(), self._member if self._holds_address() else None)
         before, self._before = self._before, now
         if before is None:
             return
@@ -81,13 +82,13 @@ class Watcher:
             after = msgspec.structs.replace(told.memory, seen=new)
             await self._events.tell(told, after, diff(old, new), self._leads)
 
-    async def tell_tasks(self, records: Iterable[KeyValue]) -> None:
-        """Write which tasks have begun and ended, by the store's revisions, each once."""
+    async def write_task_events(self, records: Iterable[KeyValue]) -> None:
+        """Write the events of tasks that began or ended, each once, in order of revisions."""
         found = list(records)
-        while task_news(found, self._tasks_told):
+        while new_task_events(found, self._tasks_written):
             told = await self._events.remembered()
-            self._tasks_told = told.memory.tasks
-            news = task_news(found, self._tasks_told)[:MAX_AT_ONCE]
+            self._tasks_written = told.memory.tasks
+            news = new_task_events(found, self._tasks_written)[:MAX_AT_ONCE]
             if not news:
                 return
             after = msgspec.structs.replace(told.memory, tasks=news[-1].revision)
@@ -97,29 +98,31 @@ class Watcher:
 
     @property
     def _leads(self) -> Compare:
-        """Require that this node leads still: only the active tells."""
+        """Return the condition that this node still leads: only the active writes events."""
         return value_is(keys.PATRONI_LEADER, self._member.encode())
 
-    async def _look_always(self) -> None:
+    async def _look_forever(self) -> None:
         while True:
-            await _unless_away(self.look)
+            await _tolerate_unavailable(self.look)
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _follow_tasks_always(self) -> None:
+    async def _follow_tasks_forever(self) -> None:
         while True:
-            await _unless_away(self._follow_tasks)
+            await _tolerate_unavailable(self._follow_tasks)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow_tasks(self) -> None:
         found = await self._store.snapshot(keys.TASKS)
-        await self.tell_tasks(found.items)
+        await self.write_task_events(found.items)
         async with aclosing(self._store.watch(keys.TASKS, found.revision + 1)) as changes:
             async for batch in changes:
-                await self.tell_tasks(each.kv for each in batch if each.type is EventType.PUT)
+                await self.write_task_events(
+                    each.kv for each in batch if each.type is EventType.PUT
+                )
 
 
-def seen(observed: Observation, address: str | None) -> Seen:
-    """Return what events speak of in a look; ``address`` is who holds the public one, if known."""
+def state_of(observed: Observation, address: str | None) -> Seen:
+    """Return the state that events report; ``address`` is the holder of the public address."""
     return Seen(
         config_state=observed.config.state,
         mode=observed.config.mode,
@@ -137,7 +140,7 @@ def seen(observed: Observation, address: str | None) -> Seen:
 
 
 def _reign(observed: Observation) -> Reign | None:
-    """Read who is the primary, and since when; None while that is nobody, or not known."""
+    """Return the primary, and since when; None if there is none, or it is unknown."""
     active = observed.active
     patroni = active.patroni if active else None
     if active is None or patroni is None or not patroni.primary or patroni.timeline is None:
@@ -145,8 +148,8 @@ def _reign(observed: Observation) -> Reign | None:
     return Reign(member=active.config.member, timeline=patroni.timeline, started=patroni.started)
 
 
-async def sweep_always(*sweeps: Callable[[], Awaitable[int]]) -> None:
-    """Forget what is too old, now and every hour, until canceled."""
+async def sweep_forever(*sweeps: Callable[[], Awaitable[int]]) -> None:
+    """Delete old records, now and every hour, until canceled."""
     while True:
         for sweep in sweeps:
             try:
@@ -156,16 +159,16 @@ async def sweep_always(*sweeps: Callable[[], Awaitable[int]]) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def _unless_away(work: Callable[[], Awaitable[None]]) -> None:
-    """Do it; that the store is away, or was for long, is no fault of ours."""
+async def _tolerate_unavailable(work: Callable[[], Awaitable[None]]) -> None:
+    """Run ``work``; only log if the store is unavailable, or was for too long."""
     try:
         await work()
     except (Compacted, StoreUnavailable) as error:
         _log.info("cannot record events now", reason=str(error))
 
 
-async def patrol_always(patrol: Callable[[], Awaitable[None]]) -> None:
-    """Check the records that say who may do what, until canceled: what is wrong is told."""
+async def patrol_forever(patrol: Callable[[], Awaitable[None]]) -> None:
+    """Run ``patrol`` until canceled: it checks and reports the records that grant access."""
     while True:
-        await _unless_away(patrol)
+        await _tolerate_unavailable(patrol)
         await asyncio.sleep(RETRY_SECONDS)

@@ -24,7 +24,7 @@ from openvcha.node.process.process_tree import NodeProcesses, Process, find_tree
 ROLES = {ADMINISTRATOR: Role.ADMINISTRATOR, READER: Role.READ_ONLY}
 
 
-def infrastructure_of(lab: Lab) -> LocalInfrastructure:
+def node_infrastructure(lab: Lab) -> LocalInfrastructure:
     """Return the lab's infrastructure, which may not be made yet."""
     return LocalInfrastructure(lab.infrastructure, NodeProcesses(), DetachedStarter())
 
@@ -44,7 +44,7 @@ async def open_infrastructure(lab: Lab) -> LocalInfrastructure:
 async def inventory_of(lab: Lab) -> Inventory:
     """Take a picture of the lab's inventory; an empty one when it is not made yet."""
     try:
-        return await infrastructure_of(lab).inventory()
+        return await node_infrastructure(lab).inventory()
     except ApiError as error:
         if error.error_type is not ErrorType.RESOURCE_INACCESSIBLE:
             raise

@@ -11,7 +11,7 @@ from openvcha.client.errors import LabFailed
 from openvcha.client.narrator import Narrator
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
-from openvcha.lab.access import infrastructure_of, inventory_of, is_on, supervisor_of
+from openvcha.lab.access import inventory_of, is_on, node_infrastructure, supervisor_of
 from openvcha.lab.leftover import require_unneeded
 from openvcha.lab.lock import hold
 from openvcha.lab.places import check_directory
@@ -33,7 +33,7 @@ async def find(lab: Lab, node: str) -> Vm:
 async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
     """Cut the power of a node; return which it was, and whether it ran. Raises LabFailed."""
     vm = await find(lab, node)
-    await infrastructure_of(lab).power_off(vm.id)
+    await node_infrastructure(lab).power_off(vm.id)
     return vm, is_on(vm)
 
 
@@ -47,7 +47,7 @@ async def destroy(lab: Lab, node: str) -> Vm:
     vm = await find(lab, node)
     if node not in (PASSIVE, WITNESS):
         await require_unneeded(lab, await inventory_of(lab), vm)
-    await infrastructure_of(lab).delete_vm(vm.id)
+    await node_infrastructure(lab).delete_vm(vm.id)
     return vm
 
 
@@ -68,7 +68,7 @@ async def reset(lab: Lab, narrator: Narrator) -> None:
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
     ):
-        infrastructure = infrastructure_of(lab)
+        infrastructure = node_infrastructure(lab)
         for vm in (await inventory_of(lab)).vms:
             with narrator.step(f"Stopping {vm.name}"):
                 await infrastructure.power_off(vm.id)
@@ -93,7 +93,7 @@ async def _stop_all(lab: Lab, narrator: Narrator) -> int:
     if not running:
         return 0
     known = await roles(inventory)
-    infrastructure = infrastructure_of(lab)
+    infrastructure = node_infrastructure(lab)
     for vm in sorted(running, key=lambda vm: ORDER.index(known.of(vm))):
         with narrator.step(f"Stopping {_described(vm, known)}"):
             await _stop(infrastructure, vm)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from openvcha.api.structures import ClusterMode
-from openvcha.daemon.recovery.losses import Evidence, losses, shown_time
+from openvcha.daemon.recovery.losses import Evidence, assess_data_loss, format_utc
 
 MODES = (*ClusterMode, None)
 PAUSES = (True, False, None)
@@ -15,9 +15,9 @@ PLACES = ((1000, 1000), (1000, 1200), (1000, 900), (1000, None), (None, 900), (N
 ALL = list(product(MODES, PAUSES, NAMED, PLACES))
 
 
-def known(mode: Any, paused: Any, named: Any, places: Any) -> Evidence:
+def known(mode: Any, paused: Any, in_sync: Any, places: Any) -> Evidence:
     active, own = places
-    return Evidence(mode=mode, paused=paused, named=named, active_lsn=active, own_lsn=own)
+    return Evidence(mode=mode, paused=paused, in_sync=in_sync, active_lsn=active, own_lsn=own)
 
 
 def test_nothing_is_lost_only_where_the_active_could_acknowledge_nothing_alone() -> None:
@@ -25,7 +25,7 @@ def test_nothing_is_lost_only_where_the_active_could_acknowledge_nothing_alone()
 
     Neither how far both were proves anything: the active may have gone on since it told.
     """
-    proven = [row for row in ALL if losses(known(*row)).nothing]
+    proven = [row for row in ALL if assess_data_loss(known(*row)).proven_none]
     assert {row[:3] for row in proven} == {(ClusterMode.ENABLED, False, True)}
     assert len(proven) == len(PLACES)
 
@@ -33,24 +33,24 @@ def test_nothing_is_lost_only_where_the_active_could_acknowledge_nothing_alone()
 @pytest.mark.parametrize("row", ALL)
 def test_every_case_says_what_how_much_and_since_when_and_never_the_opposite(row: Any) -> None:
     """Mode, sync, distance, time: each is said, or said to be unknown."""
-    mode, paused, named, (active, own) = row
-    found = losses(known(mode, paused, named, (active, own)))
+    mode, paused, in_sync, (active, own) = row
+    found = assess_data_loss(known(mode, paused, in_sync, (active, own)))
     text = " ".join(found.lines)
-    assert text.startswith("Nothing: ") is found.nothing
-    if found.nothing:
+    assert text.startswith("Nothing: ") is found.proven_none
+    if found.proven_none:
         return
     assert "in sync when" not in text
     assert "last heard from is unknown" in text
     assert _distance(active, own) in text
-    assert _what(mode, paused, named) in text
+    assert _what(mode, paused, in_sync) in text
 
 
-def _what(mode: object, paused: object, named: object) -> str:
+def _what(mode: object, paused: object, in_sync: object) -> str:
     if mode is None or paused is None:
         return "the mode in which the active acknowledged them is unknown"
     if mode is not ClusterMode.ENABLED or paused:
         return "it continues alone, and nothing in the store shows that"
-    return "cannot be read" if named is None else "after this node fell out of sync"
+    return "cannot be read" if in_sync is None else "after this node fell out of sync"
 
 
 def _distance(active: int | None, own: int | None) -> str:
@@ -66,40 +66,50 @@ def _distance(active: int | None, own: int | None) -> str:
 @pytest.mark.parametrize("mode", [ClusterMode.MAINTENANCE, ClusterMode.DISABLED])
 def test_in_a_mode_that_lets_the_active_go_on_alone_sync_proves_nothing(mode: ClusterMode) -> None:
     """Five acknowledged rows were lost behind the word that nothing was."""
-    found = losses(Evidence(mode=mode, paused=True, named=True, active_lsn=1000, own_lsn=1000))
-    assert not found.nothing
+    found = assess_data_loss(
+        Evidence(mode=mode, paused=True, in_sync=True, active_lsn=1000, own_lsn=1000)
+    )
+    assert not found.proven_none
     assert f"in the mode {mode} it continues alone" in found.lines[0]
 
 
 def test_on_the_way_between_modes_the_pause_counts() -> None:
     """ENABLED is written first, or last: the active acts by what Patroni has."""
-    found = losses(Evidence(mode=ClusterMode.ENABLED, paused=True, named=True))
+    found = assess_data_loss(Evidence(mode=ClusterMode.ENABLED, paused=True, in_sync=True))
     assert "that was being left for ENABLED" in found.lines[0]
 
 
 def test_data_that_were_set_aside_are_older_than_what_the_store_says() -> None:
     """`/sync` may name the node for what was being copied."""
-    found = losses(Evidence(mode=ClusterMode.ENABLED, paused=False, named=True, older=True))
-    assert not found.nothing
+    found = assess_data_loss(
+        Evidence(mode=ClusterMode.ENABLED, paused=False, in_sync=True, from_backup=True)
+    )
+    assert not found.proven_none
     assert "were set aside" in found.lines[0]
 
 
 def test_who_led_last_has_all_that_it_acknowledged() -> None:
     """In every mode: nobody else has acknowledged anything since."""
     for mode in MODES:
-        assert losses(Evidence(mode=mode, paused=None, named=False, led_last=True)).nothing
+        assert assess_data_loss(
+            Evidence(mode=mode, paused=None, in_sync=False, was_last_leader=True)
+        ).proven_none
 
 
 def test_times_are_told_where_they_are_known() -> None:
     """As one clock says them."""
-    row = shown_time("2026-01-01 01:00:00.123456+01:00")
-    found = losses(
+    row = format_utc("2026-01-01 01:00:00.123456+01:00")
+    found = assess_data_loss(
         Evidence(
-            mode=None, paused=None, named=None, heard="2026-01-01T00:00:09+00:00", last_row=row
+            mode=None,
+            paused=None,
+            in_sync=None,
+            lease_held_until="2026-01-01T00:00:09+00:00",
+            last_row=row,
         )
     )
     text = " ".join(found.lines)
     assert "is of 2026-01-01T00:00:00+00:00" in text
     assert "its right to lead until 2026-01-01T00:00:09+00:00" in text
-    assert shown_time("no time") is None
-    assert shown_time(None) is None
+    assert format_utc("no time") is None
+    assert format_utc(None) is None

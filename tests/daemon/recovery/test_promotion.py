@@ -18,7 +18,7 @@ from openvcha.cluster.patroni_client import (
     sync_state,
 )
 from openvcha.daemon.recovery import promotion
-from openvcha.daemon.recovery.promotion import Grant, Outcome, promote, take_back
+from openvcha.daemon.recovery.promotion import Grant, Outcome, promote, revoke
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Put, absent, unchanged, value_is
@@ -156,7 +156,7 @@ async def test_what_cannot_take_over_is_found_before_anything_is_changed(
     else:
         await stage.store.delete(keys.patroni_member(OWN))
     before = stage.store.revision
-    assert await promote(stage.services, stage.seen) is Outcome.SILENT
+    assert await promote(stage.services, stage.seen) is Outcome.PATRONI_SILENT
     assert stage.store.revision == before
 
 
@@ -184,7 +184,7 @@ async def test_a_node_that_is_lost_meanwhile_leaves_nothing_behind(
     """The former active leads when it comes back, and no old wish wakes up with the lost node."""
     stage = Stage(paused=paused, stops=stops)
     await stage.begin()
-    assert await promote(stage.services, stage.seen) is Outcome.AS_BEFORE
+    assert await promote(stage.services, stage.seen) is Outcome.UNCHANGED
     await stage.validate_as_before()
 
 
@@ -213,7 +213,7 @@ async def test_a_node_that_lives_and_does_not_take_over_is_not_left_with_the_rig
     stage.patroni = Idle(stage.store, paused=paused)
     running = await stage.begin()
     began = asyncio.get_running_loop().time()
-    assert await promote(stage.services, stage.seen) is Outcome.AS_BEFORE
+    assert await promote(stage.services, stage.seen) is Outcome.UNCHANGED
     assert asyncio.get_running_loop().time() - began >= promotion.PROMOTE_SECONDS
     await stage.validate_as_before()
     running.cancel()
@@ -302,10 +302,10 @@ async def test_of_taking_over_and_taking_back_only_one_succeeds(first: str) -> N
     grant = await granted(stage)
     beginning = asyncio.create_task(stage.patroni.begin())
     await asyncio.sleep(0.05 if first == "command" else 0.2)
-    outcome = await take_back(stage.services, grant)
+    outcome = await revoke(stage.services, grant)
     await beginning
     if first == "command":
-        assert (outcome, stage.patroni.primary) == (Outcome.AS_BEFORE, False)
+        assert (outcome, stage.patroni.primary) == (Outcome.UNCHANGED, False)
         await stage.validate_as_before()
     else:
         assert (outcome, stage.patroni.primary) == (Outcome.LEADS, True)
@@ -319,10 +319,10 @@ async def test_a_wish_that_was_read_before_it_was_taken_back_is_noticed() -> Non
     stage.patroni = Idle(stage.store, paused=True)
     running = await stage.begin()
     grant = await granted(stage)
-    taking = asyncio.create_task(take_back(stage.services, grant))
+    taking = asyncio.create_task(revoke(stage.services, grant))
     await asyncio.sleep(0.5)
     await stage.patroni.acquire()
-    assert await taking in {Outcome.BEGUN, Outcome.LEADS}
+    assert await taking in {Outcome.PROMOTING, Outcome.LEADS}
     assert await leader(stage.store) == OWN
     running.cancel()
 

@@ -11,15 +11,15 @@ from tests.support.observations import PRIMARY, World
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
-from openvcha.daemon.recovery.losses import Evidence, losses
+from openvcha.daemon.recovery.losses import Evidence, assess_data_loss
 from openvcha.daemon.recovery.promotion_check import (
+    NonMember,
     PatroniKeys,
     Refusal,
-    Stranger,
-    evidence,
+    check_promotion,
+    gather_evidence,
+    non_members,
     patroni_keys,
-    strangers,
-    why_not,
 )
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
@@ -97,7 +97,7 @@ def test_it_is_refused_while_another_primary_may_live(
 ) -> None:
     """A primary that is known to take writes cannot be overridden; one that may live can."""
     change(world)
-    found = why_not(world.seen, OWN)
+    found = check_promotion(world.seen, OWN)
     if word is None:
         assert found is None
         return
@@ -109,7 +109,7 @@ def test_it_is_refused_while_another_primary_may_live(
 def test_who_is_no_node_of_the_cluster_is_refused(world: World) -> None:
     """A node that was replaced, or that a task has not finished, also where nobody else lives."""
     lost(world)
-    found = why_not(world.seen, "unknown")
+    found = check_promotion(world.seen, "unknown")
     assert found
     assert "not part of the cluster" in found.reason
     assert not found.overridable
@@ -124,21 +124,21 @@ def led_by_a_stranger(world: World) -> None:
     ("change", "others", "word"),
     [
         (lost, [], None),
-        (lost, [Stranger("c-3", False)], None),
-        (lost, [Stranger("c-3", None)], None),  # it neither leads nor answers
-        (lost, [Stranger("c-3", True)], "c-3 takes writes, and is no node"),
-        (led_by_a_stranger, [Stranger("c-3", True)], "c-3 takes writes, and is no node"),
-        (led_by_a_stranger, [Stranger("c-3", None)], "c-3 holds the leader key, is no node"),
-        (led_by_a_stranger, [Stranger("c-3", False)], None),
-        (still_leads, [Stranger("c-3", True)], "c-3 takes writes"),
+        (lost, [NonMember("c-3", False)], None),
+        (lost, [NonMember("c-3", None)], None),  # it neither leads nor answers
+        (lost, [NonMember("c-3", True)], "c-3 takes writes, and is no node"),
+        (led_by_a_stranger, [NonMember("c-3", True)], "c-3 takes writes, and is no node"),
+        (led_by_a_stranger, [NonMember("c-3", None)], "c-3 holds the leader key, is no node"),
+        (led_by_a_stranger, [NonMember("c-3", False)], None),
+        (still_leads, [NonMember("c-3", True)], "c-3 takes writes"),
     ],
 )
 def test_a_node_that_is_not_configured_may_take_writes_too(
-    world: World, change: Callable[[World], None], others: list[Stranger], word: str | None
+    world: World, change: Callable[[World], None], others: list[NonMember], word: str | None
 ) -> None:
     """Who knows better may override it: this is the way out where such a one leads."""
     change(world)
-    found = why_not(world.seen, OWN, others)
+    found = check_promotion(world.seen, OWN, others)
     if word is None:
         assert found is None
         return
@@ -149,7 +149,7 @@ def test_a_node_that_is_not_configured_may_take_writes_too(
 
 def test_a_stranger_makes_nothing_overridable_that_was_not(world: World) -> None:
     """The configured active takes writes, whoever else does."""
-    found = why_not(world.seen, OWN, [Stranger("c-3", True)])
+    found = check_promotion(world.seen, OWN, [NonMember("c-3", True)])
     assert found
     assert not found.overridable
 
@@ -184,7 +184,7 @@ async def test_who_is_left_is_asked_at_the_address_that_its_patroni_told(world: 
         store=store, patroni=Strange(own=PRIMARY, one=PRIMARY, two=STOPPED)
     )
     world.set(leader="leads")
-    found = await strangers(services, world.seen)
+    found = await non_members(services, world.seen)
     assert {one.name: one.writes for one in found} == {
         "leads": None,
         "silent": None,
@@ -205,21 +205,26 @@ def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(worl
     streams = replace(STOPPED, lsn=900, last_row="2026-01-01 00:00:00.5+02:00")
     world.node(OWN, patroni=streams)
     known = kept(lsn=800, last_led="2026-01-01T00:00:00+00:00")
-    found = evidence(world.seen, OWN, FOUND, known, older=False)
+    found = gather_evidence(world.seen, OWN, FOUND, known, from_backup=False)
     assert found == Evidence(
         mode=ClusterMode.ENABLED,
         paused=True,
-        named=True,
+        in_sync=True,
         active_lsn=1000,
         own_lsn=900,
-        heard="2026-01-01T00:00:00+00:00",
+        lease_held_until="2026-01-01T00:00:00+00:00",
         last_row="2025-12-31T22:00:00+00:00",
     )
     world.node(OWN, patroni=STOPPED)
-    assert evidence(world.seen, OWN, FOUND, known, older=False).own_lsn == 800
+    assert gather_evidence(world.seen, OWN, FOUND, known, from_backup=False).own_lsn == 800
     world.node(OWN, patroni=None)
-    found = evidence(world.seen, OWN, PatroniKeys(b"{", b"{"), None, older=True)
-    assert (found.active_lsn, found.own_lsn, found.heard, found.older) == (None, None, None, True)
+    found = gather_evidence(world.seen, OWN, PatroniKeys(b"{", b"{"), None, from_backup=True)
+    assert (found.active_lsn, found.own_lsn, found.lease_held_until, found.from_backup) == (
+        None,
+        None,
+        None,
+        True,
+    )
     assert found.paused is None
 
 
@@ -241,13 +246,17 @@ def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(world: World
     """It is unknown who was in sync, which is not to say that this node was not."""
     unpaused = PatroniKeys(None, b"{}")
     world.set(sync=SyncState(OTHER, frozenset({OWN})))
-    assert losses(evidence(world.seen, OWN, unpaused, None, older=False)).nothing
+    assert assess_data_loss(
+        gather_evidence(world.seen, OWN, unpaused, None, from_backup=False)
+    ).proven_none
     world.set(unreadable=(keys.PATRONI_SYNC,))
-    found = losses(evidence(world.seen, OWN, unpaused, None, older=False))
-    assert (found.nothing, "cannot be read" in found.lines[0]) == (False, True)
+    found = assess_data_loss(gather_evidence(world.seen, OWN, unpaused, None, from_backup=False))
+    assert (found.proven_none, "cannot be read" in found.lines[0]) == (False, True)
 
 
 def test_who_led_last_lacks_nothing_of_its_own(world: World) -> None:
     """Nobody else may have acknowledged anything since."""
     world.set(sync=SyncState(OWN, frozenset()))
-    assert losses(evidence(world.seen, OWN, FOUND, None, older=False)).nothing
+    assert assess_data_loss(
+        gather_evidence(world.seen, OWN, FOUND, None, from_backup=False)
+    ).proven_none

@@ -14,12 +14,12 @@ from openvcha.cli.plain_output import confirm, prompt, say
 from openvcha.cli.root import node_directory
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
-from openvcha.daemon.compose import services_of
+from openvcha.daemon.compose import open_services
 from openvcha.daemon.recovery import promotion
 from openvcha.daemon.recovery import promotion_check as promoting
-from openvcha.daemon.recovery.losses import losses
+from openvcha.daemon.recovery.losses import assess_data_loss
 from openvcha.daemon.recovery.promotion import Outcome
-from openvcha.daemon.recovery.promotion_check import PatroniKeys, Stranger
+from openvcha.daemon.recovery.promotion_check import NonMember, PatroniKeys
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints
 from openvcha.node.etcd.sealed_store import sealed_store
@@ -46,16 +46,16 @@ ASK_SECONDS = 6.0
 OUTCOME_SECONDS = 150.0
 FAILED = {
     Outcome.CHANGED: "was not made the primary: the leader has just changed; look and try again",
-    Outcome.SILENT: (
+    Outcome.PATRONI_SILENT: (
         "was not made the primary: its own Patroni did not respond within"
-        f" {promotion.ALIVE_SECONDS:g} s, so it could not take over; nothing was changed."
+        f" {promotion.PATRONI_START_SECONDS:g} s, so it could not take over; nothing was changed."
         " See `vcha node status` and its log patroni.jsonl; restart the node"
     ),
-    Outcome.AS_BEFORE: (
+    Outcome.UNCHANGED: (
         "was not made the primary: its Patroni did not take over (see its log"
         " patroni.jsonl); the change was undone"
     ),
-    Outcome.BEGUN: (
+    Outcome.PROMOTING: (
         "leads, but its database does not accept writes yet; it keeps trying (see its log"
         " patroni.jsonl)"
     ),
@@ -82,7 +82,9 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
         say("What this node knows:")
         for line in alone.identity_lines(found, dt.datetime.now(dt.UTC)):
             say(f"  {line}")
-        if reason := alone.why_not(found) or ("it is already stand-alone" if single else None):
+        if reason := alone.check_promotion(found) or (
+            "it is already stand-alone" if single else None
+        ):
             raise fail(f"{identity.name} was not made stand-alone: {reason}")
         _explain_alone(found)
         if not yes and not confirm(f"Make {identity.name} stand-alone?"):
@@ -110,11 +112,13 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
             f"{identity.name} is not running: start it first; it then waits until it may lead"
         )
     seen, found, others = asyncio.run(_observed(layout, identity))
-    refusal = promoting.why_not(seen, identity.member, others)
+    refusal = promoting.check_promotion(seen, identity.member, others)
     if refusal and not refusal.overridable:
         raise fail(f"{identity.name} was not made the primary: {refusal.reason}")
-    older, kept = not has_data(layout), load_kept(layout, identity)
-    lost = losses(promoting.evidence(seen, identity.member, found, kept, older=older))
+    from_backup, kept = not has_data(layout), load_kept(layout, identity)
+    lost = assess_data_loss(
+        promoting.gather_evidence(seen, identity.member, found, kept, from_backup=from_backup)
+    )
     say("What may be lost:")
     for line in lost.lines:
         say(f"  {line}")
@@ -123,7 +127,7 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
             f"  Another primary may be running: {refusal.reason}. What it acknowledges will be"
             " lost."
         )
-    if refusal or not lost.nothing:
+    if refusal or not lost.proven_none:
         typed = prompt(f"Type the name of this node ({identity.name}) to proceed anyway")
         if typed != identity.name:
             raise fail("the name does not match; nothing was changed")
@@ -203,13 +207,13 @@ def _runs(layout: Layout) -> bool:
 
 async def _observed(
     layout: Layout, identity: Identity
-) -> tuple[Observation, PatroniKeys, tuple[Stranger, ...]]:
+) -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
     """Look at the cluster, at what its last leader told of its position, and at who is left."""
     try:
-        async with asyncio.timeout(ASK_SECONDS), services_of(layout.root) as services:
+        async with asyncio.timeout(ASK_SECONDS), open_services(layout.root) as services:
             found = await promoting.patroni_keys(services.store)
             seen = await services.observe()
-            return seen, found, await promoting.strangers(services, seen)
+            return seen, found, await promoting.non_members(services, seen)
     except (StoreUnavailable, TimeoutError) as error:
         raise fail(
             f"{identity.name} cannot be made the primary: the store has no quorum; if both"
@@ -218,5 +222,5 @@ async def _observed(
 
 
 async def _promoted(layout: Layout, seen: Observation) -> Outcome:
-    async with services_of(layout.root) as services:
+    async with open_services(layout.root) as services:
         return await promotion.promote(services, seen)

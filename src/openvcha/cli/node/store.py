@@ -16,7 +16,7 @@ from openvcha.cli.errors import fail, told
 from openvcha.cli.plain_output import confirm, say
 from openvcha.cli.root import node_directory
 from openvcha.daemon import unreadable_records
-from openvcha.daemon.unreadable_records import NotSetAside, Unreadable
+from openvcha.daemon.unreadable_records import SetAsideRefused, Unreadable
 from openvcha.events.audit import AuditLog
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints
@@ -138,7 +138,7 @@ async def _audited(store: Store, key: str, force: bool) -> str:
         return await unreadable_records.set_aside(
             store, key, by=user, now=datetime.now(UTC), force=force
         )
-    except NotSetAside as refused:
+    except SetAsideRefused as refused:
         error = ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("store.refused", refused))
         raise fail(str(refused)) from refused
     finally:
@@ -151,8 +151,8 @@ async def _audited(store: Store, key: str, force: bool) -> str:
 
 async def _all(store: Store) -> list[Unreadable]:
     return [
-        *await unreadable_records.unreadable(store, EVERYTHING),
-        *await unreadable_records.forged(store),
+        *await unreadable_records.find_unreadable(store, EVERYTHING),
+        *await unreadable_records.find_forged(store),
     ]
 
 

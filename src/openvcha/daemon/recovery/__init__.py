@@ -1,1 +1,1 @@
-"""What a person does to a node that no cluster helps."""
+"""What an operator does with a node whose cluster cannot recover by itself."""

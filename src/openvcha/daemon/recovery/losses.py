@@ -1,7 +1,8 @@
-"""What may be lost when this node becomes the primary: a pure judgement, in every mode.
+"""The data that may be lost when this node becomes the primary: a pure decision, for every mode.
 
-Patroni's ``/sync`` proves that a standby has every acknowledged row, but only where the active
-may acknowledge nothing without it. Under a pause the active goes on alone, and writes it nowhere.
+Patroni's ``/sync`` proves that a standby has every acknowledged row, but only while the active
+must not acknowledge anything without it. During a pause the active continues alone, and does not
+record that anywhere.
 """
 
 import datetime as dt
@@ -14,56 +15,56 @@ from openvcha.store.patroni_state import lsn_text
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known; None is unknown.
+    """What is known; None is unknown.
 
-    ``mode`` is the cluster's, ``paused`` whether Patroni is (a mode may be on its way). ``named``:
-    ``/sync`` names this node as one that has everything; ``led_last``: as the last who led.
-    ``active_lsn`` is where the lost active was (bytes) when it last told the store; it held its
-    right to lead until ``heard``. ``own_lsn`` is what this node has, with a last transaction of
-    ``last_row``. ``older``: its data were set aside, and are older than what ``/sync`` says.
+    ``mode`` is the cluster's; ``paused``: whether Patroni is (the mode may be changing). ``in_sync``:
+    ``/sync`` names this node as in sync; ``was_last_leader``: as the last leader. ``active_lsn`` is the
+    position (bytes) that the lost active last reported to the store; it held the leader key until
+    ``lease_held_until``. ``own_lsn`` is this node's position, and ``last_row`` the time of its last
+    transaction. ``from_backup``: its data come from its backup and are older than ``/sync`` says.
     """
 
     mode: ClusterMode | None
     paused: bool | None
-    named: bool | None
-    led_last: bool = False
+    in_sync: bool | None
+    was_last_leader: bool = False
     active_lsn: int | None = None
     own_lsn: int | None = None
-    heard: str | None = None
+    lease_held_until: str | None = None
     last_row: str | None = None
-    older: bool = False
+    from_backup: bool = False
 
 
 @dataclass(frozen=True)
-class Losses:
-    """What may be lost, in lines; ``nothing``: it is proven that no acknowledged row is."""
+class DataLoss:
+    """What may be lost, in lines of text; ``proven_none``: it is proven that no acknowledged row is."""
 
-    nothing: bool
+    proven_none: bool
     lines: tuple[str, ...]
 
 
-def losses(known: Evidence) -> Losses:
-    """Judge, and put it in words."""
+def assess_data_loss(known: Evidence) -> DataLoss:
+    """Return what may be lost, and why."""
     proof = _proof(known)
     if proof:
-        return Losses(True, (f"Nothing: {proof}.",))
-    return Losses(False, (_what(known), *_how_much(known)))
+        return DataLoss(True, (f"Nothing: {proof}.",))
+    return DataLoss(False, (_what(known), *_how_much(known)))
 
 
 def _proof(known: Evidence) -> str | None:
-    """Return why nothing is lost; only where no row was acknowledged without this node."""
-    if known.older:
+    """Return the proof that no acknowledged row is lost, if there is one."""
+    if known.from_backup:
         return None
-    if known.led_last:
+    if known.was_last_leader:
         return "this node led last, and it has everything that it acknowledged"
     binding = known.mode is ClusterMode.ENABLED and known.paused is False
-    if binding and known.named:
+    if binding and known.in_sync:
         return "this node was in sync when the active was last heard from"
     return None
 
 
 def _what(known: Evidence) -> str:
-    if known.older:
+    if known.from_backup:
         return (
             "Every row that was acknowledged after this node's data were set aside: the"
             " copy of newer data was not finished."
@@ -75,7 +76,7 @@ def _what(known: Evidence) -> str:
             "Every row that the active acknowledged without this node: in the mode"
             f" {_mode(known)} it continues alone, and nothing in the store shows that."
         )
-    if known.named is None:
+    if known.in_sync is None:
         return "Possibly rows: the record of whether this node was in sync cannot be read."
     return (
         "Every row that was acknowledged after this node fell out of sync: the store does"
@@ -93,9 +94,9 @@ def _how_much(known: Evidence) -> Iterator[str]:
     yield _distance(known)
     if known.last_row:
         yield f"The last transaction on this node is from {known.last_row}."
-    if known.heard:
+    if known.lease_held_until:
         yield (
-            f"The active held the leader key until {known.heard}; the key outlives its"
+            f"The active held the leader key until {known.lease_held_until}; the key outlives its"
             " holder by up to 20 s."
         )
     else:
@@ -121,8 +122,8 @@ def _distance(known: Evidence) -> str:
     )
 
 
-def shown_time(text: str | None) -> str | None:
-    """Return a time that another program wrote, in UTC; None when it is no time."""
+def format_utc(text: str | None) -> str | None:
+    """Return a time that another program wrote, in UTC; None if it cannot be parsed."""
     try:
         found = dt.datetime.fromisoformat(text or "")
     except ValueError:

@@ -1,10 +1,10 @@
-"""Letting this node lead, so that nothing is left behind where it does not.
+"""Promotion of this node by an operator, which leaves nothing behind if it fails.
 
-Patroni of this node gets the leader key, for as long as it lives. Under a pause it would give the
-key away at once: it is asked to take it, and that wish ends with a lease of this command. Nothing
-else is changed: ``/sync`` and ``/status`` stay until Patroni itself writes them, right before
-PostgreSQL is told to become a primary. So whoever may lead by them still may when this node is
-lost, this command is killed, or the key is taken back.
+The node's Patroni gets the leader key, with the lease of its own member key. During a pause it
+would release the key at once, so a failover to it is requested too, with a lease that this command
+renews. Nothing else changes: ``/sync`` and ``/status`` stay until Patroni itself writes them, right
+before it promotes PostgreSQL. So every node that they allow to lead still may if this node is lost,
+this command is killed, or the key is revoked.
 """
 
 import asyncio
@@ -34,71 +34,71 @@ from openvcha.store.interface import (
 from openvcha.store.patroni_state import pause
 
 PROMOTE_SECONDS = 60.0
-ALIVE_SECONDS = 15.0
-"""Also for a Patroni that starts on data that were set aside and are back."""
-WISH_SECONDS = 20
-RENEW_SECONDS = 5.0
-LATE_SECONDS = 3.0
-"""In which a Patroni that read the wish before it was taken back has shown itself."""
+PATRONI_START_SECONDS = 15.0
+"""Includes the start of a Patroni whose data were just restored from the node's backup."""
+REQUEST_TTL_SECONDS = 20
+RENEWAL_SECONDS = 5.0
+SETTLE_SECONDS = 3.0
+"""Within this time a Patroni that read the request before it was revoked has taken the key."""
 POLL_SECONDS = 0.2
 
 
 class Outcome(Enum):
-    """What has come of it."""
+    """The result of a promotion."""
 
     LEADS = auto()
     CHANGED = auto()
-    """Somebody else has changed who may lead before anything was done: look again."""
-    SILENT = auto()
-    """Nothing was done: the node's own Patroni does not answer, or is not in the store."""
-    AS_BEFORE = auto()
-    BEGUN = auto()
-    """The node leads, and its PostgreSQL does not take writes yet."""
+    """Nothing was done: who may lead has changed in the meantime; look again."""
+    PATRONI_SILENT = auto()
+    """Nothing was done: the node's own Patroni does not respond, or is not in the store."""
+    UNCHANGED = auto()
+    PROMOTING = auto()
+    """The node leads, and its PostgreSQL does not accept writes yet."""
     LOST = auto()
-    """The node began to lead, and does not any more."""
+    """The node began to lead, and no longer does."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What was changed: ``/sync`` has ``revision``; ``lease`` is the wish's, 0 where none is."""
+    """What was granted: ``revision`` is that of ``/sync``; ``lease`` the request's, 0 for none."""
 
     revision: int
     lease: int = 0
 
 
 async def promote(services: Services, seen: Observation) -> Outcome:
-    """Grant this node the right to lead, and wait until it takes writes. Raises StoreError.
+    """Grant this node the leader key, and wait until it accepts writes. Raises StoreError.
 
-    Whatever ends the wait (also a cancellation), what was given is taken back where the node has
-    not begun to become the primary.
+    However the wait ends (also by cancellation), the grant is revoked unless the node's promotion
+    has begun.
     """
-    lives = await _own_life(services)
+    lives = await _wait_for_own_patroni(services)
     if lives is None:
-        return Outcome.SILENT
+        return Outcome.PATRONI_SILENT
     grant = await _grant(services.store, seen, lives)
     if grant is None:
         return Outcome.CHANGED
     try:
         done = await _wait(services, grant)
     except BaseException:
-        await take_back(services, grant)
+        await revoke(services, grant)
         raise
-    return Outcome.LEADS if done else await take_back(services, grant)
+    return Outcome.LEADS if done else await revoke(services, grant)
 
 
-async def _own_life(services: Services) -> KeyValue | None:
-    """Wait until the own Patroni answers and shows in the store that it lives; None: never."""
+async def _wait_for_own_patroni(services: Services) -> KeyValue | None:
+    """Wait until the node's Patroni responds and has its member key; None after the limit."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(ALIVE_SECONDS):
+        async with asyncio.timeout(PATRONI_START_SECONDS):
             while True:
                 found = await leader_key.alive(services.store, services.identity.member)
-                if found and await _answer(services):
+                if found and await _poll_own_patroni(services):
                     return found
                 await asyncio.sleep(POLL_SECONDS)
     return None
 
 
-async def _answer(services: Services) -> patroni_client.PatroniNode | None:
+async def _poll_own_patroni(services: Services) -> patroni_client.PatroniNode | None:
     try:
         return await services.patroni.node(services.identity.ha_address)
     except patroni_client.PatroniUnreachable:
@@ -106,11 +106,11 @@ async def _answer(services: Services) -> patroni_client.PatroniNode | None:
 
 
 async def _grant(store: Store, seen: Observation, lives: KeyValue) -> Grant | None:
-    """Grant the right to lead in one transaction; None: it is not as it was seen any more."""
+    """Grant the leader key in one transaction; None if the state has changed since ``seen``."""
     leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
     if (patroni_client.name_of(leads.value) if leads else None) != seen.leader:
         return None
-    # Who was in sync then, and is not now, may lack more than the person was told.
+    # A node that has fallen out of sync since may lack more than the operator was shown.
     told = keys.PATRONI_SYNC not in seen.unreadable
     if told and patroni_client.parse_sync(sync.value if sync else b"") != seen.sync:
         return None
@@ -121,11 +121,11 @@ async def _grant(store: Store, seen: Observation, lives: KeyValue) -> Grant | No
     if await _paused(store) is False:
         revision = await leader_key.give(store, guards, lives, sync)
         return Grant(revision) if revision is not None else None
-    return await _ask(store, guards, lives, sync)
+    return await _request_leadership(store, guards, lives, sync)
 
 
 async def _paused(store: Store) -> bool | None:
-    """Return whether Patroni is paused; None: unknown, and then it is asked as if it were."""
+    """Return whether Patroni is paused; None if unknown, which is treated as paused."""
     try:
         found = await store.get(keys.PATRONI_CONFIG)
     except RecordUnreadable:
@@ -133,11 +133,11 @@ async def _paused(store: Store) -> bool | None:
     return pause(found.value if found else None)
 
 
-async def _ask(
+async def _request_leadership(
     store: Store, guards: Sequence[Compare], lives: KeyValue, sync: KeyValue | None
 ) -> Grant | None:
     member = lives.key.removeprefix(keys.PATRONI_MEMBERS)
-    lease = await store.lease_grant(WISH_SECONDS)
+    lease = await store.lease_grant(REQUEST_TTL_SECONDS)
     actions: list[Action] = [
         Delete(keys.PATRONI_LEADER),
         leader_key.fence(sync),
@@ -148,7 +148,7 @@ async def _ask(
 
 
 async def _wait(services: Services, grant: Grant) -> bool:
-    """Wait until the node takes writes; False: its time is over, or what was given is gone."""
+    """Wait until the node accepts writes; False after the time limit, or if the grant is gone."""
     loop = asyncio.get_running_loop()
     until, renew = loop.time() + PROMOTE_SECONDS, loop.time()
     while loop.time() < until:
@@ -156,11 +156,11 @@ async def _wait(services: Services, grant: Grant) -> bool:
             if await _leads(services):
                 return True
             if loop.time() >= renew:
-                renew = loop.time() + RENEW_SECONDS
-                if not await _stands(services, grant):
+                renew = loop.time() + RENEWAL_SECONDS
+                if not await _grant_holds(services, grant):
                     return False
         except StoreUnavailable:
-            pass  # an election: it is looked at again until the time is over
+            pass  # an election: retried until the time limit
         await asyncio.sleep(POLL_SECONDS)
     return False
 
@@ -168,12 +168,12 @@ async def _wait(services: Services, grant: Grant) -> bool:
 async def _leads(services: Services) -> bool:
     if await patroni_client.leader(services.store) != services.identity.member:
         return False
-    state = await _answer(services)
+    state = await _poll_own_patroni(services)
     return state is not None and state.primary
 
 
-async def _stands(services: Services, grant: Grant) -> bool:
-    """Renew the wish, and tell whether what was given is there still."""
+async def _grant_holds(services: Services, grant: Grant) -> bool:
+    """Renew the request, and return whether the grant still stands."""
     store, member = services.store, services.identity.member
     if await patroni_client.leader(store) == member:
         return True
@@ -186,11 +186,11 @@ async def _stands(services: Services, grant: Grant) -> bool:
     return True
 
 
-async def take_back(services: Services, grant: Grant) -> Outcome:
-    """Revoke what was granted, and return how it stands then. Raises StoreError.
+async def revoke(services: Services, grant: Grant) -> Outcome:
+    """Revoke the grant, and return the outcome. Raises StoreError.
 
-    Only while Patroni has not written ``/sync``: by then it has read it anew, and a Patroni that
-    read it before this cannot write it any more.
+    It is revoked only while Patroni has not written ``/sync``. Revoking changes ``/sync``'s
+    revision, so a Patroni that read it before can no longer write it.
     """
     store, member = services.store, services.identity.member
     sync = await store.get(keys.PATRONI_SYNC)
@@ -198,18 +198,18 @@ async def take_back(services: Services, grant: Grant) -> Outcome:
     if grant.lease:
         with contextlib.suppress(LeaseNotFound):
             await store.lease_revoke(grant.lease)
-        await _late(services)
+        await _wait_for_late_takeover(services)
         back = await store.txn([same, absent(keys.PATRONI_LEADER)], [leader_key.fence(sync)])
     else:
         held = value_is(keys.PATRONI_LEADER, member.encode())
         actions: list[Action] = [Delete(keys.PATRONI_LEADER), leader_key.fence(sync)]
         back = await store.txn([same, held], actions)
-    return Outcome.AS_BEFORE if back.succeeded else await _outcome(services, grant)
+    return Outcome.UNCHANGED if back.succeeded else await _outcome(services, grant)
 
 
-async def _late(services: Services) -> None:
+async def _wait_for_late_takeover(services: Services) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LATE_SECONDS):
+        async with asyncio.timeout(SETTLE_SECONDS):
             while await patroni_client.leader(services.store) != services.identity.member:  # noqa: ASYNC110 - it is another program's state
                 await asyncio.sleep(POLL_SECONDS)
 
@@ -218,7 +218,7 @@ async def _outcome(services: Services, grant: Grant) -> Outcome:
     if await _leads(services):
         return Outcome.LEADS
     if await patroni_client.leader(services.store) == services.identity.member:
-        return Outcome.BEGUN
+        return Outcome.PROMOTING
     sync = await services.store.get(keys.PATRONI_SYNC)
     untouched = sync is not None and sync.mod_revision == grant.revision
-    return Outcome.AS_BEFORE if untouched else Outcome.LOST
+    return Outcome.UNCHANGED if untouched else Outcome.LOST

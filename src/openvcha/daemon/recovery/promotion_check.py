@@ -1,4 +1,4 @@
-"""Judging whether this passive may be made the primary by hand, and what is known of the loss."""
+"""Decides whether an operator may promote this passive, and gathers what is known of the loss."""
 
 import asyncio
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import writable
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.daemon.recovery.losses import Evidence, shown_time
+from openvcha.daemon.recovery.losses import Evidence, format_utc
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.operations.context import Services
 from openvcha.store import keys
@@ -22,24 +22,24 @@ from openvcha.store.patroni_state import leader_position, pause
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why this node is not made the primary; ``overridable`` by who knows better."""
+    """Why this node is not promoted; ``overridable``: an operator who knows better may insist."""
 
     reason: str
     overridable: bool = False
 
 
 @dataclass(frozen=True)
-class Stranger:
-    """A data node that is none of the cluster's. ``writes``: whether it takes writes, if known."""
+class NonMember:
+    """A data node outside the cluster. ``writes``: whether it accepts writes, None if unknown."""
 
     name: str
     writes: bool | None
 
 
-async def strangers(services: Services, seen: Observation) -> tuple[Stranger, ...]:
-    """Ask those whom Patroni names and the cluster's configuration does not. Raises StoreError.
+async def non_members(services: Services, seen: Observation) -> tuple[NonMember, ...]:
+    """Return the members that Patroni knows and the configuration does not. Raises StoreError.
 
-    Who was removed has no vote, and may take writes all the same.
+    A node that was removed has no vote, but may still accept writes.
     """
     found = await services.store.prefix(keys.PATRONI_MEMBERS)
     told = {kv.key.removeprefix(keys.PATRONI_MEMBERS): kv.value for kv in found}
@@ -47,11 +47,11 @@ async def strangers(services: Services, seen: Observation) -> tuple[Stranger, ..
         told.setdefault(seen.stranger, b"")
     names = sorted(name for name in told if seen.node(name) is None)
     asked = [_takes_writes(services, told[name]) for name in names]
-    return tuple(map(Stranger, names, await asyncio.gather(*asked)))
+    return tuple(map(NonMember, names, await asyncio.gather(*asked)))
 
 
 async def _takes_writes(services: Services, told: bytes) -> bool | None:
-    """Ask its Patroni; None where it does not say."""
+    """Return whether a member accepts writes; None if its Patroni does not say."""
     try:
         host = urlsplit(str((json_object(told) or {}).get("api_url"))).hostname
         return (await services.patroni.node(host)).primary if host else None
@@ -59,18 +59,20 @@ async def _takes_writes(services: Services, told: bytes) -> bool | None:
         return None
 
 
-def why_not(seen: Observation, member: str, others: Collection[Stranger] = ()) -> Refusal | None:
-    """Judge whether a member may be made the primary: not while another one may live.
+def check_promotion(
+    seen: Observation, member: str, others: Collection[NonMember] = ()
+) -> Refusal | None:
+    """Return why a member may not be promoted: above all because another primary may be alive.
 
-    ``others`` are the data nodes that are none of the cluster's.
+    ``others`` are the data nodes outside the cluster.
     """
-    refusal = _why_not(seen, member)
+    refusal = _check_cluster(seen, member)
     if refusal and not refusal.overridable:
         return refusal
-    return _stranger_lives(seen, others) or refusal
+    return _non_member_lives(seen, others) or refusal
 
 
-def _stranger_lives(seen: Observation, others: Collection[Stranger]) -> Refusal | None:
+def _non_member_lives(seen: Observation, others: Collection[NonMember]) -> Refusal | None:
     writing = next((one for one in others if one.writes), None)
     leading = next((one for one in others if one.name == seen.leader), None)
     if writing:
@@ -87,7 +89,7 @@ def _stranger_lives(seen: Observation, others: Collection[Stranger]) -> Refusal 
     return None
 
 
-def _why_not(seen: Observation, member: str) -> Refusal | None:
+def _check_cluster(seen: Observation, member: str) -> Refusal | None:
     own = seen.node(member)
     if own is None:
         return Refusal(
@@ -142,14 +144,14 @@ def _other_lives(seen: Observation, other: NodeObservation) -> Refusal | None:
 
 @dataclass(frozen=True)
 class PatroniKeys:
-    """The values of Patroni's keys ``status`` and ``config``; None: it is not there."""
+    """The values of Patroni's keys ``status`` and ``config``; None if absent."""
 
     status: bytes | None = None
     config: bytes | None = None
 
 
 async def patroni_keys(store: Store) -> PatroniKeys:
-    """Read what the observation does not have; unreadable is unknown. Raises StoreError."""
+    """Read the keys that the observation lacks; unreadable is unknown. Raises StoreError."""
     return PatroniKeys(
         await _value(store, keys.PATRONI_STATUS), await _value(store, keys.PATRONI_CONFIG)
     )
@@ -163,12 +165,17 @@ async def _value(store: Store, key: str) -> bytes | None:
     return found.value if found else None
 
 
-def evidence(
-    seen: Observation, member: str, found: PatroniKeys, kept: KeptCluster | None, *, older: bool
+def gather_evidence(
+    seen: Observation,
+    member: str,
+    found: PatroniKeys,
+    kept: KeptCluster | None,
+    *,
+    from_backup: bool,
 ) -> Evidence:
-    """Gather what is known of the rows that a member may lack.
+    """Return what is known of the rows that a member may lack.
 
-    ``older``: the member's data were set aside.
+    ``from_backup``: the member's data come from its backup.
     """
     unread = keys.PATRONI_SYNC in seen.unreadable
     own = seen.node(member)
@@ -177,11 +184,11 @@ def evidence(
     return Evidence(
         mode=seen.config.mode,
         paused=pause(found.config),
-        named=None if unread else member in seen.sync.standbys,
-        led_last=seen.sync.leader == member,
+        in_sync=None if unread else member in seen.sync.standbys,
+        was_last_leader=seen.sync.leader == member,
         active_lsn=leader_position(found.status),
         own_lsn=lsn,
-        heard=kept.last_led if kept else None,
-        last_row=shown_time(state.last_row) if state else None,
-        older=older,
+        lease_held_until=kept.last_led if kept else None,
+        last_row=format_utc(state.last_row) if state else None,
+        from_backup=from_backup,
     )

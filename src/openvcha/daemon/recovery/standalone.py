@@ -1,4 +1,4 @@
-"""Writing into the store that the cluster is one node again, alone."""
+"""Makes the cluster a stand-alone node again, in the store."""
 
 import json
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ from openvcha.tasks.record import TaskRecord, error_record
 
 _log = structlog.get_logger(__name__)
 
-FORGOTTEN = (
-    keys.CLUSTER,  # its node writes it anew when it leads, as that of a first node
+DELETED_KEYS = (
+    keys.CLUSTER,  # this node writes a new one when it leads, as a first node does
     keys.OPERATION,
     keys.RELIED,
     keys.RUNNER,
@@ -37,16 +37,16 @@ FORGOTTEN = (
 
 
 async def stand_alone(store: GuardedStore, identity: Identity, own: AccountSource) -> None:
-    """Forget the other nodes, and end the task that ran with them; twice is once.
+    """Delete the records of the other nodes, and end the running task; idempotent.
 
-    The store has this node's member only; ``own`` is the account that is let in still. Raises
-    StoreUnavailable while somebody else writes.
+    The store has only this node's member. ``own`` is the only account that keeps access. Raises
+    StoreUnavailable while another client writes.
     """
     await forget_strangers(store, own, ())
     running = await _running_task(store)
     config = await _unforged(store, keys.PATRONI_CONFIG)
     found = [kv for kv in (running, config) if kv is not None]
-    actions: list[Action] = [Delete(key) for key in FORGOTTEN]
+    actions: list[Action] = [Delete(key) for key in DELETED_KEYS]
     actions += [
         Delete(prefix, prefix=True) for prefix in (keys.PATRONI_MEMBERS, keys.NODES, keys.HEEDED)
     ]
@@ -63,7 +63,7 @@ async def _running_task(store: Store) -> KeyValue | None:
 
 
 async def _unforged(store: Store, key: str) -> KeyValue | None:
-    """Read a key; what is forged counts as none: it must not stop what cannot be undone."""
+    """Read a key; forged counts as absent: it must not block a change that cannot be undone."""
     try:
         return await store.get(key)
     except RecordForged:
@@ -92,7 +92,7 @@ def _ended(kv: KeyValue, identity: Identity) -> Iterator[Action]:
 
 
 def _protecting(kv: KeyValue) -> Iterator[Action]:
-    """Let Patroni act again, as in the mode ENABLED, whatever the mode or an undeploy has set."""
+    """Yield what resumes Patroni, as in the mode ENABLED, whatever a mode or undeploy has set."""
     try:
         config = decode(kv, dict[str, Any])
     except RecordInvalid as unreadable:

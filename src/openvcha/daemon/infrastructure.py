@@ -1,4 +1,4 @@
-"""What carries a node: the infrastructure that its identity names. It loads little."""
+"""The infrastructure that a node runs on, as its identity names it. It imports little."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from openvcha.node.identity import Identity
 from openvcha.node.process.process_tree import NodeProcesses
 
 
-def infrastructure_of(identity: Identity) -> Infrastructure:
-    """Open the infrastructure that the node lives on. Raises ValueError for an unknown kind."""
+def node_infrastructure(identity: Identity) -> Infrastructure:
+    """Return the infrastructure that the node runs on. Raises ValueError for an unknown kind."""
     kind = identity.infrastructure.get("kind")
     if kind != "local":
         raise ValueError(f"node.json names an unknown infrastructure {kind!r}")
