@@ -11,114 +11,116 @@ from tests.support.edge import Served
 from tests.support.raw_http import raw, rest_of
 
 from openvcha.api_server.connection_limits import (
-    MADE_ROOM_A_SECOND,
+    MAX_EVICTIONS_PER_SECOND,
     SHARE_OF_DESCRIPTORS,
-    Door,
-    Guest,
-    affordable,
+    ClientConnection,
+    ConnectionLimiter,
+    within_descriptor_limit,
 )
 
 MOST = 8
 CROWD, OTHER = "192.0.2.1", "192.0.2.2"
 
 
-def entered(door: Door, origin: str, gone: list[Any], name: Any = None) -> Guest:
+def entered(
+    limiter: ConnectionLimiter, origin: str, gone: list[Any], name: Any = None
+) -> ClientConnection:
     """Let one in, who is added to ``gone`` when he is cut off."""
-    guest = door.enter(origin)
-    assert guest is not None
-    guest.end = lambda: gone.append(guest if name is None else name)
-    return guest
+    client = limiter.admit(origin)
+    assert client is not None
+    client.end = lambda: gone.append(client if name is None else name)
+    return client
 
 
 def test_one_source_has_half_of_the_places() -> None:
     """Its own oldest one goes for its next one, nobody else's."""
-    door, gone = Door(MOST, count().__next__), list[Any]()
-    other = entered(door, OTHER, gone)
-    crowd = [entered(door, CROWD, gone) for _ in range(MOST)]
+    limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
+    other = entered(limiter, OTHER, gone)
+    crowd = [entered(limiter, CROWD, gone) for _ in range(MOST)]
     assert gone == crowd[: MOST // 2]
-    assert (len(door), other.there) == (1 + MOST // 2, True)
+    assert (len(limiter), other.is_open) == (1 + MOST // 2, True)
 
 
 def test_the_greediest_source_makes_room() -> None:
     """Whoever has one connection keeps it while somebody has two."""
-    door, gone = Door(MOST, count().__next__), list[Any]()
-    others = [entered(door, f"198.51.100.{n}", gone) for n in range(MOST // 2)]
-    crowd = [entered(door, CROWD, gone) for _ in range(MOST // 2)]
-    entered(door, "203.0.113.1", gone)
+    limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
+    others = [entered(limiter, f"198.51.100.{n}", gone) for n in range(MOST // 2)]
+    crowd = [entered(limiter, CROWD, gone) for _ in range(MOST // 2)]
+    entered(limiter, "203.0.113.1", gone)
     assert gone == crowd[:1]
-    assert all(each.there for each in others)
-    assert len(door) == MOST
+    assert all(each.is_open for each in others)
+    assert len(limiter) == MOST
 
 
 def test_a_network_of_ipv6_is_one_source() -> None:
     """Whoever has one of its addresses has all of them."""
-    door, gone = Door(MOST, count().__next__), list[Any]()
+    limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
     for n in range(MOST):
-        entered(door, f"2001:db8::{n:x}", gone)
+        entered(limiter, f"2001:db8::{n:x}", gone)
     assert len(gone) == MOST // 2
 
 
 def test_who_is_at_work_stays() -> None:
     """Where all are, nobody else gets in; who has answered is the last one in the row to go."""
-    door, gone = Door(MOST, count().__next__), list[Any]()
-    crowd = [entered(door, CROWD, gone) for _ in range(MOST // 2)]
-    for guest in crowd:
-        guest.works(True)
-    assert door.enter(CROWD) is None
-    for guest in (crowd[1], crowd[0]):
-        guest.works(False)
-        guest.works(False)
-    entered(door, CROWD, gone)
+    limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
+    crowd = [entered(limiter, CROWD, gone) for _ in range(MOST // 2)]
+    for client in crowd:
+        client.set_busy(True)
+    assert limiter.admit(CROWD) is None
+    for client in (crowd[1], crowd[0]):
+        client.set_busy(False)
+        client.set_busy(False)
+    entered(limiter, CROWD, gone)
     assert gone == [crowd[1]]
 
 
 def test_who_has_shown_a_session_goes_last() -> None:
     """A crowd without one pushes nobody out who works here, even from the same address."""
-    door, gone = Door(MOST, count().__next__), list[Any]()
-    known = entered(door, CROWD, gone)
-    known.welcome()
+    limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
+    known = entered(limiter, CROWD, gone)
+    known.mark_recognized()
     for _ in range(10 * MOST):
-        entered(door, CROWD, gone)
-    assert known.there
-    crowd = [entered(door, f"198.51.100.{n}", gone) for n in range(10 * MOST)]
-    assert known.there
-    for guest in crowd:
-        guest.welcome()
-    assert door.make_room()
+        entered(limiter, CROWD, gone)
+    assert known.is_open
+    crowd = [entered(limiter, f"198.51.100.{n}", gone) for n in range(10 * MOST)]
+    assert known.is_open
+    for client in crowd:
+        client.mark_recognized()
+    assert limiter.evict_idle()
 
 
 def test_a_storm_is_turned_away() -> None:
     """Of a source that comes again and again, only some make room in a second."""
     now, gone = [0.0], list[Any]()
-    door = Door(MOST, lambda: now[0])
+    limiter = ConnectionLimiter(MOST, lambda: now[0])
     came = 1000
-    let_in = [door.enter(CROWD) for _ in range(came)]
-    assert came - let_in.count(None) == MOST // 2 + MADE_ROOM_A_SECOND
+    let_in = [limiter.admit(CROWD) for _ in range(came)]
+    assert came - let_in.count(None) == MOST // 2 + MAX_EVICTIONS_PER_SECOND
     for _ in range(MOST):
-        entered(door, OTHER, gone)
+        entered(limiter, OTHER, gone)
     now[0] += 1
-    entered(door, CROWD, gone)
+    entered(limiter, CROWD, gone)
 
 
 def test_who_has_gone_counts_no_more() -> None:
     """However often it is noted, and whatever is noted afterwards."""
-    door, gone = Door(MOST, count().__next__), list[Any]()
-    guest = entered(door, CROWD, gone)
+    limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
+    client = entered(limiter, CROWD, gone)
     for _ in range(2):
-        guest.leave()
-        guest.works(True)
-        guest.works(False)
-    assert (len(door), gone, door._sources, door._idle) == (0, [], {}, {})
-    assert not door.make_room()
+        client.release()
+        client.set_busy(True)
+        client.set_busy(False)
+    assert (len(limiter), gone, limiter._sources, limiter._idle) == (0, [], {}, {})
+    assert not limiter.evict_idle()
 
 
 def test_there_are_descriptors_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a share of them left for everything else that the process does."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
-    assert affordable(10_000) == 1024 // SHARE_OF_DESCRIPTORS
-    assert affordable(5) == 5
+    assert within_descriptor_limit(10_000) == 1024 // SHARE_OF_DESCRIPTORS
+    assert within_descriptor_limit(5) == 5
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1, 1))
-    assert affordable(5) == 1
+    assert within_descriptor_limit(5) == 1
 
 
 async def test_without_descriptors_an_idle_one_goes(

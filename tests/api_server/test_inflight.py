@@ -13,12 +13,19 @@ from tests.support.jsonrpc import EMPTY, invocation
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api_server import inflight
-from openvcha.api_server.inflight import LOOKUPS, PASSWORDS, RETRY_SECONDS, USERS, Places, Share
+from openvcha.api_server.inflight import (
+    LOOKUPS,
+    PASSWORDS,
+    RETRY_SECONDS,
+    USERS,
+    ConcurrencyLimit,
+    SlotPool,
+)
 
 READ = "/api/vcenter/vcha/operations"
 JOIN = "/api/openvcha/joins"
 SESSION = "vmware-api-session-id"
-LITTLE = Share(at_once=3, of_owner=2, waiting=2, seconds=30.0)
+LITTLE = ConcurrencyLimit(max_concurrent=3, max_per_owner=2, waiting=2, seconds=30.0)
 
 
 @dataclass
@@ -76,13 +83,13 @@ async def test_one_user_takes_not_all_the_places(edge: Edge) -> None:
     """Some of a reader's calls are carried out, some wait, the others are told to come back."""
     held, header = hold(edge, READER), await edge.headers(READER)
     reads = [asyncio.create_task(edge.client.get(READ, headers=header)) for _ in range(200)]
-    admitted = USERS.of_owner + USERS.waiting
+    admitted = USERS.max_per_owner + USERS.waiting
     await settled(reads, admitted)
     assert (await edge.client.get(READ, headers=await edge.headers())).status_code == 200
     assert (await edge.client.post("/api/session", auth=(ADMINISTRATOR, PASSWORD))).is_success
     held.go.set()
     answers = [await read for read in reads]
-    assert held.most == USERS.of_owner
+    assert held.most == USERS.max_per_owner
     assert [answer.status_code for answer in answers].count(200) == admitted
     refused = next(answer for answer in answers if answer.status_code == 503)
     assert refused.headers["retry-after"] == str(RETRY_SECONDS)
@@ -95,12 +102,12 @@ async def test_strangers_take_no_place_of_who_has_a_session(edge: Edge) -> None:
     spec = {"token": "t", "role": "PASSIVE", "name": "n", "ha_address": "h"}
     spec |= {"certificate_request": "c"}
     joins = [asyncio.create_task(edge.client.post(JOIN, json=spec)) for _ in range(100)]
-    share = inflight.STRANGERS
-    await settled(joins, share.of_owner + share.waiting)
+    share = inflight.ANONYMOUS
+    await settled(joins, share.max_per_owner + share.waiting)
     assert (await edge.client.get(READ, headers=await edge.headers())).status_code == 200
     held.go.set()
     await asyncio.gather(*joins)
-    assert held.most == share.of_owner
+    assert held.most == share.max_per_owner
 
 
 async def test_the_refusal_has_the_form_of_its_protocol(
@@ -111,7 +118,7 @@ async def test_the_refusal_has_the_form_of_its_protocol(
     def full(*_: Any) -> Any:
         raise inflight._busy()
 
-    monkeypatch.setattr(Places, "take", full)
+    monkeypatch.setattr(SlotPool, "take", full)
     header = await edge.headers()
     answers = [
         await edge.client.get(READ, headers=header),
@@ -136,9 +143,9 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 async def test_one_owner_waits_for_his_own_places_only(stack: AsyncExitStack) -> None:
     """Another one gets the last place of all; a third one waits for anybody's."""
-    places = Places(LITTLE)
+    places = SlotPool(LITTLE)
     async with AsyncExitStack() as first:
-        for _ in range(LITTLE.of_owner):
+        for _ in range(LITTLE.max_per_owner):
             await first.enter_async_context(places.take("a"))
         waits = [asyncio.create_task(places.take("a").__aenter__()) for _ in range(LITTLE.waiting)]
         await asyncio.sleep(0)
@@ -158,7 +165,7 @@ async def test_one_owner_waits_for_his_own_places_only(stack: AsyncExitStack) ->
 
 async def test_nobody_waits_for_ever() -> None:
     """Who has waited for long enough is told so, and has taken nothing."""
-    places = Places(Share(1, 1, 1, 0.01))
+    places = SlotPool(ConcurrencyLimit(1, 1, 1, 0.01))
     async with places.take("a"):
         for owner in "ab":
             with pytest.raises(ApiError):
@@ -171,7 +178,7 @@ async def test_nobody_waits_for_ever() -> None:
 
 async def test_a_place_is_given_back_by_who_goes_away() -> None:
     """While he waits, and when his turn has come just then."""
-    places = Places(Share(1, 1, 2, 30.0))
+    places = SlotPool(ConcurrencyLimit(1, 1, 2, 30.0))
     first = places.take("a")
     await first.__aenter__()
     waits = [asyncio.create_task(places.take("b").__aenter__()) for _ in range(2)]
@@ -201,14 +208,14 @@ async def test_a_token_that_is_only_there_takes_no_place_of_a_session(
     monkeypatch.setattr(edge.sessions, "resolve", resolve)
     made_up = {SESSION: "f" * 64}
     calls = [asyncio.create_task(edge.client.get(READ, headers=made_up)) for _ in range(200)]
-    await settled(calls, LOOKUPS.of_owner + LOOKUPS.waiting)
+    await settled(calls, LOOKUPS.max_per_owner + LOOKUPS.waiting)
     transport = httpx2.ASGITransport(app=edge.app, client=("198.51.100.7", 1))
     async with httpx2.AsyncClient(transport=transport, base_url="https://testserver") as other:
         assert (await other.get(READ, headers=own)).status_code == 200
     go.set()
     answers = [(await call).status_code for call in calls]
     assert set(answers) == {401, 503}
-    assert answers.count(401) == LOOKUPS.of_owner + LOOKUPS.waiting
+    assert answers.count(401) == LOOKUPS.max_per_owner + LOOKUPS.waiting
 
 
 async def test_log_ins_that_wait_are_bounded(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,9 +232,9 @@ async def test_log_ins_that_wait_are_bounded(edge: Edge, monkeypatch: pytest.Mon
         asyncio.create_task(edge.client.post("/api/session", auth=auth, headers=made_up))
         for _ in range(100)
     ]
-    await settled(calls, PASSWORDS.of_owner)
+    await settled(calls, PASSWORDS.max_per_owner)
     assert (await edge.client.get(READ, headers=await edge.headers())).status_code == 200
     go.set()
     answers = [(await call).status_code for call in calls]
-    assert answers.count(401) == PASSWORDS.of_owner
-    assert answers.count(503) == len(calls) - PASSWORDS.of_owner
+    assert answers.count(401) == PASSWORDS.max_per_owner
+    assert answers.count(503) == len(calls) - PASSWORDS.max_per_owner

@@ -10,7 +10,7 @@ from tests.support.edge import ADMINISTRATOR, PASSWORD, WIRE, Edge
 from tests.support.jsonrpc import SCHEMES, USER, invocation
 
 from openvcha.api.codec.decode import parse_json
-from openvcha.api_server.http import ANYBODY, KNOWN
+from openvcha.api_server.http import ANONYMOUS_BODY, AUTHENTICATED_BODY
 from openvcha.store.errors import StoreUnavailable
 
 REQUESTS = sorted(path.name for path in WIRE.glob("*.request.json"))
@@ -88,7 +88,7 @@ async def test_the_recorded_bytes_of_the_http_request(edge: Edge) -> None:
         (b"\xff\xfe", -32700, None),
         (b'{"id": "1", "id": "2"}', -32700, None),
         (b"[" * 100 + b"]" * 100, -32700, None),
-        (b" " * ANYBODY.most + b"{}", -32600, None),
+        (b" " * ANONYMOUS_BODY.max_bytes + b"{}", -32600, None),
         ([], -32600, None),
         ("text", -32600, None),
         ([invocation()], -32600, None),
@@ -146,24 +146,28 @@ async def test_more_is_read_of_who_has_a_session(edge: Edge) -> None:
     header = await edge.headers()
     session = {"schemeId": f"{SCHEMES}session_id", "sessionId": header["vmware-api-session-id"]}
     asked = invocation(security=session)
-    assert "result" in await post(edge, padded(asked, ANYBODY.most))
-    assert "result" in await post(edge, padded(asked, KNOWN.most), **header)
+    assert "result" in await post(edge, padded(asked, ANONYMOUS_BODY.max_bytes))
+    assert "result" in await post(edge, padded(asked, AUTHENTICATED_BODY.max_bytes), **header)
     for headers in ({}, {"vmware-api-session-id": "f" * 64}, {"vmware-api-session-id": "x"}):
-        refused = (await post(edge, padded(asked, ANYBODY.most + 1), **headers))["error"]
+        refused = (await post(edge, padded(asked, ANONYMOUS_BODY.max_bytes + 1), **headers))[
+            "error"
+        ]
         assert refused["code"] == -32600
-        assert str(ANYBODY.most) in refused["message"]
+        assert str(ANONYMOUS_BODY.max_bytes) in refused["message"]
         assert "vmware-api-session-id" in refused["message"]
-    too_much = (await post(edge, padded(asked, KNOWN.most + 1), **header))["error"]
-    assert str(KNOWN.most) in too_much["message"]
+    too_much = (await post(edge, padded(asked, AUTHENTICATED_BODY.max_bytes + 1), **header))[
+        "error"
+    ]
+    assert str(AUTHENTICATED_BODY.max_bytes) in too_much["message"]
 
 
 async def test_a_packed_body_is_measured_as_it_is_unpacked(edge: Edge) -> None:
     """Both ways."""
     header, packed = await edge.headers(), {"content-encoding": "gzip"}
-    body = gzip.compress(padded(invocation(), KNOWN.most))
-    assert len(body) < ANYBODY.most
+    body = gzip.compress(padded(invocation(), AUTHENTICATED_BODY.max_bytes))
+    assert len(body) < ANONYMOUS_BODY.max_bytes
     assert "result" in await post(edge, body, **header, **packed)
-    assert str(ANYBODY.most) in (await post(edge, body, **packed))["error"]["message"]
+    assert str(ANONYMOUS_BODY.max_bytes) in (await post(edge, body, **packed))["error"]["message"]
 
 
 async def test_a_large_body_waits_for_the_store(
@@ -176,7 +180,7 @@ async def test_a_large_body_waits_for_the_store(
 
     monkeypatch.setattr(edge.store, "get", away)
     monkeypatch.setattr(edge.store, "several", away)
-    body = padded(invocation(), ANYBODY.most + 1)
+    body = padded(invocation(), ANONYMOUS_BODY.max_bytes + 1)
     headers = {"vmware-api-session-id": "f" * 64, "content-type": "application/json"}
     response = await edge.client.post("/api", content=body, headers=headers)
     assert response.json()["error"]["code"] == -32000
@@ -193,7 +197,7 @@ async def test_a_large_body_is_parsed_apart(edge: Edge, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("openvcha.api_server.jsonrpc.parse_json", parse)
     header = await edge.headers()
-    for size in (ANYBODY.most, ANYBODY.most + 1):
+    for size in (ANONYMOUS_BODY.max_bytes, ANONYMOUS_BODY.max_bytes + 1):
         assert "result" in await post(edge, padded(invocation(), size), **header)
     assert where == [True, False]
 

@@ -11,8 +11,8 @@ from tests.support.jsonrpc import USER, invocation
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo
-from openvcha.api_server.http import ANYBODY, KNOWN, RETRY_SECONDS
-from openvcha.api_server.pipeline import FULL_SECONDS
+from openvcha.api_server.http import ANONYMOUS_BODY, AUTHENTICATED_BODY, RETRY_SECONDS
+from openvcha.api_server.pipeline import STORE_FULL_RETRY_SECONDS
 from openvcha.store.errors import (
     OutcomeUnknown,
     RecordInvalid,
@@ -114,7 +114,11 @@ async def test_old_scripts_post_nothing_or_an_empty_object(edge: Edge) -> None:
         (b"{", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.syntax"),
         (b"\xff", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.encoding"),
         (b'{"nonsense": 1}', "UNEXPECTED_INPUT", "vapi.data.structure.field.unexpected"),
-        (b" " * KNOWN.most + b"{}", "INVALID_REQUEST", "com.vmware.vcenter.vcha.decode.too.large"),
+        (
+            b" " * AUTHENTICATED_BODY.max_bytes + b"{}",
+            "INVALID_REQUEST",
+            "com.vmware.vcenter.vcha.decode.too.large",
+        ),
     ],
 )
 async def test_a_bad_body_is_400_and_nothing_happened(
@@ -147,13 +151,13 @@ async def test_a_body_in_pieces_is_measured_too(edge: Edge) -> None:
 
 async def test_less_is_read_where_nobody_is_known(edge: Edge) -> None:
     """Joining needs no session: a body of it that is large is refused as one that is too large."""
-    path, body = "/openvcha/joins", b" " * ANYBODY.most + b"{}"
+    path, body = "/openvcha/joins", b" " * ANONYMOUS_BODY.max_bytes + b"{}"
     headers = {"content-type": "application/json"}
     for prefix in ("/api", "/rest"):
         response = await edge.client.post(prefix + path, content=body, headers=headers)
         assert (response.status_code, response.headers["connection"]) == (400, "close")
         assert "decode.too.large" in response.text
-        assert str(ANYBODY.most) in response.text
+        assert str(ANONYMOUS_BODY.max_bytes) in response.text
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x", ""])
@@ -193,7 +197,7 @@ async def test_each_error_has_its_status_and_form(edge: Edge, error_type: ErrorT
     [
         (StoreUnavailable("no quorum at etcd-1"), "store.unavailable", RETRY_SECONDS),
         (OutcomeUnknown("connection lost"), "store.outcome.unknown", RETRY_SECONDS),
-        (StoreFull("no space"), "store.is.full", FULL_SECONDS),
+        (StoreFull("no space"), "store.is.full", STORE_FULL_RETRY_SECONDS),
     ],
 )
 async def test_a_lost_store_is_503(edge: Edge, failure: Exception, text: str, after: int) -> None:

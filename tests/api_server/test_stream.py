@@ -189,7 +189,7 @@ async def test_there_are_not_endlessly_many(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has its connection; a place is free again when its client goes."""
-    monkeypatch.setattr(stream, "MOST", 1)
+    monkeypatch.setattr(stream, "MAX_STREAMS", 1)
     headers = await served.edge.headers()
     async with opened(served, headers) as (_, lines):
         await anext(lines)
@@ -207,7 +207,7 @@ async def test_one_user_takes_not_all_the_places(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another one follows the events beside him."""
-    monkeypatch.setattr(stream, "MOST_OF_USER", 1)
+    monkeypatch.setattr(stream, "MAX_STREAMS_PER_USER", 1)
     greedy, own = await served.edge.headers(READER), await served.edge.headers()
     async with opened(served, greedy) as (_, lines):
         await anext(lines)
@@ -217,7 +217,7 @@ async def test_one_user_takes_not_all_the_places(
 
 async def test_a_stranger_takes_no_place(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slowly he is turned away, those who may look are let in."""
-    monkeypatch.setattr(stream, "MOST", 1)
+    monkeypatch.setattr(stream, "MAX_STREAMS", 1)
     asked, go_on = asyncio.Event(), asyncio.Event()
     get = served.edge.store.get
 

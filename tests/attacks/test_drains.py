@@ -6,7 +6,11 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from openvcha.api_server.response import Response
-from openvcha.api_server.server.front import DRAIN_BYTES_A_SECOND, DRAIN_SECONDS, Front
+from openvcha.api_server.server.middleware import (
+    DRAIN_BYTES_A_SECOND,
+    DRAIN_SECONDS,
+    EdgeMiddleware,
+)
 
 PIECE = 1 << 16
 CLIENTS = 64
@@ -34,7 +38,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 async def test_what_nobody_reads_is_let_in_slowly() -> None:
     """Of all clients together; each hears its answer first."""
     read, answers = 0, list[int]()
-    front = Front(refuse, internal=lambda failure: pytest.fail(str(failure)))
+    front = EdgeMiddleware(refuse, internal=lambda failure: pytest.fail(str(failure)))
     scope = posted(1 << 30)
 
     async def receive() -> Message:
@@ -60,7 +64,7 @@ async def test_what_nobody_reads_is_let_in_slowly() -> None:
 async def test_one_body_is_let_in_at_once() -> None:
     """A client that made a mistake does not wait."""
     left = 1 << 20
-    front = Front(refuse, internal=lambda failure: pytest.fail(str(failure)))
+    front = EdgeMiddleware(refuse, internal=lambda failure: pytest.fail(str(failure)))
     scope = posted(left)
 
     async def receive() -> Message:

@@ -14,7 +14,7 @@ from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
 from openvcha.api.truncation import ELLIPSIS
-from openvcha.api_server.auth.sessions import BEGUN_A_MINUTE, PER_USER, Sessions
+from openvcha.api_server.auth.sessions import MAX_CREATED_PER_MINUTE, MAX_PER_USER, Sessions
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
@@ -220,7 +220,7 @@ async def alive(edge: Edge, token: str) -> bool:
 async def test_a_user_has_so_many_sessions(edge: Edge) -> None:
     """The one goes that was not used for the longest; nobody else's does."""
     (other,) = await logs_in(edge, ADMINISTRATOR, 1)
-    first, second, *_ = await logs_in(edge, NOBODY, PER_USER)
+    first, second, *_ = await logs_in(edge, NOBODY, MAX_PER_USER)
     edge.clock.advance(minutes=1)
     assert await alive(edge, first)  # and so it is used again
     (newest,) = await logs_in(edge, NOBODY, 1)
@@ -230,8 +230,8 @@ async def test_a_user_has_so_many_sessions(edge: Edge) -> None:
         True,
         True,
     ]
-    assert len(await edge.store.prefix(keys.SESSIONS)) == PER_USER + 1
-    assert len(edge.store._leases) == PER_USER + 1
+    assert len(await edge.store.prefix(keys.SESSIONS)) == MAX_PER_USER + 1
+    assert len(edge.store._leases) == MAX_PER_USER + 1
 
 
 async def test_a_user_begins_so_many_sessions_a_minute(edge: Edge) -> None:
@@ -241,7 +241,7 @@ async def test_a_user_begins_so_many_sessions_a_minute(edge: Edge) -> None:
     sessions = Sessions(
         edge.store, edge.users, clock=edge.clock, per_user=1, monotonic=edge.clock.seconds
     )
-    for _ in range(BEGUN_A_MINUTE):
+    for _ in range(MAX_CREATED_PER_MINUTE):
         await sessions.create(user)
     with pytest.raises(ApiError) as caught:
         await sessions.create(user)

@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from openvcha.api_server.connection_limits import Door, Guest
+from openvcha.api_server.connection_limits import ClientConnection, ConnectionLimiter
 from openvcha.api_server.server.accept import (
     BURST_SECONDS,
-    FIRST_GUESS_SECONDS,
-    SHARE_OF_LOOP,
-    Handshakes,
+    INITIAL_ESTIMATE_SECONDS,
+    LOOP_SHARE,
+    HandshakeScheduler,
 )
 
 CROWD, OFFICE = "203.0.113.9", "198.51.100.7"
 MOST = 1000
-BURST = round(BURST_SECONDS / FIRST_GUESS_SECONDS)
-A_SECOND = round(SHARE_OF_LOOP / FIRST_GUESS_SECONDS)
+BURST = round(BURST_SECONDS / INITIAL_ESTIMATE_SECONDS)
+A_SECOND = round(LOOP_SHARE / INITIAL_ESTIMATE_SECONDS)
 
 pytestmark = pytest.mark.looptime
 
@@ -26,22 +26,22 @@ class Storm:
     """Connections that were accepted; ``begun`` has the sources whose TLS has begun, in turn."""
 
     def __init__(self) -> None:
-        self.door = Door(MOST)
+        self.limiter = ConnectionLimiter(MOST)
         self.begun: list[str] = []
         self.sockets: list[socket.socket] = []
-        self.handshakes = Handshakes(self._begin)
+        self.handshakes = HandshakeScheduler(self._begin)
 
-    def _begin(self, accepted: socket.socket, guest: Guest) -> None:
-        self.begun.append(guest.source if guest.there and accepted.fileno() >= 0 else "nobody")
+    def _begin(self, accepted: socket.socket, client: ClientConnection) -> None:
+        self.begun.append(client.source if client.is_open and accepted.fileno() >= 0 else "nobody")
 
-    def come(self, source: str, count: int = 1) -> list[Guest]:
+    def come(self, source: str, count: int = 1) -> list[ClientConnection]:
         """Have so many connections come from a source."""
-        guests = [self.door.enter(source) for _ in range(count)]
-        for guest in guests:
-            assert guest is not None
+        clients = [self.limiter.admit(source) for _ in range(count)]
+        for client in clients:
+            assert client is not None
             self.sockets.append(socket.socket())
-            self.handshakes.add(self.sockets[-1], guest)
-        return [guest for guest in guests if guest is not None]
+            self.handshakes.add(self.sockets[-1], client)
+        return [client for client in clients if client is not None]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_handshakes_take_a_part_of_the_time(storm: Storm) -> None:
 async def test_slow_handshakes_are_begun_less_often(storm: Storm) -> None:
     """As where others take the processor."""
     for _ in range(200):
-        storm.handshakes.took(10 * FIRST_GUESS_SECONDS)
+        storm.handshakes.note_duration(10 * INITIAL_ESTIMATE_SECONDS)
     storm.come(CROWD, MOST // 2)
     await asyncio.sleep(10)
     assert 0.9 * A_SECOND < len(storm.begun) < 1.2 * A_SECOND
@@ -83,7 +83,7 @@ async def test_a_storm_from_one_source_holds_no_other_up(storm: Storm) -> None:
 
 async def test_a_storm_from_everywhere_holds_nobody_up_who_was_there_before(storm: Storm) -> None:
     """Each source of the storm is as good as any other, but not as one that showed a session."""
-    storm.come(OFFICE)[0].welcome()
+    storm.come(OFFICE)[0].mark_recognized()
     for number in range(MOST // 2):
         storm.come(f"10.0.{number // 256}.{number % 256}")
     before = len(storm.begun)
@@ -94,7 +94,7 @@ async def test_a_storm_from_everywhere_holds_nobody_up_who_was_there_before(stor
 
 async def test_a_storm_from_where_somebody_is_known_holds_no_stranger_up(storm: Storm) -> None:
     """Such as a greedy reader with a session, or one beside whom somebody works."""
-    storm.come(CROWD)[0].welcome()
+    storm.come(CROWD)[0].mark_recognized()
     storm.come(CROWD, MOST // 4)
     before = len(storm.begun)
     storm.come(OFFICE)
@@ -106,7 +106,7 @@ async def test_who_makes_room_before_his_turn_is_closed(storm: Storm) -> None:
     """His handshake is never begun."""
     waiting = storm.come(CROWD, 2 * BURST)
     begun = len(storm.begun)
-    while storm.door.make_room():
+    while storm.limiter.evict_idle():
         pass
     await asyncio.sleep(10)
     assert len(storm.begun) == begun
@@ -119,4 +119,4 @@ async def test_who_waits_is_closed_with_the_server(storm: Storm) -> None:
     begun = len(storm.begun)
     storm.handshakes.close()
     await asyncio.sleep(10)
-    assert len(storm.begun) == begun == len(storm.door)
+    assert len(storm.begun) == begun == len(storm.limiter)

@@ -30,8 +30,8 @@ from tests.support.kernel import accepted
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.user_roles import Role
-from openvcha.api_server.connection_limits import affordable
-from openvcha.api_server.http import ANYBODY
+from openvcha.api_server.connection_limits import within_descriptor_limit
+from openvcha.api_server.http import ANONYMOUS_BODY
 from openvcha.api_server.inflight import USERS
 from openvcha.api_server.server.https import HttpsServer, Limits
 
@@ -103,7 +103,7 @@ async def test_a_crowd_of_idle_connections_keeps_nobody_out(served: Served) -> N
 
     What one of the crowd costs is measured by what the whole process grows.
     """
-    headers, most = await served.edge.headers(), affordable(Limits().connections) // 2
+    headers, most = await served.edge.headers(), within_descriptor_limit(Limits().connections) // 2
     async with client(served) as old, client(served, OFFICE) as new:
         assert (await old.get(SESSION, headers=headers)).status_code == 200
         own, before = peers(served.port), resident()
@@ -137,7 +137,9 @@ async def test_large_bodies_of_strangers_are_not_parsed(served: Served) -> None:
     async def attack(stranger: httpx2.AsyncClient) -> None:
         for token in ({}, {"vmware-api-session-id": "f" * 64}, {}):
             answer = await stranger.post("/api", content=body, headers={**JSON, **token})
-            assert f"larger than {ANYBODY.most} bytes" in answer.json()["error"]["message"]
+            assert (
+                f"larger than {ANONYMOUS_BODY.max_bytes} bytes" in answer.json()["error"]["message"]
+            )
         at_work.set()
 
     async with AsyncExitStack() as stack, client(served) as worker, asyncio.timeout(4 * PATIENCE):
@@ -207,7 +209,7 @@ async def test_a_greedy_reader_keeps_nobody_waiting(served: Served) -> None:
         while not attacks.done():
             assert (await worker.get(HOSTS, headers=own)).status_code == 200
         await attacks
-    assert most == USERS.of_owner
+    assert most == USERS.max_per_owner
 
 
 def peers(port: int) -> set[int]:

@@ -14,24 +14,24 @@ from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, READER, Edge, ma
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
-from openvcha.api_server.auth.password_turns import (
-    AT_ONCE,
-    FIRST_GUESS_SECONDS,
-    LONGEST_SECONDS,
-    MOST_OF_SOURCE,
-    MOST_WAITING,
-    STRANGERS_AT_ONCE,
-    Busy,
-    Turns,
+from openvcha.api_server.auth.password_queue import (
+    INITIAL_ESTIMATE_SECONDS,
+    MAX_CONCURRENT,
+    MAX_UNKNOWN_CONCURRENT,
+    MAX_WAIT_SECONDS,
+    MAX_WAITING,
+    MAX_WAITING_PER_SOURCE,
+    PasswordQueue,
+    QueueFull,
 )
 from openvcha.api_server.auth.passwords import NICENESS, Passwords
 from openvcha.api_server.auth.throttle import (
-    MOST_KNOWN,
-    MOST_SOURCES,
-    NAMES_OF_SOURCE,
-    SOURCES_OF_USER,
+    MAX_KNOWN_SOURCES,
+    MAX_KNOWN_SOURCES_PER_USER,
+    MAX_SOURCES,
+    NAME_BUCKETS_PER_SOURCE,
+    LoginAttempt,
     Throttle,
-    Try,
 )
 from openvcha.store import keys
 
@@ -107,17 +107,17 @@ def test_the_table_has_a_bound() -> None:
     """A hundred thousand names from thousands of addresses, one of a megabyte."""
     throttle = Throttle()
     for number in range(100_000):
-        throttle.failed(Try(f"10.0.{number % 3000}", f"name-{number}", None))
-    throttle.failed(Try("huge", "x" * 1_000_000, None))
-    assert len(throttle._sources) == MOST_SOURCES
-    assert max(len(names) for names in throttle._sources.values()) <= NAMES_OF_SOURCE
+        throttle.failed(LoginAttempt(f"10.0.{number % 3000}", f"name-{number}", None))
+    throttle.failed(LoginAttempt("huge", "x" * 1_000_000, None))
+    assert len(throttle._sources) == MAX_SOURCES
+    assert max(len(names) for names in throttle._sources.values()) <= NAME_BUCKETS_PER_SOURCE
     assert "x" * 1000 not in repr(throttle._sources)
     for number in range(2000):
-        throttle.succeeded(Try(f"10.1.{number}", "nobody", "g"))
-        throttle.succeeded(Try("10.2.1", f"user-{number}", "g"))
-    assert len(throttle._known) <= MOST_KNOWN
+        throttle.succeeded(LoginAttempt(f"10.1.{number}", "nobody", "g"))
+        throttle.succeeded(LoginAttempt("10.2.1", f"user-{number}", "g"))
+    assert len(throttle._known) <= MAX_KNOWN_SOURCES
     assert sum(throttle.knows(f"10.1.{number}", "nobody") for number in range(2000)) <= (
-        SOURCES_OF_USER
+        MAX_KNOWN_SOURCES_PER_USER
     )
     assert sys.getsizeof(throttle._known) < 1 << 20
 
@@ -134,15 +134,15 @@ async def test_more_names_bring_no_more_tries(edge: Edge) -> None:
 @pytest.mark.looptime
 async def test_one_source_takes_not_all_the_places() -> None:
     """Of a thousand some wait, the others are told to come back; who is known goes first."""
-    turns, order = Turns(), list[str]()
+    turns, order = PasswordQueue(), list[str]()
     go_on = asyncio.Event()
 
     async def looked_at(source: str | None) -> bool:
         try:
-            async with turns.take(source):
+            async with turns.slot(source):
                 order.append(source or "known")
                 await go_on.wait()
-        except Busy:
+        except QueueFull:
             return False
         return True
 
@@ -154,20 +154,20 @@ async def test_one_source_takes_not_all_the_places() -> None:
     await asyncio.sleep(0)
     go_on.set()
     assert await known
-    assert sum([await each for each in attack]) == STRANGERS_AT_ONCE + MOST_OF_SOURCE
+    assert sum([await each for each in attack]) == MAX_UNKNOWN_CONCURRENT + MAX_WAITING_PER_SOURCE
     served = sum([await each for each in others])
-    assert 1 < served <= MOST_WAITING
-    assert served <= LONGEST_SECONDS / FIRST_GUESS_SECONDS + 1
-    assert order.index("known") == STRANGERS_AT_ONCE
+    assert 1 < served <= MAX_WAITING
+    assert served <= MAX_WAIT_SECONDS / INITIAL_ESTIMATE_SECONDS + 1
+    assert order.index("known") == MAX_UNKNOWN_CONCURRENT
     assert is_free(turns)
 
 
 @pytest.mark.looptime
 async def test_a_place_is_given_back_by_who_goes_away() -> None:
     """Before and after his turn has come."""
-    turns = Turns()
-    async with turns.take("a"):
-        waits = [asyncio.create_task(turns.take(name).__aenter__()) for name in "cd"]
+    turns = PasswordQueue()
+    async with turns.slot("a"):
+        waits = [asyncio.create_task(turns.slot(name).__aenter__()) for name in "cd"]
         await asyncio.sleep(0)
         waits[0].cancel()
         await asyncio.wait([waits[0]])
@@ -192,7 +192,7 @@ async def test_who_hangs_up_keeps_his_place_until_the_look_has_ended() -> None:
 
     passwords = Passwords(Slow(time_cost=1, memory_cost=8, parallelism=1))
     calls = [asyncio.create_task(passwords.verify("x", "y")) for _ in range(8)]
-    for _ in range(AT_ONCE):
+    for _ in range(MAX_CONCURRENT):
         await begun.acquire()
     for call in calls:
         for _ in range(3):  # whoever stops waiting for somebody may do so again
@@ -204,13 +204,13 @@ async def test_who_hangs_up_keeps_his_place_until_the_look_has_ended() -> None:
     assert await known
     await asyncio.wait(calls)
     assert all(call.cancelled() for call in calls)
-    assert max(most) == AT_ONCE
-    assert is_free(passwords._turns)
+    assert max(most) == MAX_CONCURRENT
+    assert is_free(passwords._queue)
 
 
-def is_free(turns: Turns) -> bool:
+def is_free(turns: PasswordQueue) -> bool:
     """Return whether nobody has a place, and nobody waits."""
-    return (turns._free, turns._strangers, turns._later._rows) == (AT_ONCE, 0, {})
+    return (turns._free, turns._unknown, turns._later._rows) == (MAX_CONCURRENT, 0, {})
 
 
 async def test_looking_at_a_password_gives_way_to_all_else() -> None:
@@ -239,17 +239,17 @@ async def test_a_password_takes_one_thread() -> None:
 @pytest.mark.looptime
 async def test_sources_take_turns() -> None:
     """Who has not been served goes before one who comes again and again, and comes last."""
-    turns, order = Turns(), list[str]()
+    turns, order = PasswordQueue(), list[str]()
 
     async def looked_at(source: str) -> None:
-        async with turns.take(source):
+        async with turns.slot(source):
             order.append(source)
             await asyncio.sleep(0)
 
-    crowd = [looked_at(ATTACKER) for _ in range(MOST_OF_SOURCE)]
+    crowd = [looked_at(ATTACKER) for _ in range(MAX_WAITING_PER_SOURCE)]
     calls = [asyncio.create_task(call) for call in (*crowd, looked_at(OFFICE))]
     await asyncio.gather(*calls)
-    assert order == [ATTACKER, OFFICE, *[ATTACKER] * (MOST_OF_SOURCE - 1)]
+    assert order == [ATTACKER, OFFICE, *[ATTACKER] * (MAX_WAITING_PER_SOURCE - 1)]
 
 
 @pytest.mark.looptime
@@ -258,16 +258,16 @@ async def test_whose_turn_would_come_too_late_is_refused_at_once() -> None:
 
     A source that was not served yet is: the crowd that is always there would else be it for ever.
     """
-    turns = Turns()
-    async with turns.take(ATTACKER):
+    turns = PasswordQueue()
+    async with turns.slot(ATTACKER):
         await asyncio.sleep(20)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(turns.take(ATTACKER))
-        waiting = asyncio.create_task(turns.take(ATTACKER).__aenter__())
+        await stack.enter_async_context(turns.slot(ATTACKER))
+        waiting = asyncio.create_task(turns.slot(ATTACKER).__aenter__())
         await asyncio.sleep(0)
-        with pytest.raises(Busy):
-            await turns.take(ATTACKER).__aenter__()
-        new = asyncio.create_task(turns.take(OFFICE).__aenter__())
+        with pytest.raises(QueueFull):
+            await turns.slot(ATTACKER).__aenter__()
+        new = asyncio.create_task(turns.slot(OFFICE).__aenter__())
         await asyncio.sleep(0)
         await stack.aclose()
         await new
@@ -278,23 +278,23 @@ async def test_whose_turn_would_come_too_late_is_refused_at_once() -> None:
 @pytest.mark.looptime
 async def test_nobody_waits_longer_than_the_bound() -> None:
     """Also where the first ones take longer than those before."""
-    turns, loop = Turns(), asyncio.get_running_loop()
-    async with turns.take("slow"):
+    turns, loop = PasswordQueue(), asyncio.get_running_loop()
+    async with turns.slot("slow"):
         begun = loop.time()
-        with pytest.raises(Busy):
-            await turns.take("second").__aenter__()
-        assert loop.time() - begun == LONGEST_SECONDS
+        with pytest.raises(QueueFull):
+            await turns.slot("second").__aenter__()
+        assert loop.time() - begun == MAX_WAIT_SECONDS
     assert is_free(turns)
 
 
 @pytest.mark.looptime
 async def test_known_sources_do_not_wait_for_strangers() -> None:
     """A place is kept for them, whatever strangers have begun."""
-    turns = Turns()
-    async with turns.take("a"), asyncio.timeout(PATIENCE):
-        waiting = asyncio.create_task(turns.take("b").__aenter__())
+    turns = PasswordQueue()
+    async with turns.slot("a"), asyncio.timeout(PATIENCE):
+        waiting = asyncio.create_task(turns.slot("b").__aenter__())
         await asyncio.sleep(0)
-        async with turns.take(None):
+        async with turns.slot(None):
             assert not waiting.done()
         waiting.cancel()
 
@@ -306,17 +306,17 @@ async def test_one_name_is_waited_for_no_longer_than_the_bound(edge: Edge) -> No
     async with edge.users._turn(ATTACKER, NOBODY):
         begun = loop.time()
         error = await refused(edge, NOBODY, ATTACKER)
-        assert loop.time() - begun == pytest.approx(LONGEST_SECONDS)
+        assert loop.time() - begun == pytest.approx(MAX_WAIT_SECONDS)
     assert (error.error_type, error.retry_after) == (ErrorType.SERVICE_UNAVAILABLE, 1)
 
 
 async def test_too_many_at_once_are_told_so(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a time to come back; nobody's failures are counted by it."""
 
-    def full(_: Turns, source: str | None) -> None:
+    def full(_: PasswordQueue, source: str | None) -> None:
         assert source == ATTACKER
-        raise Busy
+        raise QueueFull
 
-    monkeypatch.setattr(Turns, "take", full)
+    monkeypatch.setattr(PasswordQueue, "slot", full)
     error = await refused(edge, NOBODY, ATTACKER)
     assert (error.error_type, error.retry_after) == (ErrorType.SERVICE_UNAVAILABLE, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import openvcha
 
-SUPERVISING = ("for_ever(", "self._always(")
+SUPERVISING = ("for_ever(", "self._forever(")
 #: Tasks that end by themselves or are awaited by who made them, so that what they raise is seen.
 AWAITED = {
     ("cli/node/programs.py", "work"),
@@ -30,16 +30,16 @@ AWAITED = {
         "node/background/connectivity.py",
         "keeping.run()",
     ),  # in a group of a duty, which ends with it
-    ("api_server/server/accept.py", "self._begin(accepted, guest)"),  # what it raises asyncio logs
+    ("api_server/server/accept.py", "self._begin(accepted, client)"),  # what it raises asyncio logs
     ("api_server/server/https.py", "server.ready.wait()"),
     ("api_server/server/https.py", "server.serve(sockets=[listener])"),
-    ("api_server/stream.py", "_gone(request)"),
+    ("api_server/stream.py", "_disconnected(request)"),
     ("api_server/stream.py", "self._pump(call, after, stopping, send)"),
     ("daemon/api.py", "self._work()"),  # only supervised work
     ("daemon/active_services.py", "self._work()"),  # only supervised work
     ("daemon/leadership.py", "self._changed.wait()"),
     ("daemon/leadership.py", "self._look()"),
-    ("daemon/api_orders.py", "_report_always(writer, lambda: report(number))"),
+    ("daemon/api_orders.py", "_report_forever(writer, lambda: report(number))"),
     ("store/mirror.py", "self._renew()"),  # its end ends what follows, which is supervised
     ("store/lease.py", "self._keep(expires)"),  # its end, whatever it is, is the loss of the hold
     ("tasks/runner.py", "work"),

@@ -36,7 +36,7 @@ from openvcha.api.types import (
     descriptor,
 )
 from openvcha.api_server.app import build
-from openvcha.api_server.auth.credential_cache import Verified
+from openvcha.api_server.auth.credential_cache import CredentialCache
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.user_roles import Role
@@ -192,8 +192,8 @@ def cheap_passwords() -> Passwords:
 async def make_edge(store: MemoryStore | None = None) -> Edge:
     """An edge over a store; a second one over the same store is the API after a restart."""
     clock, new, store = Clock(), store is None, store or MemoryStore()
-    verified = Verified(monotonic=clock.seconds)
-    users = Users(store, clock=clock, passwords=cheap_passwords(), verified=verified)
+    verified = CredentialCache(monotonic=clock.seconds)
+    users = Users(store, clock=clock, passwords=cheap_passwords(), credential_cache=verified)
     sessions = Sessions(store, users, clock=clock)
     dispatcher = Simulated()
     events = EventLog(store, clock)

@@ -1,1 +1,1 @@
-"""How the contract is spoken: REST, legacy REST, JSON-RPC, OpenAPI; sessions, users, TLS."""
+"""The API's server: REST, legacy REST, JSON-RPC, OpenAPI; sessions, users, TLS."""

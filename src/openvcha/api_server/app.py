@@ -1,4 +1,4 @@
-"""The application: every protocol at its place."""
+"""The ASGI application: every protocol at its path."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from openvcha.api.codec.encode import encode_error_rest
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.users import Users
-from openvcha.api_server.http import refuse
+from openvcha.api_server.http import error_response
 from openvcha.api_server.jsonrpc import JsonRpc
 from openvcha.api_server.openapi import document
 from openvcha.api_server.pipeline import Pipeline
@@ -16,7 +16,7 @@ from openvcha.api_server.request import Request
 from openvcha.api_server.response import Response
 from openvcha.api_server.rest import API, LEGACY, Rest
 from openvcha.api_server.routes import unknown_path
-from openvcha.api_server.server.front import Front
+from openvcha.api_server.server.middleware import EdgeMiddleware
 from openvcha.api_server.stream import EventStream
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
@@ -32,13 +32,15 @@ def build(
     audit: AuditLog,
     pipeline: Pipeline | None = None,
 ) -> ASGIApp:
-    """Make the ASGI application."""
+    """Return the ASGI application."""
     made = pipeline or Pipeline(dispatcher, users, sessions, audit)
-    return Front(_Protocols(made, events), lambda failure: made.internal(failure, None))
+    return EdgeMiddleware(
+        _Protocols(made, events), lambda failure: made.internal_error(failure, None)
+    )
 
 
 class _Protocols:
-    """Dispatch each request to its protocol; a framework would cost more than most answers."""
+    """Dispatches each request to its protocol; a framework would cost more than most responses."""
 
     def __init__(self, pipeline: Pipeline, events: EventLog) -> None:
         self._rest = EventStream(pipeline, events, Rest(pipeline, API))
@@ -47,7 +49,7 @@ class _Protocols:
         self._open_api = _OpenApi()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         await self._at(scope["path"], scope["method"])(scope, receive, send)
 
     def _at(self, path: str, method: str) -> ASGIApp:
@@ -61,7 +63,7 @@ class _Protocols:
 
 
 class _OpenApi:
-    """Serves the description of the API; it is no secret."""
+    """Serves the OpenAPI document, without authentication: it is public."""
 
     def __init__(self) -> None:
         self._document = msgspec.json.encode(document.document())
@@ -73,11 +75,11 @@ class _OpenApi:
         await response(scope, receive, send)
 
     def _response(self, asked: Request) -> Response:
-        """Return the document, or 304 to who has this one."""
+        """Return the document, or 304 if the client has the current one."""
         known = asked.headers.get("if-none-match", "")
         tags = [tag.strip().removeprefix("W/") for tag in known.split(",")]
         same = self._tag in tags or tags == ["*"]
-        # Keep it, and ask whether it is the same.
+        # Clients may cache it, and must revalidate.
         headers = {"etag": self._tag, "cache-control": "no-cache"}
         return Response(b"" if same else self._document, 304 if same else 200, headers)
 
@@ -88,4 +90,4 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _missing(scope: Scope) -> Response:
     error = unknown_path(scope["path"])
-    return refuse(encode_error_rest(error), 404, error)
+    return error_response(encode_error_rest(error), 404, error)

@@ -1,4 +1,4 @@
-"""What the audit is told of a call."""
+"""Audit entries of calls."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ def audit_entry(
     error: ApiError | None,
     task: str | None,
 ) -> AuditInfo:
-    """Make the record of a call; whoever keeps it numbers and dates it."""
+    """Return the entry of a call, without id and time: the audit log sets them."""
     made = _entry(operation.id, arguments, error, user)
     return msgspec.structs.replace(made, origin=origin, protocol=protocol, task=task)
 
@@ -32,7 +32,7 @@ def audit_entry(
 def local_entry(
     *, operation: str, user: str, arguments: Mapping[str, Any], error: ApiError | None
 ) -> AuditInfo:
-    """Make the record of what ``user`` of a node's machine did there, past the API."""
+    """Return the entry of what a local ``user`` did on a node's machine, bypassing the API."""
     return _entry(operation, arguments, error, user)
 
 

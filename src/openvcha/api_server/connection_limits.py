@@ -1,7 +1,8 @@
-"""Who may be connected: so many in all and by source; who has been idle the longest makes room.
+"""Limits of connections, in all and by source; a new one may evict the longest idle.
 
-A connection counts from its acceptance on, before TLS. It works while an answer to a whole request
-is being made, and is idle else. Who has shown a session goes only when no stranger is idle.
+A connection counts from its acceptance, before TLS. It is busy while a complete request is being
+handled, and idle otherwise. Connections from sources that have presented a session are evicted
+only if no other is idle.
 """
 
 import resource
@@ -12,60 +13,60 @@ from typing import Final
 
 from openvcha.events.budget import source_of
 
-GUEST: Final = "guest"
-"""In the state of each request: the connection that it came by."""
+CLIENT: Final = "client"
+"""Key in the state of each request: its connection."""
 SHARE_OF_DESCRIPTORS: Final = 4
-"""One in so many is for the API; the others are for the store, the database and its clients."""
+"""One in so many descriptors is for the API; the others are for the store and the database."""
 
-MOST_RECOGNIZED: Final = 1024
-MADE_ROOM_A_SECOND: Final = 50
-"""For one source: each begins TLS, which costs two milliseconds; to turn one away costs nothing."""
+MAX_RECOGNIZED_SOURCES: Final = 1024
+MAX_EVICTIONS_PER_SECOND: Final = 50
+"""For one source: each eviction starts TLS, which costs two milliseconds; refusing is free."""
 
 
-class Guest:
+class ClientConnection:
     """One connection; ``source`` is the address it comes from."""
 
-    def __init__(self, door: "Door", source: str) -> None:
-        self._door = door
+    def __init__(self, limiter: "ConnectionLimiter", source: str) -> None:
+        self._limiter = limiter
         self.source = source
-        self.end: Callable[[], object] = nothing
-        """Cuts the connection off."""
+        self.end: Callable[[], object] = abort_nothing
+        """Aborts the connection."""
         self.known = False
 
     @property
-    def there(self) -> bool:
-        """Return whether it still counts."""
-        return self._door.has(self)
+    def is_open(self) -> bool:
+        """Return whether it is open and counts."""
+        return self._limiter.holds(self)
 
     @property
-    def familiar(self) -> bool:
-        """Return whether somebody with a session came from its source before."""
-        return self._door.recognizes(self.source)
+    def is_recognized(self) -> bool:
+        """Return whether its source has presented a session before."""
+        return self._limiter.recognizes(self.source)
 
-    def welcome(self) -> None:
-        """Note that somebody with a session came by it."""
+    def mark_recognized(self) -> None:
+        """Record that it presented a session."""
         self.known = True
-        self._door.recognize(self.source)
+        self._limiter.recognize(self.source)
 
-    def works(self, works: bool) -> None:
-        """Note whether an answer is being made now."""
-        self._door.note(self, works)
+    def set_busy(self, busy: bool) -> None:
+        """Record whether a request is being handled."""
+        self._limiter.update(self, busy)
 
-    def leave(self) -> None:
-        """Note that the connection has ended; again it does nothing."""
-        self._door.leave(self)
+    def release(self) -> None:
+        """Record that the connection has ended; idempotent."""
+        self._limiter.release(self)
 
 
-class Door:
-    """Counts connections: at most ``most``, and half of them from one source."""
+class ConnectionLimiter:
+    """Counts connections: at most ``most``, and half as many from one source."""
 
     def __init__(self, most: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._most = most
         self._by_source = max(1, most // 2)
-        self._all: set[Guest] = set()
+        self._all: set[ClientConnection] = set()
         self._sources: Counter[str] = Counter()
-        self._idle: dict[Guest, None] = {}  # the first has been idle for the longest
+        self._idle: dict[ClientConnection, None] = {}  # the first has been idle the longest
         self._closed = False
         self._second = 0
         self._made_room: Counter[str] = Counter()
@@ -75,35 +76,35 @@ class Door:
         return len(self._all)
 
     def recognize(self, source: str) -> None:
-        """Remember that somebody with a session came from a source."""
+        """Remember that a source has presented a session."""
         self._recognized[source] = None
         self._recognized.move_to_end(source)
-        if len(self._recognized) > MOST_RECOGNIZED:
+        if len(self._recognized) > MAX_RECOGNIZED_SOURCES:
             self._recognized.popitem(last=False)
 
     def recognizes(self, source: str) -> bool:
-        """Return whether somebody with a session came from a source before."""
+        """Return whether a source has presented a session before."""
         return source in self._recognized
 
-    def has(self, guest: Guest) -> bool:
-        """Return whether a guest is still there."""
-        return guest in self._all
+    def holds(self, client: ClientConnection) -> bool:
+        """Return whether a connection is open and counts."""
+        return client in self._all
 
-    def enter(self, origin: str) -> Guest | None:
-        """Let one in, for whom another one may have to go.
+    def admit(self, origin: str) -> ClientConnection | None:
+        """Count a new connection, and evict another one if necessary.
 
-        Return None where all are at work, or where a source wants too much room too fast.
+        Return None if all are busy, or if a source evicts too many too fast.
         """
         if self._closed:
             return None
         source = source_of(origin)
         if not self._has_room(source):
             return None
-        guest = Guest(self, source)
-        self._all.add(guest)
+        client = ClientConnection(self, source)
+        self._all.add(client)
         self._sources[source] += 1
-        self._idle[guest] = None
-        return guest
+        self._idle[client] = None
+        return client
 
     def _has_room(self, source: str) -> bool:
         own = self._sources[source] >= self._by_source
@@ -112,8 +113,8 @@ class Door:
         if not self._may_make_room(source):
             return False
         if own:
-            return self._cut_off(guest for guest in self._idle if guest.source == source)
-        return self.make_room()
+            return self._cut_off(client for client in self._idle if client.source == source)
+        return self.evict_idle()
 
     def _may_make_room(self, source: str) -> bool:
         second = int(self._monotonic())
@@ -121,59 +122,59 @@ class Door:
             self._second = second
             self._made_room.clear()
         self._made_room[source] += 1
-        return self._made_room[source] <= MADE_ROOM_A_SECOND
+        return self._made_room[source] <= MAX_EVICTIONS_PER_SECOND
 
     def close(self) -> None:
-        """Let nobody in any more, and cut off all who are there, also who has just begun."""
+        """Admit no more, and abort all connections, including new ones."""
         self._closed = True
-        for guest in tuple(self._all):
-            self.leave(guest)
-            guest.end()
+        for client in tuple(self._all):
+            self.release(client)
+            client.end()
 
-    def make_room(self) -> bool:
-        """Cut off one idle connection of the source with the most. Return whether there was one."""
-        return self._cut_off(self._of_the_greediest(known=False)) or self._cut_off(
-            self._of_the_greediest(known=True)
+    def evict_idle(self) -> bool:
+        """Abort an idle connection of the source with the most. Return whether there was one."""
+        return self._cut_off(self._of_largest_source(known=False)) or self._cut_off(
+            self._of_largest_source(known=True)
         )
 
-    def note(self, guest: Guest, works: bool) -> None:
-        """Take a guest for one at work, or for one that is idle from now on."""
-        if works:
-            self._idle.pop(guest, None)
-        elif guest in self._all:
-            self._idle.setdefault(guest)
+    def update(self, client: ClientConnection, busy: bool) -> None:
+        """Count a connection as busy, or as idle from now on."""
+        if busy:
+            self._idle.pop(client, None)
+        elif client in self._all:
+            self._idle.setdefault(client)
 
-    def leave(self, guest: Guest) -> None:
-        """Forget a guest."""
-        if guest not in self._all:
+    def release(self, client: ClientConnection) -> None:
+        """Stop counting a connection."""
+        if client not in self._all:
             return
-        self._all.remove(guest)
-        self._idle.pop(guest, None)
-        self._sources[guest.source] -= 1
-        if not self._sources[guest.source]:
-            del self._sources[guest.source]
+        self._all.remove(client)
+        self._idle.pop(client, None)
+        self._sources[client.source] -= 1
+        if not self._sources[client.source]:
+            del self._sources[client.source]
 
-    def _of_the_greediest(self, *, known: bool) -> Iterator[Guest]:
-        idle = [guest for guest in self._idle if guest.known is known]
-        by_source = Counter(guest.source for guest in idle)
+    def _of_largest_source(self, *, known: bool) -> Iterator[ClientConnection]:
+        idle = [client for client in self._idle if client.known is known]
+        by_source = Counter(client.source for client in idle)
         greediest = max(by_source, key=by_source.__getitem__, default=None)
-        return (guest for guest in idle if guest.source == greediest)
+        return (client for client in idle if client.source == greediest)
 
-    def _cut_off(self, guests: Iterable[Guest]) -> bool:
-        # Sorting is stable: strangers first, and of these the one that was idle the longest.
-        guest = min(guests, key=lambda each: each.known, default=None)
-        if guest is None:
+    def _cut_off(self, clients: Iterable[ClientConnection]) -> bool:
+        # Sorting is stable: unrecognized sources first, and of these the longest idle.
+        client = min(clients, key=lambda each: each.known, default=None)
+        if client is None:
             return False
-        self.leave(guest)
-        guest.end()
+        self.release(client)
+        client.end()
         return True
 
 
-def affordable(wanted: int) -> int:
-    """Return how many of so many connections this process has descriptors for."""
+def within_descriptor_limit(wanted: int) -> int:
+    """Return how many of the wanted connections this process has descriptors for."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, min(wanted, descriptors // SHARE_OF_DESCRIPTORS))
 
 
-def nothing() -> None:
-    """Cut off nothing: its socket has no transport yet, and gets none any more."""
+def abort_nothing() -> None:
+    """Abort nothing: the socket has no transport, and will not get one."""

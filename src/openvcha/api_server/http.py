@@ -1,4 +1,4 @@
-"""What the protocols over HTTP have in common: bodies in, JSON out."""
+"""What the HTTP protocols share: reading bodies, writing JSON."""
 
 import asyncio
 import re
@@ -13,20 +13,20 @@ from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api_server.auth.credentials import SESSION_HEADER
 from openvcha.api_server.auth.throttle import CHALLENGE
-from openvcha.api_server.connection_limits import GUEST, Guest
-from openvcha.api_server.request import GoneError, Request
+from openvcha.api_server.connection_limits import CLIENT, ClientConnection
+from openvcha.api_server.request import ClientDisconnectedError, Request
 from openvcha.api_server.response import JSON, Response
 
 P = ParamSpec("P")
 T = TypeVar("T")
-UNREAD = {"connection": "close"}
-SECURITY: Final = (
+CLOSE_CONNECTION = {"connection": "close"}
+SECURITY_HEADERS: Final = (
     (b"strict-transport-security", b"max-age=31536000"),
     (b"x-content-type-options", b"nosniff"),
 )
-"""Headers of every answer, for browsers: never plain HTTP, and no guessing of types."""
+"""Headers of every response, for browsers: never plain HTTP, and no MIME sniffing."""
 RETRY_SECONDS: Final = 5
-"""After so long what is away now is mostly back: another node leads, the store has a majority."""
+"""By then most outages are over: another node leads, or the store has quorum again."""
 _GZIP = 16 + zlib.MAX_WBITS
 _LONGEST_SHOWN = 100
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
@@ -34,94 +34,98 @@ _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 @dataclass(frozen=True)
-class Bound:
-    """How many bytes of a body are read, and how more is refused."""
+class BodyLimit:
+    """How many bytes of a body are read, and the message that refuses more."""
 
-    most: int
-    told: str = "decode.too.large"
-
-
-KNOWN: Final = Bound(128 * 1024)
-"""The longest list that a filter is good for; at worst it takes 0.1 s to parse."""
-ANYBODY: Final = Bound(16 * 1024)
-"""Read before anybody is known: joining and logging in take far less."""
-WITHOUT_SESSION: Final = Bound(ANYBODY.most, "request.stranger")
-"""The same where a session in the header would let more be read."""
-_TOO_LARGE: Final = frozenset(message(each.told, 0).id for each in (KNOWN, WITHOUT_SESSION))
+    max_bytes: int
+    message_id: str = "decode.too.large"
 
 
-async def read_body(request: Request, bound: Bound) -> bytes:
-    """Return the body, unpacked.
+AUTHENTICATED_BODY: Final = BodyLimit(128 * 1024)
+"""The longest useful list in a filter; parsing it takes 0.1 s at worst."""
+ANONYMOUS_BODY: Final = BodyLimit(16 * 1024)
+"""Read before authentication: joining and logging in take far less."""
+NO_SESSION_BODY: Final = BodyLimit(ANONYMOUS_BODY.max_bytes, "request.stranger")
+"""The same, where a session in the header would raise the limit."""
+_TOO_LARGE: Final = frozenset(
+    message(each.message_id, 0).id for each in (AUTHENTICATED_BODY, NO_SESSION_BODY)
+)
 
-    Raises ApiError: INVALID_REQUEST for more than the bound, also when unpacked, for a type other
-    than JSON, and for what cannot be unpacked; INVALID_ARGUMENT for an encoding other than gzip,
-    and for a charset other than UTF-8; CANCELED when the client goes before all of it is there.
+
+async def read_body(request: Request, limit: BodyLimit) -> bytes:
+    """Return the body, decompressed.
+
+    Raises ApiError: INVALID_REQUEST if it exceeds the limit, also decompressed, if its type is
+    not JSON, or if it cannot be decompressed; INVALID_ARGUMENT for an encoding other than gzip,
+    and for a charset other than UTF-8; CANCELED if the client disconnects before its end.
     """
     packed = _is_packed(request.headers.get("content-encoding", ""))
     if not request.has_body:
         return b""
-    if _announced(request) > bound.most:
-        _too_large(bound)
+    if _announced(request) > limit.max_bytes:
+        _too_large(limit)
     body = bytearray()
     try:
         async for piece in request.stream():
             body += piece
-            if len(body) > bound.most:
-                _too_large(bound)
-    except GoneError:
+            if len(body) > limit.max_bytes:
+                _too_large(limit)
+    except ClientDisconnectedError:
         raise ApiError(ErrorType.CANCELED, message("request.gone")) from None
     if not body:
         return b""
     if (kind := request.headers.get("content-type")) is not None:
         _require_json(kind)
         _require_utf_8(kind)
-    return _unpacked(bytes(body), bound) if packed else bytes(body)
+    return _unpacked(bytes(body), limit) if packed else bytes(body)
 
 
 def is_small(request: Request) -> bool:
-    """Return whether the head says that the body is not more than is read of anybody."""
+    """Return whether the head announces a body within the limit for anonymous clients."""
     unknown = request.headers.keys() & {"transfer-encoding", "content-encoding"}
-    return not unknown and _announced(request) <= ANYBODY.most
+    return not unknown and _announced(request) <= ANONYMOUS_BODY.max_bytes
 
 
-async def apart(size: int, read: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-    """Read a body of this size: a large one in a thread, so that all others go on meanwhile."""
-    if size <= ANYBODY.most:
+async def off_loop_if_large(size: int, read: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Call ``read`` on a body of this size: in a thread if it is large, to keep the loop free."""
+    if size <= ANONYMOUS_BODY.max_bytes:
         return read(*args, **more)
     return await asyncio.to_thread(read, *args, **more)
 
 
 def origin(request: Request) -> str:
-    """Return the address that the request came from."""
+    """Return the address that the request comes from."""
     client = request.scope.get("client")
     return str(client[0]) if client else "unknown"
 
 
-def guest(request: Request) -> Guest | None:
-    """Return the connection that the request came by, where connections are counted."""
-    found: Guest | None = request.state.get(GUEST)
+def client_connection(request: Request) -> ClientConnection | None:
+    """Return the connection of the request, if connections are counted."""
+    found: ClientConnection | None = request.state.get(CLIENT)
     return found
 
 
-def reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Send JSON that is written already, or with nothing."""
+def json_response(
+    body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a response with encoded JSON, or with an empty body."""
     return Response(body, status, headers)
 
 
-def refuse(body: Any, status: int, error: ApiError) -> Response:
-    """Send an error's body; says how to authenticate when that is what was lacking."""
-    response = reply(msgspec.json.encode(body), status, retry_headers(error))
+def error_response(body: Any, status: int, error: ApiError) -> Response:
+    """Return the response for an error; it says how to authenticate if that was missing."""
+    response = json_response(msgspec.json.encode(body), status, retry_headers(error))
     if error.error_type is ErrorType.UNAUTHENTICATED:
         response.headers["www-authenticate"] = error.challenge or CHALLENGE
     if _is_too_large(error):
-        response.headers.update(UNREAD)  # the rest of the body would be taken for a request
+        response.headers.update(CLOSE_CONNECTION)  # the rest of the body would be read as a request
     return response
 
 
 def retry_headers(error: ApiError) -> dict[str, str]:
-    """Return the header that says after how many seconds trying again is of use.
+    """Return the header that says after how many seconds to retry.
 
-    What is unavailable always has it, else clients come back at once or never.
+    SERVICE_UNAVAILABLE always has it, else clients retry at once or never.
     """
     after = error.retry_after
     if after is None and error.error_type is ErrorType.SERVICE_UNAVAILABLE:
@@ -130,7 +134,7 @@ def retry_headers(error: ApiError) -> dict[str, str]:
 
 
 def session_headers(token: str | None, path: str | None = None) -> dict[str, str]:
-    """Return headers with the token of a new session; with ``path``, as a cookie for it too."""
+    """Return headers with the token of a new session; with ``path``, also as a cookie."""
     if token is None:
         return {}
     headers = {SESSION_HEADER: token}
@@ -138,17 +142,17 @@ def session_headers(token: str | None, path: str | None = None) -> dict[str, str
 
 
 def forgotten_cookie(path: str) -> dict[str, str]:
-    """Return the header by which a client forgets the session's cookie."""
+    """Return the header that deletes the session's cookie."""
     return {"set-cookie": f"{_cookie('', path)}; Max-Age=0"}
 
 
 def _cookie(token: str, path: str) -> str:
-    # Strict: a browser does not send it with what another site's page asks for.
+    # Strict: browsers do not send it with requests of another site's page.
     return f"{SESSION_HEADER}={token}; Path={path}; Secure; HttpOnly; SameSite=Strict"
 
 
-def stopping() -> ApiError:
-    """Make the error of a request that the server's stop cuts short."""
+def server_stopping() -> ApiError:
+    """Return the error of a request that is interrupted because the server stops."""
     return ApiError(ErrorType.SERVICE_UNAVAILABLE, message("server.stopping"))
 
 
@@ -163,15 +167,15 @@ def _is_packed(encoding: str) -> bool:
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("content.encoding", shown))
 
 
-def _unpacked(body: bytes, bound: Bound) -> bytes:
-    """Unpack a body, and no more of it than a request may have."""
+def _unpacked(body: bytes, limit: BodyLimit) -> bytes:
+    """Decompress a body, and no more of it than the limit."""
     unpacking = zlib.decompressobj(_GZIP)
     try:
-        plain = unpacking.decompress(body, bound.most + 1)
+        plain = unpacking.decompress(body, limit.max_bytes + 1)
     except zlib.error:
         fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
-    if len(plain) > bound.most:
-        _too_large(bound)
+    if len(plain) > limit.max_bytes:
+        _too_large(limit)
     if not unpacking.eof or unpacking.unused_data:
         fail(ErrorType.INVALID_REQUEST, message("content.gzip"))
     return plain
@@ -182,8 +186,8 @@ def _announced(request: Request) -> int:
     return int(announced) if announced.isdecimal() else 0
 
 
-def _too_large(bound: Bound) -> None:
-    fail(ErrorType.INVALID_REQUEST, message(bound.told, bound.most))
+def _too_large(limit: BodyLimit) -> None:
+    fail(ErrorType.INVALID_REQUEST, message(limit.message_id, limit.max_bytes))
 
 
 def _is_too_large(error: ApiError) -> bool:

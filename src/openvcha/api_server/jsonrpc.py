@@ -1,4 +1,4 @@
-"""vAPI JSON-RPC, which the official SDK speaks: POST /api, always answered by HTTP 200."""
+"""vAPI JSON-RPC, as the official SDK speaks it: POST /api, always with HTTP status 200."""
 
 import asyncio
 import re
@@ -16,22 +16,22 @@ from openvcha.api.operations import OPERATIONS, Operation, by_wire_name
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.credentials import Credentials, from_headers
 from openvcha.api_server.http import (
-    KNOWN,
-    UNREAD,
-    WITHOUT_SESSION,
-    apart,
-    guest,
+    AUTHENTICATED_BODY,
+    CLOSE_CONNECTION,
+    NO_SESSION_BODY,
+    client_connection,
     is_small,
+    json_response,
+    off_loop_if_large,
     origin,
     read_body,
-    reply,
     retry_headers,
+    server_stopping,
     session_headers,
-    stopping,
 )
-from openvcha.api_server.pipeline import Answer, Arguments, Call, Pipeline
+from openvcha.api_server.pipeline import Arguments, Call, CallResult, Pipeline
 from openvcha.api_server.request import Request
-from openvcha.api_server.request_head import require_clear
+from openvcha.api_server.request_head import require_unambiguous
 from openvcha.api_server.response import Response
 
 PARSE_ERROR = -32700
@@ -39,14 +39,14 @@ INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 UNAVAILABLE = -32000
-"""Of the codes that a server may define: it cannot read the request now."""
+"""Of the codes that a server may define: the request cannot be read now."""
 _SCHEMES = "com.vmware.vapi.std.security."
 _SERVICES = frozenset(operation.service for operation in OPERATIONS)
 _CLIENT_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
 class RpcError(Exception):
-    """A request that is no proper call; ``request_id`` is its id as far as it is known."""
+    """A request that is not a valid call; ``request_id`` is its id, None if unknown."""
 
     def __init__(
         self, code: int, text: str, request_id: str | int | None = None, *, unread: bool = False
@@ -60,7 +60,7 @@ class RpcError(Exception):
 
 @dataclass(frozen=True)
 class Invocation:
-    """A proper call; what it names need not exist."""
+    """A well-formed call; the operation it names may not exist."""
 
     id: str | int
     service: str
@@ -77,15 +77,15 @@ class JsonRpc:
         self._pipeline = pipeline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         request = Request(scope, receive)
         try:
             response = await self._respond(request)
         except RpcError as error:
             response = _refuse(error)
         except asyncio.CancelledError:
-            # The body was still being read: past that, the pipeline answers by itself.
-            response = _refuse(RpcError(UNAVAILABLE, stopping().messages[0].default_message))
+            # The body was still being read: after that, the pipeline responds itself.
+            response = _refuse(RpcError(UNAVAILABLE, server_stopping().messages[0].default_message))
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
@@ -94,20 +94,20 @@ class JsonRpc:
         asked = read_invocation(await _parse(body), headers)
         operation = by_wire_name(asked.service, asked.operation)
         if operation is None:
-            return _answer(asked.id, Answer(error=_unknown(asked)))
-        answer = await self._pipeline.answer(_call(request, asked, operation, len(body)))
+            return _answer(asked.id, CallResult(error=_unknown(asked)))
+        answer = await self._pipeline.handle(_call(request, asked, operation, len(body)))
         return _answer(asked.id, answer)
 
     async def _read(self, request: Request, headers: Credentials) -> bytes:
-        """Read a body: little of whoever has no session in the header, since all else is in it."""
+        """Read a body: only a short one without a session in the header; all else is in it."""
         try:
-            require_clear(request)
+            require_unambiguous(request)
             if is_small(request):
-                return await read_body(request, WITHOUT_SESSION)
-            known = await self._pipeline.knows(headers, origin(request))
-            if known and (here := guest(request)) is not None:
-                here.welcome()
-            return await read_body(request, KNOWN if known else WITHOUT_SESSION)
+                return await read_body(request, NO_SESSION_BODY)
+            known = await self._pipeline.has_session(headers, origin(request))
+            if known and (here := client_connection(request)) is not None:
+                here.mark_recognized()
+            return await read_body(request, AUTHENTICATED_BODY if known else NO_SESSION_BODY)
         except ApiError as error:
             away = error.error_type is ErrorType.SERVICE_UNAVAILABLE
             code = UNAVAILABLE if away else INVALID_REQUEST
@@ -115,7 +115,7 @@ class JsonRpc:
 
 
 def read_invocation(value: Any, headers: Credentials) -> Invocation:
-    """Read the envelope of a call; raises RpcError. `headers` serve when it has no credentials."""
+    """Read the envelope of a call. Raises RpcError. `headers` apply if it has no credentials."""
     if not isinstance(value, dict):
         raise RpcError(INVALID_REQUEST, "The request is not an object.")
     request_id = _id(value.get("id"))
@@ -130,7 +130,7 @@ def read_invocation(value: Any, headers: Credentials) -> Invocation:
 
 
 class _ParamsError(Exception):
-    """The parameters of `invoke` are not what they must be."""
+    """The parameters of `invoke` are invalid."""
 
 
 def _invocation(request_id: str | int, params: Any, headers: Credentials) -> Invocation:
@@ -159,12 +159,12 @@ def _credentials(context: dict[str, Any], headers: Credentials) -> Credentials:
                 user=_text(context, "userName"), password=Secret(_text(context, "password"))
             )
         case str():
-            return Credentials()  # a scheme that is not spoken here is worth nothing
+            return Credentials()  # an unsupported scheme counts as no credentials
     raise _ParamsError("schemeId must be a string.")
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a part of the context, which may be missing."""
+    """Return a part of the context, empty if absent."""
     value = values.get(name)
     return {} if value is None else _object(value, name)
 
@@ -194,7 +194,7 @@ def _client_id(value: Any) -> str | None:
 
 async def _parse(body: bytes) -> Any:
     try:
-        return await apart(len(body), parse_json, body)
+        return await off_loop_if_large(len(body), parse_json, body)
     except ApiError as error:
         raise RpcError(PARSE_ERROR, error.messages[0].default_message) from None
 
@@ -209,14 +209,14 @@ def _unknown(asked: Invocation) -> ApiError:
 
 def _call(request: Request, asked: Invocation, operation: Operation, size: int) -> Call:
     async def decode() -> Arguments:
-        return await apart(size, decode_arguments_vapi, operation, asked.input)
+        return await off_loop_if_large(size, decode_arguments_vapi, operation, asked.input)
 
     return Call(
         protocol="json-rpc",
         operation=operation,
         credentials=asked.credentials,
         origin=origin(request),
-        guest=guest(request),
+        client=client_connection(request),
         decode=decode,
         encode=_encode,
         client_id=asked.client_id,
@@ -227,14 +227,14 @@ def _encode(operation: Operation, value: Any) -> bytes:
     return msgspec.json.encode({"output": encode_vapi(operation.reply, value)})
 
 
-def _answer(request_id: str | int, answer: Answer) -> Response:
+def _answer(request_id: str | int, answer: CallResult) -> Response:
     if answer.error is not None:
         result = msgspec.json.encode({"error": encode_error_vapi(answer.error)})
     else:
         result = answer.body
     envelope = {"jsonrpc": "2.0", "id": request_id, "result": msgspec.Raw(result)}
     headers = session_headers(answer.token) | (retry_headers(answer.error) if answer.error else {})
-    return reply(msgspec.json.encode(envelope), headers=headers)
+    return json_response(msgspec.json.encode(envelope), headers=headers)
 
 
 def _refuse(error: RpcError) -> Response:
@@ -243,7 +243,7 @@ def _refuse(error: RpcError) -> Response:
         "id": error.request_id,
         "error": {"code": error.code, "message": error.text},
     }
-    headers = retry_headers(stopping()) if error.code == UNAVAILABLE else {}
+    headers = retry_headers(server_stopping()) if error.code == UNAVAILABLE else {}
     if error.unread:
-        headers |= UNREAD
-    return reply(msgspec.json.encode(envelope), headers=headers)
+        headers |= CLOSE_CONNECTION
+    return json_response(msgspec.json.encode(envelope), headers=headers)

@@ -1,6 +1,6 @@
-"""The one way that every call goes, whatever protocol it came by.
+"""The path of every call, whatever its protocol.
 
-authenticate, authorize, decode, carry out; whatever goes wrong becomes a standard error.
+Authenticate, authorize, decode, execute; any failure becomes a standard error.
 """
 
 import asyncio
@@ -17,12 +17,17 @@ from openvcha.api.messages import message
 from openvcha.api.operations import Operation, Privilege, required_privilege
 from openvcha.api_server import redaction
 from openvcha.api_server.auditing import audit_entry
-from openvcha.api_server.auth.credentials import SESSION_SERVICE, Credentials, Gate, Visitor
+from openvcha.api_server.auth.credentials import (
+    SESSION_SERVICE,
+    Authenticator,
+    Credentials,
+    Principal,
+)
 from openvcha.api_server.auth.sessions import Sessions, unauthenticated
 from openvcha.api_server.auth.users import Users
-from openvcha.api_server.connection_limits import Guest
-from openvcha.api_server.http import stopping
-from openvcha.api_server.inflight import InFlight
+from openvcha.api_server.connection_limits import ClientConnection
+from openvcha.api_server.http import server_stopping
+from openvcha.api_server.inflight import ConcurrencyLimits
 from openvcha.events.audit import AuditLog
 from openvcha.operations.caller import Dispatcher
 from openvcha.store.errors import (
@@ -34,15 +39,15 @@ from openvcha.store.errors import (
 )
 from openvcha.store.structlog_light import structlog
 
-FULL_SECONDS = 60
-"""A store that is full is given room by the node itself, or waits for a person."""
+STORE_FULL_RETRY_SECONDS = 60
+"""The node itself makes room in a full store, or an operator must."""
 
 Arguments = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call on its way in; `decode` reads its arguments, and is not run before it may be."""
+    """One incoming call; `decode` reads its arguments, and runs only after authentication."""
 
     protocol: str
     operation: Operation
@@ -50,25 +55,25 @@ class Call:
     origin: str
     decode: Callable[[], Awaitable[Arguments]]
     encode: Callable[[Operation, Any], bytes]
-    """Writes the result as the protocol answers it."""
+    """Encodes the result for the protocol."""
     client_id: str | None = None
-    """What the client itself calls this call, for the log."""
-    guest: Guest | None = None
-    """The connection that it came by."""
+    """The client's own id of the call, for the log."""
+    client: ClientConnection | None = None
+    """The connection of the call."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What became of a call: `body` is the written result, or `error` is set."""
+class CallResult:
+    """The result of a call: `body` is the encoded value, or `error` is set."""
 
     body: bytes = b""
     error: ApiError | None = None
     token: str | None = None
-    """The token of the session that the call has begun."""
+    """The token of the session that the call created."""
 
 
 class Pipeline:
-    """Carries calls out. ``operation_id`` makes the ids that internal errors are found by."""
+    """Handles calls. ``operation_id`` generates the ids of internal errors, for the log."""
 
     def __init__(
         self,
@@ -81,46 +86,46 @@ class Pipeline:
         operation_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._dispatcher = dispatcher
-        self._gate = Gate(users, sessions)
-        self._in_flight = InFlight()
+        self._authenticator = Authenticator(users, sessions)
+        self._in_flight = ConcurrencyLimits()
         self._sessions = sessions
         self._audit = audit
         self._monotonic = monotonic
         self._operation_id = operation_id
-        # Bound once: it would be made anew for each line, also for those that nobody writes.
+        # Bound once: it would be created for each line, even those below the log level.
         self._log = structlog.get_logger("openvcha.api_server").bind()
 
-    async def answer(self, call: Call) -> Answer:
-        """Carry a call out; never raises."""
-        running = _Running(call)
+    async def handle(self, call: Call) -> CallResult:
+        """Execute a call; never raises."""
+        running = _CallState(call)
         begun = self._monotonic()
         try:
-            answer = await self._carry_out(running)
+            answer = await self._execute(running)
         except asyncio.CancelledError:
-            # Only the server cancels, at the deadline of its stop: the client is to know.
-            answer = Answer(error=stopping())
+            # Only the server cancels, at the deadline of its stop: tell the client.
+            answer = CallResult(error=server_stopping())
         except Exception as failure:  # noqa: BLE001 - the last line: whatever it is becomes an answer
-            answer = Answer(error=self._error(failure, running))
-        self._record(running, answer, self._monotonic() - begun)
+            answer = CallResult(error=self._error(failure, running))
+        self._log_call(running, answer, self._monotonic() - begun)
         if call.operation.changes:
-            await self._keep(running, answer)
+            await self._audit_call(running, answer)
         return answer
 
-    async def admit(self, call: Call) -> tuple[Visitor, Arguments]:
-        """Let somebody in who is answered elsewhere. Return who, and the arguments.
+    async def authorize(self, call: Call) -> tuple[Principal, Arguments]:
+        """Authenticate and authorize a call that is handled elsewhere.
 
-        Raises ApiError.
+        Return who calls, and the arguments. Raises ApiError.
         """
-        running = _Running(call)
+        running = _CallState(call)
         try:
-            return await self._enter(running)
+            return await self._authenticate_and_decode(running)
         except Exception as failure:
             error = self._error(failure, running)
-            self._record(running, Answer(error=error), 0.0)
+            self._log_call(running, CallResult(error=error), 0.0)
             raise error from failure
 
-    async def knows(self, credentials: Credentials, origin: str) -> bool:
-        """Return whether the token is that of a session. Raises ApiError where nobody can tell."""
+    async def has_session(self, credentials: Credentials, origin: str) -> bool:
+        """Return whether the token is that of a session. Raises ApiError if that is unknown."""
         if credentials.token is None:
             return False
         try:
@@ -131,80 +136,82 @@ class Pipeline:
                 return False
             raise
         except StoreUnavailable as failure:
-            raise self._store_lost(failure) from failure
+            raise self._store_unavailable(failure) from failure
         except StoreError as failure:
-            raise self.internal(failure, tuple(credentials.secrets())) from failure
+            raise self.internal_error(failure, tuple(credentials.secrets())) from failure
         return True
 
     def error(self, failure: Exception, call: Call) -> ApiError:
-        """Return what a caller is told of a failure; logs it when it is our own."""
-        return self._error(failure, _Running(call))
+        """Return the error that the caller gets for a failure; log internal ones."""
+        return self._error(failure, _CallState(call))
 
-    async def _carry_out(self, running: "_Running") -> Answer:
+    async def _execute(self, running: "_CallState") -> CallResult:
         call, operation = running.call, running.call.operation
-        visitor, arguments = await self._enter(running)
+        principal, arguments = await self._authenticate_and_decode(running)
         if not operation.available:
             fail(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
-        async with self._in_flight.working(visitor):
+        async with self._in_flight.executing(principal):
             if operation.service == SESSION_SERVICE:
-                return await self._session(call, visitor)
-            value = await self._dispatcher.invoke(operation, arguments, visitor.caller)
+                return await self._session(call, principal)
+            value = await self._dispatcher.invoke(operation, arguments, principal.caller)
             running.task = value if operation.task else None
-            return Answer(call.encode(operation, value))
+            return CallResult(call.encode(operation, value))
 
-    async def _enter(self, running: "_Running") -> tuple[Visitor, Arguments]:
+    async def _authenticate_and_decode(self, running: "_CallState") -> tuple[Principal, Arguments]:
         call, operation = running.call, running.call.operation
-        async with self._in_flight.entering(operation, call.credentials, call.origin):
-            visitor = await self._gate.admit(operation, call.credentials, call.origin)
-        running.visitor = visitor
-        if visitor.user is not None and call.guest is not None:
-            call.guest.welcome()
-        _authorize(visitor, least_privilege(operation))
+        async with self._in_flight.authenticating(operation, call.credentials, call.origin):
+            principal = await self._authenticator.authenticate(
+                operation, call.credentials, call.origin
+            )
+        running.principal = principal
+        if principal.user is not None and call.client is not None:
+            call.client.mark_recognized()
+        _authorize(principal, minimum_privilege(operation))
         arguments = running.arguments = await call.decode()
-        _authorize(visitor, required_privilege(operation, arguments))
-        return visitor, arguments
+        _authorize(principal, required_privilege(operation, arguments))
+        return principal, arguments
 
-    async def _session(self, call: Call, visitor: Visitor) -> Answer:
+    async def _session(self, call: Call, principal: Principal) -> CallResult:
         if call.operation.name == "create":
-            if visitor.user is None:
+            if principal.user is None:
                 raise unauthenticated()
-            token = await self._sessions.create(visitor.user)
-            return Answer(call.encode(call.operation, token), token=token.reveal())
-        session = visitor.caller.session
+            token = await self._sessions.create(principal.user)
+            return CallResult(call.encode(call.operation, token), token=token.reveal())
+        session = principal.caller.session
         if session is None:
             raise unauthenticated()
         if call.operation.name == "get":
-            return Answer(call.encode(call.operation, await self._sessions.get(session)))
+            return CallResult(call.encode(call.operation, await self._sessions.get(session)))
         await self._sessions.delete(session)
-        return Answer(call.encode(call.operation, None))
+        return CallResult(call.encode(call.operation, None))
 
-    def _error(self, failure: Exception, running: "_Running") -> ApiError:
+    def _error(self, failure: Exception, running: "_CallState") -> ApiError:
         if isinstance(failure, ApiError):
             return failure
         if isinstance(failure, StoreUnavailable):
-            return self._store_lost(failure)
+            return self._store_unavailable(failure)
         if isinstance(failure, StoreError):
             return self._store_refused(failure, running.call.operation)
-        if running.visitor is not None and (refused := file_error(failure)):
+        if running.principal is not None and (refused := file_error(failure)):
             return self._file_refused(failure, refused, running.call.operation)
-        return self.internal(failure, running.secrets(), operation=running.call.operation.id)
+        return self.internal_error(failure, running.secrets(), operation=running.call.operation.id)
 
-    def _store_lost(self, failure: StoreUnavailable) -> ApiError:
+    def _store_unavailable(self, failure: StoreUnavailable) -> ApiError:
         self._log.warning("store unavailable", reason=str(failure))
         name, after = "store.unavailable", None
         if isinstance(failure, OutcomeUnknown):
             name = "store.outcome.unknown"
         elif isinstance(failure, StoreFull):
-            name, after = "store.is.full", FULL_SECONDS
+            name, after = "store.is.full", STORE_FULL_RETRY_SECONDS
         return ApiError(ErrorType.SERVICE_UNAVAILABLE, message(name), retry_after=after)
 
     def _store_refused(self, failure: StoreError, operation: Operation) -> ApiError:
-        """Make the error that the operation declares for what is nobody's fault here."""
+        """Return the error that the operation declares for an unavailable or unreadable store."""
         operation_id = self._operation_id()
         self._log.error(
             "store refused", operation_id=operation_id, operation=operation.id, reason=str(failure)
         )
-        # What is wrong with a record may quote it: that is for the log.
+        # The reason may quote the record: only for the log.
         text = (
             message("store.unreadable", ascii(failure.key)[1:-1], operation_id)
             if isinstance(failure, RecordUnreadable)
@@ -216,7 +223,7 @@ class Pipeline:
     def _file_refused(
         self, failure: Exception, refused: ApiError, operation: Operation
     ) -> ApiError:
-        """Return what a task would of a file of ours; never to a stranger, since it is a path."""
+        """Return the error for an unusable file; its path is only for authenticated callers."""
         self._log.error("file refused", operation=operation.id, reason=str(failure))
         if refused.error_type in operation.errors:
             return refused
@@ -224,10 +231,10 @@ class Pipeline:
         kind = ErrorType.ERROR if any_other else ErrorType.SERVICE_UNAVAILABLE
         return ApiError(kind, *refused.messages)
 
-    def internal(
+    def internal_error(
         self, failure: BaseException, hidden: tuple[Any, ...] | None, **where: str
     ) -> ApiError:
-        """Log a failure of our own without the secrets, and give what the caller is told."""
+        """Log an internal failure without the secrets, and return the caller's error."""
         operation_id = self._operation_id()
         self._log.error(
             "internal error",
@@ -237,52 +244,52 @@ class Pipeline:
         )
         return ApiError(ErrorType.INTERNAL_SERVER_ERROR, message("internal.error", operation_id))
 
-    def _record(self, running: "_Running", answer: Answer, seconds: float) -> None:
-        call, visitor, error = running.call, running.visitor, answer.error
+    def _log_call(self, running: "_CallState", answer: CallResult, seconds: float) -> None:
+        call, principal, error = running.call, running.principal, answer.error
         changes = call.operation.privilege is Privilege.GLOBAL_VCSERVER or error is not None
         write = self._log.info if changes else self._log.debug
         write(
             "call",
             protocol=call.protocol,
             operation=call.operation.id,
-            user=visitor.caller.user if visitor else None,
+            user=principal.caller.user if principal else None,
             origin=call.origin,
             result=error.error_type.value if error else "OK",
             milliseconds=round(seconds * 1000, 1),
             client_id=call.client_id,
         )
 
-    async def _keep(self, running: "_Running", answer: Answer) -> None:
-        call, visitor = running.call, running.visitor
-        # Who needs no session is a stranger as long as nothing has let him in.
-        stranger = visitor is None or (visitor.user is None and answer.error is not None)
+    async def _audit_call(self, running: "_CallState", answer: CallResult) -> None:
+        call, principal = running.call, running.principal
+        # Operations without a session are anonymous until their own check has passed.
+        stranger = principal is None or (principal.user is None and answer.error is not None)
         entry = audit_entry(
             operation=call.operation,
-            user=None if stranger or visitor is None else visitor.caller.user,
+            user=None if stranger or principal is None else principal.caller.user,
             origin=call.origin,
             protocol=call.protocol,
             arguments=running.arguments,
             error=answer.error,
             task=running.task,
         )
-        logs_in = call.operation.service == SESSION_SERVICE
-        access = logs_in or visitor is None or visitor.user is None
+        is_login = call.operation.service == SESSION_SERVICE
+        access = is_login or principal is None or principal.user is None
         await self._audit.record(entry, access=access)
 
 
 @dataclass
-class _Running:
-    """What is known of a call so far."""
+class _CallState:
+    """What is known so far of a running call."""
 
     call: Call
-    visitor: Visitor | None = None
+    principal: Principal | None = None
     arguments: Arguments | None = None
     task: str | None = None
-    """The task that it has begun."""
+    """The task that it started."""
 
     def secrets(self) -> tuple[Any, ...] | None:
-        if self.visitor is not None and self.arguments is None:
-            return None  # it failed while the body was read: nobody knows what is in there
+        if self.principal is not None and self.arguments is None:
+            return None  # it failed while the body was read, so its secrets are unknown
         return (
             *self.call.credentials.secrets(),
             *redaction.secrets_in(self.arguments or {}),
@@ -290,13 +297,13 @@ class _Running:
 
 
 @cache
-def least_privilege(operation: Operation) -> Privilege | None:
-    """Return the privilege without which no arguments help; checked before they are read."""
+def minimum_privilege(operation: Operation) -> Privilege | None:
+    """Return the privilege that every call of it needs; checked before its arguments are read."""
     return required_privilege(operation, {each.name: True for each in operation.parameters})
 
 
-def _authorize(visitor: Visitor, privilege: Privilege | None) -> None:
-    if privilege is not None and privilege not in visitor.caller.privileges:
+def _authorize(principal: Principal, privilege: Privilege | None) -> None:
+    if privilege is not None and privilege not in principal.caller.privileges:
         fail(
             ErrorType.UNAUTHORIZED,
             message("vapi.security.authorization.invalid", privilege.value),

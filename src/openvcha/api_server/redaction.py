@@ -1,4 +1,4 @@
-"""What a failure of our own may say in the log: all of it, but no secret of the request."""
+"""Internal failures for the log: complete, but without the secrets of the request."""
 
 import json
 import traceback
@@ -12,7 +12,7 @@ from openvcha.api.secret import Secret
 
 
 def secrets_in(value: Any) -> Iterator[Secret]:
-    """Find every secret in decoded arguments."""
+    """Yield every secret in decoded arguments."""
     if isinstance(value, Secret):
         yield value
     elif isinstance(value, msgspec.Struct):
@@ -28,7 +28,7 @@ def secrets_in(value: Any) -> Iterator[Secret]:
 def describe(failure: BaseException, hidden: Iterable[Secret] | None) -> str:
     """Return the traceback, with `***` for the secrets.
 
-    `hidden` None: the secrets are not known, so that only the places and the type are told.
+    If `hidden` is None the secrets are unknown: only the frames and the type are shown.
     """
     if hidden is None:
         places = "".join(traceback.format_tb(failure.__traceback__))
@@ -37,7 +37,7 @@ def describe(failure: BaseException, hidden: Iterable[Secret] | None) -> str:
 
 
 def redact(text: str, hidden: Iterable[Secret]) -> str:
-    """Replace each secret, however it may have been quoted on its way, by `***`."""
+    """Replace each secret, in every way it may have been quoted, by `***`."""
     spellings = {spelling for secret in hidden for spelling in _spellings(secret.reveal())}
     for spelling in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelling, "***")

@@ -1,7 +1,7 @@
-"""What a request's head must not leave open: who asks, for what, and in which letters.
+"""Refuses ambiguous request heads: repeated credentials, actions or encodings.
 
-Of two sessions, or two actions, one program takes the first and another one the last. What is
-read in two ways is refused before anybody reads it.
+Of two sessions, or two actions, one program takes the first and another the last. What can be read
+in two ways is refused before it is used.
 """
 
 from collections import Counter
@@ -15,21 +15,27 @@ from openvcha.api_server.auth.credentials import SESSION_HEADER
 from openvcha.api_server.request import Request
 from openvcha.api_server.routes import ACTION, LEGACY_ACTION, TASK
 
-SINGLE: Final = (SESSION_HEADER, "authorization", "content-type", "content-encoding", "host")
-"""Headers that come once at the most."""
+SINGLETON_HEADERS: Final = (
+    SESSION_HEADER,
+    "authorization",
+    "content-type",
+    "content-encoding",
+    "host",
+)
+"""Headers that may appear at most once."""
 _LONGEST_SHOWN: Final = 100
 
 
-def require_clear(request: Request) -> None:
-    """Look at the headers and the target. Raises ApiError INVALID_ARGUMENT."""
+def require_unambiguous(request: Request) -> None:
+    """Refuse ambiguous headers and targets. Raises ApiError INVALID_ARGUMENT."""
     if request.repeats:
-        _require_once("the header %s", request.names, SINGLE)
+        _require_once("the header %s", request.names, SINGLETON_HEADERS)
     _require_utf_8("path", request.scope.get("raw_path") or b"")
     _require_utf_8("query", request.scope["query_string"])
 
 
-def require_clear_verbs(request: Request) -> None:
-    """Look at what chooses the operation in the query. Raises ApiError INVALID_ARGUMENT."""
+def require_unambiguous_verbs(request: Request) -> None:
+    """Refuse a repeated choice of the operation in the query. Raises ApiError INVALID_ARGUMENT."""
     if not request.query:
         return
     names = [ACTION if name == LEGACY_ACTION else name for name, _ in request.query]

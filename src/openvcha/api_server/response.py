@@ -1,4 +1,4 @@
-"""One answer, written at once."""
+"""An HTTP response that is sent at once."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ _NOT_KEPT = (b"cache-control", b"no-store")
 
 
 class Response:
-    """JSON that is written already, or nothing; an ASGI application that answers with it."""
+    """Encoded JSON, or an empty body; an ASGI application that responds with it."""
 
     def __init__(
         self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
@@ -20,7 +20,7 @@ class Response:
         self.headers = dict(headers or ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
+        """Send the response."""
         del scope, receive
         start = {"type": "http.response.start", "status": self.status, "headers": self._written()}
         await send(start)

@@ -1,4 +1,4 @@
-"""REST: the table below /api, and in the older form below /rest."""
+"""REST: the operations below /api, and in the legacy dialect below /rest."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
 from openvcha.api.operations import Operation
 from openvcha.api_server.auth.credentials import SESSION_SERVICE, from_headers
 from openvcha.api_server.http import (
-    ANYBODY,
-    KNOWN,
-    apart,
+    ANONYMOUS_BODY,
+    AUTHENTICATED_BODY,
+    client_connection,
+    error_response,
     forgotten_cookie,
-    guest,
+    json_response,
+    off_loop_if_large,
     origin,
     read_body,
-    refuse,
-    reply,
     session_headers,
 )
-from openvcha.api_server.pipeline import Answer, Arguments, Call, Pipeline
+from openvcha.api_server.pipeline import Arguments, Call, CallResult, Pipeline
 from openvcha.api_server.request import Request
-from openvcha.api_server.request_head import require_clear, require_clear_verbs
+from openvcha.api_server.request_head import require_unambiguous, require_unambiguous_verbs
 from openvcha.api_server.response import Response
 from openvcha.api_server.routes import Match, Router, api_routes, legacy_routes
 
 
 @dataclass(frozen=True)
-class Form:
-    """In what the two kinds of REST differ. ``wrapped``: bodies name their parameters."""
+class Dialect:
+    """How the two dialects of REST differ. ``wrapped``: bodies name their parameters."""
 
     name: str
     prefix: str
@@ -54,24 +54,26 @@ def _in_value(operation: Operation, value: Any) -> bytes:
     return msgspec.json.encode({"value": encode_rest(operation.reply, value)})
 
 
-API = Form(
+API = Dialect(
     "rest", "/api", False, _plain, lambda operation: operation.status, encode_error_rest, STATUS
 )
-LEGACY = Form("legacy", "/rest", True, _in_value, lambda _: 200, encode_error_legacy, LEGACY_STATUS)
+LEGACY = Dialect(
+    "legacy", "/rest", True, _in_value, lambda _: 200, encode_error_legacy, LEGACY_STATUS
+)
 
 
 class Rest:
-    """An ASGI application that serves the table in one form, below its prefix."""
+    """An ASGI application that serves the operations in one dialect, below its prefix."""
 
-    def __init__(self, pipeline: Pipeline, form: Form) -> None:
+    def __init__(self, pipeline: Pipeline, dialect: Dialect) -> None:
         self._pipeline = pipeline
-        self._form = form
-        self._router = Router(legacy_routes() if form is LEGACY else api_routes())
+        self._dialect = dialect
+        self._router = Router(legacy_routes() if dialect is LEGACY else api_routes())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         request = Request(scope, receive)
-        path = scope["path"].removeprefix(self._form.prefix) or self._form.prefix
+        path = scope["path"].removeprefix(self._dialect.prefix) or self._dialect.prefix
         try:
             response = await self._respond(request, path)
         except ApiError as error:
@@ -80,43 +82,47 @@ class Rest:
 
     async def _respond(self, request: Request, path: str) -> Response:
         if request.method == "OPTIONS":
-            return reply(b"", 204, {"allow": ", ".join(sorted(self._router.methods(path)))})
-        require_clear(request)
-        require_clear_verbs(request)
+            return json_response(b"", 204, {"allow": ", ".join(sorted(self._router.methods(path)))})
+        require_unambiguous(request)
+        require_unambiguous_verbs(request)
         match = self._router.find(request.method, path, dict(request.query))
-        answer = await self._pipeline.answer(self._call(request, match))
+        answer = await self._pipeline.handle(self._call(request, match))
         return self._render(match.operation, answer)
 
     def _call(self, request: Request, match: Match) -> Call:
         async def decode() -> Arguments:
-            body = await read_body(request, KNOWN if match.operation.authenticated else ANYBODY)
-            return await apart(
+            body = await read_body(
+                request, AUTHENTICATED_BODY if match.operation.authenticated else ANONYMOUS_BODY
+            )
+            return await off_loop_if_large(
                 len(body),
                 decode_arguments_rest,
                 match.operation,
                 body,
                 match.path_parameters,
                 request.query,
-                self._form.wrapped,
+                self._dialect.wrapped,
             )
 
         return Call(
-            protocol=self._form.name,
+            protocol=self._dialect.name,
             operation=match.operation,
             credentials=from_headers(request.headers),
             origin=origin(request),
-            guest=guest(request),
+            client=client_connection(request),
             decode=decode,
-            encode=self._form.encode,
+            encode=self._dialect.encode,
         )
 
-    def _render(self, operation: Operation, answer: Answer) -> Response:
+    def _render(self, operation: Operation, answer: CallResult) -> Response:
         if answer.error is not None:
             return self._refuse(answer.error)
-        headers = session_headers(answer.token, self._form.prefix)
+        headers = session_headers(answer.token, self._dialect.prefix)
         if operation.service == SESSION_SERVICE and operation.name == "delete":
-            headers = forgotten_cookie(self._form.prefix)
-        return reply(answer.body, self._form.status(operation), headers)
+            headers = forgotten_cookie(self._dialect.prefix)
+        return json_response(answer.body, self._dialect.status(operation), headers)
 
     def _refuse(self, error: ApiError) -> Response:
-        return refuse(self._form.error(error), self._form.error_status[error.error_type], error)
+        return error_response(
+            self._dialect.error(error), self._dialect.error_status[error.error_type], error
+        )

@@ -1,4 +1,4 @@
-"""Which operation a method, a path and a query name."""
+"""Routing: the operation of a method, a path and a query."""
 
 import re
 from collections import defaultdict
@@ -13,7 +13,7 @@ from openvcha.api_server.auth.credentials import SESSION_SERVICE
 ACTION = "action"
 LEGACY_ACTION = "~action"
 TASK = "vmw-task"
-#: Query parameters that choose the operation and are no arguments of it.
+#: Query parameters that choose the operation and are not its arguments.
 VERBS = frozenset({ACTION, LEGACY_ACTION, TASK})
 LEGACY_SESSION = "/com/vmware/cis/session"
 _LONGEST_SHOWN = 200
@@ -21,7 +21,7 @@ _LONGEST_SHOWN = 200
 
 @dataclass(frozen=True)
 class Route:
-    """One way to reach an operation; `path` may have `{parameters}`."""
+    """One route to an operation; `path` may have `{parameters}`."""
 
     method: str
     path: str
@@ -30,13 +30,13 @@ class Route:
 
     @property
     def task(self) -> bool:
-        """Return whether it begins a task."""
+        """Return whether it starts a task."""
         return self.operation.task
 
 
 @dataclass(frozen=True)
 class Match:
-    """What a request means: the operation and the parameters in its path."""
+    """The operation of a request, and the parameters in its path."""
 
     operation: Operation
     path_parameters: Mapping[str, str]
@@ -48,7 +48,7 @@ def api_routes() -> tuple[Route, ...]:
 
 
 def legacy_routes() -> tuple[Route, ...]:
-    """Return the routes below /rest: the session has its own path, and may be asked by POST."""
+    """Return the routes below /rest: the session has its own path, and may be read by POST."""
     routes = [
         _route(each, LEGACY_SESSION if each.service == SESSION_SERVICE else each.path)
         for each in OPERATIONS
@@ -74,7 +74,7 @@ class Router:
                 self._fixed[route.path].append(route)
 
     def find(self, method: str, path: str, query: Mapping[str, str]) -> Match:
-        """Return what the request means; raises ApiError OPERATION_NOT_FOUND."""
+        """Return the operation of a request. Raises ApiError OPERATION_NOT_FOUND."""
         routes, parameters = self._at(path)
         action = query.get(ACTION) or query.get(LEGACY_ACTION)
         task = query.get(TASK, "").lower() == "true"
@@ -85,7 +85,7 @@ class Router:
         raise _unknown(routes, path, *wanted)
 
     def methods(self, path: str) -> frozenset[str]:
-        """Return the methods that this path knows; raises ApiError OPERATION_NOT_FOUND."""
+        """Return the methods of a path. Raises ApiError OPERATION_NOT_FOUND."""
         methods = {route.method for route in self._at(path)[0]}
         return frozenset(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
@@ -99,7 +99,7 @@ class Router:
 
 
 def unknown_path(path: str) -> ApiError:
-    """Make the OPERATION_NOT_FOUND of a path that nothing is at."""
+    """Return the OPERATION_NOT_FOUND of an unknown path."""
     return ApiError(
         ErrorType.OPERATION_NOT_FOUND, message("com.vmware.vapi.rest.httpNotFound", path)
     )
@@ -108,7 +108,7 @@ def unknown_path(path: str) -> ApiError:
 def _unknown(
     routes: Iterable[Route], path: str, method: str, action: str | None, task: bool
 ) -> ApiError:
-    """Make the OPERATION_NOT_FOUND that says what there is, and what was perhaps meant."""
+    """Return the OPERATION_NOT_FOUND that names the known routes, and the closest one."""
     asked = _written(method, path, action, task=task)
     there = ", ".join(_written(each.method, path, each.action, task=each.task) for each in routes)
     said = [message("operation.unknown", asked, there)]
@@ -118,7 +118,7 @@ def _unknown(
 
 
 def _written(method: str, path: str, action: str | None, *, task: bool) -> str:
-    """Write a request as one types it; what a stranger sent of it is bounded."""
+    """Return a request as one types it, with bounded length: anyone may have sent it."""
     verbs = [f"action={action[:_LONGEST_SHOWN]}"] if action else []
     verbs += [f"{TASK}=true"] if task else []
     shown = f"{method[:_LONGEST_SHOWN]} {path[:_LONGEST_SHOWN]}"

@@ -1,4 +1,4 @@
-"""The events as a stream (text/event-stream), which goes on where a client stopped reading."""
+"""The events as a stream (text/event-stream), which resumes where a client stopped reading."""
 
 import asyncio
 from collections import Counter
@@ -15,10 +15,10 @@ from openvcha.api.messages import message
 from openvcha.api.operations import by_id
 from openvcha.api.structures import EventFilterSpec, EventInfo
 from openvcha.api_server.auth.credentials import from_headers
-from openvcha.api_server.http import guest, origin, refuse
+from openvcha.api_server.http import client_connection, error_response, origin
 from openvcha.api_server.pipeline import Arguments, Call, Pipeline
 from openvcha.api_server.request import Request
-from openvcha.api_server.request_head import require_clear
+from openvcha.api_server.request_head import require_unambiguous
 from openvcha.api_server.server.connection import STOPPING
 from openvcha.events.log import EventLog, event_number
 from openvcha.store.errors import StoreError
@@ -26,21 +26,21 @@ from openvcha.store.structlog_light import structlog
 
 OPERATION = by_id("org.openvcha.events.list")
 PATH = f"/api{OPERATION.path}"
-KIND = "text/event-stream"
+CONTENT_TYPE = "text/event-stream"
 CHECK_SECONDS = 5.0
-"""How long a stream may outlive its session or its privilege; then it also shows it is alive."""
-MOST = 64
-MOST_OF_USER = 48
+"""How long a stream may outlive its session or privilege; also the interval of keep-alives."""
+MAX_STREAMS = 64
+MAX_STREAMS_PER_USER = 48
 RECONNECT = b"retry: 1000\n\n"
-ALIVE = b": alive\n\n"
-OVER = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
-HEADERS = [(b"content-type", KIND.encode()), (b"cache-control", b"no-store")]
+KEEP_ALIVE = b": alive\n\n"
+ENDING_ERRORS = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
+HEADERS = [(b"content-type", CONTENT_TYPE.encode()), (b"cache-control", b"no-store")]
 
 _log = structlog.get_logger(__name__)
 
 
 class EventStream:
-    """An ASGI application: streams the events to whoever asks for a stream, else ``others``."""
+    """An ASGI application that streams the events on request, else calls ``others``."""
 
     def __init__(self, pipeline: Pipeline, events: EventLog, others: ASGIApp) -> None:
         self._pipeline = pipeline
@@ -49,37 +49,37 @@ class EventStream:
         self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["path"] != PATH or not _wanted(request := Request(scope, receive)):
             await self._others(scope, receive, send)
             return
         call = _call(request)
         try:
-            require_clear(request)
-            user, after = await self._begin(request, call)  # strangers take no place
-            async with self._place(user):
+            require_unambiguous(request)
+            user, after = await self._begin(request, call)  # only authenticated callers take a slot
+            async with self._slot(user):
                 await self._answer(request, call, after, send)
         except ApiError as error:
-            response = refuse(encode_error_rest(error), STATUS[error.error_type], error)
+            response = error_response(encode_error_rest(error), STATUS[error.error_type], error)
             await response(scope, receive, send)
 
     @asynccontextmanager
-    async def _place(self, user: str) -> AsyncIterator[None]:
-        if self._open.total() >= MOST or self._open[user] >= MOST_OF_USER:
+    async def _slot(self, user: str) -> AsyncIterator[None]:
+        if self._open.total() >= MAX_STREAMS or self._open[user] >= MAX_STREAMS_PER_USER:
             fail(ErrorType.SERVICE_UNAVAILABLE, message("event.streams", self._open.total()))
         self._open[user] += 1
         try:
             yield
         finally:
             self._open[user] -= 1
-            self._open += Counter()  # forget whose count is 0
+            self._open += Counter()  # drop counts of 0
 
     async def _begin(self, request: Request, call: Call) -> tuple[str, str]:
-        """Let the client in. Return who it is and the id after which it wants to read.
+        """Authorize the client. Return its user and the id after which it wants to read.
 
-        Without one it reads what comes from now on.
+        Without such an id it reads new events only.
         """
-        visitor, arguments = await self._pipeline.admit(call)
+        principal, arguments = await self._pipeline.authorize(call)
         spec = arguments.get("filter") or EventFilterSpec()
         after = request.headers.get("last-event-id") or spec.after
         try:
@@ -87,14 +87,14 @@ class EventStream:
         except StoreError as failure:
             raise self._pipeline.error(failure, call) from failure
         event_number(after)
-        return visitor.caller.user, after
+        return principal.caller.user, after
 
     async def _answer(self, request: Request, call: Call, after: str, send: Send) -> None:
-        """Stream until the end, or until the client goes."""
+        """Stream until the end, or until the client disconnects."""
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         stopping = request.state.get(STOPPING) or asyncio.Event()
         streaming = asyncio.create_task(self._pump(call, after, stopping, send))
-        gone = asyncio.create_task(_gone(request))
+        gone = asyncio.create_task(_disconnected(request))
         try:
             await asyncio.wait({streaming, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -130,7 +130,7 @@ class EventStream:
                         if not await self._still_permitted(call):
                             return
                         check = clock() + CHECK_SECONDS
-                        yield ALIVE
+                        yield KEEP_ALIVE
                     if news.done():
                         yield _written(news.result())
                         news = asyncio.ensure_future(anext(follow))
@@ -142,17 +142,17 @@ class EventStream:
                 await asyncio.wait({news, stop})
 
     async def _still_permitted(self, call: Call) -> bool:
-        """Ask again; while the store is away nobody can tell, and nothing is streamed either."""
+        """Authorize again; continue while the store is unavailable: nothing is streamed then."""
         try:
-            await self._pipeline.admit(call)
+            await self._pipeline.authorize(call)
         except ApiError as error:
-            return error.error_type not in OVER
+            return error.error_type not in ENDING_ERRORS
         return True
 
 
 def _wanted(request: Request) -> bool:
     asked = request.headers.get("accept", "").lower()
-    return request.method == OPERATION.method and KIND in asked
+    return request.method == OPERATION.method and CONTENT_TYPE in asked
 
 
 def _call(request: Request) -> Call:
@@ -165,7 +165,7 @@ def _call(request: Request) -> Call:
         operation=OPERATION,
         credentials=from_headers(request.headers),
         origin=origin(request),
-        guest=guest(request),
+        client=client_connection(request),
         decode=decode,
         encode=lambda *_: b"",
     )
@@ -183,7 +183,7 @@ def _written(events: Iterable[EventInfo]) -> bytes:
     )
 
 
-async def _gone(request: Request) -> None:
-    """Wait until the client has gone."""
+async def _disconnected(request: Request) -> None:
+    """Wait until the client disconnects."""
     while (await request.receive())["type"] != "http.disconnect":
-        pass  # a body that nobody needs
+        pass  # the body is not used

@@ -29,7 +29,7 @@ SILENCE_TIMEOUT_SECONDS: Final = 5.0
 """Allows for late heartbeats on a busy machine; shorter than any other node needs to take over."""
 STOP_REPEAT_SECONDS: Final = 0.2
 MAX_STOP_ORDERS: Final = 20
-"""How many orders to stop, one every STOP_REPEAT_SECONDS, may go unanswered. Orders are counted, not
+"""How many orders to stop, one every STOP_REPEAT_SECONDS, may go unanswered. They are counted, not
 seconds: a service that was suspended itself has not read any report."""
 NOT_SERVING_ALARM_SECONDS: Final = 10.0
 """Longer than an API needs to observe the cluster and to get the port of one that was killed."""

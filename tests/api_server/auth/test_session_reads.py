@@ -126,7 +126,7 @@ async def test_whose_sessions_are_is_remembered_of_few(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest are forgotten, those that are over at once; they cost one read more, no more."""
-    monkeypatch.setattr(module, "MOST_OWNERS", 2)
+    monkeypatch.setattr(module, "MAX_OWNERS", 2)
     sessions, token = await begun(edge)
     user = (await sessions.resolve(token)).user
     others = [await sessions.create(user) for _ in range(3)]

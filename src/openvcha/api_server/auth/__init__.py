@@ -1,1 +1,1 @@
-"""Who may call: users, passwords, sessions, and what strangers may try."""
+"""Authentication: users, passwords, sessions, and limits for failed logins."""

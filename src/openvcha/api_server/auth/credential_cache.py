@@ -1,4 +1,4 @@
-"""A short memory of credentials that were right, so that Basic on each request stays cheap."""
+"""A cache of credentials that were valid, so that Basic on each request stays cheap."""
 
 import hashlib
 import hmac
@@ -6,13 +6,13 @@ import secrets
 import time
 from collections.abc import Callable
 
-REMEMBERED = 1024
+MAX_ENTRIES = 1024
 
 
-class Verified:
-    """Remembers, under a key that never leaves this process, which credentials were right.
+class CredentialCache:
+    """Remembers valid credentials for some seconds, as digests under a key of this process.
 
-    `generation` ties a memory to one password of one user: it is worth nothing after a change.
+    `generation` ties an entry to one password of one user: a changed password voids it.
     """
 
     def __init__(
@@ -24,15 +24,15 @@ class Verified:
         self._until: dict[bytes, float] = {}
 
     def remember(self, user: str, password: str, generation: str) -> None:
-        """Keep that these credentials were right just now."""
+        """Remember that these credentials are valid."""
         digest = self._digest(user, password, generation)
         self._until.pop(digest, None)
-        if len(self._until) >= REMEMBERED:
+        if len(self._until) >= MAX_ENTRIES:
             del self._until[next(iter(self._until))]
         self._until[digest] = self._monotonic() + self._seconds
 
     def knows(self, user: str, password: str, generation: str) -> bool:
-        """Return whether these credentials were right a short time ago."""
+        """Return whether these credentials were valid a short time ago."""
         until = self._until.get(self._digest(user, password, generation))
         return until is not None and self._monotonic() < until
 

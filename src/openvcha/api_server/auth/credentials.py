@@ -1,4 +1,4 @@
-"""Who is calling: credentials as they came, and what they are worth."""
+"""Credentials of a request, and their authentication."""
 
 import base64
 import binascii
@@ -18,68 +18,70 @@ ANONYMOUS = "anonymous"
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a request brought: a session's token, a user name with its password, both or none."""
+    """What a request presents: a session's token, a user name with password, both or neither."""
 
     token: Secret | None = None
     user: str | None = None
     password: Secret | None = None
 
     def secrets(self) -> Iterator[Secret]:
-        """Return what must not be shown."""
+        """Yield the secrets, for redaction."""
         yield from (secret for secret in (self.token, self.password) if secret is not None)
 
 
 @dataclass(frozen=True)
-class Visitor:
-    """A caller together with the user behind it."""
+class Principal:
+    """An authenticated caller with its user."""
 
     caller: Caller
     user: User | None
-    """None for whoever needs none (operations that are not ``authenticated``)."""
+    """None for operations that are not ``authenticated``."""
 
 
-class Gate:
-    """Turns credentials into a caller."""
+class Authenticator:
+    """Turns credentials into a principal."""
 
     def __init__(self, users: Users, sessions: Sessions) -> None:
         self._users = users
         self._sessions = sessions
 
-    async def admit(self, operation: Operation, given: Credentials, origin: str) -> Visitor:
-        """Authenticate a call; raises ApiError UNAUTHENTICATED.
+    async def authenticate(
+        self, operation: Operation, given: Credentials, origin: str
+    ) -> Principal:
+        """Return who calls. Raises ApiError UNAUTHENTICATED.
 
-        A session goes before a password, except for logging in, which is what passwords are for.
+        A session takes precedence over a password, except for the login itself.
         """
         if not operation.authenticated:
-            return Visitor(Caller(ANONYMOUS, frozenset(), None, origin), None)
-        if given.token is not None and not logs_in(operation):
+            return Principal(Caller(ANONYMOUS, frozenset(), None, origin), None)
+        if given.token is not None and not is_login(operation):
             session = await self._sessions.resolve(given.token)
-            return _visitor(session.user, session.hash, origin)
+            return _principal(session.user, session.hash, origin)
         if given.user is None or given.password is None:
             raise unauthenticated()
         user = await self._users.verify(given.user, given.password, origin)
-        return _visitor(user, None, origin)
+        return _principal(user, None, origin)
 
 
-def logs_in(operation: Operation) -> bool:
-    """Return whether it begins a session."""
+def is_login(operation: Operation) -> bool:
+    """Return whether an operation creates a session."""
     return operation.service == SESSION_SERVICE and operation.name == "create"
 
 
 def from_headers(headers: Mapping[str, str]) -> Credentials:
-    """Read the credentials of a request's headers; what is malformed counts as not given.
+    """Return the credentials in a request's headers; malformed ones count as absent.
 
-    A session's cookie counts last: clients send it without being told to.
+    A session's cookie counts last, since clients send it by themselves.
     """
     token = headers.get(SESSION_HEADER)
     user, password = _basic(headers.get("authorization", ""))
-    if not token and user is None and not _of_another_site(headers):
+    if not token and user is None and not _is_cross_site(headers):
         token = _cookie(headers.get("cookie", ""))
     return Credentials(Secret(token) if token else None, user, password)
 
 
 def _cookie(header: str) -> str | None:
-    """Read the session's token, which some clients put into quotation marks."""
+    """Return the session's token, which some clients put in quotes."""
     for pair in header.split(";"):
         name, _, value = pair.strip().partition("=")
         if name == SESSION_HEADER and value:
@@ -87,8 +89,8 @@ def _cookie(header: str) -> str | None:
     return None
 
 
-def _of_another_site(headers: Mapping[str, str]) -> bool:
-    """Return whether a browser says that another site's page makes it send this request."""
+def _is_cross_site(headers: Mapping[str, str]) -> bool:
+    """Return whether a browser says that another site's page makes the request."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     own = f"https://{headers.get('host', '')}"
     return site not in {"none", "same-origin"} or (origin is not None and origin != own)
@@ -114,5 +116,5 @@ def _text(data: bytes) -> str:
         return data.decode("latin-1")  # what older clients send
 
 
-def _visitor(user: User, session: bytes | None, origin: str) -> Visitor:
-    return Visitor(Caller(user.name, user.privileges, session, origin), user)
+def _principal(user: User, session: bytes | None, origin: str) -> Principal:
+    return Principal(Caller(user.name, user.privileges, session, origin), user)

@@ -1,4 +1,4 @@
-"""Passwords: argon2id, in threads that give way, as costly where there is no such user."""
+"""Passwords: argon2id in low-priority threads, as costly if there is no such user."""
 
 import asyncio
 import base64
@@ -13,12 +13,12 @@ from typing import Final, TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
-from openvcha.api_server.auth.password_turns import AT_ONCE, Turns
+from openvcha.api_server.auth.password_queue import MAX_CONCURRENT, PasswordQueue
 
 NICENESS: Final = 3
-"""More than the loop's own: half of what it gets, so that a log-in ends on a busy machine."""
+"""Above the event loop's: half of its share, so that a login completes on a busy machine."""
 LANES: Final = 1
-"""Threads for each password; more would take the loop's processor as often as it does itself."""
+"""Threads for each password; more would compete with the event loop for its processor."""
 T = TypeVar("T")
 
 
@@ -27,23 +27,23 @@ class Passwords:
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(parallelism=LANES)
-        self._nobody = _unmatchable(self._hasher)
-        self._turns = Turns()
-        # Not those of all other work, which could not be told to give way.
-        self._threads = ThreadPoolExecutor(AT_ONCE, "passwords", _give_way)
+        self._nobody = _dummy_hash(self._hasher)
+        self._queue = PasswordQueue()
+        # Not the default executor's threads, whose priority must stay.
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENT, "passwords", _lower_priority)
 
     async def hash(self, password: str) -> str:
-        """Return the argon2id hash, with its parameters and salt, as one text."""
-        async with self._turns.take(None):
-            return await _to_its_end(self._threads, self._hasher.hash, password)
+        """Return the argon2id hash, with its parameters and salt, as one string."""
+        async with self._queue.slot(None):
+            return await _run_to_completion(self._threads, self._hasher.hash, password)
 
     async def verify(self, known: str | None, password: str, *, source: str | None = None) -> bool:
-        """Return whether the password has this hash; None costs the same and is never right.
+        """Return whether the password has this hash; None takes as long and never matches.
 
-        ``source`` is who wants to know, None for whoever goes first. Raises Busy.
+        ``source`` is where the request comes from, None for one with precedence. Raises QueueFull.
         """
-        async with self._turns.take(source):
-            matches = await _to_its_end(
+        async with self._queue.slot(source):
+            matches = await _run_to_completion(
                 self._threads, self._matches, known or self._nobody, password
             )
         return matches and known is not None
@@ -55,10 +55,10 @@ class Passwords:
             return False
 
 
-async def _to_its_end(threads: Executor, work: Callable[..., T], *arguments: str) -> T:
-    """Run it in a thread, and end no sooner than the thread does, also when canceled meanwhile.
+async def _run_to_completion(threads: Executor, work: Callable[..., T], *arguments: str) -> T:
+    """Run ``work`` in a thread, and return no sooner than the thread ends, even if canceled.
 
-    A thread cannot be stopped: a place that is free before would let more than there are run.
+    A thread cannot be stopped: releasing its slot early would let too many run.
     """
     thread = asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
     try:
@@ -69,16 +69,16 @@ async def _to_its_end(threads: Executor, work: Callable[..., T], *arguments: str
                 await asyncio.wait([thread])
 
 
-def _give_way() -> None:
-    """Let all other threads of this program go first, above all its loop."""
-    # In Linux a thread has a niceness of its own, whatever POSIX says; the highest is 19.
+def _lower_priority() -> None:
+    """Lower the priority of this thread below the others, above all the event loop's."""
+    # In Linux each thread has its own niceness, unlike in POSIX; the highest is 19.
     own = os.getpriority(os.PRIO_PROCESS, 0)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(own + NICENESS, 19))
 
 
-def _unmatchable(hasher: PasswordHasher) -> str:
-    """Make up a hash with the hasher's own parameters, so that trying it takes as long."""
+def _dummy_hash(hasher: PasswordHasher) -> str:
+    """Return a hash with the hasher's own parameters that no password matches."""
     costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
     salt, digest = (
         base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=")

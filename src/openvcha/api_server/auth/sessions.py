@@ -1,4 +1,4 @@
-"""Sessions: a token of 256 random bits, of which only the hash is kept, in the store."""
+"""Sessions: a token of 256 random bits, of which the store keeps only the hash."""
 
 import hashlib
 import re
@@ -24,11 +24,11 @@ from openvcha.store.interface import KeyValue, Put, Store, unchanged
 from openvcha.store.records import Record, Stored, decode, encode, readable
 
 TOKEN_BYTES = 32
-PER_USER = 32
-BEGUN_A_MINUTE, ALL_BEGUN_A_MINUTE = 300, 1500
-"""Each takes a kilobyte of the store until it is compacted, also when it is ended at once."""
-MOST_OWNERS = 4096
-"""Sessions of which it is remembered whose they are."""
+MAX_PER_USER = 32
+MAX_CREATED_PER_MINUTE, MAX_CREATED_PER_MINUTE_TOTAL = 300, 1500
+"""Each takes a kilobyte of the store until compaction, even if it is deleted at once."""
+MAX_OWNERS = 4096
+"""Sessions whose user is cached."""
 _TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -43,7 +43,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Session:
-    """A session that is alive: its `hash` names it, `user` is who it belongs to as of now."""
+    """A valid session: its `hash` identifies it; `user` is its owner as stored now."""
 
     hash: bytes
     user: User
@@ -52,9 +52,9 @@ class Session:
 class Sessions:
     """The sessions, kept in the store, where they outlive this process and its node.
 
-    `idle` is the longest time between two requests, kept to within `idle / 60`, which is how
-    rarely the time of the last access is written. `absolute` is the longest life. `per_user` is
-    how many a user has at once: with one more, the one goes that was not used for the longest.
+    `idle` is the longest time between two requests, with a precision of `idle / 60`: the last
+    access is written no more often. `absolute` is the longest lifetime. `per_user` is how many a
+    user may have at once: one more ends the least recently used.
     Every method may raise StoreUnavailable.
     """
 
@@ -67,7 +67,7 @@ class Sessions:
         random: Callable[[int], bytes] = secrets.token_bytes,
         idle: timedelta = timedelta(minutes=30),
         absolute: timedelta = timedelta(hours=24),
-        per_user: int = PER_USER,
+        per_user: int = MAX_PER_USER,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -78,34 +78,36 @@ class Sessions:
         self._absolute = absolute
         self._per_user = max(1, per_user)
         self._owners: dict[bytes, str] = {}
-        self._begun: Budget[None] = Budget(BEGUN_A_MINUTE, ALL_BEGUN_A_MINUTE, monotonic)
+        self._begun: Budget[None] = Budget(
+            MAX_CREATED_PER_MINUTE, MAX_CREATED_PER_MINUTE_TOTAL, monotonic
+        )
 
     async def create(self, user: User) -> Secret:
-        """Begin a session of this user and give its token.
+        """Create a session of this user and return its token.
 
-        Raises ApiError SERVICE_UNAVAILABLE for more in a minute than the store should bear.
+        Raises ApiError SERVICE_UNAVAILABLE for more per minute than the store should bear.
         """
         if not self._begun.take(user.name, None):
             wait = int(MINUTE)
-            text = message("sessions.too.fast", BEGUN_A_MINUTE)
+            text = message("sessions.too.fast", MAX_CREATED_PER_MINUTE)
             raise ApiError(ErrorType.SERVICE_UNAVAILABLE, text, retry_after=wait)
         token, begun = self._random(TOKEN_BYTES).hex(), self._clock()
         record = SessionRecord(
             user=user.name, generation=user.generation, created=begun, last_accessed=begun
         )
-        # The lease only clears away what is over: the limits are checked at each request.
+        # The lease only cleans up: the limits are checked at each request.
         lease = await self._store.lease_grant(int((2 * self._idle).total_seconds()) + 1)
         await self._record(token_hash(token)).create(record, lease=lease)
         await self._make_room(user.name, keys.session(token_hash(token).hex()))
         return Secret(token)
 
     async def resolve(self, token: Secret) -> Session:
-        """Return the session of this token and note its use; raises ApiError UNAUTHENTICATED."""
+        """Return the session of this token and record its use. Raises ApiError UNAUTHENTICATED."""
         if not _TOKEN.fullmatch(token.reveal()):
             raise unauthenticated()
         digest = token_hash(token.reveal())
         found, user = await self._with_user(digest)
-        if found is None or self._over(found.value):
+        if found is None or self._is_over(found.value):
             raise unauthenticated()
         if user is None or user.generation != found.value.generation:
             raise unauthenticated()
@@ -113,7 +115,7 @@ class Sessions:
         return Session(digest, user)
 
     async def get(self, digest: bytes) -> SessionInfo:
-        """Describe the session of this hash; raises ApiError UNAUTHENTICATED when it is over."""
+        """Return the session of this hash. Raises ApiError UNAUTHENTICATED if it is over."""
         found = await self._record(digest).sound()
         if found is None:
             raise unauthenticated()
@@ -125,16 +127,16 @@ class Sessions:
         )
 
     async def delete(self, digest: bytes) -> None:
-        """End the session of this hash; raises ApiError UNAUTHENTICATED when it is over."""
+        """Delete the session of this hash. Raises ApiError UNAUTHENTICATED if it is over."""
         found = await self._record(digest).sound()
         if found is None:
             raise unauthenticated()
         await self._end(found.kv)
 
     async def _with_user(self, digest: bytes) -> tuple[Stored[SessionRecord] | None, User | None]:
-        """Read a session and its user, in one read once it is known whose session it is.
+        """Read a session and its user, in a single read once the owner is known.
 
-        Only the name is remembered: what session and user are worth is read anew each time.
+        Only the owner's name is cached: session and user are read each time.
         """
         known = self._owners.get(digest)
         if known is None:
@@ -152,11 +154,11 @@ class Sessions:
 
     def _note_owner(self, digest: bytes, user: str) -> None:
         self._owners[digest] = user
-        if len(self._owners) > MOST_OWNERS:
+        if len(self._owners) > MAX_OWNERS:
             del self._owners[next(iter(self._owners))]
 
     async def _make_room(self, user: str, newest: str) -> None:
-        """End a user's sessions that are too many, those first that were used the longest ago."""
+        """Delete a user's surplus sessions, the least recently used first."""
         found = readable(await self._store.prefix(keys.SESSIONS), SessionRecord)
         others = [(kv, record) for kv, record in found if kv.key != newest and record.user == user]
         others.sort(key=lambda each: each[1].last_accessed)
@@ -169,7 +171,7 @@ class Sessions:
         except LeaseNotFound:
             await self._store.delete(kv.key)
 
-    def _over(self, record: SessionRecord) -> bool:
+    def _is_over(self, record: SessionRecord) -> bool:
         current = self._clock()
         return (
             current - record.last_accessed > self._idle or current - record.created > self._absolute
@@ -185,9 +187,9 @@ class Sessions:
             await self._store.txn([unchanged(kv)], [Put(kv.key, value, kv.lease)])
             await self._store.lease_keep_alive(kv.lease)
         except LeaseNotFound:
-            raise unauthenticated() from None  # it was ended in between
+            raise unauthenticated() from None  # deleted in the meantime
         except (OutcomeUnknown, StoreFull):
-            return  # at worst the use is not noted
+            return  # at worst the access is not recorded
 
     def _record(self, digest: bytes) -> Record[SessionRecord]:
         return Record(self._store, keys.session(digest.hex()), SessionRecord)
@@ -201,12 +203,12 @@ def _decoded(
 
 
 def token_hash(token: str) -> bytes:
-    """Return what is kept of a token."""
+    """Return the hash of a token, under which its session is stored."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def unauthenticated() -> ApiError:
-    """Make the UNAUTHENTICATED of a request without credentials or with a session that is over."""
+    """Return the UNAUTHENTICATED of a request without credentials or with an expired session."""
     cause = message("com.vmware.vapi.endpoint.method.authentication.required")
     return ApiError(ErrorType.UNAUTHENTICATED, cause, challenge=CHALLENGE)
 

@@ -1,7 +1,7 @@
-"""Wrong passwords in a row delay the next tries, by where they come from and the name they try.
+"""Delays logins after wrong passwords in a row, by source and user name.
 
-So nobody keeps a user out from elsewhere. All is in this process's memory, within bounds, and
-no failure writes into the store: a takeover begins to count from nothing.
+So an attacker cannot lock a user out from another source. All state is in this process's memory,
+within bounds; failures write nothing to the store, so a takeover resets the counts.
 """
 
 import hashlib
@@ -16,28 +16,28 @@ from typing import Final
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 
-FREE_TRIES: Final = 5
+FREE_ATTEMPTS: Final = 5
 FIRST_DELAY: Final = timedelta(seconds=5)
 LONGEST_DELAY: Final = timedelta(minutes=5)
 FORGOTTEN_AFTER: Final = timedelta(hours=1)
-MOST_SOURCES: Final = 512
-NAMES_OF_SOURCE: Final = 32
-"""The names that a source tries share so many counts: more names bring no more tries."""
-MOST_KNOWN: Final = 1024
-SOURCES_OF_USER: Final = 16
+MAX_SOURCES: Final = 512
+NAME_BUCKETS_PER_SOURCE: Final = 32
+"""Counts that the names tried by one source share: more names do not give more attempts."""
+MAX_KNOWN_SOURCES: Final = 1024
+MAX_KNOWN_SOURCES_PER_USER: Final = 16
 NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _NAME_BYTES: Final = 16
 CHALLENGE: Final = 'Basic realm="openvcha"'
 
 
 def now() -> datetime:
-    """Return the time, with its zone."""
+    """Return the time, in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(slots=True)
 class Failures:
-    """How many wrong passwords in a row, when the last one was, and for which password."""
+    """Wrong passwords in a row: how many, when the last, and for which credentials."""
 
     count: int = 0
     last: datetime = NEVER
@@ -45,8 +45,8 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
-    """A try to log in: ``generation`` is that of the user's password, None for an unknown name."""
+class LoginAttempt:
+    """A login attempt: ``generation`` is that of the user's password, None for an unknown name."""
 
     source: str
     name: str
@@ -54,87 +54,87 @@ class Try:
 
     @property
     def digest(self) -> bytes:
-        """Return what stands for the name with its password; names may be long."""
+        """Return a digest of the name and the password's generation; names may be long."""
         return _digest(self.name, self.generation or "")
 
 
 @dataclass(slots=True)
-class _Known:
-    """A source that has logged in by a name: others hold it up no more."""
+class _KnownSource:
+    """A source that has logged in by a name: failures from other sources do not delay it."""
 
     failures: Failures = field(default_factory=Failures)
 
 
 class Throttle:
-    """Counts wrong passwords by source and name, whether or not there is such a user."""
+    """Counts wrong passwords by source and name, whether or not the user exists."""
 
     def __init__(self, clock: Callable[[], datetime] = now) -> None:
         self._clock = clock
         self._key = secrets.token_hex(16)
         self._sources: OrderedDict[str, dict[int, Failures]] = OrderedDict()
-        self._known: OrderedDict[tuple[str, bytes], _Known] = OrderedDict()
+        self._known: OrderedDict[tuple[str, bytes], _KnownSource] = OrderedDict()
 
-    def check(self, one: Try) -> None:
-        """Raise ApiError UNAUTHENTICATED when it is too early for another try."""
-        found = self._counted(one)
+    def check(self, attempt: LoginAttempt) -> None:
+        """Raise ApiError UNAUTHENTICATED if it is too early for another attempt."""
+        found = self._counted(attempt)
         if found is None:
             return
         wait = found.last + delay(found.count) - self._clock()
         if wait > timedelta(0):
             seconds = math.ceil(wait.total_seconds())
-            raise refused("users.throttled", seconds, retry_after=seconds)
+            raise invalid_credentials("users.throttled", seconds, retry_after=seconds)
 
-    def failed(self, one: Try) -> None:
+    def failed(self, attempt: LoginAttempt) -> None:
         """Count one more wrong password."""
-        found = self._counted(one)
+        found = self._counted(attempt)
         if found is None:
-            found = self._begun(one)
+            found = self._count_for(attempt)
         found.count += 1
-        found.last, found.tried = self._clock(), one.digest
+        found.last, found.tried = self._clock(), attempt.digest
 
-    def succeeded(self, one: Try) -> None:
-        """Forget the wrong passwords, and know the source from now on."""
-        name = _digest(one.name)
-        self._sources.get(one.source, {}).pop(self._bucket(one.name), None)
-        self._known[one.source, name] = _Known()
-        self._known.move_to_end((one.source, name))
+    def succeeded(self, attempt: LoginAttempt) -> None:
+        """Reset the count, and remember the source as known."""
+        name = _digest(attempt.name)
+        self._sources.get(attempt.source, {}).pop(self._bucket(attempt.name), None)
+        self._known[attempt.source, name] = _KnownSource()
+        self._known.move_to_end((attempt.source, name))
         own = [key for key in self._known if key[1] == name]
-        for key in own[:-SOURCES_OF_USER]:
+        for key in own[:-MAX_KNOWN_SOURCES_PER_USER]:
             del self._known[key]
-        if len(self._known) > MOST_KNOWN:
+        if len(self._known) > MAX_KNOWN_SOURCES:
             self._known.popitem(last=False)
 
     def knows(self, source: str, name: str) -> bool:
         """Return whether a source has logged in by this name before."""
         return (source, _digest(name)) in self._known
 
-    def _counted(self, one: Try) -> Failures | None:
-        """Find what counts against a try; None: nothing (any more)."""
-        known = self._known.get((one.source, _digest(one.name)))
+    def _counted(self, attempt: LoginAttempt) -> Failures | None:
+        """Return the failures that count against an attempt, if any."""
+        known = self._known.get((attempt.source, _digest(attempt.name)))
         found = (
             known.failures
             if known is not None
-            else self._sources.get(one.source, {}).get(self._bucket(one.name))
+            else self._sources.get(attempt.source, {}).get(self._bucket(attempt.name))
         )
         if found is None:
             return None
-        same_name = found.tried[:_NAME_BYTES] == one.digest[:_NAME_BYTES]
+        same_name = found.tried[:_NAME_BYTES] == attempt.digest[:_NAME_BYTES]
         if (
-            same_name and found.tried != one.digest
+            same_name and found.tried != attempt.digest
         ) or self._clock() - found.last > FORGOTTEN_AFTER:
             found.count = 0
         return found
 
-    def _begun(self, one: Try) -> Failures:
-        names = self._sources.setdefault(one.source, {})
-        self._sources.move_to_end(one.source)
-        if len(self._sources) > MOST_SOURCES:
+    def _count_for(self, attempt: LoginAttempt) -> Failures:
+        names = self._sources.setdefault(attempt.source, {})
+        self._sources.move_to_end(attempt.source)
+        if len(self._sources) > MAX_SOURCES:
             self._sources.popitem(last=False)
-        return names.setdefault(self._bucket(one.name), Failures())
+        return names.setdefault(self._bucket(attempt.name), Failures())
 
     def _bucket(self, name: str) -> int:
-        """Choose the count of a name by a key that nobody knows, so that none can be aimed at."""
-        return int.from_bytes(_digest(self._key + name)[:4]) % NAMES_OF_SOURCE
+        """Return the bucket of a name, by a secret key, so that attackers cannot pick one."""
+        return int.from_bytes(_digest(self._key + name)[:4]) % NAME_BUCKETS_PER_SOURCE
 
 
 def _digest(name: str, generation: str = "") -> bytes:
@@ -143,15 +143,15 @@ def _digest(name: str, generation: str = "") -> bytes:
 
 
 def delay(failures: int) -> timedelta:
-    """How long after the last of so many wrong passwords the next try has to wait."""
-    if failures < FREE_TRIES:
+    """Return the delay of the next attempt after so many wrong passwords."""
+    if failures < FREE_ATTEMPTS:
         return timedelta(0)
-    doublings = min(failures - FREE_TRIES, 16)
+    doublings = min(failures - FREE_ATTEMPTS, 16)
     return min(FIRST_DELAY * (1 << doublings), LONGEST_DELAY)
 
 
-def refused(*cause: object, retry_after: int | None = None) -> ApiError:
-    """Make the UNAUTHENTICATED of wrong credentials, with the message of its cause if any."""
+def invalid_credentials(*cause: object, retry_after: int | None = None) -> ApiError:
+    """Return the UNAUTHENTICATED of wrong credentials, with the message of its cause if any."""
     messages = [message("vapi.security.authentication.invalid")]
     if cause:
         messages.append(message(str(cause[0]), *cause[1:]))

@@ -1,14 +1,14 @@
-"""Names of users, as they are compared."""
+"""User names, normalized for comparison."""
 
 import unicodedata
 
 
 def canonical(name: str) -> str:
-    r"""Write ``DOMAIN\user``, as many clients send it, as ``user@DOMAIN``; others stay."""
+    r"""Return ``DOMAIN\user``, as many clients send it, as ``user@DOMAIN``; others unchanged."""
     domain, backslash, user = name.partition("\\")
     return f"{user}@{domain}" if backslash and domain and user and "@" not in user else name
 
 
 def folded(name: str) -> str:
-    """Write a name so that all that mean the same user are equal."""
+    """Return a form of a name that is equal for all spellings of the same user."""
     return unicodedata.normalize("NFC", canonical(name)).casefold()

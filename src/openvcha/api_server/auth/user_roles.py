@@ -1,10 +1,10 @@
-"""What users may be."""
+"""Roles of users."""
 
 import enum
 
 
 class Role(enum.StrEnum):
-    """What a user may do."""
+    """A user's role, with the names that vCenter uses."""
 
     ADMINISTRATOR = "Administrator"
     READ_ONLY = "ReadOnly"

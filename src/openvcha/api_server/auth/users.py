@@ -1,4 +1,4 @@
-"""Users: names, roles and passwords. Changes take effect with the next request."""
+"""Users: names, roles and passwords. Changes take effect at the next request."""
 
 import asyncio
 import contextlib
@@ -16,10 +16,10 @@ from openvcha.api.messages import message
 from openvcha.api.operations import Privilege
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
-from openvcha.api_server.auth.credential_cache import Verified
-from openvcha.api_server.auth.password_turns import LONGEST_SECONDS, Busy
+from openvcha.api_server.auth.credential_cache import CredentialCache
+from openvcha.api_server.auth.password_queue import MAX_WAIT_SECONDS, QueueFull
 from openvcha.api_server.auth.passwords import Passwords
-from openvcha.api_server.auth.throttle import Throttle, Try, now, refused
+from openvcha.api_server.auth.throttle import LoginAttempt, Throttle, invalid_credentials, now
 from openvcha.api_server.auth.user_names import canonical, folded
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.events.budget import source_of
@@ -30,9 +30,9 @@ from openvcha.store.records import Record, Records
 
 LOCAL = "local"
 BUSY_SECONDS = 1
-LONGEST_NAME = 128
-SHORTEST_PASSWORD = 8
-LONGEST_PASSWORD = 1024
+MAX_NAME_LENGTH = 128
+MIN_PASSWORD_LENGTH = 8
+MAX_PASSWORD_LENGTH = 1024
 
 
 PRIVILEGES: Mapping[Role, frozenset[Privilege]] = MappingProxyType(
@@ -45,7 +45,7 @@ PRIVILEGES: Mapping[Role, frozenset[Privilege]] = MappingProxyType(
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """A user as stored. `generation` is new with each password: older sessions end by it."""
+    """A user as stored. `generation` changes with each password, which ends older sessions."""
 
     name: str
     role: Role
@@ -57,16 +57,16 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def privileges(self) -> frozenset[Privilege]:
-        """Return what the role permits."""
+        """Return the privileges of the role."""
         return PRIVILEGES[self.role]
 
 
 class Users:
     """The users, kept in the store. Every method may raise StoreUnavailable.
 
-    Names are compared without regard to case, ``DOMAIN/user`` (with a
-    backslash) as ``user@domain``. Verifying is one at a time for each name of a source, so that
-    nobody gets more tries than the throttle permits by trying them all at once.
+    Names are compared without regard to case, ``DOMAIN/user`` (with a backslash) as
+    ``user@domain``. Attempts are verified one at a time for each name and source, so that
+    parallel requests get no more attempts than the throttle permits.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class Users:
         *,
         clock: Callable[[], datetime] = now,
         passwords: Passwords | None = None,
-        verified: Verified | None = None,
+        credential_cache: CredentialCache | None = None,
         token: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._store = store
         self._passwords = passwords or Passwords()
-        self._verified = verified or Verified()
+        self._credential_cache = credential_cache or CredentialCache()
         self._throttle = Throttle(clock)
         self._token = token
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def add(self, name: str, password: Secret, role: Role) -> User:
-        """Add a user. Raises ApiError: INVALID_ARGUMENT or ALREADY_EXISTS."""
+        """Add a user. Raises ApiError INVALID_ARGUMENT or ALREADY_EXISTS."""
         name = canonical(name)
         _require_name(name)
         user = User(
@@ -100,13 +100,13 @@ class Users:
         return user
 
     async def remove(self, name: str) -> None:
-        """Remove a user, whose sessions are then worth nothing.
+        """Remove a user, which ends the user's sessions.
 
-        Raises ApiError: NOT_FOUND; NOT_ALLOWED_IN_CURRENT_STATE for the last administrator.
+        Raises ApiError NOT_FOUND; NOT_ALLOWED_IN_CURRENT_STATE for the last administrator.
         """
         while True:
             guards = await self._guards(name)
-            with contextlib.suppress(Fenced):  # who is an administrator has changed: look again
+            with contextlib.suppress(Fenced):  # the administrators have changed: look again
                 if not await self._record(name).delete(guards=guards):
                     fail(ErrorType.NOT_FOUND, message("users.unknown", name))
                 return
@@ -116,9 +116,9 @@ class Users:
         return list((await self._records().all()).values())
 
     async def passwd(self, name: str, password: Secret) -> None:
-        """Change a user's password; ends the user's sessions and forgets wrong tries.
+        """Change a user's password; end the user's sessions and reset wrong attempts.
 
-        Raises ApiError: INVALID_ARGUMENT or NOT_FOUND.
+        Raises ApiError INVALID_ARGUMENT or NOT_FOUND.
         """
         known, generation = await self._hash(password), self._token()
         await self._change(
@@ -127,9 +127,9 @@ class Users:
         )
 
     async def set_role(self, name: str, role: Role) -> None:
-        """Change a user's role, in running sessions too.
+        """Change a user's role, also for existing sessions.
 
-        Raises ApiError: NOT_FOUND; NOT_ALLOWED_IN_CURRENT_STATE for the last administrator.
+        Raises ApiError NOT_FOUND; NOT_ALLOWED_IN_CURRENT_STATE for the last administrator.
         """
         while True:
             guards = () if role is Role.ADMINISTRATOR else await self._guards(name)
@@ -139,22 +139,22 @@ class Users:
 
     @staticmethod
     def key(name: str) -> str:
-        """Return the store's key of a user."""
+        """Return the key of a user in the store."""
         return keys.user(folded(name))
 
     async def find(self, name: str) -> User | None:
-        """Return the user of this name; None when there is none, or only a forged one."""
+        """Return the user of this name; None if there is none, or only a forged one."""
         found = await self._record(name).sound()
         return found.value if found else None
 
     async def verify(self, name: str, password: Secret, origin: str = LOCAL) -> User:
-        """Return the user whose credentials these are; ``origin`` is the address they come from.
+        """Return the user with these credentials; ``origin`` is the address they come from.
 
-        Raises ApiError UNAUTHENTICATED, which does not tell whether there is such a user, and
-        SERVICE_UNAVAILABLE where too many are being looked at.
+        Raises ApiError UNAUTHENTICATED, which does not reveal whether the user exists, and
+        SERVICE_UNAVAILABLE if too many are being verified.
         """
         user = await self.find(name)
-        if user is not None and self._verified.knows(*_credentials(user, password)):
+        if user is not None and self._credential_cache.knows(*_credentials(user, password)):
             return user
         source = source_of(origin)
         async with self._turn(source, folded(name)):
@@ -162,10 +162,10 @@ class Users:
 
     @contextlib.asynccontextmanager
     async def _turn(self, source: str, folded: str) -> AsyncIterator[None]:
-        """Be the only one of a source who tries this name. Raises ApiError SERVICE_UNAVAILABLE."""
+        """Hold the only attempt of a source at this name. Raises ApiError SERVICE_UNAVAILABLE."""
         one = self._turns.setdefault((source, folded), asyncio.Lock())
         try:
-            async with asyncio.timeout(LONGEST_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 await one.acquire()
         except TimeoutError:
             raise _busy() from None
@@ -175,7 +175,7 @@ class Users:
             one.release()
 
     async def _try(self, source: str, folded: str, user: User | None, password: Secret) -> User:
-        tried = Try(source, folded, user.generation if user else None)
+        tried = LoginAttempt(source, folded, user.generation if user else None)
         self._throttle.check(tried)
         known = user.password_hash if user else None
         first = self._throttle.knows(source, folded)
@@ -183,25 +183,25 @@ class Users:
             right = await self._passwords.verify(
                 known, password.reveal(), source=None if first else source
             )
-        except Busy:
+        except QueueFull:
             raise _busy() from None
         if not right or user is None:
             self._throttle.failed(tried)
-            raise refused()
+            raise invalid_credentials()
         self._throttle.succeeded(tried)
-        self._verified.remember(*_credentials(user, password))
+        self._credential_cache.remember(*_credentials(user, password))
         return user
 
     async def _hash(self, password: Secret) -> str:
-        if not SHORTEST_PASSWORD <= len(password.reveal()) <= LONGEST_PASSWORD:
-            limits = SHORTEST_PASSWORD, LONGEST_PASSWORD
+        if not MIN_PASSWORD_LENGTH <= len(password.reveal()) <= MAX_PASSWORD_LENGTH:
+            limits = MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH
             fail(ErrorType.INVALID_ARGUMENT, message("users.password", *limits))
         return await self._passwords.hash(password.reveal())
 
     async def _guards(self, name: str) -> tuple[Compare, ...]:
-        """Return the conditions under which an administrator remains without this user.
+        """Return the conditions under which another administrator remains.
 
-        So of two that take each other's role away at the same time, one is refused.
+        So if two administrators demote each other at the same time, one of them is refused.
         """
         own = await self._record(name).sound()
         if own is None:
@@ -238,8 +238,8 @@ def _busy() -> ApiError:
 
 def _require_name(name: str) -> None:
     printable = name.isprintable() and name == name.strip()
-    if not printable or not 1 <= len(name) <= LONGEST_NAME or set(name) & {":", "/", "\\"}:
-        fail(ErrorType.INVALID_ARGUMENT, message("users.name", LONGEST_NAME))
+    if not printable or not 1 <= len(name) <= MAX_NAME_LENGTH or set(name) & {":", "/", "\\"}:
+        fail(ErrorType.INVALID_ARGUMENT, message("users.name", MAX_NAME_LENGTH))
 
 
 def _credentials(user: User, password: Secret) -> tuple[str, str, str]:

@@ -1,1 +1,1 @@
-"""The description of the API, made from the table of operations."""
+"""The OpenAPI document, generated from the table of operations."""

@@ -1,6 +1,6 @@
-"""What the API demands beyond the types of its fields, for its description.
+"""Constraints of fields beyond their types, for the OpenAPI document.
 
-Who decides is in the rooms below; this says it to whoever only reads the description.
+The packages below enforce them; this only describes them to readers of the document.
 """
 
 import re
@@ -21,7 +21,7 @@ _IPV6: Final = {"format": "ipv6", "maxLength": 45, "pattern": "^[0-9A-Fa-f:.]+$"
 
 
 def _whole(*patterns: re.Pattern[str]) -> dict[str, str]:
-    """Return that the whole text matches one of these."""
+    """Return a schema of strings that match one of the patterns as a whole."""
     return {"pattern": f"^(?:{'|'.join(each.pattern for each in patterns)})$"}
 
 
@@ -52,43 +52,43 @@ FIELDS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
 }
 """By the structure and the field."""
 
-DEMANDED: Final[Mapping[str, tuple[str, ...]]] = {
+REQUIRED_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "com.vmware.vcenter.vcha.connection_spec": ("username", "password"),
 }
-"""Fields that the type leaves open and the API does not."""
+"""Fields that are optional by type and required by the API."""
 
 EXCLUSIVE: Final[Mapping[str, tuple[str, str]]] = {
     "com.vmware.vcenter.vcha.connection_spec": ("ssl_thumbprint", "ssl_certificate"),
 }
-"""Fields of which one at the most is set."""
+"""Fields of which at most one is set."""
 
-ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {
+AT_LEAST_ONE: Final[Mapping[str, tuple[str, ...]]] = {
     "com.vmware.cis.tasks.filter_spec": ("tasks", "services"),
     "com.vmware.vcenter.vcha.ipv4_spec": ("subnet_mask", "prefix"),
 }
-"""Fields of which one at the least is set."""
+"""Fields of which at least one is set."""
 
-DEMANDED_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
+REQUIRED_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     "com.vmware.cis.tasks.list": ("filter_spec",),
 }
-"""By the operation: parameters that the type leaves open and the API does not."""
+"""By operation: parameters that are optional by type and required by the API."""
 
 
-def bounded(structure: str, described: dict[str, Any]) -> dict[str, Any]:
-    """Add to the schema of a structure what the API demands of its fields."""
+def constrained(structure: str, described: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a structure with the constraints of its fields."""
     for name, more in FIELDS.get(structure, {}).items():
         described["properties"][name] |= more
-    if demanded := DEMANDED.get(structure):
+    if demanded := REQUIRED_FIELDS.get(structure):
         described["required"] = [*described.get("required", ()), *demanded]
     if both := EXCLUSIVE.get(structure):
         described["not"] = {"required": list(both)}
-    if one_of := ONE_OF.get(structure):
+    if one_of := AT_LEAST_ONE.get(structure):
         described["anyOf"] = [{"required": [each]} for each in one_of]
     return described
 
 
 def cases(union: Union) -> list[dict[str, Any]]:
-    """Return a schema for each value of a discriminant: what must be set with it, and may not."""
+    """Return a schema for each value of a discriminant: which fields it requires and excludes."""
     return [_case(union, case) for case in union.cases]
 
 

@@ -1,4 +1,4 @@
-"""OpenAPI 3.0.3 of REST below /api, made from the table of operations."""
+"""The OpenAPI 3.0.3 document of REST below /api, generated from the table of operations."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,27 +8,27 @@ from openvcha.api.operations import OPERATIONS, Operation, Parameter
 from openvcha.api.structures import LocalizableMessage
 from openvcha.api.types import OptionalType, StructType, Type, descriptor
 from openvcha.api_server.auth.credentials import SESSION_HEADER
-from openvcha.api_server.http import ANYBODY, KNOWN
+from openvcha.api_server.http import ANONYMOUS_BODY, AUTHENTICATED_BODY
 from openvcha.api_server.openapi import schemas
-from openvcha.api_server.openapi.bounds import DEMANDED_PARAMETERS, FIELDS
+from openvcha.api_server.openapi.bounds import FIELDS, REQUIRED_PARAMETERS
 
 _TASK_REFUSALS = (
     ErrorType.ALREADY_IN_DESIRED_STATE,
     ErrorType.NOT_ALLOWED_IN_CURRENT_STATE,
     ErrorType.RESOURCE_BUSY,
 )
-"""The contract names none of them, and clients of vCenter meet them all the same."""
+"""The contract declares none of them, yet clients of vCenter get them."""
 _ABOUT = (
     "vCenter High Availability: the cluster, its nodes and its tasks. "
     "Of an optional field null and what is empty of its own kind (a text, a list, an object) "
-    f"mean that it is unset. A request's body has at most {KNOWN.most} bytes, where nobody has to "
-    f"be logged in {ANYBODY.most}."
+    f"mean that it is unset. A request's body has at most {AUTHENTICATED_BODY.max_bytes} bytes, "
+    f"where nobody has to be logged in {ANONYMOUS_BODY.max_bytes}."
 )
 _LOGIN = "com.vmware.cis.session.create"
 
 
 def document() -> dict[str, Any]:
-    """Return the whole description, ready to be written as JSON."""
+    """Return the whole document, ready for JSON encoding."""
     components: dict[str, Any] = {}
     schemas.collect(descriptor(LocalizableMessage), components)
     schemas.collect(descriptor(ErrorType), components)
@@ -124,7 +124,7 @@ def _body(operation: Operation) -> dict[str, Any]:
         schema = schemas.schema(_inner(descriptor(parameters[0].type)))
     else:
         schema = _object(parameters)
-        if demanded := DEMANDED_PARAMETERS.get(operation.id):
+        if demanded := REQUIRED_PARAMETERS.get(operation.id):
             schema["required"] = [*schema.get("required", ()), *demanded]
     required = not all(parameter.optional for parameter in parameters) or "required" in schema
     return {"required": required, "content": _json(schema)}
@@ -156,12 +156,12 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 
 def _errors(operation: Operation) -> Iterable[ErrorType]:
-    """Return the declared errors and those that the protocol itself may answer."""
+    """Return the declared errors and those of the protocol itself."""
     own = [ErrorType.INTERNAL_SERVER_ERROR, ErrorType.UNAUTHENTICATED]
     own += [ErrorType.SERVICE_UNAVAILABLE]
     if operation.privilege is not None:
         own.append(ErrorType.UNAUTHORIZED)
-    # Also without parameters: a head that can be read in two ways, a body that is none.
+    # Also without parameters: an ambiguous head, or an invalid body.
     own += [ErrorType.INVALID_ARGUMENT, ErrorType.UNEXPECTED_INPUT, ErrorType.INVALID_REQUEST]
     if not operation.available:
         own.append(ErrorType.UNSUPPORTED)
@@ -171,7 +171,7 @@ def _errors(operation: Operation) -> Iterable[ErrorType]:
 
 
 def _types(operation: Operation) -> Iterator[Type]:
-    # Structures in the query are spread out into their fields and are no schema of their own.
+    # Structures in the query are flattened into their fields and have no schema.
     for parameter in operation.parameters:
         type_ = descriptor(parameter.type)
         structure = _inner(type_)
@@ -180,7 +180,7 @@ def _types(operation: Operation) -> Iterator[Type]:
         else:
             yield type_
     yield descriptor(operation.reply)
-    yield descriptor(operation.output)  # what a task's result will be
+    yield descriptor(operation.output)  # the result of a task
 
 
 def _inner(type_: Type) -> Type:

@@ -1,4 +1,4 @@
-"""JSON schemas, as OpenAPI 3.0 has them, of the types of the contract."""
+"""OpenAPI 3.0 schemas of the contract's types."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -24,7 +24,7 @@ from openvcha.api.types import (
     Type,
     descriptor,
 )
-from openvcha.api_server.openapi.bounds import INTEGER, bounded, cases
+from openvcha.api_server.openapi.bounds import INTEGER, cases, constrained
 
 ERROR = "Vapi.Std.Errors.Error"
 
@@ -40,7 +40,7 @@ _PLAIN: dict[type[Type], dict[str, Any]] = {
 
 
 def name(vapi: str) -> str:
-    """Name a schema as the official description does: Vcenter.Vcha.Cluster.NodeInfo."""
+    """Return the name of a schema as in the official document: Vcenter.Vcha.Cluster.NodeInfo."""
     pieces = vapi.removeprefix("com.vmware.").split(".")
     return ".".join(
         "".join(word[:1].upper() + word[1:] for word in piece.split("_")) for piece in pieces
@@ -48,7 +48,7 @@ def name(vapi: str) -> str:
 
 
 def reference(schema_name: str) -> dict[str, Any]:
-    """Point to a component."""
+    """Return a reference to a component."""
     return {"$ref": f"#/components/schemas/{schema_name}"}
 
 
@@ -80,7 +80,7 @@ def _collection(type_: ListType | SetType | MapType) -> dict[str, Any]:
 
 
 def object_of(fields: Iterable[tuple[str, Type]]) -> dict[str, Any]:
-    """Return the schema of an object; what is not optional is required, nothing else allowed."""
+    """Return the schema of an object; fields that are not optional are required, others refused."""
     known = list(fields)
     required = [each for each, type_ in known if not isinstance(type_, OptionalType)]
     described: dict[str, Any] = {
@@ -109,7 +109,7 @@ def error() -> dict[str, Any]:
 
 
 def collect(type_: Type, components: dict[str, Any]) -> None:
-    """Add the structures and enumerations that a type is made of to the components."""
+    """Add the structures and enumerations that a type uses to ``components``."""
     match type_:
         case OptionalType(element) | ListType(element) | SetType(element):
             collect(element, components)
@@ -120,7 +120,7 @@ def collect(type_: Type, components: dict[str, Any]) -> None:
             components[name(type_.name)] = {"type": "string", "enum": list(type_.values)}
         case StructType() if name(type_.name) not in components:
             fields = [(field.name, field.type) for field in type_.fields]
-            described = bounded(type_.name, object_of(fields))
+            described = constrained(type_.name, object_of(fields))
             if type_.union is not None:
                 described["oneOf"] = cases(type_.union)
             components[name(type_.name)] = described

@@ -1,1 +1,1 @@
-"""HTTPS: accepting connections, what a client may do with one, and TLS."""
+"""The HTTPS server: accepting connections, TLS, and limits for clients."""

@@ -1,4 +1,4 @@
-"""Accepts connections one by one, as many as the door lets in, and begins TLS on each in turn."""
+"""Accepts connections within the limits, and starts TLS on each in turn."""
 
 import asyncio
 import socket
@@ -10,28 +10,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from openvcha.api_server.by_source import BySource
-from openvcha.api_server.connection_limits import Door, Guest, nothing
-from openvcha.api_server.pace import Pace
+from openvcha.api_server.connection_limits import ClientConnection, ConnectionLimiter, abort_nothing
+from openvcha.api_server.fair_queue import FairQueue
+from openvcha.api_server.token_bucket import TokenBucket
 
-AT_ONCE: Final = 64
-"""So that whoever waits in the kernel's queue waits for no handshake of those before."""
+ACCEPTS_PER_TURN: Final = 64
+"""So that connections in the kernel's backlog do not wait for the handshakes of earlier ones."""
 PAUSE_SECONDS: Final = 0.1
-"""Until it is tried again where no more files may be open."""
-SHARE_OF_LOOP: Final = 0.2
-"""Of each second, for handshakes: at two milliseconds each, a hundred of them."""
+"""Until the next attempt when the process has no descriptors left."""
+LOOP_SHARE: Final = 0.2
+"""The part of each second for handshakes: at two milliseconds each, a hundred of them."""
 BURST_SECONDS: Final = 0.016
-"""At once, after a rest: eight of them are one turn of the loop."""
-FIRST_GUESS_SECONDS: Final = 0.002
+"""At once, after a pause: eight handshakes in one turn of the loop."""
+INITIAL_ESTIMATE_SECONDS: Final = 0.002
 WEIGHT: Final = 0.1
-"""Of the newest handshake in the mean."""
+"""Weight of the newest handshake in the moving average."""
 BUFFER_BYTES: Final = 32 * 1024
-"""For one connection; asyncio's own 256 KiB would be most of what an idle one costs."""
+"""For each connection; asyncio's default of 256 KiB would dominate the cost of an idle one."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """The server's side of TLS; the times are in seconds."""
+    """The server's TLS settings; times are in seconds."""
 
     context: ssl.SSLContext
     handshake_seconds: int
@@ -39,24 +39,24 @@ class Tls:
 
 
 class Acceptor:
-    """Listens until it is closed; to uvicorn it is a server of asyncio."""
+    """Accepts connections until it is closed; uvicorn uses it as an asyncio server."""
 
     def __init__(
         self,
         listener: socket.socket,
         tls: Tls,
-        door: Door,
-        protocol: Callable[[Guest], asyncio.Protocol],
+        limiter: ConnectionLimiter,
+        protocol: Callable[[ClientConnection], asyncio.Protocol],
     ) -> None:
-        """``protocol`` makes what speaks with one guest. The listener is not blocking."""
+        """``protocol`` returns the protocol of one connection. The listener is non-blocking."""
         self._listener = listener
         self._tls = tls
-        self._door = door
+        self._limiter = limiter
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
         self._open = True
         self._beginning: set[asyncio.Task[None]] = set()
-        self._handshakes = Handshakes(self._begin_soon)
+        self._handshakes = HandshakeScheduler(self._begin_soon)
         self._watch()
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Acceptor:
             self._handshakes.close()
 
     async def wait_closed(self) -> None:
-        """Wait for those that were just being accepted."""
+        """Wait for connections that are being accepted."""
         if self._beginning:
             await asyncio.wait(self._beginning)
 
@@ -77,12 +77,12 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(ACCEPTS_PER_TURN):
             if not self._accept_one():
                 return
 
     def _accept_one(self) -> bool:
-        """Accept one. Return whether another one may be waiting."""
+        """Accept one connection. Return whether another one may be waiting."""
         try:
             accepted, origin = self._listener.accept()
         except (BlockingIOError, InterruptedError):
@@ -90,89 +90,91 @@ class Acceptor:
         except ConnectionAbortedError:
             return True
         except OSError:
-            # No more files may be open: the listener stays readable for as long as that is so.
-            self._door.make_room()
+            # No descriptors are left: the listener stays readable until there are.
+            self._limiter.evict_idle()
             self._loop.remove_reader(self._listener)
             self._loop.call_later(PAUSE_SECONDS, self._watch)
             return False
-        guest = self._door.enter(origin[0])
-        if guest is None:
+        client = self._limiter.admit(origin[0])
+        if client is None:
             accepted.close()
             return True
         accepted.setblocking(False)
-        self._handshakes.add(accepted, guest)
+        self._handshakes.add(accepted, client)
         return True
 
-    def _begin_soon(self, accepted: socket.socket, guest: Guest) -> None:
-        beginning = self._loop.create_task(self._begin(accepted, guest), name="accept")
+    def _begin_soon(self, accepted: socket.socket, client: ClientConnection) -> None:
+        beginning = self._loop.create_task(self._begin(accepted, client), name="accept")
         self._beginning.add(beginning)
         beginning.add_done_callback(self._beginning.discard)
 
-    async def _begin(self, accepted: socket.socket, guest: Guest) -> None:
+    async def _begin(self, accepted: socket.socket, client: ClientConnection) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: GuestTls(self._tls, guest, self._protocol(guest), self._handshakes.took),
+                lambda: ClientTls(
+                    self._tls, client, self._protocol(client), self._handshakes.note_duration
+                ),
                 accepted,
             )
         except BaseException as failure:
             accepted.close()
-            guest.leave()
+            client.release()
             if not isinstance(failure, OSError):
                 raise
 
 
-class Handshakes:
-    """Begins the handshakes of who was accepted: so many that they take a part of the loop's time.
+class HandshakeScheduler:
+    """Starts the handshakes of accepted connections, within a share of the loop's time.
 
-    Sources take turns, and those that have shown a session with those that have not.
+    Sources take turns, and so do recognized ones with the others.
     """
 
-    def __init__(self, begin: Callable[[socket.socket, Guest], None]) -> None:
+    def __init__(self, begin: Callable[[socket.socket, ClientConnection], None]) -> None:
         self._begin = begin
         self._loop = asyncio.get_running_loop()
-        self._known: BySource[_Accepted] = BySource()
-        self._strangers: BySource[_Accepted] = BySource()
+        self._known: FairQueue[_Accepted] = FairQueue()
+        self._strangers: FairQueue[_Accepted] = FairQueue()
         self._in_turn = deque([self._known, self._strangers])
-        self._pace = Pace(SHARE_OF_LOOP, BURST_SECONDS)
-        self._seconds = FIRST_GUESS_SECONDS
+        self._pace = TokenBucket(LOOP_SHARE, BURST_SECONDS)
+        self._seconds = INITIAL_ESTIMATE_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, accepted: socket.socket, guest: Guest) -> None:
-        """Begin the handshake when it is time; whoever has to make room before is closed."""
-        row = self._known if guest.familiar else self._strangers
-        one = _Accepted(accepted, guest)
+    def add(self, accepted: socket.socket, client: ClientConnection) -> None:
+        """Start the handshake when it is due; close the socket if it is evicted before."""
+        row = self._known if client.is_recognized else self._strangers
+        one = _Accepted(accepted, client)
 
         def end() -> None:
-            row.drop(guest.source, one)
+            row.discard(client.source, one)
             accepted.close()
 
-        guest.end = end
-        row.add(guest.source, one)
+        client.end = end
+        row.add(client.source, one)
         if self._timer is None:
-            self._go_on()
+            self._dispatch()
 
-    def took(self, seconds: float) -> None:
-        """Learn how long the loop was busy with a handshake."""
+    def note_duration(self, seconds: float) -> None:
+        """Record how long a handshake kept the loop busy."""
         self._seconds += WEIGHT * (seconds - self._seconds)
 
     def close(self) -> None:
-        """Begin no more, and close who waits."""
+        """Start no more handshakes, and close the waiting sockets."""
         if self._timer is not None:
             self._timer.cancel()
         while one := self._next():
-            one.guest.leave()
+            one.client.release()
             one.socket.close()
 
-    def _go_on(self) -> None:
+    def _dispatch(self) -> None:
         self._timer = None
         while self._known or self._strangers:
             if delay := self._pace.delay():
-                self._timer = self._loop.call_later(delay, self._go_on)
+                self._timer = self._loop.call_later(delay, self._dispatch)
                 return
             if one := self._next():
                 self._pace.take(self._seconds)
-                one.guest.end = nothing
-                self._begin(one.socket, one.guest)
+                one.client.end = abort_nothing
+                self._begin(one.socket, one.client)
 
     def _next(self) -> "_Accepted | None":
         self._in_turn.rotate()
@@ -182,36 +184,36 @@ class Handshakes:
 @dataclass(frozen=True, eq=False)
 class _Accepted:
     socket: socket.socket
-    guest: Guest
+    client: ClientConnection
 
 
-class GuestTls(sslproto.SSLProtocol):
-    """TLS with one guest, who is known to be there from its first packet to its last."""
+class ClientTls(sslproto.SSLProtocol):
+    """TLS of one connection, which is counted from its first packet to its last."""
 
     max_size = BUFFER_BYTES
 
     def __init__(
         self,
         tls: Tls,
-        guest: Guest,
+        client: ClientConnection,
         protocol: asyncio.Protocol,
-        took: Callable[[float], None] = lambda _: None,
+        note_duration: Callable[[float], None] = lambda _: None,
     ) -> None:
         super().__init__(
             asyncio.get_running_loop(),
             protocol,
             tls.context,
-            None,  # type: ignore[arg-type]  # nobody waits for the handshake
+            None,  # type: ignore[arg-type]  # nothing awaits the handshake
             server_side=True,
             ssl_handshake_timeout=tls.handshake_seconds,
             ssl_shutdown_timeout=tls.shutdown_seconds,
         )
-        self._guest = guest
-        self._took = took
+        self._guest = client
+        self._took = note_duration
         self._seconds = 0.0
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take in data; count how long a handshake takes."""
+        """Process received data; measure how long a handshake takes."""
         if self._app_transport is not None:
             super().buffer_updated(nbytes)
             return
@@ -222,14 +224,14 @@ class GuestTls(sslproto.SSLProtocol):
             self._took(self._seconds)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake."""
+        """Start the handshake."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - the only kind there is
         self._guest.end = transport.abort
         super().connection_made(transport)
-        if not self._guest.there:
-            transport.abort()  # it had to make room before it was connected
+        if not self._guest.is_open:
+            transport.abort()  # it was evicted before it was connected
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End, also where the handshake was not over."""
+        """Release the connection, even if the handshake was not complete."""
         super().connection_lost(exc)
-        self._guest.leave()
+        self._guest.release()

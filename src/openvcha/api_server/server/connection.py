@@ -1,4 +1,4 @@
-"""One HTTP connection: as uvicorn has it, but slow clients are cut off and bad ones get JSON."""
+"""One HTTP connection: uvicorn's, with a deadline for slow clients and JSON for bad requests."""
 
 import asyncio
 from http import HTTPStatus
@@ -12,20 +12,20 @@ from openvcha.api.codec.encode import encode_error_rest
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.api_server.connection_limits import GUEST, Guest
-from openvcha.api_server.http import SECURITY
+from openvcha.api_server.connection_limits import CLIENT, ClientConnection
+from openvcha.api_server.http import SECURITY_HEADERS
 from openvcha.api_server.response import JSON
 
-LEAVE_SECONDS = 0.2
+CLOSE_GRACE_SECONDS = 0.2
 STOPPING = "stopping"
-"""In the state of each request: an event that is set when the server is to stop."""
+"""Key in the state of each request: an event that is set when the server stops."""
 
 
 class Connection(H11Protocol):
-    """A connection that gives a client `request_seconds` to send a whole request, headers and body.
+    """A connection with `request_seconds` for a client to send a complete request.
 
-    The time runs from the connection's beginning, and then from each request's first byte; an
-    idle connection between two requests is uvicorn's keep-alive's business.
+    The time runs from the start of the connection, and then from each request's first byte; idle
+    time between two requests is subject to uvicorn's keep-alive timeout.
     """
 
     request_seconds: ClassVar[float] = 30.0
@@ -37,41 +37,41 @@ class Connection(H11Protocol):
             self.conn = _Http(self.config.h11_max_incomplete_event_size)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Begin to wait for the first request."""
+        """Start the deadline of the first request."""
         super().connection_made(transport)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer with the connection."""
+        """Cancel the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in data, and see whether more must follow soon."""
+        """Process received data, and start or stop the timer."""
         super().data_received(data)
         self._watch()
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, of which a part may be here already."""
+        """Continue with the next request, of which a part may have arrived."""
         super().on_response_complete()
         self._watch()
 
     def pause_writing(self) -> None:
-        """Count as idle while the client does not read its answer."""
+        """Count as idle while the client does not read its response."""
         super().pause_writing()
         self._note()
 
     def resume_writing(self) -> None:
-        """Count as at work again."""
+        """Count as busy again."""
         super().resume_writing()
         self._note()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Answer what is no HTTP request; the text of uvicorn is replaced by a standard error."""
+        """Respond to an invalid HTTP request with a standard error instead of uvicorn's text."""
         self._end(400, message("request.malformed"))
 
     def _end(self, status: int, reason: LocalizableMessage) -> None:
-        """Answer, where nothing was answered yet, and close."""
+        """Respond, unless a response was sent already, and close."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             error = ApiError(ErrorType.INVALID_REQUEST, reason)
             body = msgspec.json.encode(encode_error_rest(error))
@@ -79,7 +79,7 @@ class Connection(H11Protocol):
                 (b"content-type", JSON.encode()),
                 (b"content-length", b"%d" % len(body)),
                 (b"connection", b"close"),
-                *SECURITY,
+                *SECURITY_HEADERS,
             ]
             response = h11.Response(
                 status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()
@@ -89,18 +89,18 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def shutdown(self) -> None:
-        """Close when idle; a client that does not take leave is not waited for."""
+        """Close when idle, without waiting for the client to close."""
         super().shutdown()
         if self.transport.is_closing():
-            self.loop.call_later(LEAVE_SECONDS, self.transport.abort)
+            self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
     def _note(self) -> None:
-        """Note whether it is at work, or may be cut off for another one."""
-        guest: Guest | None = self.app_state.get(GUEST)
-        if guest is not None:
+        """Record whether it is busy, or may be evicted."""
+        client: ClientConnection | None = self.app_state.get(CLIENT)
+        if client is not None:
             cycle = self.cycle
             asked = cycle is not None and not cycle.more_body and not cycle.response_complete
-            guest.works(asked and not self.flow.write_paused)
+            client.set_busy(asked and not self.flow.write_paused)
 
     def _watch(self) -> None:
         self._note()
@@ -124,27 +124,27 @@ class Connection(H11Protocol):
             self._timer = None
 
     def _too_slow(self) -> None:
-        """End what is not finished: with 408, where a request has begun."""
+        """End an incomplete request: with 408 if it has begun."""
         self._timer = None
         if not self._awaits_more():
             self.transport.abort()
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            # Whoever reads the body hears now that no more comes.
+            # Tells the reader of the body that no more will come.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self._end(408, message("request.slow", f"{self.request_seconds:g}"))
 
 
 class _Http(h11.Connection):
-    """h11, with a bound of the head that does not depend on how the packets are cut."""
+    """h11, with a limit for the head that does not depend on how packets are split."""
 
     def __init__(self, most: int) -> None:
         super().__init__(h11.SERVER, most)
         self._most = most
 
     def next_event(self) -> Any:
-        """Return what comes next. Raises RemoteProtocolError, also for a head that is too long."""
+        """Return the next event. Raises RemoteProtocolError, also for a head that is too long."""
         head = self.their_state is h11.IDLE
         before = len(self.trailing_data[0]) if head else 0
         event = super().next_event()

@@ -1,4 +1,4 @@
-"""HTTPS on one address, inside a loop that is running already."""
+"""An HTTPS server on one address, inside a running event loop."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,12 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from openvcha.api_server.connection_limits import GUEST, Door, Guest, affordable
+from openvcha.api_server.connection_limits import (
+    CLIENT,
+    ClientConnection,
+    ConnectionLimiter,
+    within_descriptor_limit,
+)
 from openvcha.api_server.server.accept import Acceptor, Tls
 from openvcha.api_server.server.connection import STOPPING, Connection
 
@@ -20,14 +25,14 @@ BACKLOG = 1024
 
 
 class AddressUnusableError(OSError):
-    """The address cannot be listened on: it is taken, not ours, or not permitted."""
+    """The address cannot be bound: it is in use, not on this machine, or not permitted."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds for clients: seconds, bytes of the headers, connections at once.
+    """Limits for clients: seconds, bytes of the headers, concurrent connections.
 
-    There are fewer connections where the process has too few descriptors for so many.
+    There are fewer connections if the process has too few descriptors.
     """
 
     request_seconds: float = 30.0
@@ -49,7 +54,7 @@ class HttpsServer:
         *,
         limits: Limits | None = None,
     ) -> None:
-        """`certificate` (with its chain) and `key` are PEM files, read anew at each start."""
+        """`certificate` (with its chain) and `key` are PEM files, read at each start."""
         self._app = app
         self._certificate = certificate
         self._key = key
@@ -59,14 +64,14 @@ class HttpsServer:
 
     @property
     def running(self) -> bool:
-        """Return whether it serves now."""
+        """Return whether it serves."""
         return self._serving is not None and not self._serving.done()
 
     async def start(self, address: str, port: int) -> tuple[str, int]:
-        """Listen, and return the address and the port (of the system's choice when it was 0).
+        """Listen, and return the address and the port (chosen by the system if 0).
 
         Raises AddressUnusableError, ssl.SSLError or OSError for certificate and key, and
-        RuntimeError when it is running.
+        RuntimeError if it is already running.
         """
         if self.running:
             raise RuntimeError("the server is running already")
@@ -92,12 +97,12 @@ class HttpsServer:
         return host, bound
 
     def close(self) -> None:
-        """Stop listening at once; running requests go on until `stop`."""
+        """Stop listening at once; running requests continue until `stop`."""
         if self._server is not None:
             self._server.close()
 
     async def stop(self) -> None:
-        """Stop listening, let running requests end within the limit, cut off what is left."""
+        """Stop listening, wait for running requests up to the limit, abort the rest."""
         server, serving = self._server, self._serving
         self._server = self._serving = None
         if server is None or serving is None:
@@ -108,7 +113,7 @@ class HttpsServer:
         await server.cut_off()
 
     async def wait(self) -> None:
-        """Wait until the server ends; raises what ended it."""
+        """Wait until the server ends. Raises what ended it."""
         if self._serving is not None:
             await asyncio.shield(self._serving)
 
@@ -133,7 +138,7 @@ class HttpsServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, told to leave signals alone and to use our TLS."""
+    """uvicorn's server, without its signal handlers and with our TLS."""
 
     def __init__(self, config: uvicorn.Config, context: ssl.SSLContext, limits: Limits) -> None:
         super().__init__(config)
@@ -142,7 +147,7 @@ class _Server(uvicorn.Server):
         self.servers = []
         self._context = context
         self._limits = limits
-        self._door = Door(affordable(limits.connections))
+        self._limiter = ConnectionLimiter(within_descriptor_limit(limits.connections))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -152,9 +157,9 @@ class _Server(uvicorn.Server):
         await self.lifespan.startup()
         limits = self._limits
         tls = Tls(self._context, limits.handshake_seconds, limits.stop_seconds)
-        # uvicorn only closes them and waits for it.
+        # uvicorn only closes them and waits for that.
         self.servers = [
-            Acceptor(listener, tls, self._door, self._connection)  # type: ignore[misc]
+            Acceptor(listener, tls, self._limiter, self._connection)  # type: ignore[misc]
             for listener in sockets or []
         ]
         self.started = True
@@ -166,16 +171,16 @@ class _Server(uvicorn.Server):
             server.close()
 
     async def cut_off(self) -> None:
-        """Wait until the cancelled handlers have answered, then abort what is still connected."""
+        """Wait until the canceled handlers have responded, then abort open connections."""
         await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
-        self._door.close()
+        self._limiter.close()
 
-    def _connection(self, guest: Guest) -> asyncio.Protocol:
+    def _connection(self, client: ClientConnection) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn's own
             config=self.config,
             server_state=self.server_state,
-            # What never ends by itself has to know that it is to end.
-            app_state={STOPPING: self.stopping, GUEST: guest},
+            # Streams never end by themselves and must be told to.
+            app_state={STOPPING: self.stopping, CLIENT: client},
         )
 
 
@@ -189,8 +194,8 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
 
 def _listen(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # Named, else asyncio does not know it as TCP and never sets TCP_NODELAY: an answer in two
-    # writes then waits 40 ms for the client's delayed acknowledgement.
+    # IPPROTO_TCP, else asyncio does not recognize TCP and never sets TCP_NODELAY: a response in
+    # two writes then waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

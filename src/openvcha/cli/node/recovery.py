@@ -82,9 +82,7 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
         say("What this node knows:")
         for line in alone.identity_lines(found, dt.datetime.now(dt.UTC)):
             say(f"  {line}")
-        if reason := alone.check_promotion(found) or (
-            "it is already stand-alone" if single else None
-        ):
+        if reason := alone.why_not(found) or ("it is already stand-alone" if single else None):
             raise fail(f"{identity.name} was not made stand-alone: {reason}")
         _explain_alone(found)
         if not yes and not confirm(f"Make {identity.name} stand-alone?"):

@@ -17,11 +17,12 @@ from openvcha.store.patroni_state import lsn_text
 class Evidence:
     """What is known; None is unknown.
 
-    ``mode`` is the cluster's; ``paused``: whether Patroni is (the mode may be changing). ``in_sync``:
-    ``/sync`` names this node as in sync; ``was_last_leader``: as the last leader. ``active_lsn`` is the
-    position (bytes) that the lost active last reported to the store; it held the leader key until
-    ``lease_held_until``. ``own_lsn`` is this node's position, and ``last_row`` the time of its last
-    transaction. ``from_backup``: its data come from its backup and are older than ``/sync`` says.
+    ``mode`` is the cluster's; ``paused``: whether Patroni is (the mode may be changing).
+    ``in_sync``: ``/sync`` names this node as in sync; ``was_last_leader``: as the last leader.
+    ``active_lsn`` is the position (bytes) that the lost active last reported to the store; it held
+    the leader key until ``lease_held_until``. ``own_lsn`` is this node's position, and ``last_row``
+    the time of its last transaction. ``from_backup``: its data come from its backup and are older
+    than ``/sync`` says.
     """
 
     mode: ClusterMode | None
@@ -37,7 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class DataLoss:
-    """What may be lost, in lines of text; ``proven_none``: it is proven that no acknowledged row is."""
+    """What may be lost, in lines of text; ``proven_none``: provably no acknowledged row."""
 
     proven_none: bool
     lines: tuple[str, ...]
@@ -96,7 +97,8 @@ def _how_much(known: Evidence) -> Iterator[str]:
         yield f"The last transaction on this node is from {known.last_row}."
     if known.lease_held_until:
         yield (
-            f"The active held the leader key until {known.lease_held_until}; the key outlives its"
+            f"The active held the leader key until {known.lease_held_until}; the key outlives"
+            " its"
             " holder by up to 20 s."
         )
     else:

@@ -1,16 +1,16 @@
-"""How much of something goes on in a second; what is over waits."""
+"""A token bucket: limits how many units pass per second."""
 
 import asyncio
 from collections.abc import Callable
 
 
 def now() -> float:
-    """Return the time of the loop that runs, in seconds."""
+    """Return the running loop's time, in seconds."""
     return asyncio.get_running_loop().time()
 
 
-class Pace:
-    """Lets ``rate`` units pass in a second, and ``burst`` units at once after a rest."""
+class TokenBucket:
+    """Passes ``rate`` units per second, and up to ``burst`` units at once after a pause."""
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = now) -> None:
         self._rate = rate
@@ -19,9 +19,9 @@ class Pace:
         self._until = 0.0
 
     def delay(self) -> float:
-        """Return after how many seconds the next one may pass."""
+        """Return in how many seconds the next unit may pass."""
         return max(0.0, self._until - self._ahead - self._clock())
 
     def take(self, units: float) -> None:
-        """Count what passes, whether or not it was waited for."""
+        """Count units that pass, whether or not the delay was observed."""
         self._until = max(self._until, self._clock()) + units / self._rate

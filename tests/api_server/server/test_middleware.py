@@ -70,7 +70,7 @@ async def test_a_failure_of_our_own_is_a_standard_error(
     def fails(*_: object) -> None:
         raise RuntimeError("geheim")
 
-    monkeypatch.setattr("openvcha.api_server.rest.require_clear", fails)
+    monkeypatch.setattr("openvcha.api_server.rest.require_unambiguous", fails)
     answer = await edge.client.get("/api/vcenter/vcha/operations")
     assert (answer.status_code, answer.json()["error_type"]) == (500, "INTERNAL_SERVER_ERROR")
     assert "geheim" not in answer.text
@@ -201,7 +201,7 @@ async def test_an_answer_to_a_long_body_arrives(
 
 async def test_an_endless_body_ends(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is still taken is bounded."""
-    monkeypatch.setattr("openvcha.api_server.server.front.STRANGERS_BYTES", 1 << 20)
+    monkeypatch.setattr("openvcha.api_server.server.middleware.ANONYMOUS_DRAIN_BYTES", 1 << 20)
     head = b"POST /api HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     sent = 0

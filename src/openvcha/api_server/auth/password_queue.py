@@ -1,0 +1,108 @@
+"""A queue for verifying passwords: few at once, sources take turns, and no wait is long."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from openvcha.api_server.fair_queue import FairQueue
+
+MAX_CONCURRENT: Final = 2
+"""Each takes 64 MiB; more at once would only wait for the processor."""
+MAX_UNKNOWN_CONCURRENT: Final = 1
+"""Of sources that have not logged in before, so that others never wait for them."""
+MAX_WAITING: Final = 64
+MAX_WAITING_PER_SOURCE: Final = 4
+MAX_WAIT_SECONDS: Final = 2.0
+"""A request is refused at once if its turn is not expected by then, and also at that time."""
+INITIAL_ESTIMATE_SECONDS: Final = 0.1
+_WEIGHT: Final = 0.2
+"""Weight of the newest duration in the moving average: a slow one is soon forgotten."""
+
+
+class QueueFull(Exception):  # noqa: N818 - a state, not a fault
+    """One more request would wait for too long."""
+
+
+class PasswordQueue:
+    """``MAX_CONCURRENT`` slots; requests without a ``source`` (known callers) take precedence."""
+
+    def __init__(self) -> None:
+        self._free = MAX_CONCURRENT
+        self._unknown = 0
+        self._first: deque[asyncio.Future[None]] = deque()
+        self._later: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._seconds = INITIAL_ESTIMATE_SECONDS
+
+    @asynccontextmanager
+    async def slot(self, source: str | None) -> AsyncIterator[None]:
+        """Hold a slot during a block. Raises QueueFull if the turn would come too late."""
+        await (self._wait_first() if source is None else self._wait_later(source))
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            yield
+        finally:
+            self._seconds += _WEIGHT * (clock() - begun - self._seconds)
+            self._release(unknown=source is not None)
+
+    async def _wait_first(self) -> None:
+        turn = _turn()
+        self._first.append(turn)
+        self._dispatch()
+        await self._wait(turn, unknown=False)
+
+    async def _wait_later(self, source: str) -> None:
+        if self._is_full(source):
+            raise QueueFull
+        turn = _turn()
+        self._later.add(source, turn)
+        self._dispatch()
+        try:
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                await self._wait(turn, unknown=True)
+        except TimeoutError:
+            raise QueueFull from None
+        finally:
+            self._later.discard(source, turn)
+
+    async def _wait(self, turn: asyncio.Future[None], *, unknown: bool) -> None:
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._release(unknown=unknown)  # it had its slot already
+            raise
+
+    def _is_full(self, source: str) -> bool:
+        """Return whether one more request of a source is too many, or would wait for too long."""
+        if (
+            self._later.count_of(source) >= MAX_WAITING_PER_SOURCE
+            or len(self._later) >= MAX_WAITING
+        ):
+            return True
+        return self._seconds * self._later.ahead_of(source) > MAX_WAIT_SECONDS
+
+    def _release(self, *, unknown: bool) -> None:
+        self._free += 1
+        self._unknown -= unknown
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Assign free slots; skip canceled requests."""
+        while self._free:
+            first = bool(self._first)
+            if not first and self._unknown >= MAX_UNKNOWN_CONCURRENT:
+                return
+            turn = self._first.popleft() if first else self._later.next()
+            if turn is None:
+                return
+            if not turn.done():
+                turn.set_result(None)
+                self._free -= 1
+                self._unknown += not first
+
+
+def _turn() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
