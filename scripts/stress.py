@@ -226,6 +226,15 @@ def parsed(words: Sequence[str]) -> tuple[int, int, list[str]]:
     return runs, first, arguments
 
 
+def heed_signals() -> None:
+    """Treat SIGTERM as Ctrl-C, which takes down all that was put up, and ignore neither.
+
+    A shell starts background jobs with SIGINT ignored, and pytest would inherit that.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
 def main() -> int:
     """Read the command line; the exit code is 0 when all runs have passed."""
     try:
@@ -233,8 +242,7 @@ def main() -> int:
     except ValueError as error:
         _tell(str(error))
         return 2
-    # As Ctrl-C: all that was put up is taken down.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_signals()
     directory = Path(tempfile.mkdtemp(prefix="openvcha-stress-"))
     passed = False
     try:

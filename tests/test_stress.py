@@ -132,6 +132,17 @@ def test_who_is_interrupted_takes_down_what_is_up(tmp_path: Path) -> None:
     assert down.exists()
 
 
+def test_a_series_in_the_background_can_interrupt_its_tests() -> None:
+    """A shell has it ignore SIGINT; what it starts would inherit that."""
+    shown = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    program = "import subprocess, sys\nfrom scripts import stress\nstress.heed_signals()\n"
+    program += "subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", program, shown]
+    root = Path(stress.__file__).parent.parent
+    told = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    assert told.stdout == "False\n"
+
+
 def test_burners_end_with_whoever_asked() -> None:
     """At the end, and when that is not reached."""
     with stress.burners(2, 600) as taken:
