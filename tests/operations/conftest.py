@@ -1,15 +1,18 @@
 """Scenes: a simulated cluster with a task in it, carried out by processes that come and go."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from tests.support.scenes import Scene
 from tests.support.simulated_process import files_of
+from tests.support.simulated_time import AtOnce
 
 
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     monkeypatch.setattr("openvcha.operations.steps.clone.files_of", files_of)
+    asyncio.get_running_loop().set_default_executor(AtOnce())
     scene = Scene()
     yield scene
     await scene.end()

@@ -8,6 +8,7 @@ from tests.support.observations import ip
 from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene
 from tests.support.simulated_deploy import begin, spec
 from tests.support.simulated_process import SWEPT, Life
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -19,7 +20,7 @@ from openvcha.api.structures import (
 from openvcha.operations.deploy import deploy
 from openvcha.store import keys
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 PREFIX = "com.vmware.vcenter.vcha."
 

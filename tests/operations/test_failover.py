@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from tests.support.observations import ip
 from tests.support.scenes import CALLER, Scene
 from tests.support.simulated_process import Life
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, TaskStatus
@@ -23,7 +24,7 @@ from openvcha.operations.failover import (
 )
 from openvcha.store import keys
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 OLD = "vcha-1-old"
 NEW = "vcha-2-old"

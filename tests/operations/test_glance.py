@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from tests.support.scenes import CALLER, Scene
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.config import cluster_record
@@ -19,7 +20,7 @@ from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Member
 from openvcha.store.mirror import FRESH_SECONDS, Mirror
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 MOMENT = 0.001
 """More than what a sum of simulated times may be off."""

@@ -19,6 +19,7 @@ from tests.support.simulated_manual import (
     spec,
 )
 from tests.support.simulated_process import Life, files_of
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
@@ -46,7 +47,7 @@ from openvcha.store.records import encode
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from tests.support.scenes import CALLER, Scene
 from tests.support.simulated_process import Life
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, ClusterState, ModeClusterMode, TaskStatus
@@ -13,7 +14,7 @@ from openvcha.operations.mode import set_mode
 from openvcha.operations.reads import get_cluster, get_mode
 from openvcha.store import keys
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 ENABLED, DISABLED = ModeClusterMode.ENABLED, ModeClusterMode.DISABLED
 MAINTENANCE = ModeClusterMode.MAINTENANCE

@@ -13,6 +13,7 @@ from tests.support.scenes import NEW, NEW_WITNESS, Scene, placement
 from tests.support.simulated_deploy import begin as begin_deploy
 from tests.support.simulated_process import Life
 from tests.support.simulated_redeploy import begin as begin_redeploy
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
 from openvcha.daemon.peer_power import LOOK_SECONDS
@@ -20,7 +21,7 @@ from openvcha.node.local_records.task_votes import Relied
 from openvcha.operations.steps.task_votes import OTHERS_SECONDS
 from openvcha.store import keys
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 ACTIVE, WITNESS = "vcha-1-old", "vcha-3-old"
 LONG = 3000.0

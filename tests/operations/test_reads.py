@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 from tests.support.observations import ip
 from tests.support.scenes import CALLER, Scene, placement
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
@@ -32,7 +33,7 @@ from openvcha.operations.redeploy import check_passive
 from openvcha.operations.registry import handlers
 from openvcha.store import keys
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 PREFIX = "com.vmware.vcenter.vcha."
 

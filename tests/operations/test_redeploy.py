@@ -9,6 +9,7 @@ from tests.support.scenes import CALLER, NEW, Scene, placement
 from tests.support.simulated_cluster import BROKEN
 from tests.support.simulated_process import SWEPT, Life
 from tests.support.simulated_redeploy import PREFIX, begin, reasons, said
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -29,7 +30,7 @@ from openvcha.operations.steps.task_votes import OWN_SECONDS
 from openvcha.store import keys
 from openvcha.store.node_facts import Override, PostgresFacts
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 OLD = "vcha-2-old"
 ACTIVE = "vcha-1-old"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from tests.support.scenes import CALLER, Scene
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import CATALOGUE, PREFIX, message
@@ -14,7 +15,7 @@ from openvcha.events.log import EventLog
 from openvcha.operations.registry import Handlers
 from openvcha.store.errors import StoreUnavailable
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 
 def said(reason: str) -> LocalizableMessage:

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 from tests.support.observations import ip
 from tests.support.scenes import CALLER, Scene, placement
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
@@ -34,7 +35,7 @@ from openvcha.cluster.config import cluster_record
 from openvcha.operations import deploy, failover, join, mode, reads, redeploy, settling, undeploy
 from openvcha.operations.context import Services
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 ACTIVE = "vcha-1-old"
 NOT_ALLOWED = ErrorType.NOT_ALLOWED_IN_CURRENT_STATE.value

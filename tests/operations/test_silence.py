@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.support.observations import configured
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.patroni_client import PatroniUnreachable
@@ -14,7 +15,7 @@ from openvcha.operations.steps.quorum import BREAK_SECONDS, LEAST_LOOKS, SILENCE
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 NODE = configured("b-2", NodeKind.DATA, 2)
 

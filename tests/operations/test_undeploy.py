@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene
 from tests.support.simulated_deploy import spec as deploy_spec
 from tests.support.simulated_process import SWEPT, Life
+from tests.support.simulated_time import SIMULATED
 from tests.support.simulated_undeploy import (
     ACTIVE,
     OTHERS,
@@ -33,7 +34,7 @@ from openvcha.operations.steps.dissolve import NODE_FILES
 from openvcha.operations.undeploy import undeploy
 from openvcha.store import keys
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 DELETE = UndeploySpec(force_delete=True)
 PREFIX = "com.vmware.vcenter.vcha."

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from tests.support.scenes import CALLER, NEW_WITNESS, Scene, placement
 from tests.support.simulated_deploy import spec as deploy_spec
+from tests.support.simulated_time import SIMULATED
 from tests.support.simulated_undeploy import begin, validate_alone
 
 from openvcha.api.structures import (
@@ -21,7 +22,7 @@ from openvcha.cluster.config import cluster_record
 from openvcha.operations.reads import get_cluster
 from openvcha.store import keys
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 Fails = Callable[[Scene], Awaitable[None]]
 PREFIX = "com.vmware.vcenter.vcha."

@@ -7,13 +7,14 @@ import pytest
 from tests.support.scenes import Scene
 from tests.support.simulated_manual import PREFIX, Hand, complete, prepared
 from tests.support.simulated_process import files_of
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError
 from openvcha.api.structures import ConfigState, JoinRole, TaskStatus
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 
 @pytest.fixture(autouse=True)

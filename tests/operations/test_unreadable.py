@@ -2,6 +2,7 @@
 
 import pytest
 from tests.support.scenes import CALLER, Scene
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ConfigState, ModeClusterMode
@@ -11,7 +12,7 @@ from openvcha.operations.mode import set_mode
 from openvcha.operations.reads import get_cluster, get_operations
 from openvcha.store import keys
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 BROKEN = b'{"\xff'
 ELSEWHERE = [

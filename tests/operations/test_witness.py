@@ -6,6 +6,7 @@ import pytest
 from tests.support.observations import ip
 from tests.support.scenes import CALLER, NEW, Scene, placement
 from tests.support.simulated_process import SWEPT, Life
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -17,7 +18,7 @@ from openvcha.api.structures import (
 from openvcha.operations.reads import get_cluster
 from openvcha.operations.redeploy import check_witness
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 ACTIVE = "vcha-1-old"
 PASSIVE = "vcha-2-old"

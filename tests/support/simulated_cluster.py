@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,12 @@ def client_url(peer_url: str) -> str:
     return peer_url.rpartition(":")[0] + ":2379"
 
 
+@cache
+def _identity(content: bytes) -> Identity:
+    """Decode a file that each look at a simulated machine reads, and few write."""
+    return msgspec.json.decode(content, type=Identity)
+
+
 @dataclass
 class Machine:
     """A VM's disk and what runs on it. ``written`` is how far its copy of the data goes."""
@@ -86,7 +93,7 @@ class Machine:
 
     @property
     def identity(self) -> Identity:
-        return msgspec.json.decode(self.files[IDENTITY], type=Identity)
+        return _identity(self.files[IDENTITY])
 
     @property
     def relied(self) -> Relied | None:

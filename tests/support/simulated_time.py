@@ -1,4 +1,16 @@
-"""A clock that tests wind."""
+"""Time that tests wind: a clock, or an event loop in which it passes at once."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+SIMULATED = pytest.mark.looptime(noop_cycles=0)
+"""For tests without real input and output: time passes as soon as everybody waits for it.
+
+By default looptime turns 42 times before, so that a socket may bring something meanwhile.
+"""
 
 
 class Time:
@@ -12,3 +24,15 @@ class Time:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+
+
+class AtOnce(ThreadPoolExecutor):
+    """Simulated: no thread. It works when it is asked to, so that no real time passes."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it is for whoever waits
+            done.set_exception(error)
+        return done

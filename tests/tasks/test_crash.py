@@ -6,6 +6,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 import pytest
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -32,7 +33,7 @@ from openvcha.tasks.record import TaskRecord, to_info
 from openvcha.tasks.runner import Runner
 from openvcha.tasks.steps import Step, TaskContext
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 SERVICE = "com.vmware.vcenter.vcha.cluster.passive"
 PARTS = ("first half", "second half")

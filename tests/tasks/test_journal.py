@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -22,7 +23,7 @@ from openvcha.store.records import encode
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import Phase, TaskRecord
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 PASSIVE = "com.vmware.vcenter.vcha.cluster.passive"
 WITNESS = "com.vmware.vcenter.vcha.cluster.witness"

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import structlog
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -25,7 +26,7 @@ from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.runner import SWEEP_SECONDS, Plan, Runner
 from openvcha.tasks.steps import Step, TaskContext, Temporary
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 PASSIVE = "com.vmware.vcenter.vcha.cluster.passive"
 REDEPLOY = f"{PASSIVE}.redeploy"

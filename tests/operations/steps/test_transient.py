@@ -9,13 +9,14 @@ from tests.support.scenes import CALLER, Scene
 from tests.support.simulated_deploy import spec as deploy_spec
 from tests.support.simulated_manual import spec as manual_spec
 from tests.support.simulated_redeploy import reasons
+from tests.support.simulated_time import SIMULATED
 
 from openvcha.api.structures import ModeClusterMode, TaskStatus, UndeploySpec
 from openvcha.operations.failover import fail_over
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
-pytestmark = pytest.mark.looptime
+pytestmark = SIMULATED
 
 LASTS = 12.0
 LONG = 1500.0
