@@ -4,7 +4,6 @@ It is a program of its own, with its own checks and those of ``judgement.py``. T
 same in each run; ``test_description_soak.py`` has more of them.
 """
 
-import pytest
 from tests.support.answers.beginnings import healthy
 from tests.support.answers.description import by_session, hold
 from tests.support.answers.stage import Stages
@@ -13,10 +12,12 @@ from tests.support.edge import ADMINISTRATOR, PASSWORD
 FEW = 2
 
 
-@pytest.mark.parametrize("who", [ADMINISTRATOR, ""], ids=["administrator", "nobody"])
-def test_every_operation_is_as_described(stages: Stages, who: str) -> None:
-    """With a session, and without one; in the soak by others too."""
-    by_session(stages(healthy), who, FEW)
+def test_every_operation_is_as_described(stages: Stages) -> None:
+    """With a session. In the soak run others ask too, and nobody does.
+
+    By default ``test_walk.py`` asks without a session, and ``test_each_error.py`` for the refusal.
+    """
+    by_session(stages(healthy), ADMINISTRATOR, FEW)
 
 
 def test_sessions_are_as_described(stages: Stages) -> None:
