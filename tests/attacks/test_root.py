@@ -251,7 +251,8 @@ LAB_COMMANDS = (
 # Python and all modules are loaded once: a process for each command would take minutes at load.
 DRIVER = """
 import os, sys
-from openvcha.cli import call, events, main, task, user
+from openvcha.cli import main
+from openvcha.cli.commands import call, events, task, user
 from openvcha.cli.lab import commands
 from openvcha.cli.node import commands, join, programs, recovery, store
 for words in sys.argv[1:]:

@@ -21,13 +21,13 @@ from openvcha.api.printable import is_visible, printable, printable_json
 from openvcha.api.structures import LocalizableMessage
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User
-from openvcha.cli import user
-from openvcha.cli.errors import told
+from openvcha.cli.commands import user
 from openvcha.cli.lab import commands as lab_commands
 from openvcha.cli.lab import logs
 from openvcha.cli.main import app
-from openvcha.cli.plain_output import say, say_exactly
-from openvcha.cli.rich_output import console, narrator, simple_table
+from openvcha.cli.output.console import console, narrator, simple_table
+from openvcha.cli.output.errors import told
+from openvcha.cli.output.plain import say, say_exactly
 from openvcha.cli.target import Target
 from openvcha.client.errors import LabFailed, Refused
 from openvcha.lab import places
@@ -380,8 +380,9 @@ def test_nothing_is_printed_past_them() -> None:
     """`typer.echo`, `print` and consoles are in the two modules that make text harmless."""
     ways = {"echo", "secho", "confirm", "prompt", "print_exc", "Console", "print"}
     met = []
-    for path in Path(openvcha.cli.__file__).parent.rglob("*.py"):
-        if path.name in {"plain_output.py", "rich_output.py"}:
+    room = Path(openvcha.cli.__file__).parent
+    for path in room.rglob("*.py"):
+        if str(path.relative_to(room)) in {"output/plain.py", "output/console.py"}:
             continue
         calls = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call))
         met += [f"{path.name}: {ast.unparse(n)}" for n in calls if _bare(n.func) in ways]

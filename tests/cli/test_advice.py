@@ -102,7 +102,9 @@ def takes_a_lab(words: str) -> bool:
     return wrong(f"{words.partition('{')[0]} --name X") is None
 
 
-MODULES = sorted(ROOT.glob("src/openvcha/lab/*.py")) + sorted(ROOT.glob("src/openvcha/cli/*.py"))
+MODULES = [
+    path for room in ("lab", "cli") for path in sorted(ROOT.glob(f"src/openvcha/{room}/**/*.py"))
+]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")

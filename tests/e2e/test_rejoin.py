@@ -18,7 +18,7 @@ from tests.support.running_lab import RunningLab, run_vcha
 from tests.support.writer import Writer
 
 from openvcha.node.identity import load_identity
-from openvcha.node.postgres.data_backup import asides
+from openvcha.node.postgres.cloning.data_backup import asides
 from openvcha.node.process.process_tree import find_tree, send
 from openvcha.node.process.status import Contact, load_status
 

@@ -14,7 +14,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, TaskStatus
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni_client import parse_sync
-from openvcha.node.postgres.replay import Holder, Replay, holder
+from openvcha.node.postgres.diagnosis.replay import Holder, Replay, holder
 from openvcha.operations.failover import (
     REPLAY_SECONDS,
     SETTLE_SECONDS,

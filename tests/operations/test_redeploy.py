@@ -20,8 +20,8 @@ from openvcha.api.structures import (
     WitnessCheckResult,
     WitnessCheckSpec,
 )
-from openvcha.node.postgres.clone_errors import ServerError
-from openvcha.node.postgres.missing_files import Uninstalled
+from openvcha.node.postgres.cloning.clone_errors import ServerError
+from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
 from openvcha.operations.reads import get_cluster
 from openvcha.operations.redeploy import check_passive, check_witness, redeploy_passive
 from openvcha.operations.steps.copy import STALL_SECONDS

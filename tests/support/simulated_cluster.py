@@ -34,9 +34,9 @@ from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity, url
 from openvcha.node.layout import RELIED
 from openvcha.node.local_records.task_votes import Relied, decode_relied, encode_relied
-from openvcha.node.postgres.clone_errors import ServerError
-from openvcha.node.postgres.missing_files import Uninstalled
-from openvcha.node.postgres.replay import Holder
+from openvcha.node.postgres.cloning.clone_errors import ServerError
+from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.replay import Holder
 from openvcha.store import clone_reports, keys, node_facts
 from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import (

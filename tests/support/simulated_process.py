@@ -33,9 +33,9 @@ from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
-from openvcha.node.postgres.clone_errors import ServerError
-from openvcha.node.postgres.missing_files import Uninstalled
-from openvcha.node.postgres.replay import Replay
+from openvcha.node.postgres.cloning.clone_errors import ServerError
+from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.replay import Replay
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.context import Services
 from openvcha.operations.registry import plans

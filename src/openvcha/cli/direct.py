@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openvcha.cli.exit_codes import Code
-from openvcha.cli.logs import log_to_people
+from openvcha.cli.output.logs import log_to_people
 
 
 def asks_to_run(arguments: Sequence[str]) -> bool:
@@ -28,7 +28,7 @@ def run(directory: Path) -> None:
     try:
         run_node(directory)
     except CannotRun as error:
-        from openvcha.cli.plain_output import say_lines  # noqa: PLC0415 - it brings typer
+        from openvcha.cli.output.plain import say_lines  # noqa: PLC0415 - it brings typer
 
         say_lines(f"vcha: {error}", err=True)
         sys.exit(Code.FAILED)

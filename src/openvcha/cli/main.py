@@ -2,10 +2,10 @@
 
 import typer
 
-from openvcha.cli.errors import Telling
 from openvcha.cli.exit_codes import EPILOG
 from openvcha.cli.lazy_commands import Load, lazy
-from openvcha.cli.logs import log_to_people
+from openvcha.cli.output.errors import Telling
+from openvcha.cli.output.logs import log_to_people
 
 COMMANDS = {
     "lab": Load(
@@ -17,29 +17,31 @@ COMMANDS = {
         "Lose the passive under a steady writer, redeploy it over the API, count the rows.",
     ),
     "failover": Load(
-        "openvcha.cli.failover:failover",
+        "openvcha.cli.commands.failover:failover",
         "Make the passive node the active one; no acknowledged row is lost, forced or not.",
     ),
-    "passive": Load("openvcha.cli.replace:passive", "The passive node."),
-    "witness": Load("openvcha.cli.replace:witness", "The witness node."),
-    "mode": Load("openvcha.cli.mode:app", "The cluster's mode."),
+    "passive": Load("openvcha.cli.commands.replace:passive", "The passive node."),
+    "witness": Load("openvcha.cli.commands.replace:witness", "The witness node."),
+    "mode": Load("openvcha.cli.commands.mode:app", "The cluster's mode."),
     "undeploy": Load(
-        "openvcha.cli.undeploy:undeploy",
+        "openvcha.cli.commands.undeploy:undeploy",
         "Dissolve the cluster; the active continues alone, and `deploy` makes it a cluster again.",
     ),
-    "task": Load("openvcha.cli.task:app", "Tasks, running and finished."),
-    "events": Load("openvcha.cli.events:events", "Show the cluster's events, newest last."),
-    "audit": Load("openvcha.cli.events:audit", "Show who changed what, newest last."),
+    "task": Load("openvcha.cli.commands.task:app", "Tasks, running and finished."),
+    "events": Load(
+        "openvcha.cli.commands.events:events", "Show the cluster's events, newest last."
+    ),
+    "audit": Load("openvcha.cli.commands.events:audit", "Show who changed what, newest last."),
     "call": Load(
-        "openvcha.cli.call:app",
+        "openvcha.cli.commands.call:app",
         "Call any operation of the API by its name or the end of it, such as passive.redeploy.",
     ),
     "user": Load(
-        "openvcha.cli.user:app",
+        "openvcha.cli.commands.user:app",
         "Users of the API and their roles: Administrator, ReadOnly, NoAccess.",
     ),
     "openapi": Load(
-        "openvcha.cli.openapi:openapi", "Print the OpenAPI 3.0.3 description of the API."
+        "openvcha.cli.commands.openapi:openapi", "Print the OpenAPI 3.0.3 description of the API."
     ),
     "doctor": Load(
         "openvcha.cli.node.commands:doctor",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TextIO
 
 from openvcha.api.secret import Secret
-from openvcha.cli import plain_output
+from openvcha.cli.output import plain
 from openvcha.client.errors import LabFailed
 
 STDIN = Path("-")
@@ -24,7 +24,7 @@ def read_password(
             return _first_line(stream, str(file), what)
     if file == STDIN or not sys.stdin.isatty():
         return _first_line(sys.stdin, "standard input", what)
-    return Secret(plain_output.prompt(prompt, hidden=True, twice=new))
+    return Secret(plain.prompt(prompt, hidden=True, twice=new))
 
 
 def _first_line(stream: TextIO, source: str, what: str) -> Secret:

@@ -21,7 +21,7 @@ from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import REST_USER
-from openvcha.node.postgres.external_data import data_elsewhere
+from openvcha.node.postgres.cloning.external_data import data_elsewhere
 from openvcha.node.postgres.superuser import Superuser
 from openvcha.node.process.supervised_loop import Failing, Work, for_ever
 from openvcha.node.security.rotation_files import OwnCredentials

@@ -21,7 +21,7 @@ from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.preconditions import Reason
-from openvcha.node.postgres.replay import Replay
+from openvcha.node.postgres.diagnosis.replay import Replay
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services

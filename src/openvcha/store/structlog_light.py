@@ -1,7 +1,7 @@
 """structlog, without rich, which it loads to draw tracebacks in a terminal wherever it finds it.
 
 None of our programs has structlog draw any: their lines are JSON, or go through
-`cli/rich_output.py`.
+`cli/output/console.py`.
 Each of them would load rich, with pygments, for nothing: a tenth of a second, and 8 MB for good.
 What the command line draws itself finds rich afterwards as ever.
 """

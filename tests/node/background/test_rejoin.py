@@ -21,9 +21,9 @@ from openvcha.node.background.standby_progress import (
     look_at,
 )
 from openvcha.node.layout import Layout
-from openvcha.node.postgres import data_backup
-from openvcha.node.postgres.clone import SPARE_BYTES
-from openvcha.node.postgres.data_backup import (
+from openvcha.node.postgres.cloning import data_backup
+from openvcha.node.postgres.cloning.clone import SPARE_BYTES
+from openvcha.node.postgres.cloning.data_backup import (
     asides,
     discard,
     put_back,

@@ -11,7 +11,7 @@ import pytest
 
 from openvcha.node.identity import Identity, load_identity, save_identity
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.data_backup import asides, set_aside
+from openvcha.node.postgres.cloning.data_backup import asides, set_aside
 from openvcha.node.recovery import recovery
 from openvcha.node.recovery.recovery import (
     FORCE_FLAG,

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from openvcha.cli.errors import fail
 from openvcha.cli.exit_codes import EPILOG, Code
 from openvcha.cli.lab import logs, show
 from openvcha.cli.options import AsJson, Base, Name, command
-from openvcha.cli.plain_output import confirm, say, say_exactly, say_json
-from openvcha.cli.rich_output import console, narrator
+from openvcha.cli.output.console import console, narrator
+from openvcha.cli.output.errors import fail
+from openvcha.cli.output.plain import confirm, say, say_exactly, say_json
 from openvcha.cli.root import existing_lab, found_lab, lab_to_make, viewing
 from openvcha.lab import places, power
 from openvcha.lab.access import database

@@ -7,10 +7,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from openvcha.cli.errors import fail
 from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import Base, Name, command
-from openvcha.cli.rich_output import console, narrator, simple_table
+from openvcha.cli.output.console import console, narrator, simple_table
+from openvcha.cli.output.errors import fail
 from openvcha.cli.root import lab_to_make
 from openvcha.client.narrator import Narrator
 from openvcha.lab import power

@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from openvcha.cli.errors import fail
 from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import Base, Name
-from openvcha.cli.plain_output import say_exactly
-from openvcha.cli.rich_output import console
+from openvcha.cli.output.console import console
+from openvcha.cli.output.errors import fail
+from openvcha.cli.output.plain import say_exactly
 from openvcha.cli.root import found_lab
 from openvcha.lab import logs as reading
 from openvcha.lab.access import inventory_of

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openvcha.api.prepared import prepare
-from openvcha.cli.rich_output import console, simple_table
+from openvcha.cli.output.console import console, simple_table
 from openvcha.lab.access import inventory_of, is_on
 from openvcha.lab.state import Lab
 from openvcha.lab.status import LabStatus, NodeStatus, Overall

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from openvcha.cli.lab.show import REPAIRS, Command, coloured, print_warnings
-from openvcha.cli.rich_output import console
+from openvcha.cli.output.console import console
 from openvcha.client import trust
 from openvcha.lab.access import connection_string, database
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from openvcha.cli.lazy_commands import Load, lazy
-from openvcha.cli.plain_output import say, say_json, say_lines
+from openvcha.cli.output.plain import say, say_json, say_lines
 from openvcha.cli.root import node_directory
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine

@@ -12,8 +12,8 @@ import typer
 
 from openvcha.api.secret import Secret
 from openvcha.cli.options import AsJson, program
+from openvcha.cli.output.plain import say, say_json
 from openvcha.cli.passwords import read_password
-from openvcha.cli.plain_output import say, say_json
 from openvcha.cli.root import as_ruler_of, new_directory
 from openvcha.cli.server import parse_server
 from openvcha.cli.target import Target, with_target

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from openvcha.api.structures import ConfigState
-from openvcha.cli.errors import fail, told
-from openvcha.cli.plain_output import confirm, prompt, say
+from openvcha.cli.output.errors import fail, told
+from openvcha.cli.output.plain import confirm, prompt, say
 from openvcha.cli.root import node_directory
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
@@ -26,8 +26,8 @@ from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
-from openvcha.node.postgres.clone import has_data
-from openvcha.node.postgres.data_backup import asides
+from openvcha.node.postgres.cloning.clone import has_data
+from openvcha.node.postgres.cloning.data_backup import asides
 from openvcha.node.process.process_tree import NodeProcesses
 from openvcha.node.process.status import Contact, OwnView, Role, load_status
 from openvcha.node.recovery import alone

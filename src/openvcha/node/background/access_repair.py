@@ -17,9 +17,9 @@ from openvcha.node.background.context import DutyView
 from openvcha.node.background.facts import Look
 from openvcha.node.engines import EngineMissing
 from openvcha.node.identity import Secrets, load_secrets
+from openvcha.node.postgres.diagnosis.user_settings import survey
 from openvcha.node.postgres.log import plain
 from openvcha.node.postgres.own_roles import tend
-from openvcha.node.postgres.user_settings import survey
 from openvcha.node.process.logs import Logger
 from openvcha.node.security.rotation import load
 from openvcha.store import keys

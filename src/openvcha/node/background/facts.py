@@ -15,7 +15,7 @@ from openvcha.node import tls_files
 from openvcha.node.engines import Engines
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.start_failures import trouble
+from openvcha.node.postgres.diagnosis.start_failures import trouble
 from openvcha.node.process.logs import Logger
 from openvcha.store import keys, node_facts
 from openvcha.store.errors import LeaseNotFound, StoreError

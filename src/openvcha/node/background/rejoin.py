@@ -20,16 +20,16 @@ from openvcha.node.background.standby_progress import (
 )
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.clone import SPARE_BYTES, has_data, remove_tree
-from openvcha.node.postgres.data_backup import (
+from openvcha.node.postgres.cloning.clone import SPARE_BYTES, has_data, remove_tree
+from openvcha.node.postgres.cloning.data_backup import (
     asides,
     discard,
     put_back,
     remove_discarded,
     set_aside,
 )
+from openvcha.node.postgres.diagnosis.start_failures import trouble
 from openvcha.node.postgres.leader import CopyFailed, Leader, find_leader
-from openvcha.node.postgres.start_failures import trouble
 from openvcha.node.process.process_tree import find_tree, is_postgres, kill_tree
 from openvcha.store import keys
 from openvcha.store.errors import StoreError

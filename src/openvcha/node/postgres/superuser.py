@@ -16,14 +16,14 @@ from psycopg.pq import PGconn, Ping
 from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.clone_errors import ServerError, copy_error
+from openvcha.node.postgres.cloning.clone_errors import ServerError, copy_error
+from openvcha.node.postgres.diagnosis.missing_files import Uninstalled, uninstalled
+from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED, Replay, holder
+from openvcha.node.postgres.diagnosis.user_settings import survey
 from openvcha.node.postgres.leader import CONNECT_SECONDS, superuser_place
 from openvcha.node.postgres.log import entries
-from openvcha.node.postgres.missing_files import Uninstalled, uninstalled
-from openvcha.node.postgres.replay import HOLDERS, REPLAYED, Replay, holder
 from openvcha.node.postgres.roles import OWN_ROLES
 from openvcha.node.postgres.server import postgres_major
-from openvcha.node.postgres.user_settings import survey
 from openvcha.store.node_facts import PostgresFacts
 
 STATEMENT_SECONDS = 10.0

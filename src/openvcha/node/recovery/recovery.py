@@ -22,8 +22,8 @@ from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import forget_others
 from openvcha.node.local_records.sealed_records import forget_kept
 from openvcha.node.local_records.task_votes import forget_relied
-from openvcha.node.postgres.clone import has_data, remove_tree
-from openvcha.node.postgres.data_backup import put_back
+from openvcha.node.postgres.cloning.clone import has_data, remove_tree
+from openvcha.node.postgres.cloning.data_backup import put_back
 from openvcha.node.process.managed_process import Part
 from openvcha.node.recovery.alone import is_cut_off, why_not
 from openvcha.node.recovery.survey import survey

@@ -20,9 +20,9 @@ from openvcha.node.etcd.sealed_store import cluster_store
 from openvcha.node.identity import absolute, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import write_patroni_config
-from openvcha.node.postgres.clone import CopyStep, has_data
-from openvcha.node.postgres.data_backup import asides
-from openvcha.node.postgres.first_clone import first_copy, was_told
+from openvcha.node.postgres.cloning.clone import CopyStep, has_data
+from openvcha.node.postgres.cloning.data_backup import asides
+from openvcha.node.postgres.cloning.first_clone import first_copy, was_told
 from openvcha.node.postgres.leader import find_leader
 from openvcha.node.postgres.server import postgres_major
 from openvcha.node.process.lock import hold

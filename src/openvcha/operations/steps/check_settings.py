@@ -7,7 +7,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.warnings import overridden
-from openvcha.node.postgres.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.context import Services
 from openvcha.store.node_facts import PostgresFacts

@@ -8,7 +8,7 @@ import pytest
 
 from openvcha.node.patroni.patches import takeover
 from openvcha.node.patroni.patches.takeover import END, end_holders, install, unhindered
-from openvcha.node.postgres.replay import HOLDERS
+from openvcha.node.postgres.diagnosis.replay import HOLDERS
 
 ROW = (4711, "app", "report", None)
 

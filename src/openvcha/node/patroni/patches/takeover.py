@@ -11,7 +11,7 @@ from importlib import import_module
 from logging import getLogger
 from typing import Any
 
-from openvcha.node.postgres.replay import HOLDERS, holder
+from openvcha.node.postgres.diagnosis.replay import HOLDERS, holder
 
 FIRST_SECONDS = 0.1
 """What nobody holds up is promoted in less."""

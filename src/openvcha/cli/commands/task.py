@@ -9,10 +9,10 @@ import typer
 from rich.text import Text
 
 from openvcha.cli.exit_codes import EPILOG
-from openvcha.cli.following import follow_task
 from openvcha.cli.options import AsJson
-from openvcha.cli.plain_output import say, say_json
-from openvcha.cli.rich_output import console, progress_of, simple_table
+from openvcha.cli.output.console import console, progress_of, simple_table
+from openvcha.cli.output.following import follow_task
+from openvcha.cli.output.plain import say, say_json
 from openvcha.cli.target import Target, with_target
 from openvcha.client.errors import error_text
 from openvcha.client.tasks import Info, find_running, find_task, list_tasks

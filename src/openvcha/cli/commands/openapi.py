@@ -1,7 +1,7 @@
 """`vcha openapi`."""
 
 from openvcha.api_server.openapi.document import document
-from openvcha.cli.plain_output import say_json
+from openvcha.cli.output.plain import say_json
 
 
 def openapi() -> None:

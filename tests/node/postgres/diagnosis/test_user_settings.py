@@ -14,15 +14,15 @@ from tests.support.nodes import SECRETS, complete
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_secrets
 from openvcha.node.patroni.patches.slots import keeping
-from openvcha.node.postgres.base_backup import backup_argv, backup_environment, pgpass_line
+from openvcha.node.postgres.cloning.base_backup import backup_argv, backup_environment, pgpass_line
+from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.user_settings import missing, overrides
 from openvcha.node.postgres.member_slots import is_member_slot
-from openvcha.node.postgres.missing_files import Uninstalled
 from openvcha.node.postgres.own_roles import tend
 from openvcha.node.postgres.own_sessions import superuser_options, superuser_settings
 from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.node.postgres.settings import is_owned, is_vital, local_settings, shared_settings
 from openvcha.node.postgres.superuser import Superuser
-from openvcha.node.postgres.user_settings import missing, overrides
 from openvcha.node.process.spawn import program_environment
 from openvcha.store.node_facts import PostgresFacts
 

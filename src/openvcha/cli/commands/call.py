@@ -13,7 +13,6 @@ from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.types import descriptor
 from openvcha.cli.arguments import Call, build
 from openvcha.cli.exit_codes import EPILOG
-from openvcha.cli.following import follow_task
 from openvcha.cli.operation_help import (
     Leaf,
     body_leaves,
@@ -24,8 +23,9 @@ from openvcha.cli.operation_help import (
     short_name,
     words,
 )
-from openvcha.cli.plain_output import say_json
-from openvcha.cli.rich_output import Rows, console, simple_table
+from openvcha.cli.output.console import Rows, console, simple_table
+from openvcha.cli.output.following import follow_task
+from openvcha.cli.output.plain import say_json
 from openvcha.cli.target import Target, with_target
 
 Body = Annotated[

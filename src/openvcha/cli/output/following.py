@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from openvcha.cli.errors import fail
-from openvcha.cli.plain_output import say
-from openvcha.cli.rich_output import narrator, progress_of
+from openvcha.cli.output.console import narrator, progress_of
+from openvcha.cli.output.errors import fail
+from openvcha.cli.output.plain import say
 from openvcha.client.errors import error_text
 from openvcha.client.rest_client import ApiClient
 from openvcha.lab.deploy import follow

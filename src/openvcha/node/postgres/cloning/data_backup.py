@@ -7,7 +7,7 @@ import datetime as dt
 from pathlib import Path
 
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.clone import has_data, remove_tree
+from openvcha.node.postgres.cloning.clone import has_data, remove_tree
 from openvcha.node.system.durable import sync_directory
 
 ASIDE = "pgdata.aside-"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from openvcha.node.postgres.diagnosis.user_settings import LIBRARIES, MOST, missing
 from openvcha.node.postgres.log import plain
-from openvcha.node.postgres.user_settings import LIBRARIES, MOST, missing
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

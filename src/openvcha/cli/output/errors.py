@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from openvcha.api.printable import printable
 from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import program
-from openvcha.cli.plain_output import say_lines
+from openvcha.cli.output.plain import say_lines
 from openvcha.client.errors import LabFailed, NoLab, Refused, Unreachable
 from openvcha.node.engines import EngineMissing
 from openvcha.node.process.lock import NodeRuns

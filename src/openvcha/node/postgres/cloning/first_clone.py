@@ -7,7 +7,7 @@ written once more at each start of the node would stay for ever.
 from collections.abc import Awaitable, Callable
 
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.clone import has_data
+from openvcha.node.postgres.cloning.clone import has_data
 from openvcha.node.system.durable import write_durably
 from openvcha.store.clone_reports import CopyReport, CopyState
 

@@ -7,8 +7,8 @@ import typer
 
 from openvcha.api.structures import NetworkType
 from openvcha.cli.exit_codes import EPILOG, Code
-from openvcha.cli.following import follow_task
-from openvcha.cli.plain_output import say
+from openvcha.cli.output.following import follow_task
+from openvcha.cli.output.plain import say
 from openvcha.cli.target import Target, with_target
 from openvcha.client import redeploy as redeploying
 from openvcha.client.errors import LabFailed

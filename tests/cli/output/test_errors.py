@@ -4,8 +4,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from openvcha.cli.errors import TRACEBACK, Telling
 from openvcha.cli.options import PROGRAM
+from openvcha.cli.output.errors import TRACEBACK, Telling
 from openvcha.client.errors import LabFailed, NoLab, Refused, Unreachable
 from openvcha.store.errors import StoreUnavailable
 

@@ -7,8 +7,8 @@ import typer
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cli.exit_codes import EPILOG
-from openvcha.cli.following import follow_task
-from openvcha.cli.plain_output import say
+from openvcha.cli.output.following import follow_task
+from openvcha.cli.output.plain import say
 from openvcha.cli.target import Target, with_target
 
 app = typer.Typer(help="The cluster's mode.", epilog=EPILOG, no_args_is_help=True)

@@ -14,7 +14,7 @@ from openvcha.api.rmtree_errors import FULL_PATH_ERRORS
 from openvcha.node.engines import Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres import base_backup
+from openvcha.node.postgres.cloning import base_backup
 from openvcha.node.postgres.leader import CopyFailed, Leader
 from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.node.postgres.server import STANDBY_SIGNAL

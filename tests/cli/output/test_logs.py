@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from openvcha.cli.logs import log_to_people
+from openvcha.cli.output.logs import log_to_people
 
 
 @pytest.fixture(autouse=True)

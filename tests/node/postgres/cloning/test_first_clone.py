@@ -6,7 +6,7 @@ from typing import Any
 
 from openvcha.node.background.clone_progress import CopyPublisher
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.first_clone import first_copy, was_told
+from openvcha.node.postgres.cloning.first_clone import first_copy, was_told
 from openvcha.store import clone_reports, keys
 from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable

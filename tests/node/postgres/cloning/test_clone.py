@@ -12,7 +12,7 @@ from openvcha.api.secret import Secret
 from openvcha.node.engines import Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.base_backup import (
+from openvcha.node.postgres.cloning.base_backup import (
     Progress,
     backup_argv,
     backup_environment,
@@ -21,7 +21,7 @@ from openvcha.node.postgres.base_backup import (
     pgpass_line,
     reason,
 )
-from openvcha.node.postgres.clone import CopyStep, has_data
+from openvcha.node.postgres.cloning.clone import CopyStep, has_data
 from openvcha.node.postgres.leader import CopyFailed, Leader, place_of
 from openvcha.node.postgres.server import STANDBY_SIGNAL
 from openvcha.node.process.logs import RotatingLog, logger
@@ -227,7 +227,7 @@ async def test_a_full_disk_at_our_own_hands_is_final(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("openvcha.node.postgres.clone.write_private", full)
+    monkeypatch.setattr("openvcha.node.postgres.cloning.clone.write_private", full)
     stage = Stage(tmp_path)
     assert not await stage.step.run()
     assert "No space left" in (stage.reports[-1].error or "")

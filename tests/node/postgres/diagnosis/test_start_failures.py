@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.postgres.base_backup import COPY_APPLICATION
-from openvcha.node.postgres.clone_errors import ServerError, copy_error
+from openvcha.node.postgres.cloning.base_backup import COPY_APPLICATION
+from openvcha.node.postgres.cloning.clone_errors import ServerError, copy_error
+from openvcha.node.postgres.diagnosis.start_failures import judge, trouble
 from openvcha.node.postgres.log import LONGEST_MESSAGE, Entry, entries, plain
-from openvcha.node.postgres.start_failures import judge, trouble
 
 NOW = datetime(2026, 11, 26, 18, 55, tzinfo=UTC)
 MISSING = 'could not access file "timescaledb": No such file or directory'

@@ -17,9 +17,9 @@ from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User, Users
 from openvcha.cli.exit_codes import EPILOG
 from openvcha.cli.options import AsJson, Base, Name
+from openvcha.cli.output.console import console, simple_table
+from openvcha.cli.output.plain import say, say_json
 from openvcha.cli.passwords import read_password
-from openvcha.cli.plain_output import say, say_json
-from openvcha.cli.rich_output import console, simple_table
 from openvcha.cli.root import found_lab, node_directory
 from openvcha.client.errors import LabFailed
 from openvcha.daemon.compose import open_services

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from openvcha.cli.rich_output import (
+from openvcha.cli.output.console import (
     PlainNarrator,
     TerminalNarrator,
     console,

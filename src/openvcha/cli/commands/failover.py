@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from openvcha.cli.following import follow_task
-from openvcha.cli.plain_output import say
+from openvcha.cli.output.following import follow_task
+from openvcha.cli.output.plain import say
 from openvcha.cli.target import Target, with_target
 from openvcha.client.failover import fail_over
 

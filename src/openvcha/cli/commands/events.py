@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from openvcha.cli.options import AsJson
-from openvcha.cli.plain_output import say, say_json
-from openvcha.cli.rich_output import console, local_time, simple_table
+from openvcha.cli.output.console import console, local_time, simple_table
+from openvcha.cli.output.plain import say, say_json
 from openvcha.cli.target import Target, with_target
 from openvcha.client.rest_client import ApiClient
 

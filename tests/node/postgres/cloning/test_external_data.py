@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.external_data import data_elsewhere
+from openvcha.node.postgres.cloning.external_data import data_elsewhere
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from openvcha.node.postgres.base_backup import COPY_APPLICATION
+from openvcha.node.postgres.cloning.base_backup import COPY_APPLICATION
 from openvcha.node.postgres.log import SEVERE, Entry
 
 PASSING = ("08", "40", "53300", "53400", "55", "57")

@@ -6,7 +6,7 @@ from typing import Any, Self
 import pytest
 
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.replay import HOLDERS, REPLAYED
+from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED
 from openvcha.node.postgres.superuser import PostgresUnreachable, Superuser
 
 RESUME = "select pg_wal_replay_resume()"

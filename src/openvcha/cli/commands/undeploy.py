@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from openvcha.cli.errors import fail
 from openvcha.cli.exit_codes import Code
-from openvcha.cli.following import follow_task
-from openvcha.cli.plain_output import confirm, say
+from openvcha.cli.output.errors import fail
+from openvcha.cli.output.following import follow_task
+from openvcha.cli.output.plain import confirm, say
 from openvcha.cli.target import Target, with_target
 
 PATH = "/vcenter/vcha/cluster?action=undeploy&vmw-task=true"

@@ -1,0 +1,1 @@
+"""The commands of `vcha` that ask the API: a file for each."""
