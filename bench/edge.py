@@ -10,7 +10,6 @@ With a NICENESS the attackers yield to the cluster, as if most of their work wer
 """
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -31,12 +30,11 @@ from bench.lab_up import vcha
 
 from openvcha.lab.state import ADMINISTRATOR, READER
 from openvcha.node.process.process_tree import read_table
+from openvcha.system.proc import read_stat
 
 NAME = "bench"
 QUIET_SECONDS = 10
 BEGUN, LOST = "this node is active", "this node is no longer active"
-USER_TIME, SYSTEM_TIME = 11, 12
-"""Fields of /proc/PID/stat, from the state on."""
 
 
 def duties_lost(nodes: Iterable[Path]) -> int:
@@ -60,12 +58,10 @@ def cpu_of_lab(base: Path) -> dict[str, float]:
     """Return the seconds of processors that the API and all else of a lab have taken."""
     taken = {"the API": 0.0, "the other programs": 0.0}
     for pid, process in read_table().items():
-        if str(base) in " ".join(process.argv):
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ticks = int(fields[USER_TIME]) + int(fields[SYSTEM_TIME])
-                part = "the API" if process.argv[-2:-1] == ("api",) else "the other programs"
-                taken[part] += ticks / os.sysconf("SC_CLK_TCK")
+        if str(base) in " ".join(process.argv) and (stat := read_stat(pid)):
+            ticks = stat.user_ticks + stat.system_ticks
+            part = "the API" if process.argv[-2:-1] == ("api",) else "the other programs"
+            taken[part] += ticks / os.sysconf("SC_CLK_TCK")
     return taken
 
 

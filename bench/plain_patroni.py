@@ -23,7 +23,7 @@ import httpx2
 from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.system.privileges import give_up_root
+from openvcha.system.privileges import give_up_root
 
 SCOPE = "plain"
 PORT_OFFSET = 1000

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from scripts import stress
 
+from openvcha.system.proc import read_stat
+
 SLEEP = "import time; time.sleep(600)"
 
 
@@ -21,11 +23,8 @@ def ended(pid: int) -> bool:
     """Wait until there is no such process, or only what is left of it; False when it stays."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state in "ZX":
+        stat = read_stat(pid)
+        if stat is None or stat.ended:
             return True
         time.sleep(0.05)
     return False

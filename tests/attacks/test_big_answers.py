@@ -23,10 +23,10 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import ConnectionSpec, CredentialsSpec
 from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
 from openvcha.node.background.standby_progress import standbys
+from openvcha.node.http import ask
 from openvcha.node.postgres.leader import place_of
 from openvcha.node.recovery.probe import Knock, Manner, knock
 from openvcha.node.recovery.survey import MOST_MEMBERS, listed, patroni_words, places
-from openvcha.node.system.http import ask
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd

@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 
-from openvcha.infrastructure.local import state
 from openvcha.infrastructure.local.processes import DetachedStarter
 from openvcha.node.process import lock
 from openvcha.node.process.logs import RotatingLog
-from openvcha.node.system import privileges
-from openvcha.node.system.durable import write_durably, write_private
-from openvcha.node.system.path_owners import acting_as, hand_over
+from openvcha.system import locks, privileges
+from openvcha.system.durable import write_durably, write_private
+from openvcha.system.path_owners import acting_as, hand_over
 
 ACCOUNT = pwd.getpwnam("nobody")
 SECRET = "root:SECRET-OF-ROOT"
@@ -40,7 +39,8 @@ def logged(path: Path) -> None:
 
 
 def locked(path: Path) -> None:
-    os.close(state._open_lock(path))
+    with locks.locked(path):
+        pass
 
 
 def started(path: Path) -> None:

@@ -25,9 +25,9 @@ from openvcha.node.process.process_tree import kill_tree, read_process
 from openvcha.node.process.status import NodeStatus
 from openvcha.node.recovery.recovery import Request, Wish, write_request
 from openvcha.node.security.certificates import new_authorities
-from openvcha.node.system.durable import write_durably, write_private
-from openvcha.node.system.path_owners import RootStays, acting_as, hand_over, ruler_of
-from openvcha.node.system.privileges import own_command_line
+from openvcha.system.durable import write_durably, write_private
+from openvcha.system.path_owners import RootStays, acting_as, hand_over, ruler_of
+from openvcha.system.privileges import own_command_line
 
 ACCOUNT = pwd.getpwnam("nobody")
 SECRET = "root:SECRET-OF-ROOT"

@@ -17,6 +17,7 @@ from openvcha.daemon.api_orders import NOT_SERVING, ApiLink, Orders, Report, rec
 from openvcha.daemon.local_socket import MAX_LINE_BYTES, connect, listen, short_path
 from openvcha.node.process.process_tree import Process
 from openvcha.node.process.supervised_loop import Failing
+from openvcha.system.proc import read_stat
 
 LATEST = 60.0
 """Bound of what has to come, not a measure."""
@@ -318,8 +319,7 @@ async def test_a_process_that_is_frozen_while_it_serves_is_killed(place: Path) -
     service.link.serve()
     await until(place.exists)
     frozen = await asyncio.create_subprocess_exec(sys.executable, "-c", LISTENER, str(place.parent))
-    stat = Path(f"/proc/{frozen.pid}/stat")
-    await until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    await until(lambda: (stat := read_stat(frozen.pid)) is not None and stat.state == "T")
     service.link.end()
     async with asyncio.timeout(LATEST):
         assert await frozen.wait() == -signal.SIGKILL

@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -21,6 +20,7 @@ from openvcha.node.identity import load_identity
 from openvcha.node.postgres.cloning.data_backup import asides
 from openvcha.node.process.process_tree import find_tree, send
 from openvcha.node.process.status import Contact, load_status
+from openvcha.system.proc import read_stat
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"
@@ -91,11 +91,8 @@ def freeze(running: RunningLab, name: str, signal_: signal.Signals) -> None:
 
 
 def is_stopped(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return True
-    return stat.rpartition(")")[2].split()[0] == "T"
+    stat = read_stat(pid)
+    return stat is None or stat.state == "T"
 
 
 def test_an_active_that_is_cut_off_acknowledges_nothing_and_comes_back(

@@ -15,7 +15,7 @@ from openvcha.node.doctor import Verdict, doctor
 from openvcha.node.engines import EngineMissing, EtcdProgram, find_etcd, find_postgres
 from openvcha.node.process.lock import NodeRuns, hold
 from openvcha.node.process.logs import RotatingLog, logger, wrap
-from openvcha.node.system.privileges import Account, RootStays, Stay, UserNamespace, Way, choose
+from openvcha.system.privileges import Account, RootStays, Stay, UserNamespace, Way, choose
 
 
 @pytest.mark.parametrize(

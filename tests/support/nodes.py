@@ -18,6 +18,7 @@ import psycopg
 from openvcha.api.secret import Secret
 from openvcha.node.identity import Identity, Secrets, load_secrets
 from openvcha.node.layout import Layout
+from openvcha.node.postgres.tls import certified
 from openvcha.node.process.process_tree import NodeProcesses
 from openvcha.node.security.certificates import KeyPair, api_certificate, new_authorities
 from openvcha.node.security.issuing import node_files
@@ -83,7 +84,6 @@ class Node:
 
     def connect(self, user: str = "postgres", **changes: Any) -> psycopg.Connection[Any]:
         secrets = load_secrets(self.directory)
-        layout = self.layout
         known = {
             "postgres": secrets.superuser,
             "rewind": secrets.rewind,
@@ -94,10 +94,7 @@ class Node:
             "dbname": user,
             "user": user,
             "password": known.get(user, Secret("")).reveal(),
-            "sslmode": "verify-ca",
-            "sslrootcert": str(layout.service_ca),
-            "sslcert": str(layout.certificate),
-            "sslkey": str(layout.key),
+            **certified(self.layout),
             "connect_timeout": 5,
         }
         return psycopg.connect(**settings | changes, autocommit=True)

@@ -31,7 +31,7 @@ from openvcha.infrastructure.local import vms as local_vms
 from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.node.background.task_votes import Disk, Reliance
 from openvcha.node.etcd.account import new_account
-from openvcha.node.identity import IDENTITY, Identity, encode_identity, url
+from openvcha.node.identity import IDENTITY, Identity, encode_identity
 from openvcha.node.layout import RELIED
 from openvcha.node.local_records.task_votes import Relied, decode_relied, encode_relied
 from openvcha.node.postgres.cloning.clone_errors import ServerError
@@ -49,6 +49,7 @@ from openvcha.store.errors import (
 )
 from openvcha.store.interface import Delete, KeyValue, Member, value_is
 from openvcha.store.memory import MemoryStore
+from openvcha.system.host_port import url
 
 ROOT = Path("/simulated")
 TTL_SECONDS = 20.0

@@ -12,7 +12,7 @@ import psycopg
 
 from openvcha.node.engines import find_engines
 from openvcha.node.etcd.account import ACCOUNT, NodeAccount
-from openvcha.node.identity import Identity, load_identity, load_secrets, url
+from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import REST_USER
 from openvcha.node.postgres.leader import superuser_place
@@ -22,6 +22,7 @@ from openvcha.node.security.issuing import load_authorities
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
+from openvcha.system.host_port import url
 
 KEPT = ("node.json", "secrets.json", ACCOUNT, "tls")
 

@@ -14,6 +14,7 @@ from tests.support.walk_ledger import Ledger
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.roles import SUPERUSER
+from openvcha.node.postgres.tls import certified
 from openvcha.node.process.process_tree import NodeProcesses, kill_tree
 
 SETTLE_SECONDS = 300.0
@@ -42,10 +43,7 @@ class Machine:
             dbname="app",
             password=load_secrets(self.directory).superuser.reveal(),
             connect_timeout=CONNECT_SECONDS,
-            sslmode="verify-ca",
-            sslrootcert=str(layout.service_ca),
-            sslcert=str(layout.certificate),
-            sslkey=str(layout.key),
+            **certified(layout),
             options="-c statement_timeout=2000 -c lock_timeout=2000",
         )
         warned: list[Any] = []

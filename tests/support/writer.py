@@ -9,6 +9,8 @@ from typing import Self
 
 import psycopg
 
+from openvcha.node.postgres.tls import trusting
+
 PAUSE_SECONDS = 0.02
 CONNECT_SECONDS = 3
 
@@ -29,8 +31,7 @@ class Writer:
             dbname="app",
             user="app",
             password=password,
-            sslmode="verify-ca",
-            sslrootcert=str(ca),
+            **trusting(ca),
             connect_timeout=CONNECT_SECONDS,
         )
         self._stop = threading.Event()

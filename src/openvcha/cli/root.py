@@ -15,8 +15,8 @@ from openvcha.client.errors import NoLab
 from openvcha.lab import places
 from openvcha.lab.state import Lab
 from openvcha.node.identity import absolute
-from openvcha.node.system.path_owners import acting_as, ruler_of
-from openvcha.node.system.privileges import (
+from openvcha.system.path_owners import acting_as, ruler_of
+from openvcha.system.privileges import (
     Account,
     account_works,
     act_as_ruler,

@@ -17,10 +17,10 @@ from openvcha.node.process.process_tree import StillAlive
 from openvcha.node.process.supervised_loop import for_ever
 from openvcha.node.supervisor.plan import PartPlan, all_parts, engine_parts
 from openvcha.node.supervisor.supervisor import Supervisor
-from openvcha.node.system.privileges import RootStays, give_up_root, own_command_line
 from openvcha.store.account import AccountSource
 from openvcha.store.interface import GuardedStore
 from openvcha.store.structlog_light import structlog
+from openvcha.system.privileges import RootStays, give_up_root, own_command_line
 
 RELIED_SECONDS = 1.0
 

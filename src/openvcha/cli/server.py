@@ -6,6 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from openvcha.client.errors import LabFailed
+from openvcha.system.host_port import url
 
 DEFAULT_PORT = 443
 LONGEST_SHOWN = 100
@@ -23,8 +24,7 @@ class Server:
     @property
     def url(self) -> str:
         """Return https://HOST:PORT, an IPv6 address in brackets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"https://{host}:{self.port}"
+        return url(self.host, self.port)
 
 
 def parse_server(text: str) -> Server:
@@ -39,19 +39,19 @@ def parse_server(text: str) -> Server:
 def _parsed(text: str) -> Server:
     if not text.isprintable() or " " in text:
         raise ValueError("it contains a space or a control character")
-    url = urlsplit(text)
-    if url.scheme != "https":
+    parts = urlsplit(text)
+    if parts.scheme != "https":
         raise ValueError("it does not begin with https://")
-    if "@" in url.netloc:
+    if "@" in parts.netloc:
         raise ValueError("pass the user's name with --user")
-    if url.path not in ("", "/") or url.query or url.fragment:
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("something follows the host and port")
-    host = url.hostname or ""
-    if "[" in url.netloc:
-        if not re.fullmatch(r"\[[^\]]*\](:.*)?", url.netloc):
+    host = parts.hostname or ""
+    if "[" in parts.netloc:
+        if not re.fullmatch(r"\[[^\]]*\](:.*)?", parts.netloc):
             raise ValueError("the brackets do not hold an IPv6 address")
-        return Server(str(ipaddress.IPv6Address(host)), _port(url.netloc))
-    return Server(_name(host), _port(url.netloc))
+        return Server(str(ipaddress.IPv6Address(host)), _port(parts.netloc))
+    return Server(_name(host), _port(parts.netloc))
 
 
 def _port(netloc: str) -> int:

@@ -20,6 +20,7 @@ from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import KeyValue, Member
 from openvcha.store.records import decode
 from openvcha.store.single_flight import Shared
+from openvcha.system.host_port import url
 
 PROBE_SECONDS = 1.0
 READ = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)
@@ -233,9 +234,4 @@ async def _nobody_knows(node: NodeConfig) -> bool:
 
 def endpoint(config: ClusterConfig, node: NodeConfig) -> str:
     """Return the URL of a node's etcd for clients."""
-    return f"https://{bracketed(node.ha_address)}:{config.ports.etcd_client}"
-
-
-def bracketed(address: str) -> str:
-    """Write an address as it stands in a URL."""
-    return f"[{address}]" if ":" in address else address
+    return url(node.ha_address, config.ports.etcd_client)

@@ -17,6 +17,7 @@ from openvcha.store.http_client import HttpError, Patience, Reply, TlsClient, Tl
 from openvcha.store.interface import Put, Store, unchanged, value_is
 from openvcha.store.patroni_state import number, position
 from openvcha.store.records import decode, readable
+from openvcha.system.host_port import url
 
 PROBE_SECONDS = 1.0
 START_SECONDS = 120.0  # PostgreSQL may have to recover from a crash
@@ -242,11 +243,10 @@ class PatroniClient:
         body: dict[str, Any] | None,
         seconds: float = PROBE_SECONDS,
     ) -> Reply:
-        host = f"[{address}]" if ":" in address else address
         try:
             return await self._http.ask(
                 method,
-                f"https://{host}:{self._port}{path}",
+                url(address, self._port) + path,
                 bounded_json.MOST_BYTES,
                 Patience(PROBE_SECONDS, seconds),
                 content=b"" if body is None else msgspec.json.encode(body),

@@ -19,12 +19,12 @@ from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import answers, known_endpoints, peer_url
+from openvcha.node.http import ask
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.local_records.task_votes import Relied, is_fresh, lacking, load_relied
 from openvcha.node.security.tls import NodeTls
-from openvcha.node.system.http import ask
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd

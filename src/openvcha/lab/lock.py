@@ -1,11 +1,12 @@
 """One at a time: who changes a lab as a whole holds its directory."""
 
 import asyncio
-import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from openvcha.system.locks import DIRECTORY, try_lock
 
 POLL_SECONDS = 0.1
 
@@ -30,12 +31,4 @@ async def hold(directory: Path, waiting: Callable[[], None]) -> AsyncIterator[No
 
 def _take(directory: Path) -> int | None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), directory.stat()):
-            return handle
-    except (BlockingIOError, FileNotFoundError):
-        pass  # held by another, or just deleted by who held it
-    os.close(handle)
-    return None
+    return try_lock(directory, DIRECTORY)

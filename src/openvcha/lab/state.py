@@ -11,7 +11,8 @@ from openvcha.api_server.auth.user_names import folded
 from openvcha.client.errors import LabFailed
 from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import Ports
-from openvcha.node.system.durable import write_durably
+from openvcha.node.postgres.tls import trusting
+from openvcha.system.durable import write_durably
 
 ADMINISTRATOR = "administrator@vsphere.local"
 READER = "reader@vsphere.local"
@@ -115,7 +116,7 @@ class Lab:
 
         The password is in the file that they name. The certificate names the public address.
         """
-        proof = {"sslmode": "verify-full", "sslrootcert": str(self.ca)} if tls else {}
+        proof = trusting(self.ca, "verify-full") if tls else {}
         return {
             "host": self.state().public_address,
             "port": str(Ports().postgres),

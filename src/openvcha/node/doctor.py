@@ -9,7 +9,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.node.engines import EngineMissing, EtcdProgram, Postgres, find_etcd, find_postgres
-from openvcha.node.system.privileges import RootStays, how_root_is_given_up
+from openvcha.system.privileges import RootStays, how_root_is_given_up
 
 
 class Verdict(enum.StrEnum):

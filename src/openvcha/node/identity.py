@@ -8,7 +8,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
-from openvcha.node.system.durable import write_durably
+from openvcha.system.durable import write_durably
 
 IDENTITY = "node.json"
 SECRETS = "secrets.json"
@@ -92,16 +92,6 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     records: Secret
     records_before: Secret | None = None
     application: Secret | None = None
-
-
-def url(address: str, port: int, scheme: str = "https") -> str:
-    """Make the URL of an address, with brackets for IPv6."""
-    return f"{scheme}://{host_port(address, port)}"
-
-
-def host_port(address: str, port: int) -> str:
-    """Write `address:port`, with brackets for IPv6."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def encode_identity(identity: Identity) -> bytes:

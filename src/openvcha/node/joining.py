@@ -14,7 +14,7 @@ from openvcha.node.security.certificates import (
     requested_key,
     signing_request,
 )
-from openvcha.node.system.durable import write_durably
+from openvcha.system.durable import write_durably
 
 JOINING = "joining.json"
 

@@ -10,12 +10,13 @@ from openvcha.cluster.interface import ClusterStore, PatroniAccess
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.observer import Observer
 from openvcha.infrastructure.interface import Infrastructure
-from openvcha.node.identity import Identity, url
+from openvcha.node.identity import Identity
 from openvcha.node.postgres.cloning.clone_errors import ServerError
 from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
 from openvcha.node.postgres.diagnosis.replay import Replay
 from openvcha.node.process.supervised_loop import Failing
 from openvcha.store.node_facts import PostgresFacts
+from openvcha.system.host_port import url
 from openvcha.tasks.journal import Journal
 
 

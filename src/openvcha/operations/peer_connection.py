@@ -15,6 +15,8 @@ from typing import Self
 
 import h11
 
+from openvcha.system.host_port import host_port
+
 LONGEST_ANSWER = 1 << 20
 """Bytes that are read of an answer; a longer one is no vCenter's."""
 _PIECE = 1 << 16
@@ -131,8 +133,7 @@ class PeerConnection:
         if self._streams is None:
             raise Broken("the connection is closed")
         reader, writer = self._streams
-        name = f"[{self.host}]" if ":" in self.host else self.host
-        given = {"host": f"{name}:{self.port}", "accept": "application/json", **headers}
+        given = {"host": host_port(self.host, self.port), "accept": "application/json", **headers}
         given["content-length"] = str(len(body))
         for event in (
             h11.Request(method=method, target=target, headers=list(given.items())),

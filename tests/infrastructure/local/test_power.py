@@ -19,6 +19,7 @@ from openvcha.infrastructure.local.infrastructure import LocalInfrastructure, Ma
 from openvcha.infrastructure.local.power import Limits
 from openvcha.infrastructure.local.processes import DetachedStarter, ProcessTable, started_at
 from openvcha.infrastructure.local.state import exclusive
+from openvcha.system.proc import read_stat
 
 
 @pytest.fixture
@@ -51,8 +52,9 @@ def is_directory(vm: Vm) -> bool:
 
 
 def parent(pid: int) -> int:
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    return int(stat[stat.rindex(")") + 2 :].split()[1])
+    stat = read_stat(pid)
+    assert stat
+    return stat.parent
 
 
 async def test_on_and_off(

@@ -16,10 +16,10 @@ from openvcha.node.background.facts import Look
 from openvcha.node.identity import encode_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.security.rotation import Renewal, finish, save
-from openvcha.node.system.durable import write_durably
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
+from openvcha.system.durable import write_durably
 
 pytestmark = pytest.mark.looptime
 

@@ -21,6 +21,7 @@ from openvcha.node.process.process_tree import (
     node_run,
     program,
 )
+from openvcha.system.proc import read_stat
 
 pytestmark = pytest.mark.engines
 
@@ -109,8 +110,9 @@ def told(path: Path, field: str) -> str:
 
 def session(pid: int) -> tuple[int, int]:
     """The process group and the session."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[2]), int(fields[3])
+    stat = read_stat(pid)
+    assert stat
+    return stat.group, stat.session
 
 
 def open_files(pid: int) -> dict[int, str]:

@@ -20,7 +20,6 @@ from openvcha.node.identity import (
     load_secrets,
     save_identity,
     save_secrets,
-    url,
 )
 from openvcha.node.security.certificates import (
     Authorities,
@@ -34,6 +33,7 @@ from openvcha.node.security.certificates import (
     thumbprint_sha256,
 )
 from openvcha.node.security.issuing import node_files
+from openvcha.system.host_port import url
 
 
 @pytest.fixture(scope="module")

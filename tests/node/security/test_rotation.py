@@ -25,13 +25,13 @@ from openvcha.node.security.issuing import load_authorities, node_files
 from openvcha.node.security.rotation import in_place, load, put_in_place_at_start
 from openvcha.node.security.rotation_files import RENEWED, OwnCredentials
 from openvcha.node.security.tls import NodeTls
-from openvcha.node.system.durable import write_durably
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import NotLetIn, RecordForged
 from openvcha.store.memory import MemoryStore
 from openvcha.store.sealing.seal import Seals
 from openvcha.store.sealing.sealed_store import SealedStore
+from openvcha.system.durable import write_durably
 
 pytestmark = pytest.mark.looptime
 

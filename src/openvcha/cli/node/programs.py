@@ -17,8 +17,8 @@ from openvcha.node.process.heartbeat import beat_always
 from openvcha.node.process.inheritance import put_in_order
 from openvcha.node.process.logs import Output
 from openvcha.node.process.supervised_loop import for_ever
-from openvcha.node.system.privileges import give_up_root, own_command_line
 from openvcha.store.structlog_light import structlog
+from openvcha.system.privileges import give_up_root, own_command_line
 
 Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)

@@ -18,8 +18,8 @@ from openvcha.client.errors import LabFailed, NoLab, Refused, Unreachable
 from openvcha.node.engines import EngineMissing
 from openvcha.node.process.lock import NodeRuns
 from openvcha.node.process.process_tree import StillAlive
-from openvcha.node.system.privileges import RootStays
 from openvcha.store.errors import StoreError
+from openvcha.system.privileges import RootStays
 
 TRACEBACK = "OPENVCHA_TRACEBACK"
 _EXPECTED = (

@@ -1,7 +1,6 @@
-"""Files that only their owner can read, and that are never half-written."""
+"""The files of a VM: where they may lie, and what was written to them."""
 
 import os
-import tempfile
 from pathlib import Path, PurePosixPath
 
 from openvcha.api.errors import ErrorType, fail
@@ -12,30 +11,6 @@ def make_directory(path: Path) -> None:
     """Make the directory, and those above it that are missing, for the owner only (0700)."""
     for directory in (*reversed(path.parents), path):
         directory.mkdir(mode=0o700, exist_ok=True)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file (0600) by the content; after a crash it is the old or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make names that were added to or removed from the directory last through a power loss."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def inside(directory: Path, relative: str) -> Path:

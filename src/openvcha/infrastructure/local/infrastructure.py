@@ -22,12 +22,13 @@ from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMe
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms
-from openvcha.infrastructure.local.files import inside, make_directory, write_atomically
+from openvcha.infrastructure.local.files import inside, make_directory
 from openvcha.infrastructure.local.power import Limits, Power
 from openvcha.infrastructure.local.processes import ProcessTable, Starter, address_answers
 from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.infrastructure.local.space import DiskUsage, with_space
 from openvcha.infrastructure.local.state import State, StateFile, StillLocked, exclusive
+from openvcha.system.durable import write_durably
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     # All paths are looked at before the first file is written.
     for path, content in [(inside(directory, name), files[name]) for name in files]:
         make_directory(path.parent)
-        write_atomically(path, content)
+        write_durably(path, content)
 
 
 def _withdraw(directory: Path, doomed: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from openvcha.infrastructure.local.files import make_directory
+from openvcha.system.proc import read_stat
 
 #: Ports that the parts of a node listen on: etcd (clients, peers), Patroni, PostgreSQL, API.
 NODE_PORTS = (2379, 2380, 8008, 5432, 8443)
@@ -86,12 +87,8 @@ class DetachedStarter:
 
 def started_at(pid: int) -> int | None:
     """Return when a live process started (clock ticks since boot); None when it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    stat = read_stat(pid)
+    return None if stat is None or stat.ended else stat.started
 
 
 def address_answers(address: str, ports: Sequence[int] = NODE_PORTS) -> bool:

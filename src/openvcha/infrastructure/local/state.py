@@ -5,10 +5,9 @@ readers need no lock, because the file is only ever replaced as a whole.
 """
 
 import asyncio
-import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +17,9 @@ from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.infrastructure.local.files import make_directory, write_atomically
+from openvcha.infrastructure.local.files import make_directory
+from openvcha.system.durable import write_durably
+from openvcha.system.locks import locked, try_lock
 
 ResultT = TypeVar("ResultT")
 
@@ -82,16 +83,10 @@ class StateFile:
 
     def _save(self, state: State) -> None:
         content = msgspec.json.encode(state)
-        write_atomically(self.path, msgspec.json.format(content, indent=1) + b"\n")
+        write_durably(self.path, msgspec.json.format(content, indent=1) + b"\n")
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        handle = _open_lock(self.root / "inventory.lock")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.root / "inventory.lock")
 
 
 @asynccontextmanager
@@ -110,43 +105,17 @@ async def exclusive(path: Path, poll: float, limit: float) -> AsyncIterator[None
 async def _lock(path: Path, poll: float, limit: float) -> int:
     try:
         async with asyncio.timeout(limit):
-            while (handle := _try_lock(path)) is None:  # noqa: ASYNC110 - no Event reaches here
+            while (handle := try_lock(path)) is None:  # noqa: ASYNC110 - no Event reaches here
                 await asyncio.sleep(poll)
             return handle
     except TimeoutError:
         raise StillLocked(f"{path} is still locked after {limit} s") from None
 
 
-def _try_lock(path: Path) -> int | None:
-    """Return the open lock file; None when another holds it or has just removed it."""
-    handle = _open_lock(path)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = _is(handle, path)
-    except BlockingIOError:
-        held = False
-    if held:
-        return handle
-    os.close(handle)
-    return None
-
-
 def _unlock(path: Path, handle: int) -> None:
     """Remove the file while it is still locked: whoever waits for it sees that it is gone."""
     path.unlink(missing_ok=True)
     os.close(handle)
-
-
-def _is(handle: int, path: Path) -> bool:
-    """Whether the name still means the file that was opened."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 prepare(__name__)

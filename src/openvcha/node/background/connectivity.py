@@ -13,17 +13,17 @@ from openvcha.node.background.membership_cache import Keeping
 from openvcha.node.background.standby_progress import standbys
 from openvcha.node.etcd.member import client_url, known_members
 from openvcha.node.etcd.own_member import OwnStore
-from openvcha.node.identity import url
+from openvcha.node.http import ask
 from openvcha.node.local_records.cluster import Known, in_sync
 from openvcha.node.process.status import Contact, OwnView, Role
 from openvcha.node.security.tls import NodeTls
-from openvcha.node.system.http import ask
 from openvcha.store import keys
 from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import HEALTH
 from openvcha.store.interface import KeyValue, Member
 from openvcha.store.patroni_state import number, pause, position, readable
+from openvcha.system.host_port import url
 
 LOOK_SECONDS = 1.0
 SILENT_SECONDS = 0.5

@@ -8,7 +8,8 @@ import msgspec
 
 from openvcha.node.background.context import DutyView
 from openvcha.node.etcd.member import answers, client_url
-from openvcha.node.identity import Secrets, load_secrets, save_secrets, url
+from openvcha.node.http import ask
+from openvcha.node.identity import Secrets, load_secrets, save_secrets
 from openvcha.node.patroni.config import write_patroni_config
 from openvcha.node.postgres.leader import superuser_place
 from openvcha.node.postgres.roles import OWN_ROLES
@@ -23,11 +24,11 @@ from openvcha.node.security.rotation import (
     save,
 )
 from openvcha.node.security.tls import NodeTls
-from openvcha.node.system.http import ask
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import StoreError
 from openvcha.store.sealing.sealed_store import SealedStore
+from openvcha.system.host_port import url
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -8,8 +8,8 @@ import msgspec
 
 from openvcha.api.secret import Secret
 from openvcha.node.identity import conceal, reveal
-from openvcha.node.system.durable import write_durably
 from openvcha.store.account import DATA_PREFIX, Account
+from openvcha.system.durable import write_durably
 
 ACCOUNT: Final = "account.json"
 PASSWORD_BYTES: Final = 24

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.node.identity import Identity, Kind, url
+from openvcha.node.identity import Identity, Kind
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.local_records.sealed_records import KeptRecords
-from openvcha.node.system.durable import write_durably
 from openvcha.store import keys
+from openvcha.system.durable import write_durably
+from openvcha.system.host_port import url
 
 Addresses = Mapping[str, str]
 """HA addresses by the names of members."""

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.endpoints import data_endpoints
-from openvcha.node.identity import Identity, url
+from openvcha.node.http import ask
+from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
-from openvcha.node.system.http import ask
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import HEALTH, Etcd
 from openvcha.store.http_client import TlsSource
 from openvcha.store.space import WITNESS_QUOTAS
+from openvcha.system.host_port import url
 
 # etcd's own defaults, for networks of one site: ten lost heartbeats call an election.
 HEARTBEAT_MS = 100

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.node.identity import Identity, Kind, url
+from openvcha.node.identity import Identity, Kind
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import Role
-from openvcha.node.system.durable import write_durably
 from openvcha.store.interface import Member
+from openvcha.system.durable import write_durably
+from openvcha.system.host_port import url
 
 
 class KeptMember(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,9 +3,9 @@
 from typing import Final
 
 from openvcha.node.layout import Layout
-from openvcha.node.system.durable import write_durably
 from openvcha.store import keys
 from openvcha.store.sealing.kept import Good
+from openvcha.system.durable import write_durably
 
 CONFIGURATIONS: Final = {keys.CLUSTER: "cluster.json", keys.PATRONI_CONFIG: "patroni.json"}
 ROLL: Final = "roll.json"

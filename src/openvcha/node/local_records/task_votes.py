@@ -15,7 +15,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.node.layout import Layout
-from openvcha.node.system.durable import sync_directory, write_durably
+from openvcha.system.durable import sync_directory, write_durably
 
 FRESH_SECONDS = 300.0
 """How long a list counts that no majority has confirmed: long enough for a node to start again,

@@ -9,16 +9,17 @@ import msgspec
 from openvcha.node.engines import Postgres
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints
-from openvcha.node.identity import Identity, Secrets, host_port, load_secrets
+from openvcha.node.identity import Identity, Secrets, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.patches.connections import BACKLOG, THREADS
 from openvcha.node.postgres.own_sessions import patroni_options
 from openvcha.node.postgres.roles import REPLICATION_USER, REWIND_USER, SUPERUSER
 from openvcha.node.postgres.settings import Settings, local_settings, pg_hba, shared_settings
 from openvcha.node.postgres.tls import session_tls
-from openvcha.node.system.durable import write_durably
 from openvcha.store import keys
 from openvcha.store.account import Account
+from openvcha.system.durable import write_durably
+from openvcha.system.host_port import host_port
 
 REST_USER = "openvcha"
 LAUNCHER = "openvcha.node.patroni.launcher"

@@ -8,7 +8,7 @@ from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.own_sessions import APPLICATION_NAME, superuser_options
 from openvcha.node.postgres.roles import SUPERUSER
-from openvcha.node.postgres.tls import session_tls
+from openvcha.node.postgres.tls import NO_TLS, session_tls
 from openvcha.store import keys
 from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import StoreError
@@ -120,9 +120,5 @@ def superuser_place(
         application_name=APPLICATION_NAME,
         client_encoding="UTF8",
         options=superuser_options(major or postgres.version[0]),
-        **_tls(layout, postgres),
+        **(session_tls(layout, postgres) or NO_TLS),
     )
-
-
-def _tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
-    return session_tls(layout, postgres) or {"sslmode": "disable"}

@@ -1,7 +1,11 @@
-"""How the cluster's own sessions know the PostgreSQL that they talk to. Pure."""
+"""How libpq's sessions know the PostgreSQL that they talk to. Pure."""
+
+from pathlib import Path
 
 from openvcha.node.engines import Postgres
 from openvcha.node.layout import Layout
+
+NO_TLS = {"sslmode": "disable"}
 
 
 def session_tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
@@ -13,13 +17,21 @@ def session_tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
     """
     if not postgres.has_tls:
         return {}
+    return {**certified(layout), "channel_binding": "require"}
+
+
+def certified(layout: Layout) -> dict[str, str]:
+    """Return libpq's settings of a session in which both ends show a certificate of the cluster."""
     return {
-        "sslmode": "verify-ca",
-        "sslrootcert": str(layout.service_ca),
+        **trusting(layout.service_ca),
         "sslcert": str(layout.certificate),
         "sslkey": str(layout.key),
-        "channel_binding": "require",
     }
+
+
+def trusting(ca: Path, mode: str = "verify-ca") -> dict[str, str]:
+    """Return libpq's settings of a session with a server that has a certificate of this CA."""
+    return {"sslmode": mode, "sslrootcert": str(ca)}
 
 
 def session_environment(layout: Layout, postgres: Postgres) -> dict[str, str]:

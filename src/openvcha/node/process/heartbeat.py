@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from openvcha.node.process.supervisor_watch import look
+from openvcha.system.proc import PROC
 
 BEAT = b"openvcha: goes on"
 BEAT_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 LOOKS = 10
-PROC = Path("/proc")
 RUNS = "R"
 
 Sleep = Callable[[float], Awaitable[object]]

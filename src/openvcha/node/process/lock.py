@@ -1,10 +1,11 @@
 """One supervisor for each node directory."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from openvcha.system.locks import try_lock
 
 
 class NodeRuns(Exception):  # noqa: N818 - reads as the reason
@@ -14,12 +15,10 @@ class NodeRuns(Exception):  # noqa: N818 - reads as the reason
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
     """Hold the lock file; the kernel gives it up however the process ends. Raises NodeRuns."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    descriptor = try_lock(path)
+    if descriptor is None:
+        raise NodeRuns(f"the node in {path.parent.parent} is already running")
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise NodeRuns(f"the node in {path.parent.parent} is already running") from None
         yield
     finally:
         os.close(descriptor)

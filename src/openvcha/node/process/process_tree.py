@@ -17,15 +17,14 @@ from pathlib import Path
 
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import load_status
-from openvcha.node.system.terminal import WAITS
+from openvcha.system.proc import PROC, read_stat
+from openvcha.system.terminal import WAITS
 
-PROC = Path("/proc")
 PATRONI = "openvcha.node.patroni.launcher"
 REAPER = "openvcha.node.process.reaper"
 OWN_PROGRAMS = frozenset({"run", "service", "api"})
 PAUSE_SECONDS = 0.01
 DEADLINE_SECONDS = 15.0
-STAT_PARENT, STAT_STARTED = 1, 19  # fields after the name in parentheses
 
 
 class StillAlive(Exception):  # noqa: N818 - reads as what happened
@@ -227,20 +226,19 @@ def read_table(proc: Path = PROC) -> dict[int, Process]:
 
 def read_process(pid: int, proc: Path = PROC) -> Process | None:
     """Read one process; None when it has ended (a zombie has)."""
+    stat = read_stat(pid, proc)
+    if stat is None or stat.ended:
+        return None
     try:
-        stat = (proc / str(pid) / "stat").read_text()
         command = (proc / str(pid) / "cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat[stat.rindex(")") + 2 :].split()
-    if fields[0] in {"Z", "X"}:
-        return None
-    if stat[stat.index("(") + 1 : stat.rindex(")")] == WAITS:
+    if stat.name == WAITS:
         command = b""  # it has the command line of a node, and is none
     argv = (
         tuple(os.fsdecode(word) for word in command.rstrip(b"\0").split(b"\0")) if command else ()
     )
-    return Process(pid, int(fields[STAT_PARENT]), int(fields[STAT_STARTED]), argv)
+    return Process(pid, stat.parent, stat.started, argv)
 
 
 def is_alive(process: Process) -> bool:

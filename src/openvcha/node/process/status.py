@@ -7,8 +7,8 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.node.layout import Layout
-from openvcha.node.system.durable import write_private
 from openvcha.store.clone_reports import CopyReport
+from openvcha.system.durable import write_private
 
 
 class PartState(enum.StrEnum):

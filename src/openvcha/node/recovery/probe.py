@@ -6,7 +6,7 @@ import enum
 import ssl
 from dataclasses import dataclass
 
-from openvcha.node.system.http import read_bounded
+from openvcha.node.http import read_bounded
 
 
 class Manner(enum.StrEnum):

@@ -28,10 +28,10 @@ from openvcha.node.process.managed_process import Part
 from openvcha.node.recovery.alone import is_cut_off, why_not
 from openvcha.node.recovery.survey import survey
 from openvcha.node.security.tls import NodeTls
-from openvcha.node.system.durable import sync_directory, write_durably, write_private
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import GuardedStore
+from openvcha.system.durable import sync_directory, write_durably, write_private
 
 FORCE_SECONDS = 60.0
 ELECTION_SECONDS = 4.0

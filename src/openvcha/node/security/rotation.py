@@ -17,8 +17,8 @@ from openvcha.api.secret import Secret
 from openvcha.node.etcd.account import ACCOUNT
 from openvcha.node.identity import SECRETS, Secrets, conceal, reveal
 from openvcha.node.layout import Layout
-from openvcha.node.system.durable import sync_directory, write_durably
 from openvcha.store.account import Account
+from openvcha.system.durable import sync_directory, write_durably
 
 NOTE = "renewal"
 

@@ -40,11 +40,11 @@ from openvcha.node.recovery.recovery import (
 from openvcha.node.security.rotation import put_in_place_at_start
 from openvcha.node.security.tls import NodeTls
 from openvcha.node.supervisor.plan import PartPlan, all_parts, reaper_part
-from openvcha.node.system.durable import write_private
 from openvcha.store.clone_reports import CopyReport
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
+from openvcha.system.durable import write_private
 
 
 class Supervisor:

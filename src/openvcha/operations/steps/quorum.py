@@ -8,9 +8,9 @@ from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import membership
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.node.identity import url
 from openvcha.operations.context import Services
 from openvcha.store import keys
+from openvcha.system.host_port import url
 from openvcha.tasks.steps import Temporary
 
 PROBE_SECONDS = 1.0

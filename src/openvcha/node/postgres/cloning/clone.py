@@ -21,8 +21,8 @@ from openvcha.node.postgres.server import STANDBY_SIGNAL
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.logs import Logger, RotatingLog, wrap
 from openvcha.node.process.spawn import Launch, describe_exit, engine_environment, launch
-from openvcha.node.system.durable import sync_directory, write_durably, write_private
 from openvcha.store.clone_reports import CopyReport, CopyState
+from openvcha.system.durable import sync_directory, write_durably, write_private
 
 SPARE_BYTES = 128 << 20  # the log that is written while the copy runs
 STOP_SECONDS = 5.0

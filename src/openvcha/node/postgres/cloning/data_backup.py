@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning.clone import has_data, remove_tree
-from openvcha.node.system.durable import sync_directory
+from openvcha.system.durable import sync_directory
 
 ASIDE = "pgdata.aside-"
 DISCARDED = "pgdata.discarded-"

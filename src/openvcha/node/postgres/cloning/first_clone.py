@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning.clone import has_data
-from openvcha.node.system.durable import write_durably
 from openvcha.store.clone_reports import CopyReport, CopyState
+from openvcha.system.durable import write_durably
 
 Publish = Callable[[CopyReport], None]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.process.process_tree import read_process
-from openvcha.node.system.terminal import PASSED_ON
+from openvcha.system.terminal import PASSED_ON
 
 SECONDS = 60
 GO_ON = """
 import os, sys
-from openvcha.node.system.terminal import go_on
+from openvcha.system.terminal import go_on
 os.dup2(2, 77, inheritable=True)
 go_on([sys.executable, "-c", sys.argv[1], *sys.argv[2:]], lambda: os.environ.update(CHANGED="1"))
 """

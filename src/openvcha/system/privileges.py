@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from openvcha.node.system.path_owners import RootStays, hand_over, ruler_of
-from openvcha.node.system.terminal import go_on
+from openvcha.system.path_owners import RootStays, hand_over, ruler_of
+from openvcha.system.terminal import go_on
 
 __all__ = ["RootStays"]
 

@@ -1,1 +1,0 @@
-"""What the operating system demands: durable files, giving up root, safe paths."""

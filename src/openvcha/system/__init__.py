@@ -1,0 +1,1 @@
+"""What the operating system gives and demands: durable files, locks, processes, giving up root."""

@@ -1,0 +1,47 @@
+"""Processes as the kernel shows them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openvcha.system.proc import read_stat
+
+
+def test_a_process_is_read() -> None:
+    """This one."""
+    found = read_stat(os.getpid())
+    assert found
+    assert (found.parent, found.group, found.session) == (
+        os.getppid(),
+        os.getpgrp(),
+        os.getsid(0),
+    )
+    assert not found.ended
+    assert found.started > 0
+    times = os.times()
+    assert 0 < found.user_ticks <= times.user * os.sysconf("SC_CLK_TCK") + 1
+
+
+def test_one_that_waits_to_be_reaped_has_ended() -> None:
+    """Its id is there, and it is not."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        found = read_stat(child.pid)
+        assert found
+        assert found.ended
+    assert read_stat(child.pid) is None
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "a) S 1 (b", "((", "))"])
+def test_a_name_forges_nothing(tmp_path: Path, name: str) -> None:
+    """A program chooses its name, also one that looks like the fields behind it."""
+    (tmp_path / "7").mkdir()
+    numbers = " ".join(str(number) for number in range(4, 53))
+    (tmp_path / "7" / "stat").write_text(f"7 ({name}) T {numbers}\n")
+    found = read_stat(7, tmp_path)
+    assert found
+    # The numbers are those of the fields in the manual, proc_pid_stat(5).
+    assert found == (name, "T", 4, 5, 6, 14, 15, 22)
