@@ -24,218 +24,66 @@ def expected(state: str, mode: str) -> list[str]:
     return row[""] if "" in row else row[mode]
 
 
-# In the order of OPERATIONS, then the mode to each of MODES: ENABLED, DISABLED, MAINTENANCE.
+def _cluster(*, enabled: str, maintenance: str, disabled: str) -> dict[str, list[str]]:
+    """Make a cluster's rows; it is never deployed once more.
+
+    Each names: undeploy, failover, redeploy of the passive and of the witness, then the mode to
+    each of MODES: ENABLED, DISABLED, MAINTENANCE.
+    """
+    rows = {"enabled": enabled, "maintenance": maintenance, "disabled": disabled}
+    return {mode: ["cluster.exists", *reasons.split()] for mode, reasons in rows.items()}
+
+
 NONE = "cluster.not.configured"
 PREPARED = "cluster.prepared"
-STRANGER = {
-    "enabled": [
-        "cluster.exists",
-        "active.stranger",
-        "failover.stranger.unproven",
-        "active.stranger",
-        "active.stranger",
-        "mode.same",
-        "active.stranger",
-        "active.stranger",
-    ],
-    "maintenance": [
-        "cluster.exists",
-        "active.stranger",
-        "failover.stranger.unproven",
-        "active.stranger",
-        "active.stranger",
-        "active.stranger",
-        "active.stranger",
-        "mode.same",
-    ],
-    "disabled": [
-        "cluster.exists",
-        "active.stranger",
-        "failover.mode.disabled",
-        "active.stranger",
-        "active.stranger",
-        "active.stranger",
-        "mode.same",
-        "mode.change.never",
-    ],
-}
+UNPROVEN = "failover.stranger.unproven"
+STRANGER = _cluster(
+    enabled="active.stranger failover.stranger.unproven active.stranger active.stranger "
+    "mode.same active.stranger active.stranger",
+    maintenance="active.stranger failover.stranger.unproven active.stranger active.stranger "
+    "active.stranger active.stranger mode.same",
+    disabled="active.stranger failover.mode.disabled active.stranger active.stranger "
+    "active.stranger mode.same mode.change.never",
+)
+# In the order of OPERATIONS, then of MODES.
 TABLE: dict[str, dict[str, list[str]]] = {
     "single": {"": ["-", *[NONE] * 7]},
     "prepared": {"": ["-", "-", *[PREPARED] * 6]},
     "one joined": {"": [PREPARED, "-", *[PREPARED] * 6]},
     "half deployed": {"": ["deploy.remains", "-", *[NONE] * 6]},
-    "healthy": {
-        "enabled": [
-            "cluster.exists",
-            "-",
-            "-",
-            "passive.healthy",
-            "witness.healthy",
-            "mode.same",
-            "-",
-            "-",
-        ],
-        "maintenance": [
-            "cluster.exists",
-            "-",
-            "-",
-            "passive.healthy",
-            "witness.healthy",
-            "-",
-            "-",
-            "mode.same",
-        ],
-        "disabled": [
-            "cluster.exists",
-            "-",
-            "failover.mode.disabled",
-            "passive.detached",
-            "witness.healthy",
-            "-",
-            "mode.same",
-            "mode.change.never",
-        ],
-    },
-    "passive lost": {
-        "enabled": [
-            "cluster.exists",
-            "-",
-            "failover.node.lost",
-            "-",
-            "witness.healthy",
-            "mode.same",
-            "-",
-            "mode.unhealthy",
-        ],
-        "maintenance": [
-            "cluster.exists",
-            "-",
-            "failover.node.lost",
-            "-",
-            "witness.healthy",
-            "mode.unhealthy",
-            "mode.unhealthy",
-            "mode.same",
-        ],
-        "disabled": [
-            "cluster.exists",
-            "-",
-            "failover.mode.disabled",
-            "-",
-            "witness.healthy",
-            "mode.unhealthy",
-            "mode.same",
-            "mode.change.never",
-        ],
-    },
-    "witness lost": {
-        "enabled": [
-            "cluster.exists",
-            "-",
-            "failover.node.lost",
-            "passive.healthy",
-            "-",
-            "mode.same",
-            "-",
-            "mode.unhealthy",
-        ],
-        "maintenance": [
-            "cluster.exists",
-            "-",
-            "failover.node.lost",
-            "passive.healthy",
-            "-",
-            "mode.unhealthy",
-            "mode.unhealthy",
-            "mode.same",
-        ],
-        "disabled": [
-            "cluster.exists",
-            "-",
-            "failover.mode.disabled",
-            "passive.detached",
-            "-",
-            "mode.unhealthy",
-            "mode.same",
-            "mode.change.never",
-        ],
-    },
-    "not in sync": {
-        "enabled": [
-            "cluster.exists",
-            "-",
-            "failover.passive.not.ready",
-            "-",
-            "witness.healthy",
-            "mode.same",
-            "-",
-            "mode.unhealthy",
-        ],
-        "maintenance": [
-            "cluster.exists",
-            "-",
-            "failover.passive.not.ready",
-            "-",
-            "witness.healthy",
-            "mode.unhealthy",
-            "mode.unhealthy",
-            "mode.same",
-        ],
-        "disabled": [
-            "cluster.exists",
-            "-",
-            "failover.mode.disabled",
-            "passive.detached",
-            "witness.healthy",
-            "-",
-            "mode.same",
-            "mode.change.never",
-        ],
-    },
+    "healthy": _cluster(
+        enabled="- - passive.healthy witness.healthy mode.same - -",
+        maintenance="- - passive.healthy witness.healthy - - mode.same",
+        disabled="- failover.mode.disabled passive.detached witness.healthy - mode.same "
+        "mode.change.never",
+    ),
+    "passive lost": _cluster(
+        enabled="- failover.node.lost - witness.healthy mode.same - mode.unhealthy",
+        maintenance="- failover.node.lost - witness.healthy mode.unhealthy mode.unhealthy "
+        "mode.same",
+        disabled="- failover.mode.disabled - witness.healthy mode.unhealthy mode.same "
+        "mode.change.never",
+    ),
+    "witness lost": _cluster(
+        enabled="- failover.node.lost passive.healthy - mode.same - mode.unhealthy",
+        maintenance="- failover.node.lost passive.healthy - mode.unhealthy mode.unhealthy "
+        "mode.same",
+        disabled="- failover.mode.disabled passive.detached - mode.unhealthy mode.same "
+        "mode.change.never",
+    ),
+    "not in sync": _cluster(
+        enabled="- failover.passive.not.ready - witness.healthy mode.same - mode.unhealthy",
+        maintenance="- failover.passive.not.ready - witness.healthy mode.unhealthy "
+        "mode.unhealthy mode.same",
+        disabled="- failover.mode.disabled passive.detached witness.healthy - mode.same "
+        "mode.change.never",
+    ),
     "a stranger leads": STRANGER,
-    "a stranger leads in sync": {
-        **STRANGER,
-        "enabled": [
-            "cluster.exists",
-            "active.stranger",
-            "-",
-            "active.stranger",
-            "active.stranger",
-            "mode.same",
-            "active.stranger",
-            "active.stranger",
-        ],
-    },
-    "nobody leads": {
-        "enabled": [
-            "cluster.exists",
-            "no.active",
-            "no.active",
-            "no.active",
-            "no.active",
-            "mode.same",
-            "no.active",
-            "no.active",
-        ],
-        "maintenance": [
-            "cluster.exists",
-            "no.active",
-            "no.active",
-            "no.active",
-            "no.active",
-            "no.active",
-            "no.active",
-            "mode.same",
-        ],
-        "disabled": [
-            "cluster.exists",
-            "no.active",
-            "no.active",
-            "no.active",
-            "no.active",
-            "no.active",
-            "mode.same",
-            "mode.change.never",
-        ],
-    },
+    "a stranger leads in sync": STRANGER
+    | {"enabled": [ALLOWED if one == UNPROVEN else one for one in STRANGER["enabled"]]},
+    "nobody leads": _cluster(
+        enabled="no.active no.active no.active no.active mode.same no.active no.active",
+        maintenance="no.active no.active no.active no.active no.active no.active mode.same",
+        disabled="no.active no.active no.active no.active no.active mode.same mode.change.never",
+    ),
 }
