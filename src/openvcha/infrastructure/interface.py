@@ -10,13 +10,9 @@ from openvcha.api.structures import IpFamily, LocalizableMessage
 from openvcha.infrastructure.inventory import Inventory, Vm
 
 
-class VmRequest(msgspec.Struct, kw_only=True, frozen=True):
-    """A VM that is wanted; every identifier is one of the inventory.
+class Placement(msgspec.Struct, kw_only=True, frozen=True):
+    """Where a node is to live, with nothing left open; identifiers of the inventory."""
 
-    `token` is the creator's name for this request: the same token never makes a second VM.
-    """
-
-    token: str
     name: str
     folder: str
     host: str
@@ -24,7 +20,21 @@ class VmRequest(msgspec.Struct, kw_only=True, frozen=True):
     datastore: str
     ha_network: str
     management_network: str
+
+
+class VmRequest(Placement, kw_only=True, frozen=True):
+    """A VM that is wanted at a placement.
+
+    `token` is the creator's name for this request: the same token never makes a second VM.
+    """
+
+    token: str
     addresses: tuple[str, ...] = ()
+
+
+def request_at(placement: Placement, token: str, addresses: tuple[str, ...] = ()) -> VmRequest:
+    """Return the request for a VM that lives there."""
+    return VmRequest(token=token, addresses=addresses, **msgspec.structs.asdict(placement))
 
 
 class Infrastructure(Protocol):

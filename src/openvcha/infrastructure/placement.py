@@ -20,7 +20,7 @@ from openvcha.api.structures import (
     PlacementInfo,
     PlacementSpec,
 )
-from openvcha.infrastructure.interface import VmRequest
+from openvcha.infrastructure.interface import Placement
 from openvcha.infrastructure.inventory import Datastore, Entity, Host, Inventory, Network, Vm
 
 # A name is also a directory's name, and stands in commands and logs.
@@ -28,32 +28,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-]|[A-Za-z0-9]", 
 
 
 EntityT = TypeVar("EntityT", bound=Entity)
-
-
-class Placement(msgspec.Struct, kw_only=True, frozen=True):
-    """Where a node is to live, with nothing left open; identifiers of the inventory."""
-
-    name: str
-    folder: str
-    host: str
-    resource_pool: str
-    datastore: str
-    ha_network: str
-    management_network: str
-
-    def request(self, token: str, addresses: tuple[str, ...] = ()) -> VmRequest:
-        """Return the request for a VM that lives here."""
-        return VmRequest(
-            token=token,
-            name=self.name,
-            folder=self.folder,
-            host=self.host,
-            resource_pool=self.resource_pool,
-            datastore=self.datastore,
-            ha_network=self.ha_network,
-            management_network=self.management_network,
-            addresses=addresses,
-        )
 
 
 class PlacementDefaults(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from tests.support.simulated_process import Process
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import NodeKind
-from openvcha.infrastructure.placement import Placement
+from openvcha.infrastructure.interface import Placement
 from openvcha.node import tls_files
 from openvcha.node.etcd.account import ACCOUNT, load_account, new_data_account
 from openvcha.node.identity import IDENTITY, SECRETS, Secrets, load_identity

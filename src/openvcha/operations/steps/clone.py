@@ -10,6 +10,7 @@ from openvcha.api.structures import LocalizableMessage, VmPowerState
 from openvcha.cluster import membership, patroni_client
 from openvcha.cluster.config import NodeKind, cluster_record
 from openvcha.cluster.store_accounts import forget_strangers
+from openvcha.infrastructure.interface import request_at
 from openvcha.infrastructure.inventory import Vm
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.operations.context import Services
@@ -66,7 +67,7 @@ class Clone(Step):
         # Before there is a VM: an own disk that is full is found out while nothing is left by it.
         await rely(services, ctx)
         vm = await services.infrastructure.create_vm(
-            node.placement.request(node.token, (node.ha_address,))
+            request_at(node.placement, node.token, (node.ha_address,))
         )
         node = msgspec.structs.replace(node, vm=vm.id, bios_uuid=vm.bios_uuid)
         await remember(ctx, self._role, node)

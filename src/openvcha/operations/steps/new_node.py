@@ -9,7 +9,7 @@ from openvcha.api.prepared import prepare
 from openvcha.api.structures import IpSpec
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeConfig, NodeKind, address_text
-from openvcha.infrastructure.placement import Placement
+from openvcha.infrastructure.interface import Placement
 from openvcha.operations.context import Services
 from openvcha.tasks.steps import TaskContext
 
