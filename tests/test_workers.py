@@ -3,22 +3,15 @@
 import os
 import signal
 import textwrap
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests import workers
 from tests.support.runs import SECONDS, ended, running, written
+from tests.support.waiting import until
 
 LONGER_THAN_XDIST_WAITS = 17
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_who_shares_a_lab_is_one_group(tmp_path: Path) -> None:
@@ -103,7 +96,7 @@ def test_a_failure_is_told_when_it_happens(tmp_path: Path, arguments: Sequence[s
     written(tmp_path, test_a="def test_it(): assert not 'why'", test_b=waits)
     log = tmp_path / "log"
     with running(tmp_path, *arguments) as process:
-        until(lambda: "assert not 'why'" in log.read_text() or process.poll() is not None)
+        until(lambda: "assert not 'why'" in log.read_text() or process.poll() is not None, SECONDS)
         assert process.poll() is None, log.read_text()
         assert "test_a.py::test_it failed in its call" in log.read_text()
         (tmp_path / "told").touch()
@@ -143,7 +136,7 @@ def test_a_test_that_takes_an_interrupt_for_its_own_stops_nobody(tmp_path: Path)
     """
     written(tmp_path, test_a=text, test_b="def test_it(): pass")
     with running(tmp_path, "-n", "2") as process:
-        until((tmp_path / "up").exists)
+        until((tmp_path / "up").exists, SECONDS)
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == pytest.ExitCode.INTERRUPTED
 
@@ -166,8 +159,8 @@ def test_who_interrupts_a_parallel_run_leaves_nothing_up(tmp_path: Path) -> None
         folder.mkdir()
         written(folder, test_a=text, test_b="def test_it(): pass")
     with running(by_terminal, "-n", "2") as all_are, running(alone, "-n", "2") as one_is:
-        until((by_terminal / "up").exists)
-        until((alone / "up").exists)
+        until((by_terminal / "up").exists, SECONDS)
+        until((alone / "up").exists, SECONDS)
         os.killpg(all_are.pid, signal.SIGINT)  # a terminal interrupts the workers too
         one_is.send_signal(signal.SIGINT)
         codes = [process.wait(SECONDS) for process in (all_are, one_is)]

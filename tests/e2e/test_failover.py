@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 from tests.support.lab_failover import (
@@ -15,6 +14,7 @@ from tests.support.lab_failover import (
     warnings,
 )
 from tests.support.running_lab import VCHA, RunningLab
+from tests.support.waiting import until
 from tests.support.writer import Writer
 
 from openvcha.cluster.warnings import LAG_SECONDS
@@ -121,12 +121,7 @@ def test_a_service_that_hangs_is_started_again(running: RunningLab, writer: Writ
     root = running.layout(running.name_of("ACTIVE")).root
     (hanging,) = [process for process in find_tree(root) if "service" in process.argv]
     os.kill(hanging.pid, signal.SIGSTOP)
-    deadline = time.monotonic() + TAKE_OVER_SECONDS
-    while is_alive(hanging):
-        assert time.monotonic() < deadline, "it hangs still"
-        time.sleep(0.2)
+    until(lambda: not is_alive(hanging), TAKE_OVER_SECONDS, pause=0.2)
     before = len(writer.acknowledged)
-    while len(writer.acknowledged) <= before + 20:
-        assert time.monotonic() < deadline, "nobody can write"
-        time.sleep(0.2)
+    until(lambda: len(writer.acknowledged) > before + 20, TAKE_OVER_SECONDS, pause=0.2)
     assert writer.missing() == set()

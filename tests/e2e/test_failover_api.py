@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -15,6 +14,7 @@ from tests.support.lab_failover import wait_for_successor
 from tests.support.lab_failover_by_hand import PATH
 from tests.support.lab_processes import pid_of
 from tests.support.running_lab import AWAY_SECONDS, RunningLab
+from tests.support.waiting import until
 from tests.support.writer import Writer
 
 from openvcha.cluster.config import Ports
@@ -48,13 +48,13 @@ class Place:
 
     def pid(self, part: str) -> int:
         """Wait for the process of a part: it may be about to begin anew."""
-        deadline = time.monotonic() + AWAY_SECONDS
-        while True:
-            try:
-                return pid_of(self.directory, part)
-            except StopIteration:
-                assert time.monotonic() < deadline, f"there is no {part}"
-                time.sleep(0.1)
+        found = until(
+            lambda: pid_of(self.directory, part),
+            AWAY_SECONDS,
+            seen=lambda: part,
+            absent=(StopIteration,),
+        )
+        return int(found)
 
     def assert_leads_on(self) -> None:
         """Nothing was begun anew but the API, and the database's clients noticed nothing."""
@@ -64,16 +64,10 @@ class Place:
 
     def wait_for_api(self) -> None:
         """Wait until the same session of the API is answered again."""
-        deadline = time.monotonic() + AWAY_SECONDS
-        while not self.answers():
-            assert time.monotonic() < deadline, "the API did not come back"
-            time.sleep(0.1)
+        until(self.answers, AWAY_SECONDS)
 
     def wait_for_no_api(self) -> None:
-        deadline = time.monotonic() + AWAY_SECONDS
-        while self.answers():
-            assert time.monotonic() < deadline, "the API goes on"
-            time.sleep(0.1)
+        until(lambda: not self.answers(), AWAY_SECONDS)
 
     def answers(self) -> bool:
         try:
@@ -97,15 +91,12 @@ def killed_for_hanging(log: str, pid: int) -> bool:
 def wait_for_database(running: RunningLab) -> None:
     """Wait until the address of the data is held again, which the service took with it."""
     place = running.lab.state().public_address, Ports().postgres
-    deadline = time.monotonic() + AWAY_SECONDS
-    while True:
-        try:
-            socket.create_connection(place, timeout=AWAY_SECONDS).close()
-        except OSError:
-            assert time.monotonic() < deadline, "the address of the data is not held"
-            time.sleep(0.1)
-        else:
-            return
+
+    def connects() -> bool:
+        socket.create_connection(place, timeout=AWAY_SECONDS).close()
+        return True
+
+    until(connects, AWAY_SECONDS, absent=(OSError,))
 
 
 def test_a_killed_api_costs_nobody_anything(place: Place, writer: Writer) -> None:
@@ -123,10 +114,11 @@ def test_a_frozen_api_costs_the_database_nothing(place: Place, writer: Writer) -
     """Meanwhile rows are written; it is killed, and another one serves the same sessions."""
     rows, before = len(writer.acknowledged), place.pid("api")
     with frozen(before):
-        deadline = time.monotonic() + AWAY_SECONDS
-        while len(writer.acknowledged) < rows + 300:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(
+            lambda: len(writer.acknowledged) >= rows + 300,
+            AWAY_SECONDS,
+            seen=lambda: len(writer.acknowledged) - rows,
+        )
         place.wait_for_api()
     assert place.pid("api") != before
     place.assert_leads_on()

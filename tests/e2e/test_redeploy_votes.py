@@ -4,13 +4,13 @@ Nobody calls `lab up` here. Once the active stayed off until a person came: the 
 task, as the store in which it stands had stopped.
 """
 
-import time
 from http.client import HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 import pytest
 from tests.support.lab_rules import DEPLOY, UNDEPLOY, deploy_spec
 from tests.support.running_lab import HEALTHY_SECONDS, TASK_SECONDS, RunningLab
+from tests.support.waiting import until
 from tests.support.writer import Writer
 
 from openvcha.daemon.peer_power import parse_voters
@@ -41,10 +41,7 @@ def voters_of(layout: Layout) -> list[str]:
 
 def until_two_vote(layout: Layout) -> None:
     """Look until just two members vote."""
-    deadline = time.monotonic() + TASK_SECONDS
-    while len(voters := voters_of(layout)) != 2:
-        assert time.monotonic() < deadline, voters
-        time.sleep(0.005)
+    until(lambda: len(voters_of(layout)) == 2, TASK_SECONDS, pause=0.005)
 
 
 def lose_active_while_two_vote(running: RunningLab, name: str) -> list[str]:
@@ -57,13 +54,13 @@ def lose_active_while_two_vote(running: RunningLab, name: str) -> list[str]:
     before = int(layout.supervisor_pid.read_text())
     kill_tree(layout.root)
     left = [vm.name for vm in running.vms() if find_tree(running.directory(vm.name))]
-    deadline = time.monotonic() + HEALTHY_SECONDS
-    while True:
+
+    def powered_on() -> bool:
         now = int(layout.supervisor_pid.read_text() or before)
-        if now != before and read_process(now):
-            return left
-        assert time.monotonic() < deadline, "nobody has powered the active on"
-        time.sleep(0.1)
+        return now != before and read_process(now) is not None
+
+    until(powered_on, HEALTHY_SECONDS)
+    return left
 
 
 def validate(running: RunningLab, task: str, writer: Writer) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.support.lab_failover import wait_for_successor
 from tests.support.lab_nodes import answers_healthy, node_status
 from tests.support.running_lab import RunningLab, run_vcha
+from tests.support.waiting import until
 from tests.support.writer import Writer
 
 from openvcha.node.identity import load_identity
@@ -112,9 +113,7 @@ def test_an_active_that_is_cut_off_acknowledges_nothing_and_comes_back(
         outcomes = list(threads.map(outcome_of_a_write, sessions, (-1, -2)))
     assert outcomes == ["ended", "ended"]
     wait_until_isolated(running, active)
-    deadline = time.monotonic() + 120
-    while open_ports := [port for port in (5432, 8443) if is_open(public, port)]:
-        assert time.monotonic() < deadline, open_ports
+    until(lambda: not any(is_open(public, port) for port in (5432, 8443)), 120, pause=0)
     freeze(running, witness, signal.SIGCONT)
     assert_alone_it_is_ended_before_it_is_isolated(running, writer, active, witness)
     for name in (passive, witness):
@@ -135,10 +134,7 @@ def assert_alone_it_is_ended_before_it_is_isolated(
     with writer.connect(address) as session, ThreadPoolExecutor() as threads:
         freeze(running, witness, signal.SIGSTOP)
         last = threads.submit(last_acknowledged, session)
-        deadline = time.monotonic() + 240
-        while not says_isolated(running, active):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: says_isolated(running, active), 240, pause=0.01)
         isolated = time.monotonic()
         assert last.result(60) < isolated
     wait_until_isolated(running, active)
@@ -191,10 +187,7 @@ def wait_until_isolated(running: RunningLab, active: str) -> None:
         seen = view["contact"], view["writable"], sorted(view["waits_for"])
         return seen == ("ISOLATED", False, silent)
 
-    deadline = time.monotonic() + 240
-    while not isolated():
-        assert time.monotonic() < deadline, node_status(running, active)
-        time.sleep(0.2)
+    until(isolated, 240, seen=lambda: node_status(running, active), pause=0.2)
     said = run_vcha(["node", "status", str(running.directory(active))], check=True).stdout
     assert "ISOLATED since" in said
     assert silent[0] in said

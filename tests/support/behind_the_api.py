@@ -1,13 +1,12 @@
 """Looking behind the API: what etcd, Patroni and PostgreSQL themselves say."""
 
-import asyncio
 import os
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.support.running_lab import RunningLab
+from tests.support.waiting import until_async
 
 from openvcha.cluster import patroni_client
 from openvcha.daemon.compose import open_services, open_superuser
@@ -61,15 +60,14 @@ async def until_told_beyond_now(running: RunningLab) -> None:
     """Wait until the active has told the store of a place in its log that lies ahead of now's."""
     root = running.directory(running.name_of("ACTIVE"))
     now = await open_superuser(load_identity(root), root).position(load_identity(root).ha_address)
-    deadline = time.monotonic() + TOLD_SECONDS
     async with behind(running) as services:
-        while True:
+
+        async def told_beyond() -> bool:
             status = await services.store.get(keys.PATRONI_STATUS)
             told = leader_position(status.value) if status else None
-            if told is not None and told > now:
-                return
-            assert time.monotonic() < deadline, (told, now)
-            await asyncio.sleep(0.2)
+            return told is not None and told > now
+
+        await until_async(told_beyond, TOLD_SECONDS, pause=0.2)
 
 
 async def slots(running: RunningLab, role: str) -> frozenset[str]:
@@ -84,14 +82,14 @@ async def slots(running: RunningLab, role: str) -> frozenset[str]:
 async def until_slots_are_of_members(running: RunningLab) -> None:
     """Wait until neither data node has a slot of a node that was removed: it holds WAL back."""
     theirs = {member.name.replace("-", "_") for member in await members(running)}
-    deadline = time.monotonic() + SLOTS_SECONDS
-    while others := {
-        role: found - theirs
-        for role in ("ACTIVE", "PASSIVE")
-        if (found := await slots(running, role)) - theirs
-    }:
-        assert time.monotonic() < deadline, (others, theirs)
-        await asyncio.sleep(0.5)
+    left: dict[str, frozenset[str]] = {}
+
+    async def none_left() -> bool:
+        for role in ("ACTIVE", "PASSIVE"):
+            left[role] = await slots(running, role) - theirs
+        return not any(left.values())
+
+    await until_async(none_left, SLOTS_SECONDS, seen=lambda: (left, theirs), pause=0.5)
 
 
 def refusals(running: RunningLab, role: str) -> list[str]:

@@ -1,11 +1,10 @@
 """Waiting for a lab's next active node, and what it tells."""
 
 import os
-import time
 
-import httpx2
 import psycopg
-from tests.support.running_lab import VCHA, RunningLab
+from tests.support.running_lab import NO_ACTIVE, VCHA, RunningLab
+from tests.support.waiting import until
 
 from openvcha.node.engines import find_postgres
 from openvcha.node.identity import load_identity, load_secrets
@@ -17,16 +16,7 @@ TAKE_OVER_SECONDS = 240.0
 
 def wait_for_successor(running: RunningLab, old: str) -> None:
     """Wait until another node serves the API, to the session that was there before."""
-    deadline = time.monotonic() + TAKE_OVER_SECONDS
-    while True:
-        try:
-            if running.name_of("ACTIVE") != old:
-                return
-        except (httpx2.TransportError, AssertionError, StopIteration):
-            # Nobody there yet, 503, or nobody leads.
-            pass
-        assert time.monotonic() < deadline, "nobody took over"
-        time.sleep(0.2)
+    until(lambda: running.name_of("ACTIVE") != old, TAKE_OVER_SECONDS, absent=NO_ACTIVE)
 
 
 def warnings(running: RunningLab) -> set[str]:

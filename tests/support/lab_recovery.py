@@ -1,11 +1,11 @@
 """Switching nodes of a lab off and on, and waiting for what comes of it."""
 
 import asyncio
-import time
 from typing import Any
 
 from tests.support.lab_nodes import node_status
 from tests.support.running_lab import RunningLab
+from tests.support.waiting import until
 
 from openvcha.lab.access import node_infrastructure
 
@@ -19,8 +19,8 @@ def power(running: RunningLab, name: str, *, on: bool) -> None:
 
 def patiently(running: RunningLab, condition: Any, seconds: float = 300) -> None:
     """Wait while nobody may serve the API."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        states = {vm.name: node_status(running, vm.name) for vm in running.vms()}
-        assert time.monotonic() < deadline, states
-        time.sleep(0.2)
+
+    def states() -> dict[str, Any]:
+        return {vm.name: node_status(running, vm.name) for vm in running.vms()}
+
+    until(condition, seconds, seen=states, pause=0.2)

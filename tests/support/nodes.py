@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from tests.support import waiting
 
 from openvcha.api.secret import Secret
 from openvcha.node.identity import Identity, Secrets, load_secrets
@@ -40,12 +40,8 @@ UNTIL_SECONDS = 120.0
 
 
 def until(condition: Callable[[], Any], seconds: float = UNTIL_SECONDS) -> Any:
-    """Wait for a condition and give what it gave; fails at the deadline."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{condition} not met in {seconds} s"
-        time.sleep(0.05)
-    return found
+    """Wait for a condition and return what it gave; fails at the deadline."""
+    return waiting.until(condition, seconds, pause=0.05)
 
 
 def complete(work: Coroutine[Any, Any, Any]) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import msgspec
+from tests.support.waiting import until
 
 from openvcha.infrastructure.local.state import State
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
@@ -39,6 +40,10 @@ VCHA = "com.vmware.vcenter.vcha."
 
 
 MODE = "/vcenter/vcha/cluster/mode"
+
+
+NO_ACTIVE = (httpx2.TransportError, AssertionError, StopIteration)
+"""What asking for the active raises while nobody is there yet, serves (503) or leads."""
 
 
 class Rest:
@@ -68,19 +73,17 @@ class Rest:
 
     def patiently(self, task: str) -> dict[str, Any]:
         """Look at a task, through a time in which nobody serves the API."""
-        deadline = time.monotonic() + AWAY_SECONDS
-        while True:
-            try:
-                reply = self.http.get(f"/cis/tasks/{task}")
-                if reply.status_code != 503:
-                    assert reply.status_code == 200, reply.text
-                    return dict(reply.json())
-            except httpx2.TransportError as error:
-                away = str(error)
-            else:
-                away = reply.text
-            assert time.monotonic() < deadline, f"the API did not come back: {away}"
-            time.sleep(0.1)
+        replies: list[httpx2.Response] = []
+
+        def served() -> bool:
+            replies[:] = [self.http.get(f"/cis/tasks/{task}")]
+            return replies[0].status_code != 503
+
+        away = httpx2.TransportError
+        until(served, AWAY_SECONDS, seen=lambda: [one.text for one in replies], absent=(away,))
+        (reply,) = replies
+        assert reply.status_code == 200, reply.text
+        return dict(reply.json())
 
     def finished(self, task: str) -> dict[str, Any]:
         """Wait for a task's end; its progress never falls on the way."""
@@ -144,14 +147,7 @@ class RunningLab:
 
     def active_name(self, seconds: float = AWAY_SECONDS) -> str:
         """Wait until somebody serves the API and leads; the address may be about to move."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return self.name_of("ACTIVE")
-            except (httpx2.TransportError, AssertionError, StopIteration) as error:
-                away = error  # nobody there yet, 503, or nobody leads
-            assert time.monotonic() < deadline, f"nobody leads: {away!r}"
-            time.sleep(0.1)
+        return str(until(lambda: self.name_of("ACTIVE"), seconds, absent=NO_ACTIVE))
 
     def lose_passive(self) -> None:
         """Destroy the passive with its data, and wait until the cluster has noticed."""
@@ -159,10 +155,7 @@ class RunningLab:
         self.until(lambda: self.admin.cluster(partial=True)["health_state"] == "DEGRADED")
 
     def until(self, condition: Callable[[], bool], seconds: float = HEALTHY_SECONDS) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.admin.cluster()
-            time.sleep(0.1)
+        until(condition, seconds, seen=self.admin.cluster)
 
     def healthy(self) -> bool:
         return self.admin.cluster(partial=True).get("health_state") == "HEALTHY"

@@ -1,7 +1,6 @@
 """The lab as the walk sees it: what is really there, beside what the API says of it."""
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import httpx2
 import psycopg
 from tests.support.running_lab import RunningLab
+from tests.support.waiting import until
 from tests.support.walk_ledger import Ledger
 
 from openvcha.node.identity import Identity, load_identity, load_secrets
@@ -106,11 +106,12 @@ class World:
 
     def until(self, condition: Any, what: str, seconds: float = SETTLE_SECONDS) -> None:
         """Wait for a condition; a failure names it and shows what the cluster says."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            late = time.monotonic() >= deadline
-            assert not late, (what, self.cluster(), self.brought_up, self.machines())
-            time.sleep(LOOK_SECONDS)
+        until(
+            condition,
+            seconds,
+            seen=lambda: (what, self.cluster(), self.brought_up, self.machines()),
+            pause=LOOK_SECONDS,
+        )
 
     def health(self) -> str | None:
         """Return the health that the API tells."""

@@ -3,7 +3,6 @@
 Arguments are plain JSON by the names of the parameters.
 """
 
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import httpx2
 from tests.support.answers.stage import Stage
 from tests.support.edge import ADMINISTRATOR, PASSWORD
+from tests.support.waiting import until
 
 from openvcha.api.codec.decode import decode_error_rest, decode_rest
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
@@ -223,10 +223,11 @@ def ended(client: Client, stage: Stage, result: Any) -> Any:
     """Follow the task that a call has begun, by the same protocol; return its info at the end."""
     task = getattr(result, "get_task_id", lambda: result)()
     who = Identification(token=stage.tokens[ADMINISTRATOR])
-    deadline = time.monotonic() + TASK_SECONDS
-    while True:
-        info = client.call(stage, by_id("com.vmware.cis.tasks.get"), {"task": task}, who)
-        if info.status not in UNFINISHED:
-            return info
-        assert time.monotonic() < deadline, info
-        time.sleep(LOOK_SECONDS)
+    infos: list[Any] = []
+
+    def finished() -> bool:
+        infos[:] = [client.call(stage, by_id("com.vmware.cis.tasks.get"), {"task": task}, who)]
+        return infos[0].status not in UNFINISHED
+
+    until(finished, TASK_SECONDS, seen=lambda: infos, pause=LOOK_SECONDS)
+    return infos[0]
