@@ -19,7 +19,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.settling import settled
-from openvcha.operations.waiting import until
+from openvcha.operations.waiting import Awaited, until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, Temporary
@@ -161,29 +161,21 @@ class Switch(Step):
         return message("progress.mode.detach", ", ".join(sorted(standbys))) if standbys else None
 
 
-class StandbyStopped(Step):
-    """PostgreSQL of the passive is down. Its own node stops it; one that is lost is down."""
+class StandbyStopped(Awaited):
+    """PostgreSQL of the passive is down. Its own node stops it; one that is lost is down.
+
+    It starts again once it is attached again.
+    """
 
     name = "stop"
     weight = 2
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self.seconds = STOP_SECONDS
 
-    async def done(self, ctx: TaskContext) -> bool:
-        """Seen at the passive's Patroni."""
-        del ctx
-        return await self._unmet() is None
-
-    async def act(self, ctx: TaskContext) -> None:
-        """Wait for it."""
-        await until(ctx, self._unmet, STOP_SECONDS)
-
-    async def undo(self, ctx: TaskContext) -> None:
-        """Nothing: it starts again once it is attached again."""
-
-    async def _unmet(self) -> LocalizableMessage | None:
-        """A Patroni whose PostgreSQL just stops does not answer; one that is gone has no key."""
+    async def unmet(self) -> LocalizableMessage | None:
+        """Judge by Patroni: one whose PostgreSQL just stops does not answer; a dead has no key."""
         passive = (await self._services.observe()).passive
         if passive is None or (passive.patroni and passive.patroni.state == STOPPED):
             return None
@@ -193,28 +185,21 @@ class StandbyStopped(Step):
         return message("progress.mode.stop", passive.config.name)
 
 
-class InSync(Step):
-    """The passive may take over, with everything, before it is allowed to."""
+class InSync(Awaited):
+    """The passive may take over, with everything, before it is allowed to.
+
+    It starts and catches up by itself.
+    """
 
     name = "sync"
     weight = 10
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self.seconds = SYNC_SECONDS
 
-    async def done(self, ctx: TaskContext) -> bool:
-        """Judged by what a failover would go by."""
-        del ctx
-        return await self._unmet() is None
-
-    async def act(self, ctx: TaskContext) -> None:
-        """Wait: the passive starts and catches up by itself."""
-        await until(ctx, self._unmet, SYNC_SECONDS)
-
-    async def undo(self, ctx: TaskContext) -> None:
-        """Nothing was changed."""
-
-    async def _unmet(self) -> LocalizableMessage | None:
+    async def unmet(self) -> LocalizableMessage | None:
+        """Judge by what a failover would go by."""
         seen = await self._services.observe()
         if seen.passive_in_sync and seen.passive and not seen.passive.unsure:
             return None

@@ -1,11 +1,12 @@
 """Waiting for the world: always a condition, a deadline, and a reason that is shown."""
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.tasks.steps import TaskContext
+from openvcha.tasks.steps import Step, TaskContext
 from openvcha.tasks.transient import GivenUp, passing
 
 POLL_SECONDS = 0.05
@@ -47,3 +48,26 @@ async def _reason(unmet: Callable[[], Awaitable[Unmet]]) -> Unmet:
         if reason is None:
             raise
         return reason
+
+
+class Awaited(Step):
+    """A step that changes nothing: it waits until what it is about has come by itself."""
+
+    seconds: float
+    """How long it waits."""
+
+    async def done(self, ctx: TaskContext) -> bool:
+        """Return whether nothing is missing."""
+        del ctx
+        return await self.unmet() is None
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Wait. Raises GivenUp with what is missing."""
+        await until(ctx, self.unmet, self.seconds)
+
+    async def undo(self, ctx: TaskContext) -> None:
+        """Nothing was changed."""
+
+    @abstractmethod
+    async def unmet(self) -> Unmet:
+        """Return what is missing still, for people; None when nothing is."""
