@@ -1,1 +1,1 @@
-"""What runs inside one node: supervisor, its parts, identity, addresses."""
+"""What runs inside one node: the supervisor, its parts, identity and addresses."""

@@ -1,4 +1,4 @@
-"""The role and the database that a new cluster has for the application that uses it."""
+"""The role and the database of a new cluster for the application that uses it."""
 
 APPLICATION_USER = "app"
 APPLICATION_DATABASE = "app"

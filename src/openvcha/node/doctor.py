@@ -1,4 +1,4 @@
-"""What this machine can carry: the engines, their gaps, and how root is given up."""
+"""What this machine offers a node: the engines, their limits, and how root is dropped."""
 
 import enum
 import os
@@ -13,7 +13,7 @@ from openvcha.system.privileges import RootStays, how_root_is_given_up
 
 
 class Verdict(enum.StrEnum):
-    """How good a finding is."""
+    """The verdict of a finding."""
 
     OK = "OK"
     LAB_ONLY = "LAB_ONLY"
@@ -21,7 +21,7 @@ class Verdict(enum.StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+    """One finding: its subject, verdict and explanation."""
 
     subject: str
     verdict: Verdict
@@ -31,7 +31,7 @@ class Finding(msgspec.Struct, frozen=True):
 def doctor(
     environment: Mapping[str, str] = os.environ, root: Callable[[], str] = how_root_is_given_up
 ) -> list[Finding]:
-    """Look at everything that a node needs."""
+    """Return a finding for everything that a node needs."""
     return [
         Finding("python", Verdict.OK, f"{platform.python_version()} on {platform.system()}"),
         _found("postgresql", lambda: _postgres(find_postgres(environment))),

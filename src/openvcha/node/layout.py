@@ -1,4 +1,4 @@
-"""Where the things of a node are in its directory."""
+"""The paths in a node's directory."""
 
 import dataclasses
 import ssl
@@ -29,12 +29,12 @@ class Layout:
 
     @property
     def copy_untold(self) -> Path:
-        """A mark: somebody waits to be told that the node's first copy is there."""
+        """A mark: the end of the node's first copy has not been reported yet."""
         return self.root / "copy.untold"
 
     @property
     def pgdata_copying(self) -> Path:
-        """A copy of the data that is not whole yet."""
+        """An incomplete copy of the data."""
         return self.root / "pgdata.copying"
 
     @property
@@ -44,7 +44,7 @@ class Layout:
 
     @property
     def relied(self) -> Path:
-        """The VMs whose votes the store hangs on while a task changes the votes."""
+        """The VMs whose votes the store needs while a task changes the voters."""
         return self.root / RELIED
 
     @property
@@ -54,22 +54,22 @@ class Layout:
 
     @property
     def registered(self) -> Path:
-        """The nodes with data that a task of this node is making."""
+        """The data nodes that a task of this node is creating."""
         return self.root / "registered.json"
 
     @property
     def kept_records(self) -> Path:
-        """What a data node must remember of the store, as it has last found it good."""
+        """What a data node must remember of the store: the last valid records."""
         return self.root / "records"
 
     @property
     def logs(self) -> Path:
-        """All logs."""
+        """The directory of all logs."""
         return self.root / "logs"
 
     @property
     def run(self) -> Path:
-        """What counts for this run only."""
+        """The directory of files of this run only."""
         return self.root / "run"
 
     @property
@@ -79,7 +79,7 @@ class Layout:
 
     @property
     def api_socket(self) -> Path:
-        """The socket at which the service tells the API when to serve."""
+        """The socket over which the service tells the API when to serve."""
         return self.run / "api.sock"
 
     @property
@@ -94,22 +94,22 @@ class Layout:
 
     @property
     def status(self) -> Path:
-        """What the supervisor last wrote about its parts."""
+        """The supervisor's last status."""
         return self.run / "status.json"
 
     @property
     def ca(self) -> Path:
-        """The certificate of the authority that says who is a node."""
+        """The certificate of the CA for nodes."""
         return self.root / tls_files.CA_CERTIFICATE
 
     @property
     def service_ca(self) -> Path:
-        """The certificate of the authority that clients trust: of PostgreSQL and of the API."""
+        """The certificate of the CA that clients of PostgreSQL and the API trust."""
         return self.root / tls_files.SERVICE_CA_CERTIFICATE
 
     @property
     def postgres_certificate(self) -> Path:
-        """What PostgreSQL shows; its key is the node's own."""
+        """PostgreSQL's certificate; its key is the node's own."""
         return self.root / tls_files.POSTGRES_CERTIFICATE
 
     @property
@@ -123,12 +123,12 @@ class Layout:
         return self.root / tls_files.NODE_KEY
 
     def make_directories(self) -> None:
-        """Make the directories that the supervisor needs; only their owner may enter them."""
+        """Create the directories that the supervisor needs, accessible only to their owner."""
         for path in (self.root, self.logs, self.run):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def client_context(self) -> ssl.SSLContext:
-        """Make the TLS context with which this node talks to the others' etcd and Patroni."""
+        """Return the TLS context for this node as a client of the others' etcd and Patroni."""
         context = ssl.create_default_context(cafile=self.ca)
         context.load_cert_chain(self.certificate, self.key)
         return context

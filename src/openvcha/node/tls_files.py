@@ -1,4 +1,4 @@
-"""Where a node's certificates and keys are, below its directory."""
+"""Paths of a node's certificates and keys in its directory."""
 
 CA_CERTIFICATE = "tls/ca.crt"
 CA_KEY = "tls/ca.key"

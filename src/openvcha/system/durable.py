@@ -1,4 +1,4 @@
-"""Files that are whole after a crash, and read by their owner only."""
+"""Files that are complete after a crash, and readable only by their owner."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file atomically and make it survive a power loss; raises OSError."""
+    """Replace a file atomically and durably. Raises OSError."""
 
     def write(descriptor: int) -> None:
         os.fchmod(descriptor, mode)
@@ -19,12 +19,12 @@ def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replace a file of this run atomically; what a power loss leaves of it does not count."""
+    """Replace a file atomically, not durably: for files of this run only."""
     _replace(path, 0o600, lambda descriptor: _write(descriptor, data))
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory survive a power loss."""
+    """Sync a directory, so that the names in it survive a power loss."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -54,9 +54,9 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _fresh(path: Path, mode: int) -> int:
-    """Open a file that nobody has had open before; what a crash has left there goes away."""
+    """Create and open a new file; delete what a crash has left under its name."""
     while True:
         path.unlink(missing_ok=True)
-        with contextlib.suppress(FileExistsError):  # somebody was quicker
+        with contextlib.suppress(FileExistsError):  # another process was faster
             # O_EXCL follows no link either.
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -1,7 +1,7 @@
-"""Who controls what a path leads to.
+"""Which account controls what a path leads to.
 
-Root goes where every link leads, and may do everything there. So it works on a path only while
-nobody else can change where it leads; else whoever can has it read and change files of root.
+Root follows every link and may do everything there. So it works on a path only if no other account
+can change where it leads; otherwise that account could make it read and change root's files.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class RootStays(Exception):  # noqa: N818 - reads as what is the matter
-    """There is no way here to give up root; the text says what would help."""
+    """Root privileges cannot be dropped here; the text says what would help."""
 
 
 def ruler_of(path: Path) -> int:
-    """Return the id of the account that decides what is at a path: 0 when root alone does.
+    """Return the uid of the account that controls what is at a path: 0 if only root does.
 
-    It is the first owner other than root of a directory or link on the way; what is missing will
-    be made by who asks. Raises RootStays where everybody decides.
+    It is the first owner other than root of a directory or link on the way; missing ones will be
+    created by the caller. Raises RootStays if any account could change the path.
     """
     at, links = Path("/"), 0
-    # Not abspath: ".." after a link is not where the text says.
+    # Not abspath: ".." after a link leads elsewhere than the text says.
     waiting = list(reversed((Path.cwd() / path).parts[1:]))
     while waiting:
         name = waiting.pop()
@@ -53,9 +53,9 @@ def ruler_of(path: Path) -> int:
 
 
 def hand_over(directory: Path, uid: int, gid: int) -> None:
-    """Hand a directory that root alone controls, with all in it, to an account.
+    """Give a directory tree that only root controls to an account.
 
-    Whole directories last: what has changed hands is not looked into again, for its new owner may
+    Each directory changes its owner after its contents, and is not entered again: its new owner may
     have put links there. Raises RootStays, OSError.
     """
     descriptor = os.open(directory, _OPEN)
@@ -63,7 +63,7 @@ def hand_over(directory: Path, uid: int, gid: int) -> None:
         found = os.fstat(descriptor)
         if found.st_uid == uid:
             return
-        os.fchmod(descriptor, 0o700)  # so that nobody comes in meanwhile
+        os.fchmod(descriptor, 0o700)  # so that no other account gets in meanwhile
         _give(descriptor, directory, uid, gid)
     finally:
         os.close(descriptor)
@@ -71,7 +71,7 @@ def hand_over(directory: Path, uid: int, gid: int) -> None:
 
 @contextlib.contextmanager
 def acting_as(uid: int, gid: int) -> Iterator[None]:
-    """Be another account for the length of a block, files and signals included; root comes back."""
+    """Act as another account during a block, for files and signals; root can be regained."""
     groups = os.getgroups()
     os.setgroups([])
     os.setresgid(gid, gid, 0)
@@ -92,7 +92,7 @@ def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
                 f"{path / name} belongs to another account, so root does not change its owner"
             )
         if found.st_uid == uid:
-            continue  # from a try that did not come to its end
+            continue  # from an attempt that did not complete
         if stat.S_ISDIR(found.st_mode):
             below = os.open(name, _OPEN, dir_fd=descriptor)
             try:
@@ -109,7 +109,7 @@ def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
 
 
 def _require_closed(path: Path, found: os.stat_result) -> None:
-    """Raise RootStays when others may rename what is in a directory of root."""
+    """Raise RootStays if other accounts may rename entries of a directory of root."""
     others = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0)
     if stat.S_ISDIR(found.st_mode) and others and not found.st_mode & stat.S_ISVTX:
         raise RootStays(

@@ -1,8 +1,8 @@
-"""Giving up root, for this process and all that it starts.
+"""Dropping root, for this process and its children.
 
-PostgreSQL refuses root, and nothing here needs it. Another account may not be able to read a
-Python below a closed home directory; inside a user namespace the files stay readable, because
-outside of it the process is still their owner.
+PostgreSQL refuses root, and nothing here needs it. Another account may not be able to read a Python
+below a private home directory; in a user namespace the files stay readable, because outside of it
+the process is still their owner.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ PROOF = "import openvcha.node.supervisor.supervisor, patroni"
 
 @dataclasses.dataclass(frozen=True)
 class Stay:
-    """Go on as who we are."""
+    """Continue as the current account."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ Way = Stay | Account | UserNamespace
 def choose(
     effective_uid: int, account_works: Callable[[str], bool], namespace_works: Callable[[], bool]
 ) -> Way:
-    """Decide how root is given up; what works is asked only as far as needed. Raises RootStays."""
+    """Choose how to drop root; test only as many ways as needed. Raises RootStays."""
     if effective_uid != 0:
         return Stay()
     if account_works(OWN_ACCOUNT):
@@ -67,10 +67,10 @@ def choose(
 
 
 def give_up_root(argv: Sequence[str], directory: Path | None = None) -> None:
-    """Start this program anew without root; returns only when there is nothing to give up.
+    """Restart this program without root; return only if it does not run as root.
 
-    `argv` is the whole command line. The `directory` that it works on is handed to the account; if
-    another account controls it already, the program goes on as that one. Raises RootStays.
+    `argv` is the whole command line. The `directory` that it works on is given to the account; if
+    another account already controls it, the program continues as that one. Raises RootStays.
     """
     if directory is not None:
         act_as_ruler(argv, directory)
@@ -88,10 +88,9 @@ def give_up_root(argv: Sequence[str], directory: Path | None = None) -> None:
 
 
 def act_as_ruler(argv: Sequence[str], path: Path) -> None:
-    """Start this program anew as the account that controls a path, unless we or root do.
+    """Restart this program as the account that controls a path, unless we or root do.
 
-    What that account has put there, links above all, then leads no further than it could go
-    itself. Raises RootStays.
+    Then links of that account lead no further than it could go itself. Raises RootStays.
     """
     if os.geteuid() != 0 or (uid := ruler_of(path)) == 0:
         return
@@ -105,7 +104,7 @@ def act_as_ruler(argv: Sequence[str], path: Path) -> None:
 
 
 def how_root_is_given_up() -> str:
-    """Return it in words, for the doctor. Raises RootStays."""
+    """Return in words how root would be dropped, for the doctor. Raises RootStays."""
     match choose(os.geteuid(), account_works, namespace_works):
         case Stay():
             return "not root: nothing to give up"
@@ -116,12 +115,12 @@ def how_root_is_given_up() -> str:
 
 
 def own_command_line() -> list[str]:
-    """Return the command line that runs this very program again, whatever lies in the folder."""
+    """Return the command line that runs this program again, independent of the current folder."""
     return [sys.executable, "-P", "-m", "openvcha", *sys.argv[1:]]
 
 
 def account_works(name: str) -> bool:
-    """Return whether the account exists and can read Python and all that a node needs."""
+    """Return whether an account exists and can read Python and all that a node needs."""
     try:
         account = pwd.getpwnam(name)
     except KeyError:
@@ -130,7 +129,7 @@ def account_works(name: str) -> bool:
 
 
 def namespace_works() -> bool:
-    """Return whether the kernel lets us make a user namespace in which a node can be run."""
+    """Return whether the kernel permits a user namespace in which a node can run."""
     return shutil.which("unshare") is not None and _succeeds(
         [*_unshare(), sys.executable, "-c", "import openvcha"]
     )
@@ -141,7 +140,7 @@ def _can_run(uid: int, gid: int) -> bool:
 
 
 def _described(uid: int, path: Path) -> tuple[str, int, str]:
-    """Return an account's name, group and home; an id without a name gets the path's group."""
+    """Return an account's name, group and home; a uid without a name gets the path's group."""
     try:
         account = pwd.getpwuid(uid)
     except KeyError:

@@ -1,8 +1,8 @@
-"""Going on as another account without leaving it the terminal of who was here before.
+"""Continues as another account without giving it our terminal.
 
-An account may trace its own processes, and who controls a process of a terminal's session may type
-into that terminal (TIOCSTI): into root's shell, once the command has ended. So the program that
-goes on is of another session, and who was here before only waits for it.
+An account may trace its own processes, and a process in a terminal's session may inject input into
+that terminal (TIOCSTI): into root's shell, once the command has ended. So the program continues in
+a new session, and the original process only waits for it.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import NoReturn
 
 WAITS = "vcha-waits"
-"""What a process that only waits calls itself; at most 15 letters."""
+"""The name of a process that only waits; at most 15 characters."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 OWN_COMM = Path("/proc/self/comm")
 
 
 def go_on(command: Sequence[str], change: Callable[[], None]) -> NoReturn:
-    """Replace this program, after a ``change`` of who it is; it gets no controlling terminal.
+    """Replace this program, after a ``change`` of account; it gets no controlling terminal.
 
-    With such a terminal this process stays, passes signals on, and ends as the program does.
+    If there is such a terminal, this process stays, forwards signals, and ends as the program does.
     """
     if not has_terminal():
         change()
@@ -62,21 +62,21 @@ def _begin(
 
 
 def _wait(child: int, passed: Sequence[signal.Signals]) -> int:
-    """Return the exit code of a child, 128+n when a signal has ended it."""
+    """Return the exit code of a child, 128+n if signal n has ended it."""
 
     def pass_on(number: int, _: object) -> None:
-        # As a terminal does: to the whole group, of which the child is the first.
+        # As a terminal does: to the whole group, of which the child is the leader.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, number)
             return
-        os.kill(child, number)  # it has no group of its own yet
+        os.kill(child, number)  # it has no group yet
 
     with contextlib.suppress(OSError):
         OWN_COMM.write_text(WAITS)
     for number in passed:
         signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, passed)
-    # The child is not forgotten before no signal can be sent any more: its id stays its own.
+    # The child is reaped only when no more signals can be sent: until then its pid is not reused.
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     signal.pthread_sigmask(signal.SIG_BLOCK, passed)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,1 +1,1 @@
-"""The public address of the data: forwarding, its thread, and how many clients it takes."""
+"""The public address of the data: the forwarder, its thread, and the limit of clients."""

@@ -14,14 +14,14 @@ CHUNK = 256 << 10
 CONNECT_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
 START_SECONDS = 10.0
-"""For the first bytes of a client; before them it has no place at the database."""
+"""For the first bytes of a client, which counts towards the limit only after them."""
 MOST_SILENT = 200
-"""Clients that have not sent anything yet: each has a descriptor, the oldest goes first."""
+"""Clients that have not sent anything yet: each takes a descriptor; the oldest is closed first."""
 REFUSE_SECONDS = 1.0
 LOGIN_SECONDS = 1.0
-"""Younger log-ins are not taken for stuck, however many wait."""
+"""Logins younger than this are never ended, however many clients wait."""
 CANCELS = 10
-"""Requests to cancel a statement that go through although all places are taken."""
+"""Requests to cancel a statement that pass even at the limit."""
 COUNT_SECONDS = 10.0
 WARN_SECONDS = 60.0
 
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class _Client:
-    """One connection. Before its first bytes ``login`` is unset, and it has no place."""
+    """One connection. ``login`` is unset before its first bytes; until then it does not count."""
 
     since: float
     task: asyncio.Task[None] | None = None
@@ -40,7 +40,7 @@ class _Client:
 
     @property
     def stuck(self) -> bool:
-        """Whether it has a place and has not logged in."""
+        """Return whether it counts towards the limit and has not logged in."""
         return self.login is not None and not self.login.over
 
 
@@ -48,12 +48,12 @@ class Forwarder:
     """Forwards TCP connections from the public address to PostgreSQL on the HA address.
 
     On one machine two holders exclude each other, because only one of them can bind. The listening
-    socket is its own, not one of asyncio's servers: those lose a connection that they have accepted
-    and not yet handed over when they are closed, and its client would wait for ever.
+    socket is its own, not one of asyncio's servers: those lose a connection that is accepted but
+    not yet handed over when they are closed, and its client would wait forever.
 
-    ``most`` says how many clients the database takes. Whoever is silent has no place there. When
-    all are taken, who is stuck in its log-in for longest makes room, else a client is refused as
-    PostgreSQL would: so superusers and replication always have places.
+    ``most`` returns how many clients the database accepts. Silent clients do not count. At the
+    limit, the client that has been logging in the longest is ended, else the new one is refused as
+    PostgreSQL would: so superusers and replication can always connect.
     """
 
     def __init__(
@@ -74,24 +74,24 @@ class Forwarder:
 
     @property
     def held(self) -> bool:
-        """Whether the address is held."""
+        """Return whether the address is held."""
         return self._listener is not None
 
     @property
     def port(self) -> int:
-        """The port that is listened on; ValueError when the address is not held."""
+        """Return the port that it listens on. Raises ValueError if the address is not held."""
         if self._listener is None:
             raise ValueError("the address is not held")
         return int(self._listener.getsockname()[1])
 
     async def acquire(self) -> None:
-        """Take the address. Raises OSError while somebody else has it: try again."""
+        """Acquire the address. Raises OSError while another process holds it: try again."""
         if self._listener is None:
             self._listener = _listen(self._listen)
             self._watch(self._listener)
 
     async def release(self) -> None:
-        """Release the address: nothing is accepted any more and all connections end at once."""
+        """Release the address: stop accepting, and end all connections at once."""
         listener, self._listener = self._listener, None
         if listener is None:
             return
@@ -112,7 +112,7 @@ class Forwarder:
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:
-            # No more files may be open: it stays ready to be accepted, for as long as that is so.
+            # No descriptors are left: the connection stays in the backlog until there are.
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
             loop.call_later(PAUSE_SECONDS, self._watch, listener)
@@ -124,7 +124,7 @@ class Forwarder:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: self._clients.discard(client))
-        # One that is canceled before it begins closes nothing by itself.
+        # A task that is canceled before it starts closes nothing itself.
         task.add_done_callback(lambda _: connection.close())
 
     async def _forward(self, connection: socket.socket, client: _Client) -> None:
@@ -148,7 +148,7 @@ class Forwarder:
             writer.transport.abort()
 
     def _has_place(self, login: Login) -> bool:
-        """Return whether one more client may go on; who is stuck may have to make room for it."""
+        """Return whether a client may connect, after ending the oldest login if necessary."""
         placed = [each for each in self._clients if each.login]
         most = self._places() + (CANCELS if login.cancels else 0)
         if len(placed) < most:
@@ -159,10 +159,10 @@ class Forwarder:
         return self._make_room(stuck, 1)
 
     def _make_room(self, clients: list[_Client], most: int) -> bool:
-        """End the oldest of them if there are as many; tell whether one was."""
+        """End the oldest of the clients if they reach the limit. Return whether one was ended."""
         if len(clients) < most:
             return False
-        # No longer counted, before its task has come to its end.
+        # It stops counting before its task has ended.
         oldest = min(clients, key=lambda each: each.since)
         self._clients.discard(oldest)
         if oldest.task:
@@ -177,7 +177,7 @@ class Forwarder:
         return most
 
     def _warn(self, most: int) -> None:
-        """Log that all places are taken: at once, and then not more often than once a minute."""
+        """Log that the limit is reached: at once, then at most once a minute."""
         self._unwelcome += 1
         if _now() - self._warned >= WARN_SECONDS:
             _log.warning(
@@ -192,8 +192,8 @@ def _now() -> float:
 
 def _listen(place: tuple[str, int]) -> socket.socket:
     family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
-    # Named, else asyncio does not know it as TCP and never sets TCP_NODELAY: an answer in two
-    # writes then waits 40 ms for the client's delayed acknowledgement.
+    # IPPROTO_TCP, else asyncio does not recognize TCP and never sets TCP_NODELAY: a response in
+    # two writes then waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -207,7 +207,7 @@ def _listen(place: tuple[str, int]) -> socket.socket:
 
 
 async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Refuse a client; closed with bytes unread, it would not hear of it."""
+    """Refuse a client; closing with bytes unread would reset the connection and lose the error."""
     writer.write(too_many())
     writer.write_eof()
     async with asyncio.timeout(REFUSE_SECONDS):
@@ -216,7 +216,7 @@ async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def _exchange(client: Streams, server: Streams, login: Login) -> None:
-    """Pass on what comes from either side until both have ended."""
+    """Forward data in both directions until both sides have ended."""
     both = (_pipe(client[0], server[1], login.client), _pipe(server[0], client[1], login.server))
     pipes = [asyncio.create_task(pipe) for pipe in both]
     try:

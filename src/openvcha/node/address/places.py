@@ -1,4 +1,4 @@
-"""How many clients the public address of the data takes, and who of them is still logging in."""
+"""The limit of clients at the public address of the data, and which ones are logging in."""
 
 import re
 import resource
@@ -10,11 +10,11 @@ from typing import Final
 from openvcha.node.layout import Layout
 
 KEPT_FREE: Final = 20
-"""Places that PostgreSQL keeps for superusers and the cluster's roles, and some for cancels."""
+"""Connections that PostgreSQL reserves for superusers and the cluster's roles, and for cancels."""
 FALLBACK: Final = 200
-"""The cluster's own ``max_connections``, where PostgreSQL has not been started yet."""
+"""The cluster's own ``max_connections``, used before PostgreSQL was first started."""
 DESCRIPTORS_KEPT: Final = 400
-"""For the store, PostgreSQL, the other nodes, and clients that have not said anything yet."""
+"""For the store, PostgreSQL, the other nodes, and silent clients."""
 
 HEAD_BYTES: Final = 8
 _HEAD = struct.Struct("!ii")
@@ -24,17 +24,17 @@ _MOST = re.compile(rb'"--max_connections=(\d{1,7})"')
 
 
 def most_clients(layout: Layout) -> Callable[[], int]:
-    """Return what counts the clients that the PostgreSQL of a node takes besides the cluster."""
+    """Return a function that computes how many clients a node's PostgreSQL accepts."""
     return lambda: places(max_connections(layout.pgdata / "postmaster.opts"), _descriptors())
 
 
 def places(connections: int, descriptors: int) -> int:
-    """Return for how many clients there are places, and descriptors for both of their sides."""
+    """Return for how many clients there are connections, and descriptors for both sides."""
     return max(1, min(connections - KEPT_FREE, (descriptors - DESCRIPTORS_KEPT) // 2))
 
 
 def max_connections(options: Path) -> int:
-    """Read with how many connections PostgreSQL was started last: Patroni says so by an option."""
+    """Read ``max_connections`` of PostgreSQL's last start: Patroni passes it as an option."""
     try:
         found = _MOST.search(options.read_bytes())
     except OSError:
@@ -47,30 +47,30 @@ def _descriptors() -> int:
 
 
 class Login:
-    """Follows a client's log-in from outside, by whose turn it was.
+    """Follows a client's login from outside, by counting messages in each direction.
 
-    With TLS nobody sees more. A log-in by SCRAM takes three messages of the client, one more with
-    TLS from the beginning, two more where TLS is asked for first; each waits for an answer. Who
-    trickles may pass for logged in: PostgreSQL's own limit of time ends that.
+    TLS hides everything else. A login by SCRAM takes three messages of the client, one more with
+    direct TLS, two more if it requests TLS first; each waits for a reply. A client that trickles
+    may pass as logged in; PostgreSQL's own timeout ends that.
     """
 
     def __init__(self, head: bytes) -> None:
-        """``head`` is the first HEAD_BYTES that the client has sent."""
+        """``head`` is the first HEAD_BYTES from the client."""
         code = _HEAD.unpack(head)[1]
         self.cancels = code == CANCEL
         self._needed = 5 if code in {SSL_REQUEST, GSS_REQUEST} else 4 if _is_tls(head) else 3
         self._turns = 1
         self._clients = True
         self.over = False
-        """Whether it is over: the server has answered the last message."""
+        """Whether the login is complete: the server has replied to its last message."""
 
     def client(self) -> None:
-        """Note that the client has sent something."""
+        """Count data from the client."""
         self._turns += not self._clients
         self._clients = True
 
     def server(self) -> None:
-        """Note that the server has sent something."""
+        """Count data from the server."""
         self._clients = False
         self.over = self.over or self._turns >= self._needed
 
@@ -80,7 +80,7 @@ def _is_tls(head: bytes) -> bool:
 
 
 def too_many() -> bytes:
-    """Return PostgreSQL's own message for it, which every client understands."""
+    """Return PostgreSQL's error "too many clients", which every client understands."""
     fields = (b"SFATAL", b"VFATAL", b"C53300", b"Msorry, too many clients already", b"")
     body = b"".join(field + b"\0" for field in fields)
     return b"E" + struct.pack("!i", len(body) + 4) + body

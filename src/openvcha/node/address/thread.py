@@ -1,7 +1,7 @@
-"""The public address with a thread of its own, so that clients' data wait for nothing else.
+"""The public address in its own thread, so that clients' data wait for nothing else.
 
-A node that becomes the active has much to do at once: tasks, the API, a look at the whole cluster.
-On one loop with it, a client that connects waits for a turn between any two of its messages.
+A node that becomes the active has much to do at once: tasks, the API, observing the whole cluster.
+On the same event loop, a client that connects would wait between any two of its messages.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from openvcha.node.address.forwarder import Forwarder
 
 
 class ForwarderThread:
-    """A forwarder that works in its own thread; to be entered before it is used.
+    """A forwarder that runs in its own thread; an async context manager.
 
-    Its methods are those of Forwarder. They are called from another loop, and wait there.
+    Its methods are those of Forwarder, callable from another event loop.
     """
 
     def __init__(self, forwarder: Forwarder) -> None:
@@ -35,7 +35,7 @@ class ForwarderThread:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Release the address and end the thread."""
+        """Release the address and stop the thread."""
         try:
             await self.release()
         finally:
@@ -45,20 +45,20 @@ class ForwarderThread:
 
     @property
     def held(self) -> bool:
-        """Whether the address is held."""
+        """Return whether the address is held."""
         return self._forwarder.held
 
     @property
     def port(self) -> int:
-        """The port that is listened on; ValueError when the address is not held."""
+        """Return the port that it listens on. Raises ValueError if the address is not held."""
         return self._forwarder.port
 
     async def acquire(self) -> None:
-        """Take the address. Raises OSError while somebody else has it: try again."""
+        """Acquire the address. Raises OSError while another process holds it: try again."""
         await self._there(self._forwarder.acquire())
 
     async def release(self) -> None:
-        """Release the address: nothing is accepted any more and all connections end at once."""
+        """Release the address: stop accepting, and end all connections at once."""
         await self._there(self._forwarder.release())
 
     async def _there(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,1 +1,1 @@
-"""What a supervisor does beside keeping its processes running: each duty by itself."""
+"""The supervisor's background jobs, beside keeping its processes running."""

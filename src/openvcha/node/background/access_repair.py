@@ -1,8 +1,8 @@
-"""A node gets into its own PostgreSQL, and mends what users do that would keep it out.
+"""Keeps a node's access to its own PostgreSQL, and repairs changes of users that would block it.
 
-A session that is open stays open when its role may not log in any more: one is kept, by which the
-roles, their passwords and the database get back what a new one needs. Whoever restarts PostgreSQL
-before that has locked out everybody.
+An open session survives when its role may no longer log in. So one is kept open, which restores
+what a new session needs: the roles, their passwords and the database. If PostgreSQL is restarted
+before that, every session is locked out.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from openvcha.store.errors import StoreError
 
 SESSION_SECONDS = 10.0
 PAUSES = (0.0, 0.0, 1.0, 2.0)
-"""Seconds before each try. One refusal is no verdict: the active may just be mending its reason."""
+"""Seconds before each attempt: the active may just be repairing the reason of a refusal."""
 HOME, OTHER = "postgres", "template1"
 LONGEST_REFUSAL = 300
 
@@ -35,19 +35,19 @@ Connection = AsyncConnection[Any]
 
 
 class Server(Protocol):
-    """What is needed of node.postgres.superuser.Superuser."""
+    """The part of node.postgres.superuser.Superuser that is used here."""
 
     async def connect(self, host: str, database: str = HOME) -> Connection:
-        """Raise psycopg.Error, OSError, EngineMissing."""
+        """Connect as the superuser. Raises psycopg.Error, OSError, EngineMissing."""
         ...
 
     async def accepts(self, host: str) -> bool:
-        """Return whether it takes connections."""
+        """Return whether it accepts connections."""
         ...
 
 
 class Passwords(Protocol):
-    """What is needed of NodePasswords."""
+    """The part of NodePasswords that is used here."""
 
     def settled(self) -> AbstractAsyncContextManager[Secrets | None]:
         """Hold the passwords as they are; None while they are changed, or not set yet."""
@@ -55,7 +55,7 @@ class Passwords(Protocol):
 
 
 class NodePasswords:
-    """The cluster's passwords, held while the node's directory and its PostgreSQL should agree."""
+    """The cluster's passwords, while the node's directory and PostgreSQL should agree on them."""
 
     def __init__(self, view: DutyView) -> None:
         self._view = view
@@ -64,7 +64,7 @@ class NodePasswords:
 
     @asynccontextmanager
     async def settled(self) -> AsyncIterator[Secrets | None]:
-        """Hold the passwords as they are; None while they are changed, or not set yet.
+        """Lock the passwords during a block; yield None while they change, or before they are set.
 
         Raises OSError, msgspec.DecodeError.
         """
@@ -81,7 +81,7 @@ class NodePasswords:
         return await asyncio.to_thread(load_secrets, layout.root)
 
     async def _set(self) -> bool:
-        """Return whether the roles have been made: Patroni notes the database after them."""
+        """Return whether the roles exist: Patroni records the database after creating them."""
         if not self._made:
             try:
                 found = await self._view.store.get(keys.PATRONI_INITIALIZE)
@@ -92,7 +92,7 @@ class NodePasswords:
 
 
 class Access:
-    """The way in to one node's PostgreSQL, with a session that is kept between two looks."""
+    """Access to one node's PostgreSQL, with a session that is kept between looks."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Access:
         await self._keep(None)
 
     async def look(self) -> Look:
-        """Look what users have set, by a new session; restore what lets one in."""
+        """Read what users have set, through a new session; restore what a new session needs."""
         refusal = ""
         for pause in PAUSES:
             if refusal:
@@ -154,12 +154,12 @@ class Access:
         return seen
 
     async def _refuses(self) -> bool:
-        """Return whether PostgreSQL serves others: not before it was made, nor while it stops."""
+        """Return whether PostgreSQL is set up and accepts connections."""
         async with self._passwords.settled() as known:
             return known is not None and await self._server.accepts(self._host)
 
     async def _let_in(self) -> None:
-        """Restore what lets a new session in, by the one that is kept, else in another database."""
+        """Restore what a new session needs, through the kept one, else through another database."""
         try:
             async with asyncio.timeout(SESSION_SECONDS):
                 if self._kept is not None and await _answers(self._kept):

@@ -1,4 +1,4 @@
-"""Tells the cluster how the copy goes; what it could not tell is told with the next news."""
+"""Publishes the progress of a copy; a report that failed is replaced by the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ RETRY_SECONDS = 1.0
 
 
 class CopyPublisher:
-    """Writes the newest report of a node under its key; older ones that waited are skipped."""
+    """Writes the newest report of a node under its key; skips older ones that waited."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class CopyPublisher:
         *,
         told: Callable[[CopyReport], None] = lambda _: None,
     ) -> None:
-        """``told`` is called with each report that was written."""
+        """``told`` is called with each report after it is written."""
         self._store = store
         self._key = keys.node_copy(member)
         self._events = events
@@ -36,18 +36,18 @@ class CopyPublisher:
         self._news = asyncio.Event()
 
     def publish(self, report: CopyReport) -> None:
-        """Take note of a report; it is written soon."""
+        """Queue a report for writing."""
         self._newest = report
         self._news.set()
 
     async def __aenter__(self) -> Self:
-        """Begin to write reports."""
+        """Start writing reports."""
         work = for_ever("copy reports", self._run, self._events)
         self._task = asyncio.create_task(work, name="copy reports")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop; the next start of the node tells what was left untold."""
+        """Stop; the next start of the node publishes what was left."""
         self._task.cancel()
         await asyncio.wait([self._task])
 

@@ -1,4 +1,4 @@
-"""The duty that knows how the node itself sees the cluster, for when nobody else can say."""
+"""Observes the cluster from this node, for when no other source is available."""
 
 import asyncio
 import datetime as dt
@@ -29,14 +29,14 @@ LOOK_SECONDS = 1.0
 SILENT_SECONDS = 0.5
 ASK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
-# The own member of the store does not answer either: it may just be starting anew.
+# If the node's own member of the store does not respond either: it may be restarting.
 UNSURE_SECONDS = 10.0
 READ = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
-"""Keys that every node reads; a witness may not read what decides about a database."""
+"""Keys that every node may read; a witness has no access to the others."""
 
 
 async def see(view: DutyView) -> None:
-    """Look until canceled, and heed what is seen before it is told."""
+    """Observe until canceled; act on each observation before showing it."""
     eye, cut_off, keeping = Eye(view), CutOff(view.layout, view.events), Keeping(view)
     own_store, clock = OwnStore(view.control.status("etcd")), asyncio.get_running_loop().time
     async with asyncio.TaskGroup() as beside:
@@ -58,7 +58,7 @@ async def see(view: DutyView) -> None:
 
 @dataclass(frozen=True)
 class Word:
-    """What this node's Patroni says; None is not known."""
+    """What this node's Patroni reports; None is unknown."""
 
     writable: bool | None = None
     timeline: int | None = None
@@ -66,7 +66,7 @@ class Word:
 
 
 class Eye:
-    """Looks at the cluster from one node, and remembers what was seen last."""
+    """Observes the cluster from one node, and remembers the last observation."""
 
     def __init__(
         self, view: DutyView, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
@@ -79,7 +79,7 @@ class Eye:
         self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
         self._names = (*READ, keys.PATRONI_CONFIG) if identity.holds_data else READ
         self._in_sync: bool | None = None
-        # As the store said last: others act by that, and a Patroni that hangs does not notice.
+        # As last read from the store: the others act on that, and a hung Patroni does not notice.
         self._paused: bool | None = None
         self._contact = Contact.STARTING
         self._since = now()
@@ -92,7 +92,7 @@ class Eye:
         self._health: dict[str, bytes | None] = {}
 
     async def look(self) -> OwnView:
-        """Ask the store; while it is silent, ask each member of it too."""
+        """Ask the store; while it is silent, also ask each of its members."""
         began = self._clock()
         heard, word, self._health = await asyncio.gather(
             self._ask_store(), self._ask_patroni(), self._ask_members()
@@ -109,14 +109,14 @@ class Eye:
 
     @property
     def known(self) -> Known | None:
-        """Return what the last look found; None when no majority answered."""
+        """Return what the last look found; None if there was no quorum."""
         if self._store is None:
             return None
         word = self._word
         return Known(*self._store, paused=self._paused, timeline=word.timeline, lsn=word.lsn)
 
     def standing(self) -> Standing:
-        """Return how the node stands with the majority, after the last look."""
+        """Return the state of the quorum after the last look."""
         return Standing(
             voters=self._voters,
             paused=self._paused,
@@ -158,7 +158,7 @@ class Eye:
         leader, sync, config = (*found, None)[:3]
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
         self._voters = sum(not member.learner for member in members)
-        # Patroni, too, goes on by the last configuration that it could read.
+        # Patroni also keeps using the last configuration that it could read.
         self._paused = (
             self._paused if (paused := pause(config.value if config else None)) is None else paused
         )
@@ -171,7 +171,7 @@ class Eye:
         return own in self._members
 
     async def _ask_members(self) -> dict[str, bytes | None]:
-        """Ask each member of the store how it is, once the store has been silent."""
+        """Ask each member of the store for its health, once the store has been silent."""
         if not self.silent:
             return {}
         places = set(self._members.values()) | {client_url(self._view.identity)}
@@ -182,7 +182,7 @@ class Eye:
         return self._health.get(client_url(self._view.identity)) or b""
 
     def _unheard(self) -> tuple[str, ...]:
-        """Name the other members that do not answer at all."""
+        """Return the names of the other members that do not respond at all."""
         own = client_url(self._view.identity)
         return tuple(
             name
@@ -191,7 +191,7 @@ class Eye:
         )
 
     async def _ask_patroni(self) -> Word:
-        """Ask this node's Patroni about its PostgreSQL; a witness has none."""
+        """Return what this node's Patroni reports of PostgreSQL; nothing on a witness."""
         identity = self._view.identity
         if not identity.holds_data:
             return Word()
@@ -209,7 +209,7 @@ class Eye:
 
 
 def _named(sync: KeyValue | None) -> frozenset[str] | None:
-    """Return whom ``/sync`` names; None when it cannot be read."""
+    """Return the members that ``/sync`` names; None if it is unreadable."""
     if sync and readable(sync.value) is None:
         return None
     return standbys(sync)

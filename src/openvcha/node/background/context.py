@@ -1,4 +1,4 @@
-"""What a duty works with, and what it may do to its node: end a part, make a copy, say a word."""
+"""What a background job works with, and how it acts on its node."""
 
 import asyncio
 import dataclasses
@@ -17,19 +17,19 @@ from openvcha.store.sealing.cluster_store import SealedEtcd
 
 @dataclasses.dataclass(frozen=True)
 class MembersSeen:
-    """The members of the store as a majority named them to a look that began at ``began``."""
+    """The members of the store, confirmed by a quorum, as of a look that began at ``began``."""
 
     began: float
     names: frozenset[str]
 
 
 class Control:
-    """``ready`` is set when the parts have begun and the data are there.
+    """How background jobs act on the node. ``ready`` is set when its parts run and it has data.
 
-    ``copy`` makes a copy of the leader's data and tells whether it is there. ``tell`` keeps a
-    duty's sentence in the node's status; None takes it out. ``show`` keeps how the node sees the
-    cluster there. ``passwords`` is held by whoever changes those of the cluster's roles.
-    ``members`` are those of the last look that found some.
+    ``copy`` copies the leader's data and returns whether it succeeded. ``tell`` sets a job's note
+    in the node's status; None removes it. ``show`` sets the node's view of the cluster there.
+    ``passwords`` is locked while the passwords of the cluster's roles change. ``members`` are those
+    of the last look that found any.
     """
 
     def __init__(
@@ -48,25 +48,25 @@ class Control:
         self.members: MembersSeen | None = None
 
     async def halt(self, name: str) -> None:
-        """End a part until it is begun again; returns when its program is gone."""
+        """Stop a part until ``begin``; return when its program has ended."""
         await self._parts[name].halt()
 
     def begin(self, name: str) -> None:
-        """Begin a part that was halted."""
+        """Start a part that was halted."""
         self._parts[name].begin()
 
     def status(self, name: str) -> PartStatus:
-        """Return where a part stands."""
+        """Return the status of a part."""
         return self._parts[name].status
 
     def reload(self, name: str) -> None:
-        """Have a part read its files again."""
+        """Make a part reload its files."""
         self._parts[name].signal(signal.SIGHUP)
 
 
 @dataclasses.dataclass(frozen=True)
 class DutyView:
-    """What a duty works with: its node, and the cluster's store as the node reaches it."""
+    """What a background job works with: its node, and the cluster's store."""
 
     identity: Identity
     layout: Layout

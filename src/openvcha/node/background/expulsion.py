@@ -1,7 +1,7 @@
-"""The duty that ends PostgreSQL on a node which is no member of its cluster any more.
+"""Ends PostgreSQL on a node that is no longer a member of its cluster.
 
-A node that was frozen while it was replaced wakes with all of its programs. Its store has removed
-it, but Patroni and PostgreSQL would go on: to stream, to be asked, in the end to lead.
+A node that was frozen while it was replaced wakes with all of its programs. The store has removed
+it, but Patroni and PostgreSQL would continue: to stream, to serve reads, in the end to lead.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from openvcha.store.errors import StoreError
 NAME = "expelled"
 LOOK_SECONDS = 1.0
 SEEN_SECONDS = 1.5
-"""So old a list of the members counts, which another duty reads each second as well."""
+"""How old a list of members may be; another job reads it every second too."""
 GRACE_SECONDS = 10.0
-"""A node that is removed while it lives is let go first: ended at once it would hold commits up."""
+"""A live node that is removed is released first: ending it at once would block commits."""
 PARTS = ("service", "api", "patroni")
-"""Clients go first: to them this node speaks for the cluster."""
+"""Clients first: to them this node represents the cluster."""
 
 
 async def leave(view: DutyView) -> None:
-    """Look until canceled. A witness has nothing to end: its member of the store ends itself.
+    """Watch until canceled. A witness has nothing to end: its member of the store ends itself.
 
-    While a process is frozen its timers run on. So the first thing after it wakes is to look, and
-    it was listed long ago then.
+    Timers keep running while a process is frozen. So the first thing it does after waking is to
+    look, and it was last listed long ago by then.
     """
     if not view.identity.holds_data:
         await asyncio.Event().wait()
@@ -41,7 +41,7 @@ async def leave(view: DutyView) -> None:
 
 
 async def _look(view: DutyView, now: float) -> tuple[float, bool | None]:
-    """Return when a look began, and what it found. One from before a freeze is too old."""
+    """Return when a look began, and what it found; a look from before a freeze is too old."""
     seen = view.control.members
     if seen is not None and now - seen.began < SEEN_SECONDS:
         return seen.began, view.identity.member not in seen.names
@@ -49,9 +49,9 @@ async def _look(view: DutyView, now: float) -> tuple[float, bool | None]:
 
 
 async def expelled(view: DutyView) -> bool | None:
-    """Return whether a majority does not know this node; None while none answers.
+    """Return whether a majority does not know this node; None without a majority.
 
-    It is no look that could be bad: the list is what the members agree on.
+    One look is enough: the list is what the members agree on.
     """
     try:
         members = await view.store.members()
@@ -61,7 +61,7 @@ async def expelled(view: DutyView) -> bool | None:
 
 
 async def _end(view: DutyView) -> None:
-    """End PostgreSQL at once, then what would start it again, then what that has started."""
+    """End PostgreSQL at once, then what would restart it, then what that has started."""
     view.control.tell(
         NAME, "this node was removed from its cluster; stopping its database and service"
     )

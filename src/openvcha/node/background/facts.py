@@ -1,4 +1,4 @@
-"""Tells the cluster what only the node itself knows: versions, disk, clock, certificates."""
+"""Publishes what only the node itself knows: versions, disk, clock, certificates."""
 
 import asyncio
 import shutil
@@ -24,16 +24,16 @@ from openvcha.store.node_facts import NodeFacts, PostgresFacts
 
 PUBLISH_SECONDS = 10.0
 TROUBLE_SECONDS = 2.0
-"""While PostgreSQL does not start, or lets nobody in, somebody may be waiting to hear why."""
+"""While PostgreSQL does not start or refuses us: an operator may be waiting for the reason."""
 LEASE_SECONDS = 40
-"""Some tries may fail before what was told is taken for gone."""
+"""Several attempts may fail before the facts expire."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a node's PostgreSQL told; None: it could not be asked.
+    """What a node's PostgreSQL reported; None if it could not be asked.
 
-    ``refusal``: why it lets no session of the cluster in, although it takes connections.
+    ``refusal`` is why it refuses the cluster's sessions although it accepts connections.
     """
 
     told: PostgresFacts | None = None
@@ -41,7 +41,7 @@ class Look:
 
 
 class FactsPublisher:
-    """Writes a node's facts again and again; ``look`` gathers them (it may block).
+    """Publishes a node's facts periodically; ``look`` gathers them (it may block).
 
     ``survey`` asks the node's PostgreSQL.
     """
@@ -82,7 +82,7 @@ class FactsPublisher:
 
     async def _publish(self, found: NodeFacts) -> None:
         await self._keep_lease()
-        # The clock is read last: the time that the rest takes would count as its error.
+        # The clock is read last: the duration of the rest would count as its error.
         told = msgspec.structs.replace(found, clock=self._clock())
         await self._store.put(self._key, node_facts.encode(told), self._lease)
 
@@ -97,7 +97,7 @@ class FactsPublisher:
 
 
 def look(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:
-    """Gather what is true of this node now. Raises OSError, ValueError for a bad certificate."""
+    """Return the facts of this node. Raises OSError, and ValueError for a bad certificate."""
     usage = shutil.disk_usage(layout.root)
     api = layout.root / tls_files.API_CERTIFICATE
     return NodeFacts(
@@ -111,7 +111,7 @@ def look(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:
     )
 
 
-# The files that it reads belong to what runs: what is installed meanwhile does not.
+# The version that runs, not one that is installed in the meantime.
 _version = cache(version)
 
 
@@ -128,7 +128,7 @@ def _dotted(parts: tuple[int, ...]) -> str:
 
 
 def _expiry(certificate: Path) -> datetime:
-    # Loaded late: a node's start would wait for it.
+    # Imported late: it would slow down a node's start.
     from cryptography import x509  # noqa: PLC0415
 
     return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc

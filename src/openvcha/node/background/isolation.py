@@ -1,8 +1,8 @@
-"""Ends PostgreSQL of an active that is cut off and would acknowledge alone.
+"""Ends PostgreSQL of an isolated active that would acknowledge commits alone.
 
-Patroni steps down when it has tried every member of the store in turn, which takes 9 to 19 s, or
-never if it hangs. Where commits wait for a standby nothing is acknowledged meanwhile. But where
-the passive was out of sync before they wait for nobody.
+Patroni steps down after it has tried every member of the store in turn, which takes 9 to 19 s, or
+never if it hangs. While commits wait for a standby, nothing is acknowledged in that time. But if
+the passive was out of sync before, commits wait for no standby.
 """
 
 import asyncio
@@ -15,18 +15,17 @@ from openvcha.node.process.logs import Logger
 from openvcha.node.process.process_tree import is_postgres, kill_tree
 
 CUT_OFF_SECONDS = 4.0
-"""An election in the store takes 1 to 2 s, seldom a second round: that is not being cut off."""
+"""An election in etcd takes 1 to 2 s, rarely a second round: that is not isolation."""
 VOTERS = 3
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a node stands with the majority.
+    """A node's contact with the quorum.
 
-    ``voters`` and ``paused`` (None when it was never known) are as the store told last: a Patroni
-    that hangs does not notice a mode, and the others act by the store. ``denied``: the own member
-    of the store says itself, now, that it has no majority; one that does not answer has said
-    nothing.
+    ``voters`` and ``paused`` (None if never known) are as last read from the store: a hung Patroni
+    does not notice a change of mode, and the others act on the store. ``denied``: the node's own
+    member itself reports that it has no quorum; a member that does not respond reports nothing.
     """
 
     voters: int
@@ -36,18 +35,18 @@ class Standing:
 
 
 def must_end(at: Standing) -> bool:
-    """Return whether PostgreSQL may not go on alone: only where Patroni would end it as well.
+    """Return whether PostgreSQL must be ended: only if Patroni would end it as well.
 
-    Under a pause (MAINTENANCE, DISABLED) nobody else may lead, so the active goes on. With fewer
-    than three voters the cluster is being made, or given up, or is a single node: there one
-    member that starts anew is no majority for a moment, and nobody else may lead either.
+    During a pause (MAINTENANCE, DISABLED) no other node may lead, so the active continues. With
+    fewer than three voters the cluster is being deployed or undeployed, or is a single node: there
+    a restarting member breaks the quorum for a moment, and no other node may lead either.
     """
     cut_off = at.denied and at.silent_seconds >= CUT_OFF_SECONDS
     return cut_off and at.paused is False and at.voters >= VOTERS
 
 
 class CutOff:
-    """Ends PostgreSQL once each time that the majority is lost."""
+    """Ends PostgreSQL once each time the quorum is lost."""
 
     def __init__(self, layout: Layout, events: Logger) -> None:
         self._layout = layout
@@ -55,10 +54,10 @@ class CutOff:
         self._ended = False
 
     async def heed(self, at: Standing) -> bool:
-        """Act on how the node stands, and return whether PostgreSQL was ended.
+        """Act on the state of the quorum, and return whether PostgreSQL was ended.
 
-        Patroni does not make it a primary again without a majority. It may mend the data and
-        start them as a standby's: that is left to it. Raises StillAlive.
+        Patroni does not promote it again without a quorum. It may repair the data directory and
+        start it as a standby, which is fine. Raises StillAlive.
         """
         if not at.silent_seconds:
             self._ended = False
@@ -75,10 +74,10 @@ class CutOff:
 
 
 def _acknowledges_alone(pgdata: Path) -> bool:
-    """Return whether commits there wait for no standby. Raises OSError."""
+    """Return whether commits wait for no standby. Raises OSError."""
     try:
         return not (is_standby(pgdata) or commits_wait(pgdata))
     except FileNotFoundError:
         if (pgdata / "postmaster.pid").exists():
             raise
-        return False  # the data are set aside, or not there yet: no PostgreSQL runs on them
+        return False  # the data are in the backup, or do not exist yet: no PostgreSQL runs on them

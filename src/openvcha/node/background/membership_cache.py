@@ -1,4 +1,4 @@
-"""Writes down what the node learns of its cluster, so that it outlives the cluster's silence."""
+"""Keeps what the node knows of its cluster on disk, for when the cluster does not respond."""
 
 import asyncio
 import datetime as dt
@@ -21,12 +21,12 @@ from openvcha.store.errors import StoreError
 from openvcha.store.sealing.seal import unverified
 
 KEEP_SECONDS = 15.0
-"""How old the time of the last contact may be on disk; what else changes is written at once."""
+"""How stale the time of the last contact may be on disk; other changes are written at once."""
 ASK_SECONDS = 2.0
 
 
 class Keeping:
-    """Keeps the newest of what is noted; a slow disk delays nobody but itself."""
+    """Writes the newest noted state; a slow disk delays nothing else."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Keeping:
         self._shown = ""
 
     def note(self, known: Known) -> None:
-        """Take note of what a majority has just confirmed."""
+        """Queue what a quorum has just confirmed."""
         seen = self._now().isoformat(timespec="seconds")
         if known.leader not in {None, self._view.identity.member}:
             self._led = {"last_leader": known.leader, "last_led": seen}
@@ -80,7 +80,7 @@ class Keeping:
         self._kept, self._outline, self._written = kept, known.outline, self._clock()
 
     async def _asked(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Ask for the rest; where the store has just fallen silent the last answer counts on."""
+        """Read the rest; if the store has just fallen silent, keep the last values."""
         store = self._view.store
         before = _store_of(self._kept), known_nodes(self._kept)
         try:

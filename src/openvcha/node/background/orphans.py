@@ -1,9 +1,9 @@
-"""The duty that ends what is left of a PostgreSQL whose postmaster has died.
+"""Ends what is left of a PostgreSQL whose postmaster has died.
 
-A backend notices the death of its postmaster when it waits for something. One that computes goes on
-until its query ends, and as long as it holds the shared memory no PostgreSQL starts on the data
-("pre-existing shared memory block ... is still in use"), neither as a primary nor to be rewound.
-Nothing is lost by its end: the start recovers what was committed, as after a crash.
+A backend notices the death of its postmaster only when it waits for something. One that computes
+continues until its query ends, and while it holds the shared memory no PostgreSQL starts on the
+data ("pre-existing shared memory block ... is still in use"), neither as a primary nor for a
+rewind. Ending it loses nothing: the next start recovers all commits, as after a crash.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ from openvcha.node.process.process_tree import (
 )
 
 LOOK_SECONDS = 0.5
-"""Also the time in which backends may notice by themselves, and tell their clients so."""
+"""Also the time for backends to notice by themselves and tell their clients."""
 
 
 async def end_orphans(view: DutyView) -> None:
-    """Look while the node runs; on a witness there is nothing to look at."""
+    """Watch until canceled; return at once on a witness."""
     if not view.identity.holds_data:
         await asyncio.Event().wait()
     await Orphans(view.layout, view.events).run()
 
 
 class Orphans:
-    """Ends backends that two looks in a row have seen without their postmaster."""
+    """Ends backends that two looks in a row found without their postmaster."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class Orphans:
         self._seen: frozenset[Process] = frozenset()
 
     async def run(self) -> None:
-        """Look again and again until canceled."""
+        """Look periodically until canceled."""
         while True:
             await self.look()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """End what the last look has seen too. What has ended meanwhile is not signaled."""
+        """End the processes that the last look found too; skip those that have ended since."""
         found = await asyncio.to_thread(self._find, self._pgdata)
         known = {(process.pid, process.started) for process in self._seen}
         self._seen = frozenset(found)
@@ -73,16 +73,16 @@ class Orphans:
 
 
 def left_behind(pgdata: Path) -> list[Process]:
-    """Return the processes of a PostgreSQL that died on these data; none while one runs there."""
+    """Return the processes of a dead PostgreSQL on this data directory; none while one runs."""
     return orphaned(read_table(), working_in(pgdata)) if postmaster_died(pgdata) else []
 
 
 def postmaster_died(pgdata: Path) -> bool:
-    """Return whether `postmaster.pid` is there, but no PostgreSQL of these data that it names."""
+    """Return whether `postmaster.pid` exists but names no PostgreSQL of this data directory."""
     try:
         first, *_ = (pgdata / "postmaster.pid").read_text().splitlines()
-        named = read_process(abs(int(first)))  # of a single-user one it is negative
+        named = read_process(abs(int(first)))  # negative for a single-user PostgreSQL
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        return False  # it ended in order, or is just beginning
-    # The number may be another PostgreSQL's by now; each works in its own data.
+        return False  # it has shut down cleanly, or is just starting
+    # The pid may be another PostgreSQL's by now; each works in its own data directory.
     return named is None or not (is_postgres(named.argv) and working_in(pgdata)(named.pid))

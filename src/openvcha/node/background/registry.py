@@ -1,4 +1,4 @@
-"""What a supervisor does beside keeping its parts running: each duty by itself, while it runs."""
+"""The background jobs of a supervisor, each independent of the others."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,11 +24,11 @@ RETRY_SECONDS = 1.0
 
 
 Duty = Callable[[DutyView], Awaitable[None]]
-"""Runs until it is canceled; when it ends or breaks it is begun anew."""
+"""Runs until canceled; restarted when it ends or fails."""
 
 
 async def follow_members(view: DutyView) -> None:
-    """Follow the store's members: else a node whose peers were replaced knows nobody alive."""
+    """Refresh the store's endpoints: else a node whose peers were replaced knows no live one."""
     while True:
         try:
             await view.store.refresh_endpoints()
@@ -38,13 +38,13 @@ async def follow_members(view: DutyView) -> None:
 
 
 async def tell_facts(view: DutyView) -> None:
-    """Publish what only the node knows of itself: the active judges the cluster's health by it."""
+    """Publish the node's facts, from which the active derives the cluster's health."""
     gather = partial(look, view.identity, view.layout, view.engines)
     member, events = view.identity.member, view.events
     if not view.identity.holds_data:
         await FactsPublisher(view.store, member, gather, events).run()
         return
-    # Loaded late: every start of a node would wait for it.
+    # Imported late: it would slow down every start of a node.
     from openvcha.node.background.access_repair import Access, NodePasswords  # noqa: PLC0415
     from openvcha.node.postgres.superuser import Superuser  # noqa: PLC0415
 
@@ -71,7 +71,7 @@ ALL_DUTIES: Mapping[str, Duty] = {
 
 
 async def carry_out(view: DutyView, duties: Mapping[str, Duty] = ALL_DUTIES) -> None:
-    """Carry out all duties until canceled; one that breaks does not touch the others."""
+    """Run all jobs until canceled; one that fails does not affect the others."""
 
     def told(name: str, reason: str | None) -> None:
         text = f"was interrupted and is being retried: {reason}"

@@ -1,7 +1,7 @@
-"""The duty that brings a stuck standby back: its data are set aside, and copied anew.
+"""Brings a stuck standby back: backs up its data and copies the leader's again.
 
-Patroni rewinds an old primary by itself. What it cannot mend (nothing left to rewind to, WAL that
-the primary has thrown away, broken files) it retries for ever.
+Patroni rewinds an old primary by itself. What it cannot repair (no rewind possible, WAL that the
+primary has removed, corrupt files) it retries forever.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ NAME = "rejoin"
 
 
 async def rejoin(view: DutyView) -> None:
-    """Watch the standby while the node runs; on a witness there is nothing to watch."""
+    """Watch the standby until canceled; return at once on a witness."""
     if not view.identity.holds_data:
         await asyncio.Event().wait()
     await view.control.ready.wait()
@@ -48,7 +48,7 @@ async def rejoin(view: DutyView) -> None:
 
 
 class Rejoin:
-    """One node's watch. ``free_bytes`` measures the room where the node's directory is."""
+    """One node's watch. ``free_bytes`` returns the free space of the node's file system."""
 
     def __init__(
         self,
@@ -63,19 +63,19 @@ class Rejoin:
         self._not_before = self._clock()
 
     async def run(self) -> None:
-        """Look, and act when the standby is stuck, until canceled."""
+        """Look until canceled, and act if the standby is stuck."""
         watch = Watch(self._clock())
         while True:
             look, before = await self._look(), self._not_before
             if look is not None:
                 await self._judge(look, watch.quiet_seconds(look, self._clock()))
             if look is None or self._not_before != before:
-                # Nothing is known, or all that was seen is of data that are set aside now.
+                # Nothing is known, or all that was seen is about data that have been replaced.
                 watch = Watch(self._clock())
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> Look | None:
-        """Look at everything; None when the store does not answer: then nothing is known."""
+        """Return an observation; None if the store does not respond."""
         own = self._view.identity.member
         try:
             found = await self._view.store.prefix(keys.PATRONI)
@@ -97,13 +97,13 @@ class Rejoin:
             await self._renew(look.source, quiet)
 
     def _patience(self) -> float:
-        """Return how long a standby may be quiet; one without data has nothing to wait for."""
+        """Return for how many seconds a standby may be quiet; 0 if its data are in the backup."""
         if not asides(self._layout):
             return STUCK_SECONDS
         return AGAIN_SECONDS if has_data(self._layout) else 0.0
 
     async def _renew(self, source: str, quiet: float) -> None:
-        """Copy anew, behind the guard: a running primary elsewhere, and room for both."""
+        """Copy the data again if another node runs as primary and there is room for both copies."""
         if await expelled(self._view) is not False:
             return
         try:
@@ -122,7 +122,7 @@ class Rejoin:
         try:
             await asyncio.to_thread(_end_postgres, self._layout)
             again = await self._look()
-            # The end of PostgreSQL took its time; the guard must hold at the very moment.
+            # Ending PostgreSQL took time; the guard must hold right now.
             if again is not None and again.source == source:
                 await self._copy()
         except Exception:
@@ -131,7 +131,7 @@ class Rejoin:
         self._go_on()
 
     def _go_on(self) -> None:
-        # Where there are no data Patroni would begin to make some: then it stays halted.
+        # Without data Patroni would initialize some: then it stays halted.
         if has_data(self._layout):
             self._view.control.begin("patroni")
 
@@ -169,7 +169,7 @@ class Rejoin:
 
 
 async def copy_or_put_back(layout: Layout, copy: Callable[[], Awaitable[bool]]) -> bool:
-    """Copy; when that makes no sense to go on with, the data set aside are back in their place."""
+    """Copy the data; if that fails for good, restore the backup. Return whether it was copied."""
     if await copy():
         return True
     await asyncio.to_thread(remove_tree, layout.pgdata_copying)
@@ -178,5 +178,5 @@ async def copy_or_put_back(layout: Layout, copy: Callable[[], Awaitable[bool]]) 
 
 
 def _end_postgres(layout: Layout) -> None:
-    """Patroni ends it; this is for what it could not end."""
+    """End what Patroni could not end of PostgreSQL."""
     kill_tree(layout.root, which=lambda process: is_postgres(process.argv))

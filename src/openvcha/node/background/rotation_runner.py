@@ -1,4 +1,4 @@
-"""The duty that carries out a renewal of what lets a node in, while the node serves."""
+"""Runs a rotation of the node's credentials, while the node serves."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -45,31 +45,31 @@ END_SESSIONS = """
 
 
 class NotYet(Exception):  # noqa: N818 - a state of the world, not a fault of ours
-    """The renewal cannot go on now; the text says why."""
+    """The rotation cannot continue now; the text says why."""
 
 
 async def renew(view: DutyView) -> None:
-    """Carry out what is asked for while the node runs; a witness is never asked."""
+    """Run requested rotations until canceled; return at once on a witness."""
     if not view.identity.holds_data:
         await asyncio.Event().wait()
     await view.control.ready.wait()
     renewing, path = Renewing(view), path_of(view.layout)
     while True:
-        # A look at a name is far less than a thread's turn, five times a second.
+        # Checking that a file exists is far cheaper than a thread, five times a second.
         if path.exists() and (renewal := await asyncio.to_thread(load, view.layout)):
             await renewing.carry_out(renewal)
         await asyncio.sleep(LOOK_SECONDS)
 
 
 class Renewing:
-    """One renewal. Each step may be repeated."""
+    """One rotation. Each step is idempotent."""
 
     def __init__(self, view: DutyView) -> None:
         self._view = view
         self._tls = NodeTls(view.layout)
 
     async def carry_out(self, renewal: Renewal) -> None:
-        """Do what is left of it, waiting for as long as it takes."""
+        """Run the steps that are left, waiting as long as necessary."""
         layout = self._view.layout
         if not renewal.entered:
             async with self._view.control.passwords:
@@ -88,7 +88,7 @@ class Renewing:
         self._view.events.info("credentials rotated")
 
     async def _until(self, attempt: Attempt) -> None:
-        """Try again until it succeeds; what is in the way is shown in the node's status."""
+        """Retry until it succeeds; show the obstacle in the node's status."""
         while True:
             try:
                 async with asyncio.timeout(STATEMENT_SECONDS):
@@ -101,14 +101,14 @@ class Renewing:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _enter(self, new: Secrets) -> None:
-        """Give PostgreSQL the new passwords, unless it has them since a run that ended."""
+        """Set the new passwords in PostgreSQL, unless an earlier run has done it."""
         from psycopg import Error  # noqa: PLC0415 - every start of a node would wait for it
 
         try:
             async with await self._connect(new):
                 return
         except (Error, OSError):
-            pass  # it has the old ones still, or cannot be asked: the next try tells
+            pass  # it still has the old ones, or is unreachable: the next attempt shows which
         try:
             async with await self._connect(load_secrets(self._view.layout.root)) as connection:
                 await _change(connection, new)
@@ -116,21 +116,21 @@ class Renewing:
             raise NotYet(f"PostgreSQL does not accept the new passwords: {error}") from error
 
     async def _admit(self, new: Account) -> None:
-        """Let the new account in to the store, by the one before; again after a crash."""
+        """Add the new account to the store, authenticated by the old one; idempotent."""
         try:
             await self._view.store.accounts.trust(new)
         except StoreError as error:
             raise NotYet(f"the store does not accept the new account: {error}") from error
 
     async def _forget(self, new: Account) -> None:
-        """Let nobody else in to the store any more, whoever was shown the account before."""
+        """Revoke all other accounts of the store, whoever may have obtained them."""
         try:
             await self._view.store.accounts.keep_only(new, {})
         except StoreError as error:
             raise NotYet(f"the store has not dropped the old account yet: {error}") from error
 
     async def _exchange(self, renewal: Renewal) -> None:
-        """Nothing answers by old certificates while the files change: etcd is away for it."""
+        """Replace the files while etcd is stopped, so that nothing serves with old certificates."""
         view = self._view
         await view.control.halt("etcd")
         try:
@@ -140,18 +140,18 @@ class Renewing:
             view.control.begin("etcd")
 
     async def _proved(self) -> None:
-        """Be let in by all three with what is new: none of them trusts anything else then."""
+        """Log in to all three servers with the new credentials: then they trust no others."""
         identity, tls = self._view.identity, self._tls()
         if not await answers(client_url(identity), tls):
             raise NotYet("etcd does not use the new certificate yet")
         place = url(identity.ha_address, identity.ports.patroni)
-        # More than once: it reads its certificates only when nothing else has changed.
+        # Repeatedly: it reloads its certificates only if nothing else has changed.
         self._view.control.reload("patroni")
         if not await ask(place, "/patroni", tls, PROBE_SECONDS):
             raise NotYet("Patroni does not use the new certificate yet")
 
     async def _end_sessions(self) -> None:
-        """End every session that somebody began by what was: it would go on for ever."""
+        """End every session that began with the old credentials: it would last forever."""
         from psycopg import Error  # noqa: PLC0415 - as above
 
         users = list(OWN_ROLES)
@@ -162,7 +162,7 @@ class Renewing:
             raise NotYet(f"PostgreSQL does not accept the node yet: {error}") from error
 
     async def _reseal(self) -> None:
-        """Seal all records by the new key; what the key before has sealed is then worth nothing."""
+        """Seal all records with the new key; after that the old key's seals are invalid."""
         store, layout = self._view.store, self._view.layout
         try:
             for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
@@ -186,8 +186,8 @@ class Renewing:
 
 
 async def _change(connection: "AsyncConnection[Any]", new: Secrets) -> None:
-    """Change all roles or none."""
-    # Loaded late, as above.
+    """Change the passwords of all roles, or of none."""
+    # Imported late, as above.
     from openvcha.node.postgres.own_roles import change_password, passwords  # noqa: PLC0415
 
     row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()

@@ -1,4 +1,4 @@
-"""Is this node's standby stuck? A pure judgement of what is looked at again and again."""
+"""Whether this node's standby is stuck: a pure decision on repeated observations."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from openvcha.store.bounded_json import json_object
 from openvcha.store.interface import KeyValue
 
 STUCK_SECONDS = 30.0
-# A copy that did not bring the node back either: another one helps less and takes room again.
+# After a copy that did not help: another one is unlikely to, and takes space again.
 AGAIN_SECONDS = 900.0
 WORK_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look. ``source`` is the other node that runs as primary; None when there is none.
+    """One observation. ``source`` is the other node that runs as primary; None if there is none.
 
-    ``places`` says how far PostgreSQL is, in words that only progress makes new.
-    ``workers`` are processes that may take their time: a rewind, a recovery.
+    ``places`` describes how far PostgreSQL is, in strings that change only with progress.
+    ``workers`` are pids of processes that may take long: a rewind, a recovery.
     """
 
     source: str | None
@@ -32,7 +32,7 @@ class Look:
 
 
 def look_at(own: str, found: Iterable[KeyValue], processes: Iterable[Process]) -> Look:
-    """Read Patroni's keys and the node's processes."""
+    """Return an observation from Patroni's keys and the node's processes."""
     values = {kv.key: kv.value for kv in found}
     leader = values.get(keys.PATRONI_LEADER, b"").decode(errors="replace") or None
     sync = _fields(values.get(keys.PATRONI_SYNC))
@@ -51,7 +51,7 @@ def look_at(own: str, found: Iterable[KeyValue], processes: Iterable[Process]) -
 
 
 class Watch:
-    """Remembers what was seen, to tell a standby that is slow from one that is stuck."""
+    """Remembers observations, to distinguish a slow standby from a stuck one."""
 
     def __init__(self, now: float) -> None:
         self._seen: set[str] = set()
@@ -60,7 +60,7 @@ class Watch:
         self._advanced = self._stirred = now
 
     def quiet_seconds(self, look: Look, now: float) -> float:
-        """Return for how long nothing has come on, though there is a primary to follow."""
+        """Return for how many seconds there was no progress despite a primary to follow."""
         lasting, self._workers = look.workers & self._workers, look.workers
         if look.well or look.paused or look.source is None or look.source != self._source:
             self._source = look.source
@@ -75,7 +75,7 @@ class Watch:
 
 
 def standbys(sync: KeyValue | None) -> frozenset[str]:
-    """Return the members that ``/sync`` names: each has every acknowledged row."""
+    """Return the members that ``/sync`` names: they have every acknowledged row."""
     return _names(_fields(sync.value if sync else None))
 
 
@@ -109,5 +109,5 @@ def _workers(me: Mapping[str, Any], processes: Iterable[Process]) -> Iterable[in
 
 
 def _fields(value: bytes | None) -> dict[str, Any]:
-    """Read a JSON object; what is none says nothing: then nobody is confirmed to have anything."""
+    """Read a JSON object; return an empty one if it is invalid, so that it confirms nothing."""
     return json_object(value or b"") or {}

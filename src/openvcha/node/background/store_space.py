@@ -1,8 +1,7 @@
-"""Keeps room in the store: tells how full it is, defragments it, and mends it when it is full.
+"""Keeps space in the store: shows how full it is, defragments it, and frees space when it is full.
 
-Each data node does this, so that it works also where nobody leads. One of them at a time: by a key
-that one holds; where the store is full no key can be taken, and it is the leader's turn, or that
-of whoever comes first by name.
+Each data node does this, so that it works without a leader. One at a time, by a key with a lease;
+a full store grants none, and then it is the turn of the leader, or of the first node by name.
 """
 
 import asyncio
@@ -17,13 +16,13 @@ LOOK_SECONDS = 30.0
 FULL_SECONDS = 5.0
 TURN_SECONDS = 30.0
 IN_VAIN_SECONDS = 600.0
-"""After giving room has left the store full, and nothing has been written or deleted since."""
+"""The pause after freeing space left the store full, while nothing has changed since."""
 HOLD_SECONDS = 15
 MIB = 1 << 20
 
 
 async def keep_room(view: DutyView) -> None:
-    """Look until canceled, and give room where it is needed."""
+    """Look until canceled, and free space when needed."""
     if not view.identity.holds_data:
         await asyncio.Event().wait()
     keeper = Keeper(view)
@@ -33,7 +32,7 @@ async def keep_room(view: DutyView) -> None:
 
 
 class Keeper:
-    """Looks at the store's members from one data node."""
+    """Watches the space of the store's members from one data node."""
 
     def __init__(self, view: DutyView) -> None:
         self._view = view
@@ -41,10 +40,10 @@ class Keeper:
         self._clock = asyncio.get_running_loop().time
         self._full_since: float | None = None
         self._in_vain: tuple[float, int] | None = None
-        """When the store stayed full with all room given, and its revision then."""
+        """When the store stayed full after freeing space, and its revision then."""
 
     async def look(self) -> bool:
-        """Look once, and act, and return whether the store is full."""
+        """Look once, act, and return whether the store is full."""
         try:
             found = await space.look(self._view.store)
             self._view.control.tell("room", self._said(found))
@@ -54,7 +53,7 @@ class Keeper:
                 return False
             await self._mend(found)
         except StoreFull:
-            return True  # since just now: the next look sees the alarm
+            return True  # since just now: the next look finds the alarm
         except StoreError as error:
             self._view.events.info("cannot free space in the store", reason=str(error))
             return self._full_since is not None
@@ -64,13 +63,13 @@ class Keeper:
         largest = found.largest
         if largest is None:
             return None
-        # Whole mebibytes: each change of a note is a line in the log.
+        # Whole mebibytes: each change of a note is logged.
         limit = largest.limit(self._quota)
         size, quota = -(-largest.size // MIB), limit // MIB
         return f"the store uses {size} of {quota} MiB ({percent(largest.size, limit)} %)"
 
     async def _tidy(self, found: Room) -> None:
-        """Defragment one member if that pays; the next one comes with the next look."""
+        """Defragment one member if that pays off; the next look does the next one."""
         worth = [one for one in found.in_order if space.pays(one, self._quota)]
         if not worth or found.why_not():
             return
@@ -87,7 +86,7 @@ class Keeper:
                 self._view.events.info("the store was defragmented", member=one.name, free=one.free)
 
     async def _mend(self, found: Room) -> None:
-        """Make the store take writes again, as soon as it is this node's turn."""
+        """Free space so that the store accepts writes again, once it is this node's turn."""
         if self._full_since is None:
             self._full_since = self._clock()
         if self._is_vain(found) or not await self._has_turn(found):
@@ -98,7 +97,7 @@ class Keeper:
         self._view.events.warning("freed space in the store", full=after.full)
 
     def _is_vain(self, found: Room) -> bool:
-        """Return whether all room was given just now: each try takes every member away in turn."""
+        """Return whether freeing space has just failed to help: it stops every member in turn."""
         if self._in_vain is None:
             return False
         tried, revision = self._in_vain

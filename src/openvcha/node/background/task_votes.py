@@ -1,7 +1,7 @@
-"""The duty that keeps on disk whose votes a running task needs, as the store says it.
+"""Keeps on disk which nodes' votes a running task needs, as recorded in the store.
 
-The task writes one record before it changes a vote, and waits until the nodes have said that they
-keep it: then any of them can power the others on when the store has stopped.
+The task writes one record before it changes a vote, and waits until the nodes confirm that they
+keep it: then any of them can power on the others if the store has stopped.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ LOOK_SECONDS = 4.0
 ASK_SECONDS = 4.0
 RETRY_SECONDS = 1.0
 CONFIRM_SECONDS = 30.0
-"""How old the time of the last confirmation may be on disk."""
+"""How stale the time of the last confirmation may be on disk."""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """Where a node keeps the list. ``save`` and ``forget`` raise OSError."""
+    """A node's file of the list. ``save`` and ``forget`` raise OSError."""
 
     load: Callable[[], Relied | None]
     save: Callable[[Relied, dt.datetime], None]
@@ -47,19 +47,19 @@ class Disk:
 
 
 def disk_of(layout: Layout) -> Disk:
-    """Return the disk of a node's directory."""
+    """Return the file in a node's directory."""
     return Disk(
         partial(load_relied, layout), partial(save_relied, layout), partial(forget_relied, layout)
     )
 
 
 async def heed(view: DutyView) -> None:
-    """Keep what the store says until canceled."""
+    """Follow the record in the store until canceled."""
     await Reliance(view.store, disk_of(view.layout), view.identity.member, view.events).run()
 
 
 class Reliance:
-    """Follows the record, and says which revision of it is on the disk."""
+    """Follows the record, and confirms which revision of it is on disk."""
 
     def __init__(
         self,
@@ -75,12 +75,12 @@ class Reliance:
         self._log = log
         self._now = now
         self._news = asyncio.Event()
-        # What this process has said last; empty is: that it keeps nothing.
+        # The last confirmation of this process; empty if it keeps nothing.
         self._said: bytes | None = None
         self._shown = ""
 
     async def run(self) -> None:
-        """Look at every change, and now and then all the same: a watch may be stuck."""
+        """Look at every change, and periodically too: a watch may be stuck."""
         watching = asyncio.create_task(self._watch(), name="watch of whose votes are needed")
         try:
             while True:
@@ -90,13 +90,13 @@ class Reliance:
                         await self._news.wait()
                 self._news.clear()
                 if watching.done():
-                    watching.result()  # it ends by what nobody expected only
+                    watching.result()  # it ends only by an unexpected error
         finally:
             watching.cancel()
             await asyncio.wait([watching])
 
     async def look(self) -> None:
-        """Look once. What the store does not say changes nothing."""
+        """Look once; an unreadable or unavailable record changes nothing."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 await self._heed(await self._store.get(keys.RELIED))
@@ -107,9 +107,9 @@ class Reliance:
 
     async def _heed(self, found: KeyValue | None) -> None:
         if found is not None and found.value == RESERVED:
-            return  # it is being written
+            return  # written just now
         relied = decode_relied(unverified(found.value)) if found else None
-        # Who is none of the nodes was replaced: it must not act for them.
+        # A node that is not listed was replaced: it must not act on the list.
         if relied is None or self._member not in relied.nodes:
             await self._done(0, b"", self._disk.forget)
         elif found is not None:
@@ -117,12 +117,12 @@ class Reliance:
             await self._done(revision, kept(revision), partial(self._keep, relied))
 
     async def _done(self, revision: int, said: bytes, change: Callable[[], None]) -> None:
-        """Change the disk, then say so, or why that is not possible."""
+        """Change the file, then confirm it, or report why that failed."""
         try:
             await asyncio.to_thread(change)
         except OSError as error:
             self._tell(f"the votes that a task needs cannot be stored: {error}")
-            # What is on the disk already stays there: only its age could not be noted.
+            # The list is on disk already; only its time could not be updated.
             if self._said != kept(revision):
                 await self._say(unkept(revision, error))
         else:
@@ -136,7 +136,7 @@ class Reliance:
             self._disk.save(relied, now)
 
     async def _say(self, said: bytes) -> None:
-        """Say it after it was done: who asks may go by it."""
+        """Write the confirmation, only after the change: the task relies on it."""
         if said == self._said:
             return
         key = keys.heeded(self._member)

@@ -1,1 +1,1 @@
-"""A node's etcd member, whom the node asks for the store, and by which account."""
+"""A node's etcd member, and its endpoints and account for the store."""

@@ -1,4 +1,4 @@
-"""By whom a node asks the store: the account of all data nodes, or that of one witness."""
+"""A node's account in the store: that of all data nodes, or that of one witness."""
 
 import secrets
 from pathlib import Path
@@ -16,17 +16,17 @@ PASSWORD_BYTES: Final = 24
 
 
 def new_account(name: str) -> Account:
-    """Make an account with a password that nobody can guess."""
+    """Return a new account with a random password."""
     return Account(name=name, password=Secret(secrets.token_urlsafe(PASSWORD_BYTES)))
 
 
 def new_data_account() -> Account:
-    """Make an account for the data nodes of a cluster."""
+    """Return a new account for the data nodes of a cluster."""
     return new_account(f"{DATA_PREFIX}{secrets.token_hex(4)}")
 
 
 def encode_account(account: Account) -> bytes:
-    """Write an account, in the clear, as the bytes of `account.json`."""
+    """Encode an account, in the clear, as the content of `account.json`."""
     return msgspec.json.encode(account, enc_hook=reveal)
 
 
@@ -42,13 +42,13 @@ def save_account(directory: Path, account: Account) -> None:
 
 
 class NodeAccount:
-    """The account that the node's file holds now; None when the node has none."""
+    """Reads the node's account at each call; None if it has none."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def __call__(self) -> Account | None:
-        """Read the file. Raises OSError or msgspec.DecodeError."""
+        """Read the account. Raises OSError or msgspec.DecodeError."""
         try:
             return load_account(self._directory)
         except FileNotFoundError:

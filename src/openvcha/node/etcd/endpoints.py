@@ -1,10 +1,10 @@
-"""Whom a data node asks for its store: those that hold data, and nobody else.
+"""The endpoints of the store for a data node: only members that hold data.
 
-They are shown the account of the data nodes, and their answers are believed. Whoever has stolen a
-witness can answer at its address and pose as it. So a witness is never asked, which costs nothing:
-every majority of three has a data node in it. Who holds data, and where, the cluster's
-configuration says, which is sealed. What members of the store announce of themselves does not
-count, for each of them may write there what it likes; they only take somebody away.
+A data node shows them its account and trusts their replies. An attacker who has stolen a witness
+can respond at its address. So a witness is never asked, which costs nothing: every majority of
+three includes a data node. Which nodes hold data, and where, comes from the cluster's
+configuration, which is sealed. What members announce of themselves does not count, since each may
+write anything there; it can only remove an endpoint.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,7 +22,7 @@ from openvcha.system.durable import write_durably
 from openvcha.system.host_port import url
 
 Addresses = Mapping[str, str]
-"""HA addresses by the names of members."""
+"""HA addresses by member name."""
 
 
 class _Address(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class _Configuration(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Places:
-    """Where members are: those that hold data, and the addresses that are witnesses'."""
+    """The addresses of members: those that hold data, and the witnesses."""
 
     data: Addresses
     witnesses: frozenset[str] = field(default_factory=frozenset)
@@ -65,7 +65,7 @@ _ADDRESSES = msgspec.json.Decoder(dict[str, str])
 def trusted(own: str, places: Places, voters: Collection[str] | None) -> tuple[str, ...]:
     """Return the HA addresses to ask, the node's ``own`` first.
 
-    Without its vote in ``voters`` (names; None: nobody knows) a node was removed from the cluster.
+    A member that is not in ``voters`` (names; None if unknown) was removed from the cluster.
     """
     others = [
         address
@@ -76,7 +76,7 @@ def trusted(own: str, places: Places, voters: Collection[str] | None) -> tuple[s
 
 
 def configured(record: bytes | None) -> Places | None:
-    """Read the places out of the cluster's configuration; None when it cannot be read."""
+    """Return the addresses in the cluster's configuration; None if it is unreadable."""
     try:
         found = _CONFIGURATION.decode(record or b"")
     except msgspec.DecodeError:
@@ -97,7 +97,7 @@ def data_endpoints(
     """Return the client URLs that a data node asks, its own first.
 
     ``record`` is the cluster's configuration without its seal, ``voters`` are the names of the
-    store's voters; for what is not given, what the node has kept counts.
+    store's voters; both default to the node's local copy.
     """
     places = configured(record) or configured(_kept_record(layout))
     places = places or Places(identity.data_nodes)
@@ -108,9 +108,9 @@ def data_endpoints(
 
 
 def register(layout: Layout, made: Addresses) -> None:
-    """Write down, durably, the nodes with data that are being made; they replace those before.
+    """Record, durably, the data nodes that are being created; replace earlier ones.
 
-    The configuration names a node only when it is ready; until then it votes. Raises OSError.
+    The configuration names a node only once it is ready; it votes before that. Raises OSError.
     """
     if made != _registered(layout):
         write_durably(layout.registered, msgspec.json.encode(made))

@@ -1,4 +1,4 @@
-"""How a node runs its etcd member."""
+"""How a node runs its etcd member, and which members it knows."""
 
 import asyncio
 import ssl
@@ -18,7 +18,7 @@ from openvcha.store.http_client import TlsSource
 from openvcha.store.space import WITNESS_QUOTAS
 from openvcha.system.host_port import url
 
-# etcd's own defaults, for networks of one site: ten lost heartbeats call an election.
+# etcd's defaults, for networks of one site: ten lost heartbeats start an election.
 HEARTBEAT_MS = 100
 ELECTION_MS = 1000
 PROBE_SECONDS = 2.0
@@ -35,7 +35,7 @@ def peer_url(identity: Identity) -> str:
 
 
 def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
-    """Write the command line of a member; it names no secret."""
+    """Return the command line of a member; it contains no secret."""
     tls = {
         "trusted-ca-file": layout.ca,
         "cert-file": layout.certificate,
@@ -57,14 +57,14 @@ def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
         **{f"peer-{name}": path for name, path in tls.items()},
         "heartbeat-interval": HEARTBEAT_MS,
         "election-timeout": ELECTION_MS,
-        "pre-vote": "true",  # a member that comes back disturbs no sitting leader
+        "pre-vote": "true",  # a member that comes back does not disturb the leader
         "strict-reconfig-check": "false",  # else the second join waits 5 s for the first
         "experimental-initial-corrupt-check": "true",
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "1h",
         "quota-backend-bytes": _quota(identity),
-        # Passwords here have 192 random bits: what makes guessing slow makes nothing safer, and
-        # takes half a second of a busy machine for each client that is let in.
+        # Passwords here have 192 random bits: slow hashing makes them no safer, and takes half a
+        # second of a busy machine for each login.
         "bcrypt-cost": 4,
         "logger": "zap",
         "log-outputs": "stdout",
@@ -78,11 +78,11 @@ def _quota(identity: Identity) -> int:
 
 
 def known_endpoints(identity: Identity, layout: Layout) -> list[str]:
-    """Return client URLs of the members that this node asks, its own first.
+    """Return the client URLs of the members that this node asks, its own first.
 
-    A data node asks those only that hold data, since it shows them the account of the data nodes.
-    Those of its birth count only until a majority has named others: who is none of these was
-    removed from the cluster, and must not be believed.
+    A data node asks only members that hold data, since it shows them the account of the data
+    nodes. The initial members count only until a majority has named others: a member that is not
+    among these was removed from the cluster and must not be trusted.
     """
     if identity.holds_data:
         return data_endpoints(identity, layout)
@@ -90,9 +90,9 @@ def known_endpoints(identity: Identity, layout: Layout) -> list[str]:
 
 
 def known_members(identity: Identity, layout: Layout) -> dict[str, str]:
-    """Return the client URLs of the members that vote, as this node knows them: strangers' too.
+    """Return the client URLs of all voting members by name, as this node knows them.
 
-    Whoever votes may have made them up. So nobody is shown an account there.
+    Any voter may have made them up. So no account is shown there.
     """
     kept = load_kept(layout, identity)
     if kept is not None:
@@ -106,23 +106,23 @@ def known_members(identity: Identity, layout: Layout) -> dict[str, str]:
 
 
 def client_url_of_peer(peer: str, client_port: int) -> str:
-    """Turn a peer URL into the client URL of the same member; all members use the same ports."""
+    """Return the client URL of the member with a peer URL; all members use the same ports."""
     scheme, _, rest = peer.partition("://")
     return f"{scheme}://{rest.rpartition(':')[0]}:{client_port}"
 
 
 async def answers(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS) -> bool:
-    """Return whether a member says of itself that it is healthy, which needs a quorum."""
+    """Return whether a member reports that it is healthy, which requires a quorum."""
     return b'"true"' in (await ask(endpoint, HEALTH, tls, seconds) or b"")
 
 
 async def wait_until_admitted(
     identity: Identity, layout: Layout, tls: TlsSource, pause: float = 0.05
 ) -> None:
-    """Wait until the store answers and this node belongs to it.
+    """Wait until the store responds and this node is a member of it.
 
-    Its own member may be out of order while the others serve it. But a node that was replaced
-    while it was away must not bring its PostgreSQL back: the store no longer knows its name.
+    Its own member may be down while the others serve it. But a node that was replaced while it
+    was away must not start its PostgreSQL: the store no longer lists its name.
     """
     own, *others = known_endpoints(identity, layout)
     account = NodeAccount(layout.root)

@@ -1,17 +1,17 @@
-"""Notice when this node's own member of the store does not stay up though the others serve.
+"""Detects that this node's own member of the store does not stay up while the others serve.
 
-The node works on with theirs, so nobody would notice before the next loss stops the cluster.
+The node works with theirs, so the fault would go unnoticed until the next loss stops the cluster.
 """
 
 from openvcha.node.process.status import Contact, PartStatus
 
 CALM_SECONDS = 30.0
-"""Longer than the longest pause between two starts: a member that ran so long has come up."""
+"""Longer than the longest pause between two starts: a member that ran this long is up."""
 ENDS = 3
 
 
 class OwnStore:
-    """Counts how often the member's program has ended without a calm run in between."""
+    """Counts how often the member's program has ended without a long run in between."""
 
     def __init__(self, part: PartStatus) -> None:
         self._restarts = part.restarts
@@ -19,7 +19,7 @@ class OwnStore:
         self._ended = float("-inf")
 
     def note(self, part: PartStatus, contact: Contact, now: float) -> str | None:
-        """Return what to tell; None while there is nothing. ``now`` is in seconds."""
+        """Return the note for the node's status, if any. ``now`` is in seconds."""
         if now - self._ended >= CALM_SECONDS:
             self._ends = 0
         if part.restarts != self._restarts:

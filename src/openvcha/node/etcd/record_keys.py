@@ -1,4 +1,4 @@
-"""The keys of a data node for the seals of records, as its directory holds them at each moment."""
+"""The current keys of a data node for sealing records."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from openvcha.node.identity import SECRETS, load_secrets
 
 
 class RecordKeys:
-    """Reads them again when the file has changed: a renewal replaces it while the node runs."""
+    """Rereads the keys when the file has changed: a rotation replaces it while the node runs."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / SECRETS

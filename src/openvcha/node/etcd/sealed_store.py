@@ -1,4 +1,4 @@
-"""The cluster's store as a node may use it."""
+"""The cluster's store, with the access that a node has."""
 
 from collections.abc import Collection
 from functools import partial
@@ -17,7 +17,7 @@ from openvcha.store.sealing.seal import Seals
 def cluster_store(
     identity: Identity, layout: Layout, etcd: Etcd, *, keeps: bool = False
 ) -> Etcd | SealedEtcd:
-    """Return the cluster's store as a node may use it: a witness can check nothing."""
+    """Return the cluster's store for a node; on a witness without seals, which it cannot verify."""
     if not identity.holds_data:
         return etcd
     return sealed_store(layout, etcd, keeps=keeps)
@@ -26,9 +26,10 @@ def cluster_store(
 def sealed_store(
     layout: Layout, etcd: Etcd, *, keeps: bool = False, mirror: Mirror | None = None
 ) -> SealedEtcd:
-    """Return the cluster's store as a data node uses it.
+    """Return the cluster's store for a data node.
 
-    ``keeps``: it keeps the configuration. It reads through ``mirror``, which is over ``etcd``.
+    ``keeps``: it keeps a local copy of the configuration. It reads through ``mirror``, a mirror of
+    ``etcd``.
     """
     seals = Seals(RecordKeys(layout.root))
     kept = KeptRecords(layout, writes=keeps)

@@ -1,1 +1,1 @@
-"""What a node keeps on its own disk, for when nobody else can be asked."""
+"""What a node keeps on its own disk, for when the cluster is unavailable."""

@@ -1,6 +1,6 @@
-"""What a node last knew of its cluster, on its own disk: for when nobody else can be asked.
+"""What a node last knew of its cluster, on its own disk, for when the cluster is unavailable.
 
-`node.json` names the peers of the node's birth only. After some redeploys all of them are others.
+`node.json` names only the node's initial peers. After some redeploys all of them are replaced.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ from openvcha.system.host_port import url
 class KeptMember(msgspec.Struct, frozen=True, kw_only=True):
     """One member of the store.
 
-    ``member`` is its name there, empty until it has started once; ``name`` is for people. ``kind``
-    and ``vm`` come from the cluster's configuration, unknown (None, empty) where it did not name
-    the member. ``patroni_url`` is empty for a witness.
+    ``member`` is its name there, empty until its first start; ``name`` is for people. ``kind`` and
+    ``vm`` come from the cluster's configuration and are None and empty if it did not name the
+    member. ``patroni_url`` is empty for a witness.
     """
 
     member: str
@@ -47,9 +47,9 @@ class KeptCluster(msgspec.Struct, frozen=True, kw_only=True):
     """The cluster as a majority last confirmed it, at ``seen`` (ISO 8601), to the node ``own``.
 
     ``store_id`` (hexadecimal) and ``revision`` are etcd's. ``listed``: whether the node itself was
-    a member still. ``leader``, ``in_sync`` and ``paused`` are as in the node's status; ``lsn``
-    (bytes) and ``timeline`` are where its own PostgreSQL was. ``last_leader`` is the last other
-    who held the right to lead, until ``last_led``. None is unknown.
+    still a member. ``leader``, ``in_sync`` and ``paused`` are as in the node's status; ``lsn``
+    (bytes) and ``timeline`` are the position of its own PostgreSQL. ``last_leader`` is the last
+    other holder of the leader key, until ``last_led``. None is unknown.
     """
 
     own: str
@@ -68,17 +68,17 @@ class KeptCluster(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def others(self) -> tuple[KeptMember, ...]:
-        """Return the members that are not the node itself."""
+        """Return the members other than the node itself."""
         return tuple(one for one in self.members if one.member != self.own)
 
     @property
     def role(self) -> Role:
-        """Return the role that the cluster gave the node last."""
+        """Return the node's last role in the cluster."""
         return next((one.role for one in self.members if one.member == self.own), Role.UNKNOWN)
 
 
 class ConfiguredNode(msgspec.Struct, frozen=True):
-    """What is kept of a node in the cluster's configuration."""
+    """A node in the cluster's configuration, as far as it is kept."""
 
     member: str
     name: str
@@ -92,9 +92,9 @@ class _Configuration(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Known:
-    """What one look at the store found while a majority answered.
+    """One observation of the store, confirmed by a majority.
 
-    ``standbys`` is None where ``/sync`` cannot be read, ``paused`` where the configuration cannot.
+    ``standbys`` is None if ``/sync`` is unreadable, ``paused`` if the configuration is.
     """
 
     members: tuple[Member, ...]
@@ -106,7 +106,7 @@ class Known:
 
     @property
     def outline(self) -> tuple[object, ...]:
-        """Return all but the position in the log: what must be on disk as soon as it changes."""
+        """Return all but the position in the log: a change of it must be on disk at once."""
         return (self.members, self.leader, self.standbys, self.paused, self.timeline)
 
 
@@ -115,7 +115,7 @@ _CONFIGURATION = msgspec.json.Decoder(_Configuration)
 
 
 def load_kept(layout: Layout, identity: Identity) -> KeptCluster | None:
-    """Read what is kept; None when there is nothing readable, or it is another incarnation's."""
+    """Read the local copy; None if it is unreadable or belongs to another incarnation."""
     try:
         found = _KEPT.decode(layout.kept.read_bytes())
     except (OSError, msgspec.DecodeError):
@@ -124,12 +124,12 @@ def load_kept(layout: Layout, identity: Identity) -> KeptCluster | None:
 
 
 def save_kept(layout: Layout, kept: KeptCluster) -> None:
-    """Replace what is kept so that a crash leaves the old or the new. Raises OSError."""
+    """Replace the local copy atomically and durably. Raises OSError."""
     write_durably(layout.kept, msgspec.json.encode(kept))
 
 
 def configured_nodes(record: bytes | None) -> dict[str, ConfiguredNode] | None:
-    """Read the nodes out of the cluster's configuration; None when it cannot be read."""
+    """Return the nodes in the cluster's configuration; None if it is unreadable."""
     try:
         found = _CONFIGURATION.decode(record or b"")
     except msgspec.DecodeError:
@@ -143,7 +143,7 @@ def keep(
     configured: Mapping[str, ConfiguredNode],
     **store: Any,
 ) -> KeptCluster:
-    """Make what is kept; ``store`` are the fields that ``known`` does not have."""
+    """Return the state to keep; ``store`` are the fields that ``known`` lacks."""
     own = identity.member
     members = tuple(
         _member(identity, one, known, configured.get(one.name)) for one in known.members
@@ -163,7 +163,7 @@ def keep(
 
 
 def known_nodes(kept: KeptCluster | None) -> dict[str, ConfiguredNode]:
-    """Return what is kept of the configuration, for when it cannot be read anew."""
+    """Return the nodes in the local copy, for when the configuration is unreadable."""
     return {
         one.member: ConfiguredNode(one.member, one.name, one.kind, one.vm)
         for one in (kept.members if kept else ())
@@ -202,14 +202,14 @@ def _role(member: str, known: Known, kind: Kind | None) -> Role:
 
 
 def in_sync(member: str, leader: str | None, standbys: frozenset[str] | None) -> bool | None:
-    """Return whether the cluster says that a member has every acknowledged row; None: unknown."""
+    """Return whether the cluster names a member as in sync; None if unknown."""
     if leader == member:
         return True
     return None if standbys is None else member in standbys
 
 
 def forget_others(layout: Layout, identity: Identity) -> None:
-    """Keep of the members only the node itself, which has left the others. Raises OSError."""
+    """Remove all members but the node itself from the local copy. Raises OSError."""
     kept = load_kept(layout, identity)
     if kept is not None:
         own = tuple(one for one in kept.members if one.member == identity.member)

@@ -1,4 +1,4 @@
-"""The records that a data node keeps beside its store: what it must not go on without."""
+"""Local copies of the records without which a data node must not continue."""
 
 from typing import Final
 
@@ -15,24 +15,24 @@ KEPT: Final = {**CONFIGURATIONS, keys.ROLL: ROLL}
 class KeptRecords:
     """Keeps the cluster's configuration, Patroni's, and the roll, in files of the node.
 
-    A node that has had one must not go on from nothing, whoever has deleted it in the store.
-    A file has the revision at which its value was written (the roll's number) in a line of its own,
-    then the value.
+    A node that has had one must not start over without it, even if it was deleted in the store. The
+    first line of a file is the revision of its value (for the roll, its number); then the value
+    follows.
     """
 
     def __init__(self, layout: Layout, *, writes: bool) -> None:
-        """``writes``: this process is the one that keeps them; the others only look."""
+        """``writes``: this process writes the files; the others only read them."""
         self._folder = layout.kept_records
         self._writes = writes
         self._values: dict[str, Good | None] = {}
         self._stamps: dict[str, tuple[int, int, int] | None] = {}
 
     def keeps(self, key: str) -> bool:
-        """Return whether a key is one of them."""
+        """Return whether a key is one of these records."""
         return key in KEPT
 
     def load(self, key: str) -> Good | None:
-        """Return what was last found good: the same object, as long as it is the same."""
+        """Return the last valid value: the same object until it changes."""
         if key not in self._values or not self._writes:
             stamp = self._stamp(key)
             if key not in self._values or stamp != self._stamps.get(key):
@@ -41,14 +41,14 @@ class KeptRecords:
         return self._values[key]
 
     def save(self, key: str, good: Good) -> None:
-        """Keep what was found good."""
+        """Keep a valid value."""
         if self._writes and good != self.load(key):
             self._folder.mkdir(mode=0o700, exist_ok=True)
             write_durably(self._folder / KEPT[key], b"%d\n%b" % (good.revision, good.value))
             self._values[key] = good
 
     def _stamp(self, key: str) -> tuple[int, int, int] | None:
-        """Return what is another one with each file that is put in the place of the one before."""
+        """Return a value that differs for each file that replaces another."""
         try:
             found = (self._folder / KEPT[key]).stat()
         except FileNotFoundError:
@@ -64,7 +64,7 @@ class KeptRecords:
 
 
 def roll_file(layout: Layout) -> dict[str, bytes]:
-    """Return the roll as this node keeps it, as a file of a new node. Raises OSError."""
+    """Return this node's copy of the roll, as a file for a new node. Raises OSError."""
     try:
         return {f"{layout.kept_records.name}/{ROLL}": (layout.kept_records / ROLL).read_bytes()}
     except FileNotFoundError:
@@ -72,9 +72,9 @@ def roll_file(layout: Layout) -> dict[str, bytes]:
 
 
 def forget_kept(layout: Layout) -> None:
-    """Forget both configurations, for a node that begins anew as a cluster of its own.
+    """Delete the copies of both configurations, for a node that becomes stand-alone.
 
-    The roll stays: its users and tokens are who they were. Raises OSError.
+    The roll stays: users and tokens remain valid. Raises OSError.
     """
     for name in CONFIGURATIONS.values():
         (layout.kept_records / name).unlink(missing_ok=True)

@@ -1,8 +1,7 @@
-"""The nodes that a running task needs the votes of, kept on the own disk of each node.
+"""The nodes whose votes a running task needs, kept on each node's own disk.
 
-Of two votes each is needed. Where the other one's node loses its power the store stops, and with it
-the task that would know what to do: so what is needed then is written down before, on every node
-that may be the one that is left.
+With two voters both are needed. If one of them loses power the store stops, and with it the task
+that could handle that. So every node that may be the one left writes down beforehand what to do.
 """
 
 import datetime as dt
@@ -18,16 +17,16 @@ from openvcha.node.layout import Layout
 from openvcha.system.durable import sync_directory, write_durably
 
 FRESH_SECONDS = 300.0
-"""How long a list counts that no majority has confirmed: long enough for a node to start again,
-shorter than what people do with the nodes of a cluster that they have taken out of service."""
+"""How long a list is valid without confirmation by a majority: long enough for a node to restart,
+shorter than what operators do with nodes that they have taken out of service."""
 
 
 class Relied(msgspec.Struct, frozen=True, kw_only=True):
-    """``nodes`` has the VM of each member that may vote while the task ``task`` runs.
+    """``nodes`` maps each member that may vote while the task ``task`` runs to its VM.
 
-    Empty is the VM of a node that a person made. ``active`` is the member that carries the task,
-    ``gone`` the one that it replaces: whatever it still is, nobody counts on its vote.
-    ``seen`` (ISO 8601) is when a majority last said so; in the store it is empty.
+    The VM of a node that an operator created is empty. ``active`` is the member that runs the
+    task, ``gone`` the one that it replaces, whose vote does not count in any case. ``seen``
+    (ISO 8601) is the last confirmation by a majority; in the store it is empty.
     """
 
     task: str
@@ -43,39 +42,39 @@ _UNKEPT = re.compile(rb"\d{1,20} (\d{1,4})")
 
 
 def encode_relied(relied: Relied, seen: dt.datetime | None = None) -> bytes:
-    """Write a list as its record, or as its file when it was ``seen``."""
+    """Encode a list as its record, or, with ``seen``, as its file."""
     said = seen.isoformat(timespec="seconds") if seen else relied.seen
     return _ENCODER.encode(msgspec.structs.replace(relied, seen=said))
 
 
 def decode_relied(value: bytes) -> Relied:
-    """Read a list. Raises msgspec.DecodeError."""
+    """Decode a list. Raises msgspec.DecodeError."""
     return _DECODER.decode(value)
 
 
 def kept(revision: int) -> bytes:
-    """Return what a node says that keeps the record of this revision."""
+    """Return a node's confirmation that it keeps the record of this revision."""
     return b"%d" % revision
 
 
 def unkept(revision: int, error: OSError) -> bytes:
-    """Return what a node says that cannot keep it."""
+    """Return a node's report that it cannot keep the record."""
     return b"%d %d" % (revision, error.errno or errno.EIO)
 
 
 def hindrance(said: bytes) -> str | None:
-    """Return in words why a node cannot keep the record; None where it does not say so."""
+    """Return in words why a node cannot keep the record; None if it does not report that."""
     found = _UNKEPT.fullmatch(said)
     return os.strerror(int(found[1])) if found else None
 
 
 def save_relied(layout: Layout, relied: Relied, seen: dt.datetime) -> None:
-    """Keep a list on the disk, durably. Raises OSError."""
+    """Write a list to disk, durably. Raises OSError."""
     write_durably(layout.relied, encode_relied(relied, seen))
 
 
 def load_relied(layout: Layout) -> Relied | None:
-    """Return the list that is kept; None where nothing readable is."""
+    """Return the list on disk; None if it is missing or unreadable."""
     try:
         return decode_relied(layout.relied.read_bytes())
     except (OSError, msgspec.DecodeError):
@@ -83,14 +82,14 @@ def load_relied(layout: Layout) -> Relied | None:
 
 
 def forget_relied(layout: Layout) -> None:
-    """Forget the list, durably: what is switched off from now on stays off. Raises OSError."""
+    """Delete the list, durably: from now on VMs that are powered off stay off. Raises OSError."""
     if layout.relied.exists():
         layout.relied.unlink(missing_ok=True)
         sync_directory(layout.root)
 
 
 def is_fresh(relied: Relied, now: dt.datetime) -> bool:
-    """Return whether a list counts still; one of an unknown age, or of the future, does not."""
+    """Return whether a list is still valid; one of unknown age, or from the future, is not."""
     try:
         age = (now - dt.datetime.fromisoformat(relied.seen)).total_seconds()
     except (ValueError, TypeError):
@@ -101,12 +100,12 @@ def is_fresh(relied: Relied, now: dt.datetime) -> bool:
 def lacking(
     relied: Relied, own: str, voters: Sequence[str] | None, off: Collection[str]
 ) -> tuple[str, ...]:
-    """Return the VMs that have to be powered on for the store to go on.
+    """Return the VMs that must be powered on to restore the store's quorum.
 
-    ``voters`` are the members as the node's own etcd knows them, also without a majority; None
-    where that is not known. ``off`` are the VMs that surely have no power: what is unknown counts
-    as on. While a majority has power the store does not stop for want of it: then the node is cut
-    off, or the others are starting, and who is off may be so on purpose.
+    ``voters`` are the members as the node's own etcd knows them, even without quorum; None if
+    unknown. ``off`` are the VMs that are certainly powered off; unknown counts as on. While a
+    majority is powered on, power is not the reason: the node is isolated, or the others are
+    starting, and a VM that is off may be so on purpose.
     """
     who = tuple(relied.nodes) if voters is None else voters
     missing = [member for member in who if member != own and relied.nodes.get(member) in off]

@@ -1,1 +1,1 @@
-"""How a node runs Patroni."""
+"""How a node runs Patroni, and the changes to it."""

@@ -1,4 +1,4 @@
-"""How a node runs Patroni, and PostgreSQL below it."""
+"""Patroni's command line and configuration on a node."""
 
 import shlex
 import sys
@@ -24,19 +24,19 @@ from openvcha.system.host_port import host_port
 REST_USER = "openvcha"
 LAUNCHER = "openvcha.node.patroni.launcher"
 
-# The smallest that Patroni permits.
+# The minimum that Patroni permits.
 TTL_SECONDS = 20
 LOOP_SECONDS = 1
-# The longest that fits: one look that waits twice ends before the key does, so that the primary is
-# demoted by then. Patroni divides this among the members of the store, which all wait while they
-# elect a leader: with a share shorter than an election a healthy primary is demoted.
+# The maximum that fits: a round that waits twice ends before the key expires, so that the primary
+# is demoted by then. Patroni divides this among the members of the store, which all wait during an
+# election: with a share shorter than an election a healthy primary would be demoted.
 RETRY_SECONDS = 9
 OLD_SLOTS_KEPT = "5min"
 
 
 def patroni_argv(layout: Layout) -> list[str]:
-    """Write Patroni's command line."""
-    # -P: no module comes from the directory that it happens to be started in. -u: no line waits.
+    """Return Patroni's command line."""
+    # -P: import nothing from the current directory. -u: unbuffered output.
     return [sys.executable, "-P", "-u", "-m", LAUNCHER, str(layout.patroni_config)]
 
 
@@ -49,7 +49,7 @@ def patroni_config(
     *,
     account: Account | None = None,
 ) -> bytes:
-    """Write `patroni.yml` (JSON, which YAML contains). It holds passwords: store it 0600."""
+    """Return `patroni.yml` (JSON is valid YAML). It contains passwords: store it with mode 0600."""
     config = {
         "scope": keys.PATRONI_SCOPE,
         "namespace": keys.PATRONI_NAMESPACE.rstrip("/"),
@@ -70,7 +70,7 @@ def patroni_config(
 
 
 def write_patroni_config(identity: Identity, layout: Layout, postgres: Postgres) -> None:
-    """Write `patroni.yml` from what the node's directory holds now. Raises OSError."""
+    """Write `patroni.yml` from the current files of the node. Raises OSError."""
     secrets, endpoints = load_secrets(layout.root), known_endpoints(identity, layout)
     account = NodeAccount(layout.root)()
     config = patroni_config(identity, secrets, layout, postgres, endpoints, account=account)
@@ -127,7 +127,7 @@ def _bootstrap(layout: Layout) -> Settings:
         "initdb": [
             "data-checksums",
             {"encoding": "UTF8"},
-            # Sorting must be the same on every node, whatever C library it has.
+            # Sorting must be the same on all nodes, whatever their C library.
             {"locale": "C"},
             {"auth-host": "scram-sha-256"},
             {"auth-local": "scram-sha-256"},
@@ -152,7 +152,7 @@ def _postgresql(
         section: {"username": user, "password": password.reveal(), **tls}
         for section, (user, password) in users.items()
     }
-    # Patroni hands what stands here to libpq for its own sessions, in place of its defaults.
+    # Patroni passes these to libpq for its own sessions, instead of its defaults.
     authentication["superuser"]["options"] = patroni_options(postgres.version[0])
     return {
         "listen": place,

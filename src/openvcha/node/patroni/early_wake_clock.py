@@ -1,4 +1,4 @@
-"""The module ``time`` as a program sees it whose fixed sleeps may end with their reason."""
+"""A stand-in for the module ``time`` whose sleeps may end early, when their reason does."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +9,9 @@ Enough = Callable[[], bool]
 
 
 class PatientClock:
-    """Stands in for ``time``: a thread that says what it waits for sleeps no longer than that.
+    """Replaces ``time``: inside ``until`` a thread sleeps only until its condition holds.
 
-    Other threads, and this one outside ``until``, sleep as long as they ask.
+    Other threads, and this one outside ``until``, sleep as long as requested.
     """
 
     def __init__(self, real: Any, look_seconds: float) -> None:
@@ -24,7 +24,7 @@ class PatientClock:
 
     @contextmanager
     def until(self, enough: Enough) -> Iterator[None]:
-        """Let this thread's sleeps end as soon as ``enough`` says so."""
+        """End this thread's sleeps during a block as soon as ``enough`` returns True."""
         self._thread.enough = enough
         try:
             yield
@@ -32,7 +32,7 @@ class PatientClock:
             self._thread.enough = None
 
     def sleep(self, seconds: float) -> None:
-        """Sleep no longer than needed, and no longer than asked."""
+        """Sleep until the condition holds, at most ``seconds``."""
         enough: Enough | None = getattr(self._thread, "enough", None)
         if enough is None:
             self._real.sleep(seconds)
@@ -43,9 +43,9 @@ class PatientClock:
 
 
 def of_module(module: Any, look_seconds: float) -> PatientClock:
-    """Return the clock of a module that imports ``time``; installed once, whoever asks first.
+    """Return the clock of a module that imports ``time``; install it at the first call.
 
-    Raises AttributeError when the module has no ``time``.
+    Raises AttributeError if the module has no ``time``.
     """
     if not isinstance(module.time, PatientClock):
         module.time = PatientClock(module.time, look_seconds)

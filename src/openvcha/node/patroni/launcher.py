@@ -1,10 +1,10 @@
-"""Starts Patroni, made ready before its moment: its modules take most of a second to load.
+"""Starts Patroni, with its modules loaded beforehand: that takes most of a second.
 
-Reads one byte of its standard input as the word to go; ends when the input ends without it. Then
-its standard input is /dev/null, which PostgreSQL inherits: a backend whose postmaster died while it
-waited for the standby reads its next command there, and has to find the end. At a pipe that nobody
-writes to it would wait for ever, and no other PostgreSQL can start beside it.
-Patroni starts PostgreSQL from a fresh Python that loads this module again: keep it light.
+It starts Patroni when it reads one byte from standard input, and exits if the input ends without.
+Then its standard input becomes /dev/null, which PostgreSQL inherits: a backend whose postmaster
+died while it waited for the standby reads its next command there, and must find the end of the
+file. On a silent pipe it would wait forever, and no other PostgreSQL could start beside it. Patroni
+starts PostgreSQL from a new Python that imports this module again: keep it light.
 """
 
 import importlib
@@ -45,7 +45,7 @@ EXTENSIONS = (
 
 
 def main() -> None:
-    """Load, wait for the word, be Patroni."""
+    """Load Patroni, wait for the byte, run Patroni."""
     patroni, *_ = [importlib.import_module(name) for name in LATE_MODULES]
     changes = [importlib.import_module(name) for name in EXTENSIONS]
     refuse_another_patroni(changes)
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def refuse_another_patroni(changes: Iterable[ModuleType]) -> None:
-    """Raise SystemExit unless this Patroni is one that the changes were written for."""
+    """Raise SystemExit unless the patches were written for this Patroni."""
     pins = importlib.import_module("openvcha.node.patroni.pins")
     try:
         pins.check(changes)
@@ -67,7 +67,7 @@ def refuse_another_patroni(changes: Iterable[ModuleType]) -> None:
 
 
 def let_go_of_stdin() -> None:
-    """Put /dev/null in the place of the supervisor's pipe. Raises OSError."""
+    """Replace the supervisor's pipe with /dev/null. Raises OSError."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, STDIN)
     os.close(null)

@@ -1,8 +1,8 @@
-"""Patroni is changed only where it is as it was when the change was written.
+"""Patches apply only to the sources of Patroni for which they were written.
 
-Problem: a change replaces a function of Patroni. Another Patroni may do something else there, and
-would lose it without a word. Rule: *each change names what it replaces (``REPLACES``), with a hash
-of the source that it was written for. What differs is refused before anything is changed.*
+A patch replaces a function of Patroni. Another version may do something else there, which would be
+lost silently. So each patch names what it replaces (``REPLACES``), with a hash of the source that
+it was written for, and any difference is refused before anything is patched.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from typing import Any
 DIGITS = 16
 
 Pins = Mapping[str, str]
-"""Hashes by target, as in ``patroni.ha:Ha.demote``."""
+"""Hashes by target, such as ``patroni.ha:Ha.demote``."""
 
 
 class OtherPatroniError(Exception):
-    """This Patroni is none that openvcha was made for."""
+    """openvcha was not written for this version of Patroni."""
 
 
 def check(changes: Iterable[ModuleType]) -> None:
-    """Raise OtherPatroniError unless each change finds what it replaces as it was."""
+    """Raise OtherPatroniError unless all that the patches replace is unchanged."""
     differ = [target for change in changes for target in differing(change.REPLACES)]
     if differ:
         text = (
@@ -38,12 +38,12 @@ def check(changes: Iterable[ModuleType]) -> None:
 
 
 def differing(pins: Pins) -> list[str]:
-    """Return the targets that are missing or not as they were."""
+    """Return the targets that are missing or have changed."""
     return [target for target, known in pins.items() if fingerprint(target) != known]
 
 
 def fingerprint(target: str) -> str | None:
-    """Return the hash of a function's source, or of a value; None where there is none to read."""
+    """Return the hash of a function's source, or of a value; None if it cannot be read."""
     module, _, path = target.partition(":")
     try:
         found: Any = reduce(getattr, path.split("."), import_module(module))

@@ -1,1 +1,1 @@
-"""A node's own PostgreSQL: settings, roles, copies, and what is wrong with it."""
+"""A node's own PostgreSQL: settings, roles, copies and diagnosis."""

@@ -1,4 +1,4 @@
-"""Who leads PostgreSQL now, and what a copy of its data takes."""
+"""The current primary, and the size of its data."""
 
 import dataclasses
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ FACTS = """
 
 
 class CopyFailed(Exception):  # noqa: N818 - the outcome of a step, not an accident
-    """A copy did not come about; `temporary` says whether trying again may help."""
+    """A copy failed; `temporary` says whether a retry may help."""
 
     def __init__(self, reason: str, *, temporary: bool) -> None:
         super().__init__(reason)
@@ -33,7 +33,7 @@ class CopyFailed(Exception):  # noqa: N818 - the outcome of a step, not an accid
 
 @dataclasses.dataclass(frozen=True)
 class Leader:
-    """The primary: its member name, its place, the size of its data and its major version."""
+    """The primary: its member name, its address, the size of its data and its major version."""
 
     member: str
     host: str
@@ -43,7 +43,7 @@ class Leader:
 
 
 async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: Postgres) -> Leader:
-    """Find the primary through Patroni's keys and ask it. Raises CopyFailed (temporary)."""
+    """Find the primary through Patroni's keys and query it. Raises CopyFailed (temporary)."""
     try:
         member, host, port = await _place(store)
         size, major = await _facts(host, port, layout, secrets, postgres)
@@ -53,9 +53,9 @@ async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: 
 
 
 def place_of(member_record: bytes) -> tuple[str, int]:
-    """Read host and port of PostgreSQL from what Patroni keeps of a member.
+    """Return host and port of PostgreSQL from Patroni's record of a member.
 
-    Raises KeyError, ValueError, TypeError, AttributeError for what is no such record.
+    Raises KeyError, ValueError, TypeError or AttributeError for an invalid record.
     """
     fields = json_object(member_record)
     if fields is None:
@@ -78,7 +78,7 @@ async def _place(store: Store) -> tuple[str, str, int]:
 async def _facts(
     host: str, port: int, layout: Layout, secrets: Secrets, postgres: Postgres
 ) -> tuple[int, int]:
-    # Loaded late: every start of a node would wait for it, and few nodes copy.
+    # Imported late: it would slow down every start of a node, and few nodes copy.
     from psycopg import AsyncConnection, Error  # noqa: PLC0415
 
     place = superuser_place(host, port, layout, secrets, postgres, major=OLDEST_POSTGRES)
@@ -104,9 +104,9 @@ def superuser_place(
     *,
     major: int | None = None,
 ) -> str:
-    """Return the connection string, with its password, by which a node asks a PostgreSQL.
+    """Return a connection string of the superuser, with the password.
 
-    ``major`` is the server's version where it may be another one than the node's own.
+    ``major`` is the server's version, if it may differ from the node's own.
     """
     from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - as above
 

@@ -1,4 +1,4 @@
-"""What PostgreSQL has written into its log: the end of it, as records."""
+"""The end of PostgreSQL's log, as records."""
 
 import csv
 import io
@@ -23,12 +23,12 @@ _JSON_NAMES = {
     "application_name": 22,
     "backend_type": 23,
 }
-"""By their names in the one form of the log; their columns in the other."""
+"""Field names of the JSON log, with their columns in the CSV log."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One record. ``state`` is the SQLSTATE; ``message`` is bounded and holds no password."""
+    """One record. ``state`` is the SQLSTATE; ``message`` is bounded and contains no password."""
 
     time: datetime
     severity: str
@@ -39,13 +39,13 @@ class Entry:
 
 
 def plain(text: str) -> str:
-    """Return a text of the log as it may be shown to others: without secrets, on one short line."""
+    """Return a text of the log in a form for display: without passwords, on one short line."""
     shown = _PASSWORD.sub(r"\1***", " ".join(text.split()))
     return shown if len(shown) <= LONGEST_MESSAGE else shown[: LONGEST_MESSAGE - 1] + "…"
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Read the end of the newest log in a folder; whatever is no record is left out."""
+    """Return the records at the end of the newest log in a folder; skip other lines."""
     logs = [*folder.glob("postgresql-*.json"), *folder.glob("postgresql-*.csv")]
     found = sorted((_changed(path), path) for path in logs)
     if not found:
@@ -56,7 +56,7 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def tail(path: Path, size: int = TAIL_BYTES) -> list[str]:
-    """Read the last whole lines of a file; nothing when it is not there."""
+    """Return the last complete lines of a file; none if it does not exist."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, io.SEEK_END)
@@ -108,7 +108,7 @@ def _entry(at: datetime, fields: Mapping[str, str]) -> Entry:
 
 
 def _time(text: str) -> datetime:
-    """Read a time; another zone than UTC has no offset there, and cannot be compared."""
+    """Parse a time in UTC; other zones have no offset there and cannot be compared."""
     moment, _, zone = text.rpartition(" ")
     if zone not in {"UTC", "GMT"}:
         raise ValueError(f"{zone} is not a known time zone")

@@ -1,11 +1,11 @@
-"""Which replication slots belong to members of the cluster."""
+"""Recognizes the replication slots of members of the cluster."""
 
 import re
 
 MEMBER_SLOT = re.compile(r"[a-z0-9_]*_[0-9a-f]{6}")
-"""As Patroni makes a slot's name of the name of a member: see operations.steps.new_node."""
+"""The form of Patroni's slot names for our member names: see operations.steps.new_node."""
 
 
 def is_member_slot(name: str) -> bool:
-    """Return whether a slot is, or was, the one of a member."""
+    """Return whether a slot belongs, or belonged, to a member."""
     return MEMBER_SLOT.fullmatch(name) is not None

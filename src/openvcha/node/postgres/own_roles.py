@@ -1,9 +1,10 @@
-"""The cluster's own roles keep what they need, whatever users do to them or take from everybody.
+"""Restores what the cluster's own roles need, whatever users change.
 
 ``REVOKE CONNECT ON DATABASE postgres FROM PUBLIC`` is common advice, and would leave a former
-active unable to rewind: its whole data would be copied instead. So would a connection limit of that
-database, or a default for all roles that keeps a session from starting or ends it. And whoever
-gives the role ``postgres`` a password of his own, or an end, locks the cluster out of its database.
+active unable to rewind: all of its data would be copied instead. The same holds for a connection
+limit of that database, and for a default of all roles that prevents or ends sessions. And a user
+who changes the password or the expiry of the role ``postgres`` locks the cluster out of its
+database.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,20 +30,20 @@ REWIND_FUNCTIONS = (
     "pg_catalog.pg_stat_file(text, boolean)",
     "pg_catalog.pg_read_binary_file(text)",
     "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
-    # PUBLIC may call these, until somebody revokes that.
+    # PUBLIC may call these, unless a user revokes that.
     "pg_catalog.pg_current_wal_insert_lsn()",
     "pg_catalog.pg_is_in_recovery()",
     "pg_catalog.pg_tablespace_location(oid)",
     "pg_catalog.set_config(text, text, boolean)",
 )
-"""What pg_rewind calls; PostgreSQL's manual names those that not everybody may call."""
+"""Functions that pg_rewind calls; PostgreSQL's manual names those that PUBLIC may not call."""
 REWIND_DEFAULTS = (
     "exit_on_error",
     "idle_session_timeout",
     "local_preload_libraries",
     "session_preload_libraries",
 )
-"""Settings that pg_rewind does not set for itself, or that take effect before it can."""
+"""Settings that pg_rewind does not set itself, or that take effect before it can."""
 STANDING = """
     select pg_is_in_recovery(), current_setting('server_version_num')::int,
            current_database() = 'postgres',
@@ -55,7 +56,7 @@ CONNECTS = """
                     where datname = 'postgres' and acl.privilege_type = 'CONNECT'
                       and acl.grantee = 'rewind'::regrole)
 """
-"""Its own right: that of everybody may be taken."""
+"""The role's own right: that of PUBLIC may be revoked."""
 UNSET = """
     select name from unnest(%s::text[]) as name
      where not exists (select from pg_db_role_setting, unnest(setconfig) as setting
@@ -64,7 +65,7 @@ UNSET = """
                                               where datname = 'postgres')
                           and setting = name || '=' || current_setting(name))
 """
-"""The role's defaults in this database, the scope that wins, that differ from our session's."""
+"""The role's defaults in this database, the strongest scope, that differ from our session's."""
 CALLS = "select has_function_privilege('rewind', %s, 'execute')"
 ATTRIBUTES: Mapping[str, str] = MappingProxyType(
     {SUPERUSER: "superuser login", REPLICATION_USER: "login replication", REWIND_USER: "login"}
@@ -81,30 +82,30 @@ RESERVED = "select pg_has_role('rewind', 'pg_use_reserved_connections', 'usage')
 
 @dataclass(frozen=True)
 class Repair:
-    """A statement that restores something, and how it is shown: without a password's verifier."""
+    """A statement that restores something; ``shown`` has no password verifier."""
 
     shown: str
     statement: sql.Composed
 
     @classmethod
     def of(cls, statement: str) -> "Repair":
-        """Return a repair whose statement holds nothing secret."""
+        """Return a repair whose statement contains no secret."""
         return cls(statement, sql.SQL(statement).format())
 
 
 @dataclass(frozen=True)
 class Tended:
-    """What was restored, and what could not be, with the reason of each."""
+    """What was restored, and what could not be, with the reasons."""
 
     done: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
 
 
 async def tend(connection: "AsyncConnection[Any]", known: Secrets | None = None) -> Tended:
-    """Restore on a primary what our roles lack. Raises psycopg.Error when it cannot be looked at.
+    """Restore on a primary what our roles lack. Raises psycopg.Error if that cannot be read.
 
-    With ``known``, passwords and roles that are gone are restored too. Without it there is nothing
-    to do as long as a role is not there; on a standby there never is.
+    With ``known``, missing roles and passwords are restored too. Without it nothing is done while a
+    role is missing. On a standby nothing is ever done.
     """
     standby, version, at_home, made = await _row(connection, STANDING, list(OWN_ROLES))
     if standby or (known is None and set(made) != set(OWN_ROLES)):
@@ -141,7 +142,7 @@ def passwords(known: Secrets) -> Mapping[str, Secret]:
 async def _logins(
     connection: "AsyncConnection[Any]", made: list[str], known: Secrets | None
 ) -> list[Repair]:
-    """Return what lets the roles log in again, and into the database of that name."""
+    """Return the repairs that let the roles log in again, and into the database ``postgres``."""
     found: list[Repair] = []
     wanted = passwords(known) if known else {}
     for role, attributes in ATTRIBUTES.items():
@@ -167,7 +168,7 @@ async def _logins(
 def change_password(
     connection: "AsyncConnection[Any]", role: str, password: Secret
 ) -> sql.Composed:
-    """Return a statement in which PostgreSQL sees only what it verifies the password by."""
+    """Return a statement that contains only the password's verifier, not the password."""
     verifier = connection.pgconn.encrypt_password(
         password.reveal().encode(), role.encode(), b"scram-sha-256"
     )
@@ -178,7 +179,7 @@ def change_password(
 async def _rights(
     connection: "AsyncConnection[Any]", version: int, *, at_home: bool
 ) -> list[Repair]:
-    """Return what the role that rewinds lacks; rights on functions are those of one database."""
+    """Return the repairs of the rewind role; rights on functions belong to one database."""
     found: list[str] = []
     if not (await _row(connection, CONNECTS))[0]:
         found.append(f"grant connect on database postgres to {REWIND_USER}")
@@ -193,7 +194,7 @@ async def _rights(
 async def _defaults(connection: "AsyncConnection[Any]", version: int) -> list[str]:
     names = [*REWIND_DEFAULTS, *([EVENT_TRIGGERS] if version >= LOGIN_TRIGGERS_SINCE else [])]
     unset = await (await connection.execute(UNSET.encode(), [names])).fetchall()
-    # `= ''` could store a list setting as one library without a name.
+    # `= ''` could store a list setting as one library with an empty name.
     role = f"alter role {REWIND_USER} in database postgres"
     return [f"{role} set {name} from current" for (name,) in unset]
 

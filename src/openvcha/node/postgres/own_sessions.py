@@ -1,8 +1,8 @@
-"""What our own sessions with PostgreSQL set for themselves, whatever users have set as defaults.
+"""Settings of our own sessions with PostgreSQL, whatever defaults users have set.
 
-A default may stand in ``postgresql.auto.conf``, or be set for all roles, a role or a database.
-What a client asks for when it connects comes before all of these. It also counts from the first
-moment on: libraries that are missing and login triggers cannot keep such a session out.
+A default may be in ``postgresql.auto.conf``, or be set for all roles, a role or a database. The
+options of a connection override all of these, and apply from its start: missing libraries and login
+triggers cannot keep such a session out.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ APPLICATION_NAME = "openvcha"
 
 _EVERY_VERSION: Mapping[str, str] = MappingProxyType(
     {
-        # Our own deadlines count, and each names its reason.
+        # Our own deadlines apply, and each names its reason.
         "statement_timeout": "0",
         "lock_timeout": "0",
         "idle_session_timeout": "0",
         "idle_in_transaction_session_timeout": "0",
-        # What a session may do at all.
+        # What a session may do.
         "role": "none",
         "default_transaction_read_only": "off",
         "default_transaction_deferrable": "off",
@@ -32,19 +32,19 @@ _EVERY_VERSION: Mapping[str, str] = MappingProxyType(
         "standard_conforming_strings": "on",
         "transform_null_equals": "off",
         "default_tablespace": "",
-        # How an answer is written.
+        # How results are formatted.
         "bytea_output": "hex",
         "DateStyle": "ISO",
         "IntervalStyle": "postgres",
         "lc_messages": "C",
         "client_min_messages": "warning",
-        # What nobody but us needs to wait for, or may read.
+        # What only we need to wait for, or may read.
         "synchronous_commit": "local",
         "password_encryption": "scram-sha-256",
         "log_statement": "none",
         "log_duration": "off",
         "log_min_duration_statement": "-1",
-        # What would be loaded first.
+        # What would be loaded at the start.
         "session_preload_libraries": "",
         "local_preload_libraries": "",
         "jit": "off",
@@ -58,19 +58,19 @@ PATRONI_STATEMENT_MILLISECONDS = 2000
 
 
 def superuser_settings(major: int = OLDEST_POSTGRES) -> dict[str, str]:
-    """Return what a session of the superuser sets; a server refuses names that it does not know."""
+    """Return the settings of a superuser session; a server refuses unknown names."""
     newer = (settings for since, settings in _SINCE.items() if major >= since)
     return {**_EVERY_VERSION, **{name: value for more in newer for name, value in more.items()}}
 
 
 def superuser_options(major: int = OLDEST_POSTGRES, **changes: str) -> str:
-    """Return the settings as libpq's ``options``; spaces in values are escaped already."""
+    """Return the settings as libpq's ``options``; the values are already escaped."""
     wanted = {**superuser_settings(major), **changes}
     return " ".join(f"-c {name}={value}" for name, value in wanted.items())
 
 
 def patroni_options(major: int) -> str:
-    """Return the same for Patroni: it keeps its deadline, and stays out of statistics."""
+    """Return the options for Patroni: with its own deadline, and excluded from statistics."""
     limit = str(PATRONI_STATEMENT_MILLISECONDS)
     own = superuser_options(major, statement_timeout=limit)
     return f"{own} -c pg_stat_statements.track=none"

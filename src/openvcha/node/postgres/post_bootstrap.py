@@ -1,7 +1,7 @@
-"""Patroni runs this once in a cluster's life: it makes the application's role and database.
+"""Creates the application's role and database; Patroni runs this once in a cluster's life.
 
-Arguments: the node's directory and a connection string of the superuser without its password,
-which libpq takes from the password file that Patroni names.
+Arguments: the node's directory, and a connection string of the superuser without the password,
+which libpq reads from the password file that Patroni names.
 """
 
 import sys
@@ -16,7 +16,7 @@ from openvcha.node.postgres.own_sessions import superuser_options
 
 
 def prepare(directory: Path, connection_string: str) -> None:
-    """Make the role and its database where they are missing; raises psycopg.Error, SystemExit."""
+    """Create the role and its database unless they exist. Raises psycopg.Error, SystemExit."""
     password = load_secrets(directory).application
     if password is None:
         raise SystemExit(f"{directory} has no password for the role {APPLICATION_USER}")

@@ -1,4 +1,4 @@
-"""Whether PostgreSQL would accept a password for what it stores of it (SCRAM-SHA-256, RFC 5803)."""
+"""Verifies a password against PostgreSQL's stored verifier (SCRAM-SHA-256, RFC 5803)."""
 
 import base64
 import hashlib
@@ -8,13 +8,13 @@ from openvcha.api.secret import Secret
 
 METHOD = "SCRAM-SHA-256"
 MOST_ITERATIONS = 100_000
-"""PostgreSQL's default is 4096; a count that users have chosen may take this process minutes."""
+"""PostgreSQL's default is 4096; a count that a user has chosen could take minutes here."""
 
 
 def accepts(verifier: str | None, password: Secret) -> bool:
-    """Return whether a stored verifier is one of this password; what is no verifier is not.
+    """Return whether a stored verifier matches this password; False for an invalid verifier.
 
-    The password is ASCII, as the cluster's own are: others would have to be normalized first.
+    The password must be ASCII, as the cluster's own are; others would have to be normalized first.
     """
     try:
         iterations, salt, stored = _parts(verifier or "")

@@ -1,4 +1,4 @@
-"""A node's own PostgreSQL, where Patroni leaves it to us: its data's role, and its end."""
+"""A node's own PostgreSQL, as far as it is managed without Patroni: its role and its stop."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class LocalPostgres:
-    """PostgreSQL in a node's directory."""
+    """The PostgreSQL in a node's directory."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class LocalPostgres:
 
     @property
     def standby(self) -> bool:
-        """Return whether these data start as a standby's. Those of a primary start as a primary."""
+        """Return whether the data directory starts as a standby; else it starts as a primary."""
         return is_standby(self._layout.pgdata)
 
     async def stop(self) -> bool:
-        """Stop it as an administrator does: sessions end at once. Return whether it has stopped.
+        """Stop it in the fast mode, which ends all sessions. Return whether it has stopped.
 
-        Raises OSError when the program cannot be started.
+        Raises OSError if pg_ctl cannot be started.
         """
         said: list[bytes] = []
         environment = engine_environment(self._environment, self._layout.root)
@@ -63,16 +63,16 @@ class LocalPostgres:
 
 
 def is_standby(pgdata: Path) -> bool:
-    """Return whether data start as a standby's."""
+    """Return whether a data directory starts as a standby."""
     return (pgdata / STANDBY_SIGNAL).exists()
 
 
 def commits_wait(pgdata: Path) -> bool:
-    """Return whether commits wait for a standby, by what Patroni has set. Raises OSError."""
+    """Return whether commits wait for a standby, by Patroni's settings. Raises OSError."""
     return WAITS_FOR.search((pgdata / SETTINGS).read_text(errors="replace")) is not None
 
 
 def postgres_major(pgdata: Path) -> int | None:
-    """Return which major version wrote a data directory; None when there are no data."""
+    """Return the major version of a data directory; None if there is none."""
     version = pgdata / "PG_VERSION"
     return int(version.read_text().split(".")[0]) if version.is_file() else None

@@ -1,4 +1,4 @@
-"""PostgreSQL's settings: who may enter, how it logs, how it notices a lost peer."""
+"""PostgreSQL's settings: access, logging, detection of lost peers."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -40,7 +40,7 @@ _VITAL = frozenset(
         "wal_log_hints",
     }
 )
-"""What replication, a failover or the safety of an acknowledged row stands and falls with."""
+"""Settings on which replication, failover or the durability of acknowledged rows depend."""
 _OWNED = frozenset(
     {
         "authentication_timeout",
@@ -68,41 +68,41 @@ _OWNED = frozenset(
 )
 _TARGETS = "recovery_target"
 EARLY: Final = frozenset({"off", "local", "false", "no", "0"})
-"""Values of ``synchronous_commit`` by which a commit is acknowledged before the passive has it."""
+"""Values of ``synchronous_commit`` that acknowledge a commit before the passive has it."""
 _UNWANTED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "synchronous_commit": EARLY,
-        # The reasons for which a server does not start, and a copy fails, are read in the log.
+        # The log is parsed for why a server does not start or a copy fails.
         "log_min_messages": frozenset({"log", "fatal", "panic"}),
     }
 )
 
 
 def is_vital(name: str) -> bool:
-    """Return whether a setting of the cluster is one that a new node would not work with."""
+    """Return whether a new node would not work if users had changed this setting."""
     return name in _VITAL or name.startswith(_TARGETS)
 
 
 def is_owned(name: str, value: str) -> bool:
-    """Return whether the cluster sets it, or relies on it not being set to this."""
+    """Return whether the cluster sets this setting, or relies on it not having this value."""
     if name in _UNWANTED:
         return value.lower() in _UNWANTED[name]
     return name in _OWNED or is_vital(name)
 
 
 def shared_settings() -> Settings:
-    """Return the settings that must be equal on both data nodes; the cluster keeps them."""
+    """Return the settings that must be equal on both data nodes; the store keeps them."""
     return {
         "wal_level": "replica",
         "wal_log_hints": "on",
         "hot_standby": "on",
         "max_connections": 200,
         "max_wal_senders": 10,
-        # Patroni keeps the slot of each member that was replaced for minutes, and a copy needs one:
-        # who redeploys again and again must not run out of them.
+        # Patroni keeps the slot of each replaced member for minutes, and a copy needs one: repeated
+        # redeploys must not run out of slots.
         "max_replication_slots": 100,
         "wal_keep_size": "256MB",
-        # A standby that stays away must not fill the active node's disk.
+        # An absent standby must not fill the active node's disk.
         "max_slot_wal_keep_size": "4GB",
     }
 
@@ -121,10 +121,10 @@ def local_settings(layout: Layout, postgres: Postgres) -> Settings:
 
 
 def pg_hba(tls: bool, replication: str, administrators: Sequence[str]) -> list[str]:
-    """Return the lines of pg_hba.conf; whoever is not named is refused.
+    """Return the lines of pg_hba.conf; all other connections are refused.
 
-    Nodes cannot be told apart by address (on one machine all come from 127.0.0.1), so those who
-    may do everything need the cluster's certificate besides their password.
+    Nodes cannot be identified by address (on one machine all come from 127.0.0.1), so privileged
+    roles need a certificate of the cluster besides their password.
     """
     kind = "hostssl" if tls else "host"
     proof = "scram-sha-256 clientcert=verify-ca" if tls else "scram-sha-256"
@@ -136,7 +136,7 @@ def pg_hba(tls: bool, replication: str, administrators: Sequence[str]) -> list[s
 
 
 def _places(postgres: Postgres) -> Settings:
-    """Keep places free for the cluster's own sessions when users have taken all others."""
+    """Return the settings that reserve connections for the cluster's own sessions."""
     places = {"superuser_reserved_connections": 10}
     if postgres.version[0] >= RESERVED_SINCE:
         places["reserved_connections"] = 5
@@ -145,7 +145,7 @@ def _places(postgres: Postgres) -> Settings:
 
 def _peers() -> Settings:
     return {
-        # Who stops in the middle of a log-in has a place meanwhile.
+        # An unfinished login occupies a connection.
         "authentication_timeout": "15s",
         "wal_sender_timeout": "5s",
         "wal_receiver_timeout": "5s",
@@ -165,7 +165,7 @@ def _logging(layout: Layout, postgres: Postgres) -> Settings:
         "log_destination": structured,
         "log_directory": str(layout.logs),
         "log_filename": "postgresql-%a.log",
-        # It is read: see node/postgres/log.py.
+        # It is parsed: see node/postgres/log.py.
         "log_timezone": "UTC",
         "log_file_mode": "0600",
         "log_rotation_age": "1d",

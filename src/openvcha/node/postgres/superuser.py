@@ -1,4 +1,4 @@
-"""What the cluster itself asks of PostgreSQL on a data node, as its superuser."""
+"""The cluster's own requests to PostgreSQL on a data node, as its superuser."""
 
 import asyncio
 import os
@@ -31,11 +31,11 @@ WRITTEN = "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
 
 
 class PostgresUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
-    """A node's PostgreSQL did not do what it was asked; the text says why."""
+    """A request to a node's PostgreSQL failed; the text says why."""
 
 
 class Superuser:
-    """The superuser of a cluster's PostgreSQL, as a node's directory proves it now."""
+    """The superuser of a cluster's PostgreSQL, with the node's current credentials."""
 
     def __init__(self, layout: Layout, port: int) -> None:
         self._layout = layout
@@ -43,7 +43,7 @@ class Superuser:
         self._postgres: Postgres | None = None
 
     async def prepare(self) -> Postgres:
-        """Find out which PostgreSQL the node runs, before somebody waits. Raises EngineMissing."""
+        """Find the node's PostgreSQL in advance, since that takes time. Raises EngineMissing."""
         if self._postgres is None:
             self._postgres = await asyncio.to_thread(self._find)
         return self._postgres
@@ -56,23 +56,20 @@ class Superuser:
         return await AsyncConnection.connect(place, autocommit=True, dbname=database)
 
     async def checkpoint(self, host: str) -> None:
-        """Write out what a node holds in memory, however long it takes.
-
-        Raises PostgresUnreachable.
-        """
+        """Run a checkpoint, however long it takes. Raises PostgresUnreachable."""
         async with self._at(host, None) as connection:
             await connection.execute("checkpoint")
 
     async def position(self, host: str) -> int:
-        """Return how far a primary has written, in bytes of the log. Raises PostgresUnreachable."""
+        """Return a primary's write position, in bytes of the log. Raises PostgresUnreachable."""
         async with self._at(host) as connection:
             row = await (await connection.execute(WRITTEN)).fetchone()
             return int(row[0]) if row else 0
 
     async def replay(self, host: str) -> Replay:
-        """Look how far a standby has replayed, and who is in the way. Raises PostgresUnreachable.
+        """Return a standby's replay and what delays it. Raises PostgresUnreachable.
 
-        A replay that somebody paused is resumed.
+        A paused replay is resumed.
         """
         async with self._at(host) as connection:
             row = await (await connection.execute(REPLAYED)).fetchone()
@@ -85,21 +82,21 @@ class Superuser:
             return replace(seen, holders=tuple(map(holder, holders)))
 
     async def copy_error(self, since: datetime) -> ServerError | None:
-        """Return what this node's own PostgreSQL said last of a copy; None: nothing since then."""
+        """Return the last error of a copy in this node's own PostgreSQL since a time, if any."""
         return copy_error(await asyncio.to_thread(entries, self._layout.logs), since)
 
     async def survey(self, host: str) -> PostgresFacts:
-        """Look at what users have set in this node's own. Raises PostgresUnreachable."""
+        """Return what users have set in this node's own PostgreSQL. Raises PostgresUnreachable."""
         async with self._at(host) as connection:
             return await survey(connection)
 
     async def accepts(self, host: str) -> bool:
-        """Return whether a PostgreSQL takes connections, whatever it then says to a role."""
+        """Return whether a PostgreSQL accepts connections, even if it then refuses a role."""
         place = make_conninfo(host=host, port=self._port, connect_timeout=CONNECT_SECONDS)
         return await asyncio.to_thread(PGconn.ping, place.encode()) == Ping.OK
 
     async def uninstalled(self, host: str) -> tuple[Uninstalled, ...]:
-        """Look what this node's own databases use and is not installed.
+        """Return the files that this node's databases need and that are not installed.
 
         Raises PostgresUnreachable.
         """
@@ -107,7 +104,7 @@ class Superuser:
             return await uninstalled(connection, partial(self.connect, host))
 
     async def rehearse_renewal(self, host: str) -> None:
-        """Change the passwords of our roles, and take that back. Raises PostgresUnreachable."""
+        """Change the passwords of our roles, and roll that back. Raises PostgresUnreachable."""
         async with self._at(host) as connection, connection.transaction(force_rollback=True):
             for user in OWN_ROLES:
                 statement = sql.SQL("alter role {} password null")

@@ -1,4 +1,4 @@
-"""How libpq's sessions know the PostgreSQL that they talk to. Pure."""
+"""TLS parameters of libpq's sessions with PostgreSQL. Pure."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ NO_TLS = {"sslmode": "disable"}
 
 
 def session_tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
-    """Return libpq's settings of a session between nodes; none where PostgreSQL has no TLS.
+    """Return libpq's parameters of a session between nodes; none if PostgreSQL has no TLS.
 
-    A removed node's certificate stays one that clients trust. So a server has to prove that it
-    knows the password too, for the very certificate that it shows: who only has a certificate
-    could ask for the password as it is, or for none, and be believed.
+    Clients continue to trust a removed node's certificate. So a server must also prove that it
+    knows the password, bound to its certificate: otherwise one with only a certificate could
+    request the password in the clear, or none, and be trusted.
     """
     if not postgres.has_tls:
         return {}
@@ -35,6 +35,6 @@ def trusting(ca: Path, mode: str = "verify-ca") -> dict[str, str]:
 
 
 def session_environment(layout: Layout, postgres: Postgres) -> dict[str, str]:
-    """Return the same as environment variables of a program that uses libpq."""
+    """Return the parameters as environment variables for a program that uses libpq."""
     found = session_tls(layout, postgres)
     return {f"PG{name.replace('_', '').upper()}": value for name, value in found.items()}

@@ -1,7 +1,7 @@
-"""Whether a node's own PostgreSQL takes writes: asked over a connection that was there before.
+"""Whether a node's own PostgreSQL accepts writes, queried over an open connection.
 
-A connection to a standby lives on when that becomes the primary. To open one takes longer than to
-ask hundreds of times, and it would be opened while clients wait.
+A connection to a standby survives its promotion. Opening one takes longer than hundreds of queries,
+and would happen while clients wait.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Writable:
-    """Asks one PostgreSQL. ``connect`` gives a connection in autocommit."""
+    """Queries one PostgreSQL. ``connect`` returns a connection in autocommit."""
 
     def __init__(self, connect: Callable[[], Awaitable[AsyncConnection[Any]]]) -> None:
         self._connect = connect
@@ -30,7 +30,7 @@ class Writable:
         self._one_by_one = asyncio.Lock()
 
     async def keep_ready(self) -> None:
-        """Have a connection that works, until canceled; PostgreSQL may come and go."""
+        """Keep a working connection until canceled; PostgreSQL may come and go."""
         try:
             while True:
                 try:
@@ -42,12 +42,12 @@ class Writable:
             await self._drop()
 
     async def wait(self) -> None:
-        """Wait until it takes writes. Raises PostgresUnreachable."""
-        while not await self():  # noqa: ASYNC110 - nobody would wake us
+        """Wait until PostgreSQL accepts writes. Raises PostgresUnreachable."""
+        while not await self():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(LOOK_SECONDS)
 
     async def __call__(self) -> bool:
-        """Ask now. Raises PostgresUnreachable."""
+        """Return whether PostgreSQL accepts writes. Raises PostgresUnreachable."""
         async with self._one_by_one:
             try:
                 async with asyncio.timeout(ASK_SECONDS):

@@ -1,1 +1,1 @@
-"""Processes: starting one, keeping it running, noticing that it hangs, ending it."""
+"""Processes: starting, supervising, detecting hangs, ending."""

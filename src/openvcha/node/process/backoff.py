@@ -1,4 +1,4 @@
-"""How long to wait before something that failed is tried again."""
+"""The pause before a retry."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ CALM_SECONDS = 30.0
 
 @dataclasses.dataclass
 class Backoff:
-    """Doubles the pause with each failure; forgets them after a calm run. All in seconds."""
+    """Doubles the pause with each failure; resets after a run of ``calm`` seconds."""
 
     first: float = FIRST_SECONDS
     longest: float = LONGEST_SECONDS

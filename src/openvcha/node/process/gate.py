@@ -1,4 +1,4 @@
-"""The gate of a part that loads at once and begins its work later: a pipe on its standard input."""
+"""The gate of a part that loads at once and starts to work later: a pipe on standard input."""
 
 GO = b"g"
-"""The word that opens the gate. The launchers read it too: keep this module light."""
+"""The byte that opens the gate. The launchers import this too: keep the module light."""

@@ -1,9 +1,9 @@
-"""Does a program hang? It tells every second that it goes on; silence alone is no verdict.
+"""Detects hung programs: they send a heartbeat every second, but silence alone proves nothing.
 
-On a busy machine a program may be silent for long. Then it waits for a processor, or gets one now
-and then: the kernel counts how often it was given one. Where that number stands still too, look
-after look, it waits for something that does not come (or was stopped). A program that computes
-without end is not told from one that is starved, and is left alone.
+On a busy machine a program may be silent for long, because it waits for a processor. The kernel
+counts its context switches. If that count does not change either, look after look, the program
+waits for something that does not come (or is stopped). A program in an endless loop cannot be
+distinguished from a starved one, and is left alone.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ Sleep = Callable[[float], Awaitable[object]]
 
 @dataclasses.dataclass(frozen=True)
 class Sight:
-    """What the kernel shows of a program's first thread: its state, and how often it has run."""
+    """The kernel's view of a program's first thread: its state and its context switches."""
 
     state: str
     switches: int
 
 
 class Pulse:
-    """What was heard of one run of a program, and what was seen of it while it was silent."""
+    """The heartbeats of one run of a program, and its thread states since the last one."""
 
     def __init__(self) -> None:
         self._begun = self._heard = False
@@ -42,11 +42,11 @@ class Pulse:
         self._last: Sight | None = None
 
     def beat(self) -> None:
-        """Note that it goes on."""
+        """Record a heartbeat."""
         self._begun = self._heard = True
 
     def hangs(self, sight: Sight | None) -> bool:
-        """Return whether it hangs, after one more look; unknown (None) counts in its favor."""
+        """Return whether the program hangs, given one more look; unknown (None) counts as alive."""
         still = sight is not None and sight.state != RUNS and sight == self._last
         self._still = self._still + 1 if still and self._begun and not self._heard else 0
         self._heard, self._last = False, sight
@@ -54,7 +54,7 @@ class Pulse:
 
 
 def see(pid: int, proc: Path = PROC) -> Sight | None:
-    """Look at the first thread of a program; None when it has ended or nothing is counted."""
+    """Return the state of a program's first thread; None if it has ended or is not counted."""
     found = look(pid, str(proc))
     return Sight(*found) if found else None
 
@@ -62,16 +62,16 @@ def see(pid: int, proc: Path = PROC) -> Sight | None:
 async def until_it_hangs(
     pulse: Pulse, look: Callable[[], Sight | None], sleep: Sleep = asyncio.sleep
 ) -> None:
-    """Look again and again; return when it hangs.
+    """Look repeatedly; return when the program hangs.
 
-    Looks are counted, not seconds: who was asleep himself has not heard anything.
+    Looks are counted, not seconds: an observer that was suspended has not read any heartbeats.
     """
     while not pulse.hangs(look()):
         await sleep(LOOK_SECONDS)
 
 
 async def beat_always(output: int, sleep: Sleep = asyncio.sleep) -> None:
-    """Write a beat to the output each second, for as long as this program's loop goes on."""
+    """Write a heartbeat every second, as long as this program's event loop runs."""
     while True:
         with contextlib.suppress(OSError):
             os.write(output, BEAT + b"\n")

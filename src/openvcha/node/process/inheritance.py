@@ -1,7 +1,7 @@
-"""What a process leaves to all that it starts, put in order before it starts anything.
+"""Resets what child processes inherit, before any is started.
 
-Signals that are blocked or ignored stay so in every program that is started from here: under nohup,
-or from a shell's background job, PostgreSQL and etcd would be deaf to what should stop them.
+Blocked or ignored signals stay so in every child: under nohup, or in a shell's background job,
+PostgreSQL and etcd would ignore the signals that should stop them.
 """
 
 import os
@@ -9,18 +9,18 @@ import resource
 import signal
 
 PRIVATE = 0o077
-# Python ignores these itself, and restores them in what it starts.
+# Python ignores these itself, and restores them in its children.
 PYTHONS_OWN = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
 def put_in_order() -> None:
-    """Block and ignore nothing, hold no directory busy, keep files and memory to oneself."""
+    """Reset signals, the working directory, the umask and the limit of core files."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals():
         if signal.getsignal(number) is signal.SIG_IGN and number not in PYTHONS_OWN:
-            # A handler stays here, where nohup shall hold; a program that is started has none.
+            # A handler keeps nohup working here; children do not inherit it.
             signal.signal(number, lambda *_: None)
     os.umask(PRIVATE)
     os.chdir("/")
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))  # memory holds passwords
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))  # memory contains passwords

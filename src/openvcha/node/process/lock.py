@@ -1,4 +1,4 @@
-"""One supervisor for each node directory."""
+"""The lock that permits one supervisor for each node directory."""
 
 import contextlib
 import os
@@ -9,12 +9,12 @@ from openvcha.system.locks import try_lock
 
 
 class NodeRuns(Exception):  # noqa: N818 - reads as the reason
-    """Another supervisor holds the node."""
+    """Another supervisor runs this node."""
 
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Hold the lock file; the kernel gives it up however the process ends. Raises NodeRuns."""
+    """Hold the lock file; the kernel releases it however the process ends. Raises NodeRuns."""
     descriptor = try_lock(path)
     if descriptor is None:
         raise NodeRuns(f"the node in {path.parent.parent} is already running")

@@ -1,4 +1,4 @@
-"""Logs: JSON lines, one file a part, rotated by size."""
+"""Logs: JSON lines, one file for each part, rotated by size."""
 
 import contextlib
 import datetime as dt
@@ -18,7 +18,7 @@ Logger = structlog.typing.FilteringBoundLogger
 
 
 class RotatingLog:
-    """A file of lines; when it is full it becomes `.1`, `.1` becomes `.2`, and so on."""
+    """A file of lines; when full it is renamed to `.1`, `.1` to `.2`, and so on."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
         self._path = path
@@ -29,9 +29,9 @@ class RotatingLog:
         self._size = os.fstat(self._file).st_size
 
     def write(self, line: bytes) -> None:
-        """Append one line (without its end). What a full disk refuses is counted and told later.
+        """Append one line (without its end); count lines lost to a full disk, and log that later.
 
-        A log that raised would stop the reading of a program's output, and so the program.
+        An exception here would stop the reading of a program's output, and so the program.
         """
         if self.lost:
             line = msgspec.json.encode({"time": utc_now(), "lost_lines": self.lost}) + b"\n" + line
@@ -64,17 +64,17 @@ class RotatingLog:
 
 
 def log_path(logs: Path, part: str) -> Path:
-    """Name the log file of a part."""
+    """Return the path of a part's log."""
     return logs / f"{part}.jsonl"
 
 
 def utc_now() -> str:
-    """Return the time as logs write it."""
+    """Return the time in the format of logs."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
 
 
 def wrap(part: str, line: bytes, now: Callable[[], str] = utc_now) -> bytes:
-    """Make a line of a part a JSON object; one that is an object already stays as it is."""
+    """Return a line of a part as a JSON object; a line that is one already is unchanged."""
     if line.startswith(b"{") and _is_json(line):
         return line
     text = line.decode(errors="backslashreplace")
@@ -82,7 +82,7 @@ def wrap(part: str, line: bytes, now: Callable[[], str] = utc_now) -> bytes:
 
 
 def logger(log: RotatingLog, part: str) -> Logger:
-    """Make a structured logger that writes to the file and changes nothing global."""
+    """Return a structured logger for the file, without changing global state."""
     wrapped: Logger = structlog.wrap_logger(
         _Lines(log),
         processors=[
@@ -98,16 +98,16 @@ def logger(log: RotatingLog, part: str) -> Logger:
 
 
 class Output:
-    """What structlog hands its finished lines to in a program whose output is read by another.
+    """A sink for structlog in a program whose output another program reads.
 
-    Nothing fails when nobody reads there any more: a line is worth less than what it tells of.
+    Errors are ignored when the reader has gone: a log line must not stop the work.
     """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
     def msg(self, line: str) -> None:
-        """Write a line, or nothing."""
+        """Write a line; ignore errors."""
         with contextlib.suppress(OSError):
             print(line, file=self._file, flush=True)
 
@@ -115,7 +115,7 @@ class Output:
 
 
 class _Lines:
-    """What structlog hands its finished lines to."""
+    """A sink for structlog that writes to a rotating log."""
 
     def __init__(self, log: RotatingLog) -> None:
         self._log = log
@@ -127,7 +127,7 @@ class _Lines:
 
 
 def _json(value: Any, **_: Any) -> str:
-    # Log files are read in terminals too, by whatever shows files.
+    # Log files are also displayed in terminals.
     return printable_json(msgspec.json.encode(value, enc_hook=str).decode())
 
 

@@ -1,4 +1,4 @@
-"""One part of a node: a program that is kept running."""
+"""A part of a node: a program that is kept running."""
 
 import asyncio
 import contextlib
@@ -22,14 +22,14 @@ from openvcha.node.process.supervised_loop import for_ever
 
 @dataclasses.dataclass(frozen=True)
 class PartSpec:
-    """What a part runs. `stop_seconds` is how long it may take to end after SIGTERM.
+    """The specification of a part. `stop_seconds` is how long it may take to end after SIGTERM.
 
-    A `gated` part loads at once but begins its work at a word on its standard input (one byte,
-    GO), which it gets when etcd answers and the data are there.
-    A `late` part is not even loaded before that: it would take the copy's share of the processors.
+    A `gated` part loads at once but starts to work at a byte on its standard input (GO), which it
+    gets when etcd responds and the data are there.
+    A `late` part is not even loaded before that: it would compete with the copy for processors.
     Lines that contain a text in `noise` are not logged.
-    One that `beats` tells that it goes on, and is killed and started again when it hangs.
-    One that `watches` is told on its standard input, until the word, that this program goes on.
+    A part that `beats` sends heartbeats, and is killed and restarted when it hangs.
+    A part that `watches` gets heartbeats of this program on its standard input, until GO.
     """
 
     name: str
@@ -44,7 +44,7 @@ class PartSpec:
 
 
 class Part:
-    """Runs a program again and again until it is stopped."""
+    """Runs a program, and restarts it until it is stopped."""
 
     def __init__(
         self,
@@ -81,11 +81,11 @@ class Part:
         self._task = asyncio.create_task(self._keep(), name=f"part {self.spec.name}")
 
     def open_gate(self) -> None:
-        """Let a gated part do its work, now and after every restart."""
+        """Let a gated part start its work, now and after every restart."""
         self._gate.set()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send the program a signal; one that is not running reads everything at its start."""
+        """Signal the program, if it runs; otherwise it will read its files at its start."""
         if self._running:
             self._running.send(number)
 
@@ -95,7 +95,7 @@ class Part:
         self._log.close()
 
     async def halt(self) -> None:
-        """End the program: SIGTERM, at the deadline SIGKILL; returns when it is gone."""
+        """End the program: SIGTERM, at the deadline SIGKILL; return when it has ended."""
         self._stopping = True
         task, running = self._task, self._running
         if task is None:
@@ -126,10 +126,10 @@ class Part:
             await self._sleep(pause)
 
     async def _run_and_tell(self) -> str:
-        """Run it once; also a fault of ours is a reason, else it would never be started again."""
+        """Run it once and return why it ended; internal errors count, else it would stay down."""
         try:
             return await self._run_once()
-        except Exception as error:  # noqa: BLE001 - a node shall not lose a part by it
+        except Exception as error:  # noqa: BLE001 - a node must not lose a part by it
             self._events.exception("cannot supervise a part", program=self.spec.name)
             if self._running:
                 self._running.send(signal.SIGKILL)
@@ -170,13 +170,13 @@ class Part:
 
     async def _end_when_it_hangs(self, running: Running) -> None:
         while True:
-            self._pulse = Pulse()  # what never tells that it goes on never hangs
+            self._pulse = Pulse()  # a program without heartbeats never hangs
             await until_it_hangs(self._pulse, partial(self._look, running.pid), self._sleep)
             self._events.error("hung; killed", program=self.spec.name, pid=running.pid)
             running.send(signal.SIGKILL)
 
     async def _open(self, gate: io.FileIO | None) -> None:
-        """Write the word when it is time; the program reads the end of its input after it."""
+        """Write GO when it is time; then the program reads the end of its input."""
         if gate is None:
             return
         if self.spec.watches:
@@ -188,7 +188,7 @@ class Part:
         self._set(self._state(), self.status.pid)
 
     async def _beat(self, gate: io.FileIO) -> None:
-        """Show until the gate is opened that this loop goes on; never wait for who reads that."""
+        """Send heartbeats until the gate opens; never wait for the reader."""
         os.set_blocking(gate.fileno(), False)
         while not self._gate.is_set():
             with contextlib.suppress(BrokenPipeError):
@@ -218,7 +218,7 @@ class Part:
 
 
 def _after_exit(status: PartStatus, reason: str) -> PartStatus:
-    """Count one more end of the program."""
+    """Return the status after one more end of the program."""
     return PartStatus(
         name=status.name, state=status.state, restarts=status.restarts + 1, last_exit=reason
     )

@@ -1,9 +1,9 @@
-"""Finding and ending the processes of a node, from outside.
+"""Finds and ends the processes of a node, from outside.
 
-A node may run in another user namespace: there /proc shows only `stat` and `cmdline`. So a
-process belongs to a node when its command line says so, or when its ancestors do. PostgreSQL's
-backends do not name the node; those whose postmaster is dead are known by the directory that they
-work in, where /proc shows it.
+A node may run in another user namespace, where /proc shows only `stat` and `cmdline`. So a process
+belongs to a node if its command line, or that of an ancestor, names the node. PostgreSQL's backends
+do not name it; those whose postmaster is dead are recognized by their working directory, if /proc
+shows it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class StillAlive(Exception):  # noqa: N818 - reads as what happened
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """One process; `started` is in clock ticks since boot and tells reused ids apart."""
+    """One process; `started`, in clock ticks since boot, distinguishes reused ids."""
 
     pid: int
     parent: int
@@ -42,14 +42,14 @@ class Process:
 
 
 class NodeProcesses:
-    """The processes of nodes, as /proc shows them now."""
+    """The processes of nodes, from /proc."""
 
     def find(self, directory: Path) -> list[int]:
-        """Return the ids of all processes of the node, without the caller's own."""
+        """Return the pids of all processes of the node, except the caller's own."""
         return self.find_each([directory])[0]
 
     def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
-        """Return the same for several nodes, in their order, by one walk through /proc."""
+        """Return the pids for several nodes, in their order, with one walk through /proc."""
         table = read_table()
         return [
             sorted(process.pid for process in find_tree(directory, table))
@@ -57,14 +57,14 @@ class NodeProcesses:
         ]
 
     async def kill(self, directory: Path) -> None:
-        """End all processes of the node at once, as a power loss does. Raises StillAlive."""
+        """Kill all processes of the node at once, like a power loss. Raises StillAlive."""
         await asyncio.to_thread(kill_tree, directory)
 
 
 def find_tree(directory: Path, table: Mapping[int, Process] | None = None) -> list[Process]:
-    """Return all processes of the node, without the caller and its ancestors.
+    """Return all processes of the node, except the caller and its ancestors.
 
-    ``table`` are all that live, where somebody has just read them.
+    ``table`` are all processes, if the caller has just read them.
     """
     table = read_table() if table is None else table
     return members(
@@ -84,9 +84,9 @@ def kill_tree(
     sleep: Callable[[float], None] = time.sleep,
     which: Callable[[Process], bool] = lambda _: True,
 ) -> None:
-    """Freeze the whole tree, then end it, so that nothing in it sees another part go.
+    """Freeze the whole tree, then kill it, so that no part of it sees another part end.
 
-    ``which`` chooses from it. Raises StillAlive when something is left at the deadline (seconds).
+    ``which`` filters the tree. Raises StillAlive if a process is left at the deadline (seconds).
     """
     end = clock() + deadline
     while tree := _freeze(directory, which):
@@ -107,10 +107,10 @@ def members(
     also: Process | None = None,
     orphans: Iterable[Process] = (),
 ) -> list[Process]:
-    """Select a node's processes: those that name it, their descendants, and `orphans`.
+    """Return a node's processes: those that name it, their descendants, and `orphans`.
 
-    A node that was started from this one is its own tree, though its parent may be here.
-    `also` is a process that is known otherwise; it counts only if its start time agrees.
+    A node that was started from this one is a tree of its own, though its parent may be here.
+    `also` is a recorded process; it counts only if its start time matches.
     """
     children: dict[int, list[Process]] = {}
     for process in table.values():
@@ -152,11 +152,11 @@ def names_node(argv: tuple[str, ...], directory: Path) -> bool:
 
 
 def orphaned(table: Mapping[int, Process], works_here: Callable[[int], bool]) -> list[Process]:
-    """Select the processes of a PostgreSQL whose postmaster is dead.
+    """Return the processes of a PostgreSQL whose postmaster is dead.
 
-    `works_here` tells of a process whether it works in the data directory, as the postmaster and
-    all its children do. The parent of a child changes only by the parent's death, so one whose
-    parent works elsewhere has lost its postmaster for good, whatever has been started since.
+    `works_here` returns whether a process (pid) works in the data directory, as the postmaster and
+    all its children do. A child's parent changes only when the parent dies, so a child whose
+    parent works elsewhere has lost its postmaster, whatever has been started since.
     """
     return [
         process
@@ -168,7 +168,7 @@ def orphaned(table: Mapping[int, Process], works_here: Callable[[int], bool]) ->
 
 
 def working_in(directory: Path, proc: Path = PROC) -> Callable[[int], bool]:
-    """Return what tells whether a process works in a directory; one that hides it does not."""
+    """Return a predicate for pids that work in a directory; hidden ones do not count."""
 
     def works(pid: int) -> bool:
         try:
@@ -180,7 +180,7 @@ def working_in(directory: Path, proc: Path = PROC) -> Callable[[int], bool]:
 
 
 def _holds_memory(argv: tuple[str, ...]) -> bool:
-    # The logger holds no shared memory; it ends by itself when the last that logs to it has ended.
+    # The logger holds no shared memory; it ends by itself when the last process that logs has.
     title = argv[0].rstrip() if argv else ""
     return title.startswith("postgres: ") and not title.endswith(": logger")
 
@@ -192,8 +192,8 @@ def is_postgres(argv: tuple[str, ...]) -> bool:
 
 
 def program(argv: tuple[str, ...]) -> str:
-    """Name the program of a command line; a server process's title counts as its program's."""
-    # PostgreSQL's processes call themselves "postgres: CLUSTER: what they do".
+    """Return the program of a command line, also from a server process's title."""
+    # PostgreSQL's processes set the title "postgres: CLUSTER: activity".
     return Path(argv[0].partition(": ")[0]).name if argv else ""
 
 
@@ -210,7 +210,7 @@ def node_run(argv: tuple[str, ...]) -> Path | None:
 
 
 def ancestors(table: Mapping[int, Process], pid: int) -> frozenset[int]:
-    """Return a process and all its ancestors."""
+    """Return the pids of a process and all its ancestors."""
     found: set[int] = set()
     while pid in table and pid not in found:
         found.add(pid)
@@ -219,13 +219,13 @@ def ancestors(table: Mapping[int, Process], pid: int) -> frozenset[int]:
 
 
 def read_table(proc: Path = PROC) -> dict[int, Process]:
-    """Read all living processes; one that ends meanwhile is left out."""
+    """Return all live processes by pid; skip those that end meanwhile."""
     read = (read_process(int(entry.name), proc) for entry in proc.iterdir() if entry.name.isdigit())
     return {process.pid: process for process in read if process}
 
 
 def read_process(pid: int, proc: Path = PROC) -> Process | None:
-    """Read one process; None when it has ended (a zombie has)."""
+    """Return one process; None if it has ended (also a zombie)."""
     stat = read_stat(pid, proc)
     if stat is None or stat.ended:
         return None
@@ -234,7 +234,7 @@ def read_process(pid: int, proc: Path = PROC) -> Process | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     if stat.name == WAITS:
-        command = b""  # it has the command line of a node, and is none
+        command = b""  # it has the command line of a node, but is not one
     argv = (
         tuple(os.fsdecode(word) for word in command.rstrip(b"\0").split(b"\0")) if command else ()
     )
@@ -248,7 +248,7 @@ def is_alive(process: Process) -> bool:
 
 
 def send(process: Process, number: signal.Signals) -> bool:
-    """Signal this very process, never another that got its id, and return whether it was there."""
+    """Signal this process, never another one with its pid; return whether it existed."""
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
@@ -265,7 +265,7 @@ def send(process: Process, number: signal.Signals) -> bool:
 
 
 def _freeze(directory: Path, which: Callable[[Process], bool]) -> list[Process]:
-    # What is frozen forks no more, so at the end the list is complete.
+    # Frozen processes do not fork, so in the end the list is complete.
     frozen: dict[int, Process] = {}
     while fresh := [p for p in find_tree(directory) if p.pid not in frozen and which(p)]:
         for process in fresh:

@@ -1,13 +1,13 @@
-"""Ends a node's programs when the supervisor has died: nobody starts them again, or fences them.
+"""Ends a node's programs when its supervisor has died, since they are not restarted or fenced.
 
-Left alone they would go on half: Patroni renews the leader key, so that nobody takes over, while
-etcd ends at the first line that it cannot write. So the death of a supervisor is the node's end.
-Its hang is too: nobody reads what the programs log, so each of them waits for ever as soon as its
-pipe is full, the store with a vote and Patroni with the lead. A supervisor that hangs is killed.
+Left alone they would half work: Patroni renews the leader key, so no other node takes over, while
+etcd ends at the first log line that it cannot write. So the death of a supervisor ends the node.
+So does a hang: the programs' output is not read, and each of them blocks forever once its pipe is
+full, etcd with a vote and Patroni with the lead. A hung supervisor is killed.
 
-What waits for that is `supervisor_watch.py`, which becomes this program then. It stays deaf
-to what a service manager sends to all that is left: PostgreSQL would take a SIGTERM for the wish to
-wait for its clients.
+`supervisor_watch.py` waits for that, and then becomes this program. It ignores the signals that a
+service manager sends to everything left: PostgreSQL would take SIGTERM as a request to wait for its
+clients.
 """
 
 import os
@@ -36,18 +36,18 @@ from openvcha.node.process.process_tree import (
 from openvcha.node.process.supervisor_watch import HANGS
 
 ORDER_SECONDS = 8.0
-"""What has not ended by then is killed: a leader key that is not renewed lives for 20 s."""
+"""Processes that have not ended by then are killed: the leader key expires after 20 s."""
 PAUSE_SECONDS = 0.2
 
 Order = tuple[Process, signal.Signals]
 
 
 def main() -> None:
-    """End the node of a directory, whose supervisor had this id and has died, or hangs."""
+    """End the node of a directory whose supervisor (pid) has died or hangs."""
     directory, supervisor, how = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     if how == HANGS and os.getppid() == supervisor:
         os.kill(supervisor, signal.SIGKILL)
-    # Beside it: the disk that the supervisor waits for may be the one that has the logs.
+    # In parallel: the disk for which the supervisor waits may be that of the logs.
     telling = threading.Thread(target=_tell, args=(directory, supervisor, how), daemon=True)
     telling.start()
     left = Reaper(directory, supervisor).end()
@@ -66,10 +66,10 @@ def _log(directory: Path) -> RotatingLog:
 
 
 def orders(processes: Iterable[Process]) -> Iterator[Order]:
-    """Choose what each process of a node without a supervisor is told now.
+    """Yield the signal for each process of a node without a supervisor.
 
-    Patroni ends its PostgreSQL and gives the lead away; for that it needs the store, so etcd is
-    told when neither is there any more. A PostgreSQL without Patroni is told to end its sessions.
+    Patroni stops its PostgreSQL and releases the leader key. For that it needs the store, so etcd
+    is signaled when both have ended. A PostgreSQL without Patroni gets a fast shutdown.
     """
     tree = [process for process in processes if not is_supervisor(process)]
     patroni = any(PATRONI in process.argv for process in tree)
@@ -86,14 +86,14 @@ def orders(processes: Iterable[Process]) -> Iterator[Order]:
 
 
 def is_supervisor(process: Process) -> bool:
-    """Return whether it is one: it can only be the next, which ends what is left by itself."""
+    """Return whether it is a supervisor: only the next one, which cleans up by itself."""
     return node_run(process.argv) is not None and ("node", "run") in pairwise(process.argv)
 
 
 class Reaper:
-    """Ends what a supervisor has left, in order at first; leaves the work to the next supervisor.
+    """Ends what a supervisor has left, at first in order; stops when there is a new supervisor.
 
-    A process is never told the same twice: PostgreSQL takes a second word for another.
+    A process never gets the same signal twice: PostgreSQL would interpret the second differently.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Reaper:
         self._known: dict[tuple[int, int], Process] = {}
 
     def end(self) -> list[Process]:
-        """End all; return what had to be killed. Raises StillAlive."""
+        """End all processes; return those that had to be killed. Raises StillAlive."""
         deadline = self._clock() + ORDER_SECONDS
         while self._clock() < deadline:
             left = self._look()
@@ -136,14 +136,14 @@ class Reaper:
         return left
 
     def _look(self) -> list[Process]:
-        """Return what is left, also what only a parent that is gone by now has named."""
+        """Return what is left, including processes identified only by a parent that has ended."""
         for process in self._find(self._directory):
             if not is_supervisor(process):
                 self._known[process.pid, process.started] = process
         return [process for process in self._known.values() if is_alive(process)]
 
     def _replaced(self) -> bool:
-        """Return whether another supervisor holds the node: it has ended what was left by then."""
+        """Return whether another supervisor runs the node; by then it has cleaned up."""
         try:
             pid = int(Layout(self._directory).supervisor_pid.read_text())
         except (OSError, ValueError):

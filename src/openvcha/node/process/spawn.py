@@ -1,4 +1,4 @@
-"""Starting a program so that its output is read and its end is noticed."""
+"""Starts a program, reads its output and waits for its end."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,8 @@ from openvcha.node.process.inheritance import PRIVATE
 LONGEST_LINE = 64 << 10
 DRAIN_SECONDS = 0.2
 PIPE_BYTES = 1 << 20
-"""What a program can log until the reaper has noticed that nobody reads; then it would wait."""
-# Programs that a node starts are told everything by their arguments and files.
+"""What a program can log before the reaper detects that its output is not read."""
+# A node's programs are configured only by their arguments and files.
 FOREIGN_SETTINGS = ("PG", "ETCD_", "PATRONI_")
 LOCALE = {"LC_ALL": "C.UTF-8"}
 
@@ -37,7 +37,7 @@ class Running(Protocol):
 
 
 class Launch(Protocol):
-    """How programs are started; tests give their own."""
+    """Starts programs; tests replace it."""
 
     async def __call__(
         self,
@@ -46,11 +46,11 @@ class Launch(Protocol):
         on_line: OnLine,
         stdin: int = asyncio.subprocess.DEVNULL,
     ) -> Running:
-        """Start a program; raises OSError."""
+        """Start a program. Raises OSError."""
 
 
 class Child:
-    """A child process. Its output may outlive it: PostgreSQL inherits Patroni's."""
+    """A child process. Its output may stay open after its end: PostgreSQL inherits Patroni's."""
 
     def __init__(self, process: asyncio.subprocess.Process, pump: asyncio.Task[None]) -> None:
         self._process = process
@@ -82,10 +82,10 @@ async def launch(
 ) -> Running:
     """Start a program in its own session; each line of its output goes to `on_line`."""
     read_end, write_end = os.pipe()
-    with contextlib.suppress(OSError):  # an account has a share of them
+    with contextlib.suppress(OSError):  # each account has a quota of pipe memory
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     try:
-        # asyncio's own pipes would make wait() last until nobody holds the output open any more.
+        # With asyncio's own pipes wait() would last until every holder of the output has closed it.
         process = await asyncio.create_subprocess_exec(
             *argv,
             env=environment,
@@ -93,7 +93,7 @@ async def launch(
             stdout=write_end,
             stderr=write_end,
             start_new_session=True,
-            # What the program makes is for its account alone, and it keeps no file system busy.
+            # Its files are private, and it does not keep a file system busy.
             umask=PRIVATE,
             cwd="/",
         )
@@ -109,7 +109,7 @@ async def launch(
 def program_environment(
     environment: Mapping[str, str], extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the environment of a program of ours, free of settings that override its files."""
+    """Return the environment of one of our programs, without settings that override its files."""
     kept = {
         name: value for name, value in environment.items() if not name.startswith(FOREIGN_SETTINGS)
     }
@@ -119,17 +119,17 @@ def program_environment(
 def engine_environment(
     environment: Mapping[str, str], home: Path, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the environment of an engine: of the caller's it has nothing but the search path.
+    """Return the environment of an engine, with only the search path of the caller's.
 
-    Anything else may hold a secret or change what the engine does (proxies, preloaded libraries,
-    a debugger's switches). ``home`` is where libpq looks for files that a person may have made.
+    Other variables may contain secrets or change the engine's behavior (proxies, preloaded
+    libraries, debugging). ``home`` is where libpq looks for a user's files.
     """
     path = environment.get("PATH", os.defpath)
     return {"PATH": path, "HOME": str(home), **LOCALE, **(extra or {})}
 
 
 def describe_exit(code: int) -> str:
-    """Return how a program ended."""
+    """Return in words how a program ended."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,4 +1,4 @@
-"""What the supervisor writes down about itself, for whoever asks from outside."""
+"""The supervisor's status file."""
 
 import enum
 from pathlib import Path
@@ -12,7 +12,7 @@ from openvcha.system.durable import write_private
 
 
 class PartState(enum.StrEnum):
-    """Where one part stands."""
+    """The state of a part."""
 
     WAITING = "WAITING"  # for what it needs: the store, or the data
     RUNNING = "RUNNING"
@@ -21,7 +21,7 @@ class PartState(enum.StrEnum):
 
 
 class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One part; `last_exit` says why it ended the last time."""
+    """The status of a part; `last_exit` says why it last ended."""
 
     name: str
     state: PartState
@@ -31,7 +31,7 @@ class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Role(enum.StrEnum):
-    """What a node is in the cluster; UNKNOWN while nobody leads or nobody could be asked yet."""
+    """A node's role in the cluster; UNKNOWN without a leader, or before the store was reached."""
 
     ACTIVE = "ACTIVE"
     PASSIVE = "PASSIVE"
@@ -40,19 +40,19 @@ class Role(enum.StrEnum):
 
 
 class Contact(enum.StrEnum):
-    """Whether the node is in touch with a majority of the cluster."""
+    """Whether the node is in contact with a majority of the cluster."""
 
-    STARTING = "STARTING"  # not once yet
+    STARTING = "STARTING"  # never so far
     CONNECTED = "CONNECTED"
     ISOLATED = "ISOLATED"
 
 
 class OwnView(msgspec.Struct, frozen=True, kw_only=True):
-    """How the node sees itself; ``role`` is the last one that the cluster confirmed.
+    """The node's view of itself; ``role`` is the last one that the cluster confirmed.
 
-    ``since`` (ISO 8601) is when ``contact`` became what it is. ``writable`` is None where nobody
-    can say. ``waits_for`` names the members that do not answer while the majority is missed.
-    ``in_sync`` is whether the cluster last confirmed that the node has every acknowledged row.
+    ``since`` (ISO 8601) is when ``contact`` last changed. ``writable`` is None if unknown.
+    ``waits_for`` are the members that do not respond while there is no quorum. ``in_sync`` is
+    whether the cluster last confirmed that the node has every acknowledged row.
     """
 
     role: Role
@@ -64,9 +64,9 @@ class OwnView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One node; `pid` and `started` (clock ticks since boot) are the supervisor's.
+    """The status of a node; `pid` and `started` (clock ticks since boot) are the supervisor's.
 
-    `notes` are sentences of its duties, by their names: what they do or what hinders them.
+    `notes` are sentences of the background jobs, by job: what they do or what blocks them.
     """
 
     member: str
@@ -80,12 +80,12 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def save_status(directory: Path, status: NodeStatus) -> None:
-    """Replace the status; raises OSError."""
+    """Replace the status. Raises OSError."""
     write_private(Layout(directory).status, msgspec.json.encode(status))
 
 
 def load_status(directory: Path) -> NodeStatus | None:
-    """Read what the last supervisor wrote; None when there is nothing readable."""
+    """Return the last supervisor's status; None if it is missing or unreadable."""
     try:
         return msgspec.json.decode(Layout(directory).status.read_bytes(), type=NodeStatus)
     except (OSError, msgspec.DecodeError):

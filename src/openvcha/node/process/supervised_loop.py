@@ -1,7 +1,7 @@
-"""Work that goes on for ever: begun anew whenever it ends, and never ended without a word.
+"""Background work that runs forever: restarted whenever it ends, and never silently.
 
-A background task that raises ends silently: asyncio tells of it when somebody awaits it, which
-nobody does as long as the program runs.
+A background task that raises ends silently: asyncio reports it only when the task is awaited,
+which does not happen while the program runs.
 """
 
 import asyncio
@@ -15,35 +15,35 @@ LONGEST_REASON = 200
 
 Work = Callable[[], Awaitable[object]]
 Told = Callable[[str, str | None], None]
-"""Takes the name of the work, and why it fails now; None when it goes on well."""
+"""Takes the name of the work, and why it is failing; None when it runs well."""
 
 
 class Failing:
-    """What fails now of a program's background work, by its name, and of another program's."""
+    """The failing background work of a program, by name, and of another program."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
         self._others: dict[str, str] = {}
 
     def __call__(self, name: str, reason: str | None) -> None:
-        """Take note that work fails, or goes on well."""
+        """Record that work is failing, or runs well (None)."""
         if reason is None:
             self._reasons.pop(name, None)
         else:
             self._reasons[name] = reason
 
     def note_others(self, reasons: Mapping[str, str]) -> None:
-        """Take note of all that fails now in the other program."""
+        """Record all failures of the other program."""
         self._others = dict(reasons)
 
     @property
     def own(self) -> dict[str, str]:
-        """Return why each one of this program fails."""
+        """Return this program's failures, with the reasons."""
         return dict(self._reasons)
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Return why each one fails, of both programs."""
+        """Return the failures of both programs, with the reasons."""
         return {**self._others, **self._reasons}
 
 
@@ -55,12 +55,11 @@ async def for_ever(
     told: Told = lambda *_: None,
     backoff: Backoff | None = None,
 ) -> None:
-    """Do it again and again until canceled, with a pause that grows while it fails.
+    """Run ``work`` and restart it until canceled, with a pause that grows while it fails.
 
-    It fails by anything that it raises, also by what ends a program, or by being canceled though
-    nobody has canceled this; coming to its end is none of its business either. Each kind of
-    failure is logged once until it has gone on well for as long as ``backoff`` calls calm, and so
-    long ``told`` knows of the last one.
+    Any exception is a failure, even one that ends a program, or a cancellation that did not come
+    from this task; returning is a failure too. Each kind of failure is logged once until the work
+    has run for ``backoff.calm`` seconds, and ``told`` gets the last reason until then.
     """
     pauses, shown, failing = backoff or Backoff(), set[object](), False
     clock = asyncio.get_running_loop().time
@@ -89,11 +88,11 @@ async def for_ever(
 
 
 class Ended(Exception):  # noqa: N818 - says what happened
-    """Work that was to go on for ever came to its end."""
+    """Work that should run forever has returned."""
 
 
 async def _outcome(work: Work) -> BaseException:
-    """Do it once; return how it ended. Raises only what ends this task itself."""
+    """Run it once; return how it ended. Raises only what ends this task itself."""
     try:
         await work()
     except GeneratorExit:
@@ -102,13 +101,13 @@ async def _outcome(work: Work) -> BaseException:
         if (task := asyncio.current_task()) and task.cancelling():
             raise
         return error
-    except BaseException as error:  # noqa: BLE001 - also what ends a program shall be told
+    except BaseException as error:  # noqa: BLE001 - even what ends a program is reported
         return error
     return Ended("it ended")
 
 
 def _kind(failure: BaseException) -> object:
-    """Return what failures have in common that differ in numbers only: their kind and place."""
+    """Return the type and place of a failure, by which failures are logged once."""
     trace = failure.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

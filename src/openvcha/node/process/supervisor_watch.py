@@ -1,16 +1,16 @@
-"""Waits for the supervisor's word, death or hang, and then becomes the reaper.
+"""Waits until the supervisor dismisses it, dies or hangs; in the latter cases becomes the reaper.
 
-A program of its own, which Python runs by its path and with nothing but its own core (``-I -S``):
-it waits for as long as the node lives. So it imports nothing of openvcha, and little else.
+It is a separate program, which Python runs by its path and with only its core (``-I -S``): it waits
+as long as the node runs. So it imports nothing of openvcha, and little else.
 
-Its standard input is a pipe whose other end only the supervisor holds. There the supervisor's loop
-beats as long as it goes on; one word there dismisses this program, and an end without it is a
-death. Silence alone is no verdict, as in `heartbeat.py`: one who was not heard hangs if it was not
-given a processor either, look after look. Looks are counted, not seconds: after a freeze of the
-whole machine the supervisor has its time to beat again.
+Its standard input is a pipe whose other end only the supervisor holds. The supervisor's event loop
+sends heartbeats there. One byte (WORD) dismisses this program, and the end of the input without it
+means that the supervisor died. Silence alone proves nothing, as in `heartbeat.py`: a silent
+supervisor hangs if it did not run either, look after look. Looks are counted, not seconds: after a
+freeze of the whole machine the supervisor has time to send heartbeats again.
 
-It is deaf to the signals that end a whole service at once: a service manager sends them to
-everything that a dead supervisor has left. So is what it becomes.
+It ignores the signals that end a whole service at once: a service manager sends them to everything
+that a dead supervisor has left. So does the reaper.
 """
 
 import os
@@ -31,9 +31,9 @@ MOST_BYTES = 4096
 
 
 def main(arguments: list[str]) -> None:
-    """Wait; then run the module that the arguments name with the rest of them, and what it was.
+    """Wait; then run the module that the arguments name, and pass it what happened.
 
-    The arguments are the module, the node's directory, the supervisor's id and the seconds between
+    The arguments are the module, the node's directory, the supervisor's pid and the seconds between
     two looks.
     """
     for number in DEAF_TO:
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
 
 
 def wait(supervisor: int, look_seconds: float) -> str | None:
-    """Wait for the end of the supervisor; return DIED, HANGS, or None for its word."""
+    """Wait for the end of the supervisor; return DIED, HANGS, or None if dismissed."""
     silence = Silence()
     while True:
         if not select.select([STDIN], [], [], look_seconds)[0]:
@@ -61,14 +61,14 @@ def wait(supervisor: int, look_seconds: float) -> str | None:
 
 
 class Silence:
-    """What was seen of the supervisor since it was heard."""
+    """The supervisor's thread states since its last heartbeat."""
 
     def __init__(self) -> None:
         self._still = 0
         self._last: tuple[str, int] | None = None
 
     def hangs(self, sight: tuple[str, int] | None) -> bool:
-        """Return whether it hangs, after one more look; unknown (None) counts in its favor."""
+        """Return whether it hangs, given one more look; unknown (None) counts as alive."""
         still = sight is not None and sight[0] != RUNS and sight == self._last
         self._still = self._still + 1 if still else 0
         self._last = sight
@@ -76,9 +76,9 @@ class Silence:
 
 
 def look(pid: int, proc: str = "/proc") -> tuple[str, int] | None:
-    """Return the state of a program's first thread and how often it was given a processor.
+    """Return the state of a program's first thread and its context switches.
 
-    None when it has ended or nothing is counted.
+    None if it has ended or is not counted.
     """
     try:
         with open(f"{proc}/{pid}/task/{pid}/status") as file:  # noqa: PTH123 - costs a megabyte

@@ -1,1 +1,1 @@
-"""Making a node a cluster of its own: asking everybody first."""
+"""Making a node stand-alone, after asking all other nodes."""

@@ -1,4 +1,4 @@
-"""Knocking at a place of the cluster: who is silent, who answers, and who refuses us."""
+"""Probes an address of the cluster: whether it is silent, responds, or refuses us."""
 
 import asyncio
 import contextlib
@@ -10,24 +10,24 @@ from openvcha.node.http import read_bounded
 
 
 class Manner(enum.StrEnum):
-    """How a place took the question. Only SILENT is no answer at all."""
+    """How an address reacted. Only SILENT is no reaction at all."""
 
-    SILENT = "SILENT"  # no connection: it is off, or cannot be reached
-    MUTE = "MUTE"  # takes the connection and says nothing: it hangs, or is just starting
-    REFUSES = "REFUSES"  # takes us for none of its cluster, or is itself none of ours
+    SILENT = "SILENT"  # no connection: it is off or unreachable
+    MUTE = "MUTE"  # accepts the connection and sends nothing: it hangs, or is just starting
+    REFUSES = "REFUSES"  # one side does not trust the other's certificate
     ANSWERS = "ANSWERS"
 
 
 @dataclass(frozen=True)
 class Knock:
-    """What came back; ``body`` (cut at a bound) is empty unless it ANSWERS."""
+    """The reply; ``body`` (truncated) is empty unless it ANSWERS."""
 
     manner: Manner
     body: bytes = b""
 
 
 async def knock(address: str, port: int, path: str, tls: ssl.SSLContext, seconds: float) -> Knock:
-    """Ask for a page, at most ``seconds``; never raises for what the other side does."""
+    """Request a page, within ``seconds``; never raises for the other side's behavior."""
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(seconds):

@@ -1,7 +1,7 @@
-"""What a person asks of a node that has no quorum, and how its supervisor carries it out.
+"""Recovery requests to a node without quorum, and how its supervisor runs them.
 
-The request is a file: written by a command, acted on by the supervisor before the node's parts
-start, and taken away only when all of it is done. So after a crash anywhere it is done again.
+A request is a file: a command writes it, the supervisor acts on it before the node's parts start,
+and deletes it only when all is done. So it is run again after a crash at any point.
 """
 
 import asyncio
@@ -35,26 +35,26 @@ from openvcha.system.durable import sync_directory, write_durably, write_private
 
 FORCE_SECONDS = 60.0
 ELECTION_SECONDS = 4.0
-"""The own member needs 1 to 2 s to find a majority, seldom a second round."""
+"""The node's own member needs 1 to 2 s to find a quorum, rarely a second round."""
 POLL_SECONDS = 0.1
 FORCE_FLAG = "--force-new-cluster"
 
 Rewrite = Callable[[GuardedStore, Identity], Awaitable[None]]
-"""Writes into a store of one member that the cluster is this node alone; twice is once."""
+"""Makes the cluster stand-alone in a store of one member; idempotent."""
 
 
 class Wish(enum.StrEnum):
-    """What is asked for."""
+    """The kind of a request."""
 
-    STANDALONE = "STANDALONE"  # a store of one member, and a cluster of one node
-    RESTORE = "RESTORE"  # the data that were set aside, back in their place
+    STANDALONE = "STANDALONE"  # a store of one member and a cluster of one node
+    RESTORE = "RESTORE"  # the data from the backup
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The request; ``id`` tells its outcome from an older one's.
+    """A request; ``id`` distinguishes its outcome from earlier ones.
 
-    ``begun``: the store was cut off from the others, or may have been. Only where it was is there
-    no way back: else the others are asked again, for they may have come back since.
+    ``begun``: the store was separated from the other members, or may have been. Only if it was is
+    there no way back; otherwise the others are asked again, since they may have come back.
     """
 
     wish: Wish
@@ -63,33 +63,33 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a request; ``error`` is None when it was carried out."""
+    """The outcome of a request; ``error`` is None on success."""
 
     id: str
     error: str | None = None
 
 
 class RecoveryFailed(Exception):  # noqa: N818 - the outcome of a request, not an accident
-    """A request could not be carried out; nothing that serves was changed."""
+    """A request failed; nothing that serves was changed."""
 
 
 def request_path(layout: Layout) -> Path:
-    """Name the file of a request."""
+    """Return the path of the request."""
     return layout.root / "recovery.json"
 
 
 def outcome_path(layout: Layout) -> Path:
-    """Name the file that tells what became of the last request."""
+    """Return the path of the last request's outcome."""
     return layout.run / "recovery.json"
 
 
 def write_request(layout: Layout, request: Request) -> None:
-    """Ask the node's supervisor, now or at its next start. Raises OSError."""
+    """Write a request for the node's supervisor, now or at its next start. Raises OSError."""
     write_durably(request_path(layout), msgspec.json.encode(request))
 
 
 def load_request(layout: Layout) -> Request | None:
-    """Read what is asked for. Raises OSError, msgspec.DecodeError."""
+    """Return the pending request, if any. Raises OSError, msgspec.DecodeError."""
     try:
         return msgspec.json.decode(request_path(layout).read_bytes(), type=Request)
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def load_request(layout: Layout) -> Request | None:
 
 
 def load_outcome(layout: Layout) -> Outcome | None:
-    """Read what became of the last request; None when there is nothing readable."""
+    """Return the last request's outcome; None if it is missing or unreadable."""
     try:
         return msgspec.json.decode(outcome_path(layout).read_bytes(), type=Outcome)
     except (OSError, msgspec.DecodeError):
@@ -105,13 +105,13 @@ def load_outcome(layout: Layout) -> Outcome | None:
 
 
 def set_unreadable_aside(layout: Layout) -> None:
-    """Keep a request that nobody can read from stopping the node at each start."""
+    """Rename an unreadable request, which would stop the node at each start."""
     path = request_path(layout)
     path.replace(path.with_suffix(".unreadable"))
 
 
 async def wait_for_request(layout: Layout) -> None:
-    """Wait until something is asked for."""
+    """Wait until there is a request."""
     path = request_path(layout)
     while not path.exists():  # noqa: ASYNC110 - another process writes it
         await asyncio.sleep(POLL_SECONDS)
@@ -119,9 +119,9 @@ async def wait_for_request(layout: Layout) -> None:
 
 @dataclass(frozen=True)
 class Recovery:
-    """Carries requests out on a node of which no part runs.
+    """Runs requests on a node none of whose parts runs.
 
-    ``etcd_with`` makes the part that runs etcd, with more flags.
+    ``etcd_with`` returns the part that runs etcd, with extra flags.
     """
 
     identity: Identity
@@ -130,7 +130,7 @@ class Recovery:
     rewrite: Rewrite
 
     async def carry_out(self, request: Request) -> Outcome:
-        """Do it, write down what became of it, and take the request away."""
+        """Run a request, write its outcome, and delete the request."""
         error = None
         try:
             await self._do(request)
@@ -140,7 +140,7 @@ class Recovery:
         write_private(outcome_path(self.layout), msgspec.json.encode(outcome))
         newer = load_request(self.layout)
         if newer is not None and newer.id != request.id:
-            # Asked again meanwhile, by somebody who waits for an answer of his own.
+            # There is a newer request, which waits for its own outcome.
             return await self.carry_out(newer)
         request_path(self.layout).unlink(missing_ok=True)
         sync_directory(self.layout.root)
@@ -153,23 +153,23 @@ class Recovery:
             await self._require_alone(begun=request.begun)
         await asyncio.to_thread(self._restore)
         if request.wish is Wish.STANDALONE:
-            # Else who is gone for good would be powered on while the store is away.
+            # Else VMs that are gone for good would be powered on while the store is down.
             forget_relied(self.layout)
             self._mark_begun(request)
             await self._stand_alone()
 
     def _mark_begun(self, request: Request) -> None:
-        # Asked again meanwhile: it is the newer request that gets the answer.
+        # There is a newer request: it gets the outcome.
         newest = load_request(self.layout) or request
         begun = msgspec.structs.replace(newest, wish=request.wish, begun=True)
         write_request(self.layout, begun)
 
     async def _require_alone(self, *, begun: bool) -> None:
-        """Ask all others once more: since the command asked, some may have come back.
+        """Require that no other node responds: some may have come back since the command asked.
 
-        The node's own etcd runs meanwhile, as it is: it says whom it remembers, and finds the
-        majority if there is one. Once it is cut off it has a majority of its own, and stopping
-        would leave a node that is alone with the records of a cluster of several.
+        The node's own etcd runs meanwhile, unchanged: it names the members it remembers, and finds
+        a quorum if there is one. Once it is separated it has a quorum of its own, and stopping
+        would leave a single node with the records of a larger cluster.
         """
         self._require_store()
         part = self.etcd_with()
@@ -185,7 +185,7 @@ class Recovery:
             raise RecoveryFailed(reason)
 
     async def _settled(self, tls: NodeTls, seconds: float) -> None:
-        """Wait for the own member's election; a broken one never has a majority."""
+        """Wait for the node's own member to find a quorum; a broken one never does."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not await answers(client_url(self.identity), tls()):  # noqa: ASYNC110 - it is another program's state
@@ -215,7 +215,7 @@ class Recovery:
             ) from error
         finally:
             await part.stop()
-        # Else the node would go on asking members that it has left.
+        # Else the node would keep asking members that it has left.
         alone = {self.identity.member: peer_url(self.identity)}
         identity = msgspec.structs.replace(self.identity, etcd_initial_cluster=alone, data_nodes={})
         save_identity(self.layout.root, identity)
@@ -237,7 +237,7 @@ class Recovery:
 
 
 async def outcome_of(layout: Layout, request: Request, seconds: float) -> Outcome | None:
-    """Wait for what becomes of a request; None when nothing does in time."""
+    """Wait for the outcome of a request; None after the time limit."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while True:

@@ -1,4 +1,4 @@
-"""Asking everybody whom this node ever knew, before it is made a cluster of its own."""
+"""Asks every node that this one has ever known, before it is made stand-alone."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -25,15 +25,15 @@ PROBE_SECONDS = 2.0
 ASK_SECONDS = 5.0
 PLAIN_LENGTH = 64
 MOST_MEMBERS = 64
-"""That are taken of an answer: each place that it names is asked."""
+"""The most members taken from a reply: each address that it names is asked."""
 PUBLIC = "the holder of the public address"
 Listed = Mapping[str, str]
-"""Members as an etcd remembers them, without a majority: names by peer URLs."""
+"""Members as an etcd remembers them, even without quorum: names by peer URL."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a member is, was, or may be; ``name`` is what people know it by."""
+    """The address of a present, former or possible member; ``name`` is for people."""
 
     address: str
     name: str
@@ -41,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Said:
-    """What a place said: a word for each part that answered; none of them: it is silent."""
+    """The replies of a place: a description for each part that replied; empty if it is silent."""
 
     place: Place
     words: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Quorum:
-    """A majority that answers: the names of its members, and etcd's id and revision."""
+    """A responding quorum: the names of its members, and etcd's id and revision."""
 
     members: frozenset[str]
     store_id: str
@@ -59,7 +59,7 @@ class Quorum:
 
 @dataclass(frozen=True)
 class Survey:
-    """All that could be learned. ``listed`` is what the node's own etcd remembers, if it runs."""
+    """All that was found out. ``listed`` is what the node's own etcd remembers, if it runs."""
 
     identity: Identity
     kept: KeptCluster | None
@@ -69,14 +69,14 @@ class Survey:
 
 
 async def survey(identity: Identity, layout: Layout, tls: TlsSource, *, public: bool) -> Survey:
-    """Ask all of them at once, by etcd and Patroni; with ``public`` the API's address too."""
+    """Ask all places at once, at etcd and Patroni; with ``public`` also at the API's address."""
     kept = load_kept(layout, identity)
     listed = await _listed(identity.ha_address, identity.ports.etcd_peer, tls)
     found = places(identity, kept, listed)
     asking = [_ask(identity, place, tls) for place in found]
     if public and identity.public_address:
         asking.append(_ask_api(identity, tls))
-    # A place that was only found is asked like a stranger: it may be a thief's.
+    # A place that was only found in a reply gets no account: it may be an attacker's.
     endpoints, account = known_endpoints(identity, layout), NodeAccount(layout.root)
     quorum, said = await asyncio.gather(_quorum(endpoints, tls, account), asyncio.gather(*asking))
     return Survey(identity, kept, listed, quorum, tuple(said))
@@ -85,7 +85,7 @@ async def survey(identity: Identity, layout: Layout, tls: TlsSource, *, public: 
 def places(
     identity: Identity, kept: KeptCluster | None, listed: Listed | None
 ) -> tuple[Place, ...]:
-    """Return where others may be: as this node was born, as it kept, as its etcd remembers."""
+    """Return where others may be: from the identity, the local copy and the node's etcd."""
     found: dict[str, str] = {}
     for name, peer in identity.etcd_initial_cluster.items():
         found[_host(peer)] = name
@@ -122,9 +122,9 @@ async def _knock(place: Place, port: int, path: str, tls: TlsSource) -> Knock:
 
 
 def etcd_words(health: Knock, peers: Knock) -> tuple[str, ...]:
-    """Return what an etcd is like by its answers to clients and to peers.
+    """Return the state of an etcd, by its replies to clients and to peers.
 
-    It answers peers, but no client, while it waits for its first majority.
+    It replies to peers, but not to clients, while it waits for its first quorum.
     """
     if b'"true"' in health.body:
         return ("etcd with a quorum",)
@@ -136,7 +136,7 @@ def etcd_words(health: Knock, peers: Knock) -> tuple[str, ...]:
 
 
 def patroni_words(found: Knock) -> tuple[str, ...]:
-    """Return what a Patroni says of its database."""
+    """Return what a Patroni reports of its database."""
     if found.manner is not Manner.ANSWERS:
         return _without_answer("Patroni", found)
     fields = bounded_json.json_object(found.body)
@@ -146,7 +146,7 @@ def patroni_words(found: Knock) -> tuple[str, ...]:
 
 
 def plain(text: object) -> str:
-    """Return what others wrote as it may go to a terminal: short, and printable."""
+    """Return a text from elsewhere in a form for a terminal: short and printable."""
     return "".join(one if one.isprintable() else "?" for one in str(text)[:PLAIN_LENGTH])
 
 
@@ -166,7 +166,7 @@ async def _listed(address: str, port: int, tls: TlsSource) -> Listed | None:
 
 
 def listed(found: Knock) -> Listed | None:
-    """Return the members that an etcd names to its peers, some of very many; None: unreadable."""
+    """Return the members in an etcd's list for its peers, bounded; None if unreadable."""
     try:
         return dict(islice(_pairs(bounded_json.decode(found.body, list[Any])), MOST_MEMBERS))
     except (AttributeError, TypeError, msgspec.DecodeError):
@@ -194,4 +194,4 @@ def _host(peer: str) -> str:
     try:
         return urlsplit(peer).hostname or ""
     except ValueError:
-        return ""  # what is no URL is no place
+        return ""  # not a URL

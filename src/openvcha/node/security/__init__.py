@@ -1,1 +1,1 @@
-"""Certificates, and rotating what lets a node in."""
+"""Certificates, and the rotation of a node's credentials."""

@@ -1,4 +1,4 @@
-"""The cluster's certificate authority, its certificates and their thumbprints."""
+"""The cluster's certificate authorities, their certificates and thumbprints."""
 
 import dataclasses
 import datetime as dt
@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 7300
 NODE_DAYS = 3650
-API_DAYS = 825  # the longest that common clients accept
+API_DAYS = 825  # the maximum that common clients accept
 CLOCK_SKEW = dt.timedelta(hours=1)
 
 
@@ -27,9 +27,9 @@ class KeyPair:
 
 @dataclasses.dataclass(frozen=True)
 class Authorities:
-    """``nodes`` says who is a node; ``service`` is what clients trust, of the API and the data.
+    """The CA for ``nodes``, and the one for ``service``, which clients of API and data trust.
 
-    Two, so that who is a node can be decided anew without any client's noticing.
+    They are separate so that the nodes' CA can be rotated without any effect on clients.
     """
 
     nodes: KeyPair
@@ -37,19 +37,19 @@ class Authorities:
 
 
 def new_authorities(cluster_name: str = "openvcha") -> Authorities:
-    """Make both authorities of a cluster."""
+    """Return new authorities for a cluster."""
     return Authorities(
         nodes=new_authority(f"{cluster_name} nodes"), service=new_authority(cluster_name)
     )
 
 
 def now() -> dt.datetime:
-    """Return the time that certificates are dated with."""
+    """Return the time from which certificates are valid."""
     return dt.datetime.now(dt.UTC)
 
 
 def new_authority(cluster_name: str = "openvcha", issued: dt.datetime | None = None) -> KeyPair:
-    """Make a certificate authority that may sign end certificates only."""
+    """Return a new certificate authority that may sign only end-entity certificates."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"{cluster_name} CA")
     builder = (
@@ -70,7 +70,7 @@ def issue(
     server: bool = True,
     issued: dt.datetime | None = None,
 ) -> KeyPair:
-    """Make a key, and a certificate for the given IP addresses and host names."""
+    """Return a new key with a certificate for the given IP addresses and host names."""
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key()
     made = _signed(
@@ -122,23 +122,23 @@ def _signed(
 
 
 def signing_request(ha_address: str) -> KeyPair:
-    """Make a key of one's own and a request for its certificate (in ``certificate``)."""
+    """Return a new key with a request for its certificate (in ``certificate``)."""
     key = ec.generate_private_key(ec.SECP256R1())
     return KeyPair(request_of(_pem(key), ha_address), _pem(key))
 
 
 def request_of(key: bytes, ha_address: str) -> bytes:
-    """Make the request (PEM) for the certificate of a key (PEM)."""
+    """Return the request (PEM) for the certificate of a key (PEM)."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(_name(ha_address))
     builder = builder.add_extension(_alternative_names([ha_address]), critical=False)
     return builder.sign(_load_key(key), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def requested_key(request: bytes, ha_address: str) -> bytes:
-    """Read the public key (DER) of a request for a node at an address.
+    """Return the public key (DER) of a request for a node at an address.
 
-    Raises ValueError when the request is malformed, not signed by its own key, for another kind of
-    key, or for any other name than the address.
+    Raises ValueError if the request is malformed, not signed by its own key, for another kind of
+    key, or for any name other than the address.
     """
     found = x509.load_pem_x509_csr(request)
     if not found.is_signature_valid:
@@ -167,13 +167,13 @@ def certified_key(certificate: bytes) -> bytes:
 
 
 def certify(authority: KeyPair, member: str, ha_address: str, public_key: bytes) -> bytes:
-    """Make the node certificate (PEM) of a key that its owner keeps. Raises TypeError."""
+    """Return the node certificate (PEM) of a key that stays with its owner. Raises TypeError."""
     made = _signed(authority, member, _node_names(ha_address), _elliptic(public_key))
     return made.public_bytes(serialization.Encoding.PEM)
 
 
 def node_certificate(authority: KeyPair, member: str, ha_address: str) -> KeyPair:
-    """Make the certificate by which a node's programs know each other.
+    """Return a new certificate for a node's programs, as servers and clients of other nodes.
 
     Connections inside one machine come from 127.0.0.1, and etcd compares that with the names.
     """
@@ -183,7 +183,7 @@ def node_certificate(authority: KeyPair, member: str, ha_address: str) -> KeyPai
 def postgres_certificate(
     authority: KeyPair, ha_address: str, public_address: str, public_key: bytes
 ) -> bytes:
-    """Make the certificate (PEM) that PostgreSQL shows, for the node's own key (public, DER)."""
+    """Return PostgreSQL's certificate (PEM), for the node's own key (public, DER)."""
     public = _elliptic(public_key)
     names = [*_node_names(ha_address), public_address]
     made = _signed(authority, ha_address, names, public, client=False)
@@ -191,7 +191,7 @@ def postgres_certificate(
 
 
 def api_certificate(authority: KeyPair, public_address: str, host_name: str) -> KeyPair:
-    """Make the API's server certificate."""
+    """Return a new server certificate for the API."""
     names = [public_address, "127.0.0.1", "localhost", host_name]
     return issue(authority, public_address, names, days=API_DAYS, client=False)
 
@@ -218,8 +218,8 @@ def _der(certificate: bytes) -> bytes:
 
 
 def _name(common_name: str, *, client: bool = False) -> x509.Name:
-    # X.509 allows 64 characters here; whoever verifies looks at the alternative names anyway.
-    # Once etcd asks for accounts, its gateway refuses clients that have a common name.
+    # X.509 allows 64 characters here; verifiers use the alternative names anyway. With
+    # authentication enabled, etcd's gateway refuses client certificates with a common name.
     kind = NameOID.ORGANIZATIONAL_UNIT_NAME if client else NameOID.COMMON_NAME
     return x509.Name([x509.NameAttribute(kind, common_name[:64])])
 

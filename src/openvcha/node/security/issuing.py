@@ -1,4 +1,4 @@
-"""Everything that a new node gets before its first start."""
+"""The files that a new node gets before its first start."""
 
 from pathlib import Path
 
@@ -41,11 +41,11 @@ def node_files(
     api: KeyPair | None = None,
     account: Account | None = None,
 ) -> dict[str, bytes]:
-    """Return the files of a new node: relative path to content.
+    """Return the files of a new node, contents by relative path.
 
     A data node needs `secrets` and `api` (ValueError without them). A witness gets neither, nor
-    the authorities' keys: whoever steals it can neither issue certificates nor read the database.
-    ``account`` is by what the node asks the store: all data nodes have the same.
+    the authorities' keys: an attacker who steals it can neither issue certificates nor read the
+    database. ``account`` is the node's account in the store; all data nodes share one.
     """
     own = node_certificate(authorities.nodes, identity.member, identity.ha_address)
     key = {NODE_KEY: own.key}
@@ -62,13 +62,13 @@ def joining_files(
     api: KeyPair | None = None,
     account: Account | None = None,
 ) -> dict[str, bytes]:
-    """Return the same files for a node that has made its key itself and shows it to nobody."""
+    """Return the files for a node that has created its key itself and never reveals it."""
     certificate = certify(authorities.nodes, identity.member, identity.ha_address, public_key)
     return _files(identity, authorities, certificate, secrets, api) | _account(account)
 
 
 def load_authorities(directory: Path) -> Authorities:
-    """Read both authorities of the cluster from the directory of a data node. Raises OSError."""
+    """Read both authorities from the directory of a data node. Raises OSError."""
     return Authorities(
         nodes=load_pair(directory, CA_CERTIFICATE, CA_KEY),
         service=load_pair(directory, SERVICE_CA_CERTIFICATE, SERVICE_CA_KEY),
@@ -83,7 +83,7 @@ def load_pair(directory: Path, certificate: str, key: str) -> KeyPair:
 def own_postgres_certificate(
     identity: Identity, authorities: Authorities, certificate: bytes
 ) -> bytes:
-    """Make what a data node's PostgreSQL shows; the key is that of the node's certificate."""
+    """Return the certificate of a data node's PostgreSQL, for the key of the node's certificate."""
     return postgres_certificate(
         authorities.service,
         identity.ha_address,

@@ -1,11 +1,10 @@
-"""A node that goes on alone decides anew who is a node: what the others had opens nothing any more.
+"""Rotation of a stand-alone node's credentials: those of removed nodes become useless.
 
-All that is new is written down first, in one file. Then PostgreSQL gets the new passwords and the
-store a new account of the data nodes, then the files take their places, then etcd starts with them
-and Patroni and PostgreSQL read them. The file is taken away when all of them let the node in by
-what is new, and the store has forgotten the old account. So after a crash anywhere it is gone
-on with: until PostgreSQL has the new passwords by what the node had before, from then on by what
-is new.
+The new credentials are first written to one file. Then PostgreSQL gets the new passwords and the
+store a new account, then the files are replaced, then etcd restarts and Patroni and PostgreSQL
+reload them. The file is deleted when the node can log in everywhere with the new credentials, and
+the store has deleted the old account. So a rotation continues after a crash at any point: with the
+old credentials until PostgreSQL has the new passwords, with the new ones from then on.
 """
 
 from pathlib import Path
@@ -24,7 +23,7 @@ NOTE = "renewal"
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
-    """What is new: ``files`` are contents by their paths in the node's directory.
+    """A rotation: ``files`` are the new contents by path in the node's directory.
 
     ``entered``: PostgreSQL has the new passwords, and the store the new account.
     """
@@ -46,12 +45,12 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def path_of(layout: Layout) -> Path:
-    """Name the file that holds what is new."""
+    """Return the path of the pending rotation."""
     return layout.root / "renewal.json"
 
 
 def load(layout: Layout) -> Renewal | None:
-    """Read what is new; None when nothing is to be renewed. Raises msgspec.DecodeError."""
+    """Return the pending rotation, if any. Raises msgspec.DecodeError."""
     try:
         return msgspec.json.decode(path_of(layout).read_bytes(), type=Renewal, dec_hook=conceal)
     except FileNotFoundError:
@@ -59,29 +58,29 @@ def load(layout: Layout) -> Renewal | None:
 
 
 def save(layout: Layout, renewal: Renewal) -> None:
-    """Keep what is new, readable by its owner only."""
+    """Write the pending rotation, readable only by its owner."""
     write_durably(path_of(layout), msgspec.json.encode(renewal, enc_hook=reveal))
 
 
 def finish(layout: Layout) -> None:
-    """Take the file away: what is new has become what is."""
+    """Delete the pending rotation: it is complete."""
     path_of(layout).unlink(missing_ok=True)
     sync_directory(layout.root)
 
 
 def in_place(layout: Layout, renewal: Renewal) -> bool:
-    """Return whether all files are what is new."""
+    """Return whether all files have the new contents."""
     return not _other(layout, renewal)
 
 
 def put_in_place(layout: Layout, renewal: Renewal) -> None:
-    """Replace the files that are not what is new; again after a crash."""
+    """Write the new contents of the files; idempotent."""
     for path, content in _other(layout, renewal).items():
         write_durably(layout.root / path, content)
 
 
 def put_in_place_at_start(layout: Layout) -> None:
-    """Before anything of the node runs: PostgreSQL knows only the new passwords already."""
+    """Replace the files before the node starts, if PostgreSQL already has the new passwords."""
     renewal = load(layout)
     if renewal is not None and renewal.entered:
         put_in_place(layout, renewal)

@@ -1,4 +1,4 @@
-"""By what a node is let in: how it is asked for anew, and what is made for it then."""
+"""Requests a rotation of a node's credentials, and prepares its files."""
 
 import asyncio
 import secrets
@@ -25,27 +25,27 @@ RENEWED = ("superuser", "replication", "rewind", "patroni_rest", "records")
 
 
 class OwnCredentials:
-    """By what a node is let in, as those see it who ask for it to be made anew."""
+    """The credentials of a node, for operations that request their rotation."""
 
     def __init__(self, layout: Layout, identity: Identity) -> None:
         self._layout = layout
         self._identity = identity
 
     def authority(self) -> str:
-        """Return the thumbprint of the authority that says who is a node. Raises OSError."""
+        """Return the thumbprint of the nodes' CA. Raises OSError."""
         return thumbprint_sha256(self._layout.ca.read_bytes())
 
     def pending(self) -> bool:
-        """Return whether it was asked for, and is not over."""
+        """Return whether a rotation was requested and is not complete."""
         return path_of(self._layout).exists()
 
     def hindrance(self) -> str | None:
-        """Return what the node's supervisor says is in the way; None: nothing so far."""
+        """Return what blocks the rotation, by the supervisor's status, if anything."""
         status = load_status(self._layout.root)
         return status.notes.get(NOTE) if status else None
 
     async def renew(self) -> None:
-        """Ask the node's supervisor for it; asked again meanwhile it is the same one."""
+        """Request a rotation from the node's supervisor; idempotent while one is pending."""
         if not self.pending():
             await asyncio.to_thread(self._ask)
 
@@ -54,16 +54,16 @@ class OwnCredentials:
 
 
 def prepared(layout: Layout, identity: Identity) -> Renewal:
-    """Make a new authority for nodes, this node's certificate of it, and new passwords.
+    """Return a rotation with a new CA for nodes, this node's certificate, and new passwords.
 
-    What clients trust stays: they notice nothing.
+    The CA that clients trust stays, so it does not affect them.
     """
     authority = new_authority(f"{identity.cluster_name} nodes")
     own = node_certificate(authority, identity.member, identity.ha_address)
     both = Authorities(nodes=authority, service=load_authorities(layout.root).service)
     new = {name: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for name in RENEWED}
     old = load_secrets(layout.root)
-    # What stands in the store is sealed by the key before, until it is sealed anew.
+    # Records in the store have seals of the old key until they are resealed.
     changed = msgspec.structs.replace(old, **new, records_before=old.records)
     made = {
         tls_files.CA_CERTIFICATE: authority.certificate,

@@ -1,4 +1,4 @@
-"""The TLS context of a node's clients, as its files are now."""
+"""The TLS context of a node's clients, from its current files."""
 
 import ssl
 from pathlib import Path
@@ -9,9 +9,9 @@ Stamp = tuple[tuple[int, int], ...]
 
 
 class NodeTls:
-    """The context; another one once the node's certificates were made anew.
+    """Returns the context; a new one after the node's certificates were replaced.
 
-    Between two of the files that belong together the last whole context goes on counting.
+    While the files do not match (they are being replaced), the last valid context is used.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -20,12 +20,12 @@ class NodeTls:
         self._context: ssl.SSLContext | None = None
 
     def __call__(self) -> ssl.SSLContext:
-        """Return the context of the moment. Raises OSError when there never was a whole one."""
+        """Return the current context. Raises OSError if there never was a valid one."""
         try:
             stamp = self._files()
             if self._context is None or stamp != self._stamp:
                 self._context, self._stamp = self._layout.client_context(), stamp
-        except OSError:  # ssl.SSLError is one
+        except OSError:  # includes ssl.SSLError
             if self._context is None:
                 raise
         return self._context

@@ -1,1 +1,1 @@
-"""The program of a node."""
+"""The supervisor: the main program of a node."""

@@ -1,4 +1,4 @@
-"""Which parts a node has. The order is the order of start; they are ended in reverse."""
+"""The parts of a node, in the order of their start; they are stopped in reverse."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from openvcha.node.process.process_tree import REAPER
 from openvcha.node.process.spawn import engine_environment, program_environment
 
 ETCD_STOP_SECONDS = 10.0
-PATRONI_STOP_SECONDS = 60.0  # PostgreSQL writes a checkpoint and sends it to the standby
+PATRONI_STOP_SECONDS = 60.0  # for PostgreSQL's checkpoint, and for sending it to the standby
 SERVICE_STOP_SECONDS = 10.0
 REAPER_STOP_SECONDS = 10.0
 
@@ -29,7 +29,7 @@ def all_parts(
     engines: Engines,
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[PartSpec, ...]:
-    """Return the parts of a node: on a witness there is only etcd."""
+    """Return the parts of a node; a witness has only etcd."""
     own = engine_parts(identity, layout, engines, environment)
     if not identity.holds_data:
         return own
@@ -48,7 +48,7 @@ def engine_parts(
         "etcd",
         tuple(etcd_argv(engines.etcd.path, identity, layout)),
         clean,
-        # A warning for each request that comes with a certificate through its JSON gateway.
+        # etcd's warning for each request with a certificate through its JSON gateway.
         noise=(b"ignoring common name in gRPC-gateway proxy request",),
         stop_seconds=ETCD_STOP_SECONDS,
     )
@@ -65,7 +65,7 @@ def engine_parts(
 
 
 def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) -> PartSpec:
-    """Return the part that holds the public address and carries out tasks while this node leads."""
+    """Return the part that holds the public address and runs tasks while this node leads."""
     return _own_part("service", layout, environment)
 
 
@@ -92,9 +92,9 @@ def reaper_part(
     *,
     look_seconds: float = supervisor_watch.LOOK_SECONDS,
 ) -> PartSpec:
-    """Return what ends the node when the supervisor dies or hangs; its gate's word dismisses it.
+    """Return the part that ends the node when the supervisor dies or hangs; GO dismisses it.
 
-    It waits as a small program by its path, and is known by the module that it becomes.
+    It waits as a small program, run by path, and is identified by the module that it becomes.
     """
     watch = str(Path(supervisor_watch.__file__).resolve())
     knows = (REAPER, str(layout.root), str(supervisor), str(look_seconds))

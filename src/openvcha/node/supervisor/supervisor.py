@@ -1,4 +1,4 @@
-"""The program of a node: starts its parts, keeps them running and ends them in order."""
+"""The main program of a node: starts its parts, keeps them running and stops them in order."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ from openvcha.system.durable import write_private
 
 
 class Supervisor:
-    """Runs one node. Make it and await `run` once."""
+    """Runs one node. Create it and await `run` once."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Supervisor:
         self._started = own.started if own else 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run the node until `stop` is set, then end all its parts. Raises NodeRuns."""
+        """Run the node until `stop` is set, then stop all its parts. Raises NodeRuns."""
         with hold(self._layout.lock):
             write_private(self._layout.supervisor_pid, str(os.getpid()).encode())
             self._events.info("node starting", member=self._identity.member, pid=os.getpid())
@@ -104,7 +104,7 @@ class Supervisor:
 
     @contextlib.asynccontextmanager
     async def _reaper(self) -> AsyncIterator[None]:
-        """Run what ends the parts when this process dies, as long as there are parts."""
+        """Run the reaper, which ends the parts if this process dies, during a block."""
         log = RotatingLog(log_path(self._layout.logs, "reaper"))
         spec = reaper_part(self._layout, os.getpid(), self._environment)
         reaper = Part(spec, log, self._events, lambda: None)
@@ -116,7 +116,7 @@ class Supervisor:
             await reaper.stop()
 
     async def _recover(self) -> None:
-        """Carry out what a person has asked for, before anything runs."""
+        """Run a pending recovery request, before any part runs."""
         try:
             request = load_request(self._layout)
         except msgspec.DecodeError as error:
@@ -177,7 +177,7 @@ class Supervisor:
                     await part.stop()
 
     def _store(self) -> Etcd | SealedEtcd:
-        """Return the cluster's store; the others first, since this node's etcd may be starting."""
+        """Return the cluster's store; it asks other members first: the own etcd may be starting."""
         own, *others = known_endpoints(self._identity, self._layout)
         account = NodeAccount(self._layout.root)
         etcd = Etcd([*others, own], NodeTls(self._layout), account=account)
@@ -202,7 +202,7 @@ class Supervisor:
         self, stack: contextlib.AsyncExitStack, store: Store, control: Control
     ) -> bool:
         if asides(self._layout):
-            # The last run ended while a stuck standby was being copied anew.
+            # The last run ended while a stuck standby's data were being replaced.
             if not has_data(self._layout):
                 await copy_or_put_back(self._layout, control.copy)
             return True
@@ -223,7 +223,7 @@ class Supervisor:
             log.close()
 
     def _tell(self, duty: str, text: str | None) -> None:
-        """Keep a duty's sentence; what is new of it is logged too."""
+        """Set the note of a background job; log it if it is new."""
         if text == self._notes.get(duty):
             return
         if text is None:
@@ -234,7 +234,7 @@ class Supervisor:
         self._save()
 
     def _show(self, view: OwnView) -> None:
-        """Keep how the node sees the cluster; a change of its contact is logged."""
+        """Set the node's view of the cluster; log a change of its contact."""
         before, self._view = self._view, view
         if before == view:
             return
@@ -283,7 +283,7 @@ class Supervisor:
 
 
 def _unpublished(_: CopyReport) -> None:
-    """Publish nothing: only a task that makes a node waits for its copy's reports."""
+    """Publish nothing: only a task that creates a node waits for the reports of its copy."""
 
 
 async def _cancel(*tasks: asyncio.Task[object]) -> None:

@@ -1,1 +1,1 @@
-"""What we change in Patroni, one module for each change."""
+"""Changes to Patroni, one module for each."""

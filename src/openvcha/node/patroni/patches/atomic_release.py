@@ -1,7 +1,7 @@
-"""Patroni gives its leader key up together with its last status, in one transaction.
+"""Patroni releases its leader key together with its last status, in one transaction.
 
-Patroni 4.1 writes ``/status`` first and deletes the key then. The first wakes the standby, which is
-in the middle of a look when the key goes, and only the look after that one takes the key.
+Patroni 4.1 writes ``/status`` first and then deletes the key. The write wakes the standby, which is
+in the middle of a round when the key is deleted, so that only its next round takes the key.
 """
 
 from base64 import b64encode
@@ -19,7 +19,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Replace it in the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     dcs, etcd3 = (import_module(name) for name in ("patroni.dcs", "patroni.dcs.etcd3"))
     for needed in ("_write_status", "status_path", "leader_path", "handle_etcd_exceptions"):
         getattr(etcd3.Etcd3, needed)
@@ -28,7 +28,7 @@ def install() -> None:
 
 
 def at_once(original: DeleteLeader) -> DeleteLeader:
-    """Write the status and delete the key in one; what fails is left to ``original``."""
+    """Write the status and delete the key in one transaction; leave failures to ``original``."""
 
     def delete_leader(self: Any, leader: Any, last_lsn: int | None = None) -> bool:
         if leader and last_lsn and self.handle_etcd_exceptions(_together, last_lsn):
@@ -39,22 +39,22 @@ def at_once(original: DeleteLeader) -> DeleteLeader:
 
 
 def _together(store: Any, last_lsn: int) -> bool:
-    """Return whether the key was ours and is gone. Raises what the client of etcd raises."""
+    """Return whether the key was ours and is deleted. Raises what the client of etcd raises."""
     key = {"key": _text(store.leader_path)}
     ours = {**key, "target": "VALUE", "value": _text(store._name)}  # noqa: SLF001 - there is no other handle
-    # The key goes first: Patroni's cache takes over the first change, and hears of the others.
+    # The key first: Patroni's cache applies the first change, and is notified of the others.
     changes = [{"request_delete_range": key}, *_status(store, last_lsn)]
     fields = {"compare": [ours], "success": changes}
     return bool(ask(store._client, "/kv/txn", fields).get("succeeded"))  # noqa: SLF001 - see above
 
 
 def _status(store: Any, last_lsn: int) -> list[dict[str, Any]]:
-    """Let Patroni make its status, and keep what it would write: nothing when all is the same."""
+    """Capture what Patroni would write as its status: nothing if it is unchanged."""
     kept: list[str] = []
 
     def keep(value: str) -> bool:
         kept.append(value)
-        return False  # it is not written yet
+        return False  # not written yet
 
     store._write_status = keep  # noqa: SLF001 - see above
     try:

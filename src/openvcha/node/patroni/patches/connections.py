@@ -1,10 +1,10 @@
-"""Whoever only connects to Patroni's API takes nobody's place there.
+"""Connections without a certificate do not occupy threads of Patroni's API.
 
-Patroni 4.1 gives a connection one of its few threads before the TLS handshake, and waits there
-without an end, also when it shuts down. So a handful of connections that say nothing, from anybody
-who reaches the port, would take the API away for as long as they like. Here one thread makes all
-handshakes; the oldest that is not finished goes where there are too many. Who has shown a
-certificate of the cluster gets a thread, but not more than his share: a thief of a witness has one.
+Patroni 4.1 assigns a connection one of its few threads before the TLS handshake, and waits there
+without a timeout, even when it shuts down. So a handful of silent connections, from any host that
+reaches the port, would block the API. Here one thread does all handshakes, and closes the oldest
+unfinished one when there are too many. A connection with a certificate of the cluster gets a
+thread, within a share for each certificate: an attacker who has stolen a witness has one.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from typing import Any
 
 HANDSHAKE_SECONDS = 10.0
 REQUEST_SECONDS = 10.0
-"""Of silence on a connection whose handshake is done."""
+"""The timeout of a silent connection after its handshake."""
 MOST_WAITING = 512
 THREADS = 16
 MOST_OF_ONE = 4
-"""Of the threads, for one certificate. A node asks one or two things at a time."""
+"""The share of one certificate. A node sends one or two requests at a time."""
 MOST_QUEUED = 64
 BACKLOG = 128
 
@@ -38,12 +38,12 @@ REPLACES = {
 
 
 def install() -> None:
-    """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     guard(import_module("patroni.api").RestApiServer)
 
 
 def guard(server: Any, entrance: "Entrance | None" = None) -> None:
-    """Let connections in to Patroni's server through an entrance."""
+    """Route new connections of Patroni's server through the handshake thread."""
     for needed in ("process_request", "process_request_thread", "shutdown_request"):
         getattr(server, needed)
     entrance = entrance or Entrance()
@@ -52,7 +52,7 @@ def guard(server: Any, entrance: "Entrance | None" = None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Visit:
-    """A connection, and until when (on the clock) its handshake has to be done."""
+    """A connection, with the deadline of its handshake (on the clock)."""
 
     server: Any
     request: ssl.SSLSocket
@@ -65,7 +65,7 @@ class Visit:
 
 
 class Entrance:
-    """Makes the handshakes of all connections in one thread, which ends with the process."""
+    """Does the handshakes of all connections in one daemon thread."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Entrance:
         self._thread = threading.Thread(target=self._run, name="handshakes", daemon=True)
 
     def admitting(self, original: Process) -> Process:
-        """Return what takes a new connection in the place of ``original``."""
+        """Return a replacement of ``original``, which takes new connections."""
 
         def process_request(server: Any, request: Any, address: Any) -> None:
             if not isinstance(request, ssl.SSLSocket):
@@ -94,7 +94,7 @@ class Entrance:
             self._new.put(Visit(server, request, address, self._clock() + self._seconds))
             if not self._thread.is_alive():
                 self._thread.start()
-            with contextlib.suppress(BlockingIOError):  # it is awake already
+            with contextlib.suppress(BlockingIOError):  # the thread is awake already
                 self._wake.send(b"!")
             return None
 
@@ -154,7 +154,7 @@ class Entrance:
 
 
 class Shares:
-    """Threads for visits: so many at a time for one certificate, the others of it in turn."""
+    """Runs connections in threads: a limited number for each certificate, the others in turn."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -162,7 +162,7 @@ class Shares:
         self._queued: dict[bytes, deque[Visit]] = {}
 
     def enter(self, visit: Visit) -> None:
-        """Serve a visit now or later; one of far too many is closed."""
+        """Serve a connection now or later; close it if too many are queued."""
         who = visit.request.getpeercert(binary_form=True) or b""
         with self._lock:
             now = self._running[who] < MOST_OF_ONE
@@ -180,7 +180,7 @@ class Shares:
     def _begin(self, who: bytes, visit: Visit) -> None:
         try:
             visit.server._executor.submit(self._serve, who, visit)  # noqa: SLF001 - there is no other handle
-        except RuntimeError:  # Patroni is ending
+        except RuntimeError:  # Patroni is shutting down
             visit.close()
             self._leave(who)
 
@@ -198,6 +198,6 @@ class Shares:
                 self._queued.pop(who, None)
             if following is None:
                 self._running[who] -= 1
-                self._running += Counter()  # without those that are none
+                self._running += Counter()  # drop counts of 0
         if following is not None:
             self._begin(who, following)

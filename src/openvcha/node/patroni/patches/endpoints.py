@@ -1,8 +1,8 @@
-"""Patroni asks the same members of the store as its node does: those that hold data.
+"""Patroni uses the same endpoints of the store as its node: only members that hold data.
 
-Patroni 4.1 starts with the hosts of its file, asks them who else is a member, and then asks all of
-those, with its account. Here it asks whom the node's own files name at each moment, and nobody
-else; also those who came after its start.
+Patroni 4.1 starts with the hosts in its configuration, asks them for the list of members, and then
+uses all of those, with its account. Here it uses only the endpoints that the node's own files name
+at each moment, including ones added after its start.
 """
 
 import logging
@@ -32,12 +32,12 @@ REPLACES = {
 
 
 def install() -> None:
-    """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     limit(import_module("patroni.dcs.etcd"), NodeEndpoints(Layout(Path(sys.argv[1]).parent)))
 
 
 def limit(etcd: Any, known: Known) -> None:
-    """Let Patroni's clients of the store ask whom ``known`` names (URLs)."""
+    """Restrict Patroni's clients of the store to the URLs that ``known`` returns."""
     client, limits = etcd.AbstractEtcdClientWithFailover, Limits(known)
     client._get_machines_cache_from_config = limits.configured(  # noqa: SLF001 - there is no other handle
         client._get_machines_cache_from_config  # noqa: SLF001 - as above
@@ -46,7 +46,7 @@ def limit(etcd: Any, known: Known) -> None:
 
 
 class NodeEndpoints:
-    """Whom the node's files name now; the last ones while the files cannot be read."""
+    """The endpoints in the node's files; the last ones while the files are unreadable."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -62,13 +62,13 @@ class NodeEndpoints:
 
 
 class Limits:
-    """Two of Patroni's methods, limited to the endpoints that are known."""
+    """Replacements of two of Patroni's methods, restricted to the known endpoints."""
 
     def __init__(self, known: Known) -> None:
         self._known = known
 
     def configured(self, original: Configured) -> Configured:
-        """Begin with the endpoints of the moment, not with those of Patroni's start."""
+        """Start with the current endpoints, not with those of Patroni's start."""
 
         def machines_from_config(client: Any) -> list[str]:
             return list(self._known()) or original(client)
@@ -76,7 +76,7 @@ class Limits:
         return machines_from_config
 
     def discovering(self, original: Discover) -> Discover:
-        """Ask only them for the members: that one answers is all that counts of it."""
+        """Request the list of members only from known endpoints, and use only that one responds."""
 
         def machines_list(client: Any, machines: list[str]) -> list[str]:
             known = list(self._known()) or machines

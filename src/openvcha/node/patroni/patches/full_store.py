@@ -1,8 +1,8 @@
-"""Patroni begins also while the store is full: nobody can have a lease, but PostgreSQL can run.
+"""Patroni starts even while the store is full and grants no leases: PostgreSQL can still run.
 
-Patroni 4.1 takes a lease before anything else, and waits for it for ever. A store that is full
-grants none, so that a standby that was off stayed off, and the active's clients waited for it.
-Without a lease Patroni follows who leads. It asks for one in each of its rounds, and cannot lead.
+Patroni 4.1 requests a lease before anything else, and waits for it forever. A full store grants
+none, so a standby that was off would stay off, and the active's clients would wait for it.
+Without a lease Patroni follows the leader. It requests one in each round, and cannot lead.
 """
 
 import logging
@@ -22,7 +22,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     etcd3 = import_module("patroni.dcs.etcd3")
     for needed in ("retry", "_do_refresh_lease"):
         getattr(etcd3.Etcd3, needed)
@@ -30,7 +30,7 @@ def install() -> None:
 
 
 def unless_full(original: CreateLease, refusal: type[Exception]) -> CreateLease:
-    """Go on without a lease where the store is full; whatever else fails is ``original``'s."""
+    """Continue without a lease if the store is full; leave other failures to ``original``."""
 
     def create_lease(self: Any) -> None:
         try:

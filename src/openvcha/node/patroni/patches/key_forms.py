@@ -1,9 +1,9 @@
-"""Patroni sees of each key in the store only what has the form in which it writes it itself.
+"""Patroni sees only values in the store that have the form in which it writes them itself.
 
-Whoever has a vote writes there what he likes. Patroni 4.1 gives up on a value that is no UTF-8, on
-a list where it expects a name, on another system's identifier: it demotes the primary, or ends, for
-as long as the value is there, and no other node can lead either. What is of another form is left
-out here; Patroni and its leader then write it anew.
+Any voter can write anything there. Patroni 4.1 fails on a value that is not UTF-8, on a list where
+it expects a name, on another system's identifier: it demotes the primary, or exits, as long as the
+value is there, and no other node can lead either. Values of another form are left out here;
+Patroni and its leader then write them again.
 """
 
 import base64
@@ -24,7 +24,7 @@ MOST: Final = 1 << 64
 _SLOT: Final = re.compile(r"[a-z0-9_]{1,63}")
 _IDENTIFIER: Final = re.compile(r"[0-9]{0,20}")
 NOBODY: Final = "{}"
-"""In place of a ``/sync`` that cannot be read: nobody has every row, and the leader writes anew."""
+"""Replaces an unreadable ``/sync``: no standby is in sync, and the leader writes a new one."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     etcd3: Any = import_module("patroni.dcs.etcd3")
     ha = import_module("patroni.ha")
     for needed in ("base64_decode", "PatroniEtcd3Client"):
@@ -50,25 +50,25 @@ def install() -> None:
 
 
 def text(encoded: str) -> str:
-    """Decode what etcd's gateway has encoded, with a mark for what is no UTF-8."""
+    """Decode a value from etcd's gateway, with replacement characters for invalid UTF-8."""
     return base64.b64decode(encoded).decode(errors="replace")
 
 
 def is_formed(name: str, value: str) -> bool:
-    """Return whether a key (its short name) has the form that Patroni writes there."""
+    """Return whether the value of a key (its short name) has the form that Patroni writes."""
     check = _FORMS.get(name)
     return check is None or check(value)
 
 
 def instead_of(name: str) -> str | None:
-    """Return what Patroni sees of a key that it cannot read; None: that there is no such key."""
+    """Return what Patroni sees instead of an unreadable value; None if the key is hidden."""
     return _INSTEAD.get(name)
 
 
 def of_this_system(original: Load) -> Load:
-    """Let the identifier of another system count as none; the leader writes its own one back.
+    """Ignore the identifier of another system; the leader then writes its own back.
 
-    That this node belongs to the cluster its certificate says.
+    That this node belongs to the cluster is proven by its certificate.
     """
 
     def load_cluster_from_dcs(self: Any) -> None:
@@ -107,7 +107,7 @@ def _retained(value: Any) -> bool:
 
 
 def _object(**fields: Check) -> Check:
-    """Allow a text that is an object in which each field that is there has its form."""
+    """Return a check for a JSON object in which each field that is present has its form."""
 
     def check(value: str) -> bool:
         found = json_object(value)
@@ -147,7 +147,7 @@ _FORMS: Final[Mapping[str, Check]] = MappingProxyType(
         "status": _object(optime=_count, slots=_slots, retain_slots=_retained),
         "failover": lambda value: wished(value) is not None,
         "history": _history,
-        "optime/leader": lambda _: False,  # of an older Patroni, which is never here
+        "optime/leader": lambda _: False,  # of an older Patroni, which is never used here
     }
 )
 _INSTEAD: Final[Mapping[str, str]] = MappingProxyType({"initialize": "", "sync": NOBODY})

@@ -1,10 +1,10 @@
-"""Patroni learns who is a member: whoever has no vote in the store neither stands by nor leads.
+"""Only voters of the store may be synchronous standbys or leaders.
 
 A node that is replaced loses its vote first. One that was frozen meanwhile comes back with a
 PostgreSQL that streams and a Patroni that registers it, and would keep its place in ``/sync`` or
-take the leader key. So Patroni 4.1 is told of the store's members, in four of its methods: only
-voters are candidates for the synchronous standby, only a voter takes the leader key, and the slot
-of a node that was removed is not kept for it any longer.
+take the leader key. So four of Patroni's methods get to know the store's members: only voters are
+candidates for the synchronous standby, only a voter takes the leader key, and the slot of a removed
+node is no longer kept.
 """
 
 import logging
@@ -36,7 +36,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     names = ("patroni.dcs", "patroni.dcs.etcd3", "patroni.ha", "patroni.postgresql.sync")
     dcs, etcd3, ha, sync = (import_module(name) for name in names)
     install_check(etcd3.PatroniEtcd3Client)
@@ -48,7 +48,7 @@ def install() -> None:
 
 
 class Voters:
-    """The voters of the store, as it said last; None before it has said it once."""
+    """The voters of the store, as last read; None before the first successful read."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -56,10 +56,10 @@ class Voters:
         self.names: frozenset[str] | None = None
 
     def ask(self, dcs: Any) -> None:
-        """Ask the store, where the last answer is not fresh; without one the last one counts.
+        """Read the voters, unless the last result is fresh; keep the last result on failure.
 
-        etcd lists members from memory, before 3.5 always. One that was cut off or frozen hears of
-        a removal by a read that needs the quorum, so that comes first.
+        etcd lists members from memory, before 3.5 always. A member that was isolated or frozen
+        learns of a removal through a read that needs the quorum, so that comes first.
         """
         if self._asked is not None and self._clock() - self._asked < FRESH_SECONDS:
             return
@@ -68,13 +68,13 @@ class Voters:
             ask(dcs._client, KEY_RANGE, quorum_read)  # noqa: SLF001 - as above
             answer = ask(dcs._client, MEMBER_LIST, {})  # noqa: SLF001 - as above
             names = voters_of(wire.members(answer))
-        except Exception as error:  # noqa: BLE001 - also an answer of a wrong form
+        except Exception as error:  # noqa: BLE001 - includes a malformed reply
             _log.warning("cannot list the members of the store: %s", error)
             return
         self._asked, self.names = self._clock(), names
 
     def retaining(self, original: Retain, slot_of: Callable[[str], str]) -> Retain:
-        """Keep slots of voters only; here the leader has just written, so the store answers."""
+        """Keep only the slots of voters; the leader has just written, so the store responds."""
 
         def build(self_: Any, cluster: Any, slots: Any) -> list[str] | None:
             self.ask(self_)
@@ -90,7 +90,7 @@ class Voters:
         return build
 
     def choosing(self, original: State) -> State:
-        """Let only voters be synchronous standbys, as far as the store has said who they are."""
+        """Restrict synchronous standbys to voters, if the voters are known."""
 
         def current_state(self_: Any, cluster: Any) -> Any:
             if self.names is None:
@@ -101,7 +101,7 @@ class Voters:
         return current_state
 
     def locking(self, original: Lock) -> Lock:
-        """Let only a voter take the leader key."""
+        """Restrict the leader key to voters."""
 
         def acquire_lock(self_: Any) -> bool:
             self.ask(self_.dcs)
@@ -116,11 +116,11 @@ class Voters:
 
 
 def _with_members(cluster: Any, members: list[Any]) -> Any:
-    """Return Patroni's cluster with other members; its own class has no working _replace."""
+    """Return Patroni's cluster with other members; its class has no working _replace."""
     fields = {name: getattr(cluster, name) for name in cluster._fields}
     return type(cluster)(**{**fields, "members": members})
 
 
 def voters_of(members: Collection[Member]) -> frozenset[str]:
-    """Return the names of those who have started and vote."""
+    """Return the names of the members that have started and vote."""
     return frozenset(one.name for one in members if one.name and not one.learner)

@@ -1,9 +1,9 @@
-"""What Patroni lacks for the modes of a cluster: three of its methods, extended while it is loaded.
+"""Extends three of Patroni's methods for the modes of a cluster.
 
-It learns two settings of its dynamic configuration. ``openvcha_detached``: a standby asks to be
-synchronous no longer, with Patroni's own means for that. ``openvcha_alone``: while it is paused and
-the store does not answer, the primary stops waiting for a standby that does not stream. Both are
-shown as tags of the member, so that others see when this Patroni acts on them.
+They add two settings to its dynamic configuration. ``openvcha_detached``: a standby asks not to be
+synchronous, with Patroni's own tag for that. ``openvcha_alone``: while Patroni is paused and the
+store does not respond, the primary stops waiting for a standby that does not stream. Both are shown
+as tags of the member, so that other nodes see when this Patroni applies them.
 """
 
 import logging
@@ -25,7 +25,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     _, module = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
     ha = module.Ha
     ha.get_effective_tags = telling(ha.get_effective_tags)
@@ -33,7 +33,7 @@ def install() -> None:
 
 
 def telling(original: Tags) -> Tags:
-    """Add the settings that this Patroni goes by to what it tells of itself."""
+    """Add the settings that this Patroni applies to its tags."""
 
     def tags(self: Any) -> dict[str, Any]:
         found = {name: True for name in (ALONE, DETACHED) if _setting(self, name)}
@@ -44,7 +44,7 @@ def telling(original: Tags) -> Tags:
 
 
 def released(original: Answer) -> Answer:
-    """Let an active that may go on alone do so, also when it lost the standby with the store."""
+    """Let an active that may continue alone do so, even if it lost the standby with the store."""
 
     def handle(self: Any) -> str:
         answer = original(self)
@@ -56,7 +56,7 @@ def released(original: Answer) -> Answer:
 
 
 def _release(high_availability: Any) -> None:
-    """Wait for no standby that is away. Once the store is back, Patroni sets ``/sync`` right."""
+    """Stop waiting for an absent standby. Once the store is back, Patroni corrects ``/sync``."""
     handler = high_availability.state_handler.sync_handler
     found = handler.current_state(high_availability.cluster)
     if found.sync and not found.active:

@@ -1,7 +1,7 @@
 """Patroni takes no commands from the store.
 
-What Patroni 4.1 reads of its dynamic configuration, from etcd and from the copy that it keeps
-beside the data, comes through two methods. Both take only what ``store.patroni_dynamic`` allows.
+Patroni 4.1 reads its dynamic configuration, from etcd and from the copy that it keeps beside the
+data, through two methods. Both accept only what ``store.patroni_dynamic`` allows.
 """
 
 import logging
@@ -23,7 +23,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Put the guard into the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     dcs, config = (import_module(name) for name in ("patroni.dcs", "patroni.config"))
     guard = Guard()
     cluster_config, whole = dcs.ClusterConfig, config.Config
@@ -32,13 +32,13 @@ def install() -> None:
 
 
 class Guard:
-    """Lets through what is allowed; what is not is logged, each time that it is something else."""
+    """Passes allowed settings; logs refused ones, each time they differ."""
 
     def __init__(self) -> None:
         self._told: tuple[str, ...] = ()
 
     def reading(self, original: FromNode) -> FromNode:
-        """Take what is allowed of what the store holds."""
+        """Accept the allowed settings from the store."""
 
         def from_node(version: Any, value: str, modify_version: Any = None) -> Any:
             found = original(version, value, modify_version)
@@ -47,7 +47,7 @@ class Guard:
         return from_node
 
     def setting(self, original: SetDynamic) -> SetDynamic:
-        """Take what is allowed of what comes from a file."""
+        """Accept the allowed settings from the local copy."""
 
         def set_dynamic_configuration(self_: Any, configuration: Any) -> bool:
             plain = isinstance(configuration, dict)

@@ -1,21 +1,21 @@
-"""Asks etcd what Patroni's client has no method for, by the account that its methods show.
+"""Requests to etcd for which Patroni's client has no method, with that client's account.
 
-A bare ``call_rpc`` carries the token of the last request. etcd answers "permission denied" when the
-token is missing or forgotten: right after the store has begun to ask for an account, or after five
-minutes of silence. Patroni's own methods then show the account and ask again; so does this.
+A bare ``call_rpc`` uses the token of the last request. etcd replies "permission denied" if the
+token is missing or expired: right after authentication is enabled, or after five minutes without
+requests. Patroni's own methods then authenticate and retry; so does this.
 """
 
 from typing import Any
 
 
 def install_check(client: Any) -> None:
-    """Raise AttributeError where Patroni's client is another one."""
+    """Raise AttributeError if Patroni's client is another version."""
     for needed in ("call_rpc", "handle_auth_errors"):
         getattr(client, needed)
 
 
 def ask(client: Any, method: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Return etcd's answer. Raises what Patroni's client raises."""
+    """Return etcd's reply. Raises what Patroni's client raises."""
     return dict(client.handle_auth_errors(_call, method, fields))
 
 

@@ -1,9 +1,9 @@
-"""Patroni goes by what data nodes have written, and seals what it writes.
+"""Patroni uses only values that data nodes have written, and seals what it writes.
 
-Of what Patroni 4.1 reads in etcd, three things name programs or servers: the dynamic configuration,
-the members, and the members to ask while etcd is away. What of them does not carry the seal of a
-data node is left out before Patroni sees it. Without a configuration it goes on with the last one,
-and the leader writes that one back. The seals are those of ``openvcha.store.sealing.seal``.
+Three of the values that Patroni 4.1 reads in etcd name programs or servers: the dynamic
+configuration, the members, and the members to ask while etcd is unavailable. Those without the seal
+of a data node are left out before Patroni sees them. Without a configuration it keeps the last one,
+and the leader writes that back. The seals are those of ``openvcha.store.sealing.seal``.
 """
 
 import logging
@@ -39,7 +39,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Put it into the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     etcd3 = import_module("patroni.dcs.etcd3")
     store: Any = etcd3.Etcd3
     install_check(etcd3.PatroniEtcd3Client)
@@ -52,7 +52,7 @@ def install() -> None:
 
 
 class Sealing:
-    """What Patroni reads and writes, with seals."""
+    """Replacements of Patroni's methods that verify seals on reading and add them on writing."""
 
     def __init__(self, seals: Seals) -> None:
         self._seals = seals
@@ -61,7 +61,7 @@ class Sealing:
         self._written: dict[str, Place] = {}
 
     def reading(self, original: FromNodes) -> FromNodes:
-        """Make the picture of the cluster of what carries a seal."""
+        """Build Patroni's view of the cluster from sealed values only."""
 
         def cluster_from_nodes(store: Any, nodes: Nodes) -> Any:
             return original(store, self.checked(nodes))
@@ -69,7 +69,7 @@ class Sealing:
         return cluster_from_nodes
 
     def telling(self, original: Touch) -> Touch:
-        """Seal what this member tells of itself."""
+        """Seal this member's own record."""
 
         def touch_member(store: Any, data: dict[str, Any]) -> bool:
             place = Place(keys.PATRONI_MEMBERS + store._name, 0, 0, lease=False)  # noqa: SLF001 - as above
@@ -86,9 +86,9 @@ class Sealing:
         return set_config_value
 
     def checked(self, nodes: Nodes) -> Nodes:
-        """Leave out what carries no seal, or cannot be read.
+        """Return the nodes without those that lack a valid seal or are unreadable.
 
-        ``nodes`` are etcd's answers by their short names.
+        ``nodes`` are etcd's replies by their short names.
         """
         refused: set[str] = set()
         found: Nodes = {}
@@ -108,7 +108,7 @@ class Sealing:
 
     def _node(self, name: str, node: dict[str, Any]) -> dict[str, Any]:
         if unbounded(node["value"].encode(errors="surrogatepass")):
-            raise RecordForged(keys.PATRONI + name)  # Patroni itself would not survive it
+            raise RecordForged(keys.PATRONI + name)  # Patroni itself would fail on it
         if name == CONFIG:
             return {**node, "value": self._config(node)}
         if name.startswith(MEMBERS):
@@ -119,7 +119,7 @@ class Sealing:
         return node
 
     def _config(self, node: dict[str, Any]) -> str:
-        # What this very process has written has no version until etcd tells of it.
+        # What this process has written has no version until etcd reports it.
         place = self._place(node) if "version" in node else self._written.get(node["value"])
         if place is None:
             raise RecordForged(keys.PATRONI_CONFIG)
@@ -127,7 +127,7 @@ class Sealing:
         return canonical(fields).decode()
 
     def _place(self, node: dict[str, Any]) -> Place:
-        """Return where the configuration stands. Raises ValueError: etcd counts otherwise."""
+        """Return the place of the configuration. Raises ValueError for mismatched revisions."""
         return Place(
             keys.PATRONI_CONFIG,
             int(node.get("create_revision", 0)),
@@ -136,7 +136,7 @@ class Sealing:
         )
 
     def _learn(self, nodes: Nodes) -> None:
-        """Remember where members are: those who are gone may still have to be asked."""
+        """Remember the members' addresses: ones that are gone may still have to be asked."""
         for name, node in nodes.items():
             place = (
                 (json_object(node["value"]) or {}).get("api_url") if name.startswith(MEMBERS) else 0
@@ -177,12 +177,12 @@ class Sealing:
         )
         sealed = self._seals.close(place, value.encode()).decode()
         mod = found["mod_revision"]
-        self._written = {sealed: place}  # before the answer: a cache may have it first
+        self._written = {sealed: place}  # before the reply: a cache may have it first
         return bool(store._client.put(store.config_path, sealed, mod_revision=mod))  # noqa: SLF001 - as above
 
 
 def _read(store: Any) -> dict[str, Any] | None:
-    """Ask etcd itself: what is written is sealed for the place that it will have."""
+    """Read the configuration from etcd itself: a seal covers the place that a value will have."""
     key = {"key": b64encode(store.config_path.encode()).decode()}
     found = ask(store._client, "/kv/range", key).get("kvs", [])  # noqa: SLF001 - as above
     return dict(found[0]) if found else None

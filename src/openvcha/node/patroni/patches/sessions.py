@@ -1,7 +1,7 @@
-"""Patroni's own sessions with PostgreSQL set what they need, whatever users have set as defaults.
+"""Patroni's own sessions with PostgreSQL set what they need, whatever defaults users have set.
 
-Patroni 4.1 hands all that stands in the superuser's part of its configuration to libpq, for its
-local sessions only. But it keeps a list of what may stand there, and ``options`` is not in it.
+Patroni 4.1 passes the superuser's section of its configuration to libpq, for its local sessions
+only. But it keeps a list of allowed parameters there, which lacks ``options``.
 """
 
 from importlib import import_module
@@ -15,7 +15,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Extend the list in the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     config: Any = import_module("patroni.config")
     allowed = config._AUTH_ALLOWED_PARAMETERS  # noqa: SLF001 - there is no other handle
     if OPTIONS not in allowed:

@@ -1,7 +1,7 @@
-"""Patroni drops no replication slot that it did not make.
+"""Patroni drops no replication slot that it did not create.
 
-Patroni 4.1 drops each slot that no member needs, whoever made it: a backup's or a subscription's
-too. What it may drop are the slots of members that have left. Their names are known by their end.
+Patroni 4.1 drops each slot that no member needs, even a backup's or a subscription's. It may only
+drop the slots of members that have left, which are recognized by the end of their names.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,13 @@ REPLACES = {
 
 
 def install() -> None:
-    """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     handler: Any = import_module("patroni.postgresql.slots").SlotsHandler
     handler.ignore_replication_slot = keeping(handler.ignore_replication_slot)
 
 
 def keeping(original: Ignores) -> Ignores:
-    """Ignore what ``original`` ignores, and all slots that are no member's."""
+    """Ignore what ``original`` ignores, and all slots that do not belong to members."""
 
     def ignore_replication_slot(self: Any, cluster: Any, name: str) -> bool:
         return not is_member_slot(name) or original(self, cluster, name)

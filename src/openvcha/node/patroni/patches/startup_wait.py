@@ -1,9 +1,8 @@
-"""Patroni's fixed waits in the path of a repair, made to end when their reason does.
+"""Shortens Patroni's fixed waits during a repair: they end when their condition holds.
 
-Two places of Patroni 4.1 sleep for whole seconds: the start of PostgreSQL is polled once a second,
-and a new synchronous standby is looked at again 2 s after it was named. Both keep their condition
-and their upper bound here; only the looking is more frequent. Nothing else of Patroni is changed.
-The waits of a switchover are in ``patroni_handover``.
+Patroni 4.1 sleeps for whole seconds in two places: it polls the start of PostgreSQL once a second,
+and checks a new synchronous standby 2 s after naming it. Both keep their condition and their upper
+bound; they are only polled more often. The waits of a switchover are in ``switchover_wait``.
 """
 
 import time
@@ -23,7 +22,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Replace both waits in the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     postgresql, ha = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
     postgresql.Postgresql.wait_for_startup = wait_for_startup
     clock = early_wake_clock.of_module(ha, LOOK_SECONDS)
@@ -32,7 +31,7 @@ def install() -> None:
 
 
 def wait_for_startup(self: Any, timeout: float = 0) -> bool | None:
-    """Wait until PostgreSQL has started (True) or failed (False); None when told to stop."""
+    """Wait until PostgreSQL has started (True) or failed (False); None if told to stop."""
     while not self.check_startup_state_changed():
         if self.cancellable.is_cancelled or (timeout and self.time_in_state() > timeout):
             return None
@@ -41,7 +40,7 @@ def wait_for_startup(self: Any, timeout: float = 0) -> bool | None:
 
 
 def impatient(original: Callable[[Any], None], clock: PatientClock) -> Callable[[Any], None]:
-    """Run ``original`` so that its sleeps end as soon as the named standby is confirmed."""
+    """Run ``original`` with sleeps that end as soon as the named standby is confirmed."""
 
     def process(self: Any) -> None:
         with clock.until(lambda: _confirmed(self)):
@@ -51,7 +50,7 @@ def impatient(original: Callable[[Any], None], clock: PatientClock) -> Callable[
 
 
 def _confirmed(high_availability: Any) -> bool:
-    """Look anew: is every standby that PostgreSQL names also one that it waits for?"""
+    """Return whether PostgreSQL now waits for every standby that it names."""
     postgresql = high_availability.state_handler
     postgresql.reset_cluster_info_state(None)
     found = postgresql.sync_handler.current_state(high_availability.cluster)

@@ -1,9 +1,9 @@
-"""Patroni's fixed waits in the path of a switchover, made to end when their reason does.
+"""Shortens Patroni's fixed waits during a switchover: they end when their condition holds.
 
-Four places of Patroni 4.1 look once a second or sleep for whole seconds: whether PostgreSQL has
-closed its connections and has shut down; 1 s for the standby to receive the last record before
-the leader key is given away; 2 s for somebody to take it; whether a promotion has come through.
-Each keeps its condition and its upper bound here; only the looking is more frequent.
+Patroni 4.1 polls once a second or sleeps for whole seconds in four places: until PostgreSQL has
+closed its connections and shut down; 1 s for the standby to receive the last record before the
+leader key is released; 2 s for another node to take it; until a promotion is complete. Each keeps
+its condition and its upper bound; they are only polled more often.
 """
 
 import time
@@ -27,7 +27,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Replace the waits in the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     postgresql: Any = import_module("patroni.postgresql")
     ha: Any = import_module("patroni.ha")
     if not postgresql.STOP_POLLING_INTERVAL or not postgresql.Postgresql._wait_promote:  # noqa: SLF001 - there is no other handle
@@ -38,7 +38,7 @@ def install() -> None:
 
 
 def wait_promote(self: Any, wait_seconds: float) -> bool | None:
-    """Wait until PostgreSQL is a primary (True); None when it does not become one in time."""
+    """Wait until PostgreSQL is a primary (True); None if it does not become one in time."""
     until = time.monotonic() + wait_seconds
     while time.monotonic() < until:
         if self.controldata().get("Database cluster state") == "in production":
@@ -49,7 +49,7 @@ def wait_promote(self: Any, wait_seconds: float) -> bool | None:
 
 
 def handing_over(original: Demote, clock: PatientClock) -> Demote:
-    """Run a graceful ``original`` so that its sleeps end with their reason."""
+    """Run a graceful ``original`` with sleeps that end when their condition holds."""
 
     def demote(self: Any, mode: str) -> Any:
         if mode != GRACEFUL:
@@ -66,7 +66,7 @@ def handing_over(original: Demote, clock: PatientClock) -> Demote:
 
 
 class Handover:
-    """What a former leader waits for: first the standby's receipt, then a new leader."""
+    """The conditions that a former leader waits for: the standby's receipt, then a new leader."""
 
     def __init__(self, high_availability: Any) -> None:
         self._ha = high_availability
@@ -75,17 +75,17 @@ class Handover:
         self._has = 0
 
     def is_failover_possible(self, *, cluster_lsn: int = 0, **options: Any) -> bool:
-        """Return what Patroni does, but ask no second time for what the standby has already."""
+        """Return what Patroni returns, without asking again for what the standby has already."""
         return 0 < cluster_lsn <= self._has or bool(self._ask(cluster_lsn=cluster_lsn, **options))
 
     def enough(self) -> bool:
-        """Return whether the reason of the sleep that runs now has come about."""
+        """Return whether the condition of the current sleep holds."""
         return self._received() if self._ha.is_leader() else self._taken()
 
     def _received(self) -> bool:
-        """Ask whether a standby has the shutdown checkpoint itself, not only what precedes it.
+        """Return whether a standby has the shutdown checkpoint itself, not only what precedes it.
 
-        A PostgreSQL that has ended sends nothing more; Patroni then asks a last time by itself.
+        A PostgreSQL that has ended sends nothing more; then Patroni itself asks a last time.
         """
         if not self._ha.state_handler.is_running():
             return True

@@ -1,8 +1,8 @@
-"""A standby that becomes the primary ends the sessions that hold its replay up.
+"""A standby that is promoted ends the sessions that delay its replay.
 
-Patroni 4.1 asks PostgreSQL to promote and waits. PostgreSQL first replays what it has received, and
-lets a reader that is in the way hold that up for 30 s, without a database meanwhile. A replay that
-is paused or delayed goes on by itself when a promotion is asked for.
+Patroni 4.1 requests the promotion and waits. PostgreSQL first replays what it has received, and a
+conflicting reader may delay that for 30 s, in which there is no database. A paused or delayed
+replay continues by itself when a promotion is requested.
 """
 
 import threading
@@ -14,7 +14,7 @@ from typing import Any
 from openvcha.node.postgres.diagnosis.replay import HOLDERS, holder
 
 FIRST_SECONDS = 0.1
-"""What nobody holds up is promoted in less."""
+"""An undelayed promotion takes less."""
 LOOK_SECONDS = 0.1
 CONNECTION = "takeover"
 END = "select pg_terminate_backend(%s)"
@@ -29,7 +29,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Extend the loaded Patroni. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     postgresql: Any = import_module("patroni.postgresql")
     connections = import_module("patroni.postgresql.connection")
     if not (connections.ConnectionPool.get and connections.NamedConnection.query):
@@ -38,7 +38,7 @@ def install() -> None:
 
 
 def unhindered(original: Promote) -> Promote:
-    """Run ``original``, and meanwhile end whoever holds the replay up."""
+    """Run ``original``, and meanwhile end sessions that delay the replay."""
 
     def promote(self: Any, *arguments: Any, **options: Any) -> Any:
         over = threading.Event()
@@ -54,20 +54,20 @@ def unhindered(original: Promote) -> Promote:
 
 
 def _end_holders(postgresql: Any, over: threading.Event) -> None:
-    """Look until the promotion is over. What cannot be asked now is asked again."""
+    """Look until the promotion is over; retry failed queries."""
     connection = postgresql.connection_pool.get(CONNECTION)
     pause = FIRST_SECONDS
     while not over.wait(pause):
         pause = LOOK_SECONDS
         try:
             end_holders(connection.query)
-        except Exception as error:  # noqa: BLE001 - it must not hold a promotion up
+        except Exception as error:  # noqa: BLE001 - it must not delay a promotion
             _log.warning("cannot find out what holds up replay: %s", error)
     connection.close(True)
 
 
 def end_holders(query: Callable[..., list[tuple[Any, ...]]]) -> None:
-    """Look once, and end those that are in the way now. Raises what ``query`` raises."""
+    """Look once, and end the sessions that delay the replay. Raises what ``query`` raises."""
     for found in map(holder, query(HOLDERS)):
         _log.warning(
             "ending the session %s (user %s, application %s), which holds up replay",

@@ -1,9 +1,9 @@
-"""Patroni's requests and answers, sent as soon as they are written.
+"""Sets TCP_NODELAY on Patroni's sockets.
 
-Patroni 4.1 writes a request to etcd in two parts, and so an answer of its own API. Its sockets lack
-TCP_NODELAY, which urllib3 would set by itself: the second part waits until the receiver has
-confirmed the first, which the receiver's kernel puts off for 40 ms. A switchover makes about ten
-such requests, one after the other.
+Patroni 4.1 writes a request to etcd, and a response of its own API, in two parts. Without
+TCP_NODELAY, which urllib3 would set by default, the second part waits for the acknowledgement of
+the first, which the receiver's kernel delays by 40 ms. A switchover makes about ten such requests
+in sequence.
 """
 
 import socket
@@ -20,7 +20,7 @@ REPLACES = {
 
 
 def install() -> None:
-    """Have the loaded Patroni send at once. Raises AttributeError for another Patroni."""
+    """Patch the loaded Patroni. Raises AttributeError for another version."""
     etcd3, api = (import_module(name) for name in ("patroni.dcs.etcd3", "patroni.api"))
     etcd3.Etcd3.set_socket_options = sending_at_once(etcd3.Etcd3.set_socket_options)
     if not hasattr(api.RestApiHandler, "disable_nagle_algorithm"):
@@ -29,7 +29,7 @@ def install() -> None:
 
 
 def sending_at_once(original: SetOptions) -> SetOptions:
-    """Set what Patroni sets, and that nothing is held back."""
+    """Set Patroni's socket options, and TCP_NODELAY."""
 
     def set_socket_options(self: Any, sock: socket.socket, socket_options: Any) -> None:
         original(self, sock, socket_options)

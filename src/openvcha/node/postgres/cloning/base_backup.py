@@ -1,4 +1,4 @@
-"""What pg_basebackup is told, and what it tells."""
+"""pg_basebackup's command line, environment and output."""
 
 import dataclasses
 import re
@@ -13,8 +13,8 @@ from openvcha.store.clone_reports import CopyReport, CopyState
 KIB = 1024
 COPY_APPLICATION = "openvcha_copy"
 COPY_OPTIONS = "-c statement_timeout=0 -c idle_session_timeout=0 -c wal_sender_timeout=60s"
-"""What its two sessions need, whatever is set for all sessions or for their role."""
-# Weight of what was measured before against what was measured now; a second lies between the two.
+"""What its two sessions need, whatever defaults are set for all sessions or for their role."""
+# Weight of the previous average against the new measurement, one second later.
 RATE_MEMORY = 0.6
 PROGRESS = re.compile(rb"^\s*(\d+)/(\d+) kB \(\s*\d+%\)")
 FINAL_REASONS = (
@@ -28,7 +28,7 @@ FINAL_REASONS = (
 
 
 def backup_argv(postgres: Postgres, target: Path, host: str, port: int, user: str) -> list[str]:
-    """Write the command line of a copy; the password is in the environment's password file."""
+    """Return the command line of a copy; the environment names the password file."""
     return [
         str(postgres.bin_dir / BASE_BACKUP),
         f"--pgdata={target}",
@@ -43,27 +43,27 @@ def backup_argv(postgres: Postgres, target: Path, host: str, port: int, user: st
 
 
 def backup_environment(layout: Layout, postgres: Postgres, pgpass: Path) -> dict[str, str]:
-    """Return libpq's settings of a copy."""
+    """Return libpq's environment variables of a copy."""
     return {
         "PGPASSFILE": str(pgpass),
         "PGCONNECT_TIMEOUT": "5",
         "PGAPPNAME": COPY_APPLICATION,
         "PGOPTIONS": COPY_OPTIONS,
-        "LC_ALL": "C",  # its report is read
+        "LC_ALL": "C",  # its report is parsed
         **session_environment(layout, postgres),
     }
 
 
 def pgpass_line(user: str, password: str) -> bytes:
-    """Write a line of a password file that counts for every server."""
+    """Return a line of a password file that matches every server."""
     escaped = password.replace("\\", "\\\\").replace(":", "\\:")
     return f"*:*:*:{user}:{escaped}\n".encode()
 
 
 def parse_progress(line: bytes) -> tuple[int, int] | None:
-    """Read (bytes done, bytes total) from a line of its report; None for any other line.
+    """Return (bytes done, bytes total) from a line of its report; None for any other line.
 
-    The total is its estimate from before the copy: it is never given below what is done.
+    The total is an estimate from before the copy; it is raised to the bytes done if necessary.
     """
     found = PROGRESS.match(line)
     if not found:
@@ -73,19 +73,19 @@ def parse_progress(line: bytes) -> tuple[int, int] | None:
 
 
 def reason(said: Sequence[bytes]) -> str:
-    """Return the line that says why it ended: after its error it may tell how it cleans up."""
+    """Return the line with the error, which messages about its cleanup may follow."""
     errors = [line for line in said if b" error: " in line or b" fatal: " in line]
     return (errors or list(said) or [b""])[-1].decode(errors="replace")
 
 
 def is_temporary(output: bytes) -> bool:
-    """Return whether trying again may help, from what it said before it ended."""
+    """Return whether a retry may help, judging by its output."""
     return not any(reason in output for reason in FINAL_REASONS)
 
 
 @dataclasses.dataclass
 class Progress:
-    """Turns lines into reports: the rate is smoothed, the time left follows from it."""
+    """Turns lines of output into reports with a smoothed rate."""
 
     clock: Callable[[], float]
     attempt: int
@@ -95,7 +95,7 @@ class Progress:
     _last: tuple[float, int] | None = None
 
     def read(self, line: bytes) -> CopyReport | None:
-        """Take a line of the report, and return a report when it told something new."""
+        """Process a line of output, and return a report if it has new progress."""
         found = parse_progress(line)
         if not found:
             return None
@@ -106,7 +106,7 @@ class Progress:
         return self.report(CopyState.RUNNING)
 
     def report(self, state: CopyState) -> CopyReport:
-        """Return how far the copy is."""
+        """Return a report of the current progress."""
         left = (self.total - self.done) / self.rate if self.rate else None
         return CopyReport(
             state=state,

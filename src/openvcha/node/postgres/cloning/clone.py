@@ -1,4 +1,4 @@
-"""The copy of the data that a new data node makes before Patroni starts on it."""
+"""The copy of the leader's data that a new data node makes before Patroni starts."""
 
 import asyncio
 import errno
@@ -30,7 +30,7 @@ KEPT_OUTPUT = 20
 
 
 class CopyStep:
-    """Copies the leader's data until it is done or it makes no sense to try again."""
+    """Copies the leader's data until it succeeds or fails for good."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class CopyStep:
         self._free_bytes = free_bytes
 
     async def run(self) -> bool:
-        """Copy, with retries while the reason is temporary; return whether the data are there."""
+        """Copy, with retries of temporary failures; return whether it succeeded."""
         backoff = Backoff()
         attempt = 0
         while True:
@@ -166,19 +166,19 @@ class CopyStep:
             raise
 
     def _commit(self) -> None:
-        # Whoever starts it, a copy is a standby: never by accident a second primary.
+        # However it is started, a copy is a standby: never by accident a second primary.
         write_durably(self._layout.pgdata_copying / STANDBY_SIGNAL, b"")
-        # pg_basebackup has synced the files; this makes their new place survive too.
+        # pg_basebackup has synced the files; this syncs their new name.
         self._layout.pgdata_copying.rename(self._layout.pgdata)
         sync_directory(self._layout.root)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with all that is in it, if it is there; raises OSError."""
+    """Remove a directory tree, if it exists. Raises OSError."""
     if path.exists():
         shutil.rmtree(path, **FULL_PATH_ERRORS)
 
 
 def has_data(layout: Layout) -> bool:
-    """Return whether the node has data: they appear only when they are whole."""
+    """Return whether the node has a data directory, which is always complete."""
     return layout.pgdata.is_dir() and any(layout.pgdata.iterdir())

@@ -1,4 +1,4 @@
-"""What the server said of a copy that failed: the one that copies hears only that it ended."""
+"""The server's error for a failed copy: the client only sees that the connection ended."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from openvcha.node.postgres.cloning.base_backup import COPY_APPLICATION
 from openvcha.node.postgres.log import SEVERE, Entry
 
 PASSING = ("08", "40", "53300", "53400", "55", "57")
-"""SQLSTATEs, or their classes, that may pass: a lost connection, all places taken, an object in
-use, a server that stops or was told to."""
+"""SQLSTATEs, or classes of them, that may pass: a lost connection, too many connections, an object
+in use, a server that is stopping."""
 
 
 @dataclass(frozen=True)
 class ServerError:
-    """The server's own error. One that is ``final`` comes again with each copy."""
+    """The server's error. A ``final`` one recurs with each copy."""
 
     state: str
     message: str
 
     @property
     def final(self) -> bool:
-        """Return whether trying again is of no use."""
+        """Return whether a retry cannot help."""
         return not self.state.startswith(PASSING)
 
 
 def copy_error(log: Iterable[Entry], since: datetime) -> ServerError | None:
-    """Return the last error of a copy's sessions since then."""
+    """Return the last error of a copy's sessions since a time, if any."""
     found = [
         each
         for each in log

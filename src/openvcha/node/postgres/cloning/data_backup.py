@@ -1,6 +1,6 @@
-"""Old data that are kept until the new copy is in sync: set aside, put back, thrown away.
+"""The backup of a data directory that is kept until its replacement is in sync.
 
-Each is one rename that survives a power loss, so a crash leaves the one or the other.
+Each operation is one durable rename, so a crash leaves the state before or after it.
 """
 
 import datetime as dt
@@ -15,29 +15,29 @@ DISCARDED = "pgdata.discarded-"
 
 
 def asides(layout: Layout) -> list[Path]:
-    """Return the data that are set aside, the oldest first."""
+    """Return the backups, the oldest first."""
     return sorted(path for path in layout.root.glob(f"{ASIDE}*") if path.is_dir())
 
 
 def set_aside(layout: Layout, now: dt.datetime) -> Path:
-    """Set the node's data aside; gives where they are. Raises OSError."""
+    """Make the node's data a backup, and return its path. Raises OSError."""
     kept = layout.root / f"{ASIDE}{now:%Y%m%dT%H%M%S.%fZ}"
     _rename(layout.pgdata, kept)
     return kept
 
 
 def put_back(layout: Layout) -> bool:
-    """Make the data that were set aside last the node's data again, unless it has some."""
+    """Make the newest backup the node's data again, unless it has data. Return whether it was."""
     kept = asides(layout)
     if has_data(layout) or not kept:
         return False
-    remove_tree(layout.pgdata)  # at most an empty directory
+    remove_tree(layout.pgdata)  # an empty directory at most
     _rename(kept[-1], layout.pgdata)
     return True
 
 
 def discard(layout: Layout) -> None:
-    """Delete what is set aside. What is half deleted never has the name of kept data."""
+    """Delete the backups. A half-deleted one never has the name of a backup."""
     for path in asides(layout):
         _rename(path, layout.root / path.name.replace(ASIDE, DISCARDED))
     remove_discarded(layout)

@@ -1,4 +1,4 @@
-"""What PostgreSQL keeps outside of its node's directory, where nobody clones it."""
+"""Data of PostgreSQL outside its node's directory, which a clone would not copy."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from openvcha.node.layout import Layout
 
 
 def data_elsewhere(layout: Layout) -> tuple[Path, ...]:
-    """Find data, write-ahead log and tablespaces that are links to another place."""
+    """Return the data directory, write-ahead log and tablespaces that are links."""
     tablespaces = sorted((layout.pgdata / "pg_tblspc").glob("*"))
     places = (layout.pgdata, layout.pgdata / "pg_wal", *tablespaces)
     home = layout.root.resolve()

@@ -1,7 +1,7 @@
-"""A new node's first copy, and that its end is told: until it was told, and never again.
+"""A new node's first copy, whose end is reported exactly once.
 
-The task that makes the node waits for the report, and deletes it in the end. A report that is
-written once more at each start of the node would stay for ever.
+The task that creates the node waits for the report, and deletes it at the end. A report written
+again at each start of the node would stay forever.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,18 +17,18 @@ Publish = Callable[[CopyReport], None]
 async def first_copy(
     layout: Layout, publish: Publish, copy: Callable[[Publish], Awaitable[bool]]
 ) -> bool:
-    """Return whether the data are there; ``copy`` copies them where not. Raises OSError."""
+    """Copy the data with ``copy`` unless they exist; return whether they do. Raises OSError."""
     if not has_data(layout):
         write_durably(layout.copy_untold, b"")
         return await copy(publish)
     if layout.copy_untold.exists():
-        # The last run ended between the copy's end and its report.
+        # The last run ended after the copy and before its report.
         publish(CopyReport(state=CopyState.DONE))
     return True
 
 
 def was_told(layout: Layout) -> Publish:
-    """Return what takes note of each report that was written. Its end is told once."""
+    """Return a callback for written reports, which marks the end of the copy as reported."""
 
     def told(report: CopyReport) -> None:
         if report.state is CopyState.DONE:

@@ -1,6 +1,6 @@
-"""What the databases of a node use of PostgreSQL's directories, and is not there.
+"""Files that the databases of a node need from PostgreSQL's directories, and that are missing.
 
-Extensions and functions in C are each database's own: every one is asked itself.
+Extensions and C functions belong to a database, so each database is queried.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DATABASES = """
     select datname from pg_database where datallowconn and datconnlimit <> -2 order by 1
 """
-"""One with -2 was dropped half: nobody gets in."""
+"""A limit of -2 marks a half-dropped database, which accepts no connections."""
 EXTENSIONS = """
     select extname from pg_extension
      where extname not in (select name from pg_available_extensions) order by 1
@@ -37,7 +37,7 @@ class Uninstalled:
 async def uninstalled(
     connection: "AsyncConnection[Any]", connect: Callable[[str], Awaitable["AsyncConnection[Any]"]]
 ) -> tuple[Uninstalled, ...]:
-    """Ask every database, each by a connection that ``connect`` makes. Raises psycopg.Error."""
+    """Query every database, each over a connection from ``connect``. Raises psycopg.Error."""
     (folder,) = await _names(connection, LIBRARIES)
     found: list[Uninstalled] = []
     for database in await _names(connection, DATABASES):

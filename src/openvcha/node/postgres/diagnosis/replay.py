@@ -1,7 +1,7 @@
-"""How far a standby has replayed what it received, and which sessions there hold that up.
+"""A standby's replay: its position, and the sessions that delay it.
 
-PostgreSQL lets a reader on a standby hold replay up for 30 s (``max_standby_streaming_delay``), and
-looks at nothing else meanwhile: neither at a new value of that setting nor at a promotion.
+PostgreSQL lets a reader on a standby delay replay for 30 s (``max_standby_streaming_delay``), and
+checks nothing else meanwhile: neither a new value of that setting nor a promotion request.
 """
 
 from collections.abc import Sequence
@@ -40,13 +40,13 @@ HOLDERS = """
                and age(session.backend_xmin) = snapshots.oldest)
      order by 4
 """
-"""Who holds a lock that replay waits for; of old snapshots, the oldest: the next one may not be
-in the way at all."""
+"""Sessions that hold a lock for which replay waits; of old snapshots only the oldest: the next one
+may not conflict at all."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A session that holds replay up; the names are as its client gave them, but not longer."""
+    """A session that delays replay; its names are the client's, truncated."""
 
     pid: int
     user: str
@@ -55,15 +55,15 @@ class Holder:
 
     @property
     def began(self) -> str:
-        """Return when its transaction began, for people."""
+        """Return when its transaction began, for display."""
         return f"{self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if self.since else "?"
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One look at a server: ``position`` in bytes of the log, ``delay`` as PostgreSQL shows it.
+    """The replay of a server: ``position`` in bytes of the log, ``delay`` as PostgreSQL shows it.
 
-    A server that is no standby has replayed everything.
+    A primary counts as having replayed everything.
     """
 
     position: int
@@ -74,12 +74,12 @@ class Replay:
 
     @property
     def delayed(self) -> bool:
-        """Return whether it is told to replay late."""
+        """Return whether replay is configured to be delayed."""
         return self.delay != "0"
 
 
 def holder(row: Sequence[Any]) -> Holder:
-    """Read a row of HOLDERS."""
+    """Return the session in a row of HOLDERS."""
     pid, user, application, since = row
     return Holder(int(pid), _short(user), _short(application), since)
 

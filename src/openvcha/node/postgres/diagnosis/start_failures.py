@@ -1,6 +1,6 @@
-"""Why this node's PostgreSQL does not start, or does not stream: read from its logs.
+"""Why this node's PostgreSQL does not start or does not stream, according to its logs.
 
-A server that fails before it has its own log writes to Patroni's output.
+A server that fails before it opens its own log writes to Patroni's output.
 """
 
 import re
@@ -18,7 +18,7 @@ KEPT_LINES = 5
 RECENT = timedelta(seconds=30)
 SERVER_LINE = re.compile(r"^\S+ \S+ \S+ \[\d+\] (?:FATAL|PANIC|ERROR):\s+(.*)$")
 REWIND_LINE = re.compile(r"(pg_rewind: (?:error|fatal): .*|OperationalError: .*FATAL: .*)$")
-"""Why a former primary cannot be rewound: it then waits, until its data are copied anew."""
+"""Why a former primary cannot be rewound; it then waits until its data are copied again."""
 FAILED = ("ERROR: postmaster is not running", "ERROR: failed to start postgres")
 WELL = "INFO: no action."
 OWN_BACKENDS = frozenset({"postmaster", "startup"})
@@ -26,13 +26,13 @@ RECEIVER = "walreceiver"
 
 
 def trouble(logs: Path, now: datetime | None = None) -> PostgresTrouble | None:
-    """Read a node's logs for what keeps its PostgreSQL down or apart; None: nothing is known."""
+    """Return why a node's PostgreSQL does not run or stream, by its logs; None if unknown."""
     lines = [_line(line) for line in tail(log_path(logs, "patroni"))]
     return judge(lines, entries(logs), now or datetime.now(UTC))
 
 
 def judge(patroni: Iterable[str], server: Sequence[Entry], now: datetime) -> PostgresTrouble | None:
-    """Count the last starts that failed for the same reason; else tell why it does not stream."""
+    """Return why the last starts failed, and how many; else why it does not stream."""
     starts: list[list[str]] = []
     said: list[str] = []
     rewinds: list[str] = []
@@ -71,7 +71,7 @@ def _not_streaming(said: Sequence[str]) -> PostgresTrouble | None:
 
 
 def _line(logged: str) -> str:
-    """Take a program's own line out of the record that the supervisor made of it."""
+    """Return a program's own line from the supervisor's record of it."""
     try:
         return str(msgspec.json.decode(logged, type=dict[str, object]).get("line", ""))
     except msgspec.DecodeError:

@@ -1,7 +1,7 @@
-"""What users have set in this node's PostgreSQL where the cluster sets it, and what that leads to.
+"""Settings of users in this node's PostgreSQL that override the cluster's, and their effects.
 
-Patroni writes ``postgresql.conf``. ``ALTER SYSTEM`` writes another file, which counts more and goes
-along with every copy.
+Patroni writes ``postgresql.conf``. ``ALTER SYSTEM`` writes another file, which takes precedence and
+is part of every copy.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,9 +29,9 @@ SETTINGS = """
                    from pg_file_settings order by lower(name), seqno desc) as written
              on written.name = lower(shown.name) and shown.source = 'client'
 """
-"""What our own session sets for itself hides what files say: there the last line of all counts.
+"""The options of our own session hide the values in files: for them the last line of all counts.
 
-PostgreSQL marks what files say of a setting of the command line too: that counts for nothing.
+PostgreSQL also lists lines for settings of the command line, which have no effect.
 """
 PRELOADED = """
     select distinct on (name) name, setting from pg_file_settings
@@ -39,7 +39,7 @@ PRELOADED = """
                     'local_preload_libraries')
      order by name, seqno desc
 """
-"""What counts after a restart: the last line of all files."""
+"""The values after a restart: the last line of all files."""
 LIBRARIES = "select setting from pg_config where name = 'PKGLIBDIR'"
 SLOTS = "select slot_name from pg_replication_slots where not temporary order by 1"
 ROLES = """
@@ -49,7 +49,7 @@ ROLES = """
        and not (setdatabase = (select oid from pg_database where datname = current_database())
                 and split_part(setting, '=', 1) = any(%s)) order by 1, 2
 """
-"""But for what the cluster sets for its role by itself."""
+"""Without what the cluster itself sets for its role."""
 COMMITS = """
     select case when setrole = 0 and setdatabase = 0 then 'ROLE ALL'
                 when setrole = 0 then 'DATABASE ' || quote_ident(datname)
@@ -61,7 +61,7 @@ COMMITS = """
       left join pg_roles on pg_roles.oid = setrole, unnest(setconfig) as setting
      where split_part(setting, '=', 1) = 'synchronous_commit' order by 1
 """
-"""For whom, as ALTER names it, commits wait for something else than the server's default."""
+"""The scopes, as in ALTER, in which commits wait for something other than the server's default."""
 COLLATIONS_SINCE = 150000
 COLLATIONS = """
     select datname, datcollversion, coalesce(pg_database_collation_actual_version(oid), 'none')
@@ -73,7 +73,7 @@ Rows = Sequence[tuple[Any, ...]]
 
 
 async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
-    """Look at a node's own PostgreSQL. Raises psycopg.Error."""
+    """Return the facts of a node's own PostgreSQL. Raises psycopg.Error."""
 
     async def rows(query: str, *arguments: object) -> Rows:
         return await (await connection.execute(query.encode(), arguments or None)).fetchall()
@@ -102,9 +102,9 @@ async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
 
 
 def overrides(settings: Rows) -> tuple[Override, ...]:
-    """Return the settings of the cluster that come from a file which is not its own.
+    """Return the cluster's settings that are overridden by a file that it does not write.
 
-    Its own are known by their names: a directory may be reached by more than one path.
+    Its own files are recognized by name: a directory may have more than one path.
     """
     return tuple(
         Override(name=name, value=plain(value), file=file, vital=is_vital(name))
@@ -114,7 +114,7 @@ def overrides(settings: Rows) -> tuple[Override, ...]:
 
 
 def missing(names: Iterable[str], folder: Path) -> tuple[str, ...]:
-    """Return the libraries that are not there where PostgreSQL looks for them."""
+    """Return the libraries that are missing where PostgreSQL looks for them."""
     return tuple(dict.fromkeys(name for name in names if not _path(name, folder).exists()))
 
 
