@@ -21,7 +21,7 @@ make_venv() {
     "$python" -m venv --without-pip "$venv"
     add_pip || {
       rm -rf "$venv"
-      die "this Python cannot make an environment with pip: install python3-venv (as root:" \
+      die "this Python cannot create an environment with pip: install python3-venv (as root:" \
         "apt-get install python3-venv)"
     }
   fi
@@ -77,8 +77,8 @@ build() {
   flock 9
   if fresh "$1"; then return; fi
   if ! venv_works; then
-    python=$(find_python) || die "Python 3.11 or newer is needed (Debian, Ubuntu: python3, python3-venv)"
-    say "Making .venv with $("$python" --version), once"
+    python=$(find_python) || die "Python 3.11 or newer is required (Debian, Ubuntu: python3, python3-venv)"
+    say "Creating .venv with $("$python" --version), once"
     make_venv "$python"
   fi
   say "Installing the locked packages ($1); this can take a minute"

@@ -29,5 +29,5 @@ run_lock() {
   compile build pyproject.toml --build-deps-for editable --only-build-deps --constraint locks/test.txt
   compile lock locks/lock.in "$@"
   cp locks/*.txt "$root/locks"
-  say "Made: $(echo locks/*.txt)"
+  say "Wrote: $(echo locks/*.txt)"
 }

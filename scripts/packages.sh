@@ -28,7 +28,7 @@ patient_apt_get() {
       rm -f "$out"
       return "$code"
     fi
-    say "Another program installs packages: waiting for it (at most $APT_SECONDS s)"
+    say "Another program is installing packages; waiting for it (at most $APT_SECONDS s)"
     sleep 2
   done
 }
@@ -86,6 +86,6 @@ ensure_packages() {
     die "still missing after the installation: ${missing[*]}"
   fi
   say "The tests need PostgreSQL 14 or newer, etcd 3.4 or newer, curl, git and Python 3.11 or newer."
-  say "Missing here (Debian's names of the packages): ${missing[*]}"
+  say "Missing here (Debian package names): ${missing[*]}"
   die "install them, for example: sudo apt-get install ${missing[*]}"
 }

@@ -88,8 +88,8 @@ class ActiveServices:
     async def _work(self) -> None:
         """Serve and run tasks; neither waits for the other."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(self._forever("serving at the public address", self._serve))
-            parts.create_task(self._forever("work of the active", self._prepare_and_run))
+            parts.create_task(self._forever("public address", self._serve))
+            parts.create_task(self._forever("tasks of the active", self._prepare_and_run))
 
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run and restart ``work`` at once: without it no client can reach the data."""

@@ -99,7 +99,7 @@ class ApiService:
 
     async def follow(self, orders: AsyncIterator[bool]) -> None:
         """Serve exactly while ``orders`` yields True; stop when canceled."""
-        looks = for_ever("API: looks at the cluster", self._look_forever, _log, told=self._told)
+        looks = for_ever("API: cluster observation", self._look_forever, _log, told=self._told)
         looking = asyncio.create_task(looks, name="looks at the cluster")
         try:
             async for serve in orders:
@@ -210,9 +210,9 @@ def apply_orders(order: Orders, services: Services) -> None:
 
 def _background_work(services: Services) -> Mapping[str, Work]:
     return {
-        "API: endpoints of the store": lambda: keep_refreshed(services.store),
-        "API: facts of the nodes": services.observer.hearing.run,
-        "API: copy of the store": services.mirror,
+        "API: store endpoints": lambda: keep_refreshed(services.store),
+        "API: node reports": services.observer.hearing.run,
+        "API: store copy": services.mirror,
     }
 
 

@@ -54,12 +54,12 @@ async def serve(directory: Path) -> None:
         await superuser.prepare()
         writable = Writable(lambda: superuser.connect(services.identity.ha_address))
         works: Mapping[str, Work] = {
-            "endpoints of the store": lambda: keep_refreshed(services.store),
-            "facts of the nodes": services.observer.hearing.run,
-            "roll of the records": lambda: patrol_forever(services.follow_roll),
-            "keeper of PostgreSQL": keeper.run,
-            "connection to PostgreSQL": writable.keep_ready,
-            "orders to the API": api.run,
+            "store endpoints": lambda: keep_refreshed(services.store),
+            "node reports": services.observer.hearing.run,
+            "user and token roll": lambda: patrol_forever(services.follow_roll),
+            "PostgreSQL keeper": keeper.run,
+            "PostgreSQL connection": writable.keep_ready,
+            "API orders": api.run,
         }
         async with in_background(services, works):
             leadership = Leadership(
@@ -136,10 +136,10 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
     inspection = RecordInspection(services.store, services.observer.note_unreadable)
     works: Mapping[str, Work] = {
         "tasks": runner.run,
-        "inspection of the store": inspection.run,
+        "record inspection": inspection.run,
         "events": watcher.run,
-        "patrol of the records": lambda: patrol_forever(services.patrol),
-        "removal of old records": lambda: sweep_forever(events.sweep, audit.sweep),
+        "record seals": lambda: patrol_forever(services.patrol),
+        "old records": lambda: sweep_forever(events.sweep, audit.sweep),
     }
 
     async def work() -> None:

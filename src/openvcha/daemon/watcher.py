@@ -59,8 +59,8 @@ class Watcher:
         """Watch until canceled."""
         self._before, self._tasks_written = None, 0
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._forever("events of the cluster", self._look_forever))
-            group.create_task(self._forever("events of tasks", self._follow_tasks_forever))
+            group.create_task(self._forever("cluster events", self._look_forever))
+            group.create_task(self._forever("task events", self._follow_tasks_forever))
 
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         await for_ever(name, work, _log, told=self._told)

@@ -20,9 +20,9 @@ _TASK_REFUSALS = (
 """The contract declares none of them, yet clients of vCenter get them."""
 _ABOUT = (
     "vCenter High Availability: the cluster, its nodes and its tasks. "
-    "Of an optional field null and what is empty of its own kind (a text, a list, an object) "
-    f"mean that it is unset. A request's body has at most {AUTHENTICATED_BODY.max_bytes} bytes, "
-    f"where nobody has to be logged in {ANONYMOUS_BODY.max_bytes}."
+    "An optional field is unset if it is null or empty in its own kind (a string, a list, an "
+    f"object). A request's body has at most {AUTHENTICATED_BODY.max_bytes} bytes, or "
+    f"{ANONYMOUS_BODY.max_bytes} if the operation needs no login."
 )
 _LOGIN = "com.vmware.cis.session.create"
 

@@ -114,4 +114,4 @@ class Keeper:
         return self._clock() - (self._full_since or 0.0) >= waits * TURN_SECONDS
 
     def _gave(self, text: str) -> None:
-        self._view.events.info("room in the store", member=text)
+        self._view.events.info("store space", member=text)
