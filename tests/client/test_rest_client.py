@@ -69,7 +69,7 @@ async def test_a_refusal_is_told_in_the_words_of_the_api() -> None:
             await api.call("GET", "/x")
     body["data"] = {"ssl_thumbprint": "AA:BB"}
     async with client(lambda _: httpx2.Response(400, json=body)) as api:
-        with pytest.raises(Refused, match="with the thumbprint AA:BB"):
+        with pytest.raises(Refused, match="presented thumbprint AA:BB"):
             await api.call("GET", "/x")
     async with client(lambda _: httpx2.Response(502, text="<html>")) as api:
         with pytest.raises(Refused, match=r"^HTTP 502$"):

@@ -102,7 +102,7 @@ def test_logs_of_a_node_are_one_stream(labs: Labs) -> None:
     assert {line.split()[1] for line in lines} >= {"etcd", "patroni", "service", "api"}
     only = labs.run("lab", "logs", "vcha-3", "--part", "etcd", "-n", "3").splitlines()
     assert [line.split()[1] for line in only] == ["etcd"] * 3
-    assert "there are: console, etcd, reaper, supervisor" in labs.run(
+    assert "it has: console, etcd, reaper, supervisor" in labs.run(
         "lab", "logs", "witness", "--part", "patroni", code=2
     )
 
@@ -142,8 +142,8 @@ def test_the_labs_own_password_can_be_changed(labs: Labs) -> None:
     finally:
         # The remedy first: all other tests of this lab need the password.
         labs.run("user", "passwd", ADMINISTRATOR, stdin="another-password\n")
-    assert "is not accepted" in out
-    assert f"`vcha user passwd {ADMINISTRATOR} --name {NAME}` sets another" in out
+    assert "the API refuses the password of" in out
+    assert f"`vcha user passwd {ADMINISTRATOR} --name {NAME}` sets a new one" in out
     assert re.search(r"vcha-2 +passive +- +on", out)
     assert labs.lab.password(ADMINISTRATOR).reveal() == "another-password"
     labs.run("lab", "status")
@@ -170,7 +170,7 @@ def test_dead_nodes_are_told_and_started_again(labs: Labs) -> None:
 
     Also a node whose supervisor alone has crashed, so that other processes of it still live.
     """
-    assert "vcha-2 (passive) is dead" in labs.run("lab", "kill", "passive")
+    assert "vcha-2 (passive) was killed" in labs.run("lab", "kill", "passive")
     labs.until(lambda: labs.state == "DEGRADED")
     out = labs.run("lab", "status", code=1)
     assert "The passive node vcha-2" in out
@@ -246,7 +246,7 @@ def test_what_is_stopped_in_order_comes_back_as_it_was(labs: Labs) -> None:
 def test_a_dead_active_is_told_without_its_api(labs: Labs) -> None:
     """Nobody answers for a moment: what can be told is told; then the other one is the active."""
     active, passive = (_roles(labs)[role] for role in ("ACTIVE", "PASSIVE"))
-    assert f"{active} (active) is dead" in labs.run("lab", "kill", "active")
+    assert f"{active} (active) was killed" in labs.run("lab", "kill", "active")
     known = json.loads(labs.run("lab", "status", "--json", code=1))
     assert known["state"] in {"UNKNOWN", "DEGRADED"}
     assert f"Lab {NAME} is HEALTHY" in labs.run("lab", "up")
@@ -255,7 +255,7 @@ def test_a_dead_active_is_told_without_its_api(labs: Labs) -> None:
 
 def test_the_first_node_is_not_made_a_second_time(labs: Labs) -> None:
     """It is the passive now. Once destroyed it is replaced by a redeploy, not by an up."""
-    assert f"{FIRST} (passive) is gone" in labs.run("lab", "destroy", "passive")
+    assert f"{FIRST} (passive) was deleted" in labs.run("lab", "destroy", "passive")
     labs.until(lambda: labs.state == "DEGRADED")
     out = labs.run("lab", "up", code=1)
     assert f"vcha passive redeploy --name {NAME}" in out

@@ -55,7 +55,7 @@ def test_what_somebody_needs_stays() -> None:
     assert "is a node of the cluster" in (reason("vm-41") or "")
     assert "an operation is running" in (reason("vm-42", running="t") or "")
     voting = reason("vm-42", member("vcha-2-b")) or ""
-    assert "votes" in voting
+    assert "has a vote in the store" in voting
     assert "`vcha lab up --name mine --dir /labs`" in voting
 
 

@@ -22,7 +22,7 @@ def test_a_node_has_a_role_a_name_and_an_id(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("passive", r"has been destroyed \(`vcha lab status --name mine --dir /labs`\)"),
+        ("passive", r"was destroyed \(`vcha lab status --name mine --dir /labs`\)"),
         ("witness", "is unknown now"),
         ("vcha-9", "there are: active, passive, witness, vcha-1, vcha-2"),
     ],

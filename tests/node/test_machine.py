@@ -165,5 +165,5 @@ def test_a_directory_without_identity_is_refused(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "openvcha", "node", "run", str(tmp_path)]
     result = subprocess.run(argv, capture_output=True, timeout=300, check=False, env=os.environ)
     assert result.returncode == 1
-    assert b"cannot be run" in result.stderr
+    assert b"cannot run the node in" in result.stderr
     assert b"Traceback" not in result.stderr

@@ -17,7 +17,7 @@ def test_what_a_failed_deployment_has_left_is_shown(capsys: pytest.CaptureFixtur
     found = LabStatus(name="x", directory="/labs/x", state=state, api="a", nodes=nodes)
     show_status(found, lambda words: f"vcha {words} --name x")
     shown = capsys.readouterr().out
-    assert "Lab x is INVALID: one node; a deployment has failed" in shown
+    assert "Lab x is INVALID: one node; a deployment failed" in shown
     assert "vcha lab up --name x   deploys again" in shown
     destroyed = [line for line in shown.splitlines() if "lab destroy" in line]
     assert [line.split()[3] for line in destroyed] == ["vcha-2", "vcha-3"]

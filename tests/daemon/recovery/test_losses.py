@@ -57,7 +57,7 @@ def _distance(active: int | None, own: int | None) -> str:
     if active is None:
         return "The active's position is unknown"
     if own is None:
-        return "The active was at 0/3E8; where this node is is not known"
+        return "The active was at 0/3E8; this node's position is unknown"
     if own < active:
         return f"at least {active - own} bytes of write-ahead log are missing"
     return "what the active wrote later is unknown"
@@ -109,7 +109,7 @@ def test_times_are_told_where_they_are_known() -> None:
         )
     )
     text = " ".join(found.lines)
-    assert "is of 2026-01-01T00:00:00+00:00" in text
-    assert "its right to lead until 2026-01-01T00:00:09+00:00" in text
+    assert "is from 2026-01-01T00:00:00+00:00" in text
+    assert "the leader key until 2026-01-01T00:00:09+00:00" in text
     assert format_utc("no time") is None
     assert format_utc(None) is None

@@ -126,11 +126,19 @@ def led_by_a_stranger(world: World) -> None:
         (lost, [], None),
         (lost, [NonMember("c-3", False)], None),
         (lost, [NonMember("c-3", None)], None),  # it neither leads nor answers
-        (lost, [NonMember("c-3", True)], "c-3 takes writes, and is no node"),
-        (led_by_a_stranger, [NonMember("c-3", True)], "c-3 takes writes, and is no node"),
-        (led_by_a_stranger, [NonMember("c-3", None)], "c-3 holds the leader key, is no node"),
+        (lost, [NonMember("c-3", True)], "c-3 accepts writes, but is no longer a node"),
+        (
+            led_by_a_stranger,
+            [NonMember("c-3", True)],
+            "c-3 accepts writes, but is no longer a node",
+        ),
+        (
+            led_by_a_stranger,
+            [NonMember("c-3", None)],
+            "c-3 holds the leader key, is no longer a node",
+        ),
         (led_by_a_stranger, [NonMember("c-3", False)], None),
-        (still_leads, [NonMember("c-3", True)], "c-3 takes writes"),
+        (still_leads, [NonMember("c-3", True)], "c-3 accepts writes"),
     ],
 )
 def test_a_node_that_is_not_configured_may_take_writes_too(

@@ -111,4 +111,4 @@ def test_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) 
     monkeypatch.setattr(NodeProcesses, "find", lambda *_: [7])
     result = CliRunner().invoke(app, ["node", "status", str(tmp_path)])
     assert "ISOLATED since 2026-01-01T00:00:00+00:00: ACTIVE, read-only" in result.output
-    assert "does not hear second" in result.output
+    assert "cannot reach second" in result.output

@@ -38,7 +38,7 @@ def quorum(*names: str) -> Quorum:
         ({"said": ()}, None),
         ({"quorum": quorum("a-1")}, None),
         ({"quorum": quorum("a-1", "b-2", "w-2")}, "has a quorum"),
-        ({"quorum": quorum("b-2", "w-2")}, "goes on without it at revision 9"),
+        ({"quorum": quorum("b-2", "w-2")}, "continues without it at revision 9"),
         ({"said": (Said(B, ("etcd without a quorum",)), Said(W))}, "b (127.1.1.4) (etcd without"),
         (
             {"said": (Said(B), Said(W, ("etcd, which accepts connections but does not respond",)))},
@@ -62,7 +62,7 @@ def test_only_a_node_that_nobody_answers_may_stand_alone(
 def test_who_answers_is_named_with_the_only_way_around() -> None:
     """No option overrides it."""
     reason = str(why_not(asked(said=(Said(B, ("etcd without a quorum",)), Said(W)))))
-    assert "If b must not go on, power it off and ask again" in reason
+    assert "If b must not continue, power it off and try again" in reason
 
 
 def test_the_store_and_the_node_are_shown_and_silence_is_not_called_gone() -> None:
@@ -71,7 +71,7 @@ def test_the_store_and_the_node_are_shown_and_silence_is_not_called_gone() -> No
     for part in (
         "cluster c1, revision 7 or later",
         "2026-01-01T00:00:00+00:00 (3 min ago)",
-        "it was PASSIVE then, in sync; its database was at 0/50 on timeline 3",
+        "it was then PASSIVE, in sync; its database was at 0/50 on timeline 3",
         "silent: b (127.1.1.4), w (127.1.1.5)",
         "silent does not mean gone",
     ):

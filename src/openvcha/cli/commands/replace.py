@@ -111,7 +111,7 @@ async def _chosen(
     folder = folder or await redeploying.choose_folder(api)
     if folder is None:
         raise LabFailed(
-            "there is more than one folder; use --folder (`vcha call folder.list` lists them)"
+            "there is more than one folder; use --folder (the operation folder.list lists them)"
         )
     given = {key: value for key, value in wanted.items() if value is not None}
     return {"name": name or await redeploying.choose_name(api), "folder": folder, **given}

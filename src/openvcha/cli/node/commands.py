@@ -36,8 +36,7 @@ COMMANDS = {
     ),
     "token": Load(
         "openvcha.cli.node.join:token",
-        "Print a token with which one node may join; it is shown once and replaces the"
-        " previous one.",
+        "Print a token with which one node may join; shown once, it replaces the previous one.",
     ),
     "create": Load(
         "openvcha.cli.node.join:create",
