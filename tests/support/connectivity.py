@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from openvcha.node.background import connectivity
+from openvcha.node.etcd import member
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.store import keys
@@ -33,6 +34,8 @@ class Stage:
         self.forged = False
         self.reads = 0
         self.silent: set[str] = set()
+        self.remark = b""
+        """What each member of the store says beside its health."""
         self.patroni = b'{"role": "primary", "state": "running"}'
         identity = Identity(
             cluster_id="c",
@@ -45,6 +48,7 @@ class Stage:
             etcd_initial_cluster={"own": "https://127.1.1.0:2380"},
         )
         patch.setattr(connectivity, "ask", self.ask)
+        patch.setattr(member, "ask", self.ask)
         patch.setattr(connectivity, "NodeTls", lambda _: lambda: None)
         self.endpoints = ("https://127.1.1.0:2379",)
         events = SimpleNamespace(warning=lambda *_, **__: None)
@@ -56,10 +60,10 @@ class Stage:
 
     async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:
         if path == "/patroni":
-            return b"HTTP/1.0 503\r\n\r\n" + self.patroni
+            return self.patroni
         number = int(endpoint.partition("127.1.1.")[2].partition(":")[0])
         health = b"true" if self.reachable else b"false"
-        answer = b'HTTP/1.0 503\r\n\r\n{"health":"%s"}' % health
+        answer = b'{"health":"%s","reason":"%s"}' % (health, self.remark)
         return None if NAMES[number] in self.silent else answer
 
     async def several_and_members(self, names: Sequence[str]) -> tuple[list[Any], Any]:

@@ -136,7 +136,7 @@ class LocalNode:
         """Return the voters as its own etcd knows them, else those of the local copy."""
         own = peer_url(self.identity)
         said = await ask(own, "/members", self.tls(), PROBE_SECONDS)
-        found = parse_voters((said or b"").partition(b"\r\n\r\n")[2])
+        found = parse_voters(said or b"")
         if found is None and (kept := load_kept(self.layout, self.identity)):
             return [one.member for one in kept.members if not one.learner]
         return found

@@ -11,10 +11,10 @@ _FAILED = (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError)
 
 
 async def ask(endpoint: str, path: str, tls: ssl.SSLContext, seconds: float) -> bytes | None:
-    """Return a response, head and body, truncated; None without one within ``seconds``."""
+    """Return the body of a response, truncated; None without one within ``seconds``."""
     try:
         async with asyncio.timeout(seconds):
-            return await _get(endpoint, path, tls)
+            return body_of(await _get(endpoint, path, tls))
     except _FAILED:
         return None
 
@@ -27,6 +27,12 @@ async def _get(endpoint: str, path: str, tls: ssl.SSLContext) -> bytes:
         return await read_bounded(reader)
     finally:
         writer.transport.abort()
+
+
+def body_of(answer: bytes) -> bytes | None:
+    """Return what follows the head of an answer; None where the head does not end."""
+    _, end, body = answer.partition(b"\r\n\r\n")
+    return body if end else None
 
 
 async def read_bounded(reader: asyncio.StreamReader) -> bytes:

@@ -183,6 +183,14 @@ async def test_a_mode_that_a_hanging_patroni_did_not_notice_counts(
     assert len(active.ended) == (0 if paused else 1)
 
 
+async def test_only_the_health_itself_is_heeded(making: Making) -> None:
+    """Whatever else stands on the page of the own member may hold the other word."""
+    active = await making()
+    active.remark, active.reachable = b'","was":"true', False
+    await active.lives(SOON)
+    assert len(active.ended) == 1
+
+
 async def test_one_member_that_hangs_is_no_cut(making: Making) -> None:
     """The store may seem silent through it; the own member knows of the majority."""
     active = await making()

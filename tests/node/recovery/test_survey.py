@@ -15,7 +15,7 @@ from openvcha.node.recovery import survey as asking
 from openvcha.node.recovery.alone import why_not
 from openvcha.node.recovery.survey import PUBLIC, Place, Survey, places, plain, survey
 from openvcha.node.security.tls import NodeTls
-from openvcha.store.etcd.client import HEALTH
+from openvcha.store.etcd.health import HEALTH
 
 MEMBERS = b'[{"id":1,"peerURLs":["https://%s:2380"],"name":"later"}]'
 Pages = dict[str, bytes]

@@ -11,7 +11,7 @@ from openvcha.node.background.context import DutyView, MembersSeen
 from openvcha.node.background.isolation import CUT_OFF_SECONDS, CutOff, Standing
 from openvcha.node.background.membership_cache import Keeping
 from openvcha.node.background.standby_progress import standbys
-from openvcha.node.etcd.member import client_url, known_members
+from openvcha.node.etcd.member import client_url, health_of, known_members
 from openvcha.node.etcd.own_member import OwnStore
 from openvcha.node.http import ask
 from openvcha.node.local_records.cluster import Known, in_sync
@@ -20,7 +20,7 @@ from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd.client import HEALTH
+from openvcha.store.etcd.health import MemberHealth
 from openvcha.store.interface import KeyValue, Member
 from openvcha.store.patroni_state import number, pause, position, readable
 from openvcha.system.host_port import url
@@ -89,7 +89,7 @@ class Eye:
         self._voters = 0
         self._members = known_members(identity, view.layout)
         self._store: tuple[tuple[Member, ...], str | None, frozenset[str] | None] | None = None
-        self._health: dict[str, bytes | None] = {}
+        self._health: dict[str, MemberHealth | None] = {}
 
     async def look(self) -> OwnView:
         """Ask the store; while it is silent, also ask each of its members."""
@@ -98,7 +98,7 @@ class Eye:
             self._ask_store(), self._ask_patroni(), self._ask_members()
         )
         self._word = word
-        self.silent = not heard and b'"true"' not in self._own_health()
+        self.silent = not heard and self._own_health() is not MemberHealth.HEALTHY
         if not self.silent:
             self._heard = began
         if heard:
@@ -129,7 +129,7 @@ class Eye:
         return self._silent_seconds() >= grace
 
     def _denied(self) -> bool:
-        return b'"false"' in self._own_health()
+        return self._own_health() is MemberHealth.UNHEALTHY
 
     def _silent_seconds(self) -> float:
         return self._clock() - self._heard if self.silent else 0.0
@@ -170,16 +170,16 @@ class Eye:
             self._in_sync = in_sync(own, leads, named)
         return own in self._members
 
-    async def _ask_members(self) -> dict[str, bytes | None]:
+    async def _ask_members(self) -> dict[str, MemberHealth | None]:
         """Ask each member of the store for its health, once the store has been silent."""
         if not self.silent:
             return {}
         places = set(self._members.values()) | {client_url(self._view.identity)}
-        said = await asyncio.gather(*(ask(at, HEALTH, self._tls(), PROBE_SECONDS) for at in places))
+        said = await asyncio.gather(*(health_of(at, self._tls(), PROBE_SECONDS) for at in places))
         return dict(zip(places, said, strict=True))
 
-    def _own_health(self) -> bytes:
-        return self._health.get(client_url(self._view.identity)) or b""
+    def _own_health(self) -> MemberHealth | None:
+        return self._health.get(client_url(self._view.identity))
 
     def _unheard(self) -> tuple[str, ...]:
         """Return the names of the other members that do not respond at all."""
@@ -197,7 +197,7 @@ class Eye:
             return Word()
         place = url(identity.ha_address, identity.ports.patroni)
         said = await ask(place, "/patroni", self._tls(), PROBE_SECONDS)
-        fields = json_object((said or b"").partition(b"\r\n\r\n")[2])
+        fields = json_object(said or b"")
         if fields is None:
             return Word()
         leads = fields.get("role") in {"primary", "master"}

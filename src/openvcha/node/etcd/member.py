@@ -13,7 +13,8 @@ from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd.client import HEALTH, Etcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
 from openvcha.store.http_client import TlsSource
 from openvcha.store.space import WITNESS_QUOTAS
 from openvcha.system.host_port import url
@@ -111,9 +112,17 @@ def client_url_of_peer(peer: str, client_port: int) -> str:
     return f"{scheme}://{rest.rpartition(':')[0]}:{client_port}"
 
 
+async def health_of(
+    endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS
+) -> MemberHealth | None:
+    """Return what a member says of its health; None: it does not answer within ``seconds``."""
+    page = await ask(endpoint, HEALTH, tls, seconds)
+    return None if page is None else read_health(page)
+
+
 async def answers(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS) -> bool:
     """Return whether a member reports that it is healthy, which requires a quorum."""
-    return b'"true"' in (await ask(endpoint, HEALTH, tls, seconds) or b"")
+    return await health_of(endpoint, tls, seconds) is MemberHealth.HEALTHY
 
 
 async def wait_until_admitted(

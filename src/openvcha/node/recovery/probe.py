@@ -6,7 +6,7 @@ import enum
 import ssl
 from dataclasses import dataclass
 
-from openvcha.node.http import read_bounded
+from openvcha.node.http import body_of, read_bounded
 
 
 class Manner(enum.StrEnum):
@@ -34,7 +34,7 @@ async def knock(address: str, port: int, path: str, tls: ssl.SSLContext, seconds
             reader, writer = await asyncio.open_connection(address, port)
             await writer.start_tls(tls, server_hostname=address)
             writer.write(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
-            body = (await read_bounded(reader)).partition(b"\r\n\r\n")[2]
+            body = body_of(await read_bounded(reader))
     except ssl.SSLError:
         return Knock(Manner.REFUSES)
     except (OSError, TimeoutError):
@@ -43,4 +43,4 @@ async def knock(address: str, port: int, path: str, tls: ssl.SSLContext, seconds
         if writer:
             with contextlib.suppress(OSError):
                 writer.transport.abort()
-    return Knock(Manner.ANSWERS if body else Manner.MUTE, body)
+    return Knock(Manner.ANSWERS, body) if body else Knock(Manner.MUTE)

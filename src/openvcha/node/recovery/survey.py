@@ -18,7 +18,8 @@ from openvcha.node.recovery.probe import Knock, Manner, knock
 from openvcha.store import bounded_json
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd.client import HEALTH, Etcd
+from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
 from openvcha.store.http_client import TlsSource
 
 PROBE_SECONDS = 2.0
@@ -126,7 +127,7 @@ def etcd_words(health: Knock, peers: Knock) -> tuple[str, ...]:
 
     It replies to peers, but not to clients, while it waits for its first quorum.
     """
-    if b'"true"' in health.body:
+    if read_health(health.body) is MemberHealth.HEALTHY:
         return ("etcd with a quorum",)
     if health.manner is Manner.ANSWERS:
         return ("etcd without a quorum",)

@@ -9,6 +9,7 @@ from openvcha.store.account import AccountSource
 from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
 from openvcha.store.etcd import wire
 from openvcha.store.etcd.gateway import Gateway, Question
+from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
 from openvcha.store.etcd.users_and_roles import EtcdAccounts
 from openvcha.store.etcd.watch import Watch
 from openvcha.store.http_client import TlsSource
@@ -32,8 +33,6 @@ TIMEOUT_SECONDS = 5.0
 SILENCE_SECONDS = 2.0
 PROBE_SECONDS = 1.0
 DEFRAGMENT_SECONDS = 120.0
-# A member whose database is full has its majority all the same.
-HEALTH = f"/health?exclude={wire.NOSPACE}"
 MEMBERS = Question("/v3/cluster/member/list", {}, wire.members)
 
 
@@ -277,9 +276,10 @@ class Etcd:
         It is shown no account: whoever answers there may be a thief, and then lies.
         """
         try:
-            return b'"true"' in await self._gateway.page(endpoint, HEALTH, timeout)
+            said = read_health(await self._gateway.page(endpoint, HEALTH, timeout))
         except StoreError:
             return False
+        return said is MemberHealth.HEALTHY
 
 
 def _several(names: Sequence[str]) -> Question[list[KeyValue | None]]:
