@@ -22,7 +22,6 @@ from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ConnectionSpec, CredentialsSpec
 from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
-from openvcha.node.background.standby_progress import standbys
 from openvcha.node.http import ask
 from openvcha.node.postgres.leader import place_of
 from openvcha.node.recovery.probe import Knock, Manner, knock
@@ -30,7 +29,7 @@ from openvcha.node.recovery.survey import MOST_MEMBERS, listed, patroni_words, p
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.interface import KeyValue
+from openvcha.store.patroni_state import Unreadable, read_sync
 
 ENDLESS = 64 << 20
 """Bytes that he would send; who takes them all has them in memory."""
@@ -191,14 +190,10 @@ async def test_a_packed_answer_is_not_unpacked(files: TlsFiles, reader: Reader) 
             await reader(liar)
 
 
-def kept(value: bytes) -> KeyValue:
-    return KeyValue("k", value, 1, 1, 1)
-
-
 @pytest.mark.parametrize("value", [DEEP, OBJECT], ids=["list", "object"])
 def test_what_the_store_brings_of_patroni_is_unknown_then(value: bytes) -> None:
     """Nobody is confirmed, and nobody has an address."""
-    assert standbys(kept(value)) == frozenset()
+    assert isinstance(read_sync(value), Unreadable)
     with pytest.raises(ValueError, match="cannot be read"):
         place_of(value)
 

@@ -10,7 +10,7 @@ from tests.support.observations import World
 from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind, PlannedNode
-from openvcha.cluster.patroni_client import SyncState
+from openvcha.store.patroni_state import SyncState
 
 
 def single(world: World) -> None:

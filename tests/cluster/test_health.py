@@ -12,7 +12,6 @@ from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster import modes
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import Lag
-from openvcha.cluster.patroni_client import PatroniNode, SyncState
 from openvcha.cluster.store_space import Space
 from openvcha.cluster.warnings import (
     CLOCK_SECONDS,
@@ -23,6 +22,8 @@ from openvcha.cluster.warnings import (
     MOST_FORGED,
 )
 from openvcha.store.node_facts import Override, PostgresFacts, PostgresTrouble
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import SyncState
 
 PREFIX = "com.vmware.vcenter.vcha."
 

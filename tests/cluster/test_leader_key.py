@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from openvcha.cluster import leader_key
-from openvcha.cluster.patroni_client import parse_sync
 from openvcha.node.patroni.patches.key_forms import is_formed
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import Compare, absent, present, unchanged
 from openvcha.store.memory import MemoryStore
+from openvcha.store.patroni_state import parse_sync
 
 GUARD = absent("/somebody-else-has-taken-over")
 MEMBER = keys.patroni_member("b")

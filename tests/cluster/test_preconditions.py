@@ -7,9 +7,10 @@ from tests.support.observations import World
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import preconditions
-from openvcha.cluster.patroni_client import PatroniNode, SyncState
 from openvcha.cluster.preconditions import why_not
 from openvcha.store.keys import PAUSE
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import SyncState
 
 
 def nothing(world: World) -> None:

@@ -10,10 +10,11 @@ from tests.support.simulated_process import Process
 from openvcha.api.structures import ConfigState
 from openvcha.cluster import patroni_client
 from openvcha.cluster.interface import PatroniAccess
-from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.leadership import GRACE_SECONDS, Leadership
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.store import keys
+from openvcha.store.patroni_rest import PatroniNode
 
 pytestmark = pytest.mark.looptime
 

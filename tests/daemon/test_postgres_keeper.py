@@ -9,11 +9,13 @@ from tests.support.observations import World
 from tests.support.sealed_store import Stage
 
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.postgres_keeper import NodeSituation, PostgresAction, PostgresKeeper, decide
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import SyncState
 
 OWN, OTHER = "a-1", "b-2"
 MAINTENANCE = frozenset({keys.PAUSE, keys.ALONE})

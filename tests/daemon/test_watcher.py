@@ -15,7 +15,6 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, TaskProgress, TaskStatus
 from openvcha.cluster.observation import Observation
-from openvcha.cluster.patroni_client import SyncState
 from openvcha.cluster.preconditions import FAILOVER
 from openvcha.daemon.task_events import new_task_events
 from openvcha.daemon.watcher import LOOK_SECONDS, Watcher, sweep_forever
@@ -24,6 +23,7 @@ from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
 from openvcha.store.interface import Action, Compare, TxnResult
 from openvcha.store.memory import MemoryStore
+from openvcha.store.patroni_state import SyncState
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord, error_record
 

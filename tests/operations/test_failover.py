@@ -13,7 +13,6 @@ from tests.support.simulated_time import SIMULATED
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, TaskStatus
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.patroni_client import parse_sync
 from openvcha.node.postgres.diagnosis.replay import Holder, Replay, holder
 from openvcha.operations.failover import (
     REPLAY_SECONDS,
@@ -23,6 +22,7 @@ from openvcha.operations.failover import (
     fail_over,
 )
 from openvcha.store import keys
+from openvcha.store.patroni_state import parse_sync
 
 pytestmark = SIMULATED
 

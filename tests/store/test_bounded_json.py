@@ -57,7 +57,8 @@ def test_every_reader_of_records_finds_it_unreadable(bomb: bytes) -> None:
     for read in (node_facts.decode, clone_reports.decode):
         with pytest.raises(msgspec.DecodeError):
             read(bomb)
-    assert patroni_state.readable(bomb) is None
+    for state in (patroni_state.read_sync(bomb), patroni_state.read_member(bomb)):
+        assert isinstance(state, patroni_state.Unreadable)
     with pytest.raises(RecordInvalid):
         decode(KeyValue("k", bomb, 1, 1, 1), dict[str, Any])
 

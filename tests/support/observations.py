@@ -8,8 +8,9 @@ import msgspec
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
 from openvcha.cluster.observation import Heard, NodeObservation, Observation
-from openvcha.cluster.patroni_client import PatroniNode, SyncState
 from openvcha.store.node_facts import NodeFacts
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import SyncState
 
 PRIMARY = PatroniNode("primary", "running", 1, ("b-2",))
 

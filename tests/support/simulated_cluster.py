@@ -22,7 +22,6 @@ from tests.support.observations import ip
 from openvcha.api.structures import ClusterMode, ConfigState, VmPowerState
 from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
-from openvcha.cluster.patroni_client import parse_sync
 from openvcha.cluster.store_accounts import of_witness
 from openvcha.daemon.peer_power import LocalMeans, keep_peers_on
 from openvcha.infrastructure.interface import VmRequest
@@ -49,6 +48,7 @@ from openvcha.store.errors import (
 )
 from openvcha.store.interface import Delete, KeyValue, Member, value_is
 from openvcha.store.memory import MemoryStore
+from openvcha.store.patroni_state import parse_sync
 from openvcha.system.host_port import url
 
 ROOT = Path("/simulated")

@@ -26,7 +26,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import IpFamily, LocalizableMessage, VmPowerState
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observer import Observer
-from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.silence import Held
 from openvcha.cluster.store_accounts import of_witness
 from openvcha.infrastructure.interface import VmRequest
@@ -57,6 +57,7 @@ from openvcha.store.interface import (
     TxnResult,
 )
 from openvcha.store.node_facts import PostgresFacts
+from openvcha.store.patroni_rest import PatroniNode
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.runner import Plan, Runner
 from openvcha.tasks.steps import Step

@@ -2,8 +2,8 @@
 
 from typing import Any, Protocol
 
-from openvcha.cluster.patroni_client import PatroniNode
 from openvcha.store.interface import GuardedStore, Membership
+from openvcha.store.patroni_rest import PatroniNode
 
 
 class ClusterStore(GuardedStore, Membership, Protocol):

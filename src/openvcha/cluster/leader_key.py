@@ -8,9 +8,7 @@ is only written anew with the same value: a Patroni that read it before cannot w
 import json
 from collections.abc import Sequence
 
-from openvcha.cluster.patroni_client import parse_sync
 from openvcha.store import keys
-from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import (
     Action,
     Compare,
@@ -23,9 +21,9 @@ from openvcha.store.interface import (
     unchanged,
     value_is,
 )
-from openvcha.store.patroni_state import wished
+from openvcha.store.patroni_state import SwitchWish, Unreadable, parse_sync, read_failover, sound
 
-Wish = dict[str, str]
+NO_WISH = SwitchWish()
 NOBODY = b"{}"
 """A ``/sync`` that says as little as none; unlike none it has a revision."""
 
@@ -39,7 +37,7 @@ async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
     """
     sync = await _sync_from(store, old, new)
     before = await store.get(keys.PATRONI_FAILOVER)
-    if sync is None or _wish(before):
+    if sync is None or _wish(before) != NO_WISH:
         return False
     same = unchanged(before) if before else absent(keys.PATRONI_FAILOVER)
     wish = json.dumps({"leader": old, "member": new}).encode()
@@ -49,7 +47,7 @@ async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
 
 async def asked(store: Store) -> bool:
     """Return whether Patroni has a wish before it, of what it is shown: only then it acts."""
-    return bool(_wish(await store.get(keys.PATRONI_FAILOVER)))
+    return _wish(await store.get(keys.PATRONI_FAILOVER)) != NO_WISH
 
 
 async def pending(store: Store) -> bool:
@@ -58,15 +56,13 @@ async def pending(store: Store) -> bool:
     Raises RecordInvalid: what cannot be read may have taken the place of one that is being met.
     """
     found = await store.get(keys.PATRONI_FAILOVER)
-    if found is not None and wished(found.value) is None:
-        raise RecordInvalid(found.key, "not what Patroni may be asked for")
-    return bool(_wish(found))
+    return found is not None and sound(found.key, read_failover(found.value)) != NO_WISH
 
 
 async def take_back(store: Store, guard: Compare, old: str, new: str) -> None:
     """Take the wish of ``ask`` back, if it is still there."""
     found = await store.get(keys.PATRONI_FAILOVER)
-    if found is not None and _wish(found) == {"leader": old, "member": new}:
+    if found is not None and _wish(found) == SwitchWish(leader=old, member=new):
         await store.txn([guard, unchanged(found)], [Delete(found.key)])
 
 
@@ -125,7 +121,7 @@ async def drop_dead(store: Store) -> bool:
     A paused Patroni does so only where a primary runs.
     """
     found = await store.get(keys.PATRONI_FAILOVER)
-    member = _wish(found).get("member")
+    member = _wish(found).member
     if found is None or not member:
         return False
     sync = await store.get(keys.PATRONI_SYNC)
@@ -154,9 +150,10 @@ def _leads(member: str) -> Compare:
     return value_is(keys.PATRONI_LEADER, member.encode())
 
 
-def _wish(found: KeyValue | None) -> Wish:
+def _wish(found: KeyValue | None) -> SwitchWish:
     """Read what Patroni is asked for; it empties the key where it does not delete it.
 
     What Patroni is not shown is no wish, and in nobody's way.
     """
-    return (wished(found.value) or {}) if found else {}
+    wish = read_failover(found.value) if found else NO_WISH
+    return NO_WISH if isinstance(wish, Unreadable) else wish

@@ -6,12 +6,13 @@ from typing import Any
 
 from openvcha.cluster.patroni_client import FAILSAFE, PROTECTING
 from openvcha.store import keys
-from openvcha.store.bounded_json import json_object
 from openvcha.store.interface import KeyValue, Store
 from openvcha.store.patroni_dynamic import sift
-from openvcha.store.records import Record, readable
+from openvcha.store.patroni_state import Unreadable, read_config, read_members
+from openvcha.store.records import Record
 
 Dynamic = dict[str, Any]
+NOTHING = sift(None)
 
 
 def record(store: Store) -> Record[Dynamic]:
@@ -40,7 +41,8 @@ def looked(found: KeyValue | None) -> Looked:
     """Judge the dynamic configuration as it was read."""
     if found is None:
         return Looked(frozenset(), ())
-    sifted = sift(json_object(found.value))
+    config = read_config(found.value)
+    sifted = NOTHING if isinstance(config, Unreadable) else config
     on = frozenset(name for name in keys.SETTINGS if sifted.kept.get(name))
     return Looked(on, sifted.refused, _unfit(sifted.kept))
 
@@ -61,16 +63,7 @@ async def effective(store: Store) -> dict[str, frozenset[str]]:
     Patroni itself writes this at the end of a round, with what it read at the round's beginning.
     """
     found = await store.prefix(keys.PATRONI_MEMBERS)
-    return {
-        kv.key.removeprefix(keys.PATRONI_MEMBERS): told(fields)
-        for kv, fields in readable(found, Dynamic)
-    }
-
-
-def told(member: Dynamic) -> frozenset[str]:
-    """Read the settings from what a Patroni writes of itself: its pause, the others as tags."""
-    fields = {**(member.get("tags") or {}), keys.PAUSE: member.get("pause")}
-    return frozenset(name for name in keys.SETTINGS if fields.get(name))
+    return {name: one.settings for name, one in read_members(found).items()}
 
 
 def switched(fields: Dynamic, name: str, value: bool) -> Dynamic:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
-from openvcha.cluster.patroni_client import PatroniNode, SyncState
 from openvcha.cluster.store_space import Space
 from openvcha.store.node_facts import NodeFacts
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import SyncState
 
 
 @dataclass(frozen=True)

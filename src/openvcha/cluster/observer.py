@@ -6,18 +6,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from openvcha.cluster import mode_settings, patroni_client
+from openvcha.cluster import mode_settings
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.interface import ClusterStore, PatroniAccess
 from openvcha.cluster.mode_settings import Looked
 from openvcha.cluster.node_reports import Hearing
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
-from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.silence import Held
 from openvcha.cluster.store_space import Space
 from openvcha.store import keys
-from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import KeyValue, Member
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import SyncState, Unreadable, read_leader, read_sync
 from openvcha.store.records import decode
 from openvcha.store.single_flight import Shared
 from openvcha.system.host_port import url
@@ -178,7 +179,7 @@ class Observer:
         return (
             # What is missing here may be forged instead: read alone, it says so.
             decode(config, ClusterConfig) if config else await self.config(),
-            patroni_client.name_of(leader.value) if leader else None,
+            read_leader(leader.value) if leader else None,
             _sync(sync),
             mode_settings.looked(dynamic) if dynamic else await mode_settings.look(self._store),
         )
@@ -209,10 +210,8 @@ class Observer:
 
 def _sync(found: KeyValue | None) -> SyncState | None:
     """Read who may take over; None when that cannot be read, and then nobody is known to."""
-    try:
-        return patroni_client.parse_sync(found.value if found else b"")
-    except RecordUnreadable:
-        return None
+    state = read_sync(found.value if found else None)
+    return None if isinstance(state, Unreadable) else state
 
 
 async def _unknown() -> tuple[Lag, ...]:

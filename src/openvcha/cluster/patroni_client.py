@@ -2,8 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
@@ -12,56 +11,22 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.store import bounded_json, keys
-from openvcha.store.errors import RecordInvalid
 from openvcha.store.http_client import HttpError, Patience, Reply, TlsClient, TlsSource
 from openvcha.store.interface import Put, Store, unchanged, value_is
-from openvcha.store.patroni_state import number, position
-from openvcha.store.records import decode, readable
+from openvcha.store.patroni_rest import PatroniNode, node_of
+from openvcha.store.patroni_state import (
+    SyncState,
+    parse_sync,
+    read_failsafe,
+    read_leader,
+    read_members,
+    sound,
+)
+from openvcha.store.records import decode
 from openvcha.system.host_port import url
 
 PROBE_SECONDS = 1.0
 START_SECONDS = 120.0  # PostgreSQL may have to recover from a crash
-
-
-@dataclass(frozen=True)
-class SyncState:
-    """Patroni's ``/sync``: who may take over without losing an acknowledged write."""
-
-    leader: str | None
-    standbys: frozenset[str]
-
-
-@dataclass(frozen=True)
-class PatroniNode:
-    """What one Patroni says of its PostgreSQL. ``state`` is Patroni's word: ``streaming``…"""
-
-    role: str
-    state: str
-    timeline: int | None
-    replication: tuple[str, ...]
-    """Members that stream from this node, when it is the primary."""
-    alone: bool = False
-    """Whether its Patroni lets it go on without the others."""
-    synchronous: tuple[str, ...] = ()
-    """Those of them that this node's commits wait for."""
-    member: str | None = None
-    """Its own name, where it says it."""
-    started: str = ""
-    """When this PostgreSQL was started, in its own words."""
-    lsn: int | None = None
-    """How far its log is written, or was received (bytes)."""
-    last_row: str | None = None
-    """When the last transaction was committed that a standby has replayed, in its own words."""
-
-    @property
-    def primary(self) -> bool:
-        """Return whether this PostgreSQL takes writes."""
-        return self.role in {"primary", "master"} and self.state == "running"
-
-    @property
-    def streaming(self) -> bool:
-        """Return whether this PostgreSQL is a standby that receives WAL."""
-        return self.role == "replica" and self.state == "streaming"
 
 
 class PatroniUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
@@ -70,13 +35,6 @@ class PatroniUnreachable(Exception):  # noqa: N818 - a state of the world, not a
 
 Settings = Mapping[str, Any]
 Fields = dict[str, Any]
-
-
-class _Sync(msgspec.Struct, frozen=True, kw_only=True):
-    """Patroni's own words for ``SyncState``."""
-
-    leader: str | None = None
-    sync_standby: str | None = None
 
 
 PROTECTING: Settings = MappingProxyType({"synchronous_mode": True, "primary_start_timeout": 0})
@@ -97,7 +55,7 @@ the store last named for that (a key of its own) agree."""
 async def failsafe_members(store: Store) -> frozenset[str]:
     """Name the members that the leader would have to ask while the store is away."""
     found = await store.get(keys.PATRONI_FAILSAFE)
-    return frozenset(decode(found, Fields)) if found else frozenset()
+    return frozenset(sound(found.key, read_failsafe(found.value)) if found else ())
 
 
 async def settings(store: Store) -> Settings:
@@ -110,31 +68,13 @@ async def settings(store: Store) -> Settings:
 async def leader(store: Store) -> str | None:
     """Name the member that holds Patroni's leader key."""
     found = await store.get(keys.PATRONI_LEADER)
-    return name_of(found.value) if found else None
-
-
-def name_of(value: bytes) -> str:
-    """Read the name of a member; what is none of ours is nobody's name."""
-    return value.decode(errors="backslashreplace")
+    return read_leader(found.value) if found else None
 
 
 async def sync_state(store: Store) -> SyncState:
     """Read ``/sync``; nothing there is a cluster without a standby that may take over."""
     found = await store.get(keys.PATRONI_SYNC)
     return parse_sync(found.value if found else b"")
-
-
-def parse_sync(value: bytes) -> SyncState:
-    """Decode the value of ``/sync`` (JSON with ``leader`` and a comma list ``sync_standby``).
-
-    Raises RecordInvalid.
-    """
-    try:
-        found = bounded_json.decode(value, _Sync) if value else _Sync()
-    except msgspec.MsgspecError as error:
-        raise RecordInvalid(keys.PATRONI_SYNC, str(error)) from error
-    names = (found.sync_standby or "").split(",")
-    return SyncState(found.leader, frozenset(name for name in names if name))
 
 
 async def bar(store: Store, member: str) -> bool:
@@ -161,10 +101,7 @@ async def bar(store: Store, member: str) -> bool:
 async def member_states(store: Store) -> dict[str, str]:
     """Return each registered member's own word for its state (the keys live for Patroni's ttl)."""
     found = await store.prefix(keys.PATRONI_MEMBERS)
-    return {
-        kv.key.removeprefix(keys.PATRONI_MEMBERS): str(fields.get("state", ""))
-        for kv, fields in readable(found, Fields)
-    }
+    return {name: one.state for name, one in read_members(found).items()}
 
 
 class PatroniClient:
@@ -192,21 +129,7 @@ class PatroniClient:
 
     async def node(self, address: str) -> PatroniNode:
         """Ask one node for its state. Raises PatroniUnreachable."""
-        fields = await self._json("GET", address, "/patroni")
-        streams = [_object(each) for each in _list(fields.get("replication"))]
-        xlog = _object(fields.get("xlog"))
-        return PatroniNode(
-            role=str(fields.get("role", "")),
-            state=standby_state(fields),
-            timeline=number(fields.get("timeline")),
-            replication=_standbys(streams, "state", "streaming"),
-            alone=bool(_object(fields.get("tags")).get(keys.ALONE)),
-            synchronous=_standbys(streams, "sync_state", "sync", "quorum"),
-            member=_text(_object(fields.get("patroni")).get("name")),
-            started=str(fields.get("postmaster_start_time") or ""),
-            lsn=position(xlog),
-            last_row=_text(xlog.get("replayed_timestamp")),
-        )
+        return node_of(await self._json("GET", address, "/patroni"))
 
     async def wake(self, address: str) -> None:
         """Make the leader's loop run now, by taking out a setting that there is not."""
@@ -259,32 +182,6 @@ class PatroniClient:
         user, password = self._auth
         token = b64encode(f"{user}:{password().reveal()}".encode()).decode()
         return {"Authorization": f"Basic {token}"}
-
-
-def _object(value: object) -> Fields:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _standbys(streams: Iterable[Fields], field: str, *wanted: str) -> tuple[str, ...]:
-    """Return the names of the connections whose ``field`` is one of those wanted."""
-    return tuple(
-        name
-        for each in streams
-        if each.get(field) in wanted and (name := _text(each.get("application_name")))
-    )
-
-
-def standby_state(fields: dict[str, Any]) -> str:
-    """Return a standby's replication state where Patroni tells it apart from ``running``."""
-    return str(fields.get("replication_state") or fields.get("state", ""))
 
 
 prepare(__name__)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import NodeObservation
-from openvcha.cluster.patroni_client import PatroniNode
 from openvcha.cluster.verdict import Looks, Verdict, verdict
+from openvcha.store.patroni_rest import PatroniNode
 
 
 class Held:

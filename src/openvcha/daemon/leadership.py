@@ -18,6 +18,7 @@ from openvcha.node.process.supervised_loop import Told, for_ever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.interface import Event, EventType, Store
+from openvcha.store.patroni_state import read_leader
 from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
@@ -167,6 +168,6 @@ class Leadership:
 
     def _on_event(self, event: Event) -> None:
         """Learn from an event only that another node leads: to start leading, read the store."""
-        named = patroni_client.name_of(event.kv.value) if event.type is EventType.PUT else None
+        named = read_leader(event.kv.value) if event.type is EventType.PUT else None
         self._lost = named not in {None, self._identity.member}
         self._changed.set()

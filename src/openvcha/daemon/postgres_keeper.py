@@ -12,10 +12,12 @@ from typing import Protocol
 from openvcha.cluster import leader_key, patroni_client
 from openvcha.cluster import mode_settings as settings
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import SyncState
 from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0

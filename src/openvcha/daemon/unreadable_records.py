@@ -14,7 +14,6 @@ from openvcha.api.structures import AuditInfo, EventInfo
 from openvcha.api_server.auth.sessions import SessionRecord
 from openvcha.api_server.auth.users import User
 from openvcha.cluster.config import ClusterConfig
-from openvcha.cluster.patroni_client import parse_sync
 from openvcha.events.log import Memory
 from openvcha.node.local_records.task_votes import Relied
 from openvcha.operations.join_tokens import TokenRecord
@@ -32,7 +31,14 @@ from openvcha.store.interface import (
     unchanged,
 )
 from openvcha.store.node_facts import NodeFacts
-from openvcha.store.patroni_state import wished
+from openvcha.store.patroni_state import (
+    read_config,
+    read_failover,
+    read_failsafe,
+    read_member,
+    read_sync,
+    sound,
+)
 from openvcha.store.records import decode, encode
 from openvcha.store.sealing.roll import Roll
 from openvcha.store.sealing.sealed_store import SealedStore
@@ -53,8 +59,8 @@ def _decoded_as(type_: Any) -> Reader:
     return lambda kv: decode(kv, type_)
 
 
-def _sync(kv: KeyValue) -> object:
-    return parse_sync(kv.value)
+def _patroni(read: Callable[[bytes], object]) -> Reader:
+    return lambda kv: sound(kv.key, read(kv.value))
 
 
 def _name(kv: KeyValue) -> object:
@@ -62,13 +68,6 @@ def _name(kv: KeyValue) -> object:
         return kv.value.decode()
     except UnicodeDecodeError as error:
         raise RecordInvalid(kv.key, str(error)) from error
-
-
-def _failover_request(kv: KeyValue) -> object:
-    found = wished(kv.value)
-    if found is None:
-        raise RecordInvalid(kv.key, "not what Patroni may be asked for")
-    return found
 
 
 #: The reader for each pattern of keys; the first match counts.
@@ -89,12 +88,12 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (f"{keys.EVENTS}.+", _decoded_as(EventInfo)),
     (f"{keys.AUDIT}.+", _decoded_as(AuditInfo)),
     (f"{keys.AUDIT_LAST}.+", _decoded_as(int)),
-    (keys.PATRONI_SYNC, _sync),
-    (keys.PATRONI_FAILOVER, _failover_request),
-    (keys.PATRONI_FAILSAFE, _decoded_as(dict[str, Any])),
-    (keys.PATRONI_CONFIG, _decoded_as(dict[str, Any])),
+    (keys.PATRONI_SYNC, _patroni(read_sync)),
+    (keys.PATRONI_FAILOVER, _patroni(read_failover)),
+    (keys.PATRONI_FAILSAFE, _patroni(read_failsafe)),
+    (keys.PATRONI_CONFIG, _patroni(read_config)),
     (keys.PATRONI_LEADER, _name),
-    (f"{keys.PATRONI_MEMBERS}.+", _decoded_as(dict[str, Any])),
+    (f"{keys.PATRONI_MEMBERS}.+", _patroni(read_member)),
 )
 #: Scanned periodically: not the sessions, events and audit entries, which are many and affect only
 #: the calls that read them.

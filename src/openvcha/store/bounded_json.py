@@ -39,12 +39,22 @@ def decode(value: bytes, type_: type[T]) -> T:
 
 def json_object(value: bytes | str) -> dict[str, Any] | None:
     """Return the fields of an object; None for what is none, or cannot be read."""
+    found = _loaded(value)
+    return found if isinstance(found, dict) else None
+
+
+def json_list(value: bytes | str) -> list[Any] | None:
+    """Return the elements of a list; None for what is none, or cannot be read."""
+    found = _loaded(value)
+    return found if isinstance(found, list) else None
+
+
+def _loaded(value: bytes | str) -> object:
     try:
         text = value if isinstance(value, str) else value.decode()
-        found = None if unbounded(text.encode()) else json.loads(text)
+        return None if unbounded(text.encode()) else json.loads(text)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _levels(value: bytes) -> int:

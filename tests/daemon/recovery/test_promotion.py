@@ -10,19 +10,15 @@ from typing import Any
 import pytest
 from tests.support.observations import PRIMARY, World
 
-from openvcha.cluster.patroni_client import (
-    PatroniNode,
-    PatroniUnreachable,
-    SyncState,
-    leader,
-    sync_state,
-)
+from openvcha.cluster.patroni_client import PatroniUnreachable, leader, sync_state
 from openvcha.daemon.recovery import promotion
 from openvcha.daemon.recovery.promotion import Grant, Outcome, promote, revoke
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Put, absent, unchanged, value_is
 from openvcha.store.memory import MemoryStore
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import SyncState
 
 pytestmark = pytest.mark.looptime
 OWN, OTHER = "b-2", "a-1"

@@ -10,7 +10,7 @@ from tests.support.kept_cluster import kept
 from tests.support.observations import PRIMARY, World
 
 from openvcha.api.structures import ClusterMode
-from openvcha.cluster.patroni_client import PatroniNode, PatroniUnreachable, SyncState
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.recovery.losses import Evidence, assess_data_loss
 from openvcha.daemon.recovery.promotion_check import (
     NonMember,
@@ -25,6 +25,8 @@ from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import SyncState
 
 STOPPED = PatroniNode("replica", "stopped", 1, ())
 OWN, OTHER = "b-2", "a-1"

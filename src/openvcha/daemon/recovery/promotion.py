@@ -31,7 +31,8 @@ from openvcha.store.interface import (
     unchanged,
     value_is,
 )
-from openvcha.store.patroni_state import pause
+from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni_state import parse_sync, paused, read_leader
 
 PROMOTE_SECONDS = 60.0
 PATRONI_START_SECONDS = 15.0
@@ -98,7 +99,7 @@ async def _wait_for_own_patroni(services: Services) -> KeyValue | None:
     return None
 
 
-async def _poll_own_patroni(services: Services) -> patroni_client.PatroniNode | None:
+async def _poll_own_patroni(services: Services) -> PatroniNode | None:
     try:
         return await services.patroni.node(services.identity.ha_address)
     except patroni_client.PatroniUnreachable:
@@ -108,11 +109,11 @@ async def _poll_own_patroni(services: Services) -> patroni_client.PatroniNode | 
 async def _grant(store: Store, seen: Observation, lives: KeyValue) -> Grant | None:
     """Grant the leader key in one transaction; None if the state has changed since ``seen``."""
     leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
-    if (patroni_client.name_of(leads.value) if leads else None) != seen.leader:
+    if (read_leader(leads.value) if leads else None) != seen.leader:
         return None
     # A node that has fallen out of sync since may lack more than the operator was shown.
     told = keys.PATRONI_SYNC not in seen.unreadable
-    if told and patroni_client.parse_sync(sync.value if sync else b"") != seen.sync:
+    if told and parse_sync(sync.value if sync else b"") != seen.sync:
         return None
     guards = [
         unchanged(leads) if leads else absent(keys.PATRONI_LEADER),
@@ -130,7 +131,7 @@ async def _paused(store: Store) -> bool | None:
         found = await store.get(keys.PATRONI_CONFIG)
     except RecordUnreadable:
         return None
-    return pause(found.value if found else None)
+    return paused(found.value if found else None)
 
 
 async def _request_leadership(

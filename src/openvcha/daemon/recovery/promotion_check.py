@@ -14,10 +14,9 @@ from openvcha.daemon.recovery.losses import Evidence, format_utc
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.operations.context import Services
 from openvcha.store import keys
-from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import Store
-from openvcha.store.patroni_state import leader_position, pause
+from openvcha.store.patroni_state import Unreadable, leader_position, paused, read_member
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,8 @@ async def non_members(services: Services, seen: Observation) -> tuple[NonMember,
 async def _takes_writes(services: Services, told: bytes) -> bool | None:
     """Return whether a member accepts writes; None if its Patroni does not say."""
     try:
-        host = urlsplit(str((json_object(told) or {}).get("api_url"))).hostname
+        state = read_member(told)
+        host = None if isinstance(state, Unreadable) else urlsplit(state.api_url).hostname
         return (await services.patroni.node(host)).primary if host else None
     except (patroni_client.PatroniUnreachable, ValueError):
         return None
@@ -183,7 +183,7 @@ def gather_evidence(
     lsn = state.lsn if state and state.lsn is not None else (kept.lsn if kept else None)
     return Evidence(
         mode=seen.config.mode,
-        paused=pause(found.config),
+        paused=paused(found.config),
         in_sync=None if unread else member in seen.sync.standbys,
         was_last_leader=seen.sync.leader == member,
         active_lsn=leader_position(found.status),

@@ -3,14 +3,12 @@
 import asyncio
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
 from openvcha.node.background.context import DutyView, MembersSeen
 from openvcha.node.background.isolation import CUT_OFF_SECONDS, CutOff, Standing
 from openvcha.node.background.membership_cache import Keeping
-from openvcha.node.background.standby_progress import standbys
 from openvcha.node.etcd.member import client_url, health_of, known_members
 from openvcha.node.etcd.own_member import OwnStore
 from openvcha.node.http import ask
@@ -18,11 +16,11 @@ from openvcha.node.local_records.cluster import Known, in_sync
 from openvcha.node.process.status import Contact, OwnView, Role
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
-from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.health import MemberHealth
-from openvcha.store.interface import KeyValue, Member
-from openvcha.store.patroni_state import number, pause, position, readable
+from openvcha.store.interface import Member
+from openvcha.store.patroni_rest import PatroniNode, read_node
+from openvcha.store.patroni_state import Unreadable, paused, read_leader, read_sync
 from openvcha.system.host_port import url
 
 LOOK_SECONDS = 1.0
@@ -56,15 +54,6 @@ async def see(view: DutyView) -> None:
             await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
 
 
-@dataclass(frozen=True)
-class Word:
-    """What this node's Patroni reports; None is unknown."""
-
-    writable: bool | None = None
-    timeline: int | None = None
-    lsn: int | None = None
-
-
 class Eye:
     """Observes the cluster from one node, and remembers the last observation."""
 
@@ -85,7 +74,7 @@ class Eye:
         self._since = now()
         self._heard = self._clock()
         self.silent = False
-        self._word = Word()
+        self._patroni: PatroniNode | None = None
         self._voters = 0
         self._members = known_members(identity, view.layout)
         self._store: tuple[tuple[Member, ...], str | None, frozenset[str] | None] | None = None
@@ -94,10 +83,9 @@ class Eye:
     async def look(self) -> OwnView:
         """Ask the store; while it is silent, also ask each of its members."""
         began = self._clock()
-        heard, word, self._health = await asyncio.gather(
+        heard, self._patroni, self._health = await asyncio.gather(
             self._ask_store(), self._ask_patroni(), self._ask_members()
         )
-        self._word = word
         self.silent = not heard and self._own_health() is not MemberHealth.HEALTHY
         if not self.silent:
             self._heard = began
@@ -112,8 +100,9 @@ class Eye:
         """Return what the last look found; None if there was no quorum."""
         if self._store is None:
             return None
-        word = self._word
-        return Known(*self._store, paused=self._paused, timeline=word.timeline, lsn=word.lsn)
+        own = self._patroni
+        timeline, lsn = (own.timeline, own.lsn) if own else (None, None)
+        return Known(*self._store, paused=self._paused, timeline=timeline, lsn=lsn)
 
     def standing(self) -> Standing:
         """Return the state of the quorum after the last look."""
@@ -143,7 +132,7 @@ class Eye:
             role=self._role,
             contact=self._contact,
             since=self._since.isoformat(timespec="seconds"),
-            writable=self._word.writable,
+            writable=self._patroni.primary if self._patroni else None,
             waits_for=self._unheard() if self.silent else (),
             in_sync=self._in_sync,
         )
@@ -159,14 +148,14 @@ class Eye:
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
         self._voters = sum(not member.learner for member in members)
         # Patroni also keeps using the last configuration that it could read.
-        self._paused = (
-            self._paused if (paused := pause(config.value if config else None)) is None else paused
-        )
-        own, named = self._view.identity.member, _named(sync)
-        leads = leader.value.decode(errors="replace") if leader else None
+        asked = paused(config.value if config else None)
+        self._paused = self._paused if asked is None else asked
+        own, state = self._view.identity.member, read_sync(sync.value if sync else None)
+        named = None if isinstance(state, Unreadable) else state.standbys
+        leads = read_leader(leader.value) if leader else None
         self._store = (tuple(members), leads, named)
         if self._view.identity.holds_data:
-            self._role = _role(leader.value if leader else b"", own)
+            self._role = _role(leads, own)
             self._in_sync = in_sync(own, leads, named)
         return own in self._members
 
@@ -190,32 +179,17 @@ class Eye:
             if at != own and self._health and not self._health.get(at)
         )
 
-    async def _ask_patroni(self) -> Word:
-        """Return what this node's Patroni reports of PostgreSQL; nothing on a witness."""
+    async def _ask_patroni(self) -> PatroniNode | None:
+        """Return what this node's Patroni reports of PostgreSQL; None on a witness."""
         identity = self._view.identity
         if not identity.holds_data:
-            return Word()
+            return None
         place = url(identity.ha_address, identity.ports.patroni)
         said = await ask(place, "/patroni", self._tls(), PROBE_SECONDS)
-        fields = json_object(said or b"")
-        if fields is None:
-            return Word()
-        leads = fields.get("role") in {"primary", "master"}
-        return Word(
-            writable=leads and fields.get("state") == "running",
-            timeline=number(fields.get("timeline")),
-            lsn=position(fields.get("xlog")),
-        )
+        return read_node(said or b"")
 
 
-def _named(sync: KeyValue | None) -> frozenset[str] | None:
-    """Return the members that ``/sync`` names; None if it is unreadable."""
-    if sync and readable(sync.value) is None:
-        return None
-    return standbys(sync)
-
-
-def _role(leader: bytes, own: str) -> Role:
+def _role(leader: str | None, own: str) -> Role:
     if not leader:
         return Role.UNKNOWN
-    return Role.ACTIVE if leader == own.encode() else Role.PASSIVE
+    return Role.ACTIVE if leader == own else Role.PASSIVE

@@ -1,13 +1,19 @@
 """Whether this node's standby is stuck: a pure decision on repeated observations."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from openvcha.node.process.process_tree import Process, is_postgres, program
 from openvcha.store import keys
-from openvcha.store.bounded_json import json_object
 from openvcha.store.interface import KeyValue
+from openvcha.store.patroni_state import (
+    MemberState,
+    Unreadable,
+    paused,
+    read_leader,
+    read_member,
+    read_sync,
+)
 
 STUCK_SECONDS = 30.0
 # After a copy that did not help: another one is unlikely to, and takes space again.
@@ -34,17 +40,18 @@ class Look:
 def look_at(own: str, found: Iterable[KeyValue], processes: Iterable[Process]) -> Look:
     """Return an observation from Patroni's keys and the node's processes."""
     values = {kv.key: kv.value for kv in found}
-    leader = values.get(keys.PATRONI_LEADER, b"").decode(errors="replace") or None
-    sync = _fields(values.get(keys.PATRONI_SYNC))
-    named = _names(sync)
-    confirmed = leader is not None and sync.get("leader") == leader
-    me = _fields(values.get(keys.patroni_member(own)))
-    streams = me.get("replication_state") == "streaming"
+    leader = read_leader(values.get(keys.PATRONI_LEADER, b"")) or None
+    sync = read_sync(values.get(keys.PATRONI_SYNC))
+    # What cannot be read says nothing: then nobody is confirmed to have anything.
+    named = frozenset[str]() if isinstance(sync, Unreadable) else sync.standbys
+    confirmed = not isinstance(sync, Unreadable) and leader is not None and sync.leader == leader
+    me = _member(values, own)
+    source = leader if leader and confirmed and leader != own else None
     return Look(
-        source=leader if confirmed and leader != own and _primary(values, leader) else None,
-        well=leader == own or streams,
-        in_sync=confirmed and bool(named) and (leader == own or (own in named and streams)),
-        paused=bool(_fields(values.get(keys.PATRONI_CONFIG)).get("pause")),
+        source=source if source and _member(values, source).primary else None,
+        well=leader == own or me.streams,
+        in_sync=confirmed and bool(named) and (leader == own or (own in named and me.streams)),
+        paused=paused(values.get(keys.PATRONI_CONFIG)) is True,
         places=_places(me, processes := tuple(processes)),
         workers=frozenset(_workers(me, processes)),
     )
@@ -74,31 +81,24 @@ class Watch:
         return now - self._stirred
 
 
-def standbys(sync: KeyValue | None) -> frozenset[str]:
-    """Return the members that ``/sync`` names: they have every acknowledged row."""
-    return _names(_fields(sync.value if sync else None))
+def _member(values: dict[str, bytes], name: str) -> MemberState:
+    found = read_member(values.get(keys.patroni_member(name)))
+    return MemberState() if isinstance(found, Unreadable) else found
 
 
-def _names(sync: Mapping[str, Any]) -> frozenset[str]:
-    named = sync.get("sync_standby")
-    return frozenset(named.split(",") if isinstance(named, str) else ()) - {""}
-
-
-def _primary(values: Mapping[str, bytes], leader: str | None) -> bool:
-    fields = _fields(values.get(keys.patroni_member(leader or "")))
-    return fields.get("role") in {"primary", "master"} and fields.get("state") == "running"
-
-
-def _places(me: Mapping[str, Any], processes: Iterable[Process]) -> frozenset[str]:
-    told = (
-        f"{name} {me[name]}" for name in ("timeline", "receive_lsn", "replay_lsn") if name in me
-    )
+def _places(me: MemberState, processes: Iterable[Process]) -> frozenset[str]:
+    places = {
+        "timeline": me.timeline,
+        "receive_lsn": me.receive_lsn,
+        "replay_lsn": me.replay_lsn,
+    }
+    told = (f"{name} {place}" for name, place in places.items() if place is not None)
     titles = (process.argv[0] for process in processes if process.argv)
     return frozenset((*told, *(title for title in titles if "startup recovering" in title)))
 
 
-def _workers(me: Mapping[str, Any], processes: Iterable[Process]) -> Iterable[int]:
-    starting = me.get("state") != "running"
+def _workers(me: MemberState, processes: Iterable[Process]) -> Iterable[int]:
+    starting = me.state != "running"
     for process in processes:
         argv = process.argv
         if not is_postgres(argv):
@@ -106,8 +106,3 @@ def _workers(me: Mapping[str, Any], processes: Iterable[Process]) -> Iterable[in
         is_tool = "--single" in argv or program(argv) != "postgres"
         if is_tool or (starting and "startup" in argv[0]):
             yield process.pid
-
-
-def _fields(value: bytes | None) -> dict[str, Any]:
-    """Read a JSON object; return an empty one if it is invalid, so that it confirms nothing."""
-    return json_object(value or b"") or {}

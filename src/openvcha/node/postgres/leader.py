@@ -10,9 +10,9 @@ from openvcha.node.postgres.own_sessions import APPLICATION_NAME, superuser_opti
 from openvcha.node.postgres.roles import SUPERUSER
 from openvcha.node.postgres.tls import NO_TLS, session_tls
 from openvcha.store import keys
-from openvcha.store.bounded_json import json_object
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
+from openvcha.store.patroni_state import Unreadable, read_leader, read_member
 
 CONNECT_SECONDS = 5
 FACTS = """
@@ -47,7 +47,7 @@ async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: 
     try:
         member, host, port = await _place(store)
         size, major = await _facts(host, port, layout, secrets, postgres)
-    except (StoreError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (StoreError, ValueError) as error:
         raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
     return Leader(member, host, port, size, major)
 
@@ -55,12 +55,12 @@ async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: 
 def place_of(member_record: bytes) -> tuple[str, int]:
     """Return host and port of PostgreSQL from Patroni's record of a member.
 
-    Raises KeyError, ValueError, TypeError or AttributeError for an invalid record.
+    Raises ValueError for an invalid record.
     """
-    fields = json_object(member_record)
-    if fields is None:
+    member = read_member(member_record)
+    if isinstance(member, Unreadable) or not member.conn_url:
         raise ValueError("the record of the leader cannot be read")
-    parts = urlsplit(fields["conn_url"])
+    parts = urlsplit(member.conn_url)
     return parts.hostname or "", parts.port or 5432
 
 
@@ -68,7 +68,7 @@ async def _place(store: Store) -> tuple[str, str, int]:
     leader = await store.get(keys.PATRONI_LEADER)
     if leader is None:
         raise CopyFailed("there is no leader to copy from", temporary=True)
-    member = leader.value.decode(errors="replace")
+    member = read_leader(leader.value)
     record = await store.get(keys.patroni_member(member))
     if record is None:
         raise CopyFailed(f"the leader {member} has not reported its address", temporary=True)

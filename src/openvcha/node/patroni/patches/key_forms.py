@@ -7,28 +7,28 @@ Patroni and its leader then write them again.
 """
 
 import base64
-import json
 import logging
-import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final
 
-from openvcha.store.bounded_json import json_object
-from openvcha.store.patroni_state import is_name, wished
+from openvcha.store.patroni_state import (
+    Unreadable,
+    is_name,
+    is_system,
+    read_failover,
+    read_history,
+    read_status,
+    read_sync,
+)
 
-MOST_NAMES: Final = 128
-MOST_LINES: Final = 10_000
-MOST: Final = 1 << 64
-_SLOT: Final = re.compile(r"[a-z0-9_]{1,63}")
-_IDENTIFIER: Final = re.compile(r"[0-9]{0,20}")
 NOBODY: Final = "{}"
 """Replaces an unreadable ``/sync``: no standby is in sync, and the leader writes a new one."""
 
 _log = logging.getLogger(__name__)
 
-Check = Callable[[Any], bool]
+Check = Callable[[str], bool]
 Load = Callable[[Any], None]
 
 REPLACES = {
@@ -82,72 +82,19 @@ def of_this_system(original: Load) -> Load:
     return load_cluster_from_dcs
 
 
-def _slot(value: Any) -> bool:
-    return isinstance(value, str) and _SLOT.fullmatch(value) is not None
-
-
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST
-
-
-def _or_none(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-def _slots(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and len(value) <= MOST_NAMES
-        and all(_slot(name) and _count(place) for name, place in value.items())
-    )
-
-
-def _retained(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= MOST_NAMES and all(map(_slot, value))
-
-
-def _object(**fields: Check) -> Check:
-    """Return a check for a JSON object in which each field that is present has its form."""
-
-    def check(value: str) -> bool:
-        found = json_object(value)
-        return found is not None and all(
-            name not in found or _or_none(form)(found[name]) for name, form in fields.items()
-        )
-
-    return check
-
-
-def _identifier(value: str) -> bool:
-    return _IDENTIFIER.fullmatch(value) is not None
-
-
-def _history(value: str) -> bool:
-    try:
-        lines = json.loads(value)
-    except ValueError:
-        return False
-    return isinstance(lines, list) and len(lines) <= MOST_LINES and all(map(_line, lines))
-
-
-def _line(line: Any) -> bool:
-    return (
-        isinstance(line, list)
-        and len(line) >= len(("timeline", "place", "reason"))
-        and all(map(_count, line[:2]))
-        and all(isinstance(word, str) for word in line[2:])
-    )
+def _is_read(found: object) -> bool:
+    return not isinstance(found, Unreadable)
 
 
 _FORMS: Final[Mapping[str, Check]] = MappingProxyType(
     {
-        "initialize": _identifier,
+        "initialize": is_system,
         "leader": is_name,
-        "sync": _object(leader=is_name, sync_standby=is_name, quorum=_count),
-        "status": _object(optime=_count, slots=_slots, retain_slots=_retained),
-        "failover": lambda value: wished(value) is not None,
-        "history": _history,
-        "optime/leader": lambda _: False,  # of an older Patroni, which is never used here
+        "sync": lambda value: bool(value) and _is_read(read_sync(value)),
+        "status": lambda value: _is_read(read_status(value)),
+        "failover": lambda value: _is_read(read_failover(value)),
+        "history": lambda value: _is_read(read_history(value)),
+        "optime/leader": lambda _: False,  # of an older Patroni, which is never here
     }
 )
 _INSTEAD: Final[Mapping[str, str]] = MappingProxyType({"initialize": "", "sync": NOBODY})

@@ -20,6 +20,7 @@ from openvcha.node.patroni.patches.rpc import ask, install_check
 from openvcha.store import keys
 from openvcha.store.bounded_json import json_object, unbounded
 from openvcha.store.errors import RecordForged
+from openvcha.store.patroni_state import MemberState, Unreadable, read_failsafe, read_member
 from openvcha.store.sealing.seal import RESERVED, Place, Seals, canonical
 
 CONFIG, FAILSAFE, MEMBERS = "config", "failsafe", "members/"
@@ -138,17 +139,14 @@ class Sealing:
     def _learn(self, nodes: Nodes) -> None:
         """Remember the members' addresses: ones that are gone may still have to be asked."""
         for name, node in nodes.items():
-            place = (
-                (json_object(node["value"]) or {}).get("api_url") if name.startswith(MEMBERS) else 0
-            )
-            if isinstance(place, str):
-                self._places[name.removeprefix(MEMBERS)] = place
+            member = read_member(node["value"]) if name.startswith(MEMBERS) else None
+            if isinstance(member, MemberState) and member.api_url:
+                self._places[name.removeprefix(MEMBERS)] = member.api_url
 
     def _known(self, failsafe: str) -> bool:
-        asked = json_object(failsafe)
-        return asked is not None and all(
-            isinstance(place, str) and self._places.get(name) == place
-            for name, place in asked.items()
+        asked = read_failsafe(failsafe)
+        return not isinstance(asked, Unreadable) and all(
+            place is not None and self._places.get(name) == place for name, place in asked.items()
         )
 
     def _tell(self, refused: frozenset[str]) -> None:
