@@ -46,6 +46,21 @@ AWAITED = {
     ("tasks/steps.py", "self.canceled.wait()"),
     ("tasks/steps.py", "work"),
 }
+#: What is no work without an end, so that ``store.repeating.repeat`` is not for it.
+OTHERWISE = {
+    ("daemon/active_services.py", "retry_until_free"): "ends once it has succeeded",
+    (
+        "daemon/api_orders.py",
+        "receive_orders",
+    ): "yields that nobody orders, each time that it fails",
+    ("node/background/rotation_runner.py", "_until"): "ends once it has succeeded",
+    ("node/postgres/cloning/clone.py", "run"): "ends once it has succeeded, or gives up",
+    ("node/process/supervised_loop.py", "for_ever"): "is what supervises",
+    ("store/lease.py", "_renew"): "ends once it has succeeded, or the hold is lost",
+    ("store/lease.py", "campaign"): "ends once the key is held",
+}
+WITH_A_PERSON = ("cli", "lab", "client")
+"""Rooms in which somebody waits, and sees each line."""
 
 
 def _tasks() -> set[tuple[str, str]]:
@@ -79,3 +94,29 @@ def test_each_background_task_is_supervised_or_awaited() -> None:
     assert loose - AWAITED == set()
     assert AWAITED - loose == set(), "these are there no more"
     assert len(found) - len(loose) >= 5
+
+
+def _loops() -> set[tuple[str, str]]:
+    """Find what tries for ever, pauses between and goes on after a failure: file and function."""
+    root = Path(openvcha.__path__[0])
+    return {
+        (str(path.relative_to(root)), function.name)
+        for path in root.rglob("*.py")
+        if path.relative_to(root).parts[0] not in WITH_A_PERSON
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.AsyncFunctionDef)
+        for loop in ast.walk(function)
+        if isinstance(loop, ast.While) and ast.unparse(loop.test) == "True" and _retries(loop)
+    }
+
+
+def _retries(loop: ast.While) -> bool:
+    inside = list(ast.walk(loop))
+    catches = any(isinstance(node, ast.Try) and node.handlers for node in inside)
+    calls = (ast.unparse(node.func) for node in inside if isinstance(node, ast.Call))
+    return catches and any(name.endswith("sleep") for name in calls)
+
+
+def test_what_is_tried_for_ever_is_repeated_by_one_function() -> None:
+    """A new loop belongs into ``repeat``; one that is another thing, into the list above."""
+    assert _loops() == OTHERWISE.keys()

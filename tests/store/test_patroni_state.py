@@ -11,9 +11,9 @@ from openvcha.store import keys, patroni_rest
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import KeyValue
 from openvcha.store.patroni_state import (
+    FailoverRequest,
     LeaderStatus,
     MemberState,
-    SwitchWish,
     SyncState,
     TimelineEnd,
     Unreadable,
@@ -91,8 +91,8 @@ def test_a_pause_is_what_patroni_takes_for_one(config: bytes | None, expected: b
 def test_the_other_keys() -> None:
     """As Patroni writes them."""
     assert read_leader(b"a-1") == "a-1"
-    assert read_failover(b"") == SwitchWish()
-    assert read_failover(text(leader="a", member="b")) == SwitchWish("a", "b")
+    assert read_failover(b"") == FailoverRequest()
+    assert read_failover(text(leader="a", member="b")) == FailoverRequest("a", "b")
     assert read_status(text(optime=7, slots={"b_2": 7})) == LeaderStatus(7)
     assert read_status(text(optime=0)) == LeaderStatus(None)
     line = [1, 50331808, "no target", "2026-11-27T09:04:50+00:00", "a"]

@@ -21,9 +21,15 @@ from openvcha.store.interface import (
     unchanged,
     value_is,
 )
-from openvcha.store.patroni_state import SwitchWish, Unreadable, parse_sync, read_failover, sound
+from openvcha.store.patroni_state import (
+    FailoverRequest,
+    Unreadable,
+    parse_sync,
+    read_failover,
+    sound,
+)
 
-NO_WISH = SwitchWish()
+NO_REQUEST = FailoverRequest()
 NOBODY = b"{}"
 """A ``/sync`` that says as little as none; unlike none it has a revision."""
 
@@ -37,7 +43,7 @@ async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
     """
     sync = await _sync_from(store, old, new)
     before = await store.get(keys.PATRONI_FAILOVER)
-    if sync is None or _wish(before) != NO_WISH:
+    if sync is None or _wish(before) != NO_REQUEST:
         return False
     same = unchanged(before) if before else absent(keys.PATRONI_FAILOVER)
     wish = json.dumps({"leader": old, "member": new}).encode()
@@ -47,7 +53,7 @@ async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
 
 async def asked(store: Store) -> bool:
     """Return whether Patroni has a wish before it, of what it is shown: only then it acts."""
-    return _wish(await store.get(keys.PATRONI_FAILOVER)) != NO_WISH
+    return _wish(await store.get(keys.PATRONI_FAILOVER)) != NO_REQUEST
 
 
 async def pending(store: Store) -> bool:
@@ -56,13 +62,13 @@ async def pending(store: Store) -> bool:
     Raises RecordInvalid: what cannot be read may have taken the place of one that is being met.
     """
     found = await store.get(keys.PATRONI_FAILOVER)
-    return found is not None and sound(found.key, read_failover(found.value)) != NO_WISH
+    return found is not None and sound(found.key, read_failover(found.value)) != NO_REQUEST
 
 
 async def take_back(store: Store, guard: Compare, old: str, new: str) -> None:
     """Take the wish of ``ask`` back, if it is still there."""
     found = await store.get(keys.PATRONI_FAILOVER)
-    if found is not None and _wish(found) == SwitchWish(leader=old, member=new):
+    if found is not None and _wish(found) == FailoverRequest(leader=old, member=new):
         await store.txn([guard, unchanged(found)], [Delete(found.key)])
 
 
@@ -150,10 +156,10 @@ def _leads(member: str) -> Compare:
     return value_is(keys.PATRONI_LEADER, member.encode())
 
 
-def _wish(found: KeyValue | None) -> SwitchWish:
+def _wish(found: KeyValue | None) -> FailoverRequest:
     """Read what Patroni is asked for; it empties the key where it does not delete it.
 
     What Patroni is not shown is no wish, and in nobody's way.
     """
-    wish = read_failover(found.value) if found else NO_WISH
-    return NO_WISH if isinstance(wish, Unreadable) else wish
+    wish = read_failover(found.value) if found else NO_REQUEST
+    return NO_REQUEST if isinstance(wish, Unreadable) else wish

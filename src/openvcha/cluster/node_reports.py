@@ -16,6 +16,7 @@ from openvcha.store import node_facts as facts
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.interface import Event, EventType, KeyValue, Store
 from openvcha.store.node_facts import NodeFacts
+from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 
 RETRY_SECONDS = 1.0
@@ -64,15 +65,19 @@ class Hearing:
 
     async def run(self) -> None:
         """Listen until canceled; now and then from the beginning."""
-        while True:
+
+        async def listen() -> float | None:
             try:
                 async with asyncio.timeout(LISTEN_SECONDS):
                     await self._listen()
             except TimeoutError:
-                continue
-            except (Compacted, StoreError) as error:
-                _log.info("cannot watch the nodes' facts", reason=str(error))
-            await asyncio.sleep(RETRY_SECONDS)
+                return 0.0
+            return None
+
+        def failed(reason: str) -> None:
+            _log.info("cannot watch the nodes' facts", reason=reason)
+
+        await repeat(listen, RETRY_SECONDS, passing=(Compacted, StoreError), failed=failed)
 
     def of(self, member: str) -> Heard:
         """Return what is known of a node. One asked for the first time is not yet silent."""

@@ -112,7 +112,7 @@ class ActiveServices:
 async def retry_until_free(take: Callable[[], Awaitable[object]]) -> None:
     """Retry ``take`` until another node has released what it acquires."""
     shown = None
-    while True:
+    while True:  # not ``repeat``: it is done once it has succeeded
         try:
             await take()
         except OSError as error:

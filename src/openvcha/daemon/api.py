@@ -28,6 +28,7 @@ from openvcha.node.process.supervised_loop import Told, Work, for_ever
 from openvcha.operations.context import Services
 from openvcha.operations.registry import Handlers
 from openvcha.store.errors import StoreUnavailable
+from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 4.0
@@ -143,18 +144,23 @@ class ApiService:
 
     async def _look_forever(self) -> None:
         """Look without being asked: a node's state is derived from several looks."""
-        while True:
+
+        async def look() -> None:
             self._begun.clear()
             self._sure = False
-            try:
-                self._sure = await self._look()
-                if self._sure:
-                    self._known.set()
-            except StoreUnavailable as error:
-                _log.info("cannot observe the cluster now", reason=str(error))
+            self._sure = await self._look()
+            if self._sure:
+                self._known.set()
+
+        def failed(reason: str) -> None:
+            _log.info("cannot observe the cluster now", reason=reason)
+
+        async def pause(_: float) -> None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
                     await self._begun.wait()
+
+        await repeat(look, LOOK_SECONDS, passing=(StoreUnavailable,), failed=failed, pause=pause)
 
     def _pause(self) -> float:
         if self._known.is_set():

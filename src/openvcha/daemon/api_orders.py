@@ -247,7 +247,7 @@ async def receive_orders(
 
     ``report`` returns the report to send, given the number of the order that was yielded last.
     """
-    while True:
+    while True:  # not ``repeat``: each failure is an order, too
         try:
             reader, writer = await connect(place)
         except OSError:

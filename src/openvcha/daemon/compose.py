@@ -31,6 +31,7 @@ from openvcha.operations.steps.power import surely_off
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.mirror import Mirror
+from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 from openvcha.tasks.journal import Journal
 
@@ -124,9 +125,8 @@ async def in_background(services: Services, works: Mapping[str, Work]) -> AsyncI
 
 async def keep_refreshed(store: ClusterStore) -> None:
     """Refresh the endpoints of the store until canceled: other nodes replace its members."""
-    while True:
-        await asyncio.sleep(REFRESH_SECONDS)
-        await _refresh(store)
+    await asyncio.sleep(REFRESH_SECONDS)
+    await repeat(lambda: _refresh(store), REFRESH_SECONDS)
 
 
 async def _refresh(store: ClusterStore) -> None:

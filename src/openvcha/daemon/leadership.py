@@ -19,6 +19,7 @@ from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.interface import Event, EventType, Store
 from openvcha.store.patroni_state import read_leader
+from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
@@ -157,14 +158,17 @@ class Leadership:
             await asyncio.gather(watching, return_exceptions=True)
 
     async def _watch(self) -> None:
-        while True:
-            try:
-                async with aclosing(self._store.watch(keys.PATRONI_LEADER)) as changes:
-                    async for events in changes:
-                        self._on_event(events[-1])
-            except (Compacted, StoreError) as error:
-                _log.warning("cannot watch the leader key", reason=str(error))
-                await asyncio.sleep(LOOK_SECONDS)
+
+        async def watch() -> float:
+            async with aclosing(self._store.watch(keys.PATRONI_LEADER)) as changes:
+                async for events in changes:
+                    self._on_event(events[-1])
+            return 0.0
+
+        def failed(reason: str) -> None:
+            _log.warning("cannot watch the leader key", reason=reason)
+
+        await repeat(watch, LOOK_SECONDS, passing=(Compacted, StoreError), failed=failed)
 
     def _on_event(self, event: Event) -> None:
         """Learn from an event only that another node leads: to start leading, read the store."""

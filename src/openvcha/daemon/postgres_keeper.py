@@ -4,7 +4,6 @@ A paused Patroni neither starts nor stops PostgreSQL. Without this, a node that 
 whose PostgreSQL crashed, would stay down, and the standby of a DISABLED cluster would stay up.
 """
 
-import asyncio
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
@@ -18,6 +17,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 from openvcha.store.patroni_rest import PatroniNode
 from openvcha.store.patroni_state import SyncState
+from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
@@ -110,17 +110,15 @@ class PostgresKeeper:
 
     async def run(self) -> None:
         """Look and act until canceled; retry what fails."""
-        shown = None
-        while True:
-            paused = True
-            try:
-                paused = await self.look()
-                shown = None
-            except (StoreError, PatroniUnreachable, OSError) as error:
-                if str(error) != shown:
-                    shown = str(error)
-                    _log.warning("cannot manage PostgreSQL now", reason=shown)
-            await asyncio.sleep(LOOK_SECONDS if paused else IDLE_SECONDS)
+
+        async def look() -> float:
+            return LOOK_SECONDS if await self.look() else IDLE_SECONDS
+
+        def failed(reason: str) -> None:
+            _log.warning("cannot manage PostgreSQL now", reason=reason)
+
+        passing = (StoreError, PatroniUnreachable, OSError)
+        await repeat(look, LOOK_SECONDS, passing=passing, failed=failed)
 
     async def look(self) -> bool:
         """Decide once, and act; return whether Patroni is to be paused.

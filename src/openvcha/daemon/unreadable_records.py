@@ -1,6 +1,5 @@
 """Unreadable records in the store: the active looks for them, and an operator sets them aside."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from openvcha.store.patroni_state import (
     sound,
 )
 from openvcha.store.records import decode, encode
+from openvcha.store.repeating import repeat
 from openvcha.store.sealing.roll import Roll
 from openvcha.store.sealing.sealed_store import SealedStore
 from openvcha.store.structlog_light import structlog
@@ -178,12 +178,11 @@ class RecordInspection:
 
     async def run(self) -> None:
         """Look until canceled; log what is new, with its reason."""
-        while True:
-            try:
-                await self.look()
-            except StoreUnavailable as error:
-                _log.info("cannot check the records now", reason=str(error))
-            await asyncio.sleep(LOOK_SECONDS)
+
+        def failed(reason: str) -> None:
+            _log.info("cannot check the records now", reason=reason)
+
+        await repeat(self.look, LOOK_SECONDS, passing=(StoreUnavailable,), failed=failed)
 
     async def look(self) -> None:
         """Look once. Raises StoreUnavailable."""

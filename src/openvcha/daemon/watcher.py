@@ -20,6 +20,7 @@ from openvcha.node.process.supervised_loop import Told, for_ever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
 from openvcha.store.interface import Compare, EventType, KeyValue, Store, value_is
+from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 2.0
@@ -102,14 +103,10 @@ class Watcher:
         return value_is(keys.PATRONI_LEADER, self._member.encode())
 
     async def _look_forever(self) -> None:
-        while True:
-            await _tolerate_unavailable(self.look)
-            await asyncio.sleep(LOOK_SECONDS)
+        await _repeat_while_available(self.look, LOOK_SECONDS)
 
     async def _follow_tasks_forever(self) -> None:
-        while True:
-            await _tolerate_unavailable(self._follow_tasks)
-            await asyncio.sleep(RETRY_SECONDS)
+        await _repeat_while_available(self._follow_tasks, RETRY_SECONDS)
 
     async def _follow_tasks(self) -> None:
         found = await self._store.snapshot(keys.TASKS)
@@ -150,25 +147,26 @@ def _reign(observed: Observation) -> Reign | None:
 
 async def sweep_forever(*sweeps: Callable[[], Awaitable[int]]) -> None:
     """Delete old records, now and every hour, until canceled."""
-    while True:
+
+    async def sweep_all() -> None:
         for sweep in sweeps:
             try:
                 await sweep()
-            except StoreError as error:
+            except StoreError as error:  # one that fails keeps no other from being swept
                 _log.info("cannot delete old records now", reason=str(error))
-        await asyncio.sleep(SWEEP_SECONDS)
+
+    await repeat(sweep_all, SWEEP_SECONDS)
 
 
-async def _tolerate_unavailable(work: Callable[[], Awaitable[None]]) -> None:
-    """Run ``work``; only log if the store is unavailable, or was for too long."""
-    try:
-        await work()
-    except (Compacted, StoreUnavailable) as error:
-        _log.info("cannot record events now", reason=str(error))
+async def _repeat_while_available(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Repeat ``work``; only log if the store is unavailable, or was for too long."""
+
+    def failed(reason: str) -> None:
+        _log.info("cannot record events now", reason=reason)
+
+    await repeat(work, seconds, passing=(Compacted, StoreUnavailable), failed=failed)
 
 
 async def patrol_forever(patrol: Callable[[], Awaitable[None]]) -> None:
     """Run ``patrol`` until canceled: it checks and reports the records that grant access."""
-    while True:
-        await _tolerate_unavailable(patrol)
-        await asyncio.sleep(RETRY_SECONDS)
+    await _repeat_while_available(patrol, RETRY_SECONDS)

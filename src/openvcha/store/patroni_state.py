@@ -47,7 +47,7 @@ class SyncState:
 
 
 @dataclass(frozen=True)
-class SwitchWish:
+class FailoverRequest:
     """Patroni's ``/failover``: whom it is asked to switch from and to; it may name nobody."""
 
     leader: str | None = None
@@ -126,13 +126,13 @@ def read_leader(value: bytes) -> str:
     return value.decode(errors="backslashreplace")
 
 
-def read_failover(value: Text) -> SwitchWish | Unreadable:
+def read_failover(value: Text) -> FailoverRequest | Unreadable:
     """Read ``/failover``. Nothing here is ever scheduled; Patroni empties the key, too."""
     names = {"leader": is_name, "member": is_name, "candidate": is_name}
     found = _object(value, **names, scheduled_at=lambda _: False) if value else {}
     if isinstance(found, Unreadable):
         return found
-    return SwitchWish(**{name: found.get(name) for name in names})
+    return FailoverRequest(**{name: found.get(name) for name in names})
 
 
 def read_config(value: Text | None) -> Sifted | Unreadable:

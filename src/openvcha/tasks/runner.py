@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -13,6 +14,7 @@ from openvcha.store import keys
 from openvcha.store.errors import Compacted, Fenced, StoreError, StoreUnavailable
 from openvcha.store.interface import EventType, Store
 from openvcha.store.lease import Hold, campaign
+from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 from openvcha.tasks.execution import Execution, broken, failed
 from openvcha.tasks.journal import RETENTION, Journal
@@ -71,12 +73,15 @@ class Runner:
             _log.info("another runner has taken over", token=hold.revision)
 
     async def _serve(self, ledger: Ledger) -> None:
-        while True:
-            try:
-                await self._work_off(ledger)
-            except (StoreUnavailable, Compacted) as error:
-                _log.warning("cannot read the tasks", reason=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
+
+        async def work() -> float:
+            await self._work_off(ledger)
+            return 0.0
+
+        def failed(reason: str) -> None:
+            _log.warning("cannot read the tasks", reason=reason)
+
+        await repeat(work, RETRY_SECONDS, passing=(StoreUnavailable, Compacted), failed=failed)
 
     async def _work_off(self, ledger: Ledger) -> None:
         """Carry out the oldest unfinished task, or wait for one."""
@@ -138,12 +143,12 @@ class Runner:
         await asyncio.Event().wait()
 
     async def _sweep_always(self, ledger: Ledger) -> None:
-        while True:
-            try:
-                await self._sweep(ledger)
-            except StoreUnavailable as error:
-                _log.warning("cannot delete old tasks now", reason=str(error))
-            await asyncio.sleep(SWEEP_SECONDS)
+
+        def failed(reason: str) -> None:
+            _log.warning("cannot delete old tasks now", reason=reason)
+
+        sweep = partial(self._sweep, ledger)
+        await repeat(sweep, SWEEP_SECONDS, passing=(StoreUnavailable,), failed=failed)
 
     async def _sweep(self, ledger: Ledger) -> None:
         """Delete the tasks that ended longer ago than they are kept."""

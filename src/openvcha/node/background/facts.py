@@ -21,6 +21,7 @@ from openvcha.store import keys, node_facts
 from openvcha.store.errors import LeaseNotFound, StoreError
 from openvcha.store.interface import Store
 from openvcha.store.node_facts import NodeFacts, PostgresFacts
+from openvcha.store.repeating import repeat
 
 PUBLISH_SECONDS = 10.0
 TROUBLE_SECONDS = 2.0
@@ -68,17 +69,18 @@ class FactsPublisher:
 
     async def run(self) -> None:
         """Publish until canceled. Raises what ``look`` raises."""
-        while True:
-            found = await asyncio.to_thread(self._look)
-            if self._survey:
-                seen = await self._survey()
-                found = msgspec.structs.replace(found, postgres=seen.told, refusal=seen.refusal)
-            try:
-                await self._publish(found)
-            except StoreError as error:
-                self._events.debug("cannot publish facts", reason=str(error))
-            troubled = found.trouble or found.refusal
-            await self._sleep(TROUBLE_SECONDS if troubled else PUBLISH_SECONDS)
+        await repeat(self._look_and_publish, PUBLISH_SECONDS, pause=self._sleep)
+
+    async def _look_and_publish(self) -> float:
+        found = await asyncio.to_thread(self._look)
+        if self._survey:
+            seen = await self._survey()
+            found = msgspec.structs.replace(found, postgres=seen.told, refusal=seen.refusal)
+        try:
+            await self._publish(found)
+        except StoreError as error:  # how soon it is tried again depends on what was found
+            self._events.debug("cannot publish facts", reason=str(error))
+        return TROUBLE_SECONDS if found.trouble or found.refusal else PUBLISH_SECONDS
 
     async def _publish(self, found: NodeFacts) -> None:
         await self._keep_lease()

@@ -23,6 +23,7 @@ from openvcha.node.process.process_tree import (
     send,
     working_in,
 )
+from openvcha.store.repeating import repeat
 
 LOOK_SECONDS = 0.5
 """Also the time for backends to notice by themselves and tell their clients."""
@@ -54,9 +55,7 @@ class Orphans:
 
     async def run(self) -> None:
         """Look periodically until canceled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+        await repeat(self.look, LOOK_SECONDS)
 
     async def look(self) -> None:
         """End the processes that the last look found too; skip those that have ended since."""

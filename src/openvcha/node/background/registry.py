@@ -16,6 +16,7 @@ from openvcha.node.background.task_votes import heed
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import for_ever
 from openvcha.store.errors import StoreError
+from openvcha.store.repeating import repeat
 
 __all__ = ["ALL_DUTIES", "Duty", "DutyView", "carry_out", "follow_members"]
 
@@ -29,12 +30,14 @@ Duty = Callable[[DutyView], Awaitable[None]]
 
 async def follow_members(view: DutyView) -> None:
     """Refresh the store's endpoints: else a node whose peers were replaced knows no live one."""
-    while True:
-        try:
-            await view.store.refresh_endpoints()
-        except StoreError as error:
-            view.events.debug("cannot refresh the members", reason=str(error))
-        await asyncio.sleep(REFRESH_SECONDS)
+
+    async def refresh() -> None:
+        await view.store.refresh_endpoints()
+
+    def failed(reason: str) -> None:
+        view.events.debug("cannot refresh the members", reason=reason)
+
+    await repeat(refresh, REFRESH_SECONDS, passing=(StoreError,), failed=failed)
 
 
 async def tell_facts(view: DutyView) -> None:

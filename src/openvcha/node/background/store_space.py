@@ -10,6 +10,7 @@ from openvcha.node.background.context import DutyView
 from openvcha.store import keys, space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.lease import acquire
+from openvcha.store.repeating import repeat
 from openvcha.store.space import Room, percent
 
 LOOK_SECONDS = 30.0
@@ -26,9 +27,11 @@ async def keep_room(view: DutyView) -> None:
     if not view.identity.holds_data:
         await asyncio.Event().wait()
     keeper = Keeper(view)
-    while True:
-        full = await keeper.look()
-        await asyncio.sleep(FULL_SECONDS if full else LOOK_SECONDS)
+
+    async def look() -> float:
+        return FULL_SECONDS if await keeper.look() else LOOK_SECONDS
+
+    await repeat(look, LOOK_SECONDS)
 
 
 class Keeper:

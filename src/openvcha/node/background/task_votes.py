@@ -28,6 +28,7 @@ from openvcha.node.process.logs import Logger
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import KeyValue, Store
+from openvcha.store.repeating import repeat
 from openvcha.store.sealing.seal import RESERVED, unverified
 
 LOOK_SECONDS = 4.0
@@ -147,12 +148,12 @@ class Reliance:
         self._said = said
 
     async def _watch(self) -> None:
-        while True:
-            with contextlib.suppress(StoreError):
-                async with contextlib.aclosing(self._store.watch(keys.RELIED)) as changes:
-                    async for _ in changes:
-                        self._news.set()
-            await asyncio.sleep(RETRY_SECONDS)
+        async def watch() -> None:
+            async with contextlib.aclosing(self._store.watch(keys.RELIED)) as changes:
+                async for _ in changes:
+                    self._news.set()
+
+        await repeat(watch, RETRY_SECONDS, passing=(StoreError,))
 
     def _tell(self, text: str) -> None:
         if text and text != self._shown:

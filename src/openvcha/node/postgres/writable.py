@@ -12,6 +12,7 @@ from psycopg import AsyncConnection, Error
 
 from openvcha.node.engines import EngineMissing
 from openvcha.node.postgres.superuser import PostgresUnreachable
+from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 0.01
@@ -32,14 +33,12 @@ class Writable:
     async def keep_ready(self) -> None:
         """Keep a working connection until canceled; PostgreSQL may come and go."""
         try:
-            while True:
-                try:
-                    await self()
-                except PostgresUnreachable as error:
-                    _log.debug("PostgreSQL cannot be asked", reason=str(error))
-                await asyncio.sleep(KEEP_SECONDS)
+            await repeat(self._keep, KEEP_SECONDS, passing=(PostgresUnreachable,), failed=_unasked)
         finally:
             await self._drop()
+
+    async def _keep(self) -> None:
+        await self()
 
     async def wait(self) -> None:
         """Wait until PostgreSQL accepts writes. Raises PostgresUnreachable."""
@@ -67,3 +66,7 @@ class Writable:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def _unasked(reason: str) -> None:
+    _log.debug("PostgreSQL cannot be asked", reason=reason)

@@ -1,0 +1,84 @@
+"""Work that is done again and again: what passes is logged once, all else ends it."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from openvcha.store.repeating import repeat
+
+pytestmark = pytest.mark.looptime
+
+
+class Away(Exception):  # noqa: N818 - a state of the world
+    """What passes by itself."""
+
+
+class Stage:
+    """Work that goes as ``script`` says, one by one: a reason to fail, or how long to pause."""
+
+    def __init__(self, *script: str | float | None) -> None:
+        self.script = list(script)
+        self.times: list[float] = []
+        self.told: list[str] = []
+        self.clock = asyncio.get_running_loop().time
+
+    async def attempt(self) -> float | None:
+        self.times.append(self.clock())
+        said = self.script.pop(0) if self.script else None
+        if isinstance(said, str):
+            raise Away(said)
+        return said
+
+    async def run(self, seconds: float) -> list[float]:
+        """Repeat it for so long, 2 seconds after each time; when it was begun."""
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await repeat(self.attempt, 2.0, passing=(Away,), failed=self.told.append)
+        return self.times
+
+
+async def test_it_goes_on_whatever_passes() -> None:
+    """After the same pause."""
+    stage = Stage("away", None, "away")
+    assert await stage.run(7) == [0, 2, 4, 6]
+
+
+async def test_a_reason_is_told_once_until_it_is_another_or_all_was_well() -> None:
+    """Else the log of a bad night is full of it."""
+    stage = Stage("away", "away", "full", "full", None, "full")
+    await stage.run(13)
+    assert stage.told == ["away", "full", "full"]
+
+
+async def test_each_time_may_say_how_long_the_next_pause_is() -> None:
+    """Also that there is none."""
+    assert await Stage(5.0, 0.0, None).run(8) == [0, 5, 5, 7]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, asyncio.CancelledError, SystemExit])
+async def test_whatever_else_it_raises_ends_it(error: Callable[[], BaseException]) -> None:
+    """Who supervises it tells of it."""
+
+    async def broken() -> None:
+        raise error()
+
+    with pytest.raises(type(error())):
+        await repeat(broken, 1.0, passing=(Away,))
+
+
+async def test_the_pause_may_end_early() -> None:
+    """By whatever else it waits for."""
+    news, stage = asyncio.Event(), Stage()
+
+    async def pause(seconds: float) -> None:
+        await asyncio.wait([asyncio.ensure_future(news.wait())], timeout=seconds)
+        news.clear()
+
+    running = asyncio.create_task(repeat(stage.attempt, 10.0, pause=pause))
+    await asyncio.sleep(3)
+    news.set()
+    await asyncio.sleep(8)
+    assert stage.times == [0, 3]
+    running.cancel()
+    await asyncio.wait([running])
