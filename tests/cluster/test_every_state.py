@@ -7,9 +7,10 @@ from msgspec.structs import replace
 from tests.support.every_state import ALLOWED, MODES, OPERATIONS, PREFIX, TABLE, expected
 from tests.support.observations import World
 
-from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
+from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind, PlannedNode
+from openvcha.cluster.refusal import Refusal
 from openvcha.store.patroni_state import SyncState
 
 
@@ -89,8 +90,8 @@ STATES: dict[str, Callable[[World], None]] = {
 }
 
 
-def reason(said: LocalizableMessage | None) -> str:
-    return ALLOWED if said is None else said.id.removeprefix(PREFIX)
+def reason(said: Refusal | None) -> str:
+    return ALLOWED if said is None else said.reason.id.removeprefix(PREFIX)
 
 
 def found(state: str, mode: str) -> list[str]:

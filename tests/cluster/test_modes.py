@@ -101,7 +101,7 @@ def test_each_change_in_each_state(
     found = preconditions.why_not_mode(new, world.seen)
     assert (found is None) is (state in ALLOWED.get((old, new), set())), found
     expected = REASONS.get((state, (old, new)))
-    assert expected is None or (found and found.id == PREFIX + expected)
+    assert expected is None or (found and found.reason.id == PREFIX + expected)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -184,4 +184,4 @@ def test_a_passive_that_only_the_mode_keeps_down_is_not_replaced(
     state(world)
     found = preconditions.why_not(preconditions.REDEPLOY_PASSIVE, world.seen)
     assert found
-    assert found.id == PREFIX + "passive.detached"
+    assert found.reason.id == PREFIX + "passive.detached"

@@ -155,5 +155,5 @@ def test_each_operation_is_refused_for_its_reason(
     """The reason is the one that a person has to hear, or none."""
     breaks(world)
     found = why_not(operation, world.seen)
-    said = found.id.removeprefix("com.vmware.vcenter.vcha.") if found else None
+    said = found.reason.id.removeprefix("com.vmware.vcenter.vcha.") if found else None
     assert said == reason

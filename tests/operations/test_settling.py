@@ -32,8 +32,9 @@ from openvcha.api.structures import (
     WitnessSpec,
 )
 from openvcha.cluster.config import cluster_record
-from openvcha.operations import deploy, failover, join, mode, reads, redeploy, settling, undeploy
+from openvcha.operations import deploy, failover, join, mode, reads, redeploy, undeploy
 from openvcha.operations.context import Services
+from openvcha.operations.preconditions import SETTLE_SECONDS
 
 pytestmark = SIMULATED
 
@@ -159,7 +160,7 @@ async def test_an_active_that_is_none_for_a_moment_refuses_nothing(
 ) -> None:
     """An election in the store, or an answer that came late on a busy machine."""
     ask = await begun(scene, operation)
-    passing = asyncio.create_task(inactive(scene, settling.SETTLE_SECONDS / 2))
+    passing = asyncio.create_task(inactive(scene, SETTLE_SECONDS / 2))
     await asyncio.sleep(0.1)
     found = await ask(scene.process().services, None)
     assert not getattr(found, "errors", ())
@@ -173,7 +174,7 @@ async def test_what_does_not_pass_is_refused_in_time(scene: Scene, operation: st
     scene.world.machine(ACTIVE).postgres = "starting"
     asked = now()
     assert await refusal(ask(scene.process().services, None)) == [NOT_ALLOWED, "no.active"]
-    assert settling.SETTLE_SECONDS <= now() - asked < settling.SETTLE_SECONDS + 2
+    assert SETTLE_SECONDS <= now() - asked < SETTLE_SECONDS + 2
 
 
 @pytest.mark.parametrize(("role", "lost"), [("passive", "vcha-2-old"), ("witness", "vcha-3-old")])

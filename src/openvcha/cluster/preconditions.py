@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 
-from openvcha.api.messages import PREFIX, message
-from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, LocalizableMessage
+from openvcha.api.errors import ErrorType
+from openvcha.api.messages import message
+from openvcha.api.structures import ClusterMode, ClusterState, ConfigState
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import assess, votes, writable
 from openvcha.cluster.modes import CHANGES, Needs
 from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.refusal import Lasts, Refusal
+from openvcha.cluster.warnings import differing_versions
 from openvcha.store.keys import PAUSE
 
 VCHA = "com.vmware.vcenter.vcha"
@@ -19,36 +22,10 @@ REDEPLOY_WITNESS = f"{VCHA}.cluster.witness.redeploy"
 SET_MODE = f"{VCHA}.cluster.mode.set"
 GET_MODE = f"{VCHA}.cluster.mode.get"
 
-Reason = LocalizableMessage | None
+Reason = Refusal | None
 
-_MOMENTARY = frozenset(
-    PREFIX + name for name in ("no.active", "active.no.vote", "no.majority", "node.unsure")
-)
-"""Reasons that an election in the store or a late answer gives, and takes back in seconds."""
 UNREADY_SECONDS = 15.0
 """A passive that answers but is not in sync may just be starting, or following a new active."""
-PASSING = frozenset(
-    PREFIX + name
-    for name in (
-        "no.active",
-        "active.stranger",
-        "active.no.vote",
-        "last.copy",
-        "no.majority",
-        "node.unsure",
-        "passive.unready",
-        "failover.stranger.unproven",
-        "failover.passive.not.ready",
-        "mode.unhealthy",
-        "mode.passive.silent",
-    )
-)
-"""Reasons that the cluster may leave behind by itself: who has time waits for that."""
-
-
-def may_pass(reason: LocalizableMessage) -> bool:
-    """Return whether what refuses an operation now may be over in a moment."""
-    return reason.id in PASSING
 
 
 def why_not(operation: str, seen: Observation) -> Reason:
@@ -61,21 +38,16 @@ def why_not(operation: str, seen: Observation) -> Reason:
     return rule(seen) if rule else None
 
 
-def momentary(reason: LocalizableMessage) -> bool:
-    """Return whether a reason is more likely over in some seconds than there to stay."""
-    return reason.id in _MOMENTARY
-
-
 def why_not_mode(wanted: ClusterMode, seen: Observation) -> Reason:
     """Return why the mode may not become ``wanted``; None when it may."""
     if reason := _needs_cluster(seen):
         return reason
     mode = seen.config.mode
     if mode is wanted:
-        return message("mode.same", mode)
+        return Refusal(message("mode.same", mode), kind=ErrorType.ALREADY_IN_DESIRED_STATE)
     needs = CHANGES.get((mode, wanted))
     if needs is None:
-        return message("mode.change.never", mode, wanted)
+        return Refusal(message("mode.change.never", mode, wanted))
     if reason := _no_active(seen):
         return reason
     return None if needs is Needs.AN_ACTIVE else _unwell(seen, needs)
@@ -84,13 +56,17 @@ def why_not_mode(wanted: ClusterMode, seen: Observation) -> Reason:
 def _unwell(seen: Observation, needs: Needs) -> Reason:
     health = assess(seen)
     if health.state is not ClusterState.HEALTHY:
-        return message("mode.unhealthy", health.warnings[0].error.default_message)
-    differing = next((f for f in health.findings if f.key.startswith("versions.differ")), None)
+        return Refusal(
+            message("mode.unhealthy", health.warnings[0].error.default_message), Lasts.WHILE
+        )
+    differing = next(differing_versions(seen), None)
     if needs is Needs.ALIKE and differing is not None:
-        return message("mode.versions", differing.condition.error.default_message)
+        return Refusal(message("mode.versions", differing.condition.error.default_message))
     passive = seen.passive
     if needs is Needs.ALL_UP and (passive is None or passive.patroni is None):
-        return message("mode.passive.silent", passive.config.name if passive else "")
+        return Refusal(
+            message("mode.passive.silent", passive.config.name if passive else ""), Lasts.WHILE
+        )
     return None
 
 
@@ -103,11 +79,13 @@ def _set_mode(seen: Observation) -> Reason:
 
 def _deploy(seen: Observation) -> Reason:
     if seen.config.state is ConfigState.CONFIGURED:
-        return message("cluster.exists")
+        return Refusal(message("cluster.exists"))
     if any(node.member for node in seen.config.planned):
-        return message("cluster.prepared")
+        return Refusal(message("cluster.prepared"))
     if len(seen.config.nodes) > 1:
-        return message("deploy.remains", ", ".join(node.name for node in seen.config.nodes))
+        return Refusal(
+            message("deploy.remains", ", ".join(node.name for node in seen.config.nodes))
+        )
     return _no_active(seen)
 
 
@@ -116,40 +94,42 @@ def why_not_join(kind: NodeKind, seen: Observation) -> Reason:
     planned = seen.config.awaited(kind)
     role = "witness" if kind is NodeKind.WITNESS else "passive"
     if seen.config.state is ConfigState.PREPARED and planned is not None:
-        return message("join.joined", planned.name, role) if planned.member else None
+        return Refusal(message("join.joined", planned.name, role)) if planned.member else None
     if seen.config.state is not ConfigState.CONFIGURED:
-        return message("join.not.prepared")
+        return Refusal(message("join.not.prepared"))
     if seen.config.deployment != "MANUAL":
-        return message("join.automatic", role)
+        return Refusal(message("join.automatic", role))
     return _redeploy_witness(seen) if kind is NodeKind.WITNESS else _redeploy_passive(seen)
 
 
 def _needs_cluster(seen: Observation) -> Reason:
     if seen.config.state is ConfigState.PREPARED:
-        return message("cluster.prepared")
+        return Refusal(message("cluster.prepared"))
     if seen.config.state is not ConfigState.CONFIGURED:
-        return message("cluster.not.configured")
+        return Refusal(message("cluster.not.configured"))
     return None
 
 
 def _undeploy(seen: Observation) -> Reason:
     """Also what was deployed half-way can be dissolved; the one that stays has to vote."""
     if seen.config.state is ConfigState.NOTCONFIGURED:
-        return message("cluster.not.configured")
+        return Refusal(message("cluster.not.configured"))
     if reason := _no_active(seen):
         return reason
     active = seen.active
     if active is None or not votes(active):
-        return message("active.no.vote", active.config.name if active else "")
+        return Refusal(
+            message("active.no.vote", active.config.name if active else ""), Lasts.MOMENT
+        )
     return None
 
 
 def _no_active(seen: Observation) -> Reason:
     active = seen.active
     if seen.stranger is not None:
-        return message("active.stranger", seen.stranger)
+        return Refusal(message("active.stranger", seen.stranger), Lasts.WHILE)
     if active is None or not writable(active):
-        return message("no.active")
+        return Refusal(message("no.active"), Lasts.MOMENT)
     return None
 
 
@@ -160,19 +140,21 @@ def _redeploy_passive(seen: Observation) -> Reason:
     if passive is None:
         return None
     if votes(passive) and seen.passive_in_sync and not passive.unsure:
-        return message("passive.healthy", passive.config.name)
+        return Refusal(message("passive.healthy", passive.config.name))
     if _stands_by(seen, passive):
-        return message("passive.detached", passive.config.name)
+        return Refusal(message("passive.detached", passive.config.name))
     return _no_majority_without(seen, passive) or _unready(seen, passive)
 
 
 def _unready(seen: Observation, passive: NodeObservation) -> Reason:
     """One missed answer is no loss; what answers is broken when it had time to get in sync."""
     if passive.unsure:
-        return message("node.unsure", "passive", passive.config.name)
+        return Refusal(message("node.unsure", "passive", passive.config.name), Lasts.MOMENT)
     if not votes(passive) or seen.unready_seconds >= UNREADY_SECONDS:
         return None
-    return message("passive.unready", passive.config.name, f"{UNREADY_SECONDS:g}")
+    return Refusal(
+        message("passive.unready", passive.config.name, f"{UNREADY_SECONDS:g}"), Lasts.WHILE
+    )
 
 
 def _stands_by(seen: Observation, passive: NodeObservation) -> bool:
@@ -185,9 +167,9 @@ def _redeploy_witness(seen: Observation) -> Reason:
         return reason
     witness = seen.witness
     if witness is not None and witness.unsure:
-        return message("node.unsure", "witness", witness.config.name)
+        return Refusal(message("node.unsure", "witness", witness.config.name), Lasts.MOMENT)
     if witness is not None and witness.voter and witness.etcd_answers:
-        return message("witness.healthy", witness.config.name)
+        return Refusal(message("witness.healthy", witness.config.name))
     return _no_majority_without(seen, witness)
 
 
@@ -199,7 +181,7 @@ def _no_majority_without(seen: Observation, leaving: NodeObservation | None) -> 
     silent = [node.config.name for node in staying if not node.etcd_answers]
     if 2 * (len(staying) - len(silent)) > len(staying):
         return None
-    return message("no.majority", leaving.config.name, ", ".join(silent))
+    return Refusal(message("no.majority", leaving.config.name, ", ".join(silent)), Lasts.MOMENT)
 
 
 def _failover(seen: Observation) -> Reason:
@@ -210,19 +192,23 @@ def _failover(seen: Observation) -> Reason:
     if reason := _no_active(seen):
         return reason
     if seen.config.mode is ClusterMode.DISABLED:
-        return message("failover.mode.disabled")
-    if reason := _incomplete(seen):
-        return reason
-    return None if seen.passive_in_sync else message("failover.passive.not.ready")
+        return Refusal(message("failover.mode.disabled"))
+    return _incomplete(seen) or _not_in_sync(seen)
+
+
+def _not_in_sync(seen: Observation) -> Reason:
+    if seen.passive_in_sync:
+        return None
+    return Refusal(message("failover.passive.not.ready"), Lasts.WHILE)
 
 
 def _incomplete(seen: Observation) -> Reason:
     nodes = (("active", seen.active), ("passive", seen.passive), ("witness", seen.witness))
     for role, node in nodes:
         if node is not None and node.unsure and not votes(node):
-            return message("node.unsure", role, node.config.name)
+            return Refusal(message("node.unsure", role, node.config.name), Lasts.MOMENT)
     if not all(node is not None and votes(node) for _, node in nodes):
-        return message("failover.node.lost")
+        return Refusal(message("failover.node.lost"))
     return None
 
 
@@ -233,17 +219,17 @@ def _failover_from(stranger: str, seen: Observation) -> Reason:
     no reason here: the cluster is led by one that it has removed.
     """
     if seen.config.mode is ClusterMode.DISABLED:
-        return message("failover.mode.disabled")
+        return Refusal(message("failover.mode.disabled"))
     binding = seen.config.mode is ClusterMode.ENABLED and PAUSE not in seen.settings
     heir = seen.named if binding else None
     if heir is None or not votes(heir) or heir.unsure:
-        return message("failover.stranger.unproven", stranger)
+        return Refusal(message("failover.stranger.unproven", stranger), Lasts.WHILE)
     return None
 
 
 def why_not_planned(seen: Observation) -> Reason:
     """Return why only a forced failover is possible, beside ``why_not``; None: both kinds are."""
-    return message("failover.stranger.planned", seen.stranger) if seen.stranger else None
+    return Refusal(message("failover.stranger.planned", seen.stranger)) if seen.stranger else None
 
 
 def fails_over_by_itself(seen: Observation) -> bool:

@@ -39,7 +39,7 @@ def threats(seen: Observation) -> Iterator[Finding]:
     if passive is not None and seen.passive_in_sync and (lag := lagging(seen, passive)):
         yield lag
     yield from _filling(seen)
-    yield from _versions(seen)
+    yield from differing_versions(seen)
     yield from _unequal(seen)
     yield from _left_behind(seen)
     yield from _moving_address(seen)
@@ -97,7 +97,8 @@ def _unfit(seen: Observation) -> Iterator[Finding]:
         yield finding("patroni.settings.unfit", mode, shown, about=())
 
 
-def _versions(seen: Observation) -> Iterator[Finding]:
+def differing_versions(seen: Observation) -> Iterator[Finding]:
+    """Find the programs of which not all nodes run the same version."""
     by_program: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for node in seen.nodes:
         for program, version in (node.heard.facts.versions if node.heard.facts else {}).items():

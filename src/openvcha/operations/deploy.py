@@ -27,8 +27,7 @@ from openvcha.infrastructure.addresses import address_of
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
-from openvcha.operations.refusal import require_still
-from openvcha.operations.settling import allowed
+from openvcha.operations.preconditions import require_operation, require_still
 from openvcha.operations.steps.check import Verdict, Wish, check, require_one_datastore
 from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
@@ -58,7 +57,7 @@ async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
         said = message("deploy.active.ha", "spec.active.ha_ip", own)
         raise ApiError(ErrorType.INVALID_ARGUMENT, said)
     require_usable_peer(spec.vc_spec)
-    seen = await allowed(services, preconditions.DEPLOY)
+    seen = await require_operation(services, preconditions.DEPLOY)
     await check_peer(services, seen, spec.vc_spec)
     active = seen.active
     task = await services.journal.create(
@@ -118,7 +117,7 @@ class CheckBoth(Step):
         """Check both. Raises ApiError with all findings."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require_still(preconditions.DEPLOY, seen)
+        require_still(preconditions.why_not(preconditions.DEPLOY, seen))
         await require_one_datastore(self._services, seen)
         passive, witness = await self._verdicts(seen, ctx.record.id)
         active = await active_findings(self._services, seen, self._spec)

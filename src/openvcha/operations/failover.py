@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -25,9 +26,7 @@ from openvcha.node.postgres.diagnosis.replay import Replay
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
-from openvcha.operations.redeploy import require_idle
-from openvcha.operations.refusal import refuse_still, require_still
-from openvcha.operations.settling import settled
+from openvcha.operations.preconditions import require, require_still
 from openvcha.operations.waiting import until
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, Temporary
@@ -45,10 +44,7 @@ LOOK_SECONDS = 0.2
 
 async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
     """Promise the failover; refused with its reason before there is a task."""
-    await require_idle(services)
-    seen, reason = await settled(services, lambda seen: why_not(seen, planned=planned))
-    if reason is not None:
-        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
+    seen = await require(services, partial(why_not, planned=planned))
     active = seen.active
     task = await services.journal.create(
         service=SERVICE,
@@ -114,8 +110,7 @@ class Check(Step):
     async def act(self, ctx: TaskContext) -> None:
         """Refuse as the operation itself does; else remember both nodes."""
         seen = await self._services.observe()
-        if reason := why_not(seen, planned=self._planned):
-            refuse_still(reason)
+        require_still(why_not(seen, planned=self._planned))
         heir = seen.named if seen.stranger else seen.passive
         if seen.leader is None or heir is None:
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
@@ -240,7 +235,7 @@ class Switch(Step):
         seen = await self._services.observe()
         if seen.leader != way.leads:
             return
-        require_still(preconditions.FAILOVER, seen)
+        require_still(preconditions.why_not(preconditions.FAILOVER, seen))
         both = (self._services.store, ctx.guard, way.leads, way.new.member)
         # In MAINTENANCE Patroni does not end an active that has lost the key: it has to switch.
         if not self._planned and seen.config.mode is not ClusterMode.MAINTENANCE:

@@ -23,7 +23,7 @@ from openvcha.operations.join_tokens import (
     spent,
     token_record,
 )
-from openvcha.operations.settling import settled
+from openvcha.operations.preconditions import settled
 from openvcha.operations.steps.admission import JOIN, JOINING, Joining, entered
 from openvcha.operations.steps.bootstrap_files import joining_files_of
 from openvcha.operations.steps.new_node import NewNode
@@ -89,8 +89,8 @@ async def _settled(services: Services, role: JoinRole) -> Observation:
 def _address(seen: Observation, role: JoinRole) -> str:
     """Return where a node of this role is awaited. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
     kind = KINDS[role]
-    if reason := preconditions.why_not_join(kind, seen):
-        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
+    if refusal := preconditions.why_not_join(kind, seen):
+        raise refusal.error
     old = seen.witness if kind is NodeKind.WITNESS else seen.passive
     node = seen.config.awaited(kind) or (old.config if old else None)
     if node is None:

@@ -15,14 +15,13 @@ from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterMode, LocalizableMessage, ModeClusterMode
 from openvcha.cluster import mode_settings, modes, patroni_client, preconditions
 from openvcha.cluster.config import ClusterConfig, cluster_record
-from openvcha.cluster.observation import Observation
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
-from openvcha.operations.settling import settled
+from openvcha.operations.preconditions import require, require_still
 from openvcha.operations.waiting import Awaited, until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
-from openvcha.tasks.steps import Step, TaskContext, Temporary
+from openvcha.tasks.steps import Step, TaskContext
 
 SERVICE = "com.vmware.vcenter.vcha.cluster.mode"
 # Patroni's ttl, after which a silent one is not waited for, and some rounds.
@@ -42,11 +41,7 @@ class Change(msgspec.Struct, frozen=True):
 async def set_mode(services: Services, caller: Caller, mode: ModeClusterMode) -> str:
     """Promise the change, unless it is refused; the task's id."""
     wanted = ClusterMode(mode.value)
-    if running := await services.journal.running():
-        busy = message("task.busy", running.operation_id, running.id)
-        raise ApiError(ErrorType.RESOURCE_BUSY, busy)
-    seen, _ = await settled(services, partial(preconditions.why_not_mode, wanted))
-    require_change(wanted, seen)
+    seen = await require(services, partial(preconditions.why_not_mode, wanted))
     task = await services.journal.create(
         service=SERVICE,
         operation="set$task",
@@ -55,16 +50,6 @@ async def set_mode(services: Services, caller: Caller, mode: ModeClusterMode) ->
         arguments=Change(seen.config.mode, wanted),
     )
     return task.id
-
-
-def require_change(wanted: ClusterMode, seen: Observation) -> None:
-    """Raise ApiError with the reason, when the change is refused."""
-    reason = preconditions.why_not_mode(wanted, seen)
-    if reason is None:
-        return
-    same = reason == message("mode.same", wanted)
-    kind = ErrorType.ALREADY_IN_DESIRED_STATE if same else ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
-    raise ApiError(kind, reason)
 
 
 def mode_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
@@ -100,11 +85,7 @@ class CheckMode(Step):
         if seen.config.mode is not self._change.old:
             changed = message("mode.changed", seen.config.mode)
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, changed)
-        if (
-            reason := preconditions.why_not_mode(self._change.new, seen)
-        ) and preconditions.may_pass(reason):
-            raise Temporary(reason)
-        require_change(self._change.new, seen)
+        require_still(preconditions.why_not_mode(self._change.new, seen))
         await ctx.remember(checked=True)
 
     async def undo(self, ctx: TaskContext) -> None:

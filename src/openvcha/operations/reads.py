@@ -27,13 +27,14 @@ from openvcha.cluster import health, preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.cluster.preconditions import Reason
+from openvcha.cluster.refusal import Lasts, Refusal
 from openvcha.infrastructure.addresses import address_of, to_ip_info
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.placement import placement_info
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
-from openvcha.operations.settling import settled
+from openvcha.operations.preconditions import settled
 from openvcha.operations.steps.check import require_one_datastore
 
 
@@ -109,7 +110,7 @@ async def get_active(
 
 
 def _nobody_leads(seen: Observation) -> Reason:
-    return message("no.active") if seen.active is None else None
+    return Refusal(message("no.active"), Lasts.MOMENT) if seen.active is None else None
 
 
 async def get_mode(services: Services, caller: Caller) -> ModeInfo:

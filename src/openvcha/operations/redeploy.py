@@ -30,8 +30,7 @@ from openvcha.infrastructure.addresses import address_of
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
-from openvcha.operations.refusal import require_still
-from openvcha.operations.settling import allowed, settled
+from openvcha.operations.preconditions import require_operation, require_still, settled
 from openvcha.operations.steps.check import Verdict, Wish, check, require_one_datastore
 from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
@@ -63,14 +62,6 @@ OF_PASSIVE = Replacement(
 OF_WITNESS = Replacement(
     WITNESS, NodeKind.WITNESS, preconditions.REDEPLOY_WITNESS, lambda seen: seen.witness
 )
-
-
-async def require_idle(services: Services) -> None:
-    """Raise ApiError RESOURCE_BUSY naming the operation that runs, when there is one."""
-    if running := await services.journal.running():
-        raise ApiError(
-            ErrorType.RESOURCE_BUSY, message("task.busy", running.operation_id, running.id)
-        )
 
 
 async def check_passive(
@@ -147,7 +138,7 @@ class Check(Step):
         which = self._which
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require_still(which.operation, seen)
+        require_still(preconditions.why_not(which.operation, seen))
         await require_one_datastore(self._services, seen)
         verdict = await _verdict(self._services, seen, which, self._spec, ctx.record.id)
         if verdict.node is None:
@@ -165,14 +156,14 @@ async def _findings(
 ) -> tuple[tuple[LocalizableMessage, ...], tuple[LocalizableMessage, ...]]:
     """Return the errors and the warnings. Raises ApiError when there is nothing to check."""
     require_usable_peer(spec.vc_spec)
-    seen, reason = await settled(services, partial(preconditions.why_not, which.operation))
+    seen, refusal = await settled(services, partial(preconditions.why_not, which.operation))
     # Without a cluster or an active there is nothing to check; the rest is a finding of many.
-    if reason is not None and not (health.deployed(seen) and seen.active):
-        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
+    if refusal is not None and not (health.deployed(seen) and seen.active):
+        raise refusal.error
     await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
     await require_one_datastore(services, seen)
     verdict = await _verdict(services, seen, which, spec, "")
-    return (*((reason,) if reason else ()), *verdict.errors), verdict.warnings
+    return (*((refusal.reason,) if refusal else ()), *verdict.errors), verdict.warnings
 
 
 async def _promise(
@@ -183,8 +174,7 @@ async def _promise(
         if address is not None:
             address_of(address, f"spec.{name}")
     require_usable_peer(spec.vc_spec)
-    await require_idle(services)
-    seen = await allowed(services, which.operation)
+    seen = await require_operation(services, which.operation)
     await check_peer(services, seen, spec.vc_spec)
     old = _config(which.old(seen))
     task = await services.journal.create(

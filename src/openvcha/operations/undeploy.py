@@ -19,9 +19,8 @@ from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
+from openvcha.operations.preconditions import require_operation, require_still
 from openvcha.operations.redeploy import CLUSTER
-from openvcha.operations.refusal import require_still
-from openvcha.operations.settling import allowed
 from openvcha.operations.steps.dissolve import Alone, Disarm, Release, Renew, Votes
 from openvcha.operations.steps.leaving_nodes import Leaving, remember_leaving
 from openvcha.tasks.record import TaskRecord
@@ -35,11 +34,7 @@ async def undeploy(services: Services, caller: Caller, spec: UndeploySpec) -> st
     node's, and as ``check_peer`` does.
     """
     require_usable_peer(spec.vc_spec)
-    if running := await services.journal.running():
-        raise ApiError(
-            ErrorType.RESOURCE_BUSY, message("task.busy", running.operation_id, running.id)
-        )
-    seen = await allowed(services, preconditions.UNDEPLOY)
+    seen = await require_operation(services, preconditions.UNDEPLOY)
     await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
     await require_vms(services, seen, spec)
     await require_renewable(services)
@@ -88,7 +83,7 @@ class CheckLeaving(Step):
         """Check again what was checked before the promise."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require_still(preconditions.UNDEPLOY, seen)
+        require_still(preconditions.why_not(preconditions.UNDEPLOY, seen))
         await require_vms(self._services, seen, self._spec)
         await require_renewable(self._services)
         await remember_leaving(ctx, leaving(seen, self._spec))

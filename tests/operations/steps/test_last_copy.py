@@ -2,7 +2,6 @@
 
 from tests.support.observations import World
 
-from openvcha.cluster import preconditions
 from openvcha.operations.steps.last_copy import last_copy
 
 PASSIVE = "b-2"
@@ -17,6 +16,6 @@ def test_an_active_that_has_just_missed_an_answer_is_no_guard() -> None:
     """What it was some seconds ago is not enough to delete data by; it may pass."""
     world = World()
     world.node("a-1", unsure=True)
-    reason = last_copy(world.seen, PASSIVE, "vcha-2")
-    assert reason is not None
-    assert preconditions.may_pass(reason)
+    refusal = last_copy(world.seen, PASSIVE, "vcha-2")
+    assert refusal is not None
+    assert refusal.may_pass

@@ -15,7 +15,7 @@ from openvcha.cluster import membership, preconditions
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, PlannedNode, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.operations.context import Services
-from openvcha.operations.refusal import refuse_still
+from openvcha.operations.preconditions import require_still
 from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
 from openvcha.operations.steps.copy import Copy
@@ -70,8 +70,8 @@ def join_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
         Fence(services, role, _REDEPLOY[role]),
         Admit(services, role),
         Enlist(services, role),
-        WhenBoth(Copy(services, PASSIVE), role),
-        WhenBoth(Join(services, PASSIVE), role),
+        WhenBoth(Copy(services, PASSIVE), role, of=PASSIVE),
+        WhenBoth(Join(services, PASSIVE), role, of=PASSIVE),
         WhenBoth(CommitJoined(services), role),
     )
 
@@ -93,8 +93,7 @@ class Enter(Step):
         """Decide. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
         role = self._wanted.role
         seen = await self._services.observe()
-        if reason := preconditions.why_not_join(_KINDS[role], seen):
-            refuse_still(reason)
+        require_still(preconditions.why_not_join(_KINDS[role], seen))
         if seen.config.state is ConfigState.PREPARED:
             await self._note_other(ctx, seen.config)
             await remember(ctx, role, self._node(ctx, _planned(seen.config, role)))
@@ -206,12 +205,14 @@ class Enlist(Step):
 class WhenBoth(Step):
     """A step that waits for the second of two nodes to join, or for the one that replaces another.
 
-    Of a lost witness' successor nothing has to be copied.
+    ``of`` is the node that the step is about, if it is one's: where the task does not know of it
+    there is nothing to do. Of a lost witness' successor nothing has to be copied.
     """
 
-    def __init__(self, inner: Step, role: str) -> None:
+    def __init__(self, inner: Step, role: str, *, of: str | None = None) -> None:
         self._inner = inner
         self._role = role
+        self._of = of
         self.name = inner.name
         self.weight = inner.weight
         self.cancelable = inner.cancelable
@@ -220,7 +221,7 @@ class WhenBoth(Step):
         """It does not apply, or it is done."""
         if not (_both(ctx) or "old" in ctx.state):
             return True
-        if PASSIVE not in ctx.state and not isinstance(self._inner, Commit):
+        if self._of is not None and self._of not in ctx.state:
             return True
         return await self._inner.done(ctx)
 

@@ -122,8 +122,8 @@ class Clone(Step):
     async def _bar(self, node: NewNode) -> None:
         """Let it not take over in the middle of its end, which would lose what it then takes."""
         name = node.placement.name
-        if reason := last_copy(await self._services.observe(), node.member, name):
-            raise Temporary(reason)
+        if refusal := last_copy(await self._services.observe(), node.member, name):
+            raise Temporary(refusal.reason)
         if not await patroni_client.bar(self._services.store, node.member):
             raise Temporary(message("fence.still.in.sync", name))
 

@@ -79,7 +79,8 @@ class Commit(Step):
         vm = await self._remains(ctx)
         if vm is None or not any(recall(ctx, role).kind is NodeKind.DATA for role in self._roles):
             return None
-        return last_copy(await self._services.observe(), _old(ctx) or "", vm.name)
+        refusal = last_copy(await self._services.observe(), _old(ctx) or "", vm.name)
+        return refusal.reason if refusal else None
 
     async def _settle(self, ctx: TaskContext) -> None:
         """Give the cluster time to be HEALTHY; a new fault meanwhile is not this task's."""

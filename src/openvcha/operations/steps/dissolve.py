@@ -116,8 +116,9 @@ class Votes(_Parting):
         seen = await self._services.observe()
         if reason := _another(leaving, seen):
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
-        if reason := preconditions.why_not(preconditions.UNDEPLOY, seen):
-            raise Temporary(reason)
+        # Votes may have been taken: there is no way back, so whatever it is, it is waited for.
+        if refusal := preconditions.why_not(preconditions.UNDEPLOY, seen):
+            raise Temporary(refusal.reason)
 
     async def _others(self, leaving: Leaving) -> list[Member]:
         """Return all other members, also strangers; those first that do not answer."""
@@ -325,7 +326,8 @@ class Alone(_Parting):
             await self._services.infrastructure.delete_vm(vm.id)
 
     async def _last_copy(self, node: NodeConfig) -> LocalizableMessage | None:
-        return last_copy(await self._services.observe(), node.member, node.name)
+        refusal = last_copy(await self._services.observe(), node.member, node.name)
+        return refusal.reason if refusal else None
 
     async def _reports(self, leaving: Leaving) -> list[str]:
         """Find the reports of copies: nobody needs them."""

@@ -5,7 +5,7 @@ from openvcha.api.structures import LocalizableMessage, VmPowerState
 from openvcha.cluster import membership, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig, NodeKind
 from openvcha.operations.context import Services
-from openvcha.operations.refusal import refuse_still
+from openvcha.operations.preconditions import require_still
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import relied_on
 from openvcha.operations.steps.quorum import SILENT, SILENT_SECONDS, Silence, take_vote
@@ -60,9 +60,8 @@ class Fence(Step):
         """The node may be well again or lead, and it may hold the last copy of the data."""
         seen = await self._services.observe()
         data = old.kind is NodeKind.DATA
-        reason = last_copy(seen, old.member, old.name) if data else None
-        if reason := reason or preconditions.why_not(self._operation, seen):
-            refuse_still(reason)
+        refusal = last_copy(seen, old.member, old.name) if data else None
+        require_still(refusal or preconditions.why_not(self._operation, seen))
 
     async def _press(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
         """Do what there is to do, also again: somebody may start the node meanwhile."""

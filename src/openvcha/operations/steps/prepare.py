@@ -15,7 +15,7 @@ from openvcha.cluster.config import (
 )
 from openvcha.cluster.observation import Observation
 from openvcha.operations.context import Services
-from openvcha.operations.refusal import require_still
+from openvcha.operations.preconditions import require_still
 from openvcha.operations.steps.check import Wish, check_addresses
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
@@ -40,7 +40,7 @@ class Prepare(Step):
         """Check, then write. Raises ApiError with all findings."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
-        require_still(preconditions.DEPLOY, seen)
+        require_still(preconditions.why_not(preconditions.DEPLOY, seen))
         if errors := await self._findings(seen):
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *errors)
         # No token of an earlier preparation is good for this one.

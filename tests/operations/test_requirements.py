@@ -1,0 +1,41 @@
+"""What every operation that changes the cluster requires, in one way."""
+
+import pytest
+
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.cluster.refusal import Lasts, Refusal
+from openvcha.operations.preconditions import require_still
+from openvcha.tasks.steps import Temporary
+
+REASON = message("no.active")
+
+
+@pytest.mark.parametrize("lasts", [Lasts.WHILE, Lasts.MOMENT])
+def test_a_step_waits_for_what_may_pass(lasts: Lasts) -> None:
+    """It has time."""
+    with pytest.raises(Temporary) as caught:
+        require_still(Refusal(REASON, lasts))
+    assert caught.value.reason == REASON
+
+
+@pytest.mark.parametrize(
+    "kind", [ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, ErrorType.ALREADY_IN_DESIRED_STATE]
+)
+def test_it_ends_by_what_does_not(kind: ErrorType) -> None:
+    """With the error that the operation itself would have been refused with."""
+    with pytest.raises(ApiError) as caught:
+        require_still(Refusal(REASON, kind=kind))
+    assert (caught.value.error_type, caught.value.messages) == (kind, (REASON,))
+
+
+def test_nothing_refuses_it() -> None:
+    """Then it goes on."""
+    require_still(None)
+
+
+@pytest.mark.parametrize("value", Lasts)
+def test_what_is_over_in_a_moment_passes_by_itself(value: Lasts) -> None:
+    """A caller is not told of it at once, and no task ends by it."""
+    refusal = Refusal(REASON, value)
+    assert refusal.may_pass or not refusal.momentary
