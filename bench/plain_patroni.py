@@ -23,7 +23,7 @@ import httpx2
 from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.layout import Layout
-from openvcha.system.privileges import give_up_root
+from openvcha.system.privileges import drop_root
 
 SCOPE = "plain"
 PORT_OFFSET = 1000
@@ -175,7 +175,7 @@ def _end_postgres(config: Path) -> None:
 
 def main(config: str) -> None:
     """Be a plain Patroni, not as root: PostgreSQL refuses it."""
-    give_up_root([sys.executable, "-m", "bench.plain_patroni", config], Path(config).parent)
+    drop_root([sys.executable, "-m", "bench.plain_patroni", config], Path(config).parent)
     os.execv(sys.executable, [sys.executable, "-m", "patroni", config])  # noqa: S606 - the peer itself
 
 

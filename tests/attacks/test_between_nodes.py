@@ -20,12 +20,12 @@ import psycopg
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node.engines import CHOICE, Postgres, find_postgres
+from openvcha.node.engines import ENGINES_VARIABLE, Postgres, find_postgres
 from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import patroni_config
 from openvcha.node.postgres.cloning.base_backup import backup_argv, backup_environment, pgpass_line
-from openvcha.node.postgres.leader import superuser_place
+from openvcha.node.postgres.leader import superuser_conninfo
 from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.node.security.certificates import api_certificate, new_authorities
 from openvcha.node.security.issuing import node_files
@@ -113,7 +113,7 @@ async def between(folder: Path, asks: bytes) -> AsyncIterator[Scene]:
 
 
 async def superuser(scene: Scene) -> None:
-    place = superuser_place(HOST, scene.port, scene.layout, scene.secrets, scene.postgres)
+    place = superuser_conninfo(HOST, scene.port, scene.layout, scene.secrets, scene.postgres)
     with pytest.raises(psycopg.OperationalError):
         await psycopg.AsyncConnection.connect(place)
 
@@ -141,7 +141,7 @@ async def copy(scene: Scene) -> None:
     passwords.write_bytes(pgpass_line(REPLICATION_USER, PASSWORD.reveal()))
     passwords.chmod(0o600)
     target = scene.layout.root / "copied"
-    system = find_postgres({CHOICE: "system"})
+    system = find_postgres({ENGINES_VARIABLE: "system"})
     argv = backup_argv(system, target, HOST, scene.port, REPLICATION_USER)
     environment = backup_environment(scene.layout, system, passwords)
     running = await asyncio.create_subprocess_exec(

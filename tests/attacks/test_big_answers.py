@@ -23,9 +23,9 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import ConnectionSpec, CredentialsSpec
 from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
 from openvcha.node.http import ask
-from openvcha.node.postgres.leader import place_of
-from openvcha.node.recovery.probe import Knock, Manner, knock
-from openvcha.node.recovery.survey import MOST_MEMBERS, listed, patroni_words, places
+from openvcha.node.postgres.leader import parse_member_address
+from openvcha.node.recovery.probe import ProbeReply, ReplyKind, probe
+from openvcha.node.recovery.survey import MAX_MEMBERS, listed, patroni_words, places
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd
@@ -104,8 +104,8 @@ async def page(liar: Liar) -> None:
 
 
 async def knocking(liar: Liar) -> None:
-    found = await knock("127.0.0.1", liar.port, "/members", liar.trusted(), PATIENCE)
-    assert found.manner is Manner.ANSWERS
+    found = await probe("127.0.0.1", liar.port, "/members", liar.trusted(), PATIENCE)
+    assert found.manner is ReplyKind.ANSWERS
 
 
 async def read(liar: Liar) -> None:
@@ -195,7 +195,7 @@ def test_what_the_store_brings_of_patroni_is_unknown_then(value: bytes) -> None:
     """Nobody is confirmed, and nobody has an address."""
     assert isinstance(read_sync(value), Unreadable)
     with pytest.raises(ValueError, match="cannot be read"):
-        place_of(value)
+        parse_member_address(value)
 
 
 @pytest.mark.looptime
@@ -215,8 +215,8 @@ async def test_a_node_sees_on_whatever_its_patroni_says(
 @pytest.mark.parametrize("body", [DEEP, OBJECT, b"[]"])
 def test_a_survey_goes_on(body: bytes) -> None:
     """Something answers there; what it says is not known."""
-    assert patroni_words(Knock(Manner.ANSWERS, body)) == ("Patroni",)
-    assert listed(Knock(Manner.ANSWERS, body)) in (None, {})
+    assert patroni_words(ProbeReply(ReplyKind.ANSWERS, body)) == ("Patroni",)
+    assert listed(ProbeReply(ReplyKind.ANSWERS, body)) in (None, {})
 
 
 def test_a_liar_names_no_crowd() -> None:
@@ -224,11 +224,11 @@ def test_a_liar_names_no_crowd() -> None:
     crowd = [
         {"name": "x", "peerURLs": [f"https://192.0.2.{n}:{m}"]} for n in range(250) for m in (1, 2)
     ]
-    said = listed(Knock(Manner.ANSWERS, json.dumps(crowd).encode()))
+    said = listed(ProbeReply(ReplyKind.ANSWERS, json.dumps(crowd).encode()))
     assert said is not None
-    assert len(said) == MOST_MEMBERS
+    assert len(said) == MAX_MEMBERS
     assert listed(
-        Knock(Manner.ANSWERS, b'[{"name":"x","peerURLs":["https://[x","https://a"]}]')
+        ProbeReply(ReplyKind.ANSWERS, b'[{"name":"x","peerURLs":["https://[x","https://a"]}]')
     ) == {
         "https://[x": "x",
         "https://a": "x",

@@ -10,8 +10,8 @@ import structlog
 from tests.support.kernel import accepted
 
 from openvcha.node.address import forwarder as address
-from openvcha.node.address.forwarder import MOST_SILENT, Forwarder
-from openvcha.node.address.places import CANCEL, SSL_REQUEST
+from openvcha.node.address.client_limit import CANCEL, SSL_REQUEST
+from openvcha.node.address.forwarder import MAX_SILENT_CLIENTS, Forwarder
 
 HOST = "127.0.0.1"
 PLACES = 20
@@ -103,7 +103,7 @@ async def test_520_silent_clients_cost_neither_a_place_nor_descriptors(
         held = accepted(forwarder.port)
         for one in held:
             one.close()
-        assert len(held) <= MOST_SILENT + 2
+        assert len(held) <= MAX_SILENT_CLIENTS + 2
         assert database.most == 1
 
 

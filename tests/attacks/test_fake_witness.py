@@ -41,7 +41,7 @@ from openvcha.node.etcd.member import client_url, etcd_argv, known_endpoints, pe
 from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
-from openvcha.node.local_records.cluster import Known, configured_nodes, keep, save_kept
+from openvcha.node.local_records.cluster import MajorityView, configured_nodes, keep, save_kept
 from openvcha.node.patroni.config import patroni_config
 from openvcha.node.recovery.survey import survey
 from openvcha.node.security.certificates import Authorities, api_certificate, new_authority
@@ -158,7 +158,7 @@ async def settled(store: SealedEtcd, identities: dict[str, Identity], layout: La
     await cluster_record(store).create(configuration(identities))
     record = await store.get(keys.CLUSTER)
     assert record is not None
-    known = Known(tuple(await store.members()), ACTIVE, frozenset({PASSIVE}))
+    known = MajorityView(tuple(await store.members()), ACTIVE, frozenset({PASSIVE}))
     nodes = configured_nodes(record.value)
     assert nodes is not None
     made_known = keep(identities[ACTIVE], known, nodes, store_id="1", revision=1, seen="")

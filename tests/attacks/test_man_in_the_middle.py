@@ -20,7 +20,7 @@ from openvcha.api.secret import Secret
 from openvcha.cli.node import join
 from openvcha.cli.target import Target
 from openvcha.client.errors import LabFailed, Refused, Unreachable
-from openvcha.node.joining import Wanted
+from openvcha.node.joining import JoinRequest
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.operations.peer_connection import PeerConnection, Trust, Unverified
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
@@ -183,7 +183,7 @@ async def test_a_join_token_goes_to_the_verified_server_only(
     right = thumbprint_sha256(scene.peer.certificate.certificate) if thumbprint else None
     for plan in PLANS:
         async with scene.man(*plan) as (man, port):
-            wanted = Wanted(
+            wanted = JoinRequest(
                 server=f"https://127.0.0.1:{port}", role="witness", name="w", ha_address="127.1.1.1"
             )
             with contextlib.suppress(LabFailed, Refused, Unreachable):

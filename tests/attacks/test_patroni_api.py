@@ -16,9 +16,9 @@ import pytest
 
 from openvcha.node.patroni.patches.connections import (
     BACKLOG,
-    MOST_WAITING,
+    MAX_WAITING,
     THREADS,
-    Entrance,
+    HandshakeThread,
     guard,
 )
 from openvcha.node.security.certificates import KeyPair, issue, new_authority
@@ -83,7 +83,7 @@ def start(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     )
     started: list[Any] = []
 
-    def begin(entrance: Entrance | None = None) -> Api:
+    def begin(entrance: HandshakeThread | None = None) -> Api:
         class Server(api.RestApiServer):  # type: ignore[misc]  # it has no types
             """Of its own, so that what is put into it goes with the test."""
 
@@ -146,14 +146,14 @@ def in_the_middle_of_a_request(api: Api) -> socket.socket:
         (without_a_certificate, 50),
         (of_the_witness, 50),
         (in_the_middle_of_a_request, 50),
-        (silent, MOST_WAITING + 100),
+        (silent, MAX_WAITING + 100),
     ],
 )
 def test_a_node_is_answered(
     start: Start, connect: Callable[[Api], socket.socket], number: int
 ) -> None:
     """And Patroni can end all the same, which the fixture looks at."""
-    api = start(Entrance(seconds=2 * LATEST))
+    api = start(HandshakeThread(seconds=2 * LATEST))
     with contextlib.ExitStack() as stack:
         for _ in range(number):
             stack.enter_context(contextlib.closing(connect(api)))
@@ -162,7 +162,7 @@ def test_a_node_is_answered(
 
 def test_who_says_nothing_is_let_go(start: Start) -> None:
     """So that a descriptor is free again."""
-    api = start(Entrance(seconds=HASTY))
+    api = start(HandshakeThread(seconds=HASTY))
     with contextlib.closing(silent(api)) as stranger:
         stranger.settimeout(LATEST)
         assert stranger.recv(1) == b""
@@ -170,7 +170,7 @@ def test_who_says_nothing_is_let_go(start: Start) -> None:
 
 def test_one_too_many_costs_the_oldest_its_place(start: Start) -> None:
     """Not the newest, which may be a node."""
-    api = start(Entrance(seconds=2 * LATEST, most=2))
+    api = start(HandshakeThread(seconds=2 * LATEST, most=2))
     with contextlib.ExitStack() as stack:
         first, *_ = [stack.enter_context(contextlib.closing(silent(api))) for _ in range(3)]
         first.settimeout(LATEST)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node.background.standby_progress import look_at
+from openvcha.node.background.standby_progress import observe_standby
 from openvcha.node.patroni.patches import key_forms
-from openvcha.node.patroni.patches.key_forms import NOBODY, install, is_formed
+from openvcha.node.patroni.patches.key_forms import EMPTY_SYNC, install, is_formed
 from openvcha.node.patroni.patches.seals import Sealing
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue
@@ -109,7 +109,7 @@ def test_what_it_cannot_read_never_gets_to_it(name: str, value: str) -> None:
     """All else does."""
     good = {key: one for key, one in SOUND.items() if key != name}
     checked = Sealing(SEALS).checked(nodes({**good, name: value}))
-    instead = {"initialize": "", "sync": NOBODY}.get(name)
+    instead = {"initialize": "", "sync": EMPTY_SYNC}.get(name)
     assert {key: node["value"] for key, node in checked.items()} == {
         **good,
         **({} if instead is None else {name: instead}),
@@ -175,7 +175,7 @@ def test_another_system_s_identifier_is_none(
     def load(found: Any) -> None:
         found.cluster = cluster
 
-    key_forms.of_this_system(load)(self_)
+    key_forms.ignoring_other_systems(load)(self_)
     assert self_.cluster.initialize == expected
     assert self_.cluster.sync == cluster.sync
 
@@ -196,4 +196,4 @@ def test_a_node_s_own_looks_go_on(sync: bytes) -> None:
     """Nobody is confirmed by it, and no look ends by it."""
     kept = KeyValue(keys.PATRONI_SYNC, sync, 1, 1, 1)
     leader = KeyValue(keys.PATRONI_LEADER, b"\xff", 1, 1, 1)
-    assert not look_at("b-2", [kept, leader], []).in_sync
+    assert not observe_standby("b-2", [kept, leader], []).in_sync

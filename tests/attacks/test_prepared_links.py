@@ -30,7 +30,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files aw
 
 
 def held(path: Path) -> None:
-    with lock.hold(path):
+    with lock.lock_node(path):
         pass
 
 

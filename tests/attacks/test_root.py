@@ -23,10 +23,10 @@ from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.process_tree import kill_tree, read_process
 from openvcha.node.process.status import NodeStatus
-from openvcha.node.recovery.recovery import Request, Wish, write_request
+from openvcha.node.recovery.recovery import Request, RequestKind, write_request
 from openvcha.node.security.certificates import new_authorities
 from openvcha.system.durable import write_durably, write_private
-from openvcha.system.path_owners import RootStays, acting_as, hand_over, ruler_of
+from openvcha.system.path_owners import CannotDropRoot, acting_as, controlling_uid, hand_over
 from openvcha.system.privileges import own_command_line
 
 ACCOUNT = pwd.getpwnam("nobody")
@@ -99,7 +99,7 @@ def test_a_path_is_its_first_other_owners(stage: Stage) -> None:
         own / "into-theirs" / "..": ACCOUNT.pw_uid,
         Path("/tmp") / "missing": 0,
     }.items():
-        assert ruler_of(path) == uid, path
+        assert controlling_uid(path) == uid, path
 
 
 def test_where_everybody_decides_root_does_nothing(stage: Stage) -> None:
@@ -109,14 +109,14 @@ def test_where_everybody_decides_root_does_nothing(stage: Stage) -> None:
     for mode, gid in ((0o777, 0), (0o775, ACCOUNT.pw_gid)):
         os.chown(open_, 0, gid)
         open_.chmod(mode)
-        with pytest.raises(RootStays, match="chmod go-w"):
-            ruler_of(open_ / "node")
+        with pytest.raises(CannotDropRoot, match="chmod go-w"):
+            controlling_uid(open_ / "node")
     open_.chmod(0o1777)
-    assert ruler_of(open_ / "node") == 0
+    assert controlling_uid(open_ / "node") == 0
     (stage.roots / "a").symlink_to("b")
     (stage.roots / "b").symlink_to("a")
-    with pytest.raises(RootStays, match="links"):
-        ruler_of(stage.roots / "a")
+    with pytest.raises(CannotDropRoot, match="links"):
+        controlling_uid(stage.roots / "a")
 
 
 def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
@@ -133,13 +133,13 @@ def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
     other = stage.roots / "other"
     other.mkdir()
     (other / "linked").hardlink_to(stage.secret)
-    with pytest.raises(RootStays, match="another hard link"):
+    with pytest.raises(CannotDropRoot, match="another hard link"):
         hand_over(other, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
     assert stage.secret.stat().st_uid == 0
     (other / "linked").unlink()
     (other / "alien").write_text("x")
     os.chown(other / "alien", 1, 1)
-    with pytest.raises(RootStays, match="another account"):
+    with pytest.raises(CannotDropRoot, match="another account"):
         hand_over(other, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
 
 
@@ -346,7 +346,7 @@ def test_a_request_is_written_as_the_nodes_account(stage: Stage) -> None:
     trapped(stage, node, ".recovery.json.new")
     stage.give(stage.home)
     with acting_as(ACCOUNT.pw_uid, ACCOUNT.pw_gid):
-        write_request(Layout(node), Request(wish=Wish.RESTORE, id="1"))
+        write_request(Layout(node), Request(wish=RequestKind.RESTORE, id="1"))
     assert (node / "recovery.json").stat().st_uid == ACCOUNT.pw_uid
     assert os.geteuid() == 0
     stage.assert_untouched()

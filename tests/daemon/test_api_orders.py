@@ -16,7 +16,7 @@ from openvcha.daemon import api_orders
 from openvcha.daemon.api_orders import NOT_SERVING, ApiLink, Orders, Report, receive_orders
 from openvcha.daemon.local_socket import MAX_LINE_BYTES, connect, listen, short_path
 from openvcha.node.process.process_tree import Process
-from openvcha.node.process.supervised_loop import Failing
+from openvcha.node.process.supervised_loop import BackgroundFailures
 from openvcha.system.proc import read_stat
 
 LATEST = 60.0
@@ -35,7 +35,7 @@ class Service:
     """The service's end, with what it knows."""
 
     def __init__(self, place: Path) -> None:
-        self.failing = Failing()
+        self.failing = BackgroundFailures()
         self.unreadable: tuple[str, ...] = ()
         self.killed: list[int] = []
         self.link = ApiLink(place, self.orders, self.told, kill=self.kill)
@@ -72,7 +72,7 @@ class Heard:
     """
 
     def __init__(self, place: Path) -> None:
-        self.failing = Failing()
+        self.failing = BackgroundFailures()
         self.stuck = self.deaf = self.waits = False
         self.orders: list[Orders] = []
         self.running = asyncio.create_task(self._follow(place))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import openvcha
 
-SUPERVISING = ("for_ever(", "self._forever(")
+SUPERVISING = ("run_forever(", "self._forever(")
 #: Tasks that end by themselves or are awaited by who made them, so that what they raise is seen.
 AWAITED = {
     ("cli/node/programs.py", "work"),
@@ -21,15 +21,15 @@ AWAITED = {
     (
         "node/background/task_votes.py",
         "self._watch()",
-    ),  # its end ends the duty, which is supervised
+    ),  # its end ends the job, which is supervised
     ("node/supervisor/supervisor.py", "asked"),
-    ("node/supervisor/supervisor.py", "carry_out(view)"),  # only supervised duties
+    ("node/supervisor/supervisor.py", "run_jobs(view)"),  # only supervised jobs
     ("node/supervisor/supervisor.py", "self._start_parts(stack, store, control)"),
     ("node/supervisor/supervisor.py", "stop.wait()"),
     (
         "node/background/connectivity.py",
         "keeping.run()",
-    ),  # in a group of a duty, which ends with it
+    ),  # in a group of a job, which ends with it
     ("api_server/server/accept.py", "self._begin(accepted, client)"),  # what it raises asyncio logs
     ("api_server/server/https.py", "server.ready.wait()"),
     ("api_server/server/https.py", "server.serve(sockets=[listener])"),
@@ -55,7 +55,7 @@ OTHERWISE = {
     ): "yields that nobody orders, each time that it fails",
     ("node/background/rotation_runner.py", "_until"): "ends once it has succeeded",
     ("node/postgres/cloning/clone.py", "run"): "ends once it has succeeded, or gives up",
-    ("node/process/supervised_loop.py", "for_ever"): "is what supervises",
+    ("node/process/supervised_loop.py", "run_forever"): "is what supervises",
     ("store/lease.py", "_renew"): "ends once it has succeeded, or the hold is lost",
     ("store/lease.py", "campaign"): "ends once the key is held",
 }
@@ -76,7 +76,7 @@ def _tasks() -> set[tuple[str, str]]:
 
 
 def _meant(tree: ast.Module, call: ast.Call) -> ast.expr:
-    """Follow a name to the call of ``for_ever`` that was given it."""
+    """Follow a name to the call of ``run_forever`` that was given it."""
     given = call.args[0]
     if isinstance(given, ast.Name):
         for node in ast.walk(tree):
@@ -88,7 +88,7 @@ def _meant(tree: ast.Module, call: ast.Call) -> ast.expr:
 
 
 def test_each_background_task_is_supervised_or_awaited() -> None:
-    """A new one belongs into ``for_ever``; one whose end somebody awaits, into the list above."""
+    """A new one belongs in ``run_forever``, or, if its end is awaited, in the list above."""
     found = _tasks()
     loose = {(file, run) for file, run in found if not run.startswith(SUPERVISING)}
     assert loose - AWAITED == set()

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from openvcha.node import tls_files
 from openvcha.node.identity import IDENTITY
-from openvcha.node.joining import JOINING, JoinRefused, Wanted, begin, complete
+from openvcha.node.joining import JOINING, JoinRefused, JoinRequest, begin, complete
 from openvcha.node.security.certificates import (
     KeyPair,
     certified_key,
@@ -22,7 +22,9 @@ from openvcha.node.security.certificates import (
 )
 
 ADDRESS = "127.83.2.12"
-WANTED = Wanted(server="https://127.83.1.10:8443", role="passive", name="n", ha_address=ADDRESS)
+WANTED = JoinRequest(
+    server="https://127.83.1.10:8443", role="passive", name="n", ha_address=ADDRESS
+)
 
 
 def given(authority: KeyPair, request: bytes) -> dict[str, bytes]:

@@ -13,22 +13,29 @@ from openvcha.cli.main import app
 from openvcha.node import engines
 from openvcha.node.doctor import Verdict, doctor
 from openvcha.node.engines import EngineMissing, EtcdProgram, find_etcd, find_postgres
-from openvcha.node.process.lock import NodeRuns, hold
+from openvcha.node.process.lock import NodeRuns, lock_node
 from openvcha.node.process.logs import RotatingLog, logger, wrap
-from openvcha.system.privileges import Account, RootStays, Stay, UserNamespace, Way, choose
+from openvcha.system.privileges import (
+    Account,
+    CannotDropRoot,
+    DropMethod,
+    KeepAccount,
+    UserNamespace,
+    choose,
+)
 
 
 @pytest.mark.parametrize(
     ("uid", "accounts", "namespaces", "way"),
     [
-        (1000, set(), False, Stay()),
+        (1000, set(), False, KeepAccount()),
         (0, {"openvcha", "nobody"}, True, Account("openvcha")),
         (0, {"nobody"}, True, UserNamespace()),
         (0, {"nobody"}, False, Account("nobody")),
     ],
 )
 def test_root_is_given_up_in_the_best_way(
-    uid: int, accounts: set[str], namespaces: bool, way: Way
+    uid: int, accounts: set[str], namespaces: bool, way: DropMethod
 ) -> None:
     """An account of our own, else a user namespace, else nobody."""
     assert choose(uid, accounts.__contains__, lambda: namespaces) == way
@@ -36,14 +43,14 @@ def test_root_is_given_up_in_the_best_way(
 
 def test_root_that_cannot_be_given_up_is_told() -> None:
     """Without a way the node does not run as root: it says what would help."""
-    with pytest.raises(RootStays, match="openvcha"):
+    with pytest.raises(CannotDropRoot, match="openvcha"):
         choose(0, lambda _: False, lambda: False)
 
 
 def test_the_choice_of_engines_must_be_known() -> None:
     """A typing error in the environment is not taken for a choice."""
     with pytest.raises(EngineMissing, match="sytem"):
-        find_etcd({engines.CHOICE: "sytem"})
+        find_etcd({engines.ENGINES_VARIABLE: "sytem"})
 
 
 def test_missing_engines_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +71,7 @@ def test_data_choose_their_version() -> None:
     """For data of a version that is not here nothing else is offered."""
     with pytest.raises(EngineMissing, match="PostgreSQL 13"):
         find_postgres({}, major=13)
-    assert find_postgres({engines.CHOICE: "system"}).has_tls
+    assert find_postgres({engines.ENGINES_VARIABLE: "system"}).has_tls
 
 
 @pytest.mark.parametrize(
@@ -138,9 +145,9 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
     """While one holds a node another is refused, and afterwards it is free."""
     path = tmp_path / "run" / "lock"
     path.parent.mkdir()
-    with hold(path), pytest.raises(NodeRuns, match="is already running"), hold(path):
+    with lock_node(path), pytest.raises(NodeRuns, match="is already running"), lock_node(path):
         pass
-    with hold(path):
+    with lock_node(path):
         pass
 
 

@@ -21,7 +21,7 @@ from openvcha.api.structures import (
     WitnessCheckSpec,
 )
 from openvcha.node.postgres.cloning.clone_errors import ServerError
-from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.operations.reads import get_cluster
 from openvcha.operations.redeploy import check_passive, check_witness, redeploy_passive
 from openvcha.operations.steps.copy import STALL_SECONDS
@@ -68,7 +68,7 @@ SET = PostgresFacts(
     slots=("barman",),
     collations=("shop with 2.31, here 2.36",),
 )
-UNINSTALLED = (Uninstalled("shop", "postgis", True), Uninstalled("shop", "$libdir/a", False))
+UNINSTALLED = (MissingFile("shop", "postgis", True), MissingFile("shop", "$libdir/a", False))
 
 
 async def test_what_a_copy_would_carry_along_is_checked(scene: Scene) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.background.standby_progress import look_at
+from openvcha.node.background.standby_progress import observe_standby
 from openvcha.node.local_records.cluster import in_sync
 from openvcha.store import keys, patroni_rest
 from openvcha.store.errors import RecordInvalid
@@ -65,7 +65,7 @@ def test_all_find_the_same_sync_unreadable(value: bytes) -> None:
         KeyValue(keys.PATRONI_SYNC, value, 1, 1, 1),
         KeyValue(keys.patroni_member("a"), primary, 1, 1, 1),
     ]
-    look = look_at("b", found, ())
+    look = observe_standby("b", found, ())
     assert look.source is None, "nobody is confirmed to be copied from"
     assert not look.in_sync
 

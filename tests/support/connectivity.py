@@ -56,7 +56,7 @@ class Stage:
         self.view = SimpleNamespace(
             identity=identity, layout=Layout(directory), store=self, events=events
         )
-        self.eye = connectivity.Eye(self.view)
+        self.eye = connectivity.ConnectivityObserver(self.view)
 
     async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:
         if path == "/patroni":

@@ -7,7 +7,7 @@ import msgspec
 from openvcha.node.identity import Identity
 from openvcha.node.local_records.cluster import (
     KeptCluster,
-    Known,
+    MajorityView,
     configured_nodes,
     keep,
 )
@@ -49,10 +49,10 @@ def member(name: str, at: int, *, learner: bool = False) -> Member:
 REDEPLOYED = (member("a-1", 1), member("b-2", 4), member("w-2", 5))
 
 
-KNOWN = Known(REDEPLOYED, "b-2", frozenset({"a-1"}), paused=False, timeline=3, lsn=80)
+KNOWN = MajorityView(REDEPLOYED, "b-2", frozenset({"a-1"}), paused=False, timeline=3, lsn=80)
 
 
-def kept(known: Known = KNOWN, **changes: Any) -> KeptCluster:
+def kept(known: MajorityView = KNOWN, **changes: Any) -> KeptCluster:
     nodes = configured_nodes(CONFIGURATION) or {}
     store = {"store_id": "c1", "revision": 7, "seen": "2026-01-01T00:00:00+00:00"}
     return msgspec.structs.replace(keep(IDENTITY, known, nodes, **store), **changes)

@@ -8,7 +8,7 @@ from tests.support.waiting import until
 
 from openvcha.node.engines import find_postgres
 from openvcha.node.identity import load_identity, load_secrets
-from openvcha.node.postgres.leader import superuser_place
+from openvcha.node.postgres.leader import superuser_conninfo
 from openvcha.node.postgres.server import postgres_major
 
 TAKE_OVER_SECONDS = 240.0
@@ -37,7 +37,7 @@ def superuser(running: RunningLab, role: str) -> psycopg.Connection:
     identity, secrets = load_identity(layout.root), load_secrets(layout.root)
     postgres = find_postgres(os.environ, postgres_major(layout.pgdata))
     port = identity.ports.postgres
-    place = superuser_place(identity.ha_address, port, layout, secrets, postgres)
+    place = superuser_conninfo(identity.ha_address, port, layout, secrets, postgres)
     return psycopg.connect(place, autocommit=True, options="")
 
 

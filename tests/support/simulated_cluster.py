@@ -28,13 +28,13 @@ from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms as local_vms
 from openvcha.infrastructure.local.setup import Names, first_state
-from openvcha.node.background.task_votes import Disk, Reliance
+from openvcha.node.background.task_votes import VotesFile, VotesKeeper
 from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
 from openvcha.node.layout import RELIED
 from openvcha.node.local_records.task_votes import Relied, decode_relied, encode_relied
 from openvcha.node.postgres.cloning.clone_errors import ServerError
-from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.replay import Holder
 from openvcha.store import clone_reports, keys, node_facts
 from openvcha.store.clone_reports import CopyReport, CopyState
@@ -155,7 +155,7 @@ class World:
         """Who holds the replay of a standby up."""
         self.survey = node_facts.PostgresFacts()
         """What users have set in PostgreSQL."""
-        self.uninstalled: tuple[Uninstalled, ...] = ()
+        self.uninstalled: tuple[MissingFile, ...] = ()
         """What the databases use and is not installed."""
         self.copy_error: ServerError | None = None
         """What the primary's log says of a copy that fails again and again."""
@@ -320,10 +320,10 @@ class World:
                 duties.append(keep_peers_on(self.means(machine)))
             machine.beside = tuple(asyncio.create_task(duty) for duty in duties)
 
-    def _reliance(self, machine: Machine) -> Reliance:
-        disk = Disk(lambda: machine.relied, machine.keep, machine.forget)
+    def _reliance(self, machine: Machine) -> VotesKeeper:
+        disk = VotesFile(lambda: machine.relied, machine.keep, machine.forget)
         reached: Any = Reached(self)
-        return Reliance(reached, disk, machine.identity.member, structlog.get_logger())
+        return VotesKeeper(reached, disk, machine.identity.member, structlog.get_logger())
 
     def means(self, machine: Machine) -> LocalMeans:
         """Return what a node knows and can do without the store."""

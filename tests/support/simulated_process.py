@@ -34,7 +34,7 @@ from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
 from openvcha.node.postgres.cloning.clone_errors import ServerError
-from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.replay import Replay
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.context import Services
@@ -455,7 +455,7 @@ class SeenPostgres:
         self._at(host)
         return self.world.survey
 
-    async def uninstalled(self, host: str) -> tuple[Uninstalled, ...]:
+    async def uninstalled(self, host: str) -> tuple[MissingFile, ...]:
         self.life.check()
         self._at(host)
         if "databases silent" in self.world.faults:

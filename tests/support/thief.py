@@ -15,7 +15,7 @@ from openvcha.node.etcd.account import ACCOUNT, NodeAccount
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import REST_USER
-from openvcha.node.postgres.leader import superuser_place
+from openvcha.node.postgres.leader import superuser_conninfo
 from openvcha.node.postgres.roles import REPLICATION_USER, REWIND_USER
 from openvcha.node.security.certificates import issue
 from openvcha.node.security.issuing import load_authorities
@@ -90,7 +90,7 @@ class Thief:
         password = known.get(user, secrets.replication).reveal()
         postgres = find_engines().postgres
         port = self.target.ports.postgres
-        place = superuser_place(self.target.ha_address, port, self.layout, secrets, postgres)
+        place = superuser_conninfo(self.target.ha_address, port, self.layout, secrets, postgres)
         sslmode = {"sslmode": "require", "sslrootcert": ""} if postgres.has_tls else {}
         # Without the options of a superuser's session, which others may not have.
         settings = {"options": "", **sslmode, **changes}

@@ -39,7 +39,7 @@ async def nothing(_: TaskContext) -> None:
 
 
 @dataclass
-class Told(Step):
+class HealthReporter(Step):
     """A step that does what it is told and notes when."""
 
     name: str
@@ -97,9 +97,11 @@ class Stage:
         """Return a journal."""
         return Journal(self.store, self.now)
 
-    def step(self, name: str, doing: Act = nothing, undoing: Act = nothing, **told: Any) -> Told:
+    def step(
+        self, name: str, doing: Act = nothing, undoing: Act = nothing, **told: Any
+    ) -> HealthReporter:
         """Return a step that writes into the log."""
-        return Told(name, self.log, doing, undoing, **told)
+        return HealthReporter(name, self.log, doing, undoing, **told)
 
     async def make(self, **values: Any) -> str:
         """Create a task."""
@@ -334,7 +336,7 @@ async def test_an_undo_that_failed_is_tried_again_by_the_next_runner(
 async def test_what_a_failed_undo_has_left_is_named(stage: Stage, known: bool) -> None:
     """As the step says it; where it cannot find out, its name alone is told."""
 
-    class Leaving(Told):
+    class Leaving(HealthReporter):
         async def left(self, ctx: TaskContext) -> LocalizableMessage:
             """Find it out, or not."""
             assert ctx.record.started == (self.name,)
@@ -590,7 +592,7 @@ def broken_plan(_: TaskRecord) -> list[Step]:
 
 def ambiguous_plan(_: TaskRecord) -> list[Step]:
     """Return two steps of one name."""
-    return [Told("a", []), Told("a", [])]
+    return [HealthReporter("a", []), HealthReporter("a", [])]
 
 
 @pytest.mark.parametrize("plan", [broken_plan, ambiguous_plan])

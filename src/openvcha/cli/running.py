@@ -11,16 +11,16 @@ from openvcha.node.engines import EngineMissing
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.identity import IDENTITY, Identity, absolute, load_identity
 from openvcha.node.layout import Layout
-from openvcha.node.process.inheritance import put_in_order
+from openvcha.node.process.inheritance import reset_inherited_state
 from openvcha.node.process.lock import NodeRuns
 from openvcha.node.process.process_tree import StillAlive
-from openvcha.node.process.supervised_loop import for_ever
+from openvcha.node.process.supervised_loop import run_forever
 from openvcha.node.supervisor.plan import PartPlan, all_parts, engine_parts
 from openvcha.node.supervisor.supervisor import Supervisor
 from openvcha.store.account import AccountSource
 from openvcha.store.interface import GuardedStore
 from openvcha.store.structlog_light import structlog
-from openvcha.system.privileges import RootStays, give_up_root, own_command_line
+from openvcha.system.privileges import CannotDropRoot, drop_root, own_command_line
 
 RELIED_SECONDS = 1.0
 
@@ -33,11 +33,11 @@ def run_node(directory: Path, *, service: bool = True) -> None:
     """Run a node until SIGTERM, on a data node without or with its service. Raises CannotRun."""
     try:
         (directory / IDENTITY).lstat()  # what is no node's directory is given to nobody
-        give_up_root(own_command_line(), directory)
+        drop_root(own_command_line(), directory)
         directory = absolute(directory)
-        put_in_order()
+        reset_inherited_state()
         asyncio.run(_run(directory, all_parts if service else engine_parts))
-    except (RootStays, EngineMissing, NodeRuns, StillAlive) as error:
+    except (CannotDropRoot, EngineMissing, NodeRuns, StillAlive) as error:
         raise CannotRun(str(error)) from error
     except (OSError, msgspec.DecodeError) as error:
         raise CannotRun(f"cannot run the node in {directory}: {error}") from error
@@ -49,7 +49,7 @@ async def _run(directory: Path, plan: PartPlan) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     log = structlog.get_logger("peers")
-    peers = asyncio.create_task(for_ever("peers", lambda: _peers(directory), log), name="peers")
+    peers = asyncio.create_task(run_forever("peers", lambda: _peers(directory), log), name="peers")
     try:
         await Supervisor(
             directory, plan=plan, rewrite=partial(_stand_alone, NodeAccount(directory))

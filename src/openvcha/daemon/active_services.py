@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from openvcha.node.process.backoff import Backoff
-from openvcha.node.process.supervised_loop import Told, for_ever
+from openvcha.node.process.supervised_loop import HealthReporter, run_forever
 from openvcha.store.structlog_light import structlog
 
 RETRY_SECONDS, MAX_RETRY_SECONDS = 0.1, 0.2
@@ -48,14 +48,14 @@ class ActiveServices:
         address: str,
         work: Callable[[], Awaitable[None]],
         *,
-        told: Told = lambda *_: None,
+        report_health: HealthReporter = lambda *_: None,
     ) -> None:
         self._prepare = prepare
         self._forwarder = forwarder
         self._api = api
         self._address = address
         self._run_tasks = work
-        self._told = told
+        self._report_health = report_health
         self._prepared = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -94,7 +94,7 @@ class ActiveServices:
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run and restart ``work`` at once: without it no client can reach the data."""
         backoff = Backoff(first=RETRY_SECONDS, longest=MAX_RETRY_SECONDS)
-        await for_ever(name, work, _log, told=self._told, backoff=backoff)
+        await run_forever(name, work, _log, report_health=self._report_health, backoff=backoff)
 
     async def _prepare_and_run(self) -> None:
         await self._prepare()

@@ -24,7 +24,7 @@ from openvcha.events.log import EventLog
 from openvcha.node import tls_files
 from openvcha.node.layout import Layout
 from openvcha.node.process.backoff import Backoff
-from openvcha.node.process.supervised_loop import Told, Work, for_ever
+from openvcha.node.process.supervised_loop import HealthReporter, Work, run_forever
 from openvcha.operations.context import Services
 from openvcha.operations.registry import Handlers
 from openvcha.store.errors import StoreUnavailable
@@ -76,12 +76,12 @@ class ApiService:
         address: tuple[str, int],
         look: Callable[[], Awaitable[bool]],
         *,
-        told: Told = lambda *_: None,
+        report_health: HealthReporter = lambda *_: None,
     ) -> None:
         self._server = server
         self._address = address
         self._look = look
-        self._told = told
+        self._report_health = report_health
         self._running: asyncio.Task[None] | None = None
         self._may_listen = False
         self._known = asyncio.Event()
@@ -100,7 +100,9 @@ class ApiService:
 
     async def follow(self, orders: AsyncIterator[bool]) -> None:
         """Serve exactly while ``orders`` yields True; stop when canceled."""
-        looks = for_ever("API: cluster observation", self._look_forever, _log, told=self._told)
+        looks = run_forever(
+            "API: cluster observation", self._look_forever, _log, report_health=self._report_health
+        )
         looking = asyncio.create_task(looks, name="looks at the cluster")
         try:
             async for serve in orders:
@@ -131,7 +133,9 @@ class ApiService:
     async def _work(self) -> None:
         """Serve, and restart at once: without it no client can reach the cluster."""
         backoff = Backoff(first=RETRY_SECONDS, longest=MAX_RETRY_SECONDS)
-        await for_ever("API: serving", self._serve, _log, told=self._told, backoff=backoff)
+        await run_forever(
+            "API: serving", self._serve, _log, report_health=self._report_health, backoff=backoff
+        )
 
     async def _serve(self) -> None:
         """Listen once the nodes are known; return when the server has ended."""
@@ -177,7 +181,7 @@ async def serve_api(directory: Path) -> None:
     ):
         address = services.identity.public_address, services.identity.ports.api
         look = partial(observe_cluster, services)
-        api = ApiService(_server(services), address, look, told=services.failing)
+        api = ApiService(_server(services), address, look, report_health=services.failing)
         await api.follow(_orders(api, services))
 
 

@@ -21,9 +21,9 @@ from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import REST_USER
-from openvcha.node.postgres.cloning.external_data import data_elsewhere
+from openvcha.node.postgres.cloning.external_data import find_external_data
 from openvcha.node.postgres.superuser import Superuser
-from openvcha.node.process.supervised_loop import Failing, Work, for_ever
+from openvcha.node.process.supervised_loop import BackgroundFailures, Work, run_forever
 from openvcha.node.security.rotation_files import OwnCredentials
 from openvcha.node.security.tls import NodeTls
 from openvcha.operations.context import Services
@@ -63,7 +63,7 @@ async def open_services(
         aclosing(ReplicationLag(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
         await _refresh(store)
-        failing, infrastructure = Failing(), node_infrastructure(identity)
+        failing, infrastructure = BackgroundFailures(), node_infrastructure(identity)
         off = partial(surely_off, infrastructure)
         yield Services(
             store=store,
@@ -85,7 +85,7 @@ async def open_services(
             credentials=OwnCredentials(layout, identity),
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
             register=lambda made: asyncio.to_thread(register, layout, made),
-            elsewhere=lambda: asyncio.to_thread(data_elsewhere, layout),
+            elsewhere=lambda: asyncio.to_thread(find_external_data, layout),
             postgres=superuser,
             failing=failing,
             patrol=store.patrol,
@@ -112,7 +112,9 @@ def open_superuser(identity: Identity, directory: Path) -> Superuser:
 async def in_background(services: Services, works: Mapping[str, Work]) -> AsyncIterator[None]:
     """Run background work during a block; its failures are noted in ``services.failing``."""
     tasks = [
-        asyncio.create_task(for_ever(name, work, _log, told=services.failing), name=name)
+        asyncio.create_task(
+            run_forever(name, work, _log, report_health=services.failing), name=name
+        )
         for name, work in works.items()
     ]
     try:

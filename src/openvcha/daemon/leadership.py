@@ -14,7 +14,7 @@ from openvcha.cluster.interface import PatroniAccess
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import Identity
 from openvcha.node.postgres.superuser import PostgresUnreachable
-from openvcha.node.process.supervised_loop import Told, for_ever
+from openvcha.node.process.supervised_loop import HealthReporter, run_forever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.interface import Event, EventType, Store
@@ -49,13 +49,13 @@ class Leadership:
         until_writable: Callable[[], Awaitable[None]],
         *,
         clock: Callable[[], float] | None = None,
-        told: Told = lambda *_: None,
+        report_health: HealthReporter = lambda *_: None,
     ) -> None:
         self._store = store
         self._patroni = client
         self._identity = identity
         self._until_writable = until_writable
-        self._told = told
+        self._report_health = report_health
         self._clock = clock or asyncio.get_running_loop().time
         self._changed = asyncio.Event()
         self._named = self._leads = self._lost = False
@@ -149,7 +149,9 @@ class Leadership:
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:
-        watch = for_ever("watch of the leader key", self._watch, _log, told=self._told)
+        watch = run_forever(
+            "watch of the leader key", self._watch, _log, report_health=self._report_health
+        )
         watching = asyncio.create_task(watch, name="watch the leader key")
         try:
             yield

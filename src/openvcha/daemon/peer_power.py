@@ -23,7 +23,7 @@ from openvcha.node.http import ask
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
-from openvcha.node.local_records.task_votes import Relied, is_fresh, lacking, load_relied
+from openvcha.node.local_records.task_votes import Relied, is_fresh, load_relied, vms_to_power_on
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
@@ -93,7 +93,7 @@ async def _power_on_lacking(
         _log.warning("which nodes are powered on is unknown", reason=str(error))
         return
     off = {vm.id for vm in inventory.vms if vm.power_state is VmPowerState.POWERED_OFF}
-    vms = lacking(relied, means.member, voters, off)
+    vms = vms_to_power_on(relied, means.member, voters, off)
     await asyncio.gather(*(_power_on(means, vm) for vm in vms))
 
 

@@ -21,8 +21,8 @@ from openvcha.daemon.unreadable_records import RecordInspection
 from openvcha.daemon.watcher import Watcher, patrol_forever, sweep_forever
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
+from openvcha.node.address.client_limit import client_limit
 from openvcha.node.address.forwarder import Forwarder
-from openvcha.node.address.places import most_clients
 from openvcha.node.address.thread import ForwarderThread
 from openvcha.node.engines import find_postgres
 from openvcha.node.etcd.account import load_account
@@ -30,8 +30,8 @@ from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.postgres.server import LocalPostgres, postgres_major
-from openvcha.node.postgres.writable import Writable
-from openvcha.node.process.supervised_loop import Work, for_ever
+from openvcha.node.postgres.writable import WritableProbe
+from openvcha.node.process.supervised_loop import Work, run_forever
 from openvcha.node.security.tls import NodeTls
 from openvcha.operations.context import Services
 from openvcha.operations.registry import plans
@@ -52,7 +52,7 @@ async def serve(directory: Path) -> None:
         active = _active_services(services, forwarder, api)
         superuser = open_superuser(services.identity, directory)
         await superuser.prepare()
-        writable = Writable(lambda: superuser.connect(services.identity.ha_address))
+        writable = WritableProbe(lambda: superuser.connect(services.identity.ha_address))
         works: Mapping[str, Work] = {
             "store endpoints": lambda: keep_refreshed(services.store),
             "node reports": services.observer.hearing.run,
@@ -67,7 +67,7 @@ async def serve(directory: Path) -> None:
                 services.patroni,
                 services.identity,
                 writable.wait,
-                told=services.failing,
+                report_health=services.failing,
             )
             await active.follow(leadership.changes())
 
@@ -96,7 +96,7 @@ def _api(services: Services) -> ApiLink:
 def _address(identity: Identity, layout: Layout) -> ForwarderThread:
     port = identity.ports.postgres
     public, own = (identity.public_address, port), (identity.ha_address, port)
-    return ForwarderThread(Forwarder(public, own, most_clients(layout)))
+    return ForwarderThread(Forwarder(public, own, client_limit(layout)))
 
 
 def _active_services(
@@ -108,7 +108,7 @@ def _active_services(
         api=api,
         address=services.identity.public_address,
         work=_work(services, forwarder),
-        told=services.failing,
+        report_health=services.failing,
     )
 
 
@@ -131,7 +131,7 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
         member,
         observe=services.observer.observe,
         holds_address=lambda: forwarder.held,
-        told=services.failing,
+        report_health=services.failing,
     )
     inspection = RecordInspection(services.store, services.observer.note_unreadable)
     works: Mapping[str, Work] = {
@@ -146,6 +146,8 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
         """Run tasks, write events and delete old records; none waits for another."""
         async with asyncio.TaskGroup() as parts:
             for name, part in works.items():
-                parts.create_task(for_ever(name, part, _log, told=services.failing), name=name)
+                parts.create_task(
+                    run_forever(name, part, _log, report_health=services.failing), name=name
+                )
 
     return work

@@ -16,7 +16,7 @@ from openvcha.cluster.warnings import threats
 from openvcha.daemon.task_events import new_task_events
 from openvcha.events.log import MAX_AT_ONCE, EventLog
 from openvcha.events.state_diff import Reign, Seen, SeenNode, diff, remember
-from openvcha.node.process.supervised_loop import Told, for_ever
+from openvcha.node.process.supervised_loop import HealthReporter, run_forever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
 from openvcha.store.interface import Compare, EventType, KeyValue, Store, value_is
@@ -45,14 +45,14 @@ class Watcher:
         observe: Callable[[], Awaitable[Observation]],
         holds_address: Callable[[], bool],
         *,
-        told: Told = lambda *_: None,
+        report_health: HealthReporter = lambda *_: None,
     ) -> None:
         self._store = store
         self._events = events
         self._member = member
         self._observe = observe
         self._holds_address = holds_address
-        self._told = told
+        self._report_health = report_health
         self._before: Seen | None = None
         self._tasks_written = 0
 
@@ -64,7 +64,7 @@ class Watcher:
             group.create_task(self._forever("task events", self._follow_tasks_forever))
 
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        await for_ever(name, work, _log, told=self._told)
+        await run_forever(name, work, _log, report_health=self._report_health)
 
     async def look(self) -> None:
         """Observe once, and write events for what was seen twice in a row and is not told yet.

@@ -9,7 +9,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.node.engines import EngineMissing, EtcdProgram, Postgres, find_etcd, find_postgres
-from openvcha.system.privileges import RootStays, how_root_is_given_up
+from openvcha.system.privileges import CannotDropRoot, describe_root_drop
 
 
 class Verdict(enum.StrEnum):
@@ -29,7 +29,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def doctor(
-    environment: Mapping[str, str] = os.environ, root: Callable[[], str] = how_root_is_given_up
+    environment: Mapping[str, str] = os.environ, root: Callable[[], str] = describe_root_drop
 ) -> list[Finding]:
     """Return a finding for everything that a node needs."""
     return [
@@ -43,7 +43,7 @@ def doctor(
 def _found(subject: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
-    except (EngineMissing, RootStays) as error:
+    except (EngineMissing, CannotDropRoot) as error:
         return Finding(subject, Verdict.MISSING, str(error))
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-OLDEST_POSTGRES = 14
+MIN_POSTGRES = 14
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 OTHER_POSTGRES = (Path("/usr/local/pgsql/bin"), Path("/usr/pgsql/bin"))
 BASE_BACKUP = "pg_basebackup"
-CHOICE = "OPENVCHA_ENGINES"
+ENGINES_VARIABLE = "OPENVCHA_ENGINES"
 # 3.5.0 to 3.5.2 may lose data on a crash (etcd's own post-mortem); never for production.
 INCONSISTENT_ETCD = ((3, 5, 0), (3, 5, 2))
 
@@ -72,14 +72,14 @@ def find_postgres(
     environment: Mapping[str, str] = os.environ, major: int | None = None
 ) -> Postgres:
     """Find the newest usable PostgreSQL, preferring the system's. Raises EngineMissing."""
-    oldest = f"PostgreSQL {major}" if major else f"PostgreSQL {OLDEST_POSTGRES} or newer"
+    oldest = f"PostgreSQL {major}" if major else f"PostgreSQL {MIN_POSTGRES} or newer"
     for source in _sources(environment):
         found = [_look_at_postgres(path, source) for path in _postgres_dirs(source)]
         usable = [
             postgres
             for postgres in found
             if postgres and (postgres.version[0] == major or not major)
-            if postgres.version[0] >= OLDEST_POSTGRES
+            if postgres.version[0] >= MIN_POSTGRES
         ]
         if usable:
             return max(usable, key=lambda postgres: postgres.version)
@@ -103,7 +103,7 @@ def find_etcd(environment: Mapping[str, str] = os.environ) -> EtcdProgram:
 
 
 def _sources(environment: Mapping[str, str]) -> tuple[Source, ...]:
-    match environment.get(CHOICE, ""):
+    match environment.get(ENGINES_VARIABLE, ""):
         case "":
             return ("system", "embedded")
         case "system":
@@ -111,7 +111,9 @@ def _sources(environment: Mapping[str, str]) -> tuple[Source, ...]:
         case "embedded":
             return ("embedded",)
         case other:
-            raise EngineMissing(f"{CHOICE} is {other!r}; it must be 'system' or 'embedded'")
+            raise EngineMissing(
+                f"{ENGINES_VARIABLE} is {other!r}; it must be 'system' or 'embedded'"
+            )
 
 
 def _postgres_dirs(source: Source) -> Iterable[Path]:

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from typing import Final
 
-MOST_BYTES: Final = 1 << 20
+MAX_RESPONSE_BYTES: Final = 1 << 20
 """The most that is read of a response, which may be endless."""
 
 _FAILED = (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError)
@@ -36,8 +36,10 @@ def body_of(answer: bytes) -> bytes | None:
 
 
 async def read_bounded(reader: asyncio.StreamReader) -> bytes:
-    """Read to the end, at most MOST_BYTES."""
+    """Read to the end, at most MAX_RESPONSE_BYTES."""
     data = bytearray()
-    while len(data) < MOST_BYTES and (piece := await reader.read(MOST_BYTES - len(data))):
+    while len(data) < MAX_RESPONSE_BYTES and (
+        piece := await reader.read(MAX_RESPONSE_BYTES - len(data))
+    ):
         data += piece
     return bytes(data)

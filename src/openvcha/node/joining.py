@@ -23,7 +23,7 @@ class JoinRefused(Exception):  # noqa: N818 - reads as what happened
     """The node cannot be created here; the text says why and what to do."""
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the node is to become; kept in its directory until it is complete."""
 
     server: str
@@ -32,7 +32,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     ha_address: str
 
 
-def begin(directory: Path, wanted: Wanted) -> bytes:
+def begin(directory: Path, wanted: JoinRequest) -> bytes:
     """Create the node's key, unless it exists, and return the certificate request (PEM).
 
     Raises JoinRefused if anything else is in the directory.
@@ -53,7 +53,7 @@ def complete(directory: Path, given: Mapping[str, bytes]) -> None:
     Raises JoinRefused if the certificate is not for this node's key, or a path leads outside.
     """
     own = (directory / tls_files.NODE_KEY).read_bytes()
-    wanted = msgspec.json.decode((directory / JOINING).read_bytes(), type=Wanted)
+    wanted = msgspec.json.decode((directory / JOINING).read_bytes(), type=JoinRequest)
     mine = requested_key(request_of(own, wanted.ha_address), wanted.ha_address)
     if certified_key(given[tls_files.NODE_CERTIFICATE]) != mine:
         raise JoinRefused("the server sent a certificate that is not for this node's key")
@@ -64,13 +64,13 @@ def complete(directory: Path, given: Mapping[str, bytes]) -> None:
     (directory / JOINING).unlink()
 
 
-def _require_ours(directory: Path, wanted: Wanted) -> None:
+def _require_ours(directory: Path, wanted: JoinRequest) -> None:
     if not directory.exists() or not any(directory.iterdir()):
         return
     if (directory / IDENTITY).exists() and not (directory / JOINING).exists():
         raise JoinRefused(f"{directory} already holds a node; `vcha node run {directory}` runs it")
     try:
-        begun = msgspec.json.decode((directory / JOINING).read_bytes(), type=Wanted)
+        begun = msgspec.json.decode((directory / JOINING).read_bytes(), type=JoinRequest)
     except (OSError, msgspec.DecodeError):
         raise JoinRefused(f"{directory} is not empty; use a new directory") from None
     if begun != wanted:

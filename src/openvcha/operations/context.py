@@ -12,9 +12,9 @@ from openvcha.cluster.observer import Observer
 from openvcha.infrastructure.interface import Infrastructure
 from openvcha.node.identity import Identity
 from openvcha.node.postgres.cloning.clone_errors import ServerError
-from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.replay import Replay
-from openvcha.node.process.supervised_loop import Failing
+from openvcha.node.process.supervised_loop import BackgroundFailures
 from openvcha.store.node_facts import PostgresFacts
 from openvcha.system.host_port import url
 from openvcha.tasks.journal import Journal
@@ -57,7 +57,7 @@ class PostgresAccess(Protocol):
     async def survey(self, host: str) -> PostgresFacts:
         """Look at what users have set in the own PostgreSQL."""
 
-    async def uninstalled(self, host: str) -> tuple[Uninstalled, ...]:
+    async def uninstalled(self, host: str) -> tuple[MissingFile, ...]:
         """Look what the databases of the own PostgreSQL use and is not installed."""
 
     async def rehearse_renewal(self, host: str) -> None:
@@ -87,7 +87,7 @@ class Services:
     elsewhere: Callable[[], Awaitable[Sequence[Path]]]
     """Where the protected data lie outside of the node's own directory."""
     postgres: PostgresAccess
-    failing: Failing = field(default_factory=Failing)
+    failing: BackgroundFailures = field(default_factory=BackgroundFailures)
     """The background work of this service that fails now."""
 
     mirror: Callable[[], Awaitable[None]] = _nothing

@@ -35,7 +35,7 @@ def sync_directory(directory: Path) -> None:
 def _replace(path: Path, mode: int, write: Callable[[int], None]) -> None:
     """Write a file beside it and rename it; one that could not be written is removed."""
     temporary = path.with_name(f".{path.name}.new")
-    descriptor = _fresh(temporary, mode)
+    descriptor = _open_new(temporary, mode)
     try:
         try:
             write(descriptor)
@@ -53,7 +53,7 @@ def _write(descriptor: int, data: bytes) -> None:
         file.write(data)
 
 
-def _fresh(path: Path, mode: int) -> int:
+def _open_new(path: Path, mode: int) -> int:
     """Create and open a new file; delete what a crash has left under its name."""
     while True:
         path.unlink(missing_ok=True)

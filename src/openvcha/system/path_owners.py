@@ -10,19 +10,19 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-MOST_LINKS = 40
+MAX_LINKS = 40
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class RootStays(Exception):  # noqa: N818 - reads as what is the matter
+class CannotDropRoot(Exception):  # noqa: N818 - reads as what is the matter
     """Root privileges cannot be dropped here; the text says what would help."""
 
 
-def ruler_of(path: Path) -> int:
+def controlling_uid(path: Path) -> int:
     """Return the uid of the account that controls what is at a path: 0 if only root does.
 
     It is the first owner other than root of a directory or link on the way; missing ones will be
-    created by the caller. Raises RootStays if any account could change the path.
+    created by the caller. Raises CannotDropRoot if any account could change the path.
     """
     at, links = Path("/"), 0
     # Not abspath: ".." after a link leads elsewhere than the text says.
@@ -40,8 +40,8 @@ def ruler_of(path: Path) -> int:
             return found.st_uid
         if stat.S_ISLNK(found.st_mode):
             links += 1
-            if links > MOST_LINKS:
-                raise RootStays(f"{path} leads through too many symbolic links")
+            if links > MAX_LINKS:
+                raise CannotDropRoot(f"{path} leads through too many symbolic links")
             target = PurePosixPath((at / name).readlink())
             if target.is_absolute():
                 at = Path("/")
@@ -56,7 +56,7 @@ def hand_over(directory: Path, uid: int, gid: int) -> None:
     """Give a directory tree that only root controls to an account.
 
     Each directory changes its owner after its contents, and is not entered again: its new owner may
-    have put links there. Raises RootStays, OSError.
+    have put links there. Raises CannotDropRoot, OSError.
     """
     descriptor = os.open(directory, _OPEN)
     try:
@@ -88,7 +88,7 @@ def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
     for name in os.listdir(descriptor):
         found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
         if found.st_uid not in (0, uid):
-            raise RootStays(
+            raise CannotDropRoot(
                 f"{path / name} belongs to another account, so root does not change its owner"
             )
         if found.st_uid == uid:
@@ -100,7 +100,7 @@ def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
             finally:
                 os.close(below)
         elif found.st_nlink > 1:
-            raise RootStays(
+            raise CannotDropRoot(
                 f"{path / name} has another hard link, so root does not change its owner"
             )
         else:
@@ -109,10 +109,10 @@ def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
 
 
 def _require_closed(path: Path, found: os.stat_result) -> None:
-    """Raise RootStays if other accounts may rename entries of a directory of root."""
+    """Raise CannotDropRoot if other accounts may rename entries of a directory of root."""
     others = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0)
     if stat.S_ISDIR(found.st_mode) and others and not found.st_mode & stat.S_ISVTX:
-        raise RootStays(
+        raise CannotDropRoot(
             f"other users can write to {path}, so root does not work below it: run `chmod"
             f" go-w {path}`, or use another directory"
         )

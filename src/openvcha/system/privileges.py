@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from openvcha.system.path_owners import RootStays, hand_over, ruler_of
-from openvcha.system.terminal import go_on
+from openvcha.system.path_owners import CannotDropRoot, controlling_uid, hand_over
+from openvcha.system.terminal import exec_detached
 
-__all__ = ["RootStays"]
+__all__ = ["CannotDropRoot"]
 
 OWN_ACCOUNT = "openvcha"
 COMMON_ACCOUNT = "nobody"
@@ -28,7 +28,7 @@ PROOF = "import openvcha.node.supervisor.supervisor, patroni"
 
 
 @dataclasses.dataclass(frozen=True)
-class Stay:
+class KeepAccount:
     """Continue as the current account."""
 
 
@@ -44,69 +44,69 @@ class UserNamespace:
     """Become nobody inside a user namespace."""
 
 
-Way = Stay | Account | UserNamespace
+DropMethod = KeepAccount | Account | UserNamespace
 
 
 def choose(
     effective_uid: int, account_works: Callable[[str], bool], namespace_works: Callable[[], bool]
-) -> Way:
-    """Choose how to drop root; test only as many ways as needed. Raises RootStays."""
+) -> DropMethod:
+    """Choose how to drop root; test only as many ways as needed. Raises CannotDropRoot."""
     if effective_uid != 0:
-        return Stay()
+        return KeepAccount()
     if account_works(OWN_ACCOUNT):
         return Account(OWN_ACCOUNT)
     if namespace_works():
         return UserNamespace()
     if account_works(COMMON_ACCOUNT):
         return Account(COMMON_ACCOUNT)
-    raise RootStays(
+    raise CannotDropRoot(
         "cannot give up root: user namespaces are not permitted and no account can read"
         f" {sys.executable}; install it where everyone can read it and add a system user"
         f" {OWN_ACCOUNT!r}"
     )
 
 
-def give_up_root(argv: Sequence[str], directory: Path | None = None) -> None:
+def drop_root(argv: Sequence[str], directory: Path | None = None) -> None:
     """Restart this program without root; return only if it does not run as root.
 
     `argv` is the whole command line. The `directory` that it works on is given to the account; if
-    another account already controls it, the program continues as that one. Raises RootStays.
+    another account already controls it, the program continues as that one. Raises CannotDropRoot.
     """
     if directory is not None:
-        act_as_ruler(argv, directory)
+        act_as_controller(argv, directory)
     match choose(os.geteuid(), account_works, namespace_works):
-        case Stay():
+        case KeepAccount():
             return
         case Account(name):
             account = pwd.getpwnam(name)
             if directory is not None:
                 hand_over(Path(os.path.realpath(directory)), account.pw_uid, account.pw_gid)
             become = partial(_become, account.pw_uid, account.pw_gid, account.pw_dir)
-            go_on(argv, become)
+            exec_detached(argv, become)
         case UserNamespace():
-            go_on([*_unshare(), *argv], lambda: None)
+            exec_detached([*_unshare(), *argv], lambda: None)
 
 
-def act_as_ruler(argv: Sequence[str], path: Path) -> None:
+def act_as_controller(argv: Sequence[str], path: Path) -> None:
     """Restart this program as the account that controls a path, unless we or root do.
 
-    Then links of that account lead no further than it could go itself. Raises RootStays.
+    Then links of that account lead no further than it could go itself. Raises CannotDropRoot.
     """
-    if os.geteuid() != 0 or (uid := ruler_of(path)) == 0:
+    if os.geteuid() != 0 or (uid := controlling_uid(path)) == 0:
         return
     name, gid, home = _described(uid, path)
     if not _can_run(uid, gid):
-        raise RootStays(
+        raise CannotDropRoot(
             f"the account {name} controls {path}, so root does not work there, and {name}"
             f" cannot run {sys.executable}; install it where everyone can read it"
         )
-    go_on(argv, partial(_become, uid, gid, home))
+    exec_detached(argv, partial(_become, uid, gid, home))
 
 
-def how_root_is_given_up() -> str:
-    """Return in words how root would be dropped, for the doctor. Raises RootStays."""
+def describe_root_drop() -> str:
+    """Return in words how root would be dropped, for the doctor. Raises CannotDropRoot."""
     match choose(os.geteuid(), account_works, namespace_works):
-        case Stay():
+        case KeepAccount():
             return "not root: nothing to give up"
         case Account(name):
             return f"root is given up for the account {name!r}"

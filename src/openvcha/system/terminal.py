@@ -19,7 +19,7 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 OWN_COMM = Path("/proc/self/comm")
 
 
-def go_on(command: Sequence[str], change: Callable[[], None]) -> NoReturn:
+def exec_detached(command: Sequence[str], change: Callable[[], None]) -> NoReturn:
     """Replace this program, after a ``change`` of account; it gets no controlling terminal.
 
     If there is such a terminal, this process stays, forwards signals, and ends as the program does.

@@ -11,11 +11,11 @@ import pytest
 from psycopg import OperationalError
 from tests.support.certificates import SECRETS
 
-from openvcha.node.background.access_repair import PAUSES, Access, NodePasswords
-from openvcha.node.background.facts import Look
+from openvcha.node.background.access_repair import PAUSES, AccessRepair, NodePasswords
+from openvcha.node.background.facts import PostgresSurvey
 from openvcha.node.identity import encode_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.security.rotation import Renewal, finish, save
+from openvcha.node.security.rotation import Rotation, finish, save
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
@@ -66,9 +66,9 @@ class Log:
         self.warned.append(event)
 
 
-async def look(server: Server, passwords: Any) -> tuple[Look, list[str]]:
+async def look(server: Server, passwords: Any) -> tuple[PostgresSurvey, list[str]]:
     log: Any = Log()
-    async with Access(server, "h", passwords, log) as access:
+    async with AccessRepair(server, "h", passwords, log) as access:
         return await access.look(), log.warned
 
 
@@ -76,7 +76,7 @@ async def test_it_is_told_after_several_tries_only() -> None:
     """Before each but the first it is tried to mend it, by a session in the other database."""
     server = Server()
     seen, warned = await look(server, Settled())
-    assert seen == Look(refusal=NOLOGIN)
+    assert seen == PostgresSurvey(refusal=NOLOGIN)
     assert warned == ["PostgreSQL no longer accepts the cluster's sessions"]
     assert server.asked == ["h/postgres", *["h/template1", "h/postgres"] * (len(PAUSES) - 1)]
 
@@ -91,7 +91,7 @@ async def test_it_is_told_after_several_tries_only() -> None:
 )
 async def test_what_is_no_refusal_is_not_told(server: Server, passwords: Any) -> None:
     """A server that starts, stops or hangs, and one whose passwords are being changed."""
-    assert await look(server, passwords) == (Look(), [])
+    assert await look(server, passwords) == (PostgresSurvey(), [])
     assert server.asked == ["h/postgres"]
 
 
@@ -112,7 +112,7 @@ async def test_passwords_count_while_nobody_changes_them(tmp_path: Path) -> None
     assert await known() is None
     await store.put(keys.PATRONI_INITIALIZE, b"7712779366019281577")
     assert await known() == SECRETS
-    save(layout, Renewal(files={}))
+    save(layout, Rotation(files={}))
     assert await known() is None
     finish(layout)
     async with lock:

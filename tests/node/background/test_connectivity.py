@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from openvcha.cli.main import app
 from openvcha.cli.node import commands as command
 from openvcha.node.background import connectivity
-from openvcha.node.background.isolation import CUT_OFF_SECONDS
+from openvcha.node.background.isolation import ISOLATED_SECONDS
 from openvcha.node.process.process_tree import NodeProcesses
 from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
 
@@ -21,7 +21,7 @@ async def isolated(stage: Stage) -> Any:
     """Look until the grace has passed."""
     stage.reachable = False
     await stage.eye.look()
-    await asyncio.sleep(CUT_OFF_SECONDS)
+    await asyncio.sleep(ISOLATED_SECONDS)
     return await stage.eye.look()
 
 

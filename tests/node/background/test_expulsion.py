@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.background.context import MembersSeen
-from openvcha.node.background.expulsion import GRACE_SECONDS, LOOK_SECONDS, leave
+from openvcha.node.background.context import ObservedMembers
+from openvcha.node.background.expulsion import GRACE_SECONDS, LOOK_SECONDS, watch_expulsion
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime
@@ -39,7 +39,7 @@ class Node:
 
     async def live(self) -> None:
         """Be a member for a while."""
-        self.duty = asyncio.create_task(leave(self.view))
+        self.duty = asyncio.create_task(watch_expulsion(self.view))
         await asyncio.sleep(2 * LOOK_SECONDS)
 
     async def members(self) -> list[Any]:
@@ -114,10 +114,10 @@ async def test_removed_while_it_lives_it_is_let_go_first(node: Node) -> None:
 async def test_what_another_duty_has_just_read_is_not_asked_again(node: Node) -> None:
     """It counts as its own look does, and for no longer: a frozen node has read nothing."""
     clock = asyncio.get_running_loop().time
-    node.view.control.members = MembersSeen(clock(), frozenset({"a-1", "b-2"}))
+    node.view.control.members = ObservedMembers(clock(), frozenset({"a-1", "b-2"}))
     await node.live()
     for _ in range(30):
-        node.view.control.members = MembersSeen(clock(), frozenset({"a-1", "b-2"}))
+        node.view.control.members = ObservedMembers(clock(), frozenset({"a-1", "b-2"}))
         await asyncio.sleep(LOOK_SECONDS)
     assert node.asked <= 1
     node.listed = None
@@ -132,7 +132,7 @@ async def test_a_list_without_the_node_expels_it(node: Node) -> None:
     await node.live()
     clock = asyncio.get_running_loop().time
     for _ in range(2 * int(GRACE_SECONDS)):
-        node.view.control.members = MembersSeen(clock(), frozenset({"a-1"}))
+        node.view.control.members = ObservedMembers(clock(), frozenset({"a-1"}))
         await asyncio.sleep(LOOK_SECONDS)
     assert node.ended[0][1] >= GRACE_SECONDS
 

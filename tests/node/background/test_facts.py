@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from tests.support.certificates import SECRETS, identity
 
-from openvcha.node.background.facts import LEASE_SECONDS, PUBLISH_SECONDS, FactsPublisher, look
+from openvcha.node.background.facts import (
+    LEASE_SECONDS,
+    PUBLISH_SECONDS,
+    FactsPublisher,
+    gather_facts,
+)
 from openvcha.node.engines import Engines, EtcdProgram, Postgres
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
@@ -48,7 +53,7 @@ def days_left(until: datetime) -> int:
 
 def test_a_data_node_tells_everything(tmp_path: Path) -> None:
     """Versions, disk, and until when both certificates are valid."""
-    told = look(make_node(tmp_path, witness=False), Layout(tmp_path), ENGINES)
+    told = gather_facts(make_node(tmp_path, witness=False), Layout(tmp_path), ENGINES)
     assert set(told.versions) == {"openvcha", "etcd", "postgresql", "patroni"}
     assert (told.versions["etcd"], told.versions["postgresql"]) == ("3.4.23", "15.4")
     assert 0 < told.disk_free < told.disk_total
@@ -59,7 +64,7 @@ def test_a_data_node_tells_everything(tmp_path: Path) -> None:
 
 def test_a_witness_tells_what_it_has(tmp_path: Path) -> None:
     """No database, no Patroni, no API."""
-    told = look(make_node(tmp_path, witness=True), Layout(tmp_path), ENGINES)
+    told = gather_facts(make_node(tmp_path, witness=True), Layout(tmp_path), ENGINES)
     assert set(told.versions) == {"openvcha", "etcd"}
     assert told.api_certificate_until is None
 

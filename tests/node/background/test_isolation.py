@@ -10,13 +10,13 @@ import pytest
 from tests.support.connectivity import Stage
 
 from openvcha.node.background import connectivity, isolation
-from openvcha.node.background.isolation import CUT_OFF_SECONDS
+from openvcha.node.background.isolation import ISOLATED_SECONDS
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import OwnView, PartState, PartStatus
 
 pytestmark = pytest.mark.looptime
 LOG: Any = SimpleNamespace(warning=lambda *_, **__: None)
-SOON = CUT_OFF_SECONDS + connectivity.LOOK_SECONDS + connectivity.SILENT_SECONDS
+SOON = ISOLATED_SECONDS + connectivity.LOOK_SECONDS + connectivity.SILENT_SECONDS
 ALONE = "listen_addresses = '127.1.1.0'\n#synchronous_standby_names = '\"second\"'\n"
 WITH_STANDBY = "listen_addresses = '127.1.1.0'\nsynchronous_standby_names = '\"second\"'\n"
 
@@ -31,7 +31,7 @@ class Active(Stage):
         self.shown: list[OwnView] = []
         self.says(ALONE)
         patch.setattr(isolation, "kill_tree", lambda *_, **__: self.ended.append(self.now()))
-        patch.setattr(connectivity, "Eye", lambda _: self.eye)
+        patch.setattr(connectivity, "ConnectivityObserver", lambda _: self.eye)
         self.loop = asyncio.get_running_loop()
         self.duty: asyncio.Task[None] | None = None
 
@@ -54,7 +54,7 @@ class Active(Stage):
             )
             view_of: Any = SimpleNamespace(**vars(self.view) | {"layout": layout})
             view_of.control = control
-            self.duty = asyncio.create_task(connectivity.see(view_of))
+            self.duty = asyncio.create_task(connectivity.observe_connectivity(view_of))
         await asyncio.sleep(seconds)
 
 
@@ -80,14 +80,14 @@ async def test_it_ends_once_within_seconds_and_says_so_afterwards(making: Making
         active.reachable, cut = False, active.now()
         await active.lives(60.0)
         assert len(active.ended) == times
-        assert CUT_OFF_SECONDS - connectivity.LOOK_SECONDS <= active.ended[-1] - cut <= SOON
+        assert ISOLATED_SECONDS - connectivity.LOOK_SECONDS <= active.ended[-1] - cut <= SOON
         active.reachable = True
         await active.lives(3.0)
     isolated = [seen for seen in active.shown if seen.contact == "ISOLATED"]
     assert isolated[0].writable is False
 
 
-@pytest.mark.parametrize("seconds", [1.0, CUT_OFF_SECONDS - connectivity.LOOK_SECONDS])
+@pytest.mark.parametrize("seconds", [1.0, ISOLATED_SECONDS - connectivity.LOOK_SECONDS])
 async def test_an_election_of_the_store_does_not_end_it(making: Making, seconds: float) -> None:
     """However often there is one."""
     active = await making()
@@ -143,10 +143,10 @@ async def test_data_that_are_set_aside_acknowledge_nothing(making: Making) -> No
     """There is nothing to end; where a PostgreSQL is on record its settings are asked for."""
     active = await making()
     (active.pgdata / "postgresql.conf").unlink()
-    watch = isolation.CutOff(Layout(active.pgdata.parent / "gone"), LOG)
-    standing = isolation.Standing(voters=3, paused=False, denied=True, silent_seconds=60.0)
+    watch = isolation.IsolationGuard(Layout(active.pgdata.parent / "gone"), LOG)
+    standing = isolation.QuorumState(voters=3, paused=False, lacks_quorum=True, silent_seconds=60.0)
     assert not await watch.heed(standing)
-    there = isolation.CutOff(_with_data(active.pgdata), LOG)
+    there = isolation.IsolationGuard(_with_data(active.pgdata), LOG)
     assert not await there.heed(standing)
     (active.pgdata / "postmaster.pid").write_text("1\n")
     with pytest.raises(FileNotFoundError):

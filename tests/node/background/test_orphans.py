@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.background.orphans import Orphans, postmaster_died
+from openvcha.node.background.orphans import OrphanReaper, postmaster_died
 from openvcha.node.layout import Layout
 from openvcha.node.process.process_tree import (
     Process,
@@ -145,7 +145,7 @@ async def test_one_look_ends_nobody(tmp_path: Path) -> None:
     ]
     ended: list[int] = []
     events: Any = Events()
-    watch = Orphans(
+    watch = OrphanReaper(
         Layout(tmp_path),
         events,
         find=lambda _: looks.pop(0),
@@ -167,7 +167,7 @@ async def test_a_backend_without_postmaster_is_really_ended(tmp_path: Path) -> N
     events: Any = Events()
     orphan = _backend(layout.pgdata)
     assert [process.pid for process in find_tree(tmp_path)] == [orphan]
-    watching = asyncio.create_task(Orphans(layout, events).run())
+    watching = asyncio.create_task(OrphanReaper(layout, events).run())
     async with asyncio.timeout(60):
         while read_process(orphan):  # noqa: ASYNC110 - it is another program's state
             await asyncio.sleep(0.05)

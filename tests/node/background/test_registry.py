@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.background.registry import RETRY_SECONDS, DutyView, carry_out, follow_members
+from openvcha.node.background.registry import RETRY_SECONDS, NodeContext, follow_members, run_jobs
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime
@@ -33,7 +33,7 @@ def view(store: Any = None) -> Any:
 
 
 async def run_for(seconds: float, seen: Any, duties: Any) -> None:
-    working = asyncio.create_task(carry_out(seen, duties))
+    working = asyncio.create_task(run_jobs(seen, duties))
     await asyncio.sleep(seconds)
     working.cancel()
     await asyncio.wait([working])
@@ -43,11 +43,11 @@ async def test_a_broken_duty_is_begun_anew_and_touches_no_other() -> None:
     """Its reason is logged once as long as it stays the same."""
     begun = {"broken": 0, "sound": 0}
 
-    async def broken(_: DutyView) -> None:
+    async def broken(_: NodeContext) -> None:
         begun["broken"] += 1
         raise ValueError("no")
 
-    async def sound(_: DutyView) -> None:
+    async def sound(_: NodeContext) -> None:
         begun["sound"] += 1
         await asyncio.sleep(1000)
 

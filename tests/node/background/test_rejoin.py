@@ -13,22 +13,22 @@ import pytest
 
 from openvcha.node.background import rejoin
 from openvcha.node.background.standby_progress import (
-    AGAIN_SECONDS,
+    RETRY_COPY_SECONDS,
     STUCK_SECONDS,
-    WORK_SECONDS,
-    Look,
-    Watch,
-    look_at,
+    WORKING_SECONDS,
+    StandbyObservation,
+    StandbyWatch,
+    observe_standby,
 )
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning import data_backup
 from openvcha.node.postgres.cloning.clone import SPARE_BYTES
 from openvcha.node.postgres.cloning.data_backup import (
-    asides,
-    discard,
-    put_back,
+    create_backup,
+    discard_backups,
+    list_backups,
     remove_discarded,
-    set_aside,
+    restore_backup,
 )
 from openvcha.node.postgres.leader import CopyFailed, Leader
 from openvcha.node.process.logs import RotatingLog, logger
@@ -124,7 +124,7 @@ class Stage:
         self.told.append(text)
 
     def kept(self) -> list[str]:
-        return [(path / "row").read_text() for path in asides(self.layout)]
+        return [(path / "row").read_text() for path in list_backups(self.layout)]
 
     async def put(self, key: str, fields: dict[str, Any]) -> None:
         await self.store.put(key, json.dumps(fields).encode())
@@ -266,7 +266,7 @@ async def test_time_in_which_nothing_is_known_does_not_count(stage: Stage) -> No
 
 async def test_without_a_primary_nothing_is_said_of_a_stuck_standby(stage: Stage) -> None:
     """Nor is anything tried, however much a node without data would like some."""
-    set_aside(stage.layout, NOW)
+    create_backup(stage.layout, NOW)
     await stage.begin_stuck()
     await stage.store.delete(keys.PATRONI_LEADER)
     await asyncio.sleep(2 * STUCK_SECONDS)
@@ -324,10 +324,15 @@ async def test_a_half_deletion_is_finished_when_the_node_is_ready(
     assert not stage.duty.done()
 
 
-Told = tuple[bytes, dict[str, Any], dict[str, Any], dict[str, Any]]
+HealthReporter = tuple[bytes, dict[str, Any], dict[str, Any], dict[str, Any]]
 """The leader key, /sync, what ``other`` says of itself, what ``own`` does."""
 OWN_STREAMS = STANDBY | {"replication_state": "streaming"}
-OTHERS: Told = (b"other", {"leader": "other", "sync_standby": "own"}, PRIMARY, OWN_STREAMS)
+OTHERS: HealthReporter = (
+    b"other",
+    {"leader": "other", "sync_standby": "own"},
+    PRIMARY,
+    OWN_STREAMS,
+)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +354,7 @@ OTHERS: Told = (b"other", {"leader": "other", "sync_standby": "own"}, PRIMARY, O
     ids=str,
 )
 async def test_what_patroni_says_of_the_standby(
-    stage: Stage, told: Told, expected: tuple[str | None, bool, bool]
+    stage: Stage, told: HealthReporter, expected: tuple[str | None, bool, bool]
 ) -> None:
     """By it old data are thrown away, and a copy is begun: each word counts by itself."""
     leader, sync, other, own = told
@@ -357,7 +362,7 @@ async def test_what_patroni_says_of_the_standby(
     await stage.put(keys.PATRONI_SYNC, sync)
     await stage.put(keys.patroni_member("other"), other)
     await stage.put(keys.patroni_member("own"), own)
-    found = look_at("own", await stage.store.prefix(keys.PATRONI), ())
+    found = observe_standby("own", await stage.store.prefix(keys.PATRONI), ())
     assert (found.source, found.well, found.in_sync) == expected
 
 
@@ -415,21 +420,21 @@ async def test_a_standby_that_comes_on_is_left_alone(stage: Stage) -> None:
     assert stage.done == []
 
 
-def look(*places: str, workers: frozenset[int] = frozenset()) -> Look:
-    return Look("other", False, False, False, frozenset(places), workers)
+def look(*places: str, workers: frozenset[int] = frozenset()) -> StandbyObservation:
+    return StandbyObservation("other", False, False, False, frozenset(places), workers)
 
 
 async def test_a_crash_loop_is_no_progress_and_long_work_has_its_time() -> None:
     """Places that were seen before do not count; a rewind that runs does, within its limit."""
-    watch = Watch(0)
+    watch = StandbyWatch(0)
     quiet = [watch.quiet_seconds(look("a" if at % 2 else "b"), at) for at in range(40)]
     assert quiet[-1] > 30
-    watch = Watch(0)
+    watch = StandbyWatch(0)
     rewind = frozenset({7})
     quiet = [watch.quiet_seconds(look("a", workers=rewind), at) for at in range(0, 1000, 2)]
-    assert max(quiet[: int(WORK_SECONDS) // 2]) <= 2
+    assert max(quiet[: int(WORKING_SECONDS) // 2]) <= 2
     assert quiet[-1] > STUCK_SECONDS
-    watch = Watch(0)
+    watch = StandbyWatch(0)
     loop = [watch.quiet_seconds(look("a", workers=frozenset({at})), at) for at in range(40)]
     assert loop[-1] > 30
 
@@ -441,7 +446,7 @@ async def test_a_crash_loop_is_no_progress_and_long_work_has_its_time() -> None:
 )
 async def test_what_is_no_being_stuck_begins_the_time_anew(between: dict[str, Any]) -> None:
     """A standby that is well, is held, or has nobody or another to follow has just begun."""
-    watch = Watch(0)
+    watch = StandbyWatch(0)
     watch.quiet_seconds(look("a"), 0)
     assert watch.quiet_seconds(look("a"), 20) == 20
     changed = replace(look("a"), **between)
@@ -456,7 +461,7 @@ async def test_each_thing_that_grows_is_progress(stage: Stage, name: str) -> Non
     places = []
     for value in (1, 2):
         await stage.put(keys.patroni_member("own"), {"state": "running", name: value})
-        places.append(look_at("own", await stage.store.prefix(keys.PATRONI), ()).places)
+        places.append(observe_standby("own", await stage.store.prefix(keys.PATRONI), ()).places)
     assert places[1] - places[0]
 
 
@@ -465,7 +470,7 @@ async def test_what_runs_already_is_not_waited_for_as_a_recovery(stage: Stage) -
     startup = Process(3, 0, 1, ("postgres: cluster: startup recovering 00000001",))
     for state, workers in (("starting", {3}), ("running", set())):
         await stage.put(keys.patroni_member("own"), {"state": state})
-        found = look_at("own", await stage.store.prefix(keys.PATRONI), [startup])
+        found = observe_standby("own", await stage.store.prefix(keys.PATRONI), [startup])
         assert found.workers == workers
 
 
@@ -475,15 +480,15 @@ def test_what_was_set_aside_last_comes_back_and_never_over_other_data(tmp_path: 
     for day, row in enumerate(("older", "old")):
         layout.pgdata.mkdir()
         (layout.pgdata / "row").write_text(row)
-        set_aside(layout, NOW + dt.timedelta(days=day))
+        create_backup(layout, NOW + dt.timedelta(days=day))
     layout.pgdata.mkdir()
     (layout.pgdata / "row").write_text("new")
-    assert not put_back(layout)
+    assert not restore_backup(layout)
     assert (layout.pgdata / "row").read_text() == "new"
     (layout.pgdata / "row").unlink()
-    assert put_back(layout)
+    assert restore_backup(layout)
     assert (layout.pgdata / "row").read_text() == "old"
-    assert [(path / "row").read_text() for path in asides(layout)] == ["older"]
+    assert [(path / "row").read_text() for path in list_backups(layout)] == ["older"]
 
 
 def test_a_deletion_that_ends_in_the_middle_leaves_no_data_to_put_back(
@@ -497,13 +502,13 @@ def test_a_deletion_that_ends_in_the_middle_leaves_no_data_to_put_back(
     layout = Layout(tmp_path)
     layout.pgdata.mkdir()
     (layout.pgdata / "row").write_text("old")
-    set_aside(layout, NOW)
+    create_backup(layout, NOW)
     monkeypatch.setattr(data_backup, "remove_tree", breaks)
     with pytest.raises(OSError, match="input/output"):
-        discard(layout)
-    assert asides(layout) == []
+        discard_backups(layout)
+    assert list_backups(layout) == []
     monkeypatch.undo()
-    assert not put_back(layout)
+    assert not restore_backup(layout)
 
 
 async def test_workers_and_places_are_told_from_titles() -> None:
@@ -516,7 +521,7 @@ async def test_workers_and_places_are_told_from_titles() -> None:
         Process(5, 0, 1, ("/usr/lib/postgres", "-D", "x")),
         Process(6, 0, 1, ("/usr/bin/etcd",)),
     ]
-    found = look_at("own", [], processes)
+    found = observe_standby("own", [], processes)
     assert found.workers == {1, 2, 3}
     assert len(found.places) == 1
 
@@ -526,18 +531,18 @@ def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) ->
     layout = Layout(tmp_path)
     layout.pgdata.mkdir()
     (layout.pgdata / "row").write_text("old")
-    kept = set_aside(layout, NOW)
-    assert asides(layout) == [kept]
+    kept = create_backup(layout, NOW)
+    assert list_backups(layout) == [kept]
     layout.pgdata.mkdir()
-    assert put_back(layout)
+    assert restore_backup(layout)
     assert (layout.pgdata / "row").read_text() == "old"
-    assert not put_back(layout)
-    set_aside(layout, NOW)
+    assert not restore_backup(layout)
+    create_backup(layout, NOW)
     # Half a deletion: what is left is never taken for data again.
     kept.rename(tmp_path / kept.name.replace("aside", "discarded"))
-    assert not put_back(layout)
+    assert not restore_backup(layout)
     remove_discarded(layout)
-    discard(layout)
+    discard_backups(layout)
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
@@ -548,10 +553,10 @@ async def test_a_copy_that_took_long_is_not_taken_for_a_standby_that_was_quiet_s
     made = stage.copy
 
     async def slow() -> bool:
-        await asyncio.sleep(2 * AGAIN_SECONDS)
+        await asyncio.sleep(2 * RETRY_COPY_SECONDS)
         return await made()
 
     stage.copy = slow  # type: ignore[method-assign]
     await stage.begin_stuck()
-    await asyncio.sleep(STUCK_SECONDS + 2 * AGAIN_SECONDS + 120)
+    await asyncio.sleep(STUCK_SECONDS + 2 * RETRY_COPY_SECONDS + 120)
     assert stage.done.count("halt patroni") == 1

@@ -9,10 +9,10 @@ import pytest
 from tests.support.roomy import Simulated, simulated
 
 from openvcha.node.background.store_space import (
-    IN_VAIN_SECONDS,
+    FUTILE_SECONDS,
     LOOK_SECONDS,
     TURN_SECONDS,
-    Keeper,
+    SpaceKeeper,
     keep_room,
 )
 from openvcha.node.identity import StoreLimits
@@ -114,7 +114,7 @@ async def test_a_store_that_is_full_since_just_now_is_looked_at_soon(
         raise StoreFull("etcdserver: mvcc: database space exceeded")
 
     monkeypatch.setattr(store, "lease_grant", full)
-    assert await Keeper(view(store)).look()
+    assert await SpaceKeeper(view(store)).look()
 
 
 async def test_nobody_is_away_while_another_is_lost() -> None:
@@ -156,8 +156,8 @@ async def test_a_witness_does_nothing() -> None:
 
 async def test_a_look_tells_whether_the_store_is_full() -> None:
     """Then the next one comes sooner."""
-    assert await Keeper(view(made(990, full=True, a=1000, b=1000, c=1000))).look()
-    assert not await Keeper(view(made(100, full=False, a=110, b=110, c=110))).look()
+    assert await SpaceKeeper(view(made(990, full=True, a=1000, b=1000, c=1000))).look()
+    assert not await SpaceKeeper(view(made(100, full=False, a=110, b=110, c=110))).look()
 
 
 def tries(store: Store) -> int:
@@ -168,9 +168,9 @@ async def test_members_are_not_troubled_for_nothing() -> None:
     """Each try takes all members away in turn, and moves the lead: it waits for something to go."""
     store = made(990, full=True, a=1000, b=1000, c=1000)
     node = asyncio.create_task(keep_room(view(store)))
-    await asyncio.sleep(IN_VAIN_SECONDS / 2)
+    await asyncio.sleep(FUTILE_SECONDS / 2)
     assert tries(store) == 1
-    await asyncio.sleep(IN_VAIN_SECONDS)
+    await asyncio.sleep(FUTILE_SECONDS)
     assert tries(store) == 2
     for name, status in store.simulated.statuses.items():
         store.simulated.statuses[name] = replace(status, revision=43)

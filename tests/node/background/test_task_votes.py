@@ -11,8 +11,13 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from openvcha.node.background.task_votes import CONFIRM_SECONDS, LOOK_SECONDS, Disk, Reliance
-from openvcha.node.local_records.task_votes import Relied, encode_relied, hindrance, kept
+from openvcha.node.background.task_votes import (
+    CONFIRM_SECONDS,
+    LOOK_SECONDS,
+    VotesFile,
+    VotesKeeper,
+)
+from openvcha.node.local_records.task_votes import Relied, encode_relied, kept, not_kept_reason
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged, StoreUnavailable
 from openvcha.store.interface import Event, KeyValue
@@ -74,9 +79,9 @@ class Node:
 
     def begin(self) -> None:
         """Start a process anew: all that it knows is on the disk."""
-        disk = Disk(lambda: self.kept, self.save, self.forget)
+        disk = VotesFile(lambda: self.kept, self.save, self.forget)
         log = structlog.get_logger()
-        self.duty = Reliance(self.store, disk, OWN, log, now=lambda: self.seen[-1])
+        self.duty = VotesKeeper(self.store, disk, OWN, log, now=lambda: self.seen[-1])
 
     async def said(self) -> bytes | None:
         found = await self.store.get(keys.heeded(OWN))
@@ -172,7 +177,7 @@ async def test_a_full_disk_is_not_said(node: Node) -> None:
     await node.duty.look()
     said = await node.said()
     assert said is not None
-    assert hindrance(said) == os.strerror(errno.ENOSPC)
+    assert not_kept_reason(said) == os.strerror(errno.ENOSPC)
     assert said != kept(revision)
     node.full = False
     await node.duty.look()
@@ -194,7 +199,7 @@ async def test_a_list_on_the_disk_is_kept_though_its_age_cannot_be_noted(node: N
 @pytest.mark.parametrize("value", [b"", b"17", b"17 x", b"x 28", b"17 28 29", b"17 " + b"9" * 9])
 async def test_nothing_else_is_taken_for_a_hindrance(value: bytes) -> None:
     """A node may write there what it likes."""
-    assert hindrance(value) is None
+    assert not_kept_reason(value) is None
 
 
 async def test_a_majority_confirms_it_again_and_again_but_the_disk_rests(node: Node) -> None:

@@ -8,10 +8,16 @@ from tests.support.kept_cluster import IDENTITY, kept, member
 from tests.support.observations import World
 
 from openvcha.cluster.config import ClusterConfig, NodeKind, PlannedNode
-from openvcha.node.etcd.endpoints import Places, configured, data_endpoints, register, trusted
+from openvcha.node.etcd.endpoints import (
+    MemberAddresses,
+    configured_addresses,
+    data_endpoints,
+    register,
+    trusted_addresses,
+)
 from openvcha.node.etcd.member import known_endpoints
 from openvcha.node.layout import Layout
-from openvcha.node.local_records.cluster import Known, save_kept
+from openvcha.node.local_records.cluster import MajorityView, save_kept
 from openvcha.node.local_records.sealed_records import KeptRecords
 from openvcha.store import keys
 from openvcha.store.records import encode
@@ -59,7 +65,7 @@ def test_data_nodes_that_vote_are_asked(
     expected: tuple[str, ...],
 ) -> None:
     """A witness's address is nobody's else, whoever is said to be there."""
-    assert trusted(OWN, Places(data, frozenset(witnesses)), voters) == expected
+    assert trusted_addresses(OWN, MemberAddresses(data, frozenset(witnesses)), voters) == expected
 
 
 def test_the_configuration_says_who_holds_data(layout: Layout) -> None:
@@ -77,9 +83,9 @@ def test_what_members_announce_only_takes_somebody_away(layout: Layout) -> None:
     """A thief with a vote names his own address as the one of a data node."""
     keep_record(layout, config())
     theirs = (member("a-1", 66), member("b-2", 66), member("w-3", 66), member("d-9", 66))
-    save_kept(layout, kept(Known(theirs, None, frozenset())))
+    save_kept(layout, kept(MajorityView(theirs, None, frozenset())))
     assert asked(layout) == [OWN, OTHER]
-    save_kept(layout, kept(Known(theirs[:1], None, frozenset())))
+    save_kept(layout, kept(MajorityView(theirs[:1], None, frozenset())))
     assert asked(layout) == [OWN]
 
 
@@ -100,8 +106,8 @@ def test_planned_nodes_count_as_they_join(layout: Layout) -> None:
         PlannedNode(kind=kind, ha_ip=node.ha_ip, member=name) for kind, node, name in places
     )
     prepared = msgspec.structs.replace(config().alone("a-1"), planned=planned)
-    found = configured(encode(prepared))
-    assert found == Places({"a-1": OWN, "b-2": OTHER}, frozenset({THIRD}))
+    found = configured_addresses(encode(prepared))
+    assert found == MemberAddresses({"a-1": OWN, "b-2": OTHER}, frozenset({THIRD}))
     assert asked(layout, record=encode(prepared), voters={"a-1", "b-2"}) == [OWN, OTHER]
 
 

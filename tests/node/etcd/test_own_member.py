@@ -2,7 +2,7 @@
 
 import msgspec
 
-from openvcha.node.etcd.own_member import CALM_SECONDS, OwnStore
+from openvcha.node.etcd.own_member import CALM_SECONDS, OwnMember
 from openvcha.node.process.status import Contact, PartState, PartStatus
 
 CONNECTED = Contact.CONNECTED
@@ -16,7 +16,7 @@ def after(ends: int) -> PartStatus:
 
 def test_one_that_ends_again_and_again_is_told_until_it_has_come_up() -> None:
     """In its pauses it does not look broken, nor just after it was started."""
-    seen = OwnStore(FIRST)
+    seen = OwnMember(FIRST)
     assert seen.note(FIRST, CONNECTED, 0) is None
     assert [seen.note(after(ends), CONNECTED, ends * 10) for ends in (1, 2)] == [None, None]
     text = str(seen.note(after(3), CONNECTED, 30))
@@ -28,7 +28,7 @@ def test_one_that_ends_again_and_again_is_told_until_it_has_come_up() -> None:
 
 def test_one_that_ends_now_and_then_is_not_broken() -> None:
     """It is started again, which is what that is for."""
-    seen = OwnStore(FIRST)
+    seen = OwnMember(FIRST)
     times = [CALM_SECONDS * ends for ends in range(1, 9)]
     notes = [seen.note(after(ends), CONNECTED, at) for ends, at in enumerate(times, 1)]
     assert notes == [None] * 8
@@ -37,5 +37,5 @@ def test_one_that_ends_now_and_then_is_not_broken() -> None:
 def test_a_node_that_was_removed_or_has_no_majority_is_another_story() -> None:
     """Its member ends for a reason of its own."""
     for contact in (Contact.STARTING, Contact.ISOLATED):
-        seen = OwnStore(FIRST)
+        seen = OwnMember(FIRST)
         assert seen.note(after(9), contact, 1) is None

@@ -11,14 +11,14 @@ from tests.support.engine_config import TLS
 from tests.support.kept_cluster import CONFIGURATION, IDENTITY, KNOWN, REDEPLOYED, kept, member
 from tests.support.nodes import SECRETS
 
-from openvcha.node.background.membership_cache import KEEP_SECONDS, Keeping
+from openvcha.node.background.membership_cache import KEEP_SECONDS, MembershipCache
 from openvcha.node.etcd import member as etcd
 from openvcha.node.etcd.endpoints import register
 from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import (
     KeptCluster,
-    Known,
+    MajorityView,
     forget_others,
     load_kept,
     save_kept,
@@ -61,7 +61,7 @@ def test_what_is_unreadable_or_of_another_incarnation_is_nothing(layout: Layout)
 def test_kept_members_count_and_not_the_peers_of_the_birth(layout: Layout) -> None:
     """Whoever is none of them was removed; a learner cannot answer. Patroni asks the same."""
     more = (*REDEPLOYED, member("new", 6, learner=True), member("", 7))
-    save_kept(layout, kept(Known(more, None, frozenset())))
+    save_kept(layout, kept(MajorityView(more, None, frozenset())))
     assert known_endpoints(IDENTITY, layout) == ["https://127.1.1.1:2379"]
     register(layout, {"b-2": "127.1.1.4", "new": "127.1.1.6"})
     endpoints = known_endpoints(IDENTITY, layout)
@@ -117,14 +117,14 @@ class Stage:
             events=SimpleNamespace(warning=self.warnings.append),
             control=SimpleNamespace(tell=lambda _, text: self.told.append(text)),
         )
-        self.keeping = Keeping(view, save=self.save)
+        self.keeping = MembershipCache(view, save=self.save)
 
     async def save(self, _: Layout, found: KeptCluster) -> None:
         if self.broken:
             raise OSError("no room")
         self.saved.append(found)
 
-    async def sees(self, known: Known, seconds: int = 1) -> None:
+    async def sees(self, known: MajorityView, seconds: int = 1) -> None:
         """See the same for so long, once a second."""
         for _ in range(seconds):
             self.keeping.note(known)
@@ -143,7 +143,7 @@ async def test_a_change_is_written_at_once_and_the_time_now_and_then(layout: Lay
     assert len(stage.saved) == 1
     await stage.sees(_at(90), int(KEEP_SECONDS))
     assert [one.lsn for one in stage.saved] == [80, 90]
-    await stage.sees(Known(REDEPLOYED, "b-2", frozenset()))
+    await stage.sees(MajorityView(REDEPLOYED, "b-2", frozenset()))
     assert [one.in_sync for one in stage.saved] == [True, True, False]
     running.cancel()
 
@@ -154,10 +154,10 @@ async def test_until_when_another_led_is_kept_after_it_is_lost(layout: Layout) -
     stage = Stage(layout)
     running = asyncio.create_task(stage.keeping.run())
     await stage.sees(KNOWN)
-    await stage.sees(Known(REDEPLOYED, None, frozenset({"a-1"})))
+    await stage.sees(MajorityView(REDEPLOYED, None, frozenset({"a-1"})))
     last = stage.saved[-1]
     assert (last.leader, last.last_leader, last.last_led) == (None, "b-2", stage.saved[0].seen)
-    await stage.sees(Known(REDEPLOYED, "a-1", frozenset()))
+    await stage.sees(MajorityView(REDEPLOYED, "a-1", frozenset()))
     assert stage.saved[-1].last_leader == "b-2"
     running.cancel()
 
@@ -176,8 +176,8 @@ async def test_a_store_that_is_full_is_told_by_whom(layout: Layout) -> None:
     running.cancel()
 
 
-def _at(lsn: int) -> Known:
-    return Known(REDEPLOYED, "b-2", frozenset({"a-1"}), paused=False, timeline=3, lsn=lsn)
+def _at(lsn: int) -> MajorityView:
+    return MajorityView(REDEPLOYED, "b-2", frozenset({"a-1"}), paused=False, timeline=3, lsn=lsn)
 
 
 @pytest.mark.looptime
@@ -187,7 +187,7 @@ async def test_what_cannot_be_asked_any_more_stays_as_it_was_kept(layout: Layout
     running = asyncio.create_task(stage.keeping.run())
     await stage.sees(KNOWN)
     stage.cluster.silent = True
-    await stage.sees(Known(REDEPLOYED, "b-2", frozenset()))
+    await stage.sees(MajorityView(REDEPLOYED, "b-2", frozenset()))
     assert (stage.saved[-1].in_sync, stage.saved[-1].store_id) == (False, "c1")
     assert [one.name for one in stage.saved[-1].members] == ["a", "b", "w"]
     stage.cluster.silent, stage.cluster.value = False, b"not a record"

@@ -11,9 +11,9 @@ from openvcha.node.local_records.task_votes import (
     Relied,
     forget_relied,
     is_fresh,
-    lacking,
     load_relied,
     save_relied,
+    vms_to_power_on,
 )
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -92,24 +92,24 @@ def test_who_is_powered_on(
     voters: list[str] | None, off: set[str], wanted: tuple[str, ...]
 ) -> None:
     """Who votes, has no power, and is needed for a majority."""
-    assert lacking(RELIED, "a", voters, off) == wanted
+    assert vms_to_power_on(RELIED, "a", voters, off) == wanted
 
 
 def test_an_unnamed_member_is_not_taken_for_the_lost_one() -> None:
     """Where no node is replaced."""
     whole = Relied(task="t", active="a", nodes=NODES)
-    assert lacking(whole, "a", ["a", "p", ""], {"vm-p"}) == ()
-    assert lacking(whole, "a", ["a", "p"], {"vm-p"}) == ("vm-p",)
+    assert vms_to_power_on(whole, "a", ["a", "p", ""], {"vm-p"}) == ()
+    assert vms_to_power_on(whole, "a", ["a", "p"], {"vm-p"}) == ("vm-p",)
 
 
 def test_who_votes_not_itself_helps_the_others() -> None:
     """A learner, or a node whose vote was taken, counts the others' votes only."""
-    assert lacking(RELIED, "p", ["a", "w"], {"vm-a"}) == ("vm-a",)
-    assert lacking(RELIED, "p", ["a"], {"vm-a"}) == ("vm-a",)
-    assert lacking(RELIED, "p", ["a"], {"vm-w"}) == ()
+    assert vms_to_power_on(RELIED, "p", ["a", "w"], {"vm-a"}) == ("vm-a",)
+    assert vms_to_power_on(RELIED, "p", ["a"], {"vm-a"}) == ("vm-a",)
+    assert vms_to_power_on(RELIED, "p", ["a"], {"vm-w"}) == ()
 
 
 def test_a_node_that_a_person_made_is_powered_on_by_nobody() -> None:
     """It has no VM."""
     made = Relied(task="t", active="a", nodes={"a": "vm-a", "p": ""})
-    assert lacking(made, "a", ["a", "p"], {"vm-a"}) == ()
+    assert vms_to_power_on(made, "a", ["a", "p"], {"vm-a"}) == ()

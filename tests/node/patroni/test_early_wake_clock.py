@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 from tests.support.simulated_time import Time
 
-from openvcha.node.patroni.early_wake_clock import PatientClock, of_module
+from openvcha.node.patroni.early_wake_clock import EarlyWakeClock, clock_of
 
 
 def test_a_sleep_ends_with_its_reason_or_with_its_time() -> None:
     """Never later than asked."""
     time = Time()
-    clock = PatientClock(time, 0.1)
+    clock = EarlyWakeClock(time, 0.1)
     with clock.until(lambda: time.now > 0.45):
         clock.sleep(2.0)
     assert time.now == pytest.approx(0.5)
@@ -25,7 +25,7 @@ def test_a_sleep_ends_with_its_reason_or_with_its_time() -> None:
 def test_without_a_reason_it_is_the_clock_that_it_stands_in_for() -> None:
     """Also after a block that failed."""
     time = Time()
-    clock = PatientClock(time, 0.1)
+    clock = EarlyWakeClock(time, 0.1)
     with pytest.raises(KeyError), clock.until(lambda: True):
         raise KeyError
     clock.sleep(3.0)
@@ -34,7 +34,7 @@ def test_without_a_reason_it_is_the_clock_that_it_stands_in_for() -> None:
 
 def test_other_threads_sleep_as_long_as_they_ask() -> None:
     """Patroni's other threads use the same module at the same time."""
-    clock = PatientClock(time, 0.01)
+    clock = EarlyWakeClock(time, 0.01)
     slept: list[float] = []
 
     def elsewhere() -> None:
@@ -52,7 +52,7 @@ def test_other_threads_sleep_as_long_as_they_ask() -> None:
 def test_a_module_gets_one_clock_whoever_asks() -> None:
     """Two that each put theirs and took it back could leave the wrong one."""
     module = SimpleNamespace(time=time)
-    assert of_module(module, 0.1) is of_module(module, 0.02)
+    assert clock_of(module, 0.1) is clock_of(module, 0.02)
     assert module.time.monotonic() > 0
     with pytest.raises(AttributeError):
-        of_module(SimpleNamespace(), 0.1)
+        clock_of(SimpleNamespace(), 0.1)

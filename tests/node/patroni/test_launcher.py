@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 
 import openvcha.node.patroni.patches
-from openvcha.node.patroni.launcher import EXTENSIONS
-from openvcha.node.patroni.pins import differing
+from openvcha.node.patroni.launcher import PATCHES
+from openvcha.node.patroni.pins import changed_targets
 
 
 def test_every_extension_that_there_is_is_installed() -> None:
@@ -19,15 +19,15 @@ def test_every_extension_that_there_is_is_installed() -> None:
         for path in folder.glob("*.py")
         if "\ndef install()" in path.read_text()
     }
-    assert set(EXTENSIONS) == there
-    assert len(EXTENSIONS) == len(there) > 5
+    assert set(PATCHES) == there
+    assert len(PATCHES) == len(there) > 5
 
 
 def test_each_change_names_all_that_it_replaces_and_nothing_else() -> None:
     """As Patroni's own modules and classes show it, before and after."""
     done = run_with_patroni("print(*differences(), sep='\\n')")
     changed = {target for target in done.split() if target not in NOT_REPLACED}
-    pinned = [target for name in EXTENSIONS for target in import_module(name).REPLACES]
+    pinned = [target for name in PATCHES for target in import_module(name).REPLACES]
     inherited = {"patroni.dcs:AbstractDCS.delete_leader": "patroni.dcs.etcd3:Etcd3.delete_leader"}
     assert {inherited.get(target, target) for target in pinned} == changed
     assert len(set(pinned)) == len(pinned)
@@ -53,7 +53,7 @@ def test_a_patroni_that_differs_is_refused_before_anything_is_changed() -> None:
 def test_what_is_missing_differs() -> None:
     """A function, and a whole module."""
     pins = {"patroni.ha:Ha.no_such": "0", "patroni.no_such:Ha": "0"}
-    assert differing(pins) == list(pins)
+    assert changed_targets(pins) == list(pins)
 
 
 NOT_REPLACED = {"patroni.ha:time"}
@@ -63,7 +63,7 @@ LOADED = """
 import importlib, inspect, sys
 sys.argv = ["launcher", "/nowhere/patroni.yml"]
 from openvcha.node.patroni import launcher
-for name in launcher.LATE_MODULES:
+for name in launcher.PRELOADED_MODULES:
     importlib.import_module(name)
 import patroni.ha as ha
 changes = [importlib.import_module(name) for name in launcher.EXTENSIONS]

@@ -4,7 +4,7 @@ import pytest
 from psycopg import pq
 
 from openvcha.api.secret import Secret
-from openvcha.node.postgres.scram import MOST_ITERATIONS, accepts
+from openvcha.node.postgres.scram import MAX_ITERATIONS, accepts
 
 # RFC 7677's example: user, pencil.
 PENCIL = (
@@ -36,7 +36,7 @@ def test_what_libpq_makes_is_accepted() -> None:
         "md5d41d8cd98f00b204e9800998ecf8427e",
         PENCIL.replace("4096", "x"),
         PENCIL.replace("4096", "-1"),
-        PENCIL.replace("4096", str(MOST_ITERATIONS + 1)),
+        PENCIL.replace("4096", str(MAX_ITERATIONS + 1)),
         PENCIL.replace("W22Z", "W2 2Z"),
         PENCIL.replace("SCRAM-SHA-256", "SCRAM-SHA-1"),
         PENCIL.replace("$", ":"),

@@ -7,7 +7,7 @@ import pytest
 from psycopg import OperationalError
 
 from openvcha.node.postgres.superuser import PostgresUnreachable
-from openvcha.node.postgres.writable import KEEP_SECONDS, LOOK_SECONDS, Writable
+from openvcha.node.postgres.writable import KEEP_SECONDS, LOOK_SECONDS, WritableProbe
 
 pytestmark = pytest.mark.looptime
 
@@ -51,7 +51,7 @@ class Connection:
         self.closed = True
 
 
-async def kept(writable: Writable, seconds: float) -> asyncio.Task[None]:
+async def kept(writable: WritableProbe, seconds: float) -> asyncio.Task[None]:
     keeping = asyncio.create_task(writable.keep_ready())
     await asyncio.sleep(seconds)
     return keeping
@@ -65,7 +65,7 @@ async def end(keeping: asyncio.Task[None]) -> None:
 async def test_nobody_waits_for_a_connection() -> None:
     """It was there before the promotion, and sees it within a look."""
     server = Server()
-    writable = Writable(server.connect)
+    writable = WritableProbe(server.connect)
     keeping = await kept(writable, 5)
     waiting = asyncio.create_task(writable.wait())
     await asyncio.sleep(1)
@@ -82,7 +82,7 @@ async def test_nobody_waits_for_a_connection() -> None:
 async def test_a_server_that_was_started_anew_is_connected_to_anew() -> None:
     """A standby is, now and then."""
     server = Server()
-    writable = Writable(server.connect)
+    writable = WritableProbe(server.connect)
     keeping = await kept(writable, 5)
     server.restart()
     await asyncio.sleep(2 * KEEP_SECONDS + 0.1)
@@ -95,7 +95,7 @@ async def test_a_server_that_is_away_is_told_and_tried_again() -> None:
     """What does not answer is not known to take writes."""
     server = Server()
     server.up, server.primary = False, True
-    writable = Writable(server.connect)
+    writable = WritableProbe(server.connect)
     keeping = await kept(writable, 5)
     with pytest.raises(PostgresUnreachable):
         await writable.wait()

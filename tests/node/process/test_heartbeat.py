@@ -13,30 +13,37 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.layout import Layout
-from openvcha.node.process.heartbeat import BEAT, LOOKS, Pulse, Sight, beat_always, see
+from openvcha.node.process.heartbeat import (
+    BEAT,
+    LOOKS,
+    HangDetector,
+    ThreadState,
+    beat_forever,
+    see,
+)
 from openvcha.node.process.logs import RotatingLog, logger
 from openvcha.node.process.managed_process import Part, PartSpec
 from openvcha.node.supervisor.plan import api_part, service_part
 
 LINE = BEAT + b"\n"
 BEATS = f"import os, signal, time; os.write(1, {LINE!r}); "
-STOPPED = Sight("T", 7)
-WAITING = Sight("S", 7)
+STOPPED = ThreadState("T", 7)
+WAITING = ThreadState("S", 7)
 
 
-def looks(pulse: Pulse, sights: Sequence[Sight | None]) -> list[bool]:
+def looks(pulse: HangDetector, sights: Sequence[ThreadState | None]) -> list[bool]:
     return [pulse.hangs(sight) for sight in sights]
 
 
-def begun() -> Pulse:
-    pulse = Pulse()
+def begun() -> HangDetector:
+    pulse = HangDetector()
     pulse.beat()
     pulse.hangs(WAITING)
     return pulse
 
 
-@pytest.mark.parametrize("sight", [STOPPED, WAITING, Sight("D", 7)], ids=lambda s: s.state)
-def test_what_is_silent_and_still_hangs(sight: Sight) -> None:
+@pytest.mark.parametrize("sight", [STOPPED, WAITING, ThreadState("D", 7)], ids=lambda s: s.state)
+def test_what_is_silent_and_still_hangs(sight: ThreadState) -> None:
     """Whether it was stopped or waits; not before the last of the looks."""
     pulse = begun()
     pulse.hangs(sight)
@@ -47,15 +54,15 @@ def test_what_is_silent_and_still_hangs(sight: Sight) -> None:
 @pytest.mark.parametrize(
     "sights",
     [
-        [Sight("R", 7)] * 100,
-        [Sight("S", number) for number in range(100)],
+        [ThreadState("R", 7)] * 100,
+        [ThreadState("S", number) for number in range(100)],
         [None] * 100,
         [WAITING, WAITING, WAITING, None] * 25,
-        ([WAITING] * (LOOKS - 1) + [Sight("R", 7)]) * 10,
+        ([WAITING] * (LOOKS - 1) + [ThreadState("R", 7)]) * 10,
     ],
     ids=["waits for a processor", "runs now and then", "unknown", "gaps", "woke"],
 )
-def test_who_is_silent_on_a_busy_machine_does_not_hang(sights: list[Sight | None]) -> None:
+def test_who_is_silent_on_a_busy_machine_does_not_hang(sights: list[ThreadState | None]) -> None:
     """It would go on if it could."""
     assert True not in looks(begun(), sights)
 
@@ -70,7 +77,7 @@ def test_one_beat_is_enough() -> None:
 
 def test_who_has_not_begun_does_not_hang() -> None:
     """A start may take its time."""
-    assert True not in looks(Pulse(), [WAITING] * 100)
+    assert True not in looks(HangDetector(), [WAITING] * 100)
 
 
 def test_the_kernel_is_asked() -> None:
@@ -129,7 +136,7 @@ async def test_a_loop_that_goes_on_says_so() -> None:
             raise asyncio.CancelledError
 
     with os.fdopen(write_end, "wb", 0), contextlib.suppress(asyncio.CancelledError):
-        await beat_always(write_end, sleep)
+        await beat_forever(write_end, sleep)
     assert heard == [LINE] * 2
 
 

@@ -18,7 +18,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.process.gate import GO
 from openvcha.node.process.process_tree import Process, find_tree, kill_tree, read_process
 from openvcha.node.process.reaper import ORDER_SECONDS, PAUSE_SECONDS, Reaper, is_supervisor, orders
-from openvcha.node.process.supervisor_watch import BEAT, LOOKS, WORD, Silence
+from openvcha.node.process.supervisor_watch import BEAT, DISMISS, LOOKS, Silence
 from openvcha.node.supervisor.plan import reaper_part
 
 DIRECTORY = Path("/srv/node")
@@ -241,7 +241,7 @@ def test_who_is_silent_on_a_busy_machine_does_not_hang(
 
 def test_the_word_is_that_of_the_gate() -> None:
     """What waits cannot import it; a beat is another one."""
-    assert WORD == GO
+    assert DISMISS == GO
     assert BEAT != GO
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from openvcha.node.process.backoff import Backoff
-from openvcha.node.process.supervised_loop import LONGEST_REASON, Failing, for_ever
+from openvcha.node.process.supervised_loop import MAX_REASON_LENGTH, BackgroundFailures, run_forever
 
 pytestmark = pytest.mark.looptime
 
@@ -59,7 +59,7 @@ class Stage:
             self.told.append((self.clock(), reason))
 
         running = asyncio.create_task(
-            for_ever("work", self.work, self.log, told=told, backoff=backoff)
+            run_forever("work", self.work, self.log, report_health=told, backoff=backoff)
         )
         await asyncio.sleep(seconds)
         return running
@@ -180,12 +180,12 @@ async def test_a_reason_is_bounded() -> None:
     """It stands in the cluster's health: what others wrote into it may be long."""
     stage = Stage(raising(ValueError("x" * 10_000)))
     await end(await stage.run(0.5))
-    assert len(stage.told[0][1] or "") == LONGEST_REASON + 1
+    assert len(stage.told[0][1] or "") == MAX_REASON_LENGTH + 1
 
 
 def test_what_fails_is_known_until_it_goes_on() -> None:
     """By its name."""
-    failing = Failing()
+    failing = BackgroundFailures()
     failing("one", "odd")
     failing("two", "odder")
     failing("one", None)
@@ -197,9 +197,9 @@ def test_a_program_ends_all_the_same() -> None:
     """A loop that is closed under the work is no failure of it: nothing is swallowed there."""
     code = (
         "import asyncio, structlog\n"
-        "from openvcha.node.process.supervised_loop import for_ever\n"
+        "from openvcha.node.process.supervised_loop import run_forever\n"
         "async def main():\n"
-        "    work = for_ever('w', lambda: asyncio.sleep(1000), structlog.get_logger())\n"
+        "    work = run_forever('w', lambda: asyncio.sleep(1000), structlog.get_logger())\n"
         "    asyncio.create_task(work)\n"
         "    await asyncio.sleep(0.01)\n"
         "asyncio.run(main())\n"

@@ -8,16 +8,16 @@ import msgspec
 import pytest
 from tests.support.kept_cluster import IDENTITY, KNOWN, kept
 
-from openvcha.node.local_records.cluster import KeptCluster, Known
+from openvcha.node.local_records.cluster import KeptCluster, MajorityView
 from openvcha.node.process.status import Contact, OwnView, Role
 from openvcha.node.recovery.alone import asks_public, identity_lines, rows_lost, why_not
-from openvcha.node.recovery.survey import Place, Quorum, Said, Survey
+from openvcha.node.recovery.survey import Place, PlaceReply, Quorum, Survey
 
 NOW = dt.datetime(2026, 1, 1, 0, 3, tzinfo=dt.UTC)
 B = Place("127.1.1.4", "b")
 W = Place("127.1.1.5", "w")
 OWN = "https://127.1.1.1:2380"
-SILENT = (Said(B), Said(W))
+SILENT = (PlaceReply(B), PlaceReply(W))
 
 
 def asked(**changes: Any) -> Survey:
@@ -39,13 +39,21 @@ def quorum(*names: str) -> Quorum:
         ({"quorum": quorum("a-1")}, None),
         ({"quorum": quorum("a-1", "b-2", "w-2")}, "has a quorum"),
         ({"quorum": quorum("b-2", "w-2")}, "continues without it at revision 9"),
-        ({"said": (Said(B, ("etcd without a quorum",)), Said(W))}, "b (127.1.1.4) (etcd without"),
         (
-            {"said": (Said(B), Said(W, ("etcd, which accepts connections but does not respond",)))},
+            {"said": (PlaceReply(B, ("etcd without a quorum",)), PlaceReply(W))},
+            "b (127.1.1.4) (etcd without",
+        ),
+        (
+            {
+                "said": (
+                    PlaceReply(B),
+                    PlaceReply(W, ("etcd, which accepts connections but does not respond",)),
+                )
+            },
             "w (127.1.1.5)",
         ),
-        ({"said": (Said(B, ("Patroni: replica, running",)),)}, "Patroni: replica"),
-        ({"said": (Said(Place("127.1.1.100", "x"), ("its API",)),)}, "its API"),
+        ({"said": (PlaceReply(B, ("Patroni: replica, running",)),)}, "Patroni: replica"),
+        ({"said": (PlaceReply(Place("127.1.1.100", "x"), ("its API",)),)}, "its API"),
         ({"listed": {OWN: "a-2"}}, "a-2 has taken its place"),
         ({"listed": {OWN: "a-1"}}, None),
         ({"identity": msgspec.structs.replace(IDENTITY, kind="witness")}, "is a witness"),
@@ -61,7 +69,7 @@ def test_only_a_node_that_nobody_answers_may_stand_alone(
 
 def test_who_answers_is_named_with_the_only_way_around() -> None:
     """No option overrides it."""
-    reason = str(why_not(asked(said=(Said(B, ("etcd without a quorum",)), Said(W)))))
+    reason = str(why_not(asked(said=(PlaceReply(B, ("etcd without a quorum",)), PlaceReply(W)))))
     assert "If b must not continue, power it off and try again" in reason
 
 
@@ -88,7 +96,7 @@ def test_what_is_not_known_is_said() -> None:
 
 
 def active(**changes: Any) -> KeptCluster:
-    return kept(Known(KNOWN.members, "a-1", frozenset(), **changes))
+    return kept(MajorityView(KNOWN.members, "a-1", frozenset(), **changes))
 
 
 @pytest.mark.parametrize(

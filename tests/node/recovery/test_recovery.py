@@ -11,13 +11,13 @@ import pytest
 
 from openvcha.node.identity import Identity, load_identity, save_identity
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.data_backup import asides, set_aside
+from openvcha.node.postgres.cloning.data_backup import create_backup, list_backups
 from openvcha.node.recovery import recovery
 from openvcha.node.recovery.recovery import (
     FORCE_FLAG,
     Recovery,
     Request,
-    Wish,
+    RequestKind,
     load_outcome,
     load_request,
     outcome_of,
@@ -99,7 +99,7 @@ class Stage:
         todo = Recovery(self.identity, self.layout, self.etcd_with, self.rewrite)
         return (await todo.carry_out(found)).error
 
-    async def ask(self, wish: Wish = Wish.STANDALONE) -> str | None:
+    async def ask(self, wish: RequestKind = RequestKind.STANDALONE) -> str | None:
         write_request(self.layout, Request(wish=wish, id="1"))
         return await self.carry_out()
 
@@ -146,7 +146,7 @@ async def test_a_node_is_made_stand_alone_and_asks_no_other_any_more(stage: Stag
     assert stage.done == [*ASKED, "forced", "rewritten", "stopped"]
     assert load_identity(stage.layout.root).etcd_initial_cluster == {"own": OWN}
     assert load_request(stage.layout) is None
-    outcome = await outcome_of(stage.layout, Request(wish=Wish.STANDALONE, id="1"), 1)
+    outcome = await outcome_of(stage.layout, Request(wish=RequestKind.STANDALONE, id="1"), 1)
     assert outcome
     assert outcome.error is None
 
@@ -166,7 +166,7 @@ async def test_after_a_crash_it_is_done_again(stage: Stage) -> None:
 
 async def test_who_asks_again_meanwhile_gets_an_answer_too(stage: Stage) -> None:
     """The command was ended and typed again: its second run waits for an outcome of its own."""
-    again = Request(wish=Wish.STANDALONE, id="2")
+    again = Request(wish=RequestKind.STANDALONE, id="2")
     stage.meanwhile = lambda: write_request(stage.layout, again)
     assert await stage.ask() is None
     assert await outcome_of(stage.layout, again, 1)
@@ -194,35 +194,35 @@ async def test_without_a_store_or_data_nothing_is_forced(stage: Stage) -> None:
     (stage.layout.etcd_data / "member").rmdir()
     assert "there is no store" in str(await stage.ask())
     (stage.layout.pgdata / "row").unlink()
-    assert "has no data" in str(await stage.ask(Wish.RESTORE))
+    assert "has no data" in str(await stage.ask(RequestKind.RESTORE))
     assert stage.done == []
 
 
-@pytest.mark.parametrize("wish", list(Wish))
-async def test_data_that_were_set_aside_are_put_back_first(stage: Stage, wish: Wish) -> None:
+@pytest.mark.parametrize("wish", list(RequestKind))
+async def test_data_that_were_set_aside_are_put_back_first(stage: Stage, wish: RequestKind) -> None:
     """They may be the last copy, and what was being copied is none."""
-    set_aside(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    create_backup(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
     stage.layout.pgdata_copying.mkdir()
     assert await stage.ask(wish) is None
     assert (stage.layout.pgdata / "row").read_text() == "old"
-    assert asides(stage.layout) == []
+    assert list_backups(stage.layout) == []
     assert not stage.layout.pgdata_copying.exists()
 
 
 async def test_an_outcome_of_another_request_is_not_taken_for_this_one(stage: Stage) -> None:
     """The file of the last one may still be there."""
     await stage.ask()
-    assert await outcome_of(stage.layout, Request(wish=Wish.STANDALONE, id="2"), 1) is None
+    assert await outcome_of(stage.layout, Request(wish=RequestKind.STANDALONE, id="2"), 1) is None
 
 
 async def test_who_has_come_back_meanwhile_forbids_it(stage: Stage) -> None:
     """Asked for hours ago, done at the next start: nothing of the node is changed."""
-    set_aside(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    create_backup(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
     stage.forbids = "vcha-2 answers"
     assert await stage.ask() == "vcha-2 answers"
     assert stage.done == ASKED
     assert load_identity(stage.layout.root) == stage.identity
-    assert asides(stage.layout)
+    assert list_backups(stage.layout)
     assert load_request(stage.layout) is None
 
 
@@ -231,7 +231,7 @@ async def test_what_has_begun_is_not_forced_beside_others(
     stage: Stage, listed: Listed | None
 ) -> None:
     """The mark comes before the cut: power fails between, the others come back and serve."""
-    write_request(stage.layout, Request(wish=Wish.STANDALONE, id="1", begun=True))
+    write_request(stage.layout, Request(wish=RequestKind.STANDALONE, id="1", begun=True))
     stage.listed, stage.forbids = listed, "vcha-2 answers"
     assert await stage.carry_out() == "vcha-2 answers"
     assert stage.done == ASKED
@@ -259,8 +259,8 @@ async def test_a_store_of_one_without_a_mark_is_judged_like_any(stage: Stage) ->
 
 async def test_asked_again_while_it_begins_the_newer_request_is_answered(stage: Stage) -> None:
     """The mark of the older one does not take its place."""
-    again = Request(wish=Wish.STANDALONE, id="2")
-    write_request(stage.layout, Request(wish=Wish.STANDALONE, id="1"))
+    again = Request(wish=RequestKind.STANDALONE, id="2")
+    write_request(stage.layout, Request(wish=RequestKind.STANDALONE, id="1"))
     stage.in_survey = lambda: write_request(stage.layout, again)
     assert await stage.carry_out() is None
     assert await outcome_of(stage.layout, again, 1)

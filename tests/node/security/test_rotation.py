@@ -14,7 +14,7 @@ import pytest
 from openvcha.api.secret import Secret
 from openvcha.node import tls_files
 from openvcha.node.background import rotation_runner
-from openvcha.node.background.rotation_runner import END_SESSIONS, Renewing
+from openvcha.node.background.rotation_runner import END_SESSIONS, RotationRunner
 from openvcha.node.etcd.account import load_account, new_data_account
 from openvcha.node.etcd.record_keys import RecordKeys
 from openvcha.node.identity import SECRETS, Identity, Secrets, encode_secrets, load_secrets
@@ -23,7 +23,7 @@ from openvcha.node.security import rotation
 from openvcha.node.security.certificates import api_certificate, new_authorities
 from openvcha.node.security.issuing import load_authorities, node_files
 from openvcha.node.security.rotation import in_place, load, put_in_place_at_start
-from openvcha.node.security.rotation_files import RENEWED, OwnCredentials
+from openvcha.node.security.rotation_files import ROTATED_SECRETS, OwnCredentials
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.account import Account
@@ -187,7 +187,7 @@ class Node:
 
     async def change(self, _: Any, new: Secrets) -> None:
         if self.recovering:
-            raise rotation_runner.NotYet("PostgreSQL does not accept writes yet")
+            raise rotation_runner.RotationBlocked("PostgreSQL does not accept writes yet")
         self.moment()
         self.database = new
         self.moment()
@@ -207,7 +207,7 @@ class Node:
     async def renew(self) -> None:
         async with asyncio.timeout(60):
             if found := load(self.layout):
-                await Renewing(self.view()).carry_out(found)
+                await RotationRunner(self.view()).carry_out(found)
 
     def usable(self) -> bool:
         """Return whether the node knows the password, or what it is about to know."""
@@ -227,7 +227,7 @@ class Records(SealedStore):
         self.accounts = node
 
 
-def without_the_old_key(pending: rotation.Renewal) -> rotation.Renewal:
+def without_the_old_key(pending: rotation.Rotation) -> rotation.Rotation:
     """What is in place at the end: the records are sealed by the new key alone."""
     kept = msgspec.structs.replace(pending.secrets, records_before=None)
     changed = {**pending.files, SECRETS: Secret(encode_secrets(kept).decode())}
@@ -242,7 +242,7 @@ async def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 def made(directory: Path, patch: pytest.MonkeyPatch) -> Node:
     directory.mkdir()
     found = Node(directory)
-    patch.setattr(Renewing, "_connect", lambda _, known: found.connect(known))
+    patch.setattr(RotationRunner, "_connect", lambda _, known: found.connect(known))
     patch.setattr(rotation_runner, "_change", found.change)
     patch.setattr(rotation_runner, "answers", found.answers)
     patch.setattr(rotation_runner, "ask", found.ask)
@@ -272,8 +272,8 @@ async def test_all_is_new_but_what_clients_trust(node: Node) -> None:
     assert after.service == before.service
     assert (node.layout.root / tls_files.API_CERTIFICATE).read_bytes() == shown
     assert {old.superuser.reveal(), new.superuser.reveal()} == {OLD, new.superuser.reveal()}
-    changed = {getattr(new, name).reveal() for name in RENEWED}
-    assert len(changed) == len(RENEWED)
+    changed = {getattr(new, name).reveal() for name in ROTATED_SECRETS}
+    assert len(changed) == len(ROTATED_SECRETS)
     assert OLD not in changed
     assert new.application is not None
     assert new.application.reveal() == OLD
@@ -317,7 +317,7 @@ async def test_what_the_old_key_has_sealed_is_sealed_anew(node: Node) -> None:
 async def test_what_is_new_is_kept_from_others(node: Node) -> None:
     """It holds keys and passwords; the passwords are not shown by what holds them."""
     await OwnCredentials(node.layout, IDENTITY).renew()
-    assert rotation.path_of(node.layout).stat().st_mode & 0o777 == 0o600
+    assert rotation.rotation_path(node.layout).stat().st_mode & 0o777 == 0o600
     found = load(node.layout)
     assert found is not None
     assert found.secrets.superuser.reveal() not in repr(found)

@@ -20,7 +20,7 @@ from openvcha.cli.target import Target, with_target
 from openvcha.client import trust
 from openvcha.client.errors import LabFailed, Refused, Unreachable
 from openvcha.client.rest_client import ApiClient
-from openvcha.node.joining import JoinRefused, Wanted, begin, complete
+from openvcha.node.joining import JoinRefused, JoinRequest, begin, complete
 
 TOKEN = "OPENVCHA_JOIN_TOKEN"  # noqa: S105 - the name of a variable
 RETRY_SECONDS = 0.5
@@ -85,7 +85,7 @@ def create(
     if not thumbprint:
         trust.by_authority(ca)
     secret = _read_token(token_file)
-    wanted = Wanted(
+    wanted = JoinRequest(
         server=join.rstrip("/"), role=role, name=name or f"vcha-{role}", ha_address=ha_address
     )
     try:
@@ -114,7 +114,7 @@ async def _token(role: Role, as_json: bool, target: Target) -> None:
 
 
 async def _join(
-    wanted: Wanted, secret: Secret, request: str, ca: Path | None, thumbprint: str | None
+    wanted: JoinRequest, secret: Secret, request: str, ca: Path | None, thumbprint: str | None
 ) -> dict[str, Any]:
     """Ask to be let in, patiently while another operation runs or nobody answers."""
     body = {

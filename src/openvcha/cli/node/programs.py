@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 
 from openvcha.node.identity import absolute
-from openvcha.node.process.heartbeat import beat_always
-from openvcha.node.process.inheritance import put_in_order
+from openvcha.node.process.heartbeat import beat_forever
+from openvcha.node.process.inheritance import reset_inherited_state
 from openvcha.node.process.logs import Output
-from openvcha.node.process.supervised_loop import for_ever
+from openvcha.node.process.supervised_loop import run_forever
 from openvcha.store.structlog_light import structlog
-from openvcha.system.privileges import give_up_root, own_command_line
+from openvcha.system.privileges import drop_root, own_command_line
 
 Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)
@@ -49,17 +49,17 @@ def api(directory: Directory) -> None:
 
 def _begin(directory: Path) -> Path:
     """Be a part of the node, as the supervisor starts it; return the real directory."""
-    give_up_root(own_command_line(), directory)
+    drop_root(own_command_line(), directory)
     directory = absolute(directory)
-    put_in_order()
+    reset_inherited_state()
     _log_as_json()
     return directory
 
 
 async def _until_told(work: Coroutine[None, None, None]) -> None:
     serving = asyncio.create_task(work, name="part of the node")
-    beat, log = partial(beat_always, sys.stdout.fileno()), structlog.get_logger("heartbeat")
-    beating = asyncio.create_task(for_ever("heartbeat", beat, log), name="heartbeat")
+    beat, log = partial(beat_forever, sys.stdout.fileno()), structlog.get_logger("heartbeat")
+    beating = asyncio.create_task(run_forever("heartbeat", beat, log), name="heartbeat")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)

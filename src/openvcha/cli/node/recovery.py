@@ -27,11 +27,11 @@ from openvcha.node.identity import Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.postgres.cloning.clone import has_data
-from openvcha.node.postgres.cloning.data_backup import asides
+from openvcha.node.postgres.cloning.data_backup import list_backups
 from openvcha.node.process.process_tree import NodeProcesses
 from openvcha.node.process.status import Contact, OwnView, Role, load_status
 from openvcha.node.recovery import alone
-from openvcha.node.recovery.recovery import Request, Wish, outcome_of, write_request
+from openvcha.node.recovery.recovery import Request, RequestKind, outcome_of, write_request
 from openvcha.node.recovery.survey import Survey, survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreUnavailable
@@ -87,7 +87,7 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
         _explain_alone(found)
         if not yes and not confirm(f"Make {identity.name} stand-alone?"):
             raise fail("nothing was changed")
-        _ask_supervisor(layout, Wish.STANDALONE, identity)
+        _ask_supervisor(layout, RequestKind.STANDALONE, identity)
         say(f"{identity.name} is stand-alone; as soon as it leads, deploy a cluster again")
 
 
@@ -132,7 +132,7 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
     elif not yes and not confirm(f"Make {identity.name} the primary?"):
         raise fail("nothing was changed")
     if not has_data(layout):
-        _ask_supervisor(layout, Wish.RESTORE, identity)
+        _ask_supervisor(layout, RequestKind.RESTORE, identity)
     outcome = asyncio.run(_promoted(layout, seen))
     if outcome is not Outcome.LEADS:
         raise fail(f"{identity.name} {FAILED[outcome]}")
@@ -142,7 +142,7 @@ def _data_node(layout: Layout) -> Identity:
     identity = load_identity(layout.root)
     if not identity.holds_data:
         raise fail(f"{identity.name} is a witness: it has no data to continue with")
-    if not has_data(layout) and not asides(layout):
+    if not has_data(layout) and not list_backups(layout):
         raise fail(f"{identity.name} has no data: {layout.pgdata} is empty")
     return identity
 
@@ -183,7 +183,7 @@ def _explain_alone(found: Survey) -> None:
     say("The other nodes must be off and must stay off: delete them, never start them again.")
 
 
-def _ask_supervisor(layout: Layout, wish: Wish, identity: Identity) -> None:
+def _ask_supervisor(layout: Layout, wish: RequestKind, identity: Identity) -> None:
     request = Request(wish=wish, id=secrets.token_hex(8))
     write_request(layout, request)
     if not _runs(layout):

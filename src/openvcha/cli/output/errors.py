@@ -19,7 +19,7 @@ from openvcha.node.engines import EngineMissing
 from openvcha.node.process.lock import NodeRuns
 from openvcha.node.process.process_tree import StillAlive
 from openvcha.store.errors import StoreError
-from openvcha.system.privileges import RootStays
+from openvcha.system.privileges import CannotDropRoot
 
 TRACEBACK = "OPENVCHA_TRACEBACK"
 _EXPECTED = (
@@ -27,7 +27,7 @@ _EXPECTED = (
     LabFailed,
     NodeRuns,
     Refused,
-    RootStays,
+    CannotDropRoot,
     StillAlive,
     StoreError,
     Unreachable,

@@ -6,21 +6,27 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from openvcha.node.address.places import FALLBACK, HEAD_BYTES, KEPT_FREE, Login, too_many
+from openvcha.node.address.client_limit import (
+    DEFAULT_MAX_CONNECTIONS,
+    HEAD_BYTES,
+    RESERVED_CONNECTIONS,
+    Login,
+    too_many_clients_error,
+)
 from openvcha.store.structlog_light import structlog
 
 BACKLOG = 1024
 CHUNK = 256 << 10
 CONNECT_SECONDS = 5.0
-PAUSE_SECONDS = 1.0
+ACCEPT_RETRY_SECONDS = 1.0
 START_SECONDS = 10.0
 """For the first bytes of a client, which counts towards the limit only after them."""
-MOST_SILENT = 200
+MAX_SILENT_CLIENTS = 200
 """Clients that have not sent anything yet: each takes a descriptor; the oldest is closed first."""
 REFUSE_SECONDS = 1.0
 LOGIN_SECONDS = 1.0
 """Logins younger than this are never ended, however many clients wait."""
-CANCELS = 10
+MAX_CANCEL_REQUESTS = 10
 """Requests to cancel a statement that pass even at the limit."""
 COUNT_SECONDS = 10.0
 WARN_SECONDS = 60.0
@@ -39,7 +45,7 @@ class _Client:
     login: Login | None = field(default=None)
 
     @property
-    def stuck(self) -> bool:
+    def is_logging_in(self) -> bool:
         """Return whether it counts towards the limit and has not logged in."""
         return self.login is not None and not self.login.over
 
@@ -51,20 +57,20 @@ class Forwarder:
     socket is its own, not one of asyncio's servers: those lose a connection that is accepted but
     not yet handed over when they are closed, and its client would wait forever.
 
-    ``most`` returns how many clients the database accepts. Silent clients do not count. At the
-    limit, the client that has been logging in the longest is ended, else the new one is refused as
-    PostgreSQL would: so superusers and replication can always connect.
+    ``max_clients`` returns how many clients the database accepts. Silent clients do not count. At
+    the limit, the client that has been logging in the longest is ended, else the new one is refused
+    as PostgreSQL would: so superusers and replication can always connect.
     """
 
     def __init__(
         self,
         listen: tuple[str, int],
         target: tuple[str, int],
-        most: Callable[[], int] = lambda: FALLBACK - KEPT_FREE,
+        max_clients: Callable[[], int] = lambda: DEFAULT_MAX_CONNECTIONS - RESERVED_CONNECTIONS,
     ) -> None:
         self._listen = listen
         self._target = target
-        self._most = most
+        self._max_clients = max_clients
         self._counted = (float("-inf"), 0)
         self._listener: socket.socket | None = None
         self._clients: set[_Client] = set()
@@ -115,10 +121,10 @@ class Forwarder:
             # No descriptors are left: the connection stays in the backlog until there are.
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
-            loop.call_later(PAUSE_SECONDS, self._watch, listener)
+            loop.call_later(ACCEPT_RETRY_SECONDS, self._watch, listener)
             return
         client = _Client(_now())
-        self._make_room([each for each in self._clients if each.login is None], MOST_SILENT)
+        self._end_oldest([each for each in self._clients if each.login is None], MAX_SILENT_CLIENTS)
         client.task = task = asyncio.create_task(self._forward(connection, client))
         self._clients.add(client)
         self._tasks.add(task)
@@ -134,7 +140,7 @@ class Forwarder:
             async with asyncio.timeout(START_SECONDS):
                 head = await reader.readexactly(HEAD_BYTES)
             login = Login(head)
-            if not self._has_place(login):
+            if not self._may_continue(login):
                 await _refuse(reader, writer)
                 return
             client.login = login
@@ -147,20 +153,20 @@ class Forwarder:
         finally:
             writer.transport.abort()
 
-    def _has_place(self, login: Login) -> bool:
+    def _may_continue(self, login: Login) -> bool:
         """Return whether a client may connect, after ending the oldest login if necessary."""
         placed = [each for each in self._clients if each.login]
-        most = self._places() + (CANCELS if login.cancels else 0)
-        if len(placed) < most:
+        max_clients = self._client_limit() + (MAX_CANCEL_REQUESTS if login.cancels else 0)
+        if len(placed) < max_clients:
             return True
         latest = _now() - LOGIN_SECONDS
-        stuck = [each for each in placed if each.stuck and each.since <= latest]
-        self._warn(most)
-        return self._make_room(stuck, 1)
+        is_logging_in = [each for each in placed if each.is_logging_in and each.since <= latest]
+        self._warn(max_clients)
+        return self._end_oldest(is_logging_in, 1)
 
-    def _make_room(self, clients: list[_Client], most: int) -> bool:
+    def _end_oldest(self, clients: list[_Client], max_clients: int) -> bool:
         """End the oldest of the clients if they reach the limit. Return whether one was ended."""
-        if len(clients) < most:
+        if len(clients) < max_clients:
             return False
         # It stops counting before its task has ended.
         oldest = min(clients, key=lambda each: each.since)
@@ -169,19 +175,21 @@ class Forwarder:
             oldest.task.cancel()
         return True
 
-    def _places(self) -> int:
-        counted, most = self._counted
+    def _client_limit(self) -> int:
+        counted, max_clients = self._counted
         if _now() - counted >= COUNT_SECONDS:
-            most = self._most()
-            self._counted = _now(), most
-        return most
+            max_clients = self._max_clients()
+            self._counted = _now(), max_clients
+        return max_clients
 
-    def _warn(self, most: int) -> None:
+    def _warn(self, max_clients: int) -> None:
         """Log that the limit is reached: at once, then at most once a minute."""
         self._unwelcome += 1
         if _now() - self._warned >= WARN_SECONDS:
             _log.warning(
-                "all connections to the database are in use", places=most, more=self._unwelcome
+                "all connections to the database are in use",
+                places=max_clients,
+                more=self._unwelcome,
             )
             self._warned, self._unwelcome = _now(), 0
 
@@ -208,7 +216,7 @@ def _listen(place: tuple[str, int]) -> socket.socket:
 
 async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Refuse a client; closing with bytes unread would reset the connection and lose the error."""
-    writer.write(too_many())
+    writer.write(too_many_clients_error())
     writer.write_eof()
     async with asyncio.timeout(REFUSE_SECONDS):
         while await reader.read(CHUNK):
@@ -217,7 +225,10 @@ async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def _exchange(client: Streams, server: Streams, login: Login) -> None:
     """Forward data in both directions until both sides have ended."""
-    both = (_pipe(client[0], server[1], login.client), _pipe(server[0], client[1], login.server))
+    both = (
+        _pipe(client[0], server[1], login.client_sent),
+        _pipe(server[0], client[1], login.server_sent),
+    )
     pipes = [asyncio.create_task(pipe) for pipe in both]
     try:
         await asyncio.wait(pipes)

@@ -55,11 +55,11 @@ class ForwarderThread:
 
     async def acquire(self) -> None:
         """Acquire the address. Raises OSError while another process holds it: try again."""
-        await self._there(self._forwarder.acquire())
+        await self._in_thread(self._forwarder.acquire())
 
     async def release(self) -> None:
         """Release the address: stop accepting, and end all connections at once."""
-        await self._there(self._forwarder.release())
+        await self._in_thread(self._forwarder.release())
 
-    async def _there(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _in_thread(self, work: Coroutine[Any, Any, None]) -> None:
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

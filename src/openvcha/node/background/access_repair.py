@@ -13,13 +13,13 @@ from typing import Any, Protocol, Self
 
 from psycopg import AsyncConnection, Error
 
-from openvcha.node.background.context import DutyView
-from openvcha.node.background.facts import Look
+from openvcha.node.background.context import NodeContext
+from openvcha.node.background.facts import PostgresSurvey
 from openvcha.node.engines import EngineMissing
 from openvcha.node.identity import Secrets, load_secrets
 from openvcha.node.postgres.diagnosis.user_settings import survey
 from openvcha.node.postgres.log import plain
-from openvcha.node.postgres.own_roles import tend
+from openvcha.node.postgres.own_roles import repair_roles
 from openvcha.node.process.logs import Logger
 from openvcha.node.security.rotation import load
 from openvcha.store import keys
@@ -28,8 +28,8 @@ from openvcha.store.errors import StoreError
 SESSION_SECONDS = 10.0
 PAUSES = (0.0, 0.0, 1.0, 2.0)
 """Seconds before each attempt: the active may just be repairing the reason of a refusal."""
-HOME, OTHER = "postgres", "template1"
-LONGEST_REFUSAL = 300
+HOME_DATABASE, FALLBACK_DATABASE = "postgres", "template1"
+MAX_REFUSAL_LENGTH = 300
 
 Connection = AsyncConnection[Any]
 
@@ -37,7 +37,7 @@ Connection = AsyncConnection[Any]
 class Server(Protocol):
     """The part of node.postgres.superuser.Superuser that is used here."""
 
-    async def connect(self, host: str, database: str = HOME) -> Connection:
+    async def connect(self, host: str, database: str = HOME_DATABASE) -> Connection:
         """Connect as the superuser. Raises psycopg.Error, OSError, EngineMissing."""
         ...
 
@@ -57,9 +57,9 @@ class Passwords(Protocol):
 class NodePasswords:
     """The cluster's passwords, while the node's directory and PostgreSQL should agree on them."""
 
-    def __init__(self, view: DutyView) -> None:
-        self._view = view
-        self._lock = view.control.passwords
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._lock = context.control.passwords
         self._made = False
 
     @asynccontextmanager
@@ -75,7 +75,7 @@ class NodePasswords:
             yield await self._known()
 
     async def _known(self) -> Secrets | None:
-        layout = self._view.layout
+        layout = self._context.layout
         if not await self._set() or await asyncio.to_thread(load, layout) is not None:
             return None
         return await asyncio.to_thread(load_secrets, layout.root)
@@ -84,14 +84,14 @@ class NodePasswords:
         """Return whether the roles exist: Patroni records the database after creating them."""
         if not self._made:
             try:
-                found = await self._view.store.get(keys.PATRONI_INITIALIZE)
+                found = await self._context.store.get(keys.PATRONI_INITIALIZE)
             except StoreError:
                 return False
             self._made = found is not None and bool(found.value)
         return self._made
 
 
-class Access:
+class AccessRepair:
     """Access to one node's PostgreSQL, with a session that is kept between looks."""
 
     def __init__(
@@ -121,32 +121,32 @@ class Access:
     ) -> None:
         await self._keep(None)
 
-    async def look(self) -> Look:
+    async def look(self) -> PostgresSurvey:
         """Read what users have set, through a new session; restore what a new session needs."""
         refusal = ""
         for pause in PAUSES:
             if refusal:
                 await self._sleep(pause)
-                await self._let_in()
+                await self._restore_access()
             try:
                 async with asyncio.timeout(SESSION_SECONDS):
                     return await self._by_a_new_session()
             except TimeoutError:
                 self._events.debug("cannot survey PostgreSQL", reason="no response in time")
-                return Look()
+                return PostgresSurvey()
             except (Error, OSError, EngineMissing) as error:
-                refusal = plain(str(error).strip())[:LONGEST_REFUSAL]
+                refusal = plain(str(error).strip())[:MAX_REFUSAL_LENGTH]
             if not await self._refuses():
                 self._events.debug("cannot survey PostgreSQL", reason=refusal)
-                return Look()
+                return PostgresSurvey()
         self._events.warning("PostgreSQL no longer accepts the cluster's sessions", reason=refusal)
-        return Look(refusal=refusal)
+        return PostgresSurvey(refusal=refusal)
 
-    async def _by_a_new_session(self) -> Look:
+    async def _by_a_new_session(self) -> PostgresSurvey:
         opened = await self._server.connect(self._host)
         try:
-            await self._tend(opened)
-            seen = Look(await survey(opened))
+            await self._repair(opened)
+            seen = PostgresSurvey(await survey(opened))
         except BaseException:
             await opened.close()
             raise
@@ -158,21 +158,21 @@ class Access:
         async with self._passwords.settled() as known:
             return known is not None and await self._server.accepts(self._host)
 
-    async def _let_in(self) -> None:
+    async def _restore_access(self) -> None:
         """Restore what a new session needs, through the kept one, else through another database."""
         try:
             async with asyncio.timeout(SESSION_SECONDS):
                 if self._kept is not None and await _answers(self._kept):
-                    await self._tend(self._kept)
+                    await self._repair(self._kept)
                 else:
-                    async with await self._server.connect(self._host, OTHER) as session:
-                        await self._tend(session)
+                    async with await self._server.connect(self._host, FALLBACK_DATABASE) as session:
+                        await self._repair(session)
         except (TimeoutError, Error, OSError, EngineMissing) as error:
             self._events.debug("no session to repair PostgreSQL's roles with", reason=str(error))
 
-    async def _tend(self, session: Connection) -> None:
+    async def _repair(self, session: Connection) -> None:
         async with self._passwords.settled() as known:
-            tended = await tend(session, known)
+            tended = await repair_roles(session, known)
         for statement in tended.done:
             self._events.warning("restored a privilege of a cluster role", statement=statement)
         for reason in tended.failed:

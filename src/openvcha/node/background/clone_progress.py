@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Self
 
 from openvcha.node.process.logs import Logger
-from openvcha.node.process.supervised_loop import for_ever
+from openvcha.node.process.supervised_loop import run_forever
 from openvcha.store import clone_reports, keys
 from openvcha.store.clone_reports import CopyReport
 from openvcha.store.errors import StoreError
@@ -42,7 +42,7 @@ class CopyPublisher:
 
     async def __aenter__(self) -> Self:
         """Start writing reports."""
-        work = for_ever("copy reports", self._run, self._events)
+        work = run_forever("copy reports", self._run, self._events)
         self._task = asyncio.create_task(work, name="copy reports")
         return self
 

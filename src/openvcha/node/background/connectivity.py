@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from openvcha.node.background.context import DutyView, MembersSeen
-from openvcha.node.background.isolation import CUT_OFF_SECONDS, CutOff, Standing
-from openvcha.node.background.membership_cache import Keeping
+from openvcha.node.background.context import NodeContext, ObservedMembers
+from openvcha.node.background.isolation import ISOLATED_SECONDS, IsolationGuard, QuorumState
+from openvcha.node.background.membership_cache import MembershipCache
 from openvcha.node.etcd.member import client_url, health_of, known_members
-from openvcha.node.etcd.own_member import OwnStore
+from openvcha.node.etcd.own_member import OwnMember
 from openvcha.node.http import ask
-from openvcha.node.local_records.cluster import Known, in_sync
+from openvcha.node.local_records.cluster import MajorityView, in_sync
 from openvcha.node.process.status import Contact, OwnView, Role
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
@@ -29,14 +29,18 @@ ASK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
 # If the node's own member of the store does not respond either: it may be restarting.
 UNSURE_SECONDS = 10.0
-READ = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
+READ_KEYS = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
 """Keys that every node may read; a witness has no access to the others."""
 
 
-async def see(view: DutyView) -> None:
+async def observe_connectivity(context: NodeContext) -> None:
     """Observe until canceled; act on each observation before showing it."""
-    eye, cut_off, keeping = Eye(view), CutOff(view.layout, view.events), Keeping(view)
-    own_store, clock = OwnStore(view.control.status("etcd")), asyncio.get_running_loop().time
+    eye, cut_off, keeping = (
+        ConnectivityObserver(context),
+        IsolationGuard(context.layout, context.events),
+        MembershipCache(context),
+    )
+    own_store, clock = OwnMember(context.control.status("etcd")), asyncio.get_running_loop().time
     async with asyncio.TaskGroup() as beside:
         beside.create_task(keeping.run(), name="keep what is seen")
         while True:
@@ -44,29 +48,29 @@ async def see(view: DutyView) -> None:
             seen = await eye.look()
             if await cut_off.heed(eye.standing()):
                 seen = msgspec.structs.replace(seen, writable=False)
-            view.control.show(seen)
-            part = view.control.status("etcd")
-            view.control.tell("store", own_store.note(part, seen.contact, clock()))
+            context.control.show(seen)
+            part = context.control.status("etcd")
+            context.control.tell("store", own_store.note(part, seen.contact, clock()))
             if eye.known:
                 names = frozenset(member.name for member in eye.known.members)
-                view.control.members = MembersSeen(began, names)
+                context.control.members = ObservedMembers(began, names)
                 keeping.note(eye.known)
             await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
 
 
-class Eye:
+class ConnectivityObserver:
     """Observes the cluster from one node, and remembers the last observation."""
 
     def __init__(
-        self, view: DutyView, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+        self, context: NodeContext, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
     ) -> None:
-        self._view = view
+        self._context = context
         self._now = now
         self._clock = asyncio.get_running_loop().time
-        self._tls = NodeTls(view.layout)
-        identity = view.identity
+        self._tls = NodeTls(context.layout)
+        identity = context.identity
         self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
-        self._names = (*READ, keys.PATRONI_CONFIG) if identity.holds_data else READ
+        self._names = (*READ_KEYS, keys.PATRONI_CONFIG) if identity.holds_data else READ_KEYS
         self._in_sync: bool | None = None
         # As last read from the store: the others act on that, and a hung Patroni does not notice.
         self._paused: bool | None = None
@@ -76,7 +80,7 @@ class Eye:
         self.silent = False
         self._patroni: PatroniNode | None = None
         self._voters = 0
-        self._members = known_members(identity, view.layout)
+        self._members = known_members(identity, context.layout)
         self._store: tuple[tuple[Member, ...], str | None, frozenset[str] | None] | None = None
         self._health: dict[str, MemberHealth | None] = {}
 
@@ -91,33 +95,33 @@ class Eye:
             self._heard = began
         if heard:
             self._set(Contact.CONNECTED)
-        elif self._contact is not Contact.STARTING and self._cut_off():
+        elif self._contact is not Contact.STARTING and self._is_isolated():
             self._set(Contact.ISOLATED)
         return self._seen()
 
     @property
-    def known(self) -> Known | None:
+    def known(self) -> MajorityView | None:
         """Return what the last look found; None if there was no quorum."""
         if self._store is None:
             return None
         own = self._patroni
         timeline, lsn = (own.timeline, own.lsn) if own else (None, None)
-        return Known(*self._store, paused=self._paused, timeline=timeline, lsn=lsn)
+        return MajorityView(*self._store, paused=self._paused, timeline=timeline, lsn=lsn)
 
-    def standing(self) -> Standing:
+    def standing(self) -> QuorumState:
         """Return the state of the quorum after the last look."""
-        return Standing(
+        return QuorumState(
             voters=self._voters,
             paused=self._paused,
-            denied=self._denied(),
+            lacks_quorum=self._lacks_quorum(),
             silent_seconds=self._silent_seconds(),
         )
 
-    def _cut_off(self) -> bool:
-        grace = CUT_OFF_SECONDS if self._denied() else UNSURE_SECONDS
+    def _is_isolated(self) -> bool:
+        grace = ISOLATED_SECONDS if self._lacks_quorum() else UNSURE_SECONDS
         return self._silent_seconds() >= grace
 
-    def _denied(self) -> bool:
+    def _lacks_quorum(self) -> bool:
         return self._own_health() is MemberHealth.UNHEALTHY
 
     def _silent_seconds(self) -> float:
@@ -133,12 +137,12 @@ class Eye:
             contact=self._contact,
             since=self._since.isoformat(timespec="seconds"),
             writable=self._patroni.primary if self._patroni else None,
-            waits_for=self._unheard() if self.silent else (),
+            waits_for=self._unreachable_members() if self.silent else (),
             in_sync=self._in_sync,
         )
 
     async def _ask_store(self) -> bool:
-        store, self._store = self._view.store, None
+        store, self._store = self._context.store, None
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 found, members = await store.several_and_members(self._names)
@@ -150,11 +154,11 @@ class Eye:
         # Patroni also keeps using the last configuration that it could read.
         asked = paused(config.value if config else None)
         self._paused = self._paused if asked is None else asked
-        own, state = self._view.identity.member, read_sync(sync.value if sync else None)
+        own, state = self._context.identity.member, read_sync(sync.value if sync else None)
         named = None if isinstance(state, Unreadable) else state.standbys
         leads = read_leader(leader.value) if leader else None
         self._store = (tuple(members), leads, named)
-        if self._view.identity.holds_data:
+        if self._context.identity.holds_data:
             self._role = _role(leads, own)
             self._in_sync = in_sync(own, leads, named)
         return own in self._members
@@ -163,16 +167,16 @@ class Eye:
         """Ask each member of the store for its health, once the store has been silent."""
         if not self.silent:
             return {}
-        places = set(self._members.values()) | {client_url(self._view.identity)}
+        places = set(self._members.values()) | {client_url(self._context.identity)}
         said = await asyncio.gather(*(health_of(at, self._tls(), PROBE_SECONDS) for at in places))
         return dict(zip(places, said, strict=True))
 
     def _own_health(self) -> MemberHealth | None:
-        return self._health.get(client_url(self._view.identity))
+        return self._health.get(client_url(self._context.identity))
 
-    def _unheard(self) -> tuple[str, ...]:
+    def _unreachable_members(self) -> tuple[str, ...]:
         """Return the names of the other members that do not respond at all."""
-        own = client_url(self._view.identity)
+        own = client_url(self._context.identity)
         return tuple(
             name
             for name, at in self._members.items()
@@ -181,7 +185,7 @@ class Eye:
 
     async def _ask_patroni(self) -> PatroniNode | None:
         """Return what this node's Patroni reports of PostgreSQL; None on a witness."""
-        identity = self._view.identity
+        identity = self._context.identity
         if not identity.holds_data:
             return None
         place = url(identity.ha_address, identity.ports.patroni)

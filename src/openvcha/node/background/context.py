@@ -16,7 +16,7 @@ from openvcha.store.sealing.cluster_store import SealedEtcd
 
 
 @dataclasses.dataclass(frozen=True)
-class MembersSeen:
+class ObservedMembers:
     """The members of the store, confirmed by a quorum, as of a look that began at ``began``."""
 
     began: float
@@ -45,7 +45,7 @@ class Control:
         self.show = show
         self.ready = asyncio.Event()
         self.passwords = asyncio.Lock()
-        self.members: MembersSeen | None = None
+        self.members: ObservedMembers | None = None
 
     async def halt(self, name: str) -> None:
         """Stop a part until ``begin``; return when its program has ended."""
@@ -65,7 +65,7 @@ class Control:
 
 
 @dataclasses.dataclass(frozen=True)
-class DutyView:
+class NodeContext:
     """What a background job works with: its node, and the cluster's store."""
 
     identity: Identity

@@ -6,7 +6,7 @@ it, but Patroni and PostgreSQL would continue: to stream, to serve reads, in the
 
 import asyncio
 
-from openvcha.node.background.context import DutyView
+from openvcha.node.background.context import NodeContext
 from openvcha.node.process.process_tree import is_postgres, kill_tree
 from openvcha.store.errors import StoreError
 
@@ -20,58 +20,58 @@ PARTS = ("service", "api", "patroni")
 """Clients first: to them this node represents the cluster."""
 
 
-async def leave(view: DutyView) -> None:
+async def watch_expulsion(context: NodeContext) -> None:
     """Watch until canceled. A witness has nothing to end: its member of the store ends itself.
 
     Timers keep running while a process is frozen. So the first thing it does after waking is to
     look, and it was last listed long ago by then.
     """
-    if not view.identity.holds_data:
+    if not context.identity.holds_data:
         await asyncio.Event().wait()
-    await view.control.ready.wait()
+    await context.control.ready.wait()
     clock = asyncio.get_running_loop().time
     listed = clock()
     while True:
-        began, gone = await _look(view, clock())
+        began, gone = await _look(context, clock())
         if gone is False:
             listed = began
         elif gone and began - listed >= GRACE_SECONDS:
-            await _end(view)
+            await _end(context)
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _look(view: DutyView, now: float) -> tuple[float, bool | None]:
+async def _look(context: NodeContext, now: float) -> tuple[float, bool | None]:
     """Return when a look began, and what it found; a look from before a freeze is too old."""
-    seen = view.control.members
+    seen = context.control.members
     if seen is not None and now - seen.began < SEEN_SECONDS:
-        return seen.began, view.identity.member not in seen.names
-    return now, await expelled(view)
+        return seen.began, context.identity.member not in seen.names
+    return now, await is_expelled(context)
 
 
-async def expelled(view: DutyView) -> bool | None:
+async def is_expelled(context: NodeContext) -> bool | None:
     """Return whether a majority does not know this node; None without a majority.
 
     One look is enough: the list is what the members agree on.
     """
     try:
-        members = await view.store.members()
+        members = await context.store.members()
     except StoreError:
         return None
-    return view.identity.member not in {member.name for member in members}
+    return context.identity.member not in {member.name for member in members}
 
 
-async def _end(view: DutyView) -> None:
+async def _end(context: NodeContext) -> None:
     """End PostgreSQL at once, then what would restart it, then what that has started."""
-    view.control.tell(
+    context.control.tell(
         NAME, "this node was removed from its cluster; stopping its database and service"
     )
-    await _kill_postgres(view)
+    await _kill_postgres(context)
     for part in PARTS:
-        await view.control.halt(part)
-    await _kill_postgres(view)
+        await context.control.halt(part)
+    await _kill_postgres(context)
 
 
-async def _kill_postgres(view: DutyView) -> None:
+async def _kill_postgres(context: NodeContext) -> None:
     await asyncio.to_thread(
-        kill_tree, view.layout.root, which=lambda process: is_postgres(process.argv)
+        kill_tree, context.layout.root, which=lambda process: is_postgres(process.argv)
     )

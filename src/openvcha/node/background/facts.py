@@ -15,7 +15,7 @@ from openvcha.node import tls_files
 from openvcha.node.engines import Engines
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.diagnosis.start_failures import trouble
+from openvcha.node.postgres.diagnosis.start_failures import find_trouble
 from openvcha.node.process.logs import Logger
 from openvcha.store import keys, node_facts
 from openvcha.store.errors import LeaseNotFound, StoreError
@@ -31,7 +31,7 @@ LEASE_SECONDS = 40
 
 
 @dataclass(frozen=True)
-class Look:
+class PostgresSurvey:
     """What a node's PostgreSQL reported; None if it could not be asked.
 
     ``refusal`` is why it refuses the cluster's sessions although it accepts connections.
@@ -54,7 +54,7 @@ class FactsPublisher:
         look: Callable[[], NodeFacts],
         events: Logger,
         *,
-        survey: Callable[[], Awaitable[Look]] | None = None,
+        survey: Callable[[], Awaitable[PostgresSurvey]] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -98,7 +98,7 @@ class FactsPublisher:
         self._lease = await self._store.lease_grant(LEASE_SECONDS)
 
 
-def look(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:
+def gather_facts(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:
     """Return the facts of this node. Raises OSError, and ValueError for a bad certificate."""
     usage = shutil.disk_usage(layout.root)
     api = layout.root / tls_files.API_CERTIFICATE
@@ -109,7 +109,7 @@ def look(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:
         clock=datetime.now(UTC),
         certificate_until=_expiry(layout.certificate),
         api_certificate_until=_expiry(api) if identity.holds_data else None,
-        trouble=trouble(layout.logs) if identity.holds_data else None,
+        trouble=find_trouble(layout.logs) if identity.holds_data else None,
     )
 
 

@@ -14,38 +14,38 @@ from openvcha.node.postgres.server import commits_wait, is_standby
 from openvcha.node.process.logs import Logger
 from openvcha.node.process.process_tree import is_postgres, kill_tree
 
-CUT_OFF_SECONDS = 4.0
+ISOLATED_SECONDS = 4.0
 """An election in etcd takes 1 to 2 s, rarely a second round: that is not isolation."""
 VOTERS = 3
 
 
 @dataclass(frozen=True)
-class Standing:
+class QuorumState:
     """A node's contact with the quorum.
 
     ``voters`` and ``paused`` (None if never known) are as last read from the store: a hung Patroni
-    does not notice a change of mode, and the others act on the store. ``denied``: the node's own
-    member itself reports that it has no quorum; a member that does not respond reports nothing.
+    does not notice a change of mode, and the others act on the store. ``lacks_quorum``: the node's
+    own member itself reports that it has no quorum; a member that does not respond reports nothing.
     """
 
     voters: int
     paused: bool | None
-    denied: bool
+    lacks_quorum: bool
     silent_seconds: float
 
 
-def must_end(at: Standing) -> bool:
+def must_stop_postgres(at: QuorumState) -> bool:
     """Return whether PostgreSQL must be ended: only if Patroni would end it as well.
 
     During a pause (MAINTENANCE, DISABLED) no other node may lead, so the active continues. With
     fewer than three voters the cluster is being deployed or undeployed, or is a single node: there
     a restarting member breaks the quorum for a moment, and no other node may lead either.
     """
-    cut_off = at.denied and at.silent_seconds >= CUT_OFF_SECONDS
+    cut_off = at.lacks_quorum and at.silent_seconds >= ISOLATED_SECONDS
     return cut_off and at.paused is False and at.voters >= VOTERS
 
 
-class CutOff:
+class IsolationGuard:
     """Ends PostgreSQL once each time the quorum is lost."""
 
     def __init__(self, layout: Layout, events: Logger) -> None:
@@ -53,7 +53,7 @@ class CutOff:
         self._events = events
         self._ended = False
 
-    async def heed(self, at: Standing) -> bool:
+    async def heed(self, at: QuorumState) -> bool:
         """Act on the state of the quorum, and return whether PostgreSQL was ended.
 
         Patroni does not promote it again without a quorum. It may repair the data directory and
@@ -61,7 +61,7 @@ class CutOff:
         """
         if not at.silent_seconds:
             self._ended = False
-        if self._ended or not must_end(at):
+        if self._ended or not must_stop_postgres(at):
             return False
         if not _acknowledges_alone(self._layout.pgdata):
             return False

@@ -5,11 +5,11 @@ import datetime as dt
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from openvcha.node.background.context import DutyView
+from openvcha.node.background.context import NodeContext
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import (
     KeptCluster,
-    Known,
+    MajorityView,
     configured_nodes,
     keep,
     known_nodes,
@@ -25,33 +25,33 @@ KEEP_SECONDS = 15.0
 ASK_SECONDS = 2.0
 
 
-class Keeping:
+class MembershipCache:
     """Writes the newest noted state; a slow disk delays nothing else."""
 
     def __init__(
         self,
-        view: DutyView,
+        context: NodeContext,
         *,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
         save: Callable[[Layout, KeptCluster], Awaitable[None]] | None = None,
     ) -> None:
-        self._view = view
+        self._context = context
         self._now = now
         self._save = save or _save
         self._clock = asyncio.get_running_loop().time
-        self._kept = load_kept(view.layout, view.identity)
+        self._kept = load_kept(context.layout, context.identity)
         self._led = _led(self._kept)
         self._full: frozenset[int] = frozenset()
         self._outline: tuple[object, ...] = ()
         self._written = self._clock()
-        self._newest: tuple[Known, str] | None = None
+        self._newest: tuple[MajorityView, str] | None = None
         self._news = asyncio.Event()
         self._shown = ""
 
-    def note(self, known: Known) -> None:
+    def note(self, known: MajorityView) -> None:
         """Queue what a quorum has just confirmed."""
         seen = self._now().isoformat(timespec="seconds")
-        if known.leader not in {None, self._view.identity.member}:
+        if known.leader not in {None, self._context.identity.member}:
             self._led = {"last_leader": known.leader, "last_led": seen}
         self._newest = (known, seen)
         self._news.set()
@@ -64,24 +64,24 @@ class Keeping:
             if self._newest and self._due(self._newest[0]):
                 await self._write(*self._newest)
 
-    def _due(self, known: Known) -> bool:
+    def _due(self, known: MajorityView) -> bool:
         return known.outline != self._outline or self._clock() - self._written >= KEEP_SECONDS
 
-    async def _write(self, known: Known, seen: str) -> None:
+    async def _write(self, known: MajorityView, seen: str) -> None:
         store, configured = await self._asked()
-        kept = keep(self._view.identity, known, configured, seen=seen, **store, **self._led)
+        kept = keep(self._context.identity, known, configured, seen=seen, **store, **self._led)
         try:
-            await self._save(self._view.layout, kept)
+            await self._save(self._context.layout, kept)
         except OSError as error:
             self._tell(f"what this node knows of the cluster cannot be stored: {error}")
             return
         self._tell("")
-        self._view.control.tell("space", self._space(known))
+        self._context.control.tell("space", self._space(known))
         self._kept, self._outline, self._written = kept, known.outline, self._clock()
 
     async def _asked(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the rest; if the store has just fallen silent, keep the last values."""
-        store = self._view.store
+        store = self._context.store
         before = _store_of(self._kept), known_nodes(self._kept)
         try:
             async with asyncio.timeout(ASK_SECONDS):
@@ -94,7 +94,7 @@ class Keeping:
         configured = configured_nodes(unverified(record.value) if record else None)
         return found, before[1] if configured is None else configured
 
-    def _space(self, known: Known) -> str | None:
+    def _space(self, known: MajorityView) -> str | None:
         if not self._full:
             return None
         names = ", ".join(one.name or str(one.id) for one in known.members if one.id in self._full)
@@ -106,7 +106,7 @@ class Keeping:
 
     def _tell(self, text: str) -> None:
         if text and text != self._shown:
-            self._view.events.warning(text)
+            self._context.events.warning(text)
         self._shown = text
 
 

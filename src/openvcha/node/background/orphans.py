@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from openvcha.node.background.context import DutyView
+from openvcha.node.background.context import NodeContext
 from openvcha.node.layout import Layout
 from openvcha.node.process.logs import Logger
 from openvcha.node.process.process_tree import (
@@ -29,14 +29,14 @@ LOOK_SECONDS = 0.5
 """Also the time for backends to notice by themselves and tell their clients."""
 
 
-async def end_orphans(view: DutyView) -> None:
+async def end_orphans(context: NodeContext) -> None:
     """Watch until canceled; return at once on a witness."""
-    if not view.identity.holds_data:
+    if not context.identity.holds_data:
         await asyncio.Event().wait()
-    await Orphans(view.layout, view.events).run()
+    await OrphanReaper(context.layout, context.events).run()
 
 
-class Orphans:
+class OrphanReaper:
     """Ends backends that two looks in a row found without their postmaster."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Orphans:
     ) -> None:
         self._pgdata = layout.pgdata
         self._events = events
-        self._find = find or left_behind
+        self._find = find or orphaned_processes
         self._end = end
         self._seen: frozenset[Process] = frozenset()
 
@@ -71,7 +71,7 @@ class Orphans:
             self._end(process)
 
 
-def left_behind(pgdata: Path) -> list[Process]:
+def orphaned_processes(pgdata: Path) -> list[Process]:
     """Return the processes of a dead PostgreSQL on this data directory; none while one runs."""
     return orphaned(read_table(), working_in(pgdata)) if postmaster_died(pgdata) else []
 

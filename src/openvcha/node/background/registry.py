@@ -4,84 +4,92 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from openvcha.node.background.connectivity import see
-from openvcha.node.background.context import DutyView
-from openvcha.node.background.expulsion import leave
-from openvcha.node.background.facts import FactsPublisher, Look, look
+from openvcha.node.background.connectivity import observe_connectivity
+from openvcha.node.background.context import NodeContext
+from openvcha.node.background.expulsion import watch_expulsion
+from openvcha.node.background.facts import FactsPublisher, PostgresSurvey, gather_facts
 from openvcha.node.background.orphans import end_orphans
 from openvcha.node.background.rejoin import rejoin
 from openvcha.node.background.rotation_runner import renew
 from openvcha.node.background.store_space import keep_room
-from openvcha.node.background.task_votes import heed
+from openvcha.node.background.task_votes import keep_votes
 from openvcha.node.process.backoff import Backoff
-from openvcha.node.process.supervised_loop import for_ever
+from openvcha.node.process.supervised_loop import run_forever
 from openvcha.store.errors import StoreError
 from openvcha.store.repeating import repeat
 
-__all__ = ["ALL_DUTIES", "Duty", "DutyView", "carry_out", "follow_members"]
+__all__ = ["ALL_JOBS", "BackgroundJob", "NodeContext", "follow_members", "run_jobs"]
 
 REFRESH_SECONDS = 15.0
 RETRY_SECONDS = 1.0
 
 
-Duty = Callable[[DutyView], Awaitable[None]]
+BackgroundJob = Callable[[NodeContext], Awaitable[None]]
 """Runs until canceled; restarted when it ends or fails."""
 
 
-async def follow_members(view: DutyView) -> None:
+async def follow_members(context: NodeContext) -> None:
     """Refresh the store's endpoints: else a node whose peers were replaced knows no live one."""
 
     async def refresh() -> None:
-        await view.store.refresh_endpoints()
+        await context.store.refresh_endpoints()
 
     def failed(reason: str) -> None:
-        view.events.debug("cannot refresh the members", reason=reason)
+        context.events.debug("cannot refresh the members", reason=reason)
 
     await repeat(refresh, REFRESH_SECONDS, passing=(StoreError,), failed=failed)
 
 
-async def tell_facts(view: DutyView) -> None:
+async def publish_facts(context: NodeContext) -> None:
     """Publish the node's facts, from which the active derives the cluster's health."""
-    gather = partial(look, view.identity, view.layout, view.engines)
-    member, events = view.identity.member, view.events
-    if not view.identity.holds_data:
-        await FactsPublisher(view.store, member, gather, events).run()
+    gather = partial(gather_facts, context.identity, context.layout, context.engines)
+    member, events = context.identity.member, context.events
+    if not context.identity.holds_data:
+        await FactsPublisher(context.store, member, gather, events).run()
         return
     # Imported late: it would slow down every start of a node.
-    from openvcha.node.background.access_repair import Access, NodePasswords  # noqa: PLC0415
+    from openvcha.node.background.access_repair import AccessRepair, NodePasswords  # noqa: PLC0415
     from openvcha.node.postgres.superuser import Superuser  # noqa: PLC0415
 
-    superuser = Superuser(view.layout, view.identity.ports.postgres)
-    async with Access(superuser, view.identity.ha_address, NodePasswords(view), events) as access:
+    superuser = Superuser(context.layout, context.identity.ports.postgres)
+    async with AccessRepair(
+        superuser, context.identity.ha_address, NodePasswords(context), events
+    ) as access:
 
-        async def survey() -> Look:
-            return await access.look() if view.control.ready.is_set() else Look()
+        async def survey() -> PostgresSurvey:
+            return await access.look() if context.control.ready.is_set() else PostgresSurvey()
 
-        await FactsPublisher(view.store, member, gather, events, survey=survey).run()
+        await FactsPublisher(context.store, member, gather, events, survey=survey).run()
 
 
-ALL_DUTIES: Mapping[str, Duty] = {
+ALL_JOBS: Mapping[str, BackgroundJob] = {
     "members": follow_members,
-    "expelled": leave,
-    "facts": tell_facts,
+    "expelled": watch_expulsion,
+    "facts": publish_facts,
     "rejoin": rejoin,
     "orphans": end_orphans,
-    "view": see,
+    "view": observe_connectivity,
     "room": keep_room,
-    "votes that a task needs": heed,
+    "votes that a task needs": keep_votes,
     "renewal": renew,
 }
 
 
-async def carry_out(view: DutyView, duties: Mapping[str, Duty] = ALL_DUTIES) -> None:
+async def run_jobs(context: NodeContext, jobs: Mapping[str, BackgroundJob] = ALL_JOBS) -> None:
     """Run all jobs until canceled; one that fails does not affect the others."""
 
-    def told(name: str, reason: str | None) -> None:
+    def report_health(name: str, reason: str | None) -> None:
         text = f"was interrupted and is being retried: {reason}"
-        view.control.tell(f"duty {name}", None if reason is None else text)
+        context.control.tell(f"duty {name}", None if reason is None else text)
 
     async with asyncio.TaskGroup() as group:
-        for name, duty in duties.items():
+        for name, duty in jobs.items():
             backoff = Backoff(first=RETRY_SECONDS)
-            work = for_ever(name, partial(duty, view), view.events, told=told, backoff=backoff)
+            work = run_forever(
+                name,
+                partial(duty, context),
+                context.events,
+                report_health=report_health,
+                backoff=backoff,
+            )
             group.create_task(work, name=f"duty {name}")

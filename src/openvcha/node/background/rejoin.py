@@ -9,26 +9,26 @@ import datetime as dt
 import shutil
 from collections.abc import Awaitable, Callable
 
-from openvcha.node.background.context import DutyView
-from openvcha.node.background.expulsion import expelled
+from openvcha.node.background.context import NodeContext
+from openvcha.node.background.expulsion import is_expelled
 from openvcha.node.background.standby_progress import (
-    AGAIN_SECONDS,
+    RETRY_COPY_SECONDS,
     STUCK_SECONDS,
-    Look,
-    Watch,
-    look_at,
+    StandbyObservation,
+    StandbyWatch,
+    observe_standby,
 )
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning.clone import SPARE_BYTES, has_data, remove_tree
 from openvcha.node.postgres.cloning.data_backup import (
-    asides,
-    discard,
-    put_back,
+    create_backup,
+    discard_backups,
+    list_backups,
     remove_discarded,
-    set_aside,
+    restore_backup,
 )
-from openvcha.node.postgres.diagnosis.start_failures import trouble
+from openvcha.node.postgres.diagnosis.start_failures import find_trouble
 from openvcha.node.postgres.leader import CopyFailed, Leader, find_leader
 from openvcha.node.process.process_tree import find_tree, is_postgres, kill_tree
 from openvcha.store import keys
@@ -38,13 +38,13 @@ LOOK_SECONDS = 2.0
 NAME = "rejoin"
 
 
-async def rejoin(view: DutyView) -> None:
+async def rejoin(context: NodeContext) -> None:
     """Watch the standby until canceled; return at once on a witness."""
-    if not view.identity.holds_data:
+    if not context.identity.holds_data:
         await asyncio.Event().wait()
-    await view.control.ready.wait()
-    await asyncio.to_thread(remove_discarded, view.layout)
-    await Rejoin(view).run()
+    await context.control.ready.wait()
+    await asyncio.to_thread(remove_discarded, context.layout)
+    await Rejoin(context).run()
 
 
 class Rejoin:
@@ -52,59 +52,59 @@ class Rejoin:
 
     def __init__(
         self,
-        view: DutyView,
+        context: NodeContext,
         *,
         free_bytes: Callable[[Layout], int] = lambda layout: shutil.disk_usage(layout.root).free,
     ) -> None:
-        self._view = view
-        self._layout = view.layout
+        self._context = context
+        self._layout = context.layout
         self._clock = asyncio.get_running_loop().time
         self._free_bytes = free_bytes
         self._not_before = self._clock()
 
     async def run(self) -> None:
         """Look until canceled, and act if the standby is stuck."""
-        watch = Watch(self._clock())
+        watch = StandbyWatch(self._clock())
         while True:
             look, before = await self._look(), self._not_before
             if look is not None:
                 await self._judge(look, watch.quiet_seconds(look, self._clock()))
             if look is None or self._not_before != before:
                 # Nothing is known, or all that was seen is about data that have been replaced.
-                watch = Watch(self._clock())
+                watch = StandbyWatch(self._clock())
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _look(self) -> Look | None:
+    async def _look(self) -> StandbyObservation | None:
         """Return an observation; None if the store does not respond."""
-        own = self._view.identity.member
+        own = self._context.identity.member
         try:
-            found = await self._view.store.prefix(keys.PATRONI)
+            found = await self._context.store.prefix(keys.PATRONI)
         except StoreError:
             return None
-        look = look_at(own, found, ())
+        look = observe_standby(own, found, ())
         if look.well or look.source is None:
             return look
-        return look_at(own, found, await asyncio.to_thread(find_tree, self._layout.root))
+        return observe_standby(own, found, await asyncio.to_thread(find_tree, self._layout.root))
 
-    async def _judge(self, look: Look, quiet: float) -> None:
-        if look.in_sync and asides(self._layout):
-            await asyncio.to_thread(discard, self._layout)
-            self._view.events.info("the new copy is in sync; the old data are deleted")
+    async def _judge(self, look: StandbyObservation, quiet: float) -> None:
+        if look.in_sync and list_backups(self._layout):
+            await asyncio.to_thread(discard_backups, self._layout)
+            self._context.events.info("the new copy is in sync; the old data are deleted")
         if look.well or look.source is None:
             self._tell(None)
             return
-        if quiet >= self._patience() and self._clock() >= self._not_before:
-            await self._renew(look.source, quiet)
+        if quiet >= self._quiet_limit() and self._clock() >= self._not_before:
+            await self._replace_data(look.source, quiet)
 
-    def _patience(self) -> float:
+    def _quiet_limit(self) -> float:
         """Return for how many seconds a standby may be quiet; 0 if its data are in the backup."""
-        if not asides(self._layout):
+        if not list_backups(self._layout):
             return STUCK_SECONDS
-        return AGAIN_SECONDS if has_data(self._layout) else 0.0
+        return RETRY_COPY_SECONDS if has_data(self._layout) else 0.0
 
-    async def _renew(self, source: str, quiet: float) -> None:
+    async def _replace_data(self, source: str, quiet: float) -> None:
         """Copy the data again if another node runs as primary and there is room for both copies."""
-        if await expelled(self._view) is not False:
+        if await is_expelled(self._context) is not False:
             return
         try:
             leader = await self._leader(source)
@@ -113,12 +113,12 @@ class Rejoin:
             self._tell(f"the standby is stuck, and cannot be copied again: {error}")
             return
         self._not_before = self._clock() + STUCK_SECONDS
-        known = await asyncio.to_thread(trouble, self._layout.logs)
+        known = await asyncio.to_thread(find_trouble, self._layout.logs)
         why = f" ({known.reason})" if known else ""
         self._tell(
             f"the standby has been stuck for {quiet:.0f} s{why}; its data are being copied again"
         )
-        await self._view.control.halt("patroni")
+        await self._context.control.halt("patroni")
         try:
             await asyncio.to_thread(_end_postgres, self._layout)
             again = await self._look()
@@ -126,31 +126,31 @@ class Rejoin:
             if again is not None and again.source == source:
                 await self._copy()
         except Exception:
-            self._go_on()
+            self._resume()
             raise
-        self._go_on()
+        self._resume()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         # Without data Patroni would initialize some: then it stays halted.
         if has_data(self._layout):
-            self._view.control.begin("patroni")
+            self._context.control.begin("patroni")
 
     async def _copy(self) -> None:
         if has_data(self._layout):
-            kept = await asyncio.to_thread(set_aside, self._layout, dt.datetime.now(dt.UTC))
-            self._view.events.warning("stuck data were set aside", directory=kept.name)
-        if await copy_or_put_back(self._layout, self._view.control.copy):
+            kept = await asyncio.to_thread(create_backup, self._layout, dt.datetime.now(dt.UTC))
+            self._context.events.warning("stuck data were set aside", directory=kept.name)
+        if await copy_or_restore(self._layout, self._context.control.copy):
             self._tell(
                 "the data were copied again; the old ones are kept until the copy is in sync"
             )
         else:
             self._tell("the data could not be copied again; the old ones were restored")
-            self._not_before = self._clock() + AGAIN_SECONDS
+            self._not_before = self._clock() + RETRY_COPY_SECONDS
 
     async def _leader(self, source: str) -> Leader:
-        view = self._view
+        context = self._context
         secrets = load_secrets(self._layout.root)
-        leader = await find_leader(view.store, self._layout, secrets, view.engines.postgres)
+        leader = await find_leader(context.store, self._layout, secrets, context.engines.postgres)
         if leader.member != source:
             raise CopyFailed("the primary has just changed", temporary=True)
         return leader
@@ -165,15 +165,15 @@ class Rejoin:
             )
 
     def _tell(self, text: str | None) -> None:
-        self._view.control.tell(NAME, text)
+        self._context.control.tell(NAME, text)
 
 
-async def copy_or_put_back(layout: Layout, copy: Callable[[], Awaitable[bool]]) -> bool:
+async def copy_or_restore(layout: Layout, copy: Callable[[], Awaitable[bool]]) -> bool:
     """Copy the data; if that fails for good, restore the backup. Return whether it was copied."""
     if await copy():
         return True
     await asyncio.to_thread(remove_tree, layout.pgdata_copying)
-    await asyncio.to_thread(put_back, layout)
+    await asyncio.to_thread(restore_backup, layout)
     return False
 
 

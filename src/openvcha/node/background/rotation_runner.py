@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openvcha.node.background.context import DutyView
+from openvcha.node.background.context import NodeContext
 from openvcha.node.etcd.member import answers, client_url
 from openvcha.node.http import ask
 from openvcha.node.identity import Secrets, load_secrets, save_secrets
 from openvcha.node.patroni.config import write_patroni_config
-from openvcha.node.postgres.leader import superuser_place
+from openvcha.node.postgres.leader import superuser_conninfo
 from openvcha.node.postgres.roles import OWN_ROLES
 from openvcha.node.security.rotation import (
     NOTE,
-    Renewal,
+    Rotation,
     finish,
     in_place,
     load,
-    path_of,
     put_in_place,
+    rotation_path,
     save,
 )
 from openvcha.node.security.tls import NodeTls
@@ -44,48 +44,48 @@ END_SESSIONS = """
 """
 
 
-class NotYet(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+class RotationBlocked(Exception):  # noqa: N818 - a state of the world, not a fault of ours
     """The rotation cannot continue now; the text says why."""
 
 
-async def renew(view: DutyView) -> None:
+async def renew(context: NodeContext) -> None:
     """Run requested rotations until canceled; return at once on a witness."""
-    if not view.identity.holds_data:
+    if not context.identity.holds_data:
         await asyncio.Event().wait()
-    await view.control.ready.wait()
-    renewing, path = Renewing(view), path_of(view.layout)
+    await context.control.ready.wait()
+    renewing, path = RotationRunner(context), rotation_path(context.layout)
     while True:
         # Checking that a file exists is far cheaper than a thread, five times a second.
-        if path.exists() and (renewal := await asyncio.to_thread(load, view.layout)):
+        if path.exists() and (renewal := await asyncio.to_thread(load, context.layout)):
             await renewing.carry_out(renewal)
         await asyncio.sleep(LOOK_SECONDS)
 
 
-class Renewing:
+class RotationRunner:
     """One rotation. Each step is idempotent."""
 
-    def __init__(self, view: DutyView) -> None:
-        self._view = view
-        self._tls = NodeTls(view.layout)
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._tls = NodeTls(context.layout)
 
-    async def carry_out(self, renewal: Renewal) -> None:
+    async def carry_out(self, renewal: Rotation) -> None:
         """Run the steps that are left, waiting as long as necessary."""
-        layout = self._view.layout
+        layout = self._context.layout
         if not renewal.entered:
-            async with self._view.control.passwords:
-                await self._until(lambda: self._enter(renewal.secrets))
-            await self._until(lambda: self._admit(renewal.account))
+            async with self._context.control.passwords:
+                await self._until(lambda: self._set_new_credentials(renewal.secrets))
+            await self._until(lambda: self._add_account(renewal.account))
             renewal = msgspec.structs.replace(renewal, entered=True)
             save(layout, renewal)
         if not in_place(layout, renewal):
-            await self._exchange(renewal)
-        await self._until(self._proved)
+            await self._replace_files(renewal)
+        await self._until(self._verify)
         await self._until(self._end_sessions)
         await self._until(self._reseal)
-        await self._until(lambda: self._forget(renewal.account))
+        await self._until(lambda: self._revoke_other_accounts(renewal.account))
         finish(layout)
-        self._view.control.tell(NOTE, None)
-        self._view.events.info("credentials rotated")
+        self._context.control.tell(NOTE, None)
+        self._context.events.info("credentials rotated")
 
     async def _until(self, attempt: Attempt) -> None:
         """Retry until it succeeds; show the obstacle in the node's status."""
@@ -93,14 +93,14 @@ class Renewing:
             try:
                 async with asyncio.timeout(STATEMENT_SECONDS):
                     await attempt()
-            except (NotYet, TimeoutError) as error:
+            except (RotationBlocked, TimeoutError) as error:
                 reason = str(error) or "PostgreSQL does not respond in time"
-                self._view.control.tell(NOTE, f"credentials are being rotated: {reason}")
+                self._context.control.tell(NOTE, f"credentials are being rotated: {reason}")
             else:
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _enter(self, new: Secrets) -> None:
+    async def _set_new_credentials(self, new: Secrets) -> None:
         """Set the new passwords in PostgreSQL, unless an earlier run has done it."""
         from psycopg import Error  # noqa: PLC0415 - every start of a node would wait for it
 
@@ -110,45 +110,49 @@ class Renewing:
         except (Error, OSError):
             pass  # it still has the old ones, or is unreachable: the next attempt shows which
         try:
-            async with await self._connect(load_secrets(self._view.layout.root)) as connection:
-                await _change(connection, new)
+            async with await self._connect(load_secrets(self._context.layout.root)) as connection:
+                await _change_passwords(connection, new)
         except (Error, OSError) as error:
-            raise NotYet(f"PostgreSQL does not accept the new passwords: {error}") from error
+            raise RotationBlocked(
+                f"PostgreSQL does not accept the new passwords: {error}"
+            ) from error
 
-    async def _admit(self, new: Account) -> None:
+    async def _add_account(self, new: Account) -> None:
         """Add the new account to the store, authenticated by the old one; idempotent."""
         try:
-            await self._view.store.accounts.trust(new)
+            await self._context.store.accounts.trust(new)
         except StoreError as error:
-            raise NotYet(f"the store does not accept the new account: {error}") from error
+            raise RotationBlocked(f"the store does not accept the new account: {error}") from error
 
-    async def _forget(self, new: Account) -> None:
+    async def _revoke_other_accounts(self, new: Account) -> None:
         """Revoke all other accounts of the store, whoever may have obtained them."""
         try:
-            await self._view.store.accounts.keep_only(new, {})
+            await self._context.store.accounts.keep_only(new, {})
         except StoreError as error:
-            raise NotYet(f"the store has not dropped the old account yet: {error}") from error
+            raise RotationBlocked(
+                f"the store has not dropped the old account yet: {error}"
+            ) from error
 
-    async def _exchange(self, renewal: Renewal) -> None:
+    async def _replace_files(self, renewal: Rotation) -> None:
         """Replace the files while etcd is stopped, so that nothing serves with old certificates."""
-        view = self._view
-        await view.control.halt("etcd")
+        context = self._context
+        await context.control.halt("etcd")
         try:
-            await asyncio.to_thread(put_in_place, view.layout, renewal)
-            write_patroni_config(view.identity, view.layout, view.engines.postgres)
+            await asyncio.to_thread(put_in_place, context.layout, renewal)
+            write_patroni_config(context.identity, context.layout, context.engines.postgres)
         finally:
-            view.control.begin("etcd")
+            context.control.begin("etcd")
 
-    async def _proved(self) -> None:
+    async def _verify(self) -> None:
         """Log in to all three servers with the new credentials: then they trust no others."""
-        identity, tls = self._view.identity, self._tls()
+        identity, tls = self._context.identity, self._tls()
         if not await answers(client_url(identity), tls):
-            raise NotYet("etcd does not use the new certificate yet")
+            raise RotationBlocked("etcd does not use the new certificate yet")
         place = url(identity.ha_address, identity.ports.patroni)
         # Repeatedly: it reloads its certificates only if nothing else has changed.
-        self._view.control.reload("patroni")
+        self._context.control.reload("patroni")
         if not await ask(place, "/patroni", tls, PROBE_SECONDS):
-            raise NotYet("Patroni does not use the new certificate yet")
+            raise RotationBlocked("Patroni does not use the new certificate yet")
 
     async def _end_sessions(self) -> None:
         """End every session that began with the old credentials: it would last forever."""
@@ -156,20 +160,20 @@ class Renewing:
 
         users = list(OWN_ROLES)
         try:
-            async with await self._connect(load_secrets(self._view.layout.root)) as connection:
+            async with await self._connect(load_secrets(self._context.layout.root)) as connection:
                 await connection.execute(END_SESSIONS, [users])
         except (Error, OSError) as error:
-            raise NotYet(f"PostgreSQL does not accept the node yet: {error}") from error
+            raise RotationBlocked(f"PostgreSQL does not accept the node yet: {error}") from error
 
     async def _reseal(self) -> None:
         """Seal all records with the new key; after that the old key's seals are invalid."""
-        store, layout = self._view.store, self._view.layout
+        store, layout = self._context.store, self._context.layout
         try:
             for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
                 if isinstance(store, SealedStore) and not await store.reseal(prefix):
-                    raise NotYet("the records are not resealed yet: others write them too")
+                    raise RotationBlocked("the records are not resealed yet: others write them too")
         except StoreError as error:
-            raise NotYet(f"the records are not resealed yet: {error}") from error
+            raise RotationBlocked(f"the records are not resealed yet: {error}") from error
         known = load_secrets(layout.root)
         await asyncio.to_thread(
             save_secrets, layout.root, msgspec.structs.replace(known, records_before=None)
@@ -178,21 +182,21 @@ class Renewing:
     async def _connect(self, known: Secrets) -> "AsyncConnection[Any]":
         from psycopg import AsyncConnection  # noqa: PLC0415 - as above
 
-        identity, layout = self._view.identity, self._view.layout
-        postgres = self._view.engines.postgres
+        identity, layout = self._context.identity, self._context.layout
+        postgres = self._context.engines.postgres
         port = identity.ports.postgres
-        place = superuser_place(identity.ha_address, port, layout, known, postgres)
+        place = superuser_conninfo(identity.ha_address, port, layout, known, postgres)
         return await AsyncConnection.connect(place)
 
 
-async def _change(connection: "AsyncConnection[Any]", new: Secrets) -> None:
+async def _change_passwords(connection: "AsyncConnection[Any]", new: Secrets) -> None:
     """Change the passwords of all roles, or of none."""
     # Imported late, as above.
     from openvcha.node.postgres.own_roles import change_password, passwords  # noqa: PLC0415
 
     row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()
     if row is None or row[0]:
-        raise NotYet("PostgreSQL does not accept writes yet")
+        raise RotationBlocked("PostgreSQL does not accept writes yet")
     for role, password in passwords(new).items():
         await connection.execute(change_password(connection, role, password))
     await connection.commit()

@@ -17,12 +17,12 @@ from openvcha.store.patroni_state import (
 
 STUCK_SECONDS = 30.0
 # After a copy that did not help: another one is unlikely to, and takes space again.
-AGAIN_SECONDS = 900.0
-WORK_SECONDS = 900.0
+RETRY_COPY_SECONDS = 900.0
+WORKING_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
-class Look:
+class StandbyObservation:
     """One observation. ``source`` is the other node that runs as primary; None if there is none.
 
     ``places`` describes how far PostgreSQL is, in strings that change only with progress.
@@ -37,7 +37,9 @@ class Look:
     workers: frozenset[int]
 
 
-def look_at(own: str, found: Iterable[KeyValue], processes: Iterable[Process]) -> Look:
+def observe_standby(
+    own: str, found: Iterable[KeyValue], processes: Iterable[Process]
+) -> StandbyObservation:
     """Return an observation from Patroni's keys and the node's processes."""
     values = {kv.key: kv.value for kv in found}
     leader = read_leader(values.get(keys.PATRONI_LEADER, b"")) or None
@@ -47,7 +49,7 @@ def look_at(own: str, found: Iterable[KeyValue], processes: Iterable[Process]) -
     confirmed = not isinstance(sync, Unreadable) and leader is not None and sync.leader == leader
     me = _member(values, own)
     source = leader if leader and confirmed and leader != own else None
-    return Look(
+    return StandbyObservation(
         source=source if source and _member(values, source).primary else None,
         well=leader == own or me.streams,
         in_sync=confirmed and bool(named) and (leader == own or (own in named and me.streams)),
@@ -57,7 +59,7 @@ def look_at(own: str, found: Iterable[KeyValue], processes: Iterable[Process]) -
     )
 
 
-class Watch:
+class StandbyWatch:
     """Remembers observations, to distinguish a slow standby from a stuck one."""
 
     def __init__(self, now: float) -> None:
@@ -66,7 +68,7 @@ class Watch:
         self._source: str | None = None
         self._advanced = self._stirred = now
 
-    def quiet_seconds(self, look: Look, now: float) -> float:
+    def quiet_seconds(self, look: StandbyObservation, now: float) -> float:
         """Return for how many seconds there was no progress despite a primary to follow."""
         lasting, self._workers = look.workers & self._workers, look.workers
         if look.well or look.paused or look.source is None or look.source != self._source:
@@ -76,7 +78,7 @@ class Watch:
         elif look.places - self._seen:
             self._seen |= look.places
             self._advanced = self._stirred = now
-        elif lasting and now - self._advanced < WORK_SECONDS:
+        elif lasting and now - self._advanced < WORKING_SECONDS:
             self._stirred = now
         return now - self._stirred
 

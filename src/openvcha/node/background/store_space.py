@@ -6,7 +6,7 @@ a full store grants none, and then it is the turn of the leader, or of the first
 
 import asyncio
 
-from openvcha.node.background.context import DutyView
+from openvcha.node.background.context import NodeContext
 from openvcha.store import keys, space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.lease import acquire
@@ -16,17 +16,17 @@ from openvcha.store.space import Room, percent
 LOOK_SECONDS = 30.0
 FULL_SECONDS = 5.0
 TURN_SECONDS = 30.0
-IN_VAIN_SECONDS = 600.0
+FUTILE_SECONDS = 600.0
 """The pause after freeing space left the store full, while nothing has changed since."""
-HOLD_SECONDS = 15
+LOCK_SECONDS = 15
 MIB = 1 << 20
 
 
-async def keep_room(view: DutyView) -> None:
+async def keep_room(context: NodeContext) -> None:
     """Look until canceled, and free space when needed."""
-    if not view.identity.holds_data:
+    if not context.identity.holds_data:
         await asyncio.Event().wait()
-    keeper = Keeper(view)
+    keeper = SpaceKeeper(context)
 
     async def look() -> float:
         return FULL_SECONDS if await keeper.look() else LOOK_SECONDS
@@ -34,12 +34,12 @@ async def keep_room(view: DutyView) -> None:
     await repeat(look, LOOK_SECONDS)
 
 
-class Keeper:
+class SpaceKeeper:
     """Watches the space of the store's members from one data node."""
 
-    def __init__(self, view: DutyView) -> None:
-        self._view = view
-        self._quota = view.identity.store.quota_bytes
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._quota = context.identity.store.quota_bytes
         self._clock = asyncio.get_running_loop().time
         self._full_since: float | None = None
         self._in_vain: tuple[float, int] | None = None
@@ -48,21 +48,21 @@ class Keeper:
     async def look(self) -> bool:
         """Look once, act, and return whether the store is full."""
         try:
-            found = await space.look(self._view.store)
-            self._view.control.tell("room", self._said(found))
+            found = await space.look(self._context.store)
+            self._context.control.tell("room", self._describe(found))
             if not found.full:
                 self._full_since = self._in_vain = None
-                await self._tidy(found)
+                await self._defragment_if_worth(found)
                 return False
-            await self._mend(found)
+            await self._free_space(found)
         except StoreFull:
             return True  # since just now: the next look finds the alarm
         except StoreError as error:
-            self._view.events.info("cannot free space in the store", reason=str(error))
+            self._context.events.info("cannot free space in the store", reason=str(error))
             return self._full_since is not None
         return True
 
-    def _said(self, found: Room) -> str | None:
+    def _describe(self, found: Room) -> str | None:
         largest = found.largest
         if largest is None:
             return None
@@ -71,45 +71,47 @@ class Keeper:
         size, quota = -(-largest.size // MIB), limit // MIB
         return f"the store uses {size} of {quota} MiB ({percent(largest.size, limit)} %)"
 
-    async def _tidy(self, found: Room) -> None:
+    async def _defragment_if_worth(self, found: Room) -> None:
         """Defragment one member if that pays off; the next look does the next one."""
         worth = [one for one in found.in_order if space.pays(one, self._quota)]
         if not worth or found.why_not():
             return
         hold = await acquire(
-            self._view.store, keys.ROOM, self._view.identity.member.encode(), HOLD_SECONDS
+            self._context.store, keys.ROOM, self._context.identity.member.encode(), LOCK_SECONDS
         )
         if hold is None:
             return
         async with hold:
-            now = await space.look(self._view.store)
+            now = await space.look(self._context.store)
             one = next((each for each in now.in_order if space.pays(each, self._quota)), None)
             if one is not None and now.why_not() is None and not hold.lost.is_set():
-                await space.defragment(self._view.store, one, now.in_order)
-                self._view.events.info("the store was defragmented", member=one.name, free=one.free)
+                await space.defragment(self._context.store, one, now.in_order)
+                self._context.events.info(
+                    "the store was defragmented", member=one.name, free=one.free
+                )
 
-    async def _mend(self, found: Room) -> None:
+    async def _free_space(self, found: Room) -> None:
         """Free space so that the store accepts writes again, once it is this node's turn."""
         if self._full_since is None:
             self._full_since = self._clock()
-        if self._is_vain(found) or not await self._has_turn(found):
+        if self._is_futile(found) or not await self._has_turn(found):
             return
-        self._view.events.warning("the store is full; freeing space")
-        after = await space.make_room(self._view.store, self._quota, self._gave)
+        self._context.events.warning("the store is full; freeing space")
+        after = await space.make_room(self._context.store, self._quota, self._gave)
         self._in_vain = (self._clock(), after.revision) if after.full else None
-        self._view.events.warning("freed space in the store", full=after.full)
+        self._context.events.warning("freed space in the store", full=after.full)
 
-    def _is_vain(self, found: Room) -> bool:
+    def _is_futile(self, found: Room) -> bool:
         """Return whether freeing space has just failed to help: it stops every member in turn."""
         if self._in_vain is None:
             return False
         tried, revision = self._in_vain
-        waits = IN_VAIN_SECONDS if found.revision == revision else TURN_SECONDS
+        waits = FUTILE_SECONDS if found.revision == revision else TURN_SECONDS
         return self._clock() - tried < waits
 
     async def _has_turn(self, found: Room) -> bool:
-        leader = await self._view.store.get(keys.PATRONI_LEADER)
-        own = self._view.identity.member
+        leader = await self._context.store.get(keys.PATRONI_LEADER)
+        own = self._context.identity.member
         if leader is not None:
             return leader.value == own.encode()
         names = [one.name for one in found.in_order if one.ours]
@@ -117,4 +119,4 @@ class Keeper:
         return self._clock() - (self._full_since or 0.0) >= waits * TURN_SECONDS
 
     def _gave(self, text: str) -> None:
-        self._view.events.info("store space", member=text)
+        self._context.events.info("store space", member=text)

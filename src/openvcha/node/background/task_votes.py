@@ -13,7 +13,7 @@ from functools import partial
 
 import msgspec
 
-from openvcha.node.background.context import DutyView
+from openvcha.node.background.context import NodeContext
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.task_votes import (
     Relied,
@@ -21,8 +21,8 @@ from openvcha.node.local_records.task_votes import (
     forget_relied,
     kept,
     load_relied,
+    not_kept_reply,
     save_relied,
-    unkept,
 )
 from openvcha.node.process.logs import Logger
 from openvcha.store import keys
@@ -39,7 +39,7 @@ CONFIRM_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Disk:
+class VotesFile:
     """A node's file of the list. ``save`` and ``forget`` raise OSError."""
 
     load: Callable[[], Relied | None]
@@ -47,25 +47,27 @@ class Disk:
     forget: Callable[[], None]
 
 
-def disk_of(layout: Layout) -> Disk:
+def votes_file(layout: Layout) -> VotesFile:
     """Return the file in a node's directory."""
-    return Disk(
+    return VotesFile(
         partial(load_relied, layout), partial(save_relied, layout), partial(forget_relied, layout)
     )
 
 
-async def heed(view: DutyView) -> None:
+async def keep_votes(context: NodeContext) -> None:
     """Follow the record in the store until canceled."""
-    await Reliance(view.store, disk_of(view.layout), view.identity.member, view.events).run()
+    await VotesKeeper(
+        context.store, votes_file(context.layout), context.identity.member, context.events
+    ).run()
 
 
-class Reliance:
+class VotesKeeper:
     """Follows the record, and confirms which revision of it is on disk."""
 
     def __init__(
         self,
         store: Store,
-        disk: Disk,
+        disk: VotesFile,
         member: str,
         log: Logger,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
@@ -125,7 +127,7 @@ class Reliance:
             self._tell(f"the votes that a task needs cannot be stored: {error}")
             # The list is on disk already; only its time could not be updated.
             if self._said != kept(revision):
-                await self._say(unkept(revision, error))
+                await self._say(not_kept_reply(revision, error))
         else:
             self._tell("")
             await self._say(said)

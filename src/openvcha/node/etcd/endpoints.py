@@ -51,7 +51,7 @@ class _Configuration(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Places:
+class MemberAddresses:
     """The addresses of members: those that hold data, and the witnesses."""
 
     data: Addresses
@@ -62,7 +62,9 @@ _CONFIGURATION = msgspec.json.Decoder(_Configuration)
 _ADDRESSES = msgspec.json.Decoder(dict[str, str])
 
 
-def trusted(own: str, places: Places, voters: Collection[str] | None) -> tuple[str, ...]:
+def trusted_addresses(
+    own: str, places: MemberAddresses, voters: Collection[str] | None
+) -> tuple[str, ...]:
     """Return the HA addresses to ask, the node's ``own`` first.
 
     A member that is not in ``voters`` (names; None if unknown) was removed from the cluster.
@@ -75,14 +77,14 @@ def trusted(own: str, places: Places, voters: Collection[str] | None) -> tuple[s
     return tuple(dict.fromkeys([own, *others]))
 
 
-def configured(record: bytes | None) -> Places | None:
+def configured_addresses(record: bytes | None) -> MemberAddresses | None:
     """Return the addresses in the cluster's configuration; None if it is unreadable."""
     try:
         found = _CONFIGURATION.decode(record or b"")
     except msgspec.DecodeError:
         return None
     nodes = [node for node in (*found.nodes, *found.planned) if node.address]
-    return Places(
+    return MemberAddresses(
         {node.member: node.address for node in nodes if node.member and node.kind == "data"},
         frozenset(node.address for node in nodes if node.kind == "witness"),
     )
@@ -99,11 +101,11 @@ def data_endpoints(
     ``record`` is the cluster's configuration without its seal, ``voters`` are the names of the
     store's voters; both default to the node's local copy.
     """
-    places = configured(record) or configured(_kept_record(layout))
-    places = places or Places(identity.data_nodes)
-    made = Places({**places.data, **_registered(layout)}, places.witnesses)
+    places = configured_addresses(record) or configured_addresses(_kept_record(layout))
+    places = places or MemberAddresses(identity.data_nodes)
+    made = MemberAddresses({**places.data, **_registered(layout)}, places.witnesses)
     voters = _kept_voters(identity, layout) if voters is None else voters
-    addresses = trusted(identity.ha_address, made, voters)
+    addresses = trusted_addresses(identity.ha_address, made, voters)
     return [url(address, identity.ports.etcd_client) for address in addresses]
 
 

@@ -7,10 +7,10 @@ from openvcha.node.process.status import Contact, PartStatus
 
 CALM_SECONDS = 30.0
 """Longer than the longest pause between two starts: a member that ran this long is up."""
-ENDS = 3
+MAX_EXITS = 3
 
 
-class OwnStore:
+class OwnMember:
     """Counts how often the member's program has ended without a long run in between."""
 
     def __init__(self, part: PartStatus) -> None:
@@ -25,7 +25,7 @@ class OwnStore:
         if part.restarts != self._restarts:
             self._ends += part.restarts - self._restarts
             self._restarts, self._ended = part.restarts, now
-        if self._ends < ENDS or contact is not Contact.CONNECTED:
+        if self._ends < MAX_EXITS or contact is not Contact.CONNECTED:
             return None
         return (
             f"this node's own store member does not stay up (last: {part.last_exit}). The"

@@ -91,7 +91,7 @@ class _Configuration(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Known:
+class MajorityView:
     """One observation of the store, confirmed by a majority.
 
     ``standbys`` is None if ``/sync`` is unreadable, ``paused`` if the configuration is.
@@ -139,7 +139,7 @@ def configured_nodes(record: bytes | None) -> dict[str, ConfiguredNode] | None:
 
 def keep(
     identity: Identity,
-    known: Known,
+    known: MajorityView,
     configured: Mapping[str, ConfiguredNode],
     **store: Any,
 ) -> KeptCluster:
@@ -172,7 +172,7 @@ def known_nodes(kept: KeptCluster | None) -> dict[str, ConfiguredNode]:
 
 
 def _member(
-    identity: Identity, one: Member, known: Known, node: ConfiguredNode | None
+    identity: Identity, one: Member, known: MajorityView, node: ConfiguredNode | None
 ) -> KeptMember:
     peer = next(iter(one.peer_urls), "")
     address = urlsplit(peer).hostname or ""
@@ -190,7 +190,7 @@ def _member(
     )
 
 
-def _role(member: str, known: Known, kind: Kind | None) -> Role:
+def _role(member: str, known: MajorityView, kind: Kind | None) -> Role:
     if kind == "witness":
         return Role.WITNESS
     if known.leader is None or not member:

@@ -57,12 +57,12 @@ def kept(revision: int) -> bytes:
     return b"%d" % revision
 
 
-def unkept(revision: int, error: OSError) -> bytes:
+def not_kept_reply(revision: int, error: OSError) -> bytes:
     """Return a node's report that it cannot keep the record."""
     return b"%d %d" % (revision, error.errno or errno.EIO)
 
 
-def hindrance(said: bytes) -> str | None:
+def not_kept_reason(said: bytes) -> str | None:
     """Return in words why a node cannot keep the record; None if it does not report that."""
     found = _UNKEPT.fullmatch(said)
     return os.strerror(int(found[1])) if found else None
@@ -97,7 +97,7 @@ def is_fresh(relied: Relied, now: dt.datetime) -> bool:
     return abs(age) <= FRESH_SECONDS
 
 
-def lacking(
+def vms_to_power_on(
     relied: Relied, own: str, voters: Sequence[str] | None, off: Collection[str]
 ) -> tuple[str, ...]:
     """Return the VMs that must be powered on to restore the store's quorum.

@@ -8,7 +8,7 @@ from typing import Any
 Enough = Callable[[], bool]
 
 
-class PatientClock:
+class EarlyWakeClock:
     """Replaces ``time``: inside ``until`` a thread sleeps only until its condition holds.
 
     Other threads, and this one outside ``until``, sleep as long as requested.
@@ -42,12 +42,12 @@ class PatientClock:
             self._real.sleep(min(self._look_seconds, left))
 
 
-def of_module(module: Any, look_seconds: float) -> PatientClock:
+def clock_of(module: Any, look_seconds: float) -> EarlyWakeClock:
     """Return the clock of a module that imports ``time``; install it at the first call.
 
     Raises AttributeError if the module has no ``time``.
     """
-    if not isinstance(module.time, PatientClock):
-        module.time = PatientClock(module.time, look_seconds)
-    clock: PatientClock = module.time
+    if not isinstance(module.time, EarlyWakeClock):
+        module.time = EarlyWakeClock(module.time, look_seconds)
+    clock: EarlyWakeClock = module.time
     return clock

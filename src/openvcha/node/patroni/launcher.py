@@ -15,7 +15,7 @@ from types import ModuleType
 from openvcha.node.process.gate import GO
 
 STDIN = 0
-LATE_MODULES = (
+PRELOADED_MODULES = (
     "patroni.__main__",
     "patroni.api",
     "patroni.config",
@@ -25,7 +25,7 @@ LATE_MODULES = (
     "patroni.psycopg",
     "patroni.watchdog",
 )
-EXTENSIONS = (
+PATCHES = (
     "openvcha.node.patroni.patches.connections",
     "openvcha.node.patroni.patches.endpoints",
     "openvcha.node.patroni.patches.key_forms",
@@ -46,27 +46,27 @@ EXTENSIONS = (
 
 def main() -> None:
     """Load Patroni, wait for the byte, run Patroni."""
-    patroni, *_ = [importlib.import_module(name) for name in LATE_MODULES]
-    changes = [importlib.import_module(name) for name in EXTENSIONS]
-    refuse_another_patroni(changes)
+    patroni, *_ = [importlib.import_module(name) for name in PRELOADED_MODULES]
+    changes = [importlib.import_module(name) for name in PATCHES]
+    require_known_patroni(changes)
     for change in changes:
         change.install()
     if os.read(STDIN, len(GO)) != GO:
         raise SystemExit("the supervisor went before Patroni's moment")
-    let_go_of_stdin()
+    release_stdin()
     patroni.main()
 
 
-def refuse_another_patroni(changes: Iterable[ModuleType]) -> None:
+def require_known_patroni(changes: Iterable[ModuleType]) -> None:
     """Raise SystemExit unless the patches were written for this Patroni."""
     pins = importlib.import_module("openvcha.node.patroni.pins")
     try:
         pins.check(changes)
-    except pins.OtherPatroniError as error:
+    except pins.UnsupportedPatroniError as error:
         raise SystemExit(str(error)) from None
 
 
-def let_go_of_stdin() -> None:
+def release_stdin() -> None:
     """Replace the supervisor's pipe with /dev/null. Raises OSError."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, STDIN)

@@ -21,23 +21,23 @@ Pins = Mapping[str, str]
 """Hashes by target, such as ``patroni.ha:Ha.demote``."""
 
 
-class OtherPatroniError(Exception):
+class UnsupportedPatroniError(Exception):
     """openvcha was not written for this version of Patroni."""
 
 
 def check(changes: Iterable[ModuleType]) -> None:
-    """Raise OtherPatroniError unless all that the patches replace is unchanged."""
-    differ = [target for change in changes for target in differing(change.REPLACES)]
+    """Raise UnsupportedPatroniError unless all that the patches replace is unchanged."""
+    differ = [target for change in changes for target in changed_targets(change.REPLACES)]
     if differ:
         text = (
             f"Patroni {version('patroni')} is not supported: openvcha patches functions"
             f" that differ in this version ({', '.join(differ)}); install the version in"
             " locks/runtime.txt"
         )
-        raise OtherPatroniError(text)
+        raise UnsupportedPatroniError(text)
 
 
-def differing(pins: Pins) -> list[str]:
+def changed_targets(pins: Pins) -> list[str]:
     """Return the targets that are missing or have changed."""
     return [target for target, known in pins.items() if fingerprint(target) != known]
 

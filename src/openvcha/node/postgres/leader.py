@@ -3,7 +3,7 @@
 import dataclasses
 from urllib.parse import urlsplit
 
-from openvcha.node.engines import OLDEST_POSTGRES, Postgres
+from openvcha.node.engines import MIN_POSTGRES, Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.own_sessions import APPLICATION_NAME, superuser_options
@@ -52,7 +52,7 @@ async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: 
     return Leader(member, host, port, size, major)
 
 
-def place_of(member_record: bytes) -> tuple[str, int]:
+def parse_member_address(member_record: bytes) -> tuple[str, int]:
     """Return host and port of PostgreSQL from Patroni's record of a member.
 
     Raises ValueError for an invalid record.
@@ -72,7 +72,7 @@ async def _place(store: Store) -> tuple[str, str, int]:
     record = await store.get(keys.patroni_member(member))
     if record is None:
         raise CopyFailed(f"the leader {member} has not reported its address", temporary=True)
-    return (member, *place_of(record.value))
+    return (member, *parse_member_address(record.value))
 
 
 async def _facts(
@@ -81,7 +81,7 @@ async def _facts(
     # Imported late: it would slow down every start of a node, and few nodes copy.
     from psycopg import AsyncConnection, Error  # noqa: PLC0415
 
-    place = superuser_place(host, port, layout, secrets, postgres, major=OLDEST_POSTGRES)
+    place = superuser_conninfo(host, port, layout, secrets, postgres, major=MIN_POSTGRES)
     try:
         connection = await AsyncConnection.connect(place)
         async with connection:
@@ -95,7 +95,7 @@ async def _facts(
     return int(row[0]), int(row[1])
 
 
-def superuser_place(
+def superuser_conninfo(
     host: str,
     port: int,
     layout: Layout,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 TAIL_BYTES = 256 << 10
-LONGEST_MESSAGE = 300
+MAX_MESSAGE_LENGTH = 300
 SEVERE = frozenset({"ERROR", "FATAL", "PANIC"})
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
 _CSV_COLUMNS = 24
@@ -41,7 +41,7 @@ class Entry:
 def plain(text: str) -> str:
     """Return a text of the log in a form for display: without passwords, on one short line."""
     shown = _PASSWORD.sub(r"\1***", " ".join(text.split()))
-    return shown if len(shown) <= LONGEST_MESSAGE else shown[: LONGEST_MESSAGE - 1] + "…"
+    return shown if len(shown) <= MAX_MESSAGE_LENGTH else shown[: MAX_MESSAGE_LENGTH - 1] + "…"
 
 
 def entries(folder: Path) -> list[Entry]:

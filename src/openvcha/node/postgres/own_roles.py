@@ -94,14 +94,16 @@ class Repair:
 
 
 @dataclass(frozen=True)
-class Tended:
+class RepairResult:
     """What was restored, and what could not be, with the reasons."""
 
     done: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
 
 
-async def tend(connection: "AsyncConnection[Any]", known: Secrets | None = None) -> Tended:
+async def repair_roles(
+    connection: "AsyncConnection[Any]", known: Secrets | None = None
+) -> RepairResult:
     """Restore on a primary what our roles lack. Raises psycopg.Error if that cannot be read.
 
     With ``known``, missing roles and passwords are restored too. Without it nothing is done while a
@@ -109,15 +111,15 @@ async def tend(connection: "AsyncConnection[Any]", known: Secrets | None = None)
     """
     standby, version, at_home, made = await _row(connection, STANDING, list(OWN_ROLES))
     if standby or (known is None and set(made) != set(OWN_ROLES)):
-        return Tended()
+        return RepairResult()
     tended = await _restore(connection, await _logins(connection, made, known))
     if tended.failed:
         return tended
     more = await _restore(connection, await _rights(connection, version, at_home=at_home))
-    return Tended((*tended.done, *more.done), more.failed)
+    return RepairResult((*tended.done, *more.done), more.failed)
 
 
-async def _restore(connection: "AsyncConnection[Any]", repairs: Iterable[Repair]) -> Tended:
+async def _restore(connection: "AsyncConnection[Any]", repairs: Iterable[Repair]) -> RepairResult:
     done: list[str] = []
     failed: list[str] = []
     for repair in repairs:
@@ -127,7 +129,7 @@ async def _restore(connection: "AsyncConnection[Any]", repairs: Iterable[Repair]
             failed.append(f"{repair.shown}: {error}")
         else:
             done.append(repair.shown)
-    return Tended(tuple(done), tuple(failed))
+    return RepairResult(tuple(done), tuple(failed))
 
 
 def passwords(known: Secrets) -> Mapping[str, Secret]:

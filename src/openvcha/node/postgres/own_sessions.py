@@ -8,7 +8,7 @@ triggers cannot keep such a session out.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from openvcha.node.engines import OLDEST_POSTGRES
+from openvcha.node.engines import MIN_POSTGRES
 
 APPLICATION_NAME = "openvcha"
 
@@ -57,13 +57,13 @@ _SINCE: Mapping[int, Mapping[str, str]] = MappingProxyType(
 PATRONI_STATEMENT_MILLISECONDS = 2000
 
 
-def superuser_settings(major: int = OLDEST_POSTGRES) -> dict[str, str]:
+def superuser_settings(major: int = MIN_POSTGRES) -> dict[str, str]:
     """Return the settings of a superuser session; a server refuses unknown names."""
     newer = (settings for since, settings in _SINCE.items() if major >= since)
     return {**_EVERY_VERSION, **{name: value for more in newer for name, value in more.items()}}
 
 
-def superuser_options(major: int = OLDEST_POSTGRES, **changes: str) -> str:
+def superuser_options(major: int = MIN_POSTGRES, **changes: str) -> str:
     """Return the settings as libpq's ``options``; the values are already escaped."""
     wanted = {**superuser_settings(major), **changes}
     return " ".join(f"-c {name}={value}" for name, value in wanted.items())

@@ -7,7 +7,7 @@ import hmac
 from openvcha.api.secret import Secret
 
 METHOD = "SCRAM-SHA-256"
-MOST_ITERATIONS = 100_000
+MAX_ITERATIONS = 100_000
 """PostgreSQL's default is 4096; a count that a user has chosen could take minutes here."""
 
 
@@ -29,7 +29,7 @@ def _parts(verifier: str) -> tuple[int, bytes, bytes]:
     method, computed, keys = verifier.split("$")
     iterations, salt = computed.split(":")
     count = int(iterations)
-    if method != METHOD or not 0 < count <= MOST_ITERATIONS:
+    if method != METHOD or not 0 < count <= MAX_ITERATIONS:
         raise ValueError("another method or count")
     stored = keys.split(":")[0]
     return count, base64.b64decode(salt, validate=True), base64.b64decode(stored, validate=True)

@@ -17,10 +17,10 @@ from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning.clone_errors import ServerError, copy_error
-from openvcha.node.postgres.diagnosis.missing_files import Uninstalled, uninstalled
+from openvcha.node.postgres.diagnosis.missing_files import MissingFile, uninstalled
 from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED, Replay, holder
 from openvcha.node.postgres.diagnosis.user_settings import survey
-from openvcha.node.postgres.leader import CONNECT_SECONDS, superuser_place
+from openvcha.node.postgres.leader import CONNECT_SECONDS, superuser_conninfo
 from openvcha.node.postgres.log import entries
 from openvcha.node.postgres.roles import OWN_ROLES
 from openvcha.node.postgres.server import postgres_major
@@ -52,7 +52,7 @@ class Superuser:
         """Connect to a node's PostgreSQL. Raises psycopg.Error, OSError, EngineMissing."""
         postgres = await self.prepare()
         secrets = load_secrets(self._layout.root)
-        place = superuser_place(host, self._port, self._layout, secrets, postgres)
+        place = superuser_conninfo(host, self._port, self._layout, secrets, postgres)
         return await AsyncConnection.connect(place, autocommit=True, dbname=database)
 
     async def checkpoint(self, host: str) -> None:
@@ -95,7 +95,7 @@ class Superuser:
         place = make_conninfo(host=host, port=self._port, connect_timeout=CONNECT_SECONDS)
         return await asyncio.to_thread(PGconn.ping, place.encode()) == Ping.OK
 
-    async def uninstalled(self, host: str) -> tuple[Uninstalled, ...]:
+    async def uninstalled(self, host: str) -> tuple[MissingFile, ...]:
         """Return the files that this node's databases need and that are not installed.
 
         Raises PostgresUnreachable.

@@ -22,7 +22,7 @@ ASK_SECONDS = 3.0
 _log = structlog.get_logger(__name__)
 
 
-class Writable:
+class WritableProbe:
     """Queries one PostgreSQL. ``connect`` returns a connection in autocommit."""
 
     def __init__(self, connect: Callable[[], Awaitable[AsyncConnection[Any]]]) -> None:

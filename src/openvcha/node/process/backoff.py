@@ -2,8 +2,8 @@
 
 import dataclasses
 
-FIRST_SECONDS = 0.2
-LONGEST_SECONDS = 10.0
+INITIAL_SECONDS = 0.2
+MAX_SECONDS = 10.0
 CALM_SECONDS = 30.0
 
 
@@ -11,8 +11,8 @@ CALM_SECONDS = 30.0
 class Backoff:
     """Doubles the pause with each failure; resets after a run of ``calm`` seconds."""
 
-    first: float = FIRST_SECONDS
-    longest: float = LONGEST_SECONDS
+    first: float = INITIAL_SECONDS
+    longest: float = MAX_SECONDS
     calm: float = CALM_SECONDS
     failures: int = 0
 

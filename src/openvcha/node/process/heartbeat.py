@@ -26,26 +26,26 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Sight:
+class ThreadState:
     """The kernel's view of a program's first thread: its state and its context switches."""
 
     state: str
     switches: int
 
 
-class Pulse:
+class HangDetector:
     """The heartbeats of one run of a program, and its thread states since the last one."""
 
     def __init__(self) -> None:
         self._begun = self._heard = False
         self._still = 0
-        self._last: Sight | None = None
+        self._last: ThreadState | None = None
 
     def beat(self) -> None:
         """Record a heartbeat."""
         self._begun = self._heard = True
 
-    def hangs(self, sight: Sight | None) -> bool:
+    def hangs(self, sight: ThreadState | None) -> bool:
         """Return whether the program hangs, given one more look; unknown (None) counts as alive."""
         still = sight is not None and sight.state != RUNS and sight == self._last
         self._still = self._still + 1 if still and self._begun and not self._heard else 0
@@ -53,14 +53,14 @@ class Pulse:
         return self._still >= LOOKS
 
 
-def see(pid: int, proc: Path = PROC) -> Sight | None:
+def see(pid: int, proc: Path = PROC) -> ThreadState | None:
     """Return the state of a program's first thread; None if it has ended or is not counted."""
     found = look(pid, str(proc))
-    return Sight(*found) if found else None
+    return ThreadState(*found) if found else None
 
 
 async def until_it_hangs(
-    pulse: Pulse, look: Callable[[], Sight | None], sleep: Sleep = asyncio.sleep
+    pulse: HangDetector, look: Callable[[], ThreadState | None], sleep: Sleep = asyncio.sleep
 ) -> None:
     """Look repeatedly; return when the program hangs.
 
@@ -70,7 +70,7 @@ async def until_it_hangs(
         await sleep(LOOK_SECONDS)
 
 
-async def beat_always(output: int, sleep: Sleep = asyncio.sleep) -> None:
+async def beat_forever(output: int, sleep: Sleep = asyncio.sleep) -> None:
     """Write a heartbeat every second, as long as this program's event loop runs."""
     while True:
         with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ PRIVATE = 0o077
 PYTHONS_OWN = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
-def put_in_order() -> None:
+def reset_inherited_state() -> None:
     """Reset signals, the working directory, the umask and the limit of core files."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals():

@@ -13,7 +13,7 @@ class NodeRuns(Exception):  # noqa: N818 - reads as the reason
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
+def lock_node(path: Path) -> Iterator[None]:
     """Hold the lock file; the kernel releases it however the process ends. Raises NodeRuns."""
     descriptor = try_lock(path)
     if descriptor is None:

@@ -13,11 +13,11 @@ from functools import partial
 from openvcha.node.process import supervisor_watch
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.gate import GO
-from openvcha.node.process.heartbeat import BEAT, Pulse, Sight, see, until_it_hangs
+from openvcha.node.process.heartbeat import BEAT, HangDetector, ThreadState, see, until_it_hangs
 from openvcha.node.process.logs import Logger, RotatingLog, wrap
 from openvcha.node.process.spawn import Launch, Running, describe_exit, launch
 from openvcha.node.process.status import PartState, PartStatus
-from openvcha.node.process.supervised_loop import for_ever
+from openvcha.node.process.supervised_loop import run_forever
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Part:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         backoff: Backoff | None = None,
-        look: Callable[[int], Sight | None] = see,
+        look: Callable[[int], ThreadState | None] = see,
     ) -> None:
         self.spec = spec
         self._log = log
@@ -68,7 +68,7 @@ class Part:
         self._sleep = sleep
         self._backoff = backoff or Backoff()
         self._look = look
-        self._pulse = Pulse()
+        self._pulse = HangDetector()
         self._running: Running | None = None
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -166,11 +166,11 @@ class Part:
         if not self.spec.beats:
             return []
         name, watch = f"pulse of {self.spec.name}", partial(self._end_when_it_hangs, running)
-        return [asyncio.create_task(for_ever(name, watch, self._events), name=name)]
+        return [asyncio.create_task(run_forever(name, watch, self._events), name=name)]
 
     async def _end_when_it_hangs(self, running: Running) -> None:
         while True:
-            self._pulse = Pulse()  # a program without heartbeats never hangs
+            self._pulse = HangDetector()  # a program without heartbeats never hangs
             await until_it_hangs(self._pulse, partial(self._look, running.pid), self._sleep)
             self._events.error("hung; killed", program=self.spec.name, pid=running.pid)
             running.send(signal.SIGKILL)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from openvcha.node.process.inheritance import PRIVATE
 
-LONGEST_LINE = 64 << 10
+MAX_LINE_BYTES = 64 << 10
 DRAIN_SECONDS = 0.2
 PIPE_BYTES = 1 << 20
 """What a program can log before the reaper detects that its output is not read."""
@@ -145,12 +145,12 @@ async def _pump(descriptor: int, on_line: OnLine) -> None:
     transport, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb", 0))
     rest = b""
     try:
-        while chunk := await reader.read(LONGEST_LINE):
+        while chunk := await reader.read(MAX_LINE_BYTES):
             *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
             for line in lines:
                 if line:
                     on_line(line)
-            if len(rest) > LONGEST_LINE:
+            if len(rest) > MAX_LINE_BYTES:
                 on_line(rest)
                 rest = b""
     finally:

@@ -11,14 +11,14 @@ from typing import Any
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.logs import Logger
 
-LONGEST_REASON = 200
+MAX_REASON_LENGTH = 200
 
 Work = Callable[[], Awaitable[object]]
-Told = Callable[[str, str | None], None]
+HealthReporter = Callable[[str, str | None], None]
 """Takes the name of the work, and why it is failing; None when it runs well."""
 
 
-class Failing:
+class BackgroundFailures:
     """The failing background work of a program, by name, and of another program."""
 
     def __init__(self) -> None:
@@ -47,19 +47,19 @@ class Failing:
         return {**self._others, **self._reasons}
 
 
-async def for_ever(
+async def run_forever(
     name: str,
     work: Work,
     log: Logger,
     *,
-    told: Told = lambda *_: None,
+    report_health: HealthReporter = lambda *_: None,
     backoff: Backoff | None = None,
 ) -> None:
     """Run ``work`` and restart it until canceled, with a pause that grows while it fails.
 
     Any exception is a failure, even one that ends a program, or a cancellation that did not come
     from this task; returning is a failure too. Each kind of failure is logged once until the work
-    has run for ``backoff.calm`` seconds, and ``told`` gets the last reason until then.
+    has run for ``backoff.calm`` seconds, and ``report_health`` gets the last reason until then.
     """
     pauses, shown, failing = backoff or Backoff(), set[object](), False
     clock = asyncio.get_running_loop().time
@@ -70,7 +70,7 @@ async def for_ever(
             ended, _ = await asyncio.wait([running], timeout=pauses.calm if failing else None)
             if not ended:
                 shown, failing = set(), False
-                told(name, None)
+                report_health(name, None)
                 log.info("background work recovered", work=name)
             failure = await running
         except BaseException:
@@ -83,11 +83,11 @@ async def for_ever(
             shown.add(kind)
             log.error("background work failed", work=name, exc_info=failure)
         failing = True
-        told(name, _reason(failure))
+        report_health(name, _reason(failure))
         await asyncio.sleep(pauses.pause(clock() - began))
 
 
-class Ended(Exception):  # noqa: N818 - says what happened
+class UnexpectedEnd(Exception):  # noqa: N818 - says what happened
     """Work that should run forever has returned."""
 
 
@@ -103,7 +103,7 @@ async def _outcome(work: Work) -> BaseException:
         return error
     except BaseException as error:  # noqa: BLE001 - even what ends a program is reported
         return error
-    return Ended("it ended")
+    return UnexpectedEnd("it ended")
 
 
 def _kind(failure: BaseException) -> object:
@@ -117,4 +117,4 @@ def _kind(failure: BaseException) -> object:
 
 def _reason(failure: BaseException) -> str:
     text = f"{type(failure).__name__}: {failure}" if str(failure) else type(failure).__name__
-    return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…"
+    return text if len(text) <= MAX_REASON_LENGTH else text[:MAX_REASON_LENGTH] + "…"

@@ -19,7 +19,7 @@ import signal
 import sys
 
 STDIN = 0
-WORD = b"g"
+DISMISS = b"g"
 BEAT = b"."
 BEAT_SECONDS = 10.0
 LOOK_SECONDS = 10.0
@@ -27,7 +27,7 @@ LOOKS = 6
 DIED, HANGS = "died", "hangs"
 DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 RUNS = "R"
-MOST_BYTES = 4096
+MAX_READ_BYTES = 4096
 
 
 def main(arguments: list[str]) -> None:
@@ -52,8 +52,8 @@ def wait(supervisor: int, look_seconds: float) -> str | None:
             if silence.hangs(look(supervisor)):
                 return HANGS
             continue
-        said = os.read(STDIN, MOST_BYTES)
-        if WORD in said:
+        said = os.read(STDIN, MAX_READ_BYTES)
+        if DISMISS in said:
             return None
         if not said:
             return DIED

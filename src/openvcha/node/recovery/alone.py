@@ -10,7 +10,7 @@ from openvcha.node.etcd.member import peer_url
 from openvcha.node.identity import Identity
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.node.process.status import Contact, OwnView, Role
-from openvcha.node.recovery.survey import Quorum, Said, Survey
+from openvcha.node.recovery.survey import PlaceReply, Quorum, Survey
 from openvcha.store.patroni_state import lsn_text
 
 GIVEN_UP_SECONDS = 15.0
@@ -118,7 +118,7 @@ def _served(found: Survey, quorum: Quorum) -> str | None:
     )
 
 
-def _alive(alive: list[Said]) -> str:
+def _alive(alive: list[PlaceReply]) -> str:
     who = "; ".join(f"{_named(said)} ({', '.join(said.words)})" for said in alive)
     one = alive[0].place.name
     return (
@@ -140,7 +140,7 @@ def _place(kept: KeptCluster) -> str:
     return f"{lsn_text(kept.lsn)} on timeline {kept.timeline or 'unknown'}"
 
 
-def _named(said: Said) -> str:
+def _named(said: PlaceReply) -> str:
     place = said.place
     return place.name if place.name == place.address else f"{place.name} ({place.address})"
 

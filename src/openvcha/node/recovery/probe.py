@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from openvcha.node.http import body_of, read_bounded
 
 
-class Manner(enum.StrEnum):
+class ReplyKind(enum.StrEnum):
     """How an address reacted. Only SILENT is no reaction at all."""
 
     SILENT = "SILENT"  # no connection: it is off or unreachable
@@ -19,14 +19,16 @@ class Manner(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Knock:
+class ProbeReply:
     """The reply; ``body`` (truncated) is empty unless it ANSWERS."""
 
-    manner: Manner
+    manner: ReplyKind
     body: bytes = b""
 
 
-async def knock(address: str, port: int, path: str, tls: ssl.SSLContext, seconds: float) -> Knock:
+async def probe(
+    address: str, port: int, path: str, tls: ssl.SSLContext, seconds: float
+) -> ProbeReply:
     """Request a page, within ``seconds``; never raises for the other side's behavior."""
     writer: asyncio.StreamWriter | None = None
     try:
@@ -36,11 +38,11 @@ async def knock(address: str, port: int, path: str, tls: ssl.SSLContext, seconds
             writer.write(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
             body = body_of(await read_bounded(reader))
     except ssl.SSLError:
-        return Knock(Manner.REFUSES)
+        return ProbeReply(ReplyKind.REFUSES)
     except (OSError, TimeoutError):
-        return Knock(Manner.MUTE if writer else Manner.SILENT)
+        return ProbeReply(ReplyKind.MUTE if writer else ReplyKind.SILENT)
     finally:
         if writer:
             with contextlib.suppress(OSError):
                 writer.transport.abort()
-    return Knock(Manner.ANSWERS, body) if body else Knock(Manner.MUTE)
+    return ProbeReply(ReplyKind.ANSWERS, body) if body else ProbeReply(ReplyKind.MUTE)

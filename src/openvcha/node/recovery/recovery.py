@@ -23,7 +23,7 @@ from openvcha.node.local_records.cluster import forget_others
 from openvcha.node.local_records.sealed_records import forget_kept
 from openvcha.node.local_records.task_votes import forget_relied
 from openvcha.node.postgres.cloning.clone import has_data, remove_tree
-from openvcha.node.postgres.cloning.data_backup import put_back
+from openvcha.node.postgres.cloning.data_backup import restore_backup
 from openvcha.node.process.managed_process import Part
 from openvcha.node.recovery.alone import is_cut_off, why_not
 from openvcha.node.recovery.survey import survey
@@ -43,7 +43,7 @@ Rewrite = Callable[[GuardedStore, Identity], Awaitable[None]]
 """Makes the cluster stand-alone in a store of one member; idempotent."""
 
 
-class Wish(enum.StrEnum):
+class RequestKind(enum.StrEnum):
     """The kind of a request."""
 
     STANDALONE = "STANDALONE"  # a store of one member and a cluster of one node
@@ -57,7 +57,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     there no way back; otherwise the others are asked again, since they may have come back.
     """
 
-    wish: Wish
+    wish: RequestKind
     id: str
     begun: bool = False
 
@@ -149,10 +149,10 @@ class Recovery:
     async def _do(self, request: Request) -> None:
         if not self.identity.holds_data:
             raise RecoveryFailed("it is a witness: it has no data to continue with")
-        if request.wish is Wish.STANDALONE:
+        if request.wish is RequestKind.STANDALONE:
             await self._require_alone(begun=request.begun)
         await asyncio.to_thread(self._restore)
-        if request.wish is Wish.STANDALONE:
+        if request.wish is RequestKind.STANDALONE:
             # Else VMs that are gone for good would be powered on while the store is down.
             forget_relied(self.layout)
             self._mark_begun(request)
@@ -197,7 +197,7 @@ class Recovery:
 
     def _restore(self) -> None:
         remove_tree(self.layout.pgdata_copying)
-        put_back(self.layout)
+        restore_backup(self.layout)
         if not has_data(self.layout):
             raise RecoveryFailed(f"{self.layout.pgdata} has no data, and no data are set aside")
 

@@ -14,7 +14,7 @@ from openvcha.node.etcd.member import known_endpoints
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import KeptCluster, load_kept
-from openvcha.node.recovery.probe import Knock, Manner, knock
+from openvcha.node.recovery.probe import ProbeReply, ReplyKind, probe
 from openvcha.store import bounded_json
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import StoreError
@@ -25,7 +25,7 @@ from openvcha.store.http_client import TlsSource
 PROBE_SECONDS = 2.0
 ASK_SECONDS = 5.0
 PLAIN_LENGTH = 64
-MOST_MEMBERS = 64
+MAX_MEMBERS = 64
 """The most members taken from a reply: each address that it names is asked."""
 PUBLIC = "the holder of the public address"
 Listed = Mapping[str, str]
@@ -41,7 +41,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Said:
+class PlaceReply:
     """The replies of a place: a description for each part that replied; empty if it is silent."""
 
     place: Place
@@ -66,7 +66,7 @@ class Survey:
     kept: KeptCluster | None
     listed: Listed | None
     quorum: Quorum | None
-    said: tuple[Said, ...]
+    said: tuple[PlaceReply, ...]
 
 
 async def survey(identity: Identity, layout: Layout, tls: TlsSource, *, public: bool) -> Survey:
@@ -101,7 +101,7 @@ def places(
     )
 
 
-async def _ask(identity: Identity, place: Place, tls: TlsSource) -> Said:
+async def _ask(identity: Identity, place: Place, tls: TlsSource) -> PlaceReply:
     ports = identity.ports
     health, peers, patroni = await asyncio.gather(
         _knock(place, ports.etcd_client, HEALTH, tls),
@@ -109,36 +109,36 @@ async def _ask(identity: Identity, place: Place, tls: TlsSource) -> Said:
         _knock(place, ports.patroni, "/patroni", tls),
     )
     words = (*etcd_words(health, peers), *patroni_words(patroni))
-    return Said(place, words, listed(peers))
+    return PlaceReply(place, words, listed(peers))
 
 
-async def _ask_api(identity: Identity, tls: TlsSource) -> Said:
+async def _ask_api(identity: Identity, tls: TlsSource) -> PlaceReply:
     place = Place(identity.public_address, PUBLIC)
     found = await _knock(place, identity.ports.api, "/", tls)
-    return Said(place, () if found.manner is Manner.SILENT else ("its API",))
+    return PlaceReply(place, () if found.manner is ReplyKind.SILENT else ("its API",))
 
 
-async def _knock(place: Place, port: int, path: str, tls: TlsSource) -> Knock:
-    return await knock(place.address, port, path, tls(), PROBE_SECONDS)
+async def _knock(place: Place, port: int, path: str, tls: TlsSource) -> ProbeReply:
+    return await probe(place.address, port, path, tls(), PROBE_SECONDS)
 
 
-def etcd_words(health: Knock, peers: Knock) -> tuple[str, ...]:
+def etcd_words(health: ProbeReply, peers: ProbeReply) -> tuple[str, ...]:
     """Return the state of an etcd, by its replies to clients and to peers.
 
     It replies to peers, but not to clients, while it waits for its first quorum.
     """
     if read_health(health.body) is MemberHealth.HEALTHY:
         return ("etcd with a quorum",)
-    if health.manner is Manner.ANSWERS:
+    if health.manner is ReplyKind.ANSWERS:
         return ("etcd without a quorum",)
-    if peers.manner is Manner.ANSWERS:
+    if peers.manner is ReplyKind.ANSWERS:
         return ("etcd, waiting for a quorum",)
     return _without_answer("etcd", health, peers)
 
 
-def patroni_words(found: Knock) -> tuple[str, ...]:
+def patroni_words(found: ProbeReply) -> tuple[str, ...]:
     """Return what a Patroni reports of its database."""
-    if found.manner is not Manner.ANSWERS:
+    if found.manner is not ReplyKind.ANSWERS:
         return _without_answer("Patroni", found)
     fields = bounded_json.json_object(found.body)
     if fields is None:
@@ -151,25 +151,25 @@ def plain(text: object) -> str:
     return "".join(one if one.isprintable() else "?" for one in str(text)[:PLAIN_LENGTH])
 
 
-def _without_answer(part: str, *knocks: Knock) -> tuple[str, ...]:
+def _without_answer(part: str, *knocks: ProbeReply) -> tuple[str, ...]:
     manners = {found.manner for found in knocks}
-    if Manner.REFUSES in manners:
+    if ReplyKind.REFUSES in manners:
         return (f"{part}, which refuses this node as a stranger",)
     return (
         (f"{part}, which accepts connections but does not respond",)
-        if Manner.MUTE in manners
+        if ReplyKind.MUTE in manners
         else ()
     )
 
 
 async def _listed(address: str, port: int, tls: TlsSource) -> Listed | None:
-    return listed(await knock(address, port, "/members", tls(), PROBE_SECONDS))
+    return listed(await probe(address, port, "/members", tls(), PROBE_SECONDS))
 
 
-def listed(found: Knock) -> Listed | None:
+def listed(found: ProbeReply) -> Listed | None:
     """Return the members in an etcd's list for its peers, bounded; None if unreadable."""
     try:
-        return dict(islice(_pairs(bounded_json.decode(found.body, list[Any])), MOST_MEMBERS))
+        return dict(islice(_pairs(bounded_json.decode(found.body, list[Any])), MAX_MEMBERS))
     except (AttributeError, TypeError, msgspec.DecodeError):
         return None
 

@@ -22,7 +22,7 @@ from openvcha.system.durable import sync_directory, write_durably
 NOTE = "renewal"
 
 
-class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """A rotation: ``files`` are the new contents by path in the node's directory.
 
     ``entered``: PostgreSQL has the new passwords, and the store the new account.
@@ -44,36 +44,38 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(text, type=Account, dec_hook=conceal)
 
 
-def path_of(layout: Layout) -> Path:
+def rotation_path(layout: Layout) -> Path:
     """Return the path of the pending rotation."""
     return layout.root / "renewal.json"
 
 
-def load(layout: Layout) -> Renewal | None:
+def load(layout: Layout) -> Rotation | None:
     """Return the pending rotation, if any. Raises msgspec.DecodeError."""
     try:
-        return msgspec.json.decode(path_of(layout).read_bytes(), type=Renewal, dec_hook=conceal)
+        return msgspec.json.decode(
+            rotation_path(layout).read_bytes(), type=Rotation, dec_hook=conceal
+        )
     except FileNotFoundError:
         return None
 
 
-def save(layout: Layout, renewal: Renewal) -> None:
+def save(layout: Layout, renewal: Rotation) -> None:
     """Write the pending rotation, readable only by its owner."""
-    write_durably(path_of(layout), msgspec.json.encode(renewal, enc_hook=reveal))
+    write_durably(rotation_path(layout), msgspec.json.encode(renewal, enc_hook=reveal))
 
 
 def finish(layout: Layout) -> None:
     """Delete the pending rotation: it is complete."""
-    path_of(layout).unlink(missing_ok=True)
+    rotation_path(layout).unlink(missing_ok=True)
     sync_directory(layout.root)
 
 
-def in_place(layout: Layout, renewal: Renewal) -> bool:
+def in_place(layout: Layout, renewal: Rotation) -> bool:
     """Return whether all files have the new contents."""
     return not _other(layout, renewal)
 
 
-def put_in_place(layout: Layout, renewal: Renewal) -> None:
+def put_in_place(layout: Layout, renewal: Rotation) -> None:
     """Write the new contents of the files; idempotent."""
     for path, content in _other(layout, renewal).items():
         write_durably(layout.root / path, content)
@@ -86,7 +88,7 @@ def put_in_place_at_start(layout: Layout) -> None:
         put_in_place(layout, renewal)
 
 
-def _other(layout: Layout, renewal: Renewal) -> dict[str, bytes]:
+def _other(layout: Layout, renewal: Rotation) -> dict[str, bytes]:
     new = {path: text.reveal().encode() for path, text in renewal.files.items()}
     return {path: data for path, data in new.items() if (layout.root / path).read_bytes() != data}
 

@@ -18,10 +18,10 @@ from openvcha.node.security.certificates import (
     thumbprint_sha256,
 )
 from openvcha.node.security.issuing import load_authorities, own_postgres_certificate
-from openvcha.node.security.rotation import NOTE, Renewal, path_of, save
+from openvcha.node.security.rotation import NOTE, Rotation, rotation_path, save
 
 PASSWORD_BYTES = 24
-RENEWED = ("superuser", "replication", "rewind", "patroni_rest", "records")
+ROTATED_SECRETS = ("superuser", "replication", "rewind", "patroni_rest", "records")
 
 
 class OwnCredentials:
@@ -37,7 +37,7 @@ class OwnCredentials:
 
     def pending(self) -> bool:
         """Return whether a rotation was requested and is not complete."""
-        return path_of(self._layout).exists()
+        return rotation_path(self._layout).exists()
 
     def hindrance(self) -> str | None:
         """Return what blocks the rotation, by the supervisor's status, if anything."""
@@ -50,10 +50,10 @@ class OwnCredentials:
             await asyncio.to_thread(self._ask)
 
     def _ask(self) -> None:
-        save(self._layout, prepared(self._layout, self._identity))
+        save(self._layout, prepare_rotation(self._layout, self._identity))
 
 
-def prepared(layout: Layout, identity: Identity) -> Renewal:
+def prepare_rotation(layout: Layout, identity: Identity) -> Rotation:
     """Return a rotation with a new CA for nodes, this node's certificate, and new passwords.
 
     The CA that clients trust stays, so it does not affect them.
@@ -61,7 +61,7 @@ def prepared(layout: Layout, identity: Identity) -> Renewal:
     authority = new_authority(f"{identity.cluster_name} nodes")
     own = node_certificate(authority, identity.member, identity.ha_address)
     both = Authorities(nodes=authority, service=load_authorities(layout.root).service)
-    new = {name: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for name in RENEWED}
+    new = {name: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for name in ROTATED_SECRETS}
     old = load_secrets(layout.root)
     # Records in the store have seals of the old key until they are resealed.
     changed = msgspec.structs.replace(old, **new, records_before=old.records)
@@ -74,4 +74,4 @@ def prepared(layout: Layout, identity: Identity) -> Renewal:
         SECRETS: encode_secrets(changed),
         ACCOUNT: encode_account(new_data_account()),
     }
-    return Renewal(files={path: Secret(content.decode()) for path, content in made.items()})
+    return Rotation(files={path: Secret(content.decode()) for path, content in made.items()})

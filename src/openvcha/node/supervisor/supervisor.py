@@ -11,8 +11,8 @@ import msgspec
 
 from openvcha.node.background.clone_progress import CopyPublisher
 from openvcha.node.background.context import Control
-from openvcha.node.background.registry import DutyView, carry_out
-from openvcha.node.background.rejoin import copy_or_put_back
+from openvcha.node.background.registry import NodeContext, run_jobs
+from openvcha.node.background.rejoin import copy_or_restore
 from openvcha.node.engines import Engines, find_engines
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
@@ -21,11 +21,11 @@ from openvcha.node.identity import absolute, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import write_patroni_config
 from openvcha.node.postgres.cloning.clone import CopyStep, has_data
-from openvcha.node.postgres.cloning.data_backup import asides
-from openvcha.node.postgres.cloning.first_clone import first_copy, was_told
+from openvcha.node.postgres.cloning.data_backup import list_backups
+from openvcha.node.postgres.cloning.first_clone import completed_when_written, first_copy
 from openvcha.node.postgres.leader import find_leader
 from openvcha.node.postgres.server import postgres_major
-from openvcha.node.process.lock import hold
+from openvcha.node.process.lock import lock_node
 from openvcha.node.process.logs import RotatingLog, log_path, logger
 from openvcha.node.process.managed_process import Part, PartSpec
 from openvcha.node.process.process_tree import find_tree, kill_tree, read_process
@@ -77,7 +77,7 @@ class Supervisor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run the node until `stop` is set, then stop all its parts. Raises NodeRuns."""
-        with hold(self._layout.lock):
+        with lock_node(self._layout.lock):
             write_private(self._layout.supervisor_pid, str(os.getpid()).encode())
             self._events.info("node starting", member=self._identity.member, pid=os.getpid())
             try:
@@ -158,10 +158,10 @@ class Supervisor:
             starting = asyncio.create_task(
                 self._start_parts(stack, store, control), name="start of the parts"
             )
-            view = DutyView(
+            view = NodeContext(
                 self._identity, self._layout, self._engines, store, self._events, control
             )
-            duties = asyncio.create_task(carry_out(view), name="duties")
+            duties = asyncio.create_task(run_jobs(view), name="background jobs")
             ends: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait(), name="stop")]
             if self._rewrite:
                 asked = wait_for_request(self._layout)
@@ -201,15 +201,20 @@ class Supervisor:
     async def _data_are_there(
         self, stack: contextlib.AsyncExitStack, store: Store, control: Control
     ) -> bool:
-        if asides(self._layout):
+        if list_backups(self._layout):
             # The last run ended while a stuck standby's data were being replaced.
             if not has_data(self._layout):
-                await copy_or_put_back(self._layout, control.copy)
+                await copy_or_restore(self._layout, control.copy)
             return True
         if not self._identity.copy_from_leader:
             return True
         publisher = await stack.enter_async_context(
-            CopyPublisher(store, self._identity.member, self._events, told=was_told(self._layout))
+            CopyPublisher(
+                store,
+                self._identity.member,
+                self._events,
+                told=completed_when_written(self._layout),
+            )
         )
         return await first_copy(
             self._layout, publisher.publish, lambda publish: self._copied(store, publish)

@@ -7,7 +7,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.warnings import overridden
-from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.context import Services
 from openvcha.store.node_facts import PostgresFacts
@@ -43,7 +43,7 @@ async def _in_databases(services: Services) -> tuple[LocalizableMessage, ...]:
     return tuple(_uninstalled(identity.name, each) for each in found)
 
 
-def _uninstalled(node: str, found: Uninstalled) -> LocalizableMessage:
+def _uninstalled(node: str, found: MissingFile) -> LocalizableMessage:
     name = "check.extension.missing" if found.extension else "check.function.missing"
     return message(name, found.name, found.database, node)
 

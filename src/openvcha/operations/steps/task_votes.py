@@ -10,7 +10,7 @@ import asyncio
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.node.layout import RELIED
-from openvcha.node.local_records.task_votes import Relied, encode_relied, hindrance, kept
+from openvcha.node.local_records.task_votes import Relied, encode_relied, kept, not_kept_reason
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import ROLES, recall
 from openvcha.operations.waiting import until
@@ -125,6 +125,6 @@ async def _awaited(
 
 
 def _waits_for(name: str, said: bytes) -> LocalizableMessage:
-    if reason := hindrance(said):
+    if reason := not_kept_reason(said):
         return message("progress.rely.disk", name, reason)
     return message("progress.rely", name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.patroni.patches.atomic_release import at_once, install
+from openvcha.node.patroni.patches.atomic_release import in_one_transaction, install
 
 LEADER = "/ns/cluster/leader"
 STATUS = "/ns/cluster/status"
@@ -64,7 +64,7 @@ class Gateway:
 def patroni(gateway: Gateway) -> Any:
     """Patroni's own class, with etcd simulated and delete_leader as it is installed."""
     dcs, etcd3 = (import_module(name) for name in ("patroni.dcs", "patroni.dcs.etcd3"))
-    replaced = {"delete_leader": at_once(dcs.AbstractDCS.delete_leader)}
+    replaced = {"delete_leader": in_one_transaction(dcs.AbstractDCS.delete_leader)}
     store: Any = object.__new__(type("Store", (etcd3.Etcd3,), replaced))
     store._abstract_client = gateway
     store._base_path, store._name = "/ns/cluster", "a"

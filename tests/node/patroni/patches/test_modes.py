@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.patroni.patches.modes import install, released, telling
+from openvcha.node.patroni.patches.modes import install, with_release, with_setting_tags
 from openvcha.store.keys import ALONE, DETACHED
 
 STANDBY = frozenset({"b"})
@@ -46,7 +46,7 @@ class Begun(HighAvailability):
 
 
 def lose_the_store(ha: HighAvailability) -> list[Any]:
-    assert released(lambda _: "DCS is not accessible")(ha) == "DCS is not accessible"
+    assert with_release(lambda _: "DCS is not accessible")(ha) == "DCS is not accessible"
     return ha.set_to
 
 
@@ -85,7 +85,7 @@ def test_it_tells_what_it_goes_by_and_asks_to_be_let_go() -> None:
     def own(_: Any) -> dict[str, Any]:
         return {"zone": 1}
 
-    tags = telling(own)
+    tags = with_setting_tags(own)
     assert tags(HighAvailability()) == {"zone": 1}
     assert tags(HighAvailability(**{ALONE: True})) == {"zone": 1, ALONE: True}
     detached = {"zone": 1, DETACHED: True, "nosync": True, "sync_priority": 0}

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.support.simulated_time import Time
 
-from openvcha.node.patroni.early_wake_clock import PatientClock
+from openvcha.node.patroni.early_wake_clock import EarlyWakeClock
 from openvcha.node.patroni.patches import startup_wait
-from openvcha.node.patroni.patches.startup_wait import impatient, install, wait_for_startup
+from openvcha.node.patroni.patches.startup_wait import install, wait_for_startup, with_early_wake
 
 
 class Replication:
@@ -34,8 +34,8 @@ class Replication:
 def test_the_wait_ends_when_the_standby_is_confirmed(looks: int, taken: float) -> None:
     """It looks anew each time, and an unconfirmed standby costs what it always did."""
     time = Time()
-    clock = PatientClock(time, 0.1)
-    impatient(lambda _: clock.sleep(2.0), clock)(Replication(looks))
+    clock = EarlyWakeClock(time, 0.1)
+    with_early_wake(lambda _: clock.sleep(2.0), clock)(Replication(looks))
     assert time.now == pytest.approx(taken)
 
 
@@ -76,4 +76,4 @@ def test_the_patroni_that_is_locked_has_both_places(monkeypatch: pytest.MonkeyPa
     install()
     assert ha.Ha._process_multisync_replication is not before
     assert server.wait_for_startup is startup_wait.wait_for_startup
-    assert isinstance(ha.time, PatientClock)
+    assert isinstance(ha.time, EarlyWakeClock)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from tests.support.simulated_time import Time
 
-from openvcha.node.patroni.early_wake_clock import PatientClock
+from openvcha.node.patroni.early_wake_clock import EarlyWakeClock
 from openvcha.node.patroni.patches import switchover_wait
 from openvcha.node.patroni.patches.switchover_wait import (
     LOOK_SECONDS,
-    handing_over,
     install,
     wait_promote,
+    with_early_wake,
 )
 
 CHECKPOINT = 1000
@@ -64,12 +64,12 @@ def demote(self: Leader, mode: str) -> list[float]:
 
 def taken(mode: str = "graceful", **facts: Any) -> list[float]:
     time = Time()
-    clock = PatientClock(time, LOOK_SECONDS)
+    clock = EarlyWakeClock(time, LOOK_SECONDS)
     leader = Leader(time)
     leader.clock = clock  # type: ignore[attr-defined]  # as the module's
     for name, fact in facts.items():
         setattr(leader, name, fact)
-    found: list[float] = handing_over(demote, clock)(leader, mode)
+    found: list[float] = with_early_wake(demote, clock)(leader, mode)
     return found
 
 
@@ -98,7 +98,7 @@ def test_a_server_that_has_ended_sends_nothing_more() -> None:
 def test_what_the_standby_has_is_not_asked_a_second_time(more: int, again: bool) -> None:
     """Patroni asks by itself after its sleep; for anything beyond it the standby is asked."""
     time = Time()
-    clock = PatientClock(time, LOOK_SECONDS)
+    clock = EarlyWakeClock(time, LOOK_SECONDS)
     leader = Leader(time)
     leader.received = lambda _: CHECKPOINT + 1
 
@@ -106,7 +106,7 @@ def test_what_the_standby_has_is_not_asked_a_second_time(more: int, again: bool)
         clock.sleep(1)
         return self.is_failover_possible(cluster_lsn=CHECKPOINT + more)
 
-    assert handing_over(demote, clock)(leader, "graceful") is not again
+    assert with_early_wake(demote, clock)(leader, "graceful") is not again
     assert leader.asked == [CHECKPOINT + 1, *([CHECKPOINT + more] if again else [])]
     assert leader.is_failover_possible(cluster_lsn=1)
     assert leader.asked[-1] == 1
@@ -115,14 +115,14 @@ def test_what_the_standby_has_is_not_asked_a_second_time(more: int, again: bool)
 def test_a_standby_that_lacks_it_is_asked_again() -> None:
     """After the whole sleep, by Patroni itself."""
     time = Time()
-    clock = PatientClock(time, LOOK_SECONDS)
+    clock = EarlyWakeClock(time, LOOK_SECONDS)
     leader = Leader(time)
 
     def demote(self: Leader, _mode: str) -> bool:
         clock.sleep(1)
         return self.is_failover_possible(cluster_lsn=CHECKPOINT)
 
-    assert handing_over(demote, clock)(leader, "graceful")
+    assert with_early_wake(demote, clock)(leader, "graceful")
     assert leader.asked[-1] == CHECKPOINT
 
 
@@ -157,7 +157,7 @@ def test_the_patroni_that_is_locked_has_all_places(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(postgresql, "STOP_POLLING_INTERVAL", 1)
     install()
     assert ha.Ha.demote is not before
-    assert isinstance(ha.time, PatientClock)
+    assert isinstance(ha.time, EarlyWakeClock)
     assert server._wait_promote is switchover_wait.wait_promote
     assert postgresql.STOP_POLLING_INTERVAL == LOOK_SECONDS
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openvcha.node.patroni.patches import takeover
-from openvcha.node.patroni.patches.takeover import END, end_holders, install, unhindered
+from openvcha.node.patroni.patches.takeover import END, end_holders, ending_holders, install
 from openvcha.node.postgres.diagnosis.replay import HOLDERS
 
 ROW = (4711, "app", "report", None)
@@ -52,7 +52,7 @@ class Standby:
 def test_a_promotion_is_not_held_up(broken: int) -> None:
     """Also where the sessions could not be asked for at first."""
     standby = Standby(broken=broken)
-    assert unhindered(Standby.promote)(standby, 20, None)
+    assert ending_holders(Standby.promote)(standby, 20, None)
     assert standby.names == [takeover.CONNECTION]
     assert standby.closed == 1
     assert not any("takeover" in thread.name for thread in threading.enumerate())
@@ -66,7 +66,7 @@ def test_a_promotion_that_fails_is_not_hidden() -> None:
 
     standby = Standby()
     with pytest.raises(RuntimeError):
-        unhindered(promote)(standby)
+        ending_holders(promote)(standby)
     assert standby.closed == 1
 
 

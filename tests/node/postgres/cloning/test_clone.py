@@ -22,7 +22,7 @@ from openvcha.node.postgres.cloning.base_backup import (
     reason,
 )
 from openvcha.node.postgres.cloning.clone import CopyStep, has_data
-from openvcha.node.postgres.leader import CopyFailed, Leader, place_of
+from openvcha.node.postgres.leader import CopyFailed, Leader, parse_member_address
 from openvcha.node.postgres.server import STANDBY_SIGNAL
 from openvcha.node.process.logs import RotatingLog, logger
 from openvcha.node.process.spawn import OnLine, Running
@@ -299,5 +299,11 @@ def test_temporary_is_the_rule() -> None:
 
 def test_the_leaders_place_is_read_from_patronis_record() -> None:
     """Host and port are in the connection URL, also for IPv6."""
-    assert place_of(b'{"conn_url":"postgres://127.1.1.1:5433/postgres"}') == ("127.1.1.1", 5433)
-    assert place_of(b'{"conn_url":"postgres://[fd00::1]:5432/postgres"}') == ("fd00::1", 5432)
+    assert parse_member_address(b'{"conn_url":"postgres://127.1.1.1:5433/postgres"}') == (
+        "127.1.1.1",
+        5433,
+    )
+    assert parse_member_address(b'{"conn_url":"postgres://[fd00::1]:5432/postgres"}') == (
+        "fd00::1",
+        5432,
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.external_data import data_elsewhere
+from openvcha.node.postgres.cloning.external_data import find_external_data
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def layout(tmp_path: Path) -> Layout:
 
 def test_nothing_is_elsewhere_as_a_rule(layout: Layout) -> None:
     """Also where the way to the node's directory is a link, and before there are data."""
-    assert data_elsewhere(layout) == ()
+    assert find_external_data(layout) == ()
     link = layout.root.parent / "link"
     link.symlink_to(layout.root)
-    assert data_elsewhere(Layout(link)) == ()
-    assert data_elsewhere(Layout(layout.root.parent / "new")) == ()
+    assert find_external_data(Layout(link)) == ()
+    assert find_external_data(Layout(layout.root.parent / "new")) == ()
 
 
 def test_a_tablespace_on_another_disk_is_elsewhere(layout: Layout, tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_tablespace_on_another_disk_is_elsewhere(layout: Layout, tmp_path: Pat
     for place, number in ((near, "16384"), (far, "16385")):
         place.mkdir()
         (layout.pgdata / "pg_tblspc" / number).symlink_to(place)
-    assert data_elsewhere(layout) == (far.resolve(),)
+    assert find_external_data(layout) == (far.resolve(),)
 
 
 def test_data_and_log_on_another_disk_are_elsewhere(layout: Layout, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_data_and_log_on_another_disk_are_elsewhere(layout: Layout, tmp_path: Pa
     log.mkdir()
     (layout.pgdata / "pg_wal").rmdir()
     (layout.pgdata / "pg_wal").symlink_to(log)
-    assert data_elsewhere(layout) == (log.resolve(),)
+    assert find_external_data(layout) == (log.resolve(),)
     layout.pgdata.rename(data)
     layout.pgdata.symlink_to(data)
-    assert data_elsewhere(layout) == (data.resolve(), log.resolve())
+    assert find_external_data(layout) == (data.resolve(), log.resolve())

@@ -6,7 +6,7 @@ from typing import Any
 
 from openvcha.node.background.clone_progress import CopyPublisher
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.first_clone import first_copy, was_told
+from openvcha.node.postgres.cloning.first_clone import completed_when_written, first_copy
 from openvcha.store import clone_reports, keys
 from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable
@@ -42,7 +42,7 @@ async def life(layout: Layout, store: Store) -> None:
         return True
 
     log: Any = Log()
-    async with CopyPublisher(store, "b-2", log, told=was_told(layout)) as publisher:
+    async with CopyPublisher(store, "b-2", log, told=completed_when_written(layout)) as publisher:
         assert await first_copy(layout, publisher.publish, copy)
         await asyncio.sleep(0.05)
 
@@ -78,7 +78,7 @@ async def test_a_report_on_the_way_is_not_the_end(tmp_path: Path) -> None:
     """A run that ends while it copies has told nothing of the end: the next one does."""
     layout = Layout(tmp_path)
     layout.copy_untold.write_bytes(b"")
-    was_told(layout)(CopyReport(state=CopyState.RUNNING))
+    completed_when_written(layout)(CopyReport(state=CopyState.RUNNING))
     assert layout.copy_untold.exists()
-    was_told(layout)(CopyReport(state=CopyState.DONE))
+    completed_when_written(layout)(CopyReport(state=CopyState.DONE))
     assert not layout.copy_untold.exists()

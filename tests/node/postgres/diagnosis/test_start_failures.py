@@ -10,8 +10,8 @@ import pytest
 
 from openvcha.node.postgres.cloning.base_backup import COPY_APPLICATION
 from openvcha.node.postgres.cloning.clone_errors import ServerError, copy_error
-from openvcha.node.postgres.diagnosis.start_failures import judge, trouble
-from openvcha.node.postgres.log import LONGEST_MESSAGE, Entry, entries, plain
+from openvcha.node.postgres.diagnosis.start_failures import find_trouble, judge
+from openvcha.node.postgres.log import MAX_MESSAGE_LENGTH, Entry, entries, plain
 
 NOW = datetime(2026, 11, 26, 18, 55, tzinfo=UTC)
 MISSING = 'could not access file "timescaledb": No such file or directory'
@@ -95,7 +95,7 @@ def test_what_is_shown_is_short_and_without_passwords() -> None:
         "invalid primary_conninfo: user=r password=*** host=a"
     )
     assert "geheim" not in plain("Password = 'geh eim geheim' x")
-    assert len(plain("x" * 10_000)) == LONGEST_MESSAGE
+    assert len(plain("x" * 10_000)) == MAX_MESSAGE_LENGTH
     assert plain("two\n lines") == "two lines"
 
 
@@ -136,10 +136,10 @@ def test_both_forms_of_the_log_are_read(tmp_path: Path, name: str, text: str) ->
 
 def test_the_supervisor_s_records_are_read(tmp_path: Path) -> None:
     """A node without logs has no trouble."""
-    assert trouble(tmp_path) is None
+    assert find_trouble(tmp_path) is None
     lines = [json.dumps({"time": "t", "part": "patroni", "line": line}) for line in FAILED]
     (tmp_path / "patroni.jsonl").write_text("\n".join(lines))
-    told = trouble(tmp_path)
+    told = find_trouble(tmp_path)
     assert told is not None
     assert told.reason == MISSING
 

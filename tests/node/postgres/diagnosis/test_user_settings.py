@@ -13,12 +13,12 @@ from tests.support.nodes import SECRETS, complete
 
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_secrets
-from openvcha.node.patroni.patches.slots import keeping
+from openvcha.node.patroni.patches.slots import ignoring_foreign_slots
 from openvcha.node.postgres.cloning.base_backup import backup_argv, backup_environment, pgpass_line
-from openvcha.node.postgres.diagnosis.missing_files import Uninstalled
+from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.user_settings import missing, overrides
 from openvcha.node.postgres.member_slots import is_member_slot
-from openvcha.node.postgres.own_roles import tend
+from openvcha.node.postgres.own_roles import repair_roles
 from openvcha.node.postgres.own_sessions import superuser_options, superuser_settings
 from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.node.postgres.settings import is_owned, is_vital, local_settings, shared_settings
@@ -89,11 +89,11 @@ def test_libraries_are_looked_for_where_postgresql_does(tmp_path: Path) -> None:
 def test_only_slots_of_members_are_patroni_s() -> None:
     """Those of members that have left it still drops."""
     assert is_member_slot("vcha_2_a1b2c3")
-    ignores = keeping(lambda *_: False)
+    ignores = ignoring_foreign_slots(lambda *_: False)
     assert not ignores(None, None, "vcha_2_a1b2c3")
     for name in ("barman", "sub_16390_sync_16385", "backup_a1b2c", "a1b2c3"):
         assert ignores(None, None, name)
-    assert keeping(lambda *_: True)(None, None, "vcha_2_a1b2c3")
+    assert ignoring_foreign_slots(lambda *_: True)(None, None, "vcha_2_a1b2c3")
 
 
 @pytest.mark.engines
@@ -205,8 +205,8 @@ def test_what_databases_use_is_looked_for_in_each(lab: Any) -> None:
             "update pg_proc set probin = '$libdir/postgis-3' where probin is not null"
         )
     assert complete(superuser.uninstalled(address)) == (
-        Uninstalled("shop", "postgis", extension=True),
-        Uninstalled("shop", "$libdir/postgis-3", extension=False),
+        MissingFile("shop", "postgis", extension=True),
+        MissingFile("shop", "$libdir/postgis-3", extension=False),
     )
     (order,) = found(node).collations
     assert order.startswith("shop with 0, here ")
@@ -294,7 +294,7 @@ def tended(node: Any) -> tuple[str, ...]:
     async def done() -> tuple[str, ...]:
         superuser = Superuser(node.layout, node.identity.ports.postgres)
         async with await superuser.connect(node.identity.ha_address) as session:
-            return (await tend(session, load_secrets(node.directory))).done
+            return (await repair_roles(session, load_secrets(node.directory))).done
 
     return complete(done())  # type: ignore[no-any-return]
 

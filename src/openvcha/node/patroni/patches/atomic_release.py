@@ -24,10 +24,10 @@ def install() -> None:
     for needed in ("_write_status", "status_path", "leader_path", "handle_etcd_exceptions"):
         getattr(etcd3.Etcd3, needed)
     install_check(etcd3.PatroniEtcd3Client)
-    etcd3.Etcd3.delete_leader = at_once(dcs.AbstractDCS.delete_leader)
+    etcd3.Etcd3.delete_leader = in_one_transaction(dcs.AbstractDCS.delete_leader)
 
 
-def at_once(original: DeleteLeader) -> DeleteLeader:
+def in_one_transaction(original: DeleteLeader) -> DeleteLeader:
     """Write the status and delete the key in one transaction; leave failures to ``original``."""
 
     def delete_leader(self: Any, leader: Any, last_lsn: int | None = None) -> bool:

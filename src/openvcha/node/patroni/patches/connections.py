@@ -23,11 +23,11 @@ from typing import Any
 HANDSHAKE_SECONDS = 10.0
 REQUEST_SECONDS = 10.0
 """The timeout of a silent connection after its handshake."""
-MOST_WAITING = 512
+MAX_WAITING = 512
 THREADS = 16
-MOST_OF_ONE = 4
+MAX_THREADS_PER_CERTIFICATE = 4
 """The share of one certificate. A node sends one or two requests at a time."""
-MOST_QUEUED = 64
+MAX_QUEUED = 64
 BACKLOG = 128
 
 Process = Callable[[Any, Any, Any], None]
@@ -42,16 +42,16 @@ def install() -> None:
     guard(import_module("patroni.api").RestApiServer)
 
 
-def guard(server: Any, entrance: "Entrance | None" = None) -> None:
+def guard(server: Any, entrance: "HandshakeThread | None" = None) -> None:
     """Route new connections of Patroni's server through the handshake thread."""
     for needed in ("process_request", "process_request_thread", "shutdown_request"):
         getattr(server, needed)
-    entrance = entrance or Entrance()
+    entrance = entrance or HandshakeThread()
     server.process_request = entrance.admitting(server.process_request)
 
 
 @dataclass(frozen=True, eq=False)
-class Visit:
+class PendingConnection:
     """A connection, with the deadline of its handshake (on the clock)."""
 
     server: Any
@@ -64,19 +64,19 @@ class Visit:
             self.request.close()
 
 
-class Entrance:
+class HandshakeThread:
     """Does the handshakes of all connections in one daemon thread."""
 
     def __init__(
         self,
         seconds: float = HANDSHAKE_SECONDS,
-        most: int = MOST_WAITING,
+        most: int = MAX_WAITING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds, self._most, self._clock = seconds, most, clock
-        self._new: SimpleQueue[Visit] = SimpleQueue()
-        self._waiting: OrderedDict[Visit, None] = OrderedDict()
-        self._shares = Shares()
+        self._new: SimpleQueue[PendingConnection] = SimpleQueue()
+        self._waiting: OrderedDict[PendingConnection, None] = OrderedDict()
+        self._shares = ThreadShares()
         self._selector = selectors.DefaultSelector()
         self._wake, woken = socket.socketpair()
         self._selector.register(woken, selectors.EVENT_READ)
@@ -91,7 +91,9 @@ class Entrance:
             if not isinstance(request, ssl.SSLSocket):
                 return original(server, request, address)
             request.setblocking(False)
-            self._new.put(Visit(server, request, address, self._clock() + self._seconds))
+            self._new.put(
+                PendingConnection(server, request, address, self._clock() + self._seconds)
+            )
             if not self._thread.is_alive():
                 self._thread.start()
             with contextlib.suppress(BlockingIOError):  # the thread is awake already
@@ -130,15 +132,15 @@ class Entrance:
         for visit in [visit for visit in self._waiting if visit.until <= now]:
             self._end(visit)
 
-    def _end(self, visit: Visit) -> None:
+    def _end(self, visit: PendingConnection) -> None:
         self._forget(visit)
         visit.close()
 
-    def _forget(self, visit: Visit) -> None:
+    def _forget(self, visit: PendingConnection) -> None:
         self._selector.unregister(visit.request)
         del self._waiting[visit]
 
-    def _go_on(self, visit: Visit) -> None:
+    def _go_on(self, visit: PendingConnection) -> None:
         try:
             visit.request.do_handshake()
         except ssl.SSLWantReadError:
@@ -153,23 +155,23 @@ class Entrance:
             self._shares.enter(visit)
 
 
-class Shares:
+class ThreadShares:
     """Runs connections in threads: a limited number for each certificate, the others in turn."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: Counter[bytes] = Counter()
-        self._queued: dict[bytes, deque[Visit]] = {}
+        self._queued: dict[bytes, deque[PendingConnection]] = {}
 
-    def enter(self, visit: Visit) -> None:
+    def enter(self, visit: PendingConnection) -> None:
         """Serve a connection now or later; close it if too many are queued."""
         who = visit.request.getpeercert(binary_form=True) or b""
         with self._lock:
-            now = self._running[who] < MOST_OF_ONE
+            now = self._running[who] < MAX_THREADS_PER_CERTIFICATE
             queued = self._queued.setdefault(who, deque()) if not now else None
             if now:
                 self._running[who] += 1
-            elif queued is not None and len(queued) < MOST_QUEUED:
+            elif queued is not None and len(queued) < MAX_QUEUED:
                 queued.append(visit)
                 return
         if now:
@@ -177,14 +179,14 @@ class Shares:
         else:
             visit.close()
 
-    def _begin(self, who: bytes, visit: Visit) -> None:
+    def _begin(self, who: bytes, visit: PendingConnection) -> None:
         try:
             visit.server._executor.submit(self._serve, who, visit)  # noqa: SLF001 - there is no other handle
         except RuntimeError:  # Patroni is shutting down
             visit.close()
             self._leave(who)
 
-    def _serve(self, who: bytes, visit: Visit) -> None:
+    def _serve(self, who: bytes, visit: PendingConnection) -> None:
         try:
             visit.server.process_request_thread(visit.request, visit.address)
         finally:

@@ -33,12 +33,14 @@ REPLACES = {
 
 def install() -> None:
     """Patch the loaded Patroni. Raises AttributeError for another version."""
-    limit(import_module("patroni.dcs.etcd"), NodeEndpoints(Layout(Path(sys.argv[1]).parent)))
+    limit_endpoints(
+        import_module("patroni.dcs.etcd"), NodeEndpoints(Layout(Path(sys.argv[1]).parent))
+    )
 
 
-def limit(etcd: Any, known: Known) -> None:
+def limit_endpoints(etcd: Any, known: Known) -> None:
     """Restrict Patroni's clients of the store to the URLs that ``known`` returns."""
-    client, limits = etcd.AbstractEtcdClientWithFailover, Limits(known)
+    client, limits = etcd.AbstractEtcdClientWithFailover, EndpointLimits(known)
     client._get_machines_cache_from_config = limits.configured(  # noqa: SLF001 - there is no other handle
         client._get_machines_cache_from_config  # noqa: SLF001 - as above
     )
@@ -61,7 +63,7 @@ class NodeEndpoints:
         return self._last
 
 
-class Limits:
+class EndpointLimits:
     """Replacements of two of Patroni's methods, restricted to the known endpoints."""
 
     def __init__(self, known: Known) -> None:

@@ -26,10 +26,12 @@ def install() -> None:
     etcd3 = import_module("patroni.dcs.etcd3")
     for needed in ("retry", "_do_refresh_lease"):
         getattr(etcd3.Etcd3, needed)
-    etcd3.Etcd3.create_lease = unless_full(etcd3.Etcd3.create_lease, etcd3.Etcd3ClientError)
+    etcd3.Etcd3.create_lease = without_lease_if_full(
+        etcd3.Etcd3.create_lease, etcd3.Etcd3ClientError
+    )
 
 
-def unless_full(original: CreateLease, refusal: type[Exception]) -> CreateLease:
+def without_lease_if_full(original: CreateLease, refusal: type[Exception]) -> CreateLease:
     """Continue without a lease if the store is full; leave other failures to ``original``."""
 
     def create_lease(self: Any) -> None:

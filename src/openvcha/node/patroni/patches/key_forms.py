@@ -23,7 +23,7 @@ from openvcha.store.patroni_state import (
     read_sync,
 )
 
-NOBODY: Final = "{}"
+EMPTY_SYNC: Final = "{}"
 """Replaces an unreadable ``/sync``: no standby is in sync, and the leader writes a new one."""
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def install() -> None:
     for needed in ("sysid_valid", "load_cluster_from_dcs"):
         getattr(ha.Ha, needed)
     etcd3.base64_decode = text
-    ha.Ha.load_cluster_from_dcs = of_this_system(ha.Ha.load_cluster_from_dcs)
+    ha.Ha.load_cluster_from_dcs = ignoring_other_systems(ha.Ha.load_cluster_from_dcs)
 
 
 def text(encoded: str) -> str:
@@ -60,12 +60,12 @@ def is_formed(name: str, value: str) -> bool:
     return check is None or check(value)
 
 
-def instead_of(name: str) -> str | None:
+def replacement_of(name: str) -> str | None:
     """Return what Patroni sees instead of an unreadable value; None if the key is hidden."""
     return _INSTEAD.get(name)
 
 
-def of_this_system(original: Load) -> Load:
+def ignoring_other_systems(original: Load) -> Load:
     """Ignore the identifier of another system; the leader then writes its own back.
 
     That this node belongs to the cluster is proven by its certificate.
@@ -97,4 +97,4 @@ _FORMS: Final[Mapping[str, Check]] = MappingProxyType(
         "optime/leader": lambda _: False,  # of an older Patroni, which is never here
     }
 )
-_INSTEAD: Final[Mapping[str, str]] = MappingProxyType({"initialize": "", "sync": NOBODY})
+_INSTEAD: Final[Mapping[str, str]] = MappingProxyType({"initialize": "", "sync": EMPTY_SYNC})

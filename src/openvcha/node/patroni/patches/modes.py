@@ -28,11 +28,11 @@ def install() -> None:
     """Patch the loaded Patroni. Raises AttributeError for another version."""
     _, module = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
     ha = module.Ha
-    ha.get_effective_tags = telling(ha.get_effective_tags)
-    ha._handle_dcs_error = released(ha._handle_dcs_error)  # noqa: SLF001 - there is no other handle
+    ha.get_effective_tags = with_setting_tags(ha.get_effective_tags)
+    ha._handle_dcs_error = with_release(ha._handle_dcs_error)  # noqa: SLF001 - there is no other handle
 
 
-def telling(original: Tags) -> Tags:
+def with_setting_tags(original: Tags) -> Tags:
     """Add the settings that this Patroni applies to its tags."""
 
     def tags(self: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def telling(original: Tags) -> Tags:
     return tags
 
 
-def released(original: Answer) -> Answer:
+def with_release(original: Answer) -> Answer:
     """Let an active that may continue alone do so, even if it lost the standby with the store."""
 
     def handle(self: Any) -> str:

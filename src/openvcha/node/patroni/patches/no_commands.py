@@ -25,13 +25,13 @@ REPLACES = {
 def install() -> None:
     """Patch the loaded Patroni. Raises AttributeError for another version."""
     dcs, config = (import_module(name) for name in ("patroni.dcs", "patroni.config"))
-    guard = Guard()
+    guard = DynamicConfigGuard()
     cluster_config, whole = dcs.ClusterConfig, config.Config
     cluster_config.from_node = staticmethod(guard.reading(cluster_config.from_node))
     whole.set_dynamic_configuration = guard.setting(whole.set_dynamic_configuration)
 
 
-class Guard:
+class DynamicConfigGuard:
     """Passes allowed settings; logs refused ones, each time they differ."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from openvcha.node.etcd.record_keys import RecordKeys
-from openvcha.node.patroni.patches.key_forms import instead_of, is_formed
+from openvcha.node.patroni.patches.key_forms import is_formed, replacement_of
 from openvcha.node.patroni.patches.rpc import ask, install_check
 from openvcha.store import keys
 from openvcha.store.bounded_json import json_object, unbounded
@@ -98,7 +98,7 @@ class Sealing:
                 found[name] = self._node(name, node)
             except (RecordForged, ValueError):
                 refused.add(name)
-                if (instead := instead_of(name)) is not None:
+                if (instead := replacement_of(name)) is not None:
                     found[name] = {**node, "value": instead}
         self._learn(found)
         if FAILSAFE in found and not self._known(found[FAILSAFE]["value"]):

@@ -20,10 +20,10 @@ REPLACES = {
 def install() -> None:
     """Patch the loaded Patroni. Raises AttributeError for another version."""
     handler: Any = import_module("patroni.postgresql.slots").SlotsHandler
-    handler.ignore_replication_slot = keeping(handler.ignore_replication_slot)
+    handler.ignore_replication_slot = ignoring_foreign_slots(handler.ignore_replication_slot)
 
 
-def keeping(original: Ignores) -> Ignores:
+def ignoring_foreign_slots(original: Ignores) -> Ignores:
     """Ignore what ``original`` ignores, and all slots that do not belong to members."""
 
     def ignore_replication_slot(self: Any, cluster: Any, name: str) -> bool:

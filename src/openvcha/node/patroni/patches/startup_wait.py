@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from openvcha.node.patroni import early_wake_clock
-from openvcha.node.patroni.early_wake_clock import PatientClock
+from openvcha.node.patroni.early_wake_clock import EarlyWakeClock
 
 LOOK_SECONDS = 0.1
 
@@ -25,9 +25,9 @@ def install() -> None:
     """Patch the loaded Patroni. Raises AttributeError for another version."""
     postgresql, ha = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
     postgresql.Postgresql.wait_for_startup = wait_for_startup
-    clock = early_wake_clock.of_module(ha, LOOK_SECONDS)
+    clock = early_wake_clock.clock_of(ha, LOOK_SECONDS)
     patient = ha.Ha._process_multisync_replication  # noqa: SLF001 - there is no other handle
-    ha.Ha._process_multisync_replication = impatient(patient, clock)  # noqa: SLF001 - see above
+    ha.Ha._process_multisync_replication = with_early_wake(patient, clock)  # noqa: SLF001 - see above
 
 
 def wait_for_startup(self: Any, timeout: float = 0) -> bool | None:
@@ -39,7 +39,9 @@ def wait_for_startup(self: Any, timeout: float = 0) -> bool | None:
     return bool(self.state == "running")
 
 
-def impatient(original: Callable[[Any], None], clock: PatientClock) -> Callable[[Any], None]:
+def with_early_wake(
+    original: Callable[[Any], None], clock: EarlyWakeClock
+) -> Callable[[Any], None]:
     """Run ``original`` with sleeps that end as soon as the named standby is confirmed."""
 
     def process(self: Any) -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from openvcha.node.patroni import early_wake_clock
-from openvcha.node.patroni.early_wake_clock import PatientClock
+from openvcha.node.patroni.early_wake_clock import EarlyWakeClock
 
 LOOK_SECONDS = 0.02
 GRACEFUL = "graceful"
@@ -34,7 +34,7 @@ def install() -> None:
         raise AttributeError("Patroni waits elsewhere")
     postgresql.STOP_POLLING_INTERVAL = LOOK_SECONDS
     postgresql.Postgresql._wait_promote = wait_promote  # noqa: SLF001 - see above
-    ha.Ha.demote = handing_over(ha.Ha.demote, early_wake_clock.of_module(ha, LOOK_SECONDS))
+    ha.Ha.demote = with_early_wake(ha.Ha.demote, early_wake_clock.clock_of(ha, LOOK_SECONDS))
 
 
 def wait_promote(self: Any, wait_seconds: float) -> bool | None:
@@ -48,13 +48,13 @@ def wait_promote(self: Any, wait_seconds: float) -> bool | None:
     return None
 
 
-def handing_over(original: Demote, clock: PatientClock) -> Demote:
+def with_early_wake(original: Demote, clock: EarlyWakeClock) -> Demote:
     """Run a graceful ``original`` with sleeps that end when their condition holds."""
 
     def demote(self: Any, mode: str) -> Any:
         if mode != GRACEFUL:
             return original(self, mode)
-        handover = Handover(self)
+        handover = Switchover(self)
         self.is_failover_possible = handover.is_failover_possible
         try:
             with clock.until(handover.enough):
@@ -65,7 +65,7 @@ def handing_over(original: Demote, clock: PatientClock) -> Demote:
     return demote
 
 
-class Handover:
+class Switchover:
     """The conditions that a former leader waits for: the standby's receipt, then a new leader."""
 
     def __init__(self, high_availability: Any) -> None:

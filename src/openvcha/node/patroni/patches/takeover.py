@@ -34,10 +34,10 @@ def install() -> None:
     connections = import_module("patroni.postgresql.connection")
     if not (connections.ConnectionPool.get and connections.NamedConnection.query):
         raise AttributeError("Patroni connects otherwise")
-    postgresql.Postgresql.promote = unhindered(postgresql.Postgresql.promote)
+    postgresql.Postgresql.promote = ending_holders(postgresql.Postgresql.promote)
 
 
-def unhindered(original: Promote) -> Promote:
+def ending_holders(original: Promote) -> Promote:
     """Run ``original``, and meanwhile end sessions that delay the replay."""
 
     def promote(self: Any, *arguments: Any, **options: Any) -> Any:

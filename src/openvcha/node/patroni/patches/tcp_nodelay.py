@@ -22,13 +22,13 @@ REPLACES = {
 def install() -> None:
     """Patch the loaded Patroni. Raises AttributeError for another version."""
     etcd3, api = (import_module(name) for name in ("patroni.dcs.etcd3", "patroni.api"))
-    etcd3.Etcd3.set_socket_options = sending_at_once(etcd3.Etcd3.set_socket_options)
+    etcd3.Etcd3.set_socket_options = with_tcp_nodelay(etcd3.Etcd3.set_socket_options)
     if not hasattr(api.RestApiHandler, "disable_nagle_algorithm"):
         raise AttributeError("Patroni answers otherwise")
     api.RestApiHandler.disable_nagle_algorithm = True
 
 
-def sending_at_once(original: SetOptions) -> SetOptions:
+def with_tcp_nodelay(original: SetOptions) -> SetOptions:
     """Set Patroni's socket options, and TCP_NODELAY."""
 
     def set_socket_options(self: Any, sock: socket.socket, socket_options: Any) -> None:

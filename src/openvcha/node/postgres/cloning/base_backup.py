@@ -15,9 +15,9 @@ COPY_APPLICATION = "openvcha_copy"
 COPY_OPTIONS = "-c statement_timeout=0 -c idle_session_timeout=0 -c wal_sender_timeout=60s"
 """What its two sessions need, whatever defaults are set for all sessions or for their role."""
 # Weight of the previous average against the new measurement, one second later.
-RATE_MEMORY = 0.6
+RATE_SMOOTHING = 0.6
 PROGRESS = re.compile(rb"^\s*(\d+)/(\d+) kB \(\s*\d+%\)")
-FINAL_REASONS = (
+PERMANENT_ERRORS = (
     b"No space left on device",
     b"password authentication failed",
     b"certificate verify failed",
@@ -80,7 +80,7 @@ def reason(said: Sequence[bytes]) -> str:
 
 def is_temporary(output: bytes) -> bool:
     """Return whether a retry may help, judging by its output."""
-    return not any(reason in output for reason in FINAL_REASONS)
+    return not any(reason in output for reason in PERMANENT_ERRORS)
 
 
 @dataclasses.dataclass
@@ -125,5 +125,7 @@ class Progress:
         if now <= then:
             return
         fresh = max(0, done - before) / (now - then)
-        self.rate = RATE_MEMORY * self.rate + (1 - RATE_MEMORY) * fresh if self.rate else fresh
+        self.rate = (
+            RATE_SMOOTHING * self.rate + (1 - RATE_SMOOTHING) * fresh if self.rate else fresh
+        )
         self._last = (now, done)

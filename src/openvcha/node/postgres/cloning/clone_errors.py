@@ -7,7 +7,7 @@ from datetime import datetime
 from openvcha.node.postgres.cloning.base_backup import COPY_APPLICATION
 from openvcha.node.postgres.log import SEVERE, Entry
 
-PASSING = ("08", "40", "53300", "53400", "55", "57")
+TRANSIENT_STATES = ("08", "40", "53300", "53400", "55", "57")
 """SQLSTATEs, or classes of them, that may pass: a lost connection, too many connections, an object
 in use, a server that is stopping."""
 
@@ -22,7 +22,7 @@ class ServerError:
     @property
     def final(self) -> bool:
         """Return whether a retry cannot help."""
-        return not self.state.startswith(PASSING)
+        return not self.state.startswith(TRANSIENT_STATES)
 
 
 def copy_error(log: Iterable[Entry], since: datetime) -> ServerError | None:

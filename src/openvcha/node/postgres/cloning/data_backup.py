@@ -14,21 +14,21 @@ ASIDE = "pgdata.aside-"
 DISCARDED = "pgdata.discarded-"
 
 
-def asides(layout: Layout) -> list[Path]:
+def list_backups(layout: Layout) -> list[Path]:
     """Return the backups, the oldest first."""
     return sorted(path for path in layout.root.glob(f"{ASIDE}*") if path.is_dir())
 
 
-def set_aside(layout: Layout, now: dt.datetime) -> Path:
+def create_backup(layout: Layout, now: dt.datetime) -> Path:
     """Make the node's data a backup, and return its path. Raises OSError."""
     kept = layout.root / f"{ASIDE}{now:%Y%m%dT%H%M%S.%fZ}"
     _rename(layout.pgdata, kept)
     return kept
 
 
-def put_back(layout: Layout) -> bool:
+def restore_backup(layout: Layout) -> bool:
     """Make the newest backup the node's data again, unless it has data. Return whether it was."""
-    kept = asides(layout)
+    kept = list_backups(layout)
     if has_data(layout) or not kept:
         return False
     remove_tree(layout.pgdata)  # an empty directory at most
@@ -36,9 +36,9 @@ def put_back(layout: Layout) -> bool:
     return True
 
 
-def discard(layout: Layout) -> None:
+def discard_backups(layout: Layout) -> None:
     """Delete the backups. A half-deleted one never has the name of a backup."""
-    for path in asides(layout):
+    for path in list_backups(layout):
         _rename(path, layout.root / path.name.replace(ASIDE, DISCARDED))
     remove_discarded(layout)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from openvcha.node.layout import Layout
 
 
-def data_elsewhere(layout: Layout) -> tuple[Path, ...]:
+def find_external_data(layout: Layout) -> tuple[Path, ...]:
     """Return the data directory, write-ahead log and tablespaces that are links."""
     tablespaces = sorted((layout.pgdata / "pg_tblspc").glob("*"))
     places = (layout.pgdata, layout.pgdata / "pg_wal", *tablespaces)

@@ -27,7 +27,7 @@ async def first_copy(
     return True
 
 
-def was_told(layout: Layout) -> Publish:
+def completed_when_written(layout: Layout) -> Publish:
     """Return a callback for written reports, which marks the end of the copy as reported."""
 
     def told(report: CopyReport) -> None:

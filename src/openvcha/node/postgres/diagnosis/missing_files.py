@@ -26,7 +26,7 @@ USED = "select distinct probin from pg_proc where probin is not null order by 1"
 
 
 @dataclass(frozen=True)
-class Uninstalled:
+class MissingFile:
     """An extension without its control file, or a library of functions without its file."""
 
     database: str
@@ -36,16 +36,16 @@ class Uninstalled:
 
 async def uninstalled(
     connection: "AsyncConnection[Any]", connect: Callable[[str], Awaitable["AsyncConnection[Any]"]]
-) -> tuple[Uninstalled, ...]:
+) -> tuple[MissingFile, ...]:
     """Query every database, each over a connection from ``connect``. Raises psycopg.Error."""
     (folder,) = await _names(connection, LIBRARIES)
-    found: list[Uninstalled] = []
+    found: list[MissingFile] = []
     for database in await _names(connection, DATABASES):
         async with await connect(database) as own:
             extensions = await _names(own, EXTENSIONS)
             libraries = missing(await _names(own, USED), Path(folder))
         for names, extension in ((extensions, True), (libraries, False)):
-            found += [Uninstalled(plain(database), plain(name), extension) for name in names]
+            found += [MissingFile(plain(database), plain(name), extension) for name in names]
     return tuple(found[:MOST])
 
 

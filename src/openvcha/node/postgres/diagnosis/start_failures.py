@@ -25,7 +25,7 @@ OWN_BACKENDS = frozenset({"postmaster", "startup"})
 RECEIVER = "walreceiver"
 
 
-def trouble(logs: Path, now: datetime | None = None) -> PostgresTrouble | None:
+def find_trouble(logs: Path, now: datetime | None = None) -> PostgresTrouble | None:
     """Return why a node's PostgreSQL does not run or stream, by its logs; None if unknown."""
     lines = [_line(line) for line in tail(log_path(logs, "patroni"))]
     return judge(lines, entries(logs), now or datetime.now(UTC))

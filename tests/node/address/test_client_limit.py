@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.address.places import (
+from openvcha.node.address.client_limit import (
     CANCEL,
-    FALLBACK,
-    KEPT_FREE,
+    DEFAULT_MAX_CONNECTIONS,
+    RESERVED_CONNECTIONS,
     SSL_REQUEST,
     Login,
+    max_clients,
     max_connections,
-    places,
-    too_many,
+    too_many_clients_error,
 )
 
 PLAIN = struct.pack("!ii", 80, 0x30000)
@@ -30,13 +30,13 @@ def test_a_log_in_is_over_with_the_answer_to_its_last_message(head: bytes, neede
     login = Login(head)
     for turn in range(needed):
         if turn:
-            login.client()
-        login.client()
+            login.client_sent()
+        login.client_sent()
         assert not login.over
-        login.server()
-        login.server()
+        login.server_sent()
+        login.server_sent()
     assert login.over
-    login.client()
+    login.client_sent()
     assert login.over
 
 
@@ -44,7 +44,7 @@ def test_who_only_waits_is_not_logged_in() -> None:
     """One that asks for TLS and then says nothing more."""
     login = Login(struct.pack("!ii", 8, SSL_REQUEST))
     for _ in range(10):
-        login.server()
+        login.server_sent()
     assert not login.over
     assert not login.cancels
     assert Login(struct.pack("!ii", 16, CANCEL)).cancels
@@ -53,25 +53,30 @@ def test_who_only_waits_is_not_logged_in() -> None:
 def test_postgresql_says_itself_how_many_it_takes(tmp_path: Path) -> None:
     """What Patroni has started it with; before that the cluster's own setting counts."""
     options = tmp_path / "postmaster.opts"
-    assert max_connections(options) == FALLBACK
+    assert max_connections(options) == DEFAULT_MAX_CONNECTIONS
     options.write_text('/bin/postgres "-D" "/x" "--max_connections=500" "--max_wal_senders=10"\n')
     assert max_connections(options) == 500
     options.write_bytes(b"\xff\x00")
-    assert max_connections(options) == FALLBACK
+    assert max_connections(options) == DEFAULT_MAX_CONNECTIONS
 
 
 @pytest.mark.parametrize(
     ("connections", "descriptors", "most"),
-    [(200, 1024, 200 - KEPT_FREE), (2000, 1024, 312), (2000, 8192, 2000 - KEPT_FREE), (10, 100, 1)],
+    [
+        (200, 1024, 200 - RESERVED_CONNECTIONS),
+        (2000, 1024, 312),
+        (2000, 8192, 2000 - RESERVED_CONNECTIONS),
+        (10, 100, 1),
+    ],
 )
 def test_places_are_kept_for_the_cluster(connections: int, descriptors: int, most: int) -> None:
     """And descriptors for both sides of each; somebody always finds one."""
-    assert places(connections, descriptors) == most
+    assert max_clients(connections, descriptors) == most
 
 
 def test_a_refusal_is_one_of_postgresql() -> None:
     """Kind, length, fields, end."""
-    told = too_many()
+    told = too_many_clients_error()
     kind, length = struct.unpack("!ci", told[:5])
     assert (kind, length) == (b"E", len(told) - 1)
     assert b"C53300\0" in told

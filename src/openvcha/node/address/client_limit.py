@@ -9,11 +9,11 @@ from typing import Final
 
 from openvcha.node.layout import Layout
 
-KEPT_FREE: Final = 20
+RESERVED_CONNECTIONS: Final = 20
 """Connections that PostgreSQL reserves for superusers and the cluster's roles, and for cancels."""
-FALLBACK: Final = 200
+DEFAULT_MAX_CONNECTIONS: Final = 200
 """The cluster's own ``max_connections``, used before PostgreSQL was first started."""
-DESCRIPTORS_KEPT: Final = 400
+RESERVED_DESCRIPTORS: Final = 400
 """For the store, PostgreSQL, the other nodes, and silent clients."""
 
 HEAD_BYTES: Final = 8
@@ -23,14 +23,16 @@ _TLS_RECORD: Final = 0x16
 _MOST = re.compile(rb'"--max_connections=(\d{1,7})"')
 
 
-def most_clients(layout: Layout) -> Callable[[], int]:
+def client_limit(layout: Layout) -> Callable[[], int]:
     """Return a function that computes how many clients a node's PostgreSQL accepts."""
-    return lambda: places(max_connections(layout.pgdata / "postmaster.opts"), _descriptors())
+    return lambda: max_clients(max_connections(layout.pgdata / "postmaster.opts"), _descriptors())
 
 
-def places(connections: int, descriptors: int) -> int:
+def max_clients(connections: int, descriptors: int) -> int:
     """Return for how many clients there are connections, and descriptors for both sides."""
-    return max(1, min(connections - KEPT_FREE, (descriptors - DESCRIPTORS_KEPT) // 2))
+    return max(
+        1, min(connections - RESERVED_CONNECTIONS, (descriptors - RESERVED_DESCRIPTORS) // 2)
+    )
 
 
 def max_connections(options: Path) -> int:
@@ -39,7 +41,7 @@ def max_connections(options: Path) -> int:
         found = _MOST.search(options.read_bytes())
     except OSError:
         found = None
-    return int(found[1]) if found else FALLBACK
+    return int(found[1]) if found else DEFAULT_MAX_CONNECTIONS
 
 
 def _descriptors() -> int:
@@ -64,12 +66,12 @@ class Login:
         self.over = False
         """Whether the login is complete: the server has replied to its last message."""
 
-    def client(self) -> None:
+    def client_sent(self) -> None:
         """Count data from the client."""
         self._turns += not self._clients
         self._clients = True
 
-    def server(self) -> None:
+    def server_sent(self) -> None:
         """Count data from the server."""
         self._clients = False
         self.over = self.over or self._turns >= self._needed
@@ -79,7 +81,7 @@ def _is_tls(head: bytes) -> bool:
     return head[0] == _TLS_RECORD
 
 
-def too_many() -> bytes:
+def too_many_clients_error() -> bytes:
     """Return PostgreSQL's error "too many clients", which every client understands."""
     fields = (b"SFATAL", b"VFATAL", b"C53300", b"Msorry, too many clients already", b"")
     body = b"".join(field + b"\0" for field in fields)
