@@ -96,3 +96,5 @@ def _spellings(name: str) -> Iterator[str]:
     for prefix in ("placement.", "address."):
         if name.startswith(prefix):
             yield name.removeprefix(prefix)
+    if name in {"certificate.node.recommendation", "certificate.api.recommendation"}:
+        yield "certificate.expires"
