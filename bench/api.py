@@ -83,7 +83,7 @@ class Connection:
     def _more(self) -> bytes:
         data = self._socket.recv(65536)
         if not data:
-            raise Failed("the server closed a connection that it was to keep")
+            raise Failed("the server closed a keep-alive connection")
         return data
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ def duties_lost(nodes: Iterable[Path]) -> int:
     logs = [path for node in nodes for path in node.glob("logs/service.jsonl*")]
     texts = [path.read_text(errors="replace") for path in logs]
     if not any(BEGUN in text for text in texts):
-        raise SystemExit("the logs do not tell who is the active")
+        raise SystemExit("the logs do not show which node is active")
     return sum(text.count(LOST) for text in texts)
 
 
@@ -94,7 +94,7 @@ def measure(bench: Bench, base: Path, seconds: float, niceness: int) -> None:
 def show(when: str, seen: Seen, writer: GapWriter) -> None:
     """Print what was met."""
     gap = writer.gap()
-    for name, values in (("reads", seen.reads), ("new log-ins", seen.log_ins)):
+    for name, values in (("reads", seen.reads), ("new logins", seen.log_ins)):
         if values:
             print(distribution(f"{when}: {name} of an administrator", values))
             print(f"  p99 {sorted(values)[len(values) * 99 // 100]:.3f} s")

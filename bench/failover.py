@@ -94,7 +94,7 @@ class Bench:
                 if found.status_code == 200 and found.json()[field] not in unfinished:
                     return dict(found.json())
             time.sleep(POLL_SECONDS)
-        raise SystemExit(f"{path} does not come to its end")
+        raise SystemExit(f"{path} did not end")
 
 
 def run(bench: Bench, plain: PlainPatroni, writers: dict[str, GapWriter]) -> dict[str, float]:
@@ -165,7 +165,7 @@ def main(runs: int) -> None:
         print(distribution(text, [gaps[name] for gaps in found.gaps]))
     print(f"{found.rows} rows acknowledged, {found.lost} of them lost")
     if len(found.gaps) < runs or found.lost:
-        raise SystemExit(f"only {len(found.gaps)} of {runs} runs were made, or rows were lost")
+        raise SystemExit(f"only {len(found.gaps)} of {runs} runs finished, or rows were lost")
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ class PlainPatroni:
         deadline = time.monotonic() + START_SECONDS
         while not condition():
             if time.monotonic() > deadline:
-                raise SystemExit(f"the plain Patronis do not come up: see {self._directory}")
+                raise SystemExit(f"the plain Patronis did not start: see {self._directory}")
             time.sleep(POLL_SECONDS)
 
 

@@ -113,7 +113,7 @@ class Bench:
         vcha("lab", "destroy", "passive", *self.where)
         lost = time.monotonic()
         while self.cluster()["health"] != "DEGRADED":
-            give_up_after(NOTICE_SECONDS, lost, "the cluster does not notice its loss")
+            give_up_after(NOTICE_SECONDS, lost, "the cluster did not notice the loss")
             time.sleep(POLL_SECONDS)
         path = "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
         begun = time.monotonic()
@@ -136,7 +136,7 @@ class Bench:
             last = now
             if info["status"] not in {"PENDING", "RUNNING"}:
                 break
-            give_up_after(TASK_SECONDS, begun, "the task does not end")
+            give_up_after(TASK_SECONDS, begun, "the task did not end")
             time.sleep(POLL_SECONDS)
         if info["status"] != "SUCCEEDED":
             raise SystemExit(json.dumps(info, indent=1))

@@ -4,7 +4,7 @@ Usage: stress.py [RUNS] [--from K] [PYTEST ARGUMENT...]. A series that was broke
 run K of so many; what has passed before is what its own output says.
 
 What this starts ends with it, and it ends nothing else. Beside a test that fails, it is a failure
-when a run leaves processes behind, or when the second lab is not well afterwards.
+when a run leaves processes behind, or when the second lab is not HEALTHY afterwards.
 """
 
 import contextlib
@@ -107,7 +107,7 @@ def run(directory: Path, arguments: Sequence[str], seconds: float = RUN_SECONDS)
         try:
             code = tests.wait(seconds)
         except subprocess.TimeoutExpired:
-            wrong.append(f"not over after {seconds:g} s")
+            wrong.append(f"not finished after {seconds:g} s")
             code = interrupt(tests)
         except BaseException:
             interrupt(tests)
@@ -119,7 +119,7 @@ def run(directory: Path, arguments: Sequence[str], seconds: float = RUN_SECONDS)
     if code and not failed:
         wrong.append(f"pytest ended with {code}")
     closing = [line for line in lines if CLOSING.match(line)]
-    last = closing[-1] if closing else "no closing line"
+    last = closing[-1] if closing else "no summary line"
     return Outcome(last, failed, tuple(wrong), log, time.monotonic() - begun)
 
 
@@ -180,7 +180,7 @@ def stress(
             outcome = run(directory / f"run-{number}", arguments)
             load = " ".join(f"{average:.1f}" for average in os.getloadavg())
             well = _vcha("status", *lab).returncode == 0
-            wrong = [*outcome.wrong, *([] if well else ["the second lab is not well"])]
+            wrong = [*outcome.wrong, *([] if well else ["the second lab is not HEALTHY"])]
             _tell(f"run {number} of {runs}: {outcome.closing}")
             _tell(f"  {outcome.wall:.0f} s; load at its end (of 1, 5, 15 minutes): {load}")
             for line in (*outcome.failed, *wrong):

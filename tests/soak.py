@@ -26,7 +26,7 @@ class Choice:
         """Return what the run consists of."""
         if self._only:
             return f"{OPTION}: only the tests marked {MARK}"
-        return f"{MARK}: left out where its file is not named; {OPTION} runs what is left out"
+        return f"{MARK}: left out unless their file is named; {OPTION} runs them"
 
     # Before the tests are put in order: who shares a lab looks at what comes next.
     @pytest.hookimpl(tryfirst=True)

@@ -103,7 +103,7 @@ def test_a_run_that_does_not_end_is_ended(tmp_path: Path) -> None:
     """Nobody waits for ever, and it is told."""
     arguments = module_with(tmp_path, "import time\ndef test_it(): time.sleep(600)")
     outcome = stress.run(tmp_path / "run", arguments, seconds=0.1)
-    assert "not over after 0.1 s" in outcome.wrong
+    assert "not finished after 0.1 s" in outcome.wrong
 
 
 def test_who_is_interrupted_takes_down_what_is_up(tmp_path: Path) -> None:

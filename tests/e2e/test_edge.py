@@ -56,7 +56,7 @@ def test_all_attacks_at_once_cost_neither_the_lead_nor_a_row(
 def figures(seen: Seen, attack: Attacked, writer: Writer) -> Iterator[str]:
     """Yield lines with what everybody met; pytest shows them with ``-rP``."""
     yield distribution_header()
-    for name, values in (("reads", seen.reads), ("new log-ins", seen.log_ins)):
+    for name, values in (("reads", seen.reads), ("new logins", seen.log_ins)):
         if values:
             yield distribution(f"attacked: {name} of an administrator", values)
     yield f"failures {dict(seen.failures)}; attacks {attack.answers}"
