@@ -1,4 +1,4 @@
-"""From what is typed on the command line to a REST call."""
+"""Turns command line arguments into a REST call."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ class Call:
 
 
 def build(operation: Operation, body: str | None, params: Sequence[str]) -> Call:
-    """Put path, query and body together. Raises LabFailed saying what is wrong where."""
+    """Return the call with path, query and body. Raises LabFailed for invalid arguments."""
     given = [_pair(text) for text in params]
     method, path = rest(operation).split(" ", 1)
     call = Call(method, path, _read_body(body))
@@ -72,7 +72,7 @@ def _read_body(text: str | None) -> Any:
 
 
 def _set(body: Any, leaf: Leaf, text: str) -> Any:
-    """Set one value, making the objects around it; a list takes its name several times."""
+    """Set one value, creating the objects around it; repeated names append to a list."""
     root = {} if body is None else body
     *around, last = leaf.name.split(".")
     place = root
@@ -88,7 +88,7 @@ def _set(body: Any, leaf: Leaf, text: str) -> Any:
 
 
 def _value(leaf: Leaf, text: str) -> Any:
-    """Return the text as the JSON value that the type asks for; the server judges the rest."""
+    """Return a text as the type's JSON value; the server validates the rest."""
     if isinstance(leaf.type, SecretType):
         raise LabFailed(
             f"{leaf.name} is a secret, which other users could see on a command line; pass"

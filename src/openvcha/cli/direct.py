@@ -1,7 +1,6 @@
-"""What other programs start: as on the command line, without what a command line is made of.
+"""Commands that other programs start, without the machinery of a command line.
 
-To read one with its types and helps takes typer and pydantic: a quarter of a second of each start,
-and 10 MB of a node for as long as it runs.
+typer and pydantic take a quarter of a second of each start, and 10 MB of a node as long as it runs.
 """
 
 import sys
@@ -13,7 +12,7 @@ from openvcha.cli.output.logs import log_to_people
 
 
 def asks_to_run(arguments: Sequence[str]) -> bool:
-    """Return whether they are just `node run DIRECTORY`; the command line reads all else."""
+    """Return whether the arguments are exactly `node run DIRECTORY`."""
     match arguments:
         case ["node", "run", directory]:
             return not directory.startswith("-") and Path(directory).is_dir()
@@ -21,7 +20,7 @@ def asks_to_run(arguments: Sequence[str]) -> bool:
 
 
 def run(directory: Path) -> None:
-    """Run a node as `vcha node run` does. Raises SystemExit when it cannot be run."""
+    """Run a node as `vcha node run` does. Raises SystemExit if it cannot be run."""
     from openvcha.cli.running import CannotRun, run_node  # noqa: PLC0415 - for this command only
 
     log_to_people()

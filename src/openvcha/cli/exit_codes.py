@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Code(IntEnum):
-    """What the end of a command tells."""
+    """The exit code of a command."""
 
     OK = 0
     FAILED = 1  # refused, failed, or not HEALTHY

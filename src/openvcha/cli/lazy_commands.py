@@ -1,4 +1,4 @@
-"""Commands whose modules are loaded when they are asked for: a node starts only what it needs."""
+"""Commands whose modules are imported on demand, so that a node loads only what it needs."""
 
 import importlib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from openvcha.cli.exit_codes import EPILOG
 
 @dataclass(frozen=True)
 class Load:
-    """Where a command is: ``target`` is `module:name` of a function or of a Typer app.
+    """A command: ``target`` is `module:name` of a function or of a Typer app.
 
     ``help`` is the first line of its help, for the list of commands.
     """
@@ -23,11 +23,11 @@ class Load:
     hidden: bool = False
 
     def listed(self, name: str) -> TyperCommand:
-        """Return what stands for it in a list of commands."""
+        """Return a placeholder for a list of commands."""
         return TyperCommand(name, help=self.help, hidden=self.hidden)
 
     def command(self, name: str) -> Any:
-        """Import it and make the command."""
+        """Import the target and return the command."""
         module, _, attribute = self.target.partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if isinstance(found, typer.Typer):
@@ -40,15 +40,15 @@ class Load:
 
 
 def lazy(table: Mapping[str, Load], base: type[TyperGroup] = TyperGroup) -> type[TyperGroup]:
-    """Make the class of a group which has the commands of the table besides its own.
+    """Return the class of a group that has the commands of the table besides its own.
 
-    To list them it loads none: all of them together take a second.
+    Listing them imports none: all of them together take a second.
     """
 
     class Lazy(base):  # type: ignore[misc, valid-type]  # the base is chosen by the caller
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
-            # The names must be there for listing and for guessing at typing errors.
+            # The names are needed for listing and for suggesting corrections.
             for name in table:
                 self.commands.setdefault(name, None)
             self._lists = False

@@ -1,4 +1,4 @@
-"""The operations of the API in words: names, parameters, types."""
+"""Descriptions of the API's operations: names, parameters, types."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _WORDS: dict[type[Type], str] = {
 
 @dataclass(frozen=True)
 class Leaf:
-    """A value that can be given: ``name`` is its path with dots."""
+    """A scalar or list argument: ``name`` is its path with dots."""
 
     name: str
     type: Type
@@ -43,20 +43,20 @@ class Leaf:
 
 
 def short_name(operation: Operation) -> str:
-    """Return the name by which people call an operation: cluster.passive.redeploy."""
+    """Return the short name of an operation: cluster.passive.redeploy."""
     prefix = next(p for p in _PREFIXES if operation.id.startswith(p))
     return operation.id.removeprefix(prefix)
 
 
 def named(text: str) -> list[Operation]:
-    """Find the operations whose id is, or ends with, this name."""
+    """Return the operations whose id is, or ends with, this name."""
     wanted = text.casefold()
     exact = [op for op in OPERATIONS if wanted in (op.id.casefold(), short_name(op).casefold())]
     return exact or [op for op in OPERATIONS if op.id.casefold().endswith(f".{wanted}")]
 
 
 def rest(operation: Operation) -> str:
-    """Write method and path as they are on /api."""
+    """Return method and path on /api."""
     verbs = [f"action={operation.action}"] if operation.action else []
     verbs += ["vmw-task=true"] if operation.task else []
     return f"{operation.method} {operation.path}" + ("?" + "&".join(verbs) if verbs else "")
@@ -73,14 +73,14 @@ def query_leaves(operation: Operation) -> list[Leaf]:
 
 
 def body_leaves(operation: Operation) -> list[Leaf]:
-    """Return all that a body can hold; of several parameters each has its name in front."""
+    """Return the leaves of a body; of several parameters each is prefixed by its name."""
     if operation.body_is_spec:
         return list(_inside("", operation.body_parameters[0].type))
     return [leaf for p in operation.body_parameters for leaf in _of(p)]
 
 
 def words(type_: Type) -> str:
-    """Return what a value must be."""
+    """Return a description of a type."""
     match type_:
         case OptionalType(element):
             found = words(element)
@@ -119,7 +119,7 @@ def _field(prefix: str, field: Field, *, required: bool) -> Iterator[Leaf]:
 
 
 def _leaves(name: str, type_: Type, *, required: bool) -> Iterator[Leaf]:
-    """Spread structures out; what is in an optional one is required only with it."""
+    """Yield the leaves of a structure; those of an optional one are not required."""
     needed = required and not isinstance(type_, OptionalType)
     bare = _bare(type_)
     if isinstance(bare, StructType):

@@ -15,9 +15,9 @@ LONGEST = 1 << 16
 def read_password(
     file: Path | None, prompt: str, *, new: bool = False, what: str = "password"
 ) -> Secret:
-    """Read a password: from the file (`-`: standard input), else from whoever sits there.
+    """Read a password from the file (`-`: standard input), else from a prompt.
 
-    ``what`` names it in an error. Raises LabFailed when there is none.
+    ``what`` names it in an error. Raises LabFailed if there is none.
     """
     if file is not None and file != STDIN:
         with file.open(encoding="utf-8") as stream:
@@ -30,7 +30,7 @@ def read_password(
 def _first_line(stream: TextIO, source: str, what: str) -> Secret:
     try:
         line = stream.readline(LONGEST + 1)
-    except UnicodeDecodeError:  # it quotes what it met
+    except UnicodeDecodeError:  # its text would quote the bytes
         raise LabFailed(f"{source} is not text, so it holds no {what}") from None
     found = line.removesuffix("\n").removesuffix("\r")
     if not found:

@@ -1,7 +1,7 @@
-"""Whom a lab or a node belongs to, as whom commands work on it.
+"""Runs commands as the account that owns a lab or a node.
 
-What changes a lab begins by giving up root. What only reads it, or works on a node, goes on as
-whoever controls the directory: root does not follow what others have put there.
+A command that changes a lab first drops root. One that only reads it, or works on a node, continues
+as the account that controls the directory: root does not follow links of other accounts.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ from openvcha.system.privileges import (
 
 
 def existing_lab(name: str, base: Path | None) -> Lab:
-    """Find a lab, as whoever its nodes run as. Raises NoLab, LabFailed, CannotDropRoot."""
+    """Return a lab, acting as its nodes' account. Raises NoLab, LabFailed, CannotDropRoot."""
     return _without_root(places.find(name, base), base)
 
 
 def found_lab(name: str, base: Path | None) -> Lab:
-    """Find a lab, to read it, as whoever controls it. Raises NoLab, LabFailed, CannotDropRoot."""
+    """Return a lab, acting as the account in control. Raises NoLab, LabFailed, CannotDropRoot."""
     lab = places.find(name, base)
     _tell_folder(lab, base)
     act_as_controller(own_command_line(), lab.directory)
@@ -42,7 +42,7 @@ def found_lab(name: str, base: Path | None) -> Lab:
 
 @contextmanager
 def viewing(lab: Lab) -> Iterator[None]:
-    """Look at one lab of several as whoever controls it. Raises CannotDropRoot."""
+    """Act as the account that controls a lab, during a block. Raises CannotDropRoot."""
     with contextlib.ExitStack() as stack:
         if os.geteuid() == 0 and (uid := controlling_uid(lab.directory)):
             stack.enter_context(acting_as(uid, lab.directory.lstat().st_gid))
@@ -56,7 +56,7 @@ def node_directory(directory: Path) -> Path:
 
 
 def as_ruler_of(directory: Path) -> None:
-    """Become who controls a directory, or the place for it. Raises CannotDropRoot."""
+    """Become the account that controls a directory, or its parent. Raises CannotDropRoot."""
     act_as_controller(own_command_line(), directory)
 
 
@@ -68,7 +68,7 @@ def new_directory(directory: Path) -> Path:
 
 
 def lab_to_make(name: str, base: Path | None) -> Lab:
-    """Find a lab or a place for a new one, as whoever its nodes run as.
+    """Return a lab, existing or new, acting as its nodes' account.
 
     Raises LabFailed, CannotDropRoot.
     """
@@ -93,7 +93,7 @@ def _without_root(lab: Lab, base: Path | None) -> Lab:
 
 
 def _tell_folder(lab: Lab, base: Path | None) -> None:
-    """Put the labs' folder in the environment: the account to go on as may have another home."""
+    """Export the labs' folder in the environment: the new account may have another home."""
     if base is None and os.geteuid() == 0:
         os.environ[places.VARIABLE] = str(lab.directory.parent)
 

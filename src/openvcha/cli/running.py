@@ -1,4 +1,4 @@
-"""Running a node until it is told to stop: `vcha node run`, without its command line."""
+"""Runs a node until it is told to stop: `vcha node run`, without the command line."""
 
 import asyncio
 import signal
@@ -26,13 +26,13 @@ RELIED_SECONDS = 1.0
 
 
 class CannotRun(Exception):  # noqa: N818 - a state of the world, not a fault of ours
-    """A node cannot be run; the text says why."""
+    """The node cannot be run; the text says why."""
 
 
 def run_node(directory: Path, *, service: bool = True) -> None:
     """Run a node until SIGTERM, on a data node without or with its service. Raises CannotRun."""
     try:
-        (directory / IDENTITY).lstat()  # what is no node's directory is given to nobody
+        (directory / IDENTITY).lstat()  # only a node's directory may change its owner
         drop_root(own_command_line(), directory)
         directory = absolute(directory)
         reset_inherited_state()
@@ -60,9 +60,9 @@ async def _run(directory: Path, plan: PartPlan) -> None:
 
 
 async def _peers(directory: Path) -> None:
-    """Keep on the nodes that a task needs; what carries them is loaded when there is a task."""
+    """Keep the nodes that a task needs powered on; import the infrastructure only then."""
     layout, identity = Layout(directory), load_identity(directory)
-    while not layout.relied.exists():  # noqa: ASYNC110 - written by a duty
+    while not layout.relied.exists():  # noqa: ASYNC110 - written by a background job
         await asyncio.sleep(RELIED_SECONDS)
     from openvcha.daemon.infrastructure import node_infrastructure  # noqa: PLC0415
     from openvcha.daemon.peer_power import watch_peers  # noqa: PLC0415
@@ -71,7 +71,7 @@ async def _peers(directory: Path) -> None:
 
 
 async def _stand_alone(own: AccountSource, store: GuardedStore, identity: Identity) -> None:
-    # Loaded when it is needed, which is hardly ever: it knows tasks and the whole contract.
+    # Imported on demand, which is rare: it loads tasks and the whole contract.
     from openvcha.daemon.recovery.standalone import stand_alone  # noqa: PLC0415
 
     await stand_alone(store, identity, own)

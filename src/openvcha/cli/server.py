@@ -1,4 +1,4 @@
-"""The server that https://HOST:PORT names."""
+"""Parsing the URL of a server, https://HOST:PORT."""
 
 import dataclasses
 import ipaddress
@@ -16,7 +16,7 @@ _LONGEST_NAME = 253
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """Where it is; a name is written in ASCII."""
+    """A server's address; a host name is in ASCII."""
 
     host: str
     port: int
@@ -28,7 +28,7 @@ class Server:
 
 
 def parse_server(text: str) -> Server:
-    """Read https://HOST:PORT. Raises LabFailed when there cannot be such a server."""
+    """Parse https://HOST:PORT. Raises LabFailed if it is invalid."""
     try:
         return _parsed(text)
     except ValueError as error:

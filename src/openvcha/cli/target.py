@@ -1,4 +1,4 @@
-"""Which API a command talks to: a lab's, or any other."""
+"""The API that a command uses: a lab's, or any other."""
 
 import contextlib
 import dataclasses
@@ -56,7 +56,7 @@ Thumbprint = Annotated[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """The options that say it."""
+    """The options that select the API."""
 
     name: Name = DEFAULT_NAME
     base: Base = None
@@ -68,7 +68,7 @@ class Target:
 
     @asynccontextmanager
     async def api(self) -> AsyncIterator[ApiClient]:
-        """Be logged in there. Raises LabFailed, Refused, Unreachable."""
+        """Yield a client with a session. Raises LabFailed, Refused, Unreachable."""
         if self.server is not None:
             async with self._elsewhere(self.server) as found:
                 yield found
@@ -82,13 +82,13 @@ class Target:
             yield found
 
     def settle(self) -> None:
-        """Become who may read the lab, while nothing of standard input is read yet."""
+        """Become the account that may read the lab, before standard input is read."""
         if self.server is None:
-            with contextlib.suppress(LabFailed):  # told when the lab is needed
+            with contextlib.suppress(LabFailed):  # reported when the lab is used
                 found_lab(self.name, self.base)
 
     def lab(self) -> Lab | None:
-        """Return the lab that is meant, None for another server."""
+        """Return the selected lab; None for another server."""
         return None if self.server else found_lab(self.name, self.base)
 
     def _password_for(self, lab: Lab, user: str) -> Secret:
@@ -113,7 +113,7 @@ class Target:
 
 
 def with_target(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of Target to a command; it gets them as the argument ``target``."""
+    """Add the options of Target to a command, which gets them as the argument ``target``."""
     signature = inspect.signature(function)
     own = [p for name, p in signature.parameters.items() if name != "target"]
     fields = dataclasses.fields(Target)

@@ -1,18 +1,18 @@
-"""What can go wrong with a lab and its API; the texts are for people and say what to do."""
+"""Errors of a client; their texts are for people and say what to do."""
 
 from typing import Any
 
 
 class LabFailed(Exception):  # noqa: N818 - reads as what happened
-    """The lab could not do it; the text says why and what to look at."""
+    """A command failed; the text says why and what to do."""
 
 
 class NoLab(LabFailed):
-    """There is no such lab."""
+    """The lab does not exist."""
 
 
 class Refused(Exception):  # noqa: N818 - the answer of the other side, not an accident of ours
-    """The API answered with an error; ``body`` is the standard error structure."""
+    """The API responded with an error; ``body`` is the standard error structure."""
 
     def __init__(self, status: int, body: Any) -> None:
         self.status = status
@@ -21,18 +21,18 @@ class Refused(Exception):  # noqa: N818 - the answer of the other side, not an a
 
     @property
     def text(self) -> str:
-        """Return the error type and all messages, for people."""
+        """Return the error's type and all of its messages, for people."""
         if not isinstance(self.body, dict):
             return f"HTTP {self.status}"
         return error_text(self.body) or f"HTTP {self.status}"
 
 
 class Unreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
-    """The API did not answer; the text says where and why."""
+    """The API did not respond; the text says where and why."""
 
 
 def error_text(body: dict[str, Any]) -> str:
-    """Write a standard error for people: its type, all its messages, a certificate's thumbprint."""
+    """Return a standard error for people: its type, its messages, a certificate's thumbprint."""
     messages = [m.get("default_message", "") for m in body.get("messages") or []]
     data = body.get("data")
     if isinstance(data, dict) and "ssl_thumbprint" in data:

@@ -1,4 +1,4 @@
-"""Failing over by hand, through the API."""
+"""Manual failover, through the API."""
 
 from openvcha.client.rest_client import ApiClient
 

@@ -1,4 +1,4 @@
-"""How long work tells what it does, whoever listens: a terminal, a log, a test."""
+"""Progress reports of long work, for a terminal, a log or a test."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -6,20 +6,20 @@ from typing import Any, Protocol
 
 
 class Narrator(Protocol):
-    """Hears of steps, of the progress of a task, and of what is worth knowing."""
+    """Receives the steps of work, the progress of tasks, and messages."""
 
     def step(self, text: str) -> AbstractContextManager[None]:
-        """Do something during the block; steps are not nested."""
+        """Show a step during a block; steps are not nested."""
         ...
 
     def task(self, info: Mapping[str, Any]) -> None:
-        """Learn how far the task of the running step is: its info, as REST gives it."""
+        """Show the progress of the running step's task, given its info as in REST."""
         ...
 
     def say(self, text: str = "") -> None:
-        """Tell one sentence or more."""
+        """Show a message of one or more sentences."""
         ...
 
     def code(self, text: str) -> None:
-        """Show a command as one could type it."""
+        """Show a command as one would type it."""
         ...

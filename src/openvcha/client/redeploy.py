@@ -1,4 +1,4 @@
-"""Replacing a lost node of a lab, the passive or the witness, through the API."""
+"""Redeployment of the passive or the witness, through the API."""
 
 from itertools import count
 from typing import Any
@@ -24,12 +24,12 @@ async def check(api: ApiClient, role: str, placement: dict[str, Any]) -> dict[st
 
 
 async def choose_folder(api: ApiClient) -> str | None:
-    """Return the folder for VMs when there is only one."""
+    """Return the folder for VMs if there is exactly one."""
     found = await api.call("GET", "/vcenter/folder", query=[("type", "VIRTUAL_MACHINE")])
     return str(found[0]["folder"]) if len(found) == 1 else None
 
 
 async def choose_name(api: ApiClient) -> str:
-    """Return a name that no VM has: vcha-N."""
+    """Return an unused VM name, vcha-N."""
     taken = {vm["name"].casefold() for vm in await api.call("GET", "/vcenter/vm")}
     return next(name for number in count(1) if (name := f"vcha-{number}") not in taken)

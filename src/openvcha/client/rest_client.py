@@ -1,4 +1,4 @@
-"""A client of the API, as the lab and the command line use it."""
+"""The REST client of the command line and the lab."""
 
 import asyncio
 import ssl
@@ -23,7 +23,7 @@ Query = Sequence[tuple[str, str]]
 
 
 class ApiClient:
-    """REST under /api at ``server`` (https://HOST:PORT), with a session. Use it as a context."""
+    """A client of /api at ``server`` (https://HOST:PORT); an async context manager."""
 
     def __init__(self, server: str, tls: ssl.SSLContext) -> None:
         self.server = server.rstrip("/")
@@ -33,7 +33,7 @@ class ApiClient:
         )
 
     async def __aenter__(self) -> Self:
-        """Use the client."""
+        """Enter the context."""
         return self
 
     async def __aexit__(
@@ -47,7 +47,7 @@ class ApiClient:
 
     @asynccontextmanager
     async def session(self, user: str, password: Secret) -> AsyncIterator[None]:
-        """Be logged in during a block. Raises Refused, Unreachable."""
+        """Hold a session during a block. Raises Refused, Unreachable."""
         self._basic = user, password
         token = await self.call("POST", "/session")
         self._http.headers["vmware-api-session-id"] = token
@@ -57,14 +57,14 @@ class ApiClient:
             await self._log_out()
 
     async def answers(self) -> bool:
-        """Return whether the API is there, without logging in."""
+        """Return whether the API responds, without logging in."""
         try:
             return (await self._send("GET", "/session")).status_code == 401
         except Unreachable:
             return False
 
     async def call(self, method: str, path: str, body: Any = None, query: Query = ()) -> Any:
-        """Call an operation and give its result. Raises Refused, Unreachable."""
+        """Call an operation and return its result. Raises Refused, Unreachable."""
         target = f"{path}{'&' if '?' in path else '?'}{urlencode(query)}" if query else path
         options: dict[str, Any] = {}
         if (method, path) == LOGIN and self._basic:
@@ -75,9 +75,9 @@ class ApiClient:
     async def follow(
         self, task: str, silence: float = SILENCE_SECONDS
     ) -> AsyncIterator[dict[str, Any]]:
-        """Return a task's info at each change, until it has ended; outlives a failover.
+        """Yield a task's info at each change, until it has ended; survives a failover.
 
-        Raises Refused; Unreachable when nobody has answered for ``silence`` seconds.
+        Raises Refused; Unreachable after ``silence`` seconds without a response.
         """
         shown: Any = None
         clock = asyncio.get_running_loop().time
@@ -102,9 +102,9 @@ class ApiClient:
     async def events(
         self, after: str, silence: float = SILENCE_SECONDS
     ) -> AsyncIterator[dict[str, Any]]:
-        """Return the events after an id, and those to come; outlives a failover.
+        """Yield the events after an id, including new ones; survives a failover.
 
-        Raises Refused; Unreachable when nobody has answered for ``silence`` seconds.
+        Raises Refused; Unreachable after ``silence`` seconds without a response.
         """
         clock = asyncio.get_running_loop().time
         heard = clock()
@@ -123,7 +123,7 @@ class ApiClient:
             await asyncio.sleep(FOLLOW_SECONDS)
 
     async def _stream(self, after: str) -> AsyncGenerator[dict[str, Any] | None, None]:
-        """Return what one connection brings; None: the server is still there."""
+        """Yield the events of one connection; None for a keep-alive."""
         headers = {"accept": "text/event-stream", "last-event-id": after}
         path, patience = "/openvcha/events", REQUEST_SECONDS
         try:
@@ -145,7 +145,7 @@ class ApiClient:
             raise Unreachable(_why(self.server, str(error) or type(error).__name__)) from error
 
     async def _log_out(self) -> None:
-        """End the session; one that cannot be ended now ends by its age."""
+        """End the session; one that cannot be ended now expires."""
         try:
             await self._send("DELETE", "/session")
         except Unreachable:

@@ -1,4 +1,4 @@
-"""Tasks as the lab and the command line look at them, through the API."""
+"""Tasks, through the API, for the command line and the lab."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ SERVICES = sorted({operation.service for operation in OPERATIONS if operation.ta
 
 
 async def list_tasks(api: ApiClient, **sets: list[str]) -> dict[str, Info]:
-    """Return the tasks of all services, the newest last; ``sets`` narrow the filter."""
+    """Return the tasks of all services, the newest last; ``sets`` are fields of the filter."""
     spec = {"filter_spec": {"services": SERVICES, **sets}}
     found = await api.call("POST", "/cis/tasks?action=list", spec)
     return dict(sorted(found.items(), key=lambda item: item[1].get("start_time") or "9"))
 
 
 async def running_task(api: ApiClient) -> tuple[str, Info] | None:
-    """Return the task that is not finished, if there is one: there is one operation at a time."""
+    """Return the unfinished task, if any: only one operation runs at a time."""
     found = await list_tasks(api, status=sorted(OPEN))
     return next(iter(found.items()), None)
 
 
 async def find_task(api: ApiClient, text: str | None) -> str:
-    """Return the id that begins with ``text``; without it that of the running or newest task.
+    """Return the id that begins with ``text``; without it, that of the running or newest task.
 
-    Raises LabFailed when there is none or more than one.
+    Raises LabFailed if there is none, or more than one.
     """
     if text and ":" in text:
         return text
@@ -40,9 +40,9 @@ async def find_task(api: ApiClient, text: str | None) -> str:
 
 
 async def find_running(api: ApiClient, text: str | None) -> str:
-    """Return the id that begins with ``text``; without it that of the running task.
+    """Return the id that begins with ``text``; without it, that of the running task.
 
-    Raises LabFailed when nothing runs.
+    Raises LabFailed if no task is running.
     """
     if text is not None:
         return await find_task(api, text)

@@ -1,4 +1,4 @@
-"""How a client knows that it talks to the right server."""
+"""TLS contexts by which a client verifies the server."""
 
 import asyncio
 import contextlib
@@ -15,9 +15,9 @@ _SHA256 = re.compile(r"[0-9A-F]{64}")
 
 
 def by_authority(ca: Path | None) -> ssl.SSLContext:
-    """Trust what an authority has issued (PEM file), or the system's authorities.
+    """Return a context that trusts an authority (PEM file), or the system's authorities.
 
-    Raises LabFailed when the file cannot be used.
+    Raises LabFailed if the file cannot be used.
     """
     try:
         return ssl.create_default_context(cafile=ca)
@@ -26,9 +26,9 @@ def by_authority(ca: Path | None) -> ssl.SSLContext:
 
 
 async def by_thumbprint(host: str, port: int, thumbprint: str) -> ssl.SSLContext:
-    """Trust the one certificate with this SHA-256 thumbprint, if the server shows it.
+    """Return a context that trusts only the certificate with this SHA-256 thumbprint.
 
-    Raises LabFailed when it shows another or does not answer.
+    Raises LabFailed if the server presents another one or does not respond.
     """
     wanted = thumbprint.replace(":", "").replace(" ", "").upper()
     if not _SHA256.fullmatch(wanted):
@@ -39,17 +39,17 @@ async def by_thumbprint(host: str, port: int, thumbprint: str) -> ssl.SSLContext
         shown = digest.digest().hex(":").upper()
         raise LabFailed(f"{host}:{port} presented another certificate, with thumbprint {shown}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # the certificate itself is known, whatever names are in it
+    context.check_hostname = False  # the certificate itself is trusted, whatever names it has
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(cadata=met)
     return context
 
 
 async def met_certificate(host: str, port: int) -> bytes:
-    """Return the certificate (DER) that a server shows, unverified. Raises LabFailed."""
+    """Return a server's certificate (DER), unverified. Raises LabFailed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is sent; the certificate is compared
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent; the caller compares the certificate
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(host, port, ssl=context)

@@ -1,1 +1,1 @@
-"""A whole cluster on this machine, on loopback addresses, for trying and for testing."""
+"""A whole cluster on this machine, on loopback addresses, for trials and tests."""

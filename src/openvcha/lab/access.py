@@ -1,4 +1,4 @@
-"""Reaching the parts of a lab: its infrastructure, its API, its database."""
+"""Access to the parts of a lab: its infrastructure, its API, its database."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,12 +25,12 @@ ROLES = {ADMINISTRATOR: Role.ADMINISTRATOR, READER: Role.READ_ONLY}
 
 
 def node_infrastructure(lab: Lab) -> LocalInfrastructure:
-    """Return the lab's infrastructure, which may not be made yet."""
+    """Return the lab's infrastructure, which may not exist yet."""
     return LocalInfrastructure(lab.infrastructure, NodeProcesses(), DetachedStarter())
 
 
 async def open_infrastructure(lab: Lab) -> LocalInfrastructure:
-    """Open the lab's infrastructure, making its inventory when there is none."""
+    """Open the lab's infrastructure; create its inventory if there is none."""
     state = lab.state()
     return await LocalInfrastructure.create(
         lab.infrastructure,
@@ -42,7 +42,7 @@ async def open_infrastructure(lab: Lab) -> LocalInfrastructure:
 
 
 async def inventory_of(lab: Lab) -> Inventory:
-    """Take a picture of the lab's inventory; an empty one when it is not made yet."""
+    """Return the lab's inventory; an empty one if it does not exist yet."""
     try:
         return await node_infrastructure(lab).inventory()
     except ApiError as error:
@@ -53,14 +53,14 @@ async def inventory_of(lab: Lab) -> Inventory:
 
 @asynccontextmanager
 async def client(lab: Lab) -> AsyncIterator[ApiClient]:
-    """Return a client of the lab's API."""
+    """Yield a client of the lab's API."""
     async with ApiClient(lab.state().api, trust.by_authority(lab.ca)) as api:
         yield api
 
 
 @asynccontextmanager
 async def logged_in(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiClient]:
-    """Return a client of the lab's API, logged in. Raises LabFailed, Refused, Unreachable."""
+    """Yield a client of the lab's API with a session. Raises LabFailed, Refused, Unreachable."""
     async with client(lab) as api, AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(api.session(user, lab.password(user)))
@@ -77,24 +77,24 @@ async def logged_in(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiCli
 
 
 def identity_of(vm: Vm) -> Identity | None:
-    """Read who a VM's node is; None when it has no identity yet, or none any more."""
+    """Return the identity of a VM's node; None if it has none yet, or was undeployed."""
     try:
         return load_identity(Path(vm.directory))
     except FileNotFoundError:
         return None
     except msgspec.DecodeError:
         if (Path(vm.directory) / IDENTITY).stat().st_size == 0:
-            return None  # an undeploy has kept the VM and emptied it
+            return None  # an undeploy has kept the VM and emptied its disk
         raise
 
 
 def is_on(vm: Vm) -> bool:
-    """Return whether a VM runs."""
+    """Return whether a VM is powered on."""
     return vm.power_state is VmPowerState.POWERED_ON
 
 
 def supervisor_of(vm: Vm) -> Process | None:
-    """Return the process that keeps a VM's node running."""
+    """Return the supervisor of a VM's node, if it runs."""
     directory = Path(vm.directory)
     try:
         pid = int(Layout(directory).supervisor_pid.read_text())
@@ -104,14 +104,14 @@ def supervisor_of(vm: Vm) -> Process | None:
 
 
 def data_nodes(inventory: Inventory) -> list[tuple[Vm, Identity]]:
-    """Return the VMs with data, those that run first."""
+    """Return the VMs of data nodes, running ones first."""
     known = [(vm, identity) for vm in inventory.vms if (identity := identity_of(vm))]
     found = [(vm, identity) for vm, identity in known if identity.holds_data]
     return sorted(found, key=lambda pair: not is_on(pair[0]))
 
 
 async def database(lab: Lab) -> dict[str, str]:
-    """Return libpq's parameters for the lab. Raises LabFailed when no node was ever started."""
+    """Return libpq's parameters for the lab. Raises LabFailed if no node was ever started."""
     for vm, _ in data_nodes(await inventory_of(lab)):
         if (tls := serves_tls(Path(vm.directory))) is not None:
             return lab.database(tls)
@@ -119,7 +119,7 @@ async def database(lab: Lab) -> dict[str, str]:
 
 
 def connection_string(parameters: Mapping[str, str]) -> str:
-    """Write libpq's parameters as its connection string."""
+    """Return a connection string with libpq's parameters."""
     return " ".join(f"{name}={_quoted(value)}" for name, value in parameters.items())
 
 
@@ -131,7 +131,7 @@ def _quoted(value: str) -> str:
 
 
 def serves_tls(directory: Path) -> bool | None:
-    """Return whether a node's PostgreSQL speaks TLS; None when it was never started."""
+    """Return whether a node's PostgreSQL uses TLS; None if it was never started."""
     try:
         config = msgspec.json.decode(Layout(directory).patroni_config.read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Which addresses a lab gets: its own second octet of 127.x.y.z."""
+"""The addresses of a lab: it has its own second octet of 127.x.y.z."""
 
 import errno
 import os
@@ -14,14 +14,14 @@ FIRST_OCTET = 83
 LAST_OCTET = 250
 CLAIM_HOST = 254
 VARIABLE = "OPENVCHA_LAB_OCTET"
-"""Where labs begin to look: apart from others whose nodes may all be off, and so answer nothing."""
+"""Where the search starts, to stay clear of other labs whose nodes may all be off."""
 
 Answers = Callable[[str], bool]
 Claim = Callable[[int], socket.socket | None]
 
 
 def first_octet(environment: Mapping[str, str] = os.environ) -> int:
-    """Return the octet to try first. Raises LabFailed for a setting that cannot be one."""
+    """Return the octet to try first. Raises LabFailed for an invalid setting."""
     wanted = environment.get(VARIABLE, str(FIRST_OCTET))
     if wanted not in map(str, range(FIRST_OCTET, LAST_OCTET + 1)):
         raise LabFailed(
@@ -36,10 +36,10 @@ def choose_octet(
     claim: "Claim | None" = None,
     first: int = FIRST_OCTET,
 ) -> tuple[int, socket.socket]:
-    """Choose addresses that nobody has: no known lab, and nobody who answers there now.
+    """Choose an octet that no known lab uses and where nothing responds.
 
-    Gives the octet and what claims it against others who choose at the same time; keep that open
-    until the lab runs. Raises LabFailed when nothing is free.
+    Return it with a socket that claims it against concurrent choices; keep that open until the lab
+    runs. Raises LabFailed if none is free.
     """
     known = frozenset(taken)
     for octet in (*range(first, LAST_OCTET + 1), *range(FIRST_OCTET, first)):
@@ -63,7 +63,7 @@ def choose_octet(
 
 
 def claimed(octet: int) -> socket.socket | None:
-    """Take an address of this octet that no node uses; None when another process has it."""
+    """Bind an address of this octet that no node uses; None if another process has it."""
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         holder.bind((f"127.{octet}.1.{CLAIM_HOST}", Ports().api))

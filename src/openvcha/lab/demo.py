@@ -1,4 +1,4 @@
-"""The main job as a play: lose the passive under a steady writer, redeploy it, count the rows."""
+"""The demo: lose the passive under a steady writer, redeploy it, count the rows."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ NODES = ("node1", "node2", "witness")
 
 @dataclass
 class Report:
-    """What came of it; ``steps`` are names and seconds."""
+    """The result of a demo; ``steps`` are names and seconds."""
 
     steps: list[tuple[str, float]] = field(default_factory=list)
     account: Account = field(default_factory=Account)
@@ -42,9 +42,9 @@ class Report:
 
 
 async def play(lab: Lab, narrator: Narrator, filling: int, environment: str) -> Report:
-    """Play it on a lab that runs; ``filling`` bytes of data are there to be copied.
+    """Run the demo on a running lab; ``filling`` is how many bytes of data to copy.
 
-    ``environment`` is the command that sets the variables of the shown curl line.
+    ``environment`` is the command that sets the variables of the curl command it shows.
     Raises LabFailed, Refused, Unreachable, ApiError.
     """
     async with logged_in(lab) as api:
@@ -57,7 +57,7 @@ async def play(lab: Lab, narrator: Narrator, filling: int, environment: str) -> 
 
 
 class _Play:
-    """The acts of the play, in order."""
+    """The steps of the demo, in order."""
 
     def __init__(self, lab: Lab, api: ApiClient, narrator: Narrator, environment: str) -> None:
         self._lab = lab
@@ -87,7 +87,7 @@ class _Play:
             await writer.clean_up()
 
     async def _introduce(self) -> bool:
-        """Return who is who, and return whether the passive is lost already. Raises LabFailed."""
+        """Show the roles, and return whether the passive is already lost. Raises LabFailed."""
         info = await cluster(self._api)
         names = {_role(info[key]): _name(info[key]) for key in NODES if key in info}
         lost = names.get("PASSIVE") is None
@@ -172,7 +172,7 @@ class _Play:
 
 @asynccontextmanager
 async def _writing(writer: Writer) -> AsyncIterator[None]:
-    """Let the writer write during the block; at its end its last row is waited for."""
+    """Run the writer during a block; wait for its last row at the end."""
     stop = asyncio.Event()
     writing = asyncio.create_task(writer.run(stop), name="writer")
     try:

@@ -1,4 +1,4 @@
-"""Deploying the other two nodes through the API, and following what runs there."""
+"""Deployment of the other two nodes through the API, and following tasks."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -15,7 +15,7 @@ GET = "/vcenter/vcha/cluster?action=get"
 
 
 async def cluster(api: ApiClient, *, partial: bool = False) -> dict[str, Any]:
-    """Ask for the cluster's info; ``partial`` without the placements."""
+    """Return the cluster's info; with ``partial``, without the placements."""
     info: dict[str, Any] = await api.call("POST", GET, {"partial": partial})
     return info
 
@@ -23,7 +23,7 @@ async def cluster(api: ApiClient, *, partial: bool = False) -> dict[str, Any]:
 async def deploy(api: ApiClient, state: LabState, inventory: Inventory, active: str) -> str:
     """Call deploy for the node whose HA address is ``active``, and return the task's id.
 
-    Names and addresses of the others are the first that no VM has: an undeploy may have kept some.
+    The others get the first unused names and addresses: an undeploy may have kept some VMs.
     """
     folder = vm_folder(inventory)
     numbers = free_numbers(state, inventory)
@@ -43,7 +43,7 @@ async def deploy(api: ApiClient, state: LabState, inventory: Inventory, active: 
 
 
 def free_numbers(state: LabState, inventory: Inventory) -> Iterator[int]:
-    """Return the numbers of nodes whose name and HA address no VM has."""
+    """Yield numbers of nodes whose name and HA address no VM has."""
     names = {vm.name.casefold() for vm in inventory.vms}
     addresses = {address for vm in inventory.vms for address in vm.addresses}
     for number in count(1):
@@ -52,7 +52,7 @@ def free_numbers(state: LabState, inventory: Inventory) -> Iterator[int]:
 
 
 async def follow(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any]:
-    """Follow a task to its end and give its last info, whether it succeeded or failed."""
+    """Follow a task to its end and return its last info, whether it succeeded or failed."""
     info: dict[str, Any] = {}
     async for info in api.follow(task):
         narrator.task(info)
@@ -60,7 +60,7 @@ async def follow(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any
 
 
 async def follow_to_success(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any]:
-    """Follow a task to its end. Raises LabFailed with its error when it fails."""
+    """Follow a task to its end. Raises LabFailed with its error if it fails."""
     info = await follow(api, task, narrator)
     if info["status"] != "SUCCEEDED":
         what = info["description"]["default_message"].rstrip(".")
@@ -69,7 +69,7 @@ async def follow_to_success(api: ApiClient, task: str, narrator: Narrator) -> di
 
 
 def vm_folder(inventory: Inventory) -> str:
-    """Return the folder that VMs go to."""
+    """Return the folder for VMs."""
     return next(f.id for f in inventory.folders if f.type == "VIRTUAL_MACHINE")
 
 

@@ -1,4 +1,4 @@
-"""The first node of a lab: made by hand, because there is no API yet that could make it."""
+"""The first node of a lab, created without the API, which does not exist yet."""
 
 import asyncio
 import secrets
@@ -23,23 +23,23 @@ NAME = "vcha-1"
 
 
 def first_node_made(lab: Lab) -> bool:
-    """Return whether the first node was made, once and for all: it may have been replaced since."""
+    """Return whether the first node was ever created; it may have been replaced since."""
     return lab.ca.exists()
 
 
 async def make_first_node(
     lab: Lab, infrastructure: Infrastructure, limits: StoreLimits | None = None
 ) -> Vm:
-    """Create the first node's VM with its identity; leaves it off. Finishes what was begun.
+    """Create the first node's VM with its identity, powered off. It resumes after a crash.
 
-    ``limits`` are those of the cluster's store: later nodes get them from this one.
+    ``limits`` are those of the cluster's store; later nodes inherit them.
     """
     state = lab.state()
     vm = await infrastructure.create_vm(await _request(infrastructure, state))
     directory = Path(vm.directory)
     if not (directory / IDENTITY).exists():
         made = await asyncio.to_thread(_files, lab, state, vm, limits or StoreLimits())
-        # The identity comes last: a node that has it has everything.
+        # The identity comes last: it marks the node as complete.
         identity = {IDENTITY: made.pop(IDENTITY)}
         await infrastructure.write_files(vm.id, made | identity)
     certificate = (directory / SERVICE_CA_CERTIFICATE).read_bytes()

@@ -1,4 +1,4 @@
-"""VMs that the cluster does not need: what an operation that failed has left."""
+"""VMs that the cluster does not need, left by failed operations."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ ASK_SECONDS = 5.0
 
 
 async def require_unneeded(lab: Lab, inventory: Inventory, vm: Vm) -> None:
-    """Raise LabFailed unless the store says that the cluster does not need a VM."""
+    """Raise LabFailed unless the store confirms that the cluster does not need a VM."""
     if reason := await _reason(lab, inventory, vm):
         raise LabFailed(f"{vm.name} was not destroyed: {reason}")
 
@@ -35,9 +35,9 @@ def why_needed(
     members: Sequence[Member],
     running: str | None,
 ) -> str | None:
-    """Return why the VM ``vm`` must stay, and what to do instead; None where it may go.
+    """Return why the VM ``vm`` must stay, and what to do instead; None if it may be deleted.
 
-    ``member`` is the node's name in the store, ``running`` the task that runs.
+    ``member`` is the node's name in the store, ``running`` the running task.
     """
     if any(node.vm == vm for node in config.nodes):
         return (

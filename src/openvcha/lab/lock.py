@@ -1,4 +1,4 @@
-"""One at a time: who changes a lab as a whole holds its directory."""
+"""The lock of a lab's directory, for commands that change the lab as a whole."""
 
 import asyncio
 import os
@@ -13,9 +13,9 @@ POLL_SECONDS = 0.1
 
 @asynccontextmanager
 async def hold(directory: Path, waiting: Callable[[], None]) -> AsyncIterator[None]:
-    """Hold the directory during a block, making it if need be; the kernel ends it with us.
+    """Lock the directory during a block, after creating it if necessary.
 
-    ``waiting`` is called once when another process holds it. Raises OSError.
+    ``waiting`` is called once if another process has the lock. Raises OSError.
     """
     handle = _take(directory)
     if handle is None:

@@ -1,4 +1,4 @@
-"""The logs of a node: one file a part in three formats, as one stream of lines."""
+"""The logs of a node: one file for each part, in three formats, as one stream of lines."""
 
 import asyncio
 import datetime as dt
@@ -14,7 +14,7 @@ import msgspec
 POLL_SECONDS = 0.2
 TAIL_BYTES = 512 << 10
 POSTGRESQL = "postgresql"
-CONSOLE = "console.log"  # what a supervisor says that cannot even begin
+CONSOLE = "console.log"  # the output of a supervisor that cannot start
 _SUFFIXES = frozenset({".jsonl", ".json", ".csv"})
 _NOT_SHOWN = {"level", "time", "ts", "event", "msg", "message", "part", "line", "caller", "logger"}
 _OWN_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d+ ")
@@ -22,7 +22,7 @@ _OWN_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d+ ")
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a log; ``raw`` is what the file has."""
+    """One line of a log; ``raw`` is the line in the file."""
 
     time: dt.datetime
     part: str
@@ -32,18 +32,18 @@ class Line:
 
 
 def parts(logs: Path) -> list[str]:
-    """Name the parts that a node has logs of."""
+    """Return the parts of which a node has logs."""
     return sorted({_part(path) for path in _files(logs)})
 
 
 def last_lines(logs: Path, part: str | None, count: int) -> list[Line]:
-    """Return the last lines of a node's parts in the order of their times."""
+    """Return the last lines of a node's parts, by time."""
     found = [line for path in _files(logs, part) for line in _tail(path)]
     return sorted(found, key=_when)[-count:] if count else []
 
 
 async def follow(logs: Path, part: str | None) -> AsyncIterator[Line]:
-    """Yield lines as they are written, from now on; never ends. New and rotated files count."""
+    """Yield new lines forever, also from new and rotated files."""
     reading = {path: _Reading(path, path.stat().st_size) for path in _files(logs, part)}
     while True:
         for path in _files(logs, part):
@@ -55,7 +55,7 @@ async def follow(logs: Path, part: str | None) -> AsyncIterator[Line]:
 
 
 class _Reading:
-    """Reads on where it stopped, also when the file has been replaced."""
+    """Reads a file from where it stopped, even if the file was replaced."""
 
     def __init__(self, path: Path, position: int) -> None:
         self._path = path
@@ -72,7 +72,7 @@ class _Reading:
                 file.seek(self._position)
                 data = file.read()
         except FileNotFoundError:
-            return []  # it is being rotated; the new one comes next time
+            return []  # it is being rotated; the next call reads the new one
         self._position += len(data)
         *whole, self._rest = (self._rest + data).split(b"\n")
         return list(_parsed(_part(self._path), whole, found.st_mtime))
@@ -104,9 +104,9 @@ def _parsed(part: str, lines: list[bytes], changed: float) -> Iterator[Line]:
 
 
 def parse(part: str, raw: str, written: dt.datetime) -> Line:
-    """Understand a line of any part: ours, etcd's, PostgreSQL's; else it is shown as it is.
+    """Parse a line of any part: ours, etcd's or PostgreSQL's; keep others as they are.
 
-    ``written`` is its time when it tells none.
+    ``written`` is its time if it contains none.
     """
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Any])
@@ -133,7 +133,7 @@ def _when(line: Line) -> dt.datetime:
 
 
 def _time(text: str) -> dt.datetime | None:
-    """Read a time of any of the formats."""
+    """Parse a time of any of the formats."""
     cleaned = text.removesuffix(" UTC").replace(",", ".")
     try:
         found = dt.datetime.fromisoformat(cleaned)

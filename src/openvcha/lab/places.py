@@ -1,4 +1,4 @@
-"""Where labs are kept, and by what names."""
+"""The folders and names of labs."""
 
 import os
 import re
@@ -17,9 +17,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
 def own_base(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of this user's labs. Raises LabFailed when there is no home directory."""
+    """Return the folder of this user's labs. Raises LabFailed if there is no home directory."""
     state = Path(environment.get("XDG_STATE_HOME", ""))
-    if state.is_absolute():  # the XDG specification: a relative one does not count
+    if state.is_absolute():  # the XDG specification: ignore a relative one
         return state / "openvcha"
     try:
         return Path.home() / ".local" / "state" / "openvcha"
@@ -30,9 +30,9 @@ def own_base(environment: Mapping[str, str] = os.environ) -> Path:
 def base_of_new(
     given: Path | None, account: tuple[int, int] | None, own: Path, shared: Path = SHARED
 ) -> Path:
-    """Choose the folder for a new lab; ``account`` (uid, gid) is whom root is given up for.
+    """Return the folder for a new lab; ``account`` (uid, gid) will own it instead of root.
 
-    Raises LabFailed when the account cannot reach a folder that was asked for.
+    Raises LabFailed if the account cannot reach the requested folder.
     """
     base = given or own
     if account is None or reachable(base, *account):
@@ -46,7 +46,7 @@ def base_of_new(
 
 
 def reachable(path: Path, uid: int, gid: int) -> bool:
-    """Return whether an account may enter all folders on the way that exist."""
+    """Return whether an account may enter all existing folders on the way."""
     for folder in (path, *path.parents):
         try:
             found = folder.stat()
@@ -70,7 +70,7 @@ def _may_enter(found: os.stat_result, uid: int, gid: int) -> bool:
 
 
 def find(name: str, given: Path | None = None) -> Lab:
-    """Find a lab that was made before. Raises NoLab, LabFailed for an impossible name."""
+    """Return an existing lab. Raises NoLab, or LabFailed for an invalid name."""
     check_name(name)
     bases = [given] if given else [own_base(), SHARED]
     for base in bases:
@@ -81,19 +81,19 @@ def find(name: str, given: Path | None = None) -> Lab:
 
 
 def options_of(lab: Lab) -> str:
-    """Write the options by which a command finds this lab, each with a space before it."""
+    """Return the options that select this lab, each with a leading space."""
     name, base = lab.directory.name, lab.directory.parent
     named = f" --name {name}" if name != DEFAULT_NAME else ""
     return named + ("" if _usual(name, base) else f" --dir {shlex.quote(str(base))}")
 
 
 def typed(lab: Lab, words: str) -> str:
-    """Write a command of ours for this lab, marked as what one types."""
+    """Return one of our commands for this lab, in backticks."""
     return f"`vcha {words}{options_of(lab)}`"
 
 
 def _usual(name: str, base: Path) -> bool:
-    """Return whether a lab of this folder is the one that is found without --dir."""
+    """Return whether a lab in this folder is found without --dir."""
     if said := os.environ.get(VARIABLE):
         return Path(said).absolute() == base
     own = own_base()
@@ -101,12 +101,12 @@ def _usual(name: str, base: Path) -> bool:
 
 
 def labs(bases: Iterable[Path]) -> list[Lab]:
-    """Return all labs in some folders, by name."""
+    """Return all labs in the folders, by name."""
     return [Lab(path.parent) for base in bases for path in sorted(base.glob("*/lab.json"))]
 
 
 def check_name(name: str) -> None:
-    """Raise LabFailed for a name that cannot be a lab's."""
+    """Raise LabFailed for an invalid name of a lab."""
     if not _NAME.fullmatch(name):
         raise LabFailed(
             f"{name!r} is not a valid lab name: use up to 32 lower-case letters, digits,"
@@ -115,7 +115,7 @@ def check_name(name: str) -> None:
 
 
 def check_directory(directory: Path) -> None:
-    """Raise LabFailed for a directory that is not a lab's: a lab owns and deletes all in it."""
+    """Raise LabFailed for a directory that is not a lab's: a lab deletes all that is in it."""
     if directory.is_symlink():
         raise LabFailed(f"{directory} is a symbolic link; a lab needs a directory of its own")
     if not directory.exists():
@@ -123,7 +123,7 @@ def check_directory(directory: Path) -> None:
     if not directory.is_dir():
         raise LabFailed(f"{directory} is not a directory")
     lab = Lab(directory)
-    # The first file of a lab, while another command writes it, or where a crash has left it.
+    # The first file of a lab, while another command writes it, or after a crash.
     begun = f".{lab.passwords_file.name}.new"
     others = [path for path in directory.iterdir() if path.name != begun]
     if others and not (lab.exists or lab.passwords_file.exists()):

@@ -1,4 +1,4 @@
-"""Losing nodes on purpose, and stopping a lab in order."""
+"""Killing nodes on purpose, and stopping a lab in order."""
 
 import asyncio
 import contextlib
@@ -25,22 +25,22 @@ ORDER = (None, PASSIVE, ACTIVE, WITNESS)
 
 
 async def find(lab: Lab, node: str) -> Vm:
-    """Find a node by its role, name or id. Raises LabFailed."""
+    """Return a node's VM by role, name or id. Raises LabFailed."""
     inventory = await inventory_of(lab)
     return select(lab, inventory, await roles(inventory), node)
 
 
 async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
-    """Cut the power of a node; return which it was, and whether it ran. Raises LabFailed."""
+    """Cut the power of a node; return its VM, and whether it was on. Raises LabFailed."""
     vm = await find(lab, node)
     await node_infrastructure(lab).power_off(vm.id)
     return vm, is_on(vm)
 
 
 async def destroy(lab: Lab, node: str) -> Vm:
-    """End a node and delete it with its data, as a lost host does. Raises LabFailed.
+    """Kill a node and delete it with its data, like a lost host. Raises LabFailed.
 
-    A node of the cluster is meant by its role; by name only a VM that the cluster does not need.
+    A node of the cluster must be named by its role; by name, only a VM that it does not need.
     """
     if node == ACTIVE:
         raise LabFailed("the active cannot be destroyed: the API cannot replace it")
@@ -54,7 +54,7 @@ async def destroy(lab: Lab, node: str) -> Vm:
 async def down(lab: Lab, narrator: Narrator) -> int:
     """Stop all nodes in order, the active after the passive, and return how many ran.
 
-    So nobody takes over meanwhile, and the active comes back as the active.
+    So there is no takeover, and the active will come back as the active.
     """
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
@@ -63,7 +63,7 @@ async def down(lab: Lab, narrator: Narrator) -> int:
 
 
 async def reset(lab: Lab, narrator: Narrator) -> None:
-    """End the lab and delete its directory. Raises LabFailed when that is not a lab's."""
+    """Kill the lab and delete its directory. Raises LabFailed if that is not a lab's."""
     check_directory(lab.directory)
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
@@ -77,7 +77,7 @@ async def reset(lab: Lab, narrator: Narrator) -> None:
 
 
 def _delete(directory: Path) -> None:
-    """Delete all of it; the emptied directory stays where its parent is another user's."""
+    """Delete the directory; only its contents if the parent belongs to another user."""
     for path in directory.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, **FULL_PATH_ERRORS)
@@ -101,15 +101,15 @@ async def _stop_all(lab: Lab, narrator: Narrator) -> int:
 
 
 async def _stop(infrastructure: LocalInfrastructure, vm: Vm) -> None:
-    """Let the node end its parts in order; what is left at the deadline loses its power."""
+    """Stop a node in order; cut its power at the deadline."""
     supervisor = await asyncio.to_thread(supervisor_of, vm)
     if supervisor and send(supervisor, signal.SIGTERM):
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                while is_alive(supervisor):  # noqa: ASYNC110 - another process's end is no Event
+                while is_alive(supervisor):  # noqa: ASYNC110 - another process's end sets no Event
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
-            pass  # the power goes now
+            pass  # the power is cut now
     await infrastructure.power_off(vm.id)
 
 

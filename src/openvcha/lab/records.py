@@ -1,4 +1,4 @@
-"""What the cluster itself has written down, read with what a node of the lab has."""
+"""The cluster's own records, read with the credentials of a node of the lab."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from openvcha.store.sealing.cluster_store import SealedEtcd
 
 @asynccontextmanager
 async def store_of(directory: Path) -> AsyncIterator[SealedEtcd]:
-    """Open the cluster's store as a data node reaches it now, and nothing else of its service."""
+    """Open the cluster's store as a data node, without the rest of its service."""
     layout, identity = Layout(directory), load_identity(directory)
     endpoints = known_endpoints(identity, layout)
     etcd = Etcd(endpoints, NodeTls(layout), account=NodeAccount(directory))
@@ -27,7 +27,7 @@ async def store_of(directory: Path) -> AsyncIterator[SealedEtcd]:
 
 
 async def configuration(store: Store) -> ClusterConfig:
-    """Read the cluster's configuration. Raises LookupError while there is none."""
+    """Return the cluster's configuration. Raises LookupError if there is none."""
     found = await cluster_record(store).get()
     if found is None:
         raise LookupError("the cluster has no configuration yet")

@@ -1,4 +1,4 @@
-"""Which node is which now, as the cluster's own records say it."""
+"""The current roles of the nodes, by the cluster's own records."""
 
 import asyncio
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ ROLES = (ACTIVE, PASSIVE, WITNESS)
 
 @dataclass(frozen=True)
 class Roles:
-    """The VM's id for each role that is known; None for a configured node whose VM is gone."""
+    """The VM id of each known role; None for a configured node whose VM is gone."""
 
     vms: dict[str, str | None]
 
     def of(self, vm: Vm) -> str | None:
-        """Return the role of a VM."""
+        """Return the role of a VM, if known."""
         return next((role for role, known in self.vms.items() if known == vm.id), None)
 
 
 async def roles(inventory: Inventory) -> Roles:
-    """Find out who is who: from etcd, else from Patroni itself, else from the nodes' kinds."""
+    """Return the roles: from the store, else from Patroni, else from the nodes' kinds."""
     nodes = data_nodes(inventory)
     first = next((vm for vm, _ in nodes if is_on(vm)), None)
     if first and (found := await _by_records(Path(first.directory), inventory)):
@@ -46,7 +46,7 @@ async def roles(inventory: Inventory) -> Roles:
 
 
 def select(lab: Lab, inventory: Inventory, known: Roles, node: str) -> Vm:
-    """Find the VM that a person means: by role, name or id. Raises LabFailed."""
+    """Return the VM with a role, name or id. Raises LabFailed."""
     if node not in ROLES:
         if vm := inventory.vm(node) or inventory.vm_by_name(node):
             return vm
@@ -62,7 +62,7 @@ def select(lab: Lab, inventory: Inventory, known: Roles, node: str) -> Vm:
 
 
 async def _by_records(directory: Path, inventory: Inventory) -> Roles | None:
-    """Read the configuration and the leader key; None when etcd does not answer."""
+    """Return the roles in the store; None if it does not respond."""
     try:
         async with asyncio.timeout(ASK_SECONDS), store_of(directory) as store:
             return await _read(store, inventory)
@@ -79,7 +79,7 @@ async def _read(store: Store, inventory: Inventory) -> Roles | None:
 
 
 def _assigned(config: ClusterConfig, leader: str, inventory: Inventory) -> dict[str, str | None]:
-    """Return the role of each configured node; a VM that is gone is None."""
+    """Return the VM of each configured node, by role; None for a VM that is gone."""
     there = {vm.id for vm in inventory.vms}
     named = {
         ACTIVE: config.node(leader),
@@ -90,7 +90,7 @@ def _assigned(config: ClusterConfig, leader: str, inventory: Inventory) -> dict[
 
 
 async def _primary(nodes: list[tuple[Vm, Identity]]) -> str | None:
-    """Ask each Patroni whether it has the primary; a lone data node is it anyhow."""
+    """Ask each Patroni whether it has the primary; a single data node is the primary anyway."""
     for vm, identity in nodes:
         if is_on(vm) and await _leads(Path(vm.directory), identity):
             return vm.id
@@ -109,7 +109,7 @@ async def _leads(directory: Path, identity: Identity) -> bool:
 
 
 def _by_kind(inventory: Inventory, primary: str | None) -> Roles:
-    """Return what the identities alone show; without a primary the data nodes stay unknown."""
+    """Return the roles by the identities; without a primary those of data nodes are unknown."""
     found: dict[str, str | None] = {}
     for vm in inventory.vms:
         identity = identity_of(vm)

@@ -1,4 +1,4 @@
-"""What a lab is: its directory, its addresses, its users."""
+"""The state of a lab: its directory, its addresses, its users."""
 
 import secrets
 from pathlib import Path
@@ -20,7 +20,7 @@ PASSWORD_BYTES = 15
 
 
 class LabState(msgspec.Struct, frozen=True, kw_only=True):
-    """One lab: ``octet`` is the second one of all its addresses, 127.OCTET.x.y."""
+    """One lab: ``octet`` is the second octet of all its addresses, 127.OCTET.x.y."""
 
     name: str
     octet: int
@@ -33,7 +33,7 @@ class LabState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ha_subnet(self) -> str:
-        """Return the subnet that the nodes talk in."""
+        """Return the subnet of the HA addresses."""
         return f"127.{self.octet}.2.0/24"
 
     @property
@@ -47,7 +47,7 @@ class LabState(msgspec.Struct, frozen=True, kw_only=True):
         return f"https://{self.public_address}:{Ports().api}"
 
     def ha_address(self, number: int) -> str:
-        """Return the HA address of a node by its number; 1 to 3 are a lab's first nodes."""
+        """Return the HA address of a node by number; 1 to 3 are a lab's first nodes."""
         return f"127.{self.octet}.2.{10 + number}"
 
 
@@ -64,18 +64,18 @@ class Lab:
 
     @property
     def exists(self) -> bool:
-        """Return whether the lab was ever made."""
+        """Return whether the lab was ever created."""
         return self.state_file.exists()
 
     def state(self) -> LabState:
-        """Read what the lab is. Raises LabFailed when there is nothing readable."""
+        """Return the lab's state. Raises LabFailed if it is missing or unreadable."""
         try:
             return msgspec.json.decode(self.state_file.read_bytes(), type=LabState)
         except (OSError, msgspec.DecodeError) as error:
             raise LabFailed(f"{self.state_file} cannot be read: {error}") from error
 
     def make(self, state: LabState) -> None:
-        """Write down what the lab is, and passwords for its users; twice is once."""
+        """Write the lab's state, and passwords for its users; idempotent."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.passwords_file.exists():
             names = (ADMINISTRATOR, READER, APPLICATION_USER)
@@ -88,18 +88,18 @@ class Lab:
             write_durably(self.state_file, msgspec.json.encode(state))
 
     def knows(self, user: str) -> bool:
-        """Return whether the lab keeps the password of this user of the API. Raises LabFailed."""
+        """Return whether the lab keeps this API user's password. Raises LabFailed."""
         return self._key(user) is not None
 
     def password(self, user: str) -> Secret:
-        """Read a user's password. Raises LabFailed."""
+        """Return a user's password. Raises LabFailed."""
         found = self._passwords().get(self._key(user) or user)
         if found is None:
             raise LabFailed(f"{self.passwords_file} has no password for {user}")
         return Secret(found)
 
     def learn_password(self, user: str, password: Secret) -> bool:
-        """Keep a user's new password if this lab keeps that user's, and return whether it does."""
+        """Replace a user's password, if this lab keeps it, and return whether it does."""
         key = self._key(user)
         if key is None:
             return False
@@ -107,14 +107,14 @@ class Lab:
         return True
 
     def _key(self, user: str) -> str | None:
-        """Find a user of the API, without regard to case as the API does; the role is none."""
+        """Return the key of an API user, ignoring case as the API does; never a database role."""
         names = (name for name in self._passwords() if name != APPLICATION_USER)
         return next((name for name in names if folded(name) == folded(user)), None)
 
     def database(self, tls: bool) -> dict[str, str]:
-        """Return libpq's parameters to reach PostgreSQL through the public address.
+        """Return libpq's parameters for PostgreSQL at the public address.
 
-        The password is in the file that they name. The certificate names the public address.
+        They name a file with the password. The certificate is for the public address.
         """
         proof = trusting(self.ca, "verify-full") if tls else {}
         return {

@@ -1,4 +1,4 @@
-"""How a lab is: through its API, and what can be told without it."""
+"""The status of a lab: through its API, and what is known without it."""
 
 import asyncio
 from enum import StrEnum
@@ -19,19 +19,19 @@ ASK_SECONDS = 10.0
 
 
 class Overall(StrEnum):
-    """The one word for a lab."""
+    """The overall state of a lab."""
 
     HEALTHY = "HEALTHY"
     DEGRADED = "DEGRADED"
     ISOLATED = "ISOLATED"
     SINGLE = "SINGLE"  # one node, nothing deployed yet
-    INVALID = "INVALID"  # one node, and what a deployment that failed has left
-    UNKNOWN = "UNKNOWN"  # nodes run, the API does not answer
+    INVALID = "INVALID"  # one node, and the remains of a failed deployment
+    UNKNOWN = "UNKNOWN"  # nodes run, but the API does not respond
     DOWN = "DOWN"
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One node; ``role`` and ``state`` are unset when nobody can tell."""
+    """One node; ``role`` and ``state`` are None if unknown."""
 
     name: str
     role: str | None = None
@@ -44,14 +44,14 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Warning_(msgspec.Struct, frozen=True, kw_only=True):  # noqa: N801 - the plain name is Python's
-    """Something that is wrong, and what to do about it."""
+    """A problem, and what to do about it."""
 
     error: str
     recommendation: str | None = None
 
 
 class RunningTask(msgspec.Struct, frozen=True, kw_only=True):
-    """The operation that runs now."""
+    """The running operation."""
 
     id: str
     operation: str
@@ -62,7 +62,7 @@ class RunningTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """All that can be told of a lab; ``api_problem`` says why the API could not be asked."""
+    """The status of a lab; ``api_problem`` says why the API could not be asked."""
 
     name: str
     directory: str
@@ -77,7 +77,7 @@ class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def status(lab: Lab) -> LabStatus:
-    """Look at a lab. Raises LabFailed when its files cannot be read."""
+    """Return a lab's status. Raises LabFailed if its files are unreadable."""
     state = lab.state()
     inventory = await inventory_of(lab)
     base = LabStatus(
@@ -129,7 +129,7 @@ def _overall(info: dict[str, Any]) -> Overall:
 
 
 def _nodes(info: dict[str, Any], inventory: Inventory, known: Roles) -> tuple[NodeStatus, ...]:
-    """Return the cluster's nodes by role, then the VMs that are not, or no longer, its own."""
+    """Return the cluster's nodes by role, then the VMs that do not belong to it."""
     configured = [info[key] for key in ("node1", "node2", "witness") if key in info]
     shown = [_with_api(node, inventory) for node in configured]
     named = {node.vm for node in shown}

@@ -1,4 +1,4 @@
-"""Bringing a lab up, each part only as far as it is not there yet."""
+"""Brings a lab up, doing only what is not done yet."""
 
 import asyncio
 import socket
@@ -46,12 +46,11 @@ async def up(
     active_only: bool = False,
     limits: StoreLimits | None = None,
 ) -> bool:
-    """Bring the lab up and wait until it is HEALTHY, and return whether it is.
+    """Bring the lab up, wait until it is HEALTHY, and return whether it is.
 
-    With ``active_only`` a lab that is not deployed is left so: for a manual deployment. ``limits``
-    are those of its store, where it is made now.
-    It is not when a node has been destroyed: replacing that one is a redeploy, not this.
-    Raises LabFailed, Refused, Unreachable and ApiError.
+    It does not replace a destroyed node: that is a redeploy, so False is returned. With
+    ``active_only`` an undeployed lab is left so, for a manual deployment. ``limits`` are those of
+    the store of a new lab. Raises LabFailed, Refused, Unreachable and ApiError.
     """
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
@@ -65,7 +64,7 @@ async def up(
 
 
 def _make(lab: Lab, narrator: Narrator) -> socket.socket | None:
-    """Write down what the lab is, unless it is, and return what keeps its addresses for it."""
+    """Write the state of a new lab, and return a socket that claims its addresses."""
     if lab.exists:
         return None
     with narrator.step(f"Creating the lab in {lab.directory}"):
@@ -95,7 +94,7 @@ async def _up(
             late = asyncio.get_running_loop().time() > deadline
             if late or (isinstance(error, Refused) and error.status != UNAVAILABLE):
                 raise
-        # An active that was cut off until just now steps down before it leads again.
+        # An active that was isolated until just now steps down before it leads again.
         narrator.say("The API is gone again")
         await asyncio.sleep(AWAY_SECONDS)
 
@@ -107,9 +106,9 @@ async def _finish(lab: Lab, narrator: Narrator, *, active_only: bool) -> bool:
 
 
 async def _finish_running(lab: Lab, narrator: Narrator) -> None:
-    """What runs already is let finish first: a redeploy must find the old node as it left it.
+    """Wait for a running task first: a redeploy must find the old node as it left it.
 
-    An active that goes on alone answers, but nothing runs until the others are there again.
+    An active that continues alone responds, but runs no tasks until the others are back.
     """
     async with client(lab) as api:
         if not await api.answers():
@@ -123,7 +122,7 @@ async def _finish_running(lab: Lab, narrator: Narrator) -> None:
 
 
 async def _finish_tasks(api: ApiClient, narrator: Narrator) -> None:
-    """Follow the operation that runs, from a call before this one; a failed one is only told."""
+    """Follow the running operation of an earlier call; only report its failure."""
     while running := await running_task(api):
         task, info = running
         with narrator.step(f"Following the running task: {info['description']['default_message']}"):
@@ -162,7 +161,7 @@ async def _addresses_free(
 
 
 async def _answering(lab: Lab) -> None:
-    """Wait for the API; meanwhile the users are made, for which the store is enough."""
+    """Wait for the API; meanwhile create the users, for which the store is enough."""
     nodes = data_nodes(await inventory_of(lab))
     if not nodes:
         raise LabFailed(f"no data node is left: run {typed(lab, 'lab reset')}, then start over")
@@ -186,7 +185,7 @@ async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only
     state = (await cluster(api, partial=True))["config_state"]
     if state == "PREPARED" or (state != "CONFIGURED" and active_only):
         return True
-    # INVALID too: what a deployment that failed has left is no hindrance to the next one.
+    # INVALID too: the remains of a failed deployment do not block the next one.
     if state != "CONFIGURED":
         with narrator.step("Deploying the passive and the witness through the API"):
             inventory = await inventory_of(lab)
@@ -200,14 +199,14 @@ async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only
 
 
 async def _active(inventory: Inventory) -> Identity:
-    """Return the active's identity: a VM with data that was left may run beside it."""
+    """Return the active's identity: a leftover VM with data may run beside it."""
     known = await roles(inventory)
     nodes = data_nodes(inventory)
     return next((one for vm, one in nodes if known.of(vm) == ACTIVE), nodes[0][1])
 
 
 async def _healthy(api: ApiClient) -> bool:
-    """Wait for HEALTHY; without all nodes it would never come."""
+    """Wait for HEALTHY, unless a node is missing: then it would never come."""
     try:
         async with asyncio.timeout(HEALTHY_SECONDS):
             while True:
@@ -220,7 +219,7 @@ async def _healthy(api: ApiClient) -> bool:
 
 
 async def _cluster_or_none(api: ApiClient) -> dict[str, Any] | None:
-    """Ask, unless the active is just changing: then there is no answer, or 503."""
+    """Return the cluster's info; None while the active changes: no response, or 503."""
     try:
         return await cluster(api)
     except Unreachable:

@@ -1,4 +1,4 @@
-"""The users that a lab begins with."""
+"""The initial users of a lab."""
 
 import asyncio
 from pathlib import Path
@@ -15,9 +15,9 @@ POLL_SECONDS = 0.05
 
 
 async def make_users(lab: Lab, node: Path) -> None:
-    """Add the lab's users as soon as the store of a node answers, unless that was done before.
+    """Add the lab's users once the store responds, unless that was done before.
 
-    The administrator comes last and stands for all: who removes the other is not contradicted.
+    The administrator comes last and marks that it was done: users removed since stay removed.
     """
     async with store_of(node) as store:
         users = Users(store)

@@ -1,4 +1,4 @@
-"""A client that writes all the time, and knows of every row what it was told."""
+"""A client that writes continuously, and records the outcome of every row."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ RETRY_SECONDS = 0.1
 
 @dataclass
 class Account:
-    """What became of each row, by its number. A pause is the time between two acknowledgements.
+    """The outcome of each row, by number. A pause is the time between two acknowledgements.
 
-    A row is acknowledged when its commit succeeded without a warning. One whose commit was
-    canceled, warned about or never answered is unknown: it may be there or not.
+    A row is acknowledged if its commit succeeded without a warning. If the commit was canceled,
+    warned about or got no response, the row is unknown: it may exist or not.
     """
 
     acknowledged: set[int] = field(default_factory=set)
@@ -32,7 +32,7 @@ class Account:
 
 
 class Writer:
-    """Inserts rows one by one into a table of its own, through any interruption."""
+    """Inserts rows one by one into its own table, despite interruptions."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Writer:
         self.account = Account()
 
     async def prepare(self, filling: int = 0) -> None:
-        """Make the table, which must not be there, and some data beside it. Raises psycopg.Error.
+        """Create the table, which must not exist, and fill it. Raises psycopg.Error.
 
-        ``filling`` is in bytes; it goes into rows of the same table, with negative numbers.
+        ``filling`` is in bytes, written as rows of the same table with negative numbers.
         """
         async with await self._connect() as connection:
             query = sql.SQL("create table {} (number bigint primary key, filling text)")
@@ -63,7 +63,7 @@ class Writer:
             await connection.execute(query.format(self._table), (FILLING_ROW // 32, rows))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Write until told to stop; the row that is being written is waited for."""
+        """Write until ``stop`` is set; finish the current row."""
         self._heard = self._clock()
         while not stop.is_set():
             try:
@@ -75,7 +75,7 @@ class Writer:
         self._paused(self._clock())
 
     async def missing(self) -> set[int]:
-        """Return the acknowledged rows that are not there. Raises psycopg.Error."""
+        """Return the acknowledged rows that are missing. Raises psycopg.Error."""
         async with await self._connect() as connection:
             query = sql.SQL("select number from {} where number >= 0").format(self._table)
             rows = await (await connection.execute(query)).fetchall()
@@ -115,6 +115,6 @@ class Writer:
         return connection
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        """A commit that is not on the standby succeeds with a warning."""
+        """Record a warning: a commit that is not on the standby succeeds with one."""
         if diagnostic.severity_nonlocalized == "WARNING":
             self._warned = True

@@ -1,4 +1,4 @@
-"""`vcha call`: any operation of the API, straight from the table of operations."""
+"""`vcha call`: any operation of the API, from the table of operations."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -44,15 +44,15 @@ Follow = Annotated[
 
 
 class Operations(TyperGroup):
-    """The operations as commands, made when they are asked for."""
+    """The operations as commands, created on demand."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Name them all."""
+        """Return the names of all operations."""
         del ctx
         return [short_name(operation) for operation in OPERATIONS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Find one by its id or the end of it. Raises BadParameter when that is ambiguous."""
+        """Return an operation by its id or the end of it. Raises BadParameter if ambiguous."""
         del ctx
         found = named(cmd_name)
         if len(found) > 1:
@@ -97,7 +97,7 @@ def _list() -> Rows:
 
 
 def _command(operation: Operation) -> Any:
-    """Make the command of one operation."""
+    """Return the command of one operation."""
 
     def plain(body: Body = None, *, param: Params = None, target: Target) -> None:
         asyncio.run(_call(target, build(operation, body, param or ()), follow=False))
@@ -128,7 +128,7 @@ async def _call(target: Target, call: Call, *, follow: bool) -> None:
 
 def _documented(operation: Operation) -> type[TyperCommand]:
     class Documented(TyperCommand):
-        """Says after its options what the table says of the operation."""
+        """A command whose help ends with a description of the operation."""
 
         def format_help(self, ctx: Any, formatter: Any) -> None:
             super().format_help(ctx, formatter)

@@ -1,4 +1,4 @@
-"""`vcha events` and `vcha audit`: what has happened, and who did what."""
+"""`vcha events` and `vcha audit`."""
 
 import asyncio
 from collections.abc import Iterable
@@ -91,7 +91,7 @@ def _print_event(out: Console, event: Info) -> None:
 
 
 def _print_lines(found: Iterable[Info]) -> None:
-    """Print JSON, one record on each line, as soon as it is there."""
+    """Print records as JSON, one on each line, as they arrive."""
     for one in found:
         say_json(one)
 

@@ -1,4 +1,4 @@
-"""`vcha failover`: making the passive node the active one."""
+"""`vcha failover`."""
 
 import asyncio
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`vcha task`: what runs and what has run."""
+"""`vcha task`."""
 
 import asyncio
 import contextlib
@@ -101,7 +101,7 @@ def _row(key: str, info: Info) -> tuple[str | Text, ...]:
     started, ended = _time(info.get("start_time")), _time(info.get("end_time"))
     error = error_text(info.get("error") or {})
     return (
-        key[:SHORT],  # enough to name it: see find_task
+        key[:SHORT],  # enough to select it: see find_task
         operation.removesuffix("$task"),
         Text(info["status"], _STYLES.get(info["status"], "")),
         error or f"{100 * completed // total} %",

@@ -1,4 +1,4 @@
-"""`vcha user`: who may use the API."""
+"""`vcha user`: the users of the API."""
 
 import asyncio
 import getpass
@@ -50,7 +50,7 @@ PasswordFile = Annotated[
 ]
 T = TypeVar("T")
 Change = tuple[str, dict[str, Any]]
-"""What is done, and with what; never a password."""
+"""An operation and its arguments, for the audit; never a password."""
 AsRole = Annotated[Role, typer.Option("--role", help="What the user may do.")]
 
 
@@ -132,7 +132,7 @@ def role(
 
 
 def _settle(name: str, base: Path | None, node: Path | None) -> None:
-    """Become who may do it, while nothing of standard input is read yet."""
+    """Become the account in control, before standard input is read."""
     if node:
         node_directory(node)
     else:
@@ -146,7 +146,7 @@ def _with_users(
     work: Callable[[Users], Awaitable[T]],
     change: Change | None = None,
 ) -> T:
-    """Do something with the users of a lab, or of any node's cluster; a change is audited."""
+    """Run ``work`` with the users of a lab, or of a node's cluster; audit a change."""
 
     async def connected() -> T:
         directory = node_directory(node) if node else await _running_node(name, base)
@@ -155,14 +155,14 @@ def _with_users(
             if change is None:
                 return await users
             done = await _audited(AuditLog(services.store), change, users)
-            # Only now the API that serves has heard of it for sure.
+            # Only now the serving API is certain to know of it.
             await asyncio.sleep(FRESH_SECONDS)
             return done
 
     try:
         return asyncio.run(connected())
     except ApiError as error:
-        # What it says to do next is for the same lab or node.
+        # Suggested commands are for the same lab or node.
         where = f" --node {shlex.quote(str(node))}" if node else options_of(found_lab(name, base))
         said = re.sub("`(vcha user [^`]*)`", lambda found: f"`{found[1]}{where}`", str(error))
         raise LabFailed(said) from error
@@ -171,13 +171,13 @@ def _with_users(
 def _kept_by_lab(
     name: str, base: Path | None, node: Path | None, user: str, password: Secret
 ) -> str:
-    """Let a lab know the new password of one of its own users."""
+    """Save the new password of one of a lab's own users in the lab."""
     kept = node is None and found_lab(name, base).learn_password(user, password)
     return "; the lab keeps the password too" if kept else ""
 
 
 async def _audited(audit: AuditLog, change: Change, work: Awaitable[T]) -> T:
-    """Keep who changed what; here that is who is logged in on this machine."""
+    """Audit a change, by the local user."""
     error: ApiError | None = None
     try:
         return await work

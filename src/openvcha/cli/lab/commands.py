@@ -33,7 +33,7 @@ app = typer.Typer(
 
 
 class Role(StrEnum):
-    """Which node is meant, as the roles are now."""
+    """A node, by its current role."""
 
     ACTIVE = "active"
     PASSIVE = "passive"
@@ -60,7 +60,7 @@ def up(
     ] = StoreLimits().quota_bytes,
 ) -> None:
     """Bring the lab up; what is already there stays as it is."""
-    # Loaded late: no other command of a lab makes certificates, users and nodes.
+    # Imported late: no other command of a lab creates certificates, users and nodes.
     from openvcha.cli.lab.summary import summary  # noqa: PLC0415
     from openvcha.lab.up import up as bring_up  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`vcha demo`: the main job, played and explained."""
+"""`vcha demo`: a redeploy under load, run and explained."""
 
 import asyncio
 from typing import Annotated
@@ -66,7 +66,7 @@ def _times(report: Report) -> Table:
 
 def _show(out: Console, report: Report) -> None:
     account = report.account
-    if not out.is_terminal:  # there, each step has its time already
+    if not out.is_terminal:  # there, each step already shows its time
         out.print(_times(report))
     gone = sum(seconds for name, seconds in report.steps if name in REPAIR)
     out.print()

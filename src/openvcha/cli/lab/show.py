@@ -1,4 +1,4 @@
-"""How a lab is shown."""
+"""Printing the status of a lab."""
 
 from collections.abc import Callable, Sequence
 
@@ -48,7 +48,7 @@ class LabRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def row(lab: Lab) -> LabRow:
-    """Look at a lab from outside: what runs, and where."""
+    """Return a lab's row: what runs, and where, without its API."""
     vms = (await inventory_of(lab)).vms
     state = lab.state()
     return LabRow(
@@ -61,7 +61,7 @@ async def row(lab: Lab) -> LabRow:
 
 
 def lab_table(found: Sequence[LabRow]) -> Table:
-    """Make the table of labs."""
+    """Return the table of labs."""
     table = simple_table("lab", "nodes", "API", "directory")
     for row in found:
         runs = f"{row.running} of {row.nodes} running" if row.running else "down"
@@ -93,7 +93,7 @@ def show_status(found: LabStatus, command: Command) -> None:
 
 
 def print_warnings(out: Console, found: LabStatus) -> None:
-    """Print what is wrong, and what to do about it."""
+    """Print the problems, and what to do about them."""
     for warning in found.warnings:
         out.print(Text.assemble(("  ! ", "yellow"), warning.error), soft_wrap=True)
         if warning.recommendation:
@@ -125,7 +125,7 @@ def _print_task(out: Console, found: LabStatus) -> None:
 
 
 def coloured(word: str) -> tuple[str, str]:
-    """Return a state with its colour."""
+    """Return a state with its color."""
     return word, _STYLES.get(word, "")
 
 

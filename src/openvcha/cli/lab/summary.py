@@ -1,4 +1,4 @@
-"""What one needs to work with a lab, shown when it has come up."""
+"""The summary of a lab, printed when it is up."""
 
 import shlex
 
@@ -21,7 +21,7 @@ STATUS = ("lab status", "the nodes, their health and what is running")
 
 
 async def summary(lab: Lab, seconds: float, command: Command) -> None:
-    """Print addresses, users, files, thumbprints, and what to try next."""
+    """Print addresses, users, files, thumbprints and suggested commands."""
     out = console()
     found = await status(lab)
     state = lab.state()
@@ -68,7 +68,7 @@ def _next(out: Console, found: LabStatus, command: Command) -> None:
 
 
 def _tries(found: LabStatus) -> tuple[tuple[str, str], ...]:
-    """Return three commands that make sense now."""
+    """Return three suggested commands."""
     if found.state is Overall.HEALTHY:
         return (
             DEMO,

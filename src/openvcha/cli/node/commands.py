@@ -46,7 +46,7 @@ COMMANDS = {
 }
 
 app = typer.Typer(
-    # The service is a large program of its own: what only supervises does not load it.
+    # The service is a large program: the supervisor does not load it.
     cls=lazy(COMMANDS),
     help="One node of the cluster.",
     no_args_is_help=True,
@@ -125,7 +125,7 @@ def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:
 
 
 def _sees(view: OwnView) -> str:
-    """Return in one line how the node sees itself."""
+    """Return the node's view of itself, in one line."""
     writes = {True: ", accepts writes", False: ", read-only", None: ""}[view.writable]
     line = f"{view.contact} since {view.since}: {view.role}{writes}"
     return f"{line}; cannot reach {', '.join(view.waits_for)}" if view.waits_for else line

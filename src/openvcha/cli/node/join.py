@@ -1,4 +1,4 @@
-"""`vcha node token` and `vcha node create`: nodes that a person makes by own means."""
+"""`vcha node token` and `vcha node create`: nodes that an operator creates manually."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 600.0
 
 
 class Role(StrEnum):
-    """Which node is made."""
+    """The role of the new node."""
 
     PASSIVE = "passive"
     WITNESS = "witness"
@@ -116,7 +116,7 @@ async def _token(role: Role, as_json: bool, target: Target) -> None:
 async def _join(
     wanted: JoinRequest, secret: Secret, request: str, ca: Path | None, thumbprint: str | None
 ) -> dict[str, Any]:
-    """Ask to be let in, patiently while another operation runs or nobody answers."""
+    """Request to join; retry while another operation runs or the API does not respond."""
     body = {
         "token": secret.reveal(),
         "role": wanted.role.upper(),
@@ -160,7 +160,7 @@ def _read_token(file: Path | None) -> Secret:
 
 
 def _require_address(address: str) -> None:
-    """Raise JoinRefused when no program of this machine could listen there."""
+    """Raise JoinRefused if no program of this machine could listen at the address."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family) as probe:

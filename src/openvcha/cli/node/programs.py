@@ -1,4 +1,4 @@
-"""`vcha node service` and `vcha node api`: the programs of a data node that are ours."""
+"""`vcha node service` and `vcha node api`: our own programs on a data node."""
 
 import asyncio
 import logging
@@ -26,13 +26,13 @@ Directory = Annotated[
 
 
 API_NICENESS = 2
-"""The API gives way to the database, the store and who leads, also where it is sent much work."""
+"""The API yields to the database, the store and the service, however much work it gets."""
 
 
 def service(directory: Directory) -> None:
     """Hold the public address and run tasks on the active node (the supervisor starts this)."""
     directory = _begin(directory)
-    # Each of the two is a large program of its own.
+    # Each of the two is a large program.
     from openvcha.daemon.service import serve  # noqa: PLC0415
 
     asyncio.run(_until_told(serve(directory)))
@@ -48,7 +48,7 @@ def api(directory: Directory) -> None:
 
 
 def _begin(directory: Path) -> Path:
-    """Be a part of the node, as the supervisor starts it; return the real directory."""
+    """Set up a part of the node, as the supervisor starts it; return the real directory."""
     drop_root(own_command_line(), directory)
     directory = absolute(directory)
     reset_inherited_state()
@@ -72,7 +72,7 @@ async def _until_told(work: Coroutine[None, None, None]) -> None:
 
 
 def _log_as_json() -> None:
-    """Write one JSON object a line; the supervisor puts the lines into the part's file."""
+    """Log one JSON object per line; the supervisor writes the lines to the part's file."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     structlog.configure(
         processors=[

@@ -153,7 +153,7 @@ def _require_store(layout: Layout) -> None:
 
 
 async def _asked_all(layout: Layout, identity: Identity) -> tuple[Survey, bool]:
-    """Ask everybody; tells too whether the node is a cluster of its own already."""
+    """Ask all nodes; return also whether this node is already stand-alone."""
     view = _view(layout)
     public = alone.asks_public(view, dt.datetime.now(dt.UTC))
     tls = NodeTls(layout)
@@ -168,7 +168,7 @@ async def _asked_all(layout: Layout, identity: Identity) -> tuple[Survey, bool]:
 
 
 def _view(layout: Layout) -> OwnView | None:
-    """Return how the node sees itself; one that runs and has not looked yet is STARTING."""
+    """Return the node's view of itself; STARTING if it runs and has not looked yet."""
     if not _runs(layout):
         return None
     found = load_status(layout.root)
@@ -206,7 +206,7 @@ def _runs(layout: Layout) -> bool:
 async def _observed(
     layout: Layout, identity: Identity
 ) -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
-    """Look at the cluster, at what its last leader told of its position, and at who is left."""
+    """Observe the cluster, its last leader's position, and the nodes outside of it."""
     try:
         async with asyncio.timeout(ASK_SECONDS), open_services(layout.root) as services:
             found = await promoting.patroni_keys(services.store)

@@ -41,7 +41,7 @@ Force = Annotated[bool, typer.Option("--force", help="Set it aside even if its v
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 T = TypeVar("T")
 EVERYTHING = (keys.ROOT,)
-"""Also the sessions, the events and the audit."""
+"""Includes the sessions, the events and the audit."""
 
 
 @app.command("list")

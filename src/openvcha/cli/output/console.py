@@ -1,6 +1,6 @@
-"""What is printed in colour on a terminal, and as plain lines elsewhere.
+"""Output in color on a terminal, and as plain lines elsewhere.
 
-Text of others is shown, never obeyed: it gets no further than its line or its cell of a table.
+Text from elsewhere is displayed, never interpreted: it stays inside its line or table cell.
 """
 
 import sys
@@ -29,7 +29,7 @@ Clock = Callable[[], float]
 
 
 class Screen(Console):
-    """A console that shows what it gets: one line for each text, no control characters in it."""
+    """A console that prints each text as one line without control characters."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print lines, tables and so on."""
@@ -38,7 +38,7 @@ class Screen(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Lay out; what comes from inside of tables and the like passes here too."""
+        """Render; the contents of tables and the like pass here too."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else _shown(segment)
 
@@ -71,20 +71,20 @@ def _shown(segment: Segment) -> Segment:
 
 
 def console() -> Screen:
-    """Return the console for results; where no terminal is, nothing is cut off."""
+    """Return the console for results; without a terminal, nothing is truncated."""
     wide = None if sys.stdout.isatty() else PLAIN_WIDTH
-    # Text is shown as it is: to rich, ":CD:" in a thumbprint is a disc, "[x]" in a name a colour.
+    # No markup: to rich, ":CD:" in a thumbprint is an emoji, "[x]" in a name a style.
     return Screen(highlight=False, emoji=False, markup=False, width=wide)
 
 
 def narrator(clock: Clock = time.monotonic) -> Narrator:
-    """Return the narrator that fits where the output goes."""
+    """Return the narrator for a terminal, or for plain output."""
     out = console()
     return TerminalNarrator(out, clock) if out.is_terminal else PlainNarrator(out, clock)
 
 
 def simple_table(*columns: str) -> Rows:
-    """Make a table without lines, as most commands show."""
+    """Return a table without lines, as most commands print."""
     table = Rows(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -92,7 +92,7 @@ def simple_table(*columns: str) -> Rows:
 
 
 def local_time(text: str) -> str:
-    """Write a time of the API as people here read it; what is no time, as it is."""
+    """Return a time of the API in local time; other texts unchanged."""
     try:
         return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError):
@@ -111,7 +111,7 @@ def progress_of(info: Mapping[str, Any]) -> tuple[int, int, str]:
 
 
 class TerminalNarrator:
-    """Steps with a spinner, tasks with a bar, and a line for each step that is done."""
+    """Shows steps with a spinner, tasks with a bar, and a line for each finished step."""
 
     def __init__(self, out: Console, clock: Clock) -> None:
         self._out = out
@@ -120,7 +120,7 @@ class TerminalNarrator:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Show that something is done, then how long it took."""
+        """Show a step while it runs, then how long it took."""
         running = self._running = _Running(text, self._clock)
         mark, style = "left", "yellow"  # by Ctrl-C
         try:
@@ -136,7 +136,7 @@ class TerminalNarrator:
             self._out.print(line, soft_wrap=True)
 
     def task(self, info: Mapping[str, Any]) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if self._running:
             self._running.info = info
 
@@ -145,12 +145,12 @@ class TerminalNarrator:
         self._out.print(text)
 
     def code(self, text: str) -> None:
-        """Print a command so that it can be copied."""
+        """Print a command for copying."""
         self._out.print(Text(text, style="cyan"), soft_wrap=True)
 
 
 class _Running:
-    """A step that runs, drawn anew many times a second."""
+    """A running step, redrawn several times a second."""
 
     def __init__(self, text: str, clock: Clock) -> None:
         self._text = printable(text)
@@ -181,7 +181,7 @@ class _Running:
 
 
 class PlainNarrator:
-    """A line for each step and each change of a task, with the seconds since the beginning."""
+    """Prints a line for each step and each change of a task, with the seconds since the start."""
 
     def __init__(self, out: Console, clock: Clock) -> None:
         self._out = out
@@ -191,23 +191,23 @@ class PlainNarrator:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Print what is done; the next line tells of its end."""
+        """Print a step when it starts; the next line shows its end."""
         self._line(text)
         yield
 
     def task(self, info: Mapping[str, Any]) -> None:
-        """Print it when the task does something else, or has come on a good deal."""
+        """Print a task's progress if its message changes, or after each PLAIN_STEP percent."""
         completed, total, message = progress_of(info)
         percent = 100 * completed // total
         words, last = self._shown
-        # Numbers in a message count up all the time: what is said is what counts.
+        # Numbers in a message change all the time: compare the rest.
         kind = "".join(letter for letter in message if letter.isalpha())
         if kind != words or percent >= last + PLAIN_STEP:
             self._shown = (kind, percent)
             self._line(f"  {percent:3} %  {message}")
 
     def say(self, text: str = "") -> None:
-        """Print a paragraph as it is."""
+        """Print a paragraph unchanged."""
         self._out.print(text, soft_wrap=True)
 
     def code(self, text: str) -> None:

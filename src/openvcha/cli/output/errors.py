@@ -1,4 +1,4 @@
-"""Errors as people read them: one line, and an exit code."""
+"""Errors for people: one line on stderr, and an exit code."""
 
 import errno
 import os
@@ -35,10 +35,10 @@ _EXPECTED = (
 
 
 class Telling(TyperGroup):
-    """A group whose commands' errors are told instead of traced."""
+    """A group whose commands print errors as one line instead of a traceback."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Understand the command line."""
+        """Parse the command line."""
         with told():
             return super().make_context(*arguments, **options)
 
@@ -49,7 +49,7 @@ class Telling(TyperGroup):
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Print what goes wrong in the block in one line on stderr, and exit with its code."""
+    """Print an error of the block as one line on stderr, and exit with its code."""
     try:
         yield
     except (KeyboardInterrupt, typer.Abort):
@@ -64,20 +64,20 @@ def told() -> Iterator[None]:
 
 
 def fail(text: str, code: Code = Code.FAILED) -> typer.Exit:
-    """Print what went wrong, and return the exception to raise."""
+    """Print an error, and return the exception to raise."""
     say_lines(f"vcha: {text}", err=True)
     return typer.Exit(code)
 
 
 def _is_typers(error: Exception) -> bool:
-    # Usage errors are told by typer itself, and so is a reader that has gone away.
+    # typer itself reports usage errors, and a closed pipe.
     if isinstance(error, OSError):
         return error.errno == errno.EPIPE
     return isinstance(error, typer.Exit) or hasattr(error, "format_message")
 
 
 def _plain(error: Exception) -> None:
-    """Keep typer, which tells wrong usage itself, from printing what others wrote as it is."""
+    """Make a usage error's text printable, since typer prints it unchanged."""
     if isinstance(said := getattr(error, "message", None), str):
         error.message = printable(said)  # type: ignore[attr-defined]  # a usage error's
 
@@ -95,7 +95,7 @@ def _text(error: Exception) -> str:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether an operation refused; that brings the whole contract, so it comes late."""
+    """Return whether it is an ApiError; imported late, since that loads the whole contract."""
     from openvcha.api.errors import ApiError  # noqa: PLC0415 - see above
 
     return isinstance(error, ApiError)

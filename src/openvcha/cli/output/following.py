@@ -1,4 +1,4 @@
-"""Following a task on the screen."""
+"""Follows a task on the screen."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from openvcha.lab.deploy import follow
 
 
 async def follow_task(api: ApiClient, task: str) -> None:
-    """Show a task's progress until it ends; exits with FAILED when the task does."""
+    """Show a task's progress until it ends; exit with FAILED if it fails."""
     info = await api.call("GET", f"/cis/tasks/{task}")
     out = narrator()
     with out.step(info["description"]["default_message"].rstrip(".")):

@@ -1,7 +1,7 @@
-"""What the product logs while a person's command runs: on stderr, and only what needs a person.
+"""Logging of commands: only warnings and errors, on stderr.
 
-By its default structlog prints all of it on stdout, as others wrote it: between the lines that a
-program reads, with whatever moves a cursor.
+By default structlog prints everything on stdout, unescaped: between the lines that a program reads,
+with control characters.
 """
 
 import logging
@@ -13,7 +13,7 @@ from openvcha.store.structlog_light import structlog
 
 
 def log_to_people() -> None:
-    """Write warnings and errors of this process to stderr, in one line each."""
+    """Log warnings and errors of this process to stderr, in one line each."""
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _say],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),

@@ -1,6 +1,6 @@
-"""Lines for a terminal or a pipe. Whatever others wrote of them moves no cursor and forges no line.
+"""Printing lines to a terminal or a pipe, without control characters.
 
-All that `vcha` prints goes through here or through ``screen``: nothing else calls ``typer.echo``.
+All output of `vcha` goes through here or through ``console``: nothing else calls ``typer.echo``.
 """
 
 import sys
@@ -18,7 +18,7 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
-    """Print a text whose lines belong together: those after the first are indented."""
+    """Print a text of several lines: those after the first are indented."""
     typer.echo("\n    ".join(map(printable, text.split("\n"))), err=err)
 
 
@@ -31,16 +31,16 @@ def say_json(value: Any, *, indent: int = 0) -> None:
 
 
 def say_exactly(text: str) -> None:
-    """Print what a program is to read as it is; on a terminal it is a line like others."""
+    """Print a text unchanged for a program; on a terminal, as a line like others."""
     typer.echo(printable(text) if sys.stdout.isatty() else text)
 
 
 def confirm(question: str) -> bool:
-    """Ask for a yes."""
+    """Prompt for a confirmation, and return whether it was given."""
     return typer.confirm(printable(question))
 
 
 def prompt(question: str, *, hidden: bool = False, twice: bool = False) -> str:
-    """Ask for a text."""
+    """Prompt for a text, and return it."""
     answer: str = typer.prompt(printable(question), hide_input=hidden, confirmation_prompt=twice)
     return answer
