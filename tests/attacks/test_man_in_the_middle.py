@@ -19,7 +19,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.cli.node import join
 from openvcha.cli.target import Target
-from openvcha.client.errors import LabFailed, Refused, Unreachable
+from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
 from openvcha.node.joining import JoinRequest
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.operations.peer_connection import PeerConnection, Trust, Unverified
@@ -149,7 +149,7 @@ async def test_no_proxy_of_the_environment_sees_it(
 
 
 @asynccontextmanager
-async def logged_in(
+async def authenticated_client(
     scene: Scene, port: int, *, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[None]:
     monkeypatch.setattr("openvcha.cli.target.read_password", lambda *_: Secret(PASSWORD))
@@ -168,8 +168,10 @@ async def test_the_command_line_logs_in_with_the_verified_server_only(
     """`--server` with `--thumbprint`, or with `--ca`."""
     for plan in PLANS:
         async with scene.man(*plan) as (man, port):
-            with contextlib.suppress(LabFailed, Refused, Unreachable):
-                async with logged_in(scene, port, thumbprint=thumbprint, monkeypatch=monkeypatch):
+            with contextlib.suppress(CommandError, RequestRefused, ServerUnreachable):
+                async with authenticated_client(
+                    scene, port, thumbprint=thumbprint, monkeypatch=monkeypatch
+                ):
                     pass
             assert_blind(man)
 
@@ -179,14 +181,14 @@ async def test_a_join_token_goes_to_the_verified_server_only(
     scene: Scene, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`vcha node create` sends its token as carefully as a password."""
-    monkeypatch.setattr(join, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(join, "RETRY_LIMIT_SECONDS", 0.0)
     right = thumbprint_sha256(scene.peer.certificate.certificate) if thumbprint else None
     for plan in PLANS:
         async with scene.man(*plan) as (man, port):
             wanted = JoinRequest(
                 server=f"https://127.0.0.1:{port}", role="witness", name="w", ha_address="127.1.1.1"
             )
-            with contextlib.suppress(LabFailed, Refused, Unreachable):
+            with contextlib.suppress(CommandError, RequestRefused, ServerUnreachable):
                 ca = None if thumbprint else scene.peer.ca
                 await join._join(wanted, Secret(PASSWORD), "request", ca, right)
             assert_blind(man)

@@ -26,10 +26,10 @@ from openvcha.cli.lab import commands as lab_commands
 from openvcha.cli.lab import logs
 from openvcha.cli.main import app
 from openvcha.cli.output.console import console, narrator, simple_table
-from openvcha.cli.output.errors import told
+from openvcha.cli.output.errors import reporting_errors
 from openvcha.cli.output.plain import say, say_exactly
 from openvcha.cli.target import Target
-from openvcha.client.errors import LabFailed, Refused
+from openvcha.client.errors import CommandError, RequestRefused
 from openvcha.lab import places
 from openvcha.lab.state import Lab
 from openvcha.lab.status import LabStatus, NodeStatus, Overall, RunningTask, Warning_
@@ -311,8 +311,8 @@ ERROR = ApiError(
     "error",
     [
         ERROR,
-        LabFailed(HOSTILE),
-        Refused(400, {"error_type": HOSTILE, "messages": [{"default_message": HOSTILE}]}),
+        CommandError(HOSTILE),
+        RequestRefused(400, {"error_type": HOSTILE, "messages": [{"default_message": HOSTILE}]}),
         OSError(2, HOSTILE, HOSTILE),
         ValueError(HOSTILE),
         typer.BadParameter(HOSTILE),
@@ -336,7 +336,7 @@ def test_errors_are_text(error: Exception, traced: str, monkeypatch: pytest.Monk
 
 def shown_step() -> None:
     out = narrator()
-    with told(), out.step(HOSTILE):
+    with reporting_errors(), out.step(HOSTILE):
         out.task(hostile(TASK, "status"))
     out.say(HOSTILE)
     out.code(HOSTILE)

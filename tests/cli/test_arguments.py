@@ -8,12 +8,18 @@ import pytest
 
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.cli.arguments import build
-from openvcha.cli.operation_help import body_leaves, named, path_leaves, query_leaves, short_name
-from openvcha.client.errors import LabFailed
+from openvcha.cli.operation_help import (
+    body_leaves,
+    find_operations,
+    path_leaves,
+    query_leaves,
+    short_name,
+)
+from openvcha.client.errors import CommandError
 
 
 def _operation(name: str) -> Operation:
-    (found,) = named(name)
+    (found,) = find_operations(name)
     return found
 
 
@@ -21,7 +27,7 @@ def _operation(name: str) -> Operation:
 def test_each_operation_is_found_by_its_names(operation: Operation) -> None:
     """By the full id and the short one, without regard to case; and its parameters are known."""
     for text in (operation.id, short_name(operation), short_name(operation).upper()):
-        assert named(text) == [operation]
+        assert find_operations(text) == [operation]
     leaves = path_leaves(operation) + query_leaves(operation) + body_leaves(operation)
     assert bool(leaves) == bool(operation.parameters)
     assert len({leaf.name for leaf in leaves}) == len(leaves)
@@ -29,9 +35,9 @@ def test_each_operation_is_found_by_its_names(operation: Operation) -> None:
 
 def test_an_ambiguous_name_gives_all_that_it_may_mean() -> None:
     """The end of an id is enough only where there is one."""
-    assert [op.name for op in named("passive.redeploy")] == ["redeploy"]
-    assert len(named("redeploy")) == 2
-    assert named("nonsense") == []
+    assert [op.name for op in find_operations("passive.redeploy")] == ["redeploy"]
+    assert len(find_operations("redeploy")) == 2
+    assert find_operations("nonsense") == []
 
 
 @pytest.mark.parametrize(
@@ -101,6 +107,6 @@ def test_what_cannot_be_sent_is_told(
     name: str, body: str | None, params: list[str], told: str
 ) -> None:
     """Before anything is sent; and a secret on the command line is not repeated."""
-    with pytest.raises(LabFailed, match=told) as met:
+    with pytest.raises(CommandError, match=told) as met:
         build(_operation(name), body, params)
     assert "geheim" not in str(met.value)

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from openvcha.api.operations import OPERATIONS
-from openvcha.cli.direct import asks_to_run
+from openvcha.cli.direct import is_node_run
 from openvcha.cli.main import COMMANDS, app
 from openvcha.cli.node.commands import COMMANDS as NODE_COMMANDS
 from openvcha.cli.operation_help import short_name
@@ -270,7 +270,7 @@ def test_only_the_plain_way_to_run_a_node_goes_around_the_command_line(
     arguments: tuple[str, ...], plain: bool, tmp_path: Path
 ) -> None:
     """What a person may have mistyped is told by what reads command lines."""
-    assert asks_to_run([word.format(here=tmp_path) for word in arguments]) is plain
+    assert is_node_run([word.format(here=tmp_path) for word in arguments]) is plain
 
 
 def test_a_node_that_cannot_be_run_says_so_by_both_ways(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from openvcha.cli.main import app
 from openvcha.cli.server import parse_server
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 
 NO_SERVER = [
     "",
@@ -47,7 +47,9 @@ NO_SERVER = [
 @pytest.mark.parametrize("text", NO_SERVER)
 def test_what_cannot_be_a_server_is_told_in_one_way(text: str) -> None:
     """However it is wrong; what was typed is quoted, and no more than that of it."""
-    with pytest.raises(LabFailed, match=r"is not a server \(.+\): write https://HOST:PORT$") as met:
+    with pytest.raises(
+        CommandError, match=r"is not a server \(.+\): write https://HOST:PORT$"
+    ) as met:
         parse_server(text)
     assert repr(text[:100]) in str(met.value)
     assert len(str(met.value)) < 400

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.client.errors import Refused, Unreachable
+from openvcha.client.errors import RequestRefused, ServerUnreachable
 from openvcha.client.rest_client import ApiClient
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
@@ -54,7 +54,7 @@ async def test_following_ends_when_nobody_answers_any_more() -> None:
         raise httpx2.ConnectError("refused")
 
     async with client(answer) as api:
-        with pytest.raises(Unreachable, match="https://server:1 does not respond: refused"):
+        with pytest.raises(ServerUnreachable, match="https://server:1 does not respond: refused"):
             await _followed(api, silence=0.0)
 
 
@@ -65,14 +65,14 @@ async def test_a_refusal_is_told_in_the_words_of_the_api() -> None:
         "messages": [{"default_message": t} for t in ("One.", "Two.")],
     }
     async with client(lambda _: httpx2.Response(500, json=body)) as api:
-        with pytest.raises(Refused, match=r"^ERROR: One\. Two\.$"):
+        with pytest.raises(RequestRefused, match=r"^ERROR: One\. Two\.$"):
             await api.call("GET", "/x")
     body["data"] = {"ssl_thumbprint": "AA:BB"}
     async with client(lambda _: httpx2.Response(400, json=body)) as api:
-        with pytest.raises(Refused, match="presented thumbprint AA:BB"):
+        with pytest.raises(RequestRefused, match="presented thumbprint AA:BB"):
             await api.call("GET", "/x")
     async with client(lambda _: httpx2.Response(502, text="<html>")) as api:
-        with pytest.raises(Refused, match=r"^HTTP 502$"):
+        with pytest.raises(RequestRefused, match=r"^HTTP 502$"):
             await api.call("GET", "/x")
 
 
@@ -130,7 +130,7 @@ async def test_events_are_followed_through_a_failover_from_where_they_were() -> 
             found.append(event["id"])  # noqa: PERF401 - it ends by an error
 
     async with client(answer) as api:
-        with pytest.raises(Refused, match="401"):
+        with pytest.raises(RequestRefused, match="401"):
             await follow(api)
     assert found == ["4", "5", "6"]
     assert asked == ["3", "5", "5", "5", "5", "6"]
@@ -143,5 +143,5 @@ async def test_following_events_ends_when_nobody_answers_any_more() -> None:
         raise httpx2.ConnectError("refused")
 
     async with client(answer) as api:
-        with pytest.raises(Unreachable, match="does not respond: refused"):
+        with pytest.raises(ServerUnreachable, match="does not respond: refused"):
             await anext(api.events("0", silence=0.0))

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.infrastructure.local.processes import address_answers
 from openvcha.lab.addresses import (
     FIRST_OCTET,
@@ -13,7 +13,7 @@ from openvcha.lab.addresses import (
     Answers,
     addresses,
     choose_octet,
-    claimed,
+    claim_octet,
     first_octet,
 )
 
@@ -43,7 +43,7 @@ def test_a_lab_looks_from_where_it_is_told() -> None:
 @pytest.mark.parametrize("wanted", ["", "82", "251", "x", "8" * 5000])
 def test_a_setting_that_cannot_be_one_is_told(wanted: str) -> None:
     """What stands there, and what may."""
-    with pytest.raises(LabFailed, match="from 83 to 250"):
+    with pytest.raises(CommandError, match="from 83 to 250"):
         first_octet({VARIABLE: wanted})
 
 
@@ -57,7 +57,7 @@ def test_a_listening_program_is_met_for_real() -> None:
     """One port of one node is enough to leave the addresses to whom they belong."""
     with socket.create_server((addresses(LAST_OCTET)[2], 2379)):
         everything_else = set(range(FIRST_OCTET, LAST_OCTET))
-        with pytest.raises(LabFailed, match="no addresses are free"):
+        with pytest.raises(CommandError, match="no addresses are free"):
             _chosen(everything_else, address_answers)
     assert _chosen(everything_else, address_answers) == LAST_OCTET
 
@@ -66,10 +66,10 @@ def test_two_who_choose_at_once_get_different_addresses() -> None:
     """What is chosen is claimed until the nodes listen there."""
     first, claim = choose_octet(set(range(FIRST_OCTET, 200)), lambda _: False)
     try:
-        assert claimed(first) is None
+        assert claim_octet(first) is None
         assert _chosen(set(range(FIRST_OCTET, 200)), lambda _: False) > first
     finally:
         claim.close()
-    again = claimed(first)
+    again = claim_octet(first)
     assert again
     again.close()

@@ -14,7 +14,7 @@ import pytest
 from tests.support.labs import KILLED_AT, NAME, SECONDS, Labs
 
 from openvcha.api.secret import Secret
-from openvcha.lab.access import inventory_of
+from openvcha.lab.access import lab_inventory
 from openvcha.lab.first_node import NAME as FIRST
 from openvcha.lab.state import ADMINISTRATOR, READER
 from openvcha.node.layout import Layout
@@ -136,7 +136,7 @@ def test_users_are_added_changed_and_removed(labs: Labs, tmp_path: Path) -> None
 
 def test_the_labs_own_password_can_be_changed(labs: Labs) -> None:
     """The lab learns it, and goes on; one that it has not learned is told with its remedy."""
-    assert labs.lab.learn_password(ADMINISTRATOR, Secret("not-the-password"))
+    assert labs.lab.update_password(ADMINISTRATOR, Secret("not-the-password"))
     try:
         out = labs.run("lab", "status", code=1)
     finally:
@@ -238,7 +238,7 @@ def test_what_is_stopped_in_order_comes_back_as_it_was(labs: Labs) -> None:
     assert stopped == ["passive", "active", "witness"]
     assert "already down" in labs.run("lab", "down")
     assert f"Lab {NAME} is DOWN" in labs.run("lab", "status", code=3)
-    assert all(vm.power_state == "POWERED_OFF" for vm in asyncio.run(inventory_of(labs.lab)).vms)
+    assert all(vm.power_state == "POWERED_OFF" for vm in asyncio.run(lab_inventory(labs.lab)).vms)
     assert f"Lab {NAME} is HEALTHY" in labs.run("lab", "up")
     assert _roles(labs) == before
 

@@ -7,7 +7,7 @@ from tests.support.lab_inventory import _vm
 from tests.support.observations import ip
 
 from openvcha.api.structures import ClusterMode, ConfigState
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.lab import power
@@ -64,11 +64,11 @@ async def test_where_nobody_can_tell_it_stays(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "x")
     lab.make(LabState(name="x", octet=83, cluster_id="c"))
     vm = _vm("vm-42", "vcha-2")
-    with pytest.raises(LabFailed, match="is unknown now"):
+    with pytest.raises(CommandError, match="is unknown now"):
         await require_unneeded(lab, Inventory(vms=(vm,)), vm)
 
 
 async def test_the_active_is_never_destroyed(tmp_path: Path) -> None:
     """Not by its role either."""
-    with pytest.raises(LabFailed, match="the active cannot be destroyed"):
+    with pytest.raises(CommandError, match="the active cannot be destroyed"):
         await power.destroy(Lab(tmp_path / "x"), "active")

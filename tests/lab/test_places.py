@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.client.errors import LabFailed, NoLab
+from openvcha.client.errors import CommandError, LabNotFound
 from openvcha.lab import places
 from openvcha.lab.state import Lab, LabState
 
@@ -16,9 +16,9 @@ STATE = LabState(name="x", octet=99, cluster_id="c")
 def test_the_state_home_is_used_only_when_it_is_absolute(tmp_path: Path) -> None:
     """As the XDG specification wants it."""
     home = Path.home() / ".local" / "state" / "openvcha"
-    assert places.own_base({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "openvcha"
-    assert places.own_base({"XDG_STATE_HOME": "state"}) == home
-    assert places.own_base({}) == home
+    assert places.user_base({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "openvcha"
+    assert places.user_base({"XDG_STATE_HOME": "state"}) == home
+    assert places.user_base({}) == home
 
 
 def test_an_account_that_may_not_enter_gets_the_shared_folder(tmp_path: Path) -> None:
@@ -28,11 +28,11 @@ def test_an_account_that_may_not_enter_gets_the_shared_folder(tmp_path: Path) ->
     base = closed / "openvcha"
     other = (os.getuid() + 1, os.getgid() + 1)
     shared = tmp_path / "shared"
-    assert places.base_of_new(None, None, base, shared) == base
-    assert places.base_of_new(None, (os.getuid(), os.getgid()), base, shared) == base
-    assert places.base_of_new(None, other, base, shared) == shared
-    with pytest.raises(LabFailed, match="--dir"):
-        places.base_of_new(base, other, base, shared)
+    assert places.base_for_new_lab(None, None, base, shared) == base
+    assert places.base_for_new_lab(None, (os.getuid(), os.getgid()), base, shared) == base
+    assert places.base_for_new_lab(None, other, base, shared) == shared
+    with pytest.raises(CommandError, match="--dir"):
+        places.base_for_new_lab(base, other, base, shared)
 
 
 def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None
 
 def test_a_lab_is_found_by_its_name(tmp_path: Path) -> None:
     """Only what was made is a lab."""
-    with pytest.raises(NoLab, match=f"`vcha lab up --name x --dir {tmp_path}` creates one"):
+    with pytest.raises(LabNotFound, match=f"`vcha lab up --name x --dir {tmp_path}` creates one"):
         places.find("x", tmp_path)
     Lab(tmp_path / "x").make(STATE)
     assert places.find("x", tmp_path).directory == tmp_path / "x"
@@ -62,7 +62,7 @@ def test_a_lab_is_found_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-x", "x" * 33, ".hidden"])
 def test_a_name_is_never_a_path(name: str, tmp_path: Path) -> None:
     """Nor anything else that surprises in a shell."""
-    with pytest.raises(LabFailed, match="is not a valid lab name"):
+    with pytest.raises(CommandError, match="is not a valid lab name"):
         places.find(name, tmp_path)
 
 
@@ -71,12 +71,12 @@ def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
     places.check_directory(tmp_path / "new")
     places.check_directory(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(LabFailed, match="not a lab's"):
+    with pytest.raises(CommandError, match="not a lab's"):
         places.check_directory(tmp_path)
-    with pytest.raises(LabFailed, match="not a directory"):
+    with pytest.raises(CommandError, match="not a directory"):
         places.check_directory(tmp_path / "file")
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(LabFailed, match="is a symbolic link"):
+    with pytest.raises(CommandError, match="is a symbolic link"):
         places.check_directory(tmp_path / "link")
     Lab(tmp_path / "lab").make(STATE)
     places.check_directory(tmp_path / "lab")
@@ -88,7 +88,7 @@ def test_a_lab_that_is_just_being_made_is_one(tmp_path: Path) -> None:
     (tmp_path / f".{lab.passwords_file.name}.new").touch()
     places.check_directory(tmp_path)
     (tmp_path / "another").touch()
-    with pytest.raises(LabFailed, match="not a lab's"):
+    with pytest.raises(CommandError, match="not a lab's"):
         places.check_directory(tmp_path)
 
 
@@ -98,17 +98,20 @@ def test_a_command_is_advised_with_the_options_that_find_the_lab(
     """Typed as it is shown it means this lab, and no other that has a usual name."""
     monkeypatch.delenv(places.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
-    own, shared, other = places.own_base(), tmp_path / "shared", tmp_path / "an other"
+    own, shared, other = places.user_base(), tmp_path / "shared", tmp_path / "an other"
     monkeypatch.setattr(places, "SHARED", shared)
     for base in (own, shared, other):
         (base / "default").mkdir(parents=True)
-    assert places.typed(Lab(own / "default"), "lab up") == "`vcha lab up`"
-    assert places.typed(Lab(own / "x"), "lab up") == "`vcha lab up --name x`"
-    assert places.typed(Lab(shared / "default"), "lab up") == "`vcha lab up`"
-    assert places.typed(Lab(other / "x"), "lab up") == f"`vcha lab up --name x --dir '{other}'`"
+    assert places.shell_command(Lab(own / "default"), "lab up") == "`vcha lab up`"
+    assert places.shell_command(Lab(own / "x"), "lab up") == "`vcha lab up --name x`"
+    assert places.shell_command(Lab(shared / "default"), "lab up") == "`vcha lab up`"
+    assert (
+        places.shell_command(Lab(other / "x"), "lab up")
+        == f"`vcha lab up --name x --dir '{other}'`"
+    )
     Lab(own / "default").make(STATE)
     # Without an option the own one is found first.
-    assert places.options_of(Lab(shared / "default")) == f" --dir {shared}"
+    assert places.lab_options(Lab(shared / "default")) == f" --dir {shared}"
     monkeypatch.setenv(places.VARIABLE, f"{other}/")
-    assert places.options_of(Lab(other / "default")) == ""
-    assert places.options_of(Lab(own / "default")) == f" --dir {own}"
+    assert places.lab_options(Lab(other / "default")) == ""
+    assert places.lab_options(Lab(own / "default")) == f" --dir {own}"

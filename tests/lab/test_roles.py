@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.support.lab_inventory import INVENTORY
 
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.lab.roles import Roles, select
 from openvcha.lab.state import Lab
 
@@ -29,5 +29,5 @@ def test_a_node_has_a_role_a_name_and_an_id(text: str) -> None:
 )
 def test_what_is_not_there_is_told(text: str, told: str) -> None:
     """With what one can say instead."""
-    with pytest.raises(LabFailed, match=told):
+    with pytest.raises(CommandError, match=told):
         select(LAB, INVENTORY, KNOWN, text)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab, LabState
 
 STATE = LabState(name="x", octet=99, cluster_id="c")
@@ -38,11 +38,11 @@ def test_making_a_lab_twice_changes_nothing(lab: Lab) -> None:
 
 def test_a_changed_password_is_learned_for_users_that_the_lab_keeps(lab: Lab) -> None:
     """Names are compared as the API compares them; the database's role is no user of the API."""
-    assert lab.learn_password(ADMINISTRATOR.upper(), Secret("new"))
+    assert lab.update_password(ADMINISTRATOR.upper(), Secret("new"))
     assert lab.password(ADMINISTRATOR).reveal() == "new"
     database = lab.password("app")
-    assert not lab.learn_password("app", Secret("new"))
-    assert not lab.learn_password("bob", Secret("new"))
+    assert not lab.update_password("app", Secret("new"))
+    assert not lab.update_password("bob", Secret("new"))
     assert lab.password("app") == database
     assert not lab.knows("app")
 
@@ -50,8 +50,8 @@ def test_a_changed_password_is_learned_for_users_that_the_lab_keeps(lab: Lab) ->
 def test_what_cannot_be_read_is_told_with_its_path(lab: Lab) -> None:
     """Damaged files are not a traceback."""
     lab.state_file.write_text("{")
-    with pytest.raises(LabFailed, match=r"lab\.json cannot be read"):
+    with pytest.raises(CommandError, match=r"lab\.json cannot be read"):
         lab.state()
     lab.passwords_file.unlink()
-    with pytest.raises(LabFailed, match=r"passwords\.json cannot be read"):
+    with pytest.raises(CommandError, match=r"passwords\.json cannot be read"):
         lab.password(READER)

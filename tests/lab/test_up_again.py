@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from tests.support.narrator import Narrator
 
-from openvcha.client.errors import Refused, Unreachable
+from openvcha.client.errors import RequestRefused, ServerUnreachable
 from openvcha.lab import up
 
 pytestmark = pytest.mark.looptime
 
-UNAVAILABLE = Refused(503, {"error_type": "SERVICE_UNAVAILABLE", "messages": []})
-BAD = Refused(400, {"error_type": "INVALID_ARGUMENT", "messages": []})
+UNAVAILABLE = RequestRefused(503, {"error_type": "SERVICE_UNAVAILABLE", "messages": []})
+BAD = RequestRefused(400, {"error_type": "INVALID_ARGUMENT", "messages": []})
 
 
 async def brought_up(patch: pytest.MonkeyPatch, *ends: Exception | bool) -> tuple[bool, list[str]]:
@@ -40,17 +40,17 @@ async def brought_up(patch: pytest.MonkeyPatch, *ends: Exception | bool) -> tupl
 
 async def test_an_api_that_goes_away_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The active may step down just when the others are back."""
-    ends = (Unreachable("away"), UNAVAILABLE, True)
+    ends = (ServerUnreachable("away"), UNAVAILABLE, True)
     assert await brought_up(monkeypatch, *ends) == (True, ["The API is gone again"] * 2)
 
 
 async def test_it_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last reason is told."""
-    with pytest.raises(Unreachable, match="away"):
-        await brought_up(monkeypatch, Unreachable("away"))
+    with pytest.raises(ServerUnreachable, match="away"):
+        await brought_up(monkeypatch, ServerUnreachable("away"))
 
 
 async def test_a_refusal_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be the same the next time."""
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         await brought_up(monkeypatch, BAD, True)

@@ -54,9 +54,9 @@ async def test_only_a_clean_answer_is_an_acknowledgement(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(writer, "_connect", connect)
     await asyncio.wait_for(writer.run(stop), 10)
-    assert writer.account.acknowledged == {0, 2, 4}
-    assert writer.account.unknown == {1, 3}
-    assert writer.account.last_error == "the connection is lost"
+    assert writer.ledger.acknowledged == {0, 2, 4}
+    assert writer.ledger.unknown == {1, 3}
+    assert writer.ledger.last_error == "the connection is lost"
 
 
 async def test_the_longest_pause_includes_the_time_without_a_connection() -> None:
@@ -65,4 +65,4 @@ async def test_the_longest_pause_includes_the_time_without_a_connection() -> Non
     writer = Writer({"host": "nowhere"}, "rows", clock=lambda: next(times))
     for number in range(3):
         writer._answered(number)
-    assert writer.account.longest_pause == pytest.approx(2.0)
+    assert writer.ledger.longest_pause == pytest.approx(2.0)

@@ -10,8 +10,15 @@ from urllib.parse import quote
 
 from openvcha.api.operations import Operation
 from openvcha.api.types import BooleanType, DoubleType, IntegerType, ListType, SecretType, SetType
-from openvcha.cli.operation_help import Leaf, body_leaves, path_leaves, query_leaves, rest, words
-from openvcha.client.errors import LabFailed
+from openvcha.cli.operation_help import (
+    Leaf,
+    body_leaves,
+    describe_type,
+    path_leaves,
+    query_leaves,
+    rest,
+)
+from openvcha.client.errors import CommandError
 
 
 @dataclass
@@ -25,7 +32,7 @@ class Call:
 
 
 def build(operation: Operation, body: str | None, params: Sequence[str]) -> Call:
-    """Return the call with path, query and body. Raises LabFailed for invalid arguments."""
+    """Return the call with path, query and body. Raises CommandError for invalid arguments."""
     given = [_pair(text) for text in params]
     method, path = rest(operation).split(" ", 1)
     call = Call(method, path, _read_body(body))
@@ -33,7 +40,7 @@ def build(operation: Operation, body: str | None, params: Sequence[str]) -> Call
     queries = {leaf.name: leaf for leaf in query_leaves(operation)}
     bodies = {leaf.name: leaf for leaf in body_leaves(operation)}
     if call.body is not None and not bodies:
-        raise LabFailed(f"{operation.id} takes no body")
+        raise CommandError(f"{operation.id} takes no body")
     for name, text in given:
         if name in paths:
             call.path = call.path.replace(f"{{{name}}}", quote(text, safe=":"))
@@ -43,16 +50,16 @@ def build(operation: Operation, body: str | None, params: Sequence[str]) -> Call
             call.body = _set(call.body, bodies[name], text)
         else:
             known = ", ".join((*paths, *queries, *bodies)) or "none"
-            raise LabFailed(f"{operation.id} has no parameter {name!r}; its parameters: {known}")
+            raise CommandError(f"{operation.id} has no parameter {name!r}; its parameters: {known}")
     if missing := [name for name in paths if f"{{{name}}}" in call.path]:
-        raise LabFailed(f"{operation.id} needs --param {missing[0]}=…")
+        raise CommandError(f"{operation.id} needs --param {missing[0]}=…")
     return call
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise LabFailed(f"--param {text!r} is not NAME=VALUE")
+        raise CommandError(f"--param {text!r} is not NAME=VALUE")
     return name, value
 
 
@@ -68,7 +75,7 @@ def _read_body(text: str | None) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise LabFailed(f"{source} is not JSON: {error}") from error
+        raise CommandError(f"{source} is not JSON: {error}") from error
 
 
 def _set(body: Any, leaf: Leaf, text: str) -> Any:
@@ -79,7 +86,7 @@ def _set(body: Any, leaf: Leaf, text: str) -> Any:
     for name in around:
         place = place.setdefault(name, {}) if isinstance(place, dict) else None
     if not isinstance(place, dict):
-        raise LabFailed(f"the body cannot hold {leaf.name}: another value is in its place")
+        raise CommandError(f"the body cannot hold {leaf.name}: another value is in its place")
     if isinstance(leaf.type, ListType | SetType):
         place.setdefault(last, []).append(_value(leaf, text))
     else:
@@ -90,7 +97,7 @@ def _set(body: Any, leaf: Leaf, text: str) -> Any:
 def _value(leaf: Leaf, text: str) -> Any:
     """Return a text as the type's JSON value; the server validates the rest."""
     if isinstance(leaf.type, SecretType):
-        raise LabFailed(
+        raise CommandError(
             f"{leaf.name} is a secret, which other users could see on a command line; pass"
             " the body as @FILE or - (standard input)"
         )
@@ -100,4 +107,4 @@ def _value(leaf: Leaf, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise LabFailed(f"{leaf.name} must be {words(element)}, not {text!r}") from error
+        raise CommandError(f"{leaf.name} must be {describe_type(element)}, not {text!r}") from error

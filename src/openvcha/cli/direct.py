@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openvcha.cli.exit_codes import Code
-from openvcha.cli.output.logs import log_to_people
+from openvcha.cli.output.logs import log_to_stderr
 
 
-def asks_to_run(arguments: Sequence[str]) -> bool:
+def is_node_run(arguments: Sequence[str]) -> bool:
     """Return whether the arguments are exactly `node run DIRECTORY`."""
     match arguments:
         case ["node", "run", directory]:
@@ -21,12 +21,12 @@ def asks_to_run(arguments: Sequence[str]) -> bool:
 
 def run(directory: Path) -> None:
     """Run a node as `vcha node run` does. Raises SystemExit if it cannot be run."""
-    from openvcha.cli.running import CannotRun, run_node  # noqa: PLC0415 - for this command only
+    from openvcha.cli.running import NodeCannotRun, run_node  # noqa: PLC0415 - for this command only
 
-    log_to_people()
+    log_to_stderr()
     try:
         run_node(directory)
-    except CannotRun as error:
+    except NodeCannotRun as error:
         from openvcha.cli.output.plain import say_lines  # noqa: PLC0415 - it brings typer
 
         say_lines(f"vcha: {error}", err=True)

@@ -12,7 +12,7 @@ from openvcha.cli.exit_codes import EPILOG
 
 
 @dataclass(frozen=True)
-class Load:
+class LazyCommand:
     """A command: ``target`` is `module:name` of a function or of a Typer app.
 
     ``help`` is the first line of its help, for the list of commands.
@@ -39,7 +39,9 @@ class Load:
         return typer.main.get_command(app)
 
 
-def lazy(table: Mapping[str, Load], base: type[TyperGroup] = TyperGroup) -> type[TyperGroup]:
+def lazy_group(
+    table: Mapping[str, LazyCommand], base: type[TyperGroup] = TyperGroup
+) -> type[TyperGroup]:
     """Return the class of a group that has the commands of the table besides its own.
 
     Listing them imports none: all of them together take a second.

@@ -3,55 +3,57 @@
 import typer
 
 from openvcha.cli.exit_codes import EPILOG
-from openvcha.cli.lazy_commands import Load, lazy
-from openvcha.cli.output.errors import Telling
-from openvcha.cli.output.logs import log_to_people
+from openvcha.cli.lazy_commands import LazyCommand, lazy_group
+from openvcha.cli.output.errors import ErrorReportingGroup
+from openvcha.cli.output.logs import log_to_stderr
 
 COMMANDS = {
-    "lab": Load(
+    "lab": LazyCommand(
         "openvcha.cli.lab.commands:app",
         "A three-node cluster on this machine, on loopback addresses.",
     ),
-    "demo": Load(
+    "demo": LazyCommand(
         "openvcha.cli.lab.demo:demo",
         "Lose the passive under a steady writer, redeploy it over the API, count the rows.",
     ),
-    "failover": Load(
+    "failover": LazyCommand(
         "openvcha.cli.commands.failover:failover",
         "Make the passive node the active one; no acknowledged row is lost, forced or not.",
     ),
-    "passive": Load("openvcha.cli.commands.replace:passive", "The passive node."),
-    "witness": Load("openvcha.cli.commands.replace:witness", "The witness node."),
-    "mode": Load("openvcha.cli.commands.mode:app", "The cluster's mode."),
-    "undeploy": Load(
+    "passive": LazyCommand("openvcha.cli.commands.replace:passive", "The passive node."),
+    "witness": LazyCommand("openvcha.cli.commands.replace:witness", "The witness node."),
+    "mode": LazyCommand("openvcha.cli.commands.mode:app", "The cluster's mode."),
+    "undeploy": LazyCommand(
         "openvcha.cli.commands.undeploy:undeploy",
         "Dissolve the cluster; the active continues alone, and `deploy` makes it a cluster again.",
     ),
-    "task": Load("openvcha.cli.commands.task:app", "Tasks, running and finished."),
-    "events": Load(
+    "task": LazyCommand("openvcha.cli.commands.task:app", "Tasks, running and finished."),
+    "events": LazyCommand(
         "openvcha.cli.commands.events:events", "Show the cluster's events, newest last."
     ),
-    "audit": Load("openvcha.cli.commands.events:audit", "Show who changed what, newest last."),
-    "call": Load(
+    "audit": LazyCommand(
+        "openvcha.cli.commands.events:audit", "Show who changed what, newest last."
+    ),
+    "call": LazyCommand(
         "openvcha.cli.commands.call:app",
         "Call any operation of the API by its name or the end of it, such as passive.redeploy.",
     ),
-    "user": Load(
+    "user": LazyCommand(
         "openvcha.cli.commands.user:app",
         "Users of the API and their roles: Administrator, ReadOnly, NoAccess.",
     ),
-    "openapi": Load(
+    "openapi": LazyCommand(
         "openvcha.cli.commands.openapi:openapi", "Print the OpenAPI 3.0.3 description of the API."
     ),
-    "doctor": Load(
+    "doctor": LazyCommand(
         "openvcha.cli.node.commands:doctor",
         "Check what this machine has and what it lacks; exit code 1 when something is missing.",
     ),
-    "node": Load("openvcha.cli.node.commands:app", "One node of the cluster."),
+    "node": LazyCommand("openvcha.cli.node.commands:app", "One node of the cluster."),
 }
 
 app = typer.Typer(
-    cls=lazy(COMMANDS, Telling),
+    cls=lazy_group(COMMANDS, ErrorReportingGroup),
     name="vcha",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -68,5 +70,5 @@ def vcha() -> None:
 
 def main() -> None:
     """Run the command line."""
-    log_to_people()
+    log_to_stderr()
     app(prog_name="vcha")

@@ -48,7 +48,7 @@ def short_name(operation: Operation) -> str:
     return operation.id.removeprefix(prefix)
 
 
-def named(text: str) -> list[Operation]:
+def find_operations(text: str) -> list[Operation]:
     """Return the operations whose id is, or ends with, this name."""
     wanted = text.casefold()
     exact = [op for op in OPERATIONS if wanted in (op.id.casefold(), short_name(op).casefold())]
@@ -79,21 +79,21 @@ def body_leaves(operation: Operation) -> list[Leaf]:
     return [leaf for p in operation.body_parameters for leaf in _of(p)]
 
 
-def words(type_: Type) -> str:
+def describe_type(type_: Type) -> str:
     """Return a description of a type."""
     match type_:
         case OptionalType(element):
-            found = words(element)
+            found = describe_type(element)
         case EnumType():
             found = " | ".join(type_.values)
         case IdType(resource):
             found = f"id of a {resource.partition(':')[0].rsplit('.', 1)[-1]}"
         case ListType(element):
-            found = f"list of {words(element)}"
+            found = f"list of {describe_type(element)}"
         case SetType(element):
-            found = f"set of {words(element)}"
+            found = f"set of {describe_type(element)}"
         case MapType(key, value):
-            found = f"map of {words(key)} to {words(value)}"
+            found = f"map of {describe_type(key)} to {describe_type(value)}"
         case StructType():
             found = type_.name.rsplit(".", 1)[-1]
         case _:

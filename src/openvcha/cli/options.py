@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from openvcha.lab.places import DEFAULT_NAME, VARIABLE, options_of
+from openvcha.lab.places import DEFAULT_NAME, VARIABLE, lab_options
 from openvcha.lab.state import Lab
 
 PROGRAM = "OPENVCHA_COMMAND"
@@ -30,7 +30,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def command(words: str, name: str = DEFAULT_NAME, base: Path | None = None) -> str:
     """Return one of our commands as one types it here, for the same lab."""
     named = f" --name {name}" if name != DEFAULT_NAME else ""
-    return f"{program()} {words}{options_of(Lab(base / name)) if base else named}"
+    return f"{program()} {words}{lab_options(Lab(base / name)) if base else named}"
 
 
 def program() -> str:

@@ -6,10 +6,10 @@ from typing import TextIO
 
 from openvcha.api.secret import Secret
 from openvcha.cli.output import plain
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 
 STDIN = Path("-")
-LONGEST = 1 << 16
+MAX_BYTES = 1 << 16
 
 
 def read_password(
@@ -17,7 +17,7 @@ def read_password(
 ) -> Secret:
     """Read a password from the file (`-`: standard input), else from a prompt.
 
-    ``what`` names it in an error. Raises LabFailed if there is none.
+    ``what`` names it in an error. Raises CommandError if there is none.
     """
     if file is not None and file != STDIN:
         with file.open(encoding="utf-8") as stream:
@@ -29,12 +29,12 @@ def read_password(
 
 def _first_line(stream: TextIO, source: str, what: str) -> Secret:
     try:
-        line = stream.readline(LONGEST + 1)
+        line = stream.readline(MAX_BYTES + 1)
     except UnicodeDecodeError:  # its text would quote the bytes
-        raise LabFailed(f"{source} is not text, so it holds no {what}") from None
+        raise CommandError(f"{source} is not text, so it holds no {what}") from None
     found = line.removesuffix("\n").removesuffix("\r")
     if not found:
-        raise LabFailed(f"there is no {what} in {source}")
-    if len(line) > LONGEST:
-        raise LabFailed(f"the first line of {source} is too long for a {what}")
+        raise CommandError(f"there is no {what} in {source}")
+    if len(line) > MAX_BYTES:
+        raise CommandError(f"the first line of {source} is too long for a {what}")
     return Secret(found)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openvcha.client.errors import NoLab
+from openvcha.client.errors import LabNotFound
 from openvcha.lab import places
 from openvcha.lab.state import Lab
 from openvcha.node.identity import absolute
@@ -27,15 +27,15 @@ from openvcha.system.privileges import (
 )
 
 
-def existing_lab(name: str, base: Path | None) -> Lab:
-    """Return a lab, acting as its nodes' account. Raises NoLab, LabFailed, CannotDropRoot."""
+def lab_as_owner(name: str, base: Path | None) -> Lab:
+    """Return a lab, acting as its nodes' account. Raises CommandError, CannotDropRoot."""
     return _without_root(places.find(name, base), base)
 
 
-def found_lab(name: str, base: Path | None) -> Lab:
-    """Return a lab, acting as the account in control. Raises NoLab, LabFailed, CannotDropRoot."""
+def readable_lab(name: str, base: Path | None) -> Lab:
+    """Return a lab, acting as the account in control. Raises CommandError, CannotDropRoot."""
     lab = places.find(name, base)
-    _tell_folder(lab, base)
+    _export_folder(lab, base)
     act_as_controller(own_command_line(), lab.directory)
     return lab
 
@@ -55,7 +55,7 @@ def node_directory(directory: Path) -> Path:
     return absolute(directory)
 
 
-def as_ruler_of(directory: Path) -> None:
+def act_as_owner(directory: Path) -> None:
     """Become the account that controls a directory, or its parent. Raises CannotDropRoot."""
     act_as_controller(own_command_line(), directory)
 
@@ -67,15 +67,15 @@ def new_directory(directory: Path) -> Path:
     return node_directory(directory)
 
 
-def lab_to_make(name: str, base: Path | None) -> Lab:
+def new_lab_as_owner(name: str, base: Path | None) -> Lab:
     """Return a lab, existing or new, acting as its nodes' account.
 
-    Raises LabFailed, CannotDropRoot.
+    Raises CommandError, CannotDropRoot.
     """
     try:
-        return existing_lab(name, base)
-    except NoLab:
-        folder = places.base_of_new(base, _account(), base or places.own_base())
+        return lab_as_owner(name, base)
+    except LabNotFound:
+        folder = places.base_for_new_lab(base, _account(), base or places.user_base())
         directory = folder.absolute() / name
         act_as_controller(own_command_line(), directory)
         places.check_directory(directory)
@@ -85,14 +85,14 @@ def lab_to_make(name: str, base: Path | None) -> Lab:
 
 def _without_root(lab: Lab, base: Path | None) -> Lab:
     if os.geteuid() == 0:
-        _tell_folder(lab, base)
+        _export_folder(lab, base)
         act_as_controller(own_command_line(), lab.directory)
         places.check_directory(lab.directory)
         drop_root(own_command_line(), lab.directory)
     return lab
 
 
-def _tell_folder(lab: Lab, base: Path | None) -> None:
+def _export_folder(lab: Lab, base: Path | None) -> None:
     """Export the labs' folder in the environment: the new account may have another home."""
     if base is None and os.geteuid() == 0:
         os.environ[places.VARIABLE] = str(lab.directory.parent)

@@ -25,12 +25,12 @@ from openvcha.system.privileges import CannotDropRoot, drop_root, own_command_li
 RELIED_SECONDS = 1.0
 
 
-class CannotRun(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+class NodeCannotRun(Exception):  # noqa: N818 - a state of the world, not a fault of ours
     """The node cannot be run; the text says why."""
 
 
 def run_node(directory: Path, *, service: bool = True) -> None:
-    """Run a node until SIGTERM, on a data node without or with its service. Raises CannotRun."""
+    """Run a node, on a data node with or without its service. Raises NodeCannotRun."""
     try:
         (directory / IDENTITY).lstat()  # only a node's directory may change its owner
         drop_root(own_command_line(), directory)
@@ -38,9 +38,9 @@ def run_node(directory: Path, *, service: bool = True) -> None:
         reset_inherited_state()
         asyncio.run(_run(directory, all_parts if service else engine_parts))
     except (CannotDropRoot, EngineMissing, NodeRuns, StillAlive) as error:
-        raise CannotRun(str(error)) from error
+        raise NodeCannotRun(str(error)) from error
     except (OSError, msgspec.DecodeError) as error:
-        raise CannotRun(f"cannot run the node in {directory}: {error}") from error
+        raise NodeCannotRun(f"cannot run the node in {directory}: {error}") from error
 
 
 async def _run(directory: Path, plan: PartPlan) -> None:

@@ -5,13 +5,13 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.system.host_port import url
 
 DEFAULT_PORT = 443
-LONGEST_SHOWN = 100
+MAX_SHOWN = 100
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_LONGEST_NAME = 253
+_MAX_NAME_LENGTH = 253
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Server:
 
 
 def parse_server(text: str) -> Server:
-    """Parse https://HOST:PORT. Raises LabFailed if it is invalid."""
+    """Parse https://HOST:PORT. Raises CommandError if it is invalid."""
     try:
         return _parsed(text)
     except ValueError as error:
-        shown = repr(text[:LONGEST_SHOWN])
-        raise LabFailed(f"{shown} is not a server ({error}): write https://HOST:PORT") from None
+        shown = repr(text[:MAX_SHOWN])
+        raise CommandError(f"{shown} is not a server ({error}): write https://HOST:PORT") from None
 
 
 def _parsed(text: str) -> Server:
@@ -72,6 +72,6 @@ def _name(name: str) -> str:
     except UnicodeError:
         raise ValueError("that is not a valid host name") from None
     labels = found.removesuffix(".").split(".")
-    if len(found) > _LONGEST_NAME or not all(_LABEL.fullmatch(each) for each in labels):
+    if len(found) > _MAX_NAME_LENGTH or not all(_LABEL.fullmatch(each) for each in labels):
         raise ValueError("that is not a valid host name")
     return found

@@ -13,10 +13,10 @@ import typer
 from openvcha.api.secret import Secret
 from openvcha.cli.options import Base, Name
 from openvcha.cli.passwords import read_password
-from openvcha.cli.root import found_lab
+from openvcha.cli.root import readable_lab
 from openvcha.cli.server import parse_server
 from openvcha.client import trust
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.client.rest_client import ApiClient
 from openvcha.lab.access import client
 from openvcha.lab.places import DEFAULT_NAME
@@ -68,14 +68,14 @@ class Target:
 
     @asynccontextmanager
     async def api(self) -> AsyncIterator[ApiClient]:
-        """Yield a client with a session. Raises LabFailed, Refused, Unreachable."""
+        """Yield a client with a session. Raises CommandError, RequestRefused, ServerUnreachable."""
         if self.server is not None:
             async with self._elsewhere(self.server) as found:
                 yield found
             return
         if self.ca or self.thumbprint:
-            raise LabFailed("--ca and --thumbprint need --server; a lab's certificate is known")
-        lab = found_lab(self.name, self.base)
+            raise CommandError("--ca and --thumbprint need --server; a lab's certificate is known")
+        lab = readable_lab(self.name, self.base)
         user = self.user or ADMINISTRATOR
         password = self._password_for(lab, user)
         async with client(lab) as found, found.session(user, password):
@@ -84,12 +84,12 @@ class Target:
     def settle(self) -> None:
         """Become the account that may read the lab, before standard input is read."""
         if self.server is None:
-            with contextlib.suppress(LabFailed):  # reported when the lab is used
-                found_lab(self.name, self.base)
+            with contextlib.suppress(CommandError):  # reported when the lab is used
+                readable_lab(self.name, self.base)
 
     def lab(self) -> Lab | None:
         """Return the selected lab; None for another server."""
-        return None if self.server else found_lab(self.name, self.base)
+        return None if self.server else readable_lab(self.name, self.base)
 
     def _password_for(self, lab: Lab, user: str) -> Secret:
         if self.password_file is None and lab.knows(user):
@@ -100,14 +100,14 @@ class Target:
     async def _elsewhere(self, server: str) -> AsyncIterator[ApiClient]:
         where = parse_server(server)
         if self.user is None:
-            raise LabFailed("--server needs --user")
+            raise CommandError("--server needs --user")
         if self.ca and self.thumbprint:
-            raise LabFailed("use --ca or --thumbprint, not both")
+            raise CommandError("use --ca or --thumbprint, not both")
         password = read_password(self.password_file, f"Password of {self.user}")
         if self.thumbprint:
-            tls = await trust.by_thumbprint(where.host, where.port, self.thumbprint)
+            tls = await trust.tls_by_thumbprint(where.host, where.port, self.thumbprint)
         else:
-            tls = trust.by_authority(self.ca)
+            tls = trust.tls_by_authority(self.ca)
         async with ApiClient(where.url, tls) as found, found.session(self.user, password):
             yield found
 

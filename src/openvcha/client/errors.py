@@ -3,15 +3,15 @@
 from typing import Any
 
 
-class LabFailed(Exception):  # noqa: N818 - reads as what happened
+class CommandError(Exception):
     """A command failed; the text says why and what to do."""
 
 
-class NoLab(LabFailed):
+class LabNotFound(CommandError):  # noqa: N818 - reads as what happened
     """The lab does not exist."""
 
 
-class Refused(Exception):  # noqa: N818 - the answer of the other side, not an accident of ours
+class RequestRefused(Exception):  # noqa: N818 - the answer of the other side, not an accident of ours
     """The API responded with an error; ``body`` is the standard error structure."""
 
     def __init__(self, status: int, body: Any) -> None:
@@ -27,7 +27,7 @@ class Refused(Exception):  # noqa: N818 - the answer of the other side, not an a
         return error_text(self.body) or f"HTTP {self.status}"
 
 
-class Unreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+class ServerUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
     """The API did not respond; the text says where and why."""
 
 

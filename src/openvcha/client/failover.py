@@ -6,5 +6,5 @@ PATH = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
 
 
 async def fail_over(api: ApiClient, *, planned: bool) -> str:
-    """Call cluster.failover, and return the task's id. Raises Refused, Unreachable."""
+    """Call cluster.failover, and return the task's id. Raises RequestRefused, ServerUnreachable."""
     return str(await api.call("POST", PATH, {"planned": planned}))

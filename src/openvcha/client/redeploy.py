@@ -12,12 +12,18 @@ def redeploy_path(role: str) -> str:
 
 
 async def redeploy(api: ApiClient, role: str, spec: dict[str, Any]) -> str:
-    """Call a role's redeploy, and return the task's id. Raises Refused, Unreachable."""
+    """Call a role's redeploy, and return the task's id.
+
+    Raises RequestRefused, ServerUnreachable.
+    """
     return str(await api.call("POST", redeploy_path(role), spec))
 
 
 async def check(api: ApiClient, role: str, placement: dict[str, Any]) -> dict[str, Any]:
-    """Call a role's check, and return its warnings and errors. Raises Refused, Unreachable."""
+    """Call a role's check, and return its warnings and errors.
+
+    Raises RequestRefused, ServerUnreachable.
+    """
     path = f"/vcenter/vcha/cluster/{role}?action=check"
     found: dict[str, Any] = await api.call("POST", path, {"placement": placement})
     return found

@@ -12,13 +12,13 @@ import httpx2
 import msgspec
 
 from openvcha.api.secret import Secret
-from openvcha.client.errors import Refused, Unreachable
+from openvcha.client.errors import RequestRefused, ServerUnreachable
 
 REQUEST_SECONDS = 30.0
 FOLLOW_SECONDS = 0.1
 SILENCE_SECONDS = 90.0
 LOGIN = ("POST", "/session")
-OPEN = frozenset({"PENDING", "RUNNING", "BLOCKED"})
+UNFINISHED_STATUSES = frozenset({"PENDING", "RUNNING", "BLOCKED"})
 Query = Sequence[tuple[str, str]]
 
 
@@ -47,7 +47,7 @@ class ApiClient:
 
     @asynccontextmanager
     async def session(self, user: str, password: Secret) -> AsyncIterator[None]:
-        """Hold a session during a block. Raises Refused, Unreachable."""
+        """Hold a session during a block. Raises RequestRefused, ServerUnreachable."""
         self._basic = user, password
         token = await self.call("POST", "/session")
         self._http.headers["vmware-api-session-id"] = token
@@ -60,11 +60,11 @@ class ApiClient:
         """Return whether the API responds, without logging in."""
         try:
             return (await self._send("GET", "/session")).status_code == 401
-        except Unreachable:
+        except ServerUnreachable:
             return False
 
     async def call(self, method: str, path: str, body: Any = None, query: Query = ()) -> Any:
-        """Call an operation and return its result. Raises Refused, Unreachable."""
+        """Call an operation and return its result. Raises RequestRefused, ServerUnreachable."""
         target = f"{path}{'&' if '?' in path else '?'}{urlencode(query)}" if query else path
         options: dict[str, Any] = {}
         if (method, path) == LOGIN and self._basic:
@@ -77,7 +77,7 @@ class ApiClient:
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield a task's info at each change, until it has ended; survives a failover.
 
-        Raises Refused; Unreachable after ``silence`` seconds without a response.
+        Raises RequestRefused; ServerUnreachable after ``silence`` seconds without a response.
         """
         shown: Any = None
         clock = asyncio.get_running_loop().time
@@ -85,8 +85,8 @@ class ApiClient:
         while True:
             try:
                 info = await self.call("GET", f"/cis/tasks/{task}")
-            except (Unreachable, Refused) as error:
-                away = isinstance(error, Unreachable) or error.status == 503
+            except (ServerUnreachable, RequestRefused) as error:
+                away = isinstance(error, ServerUnreachable) or error.status == 503
                 if not away or clock() - heard > silence:
                     raise
                 await asyncio.sleep(FOLLOW_SECONDS)
@@ -95,7 +95,7 @@ class ApiClient:
             if info != shown:
                 shown = info
                 yield info
-            if info["status"] not in OPEN:
+            if info["status"] not in UNFINISHED_STATUSES:
                 return
             await asyncio.sleep(FOLLOW_SECONDS)
 
@@ -104,7 +104,7 @@ class ApiClient:
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield the events after an id, including new ones; survives a failover.
 
-        Raises Refused; Unreachable after ``silence`` seconds without a response.
+        Raises RequestRefused; ServerUnreachable after ``silence`` seconds without a response.
         """
         clock = asyncio.get_running_loop().time
         heard = clock()
@@ -116,8 +116,8 @@ class ApiClient:
                         if event is not None:
                             after = event["id"]
                             yield event
-            except (Unreachable, Refused) as error:
-                away = isinstance(error, Unreachable) or error.status == 503
+            except (ServerUnreachable, RequestRefused) as error:
+                away = isinstance(error, ServerUnreachable) or error.status == 503
                 if not away or clock() - heard > silence:
                     raise
             await asyncio.sleep(FOLLOW_SECONDS)
@@ -136,19 +136,23 @@ class ApiClient:
                     name, _, value = line.partition(": ")
                     yield msgspec.json.decode(value) if name == "data" else None
         except httpx2.HTTPError as error:
-            raise Unreachable(_why(self.server, str(error) or type(error).__name__)) from error
+            raise ServerUnreachable(
+                _why(self.server, str(error) or type(error).__name__)
+            ) from error
 
     async def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
             return await self._http.request(method, path, **options)
         except httpx2.HTTPError as error:
-            raise Unreachable(_why(self.server, str(error) or type(error).__name__)) from error
+            raise ServerUnreachable(
+                _why(self.server, str(error) or type(error).__name__)
+            ) from error
 
     async def _log_out(self) -> None:
         """End the session; one that cannot be ended now expires."""
         try:
             await self._send("DELETE", "/session")
-        except Unreachable:
+        except ServerUnreachable:
             return
         finally:
             self._http.headers.pop("vmware-api-session-id", None)
@@ -169,5 +173,5 @@ def _value(reply: httpx2.Response) -> Any:
     except ValueError:
         body = None
     if not reply.is_success:
-        raise Refused(reply.status_code, body)
+        raise RequestRefused(reply.status_code, body)
     return body

@@ -3,8 +3,8 @@
 from typing import Any
 
 from openvcha.api.operations import OPERATIONS
-from openvcha.client.errors import LabFailed
-from openvcha.client.rest_client import OPEN, ApiClient
+from openvcha.client.errors import CommandError
+from openvcha.client.rest_client import UNFINISHED_STATUSES, ApiClient
 
 Info = dict[str, Any]
 SERVICES = sorted({operation.service for operation in OPERATIONS if operation.task})
@@ -19,14 +19,14 @@ async def list_tasks(api: ApiClient, **sets: list[str]) -> dict[str, Info]:
 
 async def running_task(api: ApiClient) -> tuple[str, Info] | None:
     """Return the unfinished task, if any: only one operation runs at a time."""
-    found = await list_tasks(api, status=sorted(OPEN))
+    found = await list_tasks(api, status=sorted(UNFINISHED_STATUSES))
     return next(iter(found.items()), None)
 
 
 async def find_task(api: ApiClient, text: str | None) -> str:
     """Return the id that begins with ``text``; without it, that of the running or newest task.
 
-    Raises LabFailed if there is none, or more than one.
+    Raises CommandError if there is none, or more than one.
     """
     if text and ":" in text:
         return text
@@ -35,28 +35,28 @@ async def find_task(api: ApiClient, text: str | None) -> str:
         return _unfinished(found) or _newest(found)
     matching = [key for key in found if key.startswith(text)]
     if len(matching) != 1:
-        raise LabFailed(f"{len(matching) or 'no'} tasks have an id that begins with {text!r}")
+        raise CommandError(f"{len(matching) or 'no'} tasks have an id that begins with {text!r}")
     return matching[0]
 
 
 async def find_running(api: ApiClient, text: str | None) -> str:
     """Return the id that begins with ``text``; without it, that of the running task.
 
-    Raises LabFailed if no task is running.
+    Raises CommandError if no task is running.
     """
     if text is not None:
         return await find_task(api, text)
     running = await running_task(api)
     if running is None:
-        raise LabFailed("no task is running")
+        raise CommandError("no task is running")
     return running[0]
 
 
 def _unfinished(found: dict[str, Info]) -> str | None:
-    return next((key for key, info in found.items() if info["status"] in OPEN), None)
+    return next((key for key, info in found.items() if info["status"] in UNFINISHED_STATUSES), None)
 
 
 def _newest(found: dict[str, Info]) -> str:
     if not found:
-        raise LabFailed("there are no tasks")
+        raise CommandError("there are no tasks")
     return list(found)[-1]

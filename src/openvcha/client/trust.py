@@ -8,36 +8,36 @@ import re
 import ssl
 from pathlib import Path
 
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 
 CONNECT_SECONDS = 10.0
 _SHA256 = re.compile(r"[0-9A-F]{64}")
 
 
-def by_authority(ca: Path | None) -> ssl.SSLContext:
+def tls_by_authority(ca: Path | None) -> ssl.SSLContext:
     """Return a context that trusts an authority (PEM file), or the system's authorities.
 
-    Raises LabFailed if the file cannot be used.
+    Raises CommandError if the file cannot be used.
     """
     try:
         return ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
-        raise LabFailed(f"the certificates in {ca} cannot be used: {error}") from error
+        raise CommandError(f"the certificates in {ca} cannot be used: {error}") from error
 
 
-async def by_thumbprint(host: str, port: int, thumbprint: str) -> ssl.SSLContext:
+async def tls_by_thumbprint(host: str, port: int, thumbprint: str) -> ssl.SSLContext:
     """Return a context that trusts only the certificate with this SHA-256 thumbprint.
 
-    Raises LabFailed if the server presents another one or does not respond.
+    Raises CommandError if the server presents another one or does not respond.
     """
     wanted = thumbprint.replace(":", "").replace(" ", "").upper()
     if not _SHA256.fullmatch(wanted):
-        raise LabFailed(f"{thumbprint!r} is not a SHA-256 thumbprint (64 hexadecimal digits)")
-    met = await met_certificate(host, port)
+        raise CommandError(f"{thumbprint!r} is not a SHA-256 thumbprint (64 hexadecimal digits)")
+    met = await fetch_certificate(host, port)
     digest = hashlib.sha256(met)
     if not hmac.compare_digest(digest.hexdigest().upper(), wanted):
         shown = digest.digest().hex(":").upper()
-        raise LabFailed(f"{host}:{port} presented another certificate, with thumbprint {shown}")
+        raise CommandError(f"{host}:{port} presented another certificate, with thumbprint {shown}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the certificate itself is trusted, whatever names it has
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -45,8 +45,8 @@ async def by_thumbprint(host: str, port: int, thumbprint: str) -> ssl.SSLContext
     return context
 
 
-async def met_certificate(host: str, port: int) -> bytes:
-    """Return a server's certificate (DER), unverified. Raises LabFailed."""
+async def fetch_certificate(host: str, port: int) -> bytes:
+    """Return a server's certificate (DER), unverified. Raises CommandError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is sent; the caller compares the certificate
@@ -55,12 +55,12 @@ async def met_certificate(host: str, port: int) -> bytes:
             _, writer = await asyncio.open_connection(host, port, ssl=context)
     except (OSError, TimeoutError) as error:
         reason = str(error) or "no response"
-        raise LabFailed(f"{host}:{port} cannot be reached: {reason}") from error
+        raise CommandError(f"{host}:{port} cannot be reached: {reason}") from error
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     met = tls.getpeercert(binary_form=True)
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     if met is None:
-        raise LabFailed(f"{host}:{port} presented no certificate")
+        raise CommandError(f"{host}:{port} presented no certificate")
     return met

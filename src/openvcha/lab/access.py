@@ -10,12 +10,12 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.client import trust
-from openvcha.client.errors import LabFailed, Refused
+from openvcha.client.errors import CommandError, RequestRefused
 from openvcha.client.rest_client import ApiClient
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.infrastructure.local.processes import DetachedStarter
-from openvcha.lab.places import typed
+from openvcha.lab.places import shell_command
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.identity import IDENTITY, Identity, load_identity
 from openvcha.node.layout import Layout
@@ -41,7 +41,7 @@ async def open_infrastructure(lab: Lab) -> LocalInfrastructure:
     )
 
 
-async def inventory_of(lab: Lab) -> Inventory:
+async def lab_inventory(lab: Lab) -> Inventory:
     """Return the lab's inventory; an empty one if it does not exist yet."""
     try:
         return await node_infrastructure(lab).inventory()
@@ -54,29 +54,32 @@ async def inventory_of(lab: Lab) -> Inventory:
 @asynccontextmanager
 async def client(lab: Lab) -> AsyncIterator[ApiClient]:
     """Yield a client of the lab's API."""
-    async with ApiClient(lab.state().api, trust.by_authority(lab.ca)) as api:
+    async with ApiClient(lab.state().api, trust.tls_by_authority(lab.ca)) as api:
         yield api
 
 
 @asynccontextmanager
-async def logged_in(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiClient]:
-    """Yield a client of the lab's API with a session. Raises LabFailed, Refused, Unreachable."""
+async def authenticated_client(lab: Lab, user: str = ADMINISTRATOR) -> AsyncIterator[ApiClient]:
+    """Yield a client of the lab's API with a session.
+
+    Raises CommandError, RequestRefused, ServerUnreachable.
+    """
     async with client(lab) as api, AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(api.session(user, lab.password(user)))
-        except Refused as error:
+        except RequestRefused as error:
             if error.status != 401:
                 raise
-            raise LabFailed(
+            raise CommandError(
                 f"the API refuses the password of {user} that the lab keeps: {error.text}"
-                f" {typed(lab, f'user passwd {user}')} sets a new one; if"
-                f" {typed(lab, 'user list')} does not show the user,"
-                f" {typed(lab, f'user add {user} --role {ROLES[user]}')} adds it again"
+                f" {shell_command(lab, f'user passwd {user}')} sets a new one; if"
+                f" {shell_command(lab, 'user list')} does not show the user,"
+                f" {shell_command(lab, f'user add {user} --role {ROLES[user]}')} adds it again"
             ) from error
         yield api
 
 
-def identity_of(vm: Vm) -> Identity | None:
+def load_vm_identity(vm: Vm) -> Identity | None:
     """Return the identity of a VM's node; None if it has none yet, or was undeployed."""
     try:
         return load_identity(Path(vm.directory))
@@ -93,7 +96,7 @@ def is_on(vm: Vm) -> bool:
     return vm.power_state is VmPowerState.POWERED_ON
 
 
-def supervisor_of(vm: Vm) -> Process | None:
+def find_supervisor(vm: Vm) -> Process | None:
     """Return the supervisor of a VM's node, if it runs."""
     directory = Path(vm.directory)
     try:
@@ -105,17 +108,17 @@ def supervisor_of(vm: Vm) -> Process | None:
 
 def data_nodes(inventory: Inventory) -> list[tuple[Vm, Identity]]:
     """Return the VMs of data nodes, running ones first."""
-    known = [(vm, identity) for vm in inventory.vms if (identity := identity_of(vm))]
+    known = [(vm, identity) for vm in inventory.vms if (identity := load_vm_identity(vm))]
     found = [(vm, identity) for vm, identity in known if identity.holds_data]
     return sorted(found, key=lambda pair: not is_on(pair[0]))
 
 
 async def database(lab: Lab) -> dict[str, str]:
-    """Return libpq's parameters for the lab. Raises LabFailed if no node was ever started."""
-    for vm, _ in data_nodes(await inventory_of(lab)):
+    """Return libpq's parameters for the lab. Raises CommandError if no node was ever started."""
+    for vm, _ in data_nodes(await lab_inventory(lab)):
         if (tls := serves_tls(Path(vm.directory))) is not None:
             return lab.database(tls)
-    raise LabFailed(f"no node of the lab has ever run: {typed(lab, 'lab up')} starts it")
+    raise CommandError(f"no node of the lab has ever run: {shell_command(lab, 'lab up')} starts it")
 
 
 def connection_string(parameters: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.infrastructure.local.processes import address_answers
 from openvcha.lab.state import LabState
 from openvcha.node.identity import Ports
@@ -21,10 +21,10 @@ Claim = Callable[[int], socket.socket | None]
 
 
 def first_octet(environment: Mapping[str, str] = os.environ) -> int:
-    """Return the octet to try first. Raises LabFailed for an invalid setting."""
+    """Return the octet to try first. Raises CommandError for an invalid setting."""
     wanted = environment.get(VARIABLE, str(FIRST_OCTET))
     if wanted not in map(str, range(FIRST_OCTET, LAST_OCTET + 1)):
-        raise LabFailed(
+        raise CommandError(
             f"{VARIABLE} is {wanted[:20]!r}; it must be from {FIRST_OCTET} to {LAST_OCTET}"
         )
     return int(wanted)
@@ -39,13 +39,13 @@ def choose_octet(
     """Choose an octet that no known lab uses and where nothing responds.
 
     Return it with a socket that claims it against concurrent choices; keep that open until the lab
-    runs. Raises LabFailed if none is free.
+    runs. Raises CommandError if none is free.
     """
     known = frozenset(taken)
     for octet in (*range(first, LAST_OCTET + 1), *range(FIRST_OCTET, first)):
         if octet in known:
             continue
-        held = (claim or claimed)(octet)
+        held = (claim or claim_octet)(octet)
         if held is None:
             continue
         if not any(answers(address) for address in addresses(octet)):
@@ -55,14 +55,14 @@ def choose_octet(
     numbers = ", ".join(
         map(str, (ports.etcd_client, ports.etcd_peer, ports.patroni, ports.postgres, ports.api))
     )
-    raise LabFailed(
+    raise CommandError(
         f"no addresses are free in 127.{FIRST_OCTET}.0.0 to 127.{LAST_OCTET}.255.255:"
         f" probably a program listens on all addresses, on one of the ports {numbers} (`ss"
         " -ltn` shows it)"
     )
 
 
-def claimed(octet: int) -> socket.socket | None:
+def claim_octet(octet: int) -> socket.socket | None:
     """Bind an address of this octet that no node uses; None if another process has it."""
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:

@@ -11,16 +11,16 @@ from typing import Any
 
 import psycopg
 
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.client.narrator import Narrator
 from openvcha.client.redeploy import choose_folder, choose_name, redeploy, redeploy_path
 from openvcha.client.rest_client import ApiClient
-from openvcha.lab.access import database, logged_in
+from openvcha.lab.access import authenticated_client, database
 from openvcha.lab.deploy import cluster, follow_to_success
 from openvcha.lab.power import destroy
 from openvcha.lab.roles import PASSIVE
 from openvcha.lab.state import Lab
-from openvcha.lab.writer import Account, Writer
+from openvcha.lab.writer import RowLedger, Writer
 
 DEGRADED_SECONDS = 30.0
 HEALTHY_SECONDS = 60.0
@@ -36,27 +36,27 @@ class Report:
     """The result of a demo; ``steps`` are names and seconds."""
 
     steps: list[tuple[str, float]] = field(default_factory=list)
-    account: Account = field(default_factory=Account)
+    ledger: RowLedger = field(default_factory=RowLedger)
     missing: set[int] = field(default_factory=set)
     table: str = ""
 
 
-async def play(lab: Lab, narrator: Narrator, filling: int, environment: str) -> Report:
+async def run_demo(lab: Lab, narrator: Narrator, filling: int, environment: str) -> Report:
     """Run the demo on a running lab; ``filling`` is how many bytes of data to copy.
 
     ``environment`` is the command that sets the variables of the curl command it shows.
-    Raises LabFailed, Refused, Unreachable, ApiError.
+    Raises CommandError, RequestRefused, ServerUnreachable, ApiError.
     """
-    async with logged_in(lab) as api:
-        play_ = _Play(lab, api, narrator, environment)
+    async with authenticated_client(lab) as api:
+        play_ = _Demo(lab, api, narrator, environment)
         try:
             await play_.run(filling)
         except psycopg.Error as error:
-            raise LabFailed(f"PostgreSQL at {lab.state().public_address}: {error}") from error
+            raise CommandError(f"PostgreSQL at {lab.state().public_address}: {error}") from error
         return play_.report
 
 
-class _Play:
+class _Demo:
     """The steps of the demo, in order."""
 
     def __init__(self, lab: Lab, api: ApiClient, narrator: Narrator, environment: str) -> None:
@@ -70,7 +70,7 @@ class _Play:
     async def run(self, filling: int) -> None:
         lost = await self._introduce()
         writer = Writer(await database(self._lab), self.report.table)
-        self.report.account = writer.account
+        self.report.ledger = writer.ledger
         await self._prepare(writer, filling)
         async with _writing(writer):
             with self._step("Writing rows through the public address", "first rows"):
@@ -80,20 +80,20 @@ class _Play:
             await self._degraded()
             await self._redeploy()
             with self._step("Writing some more rows, with the new passive", "last rows"):
-                await self._rows(writer, len(writer.account.acknowledged) + LAST_ROWS)
+                await self._rows(writer, len(writer.ledger.acknowledged) + LAST_ROWS)
         with self._step("Counting the rows", "count"):
             self.report.missing = await writer.missing()
         if not self.report.missing:
             await writer.clean_up()
 
     async def _introduce(self) -> bool:
-        """Show the roles, and return whether the passive is already lost. Raises LabFailed."""
+        """Show the roles, and return whether the passive is already lost. Raises CommandError."""
         info = await cluster(self._api)
         names = {_role(info[key]): _name(info[key]) for key in NODES if key in info}
         lost = names.get("PASSIVE") is None
         if None in (names.get("ACTIVE"), names.get("WITNESS")) or not (lost or _is_healthy(info)):
             reasons = " ".join(_reasons(info))
-            raise LabFailed(f"the cluster is {info['health_state']}: {reasons}")
+            raise CommandError(f"the cluster is {info['health_state']}: {reasons}")
         say = self._narrator.say
         say(
             f"The active {names['ACTIVE']} accepts the writes. The witness {names['WITNESS']}"
@@ -114,9 +114,9 @@ class _Play:
 
     async def _rows(self, writer: Writer, wanted: int) -> None:
         async def enough() -> bool:
-            return len(writer.account.acknowledged) >= wanted
+            return len(writer.ledger.acknowledged) >= wanted
 
-        last = writer.account.last_error
+        last = writer.ledger.last_error
         await self._until(enough, WRITE_SECONDS, f"the writer is stuck {last}".rstrip())
 
     async def _lose_passive(self) -> None:
@@ -160,7 +160,7 @@ class _Play:
                 while not await condition():  # noqa: ASYNC110 - no Event comes over REST
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
-            raise LabFailed(f"{otherwise} within {seconds:g} s") from None
+            raise CommandError(f"{otherwise} within {seconds:g} s") from None
 
     @contextmanager
     def _step(self, text: str, name: str) -> Iterator[None]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from openvcha.client.errors import LabFailed, error_text
+from openvcha.client.errors import CommandError, error_text
 from openvcha.client.narrator import Narrator
 from openvcha.client.rest_client import ApiClient
 from openvcha.infrastructure.inventory import Inventory
@@ -60,11 +60,13 @@ async def follow(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any
 
 
 async def follow_to_success(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any]:
-    """Follow a task to its end. Raises LabFailed with its error if it fails."""
+    """Follow a task to its end. Raises CommandError with its error if it fails."""
     info = await follow(api, task, narrator)
     if info["status"] != "SUCCEEDED":
         what = info["description"]["default_message"].rstrip(".")
-        raise LabFailed(f"{what}: {error_text(info.get('error') or {}) or 'failed'} (task {task})")
+        raise CommandError(
+            f"{what}: {error_text(info.get('error') or {}) or 'failed'} (task {task})"
+        )
     return info
 
 

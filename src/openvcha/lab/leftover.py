@@ -5,12 +5,12 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.cluster.config import ClusterConfig
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.lab.access import data_nodes, identity_of, is_on
-from openvcha.lab.places import typed
-from openvcha.lab.records import configuration, store_of
+from openvcha.lab.access import data_nodes, is_on, load_vm_identity
+from openvcha.lab.places import shell_command
+from openvcha.lab.records import configuration, open_store
 from openvcha.lab.state import Lab
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Member
@@ -21,9 +21,9 @@ ASK_SECONDS = 5.0
 
 
 async def require_unneeded(lab: Lab, inventory: Inventory, vm: Vm) -> None:
-    """Raise LabFailed unless the store confirms that the cluster does not need a VM."""
+    """Raise CommandError unless the store confirms that the cluster does not need a VM."""
     if reason := await _reason(lab, inventory, vm):
-        raise LabFailed(f"{vm.name} was not destroyed: {reason}")
+        raise CommandError(f"{vm.name} was not destroyed: {reason}")
 
 
 def why_needed(
@@ -46,7 +46,7 @@ def why_needed(
     if running:
         return f"an operation is running (task {running}) and may need it; wait until it ends"
     if any(one.name == member and not one.learner for one in members):
-        again = typed(lab, "lab up")
+        again = shell_command(lab, "lab up")
         return (
             f"it has a vote in the store, which may stop without it; {again} deploys, and"
             " removes that vote"
@@ -59,13 +59,14 @@ async def _reason(lab: Lab, inventory: Inventory, vm: Vm) -> str | None:
         if not is_on(node):
             continue
         with contextlib.suppress(StoreError, LookupError, TimeoutError):
-            async with asyncio.timeout(ASK_SECONDS), store_of(Path(node.directory)) as store:
+            async with asyncio.timeout(ASK_SECONDS), open_store(Path(node.directory)) as store:
                 return await _asked(lab, store, vm)
-    return f"whether the cluster needs it is unknown now; {typed(lab, 'lab up')} starts the nodes"
+    start = shell_command(lab, "lab up")
+    return f"whether the cluster needs it is unknown now; {start} starts the nodes"
 
 
 async def _asked(lab: Lab, store: SealedEtcd, vm: Vm) -> str | None:
-    identity = identity_of(vm)
+    identity = load_vm_identity(vm)
     running = await Journal(store).running()
     return why_needed(
         lab,

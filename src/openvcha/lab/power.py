@@ -7,15 +7,15 @@ import signal
 from pathlib import Path
 
 from openvcha.api.rmtree_errors import FULL_PATH_ERRORS
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.client.narrator import Narrator
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
-from openvcha.lab.access import inventory_of, is_on, node_infrastructure, supervisor_of
+from openvcha.lab.access import find_supervisor, is_on, lab_inventory, node_infrastructure
 from openvcha.lab.leftover import require_unneeded
 from openvcha.lab.lock import hold
 from openvcha.lab.places import check_directory
-from openvcha.lab.roles import ACTIVE, PASSIVE, WITNESS, Roles, roles, select
+from openvcha.lab.roles import ACTIVE, PASSIVE, WITNESS, Roles, find_roles, select
 from openvcha.lab.state import Lab
 from openvcha.node.process.process_tree import is_alive, send
 
@@ -25,28 +25,28 @@ ORDER = (None, PASSIVE, ACTIVE, WITNESS)
 
 
 async def find(lab: Lab, node: str) -> Vm:
-    """Return a node's VM by role, name or id. Raises LabFailed."""
-    inventory = await inventory_of(lab)
-    return select(lab, inventory, await roles(inventory), node)
+    """Return a node's VM by role, name or id. Raises CommandError."""
+    inventory = await lab_inventory(lab)
+    return select(lab, inventory, await find_roles(inventory), node)
 
 
 async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
-    """Cut the power of a node; return its VM, and whether it was on. Raises LabFailed."""
+    """Cut the power of a node; return its VM, and whether it was on. Raises CommandError."""
     vm = await find(lab, node)
     await node_infrastructure(lab).power_off(vm.id)
     return vm, is_on(vm)
 
 
 async def destroy(lab: Lab, node: str) -> Vm:
-    """Kill a node and delete it with its data, like a lost host. Raises LabFailed.
+    """Kill a node and delete it with its data, like a lost host. Raises CommandError.
 
     A node of the cluster must be named by its role; by name, only a VM that it does not need.
     """
     if node == ACTIVE:
-        raise LabFailed("the active cannot be destroyed: the API cannot replace it")
+        raise CommandError("the active cannot be destroyed: the API cannot replace it")
     vm = await find(lab, node)
     if node not in (PASSIVE, WITNESS):
-        await require_unneeded(lab, await inventory_of(lab), vm)
+        await require_unneeded(lab, await lab_inventory(lab), vm)
     await node_infrastructure(lab).delete_vm(vm.id)
     return vm
 
@@ -63,13 +63,13 @@ async def down(lab: Lab, narrator: Narrator) -> int:
 
 
 async def reset(lab: Lab, narrator: Narrator) -> None:
-    """Kill the lab and delete its directory. Raises LabFailed if that is not a lab's."""
+    """Kill the lab and delete its directory. Raises CommandError if that is not a lab's."""
     check_directory(lab.directory)
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
     ):
         infrastructure = node_infrastructure(lab)
-        for vm in (await inventory_of(lab)).vms:
+        for vm in (await lab_inventory(lab)).vms:
             with narrator.step(f"Stopping {vm.name}"):
                 await infrastructure.power_off(vm.id)
         with narrator.step(f"Deleting {lab.directory}"):
@@ -88,11 +88,11 @@ def _delete(directory: Path) -> None:
 
 
 async def _stop_all(lab: Lab, narrator: Narrator) -> int:
-    inventory = await inventory_of(lab)
+    inventory = await lab_inventory(lab)
     running = [vm for vm in inventory.vms if is_on(vm)]
     if not running:
         return 0
-    known = await roles(inventory)
+    known = await find_roles(inventory)
     infrastructure = node_infrastructure(lab)
     for vm in sorted(running, key=lambda vm: ORDER.index(known.of(vm))):
         with narrator.step(f"Stopping {_described(vm, known)}"):
@@ -102,7 +102,7 @@ async def _stop_all(lab: Lab, narrator: Narrator) -> int:
 
 async def _stop(infrastructure: LocalInfrastructure, vm: Vm) -> None:
     """Stop a node in order; cut its power at the deadline."""
-    supervisor = await asyncio.to_thread(supervisor_of, vm)
+    supervisor = await asyncio.to_thread(find_supervisor, vm)
     if supervisor and send(supervisor, signal.SIGTERM):
         try:
             async with asyncio.timeout(STOP_SECONDS):

@@ -17,7 +17,7 @@ from openvcha.store.sealing.cluster_store import SealedEtcd
 
 
 @asynccontextmanager
-async def store_of(directory: Path) -> AsyncIterator[SealedEtcd]:
+async def open_store(directory: Path) -> AsyncIterator[SealedEtcd]:
     """Open the cluster's store as a data node, without the rest of its service."""
     layout, identity = Layout(directory), load_identity(directory)
     endpoints = known_endpoints(identity, layout)

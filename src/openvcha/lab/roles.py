@@ -4,14 +4,14 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.lab.access import data_nodes, identity_of, is_on
-from openvcha.lab.places import typed
-from openvcha.lab.records import configuration, store_of
+from openvcha.lab.access import data_nodes, is_on, load_vm_identity
+from openvcha.lab.places import shell_command
+from openvcha.lab.records import configuration, open_store
 from openvcha.lab.state import Lab
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import Layout
@@ -36,7 +36,7 @@ class Roles:
         return next((role for role, known in self.vms.items() if known == vm.id), None)
 
 
-async def roles(inventory: Inventory) -> Roles:
+async def find_roles(inventory: Inventory) -> Roles:
     """Return the roles: from the store, else from Patroni, else from the nodes' kinds."""
     nodes = data_nodes(inventory)
     first = next((vm for vm, _ in nodes if is_on(vm)), None)
@@ -46,25 +46,25 @@ async def roles(inventory: Inventory) -> Roles:
 
 
 def select(lab: Lab, inventory: Inventory, known: Roles, node: str) -> Vm:
-    """Return the VM with a role, name or id. Raises LabFailed."""
+    """Return the VM with a role, name or id. Raises CommandError."""
     if node not in ROLES:
         if vm := inventory.vm(node) or inventory.vm_by_name(node):
             return vm
         names = ", ".join((*ROLES, *(vm.name for vm in inventory.vms)))
-        raise LabFailed(f"there is no node {node!r}; there are: {names}")
+        raise CommandError(f"there is no node {node!r}; there are: {names}")
     if node not in known.vms:
-        raise LabFailed(f"which node is the {node} is unknown now; use the node's name")
+        raise CommandError(f"which node is the {node} is unknown now; use the node's name")
     vm = inventory.vm(known.vms[node])
     if vm is None:
-        look = typed(lab, "lab status")
-        raise LabFailed(f"there is no {node}: it was destroyed ({look})")
+        look = shell_command(lab, "lab status")
+        raise CommandError(f"there is no {node}: it was destroyed ({look})")
     return vm
 
 
 async def _by_records(directory: Path, inventory: Inventory) -> Roles | None:
     """Return the roles in the store; None if it does not respond."""
     try:
-        async with asyncio.timeout(ASK_SECONDS), store_of(directory) as store:
+        async with asyncio.timeout(ASK_SECONDS), open_store(directory) as store:
             return await _read(store, inventory)
     except (StoreError, LookupError, TimeoutError):
         return None
@@ -112,7 +112,7 @@ def _by_kind(inventory: Inventory, primary: str | None) -> Roles:
     """Return the roles by the identities; without a primary those of data nodes are unknown."""
     found: dict[str, str | None] = {}
     for vm in inventory.vms:
-        identity = identity_of(vm)
+        identity = load_vm_identity(vm)
         if identity is None:
             continue
         if not identity.holds_data:

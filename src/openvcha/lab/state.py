@@ -8,7 +8,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.user_names import folded
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import Ports
 from openvcha.node.postgres.tls import trusting
@@ -68,11 +68,11 @@ class Lab:
         return self.state_file.exists()
 
     def state(self) -> LabState:
-        """Return the lab's state. Raises LabFailed if it is missing or unreadable."""
+        """Return the lab's state. Raises CommandError if it is missing or unreadable."""
         try:
             return msgspec.json.decode(self.state_file.read_bytes(), type=LabState)
         except (OSError, msgspec.DecodeError) as error:
-            raise LabFailed(f"{self.state_file} cannot be read: {error}") from error
+            raise CommandError(f"{self.state_file} cannot be read: {error}") from error
 
     def make(self, state: LabState) -> None:
         """Write the lab's state, and passwords for its users; idempotent."""
@@ -88,17 +88,17 @@ class Lab:
             write_durably(self.state_file, msgspec.json.encode(state))
 
     def knows(self, user: str) -> bool:
-        """Return whether the lab keeps this API user's password. Raises LabFailed."""
+        """Return whether the lab keeps this API user's password. Raises CommandError."""
         return self._key(user) is not None
 
     def password(self, user: str) -> Secret:
-        """Return a user's password. Raises LabFailed."""
+        """Return a user's password. Raises CommandError."""
         found = self._passwords().get(self._key(user) or user)
         if found is None:
-            raise LabFailed(f"{self.passwords_file} has no password for {user}")
+            raise CommandError(f"{self.passwords_file} has no password for {user}")
         return Secret(found)
 
-    def learn_password(self, user: str, password: Secret) -> bool:
+    def update_password(self, user: str, password: Secret) -> bool:
         """Replace a user's password, if this lab keeps it, and return whether it does."""
         key = self._key(user)
         if key is None:
@@ -130,7 +130,7 @@ class Lab:
         try:
             return msgspec.json.decode(self.passwords_file.read_bytes(), type=dict[str, str])
         except (OSError, msgspec.DecodeError) as error:
-            raise LabFailed(f"{self.passwords_file} cannot be read: {error}") from error
+            raise CommandError(f"{self.passwords_file} cannot be read: {error}") from error
 
     def _save(self, passwords: dict[str, str]) -> None:
         write_durably(self.passwords_file, msgspec.json.encode(passwords))

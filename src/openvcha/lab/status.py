@@ -8,11 +8,11 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterState
-from openvcha.client.errors import LabFailed, Refused, Unreachable
+from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
 from openvcha.client.tasks import running_task
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.lab.access import identity_of, inventory_of, is_on, logged_in
-from openvcha.lab.roles import Roles, roles
+from openvcha.lab.access import authenticated_client, is_on, lab_inventory, load_vm_identity
+from openvcha.lab.roles import Roles, find_roles
 from openvcha.lab.state import Lab
 
 ASK_SECONDS = 10.0
@@ -77,9 +77,9 @@ class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def status(lab: Lab) -> LabStatus:
-    """Return a lab's status. Raises LabFailed if its files are unreadable."""
+    """Return a lab's status. Raises CommandError if its files are unreadable."""
     state = lab.state()
-    inventory = await inventory_of(lab)
+    inventory = await lab_inventory(lab)
     base = LabStatus(
         name=state.name, directory=str(lab.directory), state=Overall.DOWN, api=state.api
     )
@@ -89,9 +89,9 @@ async def status(lab: Lab) -> LabStatus:
     try:
         async with asyncio.timeout(ASK_SECONDS):
             return await _asked(base, lab, inventory)
-    except (LabFailed, Refused, Unreachable, TimeoutError) as error:
+    except (CommandError, RequestRefused, ServerUnreachable, TimeoutError) as error:
         reason = str(error) or f"it did not respond within {ASK_SECONDS:g} s"
-    known = await roles(inventory)
+    known = await find_roles(inventory)
     return msgspec.structs.replace(
         base,
         state=Overall.UNKNOWN,
@@ -101,12 +101,12 @@ async def status(lab: Lab) -> LabStatus:
 
 
 async def _asked(base: LabStatus, lab: Lab, inventory: Inventory) -> LabStatus:
-    async with logged_in(lab) as api:
+    async with authenticated_client(lab) as api:
         info = await api.call("POST", "/vcenter/vcha/cluster?action=get")
         task = await running_task(api)
     state = _overall(info)
     # Else it is not told which one of them is to stay.
-    known = await roles(inventory) if state is Overall.INVALID else Roles({})
+    known = await find_roles(inventory) if state is Overall.INVALID else Roles({})
     warnings = tuple(
         Warning_(error=_text(w["error"]) or "", recommendation=_text(w.get("recommendation")))
         for w in info.get("health_warnings", ())
@@ -157,7 +157,7 @@ def _with_api(node: dict[str, Any], inventory: Inventory) -> NodeStatus:
 
 
 def _without_api(inventory: Inventory, vm: Vm, role: str | None) -> NodeStatus:
-    identity = identity_of(vm)
+    identity = load_vm_identity(vm)
     kind = None if identity is None or identity.holds_data else "WITNESS"
     host, datastore = inventory.host(vm.host), inventory.datastore(vm.datastore)
     return NodeStatus(

@@ -6,28 +6,28 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from openvcha.client.errors import LabFailed, Refused, Unreachable, error_text
+from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable, error_text
 from openvcha.client.narrator import Narrator
 from openvcha.client.rest_client import ApiClient
 from openvcha.client.tasks import running_task
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.lab.access import (
+    authenticated_client,
     client,
     data_nodes,
-    identity_of,
-    inventory_of,
+    find_supervisor,
     is_on,
-    logged_in,
+    lab_inventory,
+    load_vm_identity,
     open_infrastructure,
-    supervisor_of,
 )
 from openvcha.lab.addresses import choose_octet, first_octet
 from openvcha.lab.deploy import cluster, deploy, follow, follow_to_success
 from openvcha.lab.first_node import NAME, first_node_made, make_first_node
 from openvcha.lab.lock import hold
-from openvcha.lab.places import labs, typed
-from openvcha.lab.roles import ACTIVE, roles
+from openvcha.lab.places import labs, shell_command
+from openvcha.lab.roles import ACTIVE, find_roles
 from openvcha.lab.state import Lab, LabState
 from openvcha.lab.users import make_users
 from openvcha.node.identity import Identity, StoreLimits
@@ -35,7 +35,7 @@ from openvcha.node.identity import Identity, StoreLimits
 START_SECONDS = 90.0
 HEALTHY_SECONDS = 90.0
 POLL_SECONDS = 0.1
-AWAY_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 UNAVAILABLE = 503
 
 
@@ -50,7 +50,7 @@ async def up(
 
     It does not replace a destroyed node: that is a redeploy, so False is returned. With
     ``active_only`` an undeployed lab is left so, for a manual deployment. ``limits`` are those of
-    the store of a new lab. Raises LabFailed, Refused, Unreachable and ApiError.
+    the store of a new lab. Raises CommandError, RequestRefused, ServerUnreachable and ApiError.
     """
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
@@ -90,17 +90,17 @@ async def _up(
             await _answering(lab)
         try:
             return await _finish(lab, narrator, active_only=active_only)
-        except (Unreachable, Refused) as error:
+        except (ServerUnreachable, RequestRefused) as error:
             late = asyncio.get_running_loop().time() > deadline
-            if late or (isinstance(error, Refused) and error.status != UNAVAILABLE):
+            if late or (isinstance(error, RequestRefused) and error.status != UNAVAILABLE):
                 raise
         # An active that was isolated until just now steps down before it leads again.
         narrator.say("The API is gone again")
-        await asyncio.sleep(AWAY_SECONDS)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _finish(lab: Lab, narrator: Narrator, *, active_only: bool) -> bool:
-    async with logged_in(lab) as api:
+    async with authenticated_client(lab) as api:
         await _finish_tasks(api, narrator)
         return await _deployed(lab, api, narrator, active_only=active_only)
 
@@ -114,9 +114,9 @@ async def _finish_running(lab: Lab, narrator: Narrator) -> None:
         if not await api.answers():
             return
     try:
-        async with logged_in(lab) as api:
+        async with authenticated_client(lab) as api:
             await _finish_tasks(api, narrator)
-    except Refused as error:
+    except RequestRefused as error:
         if error.status != UNAVAILABLE:
             raise
 
@@ -137,7 +137,7 @@ async def _power_on(lab: Lab, infrastructure: LocalInfrastructure, narrator: Nar
             with narrator.step(f"Deleting what is left of {vm.name}"):
                 await infrastructure.delete_vm(vm.id)
     inventory = await infrastructure.inventory()
-    off = [vm for vm in inventory.vms if identity_of(vm) and not supervisor_of(vm)]
+    off = [vm for vm in inventory.vms if load_vm_identity(vm) and not find_supervisor(vm)]
     if not off:
         return
     await _addresses_free(lab, infrastructure, inventory, off)
@@ -154,7 +154,7 @@ async def _addresses_free(
         wanted.append(lab.state().public_address)
     for address in wanted:
         if await infrastructure.address_in_use(address, ignoring=own):
-            raise LabFailed(
+            raise CommandError(
                 f"another program uses {address}, an address of this lab; it may be a lab"
                 " in another folder. Stop it (`ss -ltnp` shows it)"
             )
@@ -162,9 +162,11 @@ async def _addresses_free(
 
 async def _answering(lab: Lab) -> None:
     """Wait for the API; meanwhile create the users, for which the store is enough."""
-    nodes = data_nodes(await inventory_of(lab))
+    nodes = data_nodes(await lab_inventory(lab))
     if not nodes:
-        raise LabFailed(f"no data node is left: run {typed(lab, 'lab reset')}, then start over")
+        raise CommandError(
+            f"no data node is left: run {shell_command(lab, 'lab reset')}, then start over"
+        )
     making = asyncio.create_task(make_users(lab, Path(nodes[0][0].directory)), name="users")
     try:
         async with asyncio.timeout(START_SECONDS), client(lab) as api:
@@ -172,9 +174,9 @@ async def _answering(lab: Lab) -> None:
                 await asyncio.sleep(POLL_SECONDS)
             await making
     except TimeoutError:
-        raise LabFailed(
+        raise CommandError(
             f"the API at {lab.state().api} did not respond within {START_SECONDS:g} s;"
-            f" {typed(lab, f'lab logs {nodes[0][0].name}')} shows why"
+            f" {shell_command(lab, f'lab logs {nodes[0][0].name}')} shows why"
         ) from None
     finally:
         making.cancel()
@@ -188,7 +190,7 @@ async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only
     # INVALID too: the remains of a failed deployment do not block the next one.
     if state != "CONFIGURED":
         with narrator.step("Deploying the passive and the witness through the API"):
-            inventory = await inventory_of(lab)
+            inventory = await lab_inventory(lab)
             active = await _active(inventory)
             task = await deploy(api, lab.state(), inventory, active.ha_address)
             await follow_to_success(api, task, narrator)
@@ -200,7 +202,7 @@ async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only
 
 async def _active(inventory: Inventory) -> Identity:
     """Return the active's identity: a leftover VM with data may run beside it."""
-    known = await roles(inventory)
+    known = await find_roles(inventory)
     nodes = data_nodes(inventory)
     return next((one for vm, one in nodes if known.of(vm) == ACTIVE), nodes[0][1])
 
@@ -211,7 +213,7 @@ async def _healthy(api: ApiClient) -> bool:
         async with asyncio.timeout(HEALTHY_SECONDS):
             while True:
                 info = await _cluster_or_none(api)
-                if info and (info["health_state"] == "HEALTHY" or lacks_a_node(info)):
+                if info and (info["health_state"] == "HEALTHY" or lacks_node(info)):
                     return bool(info["health_state"] == "HEALTHY")
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
@@ -222,15 +224,15 @@ async def _cluster_or_none(api: ApiClient) -> dict[str, Any] | None:
     """Return the cluster's info; None while the active changes: no response, or 503."""
     try:
         return await cluster(api)
-    except Unreachable:
+    except ServerUnreachable:
         return None
-    except Refused as error:
+    except RequestRefused as error:
         if error.status != UNAVAILABLE:
             raise
         return None
 
 
-def lacks_a_node(info: dict[str, Any]) -> bool:
+def lacks_node(info: dict[str, Any]) -> bool:
     """Return whether the VM of a configured node is gone."""
     nodes = (info.get(key) for key in ("node1", "node2", "witness"))
     return any(node is None or "placement" not in node.get("runtime", {}) for node in nodes)

@@ -7,7 +7,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import Users
 from openvcha.lab.access import ROLES
-from openvcha.lab.records import store_of
+from openvcha.lab.records import open_store
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.store.errors import StoreUnavailable
 
@@ -19,7 +19,7 @@ async def make_users(lab: Lab, node: Path) -> None:
 
     The administrator comes last and marks that it was done: users removed since stay removed.
     """
-    async with store_of(node) as store:
+    async with open_store(node) as store:
         users = Users(store)
         if await _waited(users):
             return

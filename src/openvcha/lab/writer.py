@@ -10,15 +10,15 @@ from psycopg import sql
 
 from openvcha.lab.access import connection_string
 
-PACE_SECONDS = 0.01
+ROW_INTERVAL_SECONDS = 0.01
 CONNECT_SECONDS = 2
 STATEMENT_SECONDS = 30.0
-FILLING_ROW = 1024
+FILLER_ROW_BYTES = 1024
 RETRY_SECONDS = 0.1
 
 
 @dataclass
-class Account:
+class RowLedger:
     """The outcome of each row, by number. A pause is the time between two acknowledgements.
 
     A row is acknowledged if its commit succeeded without a warning. If the commit was canceled,
@@ -46,7 +46,7 @@ class Writer:
         self._next = 0
         self._heard = self._clock()
         self._warned = False
-        self.account = Account()
+        self.ledger = RowLedger()
 
     async def prepare(self, filling: int = 0) -> None:
         """Create the table, which must not exist, and fill it. Raises psycopg.Error.
@@ -59,8 +59,8 @@ class Writer:
             query = sql.SQL(
                 "insert into {} select -n, repeat(md5(n::text), %s) from generate_series(1, %s) n"
             )
-            rows = filling // FILLING_ROW
-            await connection.execute(query.format(self._table), (FILLING_ROW // 32, rows))
+            rows = filling // FILLER_ROW_BYTES
+            await connection.execute(query.format(self._table), (FILLER_ROW_BYTES // 32, rows))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write until ``stop`` is set; finish the current row."""
@@ -70,7 +70,7 @@ class Writer:
                 async with await self._connect() as connection:
                     await self._write(connection, stop)
             except (psycopg.Error, OSError, TimeoutError) as error:
-                self.account.last_error = str(error).strip() or type(error).__name__
+                self.ledger.last_error = str(error).strip() or type(error).__name__
                 await asyncio.sleep(RETRY_SECONDS)
         self._paused(self._clock())
 
@@ -79,7 +79,7 @@ class Writer:
         async with await self._connect() as connection:
             query = sql.SQL("select number from {} where number >= 0").format(self._table)
             rows = await (await connection.execute(query)).fetchall()
-        return self.account.acknowledged - {number for (number,) in rows}
+        return self.ledger.acknowledged - {number for (number,) in rows}
 
     async def clean_up(self) -> None:
         """Drop the table. Raises psycopg.Error."""
@@ -91,20 +91,20 @@ class Writer:
         while not stop.is_set():
             number, self._next = self._next, self._next + 1
             self._warned = False
-            self.account.unknown.add(number)
+            self.ledger.unknown.add(number)
             async with asyncio.timeout(STATEMENT_SECONDS):
                 await connection.execute(query, (number,))
             self._answered(number)
-            await asyncio.sleep(PACE_SECONDS)
+            await asyncio.sleep(ROW_INTERVAL_SECONDS)
 
     def _answered(self, number: int) -> None:
         self._paused(self._clock())
         if not self._warned:
-            self.account.unknown.discard(number)
-            self.account.acknowledged.add(number)
+            self.ledger.unknown.discard(number)
+            self.ledger.acknowledged.add(number)
 
     def _paused(self, now: float) -> None:
-        self.account.longest_pause = max(self.account.longest_pause, now - self._heard)
+        self.ledger.longest_pause = max(self.ledger.longest_pause, now - self._heard)
         self._heard = now
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:

@@ -5,15 +5,15 @@ import typer
 from typer.testing import CliRunner
 
 from openvcha.cli.options import PROGRAM
-from openvcha.cli.output.errors import TRACEBACK, Telling
-from openvcha.client.errors import LabFailed, NoLab, Refused, Unreachable
+from openvcha.cli.output.errors import TRACEBACK, ErrorReportingGroup
+from openvcha.client.errors import CommandError, LabNotFound, RequestRefused, ServerUnreachable
 from openvcha.store.errors import StoreUnavailable
 
 BODY = {"error_type": "RESOURCE_BUSY", "messages": [{"default_message": "Busy."}]}
 
 
 def _run(error: BaseException) -> tuple[int, str]:
-    app = typer.Typer(cls=Telling, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=ErrorReportingGroup, add_completion=False, pretty_exceptions_enable=False)
 
     @app.command()
     def work() -> None:
@@ -30,10 +30,10 @@ def _run(error: BaseException) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (LabFailed("it is so"), 1, "vcha: it is so"),
-        (NoLab("there is none"), 3, "vcha: there is none"),
-        (Unreachable("nobody answers"), 1, "vcha: nobody answers"),
-        (Refused(500, BODY), 1, "vcha: RESOURCE_BUSY: Busy."),
+        (CommandError("it is so"), 1, "vcha: it is so"),
+        (LabNotFound("there is none"), 3, "vcha: there is none"),
+        (ServerUnreachable("nobody answers"), 1, "vcha: nobody answers"),
+        (RequestRefused(500, BODY), 1, "vcha: RESOURCE_BUSY: Busy."),
         (StoreUnavailable("no quorum"), 1, "vcha: no quorum"),
         (KeyboardInterrupt(), 130, "vcha: interrupted"),
         (typer.Abort(), 130, "vcha: interrupted"),
@@ -54,7 +54,7 @@ def test_an_error_is_one_line_and_a_code(error: BaseException, code: int, text: 
 def test_hints_name_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind ./dev there is no vcha on the path."""
     monkeypatch.setenv(PROGRAM, "./dev vcha")
-    assert _run(NoLab("no lab: `vcha lab up` makes one"))[1] == (
+    assert _run(LabNotFound("no lab: `vcha lab up` makes one"))[1] == (
         "vcha: no lab: `./dev vcha lab up` makes one\n"
     )
 

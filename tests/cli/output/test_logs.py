@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from openvcha.cli.output.logs import log_to_people
+from openvcha.cli.output.logs import log_to_stderr
 
 
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[None]:
     """Log as a command does, for this test only."""
-    log_to_people()
+    log_to_stderr()
     yield
     structlog.reset_defaults()
 

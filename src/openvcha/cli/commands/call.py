@@ -16,12 +16,12 @@ from openvcha.cli.exit_codes import EPILOG
 from openvcha.cli.operation_help import (
     Leaf,
     body_leaves,
-    named,
+    describe_type,
+    find_operations,
     path_leaves,
     query_leaves,
     rest,
     short_name,
-    words,
 )
 from openvcha.cli.output.console import Rows, console, simple_table
 from openvcha.cli.output.following import follow_task
@@ -54,7 +54,7 @@ class Operations(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return an operation by its id or the end of it. Raises BadParameter if ambiguous."""
         del ctx
-        found = named(cmd_name)
+        found = find_operations(cmd_name)
         if len(found) > 1:
             names = ", ".join(short_name(operation) for operation in found)
             raise typer.BadParameter(f"{cmd_name!r} is ambiguous: {names}")
@@ -164,12 +164,12 @@ def _leaf_table(leaves: Iterable[Leaf]) -> Rows:
     for _ in range(3):
         table.add_column()
     for leaf in leaves:
-        table.add_row("*" if leaf.required else "", leaf.name, words(leaf.type))
+        table.add_row("*" if leaf.required else "", leaf.name, describe_type(leaf.type))
     return table
 
 
 def _answer(operation: Operation) -> str:
     if operation.task:
         return f"{operation.status}, the id of a task"
-    result = "" if operation.output is None else f", {words(descriptor(operation.output))}"
+    result = "" if operation.output is None else f", {describe_type(descriptor(operation.output))}"
     return f"{operation.status}{result}"

@@ -11,7 +11,7 @@ from openvcha.cli.output.following import follow_task
 from openvcha.cli.output.plain import say
 from openvcha.cli.target import Target, with_target
 from openvcha.client import redeploy as redeploying
-from openvcha.client.errors import LabFailed
+from openvcha.client.errors import CommandError
 from openvcha.client.rest_client import ApiClient
 
 PANEL = "Where to put the new node; anything left out is chosen for you"
@@ -107,10 +107,10 @@ def check(
 async def _chosen(
     api: ApiClient, name: str | None, folder: str | None, wanted: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the placement with what the API requires and can be chosen. Raises LabFailed."""
+    """Return the placement with what the API requires and can be chosen. Raises CommandError."""
     folder = folder or await redeploying.choose_folder(api)
     if folder is None:
-        raise LabFailed(
+        raise CommandError(
             "there is more than one folder; use --folder (the operation folder.list lists them)"
         )
     given = {key: value for key, value in wanted.items() if value is not None}

@@ -27,7 +27,7 @@ def undeploy(
     follow: Annotated[bool, typer.Option(help="Show the task's progress until it ends.")] = True,
 ) -> None:
     """Dissolve the cluster; the active continues alone, and `deploy` makes it a cluster again."""
-    if not yes and not _agreed(delete_vms=delete_vms):
+    if not yes and not _confirmed(delete_vms=delete_vms):
         raise fail("nothing was changed")
 
     async def work() -> None:
@@ -40,7 +40,7 @@ def undeploy(
     asyncio.run(work())
 
 
-def _agreed(*, delete_vms: bool) -> bool:
+def _confirmed(*, delete_vms: bool) -> bool:
     if not sys.stdin.isatty():
         raise fail("there is no terminal to confirm on; use --yes", Code.USAGE)
     what = "are deleted" if delete_vms else "are kept, without keys and passwords"

@@ -20,12 +20,12 @@ from openvcha.cli.options import AsJson, Base, Name
 from openvcha.cli.output.console import console, simple_table
 from openvcha.cli.output.plain import say, say_json
 from openvcha.cli.passwords import read_password
-from openvcha.cli.root import found_lab, node_directory
-from openvcha.client.errors import LabFailed
+from openvcha.cli.root import node_directory, readable_lab
+from openvcha.client.errors import CommandError
 from openvcha.daemon.compose import open_services
 from openvcha.events.audit import AuditLog
-from openvcha.lab.access import data_nodes, inventory_of, is_on
-from openvcha.lab.places import DEFAULT_NAME, options_of, typed
+from openvcha.lab.access import data_nodes, is_on, lab_inventory
+from openvcha.lab.places import DEFAULT_NAME, lab_options, shell_command
 from openvcha.store.mirror import FRESH_SECONDS
 
 app = typer.Typer(
@@ -136,7 +136,7 @@ def _settle(name: str, base: Path | None, node: Path | None) -> None:
     if node:
         node_directory(node)
     else:
-        found_lab(name, base)
+        readable_lab(name, base)
 
 
 def _with_users(
@@ -163,16 +163,18 @@ def _with_users(
         return asyncio.run(connected())
     except ApiError as error:
         # Suggested commands are for the same lab or node.
-        where = f" --node {shlex.quote(str(node))}" if node else options_of(found_lab(name, base))
+        where = (
+            f" --node {shlex.quote(str(node))}" if node else lab_options(readable_lab(name, base))
+        )
         said = re.sub("`(vcha user [^`]*)`", lambda found: f"`{found[1]}{where}`", str(error))
-        raise LabFailed(said) from error
+        raise CommandError(said) from error
 
 
 def _kept_by_lab(
     name: str, base: Path | None, node: Path | None, user: str, password: Secret
 ) -> str:
     """Save the new password of one of a lab's own users in the lab."""
-    kept = node is None and found_lab(name, base).learn_password(user, password)
+    kept = node is None and readable_lab(name, base).update_password(user, password)
     return "; the lab keeps the password too" if kept else ""
 
 
@@ -193,8 +195,8 @@ async def _audited(audit: AuditLog, change: Change, work: Awaitable[T]) -> T:
 
 
 async def _running_node(name: str, base: Path | None) -> Path:
-    lab = found_lab(name, base)
-    for vm, _ in data_nodes(await inventory_of(lab)):
+    lab = readable_lab(name, base)
+    for vm, _ in data_nodes(await lab_inventory(lab)):
         if is_on(vm):
             return Path(vm.directory)
-    raise LabFailed(f"no data node is running: {typed(lab, 'lab up')} starts the lab")
+    raise CommandError(f"no data node is running: {shell_command(lab, 'lab up')} starts the lab")

@@ -16,7 +16,7 @@ from openvcha.cli.options import AsJson, Base, Name, command
 from openvcha.cli.output.console import console, narrator
 from openvcha.cli.output.errors import fail
 from openvcha.cli.output.plain import confirm, say, say_exactly, say_json
-from openvcha.cli.root import existing_lab, found_lab, lab_to_make, viewing
+from openvcha.cli.root import lab_as_owner, new_lab_as_owner, readable_lab, viewing
 from openvcha.lab import places, power
 from openvcha.lab.access import database
 from openvcha.lab.places import DEFAULT_NAME
@@ -40,7 +40,7 @@ class Role(StrEnum):
     WITNESS = "witness"
 
 
-SMALLEST_QUOTA = 16 << 20
+MIN_QUOTA_BYTES = 16 << 20
 """A lab writes some megabytes while it is deployed."""
 
 
@@ -56,7 +56,7 @@ def up(
         ),
     ] = False,
     store_quota: Annotated[
-        int, typer.Option(min=SMALLEST_QUOTA, help="The store quota of a new lab, in bytes.")
+        int, typer.Option(min=MIN_QUOTA_BYTES, help="The store quota of a new lab, in bytes.")
     ] = StoreLimits().quota_bytes,
 ) -> None:
     """Bring the lab up; what is already there stays as it is."""
@@ -65,7 +65,7 @@ def up(
     from openvcha.lab.up import up as bring_up  # noqa: PLC0415
 
     began = time.monotonic()
-    lab = lab_to_make(name, base)
+    lab = new_lab_as_owner(name, base)
     try:
         limits = StoreLimits(quota_bytes=store_quota)
         healthy = asyncio.run(bring_up(lab, narrator(), active_only=active_only, limits=limits))
@@ -81,7 +81,7 @@ def up(
 @app.command(epilog=EPILOG)
 def status(name: Name = DEFAULT_NAME, base: Base = None, as_json: AsJson = False) -> None:
     """Show the nodes, the cluster's health and running tasks; exit code 0 means HEALTHY."""
-    found = asyncio.run(look(found_lab(name, base)))
+    found = asyncio.run(look(readable_lab(name, base)))
     if as_json:
         say_json(found, indent=2)
     else:
@@ -99,7 +99,7 @@ def kill(
     base: Base = None,
 ) -> None:
     """Kill a node, as a power loss does; `vcha lab up` starts it again."""
-    vm, ran = asyncio.run(power.kill(existing_lab(name, base), role))
+    vm, ran = asyncio.run(power.kill(lab_as_owner(name, base), role))
     if not ran:
         say(f"{vm.name} ({role}) is already off")
         return
@@ -119,7 +119,7 @@ def destroy(
     """Kill a node and delete it with its data, as the loss of a host does."""
     if node == Role.ACTIVE:
         raise typer.BadParameter("the active cannot be destroyed: the API cannot replace it")
-    vm = asyncio.run(power.destroy(existing_lab(name, base), node))
+    vm = asyncio.run(power.destroy(lab_as_owner(name, base), node))
     if node not in show.REPAIRS:
         say(f"{vm.name} was deleted with its data")
         return
@@ -135,14 +135,14 @@ def directory(
     base: Base = None,
 ) -> None:
     """Print a node's directory, for `vcha node` commands."""
-    vm = asyncio.run(power.find(existing_lab(name, base), node))
+    vm = asyncio.run(power.find(lab_as_owner(name, base), node))
     say_exactly(vm.directory)
 
 
 @app.command(epilog=EPILOG)
 def down(name: Name = DEFAULT_NAME, base: Base = None) -> None:
     """Stop all nodes in order; the lab is kept, and `vcha lab up` starts it again."""
-    lab = existing_lab(name, base)
+    lab = lab_as_owner(name, base)
     stopped = asyncio.run(power.down(lab, narrator()))
     if not stopped:
         say("the lab is already down")
@@ -155,8 +155,8 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Stop the lab and delete it with all its data."""
-    lab = existing_lab(name, base)
-    if not yes and not _agreed(f"Delete the lab {name!r} in {lab.directory} with all its data?"):
+    lab = lab_as_owner(name, base)
+    if not yes and not _confirmed(f"Delete the lab {name!r} in {lab.directory} with all its data?"):
         raise fail("nothing was deleted")
     asyncio.run(power.reset(lab, narrator()))
 
@@ -164,7 +164,7 @@ def reset(
 @app.command("list", epilog=EPILOG)
 def list_(base: Base = None, as_json: AsJson = False) -> None:
     """List all labs."""
-    bases = [base] if base else [places.own_base(), places.SHARED]
+    bases = [base] if base else [places.user_base(), places.SHARED]
     rows = []
     for lab in places.labs(bases):
         with viewing(lab):
@@ -187,7 +187,7 @@ def env(name: Name = DEFAULT_NAME, base: Base = None) -> None:
     if sys.stdout.isatty():
         words = command("lab env", name, base)
         raise fail(f'the output contains a password; use: eval "$({words})"', Code.USAGE)
-    lab = found_lab(name, base)
+    lab = readable_lab(name, base)
     variables = {
         "API": lab.state().api,
         "CA": str(lab.ca),
@@ -208,7 +208,7 @@ def _libpq(parameters: Mapping[str, str]) -> dict[str, str]:
     return {names.get(key, f"PG{key.upper()}"): value for key, value in parameters.items()}
 
 
-def _agreed(question: str) -> bool:
+def _confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise fail("there is no terminal to confirm on; use --yes", Code.USAGE)
     return confirm(question)

@@ -11,10 +11,10 @@ from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import Base, Name, command
 from openvcha.cli.output.console import console, narrator, simple_table
 from openvcha.cli.output.errors import fail
-from openvcha.cli.root import lab_to_make
+from openvcha.cli.root import new_lab_as_owner
 from openvcha.client.narrator import Narrator
 from openvcha.lab import power
-from openvcha.lab.demo import Report, play
+from openvcha.lab.demo import Report, run_demo
 from openvcha.lab.places import DEFAULT_NAME
 from openvcha.lab.state import Lab
 from openvcha.lab.up import up
@@ -35,7 +35,7 @@ def demo(
 
     Brings a lab up if there is none. Exit code 1 when an acknowledged row is missing.
     """
-    lab = lab_to_make(name, base)
+    lab = new_lab_as_owner(name, base)
     environment = f'eval "$({command("lab env", name, base)})"'
     report = asyncio.run(_demo(lab, narrator(), data * MEGABYTE, environment, keep=keep))
     out = console()
@@ -51,7 +51,7 @@ def demo(
 async def _demo(lab: Lab, out: Narrator, filling: int, environment: str, *, keep: bool) -> Report:
     await up(lab, out)
     out.say()
-    report = await play(lab, out, filling, environment)
+    report = await run_demo(lab, out, filling, environment)
     if not keep and not report.missing:
         await power.reset(lab, out)
     return report
@@ -65,15 +65,15 @@ def _times(report: Report) -> Table:
 
 
 def _show(out: Console, report: Report) -> None:
-    account = report.account
+    ledger = report.ledger
     if not out.is_terminal:  # there, each step already shows its time
         out.print(_times(report))
     gone = sum(seconds for name, seconds in report.steps if name in REPAIR)
     out.print()
     out.print(f"The cluster had no passive for {gone:.1f} s, from the call until HEALTHY.")
     out.print(
-        f"The writer waited at most {account.longest_pause:.1f} s for a response."
-        f" {len(account.acknowledged)} rows were acknowledged; {len(account.unknown)} more"
+        f"The writer waited at most {ledger.longest_pause:.1f} s for a response."
+        f" {len(ledger.acknowledged)} rows were acknowledged; {len(ledger.unknown)} more"
         " have an unknown outcome.",
     )
     if not report.missing:

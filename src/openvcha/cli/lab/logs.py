@@ -13,12 +13,12 @@ from openvcha.cli.options import Base, Name
 from openvcha.cli.output.console import console
 from openvcha.cli.output.errors import fail
 from openvcha.cli.output.plain import say_exactly
-from openvcha.cli.root import found_lab
+from openvcha.cli.root import readable_lab
 from openvcha.lab import logs as reading
-from openvcha.lab.access import inventory_of
+from openvcha.lab.access import lab_inventory
 from openvcha.lab.logs import Line
 from openvcha.lab.places import DEFAULT_NAME
-from openvcha.lab.roles import ROLES, Roles, roles, select
+from openvcha.lab.roles import ROLES, Roles, find_roles, select
 from openvcha.lab.state import Lab
 from openvcha.node.layout import Layout
 
@@ -43,7 +43,7 @@ def logs(
     base: Base = None,
 ) -> None:
     """Show a node's logs, all its parts merged."""
-    folder = asyncio.run(_folder(found_lab(name, base), node))
+    folder = asyncio.run(_folder(readable_lab(name, base), node))
     known = reading.parts(folder)
     if part is not None and part not in known:
         raise fail(f"{node} has no logs of {part!r}; it has: {', '.join(known)}", Code.USAGE)
@@ -55,8 +55,8 @@ def logs(
 
 
 async def _folder(lab: Lab, node: str) -> Path:
-    inventory = await inventory_of(lab)
-    known = await roles(inventory) if node in ROLES else Roles({})
+    inventory = await lab_inventory(lab)
+    known = await find_roles(inventory) if node in ROLES else Roles({})
     return Layout(Path(select(lab, inventory, known, node).directory)).logs
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from openvcha.api.prepared import prepare
 from openvcha.cli.output.console import console, simple_table
-from openvcha.lab.access import inventory_of, is_on
+from openvcha.lab.access import is_on, lab_inventory
 from openvcha.lab.state import Lab
 from openvcha.lab.status import LabStatus, NodeStatus, Overall
 
@@ -49,7 +49,7 @@ class LabRow(msgspec.Struct, frozen=True, kw_only=True):
 
 async def row(lab: Lab) -> LabRow:
     """Return a lab's row: what runs, and where, without its API."""
-    vms = (await inventory_of(lab)).vms
+    vms = (await lab_inventory(lab)).vms
     state = lab.state()
     return LabRow(
         name=lab.directory.name,

@@ -50,7 +50,7 @@ def _fact(out: Console, label: str, value: str) -> None:
 
 
 async def _thumbprints(out: Console, address: str) -> None:
-    met = await trust.met_certificate(address, Ports().api)
+    met = await trust.fetch_certificate(address, Ports().api)
     out.print()
     out.print("The thumbprints of the API's certificate (SHA-1 and SHA-256)")
     for thumbprint in (thumbprint_sha1(met), thumbprint_sha256(met)):

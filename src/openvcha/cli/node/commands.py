@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from openvcha.cli.lazy_commands import Load, lazy
+from openvcha.cli.lazy_commands import LazyCommand, lazy_group
 from openvcha.cli.output.plain import say, say_json, say_lines
 from openvcha.cli.root import node_directory
 from openvcha.node.doctor import Verdict
@@ -16,38 +16,40 @@ from openvcha.node.process.process_tree import NodeProcesses
 from openvcha.node.process.status import NodeStatus, OwnView, load_status
 
 COMMANDS = {
-    "service": Load(
+    "service": LazyCommand(
         "openvcha.cli.node.programs:service",
         "Hold the public address and run tasks on the active node (the supervisor starts this).",
         hidden=True,
     ),
-    "api": Load(
+    "api": LazyCommand(
         "openvcha.cli.node.programs:api",
         "Serve the API while this node is the active one (the supervisor starts this).",
         hidden=True,
     ),
-    "make-standalone": Load(
+    "make-standalone": LazyCommand(
         "openvcha.cli.node.recovery:make_standalone",
         "Make this node a cluster of its own when both others are gone for good.",
     ),
-    "promote": Load(
+    "promote": LazyCommand(
         "openvcha.cli.node.recovery:promote",
         "Make this passive the primary when the active is lost and Patroni does not promote it.",
     ),
-    "token": Load(
+    "token": LazyCommand(
         "openvcha.cli.node.join:token",
         "Print a token with which one node may join; shown once, it replaces the previous one.",
     ),
-    "create": Load(
+    "create": LazyCommand(
         "openvcha.cli.node.join:create",
         "Create a node that joins a cluster, in a new directory; run it with `vcha node run`.",
     ),
-    "store": Load("openvcha.cli.node.store:app", "The cluster's store, reached through a node."),
+    "store": LazyCommand(
+        "openvcha.cli.node.store:app", "The cluster's store, reached through a node."
+    ),
 }
 
 app = typer.Typer(
     # The service is a large program: the supervisor does not load it.
-    cls=lazy(COMMANDS),
+    cls=lazy_group(COMMANDS),
     help="One node of the cluster.",
     no_args_is_help=True,
 )
@@ -68,11 +70,11 @@ def run(
     ] = True,
 ) -> None:
     """Run a node until SIGTERM: etcd, and on a data node Patroni, PostgreSQL and the API."""
-    from openvcha.cli.running import CannotRun, run_node  # noqa: PLC0415 - for this command only
+    from openvcha.cli.running import NodeCannotRun, run_node  # noqa: PLC0415 - for this command only
 
     try:
         run_node(directory, service=service)
-    except CannotRun as error:
+    except NodeCannotRun as error:
         say_lines(f"vcha: {error}", err=True)
         raise typer.Exit(1) from error
 

@@ -14,17 +14,17 @@ from openvcha.api.secret import Secret
 from openvcha.cli.options import AsJson, program
 from openvcha.cli.output.plain import say, say_json
 from openvcha.cli.passwords import read_password
-from openvcha.cli.root import as_ruler_of, new_directory
+from openvcha.cli.root import act_as_owner, new_directory
 from openvcha.cli.server import parse_server
 from openvcha.cli.target import Target, with_target
 from openvcha.client import trust
-from openvcha.client.errors import LabFailed, Refused, Unreachable
+from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
 from openvcha.client.rest_client import ApiClient
 from openvcha.node.joining import JoinRefused, JoinRequest, begin, complete
 
 TOKEN = "OPENVCHA_JOIN_TOKEN"  # noqa: S105 - the name of a variable
 RETRY_SECONDS = 0.5
-PATIENCE_SECONDS = 600.0
+RETRY_LIMIT_SECONDS = 600.0
 
 
 class Role(StrEnum):
@@ -80,10 +80,10 @@ def create(
     """
     parse_server(join)
     if ca and thumbprint:
-        raise LabFailed("use --ca or --thumbprint, not both")
-    as_ruler_of(directory)  # before anything of standard input is read
+        raise CommandError("use --ca or --thumbprint, not both")
+    act_as_owner(directory)  # before anything of standard input is read
     if not thumbprint:
-        trust.by_authority(ca)
+        trust.tls_by_authority(ca)
     secret = _read_token(token_file)
     wanted = JoinRequest(
         server=join.rstrip("/"), role=role, name=name or f"vcha-{role}", ha_address=ha_address
@@ -95,7 +95,7 @@ def create(
         answer = asyncio.run(_join(wanted, secret, request.decode(), ca, thumbprint))
         complete(root, {path: text.encode() for path, text in answer["files"].items()})
     except JoinRefused as error:
-        raise LabFailed(str(error)) from error
+        raise CommandError(str(error)) from error
     say(f"{wanted.name} ({role}) is created; it joins as soon as it runs")
     say(f"  {program()} node run {shlex.quote(str(root))}")
 
@@ -126,16 +126,16 @@ async def _join(
     }
     server = parse_server(wanted.server)
     if thumbprint:
-        tls = await trust.by_thumbprint(server.host, server.port, thumbprint)
+        tls = await trust.tls_by_thumbprint(server.host, server.port, thumbprint)
     else:
-        tls = trust.by_authority(ca)
-    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        tls = trust.tls_by_authority(ca)
+    deadline = asyncio.get_running_loop().time() + RETRY_LIMIT_SECONDS
     shown = ""
     async with ApiClient(server.url, tls) as api:
         while True:
             try:
                 answer: dict[str, Any] = await api.call("POST", "/openvcha/joins", body)
-            except (Refused, Unreachable) as error:
+            except (RequestRefused, ServerUnreachable) as error:
                 if not _passes(error) or asyncio.get_running_loop().time() >= deadline:
                     raise
                 if str(error) != shown:
@@ -146,8 +146,8 @@ async def _join(
                 return answer
 
 
-def _passes(error: Refused | Unreachable) -> bool:
-    if isinstance(error, Unreachable):
+def _passes(error: RequestRefused | ServerUnreachable) -> bool:
+    if isinstance(error, ServerUnreachable):
         return "certificate" not in str(error)
     kind = error.body.get("error_type") if isinstance(error.body, dict) else None
     return kind in {"RESOURCE_BUSY", "SERVICE_UNAVAILABLE"}

@@ -35,7 +35,7 @@ def service(directory: Directory) -> None:
     # Each of the two is a large program.
     from openvcha.daemon.service import serve  # noqa: PLC0415
 
-    asyncio.run(_until_told(serve(directory)))
+    asyncio.run(_run_until_signal(serve(directory)))
 
 
 def api(directory: Directory) -> None:
@@ -44,7 +44,7 @@ def api(directory: Directory) -> None:
     os.nice(API_NICENESS)
     from openvcha.daemon.api import serve_api  # noqa: PLC0415
 
-    asyncio.run(_until_told(serve_api(directory)))
+    asyncio.run(_run_until_signal(serve_api(directory)))
 
 
 def _begin(directory: Path) -> Path:
@@ -56,7 +56,7 @@ def _begin(directory: Path) -> Path:
     return directory
 
 
-async def _until_told(work: Coroutine[None, None, None]) -> None:
+async def _run_until_signal(work: Coroutine[None, None, None]) -> None:
     serving = asyncio.create_task(work, name="part of the node")
     beat, log = partial(beat_forever, sys.stdout.fileno()), structlog.get_logger("heartbeat")
     beating = asyncio.create_task(run_forever("heartbeat", beat, log), name="heartbeat")

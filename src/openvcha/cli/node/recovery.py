@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from openvcha.api.structures import ConfigState
-from openvcha.cli.output.errors import fail, told
+from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, prompt, say
 from openvcha.cli.root import node_directory
 from openvcha.cluster.config import cluster_record
@@ -74,7 +74,7 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
     accepts writes again. This is refused while a quorum, or any other node, responds: power off
     what must not continue. All nodes are checked once more before anything changes.
     """
-    with told():
+    with reporting_errors():
         layout = Layout(node_directory(directory))
         identity = _data_node(layout)
         _require_store(layout)
@@ -97,7 +97,7 @@ def promote(directory: Directory, yes: Yes = False) -> None:
     If rows may be lost, or another primary may be running, you must type the node's name; --yes is
     not enough.
     """
-    with told():
+    with reporting_errors():
         layout = Layout(node_directory(directory))
         identity = _data_node(layout)
         _promote(layout, identity, yes=yes)

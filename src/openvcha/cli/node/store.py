@@ -12,7 +12,7 @@ import typer
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api_server.auditing import local_entry
-from openvcha.cli.output.errors import fail, told
+from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, say
 from openvcha.cli.root import node_directory
 from openvcha.daemon import unreadable_records
@@ -47,7 +47,7 @@ EVERYTHING = (keys.ROOT,)
 @app.command("list")
 def list_(directory: Directory) -> None:
     """List the records that cannot be read, with the reasons."""
-    with told():
+    with reporting_errors():
         found = asyncio.run(_with_store(directory, _all))
         for one in found:
             say(f"{one.key}: {one.reason}")
@@ -61,7 +61,7 @@ def set_aside(directory: Directory, key: Key, force: Force = False) -> None:
 
     A task that is set aside no longer holds the cluster's operation. The audit records who did it.
     """
-    with told():
+    with reporting_errors():
         place = asyncio.run(_with_store(directory, lambda store: _audited(store, key, force)))
         say(f"{key} was set aside to {place}")
 
@@ -73,7 +73,7 @@ def accept(directory: Directory, yes: Yes = False) -> None:
     Until then, users and tokens that differ from what the data nodes last saw are ignored. All
     sessions end. The audit records who did it.
     """
-    with told():
+    with reporting_errors():
         differing = asyncio.run(_with_store(directory, lambda store: store.differing()))
         for key in differing:
             say(f"{key}: differs from what this node last saw")
@@ -92,7 +92,7 @@ def defragment(directory: Directory) -> None:
     Members are defragmented one at a time, the leader last. This works on a full store, and needs a
     quorum.
     """
-    with told():
+    with reporting_errors():
         quota = load_identity(node_directory(directory)).store.quota_bytes
         after = asyncio.run(_with_store(directory, lambda store: _given_room(store, quota)))
         for one in after.in_order:

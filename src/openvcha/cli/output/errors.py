@@ -14,7 +14,7 @@ from openvcha.api.printable import printable
 from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import program
 from openvcha.cli.output.plain import say_lines
-from openvcha.client.errors import LabFailed, NoLab, Refused, Unreachable
+from openvcha.client.errors import CommandError, LabNotFound, RequestRefused, ServerUnreachable
 from openvcha.node.engines import EngineMissing
 from openvcha.node.process.lock import NodeRuns
 from openvcha.node.process.process_tree import StillAlive
@@ -24,31 +24,31 @@ from openvcha.system.privileges import CannotDropRoot
 TRACEBACK = "OPENVCHA_TRACEBACK"
 _EXPECTED = (
     EngineMissing,
-    LabFailed,
+    CommandError,
     NodeRuns,
-    Refused,
+    RequestRefused,
     CannotDropRoot,
     StillAlive,
     StoreError,
-    Unreachable,
+    ServerUnreachable,
 )
 
 
-class Telling(TyperGroup):
+class ErrorReportingGroup(TyperGroup):
     """A group whose commands print errors as one line instead of a traceback."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Parse the command line."""
-        with told():
+        with reporting_errors():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with told():
+        with reporting_errors():
             return super().invoke(ctx)
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def reporting_errors() -> Iterator[None]:
     """Print an error of the block as one line on stderr, and exit with its code."""
     try:
         yield
@@ -102,4 +102,4 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def _code(error: Exception) -> Code:
-    return Code.DOWN if isinstance(error, NoLab) else Code.FAILED
+    return Code.DOWN if isinstance(error, LabNotFound) else Code.FAILED

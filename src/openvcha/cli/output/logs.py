@@ -12,7 +12,7 @@ from typing import Any
 from openvcha.store.structlog_light import structlog
 
 
-def log_to_people() -> None:
+def log_to_stderr() -> None:
     """Log warnings and errors of this process to stderr, in one line each."""
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _say],
