@@ -20,6 +20,7 @@ from openvcha.node.supervisor.supervisor import Supervisor
 from openvcha.store.account import AccountSource
 from openvcha.store.interface import GuardedStore
 from openvcha.store.structlog_light import structlog
+from openvcha.system.new_files import until_exists
 from openvcha.system.privileges import CannotDropRoot, drop_root, own_command_line
 
 RELIED_SECONDS = 1.0
@@ -62,8 +63,7 @@ async def _run(directory: Path, plan: PartPlan) -> None:
 async def _peers(directory: Path) -> None:
     """Keep the nodes that a task needs powered on; import the infrastructure only then."""
     layout, identity = Layout(directory), load_identity(directory)
-    while not layout.relied.exists():  # noqa: ASYNC110 - written by a background job
-        await asyncio.sleep(RELIED_SECONDS)
+    await until_exists(layout.relied, RELIED_SECONDS)
     from openvcha.daemon.infrastructure import node_infrastructure  # noqa: PLC0415
     from openvcha.daemon.peer_power import watch_peers  # noqa: PLC0415
 

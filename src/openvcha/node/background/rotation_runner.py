@@ -29,6 +29,7 @@ from openvcha.store.account import Account
 from openvcha.store.errors import StoreError
 from openvcha.store.sealing.sealed_store import SealedStore
 from openvcha.system.host_port import url
+from openvcha.system.new_files import until_exists
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -55,10 +56,9 @@ async def renew(context: NodeContext) -> None:
     await context.control.ready.wait()
     renewing, path = RotationRunner(context), rotation_path(context.layout)
     while True:
-        # Checking that a file exists is far cheaper than a thread, five times a second.
-        if path.exists() and (renewal := await asyncio.to_thread(load, context.layout)):
+        await until_exists(path, LOOK_SECONDS)
+        if renewal := await asyncio.to_thread(load, context.layout):
             await renewing.carry_out(renewal)
-        await asyncio.sleep(LOOK_SECONDS)
 
 
 class RotationRunner:

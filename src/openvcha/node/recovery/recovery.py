@@ -32,6 +32,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import GuardedStore
 from openvcha.system.durable import sync_directory, write_durably, write_private
+from openvcha.system.new_files import until_exists
 
 FORCE_SECONDS = 60.0
 ELECTION_SECONDS = 4.0
@@ -112,9 +113,7 @@ def set_unreadable_aside(layout: Layout) -> None:
 
 async def wait_for_request(layout: Layout) -> None:
     """Wait until there is a request."""
-    path = request_path(layout)
-    while not path.exists():  # noqa: ASYNC110 - another process writes it
-        await asyncio.sleep(POLL_SECONDS)
+    await until_exists(request_path(layout), POLL_SECONDS)
 
 
 @dataclass(frozen=True)

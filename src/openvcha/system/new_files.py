@@ -1,0 +1,81 @@
+"""Waiting for a file that another program writes; the kernel says when its folder changes.
+
+To look again and again costs an idle node more than all else that it waits for. The kernel gives
+each account a limited number of such notices (inotify): where there are none left, or the file
+system knows none, the file is looked for as before.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+SELDOM_SECONDS: Final = 5.0
+"""Between two looks where the kernel says when: a folder may have been replaced."""
+_IN_MOVED_TO: Final = 0x80
+_IN_CREATE: Final = 0x100
+_EVENTS_BYTES: Final = 64 << 10
+
+
+async def until_exists(path: Path, look_seconds: float) -> None:
+    """Wait until a file exists, which is looked for each ``look_seconds`` without the kernel."""
+    with _changes_below(path.parent) as changed:
+        pause = look_seconds if changed is None else SELDOM_SECONDS
+        while not path.exists():
+            await _either(changed, pause)
+
+
+async def _either(changed: asyncio.Event | None, seconds: float) -> None:
+    """Wait for a change, or for so long."""
+    if changed is None:
+        await asyncio.sleep(seconds)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    changed.clear()
+
+
+@contextmanager
+def _changes_below(folder: Path) -> Iterator[asyncio.Event | None]:
+    """Set an event whenever a name appears in a folder; None: the kernel does not say when."""
+    try:
+        notices = open_notices(folder)
+    except OSError:
+        yield None
+        return
+    changed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def note() -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(notices, _EVENTS_BYTES)
+        changed.set()
+
+    loop.add_reader(notices, note)
+    try:
+        yield changed
+    finally:
+        loop.remove_reader(notices)
+        os.close(notices)
+
+
+def open_notices(folder: Path) -> int:
+    """Return a descriptor that can be read once a name has appeared in a folder. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    notices: int = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    if notices < 0:
+        raise _last_error(folder)
+    if libc.inotify_add_watch(notices, os.fsencode(folder), _IN_CREATE | _IN_MOVED_TO) < 0:
+        error = _last_error(folder)
+        os.close(notices)
+        raise error
+    return notices
+
+
+def _last_error(folder: Path) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), os.fspath(folder))
