@@ -9,11 +9,13 @@ and the leader writes that back. The seals are those of ``openvcha.store.sealing
 import logging
 import sys
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from openvcha.api.secret import Secret
 from openvcha.node.etcd.record_keys import RecordKeys
 from openvcha.node.patroni.patches.key_forms import is_formed, replacement_of
 from openvcha.node.patroni.patches.rpc import ask, install_check
@@ -52,11 +54,21 @@ def install() -> None:
     store.set_config_value = sealing.configuring()
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """An answer that passed by these keys, and the value that Patroni got of it."""
+
+    by: Sequence[Secret]
+    node: dict[str, Any]
+    value: str
+
+
 class Sealing:
     """Replacements of Patroni's methods that verify seals on reading and add them on writing."""
 
     def __init__(self, seals: Seals) -> None:
         self._seals = seals
+        self._passed: dict[str, Passed] = {}
         self._told: frozenset[str] = frozenset()
         self._places: dict[str, str] = {}
         self._written: dict[str, Place] = {}
@@ -93,9 +105,10 @@ class Sealing:
         """
         refused: set[str] = set()
         found: Nodes = {}
+        by, before, self._passed = self._seals.known, self._passed, {}
         for name, node in nodes.items():
             try:
-                found[name] = self._node(name, node)
+                found[name] = self._passing(name, node, by, before.get(name))
             except (RecordForged, ValueError):
                 refused.add(name)
                 if (instead := replacement_of(name)) is not None:
@@ -105,6 +118,18 @@ class Sealing:
             refused.add(FAILSAFE)
             del found[FAILSAFE]
         self._tell(frozenset(refused))
+        return found
+
+    def _passing(
+        self, name: str, node: dict[str, Any], by: Sequence[Secret], before: Passed | None
+    ) -> dict[str, Any]:
+        """Check what is not as it was when it passed: Patroni looks each second."""
+        if before is not None and before.by is by and before.node == node:
+            self._passed[name] = before
+            return {**node, "value": before.value}
+        found = self._node(name, node)
+        if "version" in node or name != CONFIG:  # else it passes by what was written last
+            self._passed[name] = Passed(by, dict(node), found["value"])
         return found
 
     def _node(self, name: str, node: dict[str, Any]) -> dict[str, Any]:
