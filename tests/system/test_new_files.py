@@ -25,7 +25,7 @@ def no_notices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def begun(path: Path, look_seconds: float) -> asyncio.Task[None]:

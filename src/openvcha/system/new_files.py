@@ -25,7 +25,7 @@ async def until_exists(path: Path, look_seconds: float) -> None:
     """Wait until a file exists, which is looked for each ``look_seconds`` without the kernel."""
     with _changes_below(path.parent) as changed:
         pause = look_seconds if changed is None else SELDOM_SECONDS
-        while not path.exists():
+        while not path.exists():  # noqa: ASYNC240 - a look at a name takes less than a thread's turn
             await _either(changed, pause)
 
 

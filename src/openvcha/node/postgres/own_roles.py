@@ -66,17 +66,21 @@ UNSET = """
                           and setting = name || '=' || current_setting(name))
 """
 """The role's defaults in this database, the strongest scope, that differ from our session's."""
-CALLS = "select has_function_privilege('rewind', %s, 'execute')"
+UNCALLED = """
+    select name from unnest(%s::text[]) with ordinality as wanted (name, place)
+     where not has_function_privilege('rewind', name, 'execute') order by place
+"""
 ATTRIBUTES: Mapping[str, str] = MappingProxyType(
     {SUPERUSER: "superuser login", REPLICATION_USER: "login replication", REWIND_USER: "login"}
 )
 UNLIMITED = "connection limit -1 valid until 'infinity'"
-LOGS_IN = """
-    select rolcanlogin and rolconnlimit = -1 and coalesce(rolvaliduntil, 'infinity') = 'infinity'
+LOGINS = """
+    select rolname::text,
+           rolcanlogin and rolconnlimit = -1 and coalesce(rolvaliduntil, 'infinity') = 'infinity'
            and (rolreplication or rolname <> 'replicator') and (rolsuper or rolname <> 'postgres')
-      from pg_roles where rolname = %s
+      from pg_roles where rolname = any(%s)
 """
-VERIFIER = "select rolpassword from pg_authid where rolname = %s"
+VERIFIERS = "select rolname::text, rolpassword from pg_authid where rolname = any(%s)"
 RESERVED = "select pg_has_role('rewind', 'pg_use_reserved_connections', 'usage')"
 
 
@@ -147,16 +151,17 @@ async def _logins(
     """Return the repairs that let the roles log in again, and into the database ``postgres``."""
     found: list[Repair] = []
     wanted = passwords(known) if known else {}
+    logs_in = dict(await _rows(connection, LOGINS, list(OWN_ROLES)))
+    verifiers = await _rows(connection, VERIFIERS, list(wanted)) if wanted else []
+    stored = dict(verifiers)
     for role, attributes in ATTRIBUTES.items():
         if role not in made:
             found.append(Repair.of(f"create role {role} {attributes}"))
-        elif not (await _row(connection, LOGS_IN, role))[0]:
+        elif not logs_in.get(role):
             found.append(Repair.of(f"alter role {role} {attributes} {UNLIMITED}"))
-        if password := wanted.get(role):
-            stored = await _row(connection, VERIFIER, role)
-            if not (stored and accepts(stored[0], password)):
-                change = change_password(connection, role, password)
-                found.append(Repair(f"alter role {role} password ...", change))
+        if (password := wanted.get(role)) and not accepts(stored.get(role), password):
+            change = change_password(connection, role, password)
+            found.append(Repair(f"alter role {role} password ...", change))
     database = await _row(connection, DATABASE)
     if not database:
         found.append(Repair.of("create database postgres template template0"))
@@ -186,8 +191,8 @@ async def _rights(
     if not (await _row(connection, CONNECTS))[0]:
         found.append(f"grant connect on database postgres to {REWIND_USER}")
     if at_home:
-        uncalled = [f for f in REWIND_FUNCTIONS if not (await _row(connection, CALLS, f))[0]]
-        found += [f"grant execute on function {function} to {REWIND_USER}" for function in uncalled]
+        uncalled = await _rows(connection, UNCALLED, list(REWIND_FUNCTIONS))
+        found += [f"grant execute on function {name} to {REWIND_USER}" for (name,) in uncalled]
     if version >= RESERVED_SINCE and not (await _row(connection, RESERVED))[0]:
         found.append(f"grant pg_use_reserved_connections to {REWIND_USER}")
     return [Repair.of(each) for each in (*found, *await _defaults(connection, version))]
@@ -195,7 +200,7 @@ async def _rights(
 
 async def _defaults(connection: "AsyncConnection[Any]", version: int) -> list[str]:
     names = [*REWIND_DEFAULTS, *([EVENT_TRIGGERS] if version >= LOGIN_TRIGGERS_SINCE else [])]
-    unset = await (await connection.execute(UNSET.encode(), [names])).fetchall()
+    unset = await _rows(connection, UNSET, names)
     # `= ''` could store a list setting as one library with an empty name.
     role = f"alter role {REWIND_USER} in database postgres"
     return [f"{role} set {name} from current" for (name,) in unset]
@@ -204,5 +209,11 @@ async def _defaults(connection: "AsyncConnection[Any]", version: int) -> list[st
 async def _row(
     connection: "AsyncConnection[Any]", query: str, *arguments: object
 ) -> tuple[Any, ...]:
-    row = await (await connection.execute(query.encode(), arguments or None)).fetchone()
-    return tuple(row or ())
+    rows = await _rows(connection, query, *arguments)
+    return tuple(rows[0]) if rows else ()
+
+
+async def _rows(
+    connection: "AsyncConnection[Any]", query: str, *arguments: object
+) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(query.encode(), arguments or None)).fetchall()

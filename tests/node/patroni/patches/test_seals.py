@@ -63,7 +63,7 @@ def test_what_has_not_changed_is_checked_once(checks: list[str]) -> None:
 
 
 def test_what_changes_is_checked_again(checks: list[str]) -> None:
-    """A forged one is left out, also when the one before it has passed; then the good one counts."""
+    """A forged one is left out, also where a good one has just passed; then a good one counts."""
     sealing = Sealing(Seals(lambda: KEY))
     good, forged = answers(), answers()
     forged["members/a"]["value"] = forged["members/a"]["value"].replace("https://a", "https://x")
