@@ -5,11 +5,14 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.edge import TlsFiles, make_tls
 
+from openvcha.node.http import ask
+from openvcha.node.security.certificates import new_authority, node_certificate
 from openvcha.store.http_client import (
     HttpError,
     NotSentError,
@@ -20,6 +23,7 @@ from openvcha.store.http_client import (
     read_lines,
     split,
 )
+from openvcha.store.tls_sessions import MOST_SERVERS, RESUMED_SECONDS, TlsSessions
 
 PATIENT = Patience(connect=30.0, answer=30.0)
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -33,6 +37,8 @@ class Server:
     says: list[bytes | None]
     context: ssl.SSLContext | None = None
     closes: bool = False
+    resumed: list[bool] = field(default_factory=list)
+    """Of each TLS connection: whether it went on from another one's session."""
     url: str = ""
     heads: list[bytes] = field(default_factory=list)
     accepted: int = 0
@@ -43,6 +49,8 @@ class Server:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self.writers.append(writer)
+        if spoken := writer.get_extra_info("ssl_object"):
+            self.resumed.append(spoken.session_reused)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
@@ -249,6 +257,120 @@ async def test_the_context_of_the_moment_counts(files: TlsFiles) -> None:
         with pytest.raises(NotSentError, match="certificate verify failed"):
             await get(server, client)
         await client.aclose()
+
+
+def node_tls(directory: Path) -> TlsFiles:
+    """Make another authority, and by it what a node shows to clients and servers."""
+    authority = new_authority()
+    pair = node_certificate(authority, "a-1", "127.0.0.1")
+    made = TlsFiles(*(directory / name for name in ("ca.crt", "node.crt", "node.key")))
+    made.authority.write_bytes(authority.certificate)
+    made.certificate.write_bytes(pair.certificate)
+    made.key.write_bytes(pair.key)
+    return made
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    return node_tls(tmp_path_factory.mktemp("node"))
+
+
+def serving(node: TlsFiles) -> ssl.SSLContext:
+    """A server's context that wants to be shown a certificate, as those of the nodes do."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(node.certificate, node.key)
+    context.load_verify_locations(node.authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def showing(node: TlsFiles) -> ssl.SSLContext:
+    """The context of a client with a certificate."""
+    context = ssl.create_default_context(cafile=str(node.authority))
+    context.load_cert_chain(node.certificate, node.key)
+    return context
+
+
+async def test_the_next_connection_goes_on_from_the_session(node: TlsFiles) -> None:
+    """But not one by another context: that shows its new certificate."""
+    contexts = [showing(node)]
+    client = TlsClient(lambda: contexts[-1])
+    async with Server([FINE], serving(node), closes=True).running() as server:
+        for _ in range(3):
+            assert await get(server, client) == Reply(200, b"ok")
+        contexts.append(showing(node))
+        for _ in range(2):
+            assert await get(server, client) == Reply(200, b"ok")
+        await client.aclose()
+    assert server.resumed == [False, True, True, False, True]
+
+
+async def test_a_small_request_goes_on_from_the_session_too(node: TlsFiles) -> None:
+    """Where who asks keeps one; else each connection begins anew."""
+    sessions, context = TlsSessions(), showing(node)
+    async with Server([FINE], serving(node), closes=True).running() as server:
+        for kept in (sessions, sessions, None):
+            assert (await ask(server.url, "/", context, 30.0, kept) or b"").endswith(b"ok")
+    assert server.resumed == [False, True, False]
+
+
+async def test_a_server_that_does_not_know_the_session_is_shown_all(node: TlsFiles) -> None:
+    """It was started again, or has other certificates: by those it is judged."""
+    client = TlsClient(lambda: context)
+    context = showing(node)
+    async with Server([FINE], serving(node), closes=True).running() as server:
+        assert await get(server, client) == Reply(200, b"ok")
+        url = server.url
+    port = split(url)[0].port
+    other = Server([FINE], serving(node), closes=True)
+    listening = await asyncio.start_server(other.serve, "127.0.0.1", port, ssl=other.context)
+    async with listening:
+        reply = await client.ask("GET", url, MOST, PATIENT)
+    assert reply == Reply(200, b"ok")
+    assert other.resumed == [False]
+    await client.aclose()
+
+
+async def test_a_thief_of_the_address_does_not_profit(node: TlsFiles, tmp_path: Path) -> None:
+    """Who has another authority's certificate is refused, though the session is kept."""
+    client = TlsClient(lambda: context)
+    context = showing(node)
+    async with Server([FINE], serving(node), closes=True).running() as server:
+        assert await get(server, client) == Reply(200, b"ok")
+        url = server.url
+    thief = Server([FINE], serving(node_tls(tmp_path)), closes=True)
+    port = split(url)[0].port
+    listening = await asyncio.start_server(thief.serve, "127.0.0.1", port, ssl=thief.context)
+    async with listening:
+        with pytest.raises(NotSentError, match="certificate verify failed"):
+            await client.ask("GET", url, MOST, PATIENT)
+    await client.aclose()
+
+
+async def test_certificates_are_shown_again_after_a_time(node: TlsFiles) -> None:
+    """However often the session was used: one that has expired would go on else."""
+    now = [0.0]
+    sessions, context = TlsSessions(lambda: now[0]), showing(node)
+    async with Server([FINE], serving(node), closes=True).running() as server:
+        for moment in (0.0, 0.4, 0.8, 1.2, 1.3):
+            now[0] = moment * RESUMED_SECONDS
+            assert await ask(server.url, "/", context, 30.0, sessions)
+    assert server.resumed == [False, True, True, False, True]
+
+
+async def test_sessions_with_a_few_servers_are_kept(node: TlsFiles) -> None:
+    """Servers come and go for years."""
+    sessions, context = TlsSessions(), showing(node)
+    async with Server([FINE], serving(node), closes=True).running() as server:
+        port = split(server.url)[0].port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await reader.read(1)
+        for number in range(MOST_SERVERS + 1):
+            sessions.note(("127.0.0.1", number), context, writer.get_extra_info("ssl_object"))
+        writer.transport.abort()
+    assert sessions.resuming(("127.0.0.1", 0), context) is context
+    assert sessions.resuming(("127.0.0.1", MOST_SERVERS), context) is not context
 
 
 async def test_a_deadline_in_the_handshake_leaves_no_connection(files: TlsFiles) -> None:

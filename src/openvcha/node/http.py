@@ -4,27 +4,41 @@ import asyncio
 import ssl
 from typing import Final
 
+from openvcha.store.tls_sessions import TlsSessions
+
 MAX_RESPONSE_BYTES: Final = 1 << 20
 """The most that is read of a response, which may be endless."""
 
 _FAILED = (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError)
 
 
-async def ask(endpoint: str, path: str, tls: ssl.SSLContext, seconds: float) -> bytes | None:
-    """Return the body of a response, truncated; None without one within ``seconds``."""
+async def ask(
+    endpoint: str,
+    path: str,
+    tls: ssl.SSLContext,
+    seconds: float,
+    sessions: TlsSessions | None = None,
+) -> bytes | None:
+    """Return the body of a response, truncated; None without one within ``seconds``.
+
+    A caller that repeats its requests keeps ``sessions``.
+    """
     try:
         async with asyncio.timeout(seconds):
-            return body_of(await _get(endpoint, path, tls))
+            return body_of(await _get(endpoint, path, tls, sessions or TlsSessions()))
     except _FAILED:
         return None
 
 
-async def _get(endpoint: str, path: str, tls: ssl.SSLContext) -> bytes:
+async def _get(endpoint: str, path: str, tls: ssl.SSLContext, sessions: TlsSessions) -> bytes:
     host, _, port = endpoint.partition("://")[2].rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=tls)
+    server = host.strip("[]"), int(port)
+    reader, writer = await asyncio.open_connection(*server, ssl=sessions.resuming(server, tls))
     try:
         writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-        return await read_bounded(reader)
+        answer = await read_bounded(reader)
+        sessions.note(server, tls, writer.get_extra_info("ssl_object"))
+        return answer
     finally:
         writer.transport.abort()
 

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import h11
 
+from openvcha.store.tls_sessions import TlsSessions
+
 TlsSource = Callable[[], ssl.SSLContext]
 """Gives the context that counts now: the same object for as long as nothing has changed."""
 
@@ -94,6 +96,12 @@ class _Connection:
         self._http = h11.Connection(our_role=h11.CLIENT)
         self._clock = asyncio.get_running_loop().time
         self._since = self._clock()
+
+    def note(self, sessions: TlsSessions) -> None:
+        """Have the next connection to its server go on from its TLS session."""
+        if self._context is not None:
+            spoken = self._writer.get_extra_info("ssl_object")
+            sessions.note((self.place.host, self.place.port), self._context, spoken)
 
     def usable(self, context: ssl.SSLContext | None) -> bool:
         """Return whether it may carry another request, of who has this context now."""
@@ -174,6 +182,7 @@ class TlsClient:
     def __init__(self, tls: TlsSource, most_idle: int = 16) -> None:
         self._tls = tls
         self._most_idle = most_idle
+        self._sessions = TlsSessions()
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
 
@@ -221,13 +230,16 @@ class TlsClient:
     @asynccontextmanager
     async def _lent(self, place: Place, seconds: float) -> AsyncIterator[_Connection]:
         """Lend a connection; it is kept when it can be used again, else closed."""
-        connection = self._kept(place) or await self._connected(place, seconds)
+        kept = self._kept(place)
+        connection = kept or await self._connected(place, seconds)
         self._open.add(connection)
         again = False
         try:
             yield connection
             again = connection.again()
         finally:
+            if kept is None:
+                connection.note(self._sessions)
             if again:
                 self._idle.append(connection)
             else:
@@ -246,9 +258,10 @@ class TlsClient:
 
     async def _connected(self, place: Place, seconds: float) -> _Connection:
         context = self._context(place)
+        resuming = context and self._sessions.resuming((place.host, place.port), context)
         try:
             async with asyncio.timeout(seconds):
-                streams = await asyncio.open_connection(place.host, place.port, ssl=context)
+                streams = await asyncio.open_connection(place.host, place.port, ssl=resuming)
         except (OSError, ValueError) as error:  # ValueError: no host can have such a name
             raise NotSentError(_why(error)) from error
         return _Connection(place, context, *streams)

@@ -21,6 +21,7 @@ from openvcha.store.etcd.health import MemberHealth
 from openvcha.store.interface import Member
 from openvcha.store.patroni_rest import PatroniNode, read_node
 from openvcha.store.patroni_state import Unreadable, paused, read_leader, read_sync
+from openvcha.store.tls_sessions import TlsSessions
 from openvcha.system.host_port import url
 
 LOOK_SECONDS = 1.0
@@ -68,6 +69,7 @@ class ConnectivityObserver:
         self._now = now
         self._clock = asyncio.get_running_loop().time
         self._tls = NodeTls(context.layout)
+        self._sessions = TlsSessions()
         identity = context.identity
         self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
         self._names = (*READ_KEYS, keys.PATRONI_CONFIG) if identity.holds_data else READ_KEYS
@@ -189,7 +191,7 @@ class ConnectivityObserver:
         if not identity.holds_data:
             return None
         place = url(identity.ha_address, identity.ports.patroni)
-        said = await ask(place, "/patroni", self._tls(), PROBE_SECONDS)
+        said = await ask(place, "/patroni", self._tls(), PROBE_SECONDS, self._sessions)
         return read_node(said or b"")
 
 
