@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.background.orphans import OrphanReaper, postmaster_died
+from openvcha.node.background.orphans import (
+    OrphanReaper,
+    living_postmaster,
+    postmaster_died,
+)
 from openvcha.node.layout import Layout
 from openvcha.node.process.process_tree import (
     Process,
@@ -157,6 +161,40 @@ async def test_one_look_ends_nobody(tmp_path: Path) -> None:
         after.append(list(ended))
     assert after == [[], [], [99], [99]]
     assert events.told == [[BACKEND]]
+
+
+async def test_while_a_postmaster_lives_nothing_is_searched(tmp_path: Path) -> None:
+    """It is looked at by itself; once it has died all others are, and again what comes then."""
+    searched: list[Path] = []
+    events: Any = Events()
+    program = await asyncio.create_subprocess_exec("/bin/sleep", "60")
+    watch = OrphanReaper(
+        Layout(tmp_path),
+        events,
+        find=lambda pgdata: searched.append(pgdata) or [],  # type: ignore[func-returns-value]
+        postmaster=lambda _: read_process(program.pid),
+    )
+    for _ in range(3):
+        await watch.look()
+    assert len(searched) == 1
+    program.kill()
+    await program.wait()
+    for _ in range(3):
+        await watch.look()
+    assert len(searched) == 4
+
+
+@pytest.mark.parametrize(("cwd", "lives"), [("pgdata", True), ("elsewhere", False)])
+def test_the_living_postmaster_is_that_of_the_data(tmp_path: Path, cwd: str, lives: bool) -> None:
+    """Another cluster's may have its number by now: by that nothing would ever be searched."""
+    for name in ("pgdata", "elsewhere"):
+        (tmp_path / name).mkdir()
+    with subprocess.Popen(["postgres", "60"], executable="/bin/sleep", cwd=tmp_path / cwd) as one:
+        (tmp_path / "pgdata" / "postmaster.pid").write_text(f"{one.pid}\n")
+        found = living_postmaster(tmp_path / "pgdata")
+        one.kill()
+    assert (found is not None) is lives
+    assert living_postmaster(tmp_path / "pgdata") is None
 
 
 async def test_a_backend_without_postmaster_is_really_ended(tmp_path: Path) -> None:

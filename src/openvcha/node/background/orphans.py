@@ -16,6 +16,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.process.logs import Logger
 from openvcha.node.process.process_tree import (
     Process,
+    is_alive,
     is_postgres,
     orphaned,
     read_process,
@@ -45,11 +46,14 @@ class OrphanReaper:
         events: Logger,
         *,
         find: Callable[[Path], list[Process]] | None = None,
+        postmaster: Callable[[Path], Process | None] | None = None,
         end: Callable[[Process], object] = lambda process: send(process, signal.SIGKILL),
     ) -> None:
         self._pgdata = layout.pgdata
         self._events = events
         self._find = find or orphaned_processes
+        self._find_postmaster = postmaster or living_postmaster
+        self._postmaster: Process | None = None
         self._end = end
         self._seen: frozenset[Process] = frozenset()
 
@@ -59,7 +63,11 @@ class OrphanReaper:
 
     async def look(self) -> None:
         """End the processes that the last look found too; skip those that have ended since."""
-        found = await asyncio.to_thread(self._find, self._pgdata)
+        if self._postmaster is not None and is_alive(self._postmaster):
+            # It has left nothing behind. The kernel answers at once; the data's disk may not.
+            self._seen = frozenset()
+            return
+        found, self._postmaster = await asyncio.to_thread(self._look_at_data)
         known = {(process.pid, process.started) for process in self._seen}
         self._seen = frozenset(found)
         lasting = [process for process in found if (process.pid, process.started) in known]
@@ -70,6 +78,9 @@ class OrphanReaper:
         for process in lasting:
             self._end(process)
 
+    def _look_at_data(self) -> tuple[list[Process], Process | None]:
+        return self._find(self._pgdata), self._find_postmaster(self._pgdata)
+
 
 def orphaned_processes(pgdata: Path) -> list[Process]:
     """Return the processes of a dead PostgreSQL on this data directory; none while one runs."""
@@ -78,10 +89,22 @@ def orphaned_processes(pgdata: Path) -> list[Process]:
 
 def postmaster_died(pgdata: Path) -> bool:
     """Return whether `postmaster.pid` exists but names no PostgreSQL of this data directory."""
+    return _named_id(pgdata) is not None and living_postmaster(pgdata) is None
+
+
+def living_postmaster(pgdata: Path) -> Process | None:
+    """Return the PostgreSQL of this data directory that `postmaster.pid` names, if it runs."""
+    number = _named_id(pgdata)
+    named = None if number is None else read_process(number)
+    # The pid may be another PostgreSQL's by now; each works in its own data directory.
+    ours = named is not None and is_postgres(named.argv) and working_in(pgdata)(named.pid)
+    return named if ours else None
+
+
+def _named_id(pgdata: Path) -> int | None:
+    """Return the pid in `postmaster.pid`; None after a clean shutdown or during a start."""
     try:
         first, *_ = (pgdata / "postmaster.pid").read_text().splitlines()
-        named = read_process(abs(int(first)))  # negative for a single-user PostgreSQL
+        return abs(int(first))  # negative for a single-user PostgreSQL
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        return False  # it has shut down cleanly, or is just starting
-    # The pid may be another PostgreSQL's by now; each works in its own data directory.
-    return named is None or not (is_postgres(named.argv) and working_in(pgdata)(named.pid))
+        return None
