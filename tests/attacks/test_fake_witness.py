@@ -265,8 +265,9 @@ async def test_the_observer_shows_him_nothing(trio: Trio) -> None:
         config = configuration(trio.identities)
         observer = Observer(store, NoPatroni())  # type: ignore[arg-type]  # it is asked for nodes only
         members = {member.name: member for member in await store.members()}
+        begun = asyncio.get_running_loop().time()
         for node in config.nodes:
-            seen = await observer._node(config, node, members.get(node.member))
+            seen = await observer._node(config, node, members.get(node.member), begun)
             assert seen.etcd_answers
         assert endpoint(config, config.nodes[2]) == trio.witness
     assert any(path.startswith("/health") for path in trio.fake.paths)

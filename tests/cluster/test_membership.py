@@ -39,8 +39,14 @@ class Members(Membership):
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
         raise NotImplementedError(peer_urls, learner)
 
-    async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - the protocol's
-        raise NotImplementedError(endpoint, timeout)
+    async def healthy(
+        self,
+        endpoint: str,
+        timeout: float,  # noqa: ASYNC109 - the protocol's
+        *,
+        since: float | None = None,
+    ) -> bool:
+        raise NotImplementedError(endpoint, timeout, since)
 
     async def status(self, endpoint: str) -> EndpointStatus:
         (own,) = (member for member in self.list if endpoint in member.client_urls)

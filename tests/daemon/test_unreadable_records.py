@@ -31,6 +31,7 @@ from openvcha.events.log import EventLog
 from openvcha.events.state_diff import Draft
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
+from openvcha.store.interface import KeyValue, TxnResult
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import decode
 from openvcha.tasks.journal import Journal
@@ -95,6 +96,23 @@ async def test_a_key_that_only_begins_alike_is_not_looked_at_twice(store: Memory
     """``/openvcha/cluster`` is a key, not all that begins with it."""
     await store.put(keys.OPERATION + "s", BROKEN)
     assert await find_unreadable(store) == []
+
+
+async def test_a_look_is_few_requests() -> None:
+    """One for all but what the roll judges: that is read by itself, and so told when it is old."""
+    asked: list[str] = []
+
+    class Asked(MemoryStore):
+        async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+            asked.append(prefix)
+            return await super().prefix(prefix, keys_only=keys_only)
+
+        async def txn(self, *arguments: Any) -> TxnResult:
+            asked.append("the rest")
+            return await super().txn(*arguments)
+
+    assert await find_unreadable(Asked()) == []
+    assert asked == ["the rest", keys.USERS, keys.JOINS]
 
 
 async def test_what_nobody_reads_is_not_unreadable(store: MemoryStore) -> None:

@@ -1,7 +1,7 @@
 """Who only shows the cluster may show a look of just now; who decides looks himself."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from openvcha.operations.context import Services
 from openvcha.operations.reads import get_cluster, get_operations
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.interface import Member
 from openvcha.store.mirror import FRESH_SECONDS, Mirror
 
 pytestmark = SIMULATED
@@ -51,10 +50,10 @@ class Through:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._mirror, name, None) or getattr(self._store, name)
 
-    async def members(self, **more: Any) -> list[Member]:
+    async def several_and_members(self, names: Sequence[str]) -> Any:
         """Count the looks: each one asks for the members."""
         self._shown.looks += 1
-        return await self._store.members(**more)  # type: ignore[no-any-return]
+        return await self._store.several_and_members(names)
 
 
 @pytest.fixture

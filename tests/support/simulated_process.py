@@ -217,6 +217,11 @@ class SeenStore:
             self.life.check()
             yield events
 
+    async def several_and_members(
+        self, names: Sequence[str]
+    ) -> tuple[list[KeyValue | None], list[Member]]:
+        return await self.several(names), await self.members()
+
     async def members(self, *, local: bool = False) -> list[Member]:
         if not local:
             self._ask()
@@ -248,8 +253,14 @@ class SeenStore:
         leader = self.world.member(self.world.raft).id
         return EndpointStatus(machine.member_id, leader, "3", 0, 1, 1)
 
-    async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - the protocol's
-        del timeout
+    async def healthy(
+        self,
+        endpoint: str,
+        timeout: float,  # noqa: ASYNC109 - the protocol's
+        *,
+        since: float | None = None,
+    ) -> bool:
+        del timeout, since
         self.life.check()
         await asyncio.sleep(0)
         machine = self.world.at(_host(endpoint))

@@ -1,13 +1,19 @@
 """What the cluster needs of its store and of Patroni, so that tests can stand in for both."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from openvcha.store.interface import GuardedStore, Membership
+from openvcha.store.interface import GuardedStore, KeyValue, Member, Membership
 from openvcha.store.patroni_rest import PatroniNode
 
 
 class ClusterStore(GuardedStore, Membership, Protocol):
     """The store that the cluster itself carries: keys, and who votes on them."""
+
+    async def several_and_members(
+        self, names: Sequence[str]
+    ) -> tuple[list[KeyValue | None], list[Member]]:
+        """Read some keys as ``several`` does, and list the members then: one read with a quorum."""
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
         """Use what the voters that have started announce, and return the endpoints."""

@@ -141,13 +141,14 @@ class Observer:
         return seen
 
     async def _see(self) -> Observation:
-        (config, leader, sync, dynamic), members, lags = await asyncio.gather(
-            self._records(), self._store.members(), self._lags()
+        begun = asyncio.get_running_loop().time()
+        (config, leader, sync, dynamic, members), lags = await asyncio.gather(
+            self._records(), self._lags()
         )
         voters = {member.name: member for member in members if not member.learner}
         nodes, space = await asyncio.gather(
             asyncio.gather(
-                *(self._node(config, node, voters.get(node.member)) for node in config.nodes)
+                *(self._node(config, node, voters.get(node.member), begun) for node in config.nodes)
             ),
             self._space(),
         )
@@ -173,23 +174,30 @@ class Observer:
         unready = self._held.unready(passive, in_sync=in_sync)
         return replace(seen, unready_seconds=unready)
 
-    async def _records(self) -> tuple[ClusterConfig, str | None, SyncState | None, Looked]:
-        """Read what decides, all as it was at one moment."""
-        config, leader, sync, dynamic = await self._store.several(READ)
+    async def _records(
+        self,
+    ) -> tuple[ClusterConfig, str | None, SyncState | None, Looked, list[Member]]:
+        """Read what decides, all as it was at one moment, and who the members are then."""
+        (config, leader, sync, dynamic), members = await self._store.several_and_members(READ)
         return (
             # What is missing here may be forged instead: read alone, it says so.
             decode(config, ClusterConfig) if config else await self.config(),
             read_leader(leader.value) if leader else None,
             _sync(sync),
             mode_settings.looked(dynamic) if dynamic else await mode_settings.look(self._store),
+            members,
         )
 
     async def _node(
-        self, config: ClusterConfig, node: NodeConfig, voter: Member | None
+        self, config: ClusterConfig, node: NodeConfig, voter: Member | None, since: float
     ) -> NodeObservation:
-        """Look at one node, and not at another one that has come to its address."""
+        """Look at one node, and not at another one that has come to its address.
+
+        Its store has answered if it is the one that this look has asked, ``since`` it began.
+        """
         answers, state = await asyncio.gather(
-            self._store.healthy(endpoint(config, node), PROBE_SECONDS), self._patroni_of(node)
+            self._store.healthy(endpoint(config, node), PROBE_SECONDS, since=since),
+            self._patroni_of(node),
         )
         heard = self.hearing.of(node.member)
         # Whoever has no vote is not this node: its successor answers there before it is named.

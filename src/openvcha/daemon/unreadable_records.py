@@ -1,7 +1,7 @@
 """Unreadable records in the store: the active looks for them, and an operator sets them aside."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -23,6 +23,7 @@ from openvcha.store.interface import (
     Action,
     Compare,
     Delete,
+    Get,
     KeyValue,
     Put,
     Store,
@@ -40,7 +41,7 @@ from openvcha.store.patroni_state import (
 )
 from openvcha.store.records import decode, encode
 from openvcha.store.repeating import repeat
-from openvcha.store.sealing.roll import Roll
+from openvcha.store.sealing.roll import Roll, judges_below
 from openvcha.store.sealing.sealed_store import SealedStore
 from openvcha.store.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
@@ -144,7 +145,8 @@ async def find_unreadable(
     store: Store, prefixes: Sequence[str] = SCANNED_PREFIXES
 ) -> list[Unreadable]:
     """Return the unreadable values below ``prefixes``. Raises StoreUnavailable."""
-    return [found for prefix in prefixes async for found in _below(store, prefix)]
+    together = await _read_together(store, [one for one in prefixes if not judges_below(one)])
+    return [found for prefix in prefixes async for found in _below(store, prefix, together)]
 
 
 async def find_forged(store: Store) -> list[Unreadable]:
@@ -155,9 +157,23 @@ async def find_forged(store: Store) -> list[Unreadable]:
     return [Unreadable(key, RecordForged(key).reason) for key in store.refused()]
 
 
-async def _below(store: Store, prefix: str) -> AsyncIterator[Unreadable]:
+async def _read_together(store: Store, names: Sequence[str]) -> Mapping[str, Sequence[KeyValue]]:
+    """Read keys, and all below those ending in ``/``, by one request; nothing if that fails.
+
+    What is judged by the roll is none of them: only read by itself it is.
+    """
     try:
-        found = await store.prefix(prefix)
+        found = await store.txn([], [Get(name, prefix=name.endswith("/")) for name in names])
+    except RecordUnreadable:
+        return {}
+    return dict(zip(names, found.results, strict=True))
+
+
+async def _below(
+    store: Store, prefix: str, known: Mapping[str, Sequence[KeyValue]]
+) -> AsyncIterator[Unreadable]:
+    try:
+        found = known[prefix] if prefix in known else await store.prefix(prefix)
     except RecordUnreadable as error:
         yield Unreadable(error.key, error.reason)
         return

@@ -295,5 +295,14 @@ class Membership(Protocol):
     async def status(self, endpoint: str) -> EndpointStatus:
         """Ask one endpoint (URL) for its own view."""
 
-    async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
-        """Return whether an endpoint answers, with a quorum behind it, within ``timeout`` s."""
+    async def healthy(
+        self,
+        endpoint: str,
+        timeout: float,  # noqa: ASYNC109 - a probe
+        *,
+        since: float | None = None,
+    ) -> bool:
+        """Return whether an endpoint answers, with a quorum behind it, within ``timeout`` s.
+
+        One that has answered so what was asked ``since`` then (the loop's time) is not asked again.
+        """

@@ -161,6 +161,31 @@ async def test_deadline(broken: Behaviour | str) -> None:
         assert not await etcd.healthy(etcd.endpoints[0], 0.2)
 
 
+async def test_who_has_just_answered_is_not_asked_whether_it_is_well() -> None:
+    """But who was asked before, who only remembers, and who has not answered at all is."""
+    pages: list[str] = []
+
+    async def member(request: Request) -> None:
+        if request.path.startswith("/health"):
+            pages.append(request.path)
+            await answer(200, {"health": "false"})(request)
+        else:
+            await FINE(request)
+
+    async with client(member, hang_up) as etcd:
+        (asked, other), now = etcd.endpoints, asyncio.get_running_loop().time
+        begun = now()
+        assert not await etcd.healthy(asked, 30.0, since=begun)
+        await etcd.members(local=True)
+        assert not await etcd.healthy(asked, 30.0, since=begun)
+        await etcd.get("a")
+        assert await etcd.healthy(asked, 30.0, since=begun)
+        assert not await etcd.healthy(other, 30.0, since=begun)
+        assert not await etcd.healthy(asked, 30.0)
+        assert not await etcd.healthy(asked, 30.0, since=now())
+    assert len(pages) == 4
+
+
 async def test_silent_watch_is_left() -> None:
     """A watch at an endpoint that fell silent, and has no quorum, goes on elsewhere."""
 

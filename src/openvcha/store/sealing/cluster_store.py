@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 from openvcha.store import keys
-from openvcha.store.errors import RecordForged, StoreError
+from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.users_and_roles import EtcdAccounts
 from openvcha.store.interface import EndpointStatus, KeyValue, Member
@@ -67,20 +67,13 @@ class SealedEtcd(RolledStore):
         if self._trusted is None:
             return self.endpoints
         try:
-            record = await self._configuration()
-            voters = {member.name for member in await self.members() if not member.learner}
+            (record,), members = await self.several_and_members([keys.CLUSTER])
         except StoreError:
             self._etcd.use(self._trusted(None, None))
             raise
-        self._etcd.use(self._trusted(record, voters))
+        voters = {member.name for member in members if not member.learner}
+        self._etcd.use(self._trusted(record.value if record else None, voters))
         return self.endpoints
-
-    async def _configuration(self) -> bytes | None:
-        try:
-            found = await self.get(keys.CLUSTER)
-        except RecordForged:
-            return None
-        return found.value if found else None
 
     async def members(self, *, local: bool = False) -> list[Member]:
         """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
@@ -133,6 +126,12 @@ class SealedEtcd(RolledStore):
         """Ask one endpoint (URL) for its own view."""
         return await self._etcd.status(endpoint)
 
-    async def healthy(self, endpoint: str, timeout: float) -> bool:  # noqa: ASYNC109 - a probe
+    async def healthy(
+        self,
+        endpoint: str,
+        timeout: float,  # noqa: ASYNC109 - a probe
+        *,
+        since: float | None = None,
+    ) -> bool:
         """Return whether an endpoint answers, with a quorum, within ``timeout`` seconds."""
-        return await self._etcd.healthy(endpoint, timeout)
+        return await self._etcd.healthy(endpoint, timeout, since=since)
