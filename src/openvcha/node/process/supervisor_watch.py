@@ -27,6 +27,7 @@ LOOKS = 6
 DIED, HANGS = "died", "hangs"
 DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 RUNS = "R"
+SWITCHES = (b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches")
 MAX_READ_BYTES = 4096
 
 
@@ -81,13 +82,22 @@ def look(pid: int, proc: str = "/proc") -> tuple[str, int] | None:
     None if it has ended or is not counted.
     """
     try:
-        with open(f"{proc}/{pid}/task/{pid}/status") as file:  # noqa: PTH123 - costs a megabyte
-            lines = [line.split() for line in file]
+        with open(f"{proc}/{pid}/task/{pid}/status", "rb") as file:  # noqa: PTH123 - costs a megabyte
+            lines = b"\n" + file.read()
     except OSError:
         return None
-    state = [words[1] for words in lines if words[0] == "State:"]
-    counts = [int(words[1]) for words in lines if words[0].endswith("voluntary_ctxt_switches:")]
-    return (state[0], sum(counts)) if state and counts else None
+    state = word_after(b"State", lines)
+    counts = [word_after(name, lines) for name in SWITCHES]
+    if state is None or not any(counts):
+        return None
+    return state.decode(), sum(int(count) for count in counts if count)
+
+
+def word_after(name: bytes, lines: bytes) -> bytes | None:
+    """Return the first word of the line of this name; None where there is none."""
+    _, found, rest = lines.partition(b"\n%s:" % name)
+    words = rest.split(None, 1) if found else []
+    return words[0] if words else None
 
 
 if __name__ == "__main__":
