@@ -37,6 +37,8 @@ class Stage:
         self.remark = b""
         """What each member of the store says beside its health."""
         self.patroni = b'{"role": "primary", "state": "running"}'
+        self.told, self.asked = 1, 0
+        """The revision at which Patroni has written what it is; how often it was asked."""
         identity = Identity(
             cluster_id="c",
             cluster_name="c",
@@ -60,6 +62,7 @@ class Stage:
 
     async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:
         if path == "/patroni":
+            self.asked += 1
             return self.patroni
         number = int(endpoint.partition("127.1.1.")[2].partition(":")[0])
         health = b"true" if self.reachable else b"false"
@@ -78,6 +81,8 @@ class Stage:
         return self.value(key)
 
     def value(self, key: str) -> Any:
+        if key == keys.patroni_member("own"):
+            return SimpleNamespace(value=b"{}", mod_revision=self.told)
         if key == keys.PATRONI_CONFIG and self.forged:
             return None
         if key == keys.PATRONI_CONFIG:

@@ -78,6 +78,56 @@ async def test_what_nobody_says_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
     assert (witness.role, witness.contact) == (Role.WITNESS, Contact.CONNECTED)
 
 
+async def test_a_patroni_that_says_nothing_new_is_asked_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It writes to the store what it is; by that is known when to ask it."""
+    stage = Stage(monkeypatch)
+    await stage.eye.look()
+    await stage.eye.look()
+    before = stage.asked
+    stage.patroni = b'{"role": "replica", "state": "running"}'
+    assert (await stage.eye.look()).writable is True
+    assert stage.asked == before
+    await asyncio.sleep(connectivity.PATRONI_SECONDS)
+    assert (await stage.eye.look()).writable is False
+    assert stage.asked == before + 1
+
+
+@pytest.mark.parametrize("change", ["told", "leader"])
+async def test_what_patroni_writes_is_heard_of_it_in_the_same_look(
+    monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """And after it nothing more is asked."""
+    stage = Stage(monkeypatch)
+    await stage.eye.look()
+    await stage.eye.look()
+    stage.patroni = b'{"role": "replica", "state": "running"}'
+    setattr(stage, change, {"told": 2, "leader": "second"}[change])
+    assert (await stage.eye.look()).writable is False
+    before = stage.asked
+    await stage.eye.look()
+    assert stage.asked == before
+
+
+@pytest.mark.parametrize("why", ["store", "patroni"])
+async def test_while_something_is_silent_patroni_is_asked_each_time(
+    monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Then the store says nothing of it, or what it says may be of one that hangs."""
+    stage = Stage(monkeypatch)
+    await stage.eye.look()
+    if why == "store":
+        stage.reachable = False
+    else:
+        stage.patroni, stage.told = b"", 2
+    await stage.eye.look()
+    before = stage.asked
+    for _ in range(3):
+        await stage.eye.look()
+    assert stage.asked == before + 3
+
+
 async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that was replaced may still reach the others."""
     monkeypatch.setattr("tests.support.connectivity.NAMES", ("other", "second", "third"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -28,6 +29,9 @@ LOOK_SECONDS = 1.0
 SILENT_SECONDS = 0.5
 ASK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
+PATRONI_SECONDS = 5.0
+"""Patroni is asked again after this time, or as soon as it has written something else to the store,
+at most once a look: its response costs as much as all else that a look asks for."""
 # If the node's own member of the store does not respond either: it may be restarting.
 UNSURE_SECONDS = 10.0
 READ_KEYS = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
@@ -59,6 +63,10 @@ async def observe_connectivity(context: NodeContext) -> None:
             await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
 
 
+Trace = tuple[str | None, int | None]
+"""Who leads, and the revision at which this node's Patroni last wrote its member key."""
+
+
 class ConnectivityObserver:
     """Observes the cluster from one node, and remembers the last observation."""
 
@@ -72,7 +80,9 @@ class ConnectivityObserver:
         self._sessions = TlsSessions()
         identity = context.identity
         self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
-        self._names = (*READ_KEYS, keys.PATRONI_CONFIG) if identity.holds_data else READ_KEYS
+        own = keys.patroni_member(identity.member)
+        data_keys = (*READ_KEYS, keys.PATRONI_CONFIG, own)
+        self._names = data_keys if identity.holds_data else READ_KEYS
         self._in_sync: bool | None = None
         # As last read from the store: the others act on that, and a hung Patroni does not notice.
         self._paused: bool | None = None
@@ -81,6 +91,10 @@ class ConnectivityObserver:
         self._heard = self._clock()
         self.silent = False
         self._patroni: PatroniNode | None = None
+        self._patroni_asked = -math.inf
+        # What the store shows of this node's Patroni: now, and before Patroni was last asked.
+        self._trace: Trace | None = None
+        self._asked_trace: Trace | None = None
         self._voters = 0
         self._members = known_members(identity, context.layout)
         self._store: tuple[tuple[Member, ...], str | None, frozenset[str] | None] | None = None
@@ -89,9 +103,12 @@ class ConnectivityObserver:
     async def look(self) -> OwnView:
         """Ask the store; while it is silent, also ask each of its members."""
         began = self._clock()
-        heard, self._patroni, self._health = await asyncio.gather(
-            self._ask_store(), self._ask_patroni(), self._ask_members()
+        due = self._patroni_is_due(began)
+        heard, _, self._health = await asyncio.gather(
+            self._ask_store(), self._update_patroni(began if due else None), self._ask_members()
         )
+        if heard and not due and self._trace != self._asked_trace:
+            await self._update_patroni(began)
         self.silent = not heard and self._own_health() is not MemberHealth.HEALTHY
         if not self.silent:
             self._heard = began
@@ -150,7 +167,7 @@ class ConnectivityObserver:
                 found, members = await store.several_and_members(self._names)
         except (StoreError, TimeoutError):
             return False
-        leader, sync, config = (*found, None)[:3]
+        leader, sync, config, patroni = (*found, None, None)[:4]
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
         self._voters = sum(not member.learner for member in members)
         # Patroni also keeps using the last configuration that it could read.
@@ -159,6 +176,7 @@ class ConnectivityObserver:
         own, state = self._context.identity.member, read_sync(sync.value if sync else None)
         named = None if isinstance(state, Unreadable) else state.standbys
         leads = read_leader(leader.value) if leader else None
+        self._trace = leads, patroni.mod_revision if patroni else None
         self._store = (tuple(members), leads, named)
         if self._context.identity.holds_data:
             self._role = _role(leads, own)
@@ -184,6 +202,18 @@ class ConnectivityObserver:
             for name, at in self._members.items()
             if at != own and self._health and not self._health.get(at)
         )
+
+    def _patroni_is_due(self, now: float) -> bool:
+        """Return whether to ask Patroni whatever the store shows, as while either is silent."""
+        silent = self.silent or self._patroni is None
+        return silent or now - self._patroni_asked >= PATRONI_SECONDS
+
+    async def _update_patroni(self, now: float | None) -> None:
+        """Ask Patroni at a time; None keeps its last answer."""
+        if now is not None:
+            trace = self._trace
+            self._patroni = await self._ask_patroni()
+            self._patroni_asked, self._asked_trace = now, trace
 
     async def _ask_patroni(self) -> PatroniNode | None:
         """Return what this node's Patroni reports of PostgreSQL; None on a witness."""
