@@ -16,6 +16,7 @@ from tests.support.edge import ADMINISTRATOR, PASSWORD, STOP_SECONDS, Edge, Serv
 from tests.support.kernel import answers_at_once
 from tests.support.raw_http import raw, rest_of
 
+from openvcha.api_server.server import https
 from openvcha.api_server.server.https import AddressUnusableError, HttpsServer, Limits
 
 BASIC = (ADMINISTRATOR, PASSWORD)
@@ -330,3 +331,15 @@ async def test_the_listener_can_be_taken_over_while_requests_run(served: Served)
             dispatcher.go.set()
             assert (await asked).status_code == 202
             await served.server.stop()
+
+
+async def test_an_idle_server_wakes_once_a_second(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a stop is no matter of the next time: it ends at once."""
+    monkeypatch.setattr(https, "DATE_SECONDS", 3600.0)
+    await served.server.stop()
+    await served.server.start("127.0.0.1", served.port)
+    async with asyncio.timeout(60):
+        await served.server.stop()
+    assert not served.server.running

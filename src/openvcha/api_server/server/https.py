@@ -22,6 +22,8 @@ from openvcha.api_server.server.accept import Acceptor, Tls
 from openvcha.api_server.server.connection import STOPPING, Connection
 
 BACKLOG = 1024
+DATE_SECONDS = 1.0
+"""What an answer's Date is exact to."""
 
 
 class AddressUnusableError(OSError):
@@ -107,8 +109,8 @@ class HttpsServer:
         self._server = self._serving = None
         if server is None or serving is None:
             return
-        server.stopping.set()
         server.should_exit = True
+        server.stopping.set()
         await serving
         await server.cut_off()
 
@@ -164,6 +166,13 @@ class _Server(uvicorn.Server):
         ]
         self.started = True
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        """Keep the time of day for the answers until it is to stop; uvicorn's looks each 0.1 s."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DATE_SECONDS):
+                    await self.stopping.wait()
 
     def close(self) -> None:
         """Stop listening."""
