@@ -156,7 +156,7 @@ def test_the_launcher_ends_without_its_word(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "openvcha.node.patroni.launcher", str(tmp_path / "patroni.yml")]
     result = subprocess.run(argv, input=b"", capture_output=True, timeout=300, check=False)
     assert result.returncode == 1
-    assert b"before Patroni's moment" in result.stderr
+    assert b"before Patroni was allowed to start" in result.stderr
 
 
 def test_status_of_a_node_that_never_ran(tmp_path: Path) -> None:

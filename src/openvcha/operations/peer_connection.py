@@ -29,7 +29,7 @@ class Unverified(Exception):  # noqa: N818 - reads as what was met
     """The peer showed a certificate (``met``, DER) that is not the right one."""
 
     def __init__(self, met: bytes) -> None:
-        super().__init__("the peer is not who it should be")
+        super().__init__("the peer's certificate is not the expected one")
         self.met = met
 
 

@@ -45,7 +45,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 ASK_SECONDS = 6.0
 OUTCOME_SECONDS = 150.0
 FAILED = {
-    Outcome.CHANGED: "was not made the primary: the leader has just changed; look and try again",
+    Outcome.CHANGED: (
+        "was not made the primary: the leader has just changed; see which node leads and try again"
+    ),
     Outcome.PATRONI_SILENT: (
         "was not made the primary: its own Patroni did not respond within"
         f" {promotion.PATRONI_START_SECONDS:g} s, so it could not take over; nothing was changed."

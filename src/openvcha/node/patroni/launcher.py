@@ -52,7 +52,7 @@ def main() -> None:
     for change in changes:
         change.install()
     if os.read(STDIN, len(GO)) != GO:
-        raise SystemExit("the supervisor went before Patroni's moment")
+        raise SystemExit("the supervisor exited before Patroni was allowed to start")
     release_stdin()
     patroni.main()
 

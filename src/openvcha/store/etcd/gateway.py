@@ -333,7 +333,7 @@ def _reason(endpoint: str, error: Exception) -> str:
 
 def _checked(endpoints: Sequence[str], tls: TlsSource | None) -> tuple[str, ...]:
     if not endpoints:
-        raise ValueError("no endpoint of the store is known")
+        raise ValueError("no store endpoint is known")
     if tls is None and any(endpoint.startswith("https:") for endpoint in endpoints):
         raise ValueError("an https endpoint needs a TLS context")
     return tuple(endpoint.rstrip("/") for endpoint in endpoints)

@@ -321,7 +321,7 @@ class SealedStore:
             if result.succeeded:
                 return _Seen(result.revision, 1, result.revision, reserved=True)
             return self._vacant(result.results[0][0])
-        raise StoreUnavailable(f"{put.key}: nobody says whether it could be reserved")
+        raise StoreUnavailable(f"{put.key}: whether it was reserved is unknown")
 
     def _vacant(self, kv: KeyValue) -> _Seen | None:
         """Take over what was only reserved, and what is forged; that must not be in the way."""
