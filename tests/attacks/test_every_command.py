@@ -1,0 +1,359 @@
+"""Each command of `vcha` on a terminal, with escapes in every text that others may have written.
+
+``DRIVEN`` is the table: a new command fails until it says by which words it is driven there.
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import msgspec
+import pytest
+import typer
+from tests.support.hostile_terminal import HOSTILE, Api, Terminal, lab_status, terminal
+
+from openvcha.api.operations import OPERATIONS
+from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.users import User
+from openvcha.cli.arguments import Call
+from openvcha.cli.commands import call, user
+from openvcha.cli.lab import commands as lab_commands
+from openvcha.cli.lab import demo, logs, show, summary
+from openvcha.cli.main import app
+from openvcha.cli.node import commands as node_commands
+from openvcha.cli.node import join, programs, recovery, store
+from openvcha.cli.operation_help import short_name
+from openvcha.cli.output import errors
+from openvcha.cli.target import Target
+from openvcha.client import trust
+from openvcha.client.errors import RequestRefused, ServerUnreachable
+from openvcha.client.narrator import Narrator
+from openvcha.daemon.recovery import promotion_check
+from openvcha.daemon.recovery.promotion_check import Refusal
+from openvcha.daemon.unreadable_records import Unreadable
+from openvcha.lab import places, power, up
+from openvcha.lab.demo import Report
+from openvcha.lab.state import Lab, LabState
+from openvcha.node.doctor import Finding, Verdict
+from openvcha.node.identity import IDENTITY, Identity
+from openvcha.node.layout import Layout
+from openvcha.node.local_records.cluster import KeptCluster
+from openvcha.node.recovery.survey import Place, PlaceReply, Quorum, Survey
+from openvcha.store.space import MemberRoom, Room
+
+WORD = HOSTILE.replace(" ", "").replace("/", "|").replace("\0", "")
+"""The same as one word of a command line, which may be the name of a file too."""
+CREATE = "node create {empty} --role witness --token-file {file}"
+OWN = "what it prints is its own"
+
+DRIVEN: Mapping[str, tuple[str, ...]] = {
+    "lab up": ("lab up",),
+    "lab status": ("lab status", "lab status --json", f"lab status --name {WORD}"),
+    "lab kill": ("lab kill active",),
+    "lab destroy": ("lab destroy passive", f"lab destroy {WORD}"),
+    "lab directory": ("lab directory passive",),
+    "lab down": ("lab down",),
+    "lab reset": ("lab reset --yes",),
+    "lab list": ("lab list", "lab list --json"),
+    "lab env": (f"lab env --name {WORD}",),
+    "lab logs": ("lab logs node", "lab logs node --raw", f"lab logs node --part {WORD}"),
+    "demo": ("demo", "demo --no-keep"),
+    "failover": ("failover", "failover --forced --no-follow"),
+    "passive redeploy": ("passive redeploy", f"passive redeploy --placement-name {WORD}"),
+    "passive check": ("passive check",),
+    "witness redeploy": ("witness redeploy",),
+    "witness check": ("witness check",),
+    "mode show": ("mode show",),
+    "mode set": ("mode set MAINTENANCE",),
+    "undeploy": ("undeploy --yes",),
+    "task list": ("task list", "task list --json"),
+    "task get": ("task get the-id", "task get", f"task get {WORD}"),
+    "task follow": ("task follow the-id", "task follow"),
+    "task cancel": ("task cancel", f"task cancel {WORD}"),
+    "events": ("events", "events --json", "events --follow"),
+    "audit": ("audit", "audit --json"),
+    "user add": (f"user add {WORD} --password-file {{file}}",),
+    "user remove": (f"user remove {WORD}",),
+    "user list": ("user list", "user list --json"),
+    "user passwd": (f"user passwd {WORD} --password-file {{file}}",),
+    "user role": (f"user role {WORD} ReadOnly",),
+    "openapi": (OWN,),
+    "doctor": ("doctor", "doctor --json"),
+    "node run": ("node run {empty}",),
+    "node status": ("node status {node}", "node status {node} --json", "node status {empty}"),
+    "node service": ("node service {node}",),
+    "node api": ("node api {node}",),
+    "node make-standalone": ("node make-standalone {node} --yes",),
+    "node promote": ("node promote {node} --yes",),
+    "node token": ("node token passive", "node token passive --json"),
+    "node create": (
+        f"{CREATE} --join https://127.0.0.1:1 --ha-address 127.0.0.1 --name {WORD}",
+        f"{CREATE} --join https://127.0.0.1:1 --ha-address {WORD}",
+        f"{CREATE} --join {WORD} --ha-address 127.0.0.1",
+    ),
+    "node store list": ("node store list {node}",),
+    "node store set-aside": (f"node store set-aside {{node}} {WORD}",),
+    "node store accept": ("node store accept {node} --yes",),
+    "node store defragment": ("node store defragment {node}",),
+    **{
+        f"call {short_name(operation)}": (f"call {short_name(operation)}",)
+        for operation in OPERATIONS
+    },
+}
+AMISS = (LookupError, TypeError, AttributeError, AssertionError, NotImplementedError)
+"""By these a command ends that meets something which this test has forgotten."""
+ASKS_A_SERVER = (
+    *("failover", "passive", "witness", "mode", "undeploy", "task", "events", "audit", "call"),
+    "node token",
+)
+
+
+def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the commands below a group; groups print their help, which is their own."""
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if hasattr(command, "list_commands"):
+            yield from commands(command, (*words, name))
+        else:
+            yield " ".join((*words, name))
+
+
+def test_every_command_is_driven() -> None:
+    """Add a new one to the table, with what it shows of others."""
+    assert sorted(commands(typer.main.get_command(app))) == sorted(DRIVEN)
+
+
+def giving(value: Any) -> Callable[..., Any]:
+    """Return what stands for any coroutine function that returns this."""
+
+    async def given(*_: Any, **__: Any) -> Any:
+        return value
+
+    return given
+
+
+async def narrated(_: Lab, out: Narrator, *__: Any, **___: Any) -> Report:
+    """Stand for any long work on a lab."""
+    with out.step(HOSTILE):
+        out.say(HOSTILE)
+        out.code(HOSTILE)
+    return Report(steps=[(HOSTILE, 1.0)])
+
+
+def identity() -> Identity:
+    return Identity(
+        cluster_id=HOSTILE,
+        cluster_name=HOSTILE,
+        member=HOSTILE,
+        kind="data",
+        vm=HOSTILE,
+        name=HOSTILE,
+        ha_address=HOSTILE,
+        etcd_initial_cluster={HOSTILE: HOSTILE},
+    )
+
+
+@pytest.fixture
+def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be one lab, whatever it is called, of which all is another's text."""
+    lab = Lab(tmp_path / WORD)
+    lab.make(LabState(name=HOSTILE, octet=83, cluster_id=HOSTILE))
+    vm: Any = SimpleNamespace(name=HOSTILE, id=HOSTILE, directory=HOSTILE)
+
+    row = show.LabRow(name=HOSTILE, running=1, nodes=3, api=HOSTILE, directory=HOSTILE)
+    reached = giving(dict.fromkeys(("host", "dbname", "user"), HOSTILE))
+    (tmp_path / "etcd.jsonl").write_bytes(msgspec.json.encode({"event": HOSTILE, HOSTILE: "x"}))
+    monkeypatch.setattr(places, "find", lambda *_: lab)
+    monkeypatch.setattr(places, "labs", lambda *_: [lab])
+    for module in (lab_commands, demo):
+        monkeypatch.setattr(module, "new_lab_as_owner", lambda *_: lab)
+    monkeypatch.setattr(lab_commands, "lab_as_owner", lambda *_: lab)
+    monkeypatch.setattr(lab_commands, "look", giving(lab_status()))
+    monkeypatch.setattr(lab_commands, "database", reached)
+    monkeypatch.setattr(summary, "status", giving(lab_status()))
+    monkeypatch.setattr(summary, "database", reached)
+    monkeypatch.setattr(trust, "fetch_certificate", giving(b"certificate"))
+    monkeypatch.setattr(show, "row", giving(row))
+    monkeypatch.setattr(logs, "_folder", giving(tmp_path))
+    monkeypatch.setattr(up, "up", narrated)
+    monkeypatch.setattr(demo, "up", narrated)
+    monkeypatch.setattr(demo, "run_demo", narrated)
+    monkeypatch.setattr(power, "find", giving(vm))
+    monkeypatch.setattr(power, "kill", giving((vm, True)))
+    monkeypatch.setattr(power, "destroy", giving(vm))
+    monkeypatch.setattr(power, "down", narrated)
+    monkeypatch.setattr(power, "reset", narrated)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every answer of a server be another's text, and so the store's users."""
+
+    @asynccontextmanager
+    async def opened(_: Target) -> AsyncIterator[Api]:
+        yield Api()
+
+    class Server:
+        """The one that a new node is to join: nobody first, then one who refuses."""
+
+        calls = 0
+
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def call(self, *_: Any) -> Any:
+            Server.calls += 1
+            if Server.calls == 1:
+                raise ServerUnreachable(HOSTILE)
+            raise refusal()
+
+    one = User(name=HOSTILE, role=Role.READ_ONLY, password_hash="x", generation="x")
+    monkeypatch.setattr(Target, "api", opened)
+    monkeypatch.setattr(call, "build", lambda *_: Call("GET", "/x"))
+    monkeypatch.setattr(join, "ApiClient", Server)
+    monkeypatch.setattr(join, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(user, "_with_users", lambda *_: [one])
+    monkeypatch.setattr(user, "_kept_by_lab", lambda *_: f", of {HOSTILE}")
+
+
+def refusal() -> RequestRefused:
+    messages = [{"default_message": HOSTILE}]
+    data = {"ssl_thumbprint": HOSTILE}
+    return RequestRefused(400, {"error_type": HOSTILE, "messages": messages, "data": data})
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a node's directory in which all is another's text."""
+    made = Layout(tmp_path / f"node{WORD}")
+    for path in (made.run, made.etcd_data / "member", made.pgdata):
+        path.mkdir(parents=True)
+    (made.pgdata / "PG_VERSION").write_text("15")
+    (made.root / IDENTITY).write_bytes(msgspec.json.encode(identity()))
+    own_view = {
+        "role": "ACTIVE",
+        "contact": "ISOLATED",
+        "since": HOSTILE,
+        "waits_for": [HOSTILE],
+    }
+    status = {
+        "member": HOSTILE,
+        "kind": HOSTILE,
+        "pid": 1,
+        "started": 0,
+        "parts": [{"name": HOSTILE, "state": "RUNNING", "last_exit": HOSTILE}],
+        "notes": {HOSTILE: HOSTILE},
+        "view": own_view,
+    }
+    made.status.write_bytes(msgspec.json.encode(status))
+    kept = KeptCluster(
+        own=HOSTILE,
+        store_id=HOSTILE,
+        revision=1,
+        seen="2026-11-24T12:00:00+00:00",
+        listed=True,
+        members=(),
+        leader=HOSTILE,
+        last_leader=HOSTILE,
+        last_led=HOSTILE,
+    )
+    said = (PlaceReply(Place(HOSTILE, HOSTILE), (HOSTILE,)), PlaceReply(Place(HOSTILE, HOSTILE)))
+    quorum = Quorum(frozenset({HOSTILE, "another"}), HOSTILE, 1)
+    everybody = Survey(identity(), kept, {HOSTILE: HOSTILE}, quorum, said)
+
+    async def fails(*_: Any) -> None:
+        raise OSError(2, HOSTILE, HOSTILE)
+
+    monkeypatch.setattr(recovery, "_asked_all", giving((everybody, False)))
+    monkeypatch.setattr(recovery, "_observed", giving((None, None, ())))
+    monkeypatch.setattr(recovery, "_runs", lambda _: True)
+    monkeypatch.setattr(promotion_check, "check_promotion", lambda *_: Refusal(HOSTILE))
+    monkeypatch.setattr(programs, "_begin", lambda directory: directory)
+    monkeypatch.setattr("openvcha.daemon.service.serve", fails)
+    monkeypatch.setattr("openvcha.daemon.api.serve_api", fails)
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    monkeypatch.setattr(node_commands, "examine", lambda: [Finding(HOSTILE, Verdict.OK, HOSTILE)])
+    return made.root
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the store hold keys and members whose names are another's text."""
+
+    made: Any = SimpleNamespace(differing=giving([HOSTILE]))
+    member = MemberRoom(1, HOSTILE, HOSTILE, 1, 1)
+
+    async def reached(_: Path, work: Any) -> Any:
+        return await work(made)
+
+    monkeypatch.setattr(store, "_all", giving([Unreadable(HOSTILE, HOSTILE)]))
+    monkeypatch.setattr(store, "_accepted", giving(None))
+    monkeypatch.setattr(store, "_audited", giving(HOSTILE))
+    monkeypatch.setattr(store, "_given_room", giving(Room(members=(member,), silent=(HOSTILE,))))
+    monkeypatch.setattr(store, "_with_store", reached)
+
+
+@pytest.fixture
+def words(tmp_path: Path, node: Path) -> Mapping[str, Path]:
+    """Make what the command lines of the table name."""
+    file, empty = tmp_path / "file", tmp_path / f"empty{WORD}"
+    file.write_text("a-secret-of-somebody\n")
+    empty.mkdir()
+    return {"{file}": file, "{empty}": empty, "{node}": node}
+
+
+def shown(line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Run a command and return what the terminal has got."""
+    with terminal(monkeypatch) as seen, pytest.raises(SystemExit):
+        app([str(words.get(word, word)) for word in line.split(" ")], prog_name="vcha")
+    return seen
+
+
+@pytest.mark.usefixtures("labs", "api", "records")
+@pytest.mark.parametrize("line", [line for lines in DRIVEN.values() for line in lines])
+def test_what_others_wrote_is_text(
+    line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves no cursor, sets no title, hides nothing and forges no line; and it is shown."""
+    if line == OWN:
+        return
+    met: list[Exception] = []
+    text = errors._text
+
+    def told(error: Exception) -> str:
+        met.append(error)
+        return text(error)
+
+    monkeypatch.setattr(errors, "_text", told)
+    shown(line, words, monkeypatch).assert_harmless()
+    assert not [error for error in met if isinstance(error, AMISS)], "it came not so far"
+
+
+@pytest.mark.usefixtures("labs")
+@pytest.mark.parametrize(
+    "line",
+    [lines[0] for command, lines in DRIVEN.items() if command.startswith(ASKS_A_SERVER)],
+)
+def test_a_servers_refusal_is_text(
+    line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each command that asks one."""
+
+    @asynccontextmanager
+    async def opened(_: Target) -> AsyncIterator[Api]:
+        raise refusal()
+        yield Api()
+
+    monkeypatch.setattr(Target, "api", opened)
+    monkeypatch.setattr(call, "build", lambda *_: Call("GET", "/x"))
+    shown(line, words, monkeypatch).assert_harmless()
