@@ -11,8 +11,8 @@ from tests.support.edge import Served
 from tests.support.raw_http import raw, rest_of
 
 from openvcha.api_server.connection_limits import (
+    DESCRIPTOR_DIVISOR,
     MAX_EVICTIONS_PER_SECOND,
-    SHARE_OF_DESCRIPTORS,
     ClientConnection,
     ConnectionLimiter,
     within_descriptor_limit,
@@ -117,7 +117,7 @@ def test_who_has_gone_counts_no_more() -> None:
 def test_there_are_descriptors_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a share of them left for everything else that the process does."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
-    assert within_descriptor_limit(10_000) == 1024 // SHARE_OF_DESCRIPTORS
+    assert within_descriptor_limit(10_000) == 1024 // DESCRIPTOR_DIVISOR
     assert within_descriptor_limit(5) == 5
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1, 1))
     assert within_descriptor_limit(5) == 1

@@ -25,7 +25,7 @@ from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
 from openvcha.node.http import ask
 from openvcha.node.postgres.leader import parse_member_address
 from openvcha.node.recovery.probe import ProbeReply, ReplyKind, probe
-from openvcha.node.recovery.survey import MAX_MEMBERS, listed, patroni_words, places
+from openvcha.node.recovery.survey import MAX_MEMBERS, describe_patroni, listed, places
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd
@@ -215,7 +215,7 @@ async def test_a_node_sees_on_whatever_its_patroni_says(
 @pytest.mark.parametrize("body", [DEEP, OBJECT, b"[]"])
 def test_a_survey_goes_on(body: bytes) -> None:
     """Something answers there; what it says is not known."""
-    assert patroni_words(ProbeReply(ReplyKind.ANSWERS, body)) == ("Patroni",)
+    assert describe_patroni(ProbeReply(ReplyKind.ANSWERS, body)) == ("Patroni",)
     assert listed(ProbeReply(ReplyKind.ANSWERS, body)) in (None, {})
 
 

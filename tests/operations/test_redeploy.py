@@ -75,7 +75,7 @@ async def test_what_a_copy_would_carry_along_is_checked(scene: Scene) -> None:
     """What replication stands and falls with is refused with the way back, the rest is told."""
     await scene.cluster()
     services = scene.process().services
-    scene.world.survey, scene.world.uninstalled = SET, UNINSTALLED
+    scene.world.survey, scene.world.missing_files = SET, UNINSTALLED
     found = await check_passive(services, CALLER, PassiveCheckSpec(placement=placement()))
     (error,) = found.errors
     assert "ALTER SYSTEM RESET synchronous_standby_names" in error.default_message

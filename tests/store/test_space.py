@@ -17,7 +17,7 @@ from tests.support.roomy import simulated
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User, Users
-from openvcha.node.background.store_space import keep_room
+from openvcha.node.background.store_space import keep_space
 from openvcha.node.etcd.member import etcd_argv
 from openvcha.node.identity import StoreLimits
 from openvcha.node.layout import Layout
@@ -222,7 +222,7 @@ async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd) -> None:
         control=SimpleNamespace(tell=notes.__setitem__),
     )
     await fill(small)
-    keeping = asyncio.create_task(keep_room(view))
+    keeping = asyncio.create_task(keep_space(view))
     async with asyncio.timeout(SURE_SECONDS):
         while (await space.look(small)).full:  # noqa: ASYNC110 - it is other programs' state
             await asyncio.sleep(0.2)

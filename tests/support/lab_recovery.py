@@ -7,13 +7,13 @@ from tests.support.lab_nodes import node_status
 from tests.support.running_lab import RunningLab
 from tests.support.waiting import until
 
-from openvcha.lab.access import node_infrastructure
+from openvcha.lab.access import lab_infrastructure
 
 
 def power(running: RunningLab, name: str, *, on: bool) -> None:
     """Switch a node on or off, whatever its role is."""
     vm = next(vm for vm in running.vms() if vm.name == name)
-    infrastructure = node_infrastructure(running.lab)
+    infrastructure = lab_infrastructure(running.lab)
     asyncio.run((infrastructure.power_on if on else infrastructure.power_off)(vm.id))
 
 

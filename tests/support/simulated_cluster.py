@@ -155,7 +155,7 @@ class World:
         """Who holds the replay of a standby up."""
         self.survey = node_facts.PostgresFacts()
         """What users have set in PostgreSQL."""
-        self.uninstalled: tuple[MissingFile, ...] = ()
+        self.missing_files: tuple[MissingFile, ...] = ()
         """What the databases use and is not installed."""
         self.copy_error: ServerError | None = None
         """What the primary's log says of a copy that fails again and again."""

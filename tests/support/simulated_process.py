@@ -466,12 +466,12 @@ class SeenPostgres:
         self._at(host)
         return self.world.survey
 
-    async def uninstalled(self, host: str) -> tuple[MissingFile, ...]:
+    async def missing_files(self, host: str) -> tuple[MissingFile, ...]:
         self.life.check()
         self._at(host)
         if "databases silent" in self.world.faults:
             raise PostgresUnreachable("no answer within 10 s")
-        return self.world.uninstalled
+        return self.world.missing_files
 
     async def rehearse_renewal(self, host: str) -> None:
         await self.life.before()

@@ -15,7 +15,7 @@ from openvcha.events.budget import source_of
 
 CLIENT: Final = "client"
 """Key in the state of each request: its connection."""
-SHARE_OF_DESCRIPTORS: Final = 4
+DESCRIPTOR_DIVISOR: Final = 4
 """One in so many descriptors is for the API; the others are for the store and the database."""
 
 MAX_RECOGNIZED_SOURCES: Final = 1024
@@ -173,7 +173,7 @@ class ConnectionLimiter:
 def within_descriptor_limit(wanted: int) -> int:
     """Return how many of the wanted connections this process has descriptors for."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(wanted, descriptors // SHARE_OF_DESCRIPTORS))
+    return max(1, min(wanted, descriptors // DESCRIPTOR_DIVISOR))
 
 
 def abort_nothing() -> None:

@@ -28,7 +28,7 @@ SECURITY_HEADERS: Final = (
 RETRY_SECONDS: Final = 5
 """By then most outages are over: another node leads, or the store has quorum again."""
 _GZIP = 16 + zlib.MAX_WBITS
-_LONGEST_SHOWN = 100
+_MAX_SHOWN = 100
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
@@ -163,7 +163,7 @@ def _is_packed(encoding: str) -> bool:
         case "gzip" | "x-gzip":
             return True
         case other:
-            shown = other[:_LONGEST_SHOWN]
+            shown = other[:_MAX_SHOWN]
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("content.encoding", shown))
 
 
@@ -196,10 +196,10 @@ def _is_too_large(error: ApiError) -> bool:
 
 def _require_json(content_type: str) -> None:
     if content_type.partition(";")[0].strip().lower() != JSON:
-        fail(ErrorType.INVALID_REQUEST, message("content.type", content_type[:_LONGEST_SHOWN]))
+        fail(ErrorType.INVALID_REQUEST, message("content.type", content_type[:_MAX_SHOWN]))
 
 
 def _require_utf_8(content_type: str) -> None:
     found = _CHARSET.search(content_type)
     if found and found[1].lower() not in _UTF_8:
-        fail(ErrorType.INVALID_ARGUMENT, message("content.charset", found[1][:_LONGEST_SHOWN]))
+        fail(ErrorType.INVALID_ARGUMENT, message("content.charset", found[1][:_MAX_SHOWN]))

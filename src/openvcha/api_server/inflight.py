@@ -90,16 +90,16 @@ class SlotPool:
                 own = self._own[owner] = asyncio.Semaphore(share.max_per_owner)
             await self._wait(own)
         except BaseException:
-            self._gone(owner)
+            self._withdraw(owner)
             raise
 
     def release(self, owner: str) -> None:
         """Release a slot."""
         self._all.release()
         self._own[owner].release()
-        self._gone(owner)
+        self._withdraw(owner)
 
-    def _gone(self, owner: str) -> None:
+    def _withdraw(self, owner: str) -> None:
         self._there[owner] -= 1
         if not self._there[owner]:
             del self._there[owner], self._own[owner]

@@ -23,7 +23,7 @@ SINGLETON_HEADERS: Final = (
     "host",
 )
 """Headers that may appear at most once."""
-_LONGEST_SHOWN: Final = 100
+_MAX_SHOWN: Final = 100
 
 
 def require_unambiguous(request: Request) -> None:
@@ -42,7 +42,7 @@ def require_unambiguous_verbs(request: Request) -> None:
     _require_once("%s in the query", names, (ACTION, TASK))
     task = dict(request.query).get(TASK)
     if task is not None and task.lower() not in {"true", "false"}:
-        fail(ErrorType.INVALID_ARGUMENT, message("request.flag", TASK, task[:_LONGEST_SHOWN]))
+        fail(ErrorType.INVALID_ARGUMENT, message("request.flag", TASK, task[:_MAX_SHOWN]))
 
 
 def _require_once(what: str, names: Iterable[str], single: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ TASK = "vmw-task"
 #: Query parameters that choose the operation and are not its arguments.
 VERBS = frozenset({ACTION, LEGACY_ACTION, TASK})
 LEGACY_SESSION = "/com/vmware/cis/session"
-_LONGEST_SHOWN = 200
+_MAX_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ def _unknown(
 
 def _written(method: str, path: str, action: str | None, *, task: bool) -> str:
     """Return a request as one types it, with bounded length: anyone may have sent it."""
-    verbs = [f"action={action[:_LONGEST_SHOWN]}"] if action else []
+    verbs = [f"action={action[:_MAX_SHOWN]}"] if action else []
     verbs += [f"{TASK}=true"] if task else []
-    shown = f"{method[:_LONGEST_SHOWN]} {path[:_LONGEST_SHOWN]}"
+    shown = f"{method[:_MAX_SHOWN]} {path[:_MAX_SHOWN]}"
     return f"{shown}?{'&'.join(verbs)}" if verbs else shown
 
 

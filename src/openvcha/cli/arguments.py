@@ -14,9 +14,9 @@ from openvcha.cli.operation_help import (
     Leaf,
     body_leaves,
     describe_type,
+    method_and_path,
     path_leaves,
     query_leaves,
-    rest,
 )
 from openvcha.client.errors import CommandError
 
@@ -34,7 +34,7 @@ class Call:
 def build(operation: Operation, body: str | None, params: Sequence[str]) -> Call:
     """Return the call with path, query and body. Raises CommandError for invalid arguments."""
     given = [_pair(text) for text in params]
-    method, path = rest(operation).split(" ", 1)
+    method, path = method_and_path(operation).split(" ", 1)
     call = Call(method, path, _read_body(body))
     paths = {leaf.name: leaf for leaf in path_leaves(operation)}
     queries = {leaf.name: leaf for leaf in query_leaves(operation)}

@@ -55,7 +55,7 @@ def find_operations(text: str) -> list[Operation]:
     return exact or [op for op in OPERATIONS if op.id.casefold().endswith(f".{wanted}")]
 
 
-def rest(operation: Operation) -> str:
+def method_and_path(operation: Operation) -> str:
     """Return method and path on /api."""
     verbs = [f"action={operation.action}"] if operation.action else []
     verbs += ["vmw-task=true"] if operation.task else []

@@ -41,7 +41,7 @@ def readable_lab(name: str, base: Path | None) -> Lab:
 
 
 @contextmanager
-def viewing(lab: Lab) -> Iterator[None]:
+def acting_as_controller(lab: Lab) -> Iterator[None]:
     """Act as the account that controls a lab, during a block. Raises CannotDropRoot."""
     with contextlib.ExitStack() as stack:
         if os.geteuid() == 0 and (uid := controlling_uid(lab.directory)):

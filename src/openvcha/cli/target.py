@@ -70,7 +70,7 @@ class Target:
     async def api(self) -> AsyncIterator[ApiClient]:
         """Yield a client with a session. Raises CommandError, RequestRefused, ServerUnreachable."""
         if self.server is not None:
-            async with self._elsewhere(self.server) as found:
+            async with self._other_server(self.server) as found:
                 yield found
             return
         if self.ca or self.thumbprint:
@@ -81,7 +81,7 @@ class Target:
         async with client(lab) as found, found.session(user, password):
             yield found
 
-    def settle(self) -> None:
+    def become_reader(self) -> None:
         """Become the account that may read the lab, before standard input is read."""
         if self.server is None:
             with contextlib.suppress(CommandError):  # reported when the lab is used
@@ -97,7 +97,7 @@ class Target:
         return read_password(self.password_file, f"Password of {user}")
 
     @asynccontextmanager
-    async def _elsewhere(self, server: str) -> AsyncIterator[ApiClient]:
+    async def _other_server(self, server: str) -> AsyncIterator[ApiClient]:
         where = parse_server(server)
         if self.user is None:
             raise CommandError("--server needs --user")
@@ -126,7 +126,7 @@ def with_target(function: Callable[..., None]) -> Callable[..., None]:
 
     def command(**arguments: Any) -> None:
         target = Target(**{field.name: arguments.pop(field.name) for field in fields})
-        target.settle()
+        target.become_reader()
         function(**arguments, target=target)
 
     command.__name__ = function.__name__

@@ -96,23 +96,23 @@ def _truncate_names(names: tuple[str, ...]) -> tuple[str, ...]:
 class ApiLink:
     """The service's end: tells the API when to serve, while ``run`` runs.
 
-    ``orders`` returns what to send, given whether the API is to serve. ``told`` takes the reasons
-    for which the API's work fails, at each report. Only the API that connected last gets orders.
-    ``serve`` and ``end`` return at once, whatever state the API is in. ``kill`` ends a process that
-    does not stop serving, and returns whether it existed.
+    ``orders`` returns what to send, given whether the API is to serve. ``on_failures`` takes the
+    reasons for which the API's work fails, at each report. Only the API that connected last gets
+    orders. ``serve`` and ``end`` return at once, whatever state the API is in. ``kill`` ends a
+    process that does not stop serving, and returns whether it existed.
     """
 
     def __init__(
         self,
         place: Path,
         orders: Callable[[bool], Orders],
-        told: Callable[[Mapping[str, str]], None],
+        on_failures: Callable[[Mapping[str, str]], None],
         *,
         kill: Callable[[Process], bool] | None = None,
     ) -> None:
         self._place = place
         self._orders = orders
-        self._told = told
+        self._on_failures = on_failures
         self._kill = kill or partial(send, number=signal.SIGKILL)
         self._serves = False
         self._number = 0
@@ -227,7 +227,7 @@ class ApiLink:
     def _report_failures(self) -> None:
         unheard = self._serves and _now() - self._read_orders > NOT_SERVING_ALARM_SECONDS
         reason = f"it has not reported for {NOT_SERVING_ALARM_SECONDS:.0f} seconds that it serves"
-        self._told({**self._failing, **({"API: process": reason} if unheard else {})})
+        self._on_failures({**self._failing, **({"API: process": reason} if unheard else {})})
 
     def _kill_unless_stopped(self) -> None:
         """Kill an API that does not stop: a frozen one would keep the port from the new leader."""

@@ -18,7 +18,7 @@ from openvcha.api.structures import VmPowerState
 from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.node.etcd.account import NodeAccount
-from openvcha.node.etcd.member import answers, known_endpoints, peer_url
+from openvcha.node.etcd.member import is_healthy, known_endpoints, peer_url
 from openvcha.node.http import ask
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
@@ -121,7 +121,7 @@ class LocalNode:
     async def store_serves(self) -> bool:
         """Return whether any member, its own or another, reports a quorum."""
         places = known_endpoints(self.identity, self.layout)
-        return any(await asyncio.gather(*(answers(at, self.tls()) for at in places)))
+        return any(await asyncio.gather(*(is_healthy(at, self.tls()) for at in places)))
 
     async def leaderless(self) -> bool:
         """Return whether the store reports that no node leads."""

@@ -24,7 +24,7 @@ from openvcha.node.process.process_tree import NodeProcesses, Process, find_tree
 ROLES = {ADMINISTRATOR: Role.ADMINISTRATOR, READER: Role.READ_ONLY}
 
 
-def node_infrastructure(lab: Lab) -> LocalInfrastructure:
+def lab_infrastructure(lab: Lab) -> LocalInfrastructure:
     """Return the lab's infrastructure, which may not exist yet."""
     return LocalInfrastructure(lab.infrastructure, NodeProcesses(), DetachedStarter())
 
@@ -44,7 +44,7 @@ async def open_infrastructure(lab: Lab) -> LocalInfrastructure:
 async def lab_inventory(lab: Lab) -> Inventory:
     """Return the lab's inventory; an empty one if it does not exist yet."""
     try:
-        return await node_infrastructure(lab).inventory()
+        return await lab_infrastructure(lab).inventory()
     except ApiError as error:
         if error.error_type is not ErrorType.RESOURCE_INACCESSIBLE:
             raise

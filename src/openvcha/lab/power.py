@@ -11,7 +11,7 @@ from openvcha.client.errors import CommandError
 from openvcha.client.narrator import Narrator
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
-from openvcha.lab.access import find_supervisor, is_on, lab_inventory, node_infrastructure
+from openvcha.lab.access import find_supervisor, is_on, lab_infrastructure, lab_inventory
 from openvcha.lab.leftover import require_unneeded
 from openvcha.lab.lock import hold
 from openvcha.lab.places import check_directory
@@ -33,7 +33,7 @@ async def find(lab: Lab, node: str) -> Vm:
 async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
     """Cut the power of a node; return its VM, and whether it was on. Raises CommandError."""
     vm = await find(lab, node)
-    await node_infrastructure(lab).power_off(vm.id)
+    await lab_infrastructure(lab).power_off(vm.id)
     return vm, is_on(vm)
 
 
@@ -47,7 +47,7 @@ async def destroy(lab: Lab, node: str) -> Vm:
     vm = await find(lab, node)
     if node not in (PASSIVE, WITNESS):
         await require_unneeded(lab, await lab_inventory(lab), vm)
-    await node_infrastructure(lab).delete_vm(vm.id)
+    await lab_infrastructure(lab).delete_vm(vm.id)
     return vm
 
 
@@ -68,7 +68,7 @@ async def reset(lab: Lab, narrator: Narrator) -> None:
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
     ):
-        infrastructure = node_infrastructure(lab)
+        infrastructure = lab_infrastructure(lab)
         for vm in (await lab_inventory(lab)).vms:
             with narrator.step(f"Stopping {vm.name}"):
                 await infrastructure.power_off(vm.id)
@@ -93,7 +93,7 @@ async def _stop_all(lab: Lab, narrator: Narrator) -> int:
     if not running:
         return 0
     known = await find_roles(inventory)
-    infrastructure = node_infrastructure(lab)
+    infrastructure = lab_infrastructure(lab)
     for vm in sorted(running, key=lambda vm: ORDER.index(known.of(vm))):
         with narrator.step(f"Stopping {_described(vm, known)}"):
             await _stop(infrastructure, vm)

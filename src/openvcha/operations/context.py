@@ -57,7 +57,7 @@ class PostgresAccess(Protocol):
     async def survey(self, host: str) -> PostgresFacts:
         """Look at what users have set in the own PostgreSQL."""
 
-    async def uninstalled(self, host: str) -> tuple[MissingFile, ...]:
+    async def missing_files(self, host: str) -> tuple[MissingFile, ...]:
         """Look what the databases of the own PostgreSQL use and is not installed."""
 
     async def rehearse_renewal(self, host: str) -> None:

@@ -11,7 +11,7 @@ from tests.support.observations import PRIMARY, World
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.daemon.recovery.losses import Evidence, assess_data_loss
+from openvcha.daemon.recovery.data_loss import Evidence, assess_data_loss
 from openvcha.daemon.recovery.promotion_check import (
     NonMember,
     PatroniKeys,

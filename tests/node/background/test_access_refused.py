@@ -11,7 +11,7 @@ import pytest
 from psycopg import OperationalError
 from tests.support.certificates import SECRETS
 
-from openvcha.node.background.access_repair import PAUSES, AccessRepair, NodePasswords
+from openvcha.node.background.access_repair import RETRY_PAUSES, AccessRepair, NodePasswords
 from openvcha.node.background.facts import PostgresSurvey
 from openvcha.node.identity import encode_secrets
 from openvcha.node.layout import Layout
@@ -78,7 +78,7 @@ async def test_it_is_told_after_several_tries_only() -> None:
     seen, warned = await look(server, Settled())
     assert seen == PostgresSurvey(refusal=NOLOGIN)
     assert warned == ["PostgreSQL no longer accepts the cluster's sessions"]
-    assert server.asked == ["h/postgres", *["h/template1", "h/postgres"] * (len(PAUSES) - 1)]
+    assert server.asked == ["h/postgres", *["h/template1", "h/postgres"] * (len(RETRY_PAUSES) - 1)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from openvcha.node.background.store_space import (
     LOOK_SECONDS,
     TURN_SECONDS,
     SpaceKeeper,
-    keep_room,
+    keep_space,
 )
 from openvcha.node.identity import StoreLimits
 from openvcha.store import keys
@@ -79,7 +79,7 @@ async def lead(store: Store, member: str) -> None:
 
 
 async def run_for(seconds: float, *views: Any) -> None:
-    works = [asyncio.create_task(keep_room(each)) for each in views]
+    works = [asyncio.create_task(keep_space(each)) for each in views]
     await asyncio.sleep(seconds)
     for work in works:
         work.cancel()
@@ -167,7 +167,7 @@ def tries(store: Store) -> int:
 async def test_members_are_not_troubled_for_nothing() -> None:
     """Each try takes all members away in turn, and moves the lead: it waits for something to go."""
     store = made(990, full=True, a=1000, b=1000, c=1000)
-    node = asyncio.create_task(keep_room(view(store)))
+    node = asyncio.create_task(keep_space(view(store)))
     await asyncio.sleep(FUTILE_SECONDS / 2)
     assert tries(store) == 1
     await asyncio.sleep(FUTILE_SECONDS)

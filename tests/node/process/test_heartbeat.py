@@ -19,7 +19,7 @@ from openvcha.node.process.heartbeat import (
     HangDetector,
     ThreadState,
     beat_forever,
-    see,
+    read_thread_state,
 )
 from openvcha.node.process.logs import RotatingLog, logger
 from openvcha.node.process.managed_process import Part, PartSpec
@@ -85,13 +85,13 @@ def test_the_kernel_is_asked() -> None:
     program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     os.kill(program.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
-    first = see(program.pid)
+    first = read_thread_state(program.pid)
     assert first is not None
     assert first.state == "T"
-    assert first == see(program.pid)
+    assert first == read_thread_state(program.pid)
     program.kill()
     program.wait()
-    assert see(program.pid) is None
+    assert read_thread_state(program.pid) is None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,13 @@ from tests.support.nodes import until
 from openvcha.node.layout import Layout
 from openvcha.node.process.gate import GO
 from openvcha.node.process.process_tree import Process, find_tree, kill_tree, read_process
-from openvcha.node.process.reaper import ORDER_SECONDS, PAUSE_SECONDS, Reaper, is_supervisor, orders
+from openvcha.node.process.reaper import (
+    GRACEFUL_SECONDS,
+    PAUSE_SECONDS,
+    Reaper,
+    is_supervisor,
+    signals_for,
+)
 from openvcha.node.process.supervisor_watch import BEAT, DISMISS, LOOKS, Silence
 from openvcha.node.supervisor.plan import reaper_part
 
@@ -54,7 +60,7 @@ def test_patroni_goes_before_what_it_needs(
     left: list[Process], told: dict[Process, signal.Signals]
 ) -> None:
     """It stops PostgreSQL and gives the lead away; a backend ends with its postmaster."""
-    assert dict(orders(left)) == told
+    assert dict(signals_for(left)) == told
 
 
 @pytest.mark.parametrize("name", ["service", "run", "node"])
@@ -138,7 +144,7 @@ def test_what_does_not_listen_is_killed_before_another_leads(machine: Machine) -
     assert POSTMASTER.argv in left
     assert len(set(machine.told)) == len(machine.told)
     assert len(machine.killed) == 1
-    assert ORDER_SECONDS <= machine.killed[0] <= ORDER_SECONDS + PAUSE_SECONDS
+    assert GRACEFUL_SECONDS <= machine.killed[0] <= GRACEFUL_SECONDS + PAUSE_SECONDS
     assert machine.find(machine.directory) == []
 
 

@@ -10,7 +10,12 @@ from tests.support.kept_cluster import IDENTITY, KNOWN, kept
 
 from openvcha.node.local_records.cluster import KeptCluster, MajorityView
 from openvcha.node.process.status import Contact, OwnView, Role
-from openvcha.node.recovery.alone import asks_public, identity_lines, rows_lost, why_not
+from openvcha.node.recovery.alone import (
+    identity_lines,
+    must_ask_public,
+    rows_lost,
+    standalone_refusal,
+)
 from openvcha.node.recovery.survey import Place, PlaceReply, Quorum, Survey
 
 NOW = dt.datetime(2026, 1, 1, 0, 3, tzinfo=dt.UTC)
@@ -63,13 +68,15 @@ def test_only_a_node_that_nobody_answers_may_stand_alone(
     changes: dict[str, Any], word: str | None
 ) -> None:
     """Whatever another one says: that it says it is enough."""
-    reason = why_not(asked(**changes))
+    reason = standalone_refusal(asked(**changes))
     assert (reason is None) if word is None else word in str(reason)
 
 
 def test_who_answers_is_named_with_the_only_way_around() -> None:
     """No option overrides it."""
-    reason = str(why_not(asked(said=(PlaceReply(B, ("etcd without a quorum",)), PlaceReply(W)))))
+    reason = str(
+        standalone_refusal(asked(said=(PlaceReply(B, ("etcd without a quorum",)), PlaceReply(W))))
+    )
     assert "If b must not continue, power it off and try again" in reason
 
 
@@ -142,4 +149,4 @@ def test_the_public_address_is_asked_only_when_an_answer_must_be_anothers(
     found: OwnView | None, asks: bool
 ) -> None:
     """An active that goes on alone in MAINTENANCE would take itself for another."""
-    assert asks_public(found, NOW) is asks
+    assert must_ask_public(found, NOW) is asks

@@ -67,7 +67,7 @@ class Stage:
         self.listed: Listed | None = {OWN: "own", OTHER: "other"}
         patch.setattr(recovery, "answers", self.answer)
         patch.setattr(recovery, "survey", self.survey)
-        patch.setattr(recovery, "why_not", lambda _: self.forbids)
+        patch.setattr(recovery, "standalone_refusal", lambda _: self.forbids)
         patch.setattr(recovery, "Etcd", lambda *_, **__: Store(self))
         patch.setattr(recovery, "NodeTls", lambda _: lambda: None)
 

@@ -12,8 +12,8 @@ from tests.support.nodes import Lab, Node
 
 from openvcha.node.local_records.cluster import save_kept
 from openvcha.node.recovery import survey as asking
-from openvcha.node.recovery.alone import why_not
-from openvcha.node.recovery.survey import PUBLIC, Place, Survey, places, plain, survey
+from openvcha.node.recovery.alone import standalone_refusal
+from openvcha.node.recovery.survey import PUBLIC, Place, Survey, places, sanitize, survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.etcd.health import HEALTH
 
@@ -92,14 +92,14 @@ def test_all_that_were_ever_known_are_places() -> None:
 
 def test_what_others_wrote_is_printable() -> None:
     """It goes to a terminal."""
-    assert plain("a\x1b[2J" + "x" * 99) == "a?[2J" + "x" * 59
+    assert sanitize("a\x1b[2J" + "x" * 99) == "a?[2J" + "x" * 59
 
 
 async def test_nobody_there_is_silence(town: Town) -> None:
     """And no reason against it, which is not to say that they are gone."""
     found = await town.asked()
     assert words(found) == {"birth": (), PUBLIC: ()}
-    assert (found.quorum, found.listed, why_not(found)) == (None, None, None)
+    assert (found.quorum, found.listed, standalone_refusal(found)) == (None, None, None)
 
 
 async def test_a_member_that_is_only_kept_is_asked(town: Town) -> None:
@@ -119,7 +119,7 @@ async def test_a_member_that_is_only_kept_is_asked(town: Town) -> None:
     await town.serves(4, 8008, {"/patroni": b'{"role":"replica","state":"\\u001b[2J"}'})
     found = await town.asked()
     assert words(found)["b"] == ("etcd without a quorum", "Patroni: replica, ?[2J")
-    assert "b (" in str(why_not(found))
+    assert "b (" in str(standalone_refusal(found))
 
 
 async def test_a_member_that_only_the_own_etcd_remembers_is_asked(town: Town) -> None:
@@ -128,7 +128,7 @@ async def test_a_member_that_only_the_own_etcd_remembers_is_asked(town: Town) ->
     await town.serves(5, 2380, {"/members": MEMBERS % town.lab.address(5).encode()})
     found = await town.asked()
     assert words(found)["later"] == ("etcd, waiting for a quorum",)
-    assert "later" in str(why_not(found))
+    assert "later" in str(standalone_refusal(found))
 
 
 async def test_who_hangs_or_takes_us_for_a_stranger_is_not_silent(
@@ -143,7 +143,7 @@ async def test_who_hangs_or_takes_us_for_a_stranger_is_not_silent(
         "etcd, which accepts connections but does not respond",
         "Patroni, which refuses this node as a stranger",
     )
-    assert why_not(found)
+    assert standalone_refusal(found)
 
 
 async def test_who_serves_at_the_public_address_is_found_by_a_node_that_knows_nobody(
@@ -151,4 +151,4 @@ async def test_who_serves_at_the_public_address_is_found_by_a_node_that_knows_no
 ) -> None:
     """All members it knew are gone, at other addresses others serve."""
     await town.hangs(100, 8443)
-    assert "its API" in str(why_not(await town.asked()))
+    assert "its API" in str(standalone_refusal(await town.asked()))

@@ -169,7 +169,7 @@ class Node:
         self.moment()
 
     def tell(self, duty: str, text: str | None) -> None:
-        assert duty == rotation.NOTE
+        assert duty == rotation.FILE_NAME
         self.notes = {duty: text} if text else {}
 
     # --- what PostgreSQL, etcd and Patroni answer
@@ -340,7 +340,7 @@ async def test_it_waits_for_a_primary_and_says_so(node: Node) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(60):
             await node.renew()
-    assert "does not accept writes yet" in node.notes[rotation.NOTE]
+    assert "does not accept writes yet" in node.notes[rotation.FILE_NAME]
     assert node.authority == before
     node.recovering = False
     await node.renew()

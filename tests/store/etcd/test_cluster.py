@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pytest
 
-from openvcha.node.etcd.member import answers
+from openvcha.node.etcd.member import is_healthy
 from openvcha.store.errors import (
     LearnerNotReady,
     MemberNotFound,
@@ -86,7 +86,7 @@ async def test_a_full_member_has_its_majority_and_one_alone_can_be_given_room(
     await patient.put("/full", b"1")
     await alarm(patient, alone.id)
     tls = servers[0].tls.context()
-    assert await answers(servers[0].url, tls)
+    assert await is_healthy(servers[0].url, tls)
     with pytest.raises(StoreError, match="space exceeded"):
         await patient.put("/full", b"2")
     assert await patient.full_members() == {alone.id}
@@ -174,8 +174,8 @@ async def test_lost_quorum(client: Etcd, servers: list[Server]) -> None:
         both = hasty.several_and_members(["/a"])
         asked = (hasty.get("/a"), hasty.put("/a", b"2"), hasty.members(), both)
         async with asyncio.timeout(SURE_SECONDS):
-            answers = await asyncio.gather(*asked, return_exceptions=True)
-        assert [isinstance(one, StoreUnavailable) for one in answers] == [True] * 4, answers
+            is_healthy = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(one, StoreUnavailable) for one in is_healthy] == [True] * 4, is_healthy
         assert not await hasty.healthy(left.url, 0.5)
         assert len(await hasty.members(local=True)) == 3
         assert (await hasty.status(left.url)).version.startswith("3.")

@@ -98,7 +98,7 @@ class Sessions:
         # The lease only cleans up: the limits are checked at each request.
         lease = await self._store.lease_grant(int((2 * self._idle).total_seconds()) + 1)
         await self._record(token_hash(token)).create(record, lease=lease)
-        await self._make_room(user.name, keys.session(token_hash(token).hex()))
+        await self._end_surplus(user.name, keys.session(token_hash(token).hex()))
         return Secret(token)
 
     async def resolve(self, token: Secret) -> Session:
@@ -157,7 +157,7 @@ class Sessions:
         if len(self._owners) > MAX_OWNERS:
             del self._owners[next(iter(self._owners))]
 
-    async def _make_room(self, user: str, newest: str) -> None:
+    async def _end_surplus(self, user: str, newest: str) -> None:
         """Delete a user's surplus sessions, the least recently used first."""
         found = readable(await self._store.prefix(keys.SESSIONS), SessionRecord)
         others = [(kv, record) for kv, record in found if kv.key != newest and record.user == user]

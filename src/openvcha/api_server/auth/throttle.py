@@ -18,7 +18,7 @@ from openvcha.api.messages import message
 
 FREE_ATTEMPTS: Final = 5
 FIRST_DELAY: Final = timedelta(seconds=5)
-LONGEST_DELAY: Final = timedelta(minutes=5)
+MAX_DELAY: Final = timedelta(minutes=5)
 FORGOTTEN_AFTER: Final = timedelta(hours=1)
 MAX_SOURCES: Final = 512
 NAME_BUCKETS_PER_SOURCE: Final = 32
@@ -147,7 +147,7 @@ def delay(failures: int) -> timedelta:
     if failures < FREE_ATTEMPTS:
         return timedelta(0)
     doublings = min(failures - FREE_ATTEMPTS, 16)
-    return min(FIRST_DELAY * (1 << doublings), LONGEST_DELAY)
+    return min(FIRST_DELAY * (1 << doublings), MAX_DELAY)
 
 
 def invalid_credentials(*cause: object, retry_after: int | None = None) -> ApiError:

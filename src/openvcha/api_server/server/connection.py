@@ -116,14 +116,14 @@ class Connection(H11Protocol):
 
     def _start_timer(self) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(self.request_seconds, self._too_slow)
+            self._timer = self.loop.call_later(self.request_seconds, self._on_timeout)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _too_slow(self) -> None:
+    def _on_timeout(self) -> None:
         """End an incomplete request: with 408 if it has begun."""
         self._timer = None
         if not self._awaits_more():

@@ -30,7 +30,7 @@ ANONYMOUS_DRAIN_BYTES: Final = 2 << 20
 """For clients without a session: decrypting it serves only to deliver the response."""
 DRAIN_SECONDS: Final = 10.0
 DRAIN_IDLE_SECONDS: Final = 1.0
-DRAIN_BYTES_A_SECOND: Final = 8 << 20
+MAX_DRAIN_BYTES_PER_SECOND: Final = 8 << 20
 """For all clients: each MiB takes six milliseconds of the loop."""
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -41,7 +41,7 @@ class EdgeMiddleware:
     def __init__(self, app: ASGIApp, internal: Callable[[BaseException], ApiError]) -> None:
         self._app = app
         self._internal = internal
-        self._drains = TokenBucket(DRAIN_BYTES_A_SECOND, DRAIN_BYTES_A_SECOND)
+        self._drains = TokenBucket(MAX_DRAIN_BYTES_PER_SECOND, MAX_DRAIN_BYTES_PER_SECOND)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""

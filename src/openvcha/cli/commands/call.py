@@ -18,9 +18,9 @@ from openvcha.cli.operation_help import (
     body_leaves,
     describe_type,
     find_operations,
+    method_and_path,
     path_leaves,
     query_leaves,
-    rest,
     short_name,
 )
 from openvcha.cli.output.console import Rows, console, simple_table
@@ -139,7 +139,7 @@ def _documented(operation: Operation) -> type[TyperCommand]:
 
 def _describe(operation: Operation) -> None:
     out = console()
-    out.print(f" {rest(operation)}")
+    out.print(f" {method_and_path(operation)}")
     for title, leaves in (
         ("In the path", path_leaves(operation)),
         ("In the query", query_leaves(operation)),

@@ -65,11 +65,11 @@ def add(
     node: Node = None,
 ) -> None:
     """Add a user."""
-    _settle(name, base, node)
+    _become_owner(name, base, node)
     password = read_password(password_file, f"Password for {user}", new=True)
     told = {"user": user, "role": role}
     _with_users(name, base, node, lambda users: users.add(user, password, role), ("add", told))
-    kept = _kept_by_lab(name, base, node, user, password)
+    kept = _save_in_lab(name, base, node, user, password)
     say(f"added {user}: {role.value}{kept}")
 
 
@@ -109,11 +109,11 @@ def passwd(
     node: Node = None,
 ) -> None:
     """Change a user's password and end that user's sessions."""
-    _settle(name, base, node)
+    _become_owner(name, base, node)
     password = read_password(password_file, f"New password for {user}", new=True)
     done = ("passwd", {"user": user})
     _with_users(name, base, node, lambda users: users.passwd(user, password), done)
-    kept = _kept_by_lab(name, base, node, user, password)
+    kept = _save_in_lab(name, base, node, user, password)
     say(f"changed the password of {user}{kept}")
 
 
@@ -131,7 +131,7 @@ def role(
     say(f"{user} is now {role.value}")
 
 
-def _settle(name: str, base: Path | None, node: Path | None) -> None:
+def _become_owner(name: str, base: Path | None, node: Path | None) -> None:
     """Become the account in control, before standard input is read."""
     if node:
         node_directory(node)
@@ -170,7 +170,7 @@ def _with_users(
         raise CommandError(said) from error
 
 
-def _kept_by_lab(
+def _save_in_lab(
     name: str, base: Path | None, node: Path | None, user: str, password: Secret
 ) -> str:
     """Save the new password of one of a lab's own users in the lab."""

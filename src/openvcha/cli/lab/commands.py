@@ -16,7 +16,7 @@ from openvcha.cli.options import AsJson, Base, Name, command
 from openvcha.cli.output.console import console, narrator
 from openvcha.cli.output.errors import fail
 from openvcha.cli.output.plain import confirm, say, say_exactly, say_json
-from openvcha.cli.root import lab_as_owner, new_lab_as_owner, readable_lab, viewing
+from openvcha.cli.root import acting_as_controller, lab_as_owner, new_lab_as_owner, readable_lab
 from openvcha.lab import places, power
 from openvcha.lab.access import database
 from openvcha.lab.places import DEFAULT_NAME
@@ -167,7 +167,7 @@ def list_(base: Base = None, as_json: AsJson = False) -> None:
     bases = [base] if base else [places.user_base(), places.SHARED]
     rows = []
     for lab in places.labs(bases):
-        with viewing(lab):
+        with acting_as_controller(lab):
             rows.append(asyncio.run(show.row(lab)))
     if as_json:
         say_json(rows)

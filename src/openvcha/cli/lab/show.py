@@ -74,7 +74,7 @@ def show_status(found: LabStatus, command: Command) -> None:
     out = console()
     meaning = _MEANINGS.get(found.state)
     said = f", mode {found.mode}" if found.mode else f": {meaning}" if meaning else ""
-    out.print(Text.assemble(f"Lab {found.name} is ", coloured(found.state.value), said))
+    out.print(Text.assemble(f"Lab {found.name} is ", colored(found.state.value), said))
     if found.api_problem:
         out.print(f"  {found.api_problem}", soft_wrap=True)
     print_warnings(out, found)
@@ -107,7 +107,7 @@ def _node_table(nodes: Sequence[NodeStatus]) -> Table:
         table.add_row(
             node.name,
             (node.role or "-").lower(),
-            Text(*coloured(node.state or "-")),
+            Text(*colored(node.state or "-")),
             node.power or "-",
             *(value or "-" for value in values),
         )
@@ -124,7 +124,7 @@ def _print_task(out: Console, found: LabStatus) -> None:
     out.print(f"  task {task.id}", soft_wrap=True)
 
 
-def coloured(word: str) -> tuple[str, str]:
+def colored(word: str) -> tuple[str, str]:
     """Return a state with its color."""
     return word, _STYLES.get(word, "")
 

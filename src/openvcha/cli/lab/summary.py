@@ -5,7 +5,7 @@ import shlex
 from rich.console import Console
 from rich.text import Text
 
-from openvcha.cli.lab.show import REPAIRS, Command, coloured, print_warnings
+from openvcha.cli.lab.show import REPAIRS, Command, colored, print_warnings
 from openvcha.cli.output.console import console
 from openvcha.client import trust
 from openvcha.lab.access import connection_string, database
@@ -27,7 +27,7 @@ async def summary(lab: Lab, seconds: float, command: Command) -> None:
     state = lab.state()
     out.print()
     out.print(
-        Text.assemble(f"Lab {state.name} is ", coloured(found.state.value), f" ({seconds:.1f} s)")
+        Text.assemble(f"Lab {state.name} is ", colored(found.state.value), f" ({seconds:.1f} s)")
     )
     print_warnings(out, found)
     out.print()
@@ -58,7 +58,7 @@ async def _thumbprints(out: Console, address: str) -> None:
 
 
 def _next(out: Console, found: LabStatus, command: Command) -> None:
-    chosen = _tries(found)
+    chosen = _suggestions(found)
     width = max(len(command(words)) for words, _ in chosen)
     out.print()
     out.print("Try next")
@@ -67,7 +67,7 @@ def _next(out: Console, found: LabStatus, command: Command) -> None:
         out.print(line, soft_wrap=True)
 
 
-def _tries(found: LabStatus) -> tuple[tuple[str, str], ...]:
+def _suggestions(found: LabStatus) -> tuple[tuple[str, str], ...]:
     """Return three suggested commands."""
     if found.state is Overall.HEALTHY:
         return (

@@ -119,14 +119,14 @@ def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:
         line = f"  {part.name:<9} {part.state:<12} restarts {part.restarts}"
         say(f"{line}  last: {part.last_exit}" if part.last_exit else line)
     if runs and found.view:
-        say(f"  {_sees(found.view)}")
+        say(f"  {_describe_view(found.view)}")
     if found.copy:
         say(f"  copy      {found.copy.state:<12} {found.copy.bytes_done} bytes")
     for duty, text in found.notes.items():
         say(f"  {duty:<9} {text}")
 
 
-def _sees(view: OwnView) -> str:
+def _describe_view(view: OwnView) -> str:
     """Return the node's view of itself, in one line."""
     writes = {True: ", accepts writes", False: ", read-only", None: ""}[view.writable]
     line = f"{view.contact} since {view.since}: {view.role}{writes}"

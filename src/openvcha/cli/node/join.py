@@ -136,7 +136,7 @@ async def _join(
             try:
                 answer: dict[str, Any] = await api.call("POST", "/openvcha/joins", body)
             except (RequestRefused, ServerUnreachable) as error:
-                if not _passes(error) or asyncio.get_running_loop().time() >= deadline:
+                if not _is_transient(error) or asyncio.get_running_loop().time() >= deadline:
                     raise
                 if str(error) != shown:
                     shown = str(error)
@@ -146,7 +146,7 @@ async def _join(
                 return answer
 
 
-def _passes(error: RequestRefused | ServerUnreachable) -> bool:
+def _is_transient(error: RequestRefused | ServerUnreachable) -> bool:
     if isinstance(error, ServerUnreachable):
         return "certificate" not in str(error)
     kind = error.body.get("error_type") if isinstance(error.body, dict) else None

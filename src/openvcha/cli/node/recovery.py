@@ -17,7 +17,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.daemon.compose import open_services
 from openvcha.daemon.recovery import promotion
 from openvcha.daemon.recovery import promotion_check as promoting
-from openvcha.daemon.recovery.losses import assess_data_loss
+from openvcha.daemon.recovery.data_loss import assess_data_loss
 from openvcha.daemon.recovery.promotion import Outcome
 from openvcha.daemon.recovery.promotion_check import NonMember, PatroniKeys
 from openvcha.node.etcd.account import NodeAccount
@@ -84,7 +84,9 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
         say("What this node knows:")
         for line in alone.identity_lines(found, dt.datetime.now(dt.UTC)):
             say(f"  {line}")
-        if reason := alone.why_not(found) or ("it is already stand-alone" if single else None):
+        if reason := alone.standalone_refusal(found) or (
+            "it is already stand-alone" if single else None
+        ):
             raise fail(f"{identity.name} was not made stand-alone: {reason}")
         _explain_alone(found)
         if not yes and not confirm(f"Make {identity.name} stand-alone?"):
@@ -157,7 +159,7 @@ def _require_store(layout: Layout) -> None:
 async def _asked_all(layout: Layout, identity: Identity) -> tuple[Survey, bool]:
     """Ask all nodes; return also whether this node is already stand-alone."""
     view = _view(layout)
-    public = alone.asks_public(view, dt.datetime.now(dt.UTC))
+    public = alone.must_ask_public(view, dt.datetime.now(dt.UTC))
     tls = NodeTls(layout)
     found = await survey(identity, layout, tls, public=public)
     if not found.quorum or found.quorum.members != {identity.member}:

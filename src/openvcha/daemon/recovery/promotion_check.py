@@ -10,7 +10,7 @@ from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import writable
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.daemon.recovery.losses import Evidence, format_utc
+from openvcha.daemon.recovery.data_loss import Evidence, format_utc
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.operations.context import Services
 from openvcha.store import keys
@@ -45,11 +45,11 @@ async def non_members(services: Services, seen: Observation) -> tuple[NonMember,
     if seen.stranger:
         told.setdefault(seen.stranger, b"")
     names = sorted(name for name in told if seen.node(name) is None)
-    asked = [_takes_writes(services, told[name]) for name in names]
+    asked = [_accepts_writes(services, told[name]) for name in names]
     return tuple(map(NonMember, names, await asyncio.gather(*asked)))
 
 
-async def _takes_writes(services: Services, told: bytes) -> bool | None:
+async def _accepts_writes(services: Services, told: bytes) -> bool | None:
     """Return whether a member accepts writes; None if its Patroni does not say."""
     try:
         state = read_member(told)

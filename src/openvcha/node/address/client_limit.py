@@ -20,7 +20,7 @@ HEAD_BYTES: Final = 8
 _HEAD = struct.Struct("!ii")
 SSL_REQUEST, GSS_REQUEST, CANCEL = 80877103, 80877104, 80877102
 _TLS_RECORD: Final = 0x16
-_MOST = re.compile(rb'"--max_connections=(\d{1,7})"')
+_MAX_CONNECTIONS_OPTION = re.compile(rb'"--max_connections=(\d{1,7})"')
 
 
 def client_limit(layout: Layout) -> Callable[[], int]:
@@ -38,7 +38,7 @@ def max_clients(connections: int, descriptors: int) -> int:
 def max_connections(options: Path) -> int:
     """Read ``max_connections`` of PostgreSQL's last start: Patroni passes it as an option."""
     try:
-        found = _MOST.search(options.read_bytes())
+        found = _MAX_CONNECTIONS_OPTION.search(options.read_bytes())
     except OSError:
         found = None
     return int(found[1]) if found else DEFAULT_MAX_CONNECTIONS

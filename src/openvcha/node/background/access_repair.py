@@ -18,7 +18,7 @@ from openvcha.node.background.facts import PostgresSurvey
 from openvcha.node.engines import EngineMissing
 from openvcha.node.identity import Secrets, load_secrets
 from openvcha.node.postgres.diagnosis.user_settings import survey
-from openvcha.node.postgres.log import plain
+from openvcha.node.postgres.log import sanitize
 from openvcha.node.postgres.own_roles import repair_roles
 from openvcha.node.process.logs import Logger
 from openvcha.node.security.rotation import load
@@ -26,7 +26,7 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreError
 
 SESSION_SECONDS = 10.0
-PAUSES = (0.0, 0.0, 1.0, 2.0)
+RETRY_PAUSES = (0.0, 0.0, 1.0, 2.0)
 """Seconds before each attempt: the active may just be repairing the reason of a refusal."""
 HOME_DATABASE, FALLBACK_DATABASE = "postgres", "template1"
 MAX_REFUSAL_LENGTH = 300
@@ -124,25 +124,25 @@ class AccessRepair:
     async def look(self) -> PostgresSurvey:
         """Read what users have set, through a new session; restore what a new session needs."""
         refusal = ""
-        for pause in PAUSES:
+        for pause in RETRY_PAUSES:
             if refusal:
                 await self._sleep(pause)
                 await self._restore_access()
             try:
                 async with asyncio.timeout(SESSION_SECONDS):
-                    return await self._by_a_new_session()
+                    return await self._survey()
             except TimeoutError:
                 self._events.debug("cannot survey PostgreSQL", reason="no response in time")
                 return PostgresSurvey()
             except (Error, OSError, EngineMissing) as error:
-                refusal = plain(str(error).strip())[:MAX_REFUSAL_LENGTH]
-            if not await self._refuses():
+                refusal = sanitize(str(error).strip())[:MAX_REFUSAL_LENGTH]
+            if not await self._is_refused():
                 self._events.debug("cannot survey PostgreSQL", reason=refusal)
                 return PostgresSurvey()
         self._events.warning("PostgreSQL no longer accepts the cluster's sessions", reason=refusal)
         return PostgresSurvey(refusal=refusal)
 
-    async def _by_a_new_session(self) -> PostgresSurvey:
+    async def _survey(self) -> PostgresSurvey:
         opened = await self._server.connect(self._host)
         try:
             await self._repair(opened)
@@ -153,7 +153,7 @@ class AccessRepair:
         await self._keep(opened)
         return seen
 
-    async def _refuses(self) -> bool:
+    async def _is_refused(self) -> bool:
         """Return whether PostgreSQL is set up and accepts connections."""
         async with self._passwords.settled() as known:
             return known is not None and await self._server.accepts(self._host)
@@ -176,7 +176,7 @@ class AccessRepair:
         for statement in tended.done:
             self._events.warning("restored a privilege of a cluster role", statement=statement)
         for reason in tended.failed:
-            self._events.warning("a cluster role lacks a privilege", reason=plain(reason))
+            self._events.warning("a cluster role lacks a privilege", reason=sanitize(reason))
 
     async def _keep(self, session: Connection | None) -> None:
         before, self._kept = self._kept, session

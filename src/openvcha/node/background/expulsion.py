@@ -12,7 +12,7 @@ from openvcha.store.errors import StoreError
 
 NAME = "expelled"
 LOOK_SECONDS = 1.0
-SEEN_SECONDS = 1.5
+MAX_LIST_AGE_SECONDS = 1.5
 """How old a list of members may be; another job reads it every second too."""
 GRACE_SECONDS = 10.0
 """A live node that is removed is released first: ending it at once would block commits."""
@@ -43,7 +43,7 @@ async def watch_expulsion(context: NodeContext) -> None:
 async def _look(context: NodeContext, now: float) -> tuple[float, bool | None]:
     """Return when a look began, and what it found; a look from before a freeze is too old."""
     seen = context.control.members
-    if seen is not None and now - seen.began < SEEN_SECONDS:
+    if seen is not None and now - seen.began < MAX_LIST_AGE_SECONDS:
         return seen.began, context.identity.member not in seen.names
     return now, await is_expelled(context)
 

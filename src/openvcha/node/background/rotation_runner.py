@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from openvcha.node.background.context import NodeContext
-from openvcha.node.etcd.member import answers, client_url
+from openvcha.node.etcd.member import client_url, is_healthy
 from openvcha.node.http import ask
 from openvcha.node.identity import Secrets, load_secrets, save_secrets
 from openvcha.node.patroni.config import write_patroni_config
 from openvcha.node.postgres.leader import superuser_conninfo
 from openvcha.node.postgres.roles import OWN_ROLES
 from openvcha.node.security.rotation import (
-    NOTE,
+    FILE_NAME,
     Rotation,
     finish,
     in_place,
@@ -49,7 +49,7 @@ class RotationBlocked(Exception):  # noqa: N818 - a state of the world, not a fa
     """The rotation cannot continue now; the text says why."""
 
 
-async def renew(context: NodeContext) -> None:
+async def run_rotations(context: NodeContext) -> None:
     """Run requested rotations until canceled; return at once on a witness."""
     if not context.identity.holds_data:
         await asyncio.Event().wait()
@@ -84,7 +84,7 @@ class RotationRunner:
         await self._until(self._reseal)
         await self._until(lambda: self._revoke_other_accounts(renewal.account))
         finish(layout)
-        self._context.control.tell(NOTE, None)
+        self._context.control.tell(FILE_NAME, None)
         self._context.events.info("credentials rotated")
 
     async def _until(self, attempt: Attempt) -> None:
@@ -95,7 +95,7 @@ class RotationRunner:
                     await attempt()
             except (RotationBlocked, TimeoutError) as error:
                 reason = str(error) or "PostgreSQL does not respond in time"
-                self._context.control.tell(NOTE, f"credentials are being rotated: {reason}")
+                self._context.control.tell(FILE_NAME, f"credentials are being rotated: {reason}")
             else:
                 return
             await asyncio.sleep(LOOK_SECONDS)
@@ -146,7 +146,7 @@ class RotationRunner:
     async def _verify(self) -> None:
         """Log in to all three servers with the new credentials: then they trust no others."""
         identity, tls = self._context.identity, self._tls()
-        if not await answers(client_url(identity), tls):
+        if not await is_healthy(client_url(identity), tls):
             raise RotationBlocked("etcd does not use the new certificate yet")
         place = url(identity.ha_address, identity.ports.patroni)
         # Repeatedly: it reloads its certificates only if nothing else has changed.

@@ -22,7 +22,7 @@ LOCK_SECONDS = 15
 MIB = 1 << 20
 
 
-async def keep_room(context: NodeContext) -> None:
+async def keep_space(context: NodeContext) -> None:
     """Look until canceled, and free space when needed."""
     if not context.identity.holds_data:
         await asyncio.Event().wait()
@@ -97,7 +97,7 @@ class SpaceKeeper:
         if self._is_futile(found) or not await self._has_turn(found):
             return
         self._context.events.warning("the store is full; freeing space")
-        after = await space.make_room(self._context.store, self._quota, self._gave)
+        after = await space.make_room(self._context.store, self._quota, self._log_step)
         self._in_vain = (self._clock(), after.revision) if after.full else None
         self._context.events.warning("freed space in the store", full=after.full)
 
@@ -118,5 +118,5 @@ class SpaceKeeper:
         waits = sorted(names).index(own) if own in names else len(names)
         return self._clock() - (self._full_since or 0.0) >= waits * TURN_SECONDS
 
-    def _gave(self, text: str) -> None:
+    def _log_step(self, text: str) -> None:
         self._context.events.info("store space", member=text)

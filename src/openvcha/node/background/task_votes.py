@@ -102,24 +102,26 @@ class VotesKeeper:
         """Look once; an unreadable or unavailable record changes nothing."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                await self._heed(await self._store.get(keys.RELIED))
+                await self._apply(await self._store.get(keys.RELIED))
         except (StoreError, TimeoutError) as error:
             self._log.debug("which votes are needed is unknown", reason=str(error))
         except msgspec.DecodeError as error:
             self._tell(f"the votes that a task needs cannot be stored: {error}")
 
-    async def _heed(self, found: KeyValue | None) -> None:
+    async def _apply(self, found: KeyValue | None) -> None:
         if found is not None and found.value == RESERVED:
             return  # written just now
         relied = decode_relied(unverified(found.value)) if found else None
         # A node that is not listed was replaced: it must not act on the list.
         if relied is None or self._member not in relied.nodes:
-            await self._done(0, b"", self._disk.forget)
+            await self._change_and_confirm(0, b"", self._disk.forget)
         elif found is not None:
             revision = found.mod_revision
-            await self._done(revision, kept(revision), partial(self._keep, relied))
+            await self._change_and_confirm(revision, kept(revision), partial(self._keep, relied))
 
-    async def _done(self, revision: int, said: bytes, change: Callable[[], None]) -> None:
+    async def _change_and_confirm(
+        self, revision: int, said: bytes, change: Callable[[], None]
+    ) -> None:
         """Change the file, then confirm it, or report why that failed."""
         try:
             await asyncio.to_thread(change)
@@ -127,10 +129,10 @@ class VotesKeeper:
             self._tell(f"the votes that a task needs cannot be stored: {error}")
             # The list is on disk already; only its time could not be updated.
             if self._said != kept(revision):
-                await self._say(not_kept_reply(revision, error))
+                await self._confirm(not_kept_reply(revision, error))
         else:
             self._tell("")
-            await self._say(said)
+            await self._confirm(said)
 
     def _keep(self, relied: Relied) -> None:
         now, known = self._now(), self._disk.load()
@@ -138,7 +140,7 @@ class VotesKeeper:
         if known is None or not same or not _recent(known.seen, now):
             self._disk.save(relied, now)
 
-    async def _say(self, said: bytes) -> None:
+    async def _confirm(self, said: bytes) -> None:
         """Write the confirmation, only after the change: the task relies on it."""
         if said == self._said:
             return

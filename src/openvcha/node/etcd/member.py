@@ -120,7 +120,7 @@ async def health_of(
     return None if page is None else read_health(page)
 
 
-async def answers(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS) -> bool:
+async def is_healthy(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS) -> bool:
     """Return whether a member reports that it is healthy, which requires a quorum."""
     return await health_of(endpoint, tls, seconds) is MemberHealth.HEALTHY
 
@@ -136,7 +136,7 @@ async def wait_until_admitted(
     own, *others = known_endpoints(identity, layout)
     account = NodeAccount(layout.root)
     while not (  # noqa: ASYNC110 - it is another program's state
-        await answers(own, tls()) or await _is_listed(identity.member, others, tls, account)
+        await is_healthy(own, tls()) or await _is_listed(identity.member, others, tls, account)
     ):
         await asyncio.sleep(pause)
 

@@ -38,7 +38,7 @@ class Entry:
     backend: str
 
 
-def plain(text: str) -> str:
+def sanitize(text: str) -> str:
     """Return a text of the log in a form for display: without passwords, on one short line."""
     shown = _PASSWORD.sub(r"\1***", " ".join(text.split()))
     return shown if len(shown) <= MAX_MESSAGE_LENGTH else shown[: MAX_MESSAGE_LENGTH - 1] + "…"
@@ -101,7 +101,7 @@ def _entry(at: datetime, fields: Mapping[str, str]) -> Entry:
         time=at,
         severity=fields["error_severity"],
         state=fields["state_code"],
-        message=plain(fields["message"]),
+        message=sanitize(fields["message"]),
         application=fields["application_name"],
         backend=fields["backend_type"],
     )

@@ -113,7 +113,7 @@ def local_settings(layout: Layout, postgres: Postgres) -> Settings:
         "unix_socket_directories": "",
         "password_encryption": "scram-sha-256",
         "lc_messages": "C",
-        **_places(postgres),
+        **_reserved_connections(postgres),
         **_peers(),
         **_logging(layout, postgres),
         **(_tls(layout) if postgres.has_tls else {}),
@@ -135,7 +135,7 @@ def pg_hba(tls: bool, replication: str, administrators: Sequence[str]) -> list[s
     ]
 
 
-def _places(postgres: Postgres) -> Settings:
+def _reserved_connections(postgres: Postgres) -> Settings:
     """Return the settings that reserve connections for the cluster's own sessions."""
     places = {"superuser_reserved_connections": 10}
     if postgres.version[0] >= RESERVED_SINCE:

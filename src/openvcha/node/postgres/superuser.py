@@ -17,7 +17,7 @@ from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning.clone_errors import ServerError, copy_error
-from openvcha.node.postgres.diagnosis.missing_files import MissingFile, uninstalled
+from openvcha.node.postgres.diagnosis.missing_files import MissingFile, find_missing_files
 from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED, Replay, holder
 from openvcha.node.postgres.diagnosis.user_settings import survey
 from openvcha.node.postgres.leader import CONNECT_SECONDS, superuser_conninfo
@@ -95,13 +95,13 @@ class Superuser:
         place = make_conninfo(host=host, port=self._port, connect_timeout=CONNECT_SECONDS)
         return await asyncio.to_thread(PGconn.ping, place.encode()) == Ping.OK
 
-    async def uninstalled(self, host: str) -> tuple[MissingFile, ...]:
+    async def missing_files(self, host: str) -> tuple[MissingFile, ...]:
         """Return the files that this node's databases need and that are not installed.
 
         Raises PostgresUnreachable.
         """
         async with self._at(host) as connection:
-            return await uninstalled(connection, partial(self.connect, host))
+            return await find_missing_files(connection, partial(self.connect, host))
 
     async def rehearse_renewal(self, host: str) -> None:
         """Change the passwords of our roles, and roll that back. Raises PostgresUnreachable."""

@@ -53,13 +53,13 @@ class HangDetector:
         return self._still >= LOOKS
 
 
-def see(pid: int, proc: Path = PROC) -> ThreadState | None:
+def read_thread_state(pid: int, proc: Path = PROC) -> ThreadState | None:
     """Return the state of a program's first thread; None if it has ended or is not counted."""
     found = look(pid, str(proc))
     return ThreadState(*found) if found else None
 
 
-async def until_it_hangs(
+async def wait_until_hung(
     pulse: HangDetector, look: Callable[[], ThreadState | None], sleep: Sleep = asyncio.sleep
 ) -> None:
     """Look repeatedly; return when the program hangs.

@@ -13,14 +13,14 @@ from openvcha.api.printable import printable_json
 from openvcha.store.structlog_light import structlog
 
 MAX_BYTES = 16 << 20
-KEPT = 3
+MAX_FILES = 3
 Logger = structlog.typing.FilteringBoundLogger
 
 
 class RotatingLog:
     """A file of lines; when full it is renamed to `.1`, `.1` to `.2`, and so on."""
 
-    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = MAX_FILES) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._kept = kept

@@ -13,7 +13,13 @@ from functools import partial
 from openvcha.node.process import supervisor_watch
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.gate import GO
-from openvcha.node.process.heartbeat import BEAT, HangDetector, ThreadState, see, until_it_hangs
+from openvcha.node.process.heartbeat import (
+    BEAT,
+    HangDetector,
+    ThreadState,
+    read_thread_state,
+    wait_until_hung,
+)
 from openvcha.node.process.logs import Logger, RotatingLog, wrap
 from openvcha.node.process.spawn import Launch, Running, describe_exit, launch
 from openvcha.node.process.status import PartState, PartStatus
@@ -57,7 +63,7 @@ class Part:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         backoff: Backoff | None = None,
-        look: Callable[[int], ThreadState | None] = see,
+        look: Callable[[int], ThreadState | None] = read_thread_state,
     ) -> None:
         self.spec = spec
         self._log = log
@@ -171,7 +177,7 @@ class Part:
     async def _end_when_it_hangs(self, running: Running) -> None:
         while True:
             self._pulse = HangDetector()  # a program without heartbeats never hangs
-            await until_it_hangs(self._pulse, partial(self._look, running.pid), self._sleep)
+            await wait_until_hung(self._pulse, partial(self._look, running.pid), self._sleep)
             self._events.error("hung; killed", program=self.spec.name, pid=running.pid)
             running.send(signal.SIGKILL)
 

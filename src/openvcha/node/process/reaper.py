@@ -35,11 +35,11 @@ from openvcha.node.process.process_tree import (
 )
 from openvcha.node.process.supervisor_watch import HANGS
 
-ORDER_SECONDS = 8.0
+GRACEFUL_SECONDS = 8.0
 """Processes that have not ended by then are killed: the leader key expires after 20 s."""
 PAUSE_SECONDS = 0.2
 
-Order = tuple[Process, signal.Signals]
+ProcessSignal = tuple[Process, signal.Signals]
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def _log(directory: Path) -> RotatingLog:
     return RotatingLog(log_path(Layout(directory).logs, "reaper"), max_bytes=sys.maxsize)
 
 
-def orders(processes: Iterable[Process]) -> Iterator[Order]:
+def signals_for(processes: Iterable[Process]) -> Iterator[ProcessSignal]:
     """Yield the signal for each process of a node without a supervisor.
 
     Patroni stops its PostgreSQL and releases the leader key. For that it needs the store, so etcd
@@ -114,17 +114,17 @@ class Reaper:
         self._kill = kill
         self._clock = clock
         self._sleep = sleep
-        self._told: set[Order] = set()
+        self._told: set[ProcessSignal] = set()
         self._known: dict[tuple[int, int], Process] = {}
 
     def end(self) -> list[Process]:
         """End all processes; return those that had to be killed. Raises StillAlive."""
-        deadline = self._clock() + ORDER_SECONDS
+        deadline = self._clock() + GRACEFUL_SECONDS
         while self._clock() < deadline:
             left = self._look()
             if self._replaced() or not left:
                 return []
-            for order in set(orders(left)) - self._told:
+            for order in set(signals_for(left)) - self._told:
                 self._told.add(order)
                 self._tell(*order)
             self._sleep(PAUSE_SECONDS)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from openvcha.node.process.inheritance import PRIVATE
+from openvcha.node.process.inheritance import PRIVATE_UMASK
 
 MAX_LINE_BYTES = 64 << 10
 DRAIN_SECONDS = 0.2
@@ -94,7 +94,7 @@ async def launch(
             stderr=write_end,
             start_new_session=True,
             # Its files are private, and it does not keep a file system busy.
-            umask=PRIVATE,
+            umask=PRIVATE_UMASK,
             cwd="/",
         )
     except BaseException:

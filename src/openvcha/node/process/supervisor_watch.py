@@ -4,8 +4,8 @@ It is a separate program, which Python runs by its path and with only its core (
 as long as the node runs. So it imports nothing of openvcha, and little else.
 
 Its standard input is a pipe whose other end only the supervisor holds. The supervisor's event loop
-sends heartbeats there. One byte (WORD) dismisses this program, and the end of the input without it
-means that the supervisor died. Silence alone proves nothing, as in `heartbeat.py`: a silent
+sends heartbeats there. One byte (DISMISS) dismisses this program, and the end of the input without
+it means that the supervisor died. Silence alone proves nothing, as in `heartbeat.py`: a silent
 supervisor hangs if it did not run either, look after look. Looks are counted, not seconds: after a
 freeze of the whole machine the supervisor has time to send heartbeats again.
 
@@ -25,7 +25,7 @@ BEAT_SECONDS = 10.0
 LOOK_SECONDS = 10.0
 LOOKS = 6
 DIED, HANGS = "died", "hangs"
-DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 RUNS = "R"
 SWITCHES = (b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches")
 MAX_READ_BYTES = 4096
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     The arguments are the module, the node's directory, the supervisor's pid and the seconds between
     two looks.
     """
-    for number in DEAF_TO:
+    for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     *module, supervisor, look_seconds = arguments
     if ended := wait(int(supervisor), float(look_seconds)):

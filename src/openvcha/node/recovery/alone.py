@@ -17,7 +17,7 @@ GIVEN_UP_SECONDS = 15.0
 """After so long out of touch a node has surely given up the public address."""
 
 
-def why_not(found: Survey) -> str | None:
+def standalone_refusal(found: Survey) -> str | None:
     """Return why the node may not be made stand-alone; None: nothing that is known forbids it.
 
     A member that answers forbids it, whatever it says; one that is silent may still live.
@@ -26,14 +26,14 @@ def why_not(found: Survey) -> str | None:
         return "it is a witness: it has no data to continue with"
     if found.quorum:
         return _served(found, found.quorum)
-    if (heir := _heir(found)) is not None:
+    if (heir := _replacement(found)) is not None:
         return f"{heir} has taken its place: it was replaced, and is no longer part of the cluster"
     if alive := [said for said in found.said if said.words]:
         return _alive(alive)
     return None
 
 
-def is_cut_off(found: Survey) -> bool:
+def is_separated(found: Survey) -> bool:
     """Return whether the node's own etcd, as it runs, remembers no member but itself."""
     return found.listed is not None and set(found.listed.values()) == {found.identity.member}
 
@@ -77,7 +77,7 @@ def rows_lost(name: str, kept: KeptCluster | None) -> str:
     )
 
 
-def asks_public(view: OwnView | None, now: dt.datetime) -> bool:
+def must_ask_public(view: OwnView | None, now: dt.datetime) -> bool:
     """Return whether an answer at the public address must be another's; ``view`` None: it is off.
 
     While the node itself may hold the address its answer says nothing.
@@ -96,7 +96,7 @@ def _none_before(name: str, kept: KeptCluster) -> str:
     return f"no row that was acknowledged before {name} lost contact with the others ({kept.seen})."
 
 
-def _heir(found: Survey) -> str | None:
+def _replacement(found: Survey) -> str | None:
     """Name the member that others know at this node's own place, when it is another."""
     own, place = found.identity, peer_url(found.identity)
     lists = [found.listed, *(said.listed for said in found.said)]

@@ -15,7 +15,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.node.etcd.account import NodeAccount
-from openvcha.node.etcd.member import answers, client_url, peer_url
+from openvcha.node.etcd.member import client_url, is_healthy, peer_url
 from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, save_identity
 from openvcha.node.layout import Layout
@@ -25,7 +25,7 @@ from openvcha.node.local_records.task_votes import forget_relied
 from openvcha.node.postgres.cloning.clone import has_data, remove_tree
 from openvcha.node.postgres.cloning.data_backup import restore_backup
 from openvcha.node.process.managed_process import Part
-from openvcha.node.recovery.alone import is_cut_off, why_not
+from openvcha.node.recovery.alone import is_separated, standalone_refusal
 from openvcha.node.recovery.survey import survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError
@@ -177,7 +177,7 @@ class Recovery:
             tls = NodeTls(self.layout)
             await self._settled(tls, FORCE_SECONDS if begun else ELECTION_SECONDS)
             found = await survey(self.identity, self.layout, tls, public=True)
-            reason = None if begun and is_cut_off(found) else why_not(found)
+            reason = None if begun and is_separated(found) else standalone_refusal(found)
         finally:
             await part.stop()
         if reason:
@@ -187,7 +187,7 @@ class Recovery:
         """Wait for the node's own member to find a quorum; a broken one never does."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not await answers(client_url(self.identity), tls()):  # noqa: ASYNC110 - it is another program's state
+                while not await is_healthy(client_url(self.identity), tls()):  # noqa: ASYNC110 - it is another program's state
                     await asyncio.sleep(POLL_SECONDS)
 
     def _require_store(self) -> None:
@@ -222,7 +222,7 @@ class Recovery:
 
     async def _rewritten(self) -> None:
         tls, own = NodeTls(self.layout), client_url(self.identity)
-        while not await answers(own, tls()):  # noqa: ASYNC110 - it is another program's state
+        while not await is_healthy(own, tls()):  # noqa: ASYNC110 - it is another program's state
             await asyncio.sleep(POLL_SECONDS)
         etcd = Etcd([own], tls, account=NodeAccount(self.layout.root))
         async with sealed_store(self.layout, etcd) as store:

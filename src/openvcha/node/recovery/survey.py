@@ -95,7 +95,7 @@ def places(
     for member in kept.members if kept else ():
         found[member.ha_address] = member.name or member.member or found.get(member.ha_address, "")
     return tuple(
-        Place(address, plain(name or address))
+        Place(address, sanitize(name or address))
         for address, name in found.items()
         if address and address != identity.ha_address
     )
@@ -104,25 +104,25 @@ def places(
 async def _ask(identity: Identity, place: Place, tls: TlsSource) -> PlaceReply:
     ports = identity.ports
     health, peers, patroni = await asyncio.gather(
-        _knock(place, ports.etcd_client, HEALTH, tls),
-        _knock(place, ports.etcd_peer, "/members", tls),
-        _knock(place, ports.patroni, "/patroni", tls),
+        _probe(place, ports.etcd_client, HEALTH, tls),
+        _probe(place, ports.etcd_peer, "/members", tls),
+        _probe(place, ports.patroni, "/patroni", tls),
     )
-    words = (*etcd_words(health, peers), *patroni_words(patroni))
+    words = (*describe_etcd(health, peers), *describe_patroni(patroni))
     return PlaceReply(place, words, listed(peers))
 
 
 async def _ask_api(identity: Identity, tls: TlsSource) -> PlaceReply:
     place = Place(identity.public_address, PUBLIC)
-    found = await _knock(place, identity.ports.api, "/", tls)
+    found = await _probe(place, identity.ports.api, "/", tls)
     return PlaceReply(place, () if found.manner is ReplyKind.SILENT else ("its API",))
 
 
-async def _knock(place: Place, port: int, path: str, tls: TlsSource) -> ProbeReply:
+async def _probe(place: Place, port: int, path: str, tls: TlsSource) -> ProbeReply:
     return await probe(place.address, port, path, tls(), PROBE_SECONDS)
 
 
-def etcd_words(health: ProbeReply, peers: ProbeReply) -> tuple[str, ...]:
+def describe_etcd(health: ProbeReply, peers: ProbeReply) -> tuple[str, ...]:
     """Return the state of an etcd, by its replies to clients and to peers.
 
     It replies to peers, but not to clients, while it waits for its first quorum.
@@ -136,17 +136,17 @@ def etcd_words(health: ProbeReply, peers: ProbeReply) -> tuple[str, ...]:
     return _without_answer("etcd", health, peers)
 
 
-def patroni_words(found: ProbeReply) -> tuple[str, ...]:
+def describe_patroni(found: ProbeReply) -> tuple[str, ...]:
     """Return what a Patroni reports of its database."""
     if found.manner is not ReplyKind.ANSWERS:
         return _without_answer("Patroni", found)
     fields = bounded_json.json_object(found.body)
     if fields is None:
         return ("Patroni",)
-    return (f"Patroni: {plain(fields.get('role'))}, {plain(fields.get('state'))}",)
+    return (f"Patroni: {sanitize(fields.get('role'))}, {sanitize(fields.get('state'))}",)
 
 
-def plain(text: object) -> str:
+def sanitize(text: object) -> str:
     """Return a text from elsewhere in a form for a terminal: short and printable."""
     return "".join(one if one.isprintable() else "?" for one in str(text)[:PLAIN_LENGTH])
 
@@ -177,7 +177,7 @@ def listed(found: ProbeReply) -> Listed | None:
 def _pairs(members: list[Any]) -> Iterable[tuple[str, str]]:
     for member in members:
         for peer in member.get("peerURLs") or ():
-            yield str(peer), plain(member.get("name") or "")
+            yield str(peer), sanitize(member.get("name") or "")
 
 
 async def _quorum(endpoints: list[str], tls: TlsSource, account: AccountSource) -> Quorum | None:

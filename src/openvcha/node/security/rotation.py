@@ -19,7 +19,7 @@ from openvcha.node.layout import Layout
 from openvcha.store.account import Account
 from openvcha.system.durable import sync_directory, write_durably
 
-NOTE = "renewal"
+FILE_NAME = "renewal"
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,12 +72,12 @@ def finish(layout: Layout) -> None:
 
 def in_place(layout: Layout, renewal: Rotation) -> bool:
     """Return whether all files have the new contents."""
-    return not _other(layout, renewal)
+    return not _changed_files(layout, renewal)
 
 
 def put_in_place(layout: Layout, renewal: Rotation) -> None:
     """Write the new contents of the files; idempotent."""
-    for path, content in _other(layout, renewal).items():
+    for path, content in _changed_files(layout, renewal).items():
         write_durably(layout.root / path, content)
 
 
@@ -88,7 +88,7 @@ def put_in_place_at_start(layout: Layout) -> None:
         put_in_place(layout, renewal)
 
 
-def _other(layout: Layout, renewal: Rotation) -> dict[str, bytes]:
+def _changed_files(layout: Layout, renewal: Rotation) -> dict[str, bytes]:
     new = {path: text.reveal().encode() for path, text in renewal.files.items()}
     return {path: data for path, data in new.items() if (layout.root / path).read_bytes() != data}
 

@@ -18,7 +18,7 @@ from openvcha.node.security.certificates import (
     thumbprint_sha256,
 )
 from openvcha.node.security.issuing import load_authorities, own_postgres_certificate
-from openvcha.node.security.rotation import NOTE, Rotation, rotation_path, save
+from openvcha.node.security.rotation import FILE_NAME, Rotation, rotation_path, save
 
 PASSWORD_BYTES = 24
 ROTATED_SECRETS = ("superuser", "replication", "rewind", "patroni_rest", "records")
@@ -42,7 +42,7 @@ class OwnCredentials:
     def hindrance(self) -> str | None:
         """Return what blocks the rotation, by the supervisor's status, if anything."""
         status = load_status(self._layout.root)
-        return status.notes.get(NOTE) if status else None
+        return status.notes.get(FILE_NAME) if status else None
 
     async def renew(self) -> None:
         """Request a rotation from the node's supervisor; idempotent while one is pending."""

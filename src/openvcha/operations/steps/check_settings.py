@@ -37,7 +37,7 @@ async def check_settings(services: Services, kind: NodeKind) -> Carried:
 async def _in_databases(services: Services) -> tuple[LocalizableMessage, ...]:
     identity = services.identity
     try:
-        found = await services.postgres.uninstalled(identity.ha_address)
+        found = await services.postgres.missing_files(identity.ha_address)
     except PostgresUnreachable as error:
         return (message("check.postgres.silent", error),)
     return tuple(_uninstalled(identity.name, each) for each in found)

@@ -10,8 +10,8 @@ import pytest
 
 from openvcha.node.postgres.cloning.base_backup import COPY_APPLICATION
 from openvcha.node.postgres.cloning.clone_errors import ServerError, copy_error
-from openvcha.node.postgres.diagnosis.start_failures import find_trouble, judge
-from openvcha.node.postgres.log import MAX_MESSAGE_LENGTH, Entry, entries, plain
+from openvcha.node.postgres.diagnosis.start_failures import diagnose, find_trouble
+from openvcha.node.postgres.log import MAX_MESSAGE_LENGTH, Entry, entries, sanitize
 
 NOW = datetime(2026, 11, 26, 18, 55, tzinfo=UTC)
 MISSING = 'could not access file "timescaledb": No such file or directory'
@@ -24,7 +24,9 @@ FAILED = [
     "2026-11-26 18:54:43,917 ERROR: postmaster is not running",
 ]
 """Recorded from a real node."""
-WELL = "2026-11-26 18:54:29,720 INFO: no action. I am (b-2), a secondary, and following a leader"
+HEALTHY_LINE = (
+    "2026-11-26 18:54:29,720 INFO: no action. I am (b-2), a secondary, and following a leader"
+)
 UNLOGGED = [FAILED[0], *FAILED[3:]]
 """A start that failed after PostgreSQL had begun its own log."""
 
@@ -35,11 +37,11 @@ def entry(message: str, backend: str, seconds: float = 1, severity: str = "FATAL
 
 def test_equal_failures_are_counted() -> None:
     """From the last one that was another, or the last time that it ran."""
-    told = judge([*FAILED, WELL, *FAILED, *FAILED], [], NOW)
+    told = diagnose([*FAILED, HEALTHY_LINE, *FAILED, *FAILED], [], NOW)
     assert told is not None
     assert (told.starts, told.times, told.reason, told.lines) == (True, 2, MISSING, (MISSING,))
     other = [line.replace("timescaledb", "other") for line in FAILED]
-    told = judge([*FAILED, *other], [], NOW)
+    told = diagnose([*FAILED, *other], [], NOW)
     assert told is not None
     assert told.times == 1
     assert "other" in told.reason
@@ -47,8 +49,8 @@ def test_equal_failures_are_counted() -> None:
 
 def test_a_node_that_runs_has_no_trouble() -> None:
     """Whatever was before."""
-    assert judge([*FAILED, WELL], [], NOW) is None
-    assert judge([], [entry("no such slot", "walreceiver", 60)], NOW) is None
+    assert diagnose([*FAILED, HEALTHY_LINE], [], NOW) is None
+    assert diagnose([], [entry("no such slot", "walreceiver", 60)], NOW) is None
 
 
 def test_a_failure_in_the_server_s_own_log_is_found_there() -> None:
@@ -58,15 +60,17 @@ def test_a_failure_in_the_server_s_own_log_is_found_there() -> None:
         entry("invalid record", "startup"),
         entry("of a client", "client backend"),
     ]
-    told = judge(UNLOGGED, log, NOW)
+    told = diagnose(UNLOGGED, log, NOW)
     assert told is not None
     assert (told.starts, told.reason) == (True, "invalid record")
-    assert judge(UNLOGGED, [], NOW) is None
+    assert diagnose(UNLOGGED, [], NOW) is None
 
 
 def test_a_receiver_that_is_refused_tells_why_it_does_not_stream() -> None:
     """The server runs then."""
-    told = judge([WELL], [entry("no slot", "walreceiver"), entry("no slot", "walreceiver")], NOW)
+    told = diagnose(
+        [HEALTHY_LINE], [entry("no slot", "walreceiver"), entry("no slot", "walreceiver")], NOW
+    )
     assert told is not None
     assert (told.starts, told.times, told.reason) == (False, 2, "no slot")
 
@@ -83,20 +87,20 @@ def test_a_receiver_that_is_refused_tells_why_it_does_not_stream() -> None:
 )
 def test_a_node_that_cannot_be_rewound_tells_why(line: str, reason: str) -> None:
     """Until it follows again."""
-    told = judge([WELL, line, line], [], NOW)
+    told = diagnose([HEALTHY_LINE, line, line], [], NOW)
     assert told is not None
     assert (told.starts, told.times, told.reason) == (False, 2, reason)
-    assert judge([line, WELL], [], NOW) is None
+    assert diagnose([line, HEALTHY_LINE], [], NOW) is None
 
 
 def test_what_is_shown_is_short_and_without_passwords() -> None:
     """The logs are the node's; the task is everybody's."""
-    assert plain("invalid primary_conninfo: user=r password=geheim host=a") == (
+    assert sanitize("invalid primary_conninfo: user=r password=geheim host=a") == (
         "invalid primary_conninfo: user=r password=*** host=a"
     )
-    assert "geheim" not in plain("Password = 'geh eim geheim' x")
-    assert len(plain("x" * 10_000)) == MAX_MESSAGE_LENGTH
-    assert plain("two\n lines") == "two lines"
+    assert "geheim" not in sanitize("Password = 'geh eim geheim' x")
+    assert len(sanitize("x" * 10_000)) == MAX_MESSAGE_LENGTH
+    assert sanitize("two\n lines") == "two lines"
 
 
 ROW = {

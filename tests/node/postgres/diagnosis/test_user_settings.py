@@ -195,7 +195,7 @@ def test_what_databases_use_is_looked_for_in_each(lab: Any) -> None:
     node = lab.nodes[-1]
     superuser = Superuser(node.layout, node.identity.ports.postgres)
     address = node.identity.ha_address
-    assert complete(superuser.uninstalled(address)) == ()
+    assert complete(superuser.missing_files(address)) == ()
     with node.connect() as connection:
         connection.execute("create database shop")
         connection.execute("update pg_database set datcollversion = '0' where datname = 'shop'")
@@ -204,7 +204,7 @@ def test_what_databases_use_is_looked_for_in_each(lab: Any) -> None:
         connection.execute(
             "update pg_proc set probin = '$libdir/postgis-3' where probin is not null"
         )
-    assert complete(superuser.uninstalled(address)) == (
+    assert complete(superuser.missing_files(address)) == (
         MissingFile("shop", "postgis", extension=True),
         MissingFile("shop", "$libdir/postgis-3", extension=False),
     )

@@ -45,11 +45,11 @@ def install() -> None:
         getattr(etcd3, needed)
     for needed in ("sysid_valid", "load_cluster_from_dcs"):
         getattr(ha.Ha, needed)
-    etcd3.base64_decode = text
+    etcd3.base64_decode = decode_text
     ha.Ha.load_cluster_from_dcs = ignoring_other_systems(ha.Ha.load_cluster_from_dcs)
 
 
-def text(encoded: str) -> str:
+def decode_text(encoded: str) -> str:
     """Decode a value from etcd's gateway, with replacement characters for invalid UTF-8."""
     return base64.b64decode(encoded).decode(errors="replace")
 

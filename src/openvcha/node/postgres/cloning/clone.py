@@ -26,7 +26,7 @@ from openvcha.system.durable import sync_directory, write_durably, write_private
 
 SPARE_BYTES = 128 << 20  # the log that is written while the copy runs
 STOP_SECONDS = 5.0
-KEPT_OUTPUT = 20
+MAX_OUTPUT_LINES = 20
 
 
 class CopyStep:
@@ -128,7 +128,7 @@ class CopyStep:
                 self._publish(report)
             else:
                 said.append(line)
-                del said[:-KEPT_OUTPUT]
+                del said[:-MAX_OUTPUT_LINES]
             self._log.write(wrap("copy", line))
 
         settings = base_backup.backup_environment(self._layout, self._postgres, pgpass)

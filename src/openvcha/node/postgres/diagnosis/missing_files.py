@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from openvcha.node.postgres.diagnosis.user_settings import LIBRARIES, MOST, missing
-from openvcha.node.postgres.log import plain
+from openvcha.node.postgres.diagnosis.user_settings import LIBRARIES, MAX_ENTRIES, missing
+from openvcha.node.postgres.log import sanitize
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -34,7 +34,7 @@ class MissingFile:
     extension: bool
 
 
-async def uninstalled(
+async def find_missing_files(
     connection: "AsyncConnection[Any]", connect: Callable[[str], Awaitable["AsyncConnection[Any]"]]
 ) -> tuple[MissingFile, ...]:
     """Query every database, each over a connection from ``connect``. Raises psycopg.Error."""
@@ -45,8 +45,8 @@ async def uninstalled(
             extensions = await _names(own, EXTENSIONS)
             libraries = missing(await _names(own, USED), Path(folder))
         for names, extension in ((extensions, True), (libraries, False)):
-            found += [MissingFile(plain(database), plain(name), extension) for name in names]
-    return tuple(found[:MOST])
+            found += [MissingFile(sanitize(database), sanitize(name), extension) for name in names]
+    return tuple(found[:MAX_ENTRIES])
 
 
 async def _names(connection: "AsyncConnection[Any]", query: LiteralString) -> list[str]:

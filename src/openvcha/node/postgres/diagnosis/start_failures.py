@@ -10,17 +10,17 @@ from pathlib import Path
 
 import msgspec
 
-from openvcha.node.postgres.log import SEVERE, Entry, entries, plain, tail
+from openvcha.node.postgres.log import SEVERE, Entry, entries, sanitize, tail
 from openvcha.node.process.logs import log_path
 from openvcha.store.node_facts import PostgresTrouble
 
-KEPT_LINES = 5
+MAX_LINES = 5
 RECENT = timedelta(seconds=30)
 SERVER_LINE = re.compile(r"^\S+ \S+ \S+ \[\d+\] (?:FATAL|PANIC|ERROR):\s+(.*)$")
 REWIND_LINE = re.compile(r"(pg_rewind: (?:error|fatal): .*|OperationalError: .*FATAL: .*)$")
 """Why a former primary cannot be rewound; it then waits until its data are copied again."""
 FAILED = ("ERROR: postmaster is not running", "ERROR: failed to start postgres")
-WELL = "INFO: no action."
+HEALTHY_LINE = "INFO: no action."
 OWN_BACKENDS = frozenset({"postmaster", "startup"})
 RECEIVER = "walreceiver"
 
@@ -28,21 +28,23 @@ RECEIVER = "walreceiver"
 def find_trouble(logs: Path, now: datetime | None = None) -> PostgresTrouble | None:
     """Return why a node's PostgreSQL does not run or stream, by its logs; None if unknown."""
     lines = [_line(line) for line in tail(log_path(logs, "patroni"))]
-    return judge(lines, entries(logs), now or datetime.now(UTC))
+    return diagnose(lines, entries(logs), now or datetime.now(UTC))
 
 
-def judge(patroni: Iterable[str], server: Sequence[Entry], now: datetime) -> PostgresTrouble | None:
+def diagnose(
+    patroni: Iterable[str], server: Sequence[Entry], now: datetime
+) -> PostgresTrouble | None:
     """Return why the last starts failed, and how many; else why it does not stream."""
     starts: list[list[str]] = []
     said: list[str] = []
     rewinds: list[str] = []
     for line in patroni:
-        if WELL in line:
+        if HEALTHY_LINE in line:
             starts, said, rewinds = [], [], []
         elif found := REWIND_LINE.search(line):
-            rewinds.append(plain(found[1]))
+            rewinds.append(sanitize(found[1]))
         elif found := SERVER_LINE.match(line):
-            said.append(plain(found[1]))
+            said.append(sanitize(found[1]))
         elif any(sign in line for sign in FAILED):
             starts.append(said)
             said = []
@@ -60,7 +62,7 @@ def _not_starting(starts: Sequence[Sequence[str]]) -> PostgresTrouble | None:
     reason = starts[-1][-1]
     different = (n for n, said in enumerate(reversed(starts)) if said[-1] != reason)
     equal = next(different, len(starts))
-    lines = tuple(starts[-1][-KEPT_LINES:])
+    lines = tuple(starts[-1][-MAX_LINES:])
     return PostgresTrouble(starts=True, times=equal, reason=reason, lines=lines)
 
 

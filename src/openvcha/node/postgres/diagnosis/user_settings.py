@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openvcha.node.postgres.log import plain
+from openvcha.node.postgres.log import sanitize
 from openvcha.node.postgres.member_slots import is_member_slot
 from openvcha.node.postgres.own_roles import EVENT_TRIGGERS, REWIND_DEFAULTS
 from openvcha.node.postgres.roles import REPLICATION_USER, REWIND_USER
@@ -18,7 +18,7 @@ from openvcha.store.node_facts import Override, PostgresFacts
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-MOST = 20
+MAX_ENTRIES = 20
 OWN_FILES = ("postgresql.conf", "postgresql.base.conf")
 SETTINGS = """
     select shown.name, coalesce(written.setting, shown.setting),
@@ -86,17 +86,19 @@ async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
     dated = connection.info.server_version >= COLLATIONS_SINCE
     orders = await rows(COLLATIONS) if dated else ()
     return PostgresFacts(
-        overrides=overrides(settings)[:MOST],
-        pending_restart=tuple(name for name, _, _, pending in settings if pending)[:MOST],
-        missing_libraries=missing(names, Path(folder))[:MOST],
-        slots=tuple(name for (name,) in await rows(SLOTS) if not is_member_slot(name))[:MOST],
-        roles=tuple(f"{role}: {plain(value)}" for role, value in roles)[:MOST],
+        overrides=overrides(settings)[:MAX_ENTRIES],
+        pending_restart=tuple(name for name, _, _, pending in settings if pending)[:MAX_ENTRIES],
+        missing_libraries=missing(names, Path(folder))[:MAX_ENTRIES],
+        slots=tuple(name for (name,) in await rows(SLOTS) if not is_member_slot(name))[
+            :MAX_ENTRIES
+        ],
+        roles=tuple(f"{role}: {sanitize(value)}" for role, value in roles)[:MAX_ENTRIES],
         commits=tuple(
-            plain(f"{whose}: {value}") for whose, value in commits if value.lower() in EARLY
-        )[:MOST],
+            sanitize(f"{whose}: {value}") for whose, value in commits if value.lower() in EARLY
+        )[:MAX_ENTRIES],
         shared={name: value for name, value, _, _ in settings if name in shared_settings()},
-        collations=tuple(plain(f"{name} with {was}, here {now}") for name, was, now in orders)[
-            :MOST
+        collations=tuple(sanitize(f"{name} with {was}, here {now}") for name, was, now in orders)[
+            :MAX_ENTRIES
         ],
     )
 
@@ -107,7 +109,7 @@ def overrides(settings: Rows) -> tuple[Override, ...]:
     Its own files are recognized by name: a directory may have more than one path.
     """
     return tuple(
-        Override(name=name, value=plain(value), file=file, vital=is_vital(name))
+        Override(name=name, value=sanitize(value), file=file, vital=is_vital(name))
         for name, value, file, _ in settings
         if file and Path(file).name not in OWN_FILES and is_owned(name, value)
     )

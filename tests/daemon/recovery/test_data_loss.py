@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from openvcha.api.structures import ClusterMode
-from openvcha.daemon.recovery.losses import Evidence, assess_data_loss, format_utc
+from openvcha.daemon.recovery.data_loss import Evidence, assess_data_loss, format_utc
 
 MODES = (*ClusterMode, None)
 PAUSES = (True, False, None)
