@@ -3,7 +3,7 @@
 HEALTH = {
     "no.active": "No node is active: nothing accepts writes.",
     "active.stranger": (
-        "%s leads but is no longer part of this cluster: what is written to it is not protected."
+        "%s leads but is no longer part of this cluster: writes to it are not protected."
     ),
     "active.stranger.recommendation": (
         "Fail over with planned=false, or shut down the node %s. If no node becomes active, run"
@@ -20,7 +20,9 @@ HEALTH = {
     ),
     "replication.stopped": "Replication to %s has stopped.",
     "replication.stopped.recommendation": "Check the logs of %s, or redeploy it.",
-    "replication.not.in.sync": "%s receives changes but is not in sync: it must not take over yet.",
+    "replication.not.in.sync": (
+        "%s is receiving changes but is not in sync yet: it must not take over."
+    ),
     "replication.not.in.sync.recommendation": "Wait until %s has caught up.",
     "replication.lagging": "%s is %s bytes and %s s behind the active node.",
     "replication.lagging.recommendation": (
@@ -29,7 +31,7 @@ HEALTH = {
     "quorum.no.margin": "Losing one more node stops the cluster: only %s of %s voters respond.",
     "quorum.no.margin.recommendation": "Start the lost node again, or redeploy it.",
     "store.full": (
-        "The store is full (%s of %s bytes): nobody can log in, change anything or take over."
+        "The store is full (%s of %s bytes): logins, changes and failovers are not possible."
     ),
     "store.full.recommendation": (
         "A data node defragments it automatically. If that does not help, run `vcha node store"
@@ -80,8 +82,8 @@ HEALTH = {
         "Patroni's configuration in the store holds settings that the nodes refuse: %s."
     ),
     "patroni.setting.refused.recommendation": (
-        "Somebody with a node's certificate wrote them, or a person by mistake: find out who. To"
-        " remove them, write the configuration without them."
+        "Somebody used a node's certificate to write them, or wrote them by mistake: find out who."
+        " To remove them, write the configuration without them."
     ),
     "record.forged": "A record in the store was not written by a data node and is ignored: %s.",
     "record.forged.recommendation": (

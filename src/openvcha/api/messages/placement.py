@@ -74,7 +74,7 @@ PLACEMENT = {
 
 INFRASTRUCTURE = {
     "infrastructure.none": "There is no usable inventory at %s: %s.",
-    "infrastructure.other": "The inventory at %s was made with other subnets: %s; use those.",
+    "infrastructure.other": "The inventory at %s was created with other subnets: %s; use those.",
     "infrastructure.subnets": (
         "The subnets %s and %s cannot be used: both must be IPv4, lie in 127.0.0.0/8 and have at"
         " least four addresses, and they must not overlap."
