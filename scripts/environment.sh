@@ -88,10 +88,10 @@ build() {
   fingerprint "$1" >"$venv/stamp-$1"
 }
 
-# ensure runtime|embedded|test: each holds what the ones before it hold.
+# ensure runtime|embedded|sdk|test: each holds what runtime holds, and test what all of them hold.
 ensure() {
   if fresh "$1" || fresh test; then return; fi
-  if [ "$1" = runtime ] && fresh embedded; then return; fi
+  if [ "$1" = runtime ] && { fresh embedded || fresh sdk; }; then return; fi
   (build "$1") 9<"$root"
 }
 

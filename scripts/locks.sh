@@ -11,10 +11,29 @@ compile() {
   sed -i '1i # Made by ./dev lock: not edited by hand.' "$lock"
 }
 
+# group NAME: writes the requirements of a dependency group to NAME.in; pip-compile knows no groups.
+group() {
+  "$tools/bin/python" - "$1" >"$1.in" <<'END'
+import sys
+import tomllib
+from pathlib import Path
+
+groups = tomllib.loads(Path("pyproject.toml").read_text())["dependency-groups"]
+
+
+def flat(name):
+    for each in groups[name]:
+        yield from [each] if isinstance(each, str) else flat(each["include-group"])
+
+
+print("\n".join(flat(sys.argv[1])))
+END
+}
+
 # The oldest Python resolves, since it needs the most packages. Everything is resolved once, together;
 # the other locks are cut out of that, so that no two locks differ in a version.
 run_lock() {
-  local tools=$root/.venv-lock
+  local name tools=$root/.venv-lock
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   OPENVCHA_PYTHON=${OPENVCHA_PYTHON:-python3.11}
@@ -22,10 +41,14 @@ run_lock() {
   venv=$tools pip_install --require-hashes -r "$root/locks/lock.txt"
   cp -r "$root/pyproject.toml" "$root/README.md" "$root/LICENSE" "$root/locks" "$root/src" "$work"
   cd "$work"
-  compile test pyproject.toml --extra embedded --extra test "$@"
-  rm -f locks/embedded.txt locks/runtime.txt
+  group test
+  group sdk
+  compile test pyproject.toml test.in --extra embedded "$@"
+  # pip-compile keeps the hashes that it finds, and need not fetch each file for them.
+  for name in embedded runtime sdk; do cp locks/test.txt "locks/$name.txt"; done
   compile embedded pyproject.toml --extra embedded --constraint locks/test.txt
   compile runtime pyproject.toml --constraint locks/test.txt
+  compile sdk pyproject.toml sdk.in --constraint locks/test.txt
   compile build pyproject.toml --build-deps-for editable --only-build-deps --constraint locks/test.txt
   compile lock locks/lock.in "$@"
   cp locks/*.txt "$root/locks"

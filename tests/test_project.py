@@ -55,12 +55,15 @@ def _pins(lock: Path) -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in found}
 
 
-def _wanted(*extras: str) -> list[Requirement]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    texts = [*project["dependencies"]]
-    for extra in extras:
-        texts += project["optional-dependencies"][extra]
-    return [Requirement(text) for text in texts]
+def _wanted(*names: str) -> list[Requirement]:
+    """Return what the project needs, with some of its extras and dependency groups."""
+    text = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = text["project"]
+    named = {**project["optional-dependencies"], **text["dependency-groups"]}
+    found = [*project["dependencies"]]
+    for name in names:
+        found += [each for each in named[name] if isinstance(each, str)]
+    return [Requirement(each) for each in found]
 
 
 def _dev(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -88,7 +91,7 @@ def test_no_tracked_file_holds_a_path_of_a_machine() -> None:
 
 def test_the_locks_are_there() -> None:
     """Each environment that ./dev makes has its lock."""
-    assert [lock.stem for lock in LOCKS] == ["build", "embedded", "lock", "runtime", "test"]
+    assert [lock.stem for lock in LOCKS] == ["build", "embedded", "lock", "runtime", "sdk", "test"]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
@@ -101,7 +104,7 @@ def test_each_locked_package_has_hashes_and_no_address(lock: Path) -> None:
     assert not [package for package in packages if "--hash=sha256:" not in package]
 
 
-@pytest.mark.parametrize("name", ["build", "embedded", "runtime"])
+@pytest.mark.parametrize("name", ["build", "embedded", "runtime", "sdk"])
 def test_no_two_locks_differ_in_a_version(name: str) -> None:
     """What is tested is what is installed."""
     pins = _pins(ROOT / "locks" / f"{name}.txt")
@@ -110,7 +113,12 @@ def test_no_two_locks_differ_in_a_version(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("runtime", []), ("embedded", ["embedded"]), ("test", ["embedded", "test"])],
+    [
+        ("runtime", []),
+        ("embedded", ["embedded"]),
+        ("sdk", ["sdk"]),
+        ("test", ["embedded", "sdk", "test"]),
+    ],
 )
 def test_a_lock_holds_what_the_project_asks_for(name: str, extras: list[str]) -> None:
     """A dependency that was added or raised without ./dev lock is noticed."""
