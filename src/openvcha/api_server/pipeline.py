@@ -288,6 +288,7 @@ class _CallState:
     """The task that it started."""
 
     def secrets(self) -> tuple[Any, ...] | None:
+        """Return the secrets of the request for redaction; None if they are unknown."""
         if self.principal is not None and self.arguments is None:
             return None  # it failed while the body was read, so its secrets are unknown
         return (

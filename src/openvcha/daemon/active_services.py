@@ -18,7 +18,8 @@ class PublicAddress(Protocol):
     """The public address of the data: node.address.forwarder.Forwarder."""
 
     @property
-    def held(self) -> bool: ...
+    def held(self) -> bool:
+        """Return whether the address is held."""
 
     async def acquire(self) -> None:
         """Acquire the address. Raises OSError while another node holds it."""

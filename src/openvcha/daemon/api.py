@@ -48,7 +48,8 @@ class Server(Protocol):
     """An HTTPS server: api_server.server.https.HttpsServer."""
 
     @property
-    def running(self) -> bool: ...
+    def running(self) -> bool:
+        """Return whether it serves."""
 
     async def start(self, address: str, port: int) -> object:
         """Listen on a port. Raises OSError while that is impossible."""

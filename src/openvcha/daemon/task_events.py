@@ -25,7 +25,7 @@ class TaskEvent:
 
 
 def new_task_events(records: Iterable[KeyValue], told: int) -> list[TaskEvent]:
-    """Return the events since the revision ``told``, in order; records may repeat."""
+    """Return the events after the revision ``told``, in order; records may repeat."""
     latest = {kv.key: kv for kv in records}
     found = [news for kv in latest.values() for news in _of(kv) if news.revision > told]
     return sorted(found, key=lambda news: news.revision)

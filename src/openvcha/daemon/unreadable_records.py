@@ -158,9 +158,9 @@ async def find_forged(store: Store) -> list[Unreadable]:
 
 
 async def _read_together(store: Store, names: Sequence[str]) -> Mapping[str, Sequence[KeyValue]]:
-    """Read keys, and all below those ending in ``/``, by one request; nothing if that fails.
+    """Read keys, and all keys below those ending in ``/``, in one request; empty if that fails.
 
-    What is judged by the roll is none of them: only read by itself it is.
+    Not for records that the roll covers: they are verified only when read alone.
     """
     try:
         found = await store.txn([], [Get(name, prefix=name.endswith("/")) for name in names])

@@ -152,7 +152,7 @@ async def sweep_forever(*sweeps: Callable[[], Awaitable[int]]) -> None:
         for sweep in sweeps:
             try:
                 await sweep()
-            except StoreError as error:  # one that fails keeps no other from being swept
+            except StoreError as error:  # a failure does not stop the other sweeps
                 _log.info("cannot delete old records now", reason=str(error))
 
     await repeat(sweep_all, SWEEP_SECONDS)

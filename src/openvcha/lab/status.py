@@ -105,7 +105,7 @@ async def _asked(base: LabStatus, lab: Lab, inventory: Inventory) -> LabStatus:
         info = await api.call("POST", "/vcenter/vcha/cluster?action=get")
         task = await running_task(api)
     state = _overall(info)
-    # Else it is not told which one of them is to stay.
+    # Else the status would not show which of them to keep.
     known = await find_roles(inventory) if state is Overall.INVALID else Roles({})
     warnings = tuple(
         Warning_(error=_text(w["error"]) or "", recommendation=_text(w.get("recommendation")))

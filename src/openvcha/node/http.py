@@ -44,7 +44,7 @@ async def _get(endpoint: str, path: str, tls: ssl.SSLContext, sessions: TlsSessi
 
 
 def body_of(answer: bytes) -> bytes | None:
-    """Return what follows the head of an answer; None where the head does not end."""
+    """Return the body of a response; None if its head is incomplete."""
     _, end, body = answer.partition(b"\r\n\r\n")
     return body if end else None
 

@@ -1,1 +1,1 @@
-"""What the operating system gives and demands: durable files, locks, processes, giving up root."""
+"""The operating system: durable files, locks, processes, dropping root, terminals."""

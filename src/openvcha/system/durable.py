@@ -33,7 +33,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def _replace(path: Path, mode: int, write: Callable[[int], None]) -> None:
-    """Write a file beside it and rename it; one that could not be written is removed."""
+    """Write a temporary file and rename it; remove it on failure."""
     temporary = path.with_name(f".{path.name}.new")
     descriptor = _open_new(temporary, mode)
     try:

@@ -1,8 +1,8 @@
-"""Addresses with ports as URLs write them: an IPv6 address is in brackets (RFC 3986)."""
+"""Addresses with ports in URLs: an IPv6 address is in brackets (RFC 3986)."""
 
 
 def bracketed(address: str) -> str:
-    """Return an address, or a name, as it stands in a URL."""
+    """Return an address or host name in the form of a URL."""
     return f"[{address}]" if ":" in address else address
 
 

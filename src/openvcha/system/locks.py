@@ -1,4 +1,4 @@
-"""Locks between processes (flock): the kernel releases them however their holder ends."""
+"""Locks between processes (flock): the kernel releases them however the holder ends."""
 
 import contextlib
 import fcntl
@@ -11,14 +11,14 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def try_lock(path: Path, flags: int = LOCK_FILE) -> int | None:
-    """Lock a file, made if need be (0600), or a DIRECTORY; return the descriptor to close.
+    """Lock a file, created if missing (0600), or a DIRECTORY; return the descriptor to close.
 
-    None: another process holds it, or has removed it since it was opened. Raises OSError.
+    Return None if another process holds the lock, or has just removed the file. Raises OSError.
     """
     descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who holds a lock may remove its file: then the one that was opened locks nobody out.
+        # The holder may have removed the file: then the opened one excludes no other process.
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
     except (BlockingIOError, FileNotFoundError):
@@ -32,7 +32,7 @@ def try_lock(path: Path, flags: int = LOCK_FILE) -> int | None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file that nobody removes, made if need be (0600); wait for it. Raises OSError."""
+    """Hold a lock file, created if missing (0600), never removed; wait for it. Raises OSError."""
     descriptor = os.open(path, LOCK_FILE, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,8 +1,8 @@
-"""Waiting for a file that another program writes; the kernel says when its folder changes.
+"""Waits for a file that another program writes, with inotify.
 
-To look again and again costs an idle node more than all else that it waits for. The kernel gives
-each account a limited number of such notices (inotify): where there are none left, or the file
-system knows none, the file is looked for as before.
+Polling costs an idle node more than everything else that it waits for. Each account has a limited
+number of inotify watches: without one, or if the file system does not support them, the file is
+polled.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Final
 
 SELDOM_SECONDS: Final = 5.0
-"""Between two looks where the kernel says when: a folder may have been replaced."""
+"""The polling interval despite inotify: a folder may have been replaced."""
 _IN_MOVED_TO: Final = 0x80
 _IN_CREATE: Final = 0x100
 _EVENTS_BYTES: Final = 64 << 10
 
 
 async def until_exists(path: Path, look_seconds: float) -> None:
-    """Wait until a file exists, which is looked for each ``look_seconds`` without the kernel."""
+    """Wait until a file exists; without inotify poll every ``look_seconds``."""
     with _changes_below(path.parent) as changed:
         pause = look_seconds if changed is None else SELDOM_SECONDS
         while not path.exists():  # noqa: ASYNC240 - a look at a name takes less than a thread's turn
@@ -30,7 +30,7 @@ async def until_exists(path: Path, look_seconds: float) -> None:
 
 
 async def _either(changed: asyncio.Event | None, seconds: float) -> None:
-    """Wait for a change, or for so long."""
+    """Wait for a change, at most ``seconds``."""
     if changed is None:
         await asyncio.sleep(seconds)
         return
@@ -42,7 +42,7 @@ async def _either(changed: asyncio.Event | None, seconds: float) -> None:
 
 @contextmanager
 def _changes_below(folder: Path) -> Iterator[asyncio.Event | None]:
-    """Set an event whenever a name appears in a folder; None: the kernel does not say when."""
+    """Yield an event that is set when a name appears in a folder; None without inotify."""
     try:
         notices = open_notices(folder)
     except OSError:
@@ -64,7 +64,7 @@ def _changes_below(folder: Path) -> Iterator[asyncio.Event | None]:
 
 
 def open_notices(folder: Path) -> int:
-    """Return a descriptor that can be read once a name has appeared in a folder. Raises OSError."""
+    """Return a descriptor that becomes readable when a name appears in a folder. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     notices: int = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     if notices < 0:

@@ -1,4 +1,4 @@
-"""What the kernel shows of a process in /proc/PID/stat (proc_pid_stat(5))."""
+"""Reads /proc/PID/stat (proc_pid_stat(5))."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,11 +6,11 @@ from typing import NamedTuple
 PROC = Path("/proc")
 
 ENDED = frozenset("ZX")
-"""The states of what is left of a process: a zombie, or dead."""
+"""The states of an ended process: zombie or dead."""
 
 
 class Stat(NamedTuple):
-    """A process: its name, state, kin, CPU time and start (clock ticks, since boot)."""
+    """A process: its name, state, relatives, CPU time and start (clock ticks, since boot)."""
 
     name: str
     state: str
@@ -23,17 +23,17 @@ class Stat(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Return whether it has ended and only waits to be reaped."""
+        """Return whether it has ended and is waiting to be reaped."""
         return self.state in ENDED
 
 
 def read_stat(pid: int, proc: Path = PROC) -> Stat | None:
-    """Read a process; None when there is no such one."""
+    """Return a process; None if it does not exist."""
     try:
         text = (proc / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name is what a program calls itself: it may hold spaces and parentheses.
+    # A program chooses its name: it may contain spaces and parentheses.
     name, _, rest = text.partition(b"(")[2].rpartition(b")")
     state, *numbers = rest.split()
     return Stat(

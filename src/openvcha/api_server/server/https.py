@@ -23,7 +23,7 @@ from openvcha.api_server.server.connection import STOPPING, Connection
 
 BACKLOG = 1024
 DATE_SECONDS = 1.0
-"""What an answer's Date is exact to."""
+"""The precision of a response's Date header."""
 
 
 class AddressUnusableError(OSError):
@@ -168,7 +168,7 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
     async def main_loop(self) -> None:
-        """Keep the time of day for the answers until it is to stop; uvicorn's looks each 0.1 s."""
+        """Update the Date header until the server stops; uvicorn's own loop wakes every 0.1 s."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DATE_SECONDS):

@@ -44,7 +44,7 @@ def observe_standby(
     values = {kv.key: kv.value for kv in found}
     leader = read_leader(values.get(keys.PATRONI_LEADER, b"")) or None
     sync = read_sync(values.get(keys.PATRONI_SYNC))
-    # What cannot be read says nothing: then nobody is confirmed to have anything.
+    # Unreadable means unknown: then no standby is confirmed.
     named = frozenset[str]() if isinstance(sync, Unreadable) else sync.standbys
     confirmed = not isinstance(sync, Unreadable) and leader is not None and sync.leader == leader
     me = _member(values, own)

@@ -41,6 +41,7 @@ class _Node(msgspec.Struct, frozen=True):
 
     @property
     def address(self) -> str:
+        """Return the HA address, without its prefix."""
         chosen = self.ha_ip.ipv4 or self.ha_ip.ipv6
         return chosen.address if chosen else ""
 

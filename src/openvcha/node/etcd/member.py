@@ -115,7 +115,7 @@ def client_url_of_peer(peer: str, client_port: int) -> str:
 async def health_of(
     endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS
 ) -> MemberHealth | None:
-    """Return what a member says of its health; None: it does not answer within ``seconds``."""
+    """Return a member's health as it reports it; None without a reply within ``seconds``."""
     page = await ask(endpoint, HEALTH, tls, seconds)
     return None if page is None else read_health(page)
 

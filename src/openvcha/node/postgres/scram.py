@@ -11,8 +11,8 @@ METHOD = "SCRAM-SHA-256"
 MAX_ITERATIONS = 100_000
 """PostgreSQL's default is 4096; a count that a user has chosen could take minutes here."""
 MOST_KEPT = 8
-"""Slow results that are kept. The same few passwords are compared every ten seconds, and whoever
-can read this process's memory finds them there anyway."""
+"""Cached slow results. The same few passwords are verified every ten seconds, and they are in this
+process's memory anyway."""
 
 
 def accepts(verifier: str | None, password: Secret) -> bool:

@@ -94,7 +94,7 @@ def look(pid: int, proc: str = "/proc") -> tuple[str, int] | None:
 
 
 def word_after(name: bytes, lines: bytes) -> bytes | None:
-    """Return the first word of the line of this name; None where there is none."""
+    """Return the first word of the line with this name; None if there is none."""
     _, found, rest = lines.partition(b"\n%s:" % name)
     words = rest.split(None, 1) if found else []
     return words[0] if words else None

@@ -1,6 +1,6 @@
-"""May this node be made a cluster of its own, and what would that lose? Pure judgements.
+"""Whether this node may be made stand-alone, and what that would lose: pure decisions.
 
-The command judges by them before it asks, and the node again before it does it: time passes.
+The command applies them before it asks for confirmation, and the node again before it acts.
 """
 
 import datetime as dt
@@ -14,13 +14,13 @@ from openvcha.node.recovery.survey import PlaceReply, Quorum, Survey
 from openvcha.store.patroni_state import lsn_text
 
 GIVEN_UP_SECONDS = 15.0
-"""After so long out of touch a node has surely given up the public address."""
+"""After losing contact for this long a node has certainly released the public address."""
 
 
 def standalone_refusal(found: Survey) -> str | None:
-    """Return why the node may not be made stand-alone; None: nothing that is known forbids it.
+    """Return why the node must not be made stand-alone; None if nothing known forbids it.
 
-    A member that answers forbids it, whatever it says; one that is silent may still live.
+    Any reply of another member forbids it, whatever it says; a silent one may still be alive.
     """
     if found.identity.kind == "witness":
         return "it is a witness: it has no data to continue with"
@@ -34,12 +34,12 @@ def standalone_refusal(found: Survey) -> str | None:
 
 
 def is_separated(found: Survey) -> bool:
-    """Return whether the node's own etcd, as it runs, remembers no member but itself."""
+    """Return whether the node's own running etcd remembers no member but itself."""
     return found.listed is not None and set(found.listed.values()) == {found.identity.member}
 
 
 def identity_lines(found: Survey, now: dt.datetime) -> Iterator[str]:
-    """Yield what the node knows of its store, of itself, and of who is silent."""
+    """Yield what the node knows of its store, of itself, and of silent members."""
     kept = found.kept
     if kept is None:
         yield "nothing is known of the cluster but the peers with which this node was created"
@@ -60,7 +60,7 @@ def identity_lines(found: Survey, now: dt.datetime) -> Iterator[str]:
 
 
 def rows_lost(name: str, kept: KeptCluster | None) -> str:
-    """Return which acknowledged rows a node may lack when it goes on alone with its own data."""
+    """Return which acknowledged rows a node may lack if it continues alone with its own data."""
     if kept is None or kept.in_sync is None:
         return f"possibly rows: whether {name} had every acknowledged row is unknown."
     if not kept.listed:
@@ -78,14 +78,15 @@ def rows_lost(name: str, kept: KeptCluster | None) -> str:
 
 
 def must_ask_public(view: OwnView | None, now: dt.datetime) -> bool:
-    """Return whether an answer at the public address must be another's; ``view`` None: it is off.
+    """Return whether a response at the public address must be another node's.
 
-    While the node itself may hold the address its answer says nothing.
+    ``view`` None: the node is off. While the node itself may hold the address, a response proves
+    nothing.
     """
     if view is None:
         return True
     if view.contact is Contact.STARTING:
-        # What serves begins once the node was in touch with a majority.
+        # The service starts only after contact with a majority.
         return not view.writable
     out_of_touch = (now - dt.datetime.fromisoformat(view.since)).total_seconds()
     cut_off = view.contact is Contact.ISOLATED and out_of_touch >= GIVEN_UP_SECONDS
@@ -97,7 +98,7 @@ def _none_before(name: str, kept: KeptCluster) -> str:
 
 
 def _replacement(found: Survey) -> str | None:
-    """Name the member that others know at this node's own place, when it is another."""
+    """Return the other member that is known at this node's own peer URL, if any."""
     own, place = found.identity, peer_url(found.identity)
     lists = [found.listed, *(said.listed for said in found.said)]
     names = {listed.get(place) for listed in lists if listed}
@@ -105,7 +106,7 @@ def _replacement(found: Survey) -> str | None:
 
 
 def _served(found: Survey, quorum: Quorum) -> str | None:
-    """Judge beside a store that answers: it may be the node's own, of one member."""
+    """Return the refusal for a responding store, unless it is the node's own, of one member."""
     own, kept = found.identity.member, found.kept
     if quorum.members == {own}:
         return None
@@ -155,7 +156,7 @@ def _ago(seen: str, now: dt.datetime) -> str:
 
 
 def explained(identity: Identity, kept: KeptCluster | None) -> tuple[str, ...]:
-    """Return what may be lost when the node is made a cluster of its own."""
+    """Return what may be lost if the node is made stand-alone."""
     return (
         rows_lost(identity.name, kept),
         "whatever the others acknowledged without this node, if they kept running.",
