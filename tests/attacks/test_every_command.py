@@ -223,7 +223,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(join, "ApiClient", Server)
     monkeypatch.setattr(join, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(user, "_with_users", lambda *_: [one])
-    monkeypatch.setattr(user, "_kept_by_lab", lambda *_: f", of {HOSTILE}")
+    monkeypatch.setattr(user, "_save_in_lab", lambda *_: f", of {HOSTILE}")
 
 
 def refusal() -> RequestRefused:
