@@ -37,7 +37,7 @@ QUIET_SECONDS = 10
 BEGUN, LOST = "this node is active", "this node is no longer active"
 
 
-def duties_lost(nodes: Iterable[Path]) -> int:
+def active_roles_lost(nodes: Iterable[Path]) -> int:
     """Count the lines of the nodes' logs that say that one has stopped being the active."""
     logs = [path for node in nodes for path in node.glob("logs/service.jsonl*")]
     texts = [path.read_text(errors="replace") for path in logs]
@@ -77,7 +77,7 @@ def measure(bench: Bench, base: Path, seconds: float, niceness: int) -> None:
         print(distribution_header())
         writer.begin()
         show("at rest", asyncio.run(work(host, token, own, QUIET_SECONDS)), writer)
-        lost, events, before = duties_lost(nodes), told(bench), cpu_of_lab(base)
+        lost, events, before = active_roles_lost(nodes), told(bench), cpu_of_lab(base)
         writer.begin()
         begun = time.monotonic()
         with attacked(host, reader.json(), seconds, niceness=niceness) as attack:
@@ -87,7 +87,8 @@ def measure(bench: Bench, base: Path, seconds: float, niceness: int) -> None:
             lasted = time.monotonic() - begun
         show_attack(attack, taken, lasted)
         time.sleep(QUIET_SECONDS)
-        print(f"duty lost {duties_lost(nodes) - lost} times; events {dict(told(bench) - events)}")
+        more = active_roles_lost(nodes) - lost
+        print(f"active role lost {more} times; events {dict(told(bench) - events)}")
         print(f"{len(writer.acknowledged)} rows acknowledged, {len(writer.missing())} lost")
 
 

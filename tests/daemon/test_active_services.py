@@ -1,4 +1,4 @@
-"""The active's duty: on exactly while it leads, and no client outlives it."""
+"""The active's services: on exactly while it leads, and no client outlives it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ class Api:
 
 
 class Stage:
-    """A duty with everything around it simulated."""
+    """The services with everything around them simulated."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -59,8 +59,8 @@ class Stage:
         self.unready = 0
         self.ending = 0.0
         self.leads: asyncio.Queue[bool] = asyncio.Queue()
-        duty = ActiveServices(self.prepare, self.address, self.api, "127.0.0.1", self.work)
-        self.following = asyncio.create_task(duty.follow(self.changes()))
+        services = ActiveServices(self.prepare, self.address, self.api, "127.0.0.1", self.work)
+        self.following = asyncio.create_task(services.follow(self.changes()))
 
     async def prepare(self) -> None:
         if self.unready:

@@ -202,7 +202,7 @@ def test_what_cannot_be_read_is_unknown(page: bytes) -> None:
 
 
 def test_a_list_that_is_too_old_is_none(tmp_path: Path) -> None:
-    """It lies there still, for the duty to forget."""
+    """It lies there still, for the job to forget."""
     layout = Layout(tmp_path)
     identity = Identity(
         cluster_id="c",

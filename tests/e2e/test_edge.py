@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench.administrator import Seen, work
-from bench.edge import duties_lost
+from bench.edge import active_roles_lost
 from bench.edge_attacks import Attacked, attacked
 from bench.figures import distribution, distribution_header
 from tests.support.running_lab import AWAY_SECONDS, Rest, RunningLab
@@ -37,7 +37,7 @@ def test_all_attacks_at_once_cost_neither_the_lead_nor_a_row(
 ) -> None:
     """An administrator works on meanwhile: each request and each log-in gets an answer."""
     active, nodes = running.name_of("ACTIVE"), data_nodes(running)
-    before, host = duties_lost(nodes), running.lab.state().public_address
+    before, host = active_roles_lost(nodes), running.lab.state().public_address
     own = ADMINISTRATOR, running.password()
     with attacked(host, running.reader.token, SECONDS) as attack:
         seen = asyncio.run(work(host, running.admin.token, own, SECONDS, patience=AWAY_SECONDS))
@@ -47,7 +47,7 @@ def test_all_attacks_at_once_cost_neither_the_lead_nor_a_row(
     for name, allowed in ANSWERS.items():
         assert attack.answers[name], f"{name} was no attack"
         assert {kind for kind in attack.answers[name] if kind[0].isdigit()} <= set(allowed)
-    assert duties_lost(nodes) == before
+    assert active_roles_lost(nodes) == before
     assert running.name_of("ACTIVE") == active
     Rest(running.api, running.lab.ca, *own).http.close()
     assert not writer.missing()

@@ -216,8 +216,8 @@ async def test_who_answers_and_does_not_keep_the_list_delays_the_task_and_no_mor
     """A full disk of the witness must not end a redeploy that is needed."""
     await begin_redeploy(scene)
     world = scene.world
-    for duty in world.machine(WITNESS).beside:
-        duty.cancel()
+    for job in world.machine(WITNESS).beside:
+        job.cancel()
     began = asyncio.get_running_loop().time()
     await scene.carry()
     await scene.validate_renewed()
@@ -228,8 +228,8 @@ async def test_a_task_that_its_own_node_cannot_help_changes_no_vote(scene: Scene
     """Where the list cannot be kept, the next loss would stop the cluster for good."""
     await begin_redeploy(scene)
     world = scene.world
-    for duty in world.machine(ACTIVE).beside:
-        duty.cancel()
+    for job in world.machine(ACTIVE).beside:
+        job.cancel()
     before = list(world.members)
     await scene.carry()
     record = await scene.record()

@@ -315,10 +315,10 @@ class World:
         machine = self.machines[vm_id]
         if not machine.on:
             machine.running = asyncio.create_task(self._live(vm_id), name=f"node {vm_id}")
-            duties = [self._reliance(machine).run()]
+            jobs = [self._reliance(machine).run()]
             if self.heals:
-                duties.append(keep_peers_on(self.means(machine)))
-            machine.beside = tuple(asyncio.create_task(duty) for duty in duties)
+                jobs.append(keep_peers_on(self.means(machine)))
+            machine.beside = tuple(asyncio.create_task(job) for job in jobs)
 
     def _reliance(self, machine: Machine) -> VotesKeeper:
         disk = VotesFile(lambda: machine.relied, machine.keep, machine.forget)

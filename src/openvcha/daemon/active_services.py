@@ -71,7 +71,7 @@ class ActiveServices:
     async def _begin(self) -> None:
         _log.info("this node is active", address=self._address)
         self._prepared.clear()
-        self._running = asyncio.create_task(self._work(), name="duty of the active")
+        self._running = asyncio.create_task(self._work(), name="active services")
 
     async def _end(self) -> None:
         running, self._running = self._running, None

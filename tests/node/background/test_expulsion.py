@@ -39,7 +39,7 @@ class Node:
 
     async def live(self) -> None:
         """Be a member for a while."""
-        self.duty = asyncio.create_task(watch_expulsion(self.view))
+        self.job = asyncio.create_task(watch_expulsion(self.view))
         await asyncio.sleep(2 * LOOK_SECONDS)
 
     async def members(self) -> list[Any]:
@@ -73,8 +73,8 @@ async def node(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
     monkeypatch.setattr("openvcha.node.background.expulsion.kill_tree", kill)
     monkeypatch.setattr("openvcha.node.background.expulsion.asyncio.to_thread", at_once)
     yield node
-    node.duty.cancel()
-    await asyncio.wait([node.duty])
+    node.job.cancel()
+    await asyncio.wait([node.job])
 
 
 async def test_a_member_is_left_alone(node: Node) -> None:

@@ -33,7 +33,7 @@ class Active(Stage):
         patch.setattr(isolation, "kill_tree", lambda *_, **__: self.ended.append(self.now()))
         patch.setattr(connectivity, "ConnectivityObserver", lambda _: self.eye)
         self.loop = asyncio.get_running_loop()
-        self.duty: asyncio.Task[None] | None = None
+        self.job: asyncio.Task[None] | None = None
 
     def says(self, settings: str) -> None:
         """Write what Patroni has set."""
@@ -43,8 +43,8 @@ class Active(Stage):
         return self.loop.time()
 
     async def lives(self, seconds: float) -> None:
-        """Let the duty run for so long; it ends with the test's loop."""
-        if self.duty is None:
+        """Let the job run for so long; it ends with the test's loop."""
+        if self.job is None:
             layout = SimpleNamespace(
                 pgdata=self.pgdata, root=self.pgdata.parent, kept=self.pgdata / "kept.json"
             )
@@ -54,7 +54,7 @@ class Active(Stage):
             )
             view_of: Any = SimpleNamespace(**vars(self.view) | {"layout": layout})
             view_of.control = control
-            self.duty = asyncio.create_task(connectivity.observe_connectivity(view_of))
+            self.job = asyncio.create_task(connectivity.observe_connectivity(view_of))
         await asyncio.sleep(seconds)
 
 

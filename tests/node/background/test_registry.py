@@ -32,8 +32,8 @@ def view(store: Any = None) -> Any:
     return SimpleNamespace(events=Events(), store=store, control=control)
 
 
-async def run_for(seconds: float, seen: Any, duties: Any) -> None:
-    working = asyncio.create_task(run_jobs(seen, duties))
+async def run_for(seconds: float, seen: Any, jobs: Any) -> None:
+    working = asyncio.create_task(run_jobs(seen, jobs))
     await asyncio.sleep(seconds)
     working.cancel()
     await asyncio.wait([working])
@@ -56,8 +56,8 @@ async def test_a_broken_duty_is_begun_anew_and_touches_no_other() -> None:
     assert begun["broken"] == 5
     assert begun["sound"] == 1
     assert seen.events.broken == ["broken"]
-    assert list(seen.control.notes) == ["duty broken"]
-    assert "ValueError: no" in seen.control.notes["duty broken"]
+    assert list(seen.control.notes) == ["job broken"]
+    assert "ValueError: no" in seen.control.notes["job broken"]
 
 
 async def test_members_are_followed_also_after_the_store_was_away() -> None:

@@ -93,7 +93,7 @@ class Stage:
             events=logger(self.log, "test"),
             control=self,
         )
-        self.duty: asyncio.Task[None] | None = None
+        self.job: asyncio.Task[None] | None = None
 
     async def find_leader(self, *_: Any) -> Leader:
         if self.leader is None:
@@ -141,8 +141,8 @@ class Stage:
 
     async def begin_duty(self) -> None:
         """Begin it, as the supervisor does after each end of it."""
-        duty = rejoin.Rejoin(self.view, free_bytes=lambda _: self.free)
-        self.duty = asyncio.create_task(duty.run())
+        job = rejoin.Rejoin(self.view, free_bytes=lambda _: self.free)
+        self.job = asyncio.create_task(job.run())
 
     async def joined(self) -> None:
         await self.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
@@ -158,9 +158,9 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     made = Stage(tmp_path, monkeypatch)
     yield made
     made.log.close()
-    if made.duty:
-        made.duty.cancel()
-        await asyncio.wait([made.duty])
+    if made.job:
+        made.job.cancel()
+        await asyncio.wait([made.job])
 
 
 async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_sync(
@@ -252,7 +252,7 @@ async def test_at_the_very_moment_the_same_primary_is_still_there(
 
 
 async def test_time_in_which_nothing_is_known_does_not_count(stage: Stage) -> None:
-    """The standby may have come on all the while; and no silence ends the duty."""
+    """The standby may have come on all the while; and no silence ends the job."""
     await stage.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS - 10)
     stage.store.silent = True
@@ -278,7 +278,7 @@ async def test_without_a_primary_nothing_is_said_of_a_stuck_standby(stage: Stage
 async def test_where_postgres_cannot_be_ended_patroni_goes_on_with_the_old_data(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The duty ends with what was wrong, so that it is shown; the supervisor begins it again."""
+    """The job ends with what was wrong, so that it is shown; the supervisor begins it again."""
 
     def breaks(*_: Any, **__: Any) -> None:
         raise OSError("input/output error")
@@ -288,9 +288,9 @@ async def test_where_postgres_cannot_be_ended_patroni_goes_on_with_the_old_data(
     await asyncio.sleep(STUCK_SECONDS + 5)
     assert stage.done == ["halt patroni", "begin patroni"]
     assert (stage.row, stage.kept()) == ("old", [])
-    assert stage.duty is not None
-    assert stage.duty.done()
-    assert isinstance(stage.duty.exception(), OSError)
+    assert stage.job is not None
+    assert stage.job.done()
+    assert isinstance(stage.job.exception(), OSError)
 
 
 async def test_nothing_but_postgres_is_ended(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,13 +315,13 @@ async def test_a_half_deletion_is_finished_when_the_node_is_ready(
     stage.view.identity.holds_data = holds_data
     half = stage.layout.root / "pgdata.discarded-1"
     half.mkdir()
-    stage.duty = asyncio.create_task(rejoin.rejoin(stage.view))
+    stage.job = asyncio.create_task(rejoin.rejoin(stage.view))
     await asyncio.sleep(5)
     assert half.exists()
     stage.ready.set()
     await asyncio.sleep(5)
     assert half.exists() is not holds_data
-    assert not stage.duty.done()
+    assert not stage.job.done()
 
 
 HealthReporter = tuple[bytes, dict[str, Any], dict[str, Any], dict[str, Any]]

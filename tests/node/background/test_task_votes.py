@@ -1,4 +1,4 @@
-"""The duty that keeps whose votes a task needs: on disk before it is said, gone with the task."""
+"""The job that keeps whose votes a task needs: on disk before it is said, gone with the task."""
 
 import asyncio
 import errno
@@ -81,7 +81,7 @@ class Node:
         """Start a process anew: all that it knows is on the disk."""
         disk = VotesFile(lambda: self.kept, self.save, self.forget)
         log = structlog.get_logger()
-        self.duty = VotesKeeper(self.store, disk, OWN, log, now=lambda: self.seen[-1])
+        self.job = VotesKeeper(self.store, disk, OWN, log, now=lambda: self.seen[-1])
 
     async def said(self) -> bytes | None:
         found = await self.store.get(keys.heeded(OWN))
@@ -95,7 +95,7 @@ def node() -> Node:
 
 @pytest.fixture
 async def running(node: Node) -> AsyncIterator[Node]:
-    task = asyncio.create_task(node.duty.run())
+    task = asyncio.create_task(node.job.run())
     await asyncio.sleep(0.1)
     yield node
     assert not task.done()
@@ -119,7 +119,7 @@ async def test_it_is_kept_then_said_and_forgotten_with_the_task(running: Node) -
 async def test_a_stuck_watch_costs_seconds(node: Node) -> None:
     """It is looked at now and then all the same."""
     node.store.stuck = True
-    task = asyncio.create_task(node.duty.run())
+    task = asyncio.create_task(node.job.run())
     await asyncio.sleep(0.1)
     await node.store.put(keys.RELIED, encode_relied(RELIED))
     await asyncio.sleep(LOOK_SECONDS + 0.1)
@@ -133,19 +133,19 @@ async def test_a_store_that_does_not_say_it_changes_nothing(node: Node, fault: s
     """Neither is a list forgotten then, nor one taken in."""
     await node.store.put(keys.RELIED, encode_relied(RELIED))
     setattr(node.store, fault, True)
-    await node.duty.look()
+    await node.job.look()
     assert node.kept is None
     setattr(node.store, fault, False)
-    await node.duty.look()
+    await node.job.look()
     setattr(node.store, fault, True)
-    await node.duty.look()
+    await node.job.look()
     assert node.kept
 
 
 async def test_a_record_that_cannot_be_read_changes_nothing(node: Node) -> None:
     """It may have been written by another version."""
     await node.store.put(keys.RELIED, b"{")
-    await node.duty.look()
+    await node.job.look()
     assert (node.kept, await node.said()) == (None, None)
 
 
@@ -163,10 +163,10 @@ async def test_a_record_that_is_being_written_is_no_news(running: Node) -> None:
 async def test_who_is_none_of_the_nodes_forgets_it(node: Node) -> None:
     """A node that was replaced must not act for the others."""
     await node.store.put(keys.RELIED, encode_relied(RELIED))
-    await node.duty.look()
+    await node.job.look()
     other = Relied(task="u", active="a", nodes={"a": "vm-a"}, gone=OWN)
     await node.store.put(keys.RELIED, encode_relied(other))
-    await node.duty.look()
+    await node.job.look()
     assert (node.kept, await node.said()) == (None, None)
 
 
@@ -174,24 +174,24 @@ async def test_a_full_disk_is_not_said(node: Node) -> None:
     """Who asks goes by what is said: then it is why the list cannot be kept."""
     revision = await node.store.put(keys.RELIED, encode_relied(RELIED))
     node.full = True
-    await node.duty.look()
+    await node.job.look()
     said = await node.said()
     assert said is not None
     assert not_kept_reason(said) == os.strerror(errno.ENOSPC)
     assert said != kept(revision)
     node.full = False
-    await node.duty.look()
+    await node.job.look()
     assert await node.said() == kept(revision)
 
 
 async def test_a_list_on_the_disk_is_kept_though_its_age_cannot_be_noted(node: Node) -> None:
     """The disk has filled up since: what was said of the same list stays true."""
     revision = await node.store.put(keys.RELIED, encode_relied(RELIED))
-    await node.duty.look()
+    await node.job.look()
     node.full = True
     node.seen.append(node.seen[0] + timedelta(seconds=CONFIRM_SECONDS))
     with capture_logs() as told:
-        await node.duty.look()
+        await node.job.look()
     assert [entry["log_level"] for entry in told] == ["warning"]
     assert await node.said() == kept(revision)
 
@@ -206,10 +206,10 @@ async def test_a_majority_confirms_it_again_and_again_but_the_disk_rests(node: N
     """Its age says for how long nobody has confirmed it."""
     await node.store.put(keys.RELIED, encode_relied(RELIED))
     for _ in range(5):
-        await node.duty.look()
+        await node.job.look()
     assert node.writes == 1
     node.seen.append(node.seen[0] + timedelta(seconds=CONFIRM_SECONDS))
-    await node.duty.look()
+    await node.job.look()
     assert node.writes == 2
     assert node.kept
     assert node.kept.seen == node.seen[-1].isoformat()
@@ -224,19 +224,19 @@ async def test_whenever_it_dies_what_is_said_is_on_the_disk(
     """And after the next start it is as the record says, whichever write was the last."""
     record = await node.store.put(keys.RELIED, encode_relied(RELIED))
     if step in {"forget", "delete"}:
-        await node.duty.look()
+        await node.job.look()
         await node.store.delete(keys.RELIED)
         record = 0
     with monkeypatch.context() as patch:
         _die_at(patch, node, step, before=before)
         node.begin()
         with pytest.raises(Died):
-            await node.duty.look()
+            await node.job.look()
     # After the task it is the other way round: forgotten first, then taken back.
     assert not record or not await node.said() or node.kept
     assert record or node.kept is None or await node.said()
     node.begin()
-    await node.duty.look()
+    await node.job.look()
     assert (node.kept is not None, await node.said()) == (
         bool(record),
         b"%d" % record if record else None,

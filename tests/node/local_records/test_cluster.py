@@ -80,7 +80,7 @@ def test_who_stands_alone_asks_no_other(layout: Layout) -> None:
 
 
 class Cluster:
-    """The store as the duty asks it."""
+    """The store as the job asks it."""
 
     endpoints = ("https://127.1.1.1:2379",)
 
@@ -102,7 +102,7 @@ class Cluster:
 
 
 class Stage:
-    """The duty's writer; what it would write is in ``saved``."""
+    """The job's writer; what it would write is in ``saved``."""
 
     def __init__(self, layout: Layout) -> None:
         self.cluster = Cluster()

@@ -111,7 +111,7 @@ class Node:
 
         return done
 
-    # --- what the duty works with
+    # --- what the job works with
 
     def view(self) -> Any:
         return SimpleNamespace(
@@ -168,9 +168,9 @@ class Node:
         self.patroni = password
         self.moment()
 
-    def tell(self, duty: str, text: str | None) -> None:
-        assert duty == rotation.FILE_NAME
-        self.notes = {duty: text} if text else {}
+    def tell(self, job: str, text: str | None) -> None:
+        assert job == rotation.FILE_NAME
+        self.notes = {job: text} if text else {}
 
     # --- what PostgreSQL, etcd and Patroni answer
 

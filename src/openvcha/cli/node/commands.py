@@ -122,8 +122,8 @@ def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:
         say(f"  {_describe_view(found.view)}")
     if found.copy:
         say(f"  copy      {found.copy.state:<12} {found.copy.bytes_done} bytes")
-    for duty, text in found.notes.items():
-        say(f"  {duty:<9} {text}")
+    for job, text in found.notes.items():
+        say(f"  {job:<9} {text}")
 
 
 def _describe_view(view: OwnView) -> str:

@@ -80,16 +80,16 @@ async def run_jobs(context: NodeContext, jobs: Mapping[str, BackgroundJob] = ALL
 
     def report_health(name: str, reason: str | None) -> None:
         text = f"was interrupted and is being retried: {reason}"
-        context.control.tell(f"duty {name}", None if reason is None else text)
+        context.control.tell(f"job {name}", None if reason is None else text)
 
     async with asyncio.TaskGroup() as group:
-        for name, duty in jobs.items():
+        for name, job in jobs.items():
             backoff = Backoff(first=RETRY_SECONDS)
             work = run_forever(
                 name,
-                partial(duty, context),
+                partial(job, context),
                 context.events,
                 report_health=report_health,
                 backoff=backoff,
             )
-            group.create_task(work, name=f"duty {name}")
+            group.create_task(work, name=f"job {name}")

@@ -161,7 +161,7 @@ class Supervisor:
             view = NodeContext(
                 self._identity, self._layout, self._engines, store, self._events, control
             )
-            duties = asyncio.create_task(run_jobs(view), name="background jobs")
+            jobs = asyncio.create_task(run_jobs(view), name="background jobs")
             ends: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait(), name="stop")]
             if self._rewrite:
                 asked = wait_for_request(self._layout)
@@ -172,7 +172,7 @@ class Supervisor:
                     starting.result()
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                await _cancel(starting, *ends, duties)
+                await _cancel(starting, *ends, jobs)
                 for part in reversed(self._parts):
                     await part.stop()
 
@@ -227,15 +227,15 @@ class Supervisor:
         finally:
             log.close()
 
-    def _tell(self, duty: str, text: str | None) -> None:
+    def _tell(self, job: str, text: str | None) -> None:
         """Set the note of a background job; log it if it is new."""
-        if text == self._notes.get(duty):
+        if text == self._notes.get(job):
             return
         if text is None:
-            del self._notes[duty]
+            del self._notes[job]
         else:
-            self._notes[duty] = text
-            self._events.warning("background note", duty=duty, text=text)
+            self._notes[job] = text
+            self._events.warning("background note", job=job, text=text)
         self._save()
 
     def _show(self, view: OwnView) -> None:
