@@ -65,7 +65,7 @@ class Stage:
         self.asked = 0
         self.in_survey: Callable[[], None] = lambda: None
         self.listed: Listed | None = {OWN: "own", OTHER: "other"}
-        patch.setattr(recovery, "answers", self.answer)
+        patch.setattr(recovery, "is_healthy", self.answer)
         patch.setattr(recovery, "survey", self.survey)
         patch.setattr(recovery, "standalone_refusal", lambda _: self.forbids)
         patch.setattr(recovery, "Etcd", lambda *_, **__: Store(self))
