@@ -44,6 +44,17 @@ async def test_it_is_asked_again_after_some_seconds() -> None:
     assert again.size == 20
 
 
+async def test_who_has_just_listed_the_members_does_not_list_them_again() -> None:
+    """A member that is not among them is not asked either."""
+    store = simulated(0, a=10, b=20)
+    members = await store.members()
+    store.members = NotImplemented  # type: ignore[method-assign]  # nobody calls it
+    first, second = await looks(store).look(members), await looks(store).look(members[:1])
+    assert first is not None
+    assert second is not None
+    assert (first.member, second.member) == ("b", "a")
+
+
 async def test_a_member_that_hangs_hides_no_other() -> None:
     """And holds up an observation by less than its own probe does."""
     begun = asyncio.get_running_loop().time()

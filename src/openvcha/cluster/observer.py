@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -54,7 +54,7 @@ class Observer:
         off: Off | None = None,
         held: Held | None = None,
         refused: Callable[[], tuple[str, ...]] = tuple,
-        space: Callable[[], Awaitable[Space | None]] | None = None,
+        space: Callable[[Sequence[Member]], Awaitable[Space | None]] | None = None,
         mark: Callable[[], Awaitable[int | None]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,7 +64,7 @@ class Observer:
         ``off`` tells whether a node that does not answer is off for sure: then nothing is waited
         for.
 
-        ``space`` looks at how full the store is; without it that is unknown.
+        ``space`` looks at how full the store of these members is; without it that is unknown.
 
         ``mark`` is another number after each change in the store that a look would find; without
         it no look is used twice.
@@ -150,7 +150,7 @@ class Observer:
             asyncio.gather(
                 *(self._node(config, node, voters.get(node.member), begun) for node in config.nodes)
             ),
-            self._space(),
+            self._space(members),
         )
         seen = Observation(
             config,
@@ -230,7 +230,8 @@ async def _not_marked() -> int | None:
     return None
 
 
-async def _not_asked() -> Space | None:
+async def _not_asked(members: Sequence[Member]) -> Space | None:
+    del members
     return None
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from openvcha.store import space
 from openvcha.store.errors import StoreError
+from openvcha.store.interface import Member
 from openvcha.store.space import RoomyStore
 
 AGAIN_SECONDS: Final = 10.0
@@ -43,17 +44,20 @@ class SpaceLooks:
         self._asked: float | None = None
         self._found: Space | None = None
 
-    async def look(self) -> Space | None:
-        """Return how full the store is, as it was some seconds ago at most; None: unknown."""
+    async def look(self, members: Sequence[Member] | None = None) -> Space | None:
+        """Return how full the store is, as it was some seconds ago at most; None: unknown.
+
+        ``members`` are those just listed.
+        """
         if self._asked is None or self._clock() - self._asked >= AGAIN_SECONDS:
             self._asked = self._clock()
-            self._found = await self._ask()
+            self._found = await self._ask(members)
         return self._found
 
-    async def _ask(self) -> Space | None:
+    async def _ask(self, members: Sequence[Member] | None) -> Space | None:
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                found = await space.look(self._store, MEMBER_SECONDS)
+                found = await space.look(self._store, MEMBER_SECONDS, members)
         except (StoreError, TimeoutError):
             return None
         one = found.largest

@@ -128,12 +128,16 @@ def pays(one: MemberRoom, quota: int) -> bool:
     return percent(one.free, quota) >= (PAYS_WHEN_WARNED_PERCENT if warned else PAYS_PERCENT)
 
 
-async def look(store: RoomyStore, seconds: float = ANSWER_SECONDS) -> Room:
-    """Ask all members, each within so many seconds.
+async def look(
+    store: RoomyStore,
+    seconds: float = ANSWER_SECONDS,
+    members: Sequence[Member] | None = None,
+) -> Room:
+    """Ask all members, each within so many seconds; ``members`` are those just listed.
 
     Raises StoreUnavailable when there is no quorum.
     """
-    members = await store.members()
+    members = await store.members() if members is None else members
     voters = [one for one in members if not one.learner and one.client_urls]
     found = await asyncio.gather(*(_asked(store, one, seconds) for one in voters))
     answers = [(one, status) for one, status in zip(voters, found, strict=True) if status]

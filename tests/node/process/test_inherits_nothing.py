@@ -116,7 +116,12 @@ def session(pid: int) -> tuple[int, int]:
 
 
 def open_files(pid: int) -> dict[int, str]:
-    return {int(fd.name): str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    """Return what is open; a program closes and opens connections meanwhile."""
+    found = {}
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found[int(fd.name)] = str(fd.readlink())
+    return found
 
 
 def supervisor(node: Any) -> int:
