@@ -16,6 +16,7 @@ from openvcha.daemon.recovery.promotion_check import (
     NonMember,
     PatroniKeys,
     Refusal,
+    assess_promotion,
     check_promotion,
     gather_evidence,
     non_members,
@@ -270,3 +271,28 @@ def test_who_led_last_lacks_nothing_of_its_own(world: World) -> None:
     assert assess_data_loss(
         gather_evidence(world.seen, OWN, FOUND, None, from_backup=False)
     ).proven_none
+
+
+PROVEN = Evidence(mode=ClusterMode.ENABLED, paused=False, in_sync=True)
+UNKNOWN = Evidence(mode=None, paused=None, in_sync=None)
+NEVER, RISK = Refusal("it never is"), Refusal("another may live", overridable=True)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "known", "refused", "risk", "wants_name"),
+    [
+        (None, PROVEN, None, None, False),
+        (None, UNKNOWN, None, None, True),
+        (RISK, PROVEN, None, "another may live", True),
+        (RISK, UNKNOWN, None, "another may live", True),
+        (NEVER, PROVEN, "it never is", None, False),
+        (NEVER, UNKNOWN, "it never is", None, True),
+    ],
+)
+def test_a_yes_is_enough_only_where_nothing_can_be_lost(
+    refusal: Refusal | None, known: Evidence, refused: str, risk: str, wants_name: bool
+) -> None:
+    """Where rows may be lost, or another primary may live, the node's name has to be typed."""
+    found = assess_promotion(refusal, known)
+    assert (found.refused, found.risk, found.wants_name) == (refused, risk, wants_name)
+    assert found.lost == assess_data_loss(known)

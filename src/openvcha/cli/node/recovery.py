@@ -8,34 +8,27 @@ from typing import Annotated
 
 import typer
 
-from openvcha.api.structures import ConfigState
 from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, prompt, say
 from openvcha.cli.root import node_directory
-from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.daemon.compose import open_services
 from openvcha.daemon.recovery import promotion
 from openvcha.daemon.recovery import promotion_check as promoting
-from openvcha.daemon.recovery.data_loss import assess_data_loss
 from openvcha.daemon.recovery.promotion import Outcome
 from openvcha.daemon.recovery.promotion_check import NonMember, PatroniKeys
-from openvcha.node.etcd.account import NodeAccount
-from openvcha.node.etcd.member import known_endpoints
-from openvcha.node.etcd.sealed_store import sealed_store
+from openvcha.daemon.recovery.standalone_check import ask_all, own_view, why_not
 from openvcha.node.identity import Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.postgres.cloning.clone import has_data
-from openvcha.node.postgres.cloning.data_backup import list_backups
-from openvcha.node.process.process_tree import NodeProcesses
-from openvcha.node.process.status import Contact, OwnView, Role, load_status
+from openvcha.node.process.process_tree import is_running
+from openvcha.node.process.status import load_status
 from openvcha.node.recovery import alone
+from openvcha.node.recovery.own_data import why_no_data, why_no_store
 from openvcha.node.recovery.recovery import Request, RequestKind, outcome_of, write_request
-from openvcha.node.recovery.survey import Survey, survey
-from openvcha.node.security.tls import NodeTls
+from openvcha.node.recovery.survey import Survey
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.etcd.client import Etcd
 
 Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)
@@ -66,7 +59,6 @@ FAILED = {
         " patroni.jsonl; then try again"
     ),
 }
-NEVER = "1970-01-01T00:00:00+00:00"
 
 
 def make_standalone(directory: Directory, yes: Yes = False) -> None:
@@ -79,14 +71,14 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
     with reporting_errors():
         layout = Layout(node_directory(directory))
         identity = _data_node(layout)
-        _require_store(layout)
-        found, single = asyncio.run(_asked_all(layout, identity))
+        if lacking := why_no_store(layout):
+            raise fail(f"{identity.name} was not made stand-alone: {lacking}")
+        view = own_view(load_status(layout.root), runs=is_running(layout.root))
+        found = asyncio.run(ask_all(layout, identity, view))
         say("What this node knows:")
         for line in alone.identity_lines(found, dt.datetime.now(dt.UTC)):
             say(f"  {line}")
-        if reason := alone.standalone_refusal(found) or (
-            "it is already stand-alone" if single else None
-        ):
+        if reason := asyncio.run(why_not(layout, found)):
             raise fail(f"{identity.name} was not made stand-alone: {reason}")
         _explain_alone(found)
         if not yes and not confirm(f"Make {identity.name} stand-alone?"):
@@ -109,27 +101,24 @@ def promote(directory: Directory, yes: Yes = False) -> None:
 
 
 def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
-    if not _runs(layout):
+    if not is_running(layout.root):
         raise fail(
             f"{identity.name} is not running: start it first; it then waits until it may lead"
         )
     seen, found, others = asyncio.run(_observed(layout, identity))
-    refusal = promoting.check_promotion(seen, identity.member, others)
-    if refusal and not refusal.overridable:
-        raise fail(f"{identity.name} was not made the primary: {refusal.reason}")
     from_backup, kept = not has_data(layout), load_kept(layout, identity)
-    lost = assess_data_loss(
-        promoting.gather_evidence(seen, identity.member, found, kept, from_backup=from_backup)
+    judged = promoting.assess_promotion(
+        promoting.check_promotion(seen, identity.member, others),
+        promoting.gather_evidence(seen, identity.member, found, kept, from_backup=from_backup),
     )
+    if judged.refused:
+        raise fail(f"{identity.name} was not made the primary: {judged.refused}")
     say("What may be lost:")
-    for line in lost.lines:
+    for line in judged.lost.lines:
         say(f"  {line}")
-    if refusal:
-        say(
-            f"  Another primary may be running: {refusal.reason}. What it acknowledges will be"
-            " lost."
-        )
-    if refusal or not lost.proven_none:
+    if judged.risk:
+        say(f"  Another primary may be running: {judged.risk}. What it acknowledges will be lost.")
+    if judged.wants_name:
         typed = prompt(f"Type the name of this node ({identity.name}) to proceed anyway")
         if typed != identity.name:
             raise fail("the name does not match; nothing was changed")
@@ -144,40 +133,9 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
 
 def _data_node(layout: Layout) -> Identity:
     identity = load_identity(layout.root)
-    if not identity.holds_data:
-        raise fail(f"{identity.name} is a witness: it has no data to continue with")
-    if not has_data(layout) and not list_backups(layout):
-        raise fail(f"{identity.name} has no data: {layout.pgdata} is empty")
+    if lacking := why_no_data(identity, layout):
+        raise fail(f"{identity.name} cannot be the active: {lacking}")
     return identity
-
-
-def _require_store(layout: Layout) -> None:
-    if not (layout.etcd_data / "member").is_dir():
-        raise fail(f"there is no store in {layout.etcd_data} to recover")
-
-
-async def _asked_all(layout: Layout, identity: Identity) -> tuple[Survey, bool]:
-    """Ask all nodes; return also whether this node is already stand-alone."""
-    view = _view(layout)
-    public = alone.must_ask_public(view, dt.datetime.now(dt.UTC))
-    tls = NodeTls(layout)
-    found = await survey(identity, layout, tls, public=public)
-    if not found.quorum or found.quorum.members != {identity.member}:
-        return found, False
-    account = NodeAccount(layout.root)
-    etcd = Etcd(known_endpoints(identity, layout), tls, account=account)
-    async with sealed_store(layout, etcd) as store:
-        config = await cluster_record(store).get()
-    return found, config is None or config.state is ConfigState.NOTCONFIGURED
-
-
-def _view(layout: Layout) -> OwnView | None:
-    """Return the node's view of itself; STARTING if it runs and has not looked yet."""
-    if not _runs(layout):
-        return None
-    found = load_status(layout.root)
-    starting = OwnView(role=Role.UNKNOWN, contact=Contact.STARTING, since=NEVER)
-    return (found.view if found else None) or starting
 
 
 def _explain_alone(found: Survey) -> None:
@@ -190,7 +148,7 @@ def _explain_alone(found: Survey) -> None:
 def _ask_supervisor(layout: Layout, wish: RequestKind, identity: Identity) -> None:
     request = Request(wish=wish, id=secrets.token_hex(8))
     write_request(layout, request)
-    if not _runs(layout):
+    if not is_running(layout.root):
         say(f"{identity.name} is not running; it is done when the node is started")
         raise typer.Exit
     outcome = asyncio.run(outcome_of(layout, request, OUTCOME_SECONDS))
@@ -200,11 +158,6 @@ def _ask_supervisor(layout: Layout, wish: RequestKind, identity: Identity) -> No
         )
     if outcome.error:
         raise fail(f"failed: {outcome.error}")
-
-
-def _runs(layout: Layout) -> bool:
-    found = load_status(layout.root)
-    return found is not None and found.pid in NodeProcesses().find(layout.root)
 
 
 async def _observed(

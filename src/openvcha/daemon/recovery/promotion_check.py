@@ -10,7 +10,7 @@ from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import writable
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.daemon.recovery.data_loss import Evidence, format_utc
+from openvcha.daemon.recovery.data_loss import DataLoss, Evidence, assess_data_loss, format_utc
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.operations.context import Services
 from openvcha.store import keys
@@ -70,6 +70,35 @@ def check_promotion(
     if refusal and not refusal.overridable:
         return refusal
     return _non_member_lives(seen, others) or refusal
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a person is shown before a member is promoted.
+
+    ``refused``: why it is not done, whatever is confirmed. ``risk``: why another primary may be
+    running, so that what it acknowledges would be lost.
+    """
+
+    refused: str | None
+    risk: str | None
+    lost: DataLoss
+
+    @property
+    def wants_name(self) -> bool:
+        """Return whether a yes is not enough: the node's name has to be typed."""
+        return self.risk is not None or not self.lost.proven_none
+
+
+def assess_promotion(refusal: Refusal | None, known: Evidence) -> Assessment:
+    """Weigh why a member should not be promoted, and what may be lost by it."""
+    reason = refusal.reason if refusal else None
+    overridable = refusal is not None and refusal.overridable
+    return Assessment(
+        refused=None if overridable else reason,
+        risk=reason if overridable else None,
+        lost=assess_data_loss(known),
+    )
 
 
 def _non_member_lives(seen: Observation, others: Collection[NonMember]) -> Refusal | None:

@@ -274,6 +274,12 @@ def _freeze(directory: Path, which: Callable[[Process], bool]) -> list[Process]:
     return list(frozen.values())
 
 
+def is_running(directory: Path) -> bool:
+    """Return whether the supervisor that wrote the node's status runs."""
+    status = load_status(directory)
+    return status is not None and status.pid in NodeProcesses().find(directory)
+
+
 def _names(argv: Iterable[str], path: Path) -> bool:
     wanted = str(path)
     return any(word == wanted or word.endswith(f"={wanted}") for word in argv)

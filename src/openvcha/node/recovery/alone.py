@@ -10,6 +10,7 @@ from openvcha.node.etcd.member import peer_url
 from openvcha.node.identity import Identity
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.node.process.status import Contact, OwnView, Role
+from openvcha.node.recovery.own_data import WITNESS
 from openvcha.node.recovery.survey import PlaceReply, Quorum, Survey
 from openvcha.store.patroni_state import lsn_text
 
@@ -23,14 +24,19 @@ def standalone_refusal(found: Survey) -> str | None:
     Any reply of another member forbids it, whatever it says; a silent one may still be alive.
     """
     if found.identity.kind == "witness":
-        return "it is a witness: it has no data to continue with"
+        return WITNESS
     if found.quorum:
-        return _served(found, found.quorum)
+        return None if has_own_quorum(found) else _served(found, found.quorum)
     if (heir := _replacement(found)) is not None:
         return f"{heir} has taken its place: it was replaced, and is no longer part of the cluster"
     if alive := [said for said in found.said if said.words]:
         return _alive(alive)
     return None
+
+
+def has_own_quorum(found: Survey) -> bool:
+    """Return whether the store that answers is the node's own, of one member."""
+    return found.quorum is not None and found.quorum.members == {found.identity.member}
 
 
 def is_separated(found: Survey) -> bool:
@@ -105,11 +111,9 @@ def _replacement(found: Survey) -> str | None:
     return next((name for name in names if name and name != own.member), None)
 
 
-def _served(found: Survey, quorum: Quorum) -> str | None:
-    """Return the refusal for a responding store, unless it is the node's own, of one member."""
+def _served(found: Survey, quorum: Quorum) -> str:
+    """Return why a store of several members forbids it, whether the node is one or not."""
     own, kept = found.identity.member, found.kept
-    if quorum.members == {own}:
-        return None
     if own in quorum.members:
         return "the store has a quorum; replace lost nodes with redeploy"
     known = f"; this node knows it up to {kept.revision}, from {kept.seen}" if kept else ""

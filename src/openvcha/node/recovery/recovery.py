@@ -22,10 +22,11 @@ from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import forget_others
 from openvcha.node.local_records.sealed_records import forget_kept
 from openvcha.node.local_records.task_votes import forget_relied
-from openvcha.node.postgres.cloning.clone import has_data, remove_tree
+from openvcha.node.postgres.cloning.clone import remove_tree
 from openvcha.node.postgres.cloning.data_backup import restore_backup
 from openvcha.node.process.managed_process import Part
 from openvcha.node.recovery.alone import is_separated, standalone_refusal
+from openvcha.node.recovery.own_data import WITNESS, why_no_data, why_no_store
 from openvcha.node.recovery.survey import survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError
@@ -147,7 +148,7 @@ class Recovery:
 
     async def _do(self, request: Request) -> None:
         if not self.identity.holds_data:
-            raise RecoveryFailed("it is a witness: it has no data to continue with")
+            raise RecoveryFailed(WITNESS)
         if request.wish is RequestKind.STANDALONE:
             await self._require_alone(begun=request.begun)
         await asyncio.to_thread(self._restore)
@@ -191,14 +192,14 @@ class Recovery:
                     await asyncio.sleep(POLL_SECONDS)
 
     def _require_store(self) -> None:
-        if not (self.layout.etcd_data / "member").is_dir():
-            raise RecoveryFailed(f"there is no store in {self.layout.etcd_data}")
+        if reason := why_no_store(self.layout):
+            raise RecoveryFailed(reason)
 
     def _restore(self) -> None:
         remove_tree(self.layout.pgdata_copying)
         restore_backup(self.layout)
-        if not has_data(self.layout):
-            raise RecoveryFailed(f"{self.layout.pgdata} has no data, and no data are set aside")
+        if reason := why_no_data(self.identity, self.layout):
+            raise RecoveryFailed(reason)
 
     async def _stand_alone(self) -> None:
         self._require_store()

@@ -1,0 +1,52 @@
+"""What is asked of everybody before this node is made a cluster of its own."""
+
+import datetime as dt
+
+from openvcha.api.structures import ConfigState
+from openvcha.cluster.config import cluster_record
+from openvcha.node.etcd.account import NodeAccount
+from openvcha.node.etcd.member import known_endpoints
+from openvcha.node.etcd.sealed_store import sealed_store
+from openvcha.node.identity import Identity
+from openvcha.node.layout import Layout
+from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
+from openvcha.node.recovery import alone
+from openvcha.node.recovery.survey import Survey, survey
+from openvcha.node.security.tls import NodeTls
+from openvcha.store.etcd.client import Etcd
+
+NEVER = "1970-01-01T00:00:00+00:00"
+
+
+def own_view(status: NodeStatus | None, *, runs: bool) -> OwnView | None:
+    """Return how the node sees itself; None: it is off. Before its first look it is STARTING."""
+    if not runs:
+        return None
+    starting = OwnView(role=Role.UNKNOWN, contact=Contact.STARTING, since=NEVER)
+    return (status.view if status else None) or starting
+
+
+async def ask_all(layout: Layout, identity: Identity, view: OwnView | None) -> Survey:
+    """Ask all whom the node knows; at the public address only who cannot be the node itself."""
+    public = alone.must_ask_public(view, dt.datetime.now(dt.UTC))
+    return await survey(identity, layout, NodeTls(layout), public=public)
+
+
+async def why_not(layout: Layout, found: Survey) -> str | None:
+    """Return why the node may not be made stand-alone; None: nothing that is known forbids it.
+
+    Raises StoreError where its own store cannot be read.
+    """
+    if reason := alone.standalone_refusal(found):
+        return reason
+    if alone.has_own_quorum(found) and await _is_first_node(layout, found.identity):
+        return "it is already stand-alone"
+    return None
+
+
+async def _is_first_node(layout: Layout, identity: Identity) -> bool:
+    account = NodeAccount(layout.root)
+    etcd = Etcd(known_endpoints(identity, layout), NodeTls(layout), account=account)
+    async with sealed_store(layout, etcd) as store:
+        config = await cluster_record(store).get()
+    return config is None or config.state is ConfigState.NOTCONFIGURED
