@@ -53,4 +53,4 @@ def test_sources_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         rows.add(str(number), number)
     assert [rows.next() for _ in range(5)] == [0, 1, 2, 3, 4]
-    assert list(rows._served) == ["3", "4"]
+    assert list(rows._last_turns) == ["3", "4"]

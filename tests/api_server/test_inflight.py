@@ -171,7 +171,7 @@ async def test_nobody_waits_for_ever() -> None:
             with pytest.raises(ApiError):
                 async with places.take(owner):
                     pass
-    assert (places._there, places._own) == ({}, {})
+    assert (places._counts, places._by_owner) == ({}, {})
     async with places.take("b"):
         pass
 
@@ -190,7 +190,7 @@ async def test_a_place_is_given_back_by_who_goes_away() -> None:
     await asyncio.wait(waits)
     async with asyncio.timeout(30), places.take("c"):
         pass
-    assert (places._there, places._own) == ({}, {})
+    assert (places._counts, places._by_owner) == ({}, {})
 
 
 async def test_a_token_that_is_only_there_takes_no_place_of_a_session(

@@ -210,7 +210,7 @@ async def test_who_hangs_up_keeps_his_place_until_the_look_has_ended() -> None:
 
 def is_free(turns: PasswordQueue) -> bool:
     """Return whether nobody has a place, and nobody waits."""
-    return (turns._free, turns._unknown, turns._later._rows) == (MAX_CONCURRENT, 0, {})
+    return (turns._free, turns._unknown, turns._fair_queue._queues) == (MAX_CONCURRENT, 0, {})
 
 
 async def test_looking_at_a_password_gives_way_to_all_else() -> None:
@@ -303,7 +303,7 @@ async def test_known_sources_do_not_wait_for_strangers() -> None:
 async def test_one_name_is_waited_for_no_longer_than_the_bound(edge: Edge) -> None:
     """Tries of one name from one source are one after the other; the last ones are told so."""
     loop = asyncio.get_running_loop()
-    async with edge.users._turn(ATTACKER, NOBODY):
+    async with edge.users._exclusive_attempt(ATTACKER, NOBODY):
         begun = loop.time()
         error = await refused(edge, NOBODY, ATTACKER)
         assert loop.time() - begun == pytest.approx(MAX_WAIT_SECONDS)

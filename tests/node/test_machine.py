@@ -92,7 +92,7 @@ def test_lines_become_json_and_json_stays() -> None:
 
 def test_a_log_is_rotated_by_size(tmp_path: Path) -> None:
     """The newest lines are in the file, older ones in numbered files, the oldest are gone."""
-    log = RotatingLog(tmp_path / "x.jsonl", max_bytes=20, kept=2)
+    log = RotatingLog(tmp_path / "x.jsonl", max_bytes=20, max_files=2)
     for number in range(10):
         log.write(b"line %d..." % number)
     log.close()

@@ -58,18 +58,20 @@ class ClientConnection:
 
 
 class ConnectionLimiter:
-    """Counts connections: at most ``most``, and half as many from one source."""
+    """Counts connections: at most ``max_connections``, and half as many from one source."""
 
-    def __init__(self, most: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, max_connections: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._monotonic = monotonic
-        self._most = most
-        self._by_source = max(1, most // 2)
+        self._max_connections = max_connections
+        self._max_per_source = max(1, max_connections // 2)
         self._all: set[ClientConnection] = set()
         self._sources: Counter[str] = Counter()
         self._idle: dict[ClientConnection, None] = {}  # the first has been idle the longest
         self._closed = False
         self._second = 0
-        self._made_room: Counter[str] = Counter()
+        self._evictions: Counter[str] = Counter()
         self._recognized: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -98,7 +100,7 @@ class ConnectionLimiter:
         if self._closed:
             return None
         source = source_of(origin)
-        if not self._has_room(source):
+        if not self._make_room_for(source):
             return None
         client = ClientConnection(self, source)
         self._all.add(client)
@@ -106,23 +108,23 @@ class ConnectionLimiter:
         self._idle[client] = None
         return client
 
-    def _has_room(self, source: str) -> bool:
-        own = self._sources[source] >= self._by_source
-        if not own and len(self._all) < self._most:
+    def _make_room_for(self, source: str) -> bool:
+        own = self._sources[source] >= self._max_per_source
+        if not own and len(self._all) < self._max_connections:
             return True
-        if not self._may_make_room(source):
+        if not self._may_evict(source):
             return False
         if own:
-            return self._cut_off(client for client in self._idle if client.source == source)
+            return self._abort_one(client for client in self._idle if client.source == source)
         return self.evict_idle()
 
-    def _may_make_room(self, source: str) -> bool:
+    def _may_evict(self, source: str) -> bool:
         second = int(self._monotonic())
         if second != self._second:
             self._second = second
-            self._made_room.clear()
-        self._made_room[source] += 1
-        return self._made_room[source] <= MAX_EVICTIONS_PER_SECOND
+            self._evictions.clear()
+        self._evictions[source] += 1
+        return self._evictions[source] <= MAX_EVICTIONS_PER_SECOND
 
     def close(self) -> None:
         """Admit no more, and abort all connections, including new ones."""
@@ -133,7 +135,7 @@ class ConnectionLimiter:
 
     def evict_idle(self) -> bool:
         """Abort an idle connection of the source with the most. Return whether there was one."""
-        return self._cut_off(self._of_largest_source(known=False)) or self._cut_off(
+        return self._abort_one(self._of_largest_source(known=False)) or self._abort_one(
             self._of_largest_source(known=True)
         )
 
@@ -157,10 +159,10 @@ class ConnectionLimiter:
     def _of_largest_source(self, *, known: bool) -> Iterator[ClientConnection]:
         idle = [client for client in self._idle if client.known is known]
         by_source = Counter(client.source for client in idle)
-        greediest = max(by_source, key=by_source.__getitem__, default=None)
-        return (client for client in idle if client.source == greediest)
+        largest = max(by_source, key=by_source.__getitem__, default=None)
+        return (client for client in idle if client.source == largest)
 
-    def _cut_off(self, clients: Iterable[ClientConnection]) -> bool:
+    def _abort_one(self, clients: Iterable[ClientConnection]) -> bool:
         # Sorting is stable: unrecognized sources first, and of these the longest idle.
         client = min(clients, key=lambda each: each.known, default=None)
         if client is None:

@@ -32,7 +32,7 @@ class ConcurrencyLimit:
 LOOKUPS: Final = ConcurrencyLimit(32, 16, 64, 5.0)
 """Lookups of sessions, by source: each may read the store."""
 PASSWORDS: Final = ConcurrencyLimit(128, 32, 0, 0.0)
-"""Verifications of passwords, by source; they only wait: `Turns` limits those that run."""
+"""Verifications of passwords, by source; they only wait: `PasswordQueue` limits those that run."""
 USERS: Final = ConcurrencyLimit(32, 8, 64, 10.0)
 ANONYMOUS: Final = ConcurrencyLimit(8, 4, 8, 5.0)
 
@@ -44,7 +44,7 @@ class ConcurrencyLimits:
         self._lookups = SlotPool(LOOKUPS)
         self._passwords = SlotPool(PASSWORDS)
         self._users = SlotPool(USERS)
-        self._strangers = SlotPool(ANONYMOUS)
+        self._anonymous = SlotPool(ANONYMOUS)
 
     def authenticating(
         self, operation: Operation, given: Credentials, origin: str
@@ -61,18 +61,18 @@ class ConcurrencyLimits:
     def executing(self, principal: Principal) -> AbstractAsyncContextManager[None]:
         """Hold a slot for an authenticated call. Raises ApiError SERVICE_UNAVAILABLE."""
         if principal.user is None:
-            return self._strangers.take(source_of(principal.caller.origin))
+            return self._anonymous.take(source_of(principal.caller.origin))
         return self._users.take(principal.user.name)
 
 
 class SlotPool:
     """The slots of one kind, first come, first served."""
 
-    def __init__(self, share: ConcurrencyLimit) -> None:
-        self._share = share
-        self._all = asyncio.Semaphore(share.max_concurrent)
-        self._own: dict[str, asyncio.Semaphore] = {}
-        self._there: Counter[str] = Counter()
+    def __init__(self, limit: ConcurrencyLimit) -> None:
+        self._limit = limit
+        self._all = asyncio.Semaphore(limit.max_concurrent)
+        self._by_owner: dict[str, asyncio.Semaphore] = {}
+        self._counts: Counter[str] = Counter()
 
     def take(self, owner: str) -> "Slot":
         """Hold a slot during a block. Raises ApiError SERVICE_UNAVAILABLE with a time to wait."""
@@ -80,14 +80,14 @@ class SlotPool:
 
     async def enter(self, owner: str) -> None:
         """Wait for a slot. Raises as ``take``."""
-        share = self._share
-        if self._there[owner] >= share.max_per_owner + share.waiting:
+        limit = self._limit
+        if self._counts[owner] >= limit.max_per_owner + limit.waiting:
             raise _busy()
-        self._there[owner] += 1
+        self._counts[owner] += 1
         try:
-            own = self._own.get(owner)
+            own = self._by_owner.get(owner)
             if own is None:
-                own = self._own[owner] = asyncio.Semaphore(share.max_per_owner)
+                own = self._by_owner[owner] = asyncio.Semaphore(limit.max_per_owner)
             await self._wait(own)
         except BaseException:
             self._withdraw(owner)
@@ -96,13 +96,13 @@ class SlotPool:
     def release(self, owner: str) -> None:
         """Release a slot."""
         self._all.release()
-        self._own[owner].release()
+        self._by_owner[owner].release()
         self._withdraw(owner)
 
     def _withdraw(self, owner: str) -> None:
-        self._there[owner] -= 1
-        if not self._there[owner]:
-            del self._there[owner], self._own[owner]
+        self._counts[owner] -= 1
+        if not self._counts[owner]:
+            del self._counts[owner], self._by_owner[owner]
 
     async def _wait(self, own: asyncio.Semaphore) -> None:
         if not own.locked() and not self._all.locked():
@@ -111,7 +111,7 @@ class SlotPool:
             await self._all.acquire()
             return
         try:
-            async with asyncio.timeout(self._share.seconds):
+            async with asyncio.timeout(self._limit.seconds):
                 await own.acquire()
                 try:
                     await self._all.acquire()
@@ -125,19 +125,19 @@ class SlotPool:
 class Slot:
     """One slot, as a context manager."""
 
-    __slots__ = ("_owner", "_places")
+    __slots__ = ("_owner", "_pool")
 
-    def __init__(self, places: SlotPool, owner: str) -> None:
-        self._places = places
+    def __init__(self, pool: SlotPool, owner: str) -> None:
+        self._pool = pool
         self._owner = owner
 
     async def __aenter__(self) -> None:
         """Wait for it."""
-        await self._places.enter(self._owner)
+        await self._pool.enter(self._owner)
 
     async def __aexit__(self, *_: object) -> None:
         """Release it."""
-        self._places.release(self._owner)
+        self._pool.release(self._owner)
 
 
 def _busy() -> ApiError:

@@ -85,9 +85,9 @@ class ApiService:
         self._report_health = report_health
         self._running: asyncio.Task[None] | None = None
         self._may_listen = False
-        self._known = asyncio.Event()
-        self._sure = False
-        self._begun = asyncio.Event()
+        self._warmed_up = asyncio.Event()
+        self._complete = False
+        self._started = asyncio.Event()
 
     @property
     def serving(self) -> bool:
@@ -118,7 +118,7 @@ class ApiService:
             _log.info("the API was ordered to serve", address=self._address[0])
             self._may_listen = True
             self._running = asyncio.create_task(self._work(), name="serving")
-            self._begun.set()
+            self._started.set()
 
     async def _end(self) -> None:
         running, self._running = self._running, None
@@ -142,7 +142,7 @@ class ApiService:
         """Listen once the nodes are known; return when the server has ended."""
         with suppress(TimeoutError):
             async with asyncio.timeout(WARM_UP_SECONDS):
-                await self._known.wait()
+                await self._warmed_up.wait()
         if not self._server.running:
             await retry_until_free(lambda: self._server.start(*self._address))
         await self._server.wait()
@@ -151,11 +151,11 @@ class ApiService:
         """Look without being asked: a node's state is derived from several looks."""
 
         async def look() -> None:
-            self._begun.clear()
-            self._sure = False
-            self._sure = await self._look()
-            if self._sure:
-                self._known.set()
+            self._started.clear()
+            self._complete = False
+            self._complete = await self._look()
+            if self._complete:
+                self._warmed_up.set()
 
         def failed(reason: str) -> None:
             _log.info("cannot observe the cluster now", reason=reason)
@@ -163,13 +163,13 @@ class ApiService:
         async def pause(_: float) -> None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
-                    await self._begun.wait()
+                    await self._started.wait()
 
         await repeat(look, LOOK_SECONDS, passing=(StoreUnavailable,), failed=failed, pause=pause)
 
     def _pause(self) -> float:
-        if self._known.is_set():
-            serving = LOOK_SECONDS if self._sure else MISSED_LOOK_SECONDS
+        if self._warmed_up.is_set():
+            serving = LOOK_SECONDS if self._complete else MISSED_LOOK_SECONDS
             return serving if self._running else STANDBY_LOOK_SECONDS
         return FIRST_LOOK_SECONDS if self._running else FIRST_STANDBY_LOOK_SECONDS
 

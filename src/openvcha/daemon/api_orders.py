@@ -104,13 +104,13 @@ class ApiLink:
 
     def __init__(
         self,
-        place: Path,
+        path: Path,
         orders: Callable[[bool], Orders],
         on_failures: Callable[[Mapping[str, str]], None],
         *,
         kill: Callable[[Process], bool] | None = None,
     ) -> None:
-        self._place = place
+        self._path = path
         self._orders = orders
         self._on_failures = on_failures
         self._kill = kill or partial(send, number=signal.SIGKILL)
@@ -124,7 +124,7 @@ class ApiLink:
         self._unanswered = 0
         self._connections: set[asyncio.Task[object]] = set()
         self._failing: Mapping[str, str] = {}
-        self._read_orders = 0.0
+        self._last_serving = 0.0
 
     def serve(self) -> None:
         """Tell the API to serve, including one that connects later."""
@@ -136,8 +136,8 @@ class ApiLink:
 
     async def run(self) -> None:
         """Listen and send orders until canceled. Raises OSError."""
-        self._read_orders = _now()
-        with listen(self._place) as listener:
+        self._last_serving = _now()
+        with listen(self._path) as listener:
             server = await asyncio.start_unix_server(
                 self._serve_connection, sock=listener, limit=MAX_LINE_BYTES
             )
@@ -159,7 +159,7 @@ class ApiLink:
         if serves != self._serves:
             self._number += 1
             self._unanswered = 0
-            self._read_orders = _now()
+            self._last_serving = _now()
         self._serves = serves
         # Not left to the loop of `run`: an order to stop goes out before anything else happens.
         self._send_orders()
@@ -211,7 +211,7 @@ class ApiLink:
             self._unanswered = 0
         if report.number == self._number:
             if self._serves and report.listens:
-                self._read_orders = _now()
+                self._last_serving = _now()
             elif not (self._serves or report.serving):
                 self._may_serve = None
         self._failing = truncate_reasons(report.failing)
@@ -225,7 +225,7 @@ class ApiLink:
             writer.transport.abort()
 
     def _report_failures(self) -> None:
-        unheard = self._serves and _now() - self._read_orders > NOT_SERVING_ALARM_SECONDS
+        unheard = self._serves and _now() - self._last_serving > NOT_SERVING_ALARM_SECONDS
         reason = f"it has not reported for {NOT_SERVING_ALARM_SECONDS:.0f} seconds that it serves"
         self._on_failures({**self._failing, **({"API: process": reason} if unheard else {})})
 
@@ -241,7 +241,7 @@ class ApiLink:
 
 
 async def receive_orders(
-    place: Path, report: Callable[[int], Report]
+    path: Path, report: Callable[[int], Report]
 ) -> AsyncGenerator[Orders, None]:
     """Yield each order of the service; NOT_SERVING as soon as it is gone, or silent for too long.
 
@@ -249,7 +249,7 @@ async def receive_orders(
     """
     while True:  # not ``repeat``: each failure is an order, too
         try:
-            reader, writer = await connect(place)
+            reader, writer = await connect(path)
         except OSError:
             yield NOT_SERVING
             await asyncio.sleep(RETRY_SECONDS)

@@ -21,22 +21,22 @@ class UntrustedPeerError(OSError):
 
 
 @contextlib.contextmanager
-def listen(place: Path) -> Iterator[socket.socket]:
+def listen(path: Path) -> Iterator[socket.socket]:
     """Listen at a path; remove what a killed process left there."""
-    place.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         # Before it is bound: the file gets these permissions and is never open to others.
         os.fchmod(listener.fileno(), 0o600)
-        with short_path(place) as address:
+        with short_path(path) as address:
             listener.bind(address)
         listener.listen()
         listener.setblocking(False)
         yield listener
 
 
-async def connect(place: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to the listener at a path. Raises OSError."""
-    with short_path(place) as address:
+    with short_path(path) as address:
         reader, writer = await asyncio.open_unix_connection(address, limit=MAX_LINE_BYTES)
     try:
         _require_own_user(writer)
@@ -84,10 +84,10 @@ def _has_hung_up(writer: asyncio.StreamWriter) -> bool:
 
 
 @contextlib.contextmanager
-def short_path(place: Path) -> Iterator[str]:
+def short_path(path: Path) -> Iterator[str]:
     """Yield a short alias of a path: a Unix socket's address holds at most 107 bytes."""
-    folder = os.open(place.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{folder}/{place.name}"
+        yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)

@@ -150,10 +150,10 @@ class _Member(msgspec.Struct, frozen=True):
 _MEMBERS = msgspec.json.Decoder(list[_Member])
 
 
-def parse_voters(page: bytes) -> list[str] | None:
+def parse_voters(body: bytes) -> list[str] | None:
     """Return the voters in an etcd's list of members for its peers; None if it is unreadable."""
     try:
-        members = _MEMBERS.decode(page)
+        members = _MEMBERS.decode(body)
     except msgspec.DecodeError:
         return None
     return [member.name for member in members if not member.learner] or None

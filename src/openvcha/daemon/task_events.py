@@ -24,10 +24,10 @@ class TaskEvent:
     draft: Draft
 
 
-def new_task_events(records: Iterable[KeyValue], told: int) -> list[TaskEvent]:
-    """Return the events after the revision ``told``, in order; records may repeat."""
+def new_task_events(records: Iterable[KeyValue], since: int) -> list[TaskEvent]:
+    """Return the events after the revision ``since``, in order; records may repeat."""
     latest = {kv.key: kv for kv in records}
-    found = [news for kv in latest.values() for news in _of(kv) if news.revision > told]
+    found = [news for kv in latest.values() for news in _of(kv) if news.revision > since]
     return sorted(found, key=lambda news: news.revision)
 
 

@@ -31,14 +31,14 @@ class PasswordQueue:
     def __init__(self) -> None:
         self._free = MAX_CONCURRENT
         self._unknown = 0
-        self._first: deque[asyncio.Future[None]] = deque()
-        self._later: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._priority_queue: deque[asyncio.Future[None]] = deque()
+        self._fair_queue: FairQueue[asyncio.Future[None]] = FairQueue()
         self._seconds = INITIAL_ESTIMATE_SECONDS
 
     @asynccontextmanager
     async def slot(self, source: str | None) -> AsyncIterator[None]:
         """Hold a slot during a block. Raises QueueFull if the turn would come too late."""
-        await (self._wait_first() if source is None else self._wait_later(source))
+        await (self._wait_with_priority() if source is None else self._wait_in_turn(source))
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
@@ -47,17 +47,17 @@ class PasswordQueue:
             self._seconds += _WEIGHT * (clock() - begun - self._seconds)
             self._release(unknown=source is not None)
 
-    async def _wait_first(self) -> None:
+    async def _wait_with_priority(self) -> None:
         turn = _turn()
-        self._first.append(turn)
+        self._priority_queue.append(turn)
         self._dispatch()
         await self._wait(turn, unknown=False)
 
-    async def _wait_later(self, source: str) -> None:
+    async def _wait_in_turn(self, source: str) -> None:
         if self._is_full(source):
             raise QueueFull
         turn = _turn()
-        self._later.add(source, turn)
+        self._fair_queue.add(source, turn)
         self._dispatch()
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
@@ -65,7 +65,7 @@ class PasswordQueue:
         except TimeoutError:
             raise QueueFull from None
         finally:
-            self._later.discard(source, turn)
+            self._fair_queue.discard(source, turn)
 
     async def _wait(self, turn: asyncio.Future[None], *, unknown: bool) -> None:
         try:
@@ -78,11 +78,11 @@ class PasswordQueue:
     def _is_full(self, source: str) -> bool:
         """Return whether one more request of a source is too many, or would wait for too long."""
         if (
-            self._later.count_of(source) >= MAX_WAITING_PER_SOURCE
-            or len(self._later) >= MAX_WAITING
+            self._fair_queue.count_of(source) >= MAX_WAITING_PER_SOURCE
+            or len(self._fair_queue) >= MAX_WAITING
         ):
             return True
-        return self._seconds * self._later.ahead_of(source) > MAX_WAIT_SECONDS
+        return self._seconds * self._fair_queue.ahead_of(source) > MAX_WAIT_SECONDS
 
     def _release(self, *, unknown: bool) -> None:
         self._free += 1
@@ -92,10 +92,10 @@ class PasswordQueue:
     def _dispatch(self) -> None:
         """Assign free slots; skip canceled requests."""
         while self._free:
-            first = bool(self._first)
+            first = bool(self._priority_queue)
             if not first and self._unknown >= MAX_UNKNOWN_CONCURRENT:
                 return
-            turn = self._first.popleft() if first else self._later.next()
+            turn = self._priority_queue.popleft() if first else self._fair_queue.next()
             if turn is None:
                 return
             if not turn.done():

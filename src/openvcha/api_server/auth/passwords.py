@@ -27,7 +27,7 @@ class Passwords:
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(parallelism=LANES)
-        self._nobody = _dummy_hash(self._hasher)
+        self._dummy_hashed = _dummy_hash(self._hasher)
         self._queue = PasswordQueue()
         # Not the default executor's threads, whose priority must stay.
         self._threads = ThreadPoolExecutor(MAX_CONCURRENT, "passwords", _lower_priority)
@@ -44,7 +44,7 @@ class Passwords:
         """
         async with self._queue.slot(source):
             matches = await _run_to_completion(
-                self._threads, self._matches, known or self._nobody, password
+                self._threads, self._matches, known or self._dummy_hashed, password
             )
         return matches and known is not None
 

@@ -78,7 +78,7 @@ class Sessions:
         self._absolute = absolute
         self._per_user = max(1, per_user)
         self._owners: dict[bytes, str] = {}
-        self._begun: Budget[None] = Budget(
+        self._created: Budget[None] = Budget(
             MAX_CREATED_PER_MINUTE, MAX_CREATED_PER_MINUTE_TOTAL, monotonic
         )
 
@@ -87,7 +87,7 @@ class Sessions:
 
         Raises ApiError SERVICE_UNAVAILABLE for more per minute than the store should bear.
         """
-        if not self._begun.take(user.name, None):
+        if not self._created.take(user.name, None):
             wait = int(MINUTE)
             text = message("sessions.too.fast", MAX_CREATED_PER_MINUTE)
             raise ApiError(ErrorType.SERVICE_UNAVAILABLE, text, retry_after=wait)

@@ -157,11 +157,11 @@ class Users:
         if user is not None and self._credential_cache.knows(*_credentials(user, password)):
             return user
         source = source_of(origin)
-        async with self._turn(source, folded(name)):
+        async with self._exclusive_attempt(source, folded(name)):
             return await self._try(source, folded(name), user, password)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, source: str, folded: str) -> AsyncIterator[None]:
+    async def _exclusive_attempt(self, source: str, folded: str) -> AsyncIterator[None]:
         """Hold the only attempt of a source at this name. Raises ApiError SERVICE_UNAVAILABLE."""
         one = self._turns.setdefault((source, folded), asyncio.Lock())
         try:

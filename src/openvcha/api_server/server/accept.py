@@ -132,24 +132,24 @@ class HandshakeScheduler:
     def __init__(self, begin: Callable[[socket.socket, ClientConnection], None]) -> None:
         self._begin = begin
         self._loop = asyncio.get_running_loop()
-        self._known: FairQueue[_Accepted] = FairQueue()
-        self._strangers: FairQueue[_Accepted] = FairQueue()
-        self._in_turn = deque([self._known, self._strangers])
-        self._pace = TokenBucket(LOOP_SHARE, BURST_SECONDS)
+        self._recognized: FairQueue[_Accepted] = FairQueue()
+        self._unrecognized: FairQueue[_Accepted] = FairQueue()
+        self._in_turn = deque([self._recognized, self._unrecognized])
+        self._bucket = TokenBucket(LOOP_SHARE, BURST_SECONDS)
         self._seconds = INITIAL_ESTIMATE_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, accepted: socket.socket, client: ClientConnection) -> None:
         """Start the handshake when it is due; close the socket if it is evicted before."""
-        row = self._known if client.is_recognized else self._strangers
+        queue = self._recognized if client.is_recognized else self._unrecognized
         one = _Accepted(accepted, client)
 
         def end() -> None:
-            row.discard(client.source, one)
+            queue.discard(client.source, one)
             accepted.close()
 
         client.end = end
-        row.add(client.source, one)
+        queue.add(client.source, one)
         if self._timer is None:
             self._dispatch()
 
@@ -167,12 +167,12 @@ class HandshakeScheduler:
 
     def _dispatch(self) -> None:
         self._timer = None
-        while self._known or self._strangers:
-            if delay := self._pace.delay():
+        while self._recognized or self._unrecognized:
+            if delay := self._bucket.delay():
                 self._timer = self._loop.call_later(delay, self._dispatch)
                 return
             if one := self._next():
-                self._pace.take(self._seconds)
+                self._bucket.take(self._seconds)
                 one.client.end = abort_nothing
                 self._begin(one.socket, one.client)
 
@@ -208,8 +208,8 @@ class ClientTls(sslproto.SSLProtocol):
             ssl_handshake_timeout=tls.handshake_seconds,
             ssl_shutdown_timeout=tls.shutdown_seconds,
         )
-        self._guest = client
-        self._took = note_duration
+        self._client = client
+        self._note_duration = note_duration
         self._seconds = 0.0
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -221,17 +221,17 @@ class ClientTls(sslproto.SSLProtocol):
         super().buffer_updated(nbytes)
         self._seconds += time.monotonic() - begun
         if self._app_transport is not None:
-            self._took(self._seconds)
+            self._note_duration(self._seconds)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the handshake."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - the only kind there is
-        self._guest.end = transport.abort
+        self._client.end = transport.abort
         super().connection_made(transport)
-        if not self._guest.is_open:
+        if not self._client.is_open:
             transport.abort()  # it was evicted before it was connected
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release the connection, even if the handshake was not complete."""
         super().connection_lost(exc)
-        self._guest.release()
+        self._client.release()

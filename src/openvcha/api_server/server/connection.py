@@ -139,9 +139,9 @@ class Connection(H11Protocol):
 class _Http(h11.Connection):
     """h11, with a limit for the head that does not depend on how packets are split."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(h11.SERVER, most)
-        self._most = most
+    def __init__(self, max_head_bytes: int) -> None:
+        super().__init__(h11.SERVER, max_head_bytes)
+        self._max_head_bytes = max_head_bytes
 
     def next_event(self) -> Any:
         """Return the next event. Raises RemoteProtocolError, also for a head that is too long."""
@@ -150,6 +150,6 @@ class _Http(h11.Connection):
         event = super().next_event()
         if head and isinstance(event, h11.Request):
             used = before - len(self.trailing_data[0])
-            if used > self._most:
+            if used > self._max_head_bytes:
                 raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
         return event

@@ -73,10 +73,10 @@ async def promote(services: Services, seen: Observation) -> Outcome:
     However the wait ends (also by cancellation), the grant is revoked unless the node's promotion
     has begun.
     """
-    lives = await _wait_for_own_patroni(services)
-    if lives is None:
+    member_key = await _wait_for_own_patroni(services)
+    if member_key is None:
         return Outcome.PATRONI_SILENT
-    grant = await _grant(services.store, seen, lives)
+    grant = await _grant(services.store, seen, member_key)
     if grant is None:
         return Outcome.CHANGED
     try:
@@ -106,7 +106,7 @@ async def _poll_own_patroni(services: Services) -> PatroniNode | None:
         return None
 
 
-async def _grant(store: Store, seen: Observation, lives: KeyValue) -> Grant | None:
+async def _grant(store: Store, seen: Observation, member_key: KeyValue) -> Grant | None:
     """Grant the leader key in one transaction; None if the state has changed since ``seen``."""
     leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
     if (read_leader(leads.value) if leads else None) != seen.leader:
@@ -120,9 +120,9 @@ async def _grant(store: Store, seen: Observation, lives: KeyValue) -> Grant | No
         unchanged(sync) if sync else absent(keys.PATRONI_SYNC),
     ]
     if await _paused(store) is False:
-        revision = await leader_key.give(store, guards, lives, sync)
+        revision = await leader_key.give(store, guards, member_key, sync)
         return Grant(revision) if revision is not None else None
-    return await _request_leadership(store, guards, lives, sync)
+    return await _request_leadership(store, guards, member_key, sync)
 
 
 async def _paused(store: Store) -> bool | None:
@@ -135,9 +135,9 @@ async def _paused(store: Store) -> bool | None:
 
 
 async def _request_leadership(
-    store: Store, guards: Sequence[Compare], lives: KeyValue, sync: KeyValue | None
+    store: Store, guards: Sequence[Compare], member_key: KeyValue, sync: KeyValue | None
 ) -> Grant | None:
-    member = lives.key.removeprefix(keys.PATRONI_MEMBERS)
+    member = member_key.key.removeprefix(keys.PATRONI_MEMBERS)
     lease = await store.lease_grant(REQUEST_TTL_SECONDS)
     actions: list[Action] = [
         Delete(keys.PATRONI_LEADER),

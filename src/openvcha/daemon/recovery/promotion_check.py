@@ -41,18 +41,18 @@ async def non_members(services: Services, seen: Observation) -> tuple[NonMember,
     A node that was removed has no vote, but may still accept writes.
     """
     found = await services.store.prefix(keys.PATRONI_MEMBERS)
-    told = {kv.key.removeprefix(keys.PATRONI_MEMBERS): kv.value for kv in found}
+    member_record = {kv.key.removeprefix(keys.PATRONI_MEMBERS): kv.value for kv in found}
     if seen.stranger:
-        told.setdefault(seen.stranger, b"")
-    names = sorted(name for name in told if seen.node(name) is None)
-    asked = [_accepts_writes(services, told[name]) for name in names]
+        member_record.setdefault(seen.stranger, b"")
+    names = sorted(name for name in member_record if seen.node(name) is None)
+    asked = [_accepts_writes(services, member_record[name]) for name in names]
     return tuple(map(NonMember, names, await asyncio.gather(*asked)))
 
 
-async def _accepts_writes(services: Services, told: bytes) -> bool | None:
+async def _accepts_writes(services: Services, member_record: bytes) -> bool | None:
     """Return whether a member accepts writes; None if its Patroni does not say."""
     try:
-        state = read_member(told)
+        state = read_member(member_record)
         host = None if isinstance(state, Unreadable) else urlsplit(state.api_url).hostname
         return (await services.patroni.node(host)).primary if host else None
     except (patroni_client.PatroniUnreachable, ValueError):

@@ -60,7 +60,7 @@ class NodePasswords:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._lock = context.control.passwords
-        self._made = False
+        self._roles_exist = False
 
     @asynccontextmanager
     async def settled(self) -> AsyncIterator[Secrets | None]:
@@ -82,13 +82,13 @@ class NodePasswords:
 
     async def _set(self) -> bool:
         """Return whether the roles exist: Patroni records the database after creating them."""
-        if not self._made:
+        if not self._roles_exist:
             try:
                 found = await self._context.store.get(keys.PATRONI_INITIALIZE)
             except StoreError:
                 return False
-            self._made = found is not None and bool(found.value)
-        return self._made
+            self._roles_exist = found is not None and bool(found.value)
+        return self._roles_exist
 
 
 class AccessRepair:

@@ -24,14 +24,14 @@ class CopyPublisher:
         events: Logger,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         *,
-        told: Callable[[CopyReport], None] = lambda _: None,
+        on_written: Callable[[CopyReport], None] = lambda _: None,
     ) -> None:
-        """``told`` is called with each report after it is written."""
+        """``on_written`` is called with each report after it is written."""
         self._store = store
         self._key = keys.node_copy(member)
         self._events = events
         self._sleep = sleep
-        self._told = told
+        self._on_written = on_written
         self._newest: CopyReport | None = None
         self._news = asyncio.Event()
 
@@ -65,5 +65,5 @@ class CopyPublisher:
         except StoreError as error:
             self._events.warning("cannot write the copy report", reason=str(error))
             return False
-        self._told(report)
+        self._on_written(report)
         return True

@@ -88,7 +88,7 @@ class ConnectivityObserver:
         self._paused: bool | None = None
         self._contact = Contact.STARTING
         self._since = now()
-        self._heard = self._clock()
+        self._last_contact = self._clock()
         self.silent = False
         self._patroni: PatroniNode | None = None
         self._patroni_asked = -math.inf
@@ -111,7 +111,7 @@ class ConnectivityObserver:
             await self._update_patroni(began)
         self.silent = not heard and self._own_health() is not MemberHealth.HEALTHY
         if not self.silent:
-            self._heard = began
+            self._last_contact = began
         if heard:
             self._set(Contact.CONNECTED)
         elif self._contact is not Contact.STARTING and self._is_isolated():
@@ -144,7 +144,7 @@ class ConnectivityObserver:
         return self._own_health() is MemberHealth.UNHEALTHY
 
     def _silent_seconds(self) -> float:
-        return self._clock() - self._heard if self.silent else 0.0
+        return self._clock() - self._last_contact if self.silent else 0.0
 
     def _set(self, contact: Contact) -> None:
         if contact is not self._contact:

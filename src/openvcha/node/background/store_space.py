@@ -42,7 +42,7 @@ class SpaceKeeper:
         self._quota = context.identity.store.quota_bytes
         self._clock = asyncio.get_running_loop().time
         self._full_since: float | None = None
-        self._in_vain: tuple[float, int] | None = None
+        self._futile: tuple[float, int] | None = None
         """When the store stayed full after freeing space, and its revision then."""
 
     async def look(self) -> bool:
@@ -51,7 +51,7 @@ class SpaceKeeper:
             found = await space.look(self._context.store)
             self._context.control.tell("room", self._describe(found))
             if not found.full:
-                self._full_since = self._in_vain = None
+                self._full_since = self._futile = None
                 await self._defragment_if_worth(found)
                 return False
             await self._free_space(found)
@@ -98,14 +98,14 @@ class SpaceKeeper:
             return
         self._context.events.warning("the store is full; freeing space")
         after = await space.make_room(self._context.store, self._quota, self._log_step)
-        self._in_vain = (self._clock(), after.revision) if after.full else None
+        self._futile = (self._clock(), after.revision) if after.full else None
         self._context.events.warning("freed space in the store", full=after.full)
 
     def _is_futile(self, found: Room) -> bool:
         """Return whether freeing space has just failed to help: it stops every member in turn."""
-        if self._in_vain is None:
+        if self._futile is None:
             return False
-        tried, revision = self._in_vain
+        tried, revision = self._futile
         waits = FUTILE_SECONDS if found.revision == revision else TURN_SECONDS
         return self._clock() - tried < waits
 

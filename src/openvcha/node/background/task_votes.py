@@ -67,19 +67,19 @@ class VotesKeeper:
     def __init__(
         self,
         store: Store,
-        disk: VotesFile,
+        file: VotesFile,
         member: str,
         log: Logger,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._store = store
-        self._disk = disk
+        self._file = file
         self._member = member
         self._log = log
         self._now = now
         self._news = asyncio.Event()
         # The last confirmation of this process; empty if it keeps nothing.
-        self._said: bytes | None = None
+        self._confirmed: bytes | None = None
         self._shown = ""
 
     async def run(self) -> None:
@@ -114,7 +114,7 @@ class VotesKeeper:
         relied = decode_relied(unverified(found.value)) if found else None
         # A node that is not listed was replaced: it must not act on the list.
         if relied is None or self._member not in relied.nodes:
-            await self._change_and_confirm(0, b"", self._disk.forget)
+            await self._change_and_confirm(0, b"", self._file.forget)
         elif found is not None:
             revision = found.mod_revision
             await self._change_and_confirm(revision, kept(revision), partial(self._keep, relied))
@@ -128,28 +128,28 @@ class VotesKeeper:
         except OSError as error:
             self._tell(f"the votes that a task needs cannot be stored: {error}")
             # The list is on disk already; only its time could not be updated.
-            if self._said != kept(revision):
+            if self._confirmed != kept(revision):
                 await self._confirm(not_kept_reply(revision, error))
         else:
             self._tell("")
             await self._confirm(said)
 
     def _keep(self, relied: Relied) -> None:
-        now, known = self._now(), self._disk.load()
+        now, known = self._now(), self._file.load()
         same = known is not None and msgspec.structs.replace(known, seen="") == relied
         if known is None or not same or not _recent(known.seen, now):
-            self._disk.save(relied, now)
+            self._file.save(relied, now)
 
     async def _confirm(self, said: bytes) -> None:
         """Write the confirmation, only after the change: the task relies on it."""
-        if said == self._said:
+        if said == self._confirmed:
             return
         key = keys.heeded(self._member)
         if said:
             await self._store.put(key, said)
         else:
             await self._store.delete(key)
-        self._said = said
+        self._confirmed = said
 
     async def _watch(self) -> None:
         async def watch() -> None:

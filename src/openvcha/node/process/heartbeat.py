@@ -45,11 +45,11 @@ class HangDetector:
         """Record a heartbeat."""
         self._begun = self._heard = True
 
-    def hangs(self, sight: ThreadState | None) -> bool:
+    def hangs(self, thread: ThreadState | None) -> bool:
         """Return whether the program hangs, given one more look; unknown (None) counts as alive."""
-        still = sight is not None and sight.state != RUNS and sight == self._last
+        still = thread is not None and thread.state != RUNS and thread == self._last
         self._still = self._still + 1 if still and self._begun and not self._heard else 0
-        self._heard, self._last = False, sight
+        self._heard, self._last = False, thread
         return self._still >= LOOKS
 
 
@@ -60,13 +60,13 @@ def read_thread_state(pid: int, proc: Path = PROC) -> ThreadState | None:
 
 
 async def wait_until_hung(
-    pulse: HangDetector, look: Callable[[], ThreadState | None], sleep: Sleep = asyncio.sleep
+    detector: HangDetector, look: Callable[[], ThreadState | None], sleep: Sleep = asyncio.sleep
 ) -> None:
     """Look repeatedly; return when the program hangs.
 
     Looks are counted, not seconds: an observer that was suspended has not read any heartbeats.
     """
-    while not pulse.hangs(look()):
+    while not detector.hangs(look()):
         await sleep(LOOK_SECONDS)
 
 

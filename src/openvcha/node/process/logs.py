@@ -20,10 +20,10 @@ Logger = structlog.typing.FilteringBoundLogger
 class RotatingLog:
     """A file of lines; when full it is renamed to `.1`, `.1` to `.2`, and so on."""
 
-    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = MAX_FILES) -> None:
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        self._kept = kept
+        self._max_files = max_files
         self.lost = 0
         self._file = _open(path)
         self._size = os.fstat(self._file).st_size
@@ -50,7 +50,7 @@ class RotatingLog:
         os.close(self._file)
 
     def _rotate(self) -> None:
-        for number in range(self._kept, 0, -1):
+        for number in range(self._max_files, 0, -1):
             older = self._numbered(number)
             newer = self._numbered(number - 1) if number > 1 else self._path
             with contextlib.suppress(FileNotFoundError):

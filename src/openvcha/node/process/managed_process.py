@@ -74,7 +74,7 @@ class Part:
         self._sleep = sleep
         self._backoff = backoff or Backoff()
         self._look = look
-        self._pulse = HangDetector()
+        self._hang_detector = HangDetector()
         self._running: Running | None = None
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -176,8 +176,10 @@ class Part:
 
     async def _end_when_it_hangs(self, running: Running) -> None:
         while True:
-            self._pulse = HangDetector()  # a program without heartbeats never hangs
-            await wait_until_hung(self._pulse, partial(self._look, running.pid), self._sleep)
+            self._hang_detector = HangDetector()  # a program without heartbeats never hangs
+            await wait_until_hung(
+                self._hang_detector, partial(self._look, running.pid), self._sleep
+            )
             self._events.error("hung; killed", program=self.spec.name, pid=running.pid)
             running.send(signal.SIGKILL)
 
@@ -208,7 +210,7 @@ class Part:
 
     def _line(self, line: bytes) -> None:
         if self.spec.beats and line == BEAT:
-            self._pulse.beat()
+            self._hang_detector.beat()
         elif not any(noise in line for noise in self.spec.noise):
             self._log.write(wrap(self.spec.name, line))
 

@@ -59,9 +59,9 @@ def load(layout: Layout) -> Rotation | None:
         return None
 
 
-def save(layout: Layout, renewal: Rotation) -> None:
+def save(layout: Layout, rotation: Rotation) -> None:
     """Write the pending rotation, readable only by its owner."""
-    write_durably(rotation_path(layout), msgspec.json.encode(renewal, enc_hook=reveal))
+    write_durably(rotation_path(layout), msgspec.json.encode(rotation, enc_hook=reveal))
 
 
 def finish(layout: Layout) -> None:
@@ -70,26 +70,26 @@ def finish(layout: Layout) -> None:
     sync_directory(layout.root)
 
 
-def in_place(layout: Layout, renewal: Rotation) -> bool:
+def in_place(layout: Layout, rotation: Rotation) -> bool:
     """Return whether all files have the new contents."""
-    return not _changed_files(layout, renewal)
+    return not _changed_files(layout, rotation)
 
 
-def put_in_place(layout: Layout, renewal: Rotation) -> None:
+def put_in_place(layout: Layout, rotation: Rotation) -> None:
     """Write the new contents of the files; idempotent."""
-    for path, content in _changed_files(layout, renewal).items():
+    for path, content in _changed_files(layout, rotation).items():
         write_durably(layout.root / path, content)
 
 
 def put_in_place_at_start(layout: Layout) -> None:
     """Replace the files before the node starts, if PostgreSQL already has the new passwords."""
-    renewal = load(layout)
-    if renewal is not None and renewal.entered:
-        put_in_place(layout, renewal)
+    rotation = load(layout)
+    if rotation is not None and rotation.entered:
+        put_in_place(layout, rotation)
 
 
-def _changed_files(layout: Layout, renewal: Rotation) -> dict[str, bytes]:
-    new = {path: text.reveal().encode() for path, text in renewal.files.items()}
+def _changed_files(layout: Layout, rotation: Rotation) -> dict[str, bytes]:
+    new = {path: text.reveal().encode() for path, text in rotation.files.items()}
     return {path: data for path, data in new.items() if (layout.root / path).read_bytes() != data}
 
 

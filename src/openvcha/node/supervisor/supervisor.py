@@ -213,7 +213,7 @@ class Supervisor:
                 store,
                 self._identity.member,
                 self._events,
-                told=completed_when_written(self._layout),
+                on_written=completed_when_written(self._layout),
             )
         )
         return await first_copy(

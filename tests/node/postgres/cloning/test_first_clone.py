@@ -42,7 +42,9 @@ async def life(layout: Layout, store: Store) -> None:
         return True
 
     log: Any = Log()
-    async with CopyPublisher(store, "b-2", log, told=completed_when_written(layout)) as publisher:
+    async with CopyPublisher(
+        store, "b-2", log, on_written=completed_when_written(layout)
+    ) as publisher:
         assert await first_copy(layout, publisher.publish, copy)
         await asyncio.sleep(0.05)
 
