@@ -10,12 +10,12 @@ from typing import Any
 
 from openvcha.api.codec.decoders import (
     FieldDecoder,
-    WireDecoder,
     decode_fields,
     decoder,
     field_decoders,
 )
 from openvcha.api.codec.faults import missing
+from openvcha.api.codec.interface import WireFormat
 from openvcha.api.codec.json_text import MAX_BYTES, MAX_DEPTH, parse_json
 from openvcha.api.codec.query import decode_query
 from openvcha.api.codec.wire_formats import REST, VAPI, fields_of
@@ -48,12 +48,12 @@ def decode_vapi(tp: Any, value: Any, path: str = "") -> Any:
 
 def decode_error_rest(value: Any) -> ApiError:
     """Decode a standard error from its body on /api."""
-    return REST.error(value, "")
+    return REST.decode_error(value, "")
 
 
 def decode_error_vapi(value: Any) -> ApiError:
     """Decode a standard error from {"ERROR": {name: {…}}}."""
-    return VAPI.error(value, "")
+    return VAPI.decode_error(value, "")
 
 
 def decode_arguments_rest(
@@ -104,7 +104,7 @@ def _input_fields(operation: Operation) -> Mapping[str, FieldDecoder]:
 
 
 def _field_decoders(
-    wire: WireDecoder, parameters: Iterable[Parameter]
+    wire: WireFormat, parameters: Iterable[Parameter]
 ) -> Mapping[str, FieldDecoder]:
     return field_decoders(
         wire, ((each.name, each.name, descriptor(each.type)) for each in parameters)

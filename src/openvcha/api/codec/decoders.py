@@ -1,12 +1,12 @@
 """Decoders of composite types; a wire format defines how structures and the like are wrapped."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from openvcha.api.codec.faults import invalid_value, join_path, missing, unexpected, wrong_type
+from openvcha.api.codec.interface import WireFormat
 from openvcha.api.codec.scalars import SCALARS, Decode, enumeration, string
 from openvcha.api.secret import Secret
 from openvcha.api.types import (
@@ -32,33 +32,8 @@ from openvcha.api.types import (
 )
 
 
-@dataclass(frozen=True)
-class WireDecoder(ABC):
-    """How a protocol wraps values, for decoding."""
-
-    @abstractmethod
-    def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:
-        """Return the fields of a structure of this name."""
-
-    @abstractmethod
-    def unwrap_optional(self, value: Any, path: str) -> Any:
-        """Return the value of an optional; None when it is unset."""
-
-    @abstractmethod
-    def unwrap_secret(self, value: Any, path: str) -> Any:
-        """Return the text of a secret."""
-
-    @abstractmethod
-    def entries(self, value: Any, path: str) -> Iterable[tuple[Any, Any, str]]:
-        """Return the keys and values of a map, with the path of each entry."""
-
-    @abstractmethod
-    def error(self, value: Any, path: str) -> Any:
-        """Decode a standard error."""
-
-
 @cache
-def decoder(wire: WireDecoder, type_: Type) -> Decode:
+def decoder(wire: WireFormat, type_: Type) -> Decode:
     """Return the function that decodes values of this type."""
     return _BUILDERS[type(type_)](wire, type_)
 
@@ -73,7 +48,7 @@ class FieldDecoder:
 
 
 def field_decoders(
-    wire: WireDecoder, fields: Iterable[tuple[str, str, Type]]
+    wire: WireFormat, fields: Iterable[tuple[str, str, Type]]
 ) -> Mapping[str, FieldDecoder]:
     """Return the slots, by wire name, of fields given as (wire name, attribute, type)."""
     return {
@@ -102,7 +77,7 @@ def decode_fields(
     return decoded
 
 
-def _structure(wire: WireDecoder, cls: type[Structure]) -> Decode:
+def _structure(wire: WireFormat, cls: type[Structure]) -> Decode:
     @cache
     def known() -> Mapping[str, FieldDecoder]:
         # Looked up at the first use, as a structure may contain itself.
@@ -136,7 +111,7 @@ def _check_union(union: Union, decoded: Mapping[str, Any], path: str) -> None:
                 )
 
 
-def _optional(wire: WireDecoder, type_: Type) -> Decode:
+def _optional(wire: WireFormat, type_: Type) -> Decode:
     element = decoder(wire, type_)
     nothing = _nothing(type_)
     empty = _EMPTY.get(type(type_), ("",))
@@ -200,10 +175,10 @@ def items(value: Any, path: str) -> list[Any]:
     return value
 
 
-def _map(wire: WireDecoder, key: Decode, element: Decode) -> Decode:
+def _map(wire: WireFormat, key: Decode, element: Decode) -> Decode:
     def decode(value: Any, path: str) -> dict[Any, Any]:
         decoded = {}
-        for name, item, place in wire.entries(value, path):
+        for name, item, place in wire.unwrap_map(value, path):
             entry = key(name, place)
             if entry in decoded:
                 raise invalid_value("decode.duplicate", place)
@@ -218,15 +193,15 @@ def _void(value: Any, path: str) -> None:
         raise wrong_type(path, "null", value)
 
 
-def _secret(wire: WireDecoder) -> Decode:
+def _secret(wire: WireFormat) -> Decode:
     return lambda value, path: Secret(string(wire.unwrap_secret(value, path), path))
 
 
-def _scalar(_wire: WireDecoder, type_: Type) -> Decode:
+def _scalar(_wire: WireFormat, type_: Type) -> Decode:
     return SCALARS[type(type_)]
 
 
-_BUILDERS: Mapping[type[Type], Callable[[WireDecoder, Any], Decode]] = {
+_BUILDERS: Mapping[type[Type], Callable[[WireFormat, Any], Decode]] = {
     **dict.fromkeys(SCALARS, _scalar),
     IdType: lambda _wire, _type: string,
     EnumType: lambda _wire, type_: enumeration(type_.cls),
@@ -237,6 +212,6 @@ _BUILDERS: Mapping[type[Type], Callable[[WireDecoder, Any], Decode]] = {
     SetType: lambda wire, type_: _sequence(frozenset, decoder(wire, type_.element)),
     MapType: lambda wire, type_: _map(wire, decoder(wire, type_.key), decoder(wire, type_.value)),
     OpaqueType: lambda _wire, _type: lambda value, _path: Opaque(None, value),
-    AnyErrorType: lambda wire, _type: wire.error,
+    AnyErrorType: lambda wire, _type: wire.decode_error,
     VoidType: lambda _wire, _type: _void,
 }

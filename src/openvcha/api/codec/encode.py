@@ -3,14 +3,8 @@
 from functools import cache
 from typing import Any
 
-from openvcha.api.codec.encoders import (
-    Encode,
-    RedactingEncoder,
-    RestEncoder,
-    VapiEncoder,
-    encode_time,
-    encoder,
-)
+from openvcha.api.codec.encoders import Encode, encode_as, encode_time, encoder
+from openvcha.api.codec.wire_formats import REDACTED, REST, VAPI
 from openvcha.api.errors import ApiError
 from openvcha.api.types import descriptor
 
@@ -24,10 +18,6 @@ __all__ = [
     "encode_without_secrets",
 ]
 
-_REST = RestEncoder()
-_REDACTED = RedactingEncoder()
-_VAPI = VapiEncoder()
-
 
 def encode_rest(tp: Any, value: Any) -> Any:
     """Encode a value of the Python type `tp` as plain JSON, with secrets, without unset fields."""
@@ -36,22 +26,22 @@ def encode_rest(tp: Any, value: Any) -> Any:
 
 @cache
 def _rest(tp: Any) -> Encode:
-    return encoder(_REST, descriptor(tp))
+    return encoder(REST, descriptor(tp))
 
 
 def encode_without_secrets(tp: Any, value: Any) -> Any:
     """Encode a value as `encode_rest` does, but leave out secrets: for what is stored."""
-    return _REDACTED.encode(tp, value)
+    return encode_as(REDACTED, tp, value)
 
 
 def encode_vapi(tp: Any, value: Any) -> Any:
     """Encode a value of the Python type `tp` as vAPI's wrapped JSON, with secrets."""
-    return _VAPI.encode(tp, value)
+    return encode_as(VAPI, tp, value)
 
 
 def encode_error_rest(error: ApiError) -> dict[str, Any]:
     """Return the body of an error on /api."""
-    body: dict[str, Any] = _REST.error(error)
+    body: dict[str, Any] = REST.encode_error(error)
     return body
 
 
@@ -62,5 +52,5 @@ def encode_error_legacy(error: ApiError) -> dict[str, Any]:
 
 def encode_error_vapi(error: ApiError) -> dict[str, Any]:
     """Return the value of an error in vAPI JSON-RPC: {"ERROR": {name: {…}}}."""
-    body: dict[str, Any] = _VAPI.error(error)
+    body: dict[str, Any] = VAPI.encode_error(error)
     return body

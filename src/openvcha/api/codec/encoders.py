@@ -1,14 +1,11 @@
 """Encoders of values; a wire format defines how structures and the like are wrapped."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.structures.std import LocalizableMessage
+from openvcha.api.codec.interface import WireFormat
 from openvcha.api.types import (
     AnyErrorType,
     DateTimeType,
@@ -31,119 +28,23 @@ from openvcha.api.types import (
 #: Takes a Python value; returns what a JSON encoder takes.
 Encode = Callable[[Any], Any]
 
-_WITH_CHALLENGE = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class WireEncoder(ABC):
-    """How a protocol wraps values that are already encoded."""
-
-    @abstractmethod
-    def structure(self, name: str, values: dict[str, Any]) -> Any:
-        """Wrap the encoded fields of a structure of this name."""
-
-    @abstractmethod
-    def optional(self, value: Any) -> Any:
-        """Wrap an optional value; None is unset."""
-
-    @abstractmethod
-    def secret(self, text: str) -> Any:
-        """Wrap the text of a secret."""
-
-    @abstractmethod
-    def entries(self, entries: dict[Any, Any]) -> Any:
-        """Wrap the encoded keys and values of a map."""
-
-    @abstractmethod
-    def error(self, error: ApiError) -> Any:
-        """Encode a standard error."""
-
-    def encode(self, tp: Any, value: Any) -> Any:
-        """Encode a value of the Python type `tp`."""
-        return encoder(self, descriptor(tp))(value)
-
-    def messages(self, error: ApiError) -> list[Any]:
-        """Encode the messages of an error."""
-        return [self.encode(LocalizableMessage, message) for message in error.messages]
-
-    def data(self, error: ApiError) -> Any:
-        """Encode the data of an error; None when it has none."""
-        return None if error.data is None else self.encode(type(error.data), error.data)
-
-
-@dataclass(frozen=True)
-class RestEncoder(WireEncoder):
-    """Plain JSON; unset fields are left out."""
-
-    def structure(self, name: str, values: dict[str, Any]) -> Any:  # noqa: ARG002 (plain JSON has no names)
-        return {key: value for key, value in values.items() if value is not None}
-
-    def optional(self, value: Any) -> Any:
-        return value
-
-    def secret(self, text: str) -> Any:
-        return text
-
-    def entries(self, entries: dict[Any, Any]) -> Any:
-        return entries
-
-    def error(self, error: ApiError) -> Any:
-        body = {"error_type": error.error_type.value, "messages": self.messages(error)}
-        if error.data is not None:
-            body["data"] = self.data(error)
-        if error.challenge is not None:
-            body["challenge"] = error.challenge
-        return body
-
-
-@dataclass(frozen=True)
-class RedactingEncoder(RestEncoder):
-    """Plain JSON for storage: secrets are left out."""
-
-    def secret(self, text: str) -> Any:  # noqa: ARG002 (that is the point)
-        return None
-
-
-@dataclass(frozen=True)
-class VapiEncoder(WireEncoder):
-    """vAPI JSON-RPC: structures by name, optionals, secrets and errors in wrappers."""
-
-    def structure(self, name: str, values: dict[str, Any]) -> Any:
-        return {"STRUCTURE": {name: values}}
-
-    def optional(self, value: Any) -> Any:
-        return {"OPTIONAL": value}
-
-    def secret(self, text: str) -> Any:
-        return {"SECRET": text}
-
-    def entries(self, entries: dict[Any, Any]) -> Any:
-        return [
-            self.structure("map-entry", {"key": key, "value": value})
-            for key, value in entries.items()
-        ]
-
-    def error(self, error: ApiError) -> Any:
-        values = {
-            "messages": self.messages(error),
-            "data": self.optional(self.data(error)),
-            "error_type": self.optional(error.error_type.value),
-        }
-        if error.error_type in _WITH_CHALLENGE:
-            values["challenge"] = self.optional(error.challenge)
-        return {"ERROR": {error.error_type.structure: values}}
-
-
 @cache
-def encoder(wire: WireEncoder, type_: Type) -> Encode:
+def encoder(wire: WireFormat, type_: Type) -> Encode:
     """Return the function that encodes values of this type."""
     build = _BUILDERS.get(type(type_))
     return build(wire, type_) if build else _unchanged
 
 
-def _structure(wire: WireEncoder, cls: type[Structure]) -> Encode:
+def encode_as(wire: WireFormat, tp: Any, value: Any) -> Any:
+    """Encode a value of the Python type `tp`."""
+    return encoder(wire, descriptor(tp))(value)
+
+
+def _structure(wire: WireFormat, cls: type[Structure]) -> Encode:
     @cache
     def encoders() -> tuple[tuple[str, str, Encode], ...]:
         # Looked up at the first use, as a structure may contain itself.
@@ -154,13 +55,13 @@ def _structure(wire: WireEncoder, cls: type[Structure]) -> Encode:
             name: encode_field(getattr(value, attribute))
             for name, attribute, encode_field in encoders()
         }
-        return wire.structure(cls.vapi, values)
+        return wire.wrap_structure(cls.vapi, values)
 
     return encode
 
 
-def _optional(wire: WireEncoder, element: Encode) -> Encode:
-    return lambda value: wire.optional(None if value is None else element(value))
+def _optional(wire: WireFormat, element: Encode) -> Encode:
+    return lambda value: wire.wrap_optional(None if value is None else element(value))
 
 
 def _list(element: Encode) -> Encode:
@@ -172,16 +73,16 @@ def _set(element: Encode) -> Encode:
     return lambda value: sorted(element(item) for item in value)
 
 
-def _map(wire: WireEncoder, key: Encode, element: Encode) -> Encode:
-    return lambda value: wire.entries({key(name): element(item) for name, item in value.items()})
+def _map(wire: WireFormat, key: Encode, element: Encode) -> Encode:
+    return lambda value: wire.wrap_map({key(name): element(item) for name, item in value.items()})
 
 
 def _enumeration(cls: type[Enumeration]) -> Encode:
     return lambda value: cls(value).value
 
 
-def _opaque(wire: WireEncoder, value: Opaque) -> Any:
-    return value.value if value.type is None else wire.encode(value.type, value.value)
+def _opaque(wire: WireFormat, value: Opaque) -> Any:
+    return value.value if value.type is None else encode_as(wire, value.type, value.value)
 
 
 def encode_time(value: datetime) -> str:
@@ -203,11 +104,11 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
-def _secret(wire: WireEncoder) -> Encode:
-    return lambda value: wire.secret(value.reveal())
+def _secret(wire: WireFormat) -> Encode:
+    return lambda value: wire.wrap_secret(value.reveal())
 
 
-_BUILDERS: Mapping[type[Type], Callable[[WireEncoder, Any], Encode]] = {
+_BUILDERS: Mapping[type[Type], Callable[[WireFormat, Any], Encode]] = {
     EnumType: lambda _wire, type_: _enumeration(type_.cls),
     DateTimeType: lambda _wire, _type: encode_time,
     SecretType: lambda wire, _type: _secret(wire),
@@ -217,5 +118,5 @@ _BUILDERS: Mapping[type[Type], Callable[[WireEncoder, Any], Encode]] = {
     SetType: lambda wire, type_: _set(encoder(wire, type_.element)),
     MapType: lambda wire, type_: _map(wire, encoder(wire, type_.key), encoder(wire, type_.value)),
     OpaqueType: lambda wire, _type: lambda value: _opaque(wire, value),
-    AnyErrorType: lambda wire, _type: wire.error,
+    AnyErrorType: lambda wire, _type: wire.encode_error,
 }

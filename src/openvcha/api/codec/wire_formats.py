@@ -1,15 +1,20 @@
-"""The two wire formats, for decoding: REST (plain JSON) and vAPI JSON-RPC."""
+"""The wire formats: REST (plain JSON), also without secrets, and vAPI JSON-RPC."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from openvcha.api.codec.decoders import WireDecoder, decoder, items
+from openvcha.api.codec.decoders import decoder, items
+from openvcha.api.codec.encoders import encode_as
 from openvcha.api.codec.faults import invalid_value, wrong_type
+from openvcha.api.codec.interface import WireFormat
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import BY_VAPI_NAME, CertificateInfo, LocalizableMessage
 from openvcha.api.types import Opaque, StructType, Structure
+
+WITH_CHALLENGE = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
+"""The errors whose structure has the field ``challenge`` in vAPI."""
 
 
 class ErrorBody(Structure):
@@ -31,28 +36,48 @@ def fields_of(value: Any, path: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class RestDecoder(WireDecoder):
-    """Plain JSON; unset fields are left out or null."""
+class Rest(WireFormat):
+    """Plain JSON; unset fields are left out, or null where others wrote it."""
+
+    def wrap_structure(self, name: str, values: dict[str, Any]) -> Any:  # noqa: ARG002 (plain JSON has no names)
+        return {key: value for key, value in values.items() if value is not None}
 
     def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:  # noqa: ARG002 (plain JSON has no names)
         return fields_of(value, path)
 
+    def wrap_optional(self, value: Any) -> Any:
+        return value
+
     def unwrap_optional(self, value: Any, path: str) -> Any:  # noqa: ARG002 (nothing to unwrap)
         return value
+
+    def wrap_secret(self, text: str) -> Any:
+        return text
 
     def unwrap_secret(self, value: Any, path: str) -> Any:  # noqa: ARG002 (nothing to unwrap)
         return value
 
-    def entries(self, value: Any, path: str) -> Iterable[tuple[Any, Any, str]]:
+    def wrap_map(self, entries: dict[Any, Any]) -> Any:
+        return entries
+
+    def unwrap_map(self, value: Any, path: str) -> Iterable[tuple[Any, Any, str]]:
         return [(key, item, f"{path}[{key}]") for key, item in fields_of(value, path).items()]
 
-    def error(self, value: Any, path: str) -> ApiError:
+    def encode_error(self, error: ApiError) -> Any:
+        body = {"error_type": error.error_type.value, "messages": encode_messages(self, error)}
+        if error.data is not None:
+            body["data"] = encode_data(self, error)
+        if error.challenge is not None:
+            body["challenge"] = error.challenge
+        return body
+
+    def decode_error(self, value: Any, path: str) -> ApiError:
         body: ErrorBody = decoder(self, StructType(ErrorBody))(value, path)
         error_type = body.error_type or ErrorType.ERROR
-        data = None if body.data is None else self._data(error_type, body.data.value, path)
+        data = None if body.data is None else self._decode_data(error_type, body.data.value, path)
         return ApiError(error_type, *body.messages, data=data, challenge=body.challenge)
 
-    def _data(self, error_type: ErrorType, value: Any, path: str) -> Structure | None:
+    def _decode_data(self, error_type: ErrorType, value: Any, path: str) -> Structure | None:
         # Plain JSON does not name the structure; only one error has a known one.
         if error_type is not ErrorType.UNVERIFIED_PEER:
             return None
@@ -61,8 +86,19 @@ class RestDecoder(WireDecoder):
 
 
 @dataclass(frozen=True)
-class VapiDecoder(WireDecoder):
+class Redacted(Rest):
+    """Plain JSON for storage: secrets are left out."""
+
+    def wrap_secret(self, text: str) -> Any:  # noqa: ARG002 (that is the point)
+        return None
+
+
+@dataclass(frozen=True)
+class Vapi(WireFormat):
     """vAPI JSON-RPC: structures by name, optionals, secrets and errors in wrappers."""
+
+    def wrap_structure(self, name: str, values: dict[str, Any]) -> Any:
+        return {"STRUCTURE": {name: values}}
 
     def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:
         found, inner = named(wrapped("STRUCTURE", value, path), path)
@@ -70,13 +106,25 @@ class VapiDecoder(WireDecoder):
             raise invalid_value("decode.structure", path, name, found)
         return inner
 
+    def wrap_optional(self, value: Any) -> Any:
+        return {"OPTIONAL": value}
+
     def unwrap_optional(self, value: Any, path: str) -> Any:
         return None if value is None else wrapped("OPTIONAL", value, path)
+
+    def wrap_secret(self, text: str) -> Any:
+        return {"SECRET": text}
 
     def unwrap_secret(self, value: Any, path: str) -> Any:
         return wrapped("SECRET", value, path)
 
-    def entries(self, value: Any, path: str) -> Iterator[tuple[Any, Any, str]]:
+    def wrap_map(self, entries: dict[Any, Any]) -> Any:
+        return [
+            self.wrap_structure("map-entry", {"key": key, "value": value})
+            for key, value in entries.items()
+        ]
+
+    def unwrap_map(self, value: Any, path: str) -> Iterator[tuple[Any, Any, str]]:
         for index, item in enumerate(items(value, path)):
             place = f"{path}[{index}]"
             entry = self.unwrap_structure("map-entry", item, place)
@@ -84,7 +132,17 @@ class VapiDecoder(WireDecoder):
                 raise invalid_value("decode.entry", place)
             yield entry["key"], entry["value"], place
 
-    def error(self, value: Any, path: str) -> ApiError:
+    def encode_error(self, error: ApiError) -> Any:
+        values = {
+            "messages": encode_messages(self, error),
+            "data": self.wrap_optional(encode_data(self, error)),
+            "error_type": self.wrap_optional(error.error_type.value),
+        }
+        if error.error_type in WITH_CHALLENGE:
+            values["challenge"] = self.wrap_optional(error.challenge)
+        return {"ERROR": {error.error_type.structure: values}}
+
+    def decode_error(self, value: Any, path: str) -> ApiError:
         name, inner = named(wrapped("ERROR", value, path), path)
         error_type = next((known for known in ErrorType if known.structure == name), None)
         if error_type is None:
@@ -92,16 +150,26 @@ class VapiDecoder(WireDecoder):
         body: ErrorBody = decoder(self, StructType(ErrorBody))(
             {"STRUCTURE": {ErrorBody.vapi: inner}}, path
         )
-        data = None if body.data is None else self._data(body.data.value, f"{path}.data")
+        data = None if body.data is None else self._decode_data(body.data.value, f"{path}.data")
         return ApiError(error_type, *body.messages, data=data, challenge=body.challenge)
 
-    def _data(self, value: Any, path: str) -> Structure | None:
+    def _decode_data(self, value: Any, path: str) -> Structure | None:
         name, _ = named(wrapped("STRUCTURE", value, path), path)
         cls = BY_VAPI_NAME.get(name)
         if cls is None:
             return None
         known: Structure = decoder(self, StructType(cls))(value, path)
         return known
+
+
+def encode_messages(wire: WireFormat, error: ApiError) -> list[Any]:
+    """Encode the messages of an error."""
+    return [encode_as(wire, LocalizableMessage, message) for message in error.messages]
+
+
+def encode_data(wire: WireFormat, error: ApiError) -> Any:
+    """Encode the data of an error; None when it has none."""
+    return None if error.data is None else encode_as(wire, type(error.data), error.data)
 
 
 def wrapped(key: str, value: Any, path: str) -> Any:
@@ -119,8 +187,9 @@ def named(value: Any, path: str) -> tuple[str, dict[str, Any]]:
     return name, fields_of(inner, path)
 
 
-REST = RestDecoder()
-VAPI = VapiDecoder()
+REST = Rest()
+REDACTED = Redacted()
+VAPI = Vapi()
 
 
 prepare(__name__)
