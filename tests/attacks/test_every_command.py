@@ -34,7 +34,7 @@ from openvcha.client.narrator import Narrator
 from openvcha.daemon.recovery import promotion_check
 from openvcha.daemon.recovery.promotion_check import Refusal
 from openvcha.daemon.unreadable_records import Unreadable
-from openvcha.lab import places, power, up
+from openvcha.lab import folders, power, up
 from openvcha.lab.demo import Report
 from openvcha.lab.state import Lab, LabState
 from openvcha.node.doctor import Finding, Verdict
@@ -167,8 +167,8 @@ def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = show.LabRow(name=HOSTILE, running=1, nodes=3, api=HOSTILE, directory=HOSTILE)
     reached = giving(dict.fromkeys(("host", "dbname", "user"), HOSTILE))
     (tmp_path / "etcd.jsonl").write_bytes(msgspec.json.encode({"event": HOSTILE, HOSTILE: "x"}))
-    monkeypatch.setattr(places, "find", lambda *_: lab)
-    monkeypatch.setattr(places, "labs", lambda *_: [lab])
+    monkeypatch.setattr(folders, "find", lambda *_: lab)
+    monkeypatch.setattr(folders, "labs", lambda *_: [lab])
     for module in (lab_commands, demo):
         monkeypatch.setattr(module, "new_lab_as_owner", lambda *_: lab)
     monkeypatch.setattr(lab_commands, "lab_as_owner", lambda *_: lab)
@@ -274,9 +274,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     async def fails(*_: Any) -> None:
         raise OSError(2, HOSTILE, HOSTILE)
 
-    monkeypatch.setattr(recovery, "_asked_all", giving((everybody, False)))
+    monkeypatch.setattr(recovery, "ask_all", giving(everybody))
     monkeypatch.setattr(recovery, "_observed", giving((None, None, ())))
-    monkeypatch.setattr(recovery, "_runs", lambda _: True)
+    monkeypatch.setattr(recovery, "is_running", lambda _: True)
     monkeypatch.setattr(promotion_check, "check_promotion", lambda *_: Refusal(HOSTILE))
     monkeypatch.setattr(programs, "_begin", lambda directory: directory)
     monkeypatch.setattr("openvcha.daemon.service.serve", fails)

@@ -30,9 +30,9 @@ from tests.support.kernel import accepted
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.concurrency import USERS
 from openvcha.api_server.connection_limits import within_descriptor_limit
 from openvcha.api_server.http import ANONYMOUS_BODY
-from openvcha.api_server.inflight import USERS
 from openvcha.api_server.server.https import HttpsServer, Limits
 
 CROWD = (750, 300)

@@ -25,7 +25,7 @@ from openvcha.cli.output.console import console, narrator, simple_table
 from openvcha.cli.output.errors import reporting_errors
 from openvcha.cli.output.plain import say, say_exactly
 from openvcha.client.errors import CommandError, RequestRefused
-from openvcha.lab import places
+from openvcha.lab import folders
 from openvcha.lab.state import Lab
 from openvcha.lab.status import LabStatus
 from openvcha.node.process.logs import wrap
@@ -69,7 +69,7 @@ def test_log_lines_are_text(raw: bool, tmp_path: Path, monkeypatch: pytest.Monke
         return tmp_path
 
     monkeypatch.setattr(logs, "_folder", folder)
-    monkeypatch.setattr(places, "find", lambda *_: Lab(tmp_path))
+    monkeypatch.setattr(folders, "find", lambda *_: Lab(tmp_path))
     with terminal(monkeypatch) as seen:
         run("lab", "logs", "node", *(["--raw"] if raw else []))
     seen.assert_harmless()
@@ -101,7 +101,7 @@ def test_errors_are_text(error: Exception, traced: str, monkeypatch: pytest.Monk
         raise error
 
     monkeypatch.setattr(lab_commands, "look", refused)
-    monkeypatch.setattr(places, "find", lambda *_: Lab(Path("/nowhere")))
+    monkeypatch.setattr(folders, "find", lambda *_: Lab(Path("/nowhere")))
     with terminal(monkeypatch) as seen:
         run("lab", "status")
     seen.assert_harmless()

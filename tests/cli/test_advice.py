@@ -14,7 +14,7 @@ from openvcha.cli.main import app
 ROOT = Path(__file__).parents[2]
 ADVICE = re.compile(r"`vcha ([^`\n]+)`")
 TYPED = re.compile(r"\btyped\(\w+, f?\"([^\"]+)\"\)")
-"""What `openvcha.lab.places.shell_command` makes a command of, with the options of the lab."""
+"""What `openvcha.lab.folders.shell_command` makes a command of, with the options of the lab."""
 BLOCK = re.compile(r"^(?:\./dev )?vcha (.+?)(?:\s+#.*)?$", re.MULTILINE)
 
 

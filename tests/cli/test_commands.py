@@ -17,7 +17,7 @@ from openvcha.cli.main import COMMANDS, app
 from openvcha.cli.node.commands import COMMANDS as NODE_COMMANDS
 from openvcha.cli.operation_help import short_name
 from openvcha.cli.options import PROGRAM
-from openvcha.lab.places import VARIABLE
+from openvcha.lab.folders import VARIABLE
 from openvcha.lab.state import Lab, LabState
 
 LAB = "lab"

@@ -10,7 +10,7 @@ import pytest
 from tests.support.labs import KILLED_AT, SECONDS, Labs
 
 from openvcha.cli.options import PROGRAM
-from openvcha.lab.places import VARIABLE
+from openvcha.lab.folders import VARIABLE
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,9 @@ from openvcha.api_server.auth.credentials import (
 )
 from openvcha.api_server.auth.sessions import Sessions, unauthenticated
 from openvcha.api_server.auth.users import Users
+from openvcha.api_server.concurrency import ConcurrencyLimits
 from openvcha.api_server.connection_limits import ClientConnection
 from openvcha.api_server.http import server_stopping
-from openvcha.api_server.inflight import ConcurrencyLimits
 from openvcha.events.audit import AuditLog
 from openvcha.operations.caller import Dispatcher
 from openvcha.store.errors import (

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from openvcha.lab.places import DEFAULT_NAME, VARIABLE, lab_options
+from openvcha.lab.folders import DEFAULT_NAME, VARIABLE, lab_options
 from openvcha.lab.state import Lab
 
 PROGRAM = "OPENVCHA_COMMAND"

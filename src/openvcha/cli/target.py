@@ -11,15 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from openvcha.api.secret import Secret
+from openvcha.cli.accounts import readable_lab
 from openvcha.cli.options import Base, Name
 from openvcha.cli.passwords import read_password
-from openvcha.cli.root import readable_lab
 from openvcha.cli.server import parse_server
 from openvcha.client import trust
 from openvcha.client.errors import CommandError
 from openvcha.client.rest_client import ApiClient
 from openvcha.lab.access import client
-from openvcha.lab.places import DEFAULT_NAME
+from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR, Lab
 
 PANEL = "Which server, if not a lab"

@@ -15,7 +15,7 @@ from openvcha.client.rest_client import ApiClient
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.infrastructure.local.processes import DetachedStarter
-from openvcha.lab.places import shell_command
+from openvcha.lab.folders import shell_command
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.identity import IDENTITY, Identity, load_identity
 from openvcha.node.layout import Layout

@@ -12,9 +12,9 @@ from openvcha.client.narrator import Narrator
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.lab.access import find_supervisor, is_on, lab_infrastructure, lab_inventory
+from openvcha.lab.folders import check_directory
 from openvcha.lab.leftover import require_unneeded
 from openvcha.lab.lock import hold
-from openvcha.lab.places import check_directory
 from openvcha.lab.roles import ACTIVE, PASSIVE, WITNESS, Roles, find_roles, select
 from openvcha.lab.state import Lab
 from openvcha.node.process.process_tree import is_alive, send

@@ -10,7 +10,7 @@ from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, is_on, load_vm_identity
-from openvcha.lab.places import shell_command
+from openvcha.lab.folders import shell_command
 from openvcha.lab.records import configuration, open_store
 from openvcha.lab.state import Lab
 from openvcha.node.identity import Identity, load_secrets

@@ -25,8 +25,8 @@ from openvcha.lab.access import (
 from openvcha.lab.addresses import choose_octet, first_octet
 from openvcha.lab.deploy import cluster, deploy, follow, follow_to_success
 from openvcha.lab.first_node import NAME, first_node_made, make_first_node
+from openvcha.lab.folders import labs, shell_command
 from openvcha.lab.lock import hold
-from openvcha.lab.places import labs, shell_command
 from openvcha.lab.roles import ACTIVE, find_roles
 from openvcha.lab.state import Lab, LabState
 from openvcha.lab.users import make_users

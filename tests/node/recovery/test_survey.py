@@ -12,7 +12,7 @@ from tests.support.nodes import Lab, Node
 
 from openvcha.node.local_records.cluster import save_kept
 from openvcha.node.recovery import survey as asking
-from openvcha.node.recovery.alone import standalone_refusal
+from openvcha.node.recovery.standalone_rules import standalone_refusal
 from openvcha.node.recovery.survey import PUBLIC, Place, Survey, places, sanitize, survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.etcd.health import HEALTH

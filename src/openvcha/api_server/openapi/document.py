@@ -10,7 +10,7 @@ from openvcha.api.types import OptionalType, StructType, Type, descriptor
 from openvcha.api_server.auth.credentials import SESSION_HEADER
 from openvcha.api_server.http import ANONYMOUS_BODY, AUTHENTICATED_BODY
 from openvcha.api_server.openapi import schemas
-from openvcha.api_server.openapi.bounds import FIELDS, REQUIRED_PARAMETERS
+from openvcha.api_server.openapi.constraints import FIELDS, REQUIRED_PARAMETERS
 
 _TASK_REFUSALS = (
     ErrorType.ALREADY_IN_DESIRED_STATE,

@@ -24,7 +24,7 @@ from openvcha.api.types import (
     Type,
     descriptor,
 )
-from openvcha.api_server.openapi.bounds import INTEGER, cases, constrained
+from openvcha.api_server.openapi.constraints import INTEGER, cases, constrained
 
 ERROR = "Vapi.Std.Errors.Error"
 

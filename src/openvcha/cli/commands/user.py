@@ -15,17 +15,17 @@ from openvcha.api.secret import Secret
 from openvcha.api_server.auditing import local_entry
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User, Users
+from openvcha.cli.accounts import node_directory, readable_lab
 from openvcha.cli.exit_codes import EPILOG
 from openvcha.cli.options import AsJson, Base, Name
 from openvcha.cli.output.console import console, simple_table
 from openvcha.cli.output.plain import say, say_json
 from openvcha.cli.passwords import read_password
-from openvcha.cli.root import node_directory, readable_lab
 from openvcha.client.errors import CommandError
 from openvcha.daemon.compose import open_services
 from openvcha.events.audit import AuditLog
 from openvcha.lab.access import data_nodes, is_on, lab_inventory
-from openvcha.lab.places import DEFAULT_NAME, lab_options, shell_command
+from openvcha.lab.folders import DEFAULT_NAME, lab_options, shell_command
 from openvcha.store.mirror import FRESH_SECONDS
 
 app = typer.Typer(

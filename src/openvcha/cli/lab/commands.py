@@ -10,16 +10,16 @@ from typing import Annotated
 
 import typer
 
+from openvcha.cli.accounts import acting_as_controller, lab_as_owner, new_lab_as_owner, readable_lab
 from openvcha.cli.exit_codes import EPILOG, Code
 from openvcha.cli.lab import logs, show
 from openvcha.cli.options import AsJson, Base, Name, command
 from openvcha.cli.output.console import console, narrator
 from openvcha.cli.output.errors import fail
 from openvcha.cli.output.plain import confirm, say, say_exactly, say_json
-from openvcha.cli.root import acting_as_controller, lab_as_owner, new_lab_as_owner, readable_lab
-from openvcha.lab import places, power
+from openvcha.lab import folders, power
 from openvcha.lab.access import database
-from openvcha.lab.places import DEFAULT_NAME
+from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.lab.status import Overall
 from openvcha.lab.status import status as look
@@ -164,9 +164,9 @@ def reset(
 @app.command("list", epilog=EPILOG)
 def list_(base: Base = None, as_json: AsJson = False) -> None:
     """List all labs."""
-    bases = [base] if base else [places.user_base(), places.SHARED]
+    bases = [base] if base else [folders.user_base(), folders.SHARED]
     rows = []
-    for lab in places.labs(bases):
+    for lab in folders.labs(bases):
         with acting_as_controller(lab):
             rows.append(asyncio.run(show.row(lab)))
     if as_json:

@@ -7,15 +7,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from openvcha.cli.accounts import new_lab_as_owner
 from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import Base, Name, command
 from openvcha.cli.output.console import console, narrator, simple_table
 from openvcha.cli.output.errors import fail
-from openvcha.cli.root import new_lab_as_owner
 from openvcha.client.narrator import Narrator
 from openvcha.lab import power
 from openvcha.lab.demo import Report, run_demo
-from openvcha.lab.places import DEFAULT_NAME
+from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import Lab
 from openvcha.lab.up import up
 

@@ -8,16 +8,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from openvcha.cli.accounts import readable_lab
 from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import Base, Name
 from openvcha.cli.output.console import console
 from openvcha.cli.output.errors import fail
 from openvcha.cli.output.plain import say_exactly
-from openvcha.cli.root import readable_lab
 from openvcha.lab import logs as reading
 from openvcha.lab.access import lab_inventory
+from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.logs import Line
-from openvcha.lab.places import DEFAULT_NAME
 from openvcha.lab.roles import ROLES, Roles, find_roles, select
 from openvcha.lab.state import Lab
 from openvcha.node.layout import Layout

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from openvcha.cli.accounts import node_directory
 from openvcha.cli.lazy_commands import LazyCommand, lazy_group
 from openvcha.cli.output.plain import say, say_json, say_lines
-from openvcha.cli.root import node_directory
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.identity import IDENTITY

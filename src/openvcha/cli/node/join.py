@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from openvcha.api.secret import Secret
+from openvcha.cli.accounts import act_as_owner, new_directory
 from openvcha.cli.options import AsJson, program
 from openvcha.cli.output.plain import say, say_json
 from openvcha.cli.passwords import read_password
-from openvcha.cli.root import act_as_owner, new_directory
 from openvcha.cli.server import parse_server
 from openvcha.cli.target import Target, with_target
 from openvcha.client import trust

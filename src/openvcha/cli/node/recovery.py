@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from openvcha.cli.accounts import node_directory
 from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, prompt, say
-from openvcha.cli.root import node_directory
 from openvcha.cluster.observation import Observation
 from openvcha.daemon.compose import open_services
 from openvcha.daemon.recovery import promotion
@@ -24,7 +24,7 @@ from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.postgres.cloning.clone import has_data
 from openvcha.node.process.process_tree import is_running
 from openvcha.node.process.status import load_status
-from openvcha.node.recovery import alone
+from openvcha.node.recovery import standalone_rules
 from openvcha.node.recovery.own_data import why_no_data, why_no_store
 from openvcha.node.recovery.recovery import Request, RequestKind, outcome_of, write_request
 from openvcha.node.recovery.survey import Survey
@@ -76,7 +76,7 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
         view = own_view(load_status(layout.root), runs=is_running(layout.root))
         found = asyncio.run(ask_all(layout, identity, view))
         say("What this node knows:")
-        for line in alone.identity_lines(found, dt.datetime.now(dt.UTC)):
+        for line in standalone_rules.identity_lines(found, dt.datetime.now(dt.UTC)):
             say(f"  {line}")
         if reason := asyncio.run(why_not(layout, found)):
             raise fail(f"{identity.name} was not made stand-alone: {reason}")
@@ -140,7 +140,7 @@ def _data_node(layout: Layout) -> Identity:
 
 def _explain_alone(found: Survey) -> None:
     say("What may be lost:")
-    for line in alone.explained(found.identity, found.kept):
+    for line in standalone_rules.explained(found.identity, found.kept):
         say(f"  {line}")
     say("The other nodes must be off and must stay off: delete them, never start them again.")
 

@@ -12,9 +12,9 @@ import typer
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api_server.auditing import local_entry
+from openvcha.cli.accounts import node_directory
 from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, say
-from openvcha.cli.root import node_directory
 from openvcha.daemon import unreadable_records
 from openvcha.daemon.unreadable_records import SetAsideRefused, Unreadable
 from openvcha.events.audit import AuditLog

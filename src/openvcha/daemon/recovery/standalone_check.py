@@ -10,7 +10,7 @@ from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
-from openvcha.node.recovery import alone
+from openvcha.node.recovery import standalone_rules
 from openvcha.node.recovery.survey import Survey, survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.etcd.client import Etcd
@@ -28,7 +28,7 @@ def own_view(status: NodeStatus | None, *, runs: bool) -> OwnView | None:
 
 async def ask_all(layout: Layout, identity: Identity, view: OwnView | None) -> Survey:
     """Ask all whom the node knows; at the public address only who cannot be the node itself."""
-    public = alone.must_ask_public(view, dt.datetime.now(dt.UTC))
+    public = standalone_rules.must_ask_public(view, dt.datetime.now(dt.UTC))
     return await survey(identity, layout, NodeTls(layout), public=public)
 
 
@@ -37,9 +37,9 @@ async def why_not(layout: Layout, found: Survey) -> str | None:
 
     Raises StoreError where its own store cannot be read.
     """
-    if reason := alone.standalone_refusal(found):
+    if reason := standalone_rules.standalone_refusal(found):
         return reason
-    if alone.has_own_quorum(found) and await _is_first_node(layout, found.identity):
+    if standalone_rules.has_own_quorum(found) and await _is_first_node(layout, found.identity):
         return "it is already stand-alone"
     return None
 

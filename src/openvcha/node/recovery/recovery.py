@@ -25,8 +25,8 @@ from openvcha.node.local_records.task_votes import forget_relied
 from openvcha.node.postgres.cloning.clone import remove_tree
 from openvcha.node.postgres.cloning.data_backup import restore_backup
 from openvcha.node.process.managed_process import Part
-from openvcha.node.recovery.alone import is_separated, standalone_refusal
 from openvcha.node.recovery.own_data import WITNESS, why_no_data, why_no_store
+from openvcha.node.recovery.standalone_rules import is_separated, standalone_refusal
 from openvcha.node.recovery.survey import survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError

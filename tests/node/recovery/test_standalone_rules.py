@@ -10,7 +10,7 @@ from tests.support.kept_cluster import IDENTITY, KNOWN, kept
 
 from openvcha.node.local_records.cluster import KeptCluster, MajorityView
 from openvcha.node.process.status import Contact, OwnView, Role
-from openvcha.node.recovery.alone import (
+from openvcha.node.recovery.standalone_rules import (
     identity_lines,
     must_ask_public,
     rows_lost,

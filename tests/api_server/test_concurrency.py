@@ -12,8 +12,8 @@ from tests.support.edge import ADMINISTRATOR, PASSWORD, READER, Edge, make_edge
 from tests.support.jsonrpc import EMPTY, invocation
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api_server import inflight
-from openvcha.api_server.inflight import (
+from openvcha.api_server import concurrency
+from openvcha.api_server.concurrency import (
     LOOKUPS,
     PASSWORDS,
     RETRY_SECONDS,
@@ -102,7 +102,7 @@ async def test_strangers_take_no_place_of_who_has_a_session(edge: Edge) -> None:
     spec = {"token": "t", "role": "PASSIVE", "name": "n", "ha_address": "h"}
     spec |= {"certificate_request": "c"}
     joins = [asyncio.create_task(edge.client.post(JOIN, json=spec)) for _ in range(100)]
-    share = inflight.ANONYMOUS
+    share = concurrency.ANONYMOUS
     await settled(joins, share.max_per_owner + share.waiting)
     assert (await edge.client.get(READ, headers=await edge.headers())).status_code == 200
     held.go.set()
@@ -116,7 +116,7 @@ async def test_the_refusal_has_the_form_of_its_protocol(
     """REST, the older one, JSON-RPC; each with the time to wait."""
 
     def full(*_: Any) -> Any:
-        raise inflight._busy()
+        raise concurrency._busy()
 
     monkeypatch.setattr(SlotPool, "take", full)
     header = await edge.headers()

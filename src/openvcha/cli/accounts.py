@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openvcha.client.errors import LabNotFound
-from openvcha.lab import places
+from openvcha.lab import folders
 from openvcha.lab.state import Lab
 from openvcha.node.identity import absolute
 from openvcha.system.path_owners import acting_as, controlling_uid
@@ -29,12 +29,12 @@ from openvcha.system.privileges import (
 
 def lab_as_owner(name: str, base: Path | None) -> Lab:
     """Return a lab, acting as its nodes' account. Raises CommandError, CannotDropRoot."""
-    return _without_root(places.find(name, base), base)
+    return _without_root(folders.find(name, base), base)
 
 
 def readable_lab(name: str, base: Path | None) -> Lab:
     """Return a lab, acting as the account in control. Raises CommandError, CannotDropRoot."""
-    lab = places.find(name, base)
+    lab = folders.find(name, base)
     _export_folder(lab, base)
     act_as_controller(own_command_line(), lab.directory)
     return lab
@@ -75,10 +75,10 @@ def new_lab_as_owner(name: str, base: Path | None) -> Lab:
     try:
         return lab_as_owner(name, base)
     except LabNotFound:
-        folder = places.base_for_new_lab(base, _account(), base or places.user_base())
+        folder = folders.base_for_new_lab(base, _account(), base or folders.user_base())
         directory = folder.absolute() / name
         act_as_controller(own_command_line(), directory)
-        places.check_directory(directory)
+        folders.check_directory(directory)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _without_root(Lab(directory), base)
 
@@ -87,7 +87,7 @@ def _without_root(lab: Lab, base: Path | None) -> Lab:
     if os.geteuid() == 0:
         _export_folder(lab, base)
         act_as_controller(own_command_line(), lab.directory)
-        places.check_directory(lab.directory)
+        folders.check_directory(lab.directory)
         drop_root(own_command_line(), lab.directory)
     return lab
 
@@ -95,7 +95,7 @@ def _without_root(lab: Lab, base: Path | None) -> Lab:
 def _export_folder(lab: Lab, base: Path | None) -> None:
     """Export the labs' folder in the environment: the new account may have another home."""
     if base is None and os.geteuid() == 0:
-        os.environ[places.VARIABLE] = str(lab.directory.parent)
+        os.environ[folders.VARIABLE] = str(lab.directory.parent)
 
 
 def _account() -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.client.errors import CommandError, LabNotFound
-from openvcha.lab import places
+from openvcha.lab import folders
 from openvcha.lab.state import Lab, LabState
 
 NOBODY = (65534, 65534)
@@ -16,9 +16,9 @@ STATE = LabState(name="x", octet=99, cluster_id="c")
 def test_the_state_home_is_used_only_when_it_is_absolute(tmp_path: Path) -> None:
     """As the XDG specification wants it."""
     home = Path.home() / ".local" / "state" / "openvcha"
-    assert places.user_base({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "openvcha"
-    assert places.user_base({"XDG_STATE_HOME": "state"}) == home
-    assert places.user_base({}) == home
+    assert folders.user_base({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "openvcha"
+    assert folders.user_base({"XDG_STATE_HOME": "state"}) == home
+    assert folders.user_base({}) == home
 
 
 def test_an_account_that_may_not_enter_gets_the_shared_folder(tmp_path: Path) -> None:
@@ -28,11 +28,11 @@ def test_an_account_that_may_not_enter_gets_the_shared_folder(tmp_path: Path) ->
     base = closed / "openvcha"
     other = (os.getuid() + 1, os.getgid() + 1)
     shared = tmp_path / "shared"
-    assert places.base_for_new_lab(None, None, base, shared) == base
-    assert places.base_for_new_lab(None, (os.getuid(), os.getgid()), base, shared) == base
-    assert places.base_for_new_lab(None, other, base, shared) == shared
+    assert folders.base_for_new_lab(None, None, base, shared) == base
+    assert folders.base_for_new_lab(None, (os.getuid(), os.getgid()), base, shared) == base
+    assert folders.base_for_new_lab(None, other, base, shared) == shared
     with pytest.raises(CommandError, match="--dir"):
-        places.base_for_new_lab(base, other, base, shared)
+        folders.base_for_new_lab(base, other, base, shared)
 
 
 def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None
         folder.chmod(mode)
         # What is above pytest's folders is not of interest here.
         found = [
-            places._may_enter(folder.stat(), *who)
+            folders._may_enter(folder.stat(), *who)
             for who in ((uid, gid), (uid + 1, gid), (uid + 1, gid + 1))
         ]
         assert found == [bool(owner), bool(group), bool(others)]
@@ -53,65 +53,65 @@ def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None
 def test_a_lab_is_found_by_its_name(tmp_path: Path) -> None:
     """Only what was made is a lab."""
     with pytest.raises(LabNotFound, match=f"`vcha lab up --name x --dir {tmp_path}` creates one"):
-        places.find("x", tmp_path)
+        folders.find("x", tmp_path)
     Lab(tmp_path / "x").make(STATE)
-    assert places.find("x", tmp_path).directory == tmp_path / "x"
-    assert [lab.directory.name for lab in places.labs([tmp_path, tmp_path / "no"])] == ["x"]
+    assert folders.find("x", tmp_path).directory == tmp_path / "x"
+    assert [lab.directory.name for lab in folders.labs([tmp_path, tmp_path / "no"])] == ["x"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-x", "x" * 33, ".hidden"])
 def test_a_name_is_never_a_path(name: str, tmp_path: Path) -> None:
     """Nor anything else that surprises in a shell."""
     with pytest.raises(CommandError, match="is not a valid lab name"):
-        places.find(name, tmp_path)
+        folders.find(name, tmp_path)
 
 
 def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
     """A lab's directory is given away and deleted: it must be empty, or a lab's."""
-    places.check_directory(tmp_path / "new")
-    places.check_directory(tmp_path)
+    folders.check_directory(tmp_path / "new")
+    folders.check_directory(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(CommandError, match="not a lab's"):
-        places.check_directory(tmp_path)
+        folders.check_directory(tmp_path)
     with pytest.raises(CommandError, match="not a directory"):
-        places.check_directory(tmp_path / "file")
+        folders.check_directory(tmp_path / "file")
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(CommandError, match="is a symbolic link"):
-        places.check_directory(tmp_path / "link")
+        folders.check_directory(tmp_path / "link")
     Lab(tmp_path / "lab").make(STATE)
-    places.check_directory(tmp_path / "lab")
+    folders.check_directory(tmp_path / "lab")
 
 
 def test_a_lab_that_is_just_being_made_is_one(tmp_path: Path) -> None:
     """A second command waits for the first; what a crash has left there hinders nobody."""
     lab = Lab(tmp_path)
     (tmp_path / f".{lab.passwords_file.name}.new").touch()
-    places.check_directory(tmp_path)
+    folders.check_directory(tmp_path)
     (tmp_path / "another").touch()
     with pytest.raises(CommandError, match="not a lab's"):
-        places.check_directory(tmp_path)
+        folders.check_directory(tmp_path)
 
 
 def test_a_command_is_advised_with_the_options_that_find_the_lab(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Typed as it is shown it means this lab, and no other that has a usual name."""
-    monkeypatch.delenv(places.VARIABLE, raising=False)
+    monkeypatch.delenv(folders.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
-    own, shared, other = places.user_base(), tmp_path / "shared", tmp_path / "an other"
-    monkeypatch.setattr(places, "SHARED", shared)
+    own, shared, other = folders.user_base(), tmp_path / "shared", tmp_path / "an other"
+    monkeypatch.setattr(folders, "SHARED", shared)
     for base in (own, shared, other):
         (base / "default").mkdir(parents=True)
-    assert places.shell_command(Lab(own / "default"), "lab up") == "`vcha lab up`"
-    assert places.shell_command(Lab(own / "x"), "lab up") == "`vcha lab up --name x`"
-    assert places.shell_command(Lab(shared / "default"), "lab up") == "`vcha lab up`"
+    assert folders.shell_command(Lab(own / "default"), "lab up") == "`vcha lab up`"
+    assert folders.shell_command(Lab(own / "x"), "lab up") == "`vcha lab up --name x`"
+    assert folders.shell_command(Lab(shared / "default"), "lab up") == "`vcha lab up`"
     assert (
-        places.shell_command(Lab(other / "x"), "lab up")
+        folders.shell_command(Lab(other / "x"), "lab up")
         == f"`vcha lab up --name x --dir '{other}'`"
     )
     Lab(own / "default").make(STATE)
     # Without an option the own one is found first.
-    assert places.lab_options(Lab(shared / "default")) == f" --dir {shared}"
-    monkeypatch.setenv(places.VARIABLE, f"{other}/")
-    assert places.lab_options(Lab(other / "default")) == ""
-    assert places.lab_options(Lab(own / "default")) == f" --dir {own}"
+    assert folders.lab_options(Lab(shared / "default")) == f" --dir {shared}"
+    monkeypatch.setenv(folders.VARIABLE, f"{other}/")
+    assert folders.lab_options(Lab(other / "default")) == ""
+    assert folders.lab_options(Lab(own / "default")) == f" --dir {own}"
