@@ -98,7 +98,7 @@ async def canceled_by_another() -> None:
         (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
         (raising(BaseExceptionGroup("several", [SystemExit(1)])), "BaseExceptionGroup: several"),
         (raising(MemoryError()), "MemoryError"),
-        (coming_to_its_end, "Ended: it ended"),
+        (coming_to_its_end, "UnexpectedEnd: it ended"),
         (canceled_by_another, "CancelledError"),
     ],
     ids=["error", "no text", "exit", "interrupt", "group", "memory", "end", "canceled"],
