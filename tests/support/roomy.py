@@ -2,9 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import EndpointStatus, Member
+from openvcha.store.memory import MemoryStore
 
 
 @dataclass
@@ -83,3 +85,17 @@ def simulated(left: int, **names: int) -> Simulated:
         for number, (name, size) in enumerate(names.items(), 1)
     }
     return Simulated(statuses, left)
+
+
+class StoreWithMembers(MemoryStore):
+    """Keys in memory, and SIMULATED members."""
+
+    def __init__(self, members: Simulated) -> None:
+        super().__init__()
+        self.simulated = members
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.simulated, name)
+
+    async def compact(self, revision: int) -> None:
+        await self.simulated.compact(revision)

@@ -8,34 +8,19 @@ from typing import Any
 
 import pytest
 import typer
-from tests.support.roomy import Simulated, simulated
+from tests.support.roomy import StoreWithMembers, simulated
 
 from openvcha.cli.node import store as command
 from openvcha.events.audit import AuditLog
 from openvcha.node.identity import StoreLimits
-from openvcha.store.memory import MemoryStore
 
 QUOTA = 1000
 
 
-class Store(MemoryStore):
-    """Keys in memory, and simulated members."""
-
-    def __init__(self, members: Simulated) -> None:
-        super().__init__()
-        self.simulated = members
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.simulated, name)
-
-    async def compact(self, revision: int) -> None:
-        await self.simulated.compact(revision)
-
-
-def on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def on(store: StoreWithMembers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command reach this store."""
 
-    async def reached(_: Path, work: Callable[[Store], Awaitable[Any]]) -> Any:
+    async def reached(_: Path, work: Callable[[StoreWithMembers], Awaitable[Any]]) -> Any:
         return await work(store)
 
     identity = SimpleNamespace(store=StoreLimits(quota_bytes=QUOTA))
@@ -48,7 +33,7 @@ def test_each_member_is_named_with_its_bytes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also the one that does not answer; who did it is audited, for the store takes writes then."""
-    store = Store(simulated(100, a=1000, b=1000, dead=1000))
+    store = StoreWithMembers(simulated(100, a=1000, b=1000, dead=1000))
     on(store, monkeypatch)
     command.defragment(Path("node"))
     said = capsys.readouterr().out
@@ -63,7 +48,7 @@ def test_what_is_full_without_its_history_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It says what helps."""
-    on(Store(simulated(980, a=1000, b=1000, c=1000)), monkeypatch)
+    on(StoreWithMembers(simulated(980, a=1000, b=1000, c=1000)), monkeypatch)
     with pytest.raises(typer.Exit):
         command.defragment(Path("node"))
     assert "quota_bytes" in capsys.readouterr().err

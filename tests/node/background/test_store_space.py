@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.roomy import Simulated, simulated
+from tests.support.roomy import StoreWithMembers, simulated
 
 from openvcha.node.background.store_space import (
     FUTILE_SECONDS,
@@ -25,18 +25,8 @@ pytestmark = pytest.mark.looptime
 QUOTA = 1000
 
 
-class Store(MemoryStore):
+class Store(StoreWithMembers):
     """Keys in memory, and simulated members; a full one takes no puts."""
-
-    def __init__(self, members: Simulated) -> None:
-        super().__init__()
-        self.simulated = members
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.simulated, name)
-
-    async def compact(self, revision: int) -> None:
-        await self.simulated.compact(revision)
 
     async def lease_grant(self, ttl: int) -> int:
         if await self.simulated.full_members():

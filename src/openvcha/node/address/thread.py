@@ -7,7 +7,6 @@ On the same event loop, a client that connects would wait between any two of its
 import asyncio
 from collections.abc import Coroutine
 from threading import Thread
-from types import TracebackType
 from typing import Any, Self
 
 from openvcha.node.address.forwarder import Forwarder
@@ -29,12 +28,7 @@ class ForwarderThread:
         self._thread.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Release the address and stop the thread."""
         try:
             await self.release()

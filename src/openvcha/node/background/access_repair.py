@@ -8,7 +8,6 @@ before that, every session is locked out.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from psycopg import AsyncConnection, Error
@@ -113,12 +112,7 @@ class AccessRepair:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._keep(None)
 
     async def look(self) -> PostgresSurvey:

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from types import TracebackType
 from typing import Self
 
 from openvcha.store.account import AccountSource
@@ -61,12 +60,7 @@ class Etcd:
         """Use the client."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close all connections."""
         await self.close()
 
