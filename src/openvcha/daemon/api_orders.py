@@ -127,11 +127,11 @@ class ApiLink:
         self._last_serving = 0.0
 
     def serve(self) -> None:
-        """Tell the API to serve, including one that connects later."""
+        """Order the API to serve, including one that connects later."""
         self._set(serves=True)
 
     def end(self) -> None:
-        """Tell the API to stop serving; kill it if it does not."""
+        """Order the API to stop serving; kill it if it does not."""
         self._set(serves=False)
 
     async def run(self) -> None:

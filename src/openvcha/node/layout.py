@@ -29,12 +29,12 @@ class Layout:
 
     @property
     def copy_untold(self) -> Path:
-        """A mark: the end of the node's first copy has not been reported yet."""
+        """The mark that the end of the node's first copy has not been reported yet."""
         return self.root / "copy.untold"
 
     @property
     def pgdata_copying(self) -> Path:
-        """An incomplete copy of the data."""
+        """The incomplete copy of the data."""
         return self.root / "pgdata.copying"
 
     @property
@@ -49,7 +49,7 @@ class Layout:
 
     @property
     def kept(self) -> Path:
-        """What the node last knew of its cluster."""
+        """The node's last knowledge of its cluster."""
         return self.root / "kept.json"
 
     @property
@@ -59,7 +59,7 @@ class Layout:
 
     @property
     def kept_records(self) -> Path:
-        """What a data node must remember of the store: the last valid records."""
+        """The last valid records of the store that a data node must remember."""
         return self.root / "records"
 
     @property

@@ -53,7 +53,7 @@ def controlling_uid(path: Path) -> int:
 
 
 def hand_over(directory: Path, uid: int, gid: int) -> None:
-    """Give a directory tree that only root controls to an account.
+    """Change the owner of a directory tree that only root controls.
 
     Each directory changes its owner after its contents, and is not entered again: its new owner may
     have put links there. Raises CannotDropRoot, OSError.

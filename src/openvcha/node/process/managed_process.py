@@ -87,7 +87,7 @@ class Part:
         self._task = asyncio.create_task(self._keep(), name=f"part {self.spec.name}")
 
     def open_gate(self) -> None:
-        """Let a gated part start its work, now and after every restart."""
+        """Open the gate of a part, now and after every restart, so that it starts to work."""
         self._gate.set()
 
     def signal(self, number: signal.Signals) -> None:

@@ -27,7 +27,7 @@ class Running(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Return the process id."""
 
     async def wait(self) -> int:
         """Wait until it ends, and return the exit code, negative for a signal."""
@@ -58,7 +58,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Return the process id."""
         return self._process.pid
 
     async def wait(self) -> int:

@@ -44,7 +44,7 @@ def with_setting_tags(original: Tags) -> Tags:
 
 
 def with_release(original: Answer) -> Answer:
-    """Let an active that may continue alone do so, even if it lost the standby with the store."""
+    """Release an active that may continue alone, even if it lost the standby with the store."""
 
     def handle(self: Any) -> str:
         answer = original(self)
