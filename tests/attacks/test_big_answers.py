@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.support.connectivity import Stage
 from tests.support.edge import TlsFiles, make_tls
-from tests.support.kept_cluster import IDENTITY
+from tests.support.simulated.connectivity import Stage
+from tests.support.simulated.kept_cluster import IDENTITY
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret

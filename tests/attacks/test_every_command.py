@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgspec
 import pytest
 import typer
-from tests.support.hostile_terminal import HOSTILE, Api, Terminal, lab_status, terminal
+from tests.support.attackers.hostile_terminal import HOSTILE, Api, Terminal, lab_status, terminal
 
 from openvcha.api.operations import OPERATIONS
 from openvcha.api_server.auth.user_roles import Role

@@ -19,11 +19,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.attackers.stolen_witness import identity, started, written
 from tests.support.edge import cheap_passwords
 from tests.support.etcd_servers import etcd_binary
-from tests.support.fake_store import FakeStore, posing_as
-from tests.support.observations import ip
-from tests.support.stolen_witness import identity, started, written
+from tests.support.simulated.fake_store import FakeStore, posing_as
+from tests.support.simulated.observations import ip
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret

@@ -12,8 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.man_in_the_middle import OWN, PASS, Middle, middle, own_certificate, server_tls
-from tests.support.simulated_vcenter import BIOS, PASSWORD, USER, Peer, peer_in
+from tests.support.attackers.man_in_the_middle import (
+    OWN,
+    PASS,
+    Middle,
+    middle,
+    own_certificate,
+    server_tls,
+)
+from tests.support.simulated.vcenter import BIOS, PASSWORD, USER, Peer, peer_in
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.attackers.stolen_witness import identity, started, written
 from tests.support.etcd_servers import etcd_binary
-from tests.support.stolen_witness import identity, started, written
 
 from openvcha.api.secret import Secret
 from openvcha.cluster.store_accounts import forget_strangers, of_witness

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.support import crowd
+from tests.support.attackers import crowd
 from tests.support.edge import (
     ADMINISTRATOR,
     PASSWORD,

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import typer
 from rich.text import Text
-from tests.support.hostile_terminal import HOSTILE, TASK, hostile, terminal
+from tests.support.attackers.hostile_terminal import HOSTILE, TASK, hostile, terminal
 
 import openvcha.cli
 from openvcha.api.errors import ApiError, ErrorType

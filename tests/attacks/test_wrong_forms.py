@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.simulated_endpoints import Request, answer, client
+from tests.support.simulated.endpoints import Request, answer, client
 
 from openvcha.api.secret import Secret
 from openvcha.node.patroni.patches.members import Voters

@@ -1,7 +1,7 @@
 """Builders for observations: a healthy cluster of three, and what may be wrong with it."""
 
 import pytest
-from tests.support.observations import World
+from tests.support.simulated.observations import World
 
 
 @pytest.fixture

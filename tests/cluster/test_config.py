@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from tests.support.observations import World, configured, ip
+from tests.support.simulated.observations import World, configured, ip
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster.config import NodeKind

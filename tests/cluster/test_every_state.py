@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 from tests.support.every_state import ALLOWED, MODES, OPERATIONS, PREFIX, TABLE, expected
-from tests.support.observations import World
+from tests.support.simulated.observations import World
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import preconditions

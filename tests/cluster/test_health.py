@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.support.observations import NOW, PRIMARY, STREAMING, World, ip
+from tests.support.simulated.observations import NOW, PRIMARY, STREAMING, World, ip
 
 from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster import modes

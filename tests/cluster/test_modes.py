@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import product
 
 import pytest
-from tests.support.observations import World
+from tests.support.simulated.observations import World
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import modes, preconditions

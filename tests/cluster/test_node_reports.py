@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 from structlog.testing import capture_logs
-from tests.support.observations import FACTS, NOW
+from tests.support.simulated.observations import FACTS, NOW
 
 from openvcha.cluster.node_reports import (
     LISTEN_SECONDS,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from tests.support.observations import World
+from tests.support.simulated.observations import World
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import preconditions

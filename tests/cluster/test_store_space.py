@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.support.roomy import Simulated, simulated
+from tests.support.simulated.roomy import Simulated, simulated
 
 from openvcha.cluster.store_space import AGAIN_SECONDS, ASK_SECONDS, Space, SpaceLooks
 from openvcha.store.interface import EndpointStatus

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.observations import STREAMING, World
+from tests.support.simulated.observations import STREAMING, World
 
 from openvcha.api.structures import ClusterState
 from openvcha.cluster import preconditions

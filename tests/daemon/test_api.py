@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tests.support.observations import World
+from tests.support.simulated.observations import World
 
 from openvcha.daemon.api import (
     LOOK_SECONDS,

@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from tests.support.simulated_cluster import World
-from tests.support.simulated_process import Process
+from tests.support.simulated.cluster import World
+from tests.support.simulated.process import Process
 
 from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import cluster_record

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.simulated_cluster import World
-from tests.support.simulated_process import Process
+from tests.support.simulated.cluster import World
+from tests.support.simulated.process import Process
 
 from openvcha.api.structures import ConfigState
 from openvcha.cluster import patroni_client

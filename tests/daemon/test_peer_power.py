@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.support.lab_inventory import INVENTORY
+from tests.support.lab.inventory import INVENTORY
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

@@ -5,8 +5,8 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from tests.support.observations import World
-from tests.support.sealed_store import Stage
+from tests.support.simulated.observations import World
+from tests.support.simulated.sealed_store import Stage
 
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni_client import PatroniUnreachable

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.observations import PRIMARY, STREAMING, World
+from tests.support.simulated.observations import PRIMARY, STREAMING, World
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

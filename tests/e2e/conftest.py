@@ -12,8 +12,8 @@ from types import ModuleType
 
 import httpx2
 import pytest
-from tests.support.running_lab import RunningLab, lab_up
-from tests.support.writer import Writer
+from tests.support.lab.running_lab import RunningLab, lab_up
+from tests.support.lab.writer import Writer
 
 SHARED_LAB = "SHARED_LAB"
 

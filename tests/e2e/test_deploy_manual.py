@@ -16,11 +16,11 @@ import pytest
 import requests
 from com.vmware.vcenter.vcha.cluster_client import Passive
 from com.vmware.vcenter.vcha_client import Cluster, IpFamily, IpSpec, Ipv4Spec, PlacementSpec
-from tests.support import behind_the_api as cluster
-from tests.support.lab_failover import wait_for_successor
-from tests.support.lab_rules import assert_rules
-from tests.support.running_lab import Rest, RunningLab, run_vcha, trust
-from tests.support.writer import Writer
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.failover import wait_for_successor
+from tests.support.lab.rules import assert_rules
+from tests.support.lab.running_lab import Rest, RunningLab, run_vcha, trust
+from tests.support.lab.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab

@@ -13,8 +13,8 @@ from bench.administrator import Seen, work
 from bench.edge import active_roles_lost
 from bench.edge_attacks import Attacked, attacked
 from bench.figures import distribution, distribution_header
-from tests.support.running_lab import AWAY_SECONDS, Rest, RunningLab
-from tests.support.writer import Writer
+from tests.support.lab.running_lab import AWAY_SECONDS, Rest, RunningLab
+from tests.support.lab.writer import Writer
 
 from openvcha.lab.state import ADMINISTRATOR
 

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from tests.support.lab_failover import (
+from tests.support.lab.failover import (
     TAKE_OVER_SECONDS,
     superuser,
     there,
@@ -13,9 +13,9 @@ from tests.support.lab_failover import (
     wait_for_successor,
     warnings,
 )
-from tests.support.running_lab import VCHA, RunningLab
+from tests.support.lab.running_lab import VCHA, RunningLab
+from tests.support.lab.writer import Writer
 from tests.support.waiting import until
-from tests.support.writer import Writer
 
 from openvcha.cluster.warnings import LAG_SECONDS
 from openvcha.lab.state import ADMINISTRATOR

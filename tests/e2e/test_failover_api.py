@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 import httpx2
 import psycopg
 import pytest
-from tests.support.lab_failover import wait_for_successor
-from tests.support.lab_failover_by_hand import PATH
-from tests.support.lab_processes import pid_of
-from tests.support.running_lab import AWAY_SECONDS, RunningLab
+from tests.support.lab.failover import wait_for_successor
+from tests.support.lab.failover_by_hand import PATH
+from tests.support.lab.processes import pid_of
+from tests.support.lab.running_lab import AWAY_SECONDS, RunningLab
+from tests.support.lab.writer import Writer
 from tests.support.waiting import until
-from tests.support.writer import Writer
 
 from openvcha.cluster.config import Ports
 from openvcha.node.process.process_tree import is_alive, read_process

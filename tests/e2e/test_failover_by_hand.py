@@ -9,10 +9,10 @@ import httpx2
 import psycopg
 import pytest
 import requests
-from tests.support import behind_the_api as cluster
-from tests.support.lab_failover_by_hand import PATH, unattended
-from tests.support.running_lab import RunningLab, trust
-from tests.support.writer import Writer
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.failover_by_hand import PATH, unattended
+from tests.support.lab.running_lab import RunningLab, trust
+from tests.support.lab.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.cluster import leader_key

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.support import behind_the_api as cluster
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.running_lab import RunningLab, lab_up, trust
 from tests.support.marks import Marks, Sampler, file_leaks
-from tests.support.running_lab import RunningLab, lab_up, trust
 
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.identity import load_identity

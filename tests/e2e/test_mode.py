@@ -12,12 +12,12 @@ import pytest
 import requests
 from com.vmware.vapi.std import errors_client
 from com.vmware.vcenter.vcha.cluster_client import Mode
-from tests.support import behind_the_api as cluster
 from tests.support.every_state import TABLE
-from tests.support.lab_mode import MODE, change, enabled
-from tests.support.lab_rules import ELSEWHERE, WALK, assert_rules
-from tests.support.running_lab import RunningLab, said
-from tests.support.writer import Writer
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.mode import MODE, change, enabled
+from tests.support.lab.rules import ELSEWHERE, WALK, assert_rules
+from tests.support.lab.running_lab import RunningLab, said
+from tests.support.lab.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.cluster import patroni_client

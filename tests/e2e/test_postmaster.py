@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.lab_mode import MODE, change, enabled
-from tests.support.lab_nodes import answers_healthy
-from tests.support.running_lab import RunningLab
-from tests.support.writer import Writer
+from tests.support.lab.mode import MODE, change, enabled
+from tests.support.lab.nodes import answers_healthy
+from tests.support.lab.running_lab import RunningLab
+from tests.support.lab.writer import Writer
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 SHARED_LAB = "failovers"

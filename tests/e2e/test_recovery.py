@@ -11,13 +11,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.support import behind_the_api as cluster
-from tests.support.lab_failover_by_hand import unattended
-from tests.support.lab_mode import change
-from tests.support.lab_nodes import answers_healthy, node_status
-from tests.support.lab_recovery import patiently, power
-from tests.support.running_lab import RunningLab
-from tests.support.writer import Writer
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.failover_by_hand import unattended
+from tests.support.lab.mode import change
+from tests.support.lab.nodes import answers_healthy, node_status
+from tests.support.lab.recovery import patiently, power
+from tests.support.lab.running_lab import RunningLab
+from tests.support.lab.writer import Writer
 
 from openvcha.cluster import leader_key, patroni_client
 from openvcha.daemon.compose import open_services

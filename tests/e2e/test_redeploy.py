@@ -11,10 +11,10 @@ import pytest
 import requests
 from com.vmware.vcenter.vcha.cluster_client import Passive
 from com.vmware.vcenter.vcha_client import PlacementSpec
-from tests.support import behind_the_api as cluster
-from tests.support.running_lab import RunningLab, trust
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.running_lab import RunningLab, trust
+from tests.support.lab.writer import Writer
 from tests.support.sockets import connections, descriptors
-from tests.support.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR

@@ -4,10 +4,10 @@ import os
 import signal
 
 import pytest
-from tests.support import behind_the_api as cluster
-from tests.support.lab_processes import pid_of
-from tests.support.running_lab import RunningLab
-from tests.support.writer import Writer
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.processes import pid_of
+from tests.support.lab.running_lab import RunningLab
+from tests.support.lab.writer import Writer
 
 from openvcha.node.process.process_tree import kill_tree
 

@@ -8,10 +8,10 @@ from http.client import HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 import pytest
-from tests.support.lab_rules import DEPLOY, UNDEPLOY, deploy_spec
-from tests.support.running_lab import HEALTHY_SECONDS, TASK_SECONDS, RunningLab
+from tests.support.lab.rules import DEPLOY, UNDEPLOY, deploy_spec
+from tests.support.lab.running_lab import HEALTHY_SECONDS, TASK_SECONDS, RunningLab
+from tests.support.lab.writer import Writer
 from tests.support.waiting import until
-from tests.support.writer import Writer
 
 from openvcha.daemon.peer_power import parse_voters
 from openvcha.node.etcd.member import peer_url

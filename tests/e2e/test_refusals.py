@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import behind_the_api as cluster
-from tests.support.running_lab import RunningLab, said
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.running_lab import RunningLab, said
 
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256

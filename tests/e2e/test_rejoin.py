@@ -11,11 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.support.lab_failover import wait_for_successor
-from tests.support.lab_nodes import answers_healthy, node_status
-from tests.support.running_lab import RunningLab, run_vcha
+from tests.support.lab.failover import wait_for_successor
+from tests.support.lab.nodes import answers_healthy, node_status
+from tests.support.lab.running_lab import RunningLab, run_vcha
+from tests.support.lab.writer import Writer
 from tests.support.waiting import until
-from tests.support.writer import Writer
 
 from openvcha.node.identity import load_identity
 from openvcha.node.postgres.cloning.data_backup import list_backups

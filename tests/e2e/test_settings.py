@@ -6,9 +6,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.support.lab_failover import superuser, there, wait_for_successor
-from tests.support.running_lab import RunningLab, said
-from tests.support.writer import Writer
+from tests.support.lab.failover import superuser, there, wait_for_successor
+from tests.support.lab.running_lab import RunningLab, said
+from tests.support.lab.writer import Writer
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 FAILOVER = "/vcenter/vcha/cluster?action=failover&vmw-task=true"

@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.support import behind_the_api as cluster
 from tests.support import patroni_commands
-from tests.support.fake_store import posing_as
-from tests.support.running_lab import Rest, RunningLab, trust
-from tests.support.writer import Writer
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.running_lab import Rest, RunningLab, trust
+from tests.support.lab.writer import Writer
+from tests.support.simulated.fake_store import posing_as
 
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.passwords import Passwords

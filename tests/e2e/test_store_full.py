@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import httpx2
 import pytest
-from tests.support.lab_failover import warnings
-from tests.support.lab_recovery import patiently, power
-from tests.support.running_lab import RunningLab, lab_up, run_vcha, said, trust
-from tests.support.writer import Writer
+from tests.support.lab.failover import warnings
+from tests.support.lab.recovery import patiently, power
+from tests.support.lab.running_lab import RunningLab, lab_up, run_vcha, said, trust
+from tests.support.lab.writer import Writer
 
 from openvcha.daemon.compose import open_superuser
 from openvcha.lab.state import ADMINISTRATOR

@@ -17,10 +17,10 @@ from com.vmware.vcenter.vcha_client import (
     CredentialsSpec,
     PlacementSpec,
 )
-from tests.support import behind_the_api as cluster
-from tests.support.running_lab import RunningLab, run_vcha, said, trust
-from tests.support.thief import Thief, copied, everything
-from tests.support.writer import Writer
+from tests.support.attackers.thief import Thief, copied, everything
+from tests.support.lab import behind_the_api as cluster
+from tests.support.lab.running_lab import RunningLab, run_vcha, said, trust
+from tests.support.lab.writer import Writer
 from vmware.vapi.vsphere.client import VsphereClient, create_vsphere_client
 
 from openvcha.cluster import patroni_client

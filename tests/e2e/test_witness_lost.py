@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
-from tests.support.behind_the_api import behind
-from tests.support.lab_failover import superuser, told
-from tests.support.lab_recovery import power
-from tests.support.running_lab import RunningLab
-from tests.support.writer import Writer
+from tests.support.lab.behind_the_api import behind
+from tests.support.lab.failover import superuser, told
+from tests.support.lab.recovery import power
+from tests.support.lab.running_lab import RunningLab
+from tests.support.lab.writer import Writer
 
 from openvcha.node.identity import load_identity
 from openvcha.operations.context import Services

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.support.labs import KILLED_AT, SECONDS, Labs
+from tests.support.lab.labs import KILLED_AT, SECONDS, Labs
 
 from openvcha.cli.options import PROGRAM
 from openvcha.lab.folders import VARIABLE

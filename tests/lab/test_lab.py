@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.support.labs import KILLED_AT, NAME, SECONDS, Labs
+from tests.support.lab.labs import KILLED_AT, NAME, SECONDS, Labs
 
 from openvcha.api.secret import Secret
 from openvcha.lab.access import lab_inventory

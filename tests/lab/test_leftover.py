@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.support.lab_inventory import _vm
-from tests.support.observations import ip
+from tests.support.lab.inventory import _vm
+from tests.support.simulated.observations import ip
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.client.errors import CommandError

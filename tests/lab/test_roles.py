@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.support.lab_inventory import INVENTORY
+from tests.support.lab.inventory import INVENTORY
 
 from openvcha.client.errors import CommandError
 from openvcha.lab.roles import Roles, select

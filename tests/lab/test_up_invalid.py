@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.narrator import Narrator
+from tests.support.lab.narrator import Narrator
 
 from openvcha.lab import up
 from openvcha.lab.state import Lab, LabState

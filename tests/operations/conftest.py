@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.scenes import Scene
-from tests.support.simulated_process import files_of
-from tests.support.simulated_time import AtOnce
+from tests.support.simulated.clock import AtOnce
+from tests.support.simulated.process import files_of
+from tests.support.simulated.scenes import Scene
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import errno
 import os
 
 import pytest
-from tests.support.observations import ip
-from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene
-from tests.support.simulated_deploy import begin, spec
-from tests.support.simulated_process import SWEPT, Life
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.deploy import begin, spec
+from tests.support.simulated.observations import ip
+from tests.support.simulated.process import SWEPT, Life
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (

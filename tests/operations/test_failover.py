@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
-from tests.support.observations import ip
-from tests.support.scenes import CALLER, Scene
-from tests.support.simulated_process import Life
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.observations import ip
+from tests.support.simulated.process import Life
+from tests.support.simulated.scenes import CALLER, Scene
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, TaskStatus

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from tests.support.scenes import CALLER, Scene
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.scenes import CALLER, Scene
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.config import cluster_record

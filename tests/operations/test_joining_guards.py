@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.support.scenes import CALLER, NEW, VERY_LONG, Scene, placement
-from tests.support.simulated_manual import ADDRESSES, PREFIX, Hand, complete, prepared
-from tests.support.simulated_process import Life, files_of
+from tests.support.simulated.manual import ADDRESSES, PREFIX, Hand, complete, prepared
+from tests.support.simulated.process import Life, files_of
+from tests.support.simulated.scenes import CALLER, NEW, VERY_LONG, Scene, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import JoinInfo, JoinRole, PassiveRedeploySpec

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.support.observations import ip
-from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene, placement
-from tests.support.simulated_manual import (
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.manual import (
     ADDRESSES,
     NAMES,
     PREFIX,
@@ -18,8 +17,9 @@ from tests.support.simulated_manual import (
     prepared,
     spec,
 )
-from tests.support.simulated_process import Life, files_of
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.observations import ip
+from tests.support.simulated.process import Life, files_of
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from tests.support.scenes import CALLER, Scene
-from tests.support.simulated_process import Life
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.process import Life
+from tests.support.simulated.scenes import CALLER, Scene
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, ClusterState, ModeClusterMode, TaskStatus

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.simulated_vcenter import BIOS, PASSWORD, Peer, peer_in
+from tests.support.simulated.vcenter import BIOS, PASSWORD, Peer, peer_in
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret

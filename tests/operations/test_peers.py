@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
-from tests.support.scenes import NEW, NEW_WITNESS, Scene, placement
-from tests.support.simulated_deploy import begin as begin_deploy
-from tests.support.simulated_process import Life
-from tests.support.simulated_redeploy import begin as begin_redeploy
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.deploy import begin as begin_deploy
+from tests.support.simulated.process import Life
+from tests.support.simulated.redeploy import begin as begin_redeploy
+from tests.support.simulated.scenes import NEW, NEW_WITNESS, Scene, placement
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
 from openvcha.daemon.peer_power import LOOK_SECONDS

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.support.observations import ip
-from tests.support.scenes import CALLER, Scene, placement
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.observations import ip
+from tests.support.simulated.scenes import CALLER, Scene, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret

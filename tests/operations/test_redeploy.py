@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 from msgspec.structs import replace
-from tests.support.observations import ip
-from tests.support.scenes import CALLER, NEW, Scene, placement
-from tests.support.simulated_cluster import BROKEN
-from tests.support.simulated_process import SWEPT, Life
-from tests.support.simulated_redeploy import PREFIX, begin, reasons, said
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.cluster import BROKEN
+from tests.support.simulated.observations import ip
+from tests.support.simulated.process import SWEPT, Life
+from tests.support.simulated.redeploy import PREFIX, begin, reasons, said
+from tests.support.simulated.scenes import CALLER, NEW, Scene, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.support.scenes import CALLER, Scene
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.scenes import CALLER, Scene
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import CATALOGUE, PREFIX, message

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.observations import configured
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.observations import configured
 
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.patroni_client import PatroniUnreachable

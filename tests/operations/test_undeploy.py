@@ -5,11 +5,11 @@ import asyncio
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene
-from tests.support.simulated_deploy import spec as deploy_spec
-from tests.support.simulated_process import SWEPT, Life
-from tests.support.simulated_time import SIMULATED
-from tests.support.simulated_undeploy import (
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.deploy import spec as deploy_spec
+from tests.support.simulated.process import SWEPT, Life
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene
+from tests.support.simulated.undeploy import (
     ACTIVE,
     OTHERS,
     PASSIVE,

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
-from tests.support.scenes import CALLER, NEW_WITNESS, Scene, placement
-from tests.support.simulated_deploy import spec as deploy_spec
-from tests.support.simulated_time import SIMULATED
-from tests.support.simulated_undeploy import begin, validate_alone
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.deploy import spec as deploy_spec
+from tests.support.simulated.scenes import CALLER, NEW_WITNESS, Scene, placement
+from tests.support.simulated.undeploy import begin, validate_alone
 
 from openvcha.api.structures import (
     ClusterMode,

@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.support.scenes import Scene
-from tests.support.simulated_manual import PREFIX, Hand, complete, prepared
-from tests.support.simulated_process import files_of
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.manual import PREFIX, Hand, complete, prepared
+from tests.support.simulated.process import files_of
+from tests.support.simulated.scenes import Scene
 
 from openvcha.api.errors import ApiError
 from openvcha.api.structures import ConfigState, JoinRole, TaskStatus

@@ -1,8 +1,8 @@
 """One value in the store that cannot be read: everything else of the cluster goes on."""
 
 import pytest
-from tests.support.scenes import CALLER, Scene
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.scenes import CALLER, Scene
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ConfigState, ModeClusterMode

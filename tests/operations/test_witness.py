@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from tests.support.observations import ip
-from tests.support.scenes import CALLER, NEW, Scene, placement
-from tests.support.simulated_process import SWEPT, Life
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.observations import ip
+from tests.support.simulated.process import SWEPT, Life
+from tests.support.simulated.scenes import CALLER, NEW, Scene, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (

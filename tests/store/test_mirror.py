@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.etcd_servers import Server
-from tests.support.mirrored import Remote, mirrored
+from tests.support.simulated.mirrored import Remote, mirrored
 
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable

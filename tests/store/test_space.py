@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import msgspec
 import pytest
 import structlog
-from tests.support.kept_cluster import IDENTITY
-from tests.support.roomy import simulated
+from tests.support.simulated.kept_cluster import IDENTITY
+from tests.support.simulated.roomy import simulated
 
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.user_roles import Role

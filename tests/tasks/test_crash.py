@@ -6,8 +6,8 @@ from enum import StrEnum
 from itertools import pairwise
 
 import pytest
-from tests.support.simulated_process import SWEPT
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.process import SWEPT
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

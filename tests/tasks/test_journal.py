@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from tests.support.answers.stage import Stages
 from tests.support.edge import TlsFiles
-from tests.support.simulated_process import files_of
+from tests.support.simulated.process import files_of
 
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import NewNode

@@ -11,7 +11,7 @@ import pytest
 from tests.support.answers.beginnings import passive_lost
 from tests.support.answers.stage import Stages
 from tests.support.edge import ADMINISTRATOR, PASSWORD
-from tests.support.scenes import Scene
+from tests.support.simulated.scenes import Scene
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "examples"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import typer
-from tests.support.roomy import StoreWithMembers, simulated
+from tests.support.simulated.roomy import StoreWithMembers, simulated
 
 from openvcha.cli.node import store as command
 from openvcha.events.audit import AuditLog

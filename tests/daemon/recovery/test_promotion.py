@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.observations import PRIMARY, World
+from tests.support.simulated.observations import PRIMARY, World
 
 from openvcha.cluster.patroni_client import PatroniUnreachable, leader, sync_state
 from openvcha.daemon.recovery import promotion

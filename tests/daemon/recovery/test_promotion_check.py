@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.kept_cluster import kept
-from tests.support.observations import PRIMARY, World
+from tests.support.simulated.kept_cluster import kept
+from tests.support.simulated.observations import PRIMARY, World
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.patroni_client import PatroniUnreachable

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tests.support.simulated_cluster import World
-from tests.support.simulated_process import Process
+from tests.support.simulated.cluster import World
+from tests.support.simulated.process import Process
 
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.kept_cluster import IDENTITY
+from tests.support.simulated.kept_cluster import IDENTITY
 
 from openvcha.daemon.recovery import standalone_check
 from openvcha.daemon.recovery.standalone_check import own_view, why_not

@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from hypothesis.strategies import booleans, sampled_from
-from tests.support.running_lab import RunningLab
-from tests.support.walk_world import Machine, World
+from tests.support.lab.running_lab import RunningLab
+from tests.support.lab.walk_world import Machine, World
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 

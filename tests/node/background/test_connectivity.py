@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.support.connectivity import NAMES, Stage
+from tests.support.simulated.connectivity import NAMES, Stage
 from typer.testing import CliRunner
 
 from openvcha.cli.main import app
@@ -130,7 +130,7 @@ async def test_while_something_is_silent_patroni_is_asked_each_time(
 
 async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that was replaced may still reach the others."""
-    monkeypatch.setattr("tests.support.connectivity.NAMES", ("other", "second", "third"))
+    monkeypatch.setattr("tests.support.simulated.connectivity.NAMES", ("other", "second", "third"))
     assert (await Stage(monkeypatch).eye.look()).contact is Contact.STARTING
 
 

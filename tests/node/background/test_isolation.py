@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.connectivity import Stage
+from tests.support.simulated.connectivity import Stage
 
 from openvcha.node.background import connectivity, isolation
 from openvcha.node.background.isolation import ISOLATED_SECONDS

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.roomy import StoreWithMembers, simulated
+from tests.support.simulated.roomy import StoreWithMembers, simulated
 
 from openvcha.node.background.store_space import (
     FUTILE_SECONDS,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.kept_cluster import IDENTITY, kept, member
-from tests.support.observations import World
+from tests.support.simulated.kept_cluster import IDENTITY, kept, member
+from tests.support.simulated.observations import World
 
 from openvcha.cluster.config import ClusterConfig, NodeKind, PlannedNode
 from openvcha.node.etcd.endpoints import (

@@ -8,8 +8,15 @@ from typing import Any, Self
 import msgspec
 import pytest
 from tests.support.engine_config import TLS
-from tests.support.kept_cluster import CONFIGURATION, IDENTITY, KNOWN, REDEPLOYED, kept, member
 from tests.support.nodes import SECRETS
+from tests.support.simulated.kept_cluster import (
+    CONFIGURATION,
+    IDENTITY,
+    KNOWN,
+    REDEPLOYED,
+    kept,
+    member,
+)
 
 from openvcha.node.background.membership_cache import KEEP_SECONDS, MembershipCache
 from openvcha.node.etcd import member as etcd

@@ -5,7 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from tests.support.simulated_time import Time
+from tests.support.simulated.clock import Time
 
 from openvcha.node.patroni.early_wake_clock import EarlyWakeClock, clock_of
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.kept_cluster import IDENTITY
+from tests.support.simulated.kept_cluster import IDENTITY
 
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning.data_backup import create_backup

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.kept_cluster import IDENTITY, KNOWN, kept
+from tests.support.simulated.kept_cluster import IDENTITY, KNOWN, kept
 
 from openvcha.node.local_records.cluster import KeptCluster, MajorityView
 from openvcha.node.process.status import Contact, OwnView, Role

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.support.kept_cluster import IDENTITY, kept
 from tests.support.nodes import Lab, Node
+from tests.support.simulated.kept_cluster import IDENTITY, kept
 
 from openvcha.node.local_records.cluster import save_kept
 from openvcha.node.recovery import survey as asking

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.support.observations import ip
-from tests.support.simulated_cluster import World
-from tests.support.simulated_process import Process
+from tests.support.simulated.cluster import World
+from tests.support.simulated.observations import ip
+from tests.support.simulated.process import Process
 
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ConfigState

@@ -1,6 +1,6 @@
 """The guard of the last copy: only a running primary, seen now, is known to hold everything."""
 
-from tests.support.observations import World
+from tests.support.simulated.observations import World
 
 from openvcha.operations.steps.last_copy import last_copy
 

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.support.scenes import CALLER, Scene
-from tests.support.simulated_deploy import spec as deploy_spec
-from tests.support.simulated_manual import spec as manual_spec
-from tests.support.simulated_redeploy import reasons
-from tests.support.simulated_time import SIMULATED
+from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.deploy import spec as deploy_spec
+from tests.support.simulated.manual import spec as manual_spec
+from tests.support.simulated.redeploy import reasons
+from tests.support.simulated.scenes import CALLER, Scene
 
 from openvcha.api.structures import ModeClusterMode, TaskStatus, UndeploySpec
 from openvcha.operations.failover import fail_over

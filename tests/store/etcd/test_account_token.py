@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.support.simulated_endpoints import Request, answer, endpoint, refuse
+from tests.support.simulated.endpoints import Request, answer, endpoint, refuse
 
 from openvcha.api.secret import Secret
 from openvcha.store.account import Account

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import pytest
-from tests.support.simulated_endpoints import Behaviour, Request, answer, client, endpoint, refuse
+from tests.support.simulated.endpoints import Behaviour, Request, answer, client, endpoint, refuse
 
 from openvcha.store import keys
 from openvcha.store.errors import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.mirrored import Remote, mirrored
+from tests.support.simulated.mirrored import Remote, mirrored
 
 from openvcha.api.secret import Secret
 from openvcha.node.layout import Layout

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.sealed_store import KEY, NEW, OLD, Stage, Thing
+from tests.support.simulated.sealed_store import KEY, NEW, OLD, Stage, Thing
 
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, OutcomeUnknown, RecordForged, StoreUnavailable

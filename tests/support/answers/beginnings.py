@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene
 
 from openvcha.api.codec.decode import decode_rest
 from openvcha.api.structures import DeploySpec, JoinRole, JoinTokenSpec

@@ -14,7 +14,7 @@ from tests.support.answers.asking import CLUSTER, Arguments
 from tests.support.answers.beginnings import ask_token, single
 from tests.support.answers.stage import Stage
 from tests.support.edge import ADMINISTRATOR
-from tests.support.simulated_cluster import Machine
+from tests.support.simulated.cluster import Machine
 
 from openvcha.api.messages import message
 from openvcha.infrastructure.queries import LISTS

@@ -27,8 +27,8 @@ from tests.support.edge import (
     cheap_passwords,
     make_tls,
 )
-from tests.support.scenes import Scene
-from tests.support.simulated_process import Process
+from tests.support.simulated.process import Process
+from tests.support.simulated.scenes import Scene
 
 from openvcha.api.secret import Secret
 from openvcha.api_server.app import build

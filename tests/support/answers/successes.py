@@ -20,7 +20,7 @@ from tests.support.answers.clients import API, Identification
 from tests.support.answers.conditions import Holding, busy, nothing, token
 from tests.support.answers.stage import Begin, Stage
 from tests.support.edge import ADMINISTRATOR
-from tests.support.scenes import NEW
+from tests.support.simulated.scenes import NEW
 
 from openvcha.api.messages import message
 from openvcha.api.operations import by_id

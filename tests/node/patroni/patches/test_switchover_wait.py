@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.simulated_time import Time
+from tests.support.simulated.clock import Time
 
 from openvcha.node.patroni.early_wake_clock import EarlyWakeClock
 from openvcha.node.patroni.patches import switchover_wait

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from tests.support.lab_nodes import node_status
-from tests.support.running_lab import RunningLab
+from tests.support.lab.nodes import node_status
+from tests.support.lab.running_lab import RunningLab
 from tests.support.waiting import until
 
 from openvcha.lab.access import lab_infrastructure

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.support.scenes import Scene
+from tests.support.simulated.scenes import Scene
 
 from openvcha.api.structures import (
     ConfigState,

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 from msgspec.structs import replace
-from tests.support.observations import ip
-from tests.support.scenes import CALLER, NEW, NEW_WITNESS, Scene, placement
-from tests.support.simulated_process import Life
+from tests.support.simulated.observations import ip
+from tests.support.simulated.process import Life
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene, placement
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret

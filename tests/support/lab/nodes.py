@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import httpx2
-from tests.support.running_lab import RunningLab, run_vcha
+from tests.support.lab.running_lab import RunningLab, run_vcha
 
 
 def node_status(running: RunningLab, name: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx2
 import psycopg
-from tests.support.running_lab import RunningLab
+from tests.support.lab.running_lab import RunningLab
+from tests.support.lab.walk_ledger import Ledger
 from tests.support.waiting import until
-from tests.support.walk_ledger import Ledger
 
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout

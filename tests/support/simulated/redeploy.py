@@ -1,6 +1,6 @@
 """A redeploy in the simulated cluster, as a caller begins it."""
 
-from tests.support.scenes import Scene
+from tests.support.simulated.scenes import Scene
 
 from openvcha.api.errors import ApiError
 

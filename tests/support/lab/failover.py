@@ -3,7 +3,7 @@
 import os
 
 import psycopg
-from tests.support.running_lab import NO_ACTIVE, VCHA, RunningLab
+from tests.support.lab.running_lab import NO_ACTIVE, VCHA, RunningLab
 from tests.support.waiting import until
 
 from openvcha.node.engines import find_postgres

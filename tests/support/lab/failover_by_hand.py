@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.support.running_lab import RunningLab
+from tests.support.lab.running_lab import RunningLab
 
 from openvcha.node.patroni.config import LAUNCHER
 from openvcha.node.process.process_tree import find_tree, send

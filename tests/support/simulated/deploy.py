@@ -1,7 +1,7 @@
 """A deployment of the simulated cluster, as a caller begins it."""
 
-from tests.support.observations import ip
-from tests.support.scenes import NEW_WITNESS, Scene, placement
+from tests.support.simulated.observations import ip
+from tests.support.simulated.scenes import NEW_WITNESS, Scene, placement
 
 from openvcha.api.structures import (
     ActiveSpec,

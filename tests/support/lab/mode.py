@@ -1,6 +1,6 @@
 """Changing the mode of a lab."""
 
-from tests.support.running_lab import RunningLab
+from tests.support.lab.running_lab import RunningLab
 
 MODE = "/vcenter/vcha/cluster/mode"
 

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.support.running_lab import RunningLab
+from tests.support.lab.running_lab import RunningLab
 from tests.support.waiting import until_async
 
 from openvcha.cluster import patroni_client

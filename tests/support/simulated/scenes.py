@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from tests.support.simulated_cluster import World
-from tests.support.simulated_process import Life, Process
+from tests.support.simulated.cluster import World
+from tests.support.simulated.process import Life, Process
 
 from openvcha.api.operations import Privilege
 from openvcha.api.structures import (

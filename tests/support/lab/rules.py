@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.support.every_state import ALLOWED, MODES, OPERATIONS, expected
-from tests.support.running_lab import RunningLab, said
+from tests.support.lab.running_lab import RunningLab, said
 
 from openvcha.cluster.preconditions import SET_MODE
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.support.simulated_cluster import Machine, World
+from tests.support.simulated.cluster import Machine, World
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

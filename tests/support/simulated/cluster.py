@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from tests.support.observations import ip
+from tests.support.simulated.observations import ip
 
 from openvcha.api.structures import ClusterMode, ConfigState, VmPowerState
 from openvcha.cluster import mode_settings, patroni_client

@@ -1,7 +1,7 @@
 """Who wrote what, and what became of it: a writer whose rows can be counted while it writes."""
 
 import psycopg
-from tests.support.writer import Writer
+from tests.support.lab.writer import Writer
 
 
 class Ledger(Writer):
