@@ -32,7 +32,6 @@ from openvcha.client import trust
 from openvcha.client.errors import RequestRefused, ServerUnreachable
 from openvcha.client.narrator import Narrator
 from openvcha.daemon.recovery import promotion_check
-from openvcha.daemon.recovery.promotion_check import Refusal
 from openvcha.daemon.unreadable_records import Unreadable
 from openvcha.lab import folders, power, up
 from openvcha.lab.demo import Report
@@ -277,7 +276,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(recovery, "ask_all", giving(everybody))
     monkeypatch.setattr(recovery, "_observed", giving((None, None, ())))
     monkeypatch.setattr(recovery, "is_running", lambda _: True)
-    monkeypatch.setattr(promotion_check, "check_promotion", lambda *_: Refusal(HOSTILE))
+    judged = SimpleNamespace(refused=HOSTILE)
+    for name in ("check_promotion", "gather_evidence", "assess_promotion"):
+        monkeypatch.setattr(promotion_check, name, lambda *_, **__: judged)
     monkeypatch.setattr(programs, "_begin", lambda directory: directory)
     monkeypatch.setattr("openvcha.daemon.service.serve", fails)
     monkeypatch.setattr("openvcha.daemon.api.serve_api", fails)
