@@ -228,7 +228,7 @@ async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd) -> None:
             await asyncio.sleep(0.2)
     keeping.cancel()
     await asyncio.wait([keeping])
-    assert "the store has" in str(notes["room"])
+    assert "the store uses" in str(notes["room"])
     await small.put("/leader", b"n1")
 
 

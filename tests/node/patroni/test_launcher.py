@@ -66,7 +66,7 @@ from openvcha.node.patroni import launcher
 for name in launcher.PRELOADED_MODULES:
     importlib.import_module(name)
 import patroni.ha as ha
-changes = [importlib.import_module(name) for name in launcher.EXTENSIONS]
+changes = [importlib.import_module(name) for name in launcher.PATCHES]
 
 def snapshot():
     found = {}
