@@ -8,10 +8,11 @@ from openvcha.client.errors import CommandError
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
+from openvcha.daemon.store_access import open_store
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, is_on, load_vm_identity
 from openvcha.lab.folders import shell_command
-from openvcha.lab.records import configuration, open_store
+from openvcha.lab.records import configuration
 from openvcha.lab.state import Lab
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import Layout

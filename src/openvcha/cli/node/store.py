@@ -9,27 +9,19 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.messages import message
-from openvcha.api_server.auditing import local_entry
 from openvcha.cli.accounts import node_directory
 from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, say
-from openvcha.daemon import unreadable_records
-from openvcha.daemon.unreadable_records import SetAsideRefused, Unreadable
-from openvcha.events.audit import AuditLog
-from openvcha.node.etcd.account import NodeAccount
-from openvcha.node.etcd.member import known_endpoints
-from openvcha.node.etcd.sealed_store import sealed_store
+from openvcha.daemon import store_maintenance as maintenance
+from openvcha.daemon.store_access import open_store
+from openvcha.daemon.store_maintenance import AcceptRefused
+from openvcha.daemon.unreadable_records import SetAsideRefused
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
-from openvcha.node.security.tls import NodeTls
-from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
-from openvcha.store.space import Room, make_room, percent
+from openvcha.store.space import Room, percent
 
 app = typer.Typer(help="The cluster's store, reached through a node.", no_args_is_help=True)
 
@@ -40,15 +32,13 @@ Key = Annotated[str, typer.Argument(help="The key, as a warning or `list` shows 
 Force = Annotated[bool, typer.Option("--force", help="Set it aside even if its value can be read.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 T = TypeVar("T")
-EVERYTHING = (keys.ROOT,)
-"""Includes the sessions, the events and the audit."""
 
 
 @app.command("list")
 def list_(directory: Directory) -> None:
     """List the records that cannot be read, with the reasons."""
     with reporting_errors():
-        found = asyncio.run(_with_store(directory, _all))
+        found = asyncio.run(_with_store(directory, maintenance.find_unreadable))
         for one in found:
             say(f"{one.key}: {one.reason}")
         if not found:
@@ -62,7 +52,12 @@ def set_aside(directory: Directory, key: Key, force: Force = False) -> None:
     A task that is set aside no longer holds the cluster's operation. The audit records who did it.
     """
     with reporting_errors():
-        place = asyncio.run(_with_store(directory, lambda store: _audited(store, key, force)))
+
+        def work(store: Store) -> Awaitable[str]:
+            now = datetime.now(UTC)
+            return maintenance.set_aside(store, key, by=getpass.getuser(), now=now, force=force)
+
+        place = asyncio.run(_with_store(directory, work))
         say(f"{key} was set aside to {place}")
 
 
@@ -81,7 +76,8 @@ def accept(directory: Directory, yes: Yes = False) -> None:
             say("no user or join token differs from what this node last saw")
         if not yes and not confirm("Accept them as they are in the store, and end all sessions?"):
             raise fail("nothing was changed")
-        asyncio.run(_with_store(directory, _accepted))
+        by = getpass.getuser()
+        asyncio.run(_with_store(directory, lambda store: maintenance.accept(store, by=by)))
         say("the store is accepted as it is; all sessions have ended")
 
 
@@ -94,7 +90,12 @@ def defragment(directory: Directory) -> None:
     """
     with reporting_errors():
         quota = load_identity(node_directory(directory)).store.quota_bytes
-        after = asyncio.run(_with_store(directory, lambda store: _given_room(store, quota)))
+        by = getpass.getuser()
+
+        def work(store: SealedEtcd) -> Awaitable[Room]:
+            return maintenance.free_space(store, quota, say, by=by)
+
+        after = asyncio.run(_with_store(directory, work))
         for one in after.in_order:
             limit = one.limit(quota)
             share = percent(one.size, limit)
@@ -109,63 +110,15 @@ def defragment(directory: Directory) -> None:
         say("the store accepts writes")
 
 
-async def _given_room(store: SealedEtcd, quota: int) -> Room:
-    after = await make_room(store, quota, say, every=True)
-    entry = local_entry(
-        operation="store.defragment", user=getpass.getuser(), arguments={}, error=None
-    )
-    await AuditLog(store).record(entry, access=False)
-    return after
-
-
-async def _accepted(store: SealedEtcd) -> None:
-    error = None
-    try:
-        if not await store.accept():
-            said = "users have just been changed; check them and try again"
-            error = ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("store.refused", said))
-            raise fail(said)
-    finally:
-        entry = local_entry(
-            operation="store.accept", user=getpass.getuser(), arguments={}, error=error
-        )
-        await AuditLog(store).record(entry, access=False)
-
-
-async def _audited(store: Store, key: str, force: bool) -> str:
-    user, error = getpass.getuser(), None
-    try:
-        return await unreadable_records.set_aside(
-            store, key, by=user, now=datetime.now(UTC), force=force
-        )
-    except SetAsideRefused as refused:
-        error = ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("store.refused", refused))
-        raise fail(str(refused)) from refused
-    finally:
-        arguments = {"key": key, "force": force}
-        entry = local_entry(
-            operation="store.set-aside", user=user, arguments=arguments, error=error
-        )
-        await AuditLog(store).record(entry, access=False)
-
-
-async def _all(store: Store) -> list[Unreadable]:
-    return [
-        *await unreadable_records.find_unreadable(store, EVERYTHING),
-        *await unreadable_records.find_forged(store),
-    ]
-
-
 async def _with_store(directory: Path, work: Callable[[SealedEtcd], Awaitable[T]]) -> T:
     layout = Layout(node_directory(directory))
     identity = load_identity(layout.root)
     if not identity.holds_data:
         raise fail(f"{identity.name} is a witness: use the directory of a data node")
-    own, *others = known_endpoints(identity, layout)
     try:
-        account = NodeAccount(layout.root)
-        etcd = Etcd([own, *others], NodeTls(layout), account=account)
-        async with sealed_store(layout, etcd) as store:
+        async with open_store(layout.root) as store:
             return await work(store)
+    except (SetAsideRefused, AcceptRefused) as refused:
+        raise fail(str(refused)) from refused
     except StoreError as error:
         raise fail(f"the store cannot be reached: {error}") from error

@@ -4,16 +4,13 @@ import datetime as dt
 
 from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import cluster_record
-from openvcha.node.etcd.account import NodeAccount
-from openvcha.node.etcd.member import known_endpoints
-from openvcha.node.etcd.sealed_store import sealed_store
+from openvcha.daemon.store_access import open_store
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
 from openvcha.node.recovery import standalone_rules
 from openvcha.node.recovery.survey import Survey, survey
 from openvcha.node.security.tls import NodeTls
-from openvcha.store.etcd.client import Etcd
 
 NEVER = "1970-01-01T00:00:00+00:00"
 
@@ -39,14 +36,12 @@ async def why_not(layout: Layout, found: Survey) -> str | None:
     """
     if reason := standalone_rules.standalone_refusal(found):
         return reason
-    if standalone_rules.has_own_quorum(found) and await _is_first_node(layout, found.identity):
+    if standalone_rules.has_own_quorum(found) and await _is_first_node(layout):
         return "it is already stand-alone"
     return None
 
 
-async def _is_first_node(layout: Layout, identity: Identity) -> bool:
-    account = NodeAccount(layout.root)
-    etcd = Etcd(known_endpoints(identity, layout), NodeTls(layout), account=account)
-    async with sealed_store(layout, etcd) as store:
+async def _is_first_node(layout: Layout) -> bool:
+    async with open_store(layout.root) as store:
         config = await cluster_record(store).get()
     return config is None or config.state is ConfigState.NOTCONFIGURED
