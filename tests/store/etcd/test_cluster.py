@@ -6,11 +6,12 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests.support.etcd_servers import make_servers
 
 from openvcha.node.etcd.member import is_healthy
 from openvcha.store.errors import (
@@ -21,6 +22,7 @@ from openvcha.store.errors import (
     StoreError,
     StoreUnavailable,
 )
+from openvcha.store.etcd import wire
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.gateway import MOST_IDLE, Question
 from openvcha.store.http_client import TlsSource
@@ -296,3 +298,35 @@ async def test_a_client_that_asked_much_at_once_keeps_few_connections(
 def descriptors(pid: int) -> int:
     """Count the open descriptors of a process."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+@pytest.mark.parametrize(("kind", "confirms"), [("wheel", True), ("system", False)])
+async def test_who_may_ask_for_a_list_of_members_with_a_quorum(
+    tmp_path: Path, kind: str, confirms: bool
+) -> None:
+    """From 3.5 on: an older one takes the wish and lists what it remembers (see Patroni's voters).
+
+    A system whose etcd is newer keeps to the first.
+    """
+    pair = make_servers(kind, tmp_path, 2)
+    for server in pair:
+        server.start(pair)
+    try:
+        await asyncio.gather(*(server.ready() for server in pair))
+        async with Etcd([pair[0].url], pair[0].tls.source(), timeout=PATIENCE_SECONDS) as etcd:
+            version = (await etcd.status(pair[0].url)).version.split(".")
+            newer = [int(part) for part in version[:2]] >= [3, 5]
+            wish = Question("/v3/cluster/member/list", {"linearizable": True}, wire.members)
+            both = await etcd._gateway.read(wish)
+            assert {one.name for one in both} == {one.name for one in pair}
+            pair[1].kill()
+            with raises_if(confirms or newer):
+                assert await etcd._gateway.at(pair[0].url, wish, PATIENCE_SECONDS) == both
+    finally:
+        for server in pair:
+            server.kill()
+
+
+def raises_if(refused: bool) -> AbstractContextManager[object]:
+    """Expect that the store is away, or nothing."""
+    return pytest.raises(StoreUnavailable) if refused else nullcontext()

@@ -31,6 +31,8 @@ class Store:
         self.remembered: list[dict[str, Any]] | None = None
         self.quorum = True
         self.asked = 0
+        self.requests = 0
+        self._cluster_version: tuple[int, ...] = (3, 4, 23)
         self._client = self
         self._last_retain_slots: dict[str, float] = {}
 
@@ -38,6 +40,12 @@ class Store:
         return work(self, *arguments, retry=None)
 
     def call_rpc(self, method: str, fields: dict[str, Any], _: None) -> dict[str, Any]:
+        self.requests += 1
+        linearizable = fields.get("linearizable", False)
+        if linearizable and self._cluster_version >= (3, 5):
+            if not self.quorum:
+                raise OSError("no quorum")
+            self.remembered = None
         if method == "/kv/range":
             assert not fields.get("serializable")
             if not self.quorum:
@@ -45,7 +53,8 @@ class Store:
             fields["retry"] = None  # as Patroni's own does
             self.remembered = None
             return {}
-        assert (method, fields) == ("/cluster/member/list", {})
+        assert method == "/cluster/member/list"
+        assert fields.keys() <= {"linearizable"}
         self.asked += 1
         fields["retry"] = None  # as Patroni's own does
         if self.members is None:
@@ -121,18 +130,27 @@ def test_who_has_no_vote_does_not_take_the_leader_key(voters: Voters) -> None:
     assert locks(voters, Store(MEMBERS), "b-2")
 
 
-def test_what_an_endpoint_remembers_is_not_taken_for_the_list(voters: Voters) -> None:
+@pytest.mark.parametrize(("version", "requests"), [((3, 4, 23), 2), ((3, 5), 1), ((3, 6, 0), 1)])
+def test_what_an_endpoint_remembers_is_not_taken_for_the_list(
+    voters: Voters, version: tuple[int, ...], requests: int
+) -> None:
     """The etcd of a node that was frozen lists it still, until it hears of the others."""
     store = Store(MEMBERS)
+    store._cluster_version = version
     store.remembered = [*MEMBERS, {"ID": "9", "name": "frozen-9"}]
     assert not locks(voters, store, "frozen-9")
+    assert store.requests == requests
 
 
-def test_without_a_quorum_nothing_new_is_learned(voters: Voters, now: dict[str, float]) -> None:
+@pytest.mark.parametrize("version", [(3, 4, 23), (3, 5, 1)])
+def test_without_a_quorum_nothing_new_is_learned(
+    voters: Voters, now: dict[str, float], version: tuple[int, ...]
+) -> None:
     """What was known stays."""
     voters.ask(Store(MEMBERS))
     now["now"] += 60
     cut_off = Store([{"ID": "9", "name": "frozen-9"}])
+    cut_off._cluster_version = version
     cut_off.quorum = False
     assert not locks(voters, cut_off, "frozen-9")
     assert cut_off.asked == 0

@@ -21,6 +21,8 @@ from openvcha.store.interface import Member
 FRESH_SECONDS = 0.5
 KEY_RANGE = "/kv/range"
 MEMBER_LIST = "/cluster/member/list"
+LISTS_WITH_QUORUM = (3, 5)
+"""The cluster's version, which all its members have at least."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,16 +60,14 @@ class Voters:
     def ask(self, dcs: Any) -> None:
         """Read the voters, unless the last result is fresh; keep the last result on failure.
 
-        etcd lists members from memory, before 3.5 always. A member that was isolated or frozen
-        learns of a removal through a read that needs the quorum, so that comes first.
+        etcd lists members from memory: from 3.5 on if it is not asked for a quorum, before 3.5
+        always. There a member that was isolated or frozen learns of a removal through a read that
+        needs the quorum, so that comes first.
         """
         if self._asked is not None and self._clock() - self._asked < FRESH_SECONDS:
             return
         try:
-            quorum_read = {"key": wire.text(keys.ROOT[:1]), "count_only": True}
-            ask(dcs._client, KEY_RANGE, quorum_read)  # noqa: SLF001 - as above
-            answer = ask(dcs._client, MEMBER_LIST, {})  # noqa: SLF001 - as above
-            names = voters_of(wire.members(answer))
+            names = voters_of(wire.members(_list_members(dcs._client)))  # noqa: SLF001 - as above
         except Exception as error:  # noqa: BLE001 - includes a malformed reply
             _log.warning("cannot list the members of the store: %s", error)
             return
@@ -113,6 +113,15 @@ class Voters:
             return False
 
         return acquire_lock
+
+
+def _list_members(client: Any) -> dict[str, Any]:
+    """Return etcd's list of members, confirmed by a quorum. Raises what Patroni's client raises."""
+    if client._cluster_version >= LISTS_WITH_QUORUM:  # noqa: SLF001 - as above
+        return ask(client, MEMBER_LIST, {"linearizable": True})
+    # An older etcd accepts the field and ignores it.
+    ask(client, KEY_RANGE, {"key": wire.text(keys.ROOT[:1]), "count_only": True})
+    return ask(client, MEMBER_LIST, {})
 
 
 def _with_members(cluster: Any, members: list[Any]) -> Any:
