@@ -25,23 +25,23 @@ from openvcha.daemon.peer_power import (
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
-from openvcha.node.local_records.task_votes import FRESH_SECONDS, Relied, save_relied
+from openvcha.node.local_records.task_votes import FRESH_SECONDS, RequiredVotes, save_required_votes
 from openvcha.node.security.tls import NodeTls
 
 pytestmark = pytest.mark.looptime
 
-RELIED = Relied(task="t", active="a", nodes={"a": "vm-a", "p": "vm-p", "w": "vm-w"})
+REQUIRED_VOTES = RequiredVotes(task="t", active="a", nodes={"a": "vm-a", "p": "vm-p", "w": "vm-w"})
 
 
 class Site:
     """A SIMULATED infrastructure around the node ``p``, and what the node sees of the store."""
 
     def __init__(self) -> None:
-        self.relied: Relied | None = RELIED
+        self.required_votes: RequiredVotes | None = REQUIRED_VOTES
         self.serves = True
         self.leads = True
         self.voters: Sequence[str] | None = ["a", "p"]
-        self.power = dict.fromkeys(RELIED.nodes.values(), VmPowerState.POWERED_ON)
+        self.power = dict.fromkeys(REQUIRED_VOTES.nodes.values(), VmPowerState.POWERED_ON)
         self.away = False
         self.refuses: set[str] = set()
         self.asked: list[str] = []
@@ -67,8 +67,10 @@ class Site:
         async def voters() -> Sequence[str] | None:
             return self.voters
 
-        relied = lambda: self.relied  # noqa: E731 - changes while it runs
-        return LocalMeans("p", relied, serves, leaderless, voters, self.inventory, self.power_on)
+        required_votes = lambda: self.required_votes  # noqa: E731 - changes while it runs
+        return LocalMeans(
+            "p", required_votes, serves, leaderless, voters, self.inventory, self.power_on
+        )
 
     def off(self, *vms: str) -> None:
         self.power |= dict.fromkeys(vms, VmPowerState.POWERED_OFF)
@@ -116,7 +118,7 @@ async def test_an_election_is_no_reason() -> None:
 async def test_without_a_list_nobody_is_powered_on() -> None:
     """No task changes votes: what a person has switched off stays off."""
     async with watched() as site:
-        site.relied = None
+        site.required_votes = None
         site.serves = False
         site.off("vm-a")
         await asyncio.sleep(120)
@@ -217,7 +219,7 @@ def test_a_list_that_is_too_old_is_none(tmp_path: Path) -> None:
     )
     node = LocalNode(identity, layout, NodeTls(layout))
     now = datetime.now(UTC)
-    save_relied(layout, RELIED, now)
-    assert node.relied() is not None
-    save_relied(layout, RELIED, now - timedelta(seconds=FRESH_SECONDS + 5))
-    assert node.relied() is None
+    save_required_votes(layout, REQUIRED_VOTES, now)
+    assert node.required_votes() is not None
+    save_required_votes(layout, REQUIRED_VOTES, now - timedelta(seconds=FRESH_SECONDS + 5))
+    assert node.required_votes() is None

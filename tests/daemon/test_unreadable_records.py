@@ -42,7 +42,7 @@ BROKEN = b'{"\xff\x1b[2J'
 KEYS = [
     keys.CLUSTER,
     keys.OPERATION,
-    keys.RELIED,
+    keys.REQUIRED_VOTES,
     keys.heeded("a-1"),
     keys.ROOM,
     keys.ROLL,

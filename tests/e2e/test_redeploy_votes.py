@@ -71,7 +71,9 @@ def validate(running: RunningLab, task: str, writer: Writer) -> None:
     running.until(lambda: len(writer.acknowledged) > rows + 20)
     assert writer.missing() == set()
     # Else a node that a person switches off some day would not stay off.
-    running.until(lambda: not any(running.layout(vm.name).relied.exists() for vm in running.vms()))
+    running.until(
+        lambda: not any(running.layout(vm.name).required_votes.exists() for vm in running.vms())
+    )
 
 
 def test_the_active_dies_in_a_redeploy_when_the_lost_vote_is_taken(

@@ -17,7 +17,7 @@ from tests.support.simulated.scenes import NEW, NEW_WITNESS, Scene, placement
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
 from openvcha.daemon.peer_power import LOOK_SECONDS
-from openvcha.node.local_records.task_votes import Relied
+from openvcha.node.local_records.task_votes import RequiredVotes
 from openvcha.operations.steps.task_votes import OTHERS_SECONDS
 from openvcha.store import keys
 
@@ -73,7 +73,11 @@ class Fate:
         """Count the moment; when it has come, cut power."""
         changed = self.voters() != self.before
         # Without the record only one vote is left, or the votes are none of the task's any more.
-        if self.happened or not changed or not await self.scene.world.store.get(keys.RELIED):
+        if (
+            self.happened
+            or not changed
+            or not await self.scene.world.store.get(keys.REQUIRED_VOTES)
+        ):
             return
         self.moments += 1
         if self.moments < self.at:
@@ -162,7 +166,7 @@ async def test_whoever_dies_while_votes_change_it_takes_writes_again(
         # A store that stops for a moment is what this is about; nothing else may happen.
         violations = [v for v in scene.world.violations if not v.startswith("no quorum since")]
         assert (at, violations) == (at, [])
-        assert await scene.world.store.get(keys.RELIED) is None
+        assert await scene.world.store.get(keys.REQUIRED_VOTES) is None
         await scene.end()
         at, times = at + STRIDE, times + 1
     assert times
@@ -177,17 +181,17 @@ async def test_who_votes_keeps_the_list_before_a_vote_changes(
     remove = world.remove_member
 
     def noting(member_id: int) -> None:
-        kept.append([world.machine(name).relied for name in (ACTIVE, WITNESS)])
+        kept.append([world.machine(name).required_votes for name in (ACTIVE, WITNESS)])
         remove(member_id)
 
     monkeypatch.setattr(world, "remove_member", noting)
     await scene.carry()
     await scene.validate_renewed()
-    for relied in kept[0]:
-        assert relied is not None
-        assert (relied.active, set(relied.nodes)) == (ACTIVE, {ACTIVE, WITNESS})
+    for required_votes in kept[0]:
+        assert required_votes is not None
+        assert (required_votes.active, set(required_votes.nodes)) == (ACTIVE, {ACTIVE, WITNESS})
     await asyncio.sleep(3)
-    assert [machine.relied for machine in world.machines.values()] == [None] * 3
+    assert [machine.required_votes for machine in world.machines.values()] == [None] * 3
 
 
 async def test_a_new_node_is_born_with_the_list(
@@ -199,15 +203,15 @@ async def test_a_new_node_is_born_with_the_list(
     power_on = world.power_on
 
     def noting(vm_id: str) -> None:
-        born[world.vm(vm_id).name] = world.machines[vm_id].relied
+        born[world.vm(vm_id).name] = world.machines[vm_id].required_votes
         power_on(vm_id)
 
     monkeypatch.setattr(world, "power_on", noting)
     await scene.carry()
     assert set(born) == {NEW, NEW_WITNESS}
-    for relied in born.values():
-        assert relied is not None
-        assert relied.nodes[ACTIVE] == world.machine(ACTIVE).identity.vm
+    for required_votes in born.values():
+        assert required_votes is not None
+        assert required_votes.nodes[ACTIVE] == world.machine(ACTIVE).identity.vm
 
 
 async def test_who_answers_and_does_not_keep_the_list_delays_the_task_and_no_more(
@@ -259,11 +263,11 @@ async def test_a_list_that_was_left_is_forgotten(scene: Scene) -> None:
     world = scene.world
     vms = {name: world.machine(name).identity.vm for name in (ACTIVE, WITNESS)}
     now = scene.process().services.journal.clock()
-    world.machine(WITNESS).keep(Relied(task="t", active=ACTIVE, nodes=vms), now)
+    world.machine(WITNESS).keep(RequiredVotes(task="t", active=ACTIVE, nodes=vms), now)
     world.kill(WITNESS)
     world.power_on(vms[WITNESS])
     await asyncio.sleep(2 * LOOK_SECONDS + 1)
-    assert world.machine(WITNESS).relied is None
+    assert world.machine(WITNESS).required_votes is None
     world.kill(ACTIVE)
     world.kill("vcha-2-old")
     await asyncio.sleep(60)

@@ -84,7 +84,7 @@ async def test_nobody_is_relied_on_once_the_votes_are_gone(scene: Scene) -> None
     """The own etcd stops for its new certificates: who has left would be powered on again."""
     await begin(scene)
     carrying = await scene.until("release")
-    assert scene.world.machine(ACTIVE).relied is None
+    assert scene.world.machine(ACTIVE).required_votes is None
     await carrying
     await validate_alone(scene, kept=True)
 

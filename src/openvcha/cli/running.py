@@ -23,7 +23,7 @@ from openvcha.store.structlog_light import structlog
 from openvcha.system.new_files import until_exists
 from openvcha.system.privileges import CannotDropRoot, drop_root, own_command_line
 
-RELIED_SECONDS = 1.0
+VOTES_SECONDS = 1.0
 
 
 class NodeCannotRun(Exception):  # noqa: N818 - a state of the world, not a fault of ours
@@ -63,7 +63,7 @@ async def _run(directory: Path, plan: PartPlan) -> None:
 async def _peers(directory: Path) -> None:
     """Keep the nodes that a task needs powered on; import the infrastructure only then."""
     layout, identity = Layout(directory), load_identity(directory)
-    await until_exists(layout.relied, RELIED_SECONDS)
+    await until_exists(layout.required_votes, VOTES_SECONDS)
     from openvcha.daemon.infrastructure import node_infrastructure  # noqa: PLC0415
     from openvcha.daemon.peer_power import watch_peers  # noqa: PLC0415
 

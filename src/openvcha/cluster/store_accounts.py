@@ -15,7 +15,7 @@ def of_witness(member: str) -> tuple[Permission, ...]:
         Permission(keys.PATRONI_LEADER),
         Permission(keys.PATRONI_SYNC),
         Permission(keys.node(member), write=True),
-        Permission(keys.RELIED),
+        Permission(keys.REQUIRED_VOTES),
         Permission(keys.heeded(member), write=True),
     )
 

@@ -23,7 +23,12 @@ from openvcha.node.http import ask
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
-from openvcha.node.local_records.task_votes import Relied, is_fresh, load_relied, vms_to_power_on
+from openvcha.node.local_records.task_votes import (
+    RequiredVotes,
+    is_fresh,
+    load_required_votes,
+    vms_to_power_on,
+)
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
@@ -45,7 +50,7 @@ class LocalMeans:
     """What a node can find out and do without the store. ``member`` is its own name."""
 
     member: str
-    relied: Callable[[], Relied | None]
+    required_votes: Callable[[], RequiredVotes | None]
     """The list on the node's own disk; None if it is stale."""
     store_serves: Callable[[], Awaitable[bool]]
     leaderless: Callable[[], Awaitable[bool]]
@@ -65,27 +70,29 @@ async def keep_peers_on(means: LocalMeans) -> None:
     clock = asyncio.get_running_loop().time
     served = led = clock()
     while True:
-        relied = means.relied()
-        serves = relied is None or await means.store_serves()
+        required_votes = means.required_votes()
+        serves = required_votes is None or await means.store_serves()
         served = clock() if serves else served
-        if relied is None or not serves or not await means.leaderless():
+        if required_votes is None or not serves or not await means.leaderless():
             led = clock()
-        if relied and clock() - served >= STOPPED_SECONDS:
-            await _power_on_lacking(means, relied, await means.voters())
+        if required_votes and clock() - served >= STOPPED_SECONDS:
+            await _power_on_lacking(means, required_votes, await means.voters())
             served = clock()
-        elif relied and clock() - led >= LEADERLESS_SECONDS:
-            await _power_on_lacking(means, _only_active(relied), None)
+        elif required_votes and clock() - led >= LEADERLESS_SECONDS:
+            await _power_on_lacking(means, _only_active(required_votes), None)
             led = clock()
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _only_active(relied: Relied) -> Relied:
-    vms = {member: vm for member, vm in relied.nodes.items() if member == relied.active}
-    return msgspec.structs.replace(relied, nodes=vms)
+def _only_active(required_votes: RequiredVotes) -> RequiredVotes:
+    vms = {
+        member: vm for member, vm in required_votes.nodes.items() if member == required_votes.active
+    }
+    return msgspec.structs.replace(required_votes, nodes=vms)
 
 
 async def _power_on_lacking(
-    means: LocalMeans, relied: Relied, voters: Sequence[str] | None
+    means: LocalMeans, required_votes: RequiredVotes, voters: Sequence[str] | None
 ) -> None:
     try:
         inventory = await means.inventory()
@@ -93,7 +100,7 @@ async def _power_on_lacking(
         _log.warning("which nodes are powered on is unknown", reason=str(error))
         return
     off = {vm.id for vm in inventory.vms if vm.power_state is VmPowerState.POWERED_OFF}
-    vms = vms_to_power_on(relied, means.member, voters, off)
+    vms = vms_to_power_on(required_votes, means.member, voters, off)
     await asyncio.gather(*(_power_on(means, vm) for vm in vms))
 
 
@@ -113,9 +120,9 @@ class LocalNode:
     layout: Layout
     tls: NodeTls
 
-    def relied(self) -> Relied | None:
+    def required_votes(self) -> RequiredVotes | None:
         """Return the list on its disk; None if it is stale."""
-        found = load_relied(self.layout)
+        found = load_required_votes(self.layout)
         return found if found and is_fresh(found, dt.datetime.now(dt.UTC)) else None
 
     async def store_serves(self) -> bool:
@@ -164,7 +171,7 @@ def local_means(identity: Identity, layout: Layout, infrastructure: Infrastructu
     node = LocalNode(identity, layout, NodeTls(layout))
     return LocalMeans(
         member=identity.member,
-        relied=node.relied,
+        required_votes=node.required_votes,
         store_serves=node.store_serves,
         leaderless=node.leaderless,
         voters=node.voters,

@@ -14,7 +14,7 @@ from openvcha.api_server.auth.sessions import SessionRecord
 from openvcha.api_server.auth.users import User
 from openvcha.cluster.config import ClusterConfig
 from openvcha.events.log import Memory
-from openvcha.node.local_records.task_votes import Relied
+from openvcha.node.local_records.task_votes import RequiredVotes
 from openvcha.operations.join_tokens import TokenRecord
 from openvcha.store import keys
 from openvcha.store.clone_reports import CopyReport
@@ -77,7 +77,7 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (keys.OPERATION, _name),
     (keys.ROOM, _name),
     (keys.ROLL, _decoded_as(Roll)),
-    (keys.RELIED, _decoded_as(Relied)),
+    (keys.REQUIRED_VOTES, _decoded_as(RequiredVotes)),
     (f"{keys.HEEDED}.+", _name),
     (keys.EVENTS_MEMORY, _decoded_as(Memory)),
     (f"{keys.TASKS}.+", _decoded_as(TaskRecord)),
@@ -103,7 +103,7 @@ SCANNED_PREFIXES: Final = (
     keys.OPERATION,
     keys.ROOM,
     keys.ROLL,
-    keys.RELIED,
+    keys.REQUIRED_VOTES,
     keys.HEEDED,
     keys.EVENTS_MEMORY,
     keys.TASKS,
@@ -270,7 +270,7 @@ async def _operation_of(store: Store, key: str) -> tuple[list[Compare], list[Act
     operation = await store.get(keys.OPERATION)
     if operation is None or key != keys.task(operation.value.decode(errors="backslashreplace")):
         return [], []
-    return [unchanged(operation)], [Delete(operation.key), Delete(keys.RELIED)]
+    return [unchanged(operation)], [Delete(operation.key), Delete(keys.REQUIRED_VOTES)]
 
 
 async def _deletes_of_oldest(store: Store) -> list[Action]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from openvcha.node import tls_files
 
 PATRONI_CONFIG = "patroni.yml"
-RELIED = "relied.json"
+REQUIRED_VOTES = "relied.json"
 PATRONI_PASSWORDS = "run/patroni.pgpass"
 
 
@@ -43,9 +43,9 @@ class Layout:
         return self.root / PATRONI_CONFIG
 
     @property
-    def relied(self) -> Path:
+    def required_votes(self) -> Path:
         """The VMs whose votes the store needs while a task changes the voters."""
-        return self.root / RELIED
+        return self.root / REQUIRED_VOTES
 
     @property
     def kept(self) -> Path:

@@ -21,7 +21,7 @@ ROLL: Final = ROOT + "roll"
 ROOM: Final = ROOT + "room"
 """Held by who defragments the store's members."""
 ASIDE: Final = ROOT + "aside/"
-RELIED: Final = ROOT + "relied"
+REQUIRED_VOTES: Final = ROOT + "relied"
 HEEDED: Final = ROOT + "heeded/"
 
 PATRONI_NAMESPACE: Final = ROOT + "patroni/"
@@ -42,7 +42,7 @@ ALONE: Final = "openvcha_alone"
 DETACHED: Final = "openvcha_detached"
 SETTINGS: Final = (PAUSE, ALONE, DETACHED)
 
-SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS, ROLL, RELIED, RUNNER, ROOM)
+SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS, ROLL, REQUIRED_VOTES, RUNNER, ROOM)
 """What only data nodes write, and says who may do what: each record carries a seal."""
 
 
@@ -82,7 +82,7 @@ def node_facts(member: str) -> str:
 
 
 def heeded(member: str) -> str:
-    """Return the key under which a node says which revision of RELIED it keeps on its disk."""
+    """Return the key of a node's confirmation which revision of REQUIRED_VOTES is on its disk."""
     return HEEDED + part(member)
 
 

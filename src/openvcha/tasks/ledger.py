@@ -96,7 +96,7 @@ class Ledger:
 
 def _freeing(operation: KeyValue) -> list[Action]:
     """Free the operation; without a task nobody relies on anybody's power."""
-    return [Delete(operation.key), Delete(keys.RELIED)]
+    return [Delete(operation.key), Delete(keys.REQUIRED_VOTES)]
 
 
 async def _wait(error: StoreUnavailable) -> None:

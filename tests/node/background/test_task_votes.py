@@ -17,7 +17,12 @@ from openvcha.node.background.task_votes import (
     VotesFile,
     VotesKeeper,
 )
-from openvcha.node.local_records.task_votes import Relied, encode_relied, kept, not_kept_reason
+from openvcha.node.local_records.task_votes import (
+    RequiredVotes,
+    encode_required_votes,
+    kept,
+    not_kept_reason,
+)
 from openvcha.store import keys
 from openvcha.store.errors import RecordForged, StoreUnavailable
 from openvcha.store.interface import Event, KeyValue
@@ -27,7 +32,7 @@ from openvcha.store.sealing.seal import RESERVED
 pytestmark = pytest.mark.looptime
 
 OWN = "w"
-RELIED = Relied(task="t", active="a", nodes={"a": "vm-a", OWN: "vm-w"})
+REQUIRED_VOTES = RequiredVotes(task="t", active="a", nodes={"a": "vm-a", OWN: "vm-w"})
 
 
 class Died(BaseException):
@@ -60,18 +65,21 @@ class Node:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.kept: Relied | None = None
+        self.kept: RequiredVotes | None = None
         self.seen = [datetime(2026, 1, 1, tzinfo=UTC)]
         self.writes = 0
         self.full = False
         self.begin()
 
-    def save(self, relied: Relied, seen: datetime) -> None:
+    def save(self, required_votes: RequiredVotes, seen: datetime) -> None:
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.writes += 1
-        self.kept = Relied(
-            task=relied.task, active=relied.active, nodes=relied.nodes, seen=seen.isoformat()
+        self.kept = RequiredVotes(
+            task=required_votes.task,
+            active=required_votes.active,
+            nodes=required_votes.nodes,
+            seen=seen.isoformat(),
         )
 
     def forget(self) -> None:
@@ -105,12 +113,12 @@ async def running(node: Node) -> AsyncIterator[Node]:
 
 async def test_it_is_kept_then_said_and_forgotten_with_the_task(running: Node) -> None:
     """What is said is the revision of the record: an older one is none."""
-    revision = await running.store.put(keys.RELIED, encode_relied(RELIED))
+    revision = await running.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     await asyncio.sleep(0.1)
     assert running.kept
-    assert running.kept.nodes == RELIED.nodes
+    assert running.kept.nodes == REQUIRED_VOTES.nodes
     assert await running.said() == b"%d" % revision
-    await running.store.delete(keys.RELIED)
+    await running.store.delete(keys.REQUIRED_VOTES)
     await asyncio.sleep(0.1)
     assert running.kept is None
     assert await running.said() is None
@@ -121,7 +129,7 @@ async def test_a_stuck_watch_costs_seconds(node: Node) -> None:
     node.store.stuck = True
     task = asyncio.create_task(node.job.run())
     await asyncio.sleep(0.1)
-    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     await asyncio.sleep(LOOK_SECONDS + 0.1)
     assert node.kept
     task.cancel()
@@ -131,7 +139,7 @@ async def test_a_stuck_watch_costs_seconds(node: Node) -> None:
 @pytest.mark.parametrize("fault", ["away", "forged"])
 async def test_a_store_that_does_not_say_it_changes_nothing(node: Node, fault: str) -> None:
     """Neither is a list forgotten then, nor one taken in."""
-    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     setattr(node.store, fault, True)
     await node.job.look()
     assert node.kept is None
@@ -144,17 +152,17 @@ async def test_a_store_that_does_not_say_it_changes_nothing(node: Node, fault: s
 
 async def test_a_record_that_cannot_be_read_changes_nothing(node: Node) -> None:
     """It may have been written by another version."""
-    await node.store.put(keys.RELIED, b"{")
+    await node.store.put(keys.REQUIRED_VOTES, b"{")
     await node.job.look()
     assert (node.kept, await node.said()) == (None, None)
 
 
 async def test_a_record_that_is_being_written_is_no_news(running: Node) -> None:
     """A sealed record reserves its place first; a look in between is nothing to warn of."""
-    await running.store.put(keys.RELIED, encode_relied(RELIED))
+    await running.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     await asyncio.sleep(0.1)
     with capture_logs() as told:
-        await running.store.put(keys.RELIED, RESERVED)
+        await running.store.put(keys.REQUIRED_VOTES, RESERVED)
         await asyncio.sleep(LOOK_SECONDS * 2)
     assert told == []
     assert running.kept is not None
@@ -162,17 +170,17 @@ async def test_a_record_that_is_being_written_is_no_news(running: Node) -> None:
 
 async def test_who_is_none_of_the_nodes_forgets_it(node: Node) -> None:
     """A node that was replaced must not act for the others."""
-    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     await node.job.look()
-    other = Relied(task="u", active="a", nodes={"a": "vm-a"}, gone=OWN)
-    await node.store.put(keys.RELIED, encode_relied(other))
+    other = RequiredVotes(task="u", active="a", nodes={"a": "vm-a"}, gone=OWN)
+    await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(other))
     await node.job.look()
     assert (node.kept, await node.said()) == (None, None)
 
 
 async def test_a_full_disk_is_not_said(node: Node) -> None:
     """Who asks goes by what is said: then it is why the list cannot be kept."""
-    revision = await node.store.put(keys.RELIED, encode_relied(RELIED))
+    revision = await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     node.full = True
     await node.job.look()
     said = await node.said()
@@ -186,7 +194,7 @@ async def test_a_full_disk_is_not_said(node: Node) -> None:
 
 async def test_a_list_on_the_disk_is_kept_though_its_age_cannot_be_noted(node: Node) -> None:
     """The disk has filled up since: what was said of the same list stays true."""
-    revision = await node.store.put(keys.RELIED, encode_relied(RELIED))
+    revision = await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     await node.job.look()
     node.full = True
     node.seen.append(node.seen[0] + timedelta(seconds=CONFIRM_SECONDS))
@@ -204,7 +212,7 @@ async def test_nothing_else_is_taken_for_a_hindrance(value: bytes) -> None:
 
 async def test_a_majority_confirms_it_again_and_again_but_the_disk_rests(node: Node) -> None:
     """Its age says for how long nobody has confirmed it."""
-    await node.store.put(keys.RELIED, encode_relied(RELIED))
+    await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     for _ in range(5):
         await node.job.look()
     assert node.writes == 1
@@ -222,10 +230,10 @@ async def test_whenever_it_dies_what_is_said_is_on_the_disk(
     node: Node, monkeypatch: pytest.MonkeyPatch, step: str, before: bool
 ) -> None:
     """And after the next start it is as the record says, whichever write was the last."""
-    record = await node.store.put(keys.RELIED, encode_relied(RELIED))
+    record = await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     if step in {"forget", "delete"}:
         await node.job.look()
-        await node.store.delete(keys.RELIED)
+        await node.store.delete(keys.REQUIRED_VOTES)
         record = 0
     with monkeypatch.context() as patch:
         _die_at(patch, node, step, before=before)

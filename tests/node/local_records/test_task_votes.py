@@ -8,42 +8,42 @@ import pytest
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.task_votes import (
     FRESH_SECONDS,
-    Relied,
-    forget_relied,
+    RequiredVotes,
+    forget_required_votes,
     is_fresh,
-    load_relied,
-    save_relied,
+    load_required_votes,
+    save_required_votes,
     vms_to_power_on,
 )
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 NODES = {"a": "vm-a", "p": "vm-p", "w": "vm-w"}
-RELIED = Relied(task="t", active="a", nodes=NODES, gone="lost")
+REQUIRED_VOTES = RequiredVotes(task="t", active="a", nodes=NODES, gone="lost")
 
 
 def test_what_was_written_is_read_by_the_next_run(tmp_path: Path) -> None:
     """The newest counts alone."""
-    save_relied(Layout(tmp_path), RELIED, NOW)
-    save_relied(Layout(tmp_path), Relied(task="u", active="p", nodes={}), NOW)
-    found = load_relied(Layout(tmp_path))
-    assert found == Relied(task="u", active="p", nodes={}, seen=NOW.isoformat())
+    save_required_votes(Layout(tmp_path), REQUIRED_VOTES, NOW)
+    save_required_votes(Layout(tmp_path), RequiredVotes(task="u", active="p", nodes={}), NOW)
+    found = load_required_votes(Layout(tmp_path))
+    assert found == RequiredVotes(task="u", active="p", nodes={}, seen=NOW.isoformat())
 
 
 def test_after_the_task_nobody_is_relied_on(tmp_path: Path) -> None:
     """Else what a person switches off would be powered on; to forget twice is no fault."""
     layout = Layout(tmp_path)
-    save_relied(layout, RELIED, NOW)
+    save_required_votes(layout, REQUIRED_VOTES, NOW)
     for _ in range(2):
-        forget_relied(layout)
-        assert load_relied(layout) is None
+        forget_required_votes(layout)
+        assert load_required_votes(layout) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"vms": 1}', b"\xff"])
 def test_what_cannot_be_read_powers_nobody_on(tmp_path: Path, content: bytes) -> None:
     """It must not end the look either."""
     layout = Layout(tmp_path)
-    layout.relied.write_bytes(content)
-    assert load_relied(layout) is None
+    layout.required_votes.write_bytes(content)
+    assert load_required_votes(layout) is None
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_a_list_counts_for_some_minutes_after_it_was_confirmed(
     tmp_path: Path, age: float, fresh: bool
 ) -> None:
     """A node that was away for longer knows nothing; a clock that was set back neither."""
-    save_relied(Layout(tmp_path), RELIED, NOW)
-    found = load_relied(Layout(tmp_path))
+    save_required_votes(Layout(tmp_path), REQUIRED_VOTES, NOW)
+    found = load_required_votes(Layout(tmp_path))
     assert found
     assert is_fresh(found, NOW + dt.timedelta(seconds=age)) is fresh
 
@@ -63,7 +63,7 @@ def test_a_list_counts_for_some_minutes_after_it_was_confirmed(
 @pytest.mark.parametrize("seen", ["", "yesterday", "2026-01-01T00:00:00"])
 def test_a_list_of_an_unknown_age_does_not_count(seen: str) -> None:
     """Nor one whose time has no zone."""
-    assert not is_fresh(Relied(task="t", active="a", nodes={}, seen=seen), NOW)
+    assert not is_fresh(RequiredVotes(task="t", active="a", nodes={}, seen=seen), NOW)
 
 
 @pytest.mark.parametrize(
@@ -92,24 +92,24 @@ def test_who_is_powered_on(
     voters: list[str] | None, off: set[str], wanted: tuple[str, ...]
 ) -> None:
     """Who votes, has no power, and is needed for a majority."""
-    assert vms_to_power_on(RELIED, "a", voters, off) == wanted
+    assert vms_to_power_on(REQUIRED_VOTES, "a", voters, off) == wanted
 
 
 def test_an_unnamed_member_is_not_taken_for_the_lost_one() -> None:
     """Where no node is replaced."""
-    whole = Relied(task="t", active="a", nodes=NODES)
+    whole = RequiredVotes(task="t", active="a", nodes=NODES)
     assert vms_to_power_on(whole, "a", ["a", "p", ""], {"vm-p"}) == ()
     assert vms_to_power_on(whole, "a", ["a", "p"], {"vm-p"}) == ("vm-p",)
 
 
 def test_who_votes_not_itself_helps_the_others() -> None:
     """A learner, or a node whose vote was taken, counts the others' votes only."""
-    assert vms_to_power_on(RELIED, "p", ["a", "w"], {"vm-a"}) == ("vm-a",)
-    assert vms_to_power_on(RELIED, "p", ["a"], {"vm-a"}) == ("vm-a",)
-    assert vms_to_power_on(RELIED, "p", ["a"], {"vm-w"}) == ()
+    assert vms_to_power_on(REQUIRED_VOTES, "p", ["a", "w"], {"vm-a"}) == ("vm-a",)
+    assert vms_to_power_on(REQUIRED_VOTES, "p", ["a"], {"vm-a"}) == ("vm-a",)
+    assert vms_to_power_on(REQUIRED_VOTES, "p", ["a"], {"vm-w"}) == ()
 
 
 def test_a_node_that_a_person_made_is_powered_on_by_nobody() -> None:
     """It has no VM."""
-    made = Relied(task="t", active="a", nodes={"a": "vm-a", "p": ""})
+    made = RequiredVotes(task="t", active="a", nodes={"a": "vm-a", "p": ""})
     assert vms_to_power_on(made, "a", ["a", "p"], {"vm-a"}) == ()

@@ -31,8 +31,12 @@ from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.node.background.task_votes import VotesFile, VotesKeeper
 from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
-from openvcha.node.layout import RELIED
-from openvcha.node.local_records.task_votes import Relied, decode_relied, encode_relied
+from openvcha.node.layout import REQUIRED_VOTES
+from openvcha.node.local_records.task_votes import (
+    RequiredVotes,
+    decode_required_votes,
+    encode_required_votes,
+)
 from openvcha.node.postgres.cloning.clone_errors import ServerError
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.replay import Holder
@@ -97,18 +101,18 @@ class Machine:
         return _identity(self.files[IDENTITY])
 
     @property
-    def relied(self) -> Relied | None:
+    def required_votes(self) -> RequiredVotes | None:
         """On its disk: whose votes a task needs."""
-        kept = self.files.get(RELIED)
-        return decode_relied(kept) if kept else None
+        kept = self.files.get(REQUIRED_VOTES)
+        return decode_required_votes(kept) if kept else None
 
-    def keep(self, relied: Relied, seen: datetime) -> None:
+    def keep(self, required_votes: RequiredVotes, seen: datetime) -> None:
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.files[RELIED] = encode_relied(relied, seen)
+        self.files[REQUIRED_VOTES] = encode_required_votes(required_votes, seen)
 
     def forget(self) -> None:
-        self.files.pop(RELIED, None)
+        self.files.pop(REQUIRED_VOTES, None)
 
 
 class Reached:
@@ -321,7 +325,7 @@ class World:
             machine.beside = tuple(asyncio.create_task(job) for job in jobs)
 
     def _reliance(self, machine: Machine) -> VotesKeeper:
-        disk = VotesFile(lambda: machine.relied, machine.keep, machine.forget)
+        disk = VotesFile(lambda: machine.required_votes, machine.keep, machine.forget)
         reached: Any = Reached(self)
         return VotesKeeper(reached, disk, machine.identity.member, structlog.get_logger())
 
@@ -349,7 +353,7 @@ class World:
             self.power_on(vm)
 
         return LocalMeans(
-            member, lambda: machine.relied, serves, leaderless, voters, inventory, power_on
+            member, lambda: machine.required_votes, serves, leaderless, voters, inventory, power_on
         )
 
     def with_power(self, vm: Vm) -> Vm:

@@ -39,7 +39,7 @@ async def validate_alone(scene: Scene, *, kept: bool) -> None:
     assert record.status is TaskStatus.SUCCEEDED, record.error
     assert world.violations == []
     assert world.waits == []
-    assert world.machine(ACTIVE).relied is None
+    assert world.machine(ACTIVE).required_votes is None
     assert await world.store.get(keys.OPERATION) is None
     config = await world.config()
     assert [node.member for node in config.nodes] == [ACTIVE]

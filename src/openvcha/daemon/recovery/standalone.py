@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 DELETED_KEYS = (
     keys.CLUSTER,  # this node writes a new one when it leads, as a first node does
     keys.OPERATION,
-    keys.RELIED,
+    keys.REQUIRED_VOTES,
     keys.RUNNER,
     keys.PATRONI_LEADER,
     keys.PATRONI_SYNC,  # so that this node may lead, whether it was in sync or not

@@ -16,13 +16,13 @@ import msgspec
 from openvcha.node.background.context import NodeContext
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.task_votes import (
-    Relied,
-    decode_relied,
-    forget_relied,
+    RequiredVotes,
+    decode_required_votes,
+    forget_required_votes,
     kept,
-    load_relied,
+    load_required_votes,
     not_kept_reply,
-    save_relied,
+    save_required_votes,
 )
 from openvcha.node.process.logs import Logger
 from openvcha.store import keys
@@ -42,15 +42,17 @@ CONFIRM_SECONDS = 30.0
 class VotesFile:
     """A node's file of the list. ``save`` and ``forget`` raise OSError."""
 
-    load: Callable[[], Relied | None]
-    save: Callable[[Relied, dt.datetime], None]
+    load: Callable[[], RequiredVotes | None]
+    save: Callable[[RequiredVotes, dt.datetime], None]
     forget: Callable[[], None]
 
 
 def votes_file(layout: Layout) -> VotesFile:
     """Return the file in a node's directory."""
     return VotesFile(
-        partial(load_relied, layout), partial(save_relied, layout), partial(forget_relied, layout)
+        partial(load_required_votes, layout),
+        partial(save_required_votes, layout),
+        partial(forget_required_votes, layout),
     )
 
 
@@ -102,7 +104,7 @@ class VotesKeeper:
         """Look once; an unreadable or unavailable record changes nothing."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                await self._apply(await self._store.get(keys.RELIED))
+                await self._apply(await self._store.get(keys.REQUIRED_VOTES))
         except (StoreError, TimeoutError) as error:
             self._log.debug("which votes are needed is unknown", reason=str(error))
         except msgspec.DecodeError as error:
@@ -111,13 +113,15 @@ class VotesKeeper:
     async def _apply(self, found: KeyValue | None) -> None:
         if found is not None and found.value == RESERVED:
             return  # written just now
-        relied = decode_relied(unverified(found.value)) if found else None
+        required_votes = decode_required_votes(unverified(found.value)) if found else None
         # A node that is not listed was replaced: it must not act on the list.
-        if relied is None or self._member not in relied.nodes:
+        if required_votes is None or self._member not in required_votes.nodes:
             await self._change_and_confirm(0, b"", self._file.forget)
         elif found is not None:
             revision = found.mod_revision
-            await self._change_and_confirm(revision, kept(revision), partial(self._keep, relied))
+            await self._change_and_confirm(
+                revision, kept(revision), partial(self._keep, required_votes)
+            )
 
     async def _change_and_confirm(
         self, revision: int, said: bytes, change: Callable[[], None]
@@ -134,11 +138,11 @@ class VotesKeeper:
             self._tell("")
             await self._confirm(said)
 
-    def _keep(self, relied: Relied) -> None:
+    def _keep(self, required_votes: RequiredVotes) -> None:
         now, known = self._now(), self._file.load()
-        same = known is not None and msgspec.structs.replace(known, seen="") == relied
+        same = known is not None and msgspec.structs.replace(known, seen="") == required_votes
         if known is None or not same or not _recent(known.seen, now):
-            self._file.save(relied, now)
+            self._file.save(required_votes, now)
 
     async def _confirm(self, said: bytes) -> None:
         """Write the confirmation, only after the change: the task relies on it."""
@@ -153,7 +157,7 @@ class VotesKeeper:
 
     async def _watch(self) -> None:
         async def watch() -> None:
-            async with contextlib.aclosing(self._store.watch(keys.RELIED)) as changes:
+            async with contextlib.aclosing(self._store.watch(keys.REQUIRED_VOTES)) as changes:
                 async for _ in changes:
                     self._news.set()
 

@@ -21,7 +21,7 @@ FRESH_SECONDS = 300.0
 shorter than what operators do with nodes that they have taken out of service."""
 
 
-class Relied(msgspec.Struct, frozen=True, kw_only=True):
+class RequiredVotes(msgspec.Struct, frozen=True, kw_only=True):
     """``nodes`` maps each member that may vote while the task ``task`` runs to its VM.
 
     The VM of a node that an operator created is empty. ``active`` is the member that runs the
@@ -37,17 +37,17 @@ class Relied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _ENCODER = msgspec.json.Encoder()
-_DECODER = msgspec.json.Decoder(Relied)
+_DECODER = msgspec.json.Decoder(RequiredVotes)
 _UNKEPT = re.compile(rb"\d{1,20} (\d{1,4})")
 
 
-def encode_relied(relied: Relied, seen: dt.datetime | None = None) -> bytes:
+def encode_required_votes(required_votes: RequiredVotes, seen: dt.datetime | None = None) -> bytes:
     """Encode a list as its record, or, with ``seen``, as its file."""
-    said = seen.isoformat(timespec="seconds") if seen else relied.seen
-    return _ENCODER.encode(msgspec.structs.replace(relied, seen=said))
+    said = seen.isoformat(timespec="seconds") if seen else required_votes.seen
+    return _ENCODER.encode(msgspec.structs.replace(required_votes, seen=said))
 
 
-def decode_relied(value: bytes) -> Relied:
+def decode_required_votes(value: bytes) -> RequiredVotes:
     """Decode a list. Raises msgspec.DecodeError."""
     return _DECODER.decode(value)
 
@@ -68,37 +68,37 @@ def not_kept_reason(said: bytes) -> str | None:
     return os.strerror(int(found[1])) if found else None
 
 
-def save_relied(layout: Layout, relied: Relied, seen: dt.datetime) -> None:
+def save_required_votes(layout: Layout, required_votes: RequiredVotes, seen: dt.datetime) -> None:
     """Write a list to disk, durably. Raises OSError."""
-    write_durably(layout.relied, encode_relied(relied, seen))
+    write_durably(layout.required_votes, encode_required_votes(required_votes, seen))
 
 
-def load_relied(layout: Layout) -> Relied | None:
+def load_required_votes(layout: Layout) -> RequiredVotes | None:
     """Return the list on disk; None if it is missing or unreadable."""
     try:
-        return decode_relied(layout.relied.read_bytes())
+        return decode_required_votes(layout.required_votes.read_bytes())
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def forget_relied(layout: Layout) -> None:
+def forget_required_votes(layout: Layout) -> None:
     """Delete the list, durably: from now on VMs that are powered off stay off. Raises OSError."""
-    if layout.relied.exists():
-        layout.relied.unlink(missing_ok=True)
+    if layout.required_votes.exists():
+        layout.required_votes.unlink(missing_ok=True)
         sync_directory(layout.root)
 
 
-def is_fresh(relied: Relied, now: dt.datetime) -> bool:
+def is_fresh(required_votes: RequiredVotes, now: dt.datetime) -> bool:
     """Return whether a list is still valid; one of unknown age, or from the future, is not."""
     try:
-        age = (now - dt.datetime.fromisoformat(relied.seen)).total_seconds()
+        age = (now - dt.datetime.fromisoformat(required_votes.seen)).total_seconds()
     except (ValueError, TypeError):
         return False
     return abs(age) <= FRESH_SECONDS
 
 
 def vms_to_power_on(
-    relied: Relied, own: str, voters: Sequence[str] | None, off: Collection[str]
+    required_votes: RequiredVotes, own: str, voters: Sequence[str] | None, off: Collection[str]
 ) -> tuple[str, ...]:
     """Return the VMs that must be powered on to restore the store's quorum.
 
@@ -107,12 +107,14 @@ def vms_to_power_on(
     majority is powered on, power is not the reason: the node is isolated, or the others are
     starting, and a VM that is off may be so on purpose.
     """
-    who = tuple(relied.nodes) if voters is None else voters
-    missing = [member for member in who if member != own and relied.nodes.get(member) in off]
-    gone = sum(member == relied.gone for member in who if relied.gone)
+    who = tuple(required_votes.nodes) if voters is None else voters
+    missing = [
+        member for member in who if member != own and required_votes.nodes.get(member) in off
+    ]
+    gone = sum(member == required_votes.gone for member in who if required_votes.gone)
     if voters is not None and 2 * (len(who) - len(missing) - gone) > len(who):
         return ()
-    return tuple(relied.nodes[member] for member in missing)
+    return tuple(required_votes.nodes[member] for member in missing)
 
 
 prepare(__name__)

@@ -21,7 +21,7 @@ from openvcha.node.identity import Identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import forget_others
 from openvcha.node.local_records.sealed_records import forget_kept
-from openvcha.node.local_records.task_votes import forget_relied
+from openvcha.node.local_records.task_votes import forget_required_votes
 from openvcha.node.postgres.cloning.clone import remove_tree
 from openvcha.node.postgres.cloning.data_backup import restore_backup
 from openvcha.node.process.managed_process import Part
@@ -154,7 +154,7 @@ class Recovery:
         await asyncio.to_thread(self._restore)
         if request.wish is RequestKind.STANDALONE:
             # Else VMs that are gone for good would be powered on while the store is down.
-            forget_relied(self.layout)
+            forget_required_votes(self.layout)
             self._mark_begun(request)
             await self._stand_alone()
 

@@ -9,8 +9,13 @@ import asyncio
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.node.layout import RELIED
-from openvcha.node.local_records.task_votes import Relied, encode_relied, kept, not_kept_reason
+from openvcha.node.layout import REQUIRED_VOTES
+from openvcha.node.local_records.task_votes import (
+    RequiredVotes,
+    encode_required_votes,
+    kept,
+    not_kept_reason,
+)
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import ROLES, recall
 from openvcha.operations.waiting import until
@@ -56,8 +61,8 @@ async def rely_on_nobody(services: Services, ctx: TaskContext) -> None:
     """
     store = services.store
     own = services.identity
-    if not (await store.txn([ctx.guard], [Delete(keys.RELIED)])).succeeded:
-        raise Fenced(f"{keys.RELIED}: another runner has taken over")
+    if not (await store.txn([ctx.guard], [Delete(keys.REQUIRED_VOTES)])).succeeded:
+        raise Fenced(f"{keys.REQUIRED_VOTES}: another runner has taken over")
 
     async def remembered() -> LocalizableMessage | None:
         known = await store.get(keys.heeded(own.member))
@@ -68,11 +73,11 @@ async def rely_on_nobody(services: Services, ctx: TaskContext) -> None:
 
 async def born_relying(services: Services, ctx: TaskContext) -> dict[str, bytes]:
     """Return the file by which a new node knows it before it reaches the store."""
-    relied = await _relied(services, ctx)
-    return {RELIED: encode_relied(relied, services.journal.clock())}
+    required_votes = await _relied(services, ctx)
+    return {REQUIRED_VOTES: encode_required_votes(required_votes, services.journal.clock())}
 
 
-async def _relied(services: Services, ctx: TaskContext) -> Relied:
+async def _relied(services: Services, ctx: TaskContext) -> RequiredVotes:
     config = await services.observer.config()
     old = str(ctx.state.get("old") or "")
     nodes = {node.member: node.vm for node in config.nodes if node.member != old}
@@ -80,26 +85,28 @@ async def _relied(services: Services, ctx: TaskContext) -> Relied:
         if node.vm is not None:
             nodes[node.member] = node.vm
     own = services.identity.member
-    return Relied(task=ctx.record.id, active=own, nodes=nodes, gone=old)
+    return RequiredVotes(task=ctx.record.id, active=own, nodes=nodes, gone=old)
 
 
-async def _written(services: Services, ctx: TaskContext, wanted: Relied) -> int:
+async def _written(services: Services, ctx: TaskContext, wanted: RequiredVotes) -> int:
     """Write the record unless it says so already; return its revision. Raises Fenced."""
-    store, value = services.store, encode_relied(wanted)
+    store, value = services.store, encode_required_votes(wanted)
     if (known := await _known(services)) is not None and known.value == value:
         return known.mod_revision
     said = await store.prefix(keys.HEEDED, keys_only=True)
     ours = {keys.heeded(member) for member in wanted.nodes}
     actions: list[Action] = [Delete(kv.key) for kv in said if kv.key not in ours]
-    done = await store.txn([ctx.guard], [Put(keys.RELIED, value), *actions], [Get(ctx.guard.key)])
+    done = await store.txn(
+        [ctx.guard], [Put(keys.REQUIRED_VOTES, value), *actions], [Get(ctx.guard.key)]
+    )
     if not done.succeeded:
-        raise Fenced(f"{keys.RELIED}: another runner has taken over")
+        raise Fenced(f"{keys.REQUIRED_VOTES}: another runner has taken over")
     return done.revision
 
 
 async def _known(services: Services) -> KeyValue | None:
     try:
-        return await services.store.get(keys.RELIED)
+        return await services.store.get(keys.REQUIRED_VOTES)
     except RecordForged:
         return None
 
