@@ -3,13 +3,15 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from tests.support.edge import make_tls
 
 from openvcha.api.secret import Secret
-from openvcha.client.errors import RequestRefused, ServerUnreachable
+from openvcha.client.errors import RequestRefused, ServerUnreachable, ServerUntrusted
 from openvcha.client.rest_client import ApiClient
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
@@ -145,3 +147,19 @@ async def test_following_events_ends_when_nobody_answers_any_more() -> None:
     async with client(answer) as api:
         with pytest.raises(ServerUnreachable, match="does not respond: refused"):
             await anext(api.events("0", silence=0.0))
+
+
+async def test_a_certificate_that_is_not_trusted_is_told_from_silence(tmp_path: Path) -> None:
+    """By what was met, not by its text: to try that again is of no use."""
+    files = make_tls(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with ApiClient(f"https://127.0.0.1:{port}", ssl.create_default_context()) as api:
+        with pytest.raises(ServerUntrusted, match=r"not trusted \(.+\); use --ca or --thumbprint"):
+            await api.call("GET", "/session")
+        server.close()
+        with pytest.raises(ServerUnreachable) as caught:
+            await api.call("GET", "/session")
+    assert not isinstance(caught.value, ServerUntrusted)

@@ -5,7 +5,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 import msgspec
 
@@ -47,9 +47,10 @@ ANONYMOUS_BODY: Final = BodyLimit(16 * 1024)
 """Read before authentication: joining and logging in take far less."""
 NO_SESSION_BODY: Final = BodyLimit(ANONYMOUS_BODY.max_bytes, "request.stranger")
 """The same, where a session in the header would raise the limit."""
-_TOO_LARGE: Final = frozenset(
-    message(each.message_id, 0).id for each in (AUTHENTICATED_BODY, NO_SESSION_BODY)
-)
+
+
+class BodyTooLargeError(ApiError):
+    """A body over its limit: the connection may still hold the rest of it."""
 
 
 async def read_body(request: Request, limit: BodyLimit) -> bytes:
@@ -117,7 +118,7 @@ def error_response(body: Any, status: int, error: ApiError) -> Response:
     response = json_response(msgspec.json.encode(body), status, retry_headers(error))
     if error.error_type is ErrorType.UNAUTHENTICATED:
         response.headers["www-authenticate"] = error.challenge or CHALLENGE
-    if _is_too_large(error):
+    if isinstance(error, BodyTooLargeError):
         response.headers.update(CLOSE_CONNECTION)  # the rest of the body would be read as a request
     return response
 
@@ -186,12 +187,8 @@ def _announced(request: Request) -> int:
     return int(announced) if announced.isdecimal() else 0
 
 
-def _too_large(limit: BodyLimit) -> None:
-    fail(ErrorType.INVALID_REQUEST, message(limit.message_id, limit.max_bytes))
-
-
-def _is_too_large(error: ApiError) -> bool:
-    return bool(error.messages) and error.messages[0].id in _TOO_LARGE
+def _too_large(limit: BodyLimit) -> NoReturn:
+    raise BodyTooLargeError(ErrorType.INVALID_REQUEST, message(limit.message_id, limit.max_bytes))
 
 
 def _require_json(content_type: str) -> None:

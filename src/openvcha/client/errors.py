@@ -31,6 +31,10 @@ class ServerUnreachable(Exception):  # noqa: N818 - a state of the world, not a 
     """The API did not respond; the text says where and why."""
 
 
+class ServerUntrusted(ServerUnreachable):
+    """The server presented an untrusted certificate: retrying does not help."""
+
+
 def error_text(body: dict[str, Any]) -> str:
     """Return a standard error for people: its type, its messages, a certificate's thumbprint."""
     messages = [m.get("default_message", "") for m in body.get("messages") or []]

@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from openvcha.api.secret import Secret
-from openvcha.client.errors import RequestRefused, ServerUnreachable
+from openvcha.client.errors import RequestRefused, ServerUnreachable, ServerUntrusted
 
 REQUEST_SECONDS = 30.0
 FOLLOW_SECONDS = 0.1
@@ -130,17 +130,13 @@ class ApiClient:
                     name, _, value = line.partition(": ")
                     yield msgspec.json.decode(value) if name == "data" else None
         except httpx2.HTTPError as error:
-            raise ServerUnreachable(
-                _why(self.server, str(error) or type(error).__name__)
-            ) from error
+            raise _unreachable(self.server, error) from error
 
     async def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
             return await self._http.request(method, path, **options)
         except httpx2.HTTPError as error:
-            raise ServerUnreachable(
-                _why(self.server, str(error) or type(error).__name__)
-            ) from error
+            raise _unreachable(self.server, error) from error
 
     async def _log_out(self) -> None:
         """End the session; one that cannot be ended now expires."""
@@ -152,11 +148,16 @@ class ApiClient:
             self._http.headers.pop("vmware-api-session-id", None)
 
 
-def _why(server: str, reason: str) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" not in reason:
-        return f"the API at {server} does not respond: {reason}"
-    said = reason.partition("verify failed: ")[2].partition(" (_ssl")[0]
-    return (
+def _unreachable(server: str, error: BaseException) -> ServerUnreachable:
+    """Return why there was no response, from the error that caused httpx2's."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        reason = str(error) or type(error).__name__
+        return ServerUnreachable(f"the API at {server} does not respond: {reason}")
+    said = cause.verify_message
+    return ServerUntrusted(
         f"{server} presented a certificate that is not trusted ({said}); use --ca or --thumbprint"
     )
 

@@ -33,6 +33,7 @@ from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.peer_members import MEMBERS, read_members
 from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
@@ -142,27 +143,16 @@ class LocalNode:
     async def voters(self) -> Sequence[str] | None:
         """Return the voters as its own etcd knows them, else those of the local copy."""
         own = peer_url(self.identity)
-        said = await ask(own, "/members", self.tls(), PROBE_SECONDS)
+        said = await ask(own, MEMBERS, self.tls(), PROBE_SECONDS)
         found = parse_voters(said or b"")
         if found is None and (kept := load_kept(self.layout, self.identity)):
             return [one.member for one in kept.members if not one.learner]
         return found
 
 
-class _Member(msgspec.Struct, frozen=True):
-    name: str = ""
-    learner: bool = msgspec.field(name="isLearner", default=False)
-
-
-_MEMBERS = msgspec.json.Decoder(list[_Member])
-
-
 def parse_voters(body: bytes) -> list[str] | None:
     """Return the voters in an etcd's list of members for its peers; None if it is unreadable."""
-    try:
-        members = _MEMBERS.decode(body)
-    except msgspec.DecodeError:
-        return None
+    members = read_members(body) or ()
     return [member.name for member in members if not member.learner] or None
 
 

@@ -23,7 +23,6 @@ from openvcha.store.structlog_light import structlog
 LOOK_SECONDS = 1.0
 IDLE_SECONDS = 3.0
 """While Patroni is not paused and manages PostgreSQL itself."""
-STOPPED = "stopped"
 
 _log = structlog.get_logger(__name__)
 
@@ -85,14 +84,14 @@ def decide(at: NodeSituation) -> PostgresAction | None:
     out_of_service = keys.DETACHED in at.settings and at.configured
     if at.node.primary:
         return PostgresAction.STOP if led_by_another else None
-    if at.node.state == STOPPED:
+    if at.node.stopped:
         if at.standby:
             return None if out_of_service else PostgresAction.START
         ours = at.sync.leader == at.member and not led_by_another and not at.failover_pending
         return PostgresAction.START if ours else None
     # While it may take over, the primary waits for it, and it may become the primary.
     dispensable = led_by_another and at.member not in at.sync.standbys
-    replica = at.standby and at.node.role == "replica"
+    replica = at.standby and at.node.replica
     return PostgresAction.STOP if replica and out_of_service and dispensable else None
 
 

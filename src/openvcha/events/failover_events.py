@@ -6,6 +6,7 @@ from openvcha.api.messages import PREFIX, message
 from openvcha.api.structures import EventSeverity, LocalizableMessage
 from openvcha.events.state_diff import VCHA, Draft
 
+# By the messages' ids: of a task that has ended its record keeps these, and no type.
 _KINDS: Mapping[str, str] = {
     f"{PREFIX}failover.mode.disabled": f"{VCHA}failover.failed.disabled.mode",
     f"{PREFIX}failover.node.lost": f"{VCHA}failover.failed.node.lost",

@@ -28,7 +28,6 @@ SERVICE = "com.vmware.vcenter.vcha.cluster.mode"
 EFFECT_SECONDS = 60.0
 STOP_SECONDS = 120.0
 SYNC_SECONDS = 300.0
-STOPPED = "stopped"
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -158,7 +157,7 @@ class StandbyStopped(Awaited):
     async def unmet(self) -> LocalizableMessage | None:
         """Judge by Patroni: one whose PostgreSQL just stops does not answer; a dead has no key."""
         passive = (await self._services.observe()).passive
-        if passive is None or (passive.patroni and passive.patroni.state == STOPPED):
+        if passive is None or (passive.patroni and passive.patroni.stopped):
             return None
         lives = passive.config.member in await mode_settings.effective(self._services.store)
         if passive.patroni is None and not lives:

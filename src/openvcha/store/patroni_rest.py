@@ -38,9 +38,19 @@ class PatroniNode:
         return self.role in {"primary", "master"} and self.state == "running"
 
     @property
+    def replica(self) -> bool:
+        """Return whether this PostgreSQL is a standby, or was one when it was stopped."""
+        return self.role == "replica"
+
+    @property
+    def stopped(self) -> bool:
+        """Return whether Patroni knows that this PostgreSQL does not run."""
+        return self.state == "stopped"
+
+    @property
     def streaming(self) -> bool:
         """Return whether this PostgreSQL is a standby that receives WAL."""
-        return self.role == "replica" and self.state == "streaming"
+        return self.replica and self.state == "streaming"
 
 
 def read_node(page: bytes) -> PatroniNode | None:

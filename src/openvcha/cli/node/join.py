@@ -18,7 +18,7 @@ from openvcha.cli.passwords import read_password
 from openvcha.cli.server import parse_server
 from openvcha.cli.target import Target, with_target
 from openvcha.client import trust
-from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
+from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable, ServerUntrusted
 from openvcha.client.rest_client import ApiClient
 from openvcha.node.joining import JoinRefused, JoinRequest, begin, complete
 
@@ -148,7 +148,7 @@ async def _join(
 
 def _is_transient(error: RequestRefused | ServerUnreachable) -> bool:
     if isinstance(error, ServerUnreachable):
-        return "certificate" not in str(error)
+        return not isinstance(error, ServerUntrusted)
     kind = error.body.get("error_type") if isinstance(error.body, dict) else None
     return kind in {"RESOURCE_BUSY", "SERVICE_UNAVAILABLE"}
 

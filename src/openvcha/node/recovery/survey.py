@@ -1,13 +1,10 @@
 """Asks every node that this one has ever known, before it is made stand-alone."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 from urllib.parse import urlsplit
-
-import msgspec
 
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints
@@ -20,6 +17,7 @@ from openvcha.store.account import AccountSource
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
+from openvcha.store.etcd.peer_members import MEMBERS, read_members
 from openvcha.store.http_client import TlsSource
 
 PROBE_SECONDS = 2.0
@@ -105,7 +103,7 @@ async def _ask(identity: Identity, place: Place, tls: TlsSource) -> PlaceReply:
     ports = identity.ports
     health, peers, patroni = await asyncio.gather(
         _probe(place, ports.etcd_client, HEALTH, tls),
-        _probe(place, ports.etcd_peer, "/members", tls),
+        _probe(place, ports.etcd_peer, MEMBERS, tls),
         _probe(place, ports.patroni, "/patroni", tls),
     )
     words = (*describe_etcd(health, peers), *describe_patroni(patroni))
@@ -163,21 +161,16 @@ def _without_answer(part: str, *knocks: ProbeReply) -> tuple[str, ...]:
 
 
 async def _listed(address: str, port: int, tls: TlsSource) -> Listed | None:
-    return listed(await probe(address, port, "/members", tls(), PROBE_SECONDS))
+    return listed(await probe(address, port, MEMBERS, tls(), PROBE_SECONDS))
 
 
 def listed(found: ProbeReply) -> Listed | None:
     """Return the members in an etcd's list for its peers, bounded; None if unreadable."""
-    try:
-        return dict(islice(_pairs(bounded_json.decode(found.body, list[Any])), MAX_MEMBERS))
-    except (AttributeError, TypeError, msgspec.DecodeError):
+    members = read_members(found.body)
+    if members is None:
         return None
-
-
-def _pairs(members: list[Any]) -> Iterable[tuple[str, str]]:
-    for member in members:
-        for peer in member.get("peerURLs") or ():
-            yield str(peer), sanitize(member.get("name") or "")
+    pairs = ((url, sanitize(one.name)) for one in members for url in one.peer_urls or ())
+    return dict(islice(pairs, MAX_MEMBERS))
 
 
 async def _quorum(endpoints: list[str], tls: TlsSource, account: AccountSource) -> Quorum | None:
