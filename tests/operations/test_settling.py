@@ -10,6 +10,7 @@ from tests.support.simulated.observations import ip
 from tests.support.simulated.scenes import CALLER, Scene, placement
 
 from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (
     ActiveSpec,
@@ -39,6 +40,7 @@ from openvcha.operations.preconditions import SETTLE_SECONDS
 pytestmark = SIMULATED
 
 ACTIVE = "vcha-1-old"
+BUSY = ErrorType.RESOURCE_BUSY.value
 NOT_ALLOWED = ErrorType.NOT_ALLOWED_IN_CURRENT_STATE.value
 AMBIGUOUS = CredentialsSpec(
     active_location=ConnectionSpec(
@@ -118,6 +120,7 @@ OPERATIONS: dict[str, tuple[Begin, Ask]] = {
         lambda services, _: join.issue(services, CALLER, JoinTokenSpec(role=JoinRole.PASSIVE)),
     ),
 }
+CHANGING = ("passive redeploy", "witness redeploy", "deploy", "undeploy", "failover", "mode")
 WITH_PEER = OPERATIONS.keys() - {"failover", "mode", "join token"}
 
 
@@ -175,6 +178,22 @@ async def test_what_does_not_pass_is_refused_in_time(scene: Scene, operation: st
     asked = now()
     assert await refusal(ask(scene.process().services, None)) == [NOT_ALLOWED, "no.active"]
     assert SETTLE_SECONDS <= now() - asked < SETTLE_SECONDS + 2
+
+
+@pytest.mark.parametrize("operation", CHANGING)
+async def test_one_that_runs_is_named_before_any_other_reason(scene: Scene, operation: str) -> None:
+    """By every operation that changes the cluster, and at once: nothing is waited for."""
+    ask = await begun(scene, operation)
+    await scene.journal.create(
+        service="org.openvcha.test",
+        operation="other$task",
+        description=message("cluster.undeploy"),
+        user=CALLER.user,
+    )
+    scene.world.machine(ACTIVE).postgres = "starting"
+    asked = now()
+    assert await refusal(ask(scene.process().services, None)) == [BUSY, "task.busy"]
+    assert now() - asked < SETTLE_SECONDS
 
 
 @pytest.mark.parametrize(("role", "lost"), [("passive", "vcha-2-old"), ("witness", "vcha-3-old")])
