@@ -15,7 +15,7 @@ from openvcha.daemon.recovery.data_loss import Evidence, assess_data_loss
 from openvcha.daemon.recovery.promotion_check import (
     NonMember,
     PatroniKeys,
-    Refusal,
+    PromotionRefusal,
     assess_promotion,
     check_promotion,
     gather_evidence,
@@ -104,7 +104,7 @@ def test_it_is_refused_while_another_primary_may_live(
     if word is None:
         assert found is None
         return
-    assert isinstance(found, Refusal)
+    assert isinstance(found, PromotionRefusal)
     assert word in found.reason
     assert found.overridable is overridable
 
@@ -153,7 +153,7 @@ def test_a_node_that_is_not_configured_may_take_writes_too(
     if word is None:
         assert found is None
         return
-    assert isinstance(found, Refusal)
+    assert isinstance(found, PromotionRefusal)
     assert word in found.reason
     assert found.overridable
 
@@ -275,7 +275,10 @@ def test_who_led_last_lacks_nothing_of_its_own(world: World) -> None:
 
 PROVEN = Evidence(mode=ClusterMode.ENABLED, paused=False, in_sync=True)
 UNKNOWN = Evidence(mode=None, paused=None, in_sync=None)
-NEVER, RISK = Refusal("it never is"), Refusal("another may live", overridable=True)
+NEVER, RISK = (
+    PromotionRefusal("it never is"),
+    PromotionRefusal("another may live", overridable=True),
+)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +293,7 @@ NEVER, RISK = Refusal("it never is"), Refusal("another may live", overridable=Tr
     ],
 )
 def test_a_yes_is_enough_only_where_nothing_can_be_lost(
-    refusal: Refusal | None, known: Evidence, refused: str, risk: str, wants_name: bool
+    refusal: PromotionRefusal | None, known: Evidence, refused: str, risk: str, wants_name: bool
 ) -> None:
     """Where rows may be lost, or another primary may live, the node's name has to be typed."""
     found = assess_promotion(refusal, known)

@@ -20,7 +20,7 @@ from openvcha.store.patroni_state import Unreadable, leader_position, paused, re
 
 
 @dataclass(frozen=True)
-class Refusal:
+class PromotionRefusal:
     """Why this node is not promoted; ``overridable``: an operator who knows better may insist."""
 
     reason: str
@@ -61,7 +61,7 @@ async def _accepts_writes(services: Services, member_record: bytes) -> bool | No
 
 def check_promotion(
     seen: Observation, member: str, others: Collection[NonMember] = ()
-) -> Refusal | None:
+) -> PromotionRefusal | None:
     """Return why a member may not be promoted: above all because another primary may be alive.
 
     ``others`` are the data nodes outside the cluster.
@@ -90,7 +90,7 @@ class Assessment:
         return self.risk is not None or not self.lost.proven_none
 
 
-def assess_promotion(refusal: Refusal | None, known: Evidence) -> Assessment:
+def assess_promotion(refusal: PromotionRefusal | None, known: Evidence) -> Assessment:
     """Weigh why a member should not be promoted, and what may be lost by it."""
     reason = refusal.reason if refusal else None
     overridable = refusal is not None and refusal.overridable
@@ -101,16 +101,16 @@ def assess_promotion(refusal: Refusal | None, known: Evidence) -> Assessment:
     )
 
 
-def _non_member_lives(seen: Observation, others: Collection[NonMember]) -> Refusal | None:
+def _non_member_lives(seen: Observation, others: Collection[NonMember]) -> PromotionRefusal | None:
     writing = next((one for one in others if one.writes), None)
     leading = next((one for one in others if one.name == seen.leader), None)
     if writing:
-        return Refusal(
+        return PromotionRefusal(
             f"{writing.name} accepts writes, but is no longer a node of this cluster",
             overridable=True,
         )
     if leading and leading.writes is None:
-        return Refusal(
+        return PromotionRefusal(
             f"{leading.name} holds the leader key, is no longer a node of this cluster, and"
             " may still accept writes; it loses the key 20 s after it was last heard from",
             overridable=True,
@@ -118,14 +118,14 @@ def _non_member_lives(seen: Observation, others: Collection[NonMember]) -> Refus
     return None
 
 
-def _check_cluster(seen: Observation, member: str) -> Refusal | None:
+def _check_cluster(seen: Observation, member: str) -> PromotionRefusal | None:
     own = seen.node(member)
     if own is None:
-        return Refusal(
+        return PromotionRefusal(
             "this node is not part of the cluster: it was replaced, or its creation did not finish"
         )
     if seen.leader == member:
-        return Refusal("this node is already the active")
+        return PromotionRefusal("this node is already the active")
     if seen.config.mode is ClusterMode.DISABLED:
         return _disabled(seen)
     data = (node for node in seen.nodes if node.config.kind is NodeKind.DATA)
@@ -135,35 +135,35 @@ def _check_cluster(seen: Observation, member: str) -> Refusal | None:
     return _other_lives(seen, other)
 
 
-def _disabled(seen: Observation) -> Refusal:
+def _disabled(seen: Observation) -> PromotionRefusal:
     if seen.active is not None and writable(seen.active):
         return _active_writes(seen.active)
-    return Refusal(
+    return PromotionRefusal(
         "in the mode DISABLED its database is stopped, and as old as that mode; if the"
         " active is gone for good, shut down the witness too and use `vcha node"
         " make-standalone`"
     )
 
 
-def _active_writes(active: NodeObservation) -> Refusal:
+def _active_writes(active: NodeObservation) -> PromotionRefusal:
     name = active.config.name
-    return Refusal(f"{name} is the active and accepts writes; use the operation failover")
+    return PromotionRefusal(f"{name} is the active and accepts writes; use the operation failover")
 
 
-def _other_lives(seen: Observation, other: NodeObservation) -> Refusal | None:
+def _other_lives(seen: Observation, other: NodeObservation) -> PromotionRefusal | None:
     name = other.config.name
     if other.config.member == seen.leader and writable(other):
         return _active_writes(other)
     if other.config.member == seen.leader:
-        return Refusal(
+        return PromotionRefusal(
             f"{name} holds the leader key and may still accept writes; it loses the key 20"
             " s after it was last heard from",
             overridable=True,
         )
     if writable(other):
-        return Refusal(f"{name} accepts writes, though it does not lead", overridable=True)
+        return PromotionRefusal(f"{name} accepts writes, though it does not lead", overridable=True)
     if seen.config.mode is not ClusterMode.ENABLED and other.patroni is None:
-        return Refusal(
+        return PromotionRefusal(
             f"{name} does not respond, and in the mode {seen.config.mode} it keeps"
             " accepting writes while it is cut off",
             overridable=True,
