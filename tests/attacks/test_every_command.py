@@ -31,6 +31,7 @@ from openvcha.cli.target import Target
 from openvcha.client import trust
 from openvcha.client.errors import RequestRefused, ServerUnreachable
 from openvcha.client.narrator import Narrator
+from openvcha.daemon import store_maintenance
 from openvcha.daemon.recovery import promotion_check
 from openvcha.daemon.unreadable_records import Unreadable
 from openvcha.lab import folders, power, up
@@ -297,10 +298,13 @@ def records(monkeypatch: pytest.MonkeyPatch) -> None:
     async def reached(_: Path, work: Any) -> Any:
         return await work(made)
 
-    monkeypatch.setattr(store, "_all", giving([Unreadable(HOSTILE, HOSTILE)]))
-    monkeypatch.setattr(store, "_accepted", giving(None))
-    monkeypatch.setattr(store, "_audited", giving(HOSTILE))
-    monkeypatch.setattr(store, "_given_room", giving(Room(members=(member,), silent=(HOSTILE,))))
+    monkeypatch.setattr(
+        store_maintenance, "find_unreadable", giving([Unreadable(HOSTILE, HOSTILE)])
+    )
+    monkeypatch.setattr(store_maintenance, "accept", giving(None))
+    monkeypatch.setattr(store_maintenance, "set_aside", giving(HOSTILE))
+    room = Room(members=(member,), silent=(HOSTILE,))
+    monkeypatch.setattr(store_maintenance, "free_space", giving(room))
     monkeypatch.setattr(store, "_with_store", reached)
 
 
