@@ -1,4 +1,4 @@
-"""The cluster's store as a data node reaches it, without the rest of its service."""
+"""Access to the cluster's store on a data node, without the rest of its service."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What a person does to the store by command. The audit records each, with who did it."""
+"""Maintenance of the store by an operator, recorded in the audit log."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ class AcceptRefused(Exception):  # noqa: N818 - reads as what happened
 
 
 async def find_unreadable(store: Store) -> list[Unreadable]:
-    """Return all records that cannot be read, or whose seal is not theirs."""
+    """Return all records that are unreadable or have an invalid seal."""
     return [
         *await unreadable_records.find_unreadable(store, EVERYTHING),
         *await unreadable_records.find_forged(store),
@@ -39,14 +39,14 @@ async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bo
 
 
 async def accept(store: SealedEtcd, *, by: str) -> None:
-    """Let users and join tokens count as they are in the store. Raises AcceptRefused."""
+    """Accept users and join tokens as they are in the store. Raises AcceptRefused."""
     async with _audited(store, "store.accept", by, {}):
         if not await store.accept():
             raise AcceptRefused("users have just been changed; check them and try again")
 
 
 async def free_space(store: SealedEtcd, quota: int, say: Callable[[str], None], *, by: str) -> Room:
-    """Compact and defragment all members; only then does a full store take the audit's record."""
+    """Compact and defragment all members; audit it afterwards, when a full store accepts writes."""
     after = await make_room(store, quota, say, every=True)
     await _record(store, "store.defragment", by, {}, None)
     return after

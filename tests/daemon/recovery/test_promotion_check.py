@@ -282,7 +282,7 @@ NEVER, RISK = (
 
 
 @pytest.mark.parametrize(
-    ("refusal", "known", "refused", "risk", "wants_name"),
+    ("refusal", "known", "refused", "risk", "requires_name"),
     [
         (None, PROVEN, None, None, False),
         (None, UNKNOWN, None, None, True),
@@ -293,9 +293,9 @@ NEVER, RISK = (
     ],
 )
 def test_a_yes_is_enough_only_where_nothing_can_be_lost(
-    refusal: PromotionRefusal | None, known: Evidence, refused: str, risk: str, wants_name: bool
+    refusal: PromotionRefusal | None, known: Evidence, refused: str, risk: str, requires_name: bool
 ) -> None:
     """Where rows may be lost, or another primary may live, the node's name has to be typed."""
     found = assess_promotion(refusal, known)
-    assert (found.refused, found.risk, found.wants_name) == (refused, risk, wants_name)
+    assert (found.refused, found.risk, found.requires_name) == (refused, risk, requires_name)
     assert found.lost == assess_data_loss(known)

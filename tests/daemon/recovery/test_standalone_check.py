@@ -7,7 +7,7 @@ import pytest
 from tests.support.simulated.kept_cluster import IDENTITY
 
 from openvcha.daemon.recovery import standalone_check
-from openvcha.daemon.recovery.standalone_check import own_view, why_not
+from openvcha.daemon.recovery.standalone_check import check_standalone, own_view
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
 from openvcha.node.recovery.survey import Place, PlaceReply, Quorum, Survey
@@ -44,7 +44,7 @@ async def test_a_cluster_of_one_is_made_once(
         return first
 
     monkeypatch.setattr(standalone_check, "_is_first_node", is_first)
-    reason = await why_not(Layout(tmp_path), found)
+    reason = await check_standalone(Layout(tmp_path), found)
     assert reason is None if word is None else word in str(reason)
 
 

@@ -9,7 +9,7 @@ from tests.support.simulated.kept_cluster import IDENTITY
 
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning.data_backup import create_backup
-from openvcha.node.recovery.own_data import why_no_data, why_no_store
+from openvcha.node.recovery.own_data import missing_data, missing_store
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -23,13 +23,13 @@ def layout(tmp_path: Path) -> Layout:
 
 def test_data_in_place_or_set_aside_are_data(layout: Layout) -> None:
     """An empty directory is none."""
-    assert "has no data" in str(why_no_data(IDENTITY, layout))
+    assert "has no data" in str(missing_data(IDENTITY, layout))
     layout.pgdata.mkdir()
-    assert "has no data" in str(why_no_data(IDENTITY, layout))
+    assert "has no data" in str(missing_data(IDENTITY, layout))
     (layout.pgdata / "PG_VERSION").write_text("15")
-    assert why_no_data(IDENTITY, layout) is None
+    assert missing_data(IDENTITY, layout) is None
     create_backup(layout, NOW)
-    assert why_no_data(IDENTITY, layout) is None
+    assert missing_data(IDENTITY, layout) is None
 
 
 def test_a_witness_has_none(layout: Layout) -> None:
@@ -37,11 +37,11 @@ def test_a_witness_has_none(layout: Layout) -> None:
     layout.pgdata.mkdir()
     (layout.pgdata / "PG_VERSION").write_text("15")
     witness = msgspec.structs.replace(IDENTITY, kind="witness")
-    assert "witness" in str(why_no_data(witness, layout))
+    assert "witness" in str(missing_data(witness, layout))
 
 
 def test_a_store_is_what_a_member_has_written(layout: Layout) -> None:
     """An empty one would begin a cluster that never was."""
-    assert "there is no store" in str(why_no_store(layout))
+    assert "there is no store" in str(missing_store(layout))
     (layout.etcd_data / "member").mkdir(parents=True)
-    assert why_no_store(layout) is None
+    assert missing_store(layout) is None

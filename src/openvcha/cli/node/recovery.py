@@ -17,7 +17,7 @@ from openvcha.daemon.recovery import promotion
 from openvcha.daemon.recovery import promotion_check as promoting
 from openvcha.daemon.recovery.promotion import Outcome
 from openvcha.daemon.recovery.promotion_check import NonMember, PatroniKeys
-from openvcha.daemon.recovery.standalone_check import ask_all, own_view, why_not
+from openvcha.daemon.recovery.standalone_check import ask_all, check_standalone, own_view
 from openvcha.node.identity import Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
@@ -25,7 +25,7 @@ from openvcha.node.postgres.cloning.clone import has_data
 from openvcha.node.process.process_tree import is_running
 from openvcha.node.process.status import load_status
 from openvcha.node.recovery import standalone_rules
-from openvcha.node.recovery.own_data import why_no_data, why_no_store
+from openvcha.node.recovery.own_data import missing_data, missing_store
 from openvcha.node.recovery.recovery import Request, RequestKind, outcome_of, write_request
 from openvcha.node.recovery.survey import Survey
 from openvcha.store.errors import StoreUnavailable
@@ -71,14 +71,14 @@ def make_standalone(directory: Directory, yes: Yes = False) -> None:
     with reporting_errors():
         layout = Layout(node_directory(directory))
         identity = _data_node(layout)
-        if lacking := why_no_store(layout):
+        if lacking := missing_store(layout):
             raise fail(f"{identity.name} was not made stand-alone: {lacking}")
         view = own_view(load_status(layout.root), runs=is_running(layout.root))
         found = asyncio.run(ask_all(layout, identity, view))
         say("What this node knows:")
         for line in standalone_rules.identity_lines(found, dt.datetime.now(dt.UTC)):
             say(f"  {line}")
-        if reason := asyncio.run(why_not(layout, found)):
+        if reason := asyncio.run(check_standalone(layout, found)):
             raise fail(f"{identity.name} was not made stand-alone: {reason}")
         _explain_alone(found)
         if not yes and not confirm(f"Make {identity.name} stand-alone?"):
@@ -118,7 +118,7 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
         say(f"  {line}")
     if judged.risk:
         say(f"  Another primary may be running: {judged.risk}. What it acknowledges will be lost.")
-    if judged.wants_name:
+    if judged.requires_name:
         typed = prompt(f"Type the name of this node ({identity.name}) to proceed anyway")
         if typed != identity.name:
             raise fail("the name does not match; nothing was changed")
@@ -133,7 +133,7 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
 
 def _data_node(layout: Layout) -> Identity:
     identity = load_identity(layout.root)
-    if lacking := why_no_data(identity, layout):
+    if lacking := missing_data(identity, layout):
         raise fail(f"{identity.name} cannot be the active: {lacking}")
     return identity
 

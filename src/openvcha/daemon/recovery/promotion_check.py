@@ -41,11 +41,11 @@ async def non_members(services: Services, seen: Observation) -> tuple[NonMember,
     A node that was removed has no vote, but may still accept writes.
     """
     found = await services.store.prefix(keys.PATRONI_MEMBERS)
-    member_record = {kv.key.removeprefix(keys.PATRONI_MEMBERS): kv.value for kv in found}
+    member_records = {kv.key.removeprefix(keys.PATRONI_MEMBERS): kv.value for kv in found}
     if seen.stranger:
-        member_record.setdefault(seen.stranger, b"")
-    names = sorted(name for name in member_record if seen.node(name) is None)
-    asked = [_accepts_writes(services, member_record[name]) for name in names]
+        member_records.setdefault(seen.stranger, b"")
+    names = sorted(name for name in member_records if seen.node(name) is None)
+    asked = [_accepts_writes(services, member_records[name]) for name in names]
     return tuple(map(NonMember, names, await asyncio.gather(*asked)))
 
 
@@ -74,10 +74,10 @@ def check_promotion(
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a person is shown before a member is promoted.
+    """What an operator is shown before a member is promoted.
 
-    ``refused``: why it is not done, whatever is confirmed. ``risk``: why another primary may be
-    running, so that what it acknowledges would be lost.
+    ``refused``: why it is impossible, whatever the operator confirms. ``risk``: why another primary
+    may be running, whose acknowledged rows would be lost.
     """
 
     refused: str | None
@@ -85,13 +85,13 @@ class Assessment:
     lost: DataLoss
 
     @property
-    def wants_name(self) -> bool:
-        """Return whether a yes is not enough: the node's name has to be typed."""
+    def requires_name(self) -> bool:
+        """Return whether the operator must type the node's name to confirm."""
         return self.risk is not None or not self.lost.proven_none
 
 
 def assess_promotion(refusal: PromotionRefusal | None, known: Evidence) -> Assessment:
-    """Weigh why a member should not be promoted, and what may be lost by it."""
+    """Return the assessment of a promotion: what refuses it, its risk, and what may be lost."""
     reason = refusal.reason if refusal else None
     overridable = refusal is not None and refusal.overridable
     return Assessment(

@@ -1,4 +1,4 @@
-"""What is asked of everybody before this node is made a cluster of its own."""
+"""Asks all other nodes before this one is made stand-alone."""
 
 import datetime as dt
 
@@ -16,7 +16,7 @@ NEVER = "1970-01-01T00:00:00+00:00"
 
 
 def own_view(status: NodeStatus | None, *, runs: bool) -> OwnView | None:
-    """Return how the node sees itself; None: it is off. Before its first look it is STARTING."""
+    """Return the node's view of itself; None if it is off, STARTING before its first look."""
     if not runs:
         return None
     starting = OwnView(role=Role.UNKNOWN, contact=Contact.STARTING, since=NEVER)
@@ -24,15 +24,15 @@ def own_view(status: NodeStatus | None, *, runs: bool) -> OwnView | None:
 
 
 async def ask_all(layout: Layout, identity: Identity, view: OwnView | None) -> Survey:
-    """Ask all whom the node knows; at the public address only who cannot be the node itself."""
+    """Ask all known nodes, and the public address if the node itself cannot hold it."""
     public = standalone_rules.must_ask_public(view, dt.datetime.now(dt.UTC))
     return await survey(identity, layout, NodeTls(layout), public=public)
 
 
-async def why_not(layout: Layout, found: Survey) -> str | None:
-    """Return why the node may not be made stand-alone; None: nothing that is known forbids it.
+async def check_standalone(layout: Layout, found: Survey) -> str | None:
+    """Return why the node must not be made stand-alone; None if nothing known forbids it.
 
-    Raises StoreError where its own store cannot be read.
+    Raises StoreError if its own store cannot be read.
     """
     if reason := standalone_rules.standalone_refusal(found):
         return reason

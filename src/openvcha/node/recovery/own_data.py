@@ -1,6 +1,6 @@
-"""Whether a node has what it needs to go on alone: data, and a store.
+"""Whether a node has what it needs to continue alone: data and a store.
 
-The command looks before it asks anybody, and the node again before it does anything.
+The command checks this before it asks other nodes, and the node again before it acts.
 """
 
 from openvcha.node.identity import Identity
@@ -11,8 +11,8 @@ from openvcha.node.postgres.cloning.data_backup import list_backups
 WITNESS = "it is a witness: it has no data to continue with"
 
 
-def why_no_data(identity: Identity, layout: Layout) -> str | None:
-    """Return why the node has no data to continue with; None: it has some, perhaps set aside."""
+def missing_data(identity: Identity, layout: Layout) -> str | None:
+    """Return why the node has no data to continue with; None if it has some, even in a backup."""
     if not identity.holds_data:
         return WITNESS
     if not has_data(layout) and not list_backups(layout):
@@ -20,7 +20,7 @@ def why_no_data(identity: Identity, layout: Layout) -> str | None:
     return None
 
 
-def why_no_store(layout: Layout) -> str | None:
-    """Return why no store can be made of what the node has; None: it has a member's."""
+def missing_store(layout: Layout) -> str | None:
+    """Return why the node has no store to continue with; None if it has a member's data."""
     held = (layout.etcd_data / "member").is_dir()
     return None if held else f"there is no store in {layout.etcd_data}"

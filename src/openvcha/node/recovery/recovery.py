@@ -25,7 +25,7 @@ from openvcha.node.local_records.task_votes import forget_required_votes
 from openvcha.node.postgres.cloning.clone import remove_tree
 from openvcha.node.postgres.cloning.data_backup import restore_backup
 from openvcha.node.process.managed_process import Part
-from openvcha.node.recovery.own_data import WITNESS, why_no_data, why_no_store
+from openvcha.node.recovery.own_data import WITNESS, missing_data, missing_store
 from openvcha.node.recovery.standalone_rules import is_separated, standalone_refusal
 from openvcha.node.recovery.survey import survey
 from openvcha.node.security.tls import NodeTls
@@ -192,13 +192,13 @@ class Recovery:
                     await asyncio.sleep(POLL_SECONDS)
 
     def _require_store(self) -> None:
-        if reason := why_no_store(self.layout):
+        if reason := missing_store(self.layout):
             raise RecoveryFailed(reason)
 
     def _restore(self) -> None:
         remove_tree(self.layout.pgdata_copying)
         restore_backup(self.layout)
-        if reason := why_no_data(self.identity, self.layout):
+        if reason := missing_data(self.identity, self.layout):
             raise RecoveryFailed(reason)
 
     async def _stand_alone(self) -> None:
