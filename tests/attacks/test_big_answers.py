@@ -29,7 +29,7 @@ from openvcha.node.recovery.survey import MAX_MEMBERS, describe_patroni, listed,
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.patroni_state import Unreadable, read_sync
+from openvcha.store.patroni.state import Unreadable, read_sync
 
 ENDLESS = 64 << 20
 """Bytes that he would send; who takes them all has them in memory."""

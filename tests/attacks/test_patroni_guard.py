@@ -15,7 +15,7 @@ from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import patroni_config
 from openvcha.node.patroni.patches.no_commands import install
-from openvcha.store.patroni_dynamic import LONGEST_SHOWN, MOST_SHOWN, sift
+from openvcha.store.patroni.dynamic import LONGEST_SHOWN, MOST_SHOWN, sift
 
 SECRET = Secret("pw")
 PASSWORDS = Secrets(

@@ -24,7 +24,7 @@ from openvcha.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.users_and_roles import EtcdAccounts
 from openvcha.store.etcd.watch import Watch
-from openvcha.store.http_client import Reply
+from openvcha.store.http.client import Reply
 from openvcha.store.interface import Get, Permission, Put
 
 PLACE = "http://127.0.0.1:1"

@@ -8,7 +8,7 @@ from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.membership import pick
 from openvcha.store.interface import Member
-from openvcha.store.patroni_state import parse_sync
+from openvcha.store.patroni.state import parse_sync
 
 
 def test_replacing_puts_the_new_node_in_the_place_of_the_old(world: World) -> None:

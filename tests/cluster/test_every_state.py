@@ -11,7 +11,7 @@ from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind, PlannedNode
 from openvcha.cluster.refusal import Refusal
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.state import SyncState
 
 
 def single(world: World) -> None:

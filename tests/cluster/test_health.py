@@ -22,8 +22,8 @@ from openvcha.cluster.warnings import (
     MOST_FORGED,
 )
 from openvcha.store.node_facts import Override, PostgresFacts, PostgresTrouble
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import SyncState
 
 PREFIX = "com.vmware.vcenter.vcha."
 

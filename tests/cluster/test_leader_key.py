@@ -12,7 +12,7 @@ from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import Compare, absent, present, unchanged
 from openvcha.store.memory import MemoryStore
-from openvcha.store.patroni_state import parse_sync
+from openvcha.store.patroni.state import parse_sync
 
 GUARD = absent("/somebody-else-has-taken-over")
 MEMBER = keys.patroni_member("b")

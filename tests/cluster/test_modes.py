@@ -13,8 +13,8 @@ from openvcha.cluster.mode_settings import switched
 from openvcha.cluster.modes import SETTINGS, way
 from openvcha.cluster.store_space import Space
 from openvcha.store.keys import ALONE, DETACHED, PAUSE
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import MemberState, SyncState, read_member
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import MemberState, SyncState, read_member
 
 ENABLED, DISABLED, MAINTENANCE = ClusterMode.ENABLED, ClusterMode.DISABLED, ClusterMode.MAINTENANCE
 EVERY = [ENABLED, DISABLED, MAINTENANCE]

@@ -9,8 +9,8 @@ from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import preconditions
 from openvcha.cluster.preconditions import why_not
 from openvcha.store.keys import PAUSE
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import SyncState
 
 
 def nothing(world: World) -> None:

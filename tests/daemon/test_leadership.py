@@ -14,7 +14,7 @@ from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.leadership import GRACE_SECONDS, Leadership
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.store import keys
-from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni.rest import PatroniNode
 
 pytestmark = pytest.mark.looptime
 

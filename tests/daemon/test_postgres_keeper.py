@@ -14,8 +14,8 @@ from openvcha.daemon.postgres_keeper import NodeSituation, PostgresAction, Postg
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import SyncState
 
 OWN, OTHER = "a-1", "b-2"
 MAINTENANCE = frozenset({keys.PAUSE, keys.ALONE})

@@ -23,7 +23,7 @@ from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
 from openvcha.store.interface import Action, Compare, TxnResult
 from openvcha.store.memory import MemoryStore
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.state import SyncState
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord, error_record
 

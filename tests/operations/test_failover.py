@@ -22,7 +22,7 @@ from openvcha.operations.failover import (
     fail_over,
 )
 from openvcha.store import keys
-from openvcha.store.patroni_state import parse_sync
+from openvcha.store.patroni.state import parse_sync
 
 pytestmark = SIMULATED
 

@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.store import bounded_json, clone_reports, keys, node_facts, patroni_state
+from openvcha.store import bounded_json, clone_reports, keys, node_facts
 from openvcha.store.errors import RecordForged, RecordInvalid
 from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore
+from openvcha.store.patroni import state as patroni_state
 from openvcha.store.records import decode
 from openvcha.store.sealing.seal import Seals
 from openvcha.store.sealing.sealed_store import SealedStore

@@ -24,7 +24,7 @@ from openvcha.node.layout import Layout
 from openvcha.store import space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.http_client import TlsSource
+from openvcha.store.http.client import TlsSource
 from openvcha.store.space import WITNESS_QUOTAS, MemberRoom, Room, make_room, pays
 
 QUOTA = 1000

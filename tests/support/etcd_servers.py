@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.http_client import TlsSource
+from openvcha.store.http.client import TlsSource
 
 START_SECONDS = 60
 

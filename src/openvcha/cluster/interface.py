@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from openvcha.store.interface import GuardedStore, KeyValue, Member, Membership
-from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni.rest import PatroniNode
 
 
 class ClusterStore(GuardedStore, Membership, Protocol):

@@ -21,7 +21,7 @@ from openvcha.store.interface import (
     unchanged,
     value_is,
 )
-from openvcha.store.patroni_state import (
+from openvcha.store.patroni.state import (
     FailoverRequest,
     Unreadable,
     parse_sync,

@@ -7,8 +7,8 @@ from typing import Any
 from openvcha.cluster.patroni_client import FAILSAFE, PROTECTING
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue, Store
-from openvcha.store.patroni_dynamic import sift
-from openvcha.store.patroni_state import Unreadable, read_config, read_members
+from openvcha.store.patroni.dynamic import sift
+from openvcha.store.patroni.state import Unreadable, read_config, read_members
 from openvcha.store.records import Record
 
 Dynamic = dict[str, Any]

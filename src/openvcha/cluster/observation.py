@@ -8,8 +8,8 @@ from datetime import datetime
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
 from openvcha.cluster.store_space import Space
 from openvcha.store.node_facts import NodeFacts
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import SyncState
 
 
 @dataclass(frozen=True)

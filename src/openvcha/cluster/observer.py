@@ -17,8 +17,8 @@ from openvcha.cluster.silence import Held
 from openvcha.cluster.store_space import Space
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue, Member
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import SyncState, Unreadable, read_leader, read_sync
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import SyncState, Unreadable, read_leader, read_sync
 from openvcha.store.records import decode
 from openvcha.store.single_flight import Shared
 from openvcha.system.host_port import url

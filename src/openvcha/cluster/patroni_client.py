@@ -11,10 +11,10 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.store import bounded_json, keys
-from openvcha.store.http_client import HttpError, Patience, Reply, TlsClient, TlsSource
+from openvcha.store.http.client import HttpError, Patience, Reply, TlsClient, TlsSource
 from openvcha.store.interface import Put, Store, unchanged, value_is
-from openvcha.store.patroni_rest import PatroniNode, node_of
-from openvcha.store.patroni_state import (
+from openvcha.store.patroni.rest import PatroniNode, node_of
+from openvcha.store.patroni.state import (
     SyncState,
     parse_sync,
     read_failsafe,

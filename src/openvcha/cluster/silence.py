@@ -7,7 +7,7 @@ from dataclasses import replace
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import NodeObservation
 from openvcha.cluster.verdict import Looks, Verdict, verdict
-from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni.rest import PatroniNode
 
 
 class Held:

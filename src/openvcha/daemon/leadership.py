@@ -18,7 +18,7 @@ from openvcha.node.process.supervised_loop import HealthReporter, run_forever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.interface import Event, EventType, Store
-from openvcha.store.patroni_state import read_leader
+from openvcha.store.patroni.state import read_leader
 from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 

@@ -15,8 +15,8 @@ from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import SyncState
 from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 

@@ -31,7 +31,7 @@ from openvcha.store.interface import (
     unchanged,
 )
 from openvcha.store.node_facts import NodeFacts
-from openvcha.store.patroni_state import (
+from openvcha.store.patroni.state import (
     read_config,
     read_failover,
     read_failsafe,

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from typing import Final
 
-from openvcha.store.tls_sessions import TlsSessions
+from openvcha.store.http.tls_sessions import TlsSessions
 
 MAX_RESPONSE_BYTES: Final = 1 << 20
 """The most that is read of a response, which may be endless."""

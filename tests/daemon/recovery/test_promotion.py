@@ -17,8 +17,8 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Put, absent, unchanged, value_is
 from openvcha.store.memory import MemoryStore
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import SyncState
 
 pytestmark = pytest.mark.looptime
 OWN, OTHER = "b-2", "a-1"

@@ -26,8 +26,8 @@ from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import SyncState
 
 STOPPED = PatroniNode("replica", "stopped", 1, ())
 OWN, OTHER = "b-2", "a-1"

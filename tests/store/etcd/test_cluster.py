@@ -25,7 +25,7 @@ from openvcha.store.errors import (
 from openvcha.store.etcd import wire
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.gateway import MOST_IDLE, Question
-from openvcha.store.http_client import TlsSource
+from openvcha.store.http.client import TlsSource
 from openvcha.store.interface import Event, KeyValue
 from openvcha.store.lease import campaign
 

@@ -16,7 +16,7 @@ from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.store.interface import Member
-from openvcha.store.patroni_state import leader_position
+from openvcha.store.patroni.state import leader_position
 
 SLOTS = "select slot_name from pg_replication_slots"
 TOLD_SECONDS = 60.0

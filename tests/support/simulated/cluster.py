@@ -52,7 +52,7 @@ from openvcha.store.errors import (
 )
 from openvcha.store.interface import Delete, KeyValue, Member, value_is
 from openvcha.store.memory import MemoryStore
-from openvcha.store.patroni_state import parse_sync
+from openvcha.store.patroni.state import parse_sync
 from openvcha.system.host_port import url
 
 ROOT = Path("/simulated")

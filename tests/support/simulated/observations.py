@@ -9,8 +9,8 @@ from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
 from openvcha.cluster.observation import Heard, NodeObservation, Observation
 from openvcha.store.node_facts import NodeFacts
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import SyncState
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import SyncState
 
 PRIMARY = PatroniNode("primary", "running", 1, ("b-2",))
 

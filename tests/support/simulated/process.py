@@ -57,7 +57,7 @@ from openvcha.store.interface import (
     TxnResult,
 )
 from openvcha.store.node_facts import PostgresFacts
-from openvcha.store.patroni_rest import PatroniNode
+from openvcha.store.patroni.rest import PatroniNode
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.runner import Plan, Runner
 from openvcha.tasks.steps import Step

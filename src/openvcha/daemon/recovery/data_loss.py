@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from openvcha.api.structures import ClusterMode
-from openvcha.store.patroni_state import lsn_text
+from openvcha.store.patroni.state import lsn_text
 
 
 @dataclass(frozen=True)

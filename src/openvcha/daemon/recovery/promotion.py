@@ -31,8 +31,8 @@ from openvcha.store.interface import (
     unchanged,
     value_is,
 )
-from openvcha.store.patroni_rest import PatroniNode
-from openvcha.store.patroni_state import parse_sync, paused, read_leader
+from openvcha.store.patroni.rest import PatroniNode
+from openvcha.store.patroni.state import parse_sync, paused, read_leader
 
 PROMOTE_SECONDS = 60.0
 PATRONI_START_SECONDS = 15.0

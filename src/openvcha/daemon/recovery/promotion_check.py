@@ -16,7 +16,7 @@ from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import Store
-from openvcha.store.patroni_state import Unreadable, leader_position, paused, read_member
+from openvcha.store.patroni.state import Unreadable, leader_position, paused, read_member
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.health import MemberHealth
+from openvcha.store.http.tls_sessions import TlsSessions
 from openvcha.store.interface import Member
-from openvcha.store.patroni_rest import PatroniNode, read_node
-from openvcha.store.patroni_state import Unreadable, paused, read_leader, read_sync
-from openvcha.store.tls_sessions import TlsSessions
+from openvcha.store.patroni.rest import PatroniNode, read_node
+from openvcha.store.patroni.state import Unreadable, paused, read_leader, read_sync
 from openvcha.system.host_port import url
 
 LOOK_SECONDS = 1.0

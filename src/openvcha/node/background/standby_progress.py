@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from openvcha.node.process.process_tree import Process, is_postgres, program
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue
-from openvcha.store.patroni_state import (
+from openvcha.store.patroni.state import (
     MemberState,
     Unreadable,
     paused,

@@ -12,7 +12,7 @@ from openvcha.node.postgres.tls import NO_TLS, session_tls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
-from openvcha.store.patroni_state import Unreadable, read_leader, read_member
+from openvcha.store.patroni.state import Unreadable, read_leader, read_member
 
 CONNECT_SECONDS = 5
 FACTS = """

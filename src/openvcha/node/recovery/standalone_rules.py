@@ -12,7 +12,7 @@ from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.node.process.status import Contact, OwnView, Role
 from openvcha.node.recovery.own_data import WITNESS
 from openvcha.node.recovery.survey import PlaceReply, Quorum, Survey
-from openvcha.store.patroni_state import lsn_text
+from openvcha.store.patroni.state import lsn_text
 
 GIVEN_UP_SECONDS = 15.0
 """After losing contact for this long a node has certainly released the public address."""

@@ -18,7 +18,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
 from openvcha.store.etcd.peer_members import MEMBERS, read_members
-from openvcha.store.http_client import TlsSource
+from openvcha.store.http.client import TlsSource
 
 PROBE_SECONDS = 2.0
 ASK_SECONDS = 5.0

@@ -11,7 +11,7 @@ from openvcha.store.etcd.gateway import Gateway, Question
 from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
 from openvcha.store.etcd.users_and_roles import EtcdAccounts
 from openvcha.store.etcd.watch import Watch
-from openvcha.store.http_client import TlsSource
+from openvcha.store.http.client import TlsSource
 from openvcha.store.interface import (
     Action,
     Compare,

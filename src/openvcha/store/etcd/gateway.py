@@ -22,7 +22,7 @@ from openvcha.store.errors import (
 )
 from openvcha.store.etcd import wire
 from openvcha.store.etcd.reply_forms import Json, Malformed
-from openvcha.store.http_client import (
+from openvcha.store.http.client import (
     HttpError,
     NotSentError,
     Patience,

@@ -13,7 +13,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final
 
-from openvcha.store.patroni_state import (
+from openvcha.store.patroni.state import (
     Unreadable,
     is_name,
     is_system,

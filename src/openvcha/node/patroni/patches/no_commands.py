@@ -1,7 +1,7 @@
 """Patroni takes no commands from the store.
 
 Patroni 4.1 reads its dynamic configuration, from etcd and from the copy that it keeps beside the
-data, through two methods. Both accept only what ``store.patroni_dynamic`` allows.
+data, through two methods. Both accept only what ``store.patroni.dynamic`` allows.
 """
 
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from openvcha.store.patroni_dynamic import sift
+from openvcha.store.patroni.dynamic import sift
 
 _log = logging.getLogger(__name__)
 

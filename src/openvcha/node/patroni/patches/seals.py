@@ -22,7 +22,7 @@ from openvcha.node.patroni.patches.rpc import ask, install_check
 from openvcha.store import keys
 from openvcha.store.bounded_json import json_object, unbounded
 from openvcha.store.errors import RecordForged
-from openvcha.store.patroni_state import MemberState, Unreadable, read_failsafe, read_member
+from openvcha.store.patroni.state import MemberState, Unreadable, read_failsafe, read_member
 from openvcha.store.sealing.seal import RESERVED, Place, Seals, canonical
 
 CONFIG, FAILSAFE, MEMBERS = "config", "failsafe", "members/"

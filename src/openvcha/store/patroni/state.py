@@ -13,7 +13,7 @@ from openvcha.store import keys
 from openvcha.store.bounded_json import json_list, json_object
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import KeyValue
-from openvcha.store.patroni_dynamic import Sifted, sift
+from openvcha.store.patroni.dynamic import Sifted, sift
 
 LONGEST_NAME: Final = 255
 MOST_NAMES: Final = 128

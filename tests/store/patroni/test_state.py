@@ -7,10 +7,11 @@ import pytest
 
 from openvcha.node.background.standby_progress import observe_standby
 from openvcha.node.local_records.cluster import in_sync
-from openvcha.store import keys, patroni_rest
+from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import KeyValue
-from openvcha.store.patroni_state import (
+from openvcha.store.patroni import rest as patroni_rest
+from openvcha.store.patroni.state import (
     FailoverRequest,
     LeaderStatus,
     MemberState,

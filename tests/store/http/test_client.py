@@ -13,7 +13,7 @@ from tests.support.edge import TlsFiles, make_tls
 
 from openvcha.node.http import ask
 from openvcha.node.security.certificates import new_authority, node_certificate
-from openvcha.store.http_client import (
+from openvcha.store.http.client import (
     HttpError,
     NotSentError,
     Patience,
@@ -23,7 +23,7 @@ from openvcha.store.http_client import (
     read_lines,
     split,
 )
-from openvcha.store.tls_sessions import MOST_SERVERS, RESUMED_SECONDS, TlsSessions
+from openvcha.store.http.tls_sessions import MOST_SERVERS, RESUMED_SECONDS, TlsSessions
 
 PATIENT = Patience(connect=30.0, answer=30.0)
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

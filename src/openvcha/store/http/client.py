@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import h11
 
-from openvcha.store.tls_sessions import TlsSessions
+from openvcha.store.http.tls_sessions import TlsSessions
 
 TlsSource = Callable[[], ssl.SSLContext]
 """Gives the context that counts now: the same object for as long as nothing has changed."""

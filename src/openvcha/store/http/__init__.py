@@ -1,0 +1,1 @@
+"""HTTP for clients of etcd and Patroni: connections, TLS, bounds."""
