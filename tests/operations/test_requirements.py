@@ -4,18 +4,18 @@ import pytest
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.cluster.refusal import Lasts, Refusal
+from openvcha.cluster.refusal import Persistence, Refusal
 from openvcha.operations.preconditions import require_still
 from openvcha.tasks.steps import Temporary
 
 REASON = message("no.active")
 
 
-@pytest.mark.parametrize("lasts", [Lasts.WHILE, Lasts.MOMENT])
-def test_a_step_waits_for_what_may_pass(lasts: Lasts) -> None:
+@pytest.mark.parametrize("persistence", [Persistence.TRANSIENT, Persistence.MOMENTARY])
+def test_a_step_waits_for_what_may_pass(persistence: Persistence) -> None:
     """It has time."""
     with pytest.raises(Temporary) as caught:
-        require_still(Refusal(REASON, lasts))
+        require_still(Refusal(REASON, persistence))
     assert caught.value.reason == REASON
 
 
@@ -34,8 +34,8 @@ def test_nothing_refuses_it() -> None:
     require_still(None)
 
 
-@pytest.mark.parametrize("value", Lasts)
-def test_what_is_over_in_a_moment_passes_by_itself(value: Lasts) -> None:
+@pytest.mark.parametrize("value", Persistence)
+def test_what_is_over_in_a_moment_passes_by_itself(value: Persistence) -> None:
     """A caller is not told of it at once, and no task ends by it."""
     refusal = Refusal(REASON, value)
-    assert refusal.may_pass or not refusal.momentary
+    assert refusal.transient or not refusal.momentary

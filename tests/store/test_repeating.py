@@ -34,7 +34,7 @@ class Stage:
         """Repeat it for so long, 2 seconds after each time; when it was begun."""
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds):
-                await repeat(self.attempt, 2.0, passing=(Away,), failed=self.told.append)
+                await repeat(self.attempt, 2.0, transient=(Away,), failed=self.told.append)
         return self.times
 
 
@@ -64,7 +64,7 @@ async def test_whatever_else_it_raises_ends_it(error: Callable[[], BaseException
         raise error()
 
     with pytest.raises(type(error())):
-        await repeat(broken, 1.0, passing=(Away,))
+        await repeat(broken, 1.0, transient=(Away,))
 
 
 async def test_the_pause_may_end_early() -> None:

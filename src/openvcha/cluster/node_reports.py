@@ -77,7 +77,7 @@ class Hearing:
         def failed(reason: str) -> None:
             _log.info("cannot watch the nodes' facts", reason=reason)
 
-        await repeat(listen, RETRY_SECONDS, passing=(Compacted, StoreError), failed=failed)
+        await repeat(listen, RETRY_SECONDS, transient=(Compacted, StoreError), failed=failed)
 
     def of(self, member: str) -> Heard:
         """Return what is known of a node. One asked for the first time is not yet silent."""

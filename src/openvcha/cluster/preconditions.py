@@ -9,7 +9,7 @@ from openvcha.cluster.config import NodeKind
 from openvcha.cluster.health import assess, votes, writable
 from openvcha.cluster.modes import CHANGES, Needs
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.cluster.refusal import Lasts, Refusal
+from openvcha.cluster.refusal import Persistence, Refusal
 from openvcha.cluster.warnings import differing_versions
 from openvcha.store.keys import PAUSE
 
@@ -57,7 +57,8 @@ def _unwell(seen: Observation, needs: Needs) -> Reason:
     health = assess(seen)
     if health.state is not ClusterState.HEALTHY:
         return Refusal(
-            message("mode.unhealthy", health.warnings[0].error.default_message), Lasts.WHILE
+            message("mode.unhealthy", health.warnings[0].error.default_message),
+            Persistence.TRANSIENT,
         )
     differing = next(differing_versions(seen), None)
     if needs is Needs.ALIKE and differing is not None:
@@ -65,7 +66,8 @@ def _unwell(seen: Observation, needs: Needs) -> Reason:
     passive = seen.passive
     if needs is Needs.ALL_UP and (passive is None or passive.patroni is None):
         return Refusal(
-            message("mode.passive.silent", passive.config.name if passive else ""), Lasts.WHILE
+            message("mode.passive.silent", passive.config.name if passive else ""),
+            Persistence.TRANSIENT,
         )
     return None
 
@@ -119,7 +121,7 @@ def _undeploy(seen: Observation) -> Reason:
     active = seen.active
     if active is None or not votes(active):
         return Refusal(
-            message("active.no.vote", active.config.name if active else ""), Lasts.MOMENT
+            message("active.no.vote", active.config.name if active else ""), Persistence.MOMENTARY
         )
     return None
 
@@ -127,9 +129,9 @@ def _undeploy(seen: Observation) -> Reason:
 def _no_active(seen: Observation) -> Reason:
     active = seen.active
     if seen.stranger is not None:
-        return Refusal(message("active.stranger", seen.stranger), Lasts.WHILE)
+        return Refusal(message("active.stranger", seen.stranger), Persistence.TRANSIENT)
     if active is None or not writable(active):
-        return Refusal(message("no.active"), Lasts.MOMENT)
+        return Refusal(message("no.active"), Persistence.MOMENTARY)
     return None
 
 
@@ -149,11 +151,14 @@ def _redeploy_passive(seen: Observation) -> Reason:
 def _unready(seen: Observation, passive: NodeObservation) -> Reason:
     """One missed answer is no loss; what answers is broken when it had time to get in sync."""
     if passive.unsure:
-        return Refusal(message("node.unsure", "passive", passive.config.name), Lasts.MOMENT)
+        return Refusal(
+            message("node.unsure", "passive", passive.config.name), Persistence.MOMENTARY
+        )
     if not votes(passive) or seen.unready_seconds >= UNREADY_SECONDS:
         return None
     return Refusal(
-        message("passive.unready", passive.config.name, f"{UNREADY_SECONDS:g}"), Lasts.WHILE
+        message("passive.unready", passive.config.name, f"{UNREADY_SECONDS:g}"),
+        Persistence.TRANSIENT,
     )
 
 
@@ -167,7 +172,9 @@ def _redeploy_witness(seen: Observation) -> Reason:
         return reason
     witness = seen.witness
     if witness is not None and witness.unsure:
-        return Refusal(message("node.unsure", "witness", witness.config.name), Lasts.MOMENT)
+        return Refusal(
+            message("node.unsure", "witness", witness.config.name), Persistence.MOMENTARY
+        )
     if witness is not None and witness.voter and witness.etcd_answers:
         return Refusal(message("witness.healthy", witness.config.name))
     return _no_majority_without(seen, witness)
@@ -181,7 +188,9 @@ def _no_majority_without(seen: Observation, leaving: NodeObservation | None) -> 
     silent = [node.config.name for node in staying if not node.etcd_answers]
     if 2 * (len(staying) - len(silent)) > len(staying):
         return None
-    return Refusal(message("no.majority", leaving.config.name, ", ".join(silent)), Lasts.MOMENT)
+    return Refusal(
+        message("no.majority", leaving.config.name, ", ".join(silent)), Persistence.MOMENTARY
+    )
 
 
 def _failover(seen: Observation) -> Reason:
@@ -199,14 +208,14 @@ def _failover(seen: Observation) -> Reason:
 def _not_in_sync(seen: Observation) -> Reason:
     if seen.passive_in_sync:
         return None
-    return Refusal(message("failover.passive.not.ready"), Lasts.WHILE)
+    return Refusal(message("failover.passive.not.ready"), Persistence.TRANSIENT)
 
 
 def _incomplete(seen: Observation) -> Reason:
     nodes = (("active", seen.active), ("passive", seen.passive), ("witness", seen.witness))
     for role, node in nodes:
         if node is not None and node.unsure and not votes(node):
-            return Refusal(message("node.unsure", role, node.config.name), Lasts.MOMENT)
+            return Refusal(message("node.unsure", role, node.config.name), Persistence.MOMENTARY)
     if not all(node is not None and votes(node) for _, node in nodes):
         return Refusal(message("failover.node.lost"))
     return None
@@ -223,7 +232,7 @@ def _failover_from(stranger: str, seen: Observation) -> Reason:
     binding = seen.config.mode is ClusterMode.ENABLED and PAUSE not in seen.settings
     heir = seen.named if binding else None
     if heir is None or not votes(heir) or heir.unsure:
-        return Refusal(message("failover.stranger.unproven", stranger), Lasts.WHILE)
+        return Refusal(message("failover.stranger.unproven", stranger), Persistence.TRANSIENT)
     return None
 
 

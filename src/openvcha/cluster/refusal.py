@@ -1,4 +1,4 @@
-"""Why an operation may not run now, with what follows from it: nobody goes by its text."""
+"""Why an operation may not run now, as a type: no decision depends on its text."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -7,15 +7,15 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import LocalizableMessage
 
 
-class Lasts(Enum):
-    """How long what refuses an operation may last."""
+class Persistence(Enum):
+    """How long the reason of a refusal may last."""
 
-    LONG = auto()
-    """Until somebody does something about it."""
-    WHILE = auto()
-    """The cluster may leave it behind by itself: who has time waits for that."""
-    MOMENT = auto()
-    """An election in the store or a late answer gives it, and takes it back in seconds."""
+    PERMANENT = auto()
+    """Until an operator acts."""
+    TRANSIENT = auto()
+    """It may pass by itself: a task waits for that."""
+    MOMENTARY = auto()
+    """An election in the store or a late reply causes it: it passes in seconds."""
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Refusal:
     """Why an operation is refused; ``kind`` is the error that a caller gets."""
 
     reason: LocalizableMessage
-    lasts: Lasts = Lasts.LONG
+    persistence: Persistence = Persistence.PERMANENT
     kind: ErrorType = ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
 
     @property
-    def may_pass(self) -> bool:
-        """Return whether it may be over by itself."""
-        return self.lasts is not Lasts.LONG
+    def transient(self) -> bool:
+        """Return whether it may pass by itself."""
+        return self.persistence is not Persistence.PERMANENT
 
     @property
     def momentary(self) -> bool:
-        """Return whether it is more likely over in some seconds than there to stay."""
-        return self.lasts is Lasts.MOMENT
+        """Return whether it is likely to pass in seconds."""
+        return self.persistence is Persistence.MOMENTARY
 
     @property
     def error(self) -> ApiError:
-        """Return what is raised for it."""
+        """Return the error to raise for it."""
         return ApiError(self.kind, self.reason)

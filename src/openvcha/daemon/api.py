@@ -165,7 +165,7 @@ class ApiService:
                 async with asyncio.timeout(self._pause()):
                     await self._started.wait()
 
-        await repeat(look, LOOK_SECONDS, passing=(StoreUnavailable,), failed=failed, pause=pause)
+        await repeat(look, LOOK_SECONDS, transient=(StoreUnavailable,), failed=failed, pause=pause)
 
     def _pause(self) -> float:
         if self._warmed_up.is_set():

@@ -170,7 +170,7 @@ class Leadership:
         def failed(reason: str) -> None:
             _log.warning("cannot watch the leader key", reason=reason)
 
-        await repeat(watch, LOOK_SECONDS, passing=(Compacted, StoreError), failed=failed)
+        await repeat(watch, LOOK_SECONDS, transient=(Compacted, StoreError), failed=failed)
 
     def _on_event(self, event: Event) -> None:
         """Learn from an event only that another node leads: to start leading, read the store."""

@@ -116,8 +116,8 @@ class PostgresKeeper:
         def failed(reason: str) -> None:
             _log.warning("cannot manage PostgreSQL now", reason=reason)
 
-        passing = (StoreError, PatroniUnreachable, OSError)
-        await repeat(look, LOOK_SECONDS, passing=passing, failed=failed)
+        transient = (StoreError, PatroniUnreachable, OSError)
+        await repeat(look, LOOK_SECONDS, transient=transient, failed=failed)
 
     async def look(self) -> bool:
         """Decide once, and act; return whether Patroni is to be paused.

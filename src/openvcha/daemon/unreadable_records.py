@@ -198,7 +198,7 @@ class RecordInspection:
         def failed(reason: str) -> None:
             _log.info("cannot check the records now", reason=reason)
 
-        await repeat(self.look, LOOK_SECONDS, passing=(StoreUnavailable,), failed=failed)
+        await repeat(self.look, LOOK_SECONDS, transient=(StoreUnavailable,), failed=failed)
 
     async def look(self) -> None:
         """Look once. Raises StoreUnavailable."""

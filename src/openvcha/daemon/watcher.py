@@ -164,7 +164,7 @@ async def _repeat_while_available(work: Callable[[], Awaitable[None]], seconds: 
     def failed(reason: str) -> None:
         _log.info("cannot record events now", reason=reason)
 
-    await repeat(work, seconds, passing=(Compacted, StoreUnavailable), failed=failed)
+    await repeat(work, seconds, transient=(Compacted, StoreUnavailable), failed=failed)
 
 
 async def patrol_forever(patrol: Callable[[], Awaitable[None]]) -> None:

@@ -1,8 +1,8 @@
-"""Requiring that an operation may run: before its task is promised, and again in its steps.
+"""Requires that an operation may run: before its task is created, and again in its steps.
 
-Why it may not is said by ``cluster.preconditions`` alone. One bad look is no verdict: while the
-store elects, or the active's database starts again, nothing is active for some seconds, and a
-caller who is refused then has been told something that is wrong by the time he reads it.
+Only ``cluster.preconditions`` decides why it may not. One bad observation is no verdict: while the
+store elects a leader, or the active's database restarts, there is no active for some seconds, and
+a refusal would be out of date by the time the caller reads it.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from openvcha.operations.context import Services
 from openvcha.tasks.steps import Temporary
 
 SETTLE_SECONDS = 10.0
-"""As long as a peer may take to answer; a client waits longer."""
+"""As long as a peer may take to respond; a client waits longer."""
 LOOK_SECONDS = 0.25
 
 WhyNot = Callable[[Observation], Refusal | None]
-"""Says why an operation is refused in what was seen; None: it is not."""
+"""Returns why an operation is refused in an observation; None if it is not."""
 
 
 async def require_idle(services: Services) -> None:
@@ -33,7 +33,7 @@ async def require_idle(services: Services) -> None:
 
 
 async def settled(services: Services, why_not: WhyNot) -> tuple[Observation, Refusal | None]:
-    """Return what was seen last and why that is refused; looks again while it may soon be over."""
+    """Return the last observation and why it refuses; observe again while that is momentary."""
     now = asyncio.get_running_loop().time
     deadline = now() + SETTLE_SECONDS
     while True:
@@ -45,9 +45,9 @@ async def settled(services: Services, why_not: WhyNot) -> tuple[Observation, Ref
 
 
 async def require(services: Services, why_not: WhyNot) -> Observation:
-    """Require that no operation runs, and that nothing refuses this one; return what was seen.
+    """Require that no operation runs and that nothing refuses this one; return the observation.
 
-    Raises ApiError: RESOURCE_BUSY, or as the refusal has it.
+    Raises ApiError: RESOURCE_BUSY, or the refusal's error.
     """
     await require_idle(services)
     seen, refusal = await settled(services, why_not)
@@ -57,17 +57,17 @@ async def require(services: Services, why_not: WhyNot) -> Observation:
 
 
 async def require_operation(services: Services, operation: str) -> Observation:
-    """Require as ``require`` does what ``operation`` (its full id) needs."""
+    """Require the preconditions of ``operation`` (its full id), as ``require`` does."""
     return await require(services, partial(preconditions.why_not, operation))
 
 
 def require_still(refusal: Refusal | None) -> None:
-    """Require in a step what was required before its task was promised.
+    """Require in a step what was required before its task was created.
 
-    Raises Temporary for what may pass by itself, ApiError for the rest.
+    Raises Temporary for a transient refusal, else ApiError.
     """
     if refusal is None:
         return
-    if refusal.may_pass:
+    if refusal.transient:
         raise Temporary(refusal.reason)
     raise refusal.error

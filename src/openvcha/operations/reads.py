@@ -27,7 +27,7 @@ from openvcha.cluster import health, preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.cluster.preconditions import Reason
-from openvcha.cluster.refusal import Lasts, Refusal
+from openvcha.cluster.refusal import Persistence, Refusal
 from openvcha.infrastructure.addresses import address_of, to_ip_info
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.placement import placement_info
@@ -110,7 +110,7 @@ async def get_active(
 
 
 def _nobody_leads(seen: Observation) -> Reason:
-    return Refusal(message("no.active"), Lasts.MOMENT) if seen.active is None else None
+    return Refusal(message("no.active"), Persistence.MOMENTARY) if seen.active is None else None
 
 
 async def get_mode(services: Services, caller: Caller) -> ModeInfo:

@@ -1,7 +1,7 @@
-"""Work that is done again and again: what may pass by itself does not end it, and is logged once.
+"""Periodic work: transient failures do not end it, and each of them is logged once.
 
-Whatever else it raises ends it. What runs in the background is supervised beside that: there
-``node.process.supervised_loop`` begins anew what has ended.
+Any other exception ends it. ``node.process.supervised_loop`` supervises background work, and
+restarts what has ended.
 """
 
 import asyncio
@@ -9,30 +9,30 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 Attempt = Callable[[], Awaitable[float | None]]
-"""Does it once; returns the seconds until the next time, None: as many as usual."""
+"""Runs once; returns the seconds until the next run, None for the default."""
 
 
 async def repeat(
     attempt: Attempt,
     seconds: float,
     *,
-    passing: tuple[type[Exception], ...] = (),
+    transient: tuple[type[Exception], ...] = (),
     failed: Callable[[str], object] = lambda _: None,
     pause: Callable[[float], Awaitable[Any]] = asyncio.sleep,
 ) -> NoReturn:
-    """Do it until canceled, with a ``pause`` of ``seconds`` after each time.
+    """Run ``attempt`` until canceled, with a ``pause`` of ``seconds`` after each run.
 
-    ``failed`` takes the reason of a failure that is ``passing``: once, until it has gone well or
-    the reason is another one. Raises what is not ``passing``.
+    ``failed`` gets the reason of a ``transient`` failure: once, until a run succeeds or the reason
+    changes. Raises whatever is not ``transient``.
     """
     shown = None
     while True:
-        wished = None
+        delay = None
         try:
-            wished = await attempt()
+            delay = await attempt()
             shown = None
-        except passing as error:
+        except transient as error:
             if (reason := str(error)) != shown:
                 shown = reason
                 failed(reason)
-        await pause(seconds if wished is None else wished)
+        await pause(seconds if delay is None else delay)

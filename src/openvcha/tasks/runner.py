@@ -81,7 +81,7 @@ class Runner:
         def failed(reason: str) -> None:
             _log.warning("cannot read the tasks", reason=reason)
 
-        await repeat(work, RETRY_SECONDS, passing=(StoreUnavailable, Compacted), failed=failed)
+        await repeat(work, RETRY_SECONDS, transient=(StoreUnavailable, Compacted), failed=failed)
 
     async def _work_off(self, ledger: Ledger) -> None:
         """Carry out the oldest unfinished task, or wait for one."""
@@ -148,7 +148,7 @@ class Runner:
             _log.warning("cannot delete old tasks now", reason=reason)
 
         sweep = partial(self._sweep, ledger)
-        await repeat(sweep, SWEEP_SECONDS, passing=(StoreUnavailable,), failed=failed)
+        await repeat(sweep, SWEEP_SECONDS, transient=(StoreUnavailable,), failed=failed)
 
     async def _sweep(self, ledger: Ledger) -> None:
         """Delete the tasks that ended longer ago than they are kept."""

@@ -18,4 +18,4 @@ def test_an_active_that_has_just_missed_an_answer_is_no_guard() -> None:
     world.node("a-1", unsure=True)
     refusal = last_copy(world.seen, PASSIVE, "vcha-2")
     assert refusal is not None
-    assert refusal.may_pass
+    assert refusal.transient

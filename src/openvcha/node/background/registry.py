@@ -37,7 +37,7 @@ async def follow_members(context: NodeContext) -> None:
     def failed(reason: str) -> None:
         context.events.debug("cannot refresh the members", reason=reason)
 
-    await repeat(refresh, REFRESH_SECONDS, passing=(StoreError,), failed=failed)
+    await repeat(refresh, REFRESH_SECONDS, transient=(StoreError,), failed=failed)
 
 
 async def publish_facts(context: NodeContext) -> None:

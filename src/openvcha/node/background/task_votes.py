@@ -161,7 +161,7 @@ class VotesKeeper:
                 async for _ in changes:
                     self._news.set()
 
-        await repeat(watch, RETRY_SECONDS, passing=(StoreError,))
+        await repeat(watch, RETRY_SECONDS, transient=(StoreError,))
 
     def _tell(self, text: str) -> None:
         if text and text != self._shown:

@@ -33,7 +33,9 @@ class WritableProbe:
     async def keep_ready(self) -> None:
         """Keep a working connection until canceled; PostgreSQL may come and go."""
         try:
-            await repeat(self._keep, KEEP_SECONDS, passing=(PostgresUnreachable,), failed=_unasked)
+            await repeat(
+                self._keep, KEEP_SECONDS, transient=(PostgresUnreachable,), failed=_unasked
+            )
         finally:
             await self._drop()
 

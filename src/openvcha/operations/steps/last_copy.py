@@ -3,7 +3,7 @@
 from openvcha.api.messages import message
 from openvcha.cluster.health import writable
 from openvcha.cluster.observation import Observation
-from openvcha.cluster.refusal import Lasts, Refusal
+from openvcha.cluster.refusal import Persistence, Refusal
 
 
 def last_copy(seen: Observation, member: str, name: str) -> Refusal | None:
@@ -13,11 +13,11 @@ def last_copy(seen: Observation, member: str, name: str) -> Refusal | None:
     """
     active = seen.active
     if active is None:
-        return Refusal(message("no.active"), Lasts.MOMENT)
+        return Refusal(message("no.active"), Persistence.MOMENTARY)
     if active.config.member == member:
         return Refusal(message("active.is", name))
     if active.unsure:
-        return Refusal(message("node.unsure", "active", active.config.name), Lasts.MOMENT)
+        return Refusal(message("node.unsure", "active", active.config.name), Persistence.MOMENTARY)
     if not writable(active):
-        return Refusal(message("last.copy", name, active.config.name), Lasts.WHILE)
+        return Refusal(message("last.copy", name, active.config.name), Persistence.TRANSIENT)
     return None

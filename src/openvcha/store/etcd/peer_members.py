@@ -1,4 +1,4 @@
-"""What a member of etcd tells its peers of all members, also while it has no quorum."""
+"""The list of members that an etcd returns to its peers, even without a quorum."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ from openvcha.api.prepared import prepare
 from openvcha.store import bounded_json
 
 MEMBERS: Final = "/members"
-"""The page, at the port for peers, that says it."""
+"""The path that returns it, at the port for peers."""
 
 
 class PeerMember(msgspec.Struct, frozen=True, kw_only=True):
-    """One member; ``name`` is empty until it has started."""
+    """A member; ``name`` is empty until it has started."""
 
     name: str = ""
     peer_urls: tuple[str, ...] | None = msgspec.field(name="peerURLs", default=None)
@@ -20,7 +20,7 @@ class PeerMember(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_members(page: bytes) -> tuple[PeerMember, ...] | None:
-    """Read the body of MEMBERS; None when it cannot be read."""
+    """Return the members in the body of MEMBERS; None if it is invalid."""
     try:
         return bounded_json.decode(page, tuple[PeerMember, ...])
     except msgspec.DecodeError:
