@@ -1,4 +1,4 @@
-"""What a Patroni answers about its PostgreSQL (``GET /patroni``), as a type."""
+"""What a Patroni reports of its PostgreSQL over REST (``GET /patroni``), as a type."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -54,18 +54,18 @@ class PatroniNode:
 
 
 def read_node(page: bytes) -> PatroniNode | None:
-    """Read the body of an answer; None for what is no object of JSON."""
+    """Read the body of a response; None if it is no JSON object."""
     fields = json_object(page)
     return None if fields is None else node_of(fields)
 
 
 def node_of(fields: Fields) -> PatroniNode:
-    """Read the fields of an answer; one of another form is not known."""
+    """Read the fields of a response; one of another form is unknown."""
     streams = [_object(each) for each in _list(fields.get("replication"))]
     xlog = _object(fields.get("xlog"))
     return PatroniNode(
         role=str(fields.get("role", "")),
-        # A standby's own word for how it replicates, where Patroni tells it from ``running``.
+        # A standby's replication state, where Patroni distinguishes it from ``running``.
         state=str(fields.get("replication_state") or fields.get("state", "")),
         timeline=_number(fields.get("timeline")),
         replication=_standbys(streams, "state", "streaming"),

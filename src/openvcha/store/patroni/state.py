@@ -1,7 +1,7 @@
-"""Patroni's keys in the store: a reader and a type for each, and a result for what is none.
+"""Readers of Patroni's keys in the store: a type for each, and ``Unreadable`` for an invalid value.
 
-Whoever has a vote may write there what he likes. All go by these readers, Patroni too (see
-``node.patroni.patches.key_forms``), so that nobody acts on a value that another one takes for none.
+Any voter can write there. Everyone uses these readers, Patroni included (see
+``node.patroni.patches.key_forms``): so nobody acts on a value that another one ignores.
 """
 
 import re
@@ -30,16 +30,16 @@ Check = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What a value is that has not the form in which Patroni writes it: nothing follows from it."""
+    """A value that does not have the form in which Patroni writes it: it implies nothing."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class SyncState:
-    """Patroni's ``/sync``: who may take over without losing an acknowledged write.
+    """Patroni's ``/sync``: the members that may take over without losing an acknowledged write.
 
-    ``leader`` is who led last; ``standbys`` have every row that it acknowledged.
+    ``leader`` is the last leader; ``standbys`` have every row that it acknowledged.
     """
 
     leader: str | None
@@ -48,7 +48,7 @@ class SyncState:
 
 @dataclass(frozen=True)
 class FailoverRequest:
-    """Patroni's ``/failover``: whom it is asked to switch from and to; it may name nobody."""
+    """Patroni's ``/failover``: the members to switch from and to; all None is no request."""
 
     leader: str | None = None
     member: str | None = None
@@ -57,14 +57,14 @@ class FailoverRequest:
 
 @dataclass(frozen=True)
 class LeaderStatus:
-    """Patroni's ``/status``: how far the leader's log was (bytes); None: it does not say."""
+    """Patroni's ``/status``: the leader's position in the log (bytes); None if it is unknown."""
 
     position: int | None
 
 
 @dataclass(frozen=True)
 class TimelineEnd:
-    """A line of Patroni's ``/history``: where (bytes) a timeline was left, and why."""
+    """A line of Patroni's ``/history``: where (bytes) a timeline ended, and why."""
 
     timeline: int
     position: int
@@ -73,10 +73,10 @@ class TimelineEnd:
 
 @dataclass(frozen=True)
 class MemberState:
-    """What one Patroni writes of itself at the end of each round; a text it does not say is empty.
+    """What a Patroni reports of itself at the end of each round; an unknown text is empty.
 
-    ``settings`` are those of ``keys.SETTINGS`` that it went by in that round. ``timeline`` and the
-    positions (bytes) are of its PostgreSQL.
+    ``settings`` are those of ``keys.SETTINGS`` that were in effect in that round. ``timeline`` and
+    the positions (bytes) are those of its PostgreSQL.
     """
 
     role: str = ""
@@ -91,7 +91,7 @@ class MemberState:
 
     @property
     def primary(self) -> bool:
-        """Return whether its PostgreSQL takes writes."""
+        """Return whether its PostgreSQL accepts writes."""
         return self.role in {"primary", "master"} and self.state == "running"
 
     @property
@@ -101,14 +101,14 @@ class MemberState:
 
 
 def sound(key: str, found: T | Unreadable) -> T:
-    """Return what was read under a key. Raises RecordInvalid when that is nothing."""
+    """Return what was read under a key. Raises RecordInvalid if it is unreadable."""
     if isinstance(found, Unreadable):
         raise RecordInvalid(key, found.reason)
     return found
 
 
 def read_sync(value: Text | None) -> SyncState | Unreadable:
-    """Read ``/sync``; nothing there is a cluster without a standby that may take over."""
+    """Read ``/sync``; without a value no standby may take over."""
     found = _object(value, leader=is_name, sync_standby=is_name, quorum=is_count) if value else {}
     if isinstance(found, Unreadable):
         return found
@@ -122,12 +122,12 @@ def parse_sync(value: bytes) -> SyncState:
 
 
 def read_leader(value: bytes) -> str:
-    """Read who holds ``/leader``; what is no UTF-8 is no node's name, and somebody all the same."""
+    """Return the holder of ``/leader``; invalid UTF-8 is a holder, too, but no node of ours."""
     return value.decode(errors="backslashreplace")
 
 
 def read_failover(value: Text) -> FailoverRequest | Unreadable:
-    """Read ``/failover``. Nothing here is ever scheduled; Patroni empties the key, too."""
+    """Read ``/failover``, which Patroni may empty. Scheduled ones are unreadable: we have none."""
     names = {"leader": is_name, "member": is_name, "candidate": is_name}
     found = _object(value, **names, scheduled_at=lambda _: False) if value else {}
     if isinstance(found, Unreadable):
@@ -136,7 +136,7 @@ def read_failover(value: Text) -> FailoverRequest | Unreadable:
 
 
 def read_config(value: Text | None) -> Sifted | Unreadable:
-    """Read ``/config``: what Patroni takes of it."""
+    """Read ``/config``: the settings that Patroni takes from it."""
     found = json_object(value or b"")
     return Unreadable("no object of JSON") if found is None else sift(found)
 
@@ -158,7 +158,7 @@ def read_history(value: Text) -> tuple[TimelineEnd, ...] | Unreadable:
 
 
 def read_member(value: Text | None) -> MemberState | Unreadable:
-    """Read ``/members/NAME``; a field of another form is not known."""
+    """Read ``/members/NAME``; a field of another form is unknown."""
     found = json_object(value or b"")
     if found is None:
         return Unreadable("no object of JSON")
@@ -172,13 +172,13 @@ def read_member(value: Text | None) -> MemberState | Unreadable:
 
 
 def read_members(found: Iterable[KeyValue]) -> dict[str, MemberState]:
-    """Read those members that can be read, by their names."""
+    """Read members, by name, without the unreadable ones."""
     states = {kv.key.removeprefix(keys.PATRONI_MEMBERS): read_member(kv.value) for kv in found}
     return {name: one for name, one in states.items() if not isinstance(one, Unreadable)}
 
 
 def read_failsafe(value: Text) -> Mapping[str, str | None] | Unreadable:
-    """Read ``/failsafe``: URLs by members; None for what is none."""
+    """Read ``/failsafe``: URLs by member; None for a value that is no text."""
     found = json_object(value)
     if found is None:
         return Unreadable("no object of JSON")
@@ -186,29 +186,29 @@ def read_failsafe(value: Text) -> Mapping[str, str | None] | Unreadable:
 
 
 def paused(config: bytes | None) -> bool | None:
-    """Return whether Patroni's configuration has a pause; None: unknown."""
+    """Return whether ``/config`` pauses Patroni; None if it is unknown."""
     found = read_config(config)
     return None if isinstance(found, Unreadable) else bool(found.kept.get(keys.PAUSE))
 
 
 def leader_position(status: bytes | None) -> int | None:
-    """Return from ``/status`` how far the leader's log was (bytes); None: unknown."""
+    """Return the leader's position in the log (bytes) from ``/status``; None if it is unknown."""
     found = read_status(status)
     return None if isinstance(found, Unreadable) else found.position
 
 
 def is_name(value: object) -> bool:
-    """Return whether a value may be a member's name, or some with commas between."""
+    """Return whether a value may be a member's name, or several separated by commas."""
     return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
 
 
 def is_count(value: object) -> bool:
-    """Return whether a value is a number of 64 bits that is not negative."""
+    """Return whether a value is an unsigned 64-bit integer."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST
 
 
 def is_system(value: str) -> bool:
-    """Return whether ``/initialize`` may be a system's identifier; none is one, too."""
+    """Return whether a value of ``/initialize`` may be a system identifier; an empty one may."""
     return _IDENTIFIER.fullmatch(value) is not None
 
 
@@ -218,7 +218,7 @@ def lsn_text(lsn: int) -> str:
 
 
 def _object(value: Text, **forms: Check) -> Fields | Unreadable:
-    """Read an object in which each of these fields has its form, or is null, or not there."""
+    """Read an object in which each of these fields has its form, is null or is missing."""
     found = json_object(value)
     if found is None:
         return Unreadable("no object of JSON")
@@ -229,7 +229,7 @@ def _object(value: Text, **forms: Check) -> Fields | Unreadable:
 
 
 def _settings(member: Fields) -> frozenset[str]:
-    """Read a member's settings: its pause is a field, the others are tags."""
+    """Return a member's settings: the pause is a field, the others are tags."""
     tags = member.get("tags")
     fields = {**(tags if isinstance(tags, dict) else {}), keys.PAUSE: member.get("pause")}
     return frozenset(name for name in keys.SETTINGS if fields.get(name))
