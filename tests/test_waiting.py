@@ -63,3 +63,18 @@ async def test_in_an_event_loop_others_run_meanwhile() -> None:
     done.clear()
     with pytest.raises(AssertionError, match="not within 5 s"):
         await until_async(look, 5)
+
+
+@pytest.mark.looptime
+async def test_a_look_that_hangs_ends_at_the_deadline() -> None:
+    """And one that runs into a deadline of its own is an error, not a reason to wait."""
+    with pytest.raises(AssertionError, match="no look has ended"):
+        await until_async(asyncio.Event().wait, 5)
+
+    async def late() -> bool:
+        async with asyncio.timeout(1):
+            await asyncio.Event().wait()
+        return True
+
+    with pytest.raises(TimeoutError):
+        await until_async(late, 5)

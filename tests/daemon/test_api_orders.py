@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.waiting import until_async
 
 from openvcha.daemon import api_orders
 from openvcha.daemon.api_orders import NOT_SERVING, ApiLink, Orders, Report, receive_orders
@@ -100,9 +101,7 @@ class Heard:
 
 async def until(condition: object) -> None:
     assert callable(condition)
-    async with asyncio.timeout(LATEST):
-        while not condition():  # noqa: ASYNC110 - any condition
-            await asyncio.sleep(0.01)
+    await until_async(condition, LATEST, pause=0.01)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 And what is allowed in it, in each state that a real cluster can be brought into.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +17,7 @@ from tests.support.lab.mode import MODE, change, enabled
 from tests.support.lab.rules import ELSEWHERE, WALK, assert_rules
 from tests.support.lab.running_lab import RunningLab, said
 from tests.support.lab.writer import Writer
+from tests.support.waiting import until_async
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.cluster import patroni_client
@@ -51,9 +51,7 @@ def postgres_runs(running: RunningLab, name: str) -> bool:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not await condition():  # noqa: ASYNC110 - it is other programs' state
-            await asyncio.sleep(0.1)
+    await until_async(condition, SECONDS, pause=0.1)
 
 
 async def outlive_the_leader(running: RunningLab, name: str) -> str:

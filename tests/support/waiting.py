@@ -1,8 +1,9 @@
 """Waiting in tests: for a condition, until a deadline, with what was seen last in the failure."""
 
 import asyncio
+import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 PAUSE_SECONDS = 0.1
@@ -34,19 +35,30 @@ def until(
 
 
 async def until_async(
-    look: Callable[[], Awaitable[Any]],
+    look: Callable[[], Any],
     seconds: float,
     *,
     seen: Callable[[], object] | None = None,
     pause: float = PAUSE_SECONDS,
 ) -> Any:
-    """Do the same in an event loop, by its clock."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not (last := await look()):
-        assert loop.time() < deadline, _late(seconds, last, seen)
-        await asyncio.sleep(pause)
+    """Do the same in an event loop, by its clock; what ``look`` gives may be awaitable.
+
+    A look that hangs ends at the deadline too.
+    """
+    last: object = "no look has ended"
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            while not (last := await _awaited(look())):  # noqa: ASYNC110 - any condition
+                await asyncio.sleep(pause)
+    except TimeoutError:
+        if not limit.expired():
+            raise  # it is the look's own
+        raise AssertionError(_late(seconds, last, seen)) from None
     return last
+
+
+async def _awaited(found: Any) -> Any:
+    return await found if inspect.isawaitable(found) else found
 
 
 def _late(seconds: float, last: object, seen: Callable[[], object] | None) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from tests.support.stand_in_processes import StandInProcesses
+from tests.support.waiting import until_async
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
@@ -34,9 +35,7 @@ async def power(infrastructure: LocalInfrastructure, vm: Vm) -> VmPowerState:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(120):
-        while not await condition():  # noqa: ASYNC110 - other processes set no Event
-            await asyncio.sleep(0.01)
+    await until_async(condition, 120, pause=0.01)
 
 
 async def two_processes(processes: ProcessTable, vm: Vm) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.etcd_servers import Server, make_servers
+from tests.support.waiting import until_async
 
 from openvcha.api.secret import Secret
 from openvcha.cluster.membership import lead, promote
@@ -48,9 +49,7 @@ def asking(server: Server, account: Account | None = None) -> Etcd:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(120):
-        while not await condition():  # noqa: ASYNC110 - it is another program's state
-            await asyncio.sleep(0.05)
+    await until_async(condition, 120, pause=0.05)
 
 
 async def test_each_account_may_do_what_it_is_for(server: Server) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.edge import TlsFiles, make_tls
+from tests.support.waiting import until_async
 
 from openvcha.node.http import ask
 from openvcha.node.security.certificates import new_authority, node_certificate
@@ -103,9 +104,7 @@ async def get(server: Server, client: TlsClient, patience: Patience = PATIENT) -
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - it is the server's state
-            await asyncio.sleep(0.001)
+    await until_async(condition, 30, pause=0.001)
 
 
 async def test_one_connection_carries_one_request_after_the_other() -> None:
