@@ -301,7 +301,7 @@ def patroni_client(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(connections, "create_connection", connections.create_connection)
     with contextlib.suppress(ModuleNotFoundError):
         extension = import_module("openvcha.node.patroni.patches.endpoints")
-        extension.limit(etcd, extension.NodeEndpoints(trio.layout))
+        extension.limit_endpoints(etcd, extension.NodeEndpoints(trio.layout))
     postgres = Postgres(Path("/usr/bin"), (15, 4), source="system", has_tls=True)
     secrets = Secrets(
         **dict.fromkeys(

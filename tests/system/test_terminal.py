@@ -17,9 +17,9 @@ from openvcha.system.terminal import PASSED_ON
 SECONDS = 60
 GO_ON = """
 import os, sys
-from openvcha.system.terminal import go_on
+from openvcha.system.terminal import exec_detached
 os.dup2(2, 77, inheritable=True)
-go_on([sys.executable, "-c", sys.argv[1], *sys.argv[2:]], lambda: os.environ.update(CHANGED="1"))
+exec_detached([sys.executable, "-c", sys.argv[1], *sys.argv[2:]], lambda: os.environ.update(CHANGED="1"))
 """
 # The change of account is the child's own here: no account has to be able to read our Python.
 THIEF = """
