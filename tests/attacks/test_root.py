@@ -365,16 +365,16 @@ def test_no_module_of_the_folder_is_run_as_root(stage: Stage) -> None:
 
 
 def test_no_command_goes_past_the_question_who_controls_it() -> None:
-    """Labs and nodes' directories are found by `cli.root` alone."""
+    """Labs and nodes' directories are found by `cli.accounts` alone."""
     met = []
     for path in Path(openvcha.cli.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 met += [(path.stem, ast.unparse(node.func))]
-    found = {(name, call) for name, call in met if call in {"places.find", "absolute"}}
+    found = {(name, call) for name, call in met if call in {"folders.find", "absolute"}}
     assert found == {
-        ("root", "places.find"),
-        ("root", "absolute"),
+        ("accounts", "folders.find"),
+        ("accounts", "absolute"),
         ("running", "absolute"),  # after root was given up
         ("programs", "absolute"),  # the same
     }

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from openvcha.client.errors import CommandError
 from openvcha.cluster.config import ClusterConfig
-from openvcha.daemon.store_access import open_store
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, is_on, load_vm_identity
 from openvcha.lab.folders import shell_command
 from openvcha.lab.records import configuration
 from openvcha.lab.state import Lab
+from openvcha.node.store_access import open_store
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Member
 from openvcha.store.sealing.cluster_store import SealedEtcd

@@ -8,7 +8,6 @@ from openvcha.client.errors import CommandError
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import ClusterConfig
 from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
-from openvcha.daemon.store_access import open_store
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, is_on, load_vm_identity
 from openvcha.lab.folders import shell_command
@@ -18,6 +17,7 @@ from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import REST_USER
 from openvcha.node.security.tls import NodeTls
+from openvcha.node.store_access import open_store
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 

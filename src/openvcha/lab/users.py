@@ -6,9 +6,9 @@ from pathlib import Path
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import Users
-from openvcha.daemon.store_access import open_store
 from openvcha.lab.access import ROLES
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
+from openvcha.node.store_access import open_store
 from openvcha.store.errors import StoreUnavailable
 
 POLL_SECONDS = 0.05

@@ -13,11 +13,11 @@ from openvcha.cli.accounts import node_directory
 from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, say
 from openvcha.daemon import store_maintenance as maintenance
-from openvcha.daemon.store_access import open_store
 from openvcha.daemon.store_maintenance import AcceptRefused
 from openvcha.daemon.unreadable_records import SetAsideRefused
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
+from openvcha.node.store_access import open_store
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd

@@ -4,13 +4,13 @@ import datetime as dt
 
 from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import cluster_record
-from openvcha.daemon.store_access import open_store
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
 from openvcha.node.recovery import standalone_rules
 from openvcha.node.recovery.survey import Survey, survey
 from openvcha.node.security.tls import NodeTls
+from openvcha.node.store_access import open_store
 
 NEVER = "1970-01-01T00:00:00+00:00"
 
