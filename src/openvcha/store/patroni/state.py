@@ -138,7 +138,7 @@ def read_failover(value: Text) -> FailoverRequest | Unreadable:
 def read_config(value: Text | None) -> Sifted | Unreadable:
     """Read ``/config``: the settings that Patroni takes from it."""
     found = json_object(value or b"")
-    return Unreadable("no object of JSON") if found is None else sift(found)
+    return Unreadable("not a JSON object") if found is None else sift(found)
 
 
 def read_status(value: Text | None) -> LeaderStatus | Unreadable:
@@ -161,7 +161,7 @@ def read_member(value: Text | None) -> MemberState | Unreadable:
     """Read ``/members/NAME``; a field of another form is unknown."""
     found = json_object(value or b"")
     if found is None:
-        return Unreadable("no object of JSON")
+        return Unreadable("not a JSON object")
     texts = ("role", "state", "replication_state", "conn_url", "api_url")
     counts = ("timeline", "receive_lsn", "replay_lsn")
     return MemberState(
@@ -181,7 +181,7 @@ def read_failsafe(value: Text) -> Mapping[str, str | None] | Unreadable:
     """Read ``/failsafe``: URLs by member; None for a value that is no text."""
     found = json_object(value)
     if found is None:
-        return Unreadable("no object of JSON")
+        return Unreadable("not a JSON object")
     return {name: url if isinstance(url, str) else None for name, url in found.items()}
 
 
@@ -221,7 +221,7 @@ def _object(value: Text, **forms: Check) -> Fields | Unreadable:
     """Read an object in which each of these fields has its form, is null or is missing."""
     found = json_object(value)
     if found is None:
-        return Unreadable("no object of JSON")
+        return Unreadable("not a JSON object")
     for name, form in forms.items():
         if found.get(name) is not None and not form(found[name]):
             return Unreadable(f"{name} is not what Patroni writes there")
