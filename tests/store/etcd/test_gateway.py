@@ -275,7 +275,7 @@ async def test_broken_watch_goes_on_where_it_was(wanted: int, after: int) -> Non
 
 def test_endpoints_are_checked() -> None:
     """No endpoint at all, or TLS without its context, is refused at once."""
-    with pytest.raises(ValueError, match="no endpoint"):
+    with pytest.raises(ValueError, match="no store endpoint"):
         Etcd([], None)
     with pytest.raises(ValueError, match="TLS"):
         Etcd(["https://127.0.0.1:2379"], None)
