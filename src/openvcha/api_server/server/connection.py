@@ -55,6 +55,8 @@ class Connection(H11Protocol):
         """Continue with the next request, of which a part may have arrived."""
         super().on_response_complete()
         self._watch()
+        if self.app_state[STOPPING].is_set():
+            self._abort_soon()
 
     def pause_writing(self) -> None:
         """Count as idle while the client does not read its response."""
@@ -91,6 +93,10 @@ class Connection(H11Protocol):
     def shutdown(self) -> None:
         """Close when idle, without waiting for the client to close."""
         super().shutdown()
+        self._abort_soon()
+
+    def _abort_soon(self) -> None:
+        """Let a closing connection end although the client may keep it open."""
         if self.transport.is_closing():
             self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
