@@ -19,7 +19,8 @@ GO_ON = """
 import os, sys
 from openvcha.system.terminal import exec_detached
 os.dup2(2, 77, inheritable=True)
-exec_detached([sys.executable, "-c", sys.argv[1], *sys.argv[2:]], lambda: os.environ.update(CHANGED="1"))
+command = [sys.executable, "-c", sys.argv[1], *sys.argv[2:]]
+exec_detached(command, lambda: os.environ.update(CHANGED="1"))
 """
 # The change of account is the child's own here: no account has to be able to read our Python.
 THIEF = """
