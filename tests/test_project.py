@@ -1,10 +1,7 @@
 """The project itself: what is kept in it, its locks, its map, its entrance."""
 
-import os
 import re
-import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from tests.support.runs import ended, written
 from typer.testing import CliRunner
 
 from openvcha.cli.main import app
@@ -222,24 +220,11 @@ def test_a_skipped_test_fails_the_run_in_ci(
     tmp_path: Path, ci: str, code: int, arguments: list[str]
 ) -> None:
     """In CI nothing is left out without notice; elsewhere a skip is only reported."""
-    shutil.copy(ROOT / "conftest.py", tmp_path)
-    (tmp_path / "test_it.py").write_text(
-        "import pytest\ndef test_run(): pass\ndef test_skip(): pytest.skip('no engine')\n"
+    written(
+        tmp_path,
+        test_it="import pytest\ndef test_run(): pass\ndef test_skip(): pytest.skip('no engine')\n",
     )
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "."],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "CI": ci,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONPATH": str(ROOT),
-        },
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert "1 passed, 1 skipped" in run.stdout
-    assert run.returncode == code
-    assert ("which counts as failed" in run.stdout) == (ci == "true")
+    returned, log = ended(tmp_path, *arguments, CI=ci)
+    assert "1 passed, 1 skipped" in log
+    assert returned == code
+    assert ("which counts as failed" in log) == (ci == "true")

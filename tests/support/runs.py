@@ -19,13 +19,14 @@ def written(folder: Path, **files: str) -> None:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """Run pytest on a folder, with this project's hooks; its output goes to `log`."""
     # No other plugin: each takes seconds to import when the machine is busy.
     plugins = [word for name in ("xdist", "pytest_timeout", "conftest") for word in ("-p", name)]
     command = [sys.executable, "-m", "pytest", *plugins, "-p", "no:cacheprovider"]
     command += ["-c", os.devnull, f"--rootdir={folder}", f"--basetemp={folder / 'made'}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment |= variables
     # A run inside of a worker is none of that worker's.
     for name in [name for name in environment if name.startswith("PYTEST_XDIST")]:
         del environment[name]
@@ -49,7 +50,7 @@ def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def ended(folder: Path, *arguments: str) -> tuple[int, str]:
-    with running(folder, *arguments) as process:
+def ended(folder: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+    with running(folder, *arguments, **variables) as process:
         code = process.wait(SECONDS)
     return code, (folder / "log").read_text()
