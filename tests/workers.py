@@ -5,6 +5,7 @@ so that no worker ends long after the others.
 """
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -33,13 +34,9 @@ class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no ty
     def __init__(self, config: pytest.Config, log: Producer) -> None:
         config.option.loadscopereorder = False  # the tests come in the order of `ordered`
         super().__init__(config, log)
-        self._groups: dict[str, str] = {}
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if file not in self._groups:
-            self._groups[file] = group(self.config.rootpath, file)
-        return self._groups[file]
+        return group(self.config.rootpath, nodeid.partition("::")[0])
 
     def _reschedule(self, node: WorkerController) -> None:
         # A worker runs a test once it knows the next one. What it is given before it needs it
@@ -62,6 +59,7 @@ def octet(worker: str) -> int:
     return 90 + 30 * (number % 4)
 
 
+@functools.cache
 def group(root: Path, file: str) -> str:
     """Return the group of a test file: the lab that it shares with others, or itself."""
     shared = SHARED.search((root / file).read_text())
