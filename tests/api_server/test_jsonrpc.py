@@ -179,7 +179,7 @@ async def test_a_large_body_waits_for_the_store(
         raise StoreUnavailable("no member answers")
 
     monkeypatch.setattr(edge.store, "get", away)
-    monkeypatch.setattr(edge.store, "several", away)
+    monkeypatch.setattr(edge.store, "get_many", away)
     body = padded(invocation(), ANONYMOUS_BODY.max_bytes + 1)
     headers = {"vmware-api-session-id": "f" * 64, "content-type": "application/json"}
     response = await edge.client.post("/api", content=body, headers=headers)

@@ -35,12 +35,12 @@ from openvcha.api.types import (
     Type,
     descriptor,
 )
-from openvcha.events.audit import MOST_LISTED
+from openvcha.events.audit import MAX_LISTED
 from openvcha.events.log import MAX_EVENTS, checked_limit, event_number
 from openvcha.infrastructure.addresses import address_of
 from openvcha.infrastructure.placement import usable_name
 from openvcha.operations.peer_identity import require_usable
-from openvcha.tasks.journal import require_narrow
+from openvcha.tasks.journal import require_selective
 
 EXAMPLES = 300
 WITH_BODY = [each for each in OPERATIONS if each.body_parameters]
@@ -164,7 +164,7 @@ def refusals(operation: Operation, body: bytes) -> frozenset[str] | None:
         for each in structures(arguments.values()):
             require_form(each)
         if operation.id == "com.vmware.cis.tasks.list":
-            require_narrow(arguments["filter_spec"])
+            require_selective(arguments["filter_spec"])
     except ApiError as error:
         return frozenset(said.id for said in error.messages)
     return None
@@ -193,7 +193,7 @@ def require_form(value: Structure) -> None:
             if value.after is not None:
                 event_number(value.after)
         case AuditFilterSpec():
-            checked_limit(value.limit, MOST_LISTED)
+            checked_limit(value.limit, MAX_LISTED)
 
 
 def compare(said: frozenset[str] | None, valid: bool, what: Any) -> None:

@@ -16,7 +16,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
 from openvcha.api_server import stream
 from openvcha.api_server.auth.user_roles import Role
-from openvcha.events.state_diff import Draft
+from openvcha.events.state_diff import EventDraft
 from openvcha.store.errors import StoreUnavailable
 
 PATH = "/api/openvcha/events"
@@ -24,14 +24,14 @@ PATH = "/api/openvcha/events"
 
 async def tell(served: Served, *names: str) -> None:
     events = served.edge.events
-    before = await events.remembered()
+    before = await events.last_reported()
     drafts = [
-        Draft(
+        EventDraft(
             type="x.y", severity=EventSeverity.INFO, message=message("event.node.left", n), node=n
         )
         for n in names
     ]
-    assert await events.tell(before, before.memory, drafts)
+    assert await events.append(before, before.memory, drafts)
 
 
 @contextlib.asynccontextmanager

@@ -42,7 +42,7 @@ from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.node.recovery.survey import Place, PlaceReply, Quorum, Survey
-from openvcha.store.space import MemberRoom, Room
+from openvcha.store.space import MemberSpace, SpaceReport
 
 WORD = HOSTILE.replace(" ", "").replace("/", "|").replace("\0", "")
 """The same as one word of a command line, which may be the name of a file too."""
@@ -293,7 +293,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the store hold keys and members whose names are another's text."""
 
     made: Any = SimpleNamespace(differing=giving([HOSTILE]))
-    member = MemberRoom(1, HOSTILE, HOSTILE, 1, 1)
+    member = MemberSpace(1, HOSTILE, HOSTILE, 1, 1)
 
     async def reached(_: Path, work: Any) -> Any:
         return await work(made)
@@ -303,7 +303,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(store_maintenance, "accept", giving(None))
     monkeypatch.setattr(store_maintenance, "set_aside", giving(HOSTILE))
-    room = Room(members=(member,), silent=(HOSTILE,))
+    room = SpaceReport(members=(member,), silent=(HOSTILE,))
     monkeypatch.setattr(store_maintenance, "free_space", giving(room))
     monkeypatch.setattr(store, "_with_store", reached)
 

@@ -31,10 +31,10 @@ from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import Users
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
-from openvcha.cluster.membership import lead
+from openvcha.cluster.membership import ensure_leader
 from openvcha.cluster.observer import Observer, endpoint
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.cluster.store_accounts import of_witness
+from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.node.engines import Postgres
 from openvcha.node.etcd.account import NodeAccount, new_account, new_data_account
 from openvcha.node.etcd.member import client_url, etcd_argv, known_endpoints, peer_url
@@ -50,7 +50,7 @@ from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.etcd.gateway import Question
+from openvcha.store.etcd.gateway import Request
 from openvcha.store.sealing.cluster_store import SealedEtcd
 
 pytestmark = pytest.mark.engines
@@ -151,10 +151,10 @@ async def settled(store: SealedEtcd, identities: dict[str, Identity], layout: La
     async with asyncio.timeout(START_SECONDS):
         while True:
             with contextlib.suppress(StoreError):
-                await store.accounts.protect(own)
+                await store.accounts.enable_auth(own)
                 break
             await asyncio.sleep(0.1)
-    await store.accounts.admit(new_account(WITNESS), of_witness(WITNESS))
+    await store.accounts.grant(new_account(WITNESS), witness_permissions(WITNESS))
     await cluster_record(store).create(configuration(identities))
     record = await store.get(keys.CLUSTER)
     assert record is not None
@@ -215,7 +215,7 @@ async def test_our_client_shows_him_nothing(trio: Trio) -> None:
         for asked in (store.status(trio.witness), store.move_leader(trio.witness, 1)):
             with contextlib.suppress(StoreError):
                 await asked
-        await lead(store, ACTIVE)
+        await ensure_leader(store, ACTIVE)
         members = {member.name: member for member in await store.members()}
         with contextlib.suppress(StoreError):
             await store.move_leader(members[WITNESS].client_urls[0], members[ACTIVE].id)
@@ -249,7 +249,7 @@ async def test_he_answers_no_read(trio: Trio) -> None:
         await users.add("root", Secret("another password"), Role.ADMINISTRATOR)
         await users.add("gone", Secret("an old password"), Role.ADMINISTRATOR)
         key = base64.b64encode(keys.user("gone").encode()).decode()
-        raw = await store._etcd._gateway.read(Question("/v3/kv/range", {"key": key}, dict))
+        raw = await store._etcd._gateway.read(Request("/v3/kv/range", {"key": key}, dict))
         trio.fake.copied[key] = raw["kvs"][0]
         await users.remove("gone")
         trio.silence()

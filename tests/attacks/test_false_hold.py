@@ -7,7 +7,7 @@ import pytest
 from openvcha.api.secret import Secret
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue
-from openvcha.store.lease import Hold, acquire, campaign
+from openvcha.store.lease import LeaseLock, acquire, campaign
 from openvcha.store.memory import MemoryStore
 from openvcha.store.sealing.seal import RESERVED, Seals
 from openvcha.store.sealing.sealed_store import SealedStore
@@ -15,7 +15,7 @@ from openvcha.store.sealing.sealed_store import SealedStore
 pytestmark = pytest.mark.looptime
 LATEST = 120.0
 TTL = 10
-HELD = pytest.mark.parametrize("key", [keys.RUNNER, keys.ROOM])
+HELD = pytest.mark.parametrize("key", [keys.RUNNER, keys.DEFRAGMENTATION])
 
 
 class Stage:
@@ -32,7 +32,7 @@ class Stage:
         """Grant a lease that does not end, as long as the thief is there."""
         return await self.raw.lease_grant(1 << 30)
 
-    async def held(self, key: str) -> Hold:
+    async def held(self, key: str) -> LeaseLock:
         async with asyncio.timeout(LATEST):
             return await campaign(self.sealed, key, b"a-1", TTL)
 

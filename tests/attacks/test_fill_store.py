@@ -16,14 +16,14 @@ from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, Localiz
 from openvcha.api.truncation import ELLIPSIS
 from openvcha.api_server.auth.sessions import MAX_CREATED_PER_MINUTE, MAX_PER_USER, Sessions
 from openvcha.api_server.auth.user_roles import Role
-from openvcha.events.audit import MOST_ACCESS, USER_A_MINUTE, AuditLog
+from openvcha.events.audit import MAX_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
-from openvcha.events.state_diff import Draft
+from openvcha.events.state_diff import EventDraft
 from openvcha.store import keys
 from openvcha.store.errors import StoreFull
 from openvcha.store.interface import Action, Compare, EventType, Put, TxnResult
 from openvcha.store.memory import MemoryStore
-from openvcha.store.text_limits import LONGEST_ARGUMENT, LONGEST_TEXT, kept
+from openvcha.store.text_limits import MAX_ARGUMENT, MAX_TEXT, truncated
 from openvcha.tasks.record import ErrorRecord, error_record
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
@@ -77,7 +77,7 @@ async def test_that_a_text_was_cut_is_marked(edge: Edge) -> None:
     (record,) = await edge.audit.list()
     assert record.reason is not None
     quoted = record.reason.args[0]
-    assert (quoted[:8], quoted[-1], len(quoted)) == ("spec.xxx", ELLIPSIS, LONGEST_ARGUMENT)
+    assert (quoted[:8], quoted[-1], len(quoted)) == ("spec.xxx", ELLIPSIS, MAX_ARGUMENT)
 
 
 def long_message() -> LocalizableMessage:
@@ -104,20 +104,20 @@ def long_message() -> LocalizableMessage:
 )
 def test_messages_are_cut_wherever_they_stand(record: object) -> None:
     """By the one function that all records pass on their way into the store."""
-    assert HUGE not in repr(kept(record))
-    assert len(repr(kept(record))) < 2 * (LONGEST_TEXT + 9 * LONGEST_ARGUMENT)
+    assert HUGE not in repr(truncated(record))
+    assert len(repr(truncated(record))) < 2 * (MAX_TEXT + 9 * MAX_ARGUMENT)
 
 
 def test_what_is_short_is_kept_as_it_is() -> None:
     """Also the very object."""
     record = {"a": [message("users.unknown", "u")], "b": (1, None), "c": HUGE}
-    assert kept(record) is record
+    assert truncated(record) is record
 
 
 async def test_events_and_errors_of_tasks_are_cut(edge: Edge) -> None:
     """An event that quotes a peer's words; the error of a task with many causes."""
     await EventLog(edge.store).add(
-        Draft(type="t", severity=EventSeverity.ERROR, message=long_message())
+        EventDraft(type="t", severity=EventSeverity.ERROR, message=long_message())
     )
     assert await bytes_kept(edge.store, keys.EVENTS) < LARGEST_RECORD
     causes = [message("infrastructure.power.died", "vm", HUGE)] * 100
@@ -129,7 +129,7 @@ HOSTILE = 10_000
 
 def knocks(origins: Callable[[int], str], user: str | None = None) -> Iterator[AuditInfo]:
     """Make the records of hostile calls, each as long as one may be."""
-    reason = kept(long_message())
+    reason = truncated(long_message())
     for number in range(HOSTILE):
         yield AuditInfo(
             id="",
@@ -172,7 +172,7 @@ async def test_ten_thousand_refused_calls(origins: Callable[[int], str], user: s
         if number % 200 == 0:
             await asyncio.sleep(60)
     assert await bytes_kept(store) < 2000 * LARGEST_RECORD
-    await log.tell_left_out()
+    await log.record_omitted()
     kept_of = [record.user for record in await log.list()]
     assert (kept_of.count("a"), kept_of.count("b")) == (2, 2)
 
@@ -184,12 +184,12 @@ async def test_many_logins_of_one_user() -> None:
     log = AuditLog(store, monotonic=asyncio.get_running_loop().time)
     login = replace(next(knocks(lambda _: "192.0.2.1", "anna")), result="OK", reason=None)
     await log.record(login, access=True)
-    for number in range(3 * MOST_ACCESS):
+    for number in range(3 * MAX_ACCESS):
         await log.record(replace(login, user="nobody"), access=True)
         if number % USER_A_MINUTE == 0:
             await asyncio.sleep(60)
     users = [record.user for record in await log.list()]
-    assert (users.count("anna"), users.count("nobody")) == (1, MOST_ACCESS)
+    assert (users.count("anna"), users.count("nobody")) == (1, MAX_ACCESS)
 
 
 async def test_what_a_stranger_is_refused_pushes_out_no_change(edge: Edge) -> None:

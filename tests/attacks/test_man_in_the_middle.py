@@ -29,7 +29,7 @@ from openvcha.cli.target import Target
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
 from openvcha.node.joining import JoinRequest
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
-from openvcha.operations.peer_connection import PeerConnection, Trust, Unverified
+from openvcha.operations.peer_connection import PeerConnection, PeerUnverified, Trust
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
 
 PLANS = [plan for plan in itertools.product((PASS, OWN), repeat=4) if OWN in plan]
@@ -120,7 +120,7 @@ async def test_a_later_connection_shows_what_the_first_one_showed(scene: Scene) 
         async with PeerConnection("127.0.0.1", port, trusting) as connection:
             login = {"authorization": f"Basic {SECRETS[1]}"}
             assert (await connection.request("POST", "/api/session", login)).status == 201
-            with pytest.raises(Unverified):
+            with pytest.raises(PeerUnverified):
                 await connection.request("GET", "/", {"session": "token-of-a-session"})
         assert man.connections == 2
         assert_blind(man)

@@ -12,7 +12,7 @@ from openvcha.api.secret import Secret
 from openvcha.node.patroni.patches.seals import Sealing, install
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue
-from openvcha.store.sealing.seal import FIELD, RESERVED, Place, Seals
+from openvcha.store.sealing.seal import FIELD, RESERVED, KeyVersion, Seals
 
 SEALS = Seals(lambda: [Secret("a key of the data nodes")])
 THIEF = Seals(lambda: [Secret("a key of nobody")])
@@ -82,7 +82,7 @@ class EtcdOfPatroni:
 def member(name: str, seals: Seals | None = SEALS, **changes: Any) -> dict[str, Any]:
     """What a Patroni tells of itself; without ``seals`` as a thief writes it."""
     data = {"conn_url": "postgres://127.1.1.1:5432/postgres", "api_url": HOME, **changes}
-    place = Place(keys.patroni_member(name), 0, 0, lease=False)
+    place = KeyVersion(keys.patroni_member(name), 0, 0, lease=False)
     value = seals.seal_fields(place, data) if seals else data
     return {"value": json.dumps(value), "mod_revision": "3", "lease": "7", "key": f"members/{name}"}
 
@@ -107,7 +107,7 @@ def test_what_patroni_writes_it_reads_again() -> None:
     assert etcd.kv is not None
     fields = {name: int(etcd.kv[name]) for name in ("create_revision", "mod_revision", "version")}
     kv = KeyValue(keys.PATRONI_CONFIG, etcd.kv["value"].encode(), **fields)
-    assert json.loads(SEALS.open(kv)) == {**DYNAMIC, "pause": True}
+    assert json.loads(SEALS.unseal(kv)) == {**DYNAMIC, "pause": True}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,9 @@ def test_what_patroni_writes_it_reads_again() -> None:
         RESERVED.decode(),
         json.dumps({"ttl": 20, FIELD: "x"}),
         json.dumps({"ttl": 20, FIELD: 7}),
-        json.dumps(THIEF.seal_fields(Place(keys.PATRONI_CONFIG, 11, 3, lease=False), {"ttl": 20})),
+        json.dumps(
+            THIEF.seal_fields(KeyVersion(keys.PATRONI_CONFIG, 11, 3, lease=False), {"ttl": 20})
+        ),
     ],
     ids=str,
 )

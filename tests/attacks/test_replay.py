@@ -134,7 +134,7 @@ async def role_taken_away(stage: Stage, put_back: Callable[[Whole], None]) -> An
     async def is_administrator(store: SealedStore) -> bool:
         found = await Users(store).find("bert")
         listed = {user.name: user.role for user in await Users(store).list()}
-        several = await store.several([keys.user("bert")])
+        several = await store.get_many([keys.user("bert")])
         seen = (found and found.role, listed.get("bert"), several[0] is not None)
         assert seen in {(None, None, False), (Role.ADMINISTRATOR, Role.ADMINISTRATOR, True)}
         return found is not None
@@ -158,7 +158,7 @@ async def used_token(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
     )
 
     async def counts_again(store: SealedStore) -> bool:
-        found = await token_record(store, JoinRole.PASSIVE).sound()
+        found = await token_record(store, JoinRole.PASSIVE).read_valid()
         try:
             require_token(found.value if found else None, spec, NOW)
         except ApiError:
@@ -317,7 +317,7 @@ async def test_a_deleted_roll_is_put_back_and_opens_nothing(stage: Stage) -> Non
     await stage.raw.delete(keys.ROLL)
     assert await stage.enters(stage.store, "anna")
     assert keys.ROLL in stage.store.refused()
-    await stage.store.guard()
+    await stage.store.verify_all()
     assert await stage.enters(stage.process("never"), "anna")
     await stage.raw.delete(keys.ROLL)
     assert not await stage.enters(stage.process("nor this"), "anna")

@@ -30,7 +30,7 @@ from openvcha.store.errors import RecordForged
 from openvcha.store.interface import Action, Compare, KeyValue, Store, TxnResult
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import encode
-from openvcha.store.sealing.kept import Good
+from openvcha.store.sealing.kept import GoodValue
 from openvcha.store.sealing.seal import Seals
 from openvcha.store.sealing.sealed_store import SealedStore
 from openvcha.tasks.journal import Journal
@@ -68,15 +68,15 @@ class Files:
     """What a data node keeps beside itself."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Good] = {}
+        self.values: dict[str, GoodValue] = {}
 
     def keeps(self, key: str) -> bool:
         return key == keys.CLUSTER
 
-    def load(self, key: str) -> Good | None:
+    def load(self, key: str) -> GoodValue | None:
         return self.values.get(key)
 
-    def save(self, key: str, good: Good) -> None:
+    def save(self, key: str, good: GoodValue) -> None:
         self.values[key] = good
 
 
@@ -204,7 +204,7 @@ async def makes_a_join_token_up(stage: Stage) -> bool:
         ha_address="127.1.1.9",
         certificate_request="",
     )
-    found = await stored.sound()
+    found = await stored.read_valid()
     try:
         require_token(found.value if found else None, spec, NOW)
     except ApiError:
@@ -320,7 +320,7 @@ async def test_a_thief(attack: Attack) -> None:
     assert await attack(Stage(sealed=False))
     stage = Stage(sealed=True)
     assert not await attack(stage)
-    await stage.sealed.guard()
+    await stage.sealed.verify_all()
     refused = stage.sealed.refused()
     assert len(refused) == 1
     cluster = Cluster()
@@ -403,7 +403,7 @@ async def test_what_is_kept_of_the_cluster_is_put_back() -> None:
     stage = Stage(sealed=True)
     await cluster_record(stage.store).create(Cluster().seen.config)
     await stage.raw.put(keys.CLUSTER, b"{}")
-    await stage.sealed.guard()
+    await stage.sealed.verify_all()
     bare = SealedStore(stage.raw, Seals(lambda: [Secret("of the data nodes")]))
     found = await cluster_record(bare).get()
     assert isinstance(found, ClusterConfig)

@@ -16,7 +16,7 @@ from tests.support.attackers.stolen_witness import identity, started, written
 from tests.support.etcd_servers import etcd_binary
 
 from openvcha.api.secret import Secret
-from openvcha.cluster.store_accounts import forget_strangers, of_witness
+from openvcha.cluster.store_accounts import remove_unknown_accounts, witness_permissions
 from openvcha.node.etcd.account import NodeAccount, load_account, new_account, new_data_account
 from openvcha.node.etcd.member import client_url, etcd_argv, peer_url
 from openvcha.node.identity import Identity, Secrets
@@ -26,7 +26,7 @@ from openvcha.node.security.issuing import node_files
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.account import Account
-from openvcha.store.errors import NotLetIn, PermissionDenied, StoreError
+from openvcha.store.errors import AuthenticationFailed, PermissionDenied, StoreError
 from openvcha.store.etcd import wire
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Delete, Put, absent, present
@@ -107,7 +107,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
             async with asyncio.timeout(60):
                 while not await _protected(owner, own):  # noqa: ASYNC110 - it is another program's state
                     await asyncio.sleep(0.1)
-            await owner.accounts.admit(little, of_witness(WITNESS))
+            await owner.accounts.grant(little, witness_permissions(WITNESS))
             for key in (*FORBIDDEN, *SECRET_KEYS):
                 await owner.put(key, b"ours")
         yield made
@@ -118,7 +118,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 async def _protected(owner: Etcd, own: Account) -> bool:
     try:
-        await owner.accounts.protect(own)
+        await owner.accounts.enable_auth(own)
     except StoreError:
         return False
     return True
@@ -164,8 +164,8 @@ async def test_with_its_files_he_makes_no_member_and_no_account(cluster: Cluster
         for attempt in (
             thief.member_add(["https://127.0.0.9:2380"]),
             thief.member_remove(member.id),
-            thief.accounts.admit(everything, []),
-            thief.accounts.forget(DATA),
+            thief.accounts.grant(everything, []),
+            thief.accounts.delete(DATA),
             thief.accounts._ask("user/grant", {"user": WITNESS, "role": "root"}),
             thief.accounts._ask("disable", {}),
         ):
@@ -177,7 +177,7 @@ async def test_the_certificate_alone_opens_no_key(cluster: Cluster) -> None:
     """Over the gateway he is nobody."""
     async with cluster.client(cluster.witness, None) as stranger:
         for key in (*FORBIDDEN, keys.node_facts(WITNESS)):
-            with pytest.raises(NotLetIn):
+            with pytest.raises(AuthenticationFailed):
                 await stranger.put(key, b"his")
 
 
@@ -216,14 +216,14 @@ async def test_what_he_has_of_a_witness_that_was_replaced_opens_nothing(cluster:
     """Its account goes with its vote."""
     async with cluster.thief() as thief, cluster.owner() as owner:
         await thief.put(keys.node_facts(WITNESS), b"")
-        await owner.accounts.admit(new_data_account(), ())  # made by a thief of the owner's
-        await owner.accounts.admit(new_account(DATA), ())  # the same, named like a data node
-        await forget_strangers(owner, NodeAccount(cluster.data.root), {"vcha-4-dd"})
-        assert await owner.accounts.names() == {load_account(cluster.data.root).name}
-        with pytest.raises(NotLetIn):
+        await owner.accounts.grant(new_data_account(), ())  # made by a thief of the owner's
+        await owner.accounts.grant(new_account(DATA), ())  # the same, named like a data node
+        await remove_unknown_accounts(owner, NodeAccount(cluster.data.root), {"vcha-4-dd"})
+        assert await owner.accounts.list_names() == {load_account(cluster.data.root).name}
+        with pytest.raises(AuthenticationFailed):
             await thief.put(keys.node_facts(WITNESS), b"")
     async with cluster.thief() as again:
-        with pytest.raises(NotLetIn):
+        with pytest.raises(AuthenticationFailed):
             await again.get(keys.CLUSTER)
 
 
@@ -243,9 +243,11 @@ async def test_nothing_is_left_of_what_an_owner_s_thief_has_given(cluster: Clust
         await ask("user/grant", {"user": own.name, "role": "his"})
         await thief.put(keys.user("thief"), b"his")
         for _ in range(2):
-            await forget_strangers(owner, NodeAccount(cluster.data.root), {WITNESS, "vcha-9-zz"})
+            await remove_unknown_accounts(
+                owner, NodeAccount(cluster.data.root), {WITNESS, "vcha-9-zz"}
+            )
         assert set(await owner.accounts._list("role")) - {"root"} == {WITNESS}
-        assert await owner.accounts.names() == {own.name, WITNESS}
+        assert await owner.accounts.list_names() == {own.name, WITNESS}
         for key in FORBIDDEN:
             with pytest.raises(PermissionDenied):
                 await thief.put(key, b"his")
@@ -253,7 +255,7 @@ async def test_nothing_is_left_of_what_an_owner_s_thief_has_given(cluster: Clust
         assert await thief.get(keys.CLUSTER) is not None
         await owner.put(keys.user("anna"), b"ours")
     async with cluster.client(cluster.data, his) as root:
-        with pytest.raises(NotLetIn):
+        with pytest.raises(AuthenticationFailed):
             await root.put(keys.user("thief"), b"his")
 
 

@@ -32,8 +32,8 @@ WHO = Account(name="data.a", password=Secret("p"))
 Call = Callable[[Etcd], Awaitable[object]]
 CALLS: Mapping[str, Call] = {
     "get": lambda etcd: etcd.get("/a"),
-    "several": lambda etcd: etcd.several(["/a", "/a"]),
-    "several_and_members": lambda etcd: etcd.several_and_members(["/a", "/a"]),
+    "get_many": lambda etcd: etcd.get_many(["/a", "/a"]),
+    "get_many_and_members": lambda etcd: etcd.get_many_and_members(["/a", "/a"]),
     "prefix": lambda etcd: etcd.prefix("/a/"),
     "snapshot": lambda etcd: etcd.snapshot("/a/"),
     "put": lambda etcd: etcd.put("/a", b""),
@@ -50,20 +50,20 @@ CALLS: Mapping[str, Call] = {
     "member_remove": lambda etcd: etcd.member_remove(1),
     "member_promote": lambda etcd: etcd.member_promote(1),
     "move_leader": lambda etcd: etcd.move_leader(PLACE, 1),
-    "full_members": lambda etcd: etcd.full_members(),
-    "make_room": lambda etcd: etcd.make_room(PLACE),
+    "members_without_space": lambda etcd: etcd.members_without_space(),
+    "reclaim_space": lambda etcd: etcd.reclaim_space(PLACE),
     "defragment": lambda etcd: etcd.defragment(PLACE),
-    "disarm": lambda etcd: etcd.disarm(frozenset({1})),
+    "disarm_alarm": lambda etcd: etcd.disarm_alarm(frozenset({1})),
     "status": lambda etcd: etcd.status(PLACE),
     "healthy": lambda etcd: etcd.healthy(PLACE, 0.01),
-    "accounts.protect": lambda etcd: etcd.accounts.protect(WHO),
-    "accounts.trust": lambda etcd: etcd.accounts.trust(WHO),
-    "accounts.keep_only": lambda etcd: etcd.accounts.keep_only(
+    "accounts.enable_auth": lambda etcd: etcd.accounts.enable_auth(WHO),
+    "accounts.grant_all": lambda etcd: etcd.accounts.grant_all(WHO),
+    "accounts.revoke_others": lambda etcd: etcd.accounts.revoke_others(
         WHO, {"witness.b": [Permission("/a/", write=True)]}
     ),
-    "accounts.names": lambda etcd: etcd.accounts.names(),
-    "accounts.admit": lambda etcd: etcd.accounts.admit(WHO, [Permission("/a/", write=False)]),
-    "accounts.forget": lambda etcd: etcd.accounts.forget("a"),
+    "accounts.list_names": lambda etcd: etcd.accounts.list_names(),
+    "accounts.grant": lambda etcd: etcd.accounts.grant(WHO, [Permission("/a/", write=False)]),
+    "accounts.delete": lambda etcd: etcd.accounts.delete("a"),
 }
 VALUE = {
     "key": b64encode(b"/a").decode(),
@@ -139,7 +139,7 @@ class Wire:
     def __init__(self, said: Any, status: int = 200) -> None:
         self.reply = Reply(status, json.dumps(said).encode())
 
-    async def ask(self, *_: Any, **__: Any) -> Reply:
+    async def request(self, *_: Any, **__: Any) -> Reply:
         return self.reply
 
     async def aclose(self) -> None:
@@ -169,7 +169,7 @@ def short(error: StoreError) -> None:
     assert len(str(error)) < 2000
 
 
-@pytest.mark.parametrize("name", ["get", "several", "several_and_members"])
+@pytest.mark.parametrize("name", ["get", "get_many", "get_many_and_members"])
 def test_the_record_of_another_key_is_no_answer(name: str) -> None:
     """Its seal is good, for its own place: one user's record must not be taken for another's."""
     other = VALUE | {"key": b64encode(b"/b").decode()}
@@ -177,7 +177,7 @@ def test_the_record_of_another_key_is_no_answer(name: str) -> None:
     with pytest.raises(StoreUnavailable, match="the key that was asked for"):
         asked(name, said)
     with pytest.raises(StoreUnavailable, match="one for each key"):
-        asked("several", HONEST | {"responses": []})
+        asked("get_many", HONEST | {"responses": []})
 
 
 def test_every_method_is_here() -> None:
@@ -192,7 +192,7 @@ def test_every_method_is_here() -> None:
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_an_honest_answer_is_read(name: str) -> None:
     """What the lies begin with is right for each of them."""
-    if name != "accounts.protect":  # it asks on until nobody has to show anything
+    if name != "accounts.enable_auth":  # it asks on until nobody has to show anything
         typed(asked(name, HONEST))
 
 

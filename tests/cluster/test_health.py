@@ -12,14 +12,14 @@ from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster import modes
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import Lag
-from openvcha.cluster.store_space import Space
+from openvcha.cluster.store_space import StoreSpace
 from openvcha.cluster.warnings import (
     CLOCK_SECONDS,
     GIB,
     LAG_BYTES,
     LAG_SECONDS,
-    LONGEST_FORGED,
-    MOST_FORGED,
+    MAX_SHOWN_CHARACTERS,
+    MAX_SHOWN_ITEMS,
 )
 from openvcha.store.node_facts import Override, PostgresFacts, PostgresTrouble
 from openvcha.store.patroni.rest import PatroniNode
@@ -132,7 +132,7 @@ def told(member: str, **facts: object) -> Callable[[World], None]:
 
 
 def clock(off: float) -> Callable[[World], None]:
-    return lambda world: world.hear("w-3", clock_off=off)
+    return lambda world: world.hear("w-3", clock_offset=off)
 
 
 def address(text: str) -> Callable[[World], None]:
@@ -317,12 +317,12 @@ def test_a_slot_that_a_failover_would_leave_behind_is_told(world: World) -> None
 
 def test_what_is_told_of_slots_is_bounded_and_plain(world: World) -> None:
     """Whoever has a node's files may write any name there."""
-    named = tuple(f"\x1b[2J{n}" + "x" * 1000 for n in range(MOST_FORGED + 1))
+    named = tuple(f"\x1b[2J{n}" + "x" * 1000 for n in range(MAX_SHOWN_ITEMS + 1))
     world.tell("a-1", postgres=PostgresFacts(slots=named))
     world.tell("b-2", postgres=PostgresFacts())
     found = texts(world, "slot.left.behind")
-    assert len(found) == 2 * MOST_FORGED
-    assert all("\x1b" not in text and len(text) < 2 * LONGEST_FORGED for text in found)
+    assert len(found) == 2 * MAX_SHOWN_ITEMS
+    assert all("\x1b" not in text and len(text) < 2 * MAX_SHOWN_CHARACTERS for text in found)
 
 
 def test_what_is_set_for_the_cluster_s_roles_is_texts(world: World) -> None:
@@ -352,7 +352,7 @@ def test_nodes_whose_settings_differ_are_texts(world: World) -> None:
 
 def test_a_full_store_degrades_and_says_what_to_do(world: World) -> None:
     """Nobody could take over, for that is a write."""
-    world.set(space=Space("a-1", 1000, 900, 1000, full=True))
+    world.set(space=StoreSpace("a-1", 1000, 900, 1000, full=True))
     assert reasons(world) == {"store.full"}
     (warning,) = assess(world.seen).warnings
     assert warning.recommendation is not None
@@ -362,7 +362,7 @@ def test_a_full_store_degrades_and_says_what_to_do(world: World) -> None:
 @pytest.mark.parametrize(("size", "warned"), [(699, False), (700, True)])
 def test_a_store_that_fills_is_a_warning(world: World, size: int, warned: bool) -> None:
     """From 70 % of its quota on; the state stays what it is."""
-    world.set(space=Space("a-1", size, 100, 1000))
+    world.set(space=StoreSpace("a-1", size, 100, 1000))
     found = assess(world.seen)
     assert found.state is ClusterState.HEALTHY
     assert [each.key for each in found.findings] == (["store.filling"] if warned else [])

@@ -18,7 +18,7 @@ GUARD = absent("/somebody-else-has-taken-over")
 MEMBER = keys.patroni_member("b")
 
 Move = Callable[[MemoryStore, Compare, str, str], Awaitable[bool]]
-MOVES = pytest.mark.parametrize("move", [leader_key.ask, leader_key.hand_over])
+MOVES = pytest.mark.parametrize("move", [leader_key.request_switchover, leader_key.transfer])
 
 
 async def world(leader: str = "a", sync: str = "a", standby: str | None = "b") -> MemoryStore:
@@ -38,13 +38,13 @@ async def text(store: MemoryStore, key: str) -> str | None:
 async def test_patroni_is_asked_in_its_own_words() -> None:
     """As its REST interface writes them."""
     store = await world()
-    assert not await leader_key.pending(store)
-    assert await leader_key.ask(store, GUARD, "a", "b")
+    assert not await leader_key.is_pending(store)
+    assert await leader_key.request_switchover(store, GUARD, "a", "b")
     assert json.loads(await text(store, keys.PATRONI_FAILOVER) or "") == {
         "leader": "a",
         "member": "b",
     }
-    assert await leader_key.pending(store)
+    assert await leader_key.is_pending(store)
     assert await text(store, keys.PATRONI_LEADER) == "a"
 
 
@@ -52,8 +52,8 @@ async def test_a_wish_that_is_there_stays() -> None:
     """A person may have made it with patronictl."""
     store = await world()
     await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"c"}')
-    assert not await leader_key.ask(store, GUARD, "a", "b")
-    await leader_key.take_back(store, GUARD, "a", "b")
+    assert not await leader_key.request_switchover(store, GUARD, "a", "b")
+    await leader_key.withdraw_request(store, GUARD, "a", "b")
     assert await text(store, keys.PATRONI_FAILOVER) == '{"leader":"a","member":"c"}'
 
 
@@ -61,10 +61,10 @@ async def test_a_wish_that_was_emptied_may_be_made_again_and_taken_back() -> Non
     """Patroni empties the key, refused or fulfilled."""
     store = await world()
     await store.put(keys.PATRONI_FAILOVER, b"{}")
-    assert await leader_key.ask(store, GUARD, "a", "b")
-    await leader_key.take_back(store, GUARD, "a", "b")
-    assert not await leader_key.pending(store)
-    await leader_key.take_back(store, GUARD, "a", "b")
+    assert await leader_key.request_switchover(store, GUARD, "a", "b")
+    await leader_key.withdraw_request(store, GUARD, "a", "b")
+    assert not await leader_key.is_pending(store)
+    await leader_key.withdraw_request(store, GUARD, "a", "b")
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ async def test_what_patroni_is_not_shown_is_in_nobody_s_way(value: bytes) -> Non
     store = await world()
     await store.put(keys.PATRONI_FAILOVER, value)
     assert not is_formed("failover", value.decode(errors="replace"))
-    assert not await leader_key.asked(store)
+    assert not await leader_key.is_requested(store)
     with pytest.raises(RecordInvalid):
-        await leader_key.pending(store)
-    assert not await leader_key.drop_dead(store)
-    assert await leader_key.ask(store, GUARD, "a", "b")
-    assert await leader_key.pending(store)
+        await leader_key.is_pending(store)
+    assert not await leader_key.drop_stale_request(store)
+    assert await leader_key.request_switchover(store, GUARD, "a", "b")
+    assert await leader_key.is_pending(store)
 
 
 async def test_the_key_is_handed_over_with_the_right_to_keep_it() -> None:
@@ -100,7 +100,7 @@ async def test_the_key_is_handed_over_with_the_right_to_keep_it() -> None:
     await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"b"}')
     before, read = store.revision, await store.get(keys.PATRONI_SYNC)
     assert read
-    assert await leader_key.hand_over(store, GUARD, "a", "b")
+    assert await leader_key.transfer(store, GUARD, "a", "b")
     assert store.revision == before + 1, "more than one transaction"
     leader, member = await store.get(keys.PATRONI_LEADER), await store.get(MEMBER)
     assert leader
@@ -115,7 +115,7 @@ async def test_the_key_is_handed_over_with_the_right_to_keep_it() -> None:
 async def test_a_new_leader_that_dies_before_it_begins_leaves_the_former_one_its_right() -> None:
     """``/sync`` still says so: without it nobody might lead for good."""
     store = await world()
-    assert await leader_key.hand_over(store, GUARD, "a", "b")
+    assert await leader_key.transfer(store, GUARD, "a", "b")
     await asyncio.sleep(30)
     assert await text(store, keys.PATRONI_LEADER) is None
     assert parse_sync((await text(store, keys.PATRONI_SYNC) or "").encode()).leader == "a"
@@ -124,14 +124,14 @@ async def test_a_new_leader_that_dies_before_it_begins_leaves_the_former_one_its
 async def test_the_key_is_given_back_where_the_new_leader_does_not_begin() -> None:
     """And what it read before it cannot act on any more."""
     store = await world()
-    await leader_key.give_back(store, GUARD, "a", "b")
+    await leader_key.undo_transfer(store, GUARD, "a", "b")
     assert await text(store, keys.PATRONI_LEADER) == "a"
-    assert await leader_key.hand_over(store, GUARD, "a", "b")
+    assert await leader_key.transfer(store, GUARD, "a", "b")
     read = await store.get(keys.PATRONI_SYNC)
     assert read
-    await leader_key.give_back(store, present("/still-mine"), "a", "b")
+    await leader_key.undo_transfer(store, present("/still-mine"), "a", "b")
     assert await text(store, keys.PATRONI_LEADER) == "b"
-    await leader_key.give_back(store, GUARD, "a", "b")
+    await leader_key.undo_transfer(store, GUARD, "a", "b")
     assert await text(store, keys.PATRONI_LEADER) is None
     assert not (await store.txn([unchanged(read)], [])).succeeded
 
@@ -139,9 +139,9 @@ async def test_the_key_is_given_back_where_the_new_leader_does_not_begin() -> No
 async def test_who_has_begun_to_lead_keeps_the_key() -> None:
     """Patroni puts it in ``/sync`` right before PostgreSQL becomes a primary."""
     store = await world()
-    assert await leader_key.hand_over(store, GUARD, "a", "b")
+    assert await leader_key.transfer(store, GUARD, "a", "b")
     await store.put(keys.PATRONI_SYNC, b'{"leader":"b","sync_standby":null}')
-    await leader_key.give_back(store, GUARD, "a", "b")
+    await leader_key.undo_transfer(store, GUARD, "a", "b")
     assert await text(store, keys.PATRONI_LEADER) == "b"
 
 
@@ -168,7 +168,7 @@ async def test_a_wish_for_a_member_that_shows_no_life_is_dropped(
         await store.delete(MEMBER)
     if wish is not None:
         await store.put(keys.PATRONI_FAILOVER, wish)
-    assert await leader_key.drop_dead(store) is dropped
+    assert await leader_key.drop_stale_request(store) is dropped
     left = await store.get(keys.PATRONI_FAILOVER)
     assert (left.value if left else None) == (None if dropped else wish)
 
@@ -201,7 +201,7 @@ async def test_never_to_a_node_that_shows_no_life() -> None:
     """Nobody would take the key up."""
     store = await world()
     await store.delete(MEMBER)
-    assert not await leader_key.hand_over(store, GUARD, "a", "b")
+    assert not await leader_key.transfer(store, GUARD, "a", "b")
     assert await text(store, keys.PATRONI_LEADER) == "a"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from openvcha.cluster import membership
-from openvcha.cluster.patroni_client import bar, sync_state
+from openvcha.cluster.patroni_client import revoke_candidacy, sync_state
 from openvcha.store import keys
 from openvcha.store.errors import LearnerNotReady, MemberNotFound, NotLearner, StoreUnavailable
 from openvcha.store.interface import EndpointStatus, Member, Membership
@@ -79,7 +79,7 @@ async def test_what_a_failed_undo_left_is_removed_and_nobody_else() -> None:
         Member(3, "", ("https://127.83.2.99:2380",), (), learner=True),
         Member(4, "", (URL,), (), learner=True),
     )
-    await membership.remove_strangers(store, {"a-1", "new-2"}, {URL})
+    await membership.remove_unknown(store, {"a-1", "new-2"}, {URL})
     assert [member.id for member in store.list] == [1, 4]
 
 
@@ -105,12 +105,12 @@ async def test_a_member_is_barred_from_taking_over() -> None:
     store = MemoryStore()
     await store.put(keys.PATRONI_LEADER, b"a-1")
     await store.put(keys.PATRONI_SYNC, b'{"leader": "a-1", "sync_standby": "b-2,c-3", "quorum": 0}')
-    assert await bar(store, "b-2")
+    assert await revoke_candidacy(store, "b-2")
     assert (await sync_state(store)).standbys == {"c-3"}
-    assert await bar(store, "b-2")
-    assert not await bar(store, "a-1")
+    assert await revoke_candidacy(store, "b-2")
+    assert not await revoke_candidacy(store, "a-1")
     await store.delete(keys.PATRONI_LEADER)
-    assert not await bar(store, "c-3")
+    assert not await revoke_candidacy(store, "c-3")
     assert (await sync_state(store)).standbys == {"c-3"}
 
 
@@ -122,10 +122,10 @@ async def test_the_lead_is_handed_to_who_is_to_have_it() -> None:
     """Asked at the one that has it; where it is already, nothing is asked."""
     store = voters()
     store.leader = 3
-    await membership.lead(store, "a")
+    await membership.ensure_leader(store, "a")
     assert store.leader == 1
     store.moving = AssertionError("nothing is to be moved")
-    await membership.lead(store, "a")
+    await membership.ensure_leader(store, "a")
 
 
 async def test_a_lead_that_cannot_be_handed_on_stays() -> None:
@@ -133,5 +133,5 @@ async def test_a_lead_that_cannot_be_handed_on_stays() -> None:
     store = voters()
     store.leader = 3
     store.moving = StoreUnavailable("away")
-    await membership.lead(store, "a")
+    await membership.ensure_leader(store, "a")
     assert store.leader == 3

@@ -9,9 +9,9 @@ from tests.support.simulated.observations import World
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import modes, preconditions
-from openvcha.cluster.mode_settings import switched
-from openvcha.cluster.modes import SETTINGS, way
-from openvcha.cluster.store_space import Space
+from openvcha.cluster.mode_settings import with_setting
+from openvcha.cluster.modes import SETTINGS, setting_changes
+from openvcha.cluster.store_space import StoreSpace
 from openvcha.store.keys import ALONE, DETACHED, PAUSE
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import MemberState, SyncState, read_member
@@ -132,7 +132,7 @@ def test_only_an_enabled_cluster_without_a_pause_fails_over_by_itself(
 def test_nobody_takes_over_while_the_store_is_full(world: World) -> None:
     """The right to lead is a write: cluster.get does not promise what cannot come."""
     assert preconditions.fails_over_by_itself(world.seen)
-    world.set(space=Space("a-1", 1000, 900, 1000, full=True))
+    world.set(space=StoreSpace("a-1", 1000, 900, 1000, full=True))
     assert not preconditions.fails_over_by_itself(world.seen)
 
 
@@ -140,7 +140,7 @@ def test_nobody_takes_over_while_the_store_is_full(world: World) -> None:
 def test_a_way_leads_from_one_mode_to_the_other(old: ClusterMode, new: ClusterMode) -> None:
     """All that differs is changed, once."""
     on = set(SETTINGS[old])
-    for name, value in way(old, new):
+    for name, value in setting_changes(old, new):
         assert (name in on) is not value
         (on.add if value else on.remove)(name)
     assert on == SETTINGS[new]
@@ -152,7 +152,7 @@ def test_at_no_point_of_a_way_may_somebody_take_over_from_one_who_goes_on_alone(
 ) -> None:
     """Neither on the way nor back: only under a pause is the active alone, or the standby out."""
     on = set(SETTINGS[old])
-    for name, value in ((None, False), *way(old, new)):
+    for name, value in ((None, False), *setting_changes(old, new)):
         if name:
             (on.add if value else on.remove)(name)
         assert PAUSE in on or not on & {ALONE, DETACHED}
@@ -170,9 +170,9 @@ def test_settings_are_read_from_what_a_patroni_tells_of_itself() -> None:
 def test_a_switched_setting_leaves_all_others() -> None:
     """Whatever else is configured stays; off is not there at all."""
     fields = {"ttl": 20, "postgresql": {"use_slots": True}}
-    on = switched(fields, PAUSE, value=True)
+    on = with_setting(fields, PAUSE, value=True)
     assert on == {**fields, PAUSE: True}
-    assert switched(on, PAUSE, value=False) == fields
+    assert with_setting(on, PAUSE, value=False) == fields
 
 
 @pytest.mark.parametrize("state", [healthy, passive_silent])

@@ -17,7 +17,7 @@ from openvcha.cluster.node_reports import (
     RETRY_SECONDS,
     SAMPLES,
     SILENT_SECONDS,
-    Hearing,
+    NodeReports,
 )
 from openvcha.store import keys, node_facts
 from openvcha.store.interface import Event, Snapshot
@@ -32,7 +32,7 @@ class Ear:
     """A hearing on a simulated store; time is the loop's."""
 
     store: MemoryStore
-    hearing: Hearing
+    node_reports: NodeReports
 
     async def tell(self, off: float = 0.0, late: float = 0.0) -> None:
         """Report as a node does whose clock is ``off``; the report travels for ``late``."""
@@ -53,7 +53,7 @@ def now() -> datetime:
 async def listening() -> AsyncIterator[Ear]:
     """Listen for as long as the test lasts, by the test's own clock."""
     store = MemoryStore()
-    hearing = Hearing(store, monotonic=seconds, clock=now)
+    hearing = NodeReports(store, monotonic=seconds, clock=now)
     running = asyncio.create_task(hearing.run())
     await asyncio.sleep(0.01)
     try:
@@ -66,21 +66,21 @@ async def listening() -> AsyncIterator[Ear]:
 async def test_nothing_heard_is_unknown_and_only_later_silence() -> None:
     """A node that starts has told nothing yet; one that never tells anything is told of."""
     async with listening() as ear:
-        assert ear.hearing.of("b-2").facts is None
-        assert not ear.hearing.of("b-2").silent
+        assert ear.node_reports.report_of("b-2").facts is None
+        assert not ear.node_reports.report_of("b-2").silent
         await asyncio.sleep(SILENT_SECONDS + 1)
-        assert ear.hearing.of("b-2").silent
+        assert ear.node_reports.report_of("b-2").silent
         await ear.tell()
-        assert not ear.hearing.of("b-2").silent
-        assert ear.hearing.of("b-2").facts is not None
+        assert not ear.node_reports.report_of("b-2").silent
+        assert ear.node_reports.report_of("b-2").facts is not None
 
 
 async def test_who_has_not_begun_to_listen_does_not_listen() -> None:
     """What the nodes have told is unknown to it, which is no silence of theirs."""
-    hearing = Hearing(MemoryStore(), monotonic=seconds, clock=now)
-    assert not hearing.listens
+    hearing = NodeReports(MemoryStore(), monotonic=seconds, clock=now)
+    assert not hearing.connected
     async with listening() as ear:
-        assert ear.hearing.listens
+        assert ear.node_reports.connected
 
 
 async def test_facts_that_are_withdrawn_are_unknown_at_once() -> None:
@@ -89,8 +89,8 @@ async def test_facts_that_are_withdrawn_are_unknown_at_once() -> None:
         await ear.tell()
         await ear.store.delete(KEY)
         await asyncio.sleep(0.01)
-        assert ear.hearing.of("b-2").facts is None
-        assert not ear.hearing.of("b-2").silent
+        assert ear.node_reports.report_of("b-2").facts is None
+        assert not ear.node_reports.report_of("b-2").silent
 
 
 async def test_old_facts_are_not_believed() -> None:
@@ -98,8 +98,8 @@ async def test_old_facts_are_not_believed() -> None:
     async with listening() as ear:
         await ear.tell()
         await asyncio.sleep(SILENT_SECONDS + 1)
-        assert ear.hearing.of("b-2").facts is None
-        assert ear.hearing.of("b-2").silent
+        assert ear.node_reports.report_of("b-2").facts is None
+        assert ear.node_reports.report_of("b-2").silent
 
 
 @pytest.mark.parametrize("off", [-5.0, 0.0, 5.0])
@@ -109,9 +109,9 @@ async def test_the_clock_is_known_after_some_reports_and_late_ones_do_not_count(
     """The fastest of some reports tells the clock; a slow one would make it seem behind."""
     async with listening() as ear:
         for late in (20.0, 0.0, 3.0)[:SAMPLES]:
-            assert ear.hearing.of("b-2").clock_off is None
+            assert ear.node_reports.report_of("b-2").clock_offset is None
             await ear.tell(off, late)
-        found = ear.hearing.of("b-2").clock_off
+        found = ear.node_reports.report_of("b-2").clock_offset
         assert found is not None
         assert abs(found - off) < 0.1
 
@@ -120,11 +120,11 @@ async def test_what_was_there_before_says_nothing_of_the_clock() -> None:
     """Nobody knows how old it is; its other facts are believed."""
     store = MemoryStore()
     await store.put(KEY, node_facts.encode(FACTS))
-    hearing = Hearing(store, monotonic=seconds, clock=now)
+    hearing = NodeReports(store, monotonic=seconds, clock=now)
     running = asyncio.create_task(hearing.run())
     await asyncio.sleep(0.01)
-    assert hearing.of("b-2").facts == FACTS
-    assert hearing.of("b-2").clock_off is None
+    assert hearing.report_of("b-2").facts == FACTS
+    assert hearing.report_of("b-2").clock_offset is None
     running.cancel()
     await asyncio.wait([running])
 
@@ -140,7 +140,7 @@ async def test_rubbish_and_compaction_do_not_end_it() -> None:
             await asyncio.sleep(RETRY_SECONDS * 2)
         assert "cannot watch the nodes' facts" in {one["event"] for one in told}
         await ear.tell()
-        assert ear.hearing.of("b-2").facts is not None
+        assert ear.node_reports.report_of("b-2").facts is not None
 
 
 @pytest.mark.parametrize("name", ["clock", "certificate_until", "api_certificate_until"])
@@ -150,9 +150,9 @@ async def test_a_time_without_a_zone_is_not_heard(name: str) -> None:
         told = json.loads(node_facts.encode(FACTS))
         await ear.store.put(KEY, json.dumps({**told, name: "2026-11-26T20:00:00"}).encode())
         await asyncio.sleep(0.01)
-        assert ear.hearing.of("b-2").facts is None
+        assert ear.node_reports.report_of("b-2").facts is None
         await ear.tell()
-        assert ear.hearing.of("b-2").facts is not None
+        assert ear.node_reports.report_of("b-2").facts is not None
 
 
 async def test_facts_beyond_all_bounds_are_not_heard() -> None:
@@ -160,9 +160,9 @@ async def test_facts_beyond_all_bounds_are_not_heard() -> None:
     async with listening() as ear:
         await ear.store.put(KEY, b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}")
         await asyncio.sleep(0.01)
-        assert ear.hearing.of("b-2").facts is None
+        assert ear.node_reports.report_of("b-2").facts is None
         await ear.tell()
-        assert ear.hearing.of("b-2").facts is not None
+        assert ear.node_reports.report_of("b-2").facts is not None
 
 
 class Deaf(MemoryStore):
@@ -189,7 +189,7 @@ class Deaf(MemoryStore):
 async def deafened(*, hangs: bool) -> AsyncIterator[Ear]:
     """Hear a node once, then hear nothing any more, though it goes on telling."""
     store = Deaf()
-    hearing = Hearing(store, monotonic=seconds, clock=now)
+    hearing = NodeReports(store, monotonic=seconds, clock=now)
     running = asyncio.create_task(hearing.run())
     await asyncio.sleep(0.01)
     ear = Ear(store, hearing)
@@ -208,9 +208,9 @@ async def test_a_watch_that_is_stuck_makes_nobody_silent() -> None:
         for _ in range(10):
             await asyncio.sleep(SILENT_SECONDS / 4)
             await ear.tell()
-            assert not ear.hearing.of("b-2").silent
+            assert not ear.node_reports.report_of("b-2").silent
         await asyncio.sleep(LISTEN_SECONDS + RETRY_SECONDS)
-        assert ear.hearing.of("b-2").facts is not None
+        assert ear.node_reports.report_of("b-2").facts is not None
 
 
 async def test_who_hears_nothing_at_all_calls_nobody_silent() -> None:
@@ -218,15 +218,15 @@ async def test_who_hears_nothing_at_all_calls_nobody_silent() -> None:
     async with deafened(hangs=True) as ear:
         for _ in range(20):
             await asyncio.sleep(SILENT_SECONDS / 4)
-            assert not ear.hearing.of("b-2").silent
-        assert ear.hearing.of("b-2").facts is None
+            assert not ear.node_reports.report_of("b-2").silent
+        assert ear.node_reports.report_of("b-2").facts is None
         assert isinstance(ear.store, Deaf)
         await ear.store.delete(KEY)
         ear.store.deaf = ear.store.hangs = False
         await asyncio.sleep(LISTEN_SECONDS + 2 * RETRY_SECONDS)
-        assert not ear.hearing.of("b-2").silent
+        assert not ear.node_reports.report_of("b-2").silent
         await asyncio.sleep(SILENT_SECONDS + 1)
-        assert ear.hearing.of("b-2").silent
+        assert ear.node_reports.report_of("b-2").silent
 
 
 async def test_what_was_withdrawn_while_the_watch_was_stuck_is_unknown() -> None:
@@ -234,4 +234,4 @@ async def test_what_was_withdrawn_while_the_watch_was_stuck_is_unknown() -> None
     async with deafened(hangs=False) as ear:
         await ear.store.delete(KEY)
         await asyncio.sleep(LISTEN_SECONDS + RETRY_SECONDS)
-        assert ear.hearing.of("b-2").facts is None
+        assert ear.node_reports.report_of("b-2").facts is None

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.support.simulated.roomy import Simulated, simulated
 
-from openvcha.cluster.store_space import AGAIN_SECONDS, ASK_SECONDS, Space, SpaceLooks
+from openvcha.cluster.store_space import ASK_SECONDS, CACHE_SECONDS, StoreSpace, StoreSpaceProbe
 from openvcha.store.interface import EndpointStatus
 
 pytestmark = pytest.mark.looptime
@@ -20,14 +20,14 @@ class Slow(Simulated):
         return await super().status(endpoint)
 
 
-def looks(store: Simulated) -> SpaceLooks:
-    return SpaceLooks(store, 1000, asyncio.get_running_loop().time)
+def looks(store: Simulated) -> StoreSpaceProbe:
+    return StoreSpaceProbe(store, 1000, asyncio.get_running_loop().time)
 
 
 async def test_the_largest_member_counts() -> None:
     """Its file, not what is in use."""
     found = await looks(simulated(0, a=10, b=700, c=20)).look()
-    assert found == Space("b", 700, 700, 1000, full=True)
+    assert found == StoreSpace("b", 700, 700, 1000, full=True)
     assert found.percent == 70
 
 
@@ -38,7 +38,7 @@ async def test_it_is_asked_again_after_some_seconds() -> None:
     first = await looking.look()
     store.statuses = simulated(0, a=20).statuses
     assert await looking.look() == first
-    await asyncio.sleep(AGAIN_SECONDS)
+    await asyncio.sleep(CACHE_SECONDS)
     again = await looking.look()
     assert again is not None
     assert again.size == 20

@@ -9,16 +9,16 @@ from openvcha.api.structures import ClusterState
 from openvcha.cluster import preconditions
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import NodeObservation
-from openvcha.cluster.silence import Held
-from openvcha.cluster.verdict import HOLD_SECONDS, Looks, Verdict, verdict
+from openvcha.cluster.silence import SilenceDetector
+from openvcha.cluster.verdict import MIN_SILENCE_SECONDS, ProbeHistory, Verdict, verdict
 
 PASSIVE, WITNESS = "b-2", "w-3"
 
 
 def judged(*looks: tuple[float, bool]) -> Verdict:
-    found = Looks()
+    found = ProbeHistory()
     for at, answered in looks:
-        found = found.noted(answered=answered, at=at)
+        found = found.with_probe(answered=answered, at=at)
     return verdict(found)
 
 
@@ -49,16 +49,16 @@ class Watched:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.held = Held(lambda: self.now)
+        self.held = SilenceDetector(lambda: self.now)
         self.world = World()
 
     def look(self, *, off: bool = False) -> NodeObservation:
         """Look once at the passive, and judge all by what is known then."""
         raw = next(n for n in self.raw if n.config.member == PASSIVE)
-        found = self.held.settle(raw, off=off)
+        found = self.held.debounce(raw, off=off)
         nodes = tuple(found if n.config.member == PASSIVE else n for n in self.raw)
         seen = replace(self.world.seen, nodes=nodes)
-        unready = self.held.unready(PASSIVE, in_sync=seen.passive_in_sync)
+        unready = self.held.unready_seconds(PASSIVE, in_sync=seen.passive_in_sync)
         self.world.set(nodes=nodes, unready_seconds=unready)
         return found
 
@@ -103,7 +103,7 @@ def test_what_stays_silent_is_lost(watched: Watched) -> None:
     """Then it is told, and may be replaced."""
     watched.answer(patroni=None, etcd_answers=False)
     for _ in range(4):
-        watched.now += HOLD_SECONDS / 3
+        watched.now += MIN_SILENCE_SECONDS / 3
         watched.look()
     assert watched.state is ClusterState.DEGRADED
     assert watched.refusal() is None
@@ -124,9 +124,9 @@ def test_what_was_off_long_ago_is_asked_for_again(watched: Watched) -> None:
     """Nobody has looked for an hour: the node may be on again, and merely be busy."""
     watched.answer(patroni=None, etcd_answers=False)
     found = watched.look(off=True)
-    assert not watched.held.doubtful(found)
+    assert not watched.held.is_doubtful(found)
     watched.now += 3600
-    assert watched.held.doubtful(found)
+    assert watched.held.is_doubtful(found)
     assert watched.look().unsure
 
 
@@ -165,19 +165,19 @@ def test_a_passive_that_was_in_sync_meanwhile_has_that_time_again(watched: Watch
 
 def test_a_former_active_is_not_taken_for_a_passive_that_was_unready_before() -> None:
     """The time is that of one node."""
-    held = Held(lambda: now)
+    held = SilenceDetector(lambda: now)
     now = 0.0
-    assert held.unready("b-2", in_sync=False) == 0.0
+    assert held.unready_seconds("b-2", in_sync=False) == 0.0
     now = 60.0
-    assert held.unready("a-1", in_sync=False) == 0.0
+    assert held.unready_seconds("a-1", in_sync=False) == 0.0
 
 
 def test_a_missed_look_at_the_witness_is_no_verdict_either(world: World) -> None:
     """Nor is it replaced for that, nor does it forbid a failover that was allowed."""
-    held = Held(lambda: 0.0)
+    held = SilenceDetector(lambda: 0.0)
     for answers in (True, False):
         raw = next(n for n in world.seen.nodes if n.config.member == WITNESS)
-        found = held.settle(replace(raw, etcd_answers=answers), off=False)
+        found = held.debounce(replace(raw, etcd_answers=answers), off=False)
     world.node(WITNESS, etcd_answers=found.etcd_answers, unsure=found.unsure)
     refusal = preconditions.why_not(preconditions.REDEPLOY_WITNESS, world.seen)
     assert refusal is not None
@@ -203,13 +203,13 @@ def test_who_has_just_begun_to_look_does_not_know_what_missed_its_first_look(
     fresh = Watched()
     fresh.answer(**missed)
     fresh.look()
-    assert not fresh.world.seen.whole
+    assert not fresh.world.seen.complete
     fresh.answer(patroni=STREAMING, etcd_answers=True)
     fresh.look()
-    assert fresh.world.seen.whole
+    assert fresh.world.seen.complete
     fresh.answer(**missed)
     assert fresh.look().unsure
-    assert fresh.world.seen.whole, "it is as it has said last"
+    assert fresh.world.seen.complete, "it is as it has said last"
 
 
 def test_who_looks_at_what_is_surely_silent_knows_that(watched: Watched) -> None:
@@ -219,9 +219,9 @@ def test_who_looks_at_what_is_surely_silent_knows_that(watched: Watched) -> None
     found = []
     for _ in range(4):
         fresh.look()
-        found.append(fresh.world.seen.whole)
-        fresh.now += HOLD_SECONDS / 3
+        found.append(fresh.world.seen.complete)
+        fresh.now += MIN_SILENCE_SECONDS / 3
     assert found == [False, False, False, True]
     watched.answer(patroni=None, etcd_answers=False)
     watched.look(off=True)
-    assert watched.world.seen.whole
+    assert watched.world.seen.complete

@@ -228,6 +228,6 @@ async def test_all_is_known_after_a_whole_look(
             raise fails
         return world.seen
 
-    hearing = SimpleNamespace(listens=listens)
-    services = SimpleNamespace(observe=observe, observer=SimpleNamespace(hearing=hearing))
+    hearing = SimpleNamespace(connected=listens)
+    services = SimpleNamespace(observe=observe, observer=SimpleNamespace(node_reports=hearing))
     assert await observe_cluster(cast("Any", services)) is known

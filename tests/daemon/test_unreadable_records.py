@@ -28,7 +28,7 @@ from openvcha.daemon.unreadable_records import (
 )
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.events.state_diff import Draft
+from openvcha.events.state_diff import EventDraft
 from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import KeyValue, TxnResult
@@ -43,8 +43,8 @@ KEYS = [
     keys.CLUSTER,
     keys.OPERATION,
     keys.REQUIRED_VOTES,
-    keys.heeded("a-1"),
-    keys.ROOM,
+    keys.required_vms_seen("a-1"),
+    keys.DEFRAGMENTATION,
     keys.ROLL,
     keys.EVENTS_MEMORY,
     keys.task("abc"),
@@ -149,7 +149,7 @@ async def test_an_unreadable_wish_is_never_taken_for_none(store: MemoryStore) ->
     """A primary is not started while somebody may be about to take over."""
     await store.put(keys.PATRONI_FAILOVER, BROKEN)
     with pytest.raises(RecordInvalid):
-        await leader_key.pending(store)
+        await leader_key.is_pending(store)
 
 
 async def test_an_unreadable_member_hides_no_other(store: MemoryStore) -> None:
@@ -196,7 +196,7 @@ async def test_events_go_on_with_their_numbers_when_the_memory_was_set_aside(
         await log.add(draft())
     await store.put(keys.EVENTS_MEMORY, BROKEN)
     await set_aside(store, keys.EVENTS_MEMORY, by="me", now=NOW)
-    told = await log.remembered()
+    told = await log.last_reported()
     assert (told.memory.last, told.memory.seen) == (3, None)
     assert told.memory.tasks > 0
     await log.add(draft())
@@ -220,9 +220,9 @@ async def test_the_audit_goes_on_with_its_numbers_when_its_count_cannot_be_read(
     assert [record.id for record in await audit.list()] == ["c1", "c2", "c3"]
 
 
-def draft() -> Draft:
+def draft() -> EventDraft:
     text = message("event.operation.started", "x", "y")
-    return Draft(type="x", severity=EventSeverity.INFO, message=text)
+    return EventDraft(type="x", severity=EventSeverity.INFO, message=text)
 
 
 # --- set aside

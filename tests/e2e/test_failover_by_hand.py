@@ -110,7 +110,7 @@ async def test_an_open_session_on_the_former_active_cannot_commit(
         async with cluster.behind(running) as services:
             with unattended(running, old):
                 guard = present(keys.PATRONI_LEADER)
-                assert await leader_key.hand_over(services.store, guard, *members)
+                assert await leader_key.transfer(services.store, guard, *members)
                 address = load_identity(running.directory(new)).ha_address
                 async with asyncio.timeout(60):
                     while not (await services.patroni.node(address)).primary:  # noqa: ASYNC110 - its state

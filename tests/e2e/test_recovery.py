@@ -154,9 +154,9 @@ async def give_the_lead(running: RunningLab, name: str) -> None:
     """Do what `vcha node promote` does first, and no more: the command is killed there."""
     async with open_services(running.directory(name)) as services:
         store, member = services.store, services.identity.member
-        lives = await leader_key.alive(store, member)
+        lives = await leader_key.liveness_key(store, member)
         assert lives
-        assert await leader_key.give(store, [], lives, await store.get(keys.PATRONI_SYNC))
+        assert await leader_key.write_leader(store, [], lives, await store.get(keys.PATRONI_SYNC))
         async with asyncio.timeout(240):
             while await patroni_client.leader(store) is not None:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.2)

@@ -20,7 +20,7 @@ from vmware.vapi.vsphere.client import create_vsphere_client
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.process.status import load_status
 from openvcha.node.security.certificates import thumbprint_sha256
-from openvcha.store.etcd.gateway import MOST_IDLE
+from openvcha.store.etcd.gateway import MAX_IDLE
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"
@@ -198,7 +198,7 @@ async def test_redeploys_leave_the_witness_no_connection_more(running: RunningLa
     # Each of the two others: two streams and the odd request, both ways.
     assert len(between) <= 2 * 2 * 4
     assert descriptors(etcd) - len(found) <= OWN_DESCRIPTORS
-    assert len(found) - len(between) <= 2 * MOST_IDLE
+    assert len(found) - len(between) <= 2 * MAX_IDLE
 
 
 @pytest.mark.soak

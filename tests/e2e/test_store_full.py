@@ -108,7 +108,7 @@ async def percent_in_use(etcd: Etcd) -> int:
 
 
 async def end_alarm(etcd: Etcd) -> None:
-    await etcd.disarm(await etcd.full_members())
+    await etcd.disarm_alarm(await etcd.members_without_space())
 
 
 def is_full(running: RunningLab, name: str) -> bool:

@@ -20,7 +20,7 @@ from openvcha.events.audit import (
     STRANGERS_A_MINUTE,
     USER_A_MINUTE,
     AuditLog,
-    shown,
+    arguments_text,
 )
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
@@ -90,8 +90,8 @@ async def test_no_more_than_the_limit_are_kept(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And who only comes in does not push out what was changed, nor another user's records."""
-    monkeypatch.setattr(audit, "MOST_CHANGES", 4)
-    monkeypatch.setattr(audit, "MOST_ACCESS", 4)
+    monkeypatch.setattr(audit, "MAX_CHANGES", 4)
+    monkeypatch.setattr(audit, "MAX_ACCESS", 4)
     log = AuditLog(store, monotonic=seconds)
     await log.record(ENTRY, access=False)
     for access in (False, True):
@@ -110,8 +110,8 @@ async def test_a_stranger_gets_some_records_a_minute(log: AuditLog, time: Time) 
     assert len(await log.list()) == STRANGER_A_MINUTE + 1
     await asyncio.sleep(60)
     time.now = NOW + timedelta(seconds=60)
-    await log.tell_left_out()
-    await log.tell_left_out()
+    await log.record_omitted()
+    await log.record_omitted()
     *_, last = await log.list()
     assert len(await log.list()) == STRANGER_A_MINUTE + 2
     assert last.reason == message("audit.more", 5, "127.0.0.1")
@@ -190,7 +190,9 @@ async def test_a_store_that_is_away_holds_nobody_up(
 def test_arguments_are_shown_without_secrets() -> None:
     """Wherever they are in them."""
     location = ConnectionSpec(hostname="h", username="u", password=Secret("tell-nobody"))
-    text = shown({"spec": CredentialsSpec(active_location=location), "other": Secret("nor-this")})
+    text = arguments_text(
+        {"spec": CredentialsSpec(active_location=location), "other": Secret("nor-this")}
+    )
     assert "tell-nobody" not in text
     assert "nor-this" not in text
     assert '"password":"***"' in text
@@ -200,8 +202,8 @@ def test_arguments_are_shown_without_secrets() -> None:
 
 def test_long_arguments_are_cut() -> None:
     """A record must not grow with what a client sends."""
-    assert shown({"a": "x" * 10_000}) == '{"a":"' + "x" * MAX_TEXT + '…"}'
-    many = shown({"a": ["x" * MAX_TEXT] * (MAX_ARGUMENTS // MAX_TEXT + 1)})
+    assert arguments_text({"a": "x" * 10_000}) == '{"a":"' + "x" * MAX_TEXT + '…"}'
+    many = arguments_text({"a": ["x" * MAX_TEXT] * (MAX_ARGUMENTS // MAX_TEXT + 1)})
     assert many == '{"a":"…"}'
 
 

@@ -13,8 +13,8 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import EventFilterSpec, EventInfo, EventSeverity
 from openvcha.events import log
-from openvcha.events.log import MAX_AGE, MAX_AT_ONCE, EventLog, Memory
-from openvcha.events.state_diff import Draft
+from openvcha.events.log import MAX_AGE, MAX_AT_ONCE, EventLog, ReportedState
+from openvcha.events.state_diff import EventDraft
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown
 from openvcha.store.interface import value_is
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.looptime
 BEGINNING = datetime(2026, 11, 24, tzinfo=UTC)
 
 
-def draft(name: str) -> Draft:
+def draft(name: str) -> EventDraft:
     text = message("event.node.left", name)
-    return Draft(type="x", severity=EventSeverity.INFO, message=text, node=name)
+    return EventDraft(type="x", severity=EventSeverity.INFO, message=text, node=name)
 
 
 async def tell(events: EventLog, *names: str) -> bool:
-    before = await events.remembered()
-    return await events.tell(before, before.memory, [draft(name) for name in names])
+    before = await events.last_reported()
+    return await events.append(before, before.memory, [draft(name) for name in names])
 
 
 def names(found: tuple[EventInfo, ...]) -> str:
@@ -61,11 +61,11 @@ async def test_events_are_numbered_without_a_gap(events: EventLog) -> None:
 
 async def test_of_two_that_tell_from_the_same_only_one_is_heard(events: EventLog) -> None:
     """Else a failover would be told by both."""
-    before = await events.remembered()
-    assert await events.tell(before, replace(before.memory, tasks=5), [draft("a")])
-    assert not await events.tell(before, replace(before.memory, tasks=6), [draft("b")])
+    before = await events.last_reported()
+    assert await events.append(before, replace(before.memory, tasks=5), [draft("a")])
+    assert not await events.append(before, replace(before.memory, tasks=6), [draft("b")])
     assert names(await events.list()) == "a"
-    assert (await events.remembered()).memory == Memory(tasks=5, last=1)
+    assert (await events.last_reported()).memory == ReportedState(tasks=5, last=1)
 
 
 async def test_a_guard_that_does_not_hold_keeps_everything(
@@ -73,9 +73,9 @@ async def test_a_guard_that_does_not_hold_keeps_everything(
 ) -> None:
     """Whoever does not lead tells nothing."""
     await store.put(keys.PATRONI_LEADER, b"b-2")
-    before = await events.remembered()
+    before = await events.last_reported()
     guard = value_is(keys.PATRONI_LEADER, b"a-1")
-    assert not await events.tell(before, before.memory, [draft("a")], guard)
+    assert not await events.append(before, before.memory, [draft("a")], guard)
     assert await events.list() == ()
 
 
@@ -89,12 +89,12 @@ async def test_an_unknown_outcome_neither_repeats_nor_misses(
         await txn(*arguments)  # type: ignore[arg-type]  # passed on as they came
         raise OutcomeUnknown("the answer was lost")
 
-    before = await events.remembered()
+    before = await events.last_reported()
     with monkeypatch.context() as patch:
         patch.setattr(store, "txn", lost)
         with pytest.raises(OutcomeUnknown):
-            await events.tell(before, replace(before.memory, tasks=7), [draft("a")])
-    assert (await events.remembered()).memory.tasks == 7
+            await events.append(before, replace(before.memory, tasks=7), [draft("a")])
+    assert (await events.last_reported()).memory.tasks == 7
     assert names(await events.list()) == "a"
 
 

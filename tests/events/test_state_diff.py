@@ -11,13 +11,24 @@ from msgspec.structs import replace
 
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, EventSeverity
-from openvcha.events.state_diff import Draft, Reign, Seen, SeenNode, diff, remember
+from openvcha.events.state_diff import (
+    ClusterSnapshot,
+    EventDraft,
+    NodeSnapshot,
+    PrimaryTerm,
+    confirmed,
+    diff,
+)
 
-NODES = {"a-1": SeenNode("a", True), "b-2": SeenNode("b", True), "w-3": SeenNode("w", True)}
-REIGN = Reign(member="a-1", timeline=1, started="12:00")
-PROMOTED = Reign(member="a-1", timeline=2, started="12:05")
-RESTARTED = Reign(member="a-1", timeline=1, started="12:05")
-WELL = Seen(
+NODES = {
+    "a-1": NodeSnapshot("a", True),
+    "b-2": NodeSnapshot("b", True),
+    "w-3": NodeSnapshot("w", True),
+}
+REIGN = PrimaryTerm(member="a-1", timeline=1, started="12:00")
+PROMOTED = PrimaryTerm(member="a-1", timeline=2, started="12:05")
+RESTARTED = PrimaryTerm(member="a-1", timeline=1, started="12:05")
+WELL = ClusterSnapshot(
     config_state=ConfigState.CONFIGURED,
     mode=ClusterMode.ENABLED,
     health=ClusterState.HEALTHY,
@@ -29,8 +40,8 @@ WELL = Seen(
 )
 DISK = {"disk.nearly.full:b": message("disk.nearly.full", "b", 1, 2)}
 DEGRADED = ClusterState.DEGRADED
-WITHOUT_B = {**NODES, "b-2": SeenNode("b", False)}
-REPLACED = {"a-1": NODES["a-1"], "w-3": NODES["w-3"], "c-4": SeenNode("c", True)}
+WITHOUT_B = {**NODES, "b-2": NodeSnapshot("b", False)}
+REPLACED = {"a-1": NODES["a-1"], "w-3": NODES["w-3"], "c-4": NodeSnapshot("c", True)}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +59,7 @@ REPLACED = {"a-1": NODES["a-1"], "w-3": NODES["w-3"], "c-4": SeenNode("c", True)
         ({"reign": PROMOTED}, [("primary.interrupted", "WARNING", "a")]),
         ({"reign": RESTARTED}, [("primary.interrupted", "WARNING", "a")]),
         (
-            {"active": "b-2", "reign": Reign(member="b-2", timeline=2, started="12:05")},
+            {"active": "b-2", "reign": PrimaryTerm(member="b-2", timeline=2, started="12:05")},
             [("failover.succeeded", "WARNING", "b")],
         ),
         ({"threats": DISK}, [("warning.raised", "WARNING", None)]),
@@ -95,11 +106,11 @@ def test_the_first_look_tells_nothing() -> None:
 
 members = st.sampled_from(["a-1", "b-2", "w-3", "c-4"])
 seen = st.builds(
-    Seen,
+    ClusterSnapshot,
     config_state=st.sampled_from(ConfigState),
     mode=st.sampled_from(ClusterMode),
     health=st.none() | st.sampled_from(ClusterState),
-    nodes=st.dictionaries(members, st.booleans().map(lambda up: SeenNode("n", up))),
+    nodes=st.dictionaries(members, st.booleans().map(lambda up: NodeSnapshot("n", up))),
     active=st.none() | members,
     address=st.none() | members,
     reign=st.none() | st.sampled_from([REIGN, PROMOTED, RESTARTED]),
@@ -108,7 +119,7 @@ seen = st.builds(
 )
 
 
-def values(state: Seen) -> Mapping[str, Any]:
+def values(state: ClusterSnapshot) -> Mapping[str, Any]:
     """Everything of a state that an event may speak of."""
     return {
         "config": state.config_state,
@@ -123,7 +134,7 @@ def values(state: Seen) -> Mapping[str, Any]:
     }
 
 
-def changed(old: Seen, new: Seen) -> int:
+def changed(old: ClusterSnapshot, new: ClusterSnapshot) -> int:
     """How many events there have to be, counted another way than diff does."""
     before, now = values(old), values(new)
     count = 0
@@ -142,12 +153,12 @@ def changed(old: Seen, new: Seen) -> int:
 
 
 @given(st.lists(seen, min_size=2, max_size=6))
-def test_every_change_between_looks_is_told_once(looks: Sequence[Seen]) -> None:
+def test_every_change_between_looks_is_told_once(looks: Sequence[ClusterSnapshot]) -> None:
     """Whatever is seen: as many events as values that have changed, none without a change."""
     told, events = None, 0
     expected = 0
     for before, now in pairwise(looks):
-        new = remember(told, before, now)
+        new = confirmed(told, before, now)
         events += len(diff(told, new))
         expected += changed(told, new) if told else 0
         assert diff(new, new) == ()
@@ -157,11 +168,11 @@ def test_every_change_between_looks_is_told_once(looks: Sequence[Seen]) -> None:
 
 @given(seen, seen, seen)
 def test_what_is_seen_twice_is_told_and_what_is_seen_once_is_not(
-    told: Seen, blip: Seen, steady: Seen
+    told: ClusterSnapshot, blip: ClusterSnapshot, steady: ClusterSnapshot
 ) -> None:
     """One late answer is no loss; what lasts is told after the second look, however it began."""
-    assert remember(told, blip, told).health == told.health
-    settled = remember(told, steady, steady)
+    assert confirmed(told, blip, told).health == told.health
+    settled = confirmed(told, steady, steady)
     assert settled.health is steady.health
     assert settled.nodes == steady.nodes
     assert settled.threats.keys() == steady.threats.keys()
@@ -171,13 +182,15 @@ def test_what_is_seen_twice_is_told_and_what_is_seen_once_is_not(
 
 def test_one_that_flaps_hides_no_other() -> None:
     """Each node is decided on by itself."""
-    flapping = replace(WELL, nodes={**NODES, "w-3": SeenNode("w", False)})
-    both = {**NODES, "b-2": SeenNode("b", False)}
-    now = remember(
-        WELL, replace(WELL, nodes={**both, "w-3": SeenNode("w", False)}), replace(WELL, nodes=both)
+    flapping = replace(WELL, nodes={**NODES, "w-3": NodeSnapshot("w", False)})
+    both = {**NODES, "b-2": NodeSnapshot("b", False)}
+    now = confirmed(
+        WELL,
+        replace(WELL, nodes={**both, "w-3": NodeSnapshot("w", False)}),
+        replace(WELL, nodes=both),
     )
     assert [draft.node for draft in diff(WELL, now)] == ["b"]
-    assert remember(WELL, flapping, WELL) == WELL
+    assert confirmed(WELL, flapping, WELL) == WELL
 
 
 def test_a_primary_that_was_none_for_a_while_says_how() -> None:
@@ -191,12 +204,12 @@ def test_a_primary_that_was_none_for_a_while_says_how() -> None:
 def test_a_threat_whose_numbers_change_is_told_once() -> None:
     """Free bytes are others at every look."""
     other = {"disk.nearly.full:b": message("disk.nearly.full", "b", 0, 2)}
-    first = remember(WELL, replace(WELL, threats=DISK), replace(WELL, threats=other))
+    first = confirmed(WELL, replace(WELL, threats=DISK), replace(WELL, threats=other))
     assert len(diff(WELL, first)) == 1
-    second = remember(first, replace(WELL, threats=other), replace(WELL, threats=DISK))
+    second = confirmed(first, replace(WELL, threats=other), replace(WELL, threats=DISK))
     assert second == first
 
 
 def test_drafts_have_no_secret_place() -> None:
     """An event is made of a message of the catalogue and names, nothing else."""
-    assert set(Draft.__struct_fields__) == {"type", "severity", "message", "node", "task"}
+    assert set(EventDraft.__struct_fields__) == {"type", "severity", "message", "node", "task"}

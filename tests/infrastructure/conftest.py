@@ -20,7 +20,7 @@ from openvcha.infrastructure.inventory import (
     Network,
     ResourcePool,
 )
-from openvcha.infrastructure.local.infrastructure import LocalInfrastructure, Machine
+from openvcha.infrastructure.local.infrastructure import HostProbe, LocalInfrastructure
 from openvcha.infrastructure.local.power import Limits
 from openvcha.infrastructure.local.processes import DetachedStarter
 
@@ -66,7 +66,7 @@ async def infrastructure(
         starter,
         limits=Limits(poll=0.01, power_on=20),
         # What else runs on this machine is not what is tested.
-        machine=Machine(answers=lambda _: False),
+        machine=HostProbe(answers=lambda _: False),
     )
     yield made
     for vm in (await made.inventory()).vms:

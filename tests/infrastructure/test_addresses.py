@@ -12,8 +12,8 @@ from openvcha.infrastructure.addresses import (
     Address,
     address_of,
     check_ha_address,
-    examine,
     in_use,
+    parse_address,
     to_ip_info,
     to_ip_spec,
 )
@@ -97,7 +97,7 @@ FINDINGS = [
 @pytest.mark.parametrize(("key", "field", "spec"), FINDINGS)
 def test_each_finding(key: str, field: str, spec: IpSpec) -> None:
     """One thing wrong gives exactly one finding with the path of the field."""
-    address, findings = examine(spec, "spec.ha_ip")
+    address, findings = parse_address(spec, "spec.ha_ip")
     assert address is None
     assert [(finding.id, finding.args[0]) for finding in findings] == [
         (f"com.vmware.vcenter.vcha.address.{key}", f"spec.ha_ip.{field}")
@@ -135,7 +135,7 @@ def test_all_findings_at_once() -> None:
 )
 def test_usable(spec: IpSpec) -> None:
     """Masks and prefixes are alike; gateway and DNS servers may be there or not."""
-    address, findings = examine(spec, "spec.ha_ip")
+    address, findings = parse_address(spec, "spec.ha_ip")
     assert findings == []
     assert address is not None
     assert address.gateway == spec.default_gateway
@@ -203,9 +203,9 @@ def test_mask_and_prefix_mean_the_same(case: tuple[ipaddress.IPv4Address, int]) 
     """A subnet given as mask, as prefix or as both has the same result or the same findings."""
     ip, prefix = case
     mask = str(ipaddress.ip_network((0, prefix)).netmask)
-    by_prefix = examine(v4(str(ip), prefix), "f")
-    assert examine(v4(str(ip), None, mask), "f") == by_prefix
-    assert examine(v4(str(ip), prefix, mask), "f") == by_prefix
+    by_prefix = parse_address(v4(str(ip), prefix), "f")
+    assert parse_address(v4(str(ip), None, mask), "f") == by_prefix
+    assert parse_address(v4(str(ip), prefix, mask), "f") == by_prefix
 
 
 @given(addresses_v4, st.integers(min_value=0, max_value=2**32 - 1))
@@ -214,7 +214,7 @@ def test_mask_is_a_row_of_ones(case: tuple[ipaddress.IPv4Address, int], bits: in
     ip, _ = case
     text = str(ipaddress.IPv4Address(bits))
     real = text in {str(ipaddress.ip_network((0, length)).netmask) for length in range(1, 33)}
-    _, findings = examine(v4(str(ip), None, text), "f")
+    _, findings = parse_address(v4(str(ip), None, text), "f")
     assert any(finding.id.endswith("address.mask") for finding in findings) != real
 
 
@@ -228,7 +228,7 @@ def test_round_trip(
     first = min(1, network.num_addresses - 1)
     gateway = str(network[first]) if with_gateway else None
     make = v4 if ip.version == 4 else v6
-    address, findings = examine(make(str(ip), prefix, gateway=gateway), "f")
+    address, findings = parse_address(make(str(ip), prefix, gateway=gateway), "f")
     assert (address is None) == bool(findings)
     if address is None:
         return
@@ -247,12 +247,12 @@ def test_edges_of_a_subnet_are_no_hosts(case: tuple[ipaddress.IPv4Address, int])
     ip, prefix = case
     network = ipaddress.ip_network((ip, min(prefix, 30)), strict=False)
     for edge in (network.network_address, network.broadcast_address):
-        assert examine(v4(str(edge), network.prefixlen), "f")[0] is None
+        assert parse_address(v4(str(edge), network.prefixlen), "f")[0] is None
 
 
 @given(st.text(max_size=40), st.one_of(st.none(), st.integers()), st.one_of(st.none(), st.text()))
 def test_any_text_is_answered(text: str, prefix: int | None, mask: str | None) -> None:
     """Whatever a client sends is either an address or has findings; nothing else is raised."""
     for spec in (v4(text, prefix, mask, gateway=text, dns=(text,)), v6(text, prefix or 0)):
-        address, findings = examine(spec, "f")
+        address, findings = parse_address(spec, "f")
         assert (address is None) == bool(findings)

@@ -197,9 +197,9 @@ def test_a_list_has_its_limit(full: Inventory, kind: str) -> None:
     first = getattr(full, attribute)[0]
     entries = [replace(first, id=f"{first.id}-{number}") for number in range(most + 1)]
     just = replace(full, **{attribute: tuple(entries[:-1])})
-    assert queries.listed(kind, just, None) == query(just, None)
+    assert queries.list_inventory(kind, just, None) == query(just, None)
     over = replace(full, **{attribute: tuple(entries)})
     with pytest.raises(ApiError) as caught:
-        queries.listed(kind, over, None)
+        queries.list_inventory(kind, over, None)
     assert caught.value.error_type is ErrorType.UNABLE_TO_ALLOCATE_RESOURCE
     assert caught.value.messages[0].args == (str(most),)

@@ -13,7 +13,7 @@ from openvcha.api.structures import JoinInfo, JoinRole, PassiveRedeploySpec
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.operations.join import ANSWER_SECONDS, join
 from openvcha.operations.join_tokens import token_record
-from openvcha.operations.steps.admission import entered
+from openvcha.operations.steps.join_steps import decided_node
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 
@@ -157,7 +157,7 @@ async def test_nothing_is_given_before_the_store_awaits_the_node(scene: Scene) -
     """Its name is decided on, but an etcd that is no member would end at its start."""
     hand = await begun(scene)
     await carried_into(scene, "admit.passive")
-    node = entered(await scene.record(), hand.role.value.lower())
+    node = decided_node(await scene.record(), hand.role.value.lower())
     assert node is not None
     assert len(scene.world.members) == 1
     assert reason(await refusal(hand)) == "join.not.yet"

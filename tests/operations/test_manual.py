@@ -330,7 +330,7 @@ async def test_nobody_comes_and_nothing_is_left(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The place is kept for a while; then there is no learner, and another node may join."""
-    monkeypatch.setattr("openvcha.operations.steps.admission.START_SECONDS", 20.0)
+    monkeypatch.setattr("openvcha.operations.steps.join_steps.START_SECONDS", 20.0)
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
     await hand.ask()

@@ -53,7 +53,7 @@ async def validate(
         while not await _settled(scene, wanted):  # noqa: ASYNC110 - the world's state
             await asyncio.sleep(0.1)
     assert (await scene.world.config()).mode is wanted
-    assert await mode_settings.wanted(scene.world.store) == modes.SETTINGS[wanted]
+    assert await mode_settings.requested(scene.world.store) == modes.SETTINGS[wanted]
     seen = await scene.process().services.observe()
     assert health.assess(seen).state is ClusterState.HEALTHY
     assert scene.world.violations == []
@@ -149,7 +149,7 @@ async def test_canceled_in_any_step_it_leaves_the_mode_as_it_was(
     """Settings come back in the reverse order; the standby too."""
     steps = [
         f"{name.removeprefix('openvcha_')}.{'on' if value else 'off'}"
-        for name, value in modes.way(*_ends(way))
+        for name, value in modes.setting_changes(*_ends(way))
     ]
     for step in steps:
         again = Scene()
@@ -213,7 +213,7 @@ async def test_a_patroni_that_lives_must_go_by_a_setting_before_the_next(
             await again.carry()
         assert (await reasons(again))[1] == "progress.mode"
         assert (await again.record()).step == "pause.on", "the next one was not to begin"
-        assert await mode_settings.wanted(again.world.store) == frozenset()
+        assert await mode_settings.requested(again.world.store) == frozenset()
         assert (await again.world.config()).mode is ClusterMode.ENABLED
         await again.end()
         dies_at += 1
@@ -277,7 +277,7 @@ async def test_what_has_become_wrong_before_it_began_changes_nothing(scene: Scen
     scene.world.kill("vcha-3-old")
     await scene.carry()
     assert "mode.unhealthy" in await reasons(scene)
-    assert await mode_settings.wanted(scene.world.store) == frozenset()
+    assert await mode_settings.requested(scene.world.store) == frozenset()
 
 
 async def test_on_the_way_the_cluster_claims_no_automatic_failover(scene: Scene) -> None:

@@ -158,7 +158,7 @@ async def test_an_active_that_the_inventory_does_not_know_is_not_found(scene: Sc
     """Its addresses are known all the same."""
     await scene.healthy()
     services = scene.process().services
-    scene.world.state, _ = vms.removed(scene.world.machine("vcha-1-old").identity.vm)(
+    scene.world.state, _ = vms.remove_vm(scene.world.machine("vcha-1-old").identity.vm)(
         scene.world.state
     )
     with pytest.raises(ApiError) as caught:

@@ -6,7 +6,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.cluster.refusal import Persistence, Refusal
 from openvcha.operations.preconditions import require_still
-from openvcha.tasks.steps import Temporary
+from openvcha.tasks.steps import TemporaryFailure
 
 REASON = message("no.active")
 
@@ -14,7 +14,7 @@ REASON = message("no.active")
 @pytest.mark.parametrize("persistence", [Persistence.TRANSIENT, Persistence.MOMENTARY])
 def test_a_step_waits_for_what_may_pass(persistence: Persistence) -> None:
     """It has time."""
-    with pytest.raises(Temporary) as caught:
+    with pytest.raises(TemporaryFailure) as caught:
         require_still(Refusal(REASON, persistence))
     assert caught.value.reason == REASON
 

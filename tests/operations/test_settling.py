@@ -117,7 +117,9 @@ OPERATIONS: dict[str, tuple[Begin, Ask]] = {
     ),
     "join token": (
         manual,
-        lambda services, _: join.issue(services, CALLER, JoinTokenSpec(role=JoinRole.PASSIVE)),
+        lambda services, _: join.issue_token(
+            services, CALLER, JoinTokenSpec(role=JoinRole.PASSIVE)
+        ),
     ),
 }
 CHANGING = ("passive redeploy", "witness redeploy", "deploy", "undeploy", "failover", "mode")

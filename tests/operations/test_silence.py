@@ -11,7 +11,12 @@ from tests.support.simulated.observations import configured
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import Ports
-from openvcha.operations.steps.quorum import BREAK_SECONDS, LEAST_LOOKS, SILENCE_SECONDS, Silence
+from openvcha.operations.steps.quorum import (
+    MAX_GAP_SECONDS,
+    MIN_PROBES,
+    SILENCE_SECONDS,
+    SilenceWatch,
+)
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 
@@ -46,16 +51,16 @@ class Beside:
             raise PatroniUnreachable(address)
 
 
-def silence(beside: Beside) -> Silence:
+def silence(beside: Beside) -> SilenceWatch:
     services: Any = SimpleNamespace(
         store=beside.store,
         identity=beside.identity,
         patroni=SimpleNamespace(node=beside.node),
     )
-    return Silence(services)
+    return SilenceWatch(services)
 
 
-async def after(watched: Silence, seconds: float) -> str | None:
+async def after(watched: SilenceWatch, seconds: float) -> str | None:
     """Look on, a second at a time, and return what is waited for at the end."""
     for _ in range(int(seconds)):
         await watched.unmet(NODE)
@@ -86,7 +91,7 @@ async def test_any_answer_of_anything_begins_the_time_again(part: str) -> None:
     assert await after(watched, 6) is None
 
 
-@pytest.mark.parametrize("seconds", [BREAK_SECONDS + 1, SILENCE_SECONDS, 3600.0])
+@pytest.mark.parametrize("seconds", [MAX_GAP_SECONDS + 1, SILENCE_SECONDS, 3600.0])
 async def test_looks_that_lie_far_apart_are_no_silence(seconds: float) -> None:
     """Who looks was frozen itself, or without a store: the node may have answered meanwhile."""
     watched = silence(Beside())
@@ -112,9 +117,9 @@ async def test_a_look_that_fails_begins_the_time_again() -> None:
 async def test_silence_is_never_a_few_looks() -> None:
     """One look may be missed by chance, and so may a second one."""
     watched = silence(Beside())
-    for _ in range(LEAST_LOOKS - 1):
+    for _ in range(MIN_PROBES - 1):
         assert await watched.unmet(NODE)
-        await asyncio.sleep(BREAK_SECONDS)
+        await asyncio.sleep(MAX_GAP_SECONDS)
     assert await watched.unmet(NODE) is None
 
 

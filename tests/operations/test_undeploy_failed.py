@@ -142,10 +142,10 @@ async def test_after_a_failure_the_settings_are_those_of_the_mode(
     await fail(scene)
     await validate_protecting(scene)
     wanted = modes.SETTINGS[ClusterMode(mode.value)]
-    assert await mode_settings.wanted(scene.world.store) == wanted
+    assert await mode_settings.requested(scene.world.store) == wanted
     assert UNFIT not in await told(scene)
     await redeploy(scene)
-    assert await mode_settings.wanted(scene.world.store) == wanted
+    assert await mode_settings.requested(scene.world.store) == wanted
     assert await told(scene) == {}
 
 

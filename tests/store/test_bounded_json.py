@@ -19,7 +19,7 @@ from openvcha.store.sealing.sealed_store import SealedStore
 SEALS = Seals(lambda: [Secret("a key of the data nodes")])
 DEEP = b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}"
 CUT = b'{"x":' + b"[" * 20000
-LONG = b'{"x":"' + b"x" * bounded_json.MOST_BYTES + b'"}'
+LONG = b'{"x":"' + b"x" * bounded_json.MAX_BYTES + b'"}'
 BOMBS = pytest.mark.parametrize("bomb", [DEEP, CUT, LONG], ids=["deep", "cut", "long"])
 
 
@@ -28,11 +28,11 @@ def nested(levels: int) -> bytes:
 
 
 def test_the_last_level_is_read_and_the_next_is_not() -> None:
-    assert bounded_json.json_object(nested(bounded_json.MOST_LEVELS)) is not None
-    assert bounded_json.json_object(nested(bounded_json.MOST_LEVELS + 1)) is None
-    assert bounded_json.decode(nested(bounded_json.MOST_LEVELS), dict[str, Any])
+    assert bounded_json.json_object(nested(bounded_json.MAX_DEPTH)) is not None
+    assert bounded_json.json_object(nested(bounded_json.MAX_DEPTH + 1)) is None
+    assert bounded_json.decode(nested(bounded_json.MAX_DEPTH), dict[str, Any])
     with pytest.raises(msgspec.DecodeError):
-        bounded_json.decode(nested(bounded_json.MOST_LEVELS + 1), dict[str, Any])
+        bounded_json.decode(nested(bounded_json.MAX_DEPTH + 1), dict[str, Any])
 
 
 def test_brackets_in_texts_and_beside_each_other_are_no_levels() -> None:
@@ -76,6 +76,6 @@ async def test_under_a_sealed_key_it_is_forged(bomb: bytes) -> None:
             await store.get(key)
     assert await store.prefix(keys.PATRONI) == []
     assert (await store.snapshot(keys.ROOT)).items == ()
-    await store.guard()
+    await store.verify_all()
     await store.reseal(keys.ROOT)
     assert set(store.refused()) == {keys.PATRONI_CONFIG, keys.CLUSTER, member}

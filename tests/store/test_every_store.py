@@ -54,7 +54,7 @@ async def test_several_keys_are_read_at_once(store: AnyStore, root: str) -> None
     """In the order asked for; what is not there is none, what is asked for twice is there twice."""
     await store.put(f"{root}a", b"1")
     await store.put(f"{root}b", b"2")
-    found = await store.several([f"{root}{name}" for name in "bcab"])
+    found = await store.get_many([f"{root}{name}" for name in "bcab"])
     assert [kv and kv.value for kv in found] == [b"2", None, b"1", b"2"]
     assert found[0] == await store.get(f"{root}b")
 

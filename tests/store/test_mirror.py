@@ -15,12 +15,12 @@ from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Delete, KeyValue, Put, Snapshot, Store, TxnResult
 from openvcha.store.mirror import (
+    ABSENT_KEY,
+    BACKOFF_SECONDS,
+    CATCH_UP_SECONDS,
     FRESH_SECONDS,
     MIRRORED,
-    NEVER_THERE,
-    PATIENCE_SECONDS,
     RENEW_SECONDS,
-    SHY_SECONDS,
     Mirror,
 )
 
@@ -42,14 +42,14 @@ async def test_what_is_known_is_not_asked_again() -> None:
         for _ in range(100):
             assert await value(mirror, ALICE) == b"1"
             assert await value(mirror, BOB) is None
-            assert await mirror.several([BOB, ALICE]) == [None, await mirror.get(ALICE)]
+            assert await mirror.get_many([BOB, ALICE]) == [None, await mirror.get(ALICE)]
             assert [kv.key for kv in await mirror.prefix(keys.USERS)] == [ALICE]
             assert [kv.value for kv in await mirror.prefix(keys.USERS, keys_only=True)] == [b""]
         assert remote.reads == []
-        await mirror.get(keys.ROOM)
-        await mirror.several([ALICE, keys.ROOM])
+        await mirror.get(keys.DEFRAGMENTATION)
+        await mirror.get_many([ALICE, keys.DEFRAGMENTATION])
         await mirror.prefix(keys.ROOT)
-        assert remote.reads == [keys.ROOM, ALICE, keys.ROOM, keys.ROOT]
+        assert remote.reads == [keys.DEFRAGMENTATION, ALICE, keys.DEFRAGMENTATION, keys.ROOT]
 
 
 class Slow(Remote):
@@ -60,7 +60,7 @@ class Slow(Remote):
         self.proofs: list[float] = []
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        if prefix == NEVER_THERE:
+        if prefix == ABSENT_KEY:
             self.proofs.append(asyncio.get_running_loop().time())
             await asyncio.sleep(0.05)
         return await super().snapshot(prefix)
@@ -114,7 +114,7 @@ async def test_its_own_write_counts_at_once() -> None:
     lease = await remote.lease_grant(60)
     async with mirrored(remote) as mirror:
         assert await value(mirror, ALICE) is None
-        remote.lag = PATIENCE_SECONDS / 2
+        remote.lag = CATCH_UP_SECONDS / 2
         for number in range(5):
             await mirror.put(ALICE, b"%d" % number)
             assert await value(mirror, ALICE) == b"%d" % number
@@ -189,12 +189,12 @@ async def test_a_copy_that_lags_is_not_waited_for_again_and_again() -> None:
         await remote.put(ALICE, b"1")
         begun = loop.time()
         assert await value(mirror, ALICE) == b"1"
-        assert loop.time() - begun == pytest.approx(PATIENCE_SECONDS)
+        assert loop.time() - begun == pytest.approx(CATCH_UP_SECONDS)
         for _ in range(5):
             assert await value(mirror, ALICE) == b"1"
-        assert loop.time() - begun == pytest.approx(PATIENCE_SECONDS)
+        assert loop.time() - begun == pytest.approx(CATCH_UP_SECONDS)
         assert len(remote.reads) == 6
-        await asyncio.sleep(SHY_SECONDS + PATIENCE_SECONDS)
+        await asyncio.sleep(BACKOFF_SECONDS + CATCH_UP_SECONDS)
         assert await value(mirror, ALICE) == b"1"
         assert len(remote.reads) == 6
 
@@ -203,17 +203,17 @@ async def test_a_mark_is_another_one_after_each_change_that_matters_or_nobody_kn
     """It is proven as what is read."""
     remote = Remote()
     async with mirrored(remote) as mirror:
-        first = await mirror.mark()
+        first = await mirror.change_number()
         assert first is not None
         await remote.put(keys.PATRONI_STATUS, b"1")
         await asyncio.sleep(FRESH_SECONDS)
-        assert await mirror.mark() == first
+        assert await mirror.change_number() == first
         remote.lag = 1.0
         await remote.put(keys.PATRONI_SYNC, b"1")
         await asyncio.sleep(FRESH_SECONDS)
-        assert await mirror.mark() is None
-        await asyncio.sleep(SHY_SECONDS)
-        assert await mirror.mark() not in {first, None}
+        assert await mirror.change_number() is None
+        await asyncio.sleep(BACKOFF_SECONDS)
+        assert await mirror.change_number() not in {first, None}
 
 
 async def test_a_write_elsewhere_in_the_store_costs_time_only() -> None:
@@ -224,7 +224,7 @@ async def test_a_write_elsewhere_in_the_store_costs_time_only() -> None:
         assert await value(mirror, ALICE) is None
         assert remote.reads == [ALICE]
         await remote.put(keys.PATRONI_STATUS, b"2")
-        await asyncio.sleep(SHY_SECONDS)
+        await asyncio.sleep(BACKOFF_SECONDS)
         assert await value(mirror, ALICE) is None
         assert remote.reads == [ALICE]
 
@@ -251,9 +251,9 @@ async def test_after_a_compaction_it_begins_anew() -> None:
         await remote.put(BOB, b"1")
         await remote.compact(remote.revision)
         remote.lag = 0.0
-        await asyncio.sleep(SHY_SECONDS + 1)
+        await asyncio.sleep(BACKOFF_SECONDS + 1)
         remote.reads.clear()
-        assert await mirror.several([ALICE, BOB]) == [None, await remote.get(BOB)]
+        assert await mirror.get_many([ALICE, BOB]) == [None, await remote.get(BOB)]
         assert remote.reads == [BOB]
 
 
@@ -276,7 +276,7 @@ async def test_a_copy_that_was_made_piece_by_piece_is_not_shown_before_it_is_of_
     remote.snapshot = snapshot  # type: ignore[method-assign]  # others write meanwhile
     async with mirrored(remote) as mirror:
         remote.reads.clear()
-        assert await mirror.several([ALICE, keys.CLUSTER]) == [await remote.get(ALICE), None]
+        assert await mirror.get_many([ALICE, keys.CLUSTER]) == [await remote.get(ALICE), None]
         assert remote.reads == [ALICE]
         assert loop.time() < 1
 
@@ -314,9 +314,9 @@ class CountingEtcd(Etcd):
 
     asked = 0
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
         self.asked += 1
-        return await super().several(names)
+        return await super().get_many(names)
 
 
 @asynccontextmanager
@@ -346,7 +346,7 @@ async def at_work(
         last = dict.fromkeys(names, 0)
         while True:
             begun = time()
-            for key, kv in zip(names, await mirror.several(names), strict=True):
+            for key, kv in zip(names, await mirror.get_many(names), strict=True):
                 number = int(kv.value) if kv else 0
                 due = [written for when, written in promised[key] if when <= begun]
                 assert number >= max([*due, last[key]])

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.single_flight import Shared
+from openvcha.store.single_flight import SingleFlight
 
 
 class Work:
@@ -35,7 +35,7 @@ class Work:
         return number
 
 
-def ask(shared: Shared[int], times: int = 1) -> list[asyncio.Task[int]]:
+def ask(shared: SingleFlight[int], times: int = 1) -> list[asyncio.Task[int]]:
     return [asyncio.create_task(shared()) for _ in range(times)]
 
 
@@ -47,7 +47,7 @@ async def settle() -> None:
 
 async def test_who_asks_at_once_shares_one_run() -> None:
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     asked = ask(shared, 5)
     await settle()
     work.go.set()
@@ -58,7 +58,7 @@ async def test_who_asks_at_once_shares_one_run() -> None:
 async def test_who_asks_during_a_run_gets_the_next_one() -> None:
     """It began before the question, and may not show what the caller has just done."""
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     first = ask(shared)
     await settle()
     later = ask(shared, 3)
@@ -71,7 +71,7 @@ async def test_who_asks_during_a_run_gets_the_next_one() -> None:
 
 async def test_an_error_is_everybodys_who_shares_the_run_and_nobody_elses() -> None:
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     work.error = StoreUnavailable("no quorum")
     work.go.set()
     found = await asyncio.gather(*ask(shared, 3), return_exceptions=True)
@@ -83,7 +83,7 @@ async def test_an_error_is_everybodys_who_shares_the_run_and_nobody_elses() -> N
 async def test_who_is_canceled_takes_nothing_from_the_others() -> None:
     """Not even whoever asked first, whose question began the run."""
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     first, second = ask(shared, 2)
     await settle()
     first.cancel()
@@ -98,7 +98,7 @@ async def test_who_is_canceled_takes_nothing_from_the_others() -> None:
 async def test_a_run_that_nobody_waits_for_is_canceled(asked: int) -> None:
     """Also one that has not begun; whoever asks then begins anew."""
     work = Work()
-    shared = Shared(work)
+    shared = SingleFlight(work)
     running = ask(shared, asked)
     await settle()
     queued = ask(shared, asked)

@@ -25,19 +25,19 @@ from openvcha.store import space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.http.client import TlsSource
-from openvcha.store.space import WITNESS_QUOTAS, MemberRoom, Room, make_room, pays
+from openvcha.store.space import WITNESS_QUOTAS, MemberSpace, SpaceReport, is_worthwhile, reclaim
 
 QUOTA = 1000
 SMALL_QUOTA = 16 << 20
 SURE_SECONDS = 60.0
 
 
-def a_room(*sizes: tuple[int, int], leader: int = 0, **changes: Any) -> Room:
+def a_room(*sizes: tuple[int, int], leader: int = 0, **changes: Any) -> SpaceReport:
     members = tuple(
-        MemberRoom(number, f"n{number}", f"https://n{number}", *size, leads=number == leader)
+        MemberSpace(number, f"n{number}", f"https://n{number}", *size, leads=number == leader)
         for number, size in enumerate(sizes)
     )
-    return replace(Room(members), **changes)
+    return replace(SpaceReport(members), **changes)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def a_room(*sizes: tuple[int, int], leader: int = 0, **changes: Any) -> Room:
 )
 def test_it_pays_when_enough_comes_free(size: int, in_use: int, expected: bool) -> None:
     """A quarter of the quota; a tenth once it is warned of."""
-    assert pays(MemberRoom(1, "n", "u", size, in_use), QUOTA) is expected
+    assert is_worthwhile(MemberSpace(1, "n", "u", size, in_use), QUOTA) is expected
 
 
 def test_the_leader_is_the_last() -> None:
@@ -79,7 +79,7 @@ def test_nobody_is_away_while_the_cluster_is_degraded() -> None:
 async def test_a_full_store_is_given_room_one_member_after_the_other() -> None:
     """Its history goes first, and the leader hands over before it is away."""
     store = simulated(100, a=1000, b=1000, c=1000)
-    after = await make_room(store, QUOTA, lambda _: None)
+    after = await reclaim(store, QUOTA, lambda _: None)
     assert store.calls == [
         "compact 42",
         "defragment b",
@@ -96,7 +96,7 @@ async def test_a_member_that_compacts_late_is_waited_for() -> None:
     """Defragmented before it has compacted it would give nothing back, and be full again."""
     store = simulated(100, a=1000, b=1000, c=1000)
     store.late = {"b": 7, "c": 20}
-    after = await make_room(store, QUOTA, lambda _: None)
+    after = await reclaim(store, QUOTA, lambda _: None)
     assert {one.size for one in after.members} == {100}
     assert not after.full
 
@@ -106,7 +106,7 @@ async def test_a_member_that_never_compacts_holds_nothing_up() -> None:
     """The wait for it ends; the store is as full as that member, which keeps the alarm."""
     store = simulated(100, a=1000, b=1000)
     store.late = {"b": 10_000}
-    after = await make_room(store, QUOTA, lambda _: None)
+    after = await reclaim(store, QUOTA, lambda _: None)
     assert {one.name: one.size for one in after.members} == {"a": 100, "b": 1000}
     assert after.full
 
@@ -115,7 +115,7 @@ async def test_a_member_that_never_compacts_holds_nothing_up() -> None:
 async def test_what_stays_full_keeps_its_alarm() -> None:
     """Else etcd would raise it at the next write, and nobody knew why."""
     store = simulated(980, a=1000, b=1000, c=1000)
-    after = await make_room(store, QUOTA, lambda _: None, every=True)
+    after = await reclaim(store, QUOTA, lambda _: None, every=True)
     assert "disarm" not in store.calls
     assert after.full
 
@@ -124,7 +124,7 @@ async def test_what_stays_full_keeps_its_alarm() -> None:
 async def test_who_does_not_answer_is_told_and_passed_over() -> None:
     """The others are given room."""
     store = simulated(100, a=1000, b=1000, dead=1000)
-    after = await make_room(store, QUOTA, lambda _: None)
+    after = await reclaim(store, QUOTA, lambda _: None)
     assert after.silent == ("dead",)
     assert store.calls[-1] == "disarm"
 
@@ -189,7 +189,7 @@ async def test_a_real_store_that_is_full_is_mended(small: Etcd) -> None:
     user = User(name="u", role=Role.NO_ACCESS, password_hash="", generation="g")
     await sessions.create(user)
     await fill(small)
-    found = await space.look(small)
+    found = await space.measure(small)
     assert found.full
     assert len(found.members) == 3
     with pytest.raises(StoreFull):
@@ -197,7 +197,7 @@ async def test_a_real_store_that_is_full_is_mended(small: Etcd) -> None:
     assert await small.delete("/junk")
     assert [kv.value for kv in await small.prefix("/precious")] == [b"row"]
     said: list[str] = []
-    after = await make_room(small, SMALL_QUOTA, said.append)
+    after = await reclaim(small, SMALL_QUOTA, said.append)
     assert not after.full
     assert len(said) == 3
     assert all(one.size < SMALL_QUOTA // 4 for one in after.members)
@@ -224,7 +224,7 @@ async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd) -> None:
     await fill(small)
     keeping = asyncio.create_task(keep_space(view))
     async with asyncio.timeout(SURE_SECONDS):
-        while (await space.look(small)).full:  # noqa: ASYNC110 - it is other programs' state
+        while (await space.measure(small)).full:  # noqa: ASYNC110 - it is other programs' state
             await asyncio.sleep(0.2)
     keeping.cancel()
     await asyncio.wait([keeping])
@@ -237,9 +237,9 @@ async def test_a_witness_is_shown_no_account_to_be_given_room() -> None:
     """It is told of, and nothing else: whoever answers there may be a thief."""
     store = simulated(100, a=900, w=900)
     store.strangers = ("w",)
-    found = await space.look(store)
-    assert [pays(one, QUOTA) for one in found.in_order] == [False, False]
-    after = await make_room(store, QUOTA, lambda _: None, every=True)
+    found = await space.measure(store)
+    assert [is_worthwhile(one, QUOTA) for one in found.in_order] == [False, False]
+    after = await reclaim(store, QUOTA, lambda _: None, every=True)
     assert [call for call in store.calls if "defragment" in call] == ["defragment a"]
     assert {one.name: one.size for one in after.members} == {"a": 100, "w": 900}
 
@@ -249,7 +249,7 @@ async def test_the_file_of_a_witness_keeps_no_store_full() -> None:
     """It has been as large as those of the data nodes, and nobody gives it room."""
     store = simulated(100, a=1000, b=1000, w=1100)
     store.strangers = ("w",)
-    after = await make_room(store, QUOTA, lambda _: None)
+    after = await reclaim(store, QUOTA, lambda _: None)
     assert not after.full
     assert store.calls[-1] == "disarm"
 
@@ -269,7 +269,7 @@ async def test_what_a_witness_says_of_alarm_and_revision_is_not_believed() -> No
     store.strangers = ("w",)
     store.statuses["a"] = replace(store.statuses["a"], full=False)
     store.statuses["w"] = replace(store.statuses["w"], revision=1 << 60)
-    found = await space.look(store)
+    found = await space.measure(store)
     assert (found.full, found.revision) == (False, 42)
 
 
@@ -277,11 +277,11 @@ async def test_what_a_witness_says_of_alarm_and_revision_is_not_believed() -> No
 async def test_each_member_hears_of_the_end_of_the_alarm_in_its_own_time() -> None:
     """Who asks one that is behind would take the store for full still."""
     store = simulated(100, a=1000, b=1000)
-    told = store.disarm
+    told = store.disarm_alarm
     later = asyncio.get_running_loop().call_later
 
     async def disarm(members: frozenset[int]) -> None:
         later(1.0, lambda: asyncio.ensure_future(told(members)))
 
-    store.disarm = disarm  # type: ignore[method-assign]
-    assert not (await make_room(store, QUOTA, lambda _: None)).full
+    store.disarm_alarm = disarm  # type: ignore[method-assign]
+    assert not (await reclaim(store, QUOTA, lambda _: None)).full

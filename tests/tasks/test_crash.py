@@ -29,7 +29,7 @@ from openvcha.store.memory import MemoryStore
 from openvcha.store.records import decode
 from openvcha.tasks.execution import Execution
 from openvcha.tasks.journal import Journal
-from openvcha.tasks.ledger import Ledger
+from openvcha.tasks.ledger import TaskWriter
 from openvcha.tasks.record import TaskRecord, to_info
 from openvcha.tasks.runner import Runner
 from openvcha.tasks.steps import Step, TaskContext
@@ -99,10 +99,10 @@ class MortalStore:
         self._life.check()
         return await self._store.get(key)
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
         """Read some keys."""
         self._life.check()
-        return await self._store.several(names)
+        return await self._store.get_many(names)
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read keys."""
@@ -391,7 +391,7 @@ async def usurped(story: Story, at: int) -> Usurped:
     await scene.begin()
     store = Usurped(scene.store, at)
     token = await scene.store.put(keys.RUNNER, b"one")
-    ledger = Ledger(store, created_at(keys.RUNNER, token))
+    ledger = TaskWriter(store, created_at(keys.RUNNER, token))
     context = TaskContext(ledger, await scene.journal.read(scene.task))
     steps = plan(scene.world, Life())
     run = Execution(ledger, context, steps, scene.journal.clock).run()

@@ -26,8 +26,8 @@ from openvcha.tasks.record import (
     bounded_arguments,
     bounded_part,
     error_record,
-    plain,
     to_info,
+    to_plain,
 )
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -67,14 +67,14 @@ def at_rest(error: ErrorRecord) -> ErrorRecord:
 def test_a_secret_is_refused_wherever_it_hides(value: Any) -> None:
     """A value with a Secret anywhere inside is a TypeError, whose text has no secret."""
     with pytest.raises(TypeError, match="never holds a secret") as caught:
-        plain(value)
+        to_plain(value)
     assert "hunter2" not in str(caught.value)
 
 
 def test_what_json_cannot_hold_is_refused() -> None:
     """A value of some other kind is a TypeError, not a repr in the record."""
     with pytest.raises(TypeError):
-        plain({"a": object()})
+        to_plain({"a": object()})
 
 
 def test_a_part_has_a_bound() -> None:
@@ -139,7 +139,7 @@ def test_a_succeeded_task_shows_no_error() -> None:
 def test_the_result_is_shown_unless_left_out() -> None:
     """A result comes back as its type when the type is known, else as the JSON that was kept."""
     made = CertificateInfo(ssl_thumbprint="AA")
-    record = a_record(status=TaskStatus.SUCCEEDED, result=plain(made))
+    record = a_record(status=TaskStatus.SUCCEEDED, result=to_plain(made))
     assert to_info(record).result == Opaque(None, {"ssl_thumbprint": "AA"})
     typed = to_info(record, result_type=CertificateInfo)
     assert typed.result == Opaque(CertificateInfo, made)

@@ -24,7 +24,7 @@ from openvcha.store.records import decode, encode
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.runner import SWEEP_SECONDS, Plan, Runner
-from openvcha.tasks.steps import Step, TaskContext, Temporary
+from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 
 pytestmark = SIMULATED
 
@@ -337,7 +337,7 @@ async def test_what_a_failed_undo_has_left_is_named(stage: Stage, known: bool) -
     """As the step says it; where it cannot find out, its name alone is told."""
 
     class Leaving(HealthReporter):
-        async def left(self, ctx: TaskContext) -> LocalizableMessage:
+        async def remains(self, ctx: TaskContext) -> LocalizableMessage:
             """Find it out, or not."""
             assert ctx.record.started == (self.name,)
             if not known:
@@ -402,7 +402,7 @@ class Failing:
 @pytest.mark.parametrize(
     "error",
     [
-        Temporary(message("fence.powered.on", "b")),
+        TemporaryFailure(message("fence.powered.on", "b")),
         StoreUnavailable("no quorum"),
         OSError(28, "No space left on device", "/srv/node/x"),
     ],
@@ -421,7 +421,7 @@ async def test_what_may_pass_is_tried_again_later_and_later(stage: Stage, error:
 
 async def test_patience_ends(stage: Stage) -> None:
     """What does not pass within the step's patience is TIMED_OUT with the last reason."""
-    failing = Failing([Temporary(message("fence.powered.on", "b"))] * 100)
+    failing = Failing([TemporaryFailure(message("fence.powered.on", "b"))] * 100)
     started = stage.now()
     record = await stage.carry_out(stage.step("a", failing, patience=30))
     ids = ["task.step.patience", "fence.powered.on"]
@@ -443,7 +443,7 @@ async def test_a_step_has_a_limit(stage: Stage) -> None:
 
 async def test_an_undo_is_patient_too(stage: Stage) -> None:
     """A temporary failure of an undo is repeated; a hanging one ends at the limit."""
-    patient = Failing([Temporary(message("fence.powered.on", "b"))] * 3)
+    patient = Failing([TemporaryFailure(message("fence.powered.on", "b"))] * 3)
 
     async def hang(_: TaskContext) -> None:
         await asyncio.Event().wait()

@@ -9,7 +9,7 @@ import msgspec
 from openvcha.api.errors import ApiError
 from openvcha.api.operations import Operation
 from openvcha.api.structures import AuditInfo
-from openvcha.events.audit import shown
+from openvcha.events.audit import arguments_text
 
 UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,7 +46,7 @@ def _entry(
         origin="local",
         protocol="command",
         operation=operation,
-        arguments=None if arguments is None else shown(arguments),
+        arguments=None if arguments is None else arguments_text(arguments),
         result=error.error_type.value if error else "OK",
         reason=error.messages[0] if error and error.messages else None,
     )

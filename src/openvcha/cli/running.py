@@ -18,7 +18,7 @@ from openvcha.node.process.supervised_loop import run_forever
 from openvcha.node.supervisor.plan import PartPlan, all_parts, engine_parts
 from openvcha.node.supervisor.supervisor import Supervisor
 from openvcha.store.account import AccountSource
-from openvcha.store.interface import GuardedStore
+from openvcha.store.interface import StoreWithAccounts
 from openvcha.store.structlog_light import structlog
 from openvcha.system.new_files import until_exists
 from openvcha.system.privileges import CannotDropRoot, drop_root, own_command_line
@@ -70,7 +70,7 @@ async def _peers(directory: Path) -> None:
     await watch_peers(layout, identity, node_infrastructure(identity))
 
 
-async def _stand_alone(own: AccountSource, store: GuardedStore, identity: Identity) -> None:
+async def _stand_alone(own: AccountSource, store: StoreWithAccounts, identity: Identity) -> None:
     # Imported on demand, which is rare: it loads tasks and the whole contract.
     from openvcha.daemon.recovery.standalone import stand_alone  # noqa: PLC0415
 

@@ -1,1 +1,1 @@
-"""The three nodes as one thing: what is configured, what is observed, and what follows from it."""
+"""The cluster of three nodes: its configuration, its observed state, and what follows from both."""

@@ -1,4 +1,4 @@
-"""What the cluster is meant to be: the one record that names its nodes and their addresses."""
+"""The configuration of the cluster: one record that names its nodes and their addresses."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -16,17 +16,17 @@ Deployment = Literal["NONE", "AUTO", "MANUAL"]
 
 
 class NodeKind(StrEnum):
-    """Whether a node keeps data (and may be active or passive) or only votes."""
+    """Whether a node holds data (it may be active or passive) or only votes."""
 
     DATA = "data"
     WITNESS = "witness"
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One node as configured.
+    """A configured node.
 
     ``member`` is its name in etcd and in Patroni. It is unique for each incarnation, so that
-    what a lost node left behind (a slot, a line in ``/sync``) is never taken for its successor.
+    the remains of a lost node (a slot, a line in ``/sync``) are never taken for its successor.
     """
 
     member: str
@@ -44,7 +44,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
-    """A node of a prepared cluster; ``member`` and ``name`` are known once it has joined."""
+    """A node of a prepared cluster; ``member`` and ``name`` are set once it has joined."""
 
     kind: NodeKind
     ha_ip: IpSpec
@@ -57,8 +57,8 @@ class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
         """Return the bare HA address."""
         return address_text(self.ha_ip)
 
-    def joined(self) -> NodeConfig:
-        """Return the node that has come in this place; nobody here could create or delete it."""
+    def to_config(self) -> NodeConfig:
+        """Return the configured node; it has no VM that this service could create or delete."""
         return NodeConfig(
             member=self.member,
             name=self.name,
@@ -83,7 +83,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration that the active holds. ``management`` is the public address.
 
-    ``planned`` are the nodes that a person makes, until all of them are there.
+    ``planned`` are the nodes that a person creates, until all of them have joined.
     """
 
     id: str
@@ -97,7 +97,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     planned: tuple[PlannedNode, ...] = ()
 
     def node(self, member: str) -> NodeConfig | None:
-        """Find a node by its member name."""
+        """Return the node with this member name; None when there is none."""
         return next((node for node in self.nodes if node.member == member), None)
 
     def of_kind(self, kind: NodeKind) -> Iterator[NodeConfig]:
@@ -110,29 +110,29 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def witness(self) -> NodeConfig | None:
-        """Return the witness, when there is one."""
+        """Return the witness; None when there is none."""
         return next(self.of_kind(NodeKind.WITNESS), None)
 
-    def awaited(self, kind: NodeKind) -> PlannedNode | None:
-        """Find the planned node of a kind."""
+    def planned_node(self, kind: NodeKind) -> PlannedNode | None:
+        """Return the planned node of a kind; None when there is none."""
         return next((node for node in self.planned if node.kind is kind), None)
 
-    def planning(self, new: PlannedNode) -> "ClusterConfig":
+    def with_planned(self, new: PlannedNode) -> "ClusterConfig":
         """Return this configuration with ``new`` as the planned node of its kind."""
         planned = tuple(new if node.kind is new.kind else node for node in self.planned)
         return msgspec.structs.replace(self, planned=planned)
 
-    def replacing(self, old: str | None, new: NodeConfig) -> "ClusterConfig":
-        """Return this configuration with ``new`` in the place of ``old``; twice is once."""
+    def with_replaced(self, old: str | None, new: NodeConfig) -> "ClusterConfig":
+        """Return this configuration with ``new`` in place of ``old``. Idempotent."""
         if self.node(new.member) is not None:
             return self
         nodes = tuple(new if node.member == old else node for node in self.nodes)
         return msgspec.structs.replace(self, nodes=nodes if new in nodes else (*nodes, new))
 
-    def alone(self, member: str) -> "ClusterConfig":
-        """Return the configuration of one node that is left of a cluster; twice is once.
+    def reduced_to(self, member: str) -> "ClusterConfig":
+        """Return the configuration of a single node, the last one of a cluster. Idempotent.
 
-        Raises LookupError when it does not name the node.
+        Raises LookupError when the configuration does not name the node.
         """
         node = self.node(member)
         if node is None:
@@ -149,7 +149,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def address_text(spec: IpSpec) -> str:
-    """Return the bare address of an already validated specification."""
+    """Return the bare address of a validated specification."""
     chosen = spec.ipv4 or spec.ipv6
     if chosen is None:
         raise ValueError("an address specification without an address")

@@ -1,4 +1,4 @@
-"""Something that is wrong with a cluster, as a person is told it."""
+"""A fault or a warning of a cluster, as it is shown to a person."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from openvcha.api.structures import ErrorCondition
 
 @dataclass(frozen=True)
 class Finding:
-    """``key`` stays the same while the same thing is wrong, although its numbers change."""
+    """A fault or a warning. ``key`` identifies it; numbers that change are not part of it."""
 
     key: str
     condition: ErrorCondition
@@ -20,10 +20,10 @@ def finding(
     about: tuple[str, ...] | None = None,
     advice: tuple[str, ...] | None = None,
 ) -> Finding:
-    """Make a finding of the message ``name``.
+    """Return the finding of the message ``name``.
 
-    ``about`` is what it is about, else its first argument. ``advice`` is the recommendation's
-    message with its arguments, else ``NAME.recommendation`` about the same.
+    ``about`` is its subject, by default the first argument. ``advice`` is the recommendation's
+    message with its arguments, by default ``NAME.recommendation`` with the same subject.
     """
     subject = about if about is not None else tuple(str(part) for part in arguments[:1])
     recommendation = advice or (f"{name}.recommendation", *subject)

@@ -1,9 +1,9 @@
-"""How well the cluster is, and why: a pure function of an observation.
+"""The health of the cluster, with the reasons: a pure function of an observation.
 
-HEALTHY and DEGRADED mean what the API's description says: all three nodes are connected and the
-passive has everything, or not. Operations go by that state, so what only *threatens* (a disk that
-fills, a certificate that ends, clocks or versions that differ, no news) does not change it: it is
-a warning beside it, also of a HEALTHY cluster. So no warning means HEALTHY, as described.
+HEALTHY and DEGRADED mean what the API documents: all three nodes are connected and the passive is
+in sync, or not. Operations depend on that state, so what is only a threat (a disk that fills up, a
+certificate that expires, clocks or versions that differ, missing reports) does not change it: it
+is a warning, which a HEALTHY cluster may have, too.
 """
 
 from collections.abc import Iterator
@@ -12,57 +12,57 @@ from dataclasses import dataclass
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, ErrorCondition
 from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.cluster.warnings import lagging, refusal, threats
+from openvcha.cluster.warnings import find_warnings, lagging, postgres_refusal
 
 
 @dataclass(frozen=True)
 class Health:
-    """The state, with all that was found: first what degrades, then what only threatens."""
+    """The state and its findings: faults first, then warnings."""
 
     state: ClusterState
     findings: tuple[Finding, ...]
 
     @property
     def warnings(self) -> tuple[ErrorCondition, ...]:
-        """Return error and recommendation of each; there is always one unless HEALTHY."""
+        """Return error and recommendation of each finding; never empty unless HEALTHY."""
         return tuple(found.condition for found in self.findings)
 
 
 def assess(seen: Observation) -> Health:
-    """Judge a deployed cluster (design notes: HEALTHY means connected, streaming and in sync)."""
+    """Assess a deployed cluster. HEALTHY means: connected, streaming and in sync."""
     faults = (
         *_active(seen),
-        *(refusal(seen.active) if seen.active is not None else ()),
+        *(postgres_refusal(seen.active) if seen.active is not None else ()),
         *_lost_nodes(seen),
         *_margin(seen),
         *_full(seen),
         *_replication(seen),
     )
     state = ClusterState.DEGRADED if faults else ClusterState.HEALTHY
-    return Health(state, (*faults, *threats(seen)))
+    return Health(state, (*faults, *find_warnings(seen)))
 
 
 def deployed(seen: Observation) -> bool:
-    """Return whether there is a cluster of three to speak of."""
+    """Return whether a cluster of three is configured."""
     return seen.config.state is ConfigState.CONFIGURED
 
 
 def writable(node: NodeObservation) -> bool:
-    """Return whether PostgreSQL of the node takes writes."""
+    """Return whether PostgreSQL of the node accepts writes."""
     return node.patroni is not None and node.patroni.primary
 
 
-def votes(node: NodeObservation) -> bool:
-    """Return whether the node has a vote and can give it."""
+def can_vote(node: NodeObservation) -> bool:
+    """Return whether the node is a voter whose etcd answers."""
     return node.voter and node.etcd_answers
 
 
 def _active(seen: Observation) -> Iterator[Finding]:
-    if seen.stranger is not None:
-        yield finding("active.stranger", seen.stranger)
+    if seen.unknown_leader is not None:
+        yield finding("active.stranger", seen.unknown_leader)
     elif seen.active is None or not writable(seen.active):
         yield finding("no.active")
-    elif not votes(seen.active):
+    elif not can_vote(seen.active):
         yield finding("active.no.vote", seen.active.config.name)
 
 
@@ -70,14 +70,14 @@ def _lost_nodes(seen: Observation) -> Iterator[Finding]:
     for role, node in (("passive", seen.passive), ("witness", seen.witness)):
         if node is None:
             yield finding("node.missing", role, advice=("node.redeploy.recommendation", role))
-        elif not votes(node):
+        elif not can_vote(node):
             name = node.config.name
             advice = "node.redeploy" if node.voter else "node.removed"
             yield finding("node.lost", role, name, advice=(f"{advice}.recommendation", role))
 
 
 def _margin(seen: Observation) -> Iterator[Finding]:
-    """Return when one more loss would stop the store: then nobody could take over, nor write."""
+    """Report that the loss of one more node would stop the store."""
     voters = [node for node in seen.nodes if node.voter]
     answering = sum(node.etcd_answers for node in voters)
     if answering <= len(voters) // 2 + 1:
@@ -85,7 +85,7 @@ def _margin(seen: Observation) -> Iterator[Finding]:
 
 
 def _full(seen: Observation) -> Iterator[Finding]:
-    """Report that nothing can be written: nobody could take over, log in, or release a commit."""
+    """Report that the store accepts no writes: no failover, no login, no release of a commit."""
     if seen.space is not None and seen.space.full:
         yield finding("store.full", seen.space.size, seen.space.quota, about=())
 
@@ -93,7 +93,7 @@ def _full(seen: Observation) -> Iterator[Finding]:
 def _replication(seen: Observation) -> Iterator[Finding]:
     passive = seen.passive
     wanted = seen.config.mode is not ClusterMode.DISABLED
-    if passive is None or not votes(passive) or not wanted or seen.passive_in_sync:
+    if passive is None or not can_vote(passive) or not wanted or seen.passive_in_sync:
         return
     if passive.patroni is None or not passive.patroni.streaming:
         yield finding("replication.stopped", passive.config.name)

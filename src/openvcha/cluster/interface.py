@@ -1,32 +1,32 @@
-"""What the cluster needs of its store and of Patroni, so that tests can stand in for both."""
+"""The interfaces of store and Patroni that the cluster uses; tests implement both."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from openvcha.store.interface import GuardedStore, KeyValue, Member, Membership
+from openvcha.store.interface import KeyValue, Member, Membership, StoreWithAccounts
 from openvcha.store.patroni.rest import PatroniNode
 
 
-class ClusterStore(GuardedStore, Membership, Protocol):
-    """The store that the cluster itself carries: keys, and who votes on them."""
+class ClusterStore(StoreWithAccounts, Membership, Protocol):
+    """The store that runs on the cluster's own nodes: keys, and the members that vote."""
 
-    async def several_and_members(
+    async def get_many_and_members(
         self, names: Sequence[str]
     ) -> tuple[list[KeyValue | None], list[Member]]:
         """Read some keys as ``several`` does, and list the members then: one read with a quorum."""
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
-        """Use what the voters that have started announce, and return the endpoints."""
+        """Use the client URLs of all started voters, and return the endpoints."""
 
 
 class PatroniAccess(Protocol):
-    """The Patronis of the data nodes, by their HA addresses."""
+    """Patroni's REST API on the data nodes, by their HA addresses."""
 
     async def node(self, address: str) -> PatroniNode:
-        """Ask one node for its state. Raises PatroniUnreachable."""
+        """Return the state of one node. Raises PatroniUnreachable."""
 
     async def wake(self, address: str) -> None:
-        """Make the leader's loop run now. Raises PatroniUnreachable."""
+        """Run the leader's loop now. Raises PatroniUnreachable."""
 
     async def configure(self, address: str, change: dict[str, Any]) -> None:
         """Change Patroni's dynamic configuration (merged; None removes a key).

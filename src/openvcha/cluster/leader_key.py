@@ -1,8 +1,8 @@
-"""Who leads next: Patroni is asked to switch, or its leader key is handed over as it stands.
+"""Changes of the leader: by a request to Patroni, or by a transfer of its leader key.
 
-Whoever is given the key may fail. So ``/sync``, which says who else may lead, is left as it is:
-Patroni itself puts the new leader there, right before PostgreSQL is told to become a primary. It
-is only written anew with the same value: a Patroni that read it before cannot write it any more.
+The new leader may fail. So ``/sync``, which names the members that may lead, keeps its value:
+Patroni itself enters the new leader right before it promotes PostgreSQL. ``/sync`` is only
+rewritten with the same value, so that a Patroni that read it before cannot write it any more.
 """
 
 import json
@@ -30,12 +30,12 @@ from openvcha.store.patroni.state import (
 )
 
 NO_REQUEST = FailoverRequest()
-NOBODY = b"{}"
+EMPTY_SYNC = b"{}"
 """A ``/sync`` that says as little as none; unlike none it has a revision."""
 
 
-async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
-    """Ask Patroni to switch from ``old`` to ``new``; False when nothing was changed.
+async def request_switchover(store: Store, guard: Compare, old: str, new: str) -> bool:
+    """Request a switchover from ``old`` to ``new``; False when nothing was changed.
 
     Only a member that ``/sync`` names may be asked for. A wish that Patroni has before it, whose
     ever it is, stays; one that it refused is gone, and may be asked again. Wake the leader
@@ -43,7 +43,7 @@ async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
     """
     sync = await _sync_from(store, old, new)
     before = await store.get(keys.PATRONI_FAILOVER)
-    if sync is None or _wish(before) != NO_REQUEST:
+    if sync is None or _request(before) != NO_REQUEST:
         return False
     same = unchanged(before) if before else absent(keys.PATRONI_FAILOVER)
     wish = json.dumps({"leader": old, "member": new}).encode()
@@ -51,13 +51,13 @@ async def ask(store: Store, guard: Compare, old: str, new: str) -> bool:
     return (await store.txn(conditions, [Put(keys.PATRONI_FAILOVER, wish)])).succeeded
 
 
-async def asked(store: Store) -> bool:
-    """Return whether Patroni has a wish before it, of what it is shown: only then it acts."""
-    return _wish(await store.get(keys.PATRONI_FAILOVER)) != NO_REQUEST
+async def is_requested(store: Store) -> bool:
+    """Return whether a request that Patroni accepts as one is pending."""
+    return _request(await store.get(keys.PATRONI_FAILOVER)) != NO_REQUEST
 
 
-async def pending(store: Store) -> bool:
-    """Return whether Patroni has a wish before it: ours, or one that a person made known to it.
+async def is_pending(store: Store) -> bool:
+    """Return whether any request is pending: ours, or one that a person made.
 
     Raises RecordInvalid: what cannot be read may have taken the place of one that is being met.
     """
@@ -65,14 +65,14 @@ async def pending(store: Store) -> bool:
     return found is not None and sound(found.key, read_failover(found.value)) != NO_REQUEST
 
 
-async def take_back(store: Store, guard: Compare, old: str, new: str) -> None:
-    """Take the wish of ``ask`` back, if it is still there."""
+async def withdraw_request(store: Store, guard: Compare, old: str, new: str) -> None:
+    """Delete the request of ``request_switchover`` if it is still pending."""
     found = await store.get(keys.PATRONI_FAILOVER)
-    if found is not None and _wish(found) == FailoverRequest(leader=old, member=new):
+    if found is not None and _request(found) == FailoverRequest(leader=old, member=new):
         await store.txn([guard, unchanged(found)], [Delete(found.key)])
 
 
-async def hand_over(store: Store, guard: Compare, old: str, new: str) -> bool:
+async def transfer(store: Store, guard: Compare, old: str, new: str) -> bool:
     """Make ``new`` the leader in one transaction; False when nothing was changed.
 
     Only a member that ``/sync`` names may get the key: it has every acknowledged write, and from
@@ -82,30 +82,30 @@ async def hand_over(store: Store, guard: Compare, old: str, new: str) -> bool:
     PostgreSQL takes writes, ``old`` may lead again.
     """
     sync = await _sync_from(store, old, new)
-    lives = await alive(store, new)
+    lives = await liveness_key(store, new)
     if sync is None or lives is None:
         return False
     guards = [guard, _leads(old), unchanged(sync)]
-    return await give(store, guards, lives, sync) is not None
+    return await write_leader(store, guards, lives, sync) is not None
 
 
-async def alive(store: Store, member: str) -> KeyValue | None:
-    """Return the key by which a member's Patroni shows that it lives; None: it does not."""
+async def liveness_key(store: Store, member: str) -> KeyValue | None:
+    """Return the key by which a member's Patroni shows that it is alive; None: it is not."""
     found = await store.get(keys.patroni_member(member))
     return found if found and found.lease else None
 
 
-async def give(
+async def write_leader(
     store: Store, guards: Sequence[Compare], lives: KeyValue, sync: KeyValue | None
 ) -> int | None:
-    """Write the leader key for the member that ``lives`` is of, for as long as it lives.
+    """Write the leader key for the member of the liveness key ``lives``, with the same lease.
 
     Returns the revision that ``/sync`` has until Patroni writes it; None: nothing was changed.
     """
     member = lives.key.removeprefix(keys.PATRONI_MEMBERS).encode()
     actions: list[Action] = [
         Put(keys.PATRONI_LEADER, member, lives.lease),
-        fence(sync),
+        rewrite_sync(sync),
         Delete(keys.PATRONI_FAILOVER),
     ]
     same = Compare(lives.key, Target.LEASE, lives.lease)
@@ -113,21 +113,21 @@ async def give(
     return found.revision if found.succeeded else None
 
 
-async def give_back(store: Store, guard: Compare, old: str, new: str) -> None:
-    """Undo ``hand_over``, where ``new`` has not begun to become the primary."""
+async def undo_transfer(store: Store, guard: Compare, old: str, new: str) -> None:
+    """Undo ``transfer``, unless ``new`` has begun to promote."""
     sync = await store.get(keys.PATRONI_SYNC)
     if sync is not None and parse_sync(sync.value).leader == old:
-        actions: list[Action] = [Delete(keys.PATRONI_LEADER), fence(sync)]
+        actions: list[Action] = [Delete(keys.PATRONI_LEADER), rewrite_sync(sync)]
         await store.txn([guard, _leads(new), unchanged(sync)], actions)
 
 
-async def drop_dead(store: Store) -> bool:
-    """Delete a wish whose member shows no life; return whether it did.
+async def drop_stale_request(store: Store) -> bool:
+    """Delete a request whose member is not alive; return whether it was deleted.
 
     A paused Patroni does so only where a primary runs.
     """
     found = await store.get(keys.PATRONI_FAILOVER)
-    member = _wish(found).member
+    member = _request(found).member
     if found is None or not member:
         return False
     sync = await store.get(keys.PATRONI_SYNC)
@@ -137,16 +137,16 @@ async def drop_dead(store: Store) -> bool:
         absent(keys.patroni_member(member)),
         unchanged(sync) if sync else absent(keys.PATRONI_SYNC),
     ]
-    return (await store.txn(guards, [Delete(found.key), fence(sync)])).succeeded
+    return (await store.txn(guards, [Delete(found.key), rewrite_sync(sync)])).succeeded
 
 
-def fence(sync: KeyValue | None) -> Put:
-    """Write ``/sync`` as it is, so that who read it before cannot write it any more."""
-    return Put(keys.PATRONI_SYNC, sync.value if sync else NOBODY)
+def rewrite_sync(sync: KeyValue | None) -> Put:
+    """Write ``/sync`` unchanged, so that a writer that read it before fails."""
+    return Put(keys.PATRONI_SYNC, sync.value if sync else EMPTY_SYNC)
 
 
 async def _sync_from(store: Store, old: str, new: str) -> KeyValue | None:
-    """Return ``/sync`` as it stands when it allows ``new`` to follow ``old``."""
+    """Return ``/sync`` if it allows ``new`` to take over from ``old``."""
     found = await store.get(keys.PATRONI_SYNC)
     state = parse_sync(found.value if found else b"")
     return found if state.leader == old and new in state.standbys else None
@@ -156,10 +156,10 @@ def _leads(member: str) -> Compare:
     return value_is(keys.PATRONI_LEADER, member.encode())
 
 
-def _wish(found: KeyValue | None) -> FailoverRequest:
-    """Read what Patroni is asked for; it empties the key where it does not delete it.
+def _request(found: KeyValue | None) -> FailoverRequest:
+    """Return the pending request; empty when there is none. Patroni empties the key after use.
 
-    What Patroni is not shown is no wish, and in nobody's way.
+    A value that Patroni ignores is no request, and blocks nothing.
     """
     wish = read_failover(found.value) if found else NO_REQUEST
     return NO_REQUEST if isinstance(wish, Unreadable) else wish

@@ -1,4 +1,4 @@
-"""Votes in etcd: always remove first, then add, so that there are never four voters.
+"""Votes in etcd: a member is removed before one is added, so there are never four voters.
 
 A member that has not started yet has no name in etcd; its peer URL tells who it is meant to be.
 A node that takes over the HA address of another has the same peer URL: whoever means the *old*
@@ -18,30 +18,30 @@ from openvcha.store.errors import (
 from openvcha.store.interface import Member, Membership
 
 
-async def find(store: Membership, name: str, peer_url: str | None = None) -> Member | None:
-    """Find a member by its name, or by its peer URL, where one is given, while it is unnamed."""
+async def find_member(store: Membership, name: str, peer_url: str | None = None) -> Member | None:
+    """Find a member by its name or, while it is unnamed, by its peer URL if one is given."""
     members = await store.members()
-    return pick(members, name, peer_url)
+    return choose_member(members, name, peer_url)
 
 
-def pick(members: list[Member], name: str, peer_url: str | None) -> Member | None:
-    """Choose the member meant; a *named* member at the same URL is another incarnation."""
+def choose_member(members: list[Member], name: str, peer_url: str | None) -> Member | None:
+    """Return the member meant; a *named* member with the same URL is another incarnation."""
     return next(
         (m for m in members if m.name == name or (not m.name and peer_url in m.peer_urls)), None
     )
 
 
 async def remove(store: Membership, name: str, peer_url: str | None = None) -> None:
-    """Take a member's vote; one that has none already is fine. Finds it as ``find`` does."""
-    found = await find(store, name, peer_url)
+    """Remove a voter, found as by ``find_member``; one that is already gone is fine."""
+    found = await find_member(store, name, peer_url)
     if found is not None:
         await _remove(store, found)
 
 
-async def remove_strangers(
+async def remove_unknown(
     store: Membership, names: Collection[str], peer_urls: Collection[str]
 ) -> None:
-    """Remove every member that has none of the names, nor, being unnamed, one of the URLs.
+    """Remove every member that has none of the names nor, if unnamed, one of the URLs.
 
     Such a member is left of an operation that could not be undone. It would be in the way: only
     one learner is permitted at a time, no two members may have one URL, and a dead vote counts.
@@ -62,8 +62,8 @@ async def _remove(store: Membership, member: Member) -> None:
 
 
 async def ensure_learner(store: Membership, name: str, peer_url: str) -> None:
-    """Register a node-to-be as a learner, unless it is registered already."""
-    if await find(store, name, peer_url) is not None:
+    """Register a new node as a learner, unless it is registered already."""
+    if await find_member(store, name, peer_url) is not None:
         return
     try:
         await store.member_add([peer_url], learner=True)
@@ -72,8 +72,8 @@ async def ensure_learner(store: Membership, name: str, peer_url: str) -> None:
 
 
 async def promote(store: Membership, name: str, peer_url: str) -> bool:
-    """Try to make a learner a voter; False while it has not started or caught up."""
-    found = await find(store, name, peer_url)
+    """Try to promote a learner to a voter; False while it has not started or caught up."""
+    found = await find_member(store, name, peer_url)
     if found is None or not found.name:
         return False
     if not found.learner:
@@ -88,16 +88,16 @@ async def promote(store: Membership, name: str, peer_url: str) -> bool:
 
 
 async def initial_cluster(store: Membership, name: str, peer_url: str) -> dict[str, str]:
-    """Return what a joining etcd is told: every member's name and peer URL, its own included."""
+    """Return every member's name and peer URL, for the first start of a joining etcd."""
     members = await store.members()
     known = {m.name: m.peer_urls[0] for m in members if m.name}
     return {**known, name: peer_url}
 
 
-async def lead(store: Membership, name: str) -> None:
-    """Have the member of this name lead the store, if that can be: no removal then elects anew.
+async def ensure_leader(store: Membership, name: str) -> None:
+    """Move the store's leadership to this member if possible: a removal then needs no election.
 
-    It is a courtesy to those who wait for the store; without it an election takes a second.
+    That is an optimization: an election takes about a second.
     """
     with contextlib.suppress(StoreError):
         members = {member.id: member for member in await store.members()}

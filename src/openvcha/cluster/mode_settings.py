@@ -1,4 +1,4 @@
-"""A mode's settings: those that are asked for, and those that each Patroni acts on already."""
+"""The settings of a mode: those that are requested, and those that each Patroni already applies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ def record(store: Store) -> Record[Dynamic]:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """The settings that are on, and the names of what no Patroni takes although it stands there.
+class DynamicSettings:
+    """The settings that are on, and the names of those that no Patroni accepts.
 
-    ``unfit`` maps each other setting that is not as a cluster needs it to what it should be.
+    ``unfit`` maps each other setting with a wrong value to the value that a cluster needs.
     """
 
     on: frozenset[str]
@@ -32,19 +32,19 @@ class Looked:
     unfit: Mapping[str, object] = field(default_factory=dict)
 
 
-async def look(store: Store) -> Looked:
+async def read(store: Store) -> DynamicSettings:
     """Read the dynamic configuration as every Patroni does."""
-    return looked(await store.get(keys.PATRONI_CONFIG))
+    return parse(await store.get(keys.PATRONI_CONFIG))
 
 
-def looked(found: KeyValue | None) -> Looked:
-    """Judge the dynamic configuration as it was read."""
+def parse(found: KeyValue | None) -> DynamicSettings:
+    """Parse the value of the dynamic configuration."""
     if found is None:
-        return Looked(frozenset(), ())
+        return DynamicSettings(frozenset(), ())
     config = read_config(found.value)
     sifted = NOTHING if isinstance(config, Unreadable) else config
     on = frozenset(name for name in keys.SETTINGS if sifted.kept.get(name))
-    return Looked(on, sifted.refused, _unfit(sifted.kept))
+    return DynamicSettings(on, sifted.refused, _unfit(sifted.kept))
 
 
 def _unfit(kept: Mapping[str, object]) -> Mapping[str, object]:
@@ -52,21 +52,22 @@ def _unfit(kept: Mapping[str, object]) -> Mapping[str, object]:
     return {**needed, FAILSAFE: False} if kept.get(FAILSAFE) else needed
 
 
-async def wanted(store: Store) -> frozenset[str]:
+async def requested(store: Store) -> frozenset[str]:
     """Return the settings that are on in the dynamic configuration."""
-    return (await look(store)).on
+    return (await read(store)).on
 
 
 async def effective(store: Store) -> dict[str, frozenset[str]]:
-    """Return by member what its Patroni went by in its last round; a silent one is soon not there.
+    """Return by member the settings that its Patroni applied in its last cycle.
 
-    Patroni itself writes this at the end of a round, with what it read at the round's beginning.
+    Patroni writes this at the end of a cycle, as it read it at the beginning. A silent member is
+    soon missing: its key expires.
     """
     found = await store.prefix(keys.PATRONI_MEMBERS)
     return {name: one.settings for name, one in read_members(found).items()}
 
 
-def switched(fields: Dynamic, name: str, value: bool) -> Dynamic:
-    """Return the dynamic configuration with one setting on or off."""
+def with_setting(fields: Dynamic, name: str, value: bool) -> Dynamic:
+    """Return the dynamic configuration with one setting switched on or off."""
     rest = {key: kept for key, kept in fields.items() if key != name}
     return {**rest, name: True} if value else rest

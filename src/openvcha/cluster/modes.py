@@ -1,7 +1,7 @@
-"""The modes as data: what each one is made of, and which change is allowed when.
+"""The modes as data: the settings of each, and the changes that are allowed.
 
-Of a mode's settings in Patroni's dynamic configuration, PAUSE lets nobody take over by itself,
-ALONE lets the active go on without the others, DETACHED takes the standby out of service.
+The settings in Patroni's dynamic configuration: PAUSE disables automatic failover, ALONE lets the
+active run without the other nodes, DETACHED takes the standby out of service.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ SETTINGS: Mapping[ClusterMode, frozenset[str]] = MappingProxyType(
 )
 
 
-class Needs(Enum):
-    """How well the cluster must be for a change of its mode."""
+class Requirement(Enum):
+    """The state that a cluster must be in for a change of its mode."""
 
     AN_ACTIVE = "healthy or degraded"
     HEALTHY = "healthy"
@@ -32,26 +32,26 @@ class Needs(Enum):
     ALL_UP = "healthy, and the passive's Patroni answers"
 
 
-CHANGES: Mapping[tuple[ClusterMode, ClusterMode], Needs] = MappingProxyType(
+CHANGES: Mapping[tuple[ClusterMode, ClusterMode], Requirement] = MappingProxyType(
     {
-        (_ENABLED, _DISABLED): Needs.AN_ACTIVE,
-        (_ENABLED, _MAINTENANCE): Needs.HEALTHY,
-        (_DISABLED, _ENABLED): Needs.ALL_UP,
-        (_MAINTENANCE, _ENABLED): Needs.ALIKE,
-        (_MAINTENANCE, _DISABLED): Needs.ALIKE,
+        (_ENABLED, _DISABLED): Requirement.AN_ACTIVE,
+        (_ENABLED, _MAINTENANCE): Requirement.HEALTHY,
+        (_DISABLED, _ENABLED): Requirement.ALL_UP,
+        (_MAINTENANCE, _ENABLED): Requirement.ALIKE,
+        (_MAINTENANCE, _DISABLED): Requirement.ALIKE,
     }
 )
-"""What is not here is never allowed."""
+"""Any other change is refused."""
 
-# Nobody goes on alone, and no standby ends, while another may still take over.
+# The active must not run alone, nor the standby stop, while an automatic failover is possible.
 _SWITCHED_ON = (PAUSE, ALONE, DETACHED)
-# The pause ends last: until then nobody takes over from an active that may go on alone, or with a
-# standby that has not everything.
+# The pause ends last: no automatic failover from an active that may still run alone, or to a
+# standby that is not in sync.
 _SWITCHED_OFF = (ALONE, DETACHED, PAUSE)
 
 
-def way(old: ClusterMode, new: ClusterMode) -> tuple[tuple[str, bool], ...]:
-    """Return the settings to be changed, one after the other, each with what it becomes."""
+def setting_changes(old: ClusterMode, new: ClusterMode) -> tuple[tuple[str, bool], ...]:
+    """Return the settings to change, in order, each with its new value."""
     before, after = SETTINGS[old], SETTINGS[new]
     on = tuple((name, True) for name in _SWITCHED_ON if name in after - before)
     off = tuple((name, False) for name in _SWITCHED_OFF if name in before - after)

@@ -1,4 +1,4 @@
-"""Listening to what the nodes tell of themselves, and comparing their clocks with one's own."""
+"""Reports of the nodes: received by a watch; the nodes' clocks are compared with our own."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from openvcha.cluster.observation import Heard
+from openvcha.cluster.observation import NodeReport
 from openvcha.store import keys
 from openvcha.store import node_facts as facts
 from openvcha.store.errors import Compacted, StoreError
@@ -21,11 +21,11 @@ from openvcha.store.structlog_light import structlog
 
 RETRY_SECONDS = 1.0
 LISTEN_SECONDS = 20.0
-"""How long one watch is listened to: one that is stuck is as if all nodes were silent."""
+"""Lifetime of one watch: with a stuck one, all nodes would seem silent."""
 SILENT_SECONDS = 60.0
-"""Longer than a node takes to start, and than four of its reports in a row."""
+"""Longer than a node takes to start, and longer than four intervals between its reports."""
 SAMPLES = 3
-"""A report that comes late makes a clock seem behind: of some, the one that came fastest counts."""
+"""A delayed report makes a clock seem slow: of several, the fastest one counts."""
 
 _log = structlog.get_logger(__name__)
 
@@ -35,14 +35,14 @@ class _Node:
     since: float
     facts: NodeFacts | None = None
     revision: int = 0
-    """Of the report that was taken in last: the same one read again is no sign of life."""
+    """Revision of the last report: the same one read again is no sign of life."""
     offsets: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
 
 
-class Hearing:
-    """Follows the facts of all nodes while ``run`` runs; until then nothing is known.
+class NodeReports:
+    """Receives the reports of all nodes while ``run`` runs; before that, nothing is known.
 
-    ``monotonic`` counts seconds, ``clock`` is this node's time, with which the others' is compared.
+    ``monotonic`` counts seconds, ``clock`` is this node's time.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Hearing:
         self._heard_at: float | None = None
 
     @property
-    def listens(self) -> bool:
-        """Return whether the nodes have been heard lately."""
+    def connected(self) -> bool:
+        """Return whether the store was heard recently."""
         return self._listens(self._monotonic())
 
     async def run(self) -> None:
-        """Listen until canceled; now and then from the beginning."""
+        """Watch the reports until canceled; restart the watch now and then."""
 
         async def listen() -> float | None:
             try:
@@ -79,18 +79,18 @@ class Hearing:
 
         await repeat(listen, RETRY_SECONDS, transient=(Compacted, StoreError), failed=failed)
 
-    def of(self, member: str) -> Heard:
-        """Return what is known of a node. One asked for the first time is not yet silent."""
+    def report_of(self, member: str) -> NodeReport:
+        """Return the last report of a node. A node that is new here is not yet silent."""
         now = self._monotonic()
         node = self._nodes.setdefault(keys.node_facts(member), _Node(now))
         known = node.facts if now - node.since <= SILENT_SECONDS else None
         silent = self._listens(now) and known is None and now - node.since > SILENT_SECONDS
         if known is None or len(node.offsets) < SAMPLES:
-            return Heard(known, None, silent)
-        return Heard(known, max(node.offsets), silent)
+            return NodeReport(known, None, silent)
+        return NodeReport(known, max(node.offsets), silent)
 
     def _listens(self, now: float) -> bool:
-        """Return whether the store has been heard lately: else the silence is one's own."""
+        """Return whether the store was heard recently; if not, silence proves nothing."""
         return self._heard_at is not None and now - self._heard_at <= SILENT_SECONDS
 
     async def _listen(self) -> None:
@@ -105,7 +105,7 @@ class Hearing:
                     self._take(event)
 
     def _begin_anew(self, there: Collection[str]) -> None:
-        """Forget what is withdrawn; after a time of deafness nobody has been silent yet."""
+        """Drop withdrawn reports; after a time without the store no node counts as silent yet."""
         now = self._monotonic()
         deaf = not self._listens(now)
         for key, node in self._nodes.items():
@@ -122,7 +122,7 @@ class Hearing:
             node.facts = None
 
     def _note(self, kv: KeyValue, *, fresh: bool) -> None:
-        """Take a report in; of one that was there already nobody knows how old it is."""
+        """Store a report; the age of one that is not fresh is unknown."""
         known = self._nodes.get(kv.key)
         if not kv.key.endswith("/facts") or (known and known.revision == kv.mod_revision):
             return

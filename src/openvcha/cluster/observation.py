@@ -1,4 +1,4 @@
-"""What is true of the cluster right now, as far as this node can see."""
+"""The observed state of the cluster, as one node sees it."""
 
 import math
 from collections.abc import Mapping
@@ -6,54 +6,54 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
-from openvcha.cluster.store_space import Space
+from openvcha.cluster.store_space import StoreSpace
 from openvcha.store.node_facts import NodeFacts
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a node has told of itself; ``facts`` unset: unknown, which is no fault by itself.
+class NodeReport:
+    """The last report of a node; unset ``facts`` are unknown, which is no fault by itself.
 
-    ``clock_off``: seconds by which its clock is ahead of the observer's, None while unknown.
-    ``silent``: nothing was heard for longer than a node takes to start.
+    ``clock_offset``: seconds by which its clock is ahead of the observer's; None: unknown.
+    ``silent``: there was no report for longer than a node takes to start.
     """
 
     facts: NodeFacts | None = None
-    clock_off: float | None = None
+    clock_offset: float | None = None
     silent: bool = False
 
 
 @dataclass(frozen=True)
 class NodeObservation:
-    """One node: its vote (None when it has none in etcd), and its Patroni (None: no answer).
+    """One node: whether it is a voter in etcd, and its Patroni (None: no answer).
 
-    ``unsure``: it has just missed an answer, which is no verdict yet. The rest is as it was before.
+    ``unsure``: it has just missed a probe, which is no verdict yet; the rest is its last state.
     """
 
     config: NodeConfig
     voter: bool
     etcd_answers: bool
     patroni: PatroniNode | None
-    heard: Heard = Heard()
+    report: NodeReport = NodeReport()
     unsure: bool = False
 
     @property
     def up(self) -> bool:
-        """Return whether anything of the node answers."""
+        """Return whether etcd or Patroni of the node answers."""
         return self.etcd_answers or self.patroni is not None
 
     @property
     def unknown(self) -> bool:
-        """Return whether some of it has neither answered once nor been silent for long enough."""
+        """Return whether a part of it has neither answered nor been silent long enough."""
         silent = self.patroni is None and self.config.kind is NodeKind.DATA
         return self.unsure and (silent or not self.etcd_answers)
 
 
 @dataclass(frozen=True)
 class Lag:
-    """How far what one standby has replayed is behind the primary."""
+    """How far the replay of one standby is behind the primary."""
 
     member: str
     bytes_behind: int
@@ -62,42 +62,42 @@ class Lag:
 
 @dataclass(frozen=True)
 class Observation:
-    """A consistent-enough picture: each part is as old as the call that made it."""
+    """A snapshot of the cluster; each part is as old as the call that fetched it."""
 
     config: ClusterConfig
     leader: str | None
     sync: SyncState
     nodes: tuple[NodeObservation, ...]
     running: tuple[str, str] | None
-    """The operation that runs now and its task id."""
+    """The running operation and its task id."""
     lags: tuple[Lag, ...] = ()
-    """Of the standbys that stream from the active; empty when it could not be asked."""
+    """The lag of each streaming standby; empty when the active did not answer."""
     time: datetime | None = None
-    """When it was seen."""
+    """The time of the observation."""
     settings: frozenset[str] = frozenset()
-    """The settings of a mode that are on in Patroni: also of one that is only on its way."""
+    """The settings of a mode that are on in Patroni, also during a change of the mode."""
     refused: tuple[str, ...] = ()
-    """What stands in Patroni's dynamic configuration and no Patroni takes."""
+    """Settings in Patroni's dynamic configuration that no Patroni accepts."""
     unfit: Mapping[str, object] = field(default_factory=dict)
-    """Other settings of Patroni that are not as a cluster needs them, with what they should be."""
+    """Other settings of Patroni with a wrong value, each with the value that a cluster needs."""
     unreadable: tuple[str, ...] = ()
-    """The keys in the store whose values cannot be read; what they say counts as unknown."""
+    """Keys in the store whose values cannot be read; their content counts as unknown."""
     failing: Mapping[str, str] = field(default_factory=dict)
-    """Background work of the observer's service that fails now, and why."""
+    """Background work of the observer's service that is failing, and why."""
     unready_seconds: float = math.inf
-    """For how long the passive has been seen without being in sync, without a break."""
+    """For how long the passive has been out of sync without interruption."""
     forged: tuple[str, ...] = ()
     """The records that failed their check within the last minute."""
-    space: Space | None = None
+    space: StoreSpace | None = None
     """How full the store is; None: unknown."""
 
     def node(self, member: str | None) -> NodeObservation | None:
-        """Find what is known of one member."""
+        """Return the observation of one member; None when it is not a node."""
         return next((n for n in self.nodes if n.config.member == member), None)
 
     @property
-    def whole(self) -> bool:
-        """Return whether something is known of each node, if only that it is surely silent."""
+    def complete(self) -> bool:
+        """Return whether the state of each node is known, if only that it is silent."""
         return not any(node.unknown for node in self.nodes)
 
     @property
@@ -106,12 +106,12 @@ class Observation:
         return self.node(self.leader)
 
     @property
-    def stranger(self) -> str | None:
-        """Return the member that holds the leader key and is no node of this cluster."""
+    def unknown_leader(self) -> str | None:
+        """Return the member that holds the leader key if it is no node of this cluster."""
         return self.leader if self.active is None else None
 
     @property
-    def named(self) -> NodeObservation | None:
+    def sync_candidate(self) -> NodeObservation | None:
         """Return the data node that answers and that ``/sync`` names beside the leader."""
         names = self.sync.standbys if self.sync.leader == self.leader else frozenset()
         able = (n for n in self.nodes if n.config.kind is NodeKind.DATA and n.patroni is not None)
@@ -135,12 +135,12 @@ class Observation:
         return next((n for n in self.nodes if n.config.kind is NodeKind.WITNESS), None)
 
     def lag(self, member: str) -> Lag | None:
-        """Find how far a standby is behind; None: unknown."""
+        """Return how far a standby is behind; None: unknown."""
         return next((lag for lag in self.lags if lag.member == member), None)
 
     @property
     def passive_in_sync(self) -> bool:
-        """Return whether the passive streams and may take over without loss: ``/sync`` names it."""
+        """Return whether the passive streams and ``/sync`` names it: a failover loses nothing."""
         passive = self.passive
         return (
             passive is not None

@@ -1,4 +1,4 @@
-"""Looking: collects an Observation from etcd and from every node's Patroni, all at once."""
+"""The observer: it collects an Observation from etcd and from every node's Patroni at once."""
 
 import asyncio
 import time
@@ -9,83 +9,78 @@ from datetime import UTC, datetime
 from openvcha.cluster import mode_settings
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.interface import ClusterStore, PatroniAccess
-from openvcha.cluster.mode_settings import Looked
-from openvcha.cluster.node_reports import Hearing
+from openvcha.cluster.mode_settings import DynamicSettings
+from openvcha.cluster.node_reports import NodeReports
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.cluster.silence import Held
-from openvcha.cluster.store_space import Space
+from openvcha.cluster.silence import SilenceDetector
+from openvcha.cluster.store_space import StoreSpace
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue, Member
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState, Unreadable, read_leader, read_sync
 from openvcha.store.records import decode
-from openvcha.store.single_flight import Shared
+from openvcha.store.single_flight import SingleFlight
 from openvcha.system.host_port import url
 
 PROBE_SECONDS = 1.0
-READ = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)
-GLANCE_SECONDS = 0.5
-"""Far less than it takes until a node that has just fallen silent counts as lost."""
-Lags = Callable[[], Awaitable[tuple[Lag, ...]]]
-Off = Callable[[NodeConfig], Awaitable[bool]]
+OBSERVED_KEYS = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)
+CACHE_SECONDS = 0.5
+"""Far shorter than it takes until a silent node counts as lost."""
+LagSource = Callable[[], Awaitable[tuple[Lag, ...]]]
+PowerCheck = Callable[[NodeConfig], Awaitable[bool]]
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """A look, when it began (monotonic seconds), and the store's mark before it did."""
+class _CachedObservation:
+    """An observation, when it began (monotonic seconds), and the change number before that."""
 
     seen: Observation
     begun: float
-    mark: int | None
+    change_number: int | None
 
 
 class Observer:
-    """Looks at the cluster as one node sees it."""
+    """Observes the cluster as one node sees it."""
 
     def __init__(
         self,
         store: ClusterStore,
         client: PatroniAccess,
-        lags: Lags | None = None,
+        lags: LagSource | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         *,
         failing: Callable[[], Mapping[str, str]] = dict,
-        off: Off | None = None,
-        held: Held | None = None,
+        off: PowerCheck | None = None,
+        detector: SilenceDetector | None = None,
         refused: Callable[[], tuple[str, ...]] = tuple,
-        space: Callable[[Sequence[Member]], Awaitable[Space | None]] | None = None,
-        mark: Callable[[], Awaitable[int | None]] | None = None,
+        space: Callable[[Sequence[Member]], Awaitable[StoreSpace | None]] | None = None,
+        change_number: Callable[[], Awaitable[int | None]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``lags`` asks the active how far its standbys are behind; without it that is unknown.
-        ``failing`` says which background work of this service fails now, and why.
+        """Create an observer. What a missing source would provide is unknown.
 
-        ``off`` tells whether a node that does not answer is off for sure: then nothing is waited
-        for.
-
-        ``space`` looks at how full the store of these members is; without it that is unknown.
-
-        ``mark`` is another number after each change in the store that a look would find; without
-        it no look is used twice.
-
-        ``refused`` names the records that failed their check. What the nodes tell of themselves is
-        known while somebody runs ``hearing``.
+        ``lags`` asks the active how far its standbys are behind. ``failing`` returns the background
+        work of this service that is failing, and why. ``off`` returns whether a silent node is
+        certainly off, so that its silence need not be waited for. ``space`` measures how full the
+        store of these members is. ``change_number`` returns a number that differs after each
+        relevant change in the store; without it no observation is reused. ``refused`` returns the
+        records that failed their check. Node reports are known while ``node_reports`` runs.
         """
         self._store = store
         self._patroni = client
-        self.hearing = Hearing(store)
+        self.node_reports = NodeReports(store)
         self._lags = lags or _unknown
         self._clock = clock
         self._failing = failing
         self._off = off or _nobody_knows
-        self._held = held or Held()
+        self._detector = detector or SilenceDetector()
         self._refused = refused
         self._space = space or _not_asked
-        self._mark = mark or _not_marked
+        self._change_number = change_number or _not_marked
         self._monotonic = monotonic
-        self._kept: _Kept | None = None
-        self._shared = Shared(self._look)
+        self._kept: _CachedObservation | None = None
+        self._shared = SingleFlight(self._look)
         self._unreadable: tuple[str, ...] = ()
         self._forged: tuple[str, ...] = ()
 
@@ -96,15 +91,15 @@ class Observer:
 
     @property
     def forged(self) -> tuple[str, ...]:
-        """Return the records that failed their check where this program read them."""
+        """Return the records that failed their check in this program."""
         return self._refused()
 
     def note_forged(self, keys_: tuple[str, ...]) -> None:
-        """Take note of the records that failed their check where another program read them."""
+        """Note the records that failed their check in another program."""
         self._forged = keys_
 
     def note_unreadable(self, keys_: tuple[str, ...]) -> None:
-        """Take note of the keys whose values cannot be read."""
+        """Note the keys whose values cannot be read."""
         self._unreadable = keys_
 
     async def config(self) -> ClusterConfig:
@@ -115,29 +110,29 @@ class Observer:
         return found
 
     async def observe(self, running: tuple[str, str] | None = None) -> Observation:
-        """Look at everything. Raises StoreUnavailable when there is no quorum.
+        """Observe the cluster. Raises StoreUnavailable when there is no quorum.
 
-        Who asks while others do shares one look with them, which begins after all of them asked.
+        Concurrent callers share one observation, which begins after the last of them has called.
         """
         return replace(await self._shared(), running=running)
 
-    async def glance(self, running: tuple[str, str] | None = None) -> Observation:
-        """Return the last look, if it began just now and the store has not changed; else observe.
+    async def observe_cached(self, running: tuple[str, str] | None = None) -> Observation:
+        """Return the last observation if it is recent and the store is unchanged; else observe.
 
-        For who only shows it. Raises StoreUnavailable when there is no quorum.
+        For display only. Raises StoreUnavailable when there is no quorum.
         """
         kept = self._kept
-        if kept is None or self._monotonic() - kept.begun >= GLANCE_SECONDS:
+        if kept is None or self._monotonic() - kept.begun >= CACHE_SECONDS:
             return await self.observe(running)
-        mark = await self._mark()
-        if mark is None or mark != kept.mark:
+        change_number = await self._change_number()
+        if change_number is None or change_number != kept.change_number:
             return await self.observe(running)
         return replace(kept.seen, running=running)
 
     async def _look(self) -> Observation:
-        begun, mark = self._monotonic(), await self._mark()
+        begun, change_number = self._monotonic(), await self._change_number()
         seen = await self._see()
-        self._kept = _Kept(seen, begun, mark)
+        self._kept = _CachedObservation(seen, begun, change_number)
         return seen
 
     async def _see(self) -> Observation:
@@ -169,29 +164,31 @@ class Observer:
             space=space,
         )
         passive = seen.passive.config.member if seen.passive else None
-        # Where nobody can say who is in sync, nobody has been seen without being it.
+        # While /sync is unreadable, the passive does not count as out of sync.
         in_sync = seen.passive_in_sync or sync is None
-        unready = self._held.unready(passive, in_sync=in_sync)
+        unready = self._detector.unready_seconds(passive, in_sync=in_sync)
         return replace(seen, unready_seconds=unready)
 
     async def _records(
         self,
-    ) -> tuple[ClusterConfig, str | None, SyncState | None, Looked, list[Member]]:
-        """Read what decides, all as it was at one moment, and who the members are then."""
-        (config, leader, sync, dynamic), members = await self._store.several_and_members(READ)
+    ) -> tuple[ClusterConfig, str | None, SyncState | None, DynamicSettings, list[Member]]:
+        """Read the records that decide, all at one revision."""
+        (config, leader, sync, dynamic), members = await self._store.get_many_and_members(
+            OBSERVED_KEYS
+        )
         return (
-            # What is missing here may be forged instead: read alone, it says so.
+            # A forged record is missing here; read by itself, it raises the reason.
             decode(config, ClusterConfig) if config else await self.config(),
             read_leader(leader.value) if leader else None,
             _sync(sync),
-            mode_settings.looked(dynamic) if dynamic else await mode_settings.look(self._store),
+            mode_settings.parse(dynamic) if dynamic else await mode_settings.read(self._store),
             members,
         )
 
     async def _node(
         self, config: ClusterConfig, node: NodeConfig, voter: Member | None, since: float
     ) -> NodeObservation:
-        """Look at one node, and not at another one that has come to its address.
+        """Observe one node, and no other node that now has its address.
 
         Its store has answered if it is the one that this look has asked, ``since`` it began.
         """
@@ -199,12 +196,12 @@ class Observer:
             self._store.healthy(endpoint(config, node), PROBE_SECONDS, since=since),
             self._patroni_of(node),
         )
-        heard = self.hearing.of(node.member)
-        # Whoever has no vote is not this node: its successor answers there before it is named.
+        heard = self.node_reports.report_of(node.member)
+        # A node without a vote is not this one: its successor may answer at the same address.
         own = voter is not None
         raw = NodeObservation(node, own, own and answers, state, heard)
-        off = self._held.doubtful(raw) and await self._off(node)
-        return self._held.settle(raw, off=off)
+        off = self._detector.is_doubtful(raw) and await self._off(node)
+        return self._detector.debounce(raw, off=off)
 
     async def _patroni_of(self, node: NodeConfig) -> PatroniNode | None:
         if node.kind is not NodeKind.DATA:
@@ -217,7 +214,7 @@ class Observer:
 
 
 def _sync(found: KeyValue | None) -> SyncState | None:
-    """Read who may take over; None when that cannot be read, and then nobody is known to."""
+    """Parse ``/sync``; None when it cannot be read: then no node is known to be in sync."""
     state = read_sync(found.value if found else None)
     return None if isinstance(state, Unreadable) else state
 
@@ -230,7 +227,7 @@ async def _not_marked() -> int | None:
     return None
 
 
-async def _not_asked(members: Sequence[Member]) -> Space | None:
+async def _not_asked(members: Sequence[Member]) -> StoreSpace | None:
     del members
     return None
 
@@ -241,5 +238,5 @@ async def _nobody_knows(node: NodeConfig) -> bool:
 
 
 def endpoint(config: ClusterConfig, node: NodeConfig) -> str:
-    """Return the URL of a node's etcd for clients."""
+    """Return the client URL of a node's etcd."""
     return url(node.ha_address, config.ports.etcd_client)

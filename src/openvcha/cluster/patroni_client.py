@@ -1,4 +1,4 @@
-"""Patroni as seen from outside: its state in etcd, and its REST interface on each data node."""
+"""Patroni from outside: its state in etcd, and its REST API on each data node."""
 
 import json
 from base64 import b64encode
@@ -38,49 +38,49 @@ Fields = dict[str, Any]
 
 
 PROTECTING: Settings = MappingProxyType({"synchronous_mode": True, "primary_start_timeout": 0})
-"""Of Patroni's dynamic configuration, as a cluster has it in every mode."""
+"""Settings of Patroni's dynamic configuration that a cluster has in every mode."""
 WITH_STANDBY: Settings = MappingProxyType({**PROTECTING, **dict.fromkeys(keys.SETTINGS)})
-"""The same (None: not there), as every cluster begins."""
+"""The same, with those of the modes (None: absent), as every cluster begins."""
 WITHOUT_STANDBY: Settings = MappingProxyType(
     {"synchronous_mode": False, "primary_start_timeout": 300}
 )
-"""No commit waits for a standby. A primary that crashes starts again itself: a standby that was
-not waited for must not take its place. What a mode has set stays until the standby is off."""
+"""No commit waits for a standby. A primary that crashes restarts itself: a standby that commits did
+not wait for must not take over. The settings of a mode stay until the standby is off."""
 
 FAILSAFE = "failsafe_mode"
-"""The setting by which a primary goes on without the store, as long as all of the members that
-the store last named for that (a key of its own) agree."""
+"""The setting that keeps a primary running without the store, as long as all members that the store
+last listed for that (under a key of its own) agree."""
 
 
 async def failsafe_members(store: Store) -> frozenset[str]:
-    """Name the members that the leader would have to ask while the store is away."""
+    """Return the members that the leader must reach while the store is away."""
     found = await store.get(keys.PATRONI_FAILSAFE)
     return frozenset(sound(found.key, read_failsafe(found.value)) if found else ())
 
 
 async def settings(store: Store) -> Settings:
-    """Read from Patroni's dynamic configuration what is set when a standby leaves."""
+    """Return those settings of Patroni's dynamic configuration that a cluster depends on."""
     found = await store.get(keys.PATRONI_CONFIG)
     fields = decode(found, Fields) if found else {}
     return {name: fields.get(name) for name in WITH_STANDBY}
 
 
 async def leader(store: Store) -> str | None:
-    """Name the member that holds Patroni's leader key."""
+    """Return the member that holds Patroni's leader key; None when there is none."""
     found = await store.get(keys.PATRONI_LEADER)
     return read_leader(found.value) if found else None
 
 
 async def sync_state(store: Store) -> SyncState:
-    """Read ``/sync``; nothing there is a cluster without a standby that may take over."""
+    """Read ``/sync``; a missing key means that no standby can take over."""
     found = await store.get(keys.PATRONI_SYNC)
     return parse_sync(found.value if found else b"")
 
 
-async def bar(store: Store, member: str) -> bool:
-    """Take a member's right to take over; False while nobody else leads, and then nothing is done.
+async def revoke_candidacy(store: Store, member: str) -> bool:
+    """Remove a member from ``/sync``; False, and nothing is done, while no other member leads.
 
-    Patroni may give the right back for as long as the member streams: end the member at once.
+    Patroni may add it again for as long as the member streams: stop the member at once.
     """
     leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
     if leads is None or leads.value == member.encode():
@@ -99,13 +99,13 @@ async def bar(store: Store, member: str) -> bool:
 
 
 async def member_states(store: Store) -> dict[str, str]:
-    """Return each registered member's own word for its state (the keys live for Patroni's ttl)."""
+    """Return each registered member's state in Patroni's words (the keys expire with its ttl)."""
     found = await store.prefix(keys.PATRONI_MEMBERS)
     return {name: one.state for name, one in read_members(found).items()}
 
 
 class PatroniClient:
-    """Patroni's REST on all data nodes, over mutual TLS with the password for changes."""
+    """A client of Patroni's REST API on all data nodes, over mutual TLS."""
 
     def __init__(
         self, tls: TlsSource, user: str, password: Callable[[], Secret], port: int
@@ -115,7 +115,7 @@ class PatroniClient:
         self._http = TlsClient(tls)
 
     async def __aenter__(self) -> Self:
-        """Use the client as a context, so that its connections are closed."""
+        """Use the client as a context manager, which closes its connections."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -123,17 +123,17 @@ class PatroniClient:
         await self._http.aclose()
 
     async def node(self, address: str) -> PatroniNode:
-        """Ask one node for its state. Raises PatroniUnreachable."""
+        """Return the state of one node. Raises PatroniUnreachable."""
         return node_of(await self._json("GET", address, "/patroni"))
 
     async def wake(self, address: str) -> None:
-        """Make the leader's loop run now, by taking out a setting that there is not."""
+        """Run the leader's loop now, by removing a setting that does not exist."""
         await self._json("PATCH", address, "/config", {"openvcha_wake": None})
 
     async def start(self, address: str) -> None:
-        """Have a paused Patroni start its PostgreSQL, in the role that the data say.
+        """Start PostgreSQL under a paused Patroni, in the role that its data imply.
 
-        A refusal is none of the caller's: Patroni is busy with it, or says why in its log.
+        A refusal is ignored: Patroni is already starting it, or logs the reason.
         """
         await self._request("POST", address, "/restart", {}, START_SECONDS)
 
@@ -162,10 +162,10 @@ class PatroniClient:
         seconds: float = PROBE_SECONDS,
     ) -> Reply:
         try:
-            return await self._http.ask(
+            return await self._http.request(
                 method,
                 url(address, self._port) + path,
-                bounded_json.MOST_BYTES,
+                bounded_json.MAX_BYTES,
                 Patience(PROBE_SECONDS, seconds),
                 content=b"" if body is None else msgspec.json.encode(body),
                 headers=self._shown(),

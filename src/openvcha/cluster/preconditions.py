@@ -1,4 +1,4 @@
-"""Why an operation may not run now: one function for the API, the command line and the page."""
+"""The preconditions of operations: one function for the API, the command line and the service."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,8 +6,8 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.health import assess, votes, writable
-from openvcha.cluster.modes import CHANGES, Needs
+from openvcha.cluster.health import assess, can_vote, writable
+from openvcha.cluster.modes import CHANGES, Requirement
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.cluster.refusal import Persistence, Refusal
 from openvcha.cluster.warnings import differing_versions
@@ -29,17 +29,17 @@ UNREADY_SECONDS = 15.0
 
 
 def why_not(operation: str, seen: Observation) -> Reason:
-    """Return why ``operation`` (its full id) is refused in what was seen; None when it may run.
+    """Return why ``operation`` (its full id) is refused in this state; None when it may run.
 
-    A running operation is not a reason here: starting a second one is decided by the journal, in
-    the same transaction that starts it.
+    A running operation is not a reason here: the journal refuses a second one, in the same
+    transaction that would start it.
     """
     rule = RULES.get(operation)
     return rule(seen) if rule else None
 
 
 def why_not_mode(wanted: ClusterMode, seen: Observation) -> Reason:
-    """Return why the mode may not become ``wanted``; None when it may."""
+    """Return why the mode cannot become ``wanted``; None when it can."""
     if reason := _needs_cluster(seen):
         return reason
     mode = seen.config.mode
@@ -50,10 +50,10 @@ def why_not_mode(wanted: ClusterMode, seen: Observation) -> Reason:
         return Refusal(message("mode.change.never", mode, wanted))
     if reason := _no_active(seen):
         return reason
-    return None if needs is Needs.AN_ACTIVE else _unwell(seen, needs)
+    return None if needs is Requirement.AN_ACTIVE else _unwell(seen, needs)
 
 
-def _unwell(seen: Observation, needs: Needs) -> Reason:
+def _unwell(seen: Observation, needs: Requirement) -> Reason:
     health = assess(seen)
     if health.state is not ClusterState.HEALTHY:
         return Refusal(
@@ -61,10 +61,10 @@ def _unwell(seen: Observation, needs: Needs) -> Reason:
             Persistence.TRANSIENT,
         )
     differing = next(differing_versions(seen), None)
-    if needs is Needs.ALIKE and differing is not None:
+    if needs is Requirement.ALIKE and differing is not None:
         return Refusal(message("mode.versions", differing.condition.error.default_message))
     passive = seen.passive
-    if needs is Needs.ALL_UP and (passive is None or passive.patroni is None):
+    if needs is Requirement.ALL_UP and (passive is None or passive.patroni is None):
         return Refusal(
             message("mode.passive.silent", passive.config.name if passive else ""),
             Persistence.TRANSIENT,
@@ -73,7 +73,7 @@ def _unwell(seen: Observation, needs: Needs) -> Reason:
 
 
 def _set_mode(seen: Observation) -> Reason:
-    """Refused only when every change is; the reason is that of a change that there is."""
+    """Refuse only if every change is refused, with the reason of a change that exists."""
     changes = [wanted for mode, wanted in CHANGES if mode is seen.config.mode]
     reasons = [why_not_mode(wanted, seen) for wanted in changes]
     return None if None in reasons else reasons[0]
@@ -92,8 +92,8 @@ def _deploy(seen: Observation) -> Reason:
 
 
 def why_not_join(kind: NodeKind, seen: Observation) -> Reason:
-    """Return why no node of this kind may join now; a lost manual one is replaced."""
-    planned = seen.config.awaited(kind)
+    """Return why no node of this kind may join now; a lost node of a manual cluster is replaced."""
+    planned = seen.config.planned_node(kind)
     role = "witness" if kind is NodeKind.WITNESS else "passive"
     if seen.config.state is ConfigState.PREPARED and planned is not None:
         return Refusal(message("join.joined", planned.name, role)) if planned.member else None
@@ -113,13 +113,13 @@ def _needs_cluster(seen: Observation) -> Reason:
 
 
 def _undeploy(seen: Observation) -> Reason:
-    """Also what was deployed half-way can be dissolved; the one that stays has to vote."""
+    """Refuse an undeploy; a half-deployed cluster may be undeployed, too. The active must vote."""
     if seen.config.state is ConfigState.NOTCONFIGURED:
         return Refusal(message("cluster.not.configured"))
     if reason := _no_active(seen):
         return reason
     active = seen.active
-    if active is None or not votes(active):
+    if active is None or not can_vote(active):
         return Refusal(
             message("active.no.vote", active.config.name if active else ""), Persistence.MOMENTARY
         )
@@ -128,8 +128,8 @@ def _undeploy(seen: Observation) -> Reason:
 
 def _no_active(seen: Observation) -> Reason:
     active = seen.active
-    if seen.stranger is not None:
-        return Refusal(message("active.stranger", seen.stranger), Persistence.TRANSIENT)
+    if seen.unknown_leader is not None:
+        return Refusal(message("active.stranger", seen.unknown_leader), Persistence.TRANSIENT)
     if active is None or not writable(active):
         return Refusal(message("no.active"), Persistence.MOMENTARY)
     return None
@@ -141,7 +141,7 @@ def _redeploy_passive(seen: Observation) -> Reason:
     passive = seen.passive
     if passive is None:
         return None
-    if votes(passive) and seen.passive_in_sync and not passive.unsure:
+    if can_vote(passive) and seen.passive_in_sync and not passive.unsure:
         return Refusal(message("passive.healthy", passive.config.name))
     if _stands_by(seen, passive):
         return Refusal(message("passive.detached", passive.config.name))
@@ -149,12 +149,12 @@ def _redeploy_passive(seen: Observation) -> Reason:
 
 
 def _unready(seen: Observation, passive: NodeObservation) -> Reason:
-    """One missed answer is no loss; what answers is broken when it had time to get in sync."""
+    """Refuse while the passive may still get in sync; a single missed answer is no loss."""
     if passive.unsure:
         return Refusal(
             message("node.unsure", "passive", passive.config.name), Persistence.MOMENTARY
         )
-    if not votes(passive) or seen.unready_seconds >= UNREADY_SECONDS:
+    if not can_vote(passive) or seen.unready_seconds >= UNREADY_SECONDS:
         return None
     return Refusal(
         message("passive.unready", passive.config.name, f"{UNREADY_SECONDS:g}"),
@@ -164,7 +164,7 @@ def _unready(seen: Observation, passive: NodeObservation) -> Reason:
 
 def _stands_by(seen: Observation, passive: NodeObservation) -> bool:
     """Return whether the mode keeps the passive down; its Patroni may be silent for a moment."""
-    return seen.config.mode is ClusterMode.DISABLED and votes(passive)
+    return seen.config.mode is ClusterMode.DISABLED and can_vote(passive)
 
 
 def _redeploy_witness(seen: Observation) -> Reason:
@@ -181,7 +181,7 @@ def _redeploy_witness(seen: Observation) -> Reason:
 
 
 def _no_majority_without(seen: Observation, leaving: NodeObservation | None) -> Reason:
-    """Taking a vote must leave a majority, or the store stops and the active with it."""
+    """Refuse to remove a vote if no majority would be left: the store would stop."""
     if leaving is None or not leaving.voter:
         return None
     staying = [node for node in seen.nodes if node.voter and node is not leaving]
@@ -196,8 +196,8 @@ def _no_majority_without(seen: Observation, leaving: NodeObservation | None) -> 
 def _failover(seen: Observation) -> Reason:
     if reason := _needs_cluster(seen):
         return reason
-    if seen.stranger is not None:
-        return _failover_from(seen.stranger, seen)
+    if seen.unknown_leader is not None:
+        return _failover_from(seen.unknown_leader, seen)
     if reason := _no_active(seen):
         return reason
     if seen.config.mode is ClusterMode.DISABLED:
@@ -214,9 +214,9 @@ def _not_in_sync(seen: Observation) -> Reason:
 def _incomplete(seen: Observation) -> Reason:
     nodes = (("active", seen.active), ("passive", seen.passive), ("witness", seen.witness))
     for role, node in nodes:
-        if node is not None and node.unsure and not votes(node):
+        if node is not None and node.unsure and not can_vote(node):
             return Refusal(message("node.unsure", role, node.config.name), Persistence.MOMENTARY)
-    if not all(node is not None and votes(node) for _, node in nodes):
+    if not all(node is not None and can_vote(node) for _, node in nodes):
         return Refusal(message("failover.node.lost"))
     return None
 
@@ -224,27 +224,31 @@ def _incomplete(seen: Observation) -> Reason:
 def _failover_from(stranger: str, seen: Observation) -> Reason:
     """Refuse where nothing proves that a node of the cluster has every acknowledged row.
 
-    Under a pause a leader acknowledges alone, and ``/sync`` does not say so. That a node is lost is
-    no reason here: the cluster is led by one that it has removed.
+    Under a pause a leader acknowledges alone, and ``/sync`` does not show it. A lost node is no
+    reason here: the leader is a node that was removed from the cluster.
     """
     if seen.config.mode is ClusterMode.DISABLED:
         return Refusal(message("failover.mode.disabled"))
     binding = seen.config.mode is ClusterMode.ENABLED and PAUSE not in seen.settings
-    heir = seen.named if binding else None
-    if heir is None or not votes(heir) or heir.unsure:
+    heir = seen.sync_candidate if binding else None
+    if heir is None or not can_vote(heir) or heir.unsure:
         return Refusal(message("failover.stranger.unproven", stranger), Persistence.TRANSIENT)
     return None
 
 
 def why_not_planned(seen: Observation) -> Reason:
-    """Return why only a forced failover is possible, beside ``why_not``; None: both kinds are."""
-    return Refusal(message("failover.stranger.planned", seen.stranger)) if seen.stranger else None
+    """Return why only a forced failover is possible; None when a planned one is, too."""
+    return (
+        Refusal(message("failover.stranger.planned", seen.unknown_leader))
+        if seen.unknown_leader
+        else None
+    )
 
 
 def fails_over_by_itself(seen: Observation) -> bool:
-    """Return whether the passive would take over by itself.
+    """Return whether the passive would take over automatically.
 
-    Not while a mode only begins or ends, and not while the store is full: to lead is a write.
+    Not during a change of the mode, and not while the store is full: taking the lead is a write.
     """
     if seen.space is not None and seen.space.full:
         return False
@@ -263,4 +267,4 @@ RULES: Mapping[str, Callable[[Observation], Reason]] = {
     REDEPLOY_WITNESS: _redeploy_witness,
 }
 CHANGING = RULES.keys() - {GET_MODE}
-"""Those of which one runs at a time."""
+"""Operations of which only one runs at a time."""

@@ -1,4 +1,4 @@
-"""Why an operation may not run now, as a type: no decision depends on its text."""
+"""Refusals: why an operation may not run now, as a type, so that no code depends on the text."""
 
 from dataclasses import dataclass
 from enum import Enum, auto

@@ -1,4 +1,4 @@
-"""What is known of a node between its answers: it stays what it was until silence is sure."""
+"""The failure detector: a node keeps its last known state until its silence is certain."""
 
 import time
 from collections.abc import Callable
@@ -6,35 +6,35 @@ from dataclasses import replace
 
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import NodeObservation
-from openvcha.cluster.verdict import Looks, Verdict, verdict
+from openvcha.cluster.verdict import ProbeHistory, Verdict, verdict
 from openvcha.store.patroni.rest import PatroniNode
 
 
-class Held:
-    """Remembers the looks of one observer. ``monotonic`` counts seconds."""
+class SilenceDetector:
+    """The probe history of one observer. ``monotonic`` counts seconds."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._etcd: dict[str, Looks] = {}
-        self._patroni: dict[str, Looks] = {}
+        self._etcd: dict[str, ProbeHistory] = {}
+        self._patroni: dict[str, ProbeHistory] = {}
         self._last: dict[str, PatroniNode] = {}
         self._unready: tuple[str, float] | None = None
 
-    def doubtful(self, raw: NodeObservation) -> bool:
-        """Return whether nothing of a node answers, and its silence alone is no verdict yet."""
-        looks = self._etcd.get(raw.config.member, Looks())
+    def is_doubtful(self, raw: NodeObservation) -> bool:
+        """Return whether nothing of a node answers, and its silence is not certain yet."""
+        looks = self._etcd.get(raw.config.member, ProbeHistory())
         sure = verdict(looks) is Verdict.SILENT and not looks.stale(self._monotonic())
         return not raw.up and not sure
 
-    def settle(self, raw: NodeObservation, *, off: bool) -> NodeObservation:
-        """Return the node as it is to be judged after this look; ``off``: it surely has no power.
+    def debounce(self, raw: NodeObservation, *, off: bool) -> NodeObservation:
+        """Return the node's state after this probe; ``off``: it certainly has no power.
 
-        While silence is not sure it is as its last answer said, and marked as unsure. Of a node
-        that has not answered once nothing better is known than that it does not.
+        While its silence is not certain, it keeps the state of its last answer and is marked as
+        unsure. A node that has never answered stays as it is.
         """
         member, now = raw.config.member, self._monotonic()
         if off:
-            self._etcd[member] = self._patroni[member] = Looks.of_silence(now)
+            self._etcd[member] = self._patroni[member] = ProbeHistory.of_silent_node(now)
             return raw
         etcd = _note(self._etcd, member, raw.etcd_answers, now)
         judged = verdict(etcd)
@@ -55,8 +55,8 @@ class Held:
         unsure = unsure or judged is Verdict.UNKNOWN
         return replace(raw, etcd_answers=answers, patroni=known, unsure=unsure)
 
-    def unready(self, member: str | None, *, in_sync: bool) -> float:
-        """Return for how many seconds this passive has been seen without being in sync."""
+    def unready_seconds(self, member: str | None, *, in_sync: bool) -> float:
+        """Return for how many seconds this passive has not been in sync."""
         if in_sync or member is None:
             self._unready = None
             return 0.0
@@ -66,6 +66,6 @@ class Held:
         return now - self._unready[1]
 
 
-def _note(known: dict[str, Looks], member: str, answered: bool, at: float) -> Looks:
-    known[member] = known.get(member, Looks()).noted(answered=answered, at=at)
+def _note(known: dict[str, ProbeHistory], member: str, answered: bool, at: float) -> ProbeHistory:
+    known[member] = known.get(member, ProbeHistory()).with_probe(answered=answered, at=at)
     return known[member]

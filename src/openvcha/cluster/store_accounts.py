@@ -1,14 +1,14 @@
-"""Which accounts the store has, and what those of witnesses are for."""
+"""The accounts of the store, and the permissions of witnesses."""
 
 from collections.abc import Collection
 
 from openvcha.store import keys
 from openvcha.store.account import AccountSource
-from openvcha.store.interface import GuardedStore, Permission
+from openvcha.store.interface import Permission, StoreWithAccounts
 
 
-def of_witness(member: str) -> tuple[Permission, ...]:
-    """Return all that a witness needs: it looks who leads, and reports on itself alone."""
+def witness_permissions(member: str) -> tuple[Permission, ...]:
+    """Return the permissions of a witness: it reads who leads, and writes its own reports."""
     return (
         Permission(keys.ROOT[:1]),  # its client asks for this key whether there is a quorum
         Permission(keys.CLUSTER),
@@ -16,17 +16,17 @@ def of_witness(member: str) -> tuple[Permission, ...]:
         Permission(keys.PATRONI_SYNC),
         Permission(keys.node(member), write=True),
         Permission(keys.REQUIRED_VOTES),
-        Permission(keys.heeded(member), write=True),
+        Permission(keys.required_vms_seen(member), write=True),
     )
 
 
-async def forget_strangers(
-    store: GuardedStore, own: AccountSource, witnesses: Collection[str]
+async def remove_unknown_accounts(
+    store: StoreWithAccounts, own: AccountSource, witnesses: Collection[str]
 ) -> None:
-    """Let in no more who has neither the data nodes' ``own`` account nor one of these witnesses'.
+    """Remove all accounts but the data nodes' ``own`` one and those of these witnesses.
 
-    A name like that of a data node, or of its account, spares nobody: a thief may have made one.
-    Nor may who is left do more than it is for; and nobody knows the password of ``root``.
+    A name like that of a data node, or of its account, is no exception: a thief may have created
+    it. The remaining accounts lose any extra permissions, and ``root`` gets an unknown password.
     """
-    others = {member: of_witness(member) for member in witnesses}
-    await store.accounts.keep_only(own(), others)
+    others = {member: witness_permissions(member) for member in witnesses}
+    await store.accounts.revoke_others(own(), others)

@@ -1,4 +1,4 @@
-"""How full the store is, for whoever looks at the cluster: asked again only after some seconds."""
+"""How full the store is, cached for some seconds."""
 
 import asyncio
 import time
@@ -9,16 +9,16 @@ from typing import Final
 from openvcha.store import space
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Member
-from openvcha.store.space import RoomyStore
+from openvcha.store.space import SpaceStore
 
-AGAIN_SECONDS: Final = 10.0
+CACHE_SECONDS: Final = 10.0
 ASK_SECONDS, MEMBER_SECONDS = 1.0, 0.6
-"""For all of it, and for one member: one that is lost must not hide how full the others are."""
+"""For all members, and for one: a lost member must not hide how full the others are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
-    """The largest member's bytes, those in use, and the quota; ``full``: nobody can write."""
+class StoreSpace:
+    """The largest member's bytes, those in use, and the quota; ``full``: writes are refused."""
 
     member: str
     size: int
@@ -28,39 +28,39 @@ class Space:
 
     @property
     def percent(self) -> int:
-        """Return how much of the quota is taken."""
+        """Return the percentage of the quota that is used."""
         return space.percent(self.size, self.quota)
 
 
-class SpaceLooks:
-    """Looks at the store's room; what cannot be asked is unknown, and hinders nobody."""
+class StoreSpaceProbe:
+    """Measures the store's space; what cannot be measured is unknown, and blocks nothing."""
 
     def __init__(
-        self, store: RoomyStore, quota: int, clock: Callable[[], float] = time.monotonic
+        self, store: SpaceStore, quota: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store = store
         self._quota = quota
         self._clock = clock
         self._asked: float | None = None
-        self._found: Space | None = None
+        self._found: StoreSpace | None = None
 
-    async def look(self, members: Sequence[Member] | None = None) -> Space | None:
-        """Return how full the store is, as it was some seconds ago at most; None: unknown.
+    async def look(self, members: Sequence[Member] | None = None) -> StoreSpace | None:
+        """Return how full the store was at most some seconds ago; None: unknown.
 
         ``members`` are those just listed.
         """
-        if self._asked is None or self._clock() - self._asked >= AGAIN_SECONDS:
+        if self._asked is None or self._clock() - self._asked >= CACHE_SECONDS:
             self._asked = self._clock()
             self._found = await self._ask(members)
         return self._found
 
-    async def _ask(self, members: Sequence[Member] | None) -> Space | None:
+    async def _ask(self, members: Sequence[Member] | None) -> StoreSpace | None:
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                found = await space.look(self._store, MEMBER_SECONDS, members)
+                found = await space.measure(self._store, MEMBER_SECONDS, members)
         except (StoreError, TimeoutError):
             return None
         one = found.largest
         if one is None:
             return None
-        return Space(one.name, one.size, one.in_use, one.limit(self._quota), found.full)
+        return StoreSpace(one.name, one.size, one.in_use, one.limit(self._quota), found.full)

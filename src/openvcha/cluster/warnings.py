@@ -1,4 +1,4 @@
-"""What is not a fault yet but will become one: pure judgements of what the nodes have told."""
+"""Warnings: what is not a fault yet but will become one. Pure judgements of the nodes' reports."""
 
 import json
 from collections import defaultdict
@@ -14,63 +14,63 @@ from openvcha.store.node_facts import PostgresFacts
 from openvcha.store.space import WARN_PERCENT
 
 GIB = 1 << 30
-DISK_LEAST_BYTES = GIB
-"""A base backup's logs, or a replication slot that holds some back, take this in minutes."""
-DISK_PERCENT, DISK_ENOUGH_BYTES = 5, 10 * GIB
-"""Below this share it is told earlier, unless so much is left that a large disk is not full yet."""
+DISK_MIN_FREE_BYTES = GIB
+"""The logs of a base backup, or those that a replication slot retains, take this in minutes."""
+DISK_PERCENT, DISK_AMPLE_BYTES = 5, 10 * GIB
+"""Below this share the warning comes earlier, unless a large disk has plenty left."""
 CERTIFICATE_DAYS = 30
-"""Time to plan a redeploy: a month is what certificate services warn at too."""
+"""Time to plan a redeploy; certificate services warn a month ahead, too."""
 CLOCK_SECONDS = 2.0
-"""etcd itself complains from one second on; a report needs a good part of one on a busy machine."""
-MOST_FORGED, LONGEST_FORGED = 10, 200
-"""Whoever forges may forge much: what is told of it is bounded."""
+"""etcd complains from one second on; a report may take most of one on a busy machine."""
+MAX_SHOWN_ITEMS, MAX_SHOWN_CHARACTERS = 10, 200
+"""A forger may forge a lot: what is shown of it is bounded."""
 LAG_BYTES = 64 << 20
-"""Four segments of the log: a passive that streams and keeps up is never that far behind."""
+"""Four segments of the log: a passive that keeps up is never that far behind."""
 AUTO_FILE = "postgresql.auto.conf"
 ROLE_ADVICE = "setting.of.role.recommendation"
 EARLY_ADVICE = "setting.early.commit.recommendation"
 LAG_SECONDS = 10.0
-"""What is not replayed yet is replayed before a takeover ends, and it should take seconds."""
+"""A failover replays the rest first, and should take only seconds."""
 
 
-def threats(seen: Observation) -> Iterator[Finding]:
-    """Find all that threatens; what is not known is not judged."""
+def find_warnings(seen: Observation) -> Iterator[Finding]:
+    """Return all warnings; what is unknown is not judged."""
     passive = seen.passive
     if passive is not None and seen.passive_in_sync and (lag := lagging(seen, passive)):
         yield lag
     yield from _filling(seen)
     yield from differing_versions(seen)
-    yield from _unequal(seen)
-    yield from _left_behind(seen)
+    yield from _differing_settings(seen)
+    yield from _missing_slots(seen)
     yield from _moving_address(seen)
     if seen.refused:
         names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
         yield finding("patroni.setting.refused", names, about=())
-    yield from _unfit(seen)
+    yield from _wrong_patroni_settings(seen)
     for key in seen.unreadable:
         yield finding("record.unreadable", ascii(key)[1:-1])
     for name, reason in seen.failing.items():
         yield finding("background.failing", name, reason)
     if keys.ROLL in seen.forged:
         yield finding("roll.older", about=())
-    for key in [key for key in seen.forged if key != keys.ROLL][:MOST_FORGED]:
-        shown = ascii(key)[1:-1][:LONGEST_FORGED]
+    for key in [key for key in seen.forged if key != keys.ROLL][:MAX_SHOWN_ITEMS]:
+        shown = ascii(key)[1:-1][:MAX_SHOWN_CHARACTERS]
         yield finding("record.forged", shown)
     for node in seen.nodes:
         yield from _trouble(node)
         if node is not seen.active:
-            yield from refusal(node)
-        yield from overridden(node.config.name, _postgres(node))
+            yield from postgres_refusal(node)
+        yield from overridden_settings(node.config.name, _postgres(node))
         yield from _collations(node)
         yield from _disk(node)
         yield from _certificates(seen, node)
         yield from _clock(node)
-        if node.heard.silent and node.etcd_answers:
+        if node.report.silent and node.etcd_answers:
             yield finding("node.silent", node.config.name)
 
 
 def lagging(seen: Observation, node: NodeObservation) -> Finding | None:
-    """Return by how much a standby lags, when that is more than a takeover should wait for."""
+    """Return the finding of a standby that lags more than a failover should wait for."""
     lag = seen.lag(node.config.member)
     if lag is None or (lag.bytes_behind <= LAG_BYTES and lag.seconds_behind <= LAG_SECONDS):
         return None
@@ -79,15 +79,15 @@ def lagging(seen: Observation, node: NodeObservation) -> Finding | None:
 
 
 def _filling(seen: Observation) -> Iterator[Finding]:
-    """Report that the store fills; that it is full is a fault already."""
+    """Warn when the store is filling up; a full one is a fault."""
     space = seen.space
     if space is not None and not space.full and space.percent >= WARN_PERCENT:
         said = (space.percent, space.size, space.quota, space.member, space.in_use)
         yield finding("store.filling", *said, about=())
 
 
-def _unfit(seen: Observation) -> Iterator[Finding]:
-    """Report settings of Patroni that no operation which still runs has made so."""
+def _wrong_patroni_settings(seen: Observation) -> Iterator[Finding]:
+    """Warn about settings of Patroni that no running operation explains."""
     mode = seen.config.mode
     wrong = {name: name in SETTINGS[mode] for name in keys.SETTINGS}
     wrong = {name: on for name, on in wrong.items() if on is not (name in seen.settings)}
@@ -101,7 +101,7 @@ def differing_versions(seen: Observation) -> Iterator[Finding]:
     """Find the programs of which not all nodes run the same version."""
     by_program: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for node in seen.nodes:
-        for program, version in (node.heard.facts.versions if node.heard.facts else {}).items():
+        for program, version in (node.report.facts.versions if node.report.facts else {}).items():
             by_program[program][version].append(node.config.name)
     for program, versions in by_program.items():
         if len(versions) > 1:
@@ -110,15 +110,15 @@ def differing_versions(seen: Observation) -> Iterator[Finding]:
 
 
 def _postgres(node: NodeObservation) -> PostgresFacts | None:
-    return node.heard.facts.postgres if node.heard.facts else None
+    return node.report.facts.postgres if node.report.facts else None
 
 
-def overridden(
+def overridden_settings(
     name: str, told: PostgresFacts | None, *, vital: bool | None = None
 ) -> Iterator[Finding]:
-    """Find the cluster's settings that were overridden on a node; of one kind, where that is said.
+    """Return findings for the cluster's settings that were overridden on a node.
 
-    Each with the command that takes it back.
+    ``vital`` selects one kind; each finding has the command that reverts the setting.
     """
     for each in told.overrides if told else ():
         if vital is not None and each.vital is not vital:
@@ -143,8 +143,8 @@ def overridden(
         )
 
 
-def _unequal(seen: Observation) -> Iterator[Finding]:
-    """Find the settings that should be equal on both data nodes."""
+def _differing_settings(seen: Observation) -> Iterator[Finding]:
+    """Warn about settings that should be equal on both data nodes but are not."""
     told = {node.config.name: found.shared for node in seen.nodes if (found := _postgres(node))}
     for setting in sorted(set().union(*told.values()) if len(told) > 1 else ()):
         values = {name: shared.get(setting) for name, shared in told.items()}
@@ -153,21 +153,21 @@ def _unequal(seen: Observation) -> Iterator[Finding]:
             yield finding("setting.differs", setting, shown)
 
 
-def _left_behind(seen: Observation) -> Iterator[Finding]:
-    """Find the replication slots that are on the active only, where both nodes have told."""
+def _missing_slots(seen: Observation) -> Iterator[Finding]:
+    """Warn about replication slots that exist on the active only."""
     if seen.active is None or seen.passive is None:
         return
     here, there = _postgres(seen.active), _postgres(seen.passive)
     if here is None or there is None:
         return
     left = [slot for slot in here.slots if slot not in there.slots]
-    for slot in left[:MOST_FORGED]:
-        shown = ascii(slot)[1:-1][:LONGEST_FORGED]
+    for slot in left[:MAX_SHOWN_ITEMS]:
+        shown = ascii(slot)[1:-1][:MAX_SHOWN_CHARACTERS]
         yield finding("slot.left.behind", shown, seen.active.config.name)
 
 
 def _moving_address(seen: Observation) -> Iterator[Finding]:
-    """Warn when clients will find the service at another address after a failover."""
+    """Warn when a failover changes the address of the service."""
     if seen.active is None or seen.passive is None:
         return
     active, passive = (
@@ -179,40 +179,42 @@ def _moving_address(seen: Observation) -> Iterator[Finding]:
 
 
 def _trouble(node: NodeObservation) -> Iterator[Finding]:
-    """Warn when PostgreSQL of a node does not start or rejoin, with the reason it reports."""
-    told = node.heard.facts.trouble if node.heard.facts else None
+    """Warn when PostgreSQL of a node does not start or rejoin, with the reported reason."""
+    told = node.report.facts.trouble if node.report.facts else None
     serves = node.patroni is not None and (node.patroni.primary or node.patroni.streaming)
     if told is not None and not serves:
         kind = "postgres.not.starting" if told.starts else "postgres.not.rejoining"
         yield finding(kind, node.config.name, told.reason)
 
 
-def refusal(node: NodeObservation) -> Iterator[Finding]:
-    """Report that PostgreSQL of a node lets the cluster in no more, although it serves others."""
-    told = node.heard.facts.refusal if node.heard.facts else None
+def postgres_refusal(node: NodeObservation) -> Iterator[Finding]:
+    """Report that PostgreSQL of a node refuses the cluster's logins, although it serves others."""
+    told = node.report.facts.refusal if node.report.facts else None
     if told is not None:
         yield finding("postgres.refuses", node.config.name, told)
 
 
 def _collations(node: NodeObservation) -> Iterator[Finding]:
-    """Warn when indexes on text may be wrong on a node: also on a passive, before it takes over."""
+    """Warn when indexes on text may be corrupt on a node, also on a passive."""
     told = _postgres(node)
     if told is not None and told.collations:
-        shown = [ascii(each)[1:-1][:LONGEST_FORGED] for each in told.collations[:MOST_FORGED]]
+        shown = [
+            ascii(each)[1:-1][:MAX_SHOWN_CHARACTERS] for each in told.collations[:MAX_SHOWN_ITEMS]
+        ]
         yield finding("collation.differs", node.config.name, "; ".join(shown))
 
 
 def _disk(node: NodeObservation) -> Iterator[Finding]:
-    facts = node.heard.facts
+    facts = node.report.facts
     if facts is None:
         return
     share = facts.disk_total * DISK_PERCENT // 100
-    if facts.disk_free < max(DISK_LEAST_BYTES, min(share, DISK_ENOUGH_BYTES)):
+    if facts.disk_free < max(DISK_MIN_FREE_BYTES, min(share, DISK_AMPLE_BYTES)):
         yield finding("disk.nearly.full", node.config.name, facts.disk_free, facts.disk_total)
 
 
 def _certificates(seen: Observation, node: NodeObservation) -> Iterator[Finding]:
-    facts = node.heard.facts
+    facts = node.report.facts
     if facts is None or seen.time is None:
         return
     for kind, until in (("node", facts.certificate_until), ("API", facts.api_certificate_until)):
@@ -223,6 +225,6 @@ def _certificates(seen: Observation, node: NodeObservation) -> Iterator[Finding]
 
 
 def _clock(node: NodeObservation) -> Iterator[Finding]:
-    off = node.heard.clock_off
+    off = node.report.clock_offset
     if off is not None and abs(off) > CLOCK_SECONDS:
         yield finding("clock.skew", node.config.name, f"{off:+.1f}")

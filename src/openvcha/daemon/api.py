@@ -192,7 +192,7 @@ async def observe_cluster(services: Services) -> bool:
         seen = await services.observe()
     except LookupError:
         return False  # the first node has not written the configuration yet
-    return seen.whole and services.observer.hearing.listens
+    return seen.complete and services.observer.node_reports.connected
 
 
 async def _orders(api: ApiService, services: Services) -> AsyncIterator[bool]:
@@ -222,7 +222,7 @@ def apply_orders(order: Orders, services: Services) -> None:
 def _background_work(services: Services) -> Mapping[str, Work]:
     return {
         "API: store endpoints": lambda: keep_refreshed(services.store),
-        "API: node reports": services.observer.hearing.run,
+        "API: node reports": services.observer.node_reports.run,
         "API: store copy": services.mirror,
     }
 

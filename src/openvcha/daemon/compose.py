@@ -11,7 +11,7 @@ from openvcha.api.secret import Secret
 from openvcha.cluster.interface import ClusterStore
 from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniClient
-from openvcha.cluster.store_space import SpaceLooks
+from openvcha.cluster.store_space import StoreSpaceProbe
 from openvcha.daemon.infrastructure import node_infrastructure
 from openvcha.daemon.replication_lag import ReplicationLag
 from openvcha.node.etcd.account import NodeAccount
@@ -75,8 +75,8 @@ async def open_services(
                 failing=lambda: failing.reasons,
                 off=off,
                 refused=store.refused,
-                space=SpaceLooks(store, identity.store.quota_bytes).look,
-                mark=mirror.mark if mirrors else None,
+                space=StoreSpaceProbe(store, identity.store.quota_bytes).look,
+                change_number=mirror.change_number if mirrors else None,
             ),
             infrastructure=infrastructure,
             journal=Journal(store),
@@ -85,10 +85,10 @@ async def open_services(
             credentials=OwnCredentials(layout, identity),
             data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
             register=lambda made: asyncio.to_thread(register, layout, made),
-            elsewhere=lambda: asyncio.to_thread(find_external_data, layout),
+            external_data=lambda: asyncio.to_thread(find_external_data, layout),
             postgres=superuser,
             failing=failing,
-            patrol=store.patrol,
+            monitor_records=store.monitor,
             follow_roll=store.follow_roll,
             mirror=mirror.follow,
         )

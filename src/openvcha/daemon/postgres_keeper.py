@@ -125,8 +125,8 @@ class PostgresKeeper:
         Raises StoreError, PatroniUnreachable, OSError.
         """
         # CLUSTER is read in every mode: the node keeps a copy, in case the record is deleted.
-        _, dynamic = await self._store.several((keys.CLUSTER, keys.PATRONI_CONFIG))
-        wanted = settings.looked(dynamic).on
+        _, dynamic = await self._store.get_many((keys.CLUSTER, keys.PATRONI_CONFIG))
+        wanted = settings.parse(dynamic).on
         if keys.PAUSE not in wanted:
             return False
         situation = await self._situation(wanted)
@@ -146,7 +146,7 @@ class PostgresKeeper:
             at.failover_pending
             and decide(replace(at, failover_pending=False)) is PostgresAction.START
         )
-        if held and not at.standby and await leader_key.drop_dead(self._store):
+        if held and not at.standby and await leader_key.drop_stale_request(self._store):
             _log.info("withdrawing a failover to a member that does not respond")
 
     async def _situation(self, wanted: frozenset[str]) -> NodeSituation:
@@ -159,7 +159,7 @@ class PostgresKeeper:
             standby=self._own.standby,
             settings=wanted,
             configured=config is not None and config.node(self._member) is not None,
-            failover_pending=await leader_key.pending(self._store),
+            failover_pending=await leader_key.is_pending(self._store),
             sync=sync,
             leader=await patroni_client.leader(self._store),
         )

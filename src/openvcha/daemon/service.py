@@ -55,7 +55,7 @@ async def serve(directory: Path) -> None:
         writable = WritableProbe(lambda: superuser.connect(services.identity.ha_address))
         works: Mapping[str, Work] = {
             "store endpoints": lambda: keep_refreshed(services.store),
-            "node reports": services.observer.hearing.run,
+            "node reports": services.observer.node_reports.run,
             "user and token roll": lambda: patrol_forever(services.follow_roll),
             "PostgreSQL keeper": keeper.run,
             "PostgreSQL connection": writable.keep_ready,
@@ -115,7 +115,7 @@ def _active_services(
 async def _prepare(services: Services) -> None:
     """Secure the store before other accounts can get access, and write the first configuration."""
     own = await asyncio.to_thread(load_account, services.directory)
-    await services.store.accounts.protect(own)
+    await services.store.accounts.enable_auth(own)
     identity = services.identity
     kept = await asyncio.to_thread(load_kept, Layout(services.directory), identity)
     await write_first_config(services.store, services.infrastructure, identity, kept)
@@ -138,7 +138,7 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
         "tasks": runner.run,
         "record inspection": inspection.run,
         "events": watcher.run,
-        "record seals": lambda: patrol_forever(services.patrol),
+        "record seals": lambda: patrol_forever(services.monitor_records),
         "old records": lambda: sweep_forever(events.sweep, audit.sweep),
     }
 

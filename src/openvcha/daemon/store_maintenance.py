@@ -14,7 +14,7 @@ from openvcha.events.audit import AuditLog
 from openvcha.store import keys
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
-from openvcha.store.space import Room, make_room
+from openvcha.store.space import SpaceReport, reclaim
 
 EVERYTHING = (keys.ROOT,)
 """Includes the sessions, the events and the audit."""
@@ -45,9 +45,11 @@ async def accept(store: SealedEtcd, *, by: str) -> None:
             raise AcceptRefused("users have just been changed; check them and try again")
 
 
-async def free_space(store: SealedEtcd, quota: int, say: Callable[[str], None], *, by: str) -> Room:
+async def free_space(
+    store: SealedEtcd, quota: int, say: Callable[[str], None], *, by: str
+) -> SpaceReport:
     """Compact and defragment all members; audit it afterwards, when a full store accepts writes."""
-    after = await make_room(store, quota, say, every=True)
+    after = await reclaim(store, quota, say, every=True)
     await _record(store, "store.defragment", by, {}, None)
     return after
 

@@ -9,7 +9,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity, LocalizableMessage, TaskStatus
 from openvcha.cluster.preconditions import FAILOVER
 from openvcha.events.failover_events import failed_kind
-from openvcha.events.state_diff import OWN, Draft
+from openvcha.events.state_diff import OWN, EventDraft
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import KeyValue
 from openvcha.store.records import decode
@@ -21,7 +21,7 @@ class TaskEvent:
     """An event, and the revision of the store at which it happened."""
 
     revision: int
-    draft: Draft
+    draft: EventDraft
 
 
 def new_task_events(records: Iterable[KeyValue], since: int) -> list[TaskEvent]:
@@ -46,7 +46,7 @@ def _of(kv: KeyValue) -> Iterator[TaskEvent]:
         yield TaskEvent(kv.mod_revision, _failed(record))
 
 
-def _failed(record: TaskRecord) -> Draft:
+def _failed(record: TaskRecord) -> EventDraft:
     reasons = record.error.messages if record.error else ()
     why = " ".join(reason.default_message for reason in reasons) or "-"
     text = message("event.operation.failed", record.operation_id, why)
@@ -57,5 +57,7 @@ def _failed(record: TaskRecord) -> Draft:
 
 def _draft(
     record: TaskRecord, kind: str, severity: EventSeverity, text: LocalizableMessage
-) -> Draft:
-    return Draft(type=f"{OWN}operation.{kind}", severity=severity, message=text, task=record.id)
+) -> EventDraft:
+    return EventDraft(
+        type=f"{OWN}operation.{kind}", severity=severity, message=text, task=record.id
+    )

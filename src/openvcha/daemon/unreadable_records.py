@@ -13,7 +13,7 @@ from openvcha.api.structures import AuditInfo, EventInfo
 from openvcha.api_server.auth.sessions import SessionRecord
 from openvcha.api_server.auth.users import User
 from openvcha.cluster.config import ClusterConfig
-from openvcha.events.log import Memory
+from openvcha.events.log import ReportedState
 from openvcha.node.local_records.task_votes import RequiredVotes
 from openvcha.operations.join_tokens import TokenRecord
 from openvcha.store import keys
@@ -75,11 +75,11 @@ def _name(kv: KeyValue) -> object:
 READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (keys.CLUSTER, _decoded_as(ClusterConfig)),
     (keys.OPERATION, _name),
-    (keys.ROOM, _name),
+    (keys.DEFRAGMENTATION, _name),
     (keys.ROLL, _decoded_as(Roll)),
     (keys.REQUIRED_VOTES, _decoded_as(RequiredVotes)),
-    (f"{keys.HEEDED}.+", _name),
-    (keys.EVENTS_MEMORY, _decoded_as(Memory)),
+    (f"{keys.REQUIRED_VMS_SEEN}.+", _name),
+    (keys.EVENTS_MEMORY, _decoded_as(ReportedState)),
     (f"{keys.TASKS}.+", _decoded_as(TaskRecord)),
     (f"{keys.USERS}.+", _decoded_as(User)),
     (f"{keys.JOINS}.+", _decoded_as(TokenRecord)),
@@ -101,10 +101,10 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
 SCANNED_PREFIXES: Final = (
     keys.CLUSTER,
     keys.OPERATION,
-    keys.ROOM,
+    keys.DEFRAGMENTATION,
     keys.ROLL,
     keys.REQUIRED_VOTES,
-    keys.HEEDED,
+    keys.REQUIRED_VMS_SEEN,
     keys.EVENTS_MEMORY,
     keys.TASKS,
     keys.USERS,
@@ -153,7 +153,7 @@ async def find_forged(store: Store) -> list[Unreadable]:
     """Return the records that no data node wrote. Raises StoreUnavailable."""
     if not isinstance(store, SealedStore):
         return []
-    await store.guard()
+    await store.verify_all()
     return [Unreadable(key, RecordForged(key).reason) for key in store.refused()]
 
 

@@ -12,10 +12,10 @@ import msgspec
 
 from openvcha.cluster import health
 from openvcha.cluster.observation import Observation
-from openvcha.cluster.warnings import threats
+from openvcha.cluster.warnings import find_warnings
 from openvcha.daemon.task_events import new_task_events
 from openvcha.events.log import MAX_AT_ONCE, EventLog
-from openvcha.events.state_diff import Reign, Seen, SeenNode, diff, remember
+from openvcha.events.state_diff import ClusterSnapshot, NodeSnapshot, PrimaryTerm, confirmed, diff
 from openvcha.node.process.supervised_loop import HealthReporter, run_forever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
@@ -53,7 +53,7 @@ class Watcher:
         self._observe = observe
         self._holds_address = holds_address
         self._report_health = report_health
-        self._before: Seen | None = None
+        self._before: ClusterSnapshot | None = None
         self._tasks_written = 0
 
     async def run(self) -> None:
@@ -72,29 +72,29 @@ class Watcher:
         What was told is read before observing, so the observation is newer. If another process
         writes events in the meantime, this look is void and the next one counts.
         """
-        told = await self._events.remembered()
+        told = await self._events.last_reported()
         now = state_of(await self._observe(), self._member if self._holds_address() else None)
         before, self._before = self._before, now
         if before is None:
             return
         old = told.memory.seen
-        new = remember(old, before, now)
+        new = confirmed(old, before, now)
         if new != old:
             after = msgspec.structs.replace(told.memory, seen=new)
-            await self._events.tell(told, after, diff(old, new), self._leads)
+            await self._events.append(told, after, diff(old, new), self._leads)
 
     async def write_task_events(self, records: Iterable[KeyValue]) -> None:
         """Write the events of tasks that began or ended, each once, in order of revisions."""
         found = list(records)
         while new_task_events(found, self._tasks_written):
-            told = await self._events.remembered()
+            told = await self._events.last_reported()
             self._tasks_written = told.memory.tasks
             news = new_task_events(found, self._tasks_written)[:MAX_AT_ONCE]
             if not news:
                 return
             after = msgspec.structs.replace(told.memory, tasks=news[-1].revision)
             drafts = [each.draft for each in news]
-            if not await self._events.tell(told, after, drafts, self._leads):
+            if not await self._events.append(told, after, drafts, self._leads):
                 await asyncio.sleep(RETRY_SECONDS)
 
     @property
@@ -118,31 +118,33 @@ class Watcher:
                 )
 
 
-def state_of(observed: Observation, address: str | None) -> Seen:
+def state_of(observed: Observation, address: str | None) -> ClusterSnapshot:
     """Return the state that events report; ``address`` is the holder of the public address."""
-    return Seen(
+    return ClusterSnapshot(
         config_state=observed.config.state,
         mode=observed.config.mode,
         health=health.assess(observed).state if health.deployed(observed) else None,
         nodes={
-            node.config.member: SeenNode(node.config.name, health.votes(node))
+            node.config.member: NodeSnapshot(node.config.name, health.can_vote(node))
             for node in observed.nodes
         },
         active=observed.active.config.member if observed.active else None,
         address=address,
         reign=_reign(observed),
         in_sync=observed.passive_in_sync,
-        threats={found.key: found.condition.error for found in threats(observed)},
+        threats={found.key: found.condition.error for found in find_warnings(observed)},
     )
 
 
-def _reign(observed: Observation) -> Reign | None:
+def _reign(observed: Observation) -> PrimaryTerm | None:
     """Return the primary, and since when; None if there is none, or it is unknown."""
     active = observed.active
     patroni = active.patroni if active else None
     if active is None or patroni is None or not patroni.primary or patroni.timeline is None:
         return None
-    return Reign(member=active.config.member, timeline=patroni.timeline, started=patroni.started)
+    return PrimaryTerm(
+        member=active.config.member, timeline=patroni.timeline, started=patroni.started
+    )
 
 
 async def sweep_forever(*sweeps: Callable[[], Awaitable[int]]) -> None:

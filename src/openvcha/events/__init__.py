@@ -1,1 +1,1 @@
-"""What has happened: events of the cluster, and the audit of calls that change something."""
+"""Events of the cluster, and the audit of calls that change something."""

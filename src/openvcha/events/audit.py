@@ -1,4 +1,4 @@
-"""Who did what: a record of each call that was to change something, kept in the store."""
+"""The audit log: a record of each call that is meant to change something, kept in the store."""
 
 import asyncio
 import time
@@ -10,25 +10,25 @@ import msgspec
 
 from openvcha.api.messages import message
 from openvcha.api.structures import AuditFilterSpec, AuditInfo
-from openvcha.events.budget import Budget, LeftOut, source_of
+from openvcha.events.budget import Omitted, RateLimit, source_of
 from openvcha.events.log import checked_limit
-from openvcha.events.owner_rings import Rows
+from openvcha.events.owner_rings import OwnerRings
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 from openvcha.store.structlog_light import structlog
 
-MOST_CHANGES: Final = 2000
-MOST_ACCESS: Final = 500
-"""Of one user."""
-MOST_OF_STRANGER, MOST_STRANGERS = 50, 100
-MOST_LISTED: Final = 10_000
+MAX_CHANGES: Final = 2000
+MAX_ACCESS: Final = 500
+"""Per user."""
+MAX_OF_STRANGER, MAX_STRANGERS = 50, 100
+MAX_LISTED: Final = 10_000
 MAX_AGE: Final = timedelta(days=365)
 PATIENCE_SECONDS: Final = 1.0
-"""A call is not held up for longer when the store is away; the log has its record too."""
+"""Maximum delay of a call while the store is away; the log has the record, too."""
 STRANGER_A_MINUTE, STRANGERS_A_MINUTE = 10, 60
-"""Of one address, and of all together."""
+"""Per address, and in total."""
 USER_A_MINUTE, USERS_A_MINUTE = 60, 600
-"""Refused calls and logins; what a user has changed is kept whatever it is."""
+"""Refused calls and logins; successful changes are always stored."""
 OK: Final = "OK"
 MAX_TEXT: Final = 256
 MAX_ARGUMENTS: Final = 4096
@@ -38,11 +38,11 @@ _log = structlog.get_logger(__name__)
 
 
 class AuditLog:
-    """What users changed, who came in, and who was not let in: apart, with a ring for each user.
+    """Changes, accesses and refusals: separate, with one ring of records per user.
 
-    Strangers have a ring for each address. So nobody pushes out what is kept of another. Of one
-    who only knocks, is refused, or comes in all the time, some records a minute are kept and the
-    others counted: the store's work must not be theirs to order.
+    Unauthenticated callers have a ring per address. So no caller displaces another's records. Of
+    failed logins, refusals and frequent logins, some records per minute are stored and the others
+    counted: a caller must not control the load of the store.
     """
 
     def __init__(
@@ -52,56 +52,58 @@ class AuditLog:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._changes = Rows(store, "changes", "c", MOST_CHANGES)
-        self._access = Rows(store, "access", "a", MOST_ACCESS)
-        self._strangers = Rows(store, "strangers", "s", MOST_OF_STRANGER, MOST_STRANGERS)
-        self._knocking: Budget[AuditInfo] = Budget(STRANGER_A_MINUTE, STRANGERS_A_MINUTE, monotonic)
-        self._busy: Budget[AuditInfo] = Budget(USER_A_MINUTE, USERS_A_MINUTE, monotonic)
+        self._changes = OwnerRings(store, "changes", "c", MAX_CHANGES)
+        self._access = OwnerRings(store, "access", "a", MAX_ACCESS)
+        self._strangers = OwnerRings(store, "strangers", "s", MAX_OF_STRANGER, MAX_STRANGERS)
+        self._anonymous: RateLimit[AuditInfo] = RateLimit(
+            STRANGER_A_MINUTE, STRANGERS_A_MINUTE, monotonic
+        )
+        self._users: RateLimit[AuditInfo] = RateLimit(USER_A_MINUTE, USERS_A_MINUTE, monotonic)
         self._telling: asyncio.Task[None] | None = None
 
     async def record(self, entry: AuditInfo, *, access: bool) -> None:
-        """Keep a record (its ``id`` and ``time`` are set here); never raises, and waits shortly.
+        """Store a record (``id`` and ``time`` are set here); never raises, and waits briefly.
 
-        Without a user it is a stranger's.
+        Without a user it belongs to the address.
         """
         self._tell_when_due()
         if entry.user is None:
             source = source_of(entry.origin)
-            if self._knocking.take(source, entry):
+            if self._anonymous.take(source, entry):
                 await self._append(self._strangers, source, entry)
         elif entry.result == OK and not access:
             await self._append(self._changes, entry.user, entry)
-        elif self._busy.take(entry.user, entry):
+        elif self._users.take(entry.user, entry):
             row = self._access if access else self._changes
             await self._append(row, entry.user, entry)
 
-    async def tell_left_out(self) -> None:
-        """Keep how many records were left out in the minutes that are over."""
-        for found in self._knocking.left_out():
-            await self._append(self._strangers, found.owner, _and_more(found))
-        for found in self._busy.left_out():
-            await self._append(self._access, found.owner, _and_more(found))
+    async def record_omitted(self) -> None:
+        """Store how many records were omitted in the past minutes."""
+        for found in self._anonymous.omitted():
+            await self._append(self._strangers, found.owner, _omitted_record(found))
+        for found in self._users.omitted():
+            await self._append(self._access, found.owner, _omitted_record(found))
 
     def _tell_when_due(self) -> None:
-        """Record those that were left out beside the call that has noticed it."""
+        """Start to record the omitted ones beside the current call."""
         idle = self._telling is None or self._telling.done()
-        if idle and (self._knocking.due or self._busy.due):
-            self._telling = asyncio.create_task(self.tell_left_out(), name="audit: and more")
+        if idle and (self._anonymous.due or self._users.due):
+            self._telling = asyncio.create_task(self.record_omitted(), name="audit: and more")
 
     async def list(self, spec: AuditFilterSpec | None = None) -> tuple[AuditInfo, ...]:
-        """List the newest records, the oldest first. Raises ApiError INVALID_ARGUMENT."""
-        limit = checked_limit(spec.limit if spec else None, MOST_LISTED)
+        """Return the newest records, oldest first. Raises ApiError INVALID_ARGUMENT."""
+        limit = checked_limit(spec.limit if spec else None, MAX_LISTED)
         rows = (self._changes, self._strangers, self._access)
         found = [record for row in rows for record in await row.newest(limit)]
         return tuple(sorted(found, key=lambda record: record.time)[-limit:])
 
     async def sweep(self) -> int:
-        """Forget what is older than it is kept, and return how many records that were."""
+        """Delete records older than MAX_AGE; return how many."""
         oldest = self._clock() - MAX_AGE
         rows = (self._changes, self._access, self._strangers)
         return sum([await row.sweep(oldest) for row in rows])
 
-    async def _append(self, row: Rows, owner: str, entry: AuditInfo) -> None:
+    async def _append(self, row: OwnerRings, owner: str, entry: AuditInfo) -> None:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await row.append(owner, msgspec.structs.replace(entry, time=self._clock()))
@@ -110,14 +112,14 @@ class AuditLog:
             _log.warning("audit record not stored", reason=reason, record=entry)
 
 
-def _and_more(found: LeftOut[AuditInfo]) -> AuditInfo:
-    """Make the record of those that were left out; the last of them stands for all."""
+def _omitted_record(found: Omitted[AuditInfo]) -> AuditInfo:
+    """Return the record that stands for the omitted ones, made from the last of them."""
     more = message("audit.more", found.count, found.owner)
     return msgspec.structs.replace(found.last, arguments=None, task=None, reason=more)
 
 
-def shown(arguments: Mapping[str, Any]) -> str:
-    """Write a call's arguments as JSON, without secrets, and with long texts cut."""
+def arguments_text(arguments: Mapping[str, Any]) -> str:
+    """Encode a call's arguments as JSON, without secrets, with long texts truncated."""
     plain = msgspec.to_builtins(dict(arguments), enc_hook=_hide)
     text = msgspec.json.encode({name: _short(value) for name, value in plain.items()})
     if len(text) > MAX_ARGUMENTS:
@@ -126,7 +128,7 @@ def shown(arguments: Mapping[str, Any]) -> str:
 
 
 def _hide(_: object) -> str:
-    """Stand for a secret, and for all that JSON has no form for: no call may fail by it."""
+    """Replace a secret, or a value that JSON cannot express: no call may fail because of it."""
     return HIDDEN
 
 

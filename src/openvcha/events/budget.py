@@ -1,4 +1,4 @@
-"""How many records somebody may cause in a minute, and how many were left out. Pure."""
+"""Rate limits of records per owner, with counts of the omitted ones. Pure."""
 
 import ipaddress
 from collections.abc import Callable
@@ -8,22 +8,22 @@ from typing import Final, Generic, TypeVar
 
 MINUTE: Final = 60.0
 OTHERS: Final = "others"
-MOST_OWNERS: Final = 200
-"""Whose shares are counted one by one; all others share one, so that counting has a bound."""
-LONGEST_SOURCE: Final = 64
+MAX_OWNERS: Final = 200
+"""Owners that are counted individually; all others share one budget, so memory is bounded."""
+MAX_SOURCE_CHARACTERS: Final = 64
 IPV6_PREFIX: Final = 64
-"""What one subscriber gets at least: whoever has an address of it has all of them."""
+"""The smallest network of a subscriber, who controls all addresses in it."""
 
 T = TypeVar("T")
 
 
 @lru_cache(1024)
 def source_of(origin: str) -> str:
-    """Return whom an address stands for: itself, or the network of an IPv6 one."""
+    """Return the source that an address stands for: itself, or the network of an IPv6 one."""
     try:
         address = ipaddress.ip_address(origin.partition("%")[0])
     except ValueError:
-        return origin[:LONGEST_SOURCE]
+        return origin[:MAX_SOURCE_CHARACTERS]
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     if address.ipv4_mapped is not None:
@@ -32,8 +32,8 @@ def source_of(origin: str) -> str:
 
 
 @dataclass
-class LeftOut(Generic[T]):
-    """How many of one owner were left out, and the last of them."""
+class Omitted(Generic[T]):
+    """The number of an owner's omitted records, and the last of them."""
 
     owner: str
     count: int
@@ -45,44 +45,44 @@ class _Share:
     left: int
 
 
-class Budget(Generic[T]):
-    """``each`` a minute for an owner, and ``together`` for all of them."""
+class RateLimit(Generic[T]):
+    """A limit per minute for each owner (``per_owner``), and for all together (``total``)."""
 
-    def __init__(self, each: int, together: int, monotonic: Callable[[], float]) -> None:
-        self._each = each
-        self._together = together
+    def __init__(self, per_owner: int, total: int, monotonic: Callable[[], float]) -> None:
+        self._per_owner = per_owner
+        self._total = total
         self._monotonic = monotonic
         self._minute = -1
         self._left = 0
         self._shares: dict[str, _Share] = {}
-        self._left_out: dict[str, LeftOut[T]] = {}
-        self._due: dict[str, LeftOut[T]] = {}
+        self._omitted: dict[str, Omitted[T]] = {}
+        self._due: dict[str, Omitted[T]] = {}
 
     def take(self, owner: str, item: T) -> bool:
-        """Return whether one more may be kept; else count it."""
+        """Return whether one more record may be stored; else count it."""
         self._turn_over()
-        if owner not in self._shares and len(self._shares) >= MOST_OWNERS:
+        if owner not in self._shares and len(self._shares) >= MAX_OWNERS:
             owner = OTHERS
-        share = self._shares.setdefault(owner, _Share(self._each))
+        share = self._shares.setdefault(owner, _Share(self._per_owner))
         if share.left > 0 and self._left > 0:
             share.left -= 1
             self._left -= 1
             return True
-        # Who did not use up his own share is told among the others: there may be thousands.
+        # Owners below their own limit are counted together: there may be thousands.
         owner = OTHERS if share.left > 0 else owner
-        found = self._left_out.setdefault(owner, LeftOut(owner, 0, item))
+        found = self._omitted.setdefault(owner, Omitted(owner, 0, item))
         found.count += 1
         found.last = item
         return False
 
     @property
     def due(self) -> bool:
-        """Return whether there is something to be told with ``left_out``."""
+        """Return whether ``omitted`` has something to return."""
         self._turn_over()
         return bool(self._due)
 
-    def left_out(self) -> list[LeftOut[T]]:
-        """Return who was left out in the minutes that are over, each once."""
+    def omitted(self) -> list[Omitted[T]]:
+        """Return the omitted records of the past minutes, each owner once."""
         self._turn_over()
         due, self._due = self._due, {}
         return list(due.values())
@@ -91,11 +91,11 @@ class Budget(Generic[T]):
         minute = int(self._monotonic() // MINUTE)
         if minute == self._minute:
             return
-        self._minute, self._left = minute, self._together
-        for owner, found in self._left_out.items():
+        self._minute, self._left = minute, self._total
+        for owner, found in self._omitted.items():
             old = self._due.get(owner)
-            if old is None and len(self._due) > MOST_OWNERS:
-                continue  # nobody has asked for a long time
+            if old is None and len(self._due) > MAX_OWNERS:
+                continue  # `omitted` was not called for long
             count = found.count + (old.count if old else 0)
-            self._due[owner] = LeftOut(owner, count, found.last)
-        self._shares, self._left_out = {}, {}
+            self._due[owner] = Omitted(owner, count, found.last)
+        self._shares, self._omitted = {}, {}

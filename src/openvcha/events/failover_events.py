@@ -1,10 +1,10 @@
-"""Which event it is that a failover did not take place."""
+"""Events about failovers that did not take place."""
 
 from collections.abc import Iterable, Mapping
 
 from openvcha.api.messages import PREFIX, message
 from openvcha.api.structures import EventSeverity, LocalizableMessage
-from openvcha.events.state_diff import VCHA, Draft
+from openvcha.events.state_diff import VCHA, EventDraft
 
 # By the messages' ids: of a task that has ended its record keeps these, and no type.
 _KINDS: Mapping[str, str] = {
@@ -20,11 +20,11 @@ def failed_kind(reasons: Iterable[LocalizableMessage]) -> str | None:
     return next((_KINDS[reason.id] for reason in reasons if reason.id in _KINDS), None)
 
 
-def refused(reasons: tuple[LocalizableMessage, ...]) -> Draft | None:
+def refused(reasons: tuple[LocalizableMessage, ...]) -> EventDraft | None:
     """Return the event of a failover that was refused; None when its reason has none."""
     kind = failed_kind(reasons)
     if kind is None:
         return None
     why = " ".join(reason.default_message for reason in reasons)
     text = message("event.failover.refused", why)
-    return Draft(type=kind, severity=EventSeverity.ERROR, message=text)
+    return EventDraft(type=kind, severity=EventSeverity.ERROR, message=text)

@@ -1,4 +1,4 @@
-"""The events as they are kept: each is written once, in the transaction that remembers why."""
+"""The stored events: each is written once, together with the state that it was derived from."""
 
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -13,8 +13,8 @@ from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.api.structures import EventFilterSpec, EventInfo
-from openvcha.events.ring import MOST, Ring
-from openvcha.events.state_diff import Draft, Seen
+from openvcha.events.ring import MAX_NUMBER, Ring
+from openvcha.events.state_diff import ClusterSnapshot, EventDraft
 from openvcha.store import keys
 from openvcha.store.errors import Compacted
 from openvcha.store.interface import (
@@ -30,31 +30,31 @@ from openvcha.store.interface import (
 from openvcha.store.records import encode, readable
 
 MAX_EVENTS: Final = 5000
-"""Some megabytes of the store's gigabyte, and weeks of a restless cluster."""
+"""Some megabytes of the store's gigabyte: weeks of an unstable cluster."""
 MAX_AGE: Final = timedelta(days=90)
 MAX_AT_ONCE: Final = 60
-"""Each is a put and a delete of a transaction that takes 128 actions."""
+"""Each takes a put and a delete of a transaction, which is limited to 128 actions."""
 EVENT_ID: Final = re.compile(rf"[0-9]{{1,{len(str(2**53))}}}")
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Up to where everything is told: the state, the store's revision of tasks, the last number."""
+class ReportedState(msgspec.Struct, frozen=True, kw_only=True):
+    """The state up to which events are written, the tasks' revision, the last number."""
 
-    seen: Seen | None = None
+    seen: ClusterSnapshot | None = None
     tasks: Annotated[int, msgspec.Meta(ge=0)] = 0
-    last: Annotated[int, msgspec.Meta(ge=0, le=2 * MOST)] = 0
+    last: Annotated[int, msgspec.Meta(ge=0, le=2 * MAX_NUMBER)] = 0
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """What was told at one moment; ``kv`` unset: nothing yet."""
+class ReportedAt:
+    """A reported state as it was read; ``kv`` unset: there is none yet."""
 
-    memory: Memory
+    memory: ReportedState
     kv: KeyValue | None
 
     @property
     def guard(self) -> Compare:
-        """Require that nobody has told anything since."""
+        """Require that no event was written since."""
         return unchanged(self.kv) if self.kv else absent(keys.EVENTS_MEMORY)
 
 
@@ -68,27 +68,33 @@ class EventLog:
         self._clock = clock
         self._ring = Ring(store, keys.EVENTS, EventInfo, MAX_EVENTS)
 
-    async def remembered(self) -> Remembered:
-        """Read up to where everything is told. Look at the cluster only *after* this."""
+    async def last_reported(self) -> ReportedAt:
+        """Read the state up to which events are written. Observe the cluster only *afterwards*."""
         kv = await self._store.get(keys.EVENTS_MEMORY)
-        for _, memory in readable([kv] if kv else [], Memory):
-            return Remembered(memory, kv)
-        return Remembered(await self._begun_anew(), kv)
+        for _, memory in readable([kv] if kv else [], ReportedState):
+            return ReportedAt(memory, kv)
+        return ReportedAt(await self._begun_anew(), kv)
 
-    async def _begun_anew(self) -> Memory:
-        """Begin, also where what was remembered cannot be read.
+    async def _begun_anew(self) -> ReportedState:
+        """Return the initial state, also if the stored one is unreadable.
 
-        Where events are there already, go on with the numbers and repeat no task.
+        If events exist, continue their numbers and do not repeat tasks.
         """
         last = await self._ring.last()
         if not last:
-            return Memory()
-        return Memory(last=last, tasks=(await self._store.snapshot(keys.EVENTS_MEMORY)).revision)
+            return ReportedState()
+        return ReportedState(
+            last=last, tasks=(await self._store.snapshot(keys.EVENTS_MEMORY)).revision
+        )
 
-    async def tell(
-        self, before: Remembered, after: Memory, drafts: Sequence[Draft], *guards: Compare
+    async def append(
+        self,
+        before: ReportedAt,
+        after: ReportedState,
+        drafts: Sequence[EventDraft],
+        *guards: Compare,
     ) -> bool:
-        """Write events and remember ``after`` at once; False when another one told something.
+        """Write events and the state ``after`` at once; False when another writer was faster.
 
         When the outcome is unknown, going on from ``remembered()`` neither repeats nor misses.
         Raises ValueError for more than MAX_AT_ONCE.
@@ -103,36 +109,38 @@ class EventLog:
         written = Put(keys.EVENTS_MEMORY, encode(memory))
         return (await self._store.txn([before.guard, *guards], [written, *actions])).succeeded
 
-    async def add(self, draft: Draft) -> None:
-        """Record something that no look at the cluster shows."""
+    async def add(self, draft: EventDraft) -> None:
+        """Write an event that no observation of the cluster shows."""
         told = False
         while not told:
-            before = await self.remembered()
-            told = await self.tell(before, before.memory, [draft])
+            before = await self.last_reported()
+            told = await self.append(before, before.memory, [draft])
 
     async def list(self, spec: EventFilterSpec | None = None) -> tuple[EventInfo, ...]:
-        """List events, the oldest first. Raises ApiError INVALID_ARGUMENT."""
+        """Return events, oldest first. Raises ApiError INVALID_ARGUMENT."""
         wanted = spec or EventFilterSpec()
         limit = checked_limit(wanted.limit, MAX_EVENTS)
-        last = (await self.remembered()).memory.last
+        last = (await self.last_reported()).memory.last
         if wanted.after is None:
             return tuple(await self._ring.read(last - limit + 1, last))
         found = await self._ring.read(event_number(wanted.after) + 1, last)
         return tuple(found[:limit])
 
     async def last_id(self) -> str:
-        """Return the id of the newest event; ``0`` when there was none yet."""
-        return str((await self.remembered()).memory.last)
+        """Return the id of the newest event; ``0`` when there is none yet."""
+        return str((await self.last_reported()).memory.last)
 
     async def follow(self, after: str) -> AsyncGenerator[tuple[EventInfo, ...], None]:
-        """Return the events after an id, those to come too; it never ends by itself.
+        """Yield the events after an id, including future ones; it never ends by itself.
 
         Raises ApiError INVALID_ARGUMENT. Close it with ``contextlib.aclosing``.
         """
         number = event_number(after)
         while True:
             seen = await self._store.snapshot(keys.EVENTS_MEMORY)
-            last = max((memory.last for _, memory in readable(seen.items, Memory)), default=0)
+            last = max(
+                (memory.last for _, memory in readable(seen.items, ReportedState)), default=0
+            )
             if found := await self._ring.read(number + 1, last):
                 yield tuple(found)
             number = max(number, last)
@@ -145,28 +153,28 @@ class EventLog:
                             yield tuple(event for _, event in readable(events, EventInfo))
                             number = max(number, self._ring.number(events[-1].key))
             except Compacted:
-                continue  # it is read again from where it was
+                continue  # continue from the last number
 
     async def sweep(self) -> int:
-        """Forget what is older than it is kept, and return how many events that were."""
+        """Delete events older than MAX_AGE; return how many."""
         return await self._ring.sweep(self._clock() - MAX_AGE)
 
 
 def event_number(text: str) -> int:
-    """Read the id of an event. Raises ApiError INVALID_ARGUMENT."""
+    """Parse the id of an event. Raises ApiError INVALID_ARGUMENT."""
     if not EVENT_ID.fullmatch(text):
         fail(ErrorType.INVALID_ARGUMENT, message("event.id", text))
     return int(text)
 
 
 def checked_limit(limit: int | None, most: int) -> int:
-    """Return how many are wanted; all there may be when unset. Raises ApiError INVALID_ARGUMENT."""
+    """Return the limit, by default ``most``. Raises ApiError INVALID_ARGUMENT."""
     if limit is not None and not 1 <= limit <= most:
         fail(ErrorType.INVALID_ARGUMENT, message("event.limit", most, limit))
     return limit or most
 
 
-def _event(number: int, time: datetime, draft: Draft) -> EventInfo:
+def _event(number: int, time: datetime, draft: EventDraft) -> EventInfo:
     return EventInfo(
         id=str(number),
         time=time,

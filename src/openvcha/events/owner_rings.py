@@ -1,4 +1,4 @@
-"""Rings of records, one for each owner: what one owner does removes nothing of another's."""
+"""Rings of records, one per owner: an owner never displaces another's records."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from openvcha.api.structures import AuditInfo
-from openvcha.events.ring import MOST, Ring
+from openvcha.events.ring import MAX_NUMBER, Ring
 from openvcha.store import keys
 from openvcha.store.interface import (
     Action,
@@ -23,19 +23,19 @@ from openvcha.store.interface import (
 )
 from openvcha.store.records import readable
 
-NEVER_MORE: Final = 10_000
-MOST_AT_ONCE: Final = 10
+UNLIMITED_OWNERS: Final = 10_000
+MAX_EVICTED: Final = 10
 
 
-class Rows:
+class OwnerRings:
     """The rings below ``name``, each of at most ``most`` records.
 
-    With more than ``owners`` of them the one goes that was written to the longest ago. Records are
-    numbered through all of them, with ``letter`` in front.
+    Above ``owners`` rings, the least recently written one is deleted. Records are numbered across
+    all rings, with the prefix ``letter``.
     """
 
     def __init__(
-        self, store: Store, name: str, letter: str, most: int, owners: int = NEVER_MORE
+        self, store: Store, name: str, letter: str, most: int, owners: int = UNLIMITED_OWNERS
     ) -> None:
         self._store = store
         self._name = name
@@ -47,13 +47,13 @@ class Rows:
         self._one_by_one = asyncio.Lock()
 
     async def append(self, owner: str, record: AuditInfo) -> None:
-        """Write a record as its owner's next one, whoever else writes at the same time."""
+        """Append a record to its owner's ring, whatever others write at the same time."""
         async with self._one_by_one:
             while not await self._try_append(keys.part(owner), record):
                 pass
 
     async def newest(self, count: int) -> list[AuditInfo]:
-        """Read the newest records of each owner, the oldest of an owner first."""
+        """Read the newest records of each owner, each owner's oldest first."""
         found: list[AuditInfo] = []
         for kv in await self._store.prefix(self._counts):
             ring = self._ring(self._owner(kv))
@@ -62,7 +62,7 @@ class Rows:
         return found
 
     async def sweep(self, oldest: datetime) -> int:
-        """Delete records from before ``oldest``, and empty rings; return how many."""
+        """Delete records from before ``oldest``, and empty rings; return how many records."""
         swept = 0
         for kv in await self._store.prefix(self._counts):
             ring = self._ring(self._owner(kv))
@@ -97,31 +97,31 @@ class Rows:
         return (await self._store.txn(guards, actions)).succeeded
 
     async def _most_idle(self) -> list[KeyValue]:
-        """Find who has to make room for one more owner."""
+        """Return the owners to evict for one more."""
         found = await self._store.prefix(self._counts)
         found.sort(key=lambda kv: kv.mod_revision)
-        return found[: max(0, len(found) + 1 - self._owners)][:MOST_AT_ONCE]
+        return found[: max(0, len(found) + 1 - self._owners)][:MAX_EVICTED]
 
     def _forget(self, count: KeyValue) -> Iterable[Action]:
         yield Delete(count.key)
         yield Delete(self._ring(self._owner(count)).prefix, prefix=True)
 
     async def _total_of(self, totals: Sequence[KeyValue]) -> int:
-        """Return the number of the last record; where nobody knows it, what the owners have had."""
+        """Return the number of the last record; if it is unreadable, the sum of all rings."""
         for known in _counted(totals):
             return known
         return sum(_counted(await self._store.prefix(self._counts)))
 
 
 async def _last(counts: Sequence[KeyValue], ring: Ring[AuditInfo]) -> int:
-    """Return the number of a ring's newest record, also where its count cannot be read."""
+    """Return the number of a ring's newest record, even if its count is unreadable."""
     for known in _counted(counts):
         return known
     return await ring.last()
 
 
 def _counted(found: Iterable[KeyValue]) -> Iterable[int]:
-    return (count for _, count in readable(found, int) if 0 <= count <= 2 * MOST)
+    return (count for _, count in readable(found, int) if 0 <= count <= 2 * MAX_NUMBER)
 
 
 def _still(found: tuple[KeyValue, ...], key: str) -> Compare:

@@ -1,4 +1,4 @@
-"""A numbered row of records that never grows beyond a limit: the oldest goes when one is added."""
+"""A numbered ring of records with a limit: adding one deletes the oldest."""
 
 from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
@@ -7,14 +7,14 @@ from openvcha.store.interface import Action, Delete, Get, Put, Store
 from openvcha.store.records import encode, readable
 
 DIGITS: Final = 16
-MOST: Final = 10**15
-"""No record has a higher number; one that has was written by somebody else."""
+MAX_NUMBER: Final = 10**15
+"""No record has a higher number; one that has is foreign."""
 CHUNK = 100
 """The store takes 128 actions at a time."""
 
 
 class Timed(Protocol):
-    """A record that knows when it was made."""
+    """A record with the time of its creation."""
 
     @property
     def time(self) -> datetime: ...
@@ -37,25 +37,25 @@ class Ring(Generic[T]):
         return f"{self.prefix}{number:0{DIGITS}}"
 
     def number(self, key: str) -> int:
-        """Return the number in a record's key; 0 where the key is none of a record."""
+        """Return the number in a record's key; 0 for any other key."""
         text = key.removeprefix(self.prefix)
         number = int(text) if text.isascii() and text.isdigit() and len(text) == DIGITS else 0
-        return number if number <= MOST else 0
+        return number if number <= MAX_NUMBER else 0
 
     def put(self, number: int, record: T) -> list[Action]:
-        """Return what a transaction has to do to write a record, and to forget the oldest."""
+        """Return the actions that write a record and delete the oldest."""
         actions: list[Action] = [Put(self.key(number), encode(record))]
         if number > self.limit:
             actions.append(Delete(self.key(number - self.limit)))
         return actions
 
     async def last(self) -> int:
-        """Return the number of the newest record that is there; 0 when there is none."""
+        """Return the number of the newest record; 0 when there is none."""
         found = await self._store.prefix(self.prefix, keys_only=True)
         return max((self.number(kv.key) for kv in found), default=0)
 
     async def read(self, first: int, last: int) -> list[T]:
-        """Read the records from ``first`` to ``last`` that are (still) there, in their order."""
+        """Read the records from ``first`` to ``last`` that (still) exist, in order."""
         found: list[T] = []
         for begin in range(max(first, last - self.limit + 1, 1), last + 1, CHUNK):
             numbers = range(begin, min(begin + CHUNK, last + 1))
@@ -65,7 +65,7 @@ class Ring(Generic[T]):
         return found
 
     async def sweep(self, oldest: datetime) -> int:
-        """Delete the records from before ``oldest``, and return how many."""
+        """Delete the records from before ``oldest``; return how many."""
         keys = [kv.key for kv in await self._store.prefix(self.prefix, keys_only=True)]
         swept = 0
         for begin in range(0, len(keys), CHUNK):

@@ -1,1 +1,1 @@
-"""Where nodes live: the protocol, and one module for each kind."""
+"""The infrastructure of the nodes: its interface, and one package for each kind."""

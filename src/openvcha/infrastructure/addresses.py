@@ -1,4 +1,4 @@
-"""What makes an address usable for a node. Pure: nothing is asked of the network here."""
+"""Rules for the addresses of nodes. Pure: the network is not asked here."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Address(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """A checked address of a node's interface. All texts are in their canonical form."""
+    """A validated address of a node's interface. All texts are canonical."""
 
     family: IpFamily
     address: str
@@ -43,19 +43,19 @@ class Address(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 def address_of(spec: IpSpec, field: str) -> Address:
-    """Return the address that a spec means.
+    """Return the validated address of a spec.
 
     `field` is the spec's own path, e.g. ``spec.ha_ip``. Raises ApiError INVALID_ARGUMENT with
     every finding, each naming the path of what is wrong.
     """
-    address, findings = examine(spec, field)
+    address, findings = parse_address(spec, field)
     if address is None:
         raise ApiError(ErrorType.INVALID_ARGUMENT, *findings)
     return address
 
 
-def examine(spec: IpSpec, field: str) -> tuple[Address | None, list[LocalizableMessage]]:
-    """As `address_of`, but answer the findings; the address is None when there are any."""
+def parse_address(spec: IpSpec, field: str) -> tuple[Address | None, list[LocalizableMessage]]:
+    """Return the address of a spec and its findings; with findings, the address is None."""
     findings: list[LocalizableMessage] = []
     parsed = _interface(spec, field, findings)
     gateway = _gateway(spec, field, parsed, findings)
@@ -83,7 +83,7 @@ def check_ha_address(
     ha_subnet: str | None,
     others: Mapping[str, str],
 ) -> list[LocalizableMessage]:
-    """Return all that is wrong with an HA address.
+    """Return all findings for an HA address.
 
     `management` is the cluster's public address, `ha_subnet` the subnet of the HA network
     (None: unknown), `others` the addresses already used in the cluster by what uses them.
@@ -91,44 +91,44 @@ def check_ha_address(
     findings = []
     same_family = address.family == management.family
     if not same_family:
-        findings.append(_say("ha.family", field, address.family, management.family))
+        findings.append(_message("ha.family", field, address.family, management.family))
     elif address.network.overlaps(management.network):
-        findings.append(_say("ha.subnet", field, address.address, str(management.network)))
+        findings.append(_message("ha.subnet", field, address.address, str(management.network)))
     if ha_subnet is not None:
         findings += check_in_subnet(address, field, ha_subnet)
     return findings + check_unique(address, field, others)
 
 
 def check_in_subnet(address: Address, field: str, subnet: str) -> list[LocalizableMessage]:
-    """Return what is wrong with the address in a network of this subnet."""
+    """Return the findings for an address in a network with this subnet."""
     network = ipaddress.ip_network(subnet)
     if address.network == network:
         return []
     if address.ip in network:
-        return [_say("prefix.network", field, str(address.prefix), subnet)]
-    return [_say("outside", field, address.address, subnet)]
+        return [_message("prefix.network", field, str(address.prefix), subnet)]
+    return [_message("outside", field, address.address, subnet)]
 
 
 def check_unique(
     address: Address, field: str, others: Mapping[str, str]
 ) -> list[LocalizableMessage]:
-    """Return a finding for each of `others` (what uses it: address) that is the same."""
+    """Return a finding for each of `others` (user: address) with the same address."""
     return [
-        _say("duplicate", field, address.address, user)
+        _message("duplicate", field, address.address, user)
         for user, used in others.items()
         if ipaddress.ip_address(used) == address.ip
     ]
 
 
 def in_use(address: str, field: str, user: str | None = None) -> LocalizableMessage:
-    """Return a finding: the address is in use; `user` is the name of a VM when one is known."""
+    """Return the finding of an address in use; `user` is the name of a VM if known."""
     if user is None:
-        return _say("answering", field, address)
-    return _say("taken", field, address, user)
+        return _message("answering", field, address)
+    return _message("taken", field, address, user)
 
 
 def to_ip_info(address: Address) -> IpInfo:
-    """Show an address as the API reports it."""
+    """Convert an address to the form in which the API reports it."""
     if address.family == IpFamily.IPV4:
         ipv4 = Ipv4Info(
             address=address.address,
@@ -141,7 +141,7 @@ def to_ip_info(address: Address) -> IpInfo:
 
 
 def to_ip_spec(address: Address) -> IpSpec:
-    """Show an address as a client would ask for it: ``address_of(to_ip_spec(a), …) == a``."""
+    """Convert an address to a spec: ``address_of(to_ip_spec(a), …) == a``."""
     servers = address.dns_servers or None
     if address.family == IpFamily.IPV4:
         return IpSpec(
@@ -161,7 +161,7 @@ def to_ip_spec(address: Address) -> IpSpec:
 def _interface(
     spec: IpSpec, field: str, findings: list[LocalizableMessage]
 ) -> tuple[IpAddress, IpNetwork] | None:
-    """Return address and subnet of the branch that `ip_family` selects."""
+    """Return address and subnet from the branch that `ip_family` selects."""
     branch: Ipv4Spec | Ipv6Spec | None
     other: Ipv4Spec | Ipv6Spec | None
     if spec.ip_family == IpFamily.IPV4:
@@ -169,9 +169,9 @@ def _interface(
     else:
         path, branch, other, other_path = f"{field}.ipv6", spec.ipv6, spec.ipv4, f"{field}.ipv4"
     if other is not None:
-        findings.append(_say("branch.other", other_path, spec.ip_family))
+        findings.append(_message("branch.other", other_path, spec.ip_family))
     if branch is None:
-        findings.append(_say("branch.missing", path, spec.ip_family))
+        findings.append(_message("branch.missing", path, spec.ip_family))
         return None
     ip = _parse(branch.address, f"{path}.address", spec.ip_family, findings)
     prefix = _prefix(branch, path, findings)
@@ -179,37 +179,37 @@ def _interface(
         return None
     network = ipaddress.ip_network((ip, prefix), strict=False)
     if not _usable(ip, network):
-        findings.append(_say("unusable", f"{path}.address", str(ip), str(network)))
+        findings.append(_message("unusable", f"{path}.address", str(ip), str(network)))
     return ip, network
 
 
 def _prefix(
     branch: Ipv4Spec | Ipv6Spec, path: str, findings: list[LocalizableMessage]
 ) -> int | None:
-    """Return the length of the subnet's prefix from `prefix` and `subnet_mask`."""
+    """Return the prefix length given by `prefix` and `subnet_mask`."""
     longest = 32 if isinstance(branch, Ipv4Spec) else 128
     mask = branch.subnet_mask if isinstance(branch, Ipv4Spec) else None
     prefix = branch.prefix
     if prefix is None and mask is None:
-        findings.append(_say("prefix.missing", f"{path}.prefix"))
+        findings.append(_message("prefix.missing", f"{path}.prefix"))
         return None
     if prefix is not None and not 1 <= prefix <= longest:
-        findings.append(_say("prefix.range", f"{path}.prefix", str(prefix), str(longest)))
+        findings.append(_message("prefix.range", f"{path}.prefix", str(prefix), str(longest)))
         prefix = None
     if mask is None:
         return prefix
     bits = _mask_bits(mask)
     if bits is None:
-        findings.append(_say("mask", f"{path}.subnet_mask", mask))
+        findings.append(_message("mask", f"{path}.subnet_mask", mask))
         return None
     if prefix is not None and prefix != bits:
-        findings.append(_say("disagree", f"{path}.subnet_mask", mask, str(prefix), str(bits)))
+        findings.append(_message("disagree", f"{path}.subnet_mask", mask, str(prefix), str(bits)))
         return None
     return bits
 
 
 def _mask_bits(mask: str) -> int | None:
-    """Return the ones of a subnet mask; None when it is no row of ones followed by zeros."""
+    """Return the prefix length of a subnet mask; None for an invalid mask."""
     try:
         value = int(ipaddress.IPv4Address(mask))
     except ValueError:
@@ -232,11 +232,11 @@ def _gateway(
         return None
     ip, network = parsed
     if gateway not in network:
-        findings.append(_say("gateway.outside", path, str(gateway), str(network)))
+        findings.append(_message("gateway.outside", path, str(gateway), str(network)))
     elif gateway == ip:
-        findings.append(_say("gateway.self", path, str(gateway)))
+        findings.append(_message("gateway.self", path, str(gateway)))
     elif not _usable(gateway, network):
-        findings.append(_say("unusable", path, str(gateway), str(network)))
+        findings.append(_message("unusable", path, str(gateway), str(network)))
     return str(gateway)
 
 
@@ -252,23 +252,23 @@ def _dns_servers(spec: IpSpec, field: str, findings: list[LocalizableMessage]) -
 def _parse(
     text: str, path: str, family: IpFamily | None, findings: list[LocalizableMessage]
 ) -> IpAddress | None:
-    """Return the address; a zone (``%eth0``) belongs to no address that nodes can share."""
+    """Return the address; one with a zone (``%eth0``) is invalid, since nodes cannot share it."""
     try:
         ip = ipaddress.ip_address(text)
     except ValueError:
-        findings.append(_say("syntax", path, text))
+        findings.append(_message("syntax", path, text))
         return None
     if family is not None and ip.version != _VERSION[family]:
-        findings.append(_say("family", path, text, family))
+        findings.append(_message("family", path, text, family))
         return None
     if isinstance(ip, ipaddress.IPv6Address) and (ip.scope_id or ip.ipv4_mapped):
-        findings.append(_say("syntax", path, text))
+        findings.append(_message("syntax", path, text))
         return None
     return ip
 
 
 def _usable(ip: IpAddress, network: IpNetwork) -> bool:
-    """Whether a host can have the address in this subnet."""
+    """Return whether a host can have the address in this subnet."""
     if ip.is_unspecified or ip.is_multicast or (ip.version == 4 and ip.is_reserved):
         return False
     if ip.version == 6 and ip.is_link_local:
@@ -283,7 +283,7 @@ def _usable(ip: IpAddress, network: IpNetwork) -> bool:
 _VERSION = {IpFamily.IPV4: 4, IpFamily.IPV6: 6}
 
 
-def _say(key: str, *args: str) -> LocalizableMessage:
+def _message(key: str, *args: str) -> LocalizableMessage:
     return message(f"address.{key}", *args)
 
 

@@ -1,4 +1,4 @@
-"""What the cluster asks of whatever its nodes live on."""
+"""The interface to the infrastructure that the nodes run on."""
 
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -11,7 +11,7 @@ from openvcha.infrastructure.inventory import Inventory, Vm
 
 
 class Placement(msgspec.Struct, kw_only=True, frozen=True):
-    """Where a node is to live, with nothing left open; identifiers of the inventory."""
+    """A complete placement of a node; identifiers of the inventory."""
 
     name: str
     folder: str
@@ -23,7 +23,7 @@ class Placement(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class VmRequest(Placement, kw_only=True, frozen=True):
-    """A VM that is wanted at a placement.
+    """A requested VM; every identifier is one of the inventory.
 
     `token` is the creator's name for this request: the same token never makes a second VM.
     """
@@ -38,14 +38,14 @@ def request_at(placement: Placement, token: str, addresses: tuple[str, ...] = ()
 
 
 class Infrastructure(Protocol):
-    """Where nodes live. All methods may be called again after a crash; they finish the work."""
+    """The infrastructure of the nodes. All methods are idempotent, also after a crash."""
 
     async def inventory(self) -> Inventory:
-        """Take a picture of everything there is, power states and free space measured now."""
+        """Return the inventory; power states and free space are measured now."""
         ...
 
-    async def places(self) -> Inventory:
-        """Return the same without a look at the VMs' power: what it says of that is void."""
+    async def inventory_without_power(self) -> Inventory:
+        """Return the inventory with power states that are not measured."""
         ...
 
     async def vm_by_token(self, token: str) -> Vm | None:
@@ -53,7 +53,7 @@ class Infrastructure(Protocol):
         ...
 
     async def create_vm(self, request: VmRequest) -> Vm:
-        """Make the VM, powered off; with a token that was used before, answer that VM.
+        """Create the VM, powered off; for a known token, return its VM.
 
         Raises ApiError: ALREADY_EXISTS (name taken), NOT_FOUND (identifier of the request),
         NOT_ALLOWED_IN_CURRENT_STATE (the token's VM is being deleted).
@@ -61,7 +61,7 @@ class Infrastructure(Protocol):
         ...
 
     async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
-        """Put files (relative path: content) into a VM that is powered off, readable by it only.
+        """Write files (relative path: content) to a VM that is off, readable by it only.
 
         Raises ApiError: NOT_FOUND, NOT_ALLOWED_IN_CURRENT_STATE, INVALID_ARGUMENT (path).
         """
@@ -72,33 +72,33 @@ class Infrastructure(Protocol):
         ...
 
     async def power_on(self, vm_id: str) -> None:
-        """Start the VM and return when its supervisor lives; nothing to do when it does.
+        """Start the VM; return when its supervisor runs. A running one is fine.
 
         Raises ApiError: NOT_FOUND, ERROR (it died at once; says why), TIMED_OUT.
         """
         ...
 
     async def power_off(self, vm_id: str) -> None:
-        """Cut the power: return when no process of the VM is left.
+        """Cut the power; return when no process of the VM is left.
 
         Raises ApiError: NOT_FOUND, TIMED_OUT.
         """
         ...
 
     async def delete_vm(self, vm_id: str) -> None:
-        """Power off and delete the VM with its data; nothing to do when it is gone."""
+        """Power off and delete the VM with its data; a missing one is fine."""
         ...
 
     async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
-        """Whether the address belongs to a VM (other than `ignoring`, ids) or someone uses it."""
+        """Return whether another VM (not in `ignoring`) or any host uses the address."""
         ...
 
     def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
-        """Return why nodes cannot have addresses of this family; None when they can."""
+        """Return why nodes cannot use this address family; None when they can."""
         ...
 
     async def free_bytes(self, datastore: str) -> int:
-        """Return the bytes free for new VMs on a datastore. Raises ApiError: NOT_FOUND."""
+        """Return the bytes of a datastore that are free for VMs. Raises ApiError: NOT_FOUND."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the nodes' infrastructure consists of, as values: no I/O here.
+"""The inventory of the nodes' infrastructure, as values: no I/O.
 
 An :class:`Inventory` is a picture taken at one moment. Power states and free space in it were
 measured then; everything else is as it was configured.
@@ -22,14 +22,14 @@ from openvcha.api.structures import (
 
 
 class Entity(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """Anything that has an identifier such as ``host-11`` and a name for people."""
+    """An item with an identifier such as ``host-11`` and a name for people."""
 
     id: str
     name: str
 
 
 class Datacenter(Entity, kw_only=True, frozen=True, omit_defaults=True):
-    """A datacenter; ``folder`` is the folder it lies in."""
+    """A datacenter; ``folder`` is its parent folder."""
 
     folder: str
 
@@ -44,7 +44,7 @@ class ComputeCluster(Entity, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class Host(Entity, kw_only=True, frozen=True, omit_defaults=True):
-    """A host, with the networks and datastores that it reaches."""
+    """A host, with the networks and datastores that it can access."""
 
     datacenter: str
     folder: str
@@ -103,7 +103,7 @@ class VmNetworks(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Vm(Entity, kw_only=True, frozen=True, omit_defaults=True):
-    """A VM. ``token`` is what its creator called the request; ``deleting`` means half gone."""
+    """A VM. ``token`` identifies its creation request; ``deleting``: half deleted."""
 
     token: str
     bios_uuid: str
@@ -122,7 +122,7 @@ EntityT = TypeVar("EntityT", bound=Entity)
 
 
 class Inventory(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """Everything there is; the lookups answer None for an unknown identifier."""
+    """All items; the lookups return None for an unknown identifier."""
 
     datacenters: tuple[Datacenter, ...] = ()
     clusters: tuple[ComputeCluster, ...] = ()
@@ -134,39 +134,48 @@ class Inventory(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     vms: tuple[Vm, ...] = ()
 
     def datacenter(self, identifier: str | None) -> Datacenter | None:
+        """Return the datacenter with this identifier."""
         return _by_id(self.datacenters, identifier)
 
     def cluster(self, identifier: str | None) -> ComputeCluster | None:
+        """Return the cluster with this identifier."""
         return _by_id(self.clusters, identifier)
 
     def host(self, identifier: str | None) -> Host | None:
+        """Return the host with this identifier."""
         return _by_id(self.hosts, identifier)
 
     def folder(self, identifier: str | None) -> Folder | None:
+        """Return the folder with this identifier."""
         return _by_id(self.folders, identifier)
 
     def resource_pool(self, identifier: str | None) -> ResourcePool | None:
+        """Return the resource pool with this identifier."""
         return _by_id(self.resource_pools, identifier)
 
     def network(self, identifier: str | None) -> Network | None:
+        """Return the network with this identifier."""
         return _by_id(self.networks, identifier)
 
     def datastore(self, identifier: str | None) -> Datastore | None:
+        """Return the datastore with this identifier."""
         return _by_id(self.datastores, identifier)
 
     def vm(self, identifier: str | None) -> Vm | None:
+        """Return the VM with this identifier."""
         return _by_id(self.vms, identifier)
 
     def vm_by_token(self, token: str) -> Vm | None:
+        """Return the VM that was created with this token."""
         return next((vm for vm in self.vms if vm.token == token), None)
 
     def vm_by_name(self, name: str) -> Vm | None:
-        """Names are unique without regard to case, as in vSphere."""
+        """Return the VM of this name; names are unique ignoring case, as in vSphere."""
         folded = name.casefold()
         return next((vm for vm in self.vms if vm.name.casefold() == folded), None)
 
     def vm_by_address(self, address: str, ignoring: Iterable[str] = ()) -> Vm | None:
-        """The VM that was given this address, other than those with an identifier in `ignoring`."""
+        """Return the VM with this address whose identifier is not in `ignoring`."""
         wanted = ipaddress.ip_address(address)
         skipped = frozenset(ignoring)
         for vm in self.vms:
@@ -175,7 +184,7 @@ class Inventory(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         return None
 
     def hosts_of_pool(self, pool: ResourcePool) -> tuple[Host, ...]:
-        """The hosts that a resource pool's VMs can run on."""
+        """Return the hosts on which a resource pool's VMs can run."""
         if pool.cluster is not None:
             return tuple(host for host in self.hosts if host.cluster == pool.cluster)
         return tuple(host for host in self.hosts if host.id == pool.host)

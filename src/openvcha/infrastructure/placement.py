@@ -1,4 +1,4 @@
-"""Where a node will live: a wish is checked against the inventory, and gaps in it are filled.
+"""Placement of a node: a wish is checked against the inventory and completed.
 
 Pure, and never stops at the first finding: a person gets to hear all of them at once.
 """
@@ -23,7 +23,7 @@ from openvcha.api.structures import (
 from openvcha.infrastructure.interface import Placement
 from openvcha.infrastructure.inventory import Datastore, Entity, Host, Inventory, Network, Vm
 
-# A name is also a directory's name, and stands in commands and logs.
+# A name is also used for a directory, in commands and in logs.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-]|[A-Za-z0-9]", re.ASCII)
 
 
@@ -31,7 +31,7 @@ EntityT = TypeVar("EntityT", bound=Entity)
 
 
 class PlacementDefaults(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """What an unset field means: mostly "as the active has it".
+    """Values for unset fields, mostly those of the active.
 
     `used_hosts` are those of the other nodes, `used_datastores` that of the active, where the other
     copy of the data is: both are better avoided.
@@ -47,7 +47,7 @@ class PlacementDefaults(msgspec.Struct, kw_only=True, frozen=True, omit_defaults
 
 
 class Resolution(NamedTuple):
-    """The placement is None when there are errors; warnings do not stand in its way."""
+    """The placement (None with errors), and all findings; warnings do not prevent it."""
 
     placement: Placement | None
     errors: list[LocalizableMessage]
@@ -55,14 +55,14 @@ class Resolution(NamedTuple):
 
 
 def usable_name(name: str) -> bool:
-    """Return whether a node may be called so."""
+    """Return whether a node may have this name."""
     return NAME.fullmatch(name) is not None
 
 
 def defaults_from(
     inventory: Inventory, active: Vm, others: tuple[Vm, ...] = (), token: str | None = None
 ) -> PlacementDefaults:
-    """Return the defaults for a node that joins `active` and the `others` that stay."""
+    """Return the defaults for a node beside `active` and the remaining `others`."""
     neighbours = (active, *others)
     known = inventory.resource_pool(active.resource_pool)
     return PlacementDefaults(
@@ -82,7 +82,7 @@ def resolve(
     need_bytes: int,
     field: str = "spec.placement",
 ) -> Resolution:
-    """Check a placement and choose what it leaves open.
+    """Check a placement and choose its unset parts.
 
     `need_bytes` is the room that the node's data need, `field` the path of the spec itself.
     """
@@ -92,7 +92,7 @@ def resolve(
 def placement_info(
     vm: Vm, inventory: Inventory, management_vcenter_name: str, guid: str | None = None
 ) -> PlacementInfo:
-    """Show where a VM lives. Raises LookupError when the inventory does not know its parts."""
+    """Return the placement of a VM. Raises LookupError when its parts are unknown."""
     host = _known(inventory.host(vm.host), vm.host)
     datacenter = _known(inventory.datacenter(host.datacenter), host.datacenter)
     cluster = inventory.cluster(host.cluster)
@@ -121,7 +121,7 @@ def placement_info(
 
 
 class _Resolver:
-    """One run of `resolve`: each method checks one thing and notes what it finds."""
+    """One run of `resolve`: each method checks one thing and adds its findings."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class _Resolver:
             self._error("folder.type", "folder", folder.id, folder.type)
 
     def _pool_hosts(self) -> tuple[Host, ...]:
-        """The hosts of the pool; all hosts when the pool is not known, to check the rest."""
+        """Return the hosts of the pool; all hosts if it is unknown, to check the rest."""
         identifier = self.spec.resource_pool or self.defaults.resource_pool
         pool = self.inventory.resource_pool(identifier)
         if pool is not None:
@@ -207,7 +207,7 @@ class _Resolver:
     def _network(
         self, field: str, wished: str | None, kind: NetworkType | None, default: str | None
     ) -> Network | None:
-        """A network needs its type beside it; a type without a network is ignored."""
+        """Check a network, which needs its type; a type without a network is ignored."""
         if wished is None and default is None:
             self._error("unset", field)
             return None
@@ -285,7 +285,7 @@ class _Resolver:
         return [item for item in self.inventory.datastores if item.id in host.datastores]
 
     def _datastore(self, host: Host | None, wished: Datastore | None) -> Datastore | None:
-        """One with room and without the other copy of the data, then the most free space."""
+        """Choose a datastore with space, without the other copy of the data, then the emptiest."""
         if wished is not None or host is None:
             return wished
         if self.spec.storage is not None and self.spec.storage.datastore is not None:
@@ -312,10 +312,10 @@ class _Resolver:
         self._error("unknown", field, identifier)
 
     def _error(self, key: str, field: str, *args: str) -> None:
-        self.errors.append(_say(key, f"{self.field}.{field}", *args))
+        self.errors.append(_message(key, f"{self.field}.{field}", *args))
 
     def _warn(self, key: str, field: str, *args: str) -> None:
-        self.warnings.append(_say(key, f"{self.field}.{field}", *args))
+        self.warnings.append(_message(key, f"{self.field}.{field}", *args))
 
 
 def _powered_on(host: Host) -> bool:
@@ -338,7 +338,7 @@ def _known(entity: EntityT | None, identifier: str) -> EntityT:
     return entity
 
 
-def _say(key: str, *args: str) -> LocalizableMessage:
+def _message(key: str, *args: str) -> LocalizableMessage:
     return message(f"placement.{key}", *args)
 
 

@@ -1,4 +1,4 @@
-"""The eight lists of the inventory, and how many entries each may answer. Pure.
+"""The eight inventory lists, and the maximum number of their entries. Pure.
 
 A filter without a field, or with an empty set in it, lets everything pass that field; a set is
 "any of these"; all fields together have to match.
@@ -179,8 +179,8 @@ LISTS: Mapping[str, tuple[Query, int]] = MappingProxyType(
 )
 
 
-def listed(kind: str, inventory: Inventory, spec: Any) -> list[Any]:
-    """List what there is of a kind. Raises ApiError UNABLE_TO_ALLOCATE_RESOURCE for too many."""
+def list_inventory(kind: str, inventory: Inventory, spec: Any) -> list[Any]:
+    """List a kind of item. Raises ApiError UNABLE_TO_ALLOCATE_RESOURCE for too many."""
     query, most = LISTS[kind]
     found = query(inventory, spec)
     if len(found) > most:
@@ -189,7 +189,7 @@ def listed(kind: str, inventory: Inventory, spec: Any) -> list[Any]:
 
 
 def _host_summary(host: Host) -> HostSummary:
-    """The power state of a host is known only while it is connected."""
+    """Return a host's summary; its power state is known only while it is connected."""
     connected = host.connection_state == HostConnectionState.CONNECTED
     return HostSummary(
         host=host.id,
@@ -215,7 +215,7 @@ def _cluster_of(inventory: Inventory, vm: Vm) -> str | None:
 
 
 def _passes(wanted: AbstractSet[str] | None, value: str | None) -> bool:
-    """Whether the value is one of those wanted; none wanted means any."""
+    """Return whether the value is wanted; an empty set wants any."""
     return not wanted or value in wanted
 
 

@@ -1,1 +1,1 @@
-"""What each operation of the API does."""
+"""The operations of the API."""

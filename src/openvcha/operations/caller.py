@@ -1,4 +1,4 @@
-"""Who calls, and what answers a call: the seam between the protocols and the operations."""
+"""The caller of an operation, and the dispatcher: the seam between protocols and operations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class Caller:
 
 
 class Dispatcher(Protocol):
-    """What does the work of every operation, except that of `com.vmware.cis.session`."""
+    """Executes every operation, except those of `com.vmware.cis.session`."""
 
     async def invoke(
         self, operation: Operation, arguments: Mapping[str, Any], caller: Caller
     ) -> Any:
-        """Run one operation on decoded arguments (by parameter name; unset ones may be absent).
+        """Execute an operation on decoded arguments (by parameter name; unset ones may be missing).
 
         Gives a value of `operation.output`; for a task operation the identifier of the task.
         Raises ApiError, or any error of the store, which the protocols translate.

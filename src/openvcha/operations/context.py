@@ -1,4 +1,4 @@
-"""What every operation works with, put together once for each process that serves the API."""
+"""The services that operations use, created once per process that serves the API."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,56 +21,56 @@ from openvcha.tasks.journal import Journal
 
 
 class Credentials(Protocol):
-    """What lets the serving node in: its certificate, its authority, its passwords."""
+    """The credentials of the serving node: certificate, authority, passwords."""
 
     def authority(self) -> str:
-        """Return the thumbprint of the authority that says who is a node."""
+        """Return the thumbprint of the node CA."""
 
     def pending(self) -> bool:
-        """Return whether a renewal was asked for, and is not over."""
+        """Return whether a requested rotation is not complete."""
 
-    def hindrance(self) -> str | None:
-        """Return what is in the way of a renewal that is pending; None: nothing so far."""
+    def obstacle(self) -> str | None:
+        """Return what prevents a pending rotation; None: nothing so far."""
 
     async def renew(self) -> None:
-        """Have all of it made anew; asked again meanwhile it is the same renewal."""
+        """Request a rotation of all credentials; during one, the request has no effect."""
 
 
 class PostgresAccess(Protocol):
-    """What operations ask of the PostgreSQL at an HA address: node.postgres.superuser.Superuser.
+    """PostgreSQL at an HA address, for operations: node.postgres.superuser.Superuser.
 
     Each raises PostgresUnreachable.
     """
 
     async def checkpoint(self, host: str) -> None:
-        """Write out what it holds in memory."""
+        """Run a checkpoint (on a standby: a restartpoint)."""
 
     async def position(self, host: str) -> int:
-        """Return how far a primary has written, in bytes of the log."""
+        """Return the write position of a primary, in bytes of the log."""
 
     async def replay(self, host: str) -> Replay:
-        """Look how far a standby has replayed; a replay that somebody paused is resumed."""
+        """Return the replay position of a standby; a paused replay is resumed."""
 
     async def copy_error(self, since: datetime) -> ServerError | None:
-        """Return what the own PostgreSQL said last of a copy, since then."""
+        """Return the last error about a copy in our own PostgreSQL's log since then."""
 
-    async def survey(self, host: str) -> PostgresFacts:
-        """Look at what users have set in the own PostgreSQL."""
+    async def inspect(self, host: str) -> PostgresFacts:
+        """Return what users have changed in our own PostgreSQL."""
 
     async def missing_files(self, host: str) -> tuple[MissingFile, ...]:
-        """Look what the databases of the own PostgreSQL use and is not installed."""
+        """Return what the databases of our own PostgreSQL use that is not installed."""
 
-    async def rehearse_renewal(self, host: str) -> None:
-        """Try whether the passwords of our roles can be changed, and take it back."""
+    async def test_password_change(self, host: str) -> None:
+        """Test whether the passwords of our roles can be changed; roll back."""
 
 
 async def _nothing() -> None:
-    """Do nothing, where the store has no seals or no copy."""
+    """Do nothing: for a store without seals or copy."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of one serving node. ``directory`` is its own node directory."""
+    """The services of a serving node. ``directory`` is its own node directory."""
 
     store: ClusterStore
     patroni: PatroniAccess
@@ -81,34 +81,34 @@ class Services:
     directory: Path
     credentials: Credentials
     data_bytes: Callable[[], Awaitable[int]]
-    """How many bytes a copy of the protected data takes."""
+    """Returns the size of a copy of the protected data, in bytes."""
     register: Callable[[Mapping[str, str]], Awaitable[None]]
-    """Notes on the own disk, durably, the HA addresses of the nodes with data that are made."""
-    elsewhere: Callable[[], Awaitable[Sequence[Path]]]
-    """Where the protected data lie outside of the node's own directory."""
+    """Records the HA addresses of new data nodes durably on our own disk."""
+    external_data: Callable[[], Awaitable[Sequence[Path]]]
+    """Returns the paths of protected data outside of the node's own directory."""
     postgres: PostgresAccess
     failing: BackgroundFailures = field(default_factory=BackgroundFailures)
-    """The background work of this service that fails now."""
+    """The background work of this service that is failing."""
 
     mirror: Callable[[], Awaitable[None]] = _nothing
-    """Keeps a copy of what is read most, until canceled; without it each read asks the store."""
-    patrol: Callable[[], Awaitable[None]] = _nothing
-    """Checks the records of the store until canceled, and puts back what the node keeps of them."""
+    """Maintains a copy of frequent reads until canceled; without it, each read asks the store."""
+    monitor_records: Callable[[], Awaitable[None]] = _nothing
+    """Verifies the store's records until canceled, and restores those that the node keeps."""
     follow_roll: Callable[[], Awaitable[None]] = _nothing
-    """Keeps beside the node, until canceled, who may do what, so that an old state is known."""
+    """Saves each new roll until canceled, so that an older state is detected."""
 
     async def observe(self) -> Observation:
-        """Look at the cluster, with the operation that runs now."""
+        """Observe the cluster, with the running operation."""
         return await self.observer.observe(await self._running())
 
-    async def glance(self) -> Observation:
-        """Return what was seen of the cluster just now, for who only shows it."""
-        return await self.observer.glance(await self._running())
+    async def observe_cached(self) -> Observation:
+        """Return a recent observation, for display only."""
+        return await self.observer.observe_cached(await self._running())
 
     async def _running(self) -> tuple[str, str] | None:
         running = await self.journal.running()
         return (running.operation_id, running.id) if running else None
 
     def peer_url(self, ha_address: str) -> str:
-        """Return the URL by which voters reach the etcd of a node."""
+        """Return the peer URL of a node's etcd."""
         return url(ha_address, self.identity.ports.etcd_peer)

@@ -1,4 +1,4 @@
-"""Deploying: from one active node to a cluster of three, by a task."""
+"""Deploy: from a single active node to a cluster of three, by a task."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
 from openvcha.operations.preconditions import require_operation, require_still
-from openvcha.operations.steps.check import Verdict, Wish, check, require_one_datastore
+from openvcha.operations.steps.check import CheckResult, NodeRequest, check, require_one_datastore
 from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
 from openvcha.operations.steps.copy import Copy
@@ -42,7 +42,7 @@ SERVICE = "com.vmware.vcenter.vcha.cluster"
 
 
 async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
-    """Promise the deployment: validate, look at the state, verify the peer, make the task."""
+    """Create the task of a deployment, after checks of the spec, the state and the peer."""
     _require_placements(spec)
     for path, address in (
         ("active.ha_ip", spec.active.ha_ip),
@@ -72,7 +72,7 @@ async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
 
 
 def _require_placements(spec: DeploySpec) -> None:
-    """Both nodes are made here, or both by a person."""
+    """Require that this service creates both nodes, or a person does."""
     manual = spec.deployment is DeployType.MANUAL
     said = "deploy.placement.set" if manual else "deploy.placement.unset"
     wrong = [
@@ -100,7 +100,7 @@ def deploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
 
 
 class CheckBoth(Step):
-    """Both nodes are decided; the findings of both are told at once."""
+    """Decide both nodes; the findings of both are reported at once."""
 
     name = "check"
     weight = 2
@@ -110,11 +110,11 @@ class CheckBoth(Step):
         self._spec = spec
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Decided once."""
+        """Return whether it is decided; that happens once."""
         return PASSIVE in ctx.state and WITNESS in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
-        """Check both. Raises ApiError with all findings."""
+        """Check both nodes. Raises ApiError with all findings."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
         require_still(preconditions.why_not(preconditions.DEPLOY, seen))
@@ -128,7 +128,7 @@ class CheckBoth(Step):
         await remember(ctx, WITNESS, witness.node)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Undone last: what the other steps could not take back makes the cluster INVALID.
+        """Set the state to INVALID if other steps could not be undone; this runs last.
 
         One that was INVALID before stays so, and one that was committed stays CONFIGURED.
         """
@@ -139,14 +139,14 @@ class CheckBoth(Step):
                 _half_made, guards=[ctx.guard], idempotent=True
             )
 
-    async def _verdicts(self, seen: Observation, token: str) -> tuple[Verdict, Verdict]:
+    async def _verdicts(self, seen: Observation, token: str) -> tuple[CheckResult, CheckResult]:
         wanted = self._spec.passive
         if wanted.placement is None or self._spec.witness.placement is None:
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"))
         passive = await check(
             self._services,
             seen,
-            Wish(
+            NodeRequest(
                 path="spec.passive.",
                 kind=NodeKind.DATA,
                 placement=wanted.placement,
@@ -159,7 +159,7 @@ class CheckBoth(Step):
         witness = await check(
             self._services,
             seen,
-            Wish(
+            NodeRequest(
                 path="spec.witness.",
                 kind=NodeKind.WITNESS,
                 placement=self._spec.witness.placement,
@@ -189,7 +189,7 @@ def _configured(
     config: ClusterConfig, nodes: Sequence[NodeConfig], old: str | None
 ) -> ClusterConfig:
     for node in nodes:
-        config = config.replacing(old, node)
+        config = config.with_replaced(old, node)
     return msgspec.structs.replace(
         config,
         state=ConfigState.CONFIGURED,

@@ -1,11 +1,11 @@
-"""Failing over by hand: check, prepare, switch, settle.
+"""Failover on request: check, checkpoint, switch, settle.
 
-Planned, the passive gets everything first and Patroni switches. Forced, the leader key goes to the
-passive in one transaction, with what it has: that is every acknowledged write, for ``/sync`` must
-name it. The task lives with the active, so it begins on one node and ends on the other.
+A planned failover lets the passive catch up first, and Patroni switches. A forced one transfers the
+leader key in one transaction: the passive has every acknowledged write, since ``/sync`` must name
+it. The task runs on the active, so it begins on one node and ends on the other.
 
-Forced, it also takes the lead from a member that is no node of the cluster any more: that one's own
-service, which holds the public address still, is told to.
+A forced failover also takes the lead from a member that was removed from the cluster: its own
+service, which still holds the public address, is informed.
 """
 
 import asyncio
@@ -27,23 +27,23 @@ from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require, require_still
-from openvcha.operations.waiting import until
+from openvcha.operations.waiting import wait_until
 from openvcha.tasks.record import TaskRecord
-from openvcha.tasks.steps import Step, TaskContext, Temporary
-from openvcha.tasks.transient import GivenUp
+from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
+from openvcha.tasks.transient import WaitTimedOut
 
 SERVICE = "com.vmware.vcenter.vcha.cluster"
 REPLAY_SECONDS = 30.0
-"""As long as PostgreSQL itself lets a reader hold replay up."""
+"""As long as PostgreSQL itself lets a query delay the replay."""
 SWITCH_SECONDS = 120.0
 SETTLE_SECONDS = 120.0
 LOST_SECONDS = 5.0
-# Clients wait, or come back, while these steps look: they do so seldom.
+# Clients wait or reconnect during these steps, so they poll rarely.
 LOOK_SECONDS = 0.2
 
 
 async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
-    """Promise the failover; refused with its reason before there is a task."""
+    """Create the task of a failover; refused with the reason before that."""
     seen = await require(services, partial(why_not, planned=planned))
     active = seen.active
     task = await services.journal.create(
@@ -66,36 +66,36 @@ def why_not(seen: Observation, *, planned: bool) -> Reason:
 def failover_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
     """Return the steps of a failover task."""
     planned = bool(record.arguments["planned"])
-    prepare = (Prepare(services),) if planned else ()
+    prepare = (Checkpoint(services),) if planned else ()
     return (
-        Check(services, planned=planned),
+        CheckFailover(services, planned=planned),
         *prepare,
-        Switch(services, planned=planned),
+        SwitchLeader(services, planned=planned),
         Settle(services),
     )
 
 
 @dataclass(frozen=True)
-class _Way:
-    """From which member to which node; ``old`` is unset where that member is no node."""
+class _Switchover:
+    """The leader and its successor; ``old`` is unset if the leader is no node."""
 
     leads: str
     old: NodeConfig | None
     new: NodeConfig
 
 
-async def _recall(services: Services, ctx: TaskContext) -> _Way:
-    """Find both as decided. Raises KeyError before the check step, ApiError when one is gone."""
+async def _recall(services: Services, ctx: TaskContext) -> _Switchover:
+    """Return the decided nodes. Raises KeyError before the check, ApiError when one is gone."""
     config = await services.observer.config()
     leads = str(ctx.state["from"])
     old, new = config.node(leads), config.node(str(ctx.state["to"]))
     if new is None or (old is None and not ctx.state.get("stranger")):
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
-    return _Way(leads, old, new)
+    return _Switchover(leads, old, new)
 
 
-class Check(Step):
-    """It is decided which node leads next, and nothing forbids it."""
+class CheckFailover(Step):
+    """Decide which node takes over, if nothing forbids it."""
 
     name = "check"
 
@@ -104,25 +104,25 @@ class Check(Step):
         self._planned = planned
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Decided once: a resumed task must not fail back."""
+        """Return whether it is decided; that happens once: a resume must not fail back."""
         return "to" in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
         """Refuse as the operation itself does; else remember both nodes."""
         seen = await self._services.observe()
         require_still(why_not(seen, planned=self._planned))
-        heir = seen.named if seen.stranger else seen.passive
+        heir = seen.sync_candidate if seen.unknown_leader else seen.passive
         if seen.leader is None or heir is None:
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
         way = {"from": seen.leader, "to": heir.config.member}
-        await ctx.remember(**way, stranger=bool(seen.stranger))
+        await ctx.remember(**way, stranger=bool(seen.unknown_leader))
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing was changed."""
+        """Do nothing: nothing was changed."""
 
 
-class Prepare(Step):
-    """Little is left to be written when the active stops, and little for the passive to replay."""
+class Checkpoint(Step):
+    """Run checkpoints, so that little is left to write and replay during the switch."""
 
     name = "prepare"
     weight = 4
@@ -131,12 +131,12 @@ class Prepare(Step):
         self._services = services
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Once is enough; what is written meanwhile is not much."""
+        """Return whether it was done once: little is written afterwards."""
         leads = await patroni_client.leader(self._services.store)
         return bool(ctx.state.get("prepared")) or leads == ctx.state["to"]
 
     async def act(self, ctx: TaskContext) -> None:
-        """Write out what both hold in memory, the active first: the passive follows its record.
+        """Run a checkpoint on the active, then on the passive, which needs the active's record.
 
         What the active has written by then is replayed before it is stopped.
         Raises ApiError TIMED_OUT with what holds the replay up.
@@ -148,13 +148,13 @@ class Prepare(Step):
             await ctx.progress(fraction, message("progress.failover.prepare", node.name))
             await ctx.interruptible(self._checkpoint(node))
         target = await self._position(way.old)
-        await until(
+        await wait_until(
             ctx, lambda: self._behind(way.new, target), REPLAY_SECONDS, 0.8, pause=LOOK_SECONDS
         )
         await ctx.remember(prepared=True)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing: PostgreSQL writes out what it holds all the time."""
+        """Do nothing: checkpoints are harmless."""
 
     async def _checkpoint(self, node: NodeConfig) -> None:
         with _temporary(node):
@@ -171,7 +171,7 @@ class Prepare(Step):
 
 
 def behind(seen: Replay, name: str, target: int) -> LocalizableMessage | None:
-    """Return what a standby has yet to replay up to ``target``, and what holds that up, if any."""
+    """Return how far the replay is from ``target``, and what blocks it, if anything."""
     if not seen.standby or seen.position >= target:
         return None
     if seen.holders:
@@ -188,11 +188,11 @@ def _temporary(node: NodeConfig) -> Iterator[None]:
     try:
         yield
     except PostgresUnreachable as error:
-        raise Temporary(message("failover.unprepared", node.name, error)) from error
+        raise TemporaryFailure(message("failover.unprepared", node.name, error)) from error
 
 
-class Switch(Step):
-    """The leader key names the new active, and it takes writes."""
+class SwitchLeader(Step):
+    """Make the leader key name the new active, and wait until it accepts writes."""
 
     name = "switch"
     weight = 3
@@ -203,44 +203,44 @@ class Switch(Step):
         self._planned = planned
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Judged by the key and by PostgreSQL, whoever brought it about."""
+        """Return whether the key names the new active and PostgreSQL accepts writes."""
         way = await _recall(self._services, ctx)
         leads = await patroni_client.leader(self._services.store)
         return leads == way.new.member and await self._not_writable(way.new) is None
 
     async def act(self, ctx: TaskContext) -> None:
-        """Bring it about, again where it came to nothing, for as long as the rules allow it."""
+        """Request the switch, again if it came to nothing, as long as the preconditions hold."""
         way = await _recall(self._services, ctx)
-        await until(ctx, lambda: self._press(ctx, way), SWITCH_SECONDS, pause=LOOK_SECONDS)
+        await wait_until(ctx, lambda: self._press(ctx, way), SWITCH_SECONDS, pause=LOOK_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Take wish and key back, so that nothing happens, or hinders, after the task has ended."""
+        """Withdraw the request and the key, so that nothing happens after the task has ended."""
         way = await _recall(self._services, ctx)
         store = self._services.store
-        await leader_key.take_back(store, ctx.guard, way.leads, way.new.member)
-        await leader_key.give_back(store, ctx.guard, way.leads, way.new.member)
+        await leader_key.withdraw_request(store, ctx.guard, way.leads, way.new.member)
+        await leader_key.undo_transfer(store, ctx.guard, way.leads, way.new.member)
 
-    async def _press(self, ctx: TaskContext, way: _Way) -> LocalizableMessage | None:
+    async def _press(self, ctx: TaskContext, way: _Switchover) -> LocalizableMessage | None:
         store = self._services.store
         leads = await patroni_client.leader(store)
         if leads == way.new.member:
             return await self._not_writable(way.new)
-        # An active that is stopping as it was asked to takes no writes: no reason to refuse.
-        if leads == way.leads and not await leader_key.asked(store):
+        # An active that is stopping on request accepts no writes: no reason to refuse.
+        if leads == way.leads and not await leader_key.is_requested(store):
             await self._begin(ctx, way)
         return message("progress.failover.switch", way.new.name)
 
-    async def _begin(self, ctx: TaskContext, way: _Way) -> None:
-        """Begin the switch; what was allowed at first may be so no longer."""
+    async def _begin(self, ctx: TaskContext, way: _Switchover) -> None:
+        """Request the switch, if it is still allowed."""
         seen = await self._services.observe()
         if seen.leader != way.leads:
             return
         require_still(preconditions.why_not(preconditions.FAILOVER, seen))
         both = (self._services.store, ctx.guard, way.leads, way.new.member)
-        # In MAINTENANCE Patroni does not end an active that has lost the key: it has to switch.
+        # In MAINTENANCE Patroni does not stop an active that lost the key: it has to switch.
         if not self._planned and seen.config.mode is not ClusterMode.MAINTENANCE:
-            await leader_key.hand_over(*both)
-        elif await leader_key.ask(*both) and way.old is not None:
+            await leader_key.transfer(*both)
+        elif await leader_key.request_switchover(*both) and way.old is not None:
             await _wake(self._services, way.old)
 
     async def _not_writable(self, node: NodeConfig) -> LocalizableMessage | None:
@@ -252,7 +252,7 @@ class Switch(Step):
 
 
 class Settle(Step):
-    """The former active follows the new one, or is known to be lost."""
+    """Wait until the former active follows the new one, or is known to be lost."""
 
     name = "settle"
     weight = 2
@@ -263,20 +263,20 @@ class Settle(Step):
         self._lost_since: float | None = None
 
     async def done(self, ctx: TaskContext) -> bool:
-        """The cluster is ready for the next failover."""
+        """Return whether the cluster is ready for another failover."""
         del ctx
         return (await self._services.observe()).passive_in_sync
 
     async def act(self, ctx: TaskContext) -> None:
-        """Give the former active time; the failover has succeeded, whatever becomes of it."""
+        """Wait for the former active; the failover has succeeded in any case."""
         way = await _recall(self._services, ctx)
-        with contextlib.suppress(GivenUp):
-            await until(ctx, lambda: self._unmet(way), SETTLE_SECONDS, pause=LOOK_SECONDS)
+        with contextlib.suppress(WaitTimedOut):
+            await wait_until(ctx, lambda: self._unmet(way), SETTLE_SECONDS, pause=LOOK_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing: a new active stays."""
+        """Do nothing: the new active stays."""
 
-    async def _unmet(self, way: _Way) -> LocalizableMessage | None:
+    async def _unmet(self, way: _Switchover) -> LocalizableMessage | None:
         seen = await self._services.observe()
         node = seen.node(way.leads)
         if seen.passive_in_sync or node is None or self._lost(node):
@@ -288,7 +288,7 @@ class Settle(Step):
         return message("progress.join.catching.up", node.config.name)
 
     def _lost(self, node: NodeObservation) -> bool:
-        """A node that restarts is silent for a moment; one that stays so is lost."""
+        """Return whether a node has been silent for longer than a restart takes."""
         now = asyncio.get_running_loop().time()
         if node.up:
             self._lost_since = None
@@ -298,6 +298,6 @@ class Settle(Step):
 
 
 async def _wake(services: Services, active: NodeConfig) -> None:
-    """Let the active's Patroni look now; asleep it would do so a second later."""
+    """Run the cycle of the active's Patroni now, instead of a second later."""
     with contextlib.suppress(PatroniUnreachable):
         await services.patroni.wake(active.ha_address)

@@ -1,4 +1,4 @@
-"""Joining by call: who comes with a token gets what makes it a node, and a task sees it through."""
+"""Joining by call: a node with a token gets its files, and a task makes it a member."""
 
 import asyncio
 from functools import partial
@@ -24,21 +24,21 @@ from openvcha.operations.join_tokens import (
     token_record,
 )
 from openvcha.operations.preconditions import settled
-from openvcha.operations.steps.admission import JOIN, JOINING, Joining, entered
 from openvcha.operations.steps.bootstrap_files import joining_files_of
+from openvcha.operations.steps.join_steps import JOIN, JOINING, JoinArguments, decided_node
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord
-from openvcha.tasks.steps import Temporary
+from openvcha.tasks.steps import TemporaryFailure
 
 KINDS = {JoinRole.PASSIVE: NodeKind.DATA, JoinRole.WITNESS: NodeKind.WITNESS}
 ANSWER_SECONDS = 20.0
-"""Shorter than a client waits; who is told to try again finds the same task."""
+"""Shorter than a client's timeout; a retry finds the same task."""
 LOOK_SECONDS = 0.05
 
 
-async def issue(services: Services, caller: Caller, spec: JoinTokenSpec) -> JoinToken:
-    """Make the one token of a role; the one before is worth nothing from now on."""
+async def issue_token(services: Services, caller: Caller, spec: JoinTokenSpec) -> JoinToken:
+    """Create the token of a role; it invalidates the previous one."""
     running = await services.journal.running()
     if running is not None and _is_for(running, spec.role):
         raise _busy(running)
@@ -50,13 +50,13 @@ async def issue(services: Services, caller: Caller, spec: JoinTokenSpec) -> Join
 
 
 async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
-    """Let a node in. The same node may ask again until its task is over, and gets the same.
+    """Admit a node. It may repeat the call until its task is over, with the same result.
 
     Raises ApiError INVALID_ARGUMENT, NOT_ALLOWED_IN_CURRENT_STATE; RESOURCE_BUSY: try again.
     """
     del caller
     stored = token_record(services.store, spec.role)
-    known = await stored.sound()
+    known = await stored.read_valid()
     found = require_token(known.value if known else None, spec, services.journal.clock())
     try:
         public_key = requested_key(spec.certificate_request.encode(), spec.ha_address)
@@ -75,7 +75,7 @@ async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
     node = await _registered(services, task.id, spec)
     try:
         files = await joining_files_of(services, node, public_key)
-    except Temporary as error:
+    except TemporaryFailure as error:
         raise ApiError(ErrorType.RESOURCE_BUSY, error.reason) from error
     shown = {path: Secret(content.decode()) for path, content in files.items()}
     return JoinInfo(member=node.member, task=task.id, files=shown)
@@ -87,12 +87,12 @@ async def _settled(services: Services, role: JoinRole) -> Observation:
 
 
 def _address(seen: Observation, role: JoinRole) -> str:
-    """Return where a node of this role is awaited. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
+    """Return the HA address planned for this role. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
     kind = KINDS[role]
     if refusal := preconditions.why_not_join(kind, seen):
         raise refusal.error
     old = seen.witness if kind is NodeKind.WITNESS else seen.passive
-    node = seen.config.awaited(kind) or (old.config if old else None)
+    node = seen.config.planned_node(kind) or (old.config if old else None)
     if node is None:
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("join.not.prepared"))
     return node.ha_address
@@ -112,13 +112,13 @@ async def _require_possible(services: Services, spec: JoinSpec) -> None:
 
 
 async def _task_of(services: Services, token: TokenRecord, spec: JoinSpec) -> TaskRecord | None:
-    """Find the task that was begun with this token, also by a call that died before noting it."""
+    """Return the task that was created with this token, even if the call died before noting it."""
     if token.task:
         return await services.journal.read(token.task)
     running = await services.journal.running()
     if running is None or not _is_for(running, spec.role):
         return None
-    begun = msgspec.convert(running.arguments, Joining)
+    begun = msgspec.convert(running.arguments, JoinArguments)
     return running if begun.digest == token.digest else None
 
 
@@ -129,7 +129,7 @@ async def _begin(services: Services, token: TokenRecord, spec: JoinSpec) -> Task
         operation="join",
         description=message("join.node", spec.name, role),
         user=token.issuer,
-        arguments=Joining(role=role, name=spec.name, digest=token.digest),
+        arguments=JoinArguments(role=role, name=spec.name, digest=token.digest),
     )
     await token_record(services.store, spec.role).update(
         lambda record: (
@@ -143,7 +143,7 @@ async def _begin(services: Services, token: TokenRecord, spec: JoinSpec) -> Task
 
 
 async def _registered(services: Services, task_id: str, spec: JoinSpec) -> NewNode:
-    """Wait until the store of the cluster awaits the node: before that it could not start."""
+    """Wait until the store expects the node as a learner: it could not start before."""
     deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
     while True:
         task = await services.journal.read(task_id)
@@ -151,10 +151,10 @@ async def _registered(services: Services, task_id: str, spec: JoinSpec) -> NewNo
             over = message("join.over", task_id)
             causes = task.error.messages if task.error else ()
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, over, *causes)
-        node = entered(task, spec.role.value.lower())
+        node = decided_node(task, spec.role.value.lower())
         if node is not None:
             url = services.peer_url(node.ha_address)
-            if await membership.find(services.store, node.member, url):
+            if await membership.find_member(services.store, node.member, url):
                 return node
         if asyncio.get_running_loop().time() >= deadline:
             raise ApiError(ErrorType.RESOURCE_BUSY, message("join.not.yet", task_id))
@@ -164,7 +164,7 @@ async def _registered(services: Services, task_id: str, spec: JoinSpec) -> NewNo
 def _is_for(task: TaskRecord, role: JoinRole) -> bool:
     if task.operation_id != JOIN:
         return False
-    return msgspec.convert(task.arguments, Joining).role == role.value.lower()
+    return msgspec.convert(task.arguments, JoinArguments).role == role.value.lower()
 
 
 def _busy(task: TaskRecord) -> ApiError:

@@ -1,4 +1,4 @@
-"""Tokens by which nodes join: for one role at one address, for a day, for one node's key."""
+"""Join tokens: for one role at one address, valid for a day, bound to the first key used."""
 
 import hashlib
 import hmac
@@ -22,7 +22,7 @@ BYTES = 32
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a token. ``spent_by`` is the SHA-256 of the key (DER) that has used it."""
+    """The stored record of a token. ``spent_by`` is the SHA-256 of the key (DER) that used it."""
 
     digest: str
     ha_address: str
@@ -33,7 +33,7 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def token_record(store: Store, role: JoinRole) -> Record[TokenRecord]:
-    """Return the record of the one token of a role."""
+    """Return the record of a role's token."""
     return Record(store, keys.join(role.value.lower()), TokenRecord)
 
 
@@ -43,7 +43,7 @@ def new_token(
     now: datetime,
     random: Callable[[int], str] = secrets.token_urlsafe,
 ) -> tuple[Secret, TokenRecord]:
-    """Make a token; of itself only its hash is kept."""
+    """Create a token; only its hash is stored."""
     token = Secret(random(BYTES))
     record = TokenRecord(
         digest=digest_of(token), ha_address=ha_address, issuer=issuer, expires=now + LIFE
@@ -52,12 +52,12 @@ def new_token(
 
 
 def digest_of(token: Secret) -> str:
-    """Return the hash of a token; it has too many bits to be guessed from it."""
+    """Return the hash of a token, which is too long to be guessed from it."""
     return hashlib.sha256(token.reveal().encode(errors="surrogatepass")).hexdigest()
 
 
 def require_token(found: TokenRecord | None, spec: JoinSpec, now: datetime) -> TokenRecord:
-    """Return the record when the token is the one of this role and address, and not too old.
+    """Return the record if the token is valid for this role and address.
 
     A token that was used in time stays good for the node that has used it.
     Raises ApiError INVALID_ARGUMENT.
@@ -72,7 +72,7 @@ def require_token(found: TokenRecord | None, spec: JoinSpec, now: datetime) -> T
 
 
 def spent(record: TokenRecord, digest: str, public_key: bytes) -> TokenRecord:
-    """Return the record of a token that is used by this key.
+    """Return the record of a token that this key has used.
 
     Raises ApiError INVALID_ARGUMENT when another key has used it, or it was replaced meanwhile.
     """

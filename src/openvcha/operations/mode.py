@@ -1,4 +1,4 @@
-"""Changing the mode: one setting after the other, each in effect before the next; then its name.
+"""Change of the mode: each setting in turn, each in effect before the next; then the mode itself.
 
 A mode's settings are in Patroni's dynamic configuration. The configured mode is written last: it
 is what the cluster is in, not what it is on the way to.
@@ -18,7 +18,7 @@ from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require, require_still
-from openvcha.operations.waiting import Awaited, until
+from openvcha.operations.waiting import Awaited, wait_until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
@@ -30,15 +30,15 @@ STOP_SECONDS = 120.0
 SYNC_SECONDS = 300.0
 
 
-class Change(msgspec.Struct, frozen=True):
-    """A change of the mode, as a task keeps it."""
+class ModeChange(msgspec.Struct, frozen=True):
+    """A change of the mode, as stored with the task."""
 
     old: ClusterMode
     new: ClusterMode
 
 
 async def set_mode(services: Services, caller: Caller, mode: ModeClusterMode) -> str:
-    """Promise the change, unless it is refused; the task's id."""
+    """Create the task of a change, unless it is refused; return its id."""
     wanted = ClusterMode(mode.value)
     seen = await require(services, partial(preconditions.why_not_mode, wanted))
     task = await services.journal.create(
@@ -46,39 +46,39 @@ async def set_mode(services: Services, caller: Caller, mode: ModeClusterMode) ->
         operation="set$task",
         description=message("mode.set", wanted),
         user=caller.user,
-        arguments=Change(seen.config.mode, wanted),
+        arguments=ModeChange(seen.config.mode, wanted),
     )
     return task.id
 
 
 def mode_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Return the steps of a change, in the order of the settings that it takes."""
-    change = msgspec.convert(record.arguments, Change)
+    """Return the steps of a change, in the order of its settings."""
+    change = msgspec.convert(record.arguments, ModeChange)
     steps: list[Step] = [CheckMode(services, change)]
-    for setting, value in modes.way(change.old, change.new):
+    for setting, value in modes.setting_changes(change.old, change.new):
         if (setting, value) == (keys.PAUSE, False):
-            steps.append(InSync(services))
-        steps.append(Switch(services, setting, value=value))
+            steps.append(AwaitSync(services))
+        steps.append(SwitchSetting(services, setting, value=value))
     if change.new is ClusterMode.DISABLED:
-        steps.append(StandbyStopped(services))
-    return [*steps, Name(services, change)]
+        steps.append(AwaitStandbyStopped(services))
+    return [*steps, WriteMode(services, change)]
 
 
 class CheckMode(Step):
-    """The change is allowed, also now that it holds the one operation of the cluster."""
+    """Check that the change is allowed, now that the task holds the operation."""
 
     name = "check"
 
-    def __init__(self, services: Services, change: Change) -> None:
+    def __init__(self, services: Services, change: ModeChange) -> None:
         self._services = services
         self._change = change
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Judged once: what follows takes the cluster out of the state that it asks for."""
+        """Return whether it was checked; later steps leave the state that the check requires."""
         return "checked" in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
-        """Judge again. Raises ApiError."""
+        """Check again. Raises ApiError."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
         if seen.config.mode is not self._change.old:
@@ -88,11 +88,11 @@ class CheckMode(Step):
         await ctx.remember(checked=True)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing was changed."""
+        """Do nothing: nothing was changed."""
 
 
-class Switch(Step):
-    """A setting is on or off, and each Patroni that lives goes by it."""
+class SwitchSetting(Step):
+    """Switch a setting on or off, and wait until every live Patroni applies it."""
 
     weight = 2
 
@@ -103,29 +103,29 @@ class Switch(Step):
         self.name = f"{setting.removeprefix('openvcha_')}.{_word(value)}"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Asked for, and in effect."""
+        """Return whether the setting is requested and in effect."""
         del ctx
-        asked = self._setting in await mode_settings.wanted(self._services.store)
+        asked = self._setting in await mode_settings.requested(self._services.store)
         return asked is self._value and await self._unmet(self._value) is None
 
     async def act(self, ctx: TaskContext) -> None:
-        """Switch it, and wait until it is in effect."""
+        """Switch the setting, and wait until it is in effect."""
         await self._switch(ctx, value=self._value)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Switch it back, and wait for that too: the order counts on the way back as well."""
+        """Switch it back, and wait: the order matters on the way back, too."""
         await self._switch(ctx, value=not self._value)
 
     async def _switch(self, ctx: TaskContext, *, value: bool) -> None:
         await mode_settings.record(self._services.store).update(
-            lambda fields: mode_settings.switched(fields, self._setting, value),
+            lambda fields: mode_settings.with_setting(fields, self._setting, value),
             guards=[ctx.guard],
             idempotent=True,
         )
-        await until(ctx, lambda: self._unmet(value), EFFECT_SECONDS)
+        await wait_until(ctx, lambda: self._unmet(value), EFFECT_SECONDS)
 
     async def _unmet(self, value: bool) -> LocalizableMessage | None:
-        """Whoever leads must go by it; of the others, those that live."""
+        """Return what is missing: the leader and all live members must apply the setting."""
         services = self._services
         leader = await patroni_client.leader(services.store)
         told = await mode_settings.effective(services.store)
@@ -141,8 +141,8 @@ class Switch(Step):
         return message("progress.mode.detach", ", ".join(sorted(standbys))) if standbys else None
 
 
-class StandbyStopped(Awaited):
-    """PostgreSQL of the passive is down. Its own node stops it; one that is lost is down.
+class AwaitStandbyStopped(Awaited):
+    """Wait until PostgreSQL of the passive is stopped, by its own node; a lost one counts.
 
     It starts again once it is attached again.
     """
@@ -165,8 +165,8 @@ class StandbyStopped(Awaited):
         return message("progress.mode.stop", passive.config.name)
 
 
-class InSync(Awaited):
-    """The passive may take over, with everything, before it is allowed to.
+class AwaitSync(Awaited):
+    """Wait until the passive is in sync, before automatic failover is allowed.
 
     It starts and catches up by itself.
     """
@@ -179,34 +179,34 @@ class InSync(Awaited):
         self.seconds = SYNC_SECONDS
 
     async def unmet(self) -> LocalizableMessage | None:
-        """Judge by what a failover would go by."""
+        """Return what is missing: ``/sync`` must name the passive."""
         seen = await self._services.observe()
         if seen.passive_in_sync and seen.passive and not seen.passive.unsure:
             return None
         return message("progress.mode.sync", seen.passive.config.name if seen.passive else "-")
 
 
-class Name(Step):
-    """The configuration names the mode that all settings are those of."""
+class WriteMode(Step):
+    """Write the new mode to the configuration; its settings are in effect."""
 
     name = "mode"
     cancelable = False
 
-    def __init__(self, services: Services, change: Change) -> None:
+    def __init__(self, services: Services, change: ModeChange) -> None:
         self._services = services
         self._change = change
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Looked up in the configuration."""
+        """Return whether the configuration has the new mode."""
         del ctx
         return (await self._services.observer.config()).mode is self._change.new
 
     async def act(self, ctx: TaskContext) -> None:
-        """Write it."""
+        """Write the new mode."""
         await self._write(ctx, self._change.new)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Write the old one, before its settings come back."""
+        """Write the old mode, before its settings are restored."""
         await self._write(ctx, self._change.old)
 
     async def _write(self, ctx: TaskContext, mode: ClusterMode) -> None:

@@ -1,4 +1,4 @@
-"""The check of ``vc_spec``, and the privileges that only the peer can judge."""
+"""The check of ``vc_spec``, and of the privileges that only the peer can judge."""
 
 import asyncio
 import ssl
@@ -13,7 +13,7 @@ from openvcha.operations.peer_identity import ActiveNode, require_usable, verify
 
 
 def require_usable_peer(vc_spec: CredentialsSpec | None) -> None:
-    """Raise ApiError INVALID_ARGUMENT when ``vc_spec`` itself cannot be used; nobody is asked."""
+    """Raise ApiError INVALID_ARGUMENT if ``vc_spec`` is unusable; no server is asked."""
     if vc_spec is not None:
         require_usable(vc_spec)
 

@@ -1,4 +1,4 @@
-"""HTTP to a peer over TLS whose certificate is checked on the very connection that carries it.
+"""HTTP to a peer over TLS; the certificate is verified on the very connection that is used.
 
 A check on one connection says nothing of the next one: whoever sits between can let the first
 pass and answer the second. So nothing is written before the handshake's own certificate was
@@ -17,23 +17,23 @@ import h11
 
 from openvcha.system.host_port import host_port
 
-LONGEST_ANSWER = 1 << 20
+MAX_RESPONSE_BYTES = 1 << 20
 """Bytes that are read of an answer; a longer one is no vCenter's."""
 _PIECE = 1 << 16
 
-Rule = Callable[[bytes], bool]
-"""Whether a certificate (DER) is the one that is meant."""
+CertificateRule = Callable[[bytes], bool]
+"""Returns whether a certificate (DER) is the expected one."""
 
 
-class Unverified(Exception):  # noqa: N818 - reads as what was met
-    """The peer showed a certificate (``met``, DER) that is not the right one."""
+class PeerUnverified(Exception):  # noqa: N818 - reads as what happened
+    """The peer presented a wrong certificate (``met``, DER)."""
 
     def __init__(self, met: bytes) -> None:
         super().__init__("the peer's certificate is not the expected one")
         self.met = met
 
 
-class Broken(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+class PeerUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
     """The peer cannot be reached, or does not speak HTTP; the text says why."""
 
 
@@ -47,14 +47,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class Trust:
-    """How the right certificate is known: by a rule, or by the authorities (None)."""
+    """How to verify the certificate: by a rule, or by the authorities (None)."""
 
-    rule: Rule | None
+    rule: CertificateRule | None
     authorities: Path | None
     """PEM file of authorities trusted beside the system's, where there is no rule."""
 
     def context(self) -> ssl.SSLContext:
-        """Make the context of a connection that counts."""
+        """Return the TLS context of a connection that carries requests."""
         if self.rule is not None:
             return unchecked()
         context = ssl.create_default_context()
@@ -63,12 +63,12 @@ class Trust:
         return context
 
     def accepts(self, met: bytes) -> bool:
-        """Return whether the certificate of a finished handshake is the right one."""
+        """Return whether the certificate of a finished handshake is trusted."""
         return self.rule is None or self.rule(met)
 
 
 def unchecked() -> ssl.SSLContext:
-    """Make a context that takes any certificate; the caller compares it before it writes."""
+    """Return a context that accepts any certificate; the caller verifies it before writing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -77,7 +77,7 @@ def unchecked() -> ssl.SSLContext:
 
 @dataclass
 class PeerConnection:
-    """Requests to one peer, one after the other. Use it with ``async with``."""
+    """Sequential requests to one peer. Use it with ``async with``."""
 
     host: str
     port: int
@@ -88,7 +88,7 @@ class PeerConnection:
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect, and check who is there. Raises Unverified, Broken."""
+        """Connect and verify the peer. Raises PeerUnverified, PeerUnreachable."""
         with _told():
             await self._connect()
         return self
@@ -100,7 +100,7 @@ class PeerConnection:
     async def request(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
     ) -> Reply:
-        """Send a request and read its answer. Raises Unverified, Broken."""
+        """Send a request and read the response. Raises PeerUnverified, PeerUnreachable."""
         with _told():
             if not self._usable():
                 await self._connect()
@@ -118,12 +118,12 @@ class PeerConnection:
         try:
             streams = await asyncio.open_connection(self.host, self.port, ssl=self.trust.context())
         except ssl.SSLCertVerificationError:
-            raise Unverified(await shown_certificate(self.host, self.port)) from None
+            raise PeerUnverified(await presented_certificate(self.host, self.port)) from None
         self._streams = streams
         met = _certificate_of(streams[1])
         if not self.trust.accepts(met) or self.certificate not in (b"", met):
             self._close()
-            raise Unverified(met)
+            raise PeerUnverified(met)
         self.certificate = met
         self._http = h11.Connection(h11.CLIENT)
 
@@ -131,7 +131,7 @@ class PeerConnection:
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
     ) -> Reply:
         if self._streams is None:
-            raise Broken("the connection is closed")
+            raise PeerUnreachable("the connection is closed")
         reader, writer = self._streams
         given = {"host": host_port(self.host, self.port), "accept": "application/json", **headers}
         given["content-length"] = str(len(body))
@@ -154,12 +154,12 @@ class PeerConnection:
                 status = event.status_code
             elif isinstance(event, h11.Data):
                 body += event.data
-                if len(body) > LONGEST_ANSWER:
-                    raise Broken(f"its response is longer than {LONGEST_ANSWER} bytes")
+                if len(body) > MAX_RESPONSE_BYTES:
+                    raise PeerUnreachable(f"its response is longer than {MAX_RESPONSE_BYTES} bytes")
             elif isinstance(event, h11.EndOfMessage):
                 return Reply(status, bytes(body))
             elif not isinstance(event, h11.InformationalResponse):
-                raise Broken("it closed the connection without a response")
+                raise PeerUnreachable("it closed the connection without a response")
 
     def _close(self) -> None:
         streams, self._streams = self._streams, None
@@ -167,8 +167,8 @@ class PeerConnection:
             streams[1].transport.abort()
 
 
-async def shown_certificate(host: str, port: int) -> bytes:
-    """Return the certificate (DER) that a peer shows; nothing is sent to it."""
+async def presented_certificate(host: str, port: int) -> bytes:
+    """Return the certificate (DER) that a peer presents; nothing is sent to it."""
     _, writer = await asyncio.open_connection(host, port, ssl=unchecked())
     try:
         return _certificate_of(writer)
@@ -180,7 +180,7 @@ def _certificate_of(writer: asyncio.StreamWriter) -> bytes:
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     met = tls.getpeercert(binary_form=True)
     if met is None:
-        raise Broken("it presented no certificate")
+        raise PeerUnreachable("it presented no certificate")
     return met
 
 
@@ -190,6 +190,6 @@ def _told() -> Iterator[None]:
         yield
     except OSError as error:  # ssl.SSLError is one: an alert may come with the answer
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise Broken(str(reason)) from error
+        raise PeerUnreachable(str(reason)) from error
     except h11.ProtocolError as error:
-        raise Broken(f"it does not speak HTTP: {error}") from error
+        raise PeerUnreachable(f"it does not speak HTTP: {error}") from error

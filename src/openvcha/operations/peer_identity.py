@@ -1,4 +1,4 @@
-"""Is the vCenter named in ``vc_spec`` who it claims to be, and does it manage the active node?
+"""Verification of the vCenter in ``vc_spec``: its identity, and that it manages the active.
 
 Source of the rules: the error descriptions of the redeploy operation. A certificate that does not
 match is UNVERIFIED_PEER with the certificate that was met; credentials that are refused, or a peer
@@ -24,13 +24,19 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo, ConnectionSpec, CredentialsSpec
-from openvcha.operations.peer_connection import Broken, PeerConnection, Reply, Trust, Unverified
+from openvcha.operations.peer_connection import (
+    PeerConnection,
+    PeerUnreachable,
+    PeerUnverified,
+    Reply,
+    Trust,
+)
 from openvcha.store import bounded_json
 
 DEFAULT_PORT = 443
 PEER_SECONDS = 10.0
 LOG_OUT_SECONDS = 2.0
-LONGEST_HOSTNAME = 253
+MAX_HOSTNAME_CHARACTERS = 253
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOSTNAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 THUMBPRINT = re.compile(r"[: ]*(?:(?:[0-9A-Fa-f][: ]*){40}|(?:[0-9A-Fa-f][: ]*){64})")
@@ -39,7 +45,7 @@ THUMBPRINT = re.compile(r"[: ]*(?:(?:[0-9A-Fa-f][: ]*){40}|(?:[0-9A-Fa-f][: ]*){
 
 @dataclass(frozen=True)
 class ActiveNode:
-    """What a peer must know to count as the manager of the active node."""
+    """What a peer must know about the active to count as its manager."""
 
     api_certificate: bytes
     """DER of the certificate that the active itself serves."""
@@ -53,7 +59,7 @@ class ActiveNode:
 async def verify_peer(
     spec: CredentialsSpec, active: ActiveNode, seconds: float = PEER_SECONDS
 ) -> None:
-    """Check the peer, its certificate, the credentials and what it manages.
+    """Verify the peer's certificate, the credentials, and that it manages the active.
 
     Raises ApiError: INVALID_ARGUMENT, UNVERIFIED_PEER or ERROR as in the module's text.
     """
@@ -64,9 +70,9 @@ async def verify_peer(
     try:
         async with asyncio.timeout(seconds):
             await _log_in(where, peer, active)
-    except Unverified as unverified:
+    except PeerUnverified as unverified:
         raise _unverified(host, unverified.met) from None
-    except Broken as error:
+    except PeerUnreachable as error:
         raise ApiError(
             ErrorType.ERROR, message("peer.unreachable", f"{host}:{port}", str(error))
         ) from error
@@ -77,7 +83,7 @@ async def verify_peer(
 
 
 def require_usable(spec: CredentialsSpec) -> Callable[[bytes], bool] | None:
-    """Return what ``certificate_rule`` does, of a specification that can be used.
+    """Return ``certificate_rule`` of a spec that is usable. Raises ApiError otherwise.
 
     Raises ApiError INVALID_ARGUMENT.
     """
@@ -89,7 +95,7 @@ def require_usable(spec: CredentialsSpec) -> Callable[[bytes], bool] | None:
 
 
 def certificate_rule(where: ConnectionSpec) -> Callable[[bytes], bool] | None:
-    """Return the test for the peer's certificate (DER); None means the trust store decides.
+    """Return the test for the peer's certificate (DER); None: the trust store decides.
 
     Raises ApiError INVALID_ARGUMENT when the specification itself cannot be used.
     """
@@ -120,15 +126,15 @@ def _pem_rule(pem: str) -> Callable[[bytes], bool]:
 
 
 def thumbprint_sha256(der: bytes) -> str:
-    """Write a certificate's SHA-256 as colon-separated upper-case hexadecimal."""
+    """Format a certificate's SHA-256 as colon-separated upper-case hexadecimal."""
     return hashlib.sha256(der).digest().hex(":").upper()
 
 
 def _require_place(where: ConnectionSpec) -> None:
     name = where.hostname
-    fits = len(name) <= LONGEST_HOSTNAME and HOSTNAME.fullmatch(name)
+    fits = len(name) <= MAX_HOSTNAME_CHARACTERS and HOSTNAME.fullmatch(name)
     if not fits and not _is_address(name):
-        said = message("peer.hostname", repr(name[:LONGEST_HOSTNAME]))
+        said = message("peer.hostname", repr(name[:MAX_HOSTNAME_CHARACTERS]))
         raise ApiError(ErrorType.INVALID_ARGUMENT, said)
     if where.port is not None and not 0 < where.port < 65536:
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("peer.port", str(where.port)))
@@ -166,8 +172,8 @@ async def _log_in(where: ConnectionSpec, peer: PeerConnection, active: ActiveNod
 
 
 async def _log_out(peer: PeerConnection, header: dict[str, str]) -> None:
-    """End the session, if that is possible; when not, it ends by itself."""
-    with contextlib.suppress(Broken, Unverified, TimeoutError):
+    """End the session if possible; otherwise it expires."""
+    with contextlib.suppress(PeerUnreachable, PeerUnverified, TimeoutError):
         async with asyncio.timeout(LOG_OUT_SECONDS):
             await peer.request("DELETE", "/api/session", header)
 
@@ -201,7 +207,7 @@ async def _manages(peer: PeerConnection, header: dict[str, str], active: ActiveN
 
 
 def _at(value: Any, *path: str) -> Any:
-    """Follow a path of names into what somebody unknown has sent; None where it leads nowhere."""
+    """Follow a path of names into foreign JSON; None where it leads nowhere."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value

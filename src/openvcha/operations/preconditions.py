@@ -1,8 +1,8 @@
-"""Requires that an operation may run: before its task is created, and again in its steps.
+"""Preconditions of operations: required before a task is created, and again in its steps.
 
-Only ``cluster.preconditions`` decides why it may not. One bad observation is no verdict: while the
-store elects a leader, or the active's database restarts, there is no active for some seconds, and
-a refusal would be out of date by the time the caller reads it.
+``cluster.preconditions`` decides them. One failed observation is no verdict: during an election of
+the store or a restart of the active's PostgreSQL, there is no active for some seconds, and a
+refusal would be outdated by the time the caller reads it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from openvcha.cluster import preconditions
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.refusal import Refusal
 from openvcha.operations.context import Services
-from openvcha.tasks.steps import Temporary
+from openvcha.tasks.steps import TemporaryFailure
 
 SETTLE_SECONDS = 10.0
 """As long as a peer may take to respond; a client waits longer."""
@@ -64,10 +64,10 @@ async def require_operation(services: Services, operation: str) -> Observation:
 def require_still(refusal: Refusal | None) -> None:
     """Require in a step what was required before its task was created.
 
-    Raises Temporary for a transient refusal, else ApiError.
+    Raises TemporaryFailure for a transient refusal, else ApiError.
     """
     if refusal is None:
         return
     if refusal.transient:
-        raise Temporary(refusal.reason)
+        raise TemporaryFailure(refusal.reason)
     raise refusal.error

@@ -1,4 +1,4 @@
-"""The operations that only look: the cluster, its active, its mode, its operations."""
+"""Read-only operations: the cluster, its active, its mode, its operations."""
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -44,19 +44,19 @@ async def get_cluster(
     vc_spec: CredentialsSpec | None = None,
     partial: bool | None = None,
 ) -> ClusterInfo:
-    """Return everything that is known of the cluster.
+    """Return everything that is known about the cluster.
 
     ``partial`` leaves out what only the vCenter that manages the nodes knows, their placements;
     then ``vc_spec`` is not used, but has to be of its form. Raises ApiError as ``check_peer`` does.
     """
     del caller
     require_usable_peer(vc_spec)
-    seen = await services.glance()
+    seen = await services.observe_cached()
     if not partial:
         await check_peer(services, seen, vc_spec)
     if not health.deployed(seen):
         return ClusterInfo(config_state=seen.config.state)
-    inventory = None if partial else await services.infrastructure.places()
+    inventory = None if partial else await services.infrastructure.inventory_without_power()
     view = _View(seen, inventory, _manager(services, vc_spec))
     judged = health.assess(seen)
     unwell = judged.state is not ClusterState.HEALTHY
@@ -82,7 +82,7 @@ async def get_active(
     vc_spec: CredentialsSpec | None = None,
     partial: bool | None = None,
 ) -> ActiveInfo:
-    """Return the active's addresses and, unless ``partial``, where it lives.
+    """Return the active's addresses and, unless ``partial``, its placement.
 
     Raises ApiError ERROR while no node is active, NOT_FOUND when the vCenter that manages the
     nodes does not know the active's VM, and as ``check_peer`` and ``require_one_datastore`` do.
@@ -97,7 +97,7 @@ async def get_active(
     if not partial:
         await check_peer(services, seen, vc_spec, unmanaged=ErrorType.NOT_FOUND)
         await require_one_datastore(services, seen)
-        inventory = await services.infrastructure.places()
+        inventory = await services.infrastructure.inventory_without_power()
         placement = _View(seen, inventory, _manager(services, vc_spec)).placement(active)
         if placement is None:
             said = message("active.unmanaged", active.config.name, active.config.vm)
@@ -114,7 +114,7 @@ def _nobody_leads(seen: Observation) -> Reason:
 
 
 async def get_mode(services: Services, caller: Caller) -> ModeInfo:
-    """Return the mode that the cluster is in, not yet one that is being changed to."""
+    """Return the current mode; during a change it is still the old one."""
     del caller
     config = await services.observer.config()
     if config.state is not ConfigState.CONFIGURED:
@@ -148,9 +148,9 @@ LISTED = frozenset(
 
 
 async def get_operations(services: Services, caller: Caller) -> OperationsInfo:
-    """Return which operations run now, and which would be refused."""
+    """Return which operations are running, and which would be refused."""
     del caller
-    seen = await services.glance()
+    seen = await services.observe_cached()
     unavailable = {op.id for op in OPERATIONS if not op.available}
     refused = {op for op in LISTED if preconditions.why_not(op, seen) is not None}
     active = {seen.running[0]} if seen.running else set()
@@ -162,7 +162,7 @@ async def get_operations(services: Services, caller: Caller) -> OperationsInfo:
 
 
 class _View:
-    """Shows observed nodes as the API's structures."""
+    """Converts observed nodes to the API's structures."""
 
     def __init__(
         self, seen: Observation, inventory: Inventory | None, manager: tuple[str, str | None]
@@ -190,7 +190,7 @@ class _View:
         )
 
     def _role(self, node: NodeObservation) -> NodeRole | None:
-        """Return the role; of data nodes it is unknown while none of them leads."""
+        """Return the role; that of a data node is unknown while none leads."""
         if node.config.kind is NodeKind.WITNESS:
             return NodeRole.WITNESS
         if self._seen.active is None:
@@ -199,7 +199,7 @@ class _View:
         return NodeRole.ACTIVE if leads else NodeRole.PASSIVE
 
     def placement(self, node: NodeObservation) -> PlacementInfo | None:
-        """Return the placement, unless the VM is gone or it was not asked for."""
+        """Return the placement, unless the VM is gone or it was not requested."""
         if self._inventory is None:
             return None
         vm = self._inventory.vm(node.config.vm)
@@ -209,7 +209,7 @@ class _View:
 
 
 def _manager(services: Services, vc_spec: CredentialsSpec | None) -> tuple[str, str | None]:
-    """Return name and GUID of the vCenter that manages the nodes; another one's GUID is unknown."""
+    """Return name and GUID of the vCenter that manages the nodes; the GUID may be unknown."""
     if vc_spec is not None:
         return vc_spec.active_location.hostname, None
     return services.identity.public_address, services.identity.cluster_id

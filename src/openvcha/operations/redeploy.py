@@ -1,4 +1,4 @@
-"""Redeploying the passive: check, fence, clone, copy, join, commit. The witness: no copy, no join.
+"""Redeploy: check, fence, clone, copy, join, commit. A witness needs neither copy nor join.
 
 Everything that can be refused without looking at the inventory is refused before the task exists;
 the task's first step is the very check that the check operation runs.
@@ -31,7 +31,7 @@ from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
 from openvcha.operations.preconditions import require_operation, require_still, settled
-from openvcha.operations.steps.check import Verdict, Wish, check, require_one_datastore
+from openvcha.operations.steps.check import CheckResult, NodeRequest, check, require_one_datastore
 from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
 from openvcha.operations.steps.copy import Copy
@@ -48,7 +48,7 @@ RedeploySpec = PassiveRedeploySpec | WitnessRedeploySpec
 
 @dataclass(frozen=True)
 class Replacement:
-    """Which node is replaced: its role, the operation that does it, where the old one is found."""
+    """What is replaced: its role, the operation, and how to find the old node."""
 
     role: str
     kind: NodeKind
@@ -67,7 +67,7 @@ OF_WITNESS = Replacement(
 async def check_passive(
     services: Services, caller: Caller, spec: PassiveCheckSpec
 ) -> PassiveCheckResult:
-    """Return all that would make a redeploy fail, and all that is worth a warning."""
+    """Return the errors that would make a redeploy fail, and the warnings."""
     del caller
     wanted = PassiveRedeploySpec(placement=spec.placement, vc_spec=spec.vc_spec)
     errors, warnings = await _findings(services, OF_PASSIVE, wanted)
@@ -85,20 +85,20 @@ async def check_witness(
 
 
 async def redeploy_passive(services: Services, caller: Caller, spec: PassiveRedeploySpec) -> str:
-    """Promise the repair of the passive, and return the task's id."""
-    return await _promise(services, caller, OF_PASSIVE, spec)
+    """Create the task of a redeploy of the passive, and return its id."""
+    return await _create_task(services, caller, OF_PASSIVE, spec)
 
 
 async def redeploy_witness(services: Services, caller: Caller, spec: WitnessRedeploySpec) -> str:
-    """Promise the repair of the witness, and return the task's id."""
-    return await _promise(services, caller, OF_WITNESS, spec)
+    """Create the task of a redeploy of the witness, and return its id."""
+    return await _create_task(services, caller, OF_WITNESS, spec)
 
 
 def passive_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
     """Return the steps of a redeploy of the passive."""
     spec = msgspec.convert(record.arguments, PassiveRedeploySpec)
     return (
-        Check(services, OF_PASSIVE, spec),
+        CheckRedeploy(services, OF_PASSIVE, spec),
         Fence(services, PASSIVE, OF_PASSIVE.operation),
         Clone(services, PASSIVE),
         Copy(services, PASSIVE),
@@ -108,18 +108,18 @@ def passive_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
 
 
 def witness_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Return the steps of a redeploy of the witness: once it votes, it is all that it has to be."""
+    """Return the steps of a redeploy of the witness, which is complete once it votes."""
     spec = msgspec.convert(record.arguments, WitnessRedeploySpec)
     return (
-        Check(services, OF_WITNESS, spec),
+        CheckRedeploy(services, OF_WITNESS, spec),
         Fence(services, WITNESS, OF_WITNESS.operation),
         Clone(services, WITNESS),
         Commit(services, (WITNESS,), _replaced),
     )
 
 
-class Check(Step):
-    """What is to be made is decided, and every finding that forbids it is known."""
+class CheckRedeploy(Step):
+    """Decide the new node; every finding that forbids it is reported."""
 
     name = "check"
     weight = 2
@@ -130,7 +130,7 @@ class Check(Step):
         self._spec = spec
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Decided once: later steps make that node and no other."""
+        """Return whether it is decided; that happens once, for all later steps."""
         return self._which.role in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
@@ -148,16 +148,16 @@ class Check(Step):
         await remember(ctx, which.role, verdict.node)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing was changed."""
+        """Do nothing: nothing was changed."""
 
 
 async def _findings(
     services: Services, which: Replacement, spec: RedeploySpec
 ) -> tuple[tuple[LocalizableMessage, ...], tuple[LocalizableMessage, ...]]:
-    """Return the errors and the warnings. Raises ApiError when there is nothing to check."""
+    """Return errors and warnings. Raises ApiError when there is nothing to replace."""
     require_usable_peer(spec.vc_spec)
     seen, refusal = await settled(services, partial(preconditions.why_not, which.operation))
-    # Without a cluster or an active there is nothing to check; the rest is a finding of many.
+    # Without a cluster or an active there is nothing to check; anything else is a finding.
     if refusal is not None and not (health.deployed(seen) and seen.active):
         raise refusal.error
     await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
@@ -166,10 +166,10 @@ async def _findings(
     return (*((refusal.reason,) if refusal else ()), *verdict.errors), verdict.warnings
 
 
-async def _promise(
+async def _create_task(
     services: Services, caller: Caller, which: Replacement, spec: RedeploySpec
 ) -> str:
-    """Validate, verify the peer, look at the state, then make the task."""
+    """Check the spec, the peer and the state, then create the task."""
     for name, address in (("ha_ip", spec.ha_ip), ("failover_ip", _failover_ip(spec))):
         if address is not None:
             address_of(address, f"spec.{name}")
@@ -191,8 +191,8 @@ async def _promise(
 
 async def _verdict(
     services: Services, seen: Observation, which: Replacement, spec: RedeploySpec, token: str
-) -> Verdict:
-    wish = Wish(
+) -> CheckResult:
+    wish = NodeRequest(
         path="spec.",
         kind=which.kind,
         placement=spec.placement,
@@ -213,4 +213,4 @@ def _config(node: NodeObservation | None) -> NodeConfig | None:
 
 
 def _replaced(config: ClusterConfig, nodes: Sequence[NodeConfig], old: str | None) -> ClusterConfig:
-    return config.replacing(old, nodes[0])
+    return config.with_replaced(old, nodes[0])

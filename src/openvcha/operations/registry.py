@@ -1,4 +1,4 @@
-"""Which function does which operation of the table."""
+"""The registry: which function implements which operation of the table."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -20,13 +20,13 @@ from openvcha.cluster.preconditions import FAILOVER
 from openvcha.events.audit import AuditLog
 from openvcha.events.failover_events import refused
 from openvcha.events.log import EventLog
-from openvcha.events.state_diff import Draft
+from openvcha.events.state_diff import EventDraft
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.queries import LISTS
 from openvcha.operations import deploy, failover, join, mode, reads, redeploy, undeploy
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
-from openvcha.operations.steps import admission
+from openvcha.operations.steps import join_steps
 from openvcha.store.errors import StoreError
 from openvcha.store.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Handlers:
-    """The dispatcher of a serving node: every operation of the table has a function here."""
+    """The dispatcher of a serving node: it has a function for every operation of the table."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -48,7 +48,7 @@ class Handlers:
     async def invoke(
         self, operation: Operation, arguments: Mapping[str, Any], caller: Caller
     ) -> Any:
-        """Do one operation. Raises ApiError and the store's errors."""
+        """Execute an operation. Raises ApiError and the store's errors."""
         handler = self._handlers.get(operation.id)
         if handler is None:
             raise ApiError(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
@@ -59,7 +59,7 @@ class Handlers:
                 await self._tell(event)
             raise
 
-    async def _tell(self, event: Draft) -> None:
+    async def _tell(self, event: EventDraft) -> None:
         try:
             await EventLog(self._services.store).add(event)
         except StoreError as failure:
@@ -67,7 +67,7 @@ class Handlers:
 
 
 def handlers() -> Mapping[str, Handler]:
-    """Return the function of each operation that is available, by the operation's full id."""
+    """Return the function of each available operation, by the operation's full id."""
     return {
         f"{VCHA}.cluster.get": reads.get_cluster,
         f"{VCHA}.cluster.active.get": reads.get_active,
@@ -84,8 +84,8 @@ def handlers() -> Mapping[str, Handler]:
         f"{VCHA}.cluster.witness.redeploy": redeploy.redeploy_witness,
         "org.openvcha.events.list": _list_events,
         "org.openvcha.audit.list": _list_audit,
-        f"{admission.JOINING}.issue": join.issue,
-        admission.JOIN: join.join,
+        f"{join_steps.JOINING}.issue": join.issue_token,
+        join_steps.JOIN: join.join,
         "com.vmware.cis.tasks.get": _get_task,
         "com.vmware.cis.tasks.list": _list_tasks,
         "com.vmware.cis.tasks.cancel": _cancel_task,
@@ -94,7 +94,7 @@ def handlers() -> Mapping[str, Handler]:
 
 
 def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]]:
-    """Return the maker of the steps of each kind of task, by the operation's full id."""
+    """Return the plan (task record to steps) of each kind of task, by the operation's full id."""
     return {
         f"{VCHA}.cluster.deploy": lambda record: list(deploy.deploy_plan(services, record)),
         f"{VCHA}.cluster.mode.set": lambda record: list(mode.mode_plan(services, record)),
@@ -106,7 +106,7 @@ def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]
         f"{VCHA}.cluster.witness.redeploy": lambda record: list(
             redeploy.witness_plan(services, record)
         ),
-        admission.JOIN: lambda record: list(admission.join_plan(services, record)),
+        join_steps.JOIN: lambda record: list(join_steps.join_plan(services, record)),
     }
 
 
@@ -155,6 +155,6 @@ async def _list_inventory(
 ) -> list[Any]:
     del caller
     means = services.infrastructure
-    # Of all kinds only this one shows who has power, which takes a look at every process.
-    inventory = await (means.inventory() if kind == "VM" else means.places())
-    return queries.listed(kind, inventory, arguments.get("filter"))
+    # Only this list shows power states, for which all processes are scanned.
+    inventory = await (means.inventory() if kind == "VM" else means.inventory_without_power())
+    return queries.list_inventory(kind, inventory, arguments.get("filter"))

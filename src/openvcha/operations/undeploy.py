@@ -1,7 +1,7 @@
-"""Undeploying: from a cluster of three to one node that goes on alone, by a task.
+"""Undeploy: from a cluster of three to a single node, by a task.
 
-A writer notices nothing: the votes go first, while each is needed and the standby protects still;
-then nobody could take over any more, the commits wait for nobody, and the others are switched off.
+Writers are not affected: the votes are removed first, while the standby still protects commits;
+then no other node can take over, commits stop waiting, and the other nodes are powered off.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,23 @@ from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
 from openvcha.operations.preconditions import require_operation, require_still
 from openvcha.operations.redeploy import CLUSTER
-from openvcha.operations.steps.dissolve import Alone, Disarm, Release, Renew, Votes
-from openvcha.operations.steps.leaving_nodes import Leaving, remember_leaving
+from openvcha.operations.steps.leaving_nodes import LeavingNodes, remember_leaving
+from openvcha.operations.steps.undeploy_steps import (
+    EraseIdentities,
+    ReduceCluster,
+    ReleaseStandby,
+    RemoveVotes,
+    RotateCredentials,
+)
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
 
 async def undeploy(services: Services, caller: Caller, spec: UndeploySpec) -> str:
-    """Promise the end of the cluster: look at the state, verify the peer and the VMs.
+    """Create the task of an undeploy, after checks of the state, the peer and the VMs.
 
-    Raises ApiError NOT_FOUND for a VM that there is not, INVALID_ARGUMENT for one that is not the
-    node's, and as ``check_peer`` does.
+    Raises ApiError NOT_FOUND for an unknown VM, INVALID_ARGUMENT for one that is not the node's,
+    and as ``check_peer`` does.
     """
     require_usable_peer(spec.vc_spec)
     seen = await require_operation(services, preconditions.UNDEPLOY)
@@ -55,16 +61,16 @@ def undeploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
     spec = msgspec.convert(record.arguments, UndeploySpec)
     return (
         CheckLeaving(services, spec),
-        Votes(services),
-        Release(services),
-        Disarm(services),
-        Renew(services),
-        Alone(services),
+        RemoveVotes(services),
+        ReleaseStandby(services),
+        EraseIdentities(services),
+        RotateCredentials(services),
+        ReduceCluster(services),
     )
 
 
 class CheckLeaving(Step):
-    """Who leaves is decided, and whether the VMs are deleted: later steps look no further.
+    """Decide which nodes leave, and whether their VMs are deleted, for all later steps.
 
     The only step that may be canceled: a vote that was taken is not given back.
     """
@@ -76,11 +82,11 @@ class CheckLeaving(Step):
         self._spec = spec
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Decided once."""
+        """Return whether it is decided; that happens once."""
         return "leaving" in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
-        """Check again what was checked before the promise."""
+        """Repeat the checks that preceded the task."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
         require_still(preconditions.why_not(preconditions.UNDEPLOY, seen))
@@ -89,18 +95,18 @@ class CheckLeaving(Step):
         await remember_leaving(ctx, leaving(seen, self._spec))
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing was changed."""
+        """Do nothing: nothing was changed."""
 
 
-def leaving(seen: Observation, spec: UndeploySpec) -> Leaving:
-    """Decide who leaves, also of those that a prepared cluster is made of so far.
+def leaving(seen: Observation, spec: UndeploySpec) -> LeavingNodes:
+    """Return the nodes that leave, also those of a prepared cluster.
 
     Only what a deployment made by itself is deleted by itself.
     """
     wanted = bool(spec.force_delete) or spec.vms is not None
     others = [node.config for node in seen.nodes if node.config.member != seen.leader]
-    joined = [place.joined() for place in seen.config.planned if place.member]
-    return Leaving(
+    joined = [place.to_config() for place in seen.config.planned if place.member]
+    return LeavingNodes(
         stays=seen.leader or "",
         nodes=(*others, *joined),
         delete=wanted and seen.config.deployment == "AUTO",
@@ -108,7 +114,7 @@ def leaving(seen: Observation, spec: UndeploySpec) -> Leaving:
 
 
 async def require_vms(services: Services, seen: Observation, spec: UndeploySpec) -> None:
-    """Raise ApiError when ``vms`` counts and does not name the VMs of the two nodes."""
+    """Raise ApiError if ``vms`` is relevant and does not name the VMs of both nodes."""
     if spec.force_delete or spec.vms is None:
         return
     inventory = await services.infrastructure.inventory()
@@ -126,12 +132,12 @@ async def require_vms(services: Services, seen: Observation, spec: UndeploySpec)
 
 
 async def require_renewable(services: Services) -> None:
-    """Raise ApiError when the active would not take new passwords: that comes last of all.
+    """Raise ApiError if the active would reject new passwords: the rotation comes last.
 
     Nothing must have been taken away by then for want of it.
     """
     try:
-        await services.postgres.rehearse_renewal(services.identity.ha_address)
+        await services.postgres.test_password_change(services.identity.ha_address)
     except PostgresUnreachable as error:
         said = message("undeploy.not.renewable", services.identity.name, error)
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, said) from error

@@ -1,4 +1,4 @@
-"""Waiting for the world: always a condition, a deadline, and a reason that is shown."""
+"""Waits: always with a condition, a deadline, and a reason that is shown."""
 
 import asyncio
 from abc import abstractmethod
@@ -7,26 +7,26 @@ from collections.abc import Awaitable, Callable
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.tasks.steps import Step, TaskContext
-from openvcha.tasks.transient import GivenUp, passing
+from openvcha.tasks.transient import WaitTimedOut, transient_reason
 
 POLL_SECONDS = 0.05
 
 Unmet = LocalizableMessage | None
 
 
-async def until(
+async def wait_until(
     ctx: TaskContext,
     unmet: Callable[[], Awaitable[Unmet]],
     seconds: float,
     fraction: float = 0.0,
     pause: float = POLL_SECONDS,
 ) -> None:
-    """Wait until ``unmet`` gives None; what it gives meanwhile is the task's progress message.
+    """Wait until ``unmet`` returns None; its results are the task's progress messages.
 
     ``pause`` is in seconds, between two looks.
 
     What may pass by itself (tasks/transient.py) is a reason to wait like any other.
-    Raises GivenUp naming the last reason after ``seconds``; Canceled when asked to stop.
+    Raises WaitTimedOut naming the last reason after ``seconds``; Canceled when asked to stop.
     """
     deadline = asyncio.get_running_loop().time() + seconds
     shown: Unmet = None
@@ -36,7 +36,7 @@ async def until(
             shown = reason
         if asyncio.get_running_loop().time() >= deadline:
             timeout = message("wait.timeout", f"{seconds:g}")
-            raise GivenUp(timeout, reason)
+            raise WaitTimedOut(timeout, reason)
         await ctx.pause(pause)
 
 
@@ -44,14 +44,14 @@ async def _reason(unmet: Callable[[], Awaitable[Unmet]]) -> Unmet:
     try:
         return await unmet()
     except Exception as error:
-        reason = passing(error)
+        reason = transient_reason(error)
         if reason is None:
             raise
         return reason
 
 
 class Awaited(Step):
-    """A step that changes nothing: it waits until what it is about has come by itself."""
+    """A step that changes nothing: it waits for a condition."""
 
     seconds: float
     """How long it waits."""
@@ -62,11 +62,11 @@ class Awaited(Step):
         return await self.unmet() is None
 
     async def act(self, ctx: TaskContext) -> None:
-        """Wait. Raises GivenUp with what is missing."""
-        await until(ctx, self.unmet, self.seconds)
+        """Wait. Raises WaitTimedOut with what is missing."""
+        await wait_until(ctx, self.unmet, self.seconds)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing was changed."""
+        """Do nothing: nothing was changed."""
 
     @abstractmethod
     async def unmet(self) -> Unmet:

@@ -1,1 +1,1 @@
-"""etcd: client, keys, leases, watches, compare-and-set. Everything durable goes through here."""
+"""The store, etcd: client, keys, leases, watches, compare-and-set. All durable state is in it."""

@@ -1,7 +1,7 @@
-"""By whom the store is asked: a name with its password, and the token that they are good for.
+"""The account that a client of the store uses, and its authentication token.
 
-A member of the store keeps tokens in its memory only. One that was started anew knows none, and one
-that was not asked for some minutes forgets them: then the account has to be shown again.
+A member keeps tokens only in memory: after a restart it knows none, and it forgets one that is
+unused for some minutes. Then the client has to authenticate again.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DATA_PREFIX: Final = "data."
-"""Begins the names of accounts of data nodes; no member has such a name."""
+"""Prefix of the accounts of data nodes; no member's name begins so."""
 
 AccountSource = Callable[[], Account | None]
-"""The account that counts now; None: the store lets in whoever has a certificate."""
+"""Returns the current account; None: the store requires only a certificate."""
 
 
-class Pass:
-    """The token of a client; renewed by one request at a time, whoever finds that it is void."""
+class AuthToken:
+    """The token of a client. One request at a time renews it when a member refuses it."""
 
     def __init__(self, account: AccountSource) -> None:
         self._account = account
@@ -38,18 +38,18 @@ class Pass:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the headers that a request has to carry."""
+        """Return the headers that authenticate a request."""
         return {"Authorization": self.token} if self.token else {}
 
-    async def renew(self, void: str, show: Callable[[Account], Awaitable[str]]) -> bool:
-        """Get another token than ``void`` by ``show``; False when there is no account to show."""
+    async def renew(self, invalid: str, authenticate: Callable[[Account], Awaitable[str]]) -> bool:
+        """Replace the token ``invalid`` by one from ``authenticate``; False without an account."""
         async with self._renewing:
-            if self.token != void:
-                return True  # somebody else has just been let in
+            if self.token != invalid:
+                return True  # another request has just renewed it
             account = self._account()
             if account is None:
                 return False
-            self.token = await show(account)
+            self.token = await authenticate(account)
             return True
 
 

@@ -1,7 +1,7 @@
-"""JSON that others have written, read within bounds: no text brings its reader down.
+"""Bounded parsing of foreign JSON: no text can crash its reader.
 
-Whoever has a vote can write what he likes. Parsers of JSON give up on a text of many levels with
-RecursionError, which no reader of records expects: so levels are counted before anything is parsed.
+Any voter can write arbitrary values. JSON parsers raise RecursionError for deeply nested text,
+which no reader of records expects: so the depth is checked before parsing.
 """
 
 import json
@@ -10,10 +10,10 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-MOST_BYTES: Final = 2 << 20
-"""Etcd itself takes no request of more than 1.5 MiB from who does not hold a vote."""
-MOST_LEVELS: Final = 64
-"""As for what comes by the API; no record has ten."""
+MAX_BYTES: Final = 2 << 20
+"""etcd itself limits requests of clients to 1.5 MiB."""
+MAX_DEPTH: Final = 64
+"""As for requests of the API; no record has more than ten levels."""
 
 _TEXTS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKETS: Final = re.compile(rb"[][{}]")
@@ -21,24 +21,24 @@ _BRACKETS: Final = re.compile(rb"[][{}]")
 T = TypeVar("T")
 
 
-def unbounded(value: bytes) -> str | None:
-    """Return why a text is too much for its readers; None when it is not."""
-    if len(value) > MOST_BYTES:
-        return f"more than {MOST_BYTES} bytes"
-    if value.count(b"[") + value.count(b"{") > MOST_LEVELS and _levels(value) > MOST_LEVELS:
-        return f"more than {MOST_LEVELS} levels"
+def exceeded_limit(value: bytes) -> str | None:
+    """Return which limit a text exceeds; None when it exceeds none."""
+    if len(value) > MAX_BYTES:
+        return f"more than {MAX_BYTES} bytes"
+    if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        return f"more than {MAX_DEPTH} levels"
     return None
 
 
 def decode(value: bytes, type_: type[T]) -> T:
-    """Read a value of a type. Raises msgspec.DecodeError."""
-    if reason := unbounded(value):
+    """Decode a value of a type. Raises msgspec.DecodeError."""
+    if reason := exceeded_limit(value):
         raise msgspec.DecodeError(reason)
     return msgspec.json.decode(value, type=type_)
 
 
 def json_object(value: bytes | str) -> dict[str, Any] | None:
-    """Return the fields of an object; None for what is none, or cannot be read."""
+    """Return the fields of a JSON object; None for any other or unreadable value."""
     found = _loaded(value)
     return found if isinstance(found, dict) else None
 
@@ -52,13 +52,13 @@ def json_list(value: bytes | str) -> list[Any] | None:
 def _loaded(value: bytes | str) -> object:
     try:
         text = value if isinstance(value, str) else value.decode()
-        return None if unbounded(text.encode()) else json.loads(text)
+        return None if exceeded_limit(text.encode()) else json.loads(text)
     except ValueError:
         return None
 
 
-def _levels(value: bytes) -> int:
-    """Count the levels that a parser goes down at most, also before it finds a fault."""
+def _depth(value: bytes) -> int:
+    """Return the maximum depth to which a parser descends, even before a syntax error."""
     level = most = 0
     for bracket in _BRACKETS.findall(_TEXTS.sub(b"", value)):
         level += 1 if bracket in b"[{" else -1

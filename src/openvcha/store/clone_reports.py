@@ -1,6 +1,6 @@
-"""How a node tells the cluster about the copy of the data that it makes.
+"""Reports of a new node about its copy of the data.
 
-The report stands under `keys.node_copy(member)` as JSON: the node writes it, the cluster reads it.
+The node writes the report as JSON under `keys.node_copy(member)`; the cluster reads it.
 """
 
 import enum
@@ -12,7 +12,7 @@ from openvcha.store import bounded_json
 
 
 class CopyState(enum.StrEnum):
-    """Where a copy stands."""
+    """The state of a copy."""
 
     RUNNING = "RUNNING"
     DONE = "DONE"
@@ -20,7 +20,7 @@ class CopyState(enum.StrEnum):
 
 
 class CopyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a copy.
+    """The progress of a copy.
 
     Bytes; `rate` in bytes a second (smoothed); `seconds_left` unset while nothing can be said.
     `error` is set when FAILED. `temporary` says that the node itself tries again;
@@ -39,12 +39,12 @@ class CopyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(report: CopyReport) -> bytes:
-    """Write a report for the store."""
+    """Encode a report for the store."""
     return msgspec.json.encode(report)
 
 
 def decode(data: bytes) -> CopyReport:
-    """Read a report from the store; raises msgspec.DecodeError."""
+    """Decode a report from the store. Raises msgspec.DecodeError."""
     return bounded_json.decode(data, CopyReport)
 
 

@@ -1,10 +1,10 @@
-"""What can go wrong between us and the store."""
+"""Errors of the store."""
 
 from openvcha.store.interface import KeyValue
 
 
 class StoreError(Exception):
-    """The store answered with a refusal. ``code`` is its gRPC status code, -1 when ours."""
+    """The store refused a request. ``code`` is its gRPC status code; -1 for an error of our own."""
 
     def __init__(self, message: str, code: int = -1) -> None:
         super().__init__(message)
@@ -12,30 +12,30 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):  # noqa: N818 - a state of the world, not a fault of ours
-    """No endpoint answered with a quorum behind it before the deadline; the text says why."""
+    """No endpoint answered with a quorum before the deadline; the text says why."""
 
 
 class StoreFull(StoreUnavailable):
-    """The store takes no writes until it is given room; nothing was written. Reads go on."""
+    """The store refuses writes until space is reclaimed; nothing was written. Reads work."""
 
 
 class OutcomeUnknown(StoreUnavailable):
-    """A write was sent and its answer never came: it may have happened, or may yet happen."""
+    """A write was sent but not answered: it may have been applied, or may still be."""
 
 
 class ClusterUnhealthy(StoreUnavailable):
     """The store refused a membership change because it lacks (fresh) connections; try again."""
 
 
-class NotLetIn(StoreUnavailable):
-    """The store does not know who asks: no token, one that is void, or a wrong password.
+class AuthenticationFailed(StoreUnavailable):
+    """The store rejected the token or the password, or there was no token.
 
-    A member that was started anew, or is behind, may refuse who is let in by the others.
+    A member that restarted or lags behind may reject a token that the others accept.
     """
 
 
-class NotProtected(StoreError):  # noqa: N818 - see StoreUnavailable
-    """The store lets in whoever has a certificate: it asks for no account."""
+class AuthDisabled(StoreError):  # noqa: N818 - see StoreUnavailable
+    """The store requires no account: any client with a certificate may do everything."""
 
 
 class AccountExists(StoreError):  # noqa: N818 - see StoreUnavailable
@@ -43,15 +43,15 @@ class AccountExists(StoreError):  # noqa: N818 - see StoreUnavailable
 
 
 class AccountMissing(StoreError):  # noqa: N818 - see StoreUnavailable
-    """No account or role has this name."""
+    """There is no account or role of this name."""
 
 
 class PermissionDenied(StoreError):  # noqa: N818 - see StoreUnavailable
-    """The store knows who asks, and that this is not for him."""
+    """The account lacks a permission."""
 
 
 class Compacted(StoreError):  # noqa: N818 - see StoreUnavailable
-    """The revisions asked for are gone: list again, then watch from there.
+    """The requested revisions are compacted: list again, then watch from there.
 
     ``revision`` is the oldest one that is still known.
     """
@@ -66,15 +66,15 @@ class LeaseNotFound(StoreError):  # noqa: N818 - see StoreUnavailable
 
 
 class LearnerNotReady(StoreError):  # noqa: N818 - see StoreUnavailable
-    """The learner has not caught up with the leader yet: promote it again a little later."""
+    """The learner has not caught up with the leader yet: retry later."""
 
 
 class NotLearner(StoreError):  # noqa: N818 - see StoreUnavailable
-    """The member to promote is a voter already."""
+    """The member to promote is already a voter."""
 
 
 class MemberNotFound(StoreError):  # noqa: N818 - see StoreUnavailable
-    """No member has this id (it may have been removed already)."""
+    """There is no member with this id (any more)."""
 
 
 class PeerExists(StoreError):  # noqa: N818 - see StoreUnavailable
@@ -82,11 +82,11 @@ class PeerExists(StoreError):  # noqa: N818 - see StoreUnavailable
 
 
 class RecordMissing(StoreError):  # noqa: N818 - see StoreUnavailable
-    """The record to change is not there."""
+    """The record to change does not exist."""
 
 
 class RecordUnreadable(StoreError):  # noqa: N818 - see StoreUnavailable
-    """The stored value cannot be used: it is as if unknown. ``key`` is where it is."""
+    """The stored value is unusable and counts as unknown. ``key`` is its key."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"{key}: {reason}")
@@ -95,13 +95,13 @@ class RecordUnreadable(StoreError):  # noqa: N818 - see StoreUnavailable
 
 
 class RecordInvalid(RecordUnreadable):
-    """The stored value is not what its type says."""
+    """The stored value does not match its type."""
 
 
 class RecordForged(RecordUnreadable):
-    """What stands under the key was not written there, as it is, by a node that holds data.
+    """No data node wrote this value under this key: its seal is missing or wrong.
 
-    ``raw`` is what stands there, where it is known.
+    ``raw`` is the key-value pair found, where it is known.
     """
 
     def __init__(self, key: str, raw: KeyValue | None = None) -> None:
@@ -110,4 +110,4 @@ class RecordForged(RecordUnreadable):
 
 
 class Fenced(StoreError):  # noqa: N818 - see StoreUnavailable
-    """A guard of a write did not hold: somebody else has taken over."""
+    """A guard of a write did not hold: another process has taken over."""

@@ -1,4 +1,4 @@
-"""The store as the rest of the house sees it: values, conditions, and two protocols."""
+"""The interface of the store: values, conditions, and protocols."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Snapshot:
 
 
 class Target(StrEnum):
-    """What a condition looks at."""
+    """The property of a key that a condition compares."""
 
     VERSION = "VERSION"
     CREATE = "CREATE"
@@ -39,7 +39,7 @@ class Target(StrEnum):
 
 
 class Relation(StrEnum):
-    """How what is found must stand to the operand."""
+    """How the property must relate to the operand."""
 
     EQUAL = "EQUAL"
     NOT_EQUAL = "NOT_EQUAL"
@@ -49,7 +49,7 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """One condition of a transaction. A key that is not there has revisions and version 0."""
+    """A condition of a transaction. A missing key has revisions and version 0."""
 
     key: str
     target: Target
@@ -68,7 +68,7 @@ def present(key: str) -> Compare:
 
 
 def unchanged(kv: KeyValue) -> Compare:
-    """Require that nobody has written or deleted the key since ``kv`` was read."""
+    """Require that the key was neither written nor deleted since ``kv`` was read."""
     return Compare(kv.key, Target.MOD, kv.mod_revision)
 
 
@@ -78,13 +78,13 @@ def value_is(key: str, value: bytes) -> Compare:
 
 
 def created_at(key: str, revision: int) -> Compare:
-    """Require the very key that was created at this revision: the fencing token of a hold."""
+    """Require the key that was created at this revision: the fencing token of a lock."""
     return Compare(key, Target.CREATE, revision)
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a value; it lives as long as ``lease`` (0: for ever)."""
+    """Write a value; it lives as long as ``lease`` (0: forever)."""
 
     key: str
     value: bytes
@@ -112,7 +112,7 @@ Action = Put | Delete | Get
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """``succeeded`` tells which branch ran; ``results`` has what each of its ``Get`` found.
+    """``succeeded`` says which branch ran; ``results`` holds what each of its ``Get`` found.
 
     ``revision`` is the store's revision after the transaction: what a key that it created has
     as its ``create_revision``.
@@ -132,7 +132,7 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of one key. After DELETE only ``kv.key`` and ``kv.mod_revision`` are meant."""
+    """A change of one key. After DELETE, only ``kv.key`` and ``kv.mod_revision`` are valid."""
 
     type: EventType
     kv: KeyValue
@@ -147,30 +147,30 @@ class Permission:
 
 
 class Accounts(Protocol):
-    """Who may ask the store for what. Raises as Store does; each method may be repeated."""
+    """The accounts of the store. Raises as Store does; each method is idempotent."""
 
-    async def protect(self, own: Account) -> None:
-        """Ask everybody for an account from now on; ``own`` may do everything.
+    async def enable_auth(self, own: Account) -> None:
+        """Require an account of every client from now on; ``own`` may do everything.
 
-        Raises NotLetIn when the store asks for accounts already, and does not know this one.
+        Raises AuthenticationFailed if auth is already enabled and this account is unknown.
         """
 
-    async def names(self) -> frozenset[str]:
-        """Name all accounts; none while the store asks for none."""
+    async def list_names(self) -> frozenset[str]:
+        """Return the names of all accounts; none while auth is disabled."""
 
-    async def admit(self, account: Account, permissions: Sequence[Permission]) -> None:
-        """Let an account do just this; one of its name gets the password."""
+    async def grant(self, account: Account, permissions: Sequence[Permission]) -> None:
+        """Create an account with these permissions; an existing one gets the password."""
 
-    async def forget(self, name: str) -> None:
-        """Let an account in no more, and end what it was let in to."""
+    async def delete(self, name: str) -> None:
+        """Delete an account and its role."""
 
-    async def trust(self, account: Account) -> None:
-        """Let an account do everything; one of its name gets the password."""
+    async def grant_all(self, account: Account) -> None:
+        """Create an account with all permissions; an existing one gets the password."""
 
-    async def keep_only(
+    async def revoke_others(
         self, own: Account | None, others: Mapping[str, Sequence[Permission]]
     ) -> None:
-        """Take back all that was given but what ``own`` and ``others`` are for."""
+        """Revoke everything that ``own`` and ``others`` do not need."""
 
 
 class Store(Protocol):
@@ -182,19 +182,19 @@ class Store(Protocol):
     """
 
     async def get(self, key: str) -> KeyValue | None:
-        """Read a key, seeing every write that was acknowledged before."""
+        """Read a key, linearizably."""
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
-        """Read some keys, in the order given, as they all were at one revision; see ``get``."""
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read several keys, in the given order, at one revision; see ``get``."""
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted; with ``keys_only`` values are empty."""
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read like ``prefix``, with the revision to go on watching from."""
+        """Read like ``prefix``, with the revision from which to watch on."""
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
-        """Write a value and give the revision. Raises LeaseNotFound."""
+        """Write a value and return the revision. Raises LeaseNotFound."""
 
     async def delete(self, key: str) -> bool:
         """Delete a key, and return whether it was there."""
@@ -215,10 +215,10 @@ class Store(Protocol):
         """
 
     async def lease_grant(self, ttl: int) -> int:
-        """Make a lease of ``ttl`` seconds (the store may make it longer), and return its id."""
+        """Create a lease of ``ttl`` seconds (the store may extend it), and return its id."""
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Start the lease's time anew, and return the seconds. Raises LeaseNotFound."""
+        """Renew a lease, and return its seconds. Raises LeaseNotFound."""
 
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
@@ -233,12 +233,12 @@ class Store(Protocol):
         """
 
 
-class GuardedStore(Store, Protocol):
-    """A store that can ask who asks."""
+class StoreWithAccounts(Store, Protocol):
+    """A store that can require accounts."""
 
     @property
     def accounts(self) -> Accounts:
-        """Return who may ask the store for what."""
+        """Return the accounts of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """One member's own view. ``leader`` 0: it knows none. ``db_size`` in bytes, of
+    """One member's own view. ``leader`` 0: it knows no leader. ``db_size`` in bytes, of
     which ``db_in_use`` would be left by a defragmentation.
 
     ``cluster_id`` is what all members of one cluster have in common. ``full``: a member, this
@@ -275,7 +275,7 @@ class EndpointStatus:
 
 
 class Membership(Protocol):
-    """Who belongs to the store's cluster. Raises as Store does."""
+    """The members of the store's cluster. Raises as Store does."""
 
     async def members(self, *, local: bool = False) -> list[Member]:
         """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
@@ -290,10 +290,10 @@ class Membership(Protocol):
         """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound."""
 
     async def move_leader(self, endpoint: str, member_id: int) -> None:
-        """Let the member that leads, at ``endpoint``, give the lead to another."""
+        """Make the leader, which listens at ``endpoint``, transfer its leadership."""
 
     async def status(self, endpoint: str) -> EndpointStatus:
-        """Ask one endpoint (URL) for its own view."""
+        """Return the view of one endpoint (URL)."""
 
     async def healthy(
         self,
@@ -302,7 +302,7 @@ class Membership(Protocol):
         *,
         since: float | None = None,
     ) -> bool:
-        """Return whether an endpoint answers, with a quorum behind it, within ``timeout`` s.
+        """Return whether an endpoint reports a quorum within ``timeout`` seconds.
 
         One that has answered so what was asked ``since`` then (the loop's time) is not asked again.
         """

@@ -1,4 +1,4 @@
-"""Every key name, in one place. A name ending in ``/`` is a prefix: everything below it."""
+"""The names of all keys. A name ending in ``/`` is a prefix: all keys below it."""
 
 from typing import Final
 from urllib.parse import quote
@@ -17,12 +17,12 @@ AUDIT: Final = ROOT + "audit/"
 AUDIT_LAST: Final = ROOT + "audit-last/"
 JOINS: Final = ROOT + "joins/"
 ROLL: Final = ROOT + "roll"
-"""What each record of USERS and JOINS is, as data nodes have written it last."""
-ROOM: Final = ROOT + "room"
-"""Held by who defragments the store's members."""
+"""The newest state of each record of USERS and JOINS, as written by data nodes."""
+DEFRAGMENTATION: Final = ROOT + "room"
+"""Lock of the node that defragments the store's members."""
 ASIDE: Final = ROOT + "aside/"
 REQUIRED_VOTES: Final = ROOT + "relied"
-HEEDED: Final = ROOT + "heeded/"
+REQUIRED_VMS_SEEN: Final = ROOT + "heeded/"
 
 PATRONI_NAMESPACE: Final = ROOT + "patroni/"
 PATRONI_SCOPE: Final = "cluster"
@@ -36,18 +36,28 @@ PATRONI_MEMBERS: Final = PATRONI + "members/"
 PATRONI_STATUS: Final = PATRONI + "status"
 PATRONI_SYNC: Final = PATRONI + "sync"
 
-# Settings in PATRONI_CONFIG that a mode is made of; one that is not there is off.
+# The settings of modes in PATRONI_CONFIG; a missing one is off.
 PAUSE: Final = "pause"
 ALONE: Final = "openvcha_alone"
 DETACHED: Final = "openvcha_detached"
 SETTINGS: Final = (PAUSE, ALONE, DETACHED)
 
-SEALED: Final = (CLUSTER, USERS, SESSIONS, TASKS, JOINS, ROLL, REQUIRED_VOTES, RUNNER, ROOM)
-"""What only data nodes write, and says who may do what: each record carries a seal."""
+SEALED: Final = (
+    CLUSTER,
+    USERS,
+    SESSIONS,
+    TASKS,
+    JOINS,
+    ROLL,
+    REQUIRED_VOTES,
+    RUNNER,
+    DEFRAGMENTATION,
+)
+"""Records that only data nodes write, and that grant permissions: each has a seal."""
 
 
 def part(name: str) -> str:
-    """Write a name as one part of a key, so that no name can reach into another's keys."""
+    """Quote a name as one part of a key, so that it cannot reach another's keys."""
     return quote(name, safe="@:+=")
 
 
@@ -67,7 +77,7 @@ def task(task_id: str) -> str:
 
 
 def node(member: str) -> str:
-    """Return the prefix of all that one node reports."""
+    """Return the prefix of all reports of a node."""
     return f"{NODES}{part(member)}/"
 
 
@@ -77,17 +87,17 @@ def node_copy(member: str) -> str:
 
 
 def node_facts(member: str) -> str:
-    """Return the key under which a node tells what it alone knows of itself."""
+    """Return the key under which a node reports its facts."""
     return f"{node(member)}facts"
 
 
-def heeded(member: str) -> str:
-    """Return the key of a node's confirmation which revision of REQUIRED_VOTES is on its disk."""
-    return HEEDED + part(member)
+def required_vms_seen(member: str) -> str:
+    """Return the key under which a node reports the revision of REQUIRED_VMS on its disk."""
+    return REQUIRED_VMS_SEEN + part(member)
 
 
 def join(role: str) -> str:
-    """Return the key of what is known of the token with which a node of this role may join."""
+    """Return the key of the join token for this role."""
     return JOINS + part(role)
 
 

@@ -1,4 +1,4 @@
-"""Holding a key: who holds it does the work, and ``Hold.guard`` fences off who held it before."""
+"""Locks: a key held by a lease, whose ``guard`` fences off earlier holders."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from openvcha.store.interface import (
 RETRY_SECONDS = 0.2
 
 
-class Hold:
+class LeaseLock:
     """A key held by a lease that is kept alive until ``release``.
 
     ``lost`` is set as soon as the key may be somebody else's: the lease could not be renewed in
@@ -47,7 +47,7 @@ class Hold:
 
     @property
     def guard(self) -> Compare:
-        """Return the condition that this hold, and no later one, still stands."""
+        """Return the condition that this lock is still held, and not by a later holder."""
         return created_at(self.key, self.revision)
 
     async def __aenter__(self) -> Self:
@@ -59,15 +59,15 @@ class Hold:
         await self.release()
 
     async def release(self) -> None:
-        """Release the key at once; where the store is away, it goes when its lease ends."""
+        """Release the key at once; if the store is away, it expires with its lease."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
         self.lost.set()
         await _abandon(self._store, self._lease)
 
-    def keep(self, expires: float) -> None:
-        """Begin to renew the lease, which ends at ``expires`` (the loop's time) at the earliest."""
+    def start_renewing(self, expires: float) -> None:
+        """Start to renew the lease, which expires at ``expires`` (the loop's time)."""
         self._keeper = asyncio.create_task(self._keep(expires), name=f"keep {self.key}")
 
     async def _keep(self, expires: float) -> None:
@@ -83,7 +83,7 @@ class Hold:
         return kv.create_revision == self.revision and kv.lease == self._lease
 
     async def _renew(self, expires: float) -> float | None:
-        """Renew until it succeeds, and return the new end, or None when the hold is lost."""
+        """Renew until it succeeds; return the new expiry, or None when the lock is lost."""
         try:
             async with asyncio.timeout_at(expires):
                 while True:
@@ -102,9 +102,9 @@ class Hold:
             return None
 
 
-async def acquire(store: Store, key: str, value: bytes, ttl: int) -> Hold | None:
-    """Try once to hold a key (``ttl`` in seconds); None when somebody else holds it."""
-    await _clear(store, key)
+async def acquire(store: Store, key: str, value: bytes, ttl: int) -> LeaseLock | None:
+    """Try once to acquire a key (``ttl`` in seconds); None when another holds it."""
+    await _delete_invalid(store, key)
     expires = asyncio.get_running_loop().time() + ttl
     lease = await store.lease_grant(ttl)
     revision: int | None = None
@@ -115,18 +115,18 @@ async def acquire(store: Store, key: str, value: bytes, ttl: int) -> Hold | None
             await _abandon(store, lease)
     if revision is None:
         return None
-    hold = Hold(store, key, lease, revision, ttl)
-    hold.keep(expires)
-    return hold
+    lock = LeaseLock(store, key, lease, revision, ttl)
+    lock.start_renewing(expires)
+    return lock
 
 
-async def campaign(store: Store, key: str, value: bytes, ttl: int) -> Hold:
-    """Wait until the key is free, as long as it takes and also while the store is away; hold it."""
+async def campaign(store: Store, key: str, value: bytes, ttl: int) -> LeaseLock:
+    """Acquire a key; wait as long as it takes, even while the store is away."""
     while True:
         try:
-            hold = await acquire(store, key, value, ttl)
-            if hold is not None:
-                return hold
+            lock = await acquire(store, key, value, ttl)
+            if lock is not None:
+                return lock
             # What is no hold does not go by itself: it is looked for again.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ttl):
@@ -135,10 +135,10 @@ async def campaign(store: Store, key: str, value: bytes, ttl: int) -> Hold:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _clear(store: Store, key: str) -> None:
-    """Delete what stands in the key's place and is no hold: it is forged, or has no lease.
+async def _delete_invalid(store: Store, key: str) -> None:
+    """Delete a value that is not a lock: it is forged, or has no lease.
 
-    It must not be taken over: who held the key before would take that for its own.
+    It must not be overwritten in place: an earlier holder would take the key for its own.
     """
     try:
         kv = await store.get(key)
@@ -169,7 +169,7 @@ async def _freed(store: Store, key: str) -> None:
                 if any(event.type is EventType.DELETE for event in events):
                     return
         except Compacted:
-            return  # it may have been freed: the caller looks
+            return  # it may have been freed: the caller checks
 
 
 async def _abandon(store: Store, lease: int) -> None:

@@ -1,4 +1,4 @@
-"""A SIMULATED store, for tests of the layers above: one process, nothing is kept.
+"""A SIMULATED store for tests of the layers above: in memory, in one process.
 
 Transactions, revisions, leases and watches behave as etcd's; the same tests run on both. Leases
 expire by the event loop's clock, so that virtual time works.
@@ -44,39 +44,39 @@ class _Lease:
 
 
 class MemoryAccounts:
-    """Simulated accounts: they are known, and nobody is asked for one."""
+    """Simulated accounts: they are recorded, but not required."""
 
     def __init__(self) -> None:
         self.known: dict[str, tuple[Account, Sequence[Permission]]] = {}
 
-    async def protect(self, own: Account) -> None:
-        """Know the account that may do everything."""
-        await self.admit(own, [])
+    async def enable_auth(self, own: Account) -> None:
+        """Record the account that may do everything."""
+        await self.grant(own, [])
 
-    async def names(self) -> frozenset[str]:
-        """Name all accounts."""
-        await _travel()
+    async def list_names(self) -> frozenset[str]:
+        """Return the names of all accounts."""
+        await _yield_to_others()
         return frozenset(self.known)
 
-    async def admit(self, account: Account, permissions: Sequence[Permission]) -> None:
-        """Know an account; another one of its name is forgotten."""
-        await _travel()
+    async def grant(self, account: Account, permissions: Sequence[Permission]) -> None:
+        """Record an account; it replaces one of the same name."""
+        await _yield_to_others()
         self.known[account.name] = account, permissions
 
-    async def forget(self, name: str) -> None:
-        """Know an account no more."""
-        await _travel()
+    async def delete(self, name: str) -> None:
+        """Forget an account."""
+        await _yield_to_others()
         self.known.pop(name, None)
 
-    async def trust(self, account: Account) -> None:
-        """Know an account that may do everything."""
-        await self.admit(account, [])
+    async def grant_all(self, account: Account) -> None:
+        """Record an account that may do everything."""
+        await self.grant(account, [])
 
-    async def keep_only(
+    async def revoke_others(
         self, own: Account | None, others: Mapping[str, Sequence[Permission]]
     ) -> None:
-        """Know no other account; what is known of these is what they are for."""
-        await _travel()
+        """Forget all other accounts, and record these permissions."""
+        await _yield_to_others()
         spared: dict[str, tuple[Account, Sequence[Permission]]] = {}
         if own and own.name in self.known:
             spared[own.name] = self.known[own.name][0], ()
@@ -88,7 +88,7 @@ class MemoryAccounts:
 
 
 class MemoryStore:
-    """A simulated Store in this process's memory."""
+    """A simulated Store in the memory of this process."""
 
     def __init__(self) -> None:
         self._accounts = MemoryAccounts()
@@ -107,27 +107,27 @@ class MemoryStore:
 
     async def get(self, key: str) -> KeyValue | None:
         """Read a key."""
-        await _travel()
+        await _yield_to_others()
         return self._keys.get(key)
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
-        """Read some keys, in the order given, at one revision."""
-        await _travel()
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read several keys, in the given order, at one revision."""
+        await _yield_to_others()
         return [self._keys.get(name) for name in names]
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted."""
-        await _travel()
+        await _yield_to_others()
         found = self._find(prefix, prefix=True)
         return [replace(kv, value=b"") for kv in found] if keys_only else list(found)
 
     async def snapshot(self, prefix: str) -> Snapshot:
         """Read like ``prefix``, with the revision."""
-        await _travel()
+        await _yield_to_others()
         return Snapshot(self.revision, self._find(prefix, prefix=True))
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
-        """Write a value and give the revision. Raises LeaseNotFound."""
+        """Write a value and return the revision. Raises LeaseNotFound."""
         return (await self.txn([], [Put(key, value, lease)])).revision
 
     async def delete(self, key: str) -> bool:
@@ -146,7 +146,7 @@ class MemoryStore:
         failure: Sequence[Action] = (),
     ) -> TxnResult:
         """Run ``success`` if all ``compares`` hold, else ``failure``."""
-        await _travel()
+        await _yield_to_others()
         for branch in (success, failure):
             _check_branch(branch)
         succeeded = all(self._holds(compare) for compare in compares)
@@ -160,7 +160,7 @@ class MemoryStore:
         return TxnResult(succeeded, self.revision, results)
 
     async def lease_grant(self, ttl: int) -> int:
-        """Make a lease of ``ttl`` seconds."""
+        """Create a lease of ``ttl`` seconds."""
         if ttl <= 0:
             raise StoreError("a lease needs a positive time to live")
         lease = next(self._lease_ids)
@@ -168,7 +168,7 @@ class MemoryStore:
         return lease
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Start the lease's time anew. Raises LeaseNotFound."""
+        """Renew a lease. Raises LeaseNotFound."""
         found = self._lease(lease)
         found.timer.cancel()
         found.timer = self._timer(lease, found.ttl)
@@ -197,7 +197,7 @@ class MemoryStore:
                 await changed.wait()
 
     async def compact(self, revision: int) -> None:
-        """Forget the history before ``revision``, as etcd does from time to time."""
+        """Compact the history before ``revision``, as etcd does periodically."""
         self._compacted = revision - 1
         self._history = [event for event in self._history if event.kv.mod_revision >= revision]
 
@@ -270,8 +270,8 @@ class MemoryStore:
         self._commit(before)
 
 
-async def _travel() -> None:
-    """Let others run, as during a request on its way: so that races show in tests."""
+async def _yield_to_others() -> None:
+    """Yield to other tasks, as a request on the network does: tests then show races."""
     await asyncio.sleep(0)
 
 

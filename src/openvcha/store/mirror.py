@@ -1,4 +1,4 @@
-"""A store whose often read keys are answered from memory, while that is proven to be fresh.
+"""A store that answers frequent reads from memory, as long as its copy is proven fresh.
 
 A watch over all of the cluster's keys feeds a copy of some. The copy has seen every write up to a
 revision. A read with a quorum says how far the store was when it was asked: once the copy is that
@@ -35,32 +35,32 @@ from openvcha.store.interface import (
     Store,
     TxnResult,
 )
-from openvcha.store.single_flight import Shared
+from openvcha.store.single_flight import SingleFlight
 
 FRESH_SECONDS: Final = 0.25
 RENEW_SECONDS: Final = 0.15
-"""After the last proof began: the rest of its time is for the next one."""
+"""After the last proof began; the rest of its time is for the next one."""
 IN_USE_SECONDS: Final = 0.05
-"""Before that: who reads more rarely proves the copy by himself, and the store has rest."""
-PATIENCE_SECONDS: Final = 0.25
-"""How long a copy may take to be as far as the store was."""
-SHY_SECONDS: Final = 2.0
-"""Without another try after a copy was not: who asks would wait for nothing each time."""
-NEVER_THERE: Final = keys.ROOT + "revision"
+"""Before that: a rarer reader proves the copy itself, which spares the store."""
+CATCH_UP_SECONDS: Final = 0.25
+"""How long a copy may take to reach the store's revision."""
+BACKOFF_SECONDS: Final = 2.0
+"""Pause after a copy that lagged: each read would wait in vain."""
+ABSENT_KEY: Final = keys.ROOT + "revision"
 """Read for the store's revision alone."""
-MARKED: Final = (
+OBSERVED: Final = (
     keys.CLUSTER,
     keys.PATRONI_CONFIG,
     keys.PATRONI_LEADER,
     keys.PATRONI_SYNC,
 )
-"""What a look at the cluster finds in the store: a change of these makes an earlier look old."""
-MIRRORED: Final = (*MARKED, keys.OPERATION, keys.ROLL, keys.USERS, keys.SESSIONS, keys.TASKS)
-"""What nearly every call of the API reads."""
+"""What an observation reads from the store: a change of these invalidates earlier ones."""
+MIRRORED: Final = (*OBSERVED, keys.OPERATION, keys.ROLL, keys.USERS, keys.SESSIONS, keys.TASKS)
+"""Keys that nearly every call of the API reads."""
 
 
 class Copy:
-    """A copy of some keys, fed by the events of all. ``names`` ending in ``/`` are prefixes.
+    """A copy of some keys, fed by the events of all keys. ``names`` ending in ``/`` are prefixes.
 
     The snapshots that it begins with were made one by one. The events from the first one on are
     applied to all of them: once it is past the last one, it is of one revision.
@@ -73,23 +73,23 @@ class Copy:
         self._items = {kv.key: kv for _, found in made for kv in found.items if self.covers(kv.key)}
         self.revision = min(found.revision for _, found in made)
         """Every event up to here has been applied."""
-        self.mark = self.revision
+        self.change_number = self.revision
         """It changes with each of MARKED."""
 
     def covers(self, key: str) -> bool:
-        """Return whether a key, or with a trailing ``/`` all keys below it, belong to it."""
+        """Return whether it has a key, or with a trailing ``/`` all keys below it."""
         return key in self._keys or key.startswith(self._prefixes)
 
     def get(self, key: str) -> KeyValue | None:
-        """Return a key that it covers."""
+        """Return a key that it covers; None when it does not exist."""
         return self._items.get(key)
 
     def prefix(self, prefix: str) -> list[KeyValue]:
-        """Return all keys that begin with a prefix that it covers, sorted."""
+        """Return all keys that begin with a covered prefix, sorted."""
         return [self._items[key] for key in sorted(self._items) if key.startswith(prefix)]
 
     def apply(self, events: Sequence[Event]) -> None:
-        """Take over what happened, in order."""
+        """Apply events, in order."""
         for event in events:
             key = event.kv.key
             if event.type is EventType.DELETE:
@@ -97,22 +97,22 @@ class Copy:
             elif self.covers(key):
                 self._items[key] = event.kv
             self.revision = max(self.revision, event.kv.mod_revision)
-            if key in MARKED:
-                self.mark = event.kv.mod_revision
+            if key in OBSERVED:
+                self.change_number = event.kv.mod_revision
 
 
 @dataclass(frozen=True)
 class _Proof:
-    """A copy that has all that was acknowledged before ``begun`` (on the clock)."""
+    """A copy that has every write acknowledged before ``begun`` (on the clock)."""
 
     copy: Copy
     begun: float
 
 
 class Mirror:
-    """A Store over another one; see the module. Without ``follow`` it only passes on.
+    """A Store over another one; see the module. Without ``follow`` it only passes calls on.
 
-    All that is written stands below ``root``: what does not keeps the copy from being proven.
+    All writes are below ``root``: any other write would keep the copy from being proven.
     """
 
     def __init__(
@@ -129,14 +129,14 @@ class Mirror:
         self._copy: Copy | None = None
         self._proven: _Proof | None = None
         self._writes = 0
-        self._shy_until = 0.0
+        self._backoff_until = 0.0
         self._moved = asyncio.Event()
         self._used = asyncio.Event()
         self._last_used = 0.0
-        self._prove = Shared(self._look)
+        self._prove = SingleFlight(self._look)
 
     async def follow(self) -> None:
-        """Keep the copy until canceled. Raises StoreError; Compacted when it has to begin anew."""
+        """Maintain the copy until canceled. Raises StoreError; Compacted: call it again."""
         renewing = asyncio.create_task(self._renew(), name="proof of the copy")
         try:
             copy = Copy([(name, await self._inner.snapshot(name)) for name in self._names])
@@ -147,30 +147,30 @@ class Mirror:
                     copy.apply(events)
                     self._moved.set()
                     if renewing.done():
-                        renewing.result()  # it ends by what nobody expected only
+                        renewing.result()  # it ends only by an unexpected error
         finally:
             self._copy = self._proven = None
             self._moved.set()
             renewing.cancel()
             await asyncio.wait([renewing])
 
-    async def mark(self) -> int | None:
-        """Return what is another number after each change of MARKED; None: nobody knows.
+    async def change_number(self) -> int | None:
+        """Return a number that differs after each change of OBSERVED; None: unknown.
 
         It counts as a read does. Raises StoreError.
         """
         copy = await self._fresh([])
-        return None if copy is None else copy.mark
+        return None if copy is None else copy.change_number
 
     async def get(self, key: str) -> KeyValue | None:
-        """Read a key, seeing every write that the module promises."""
+        """Read a key, with the freshness that the module promises."""
         copy = await self._fresh([key])
         return await self._inner.get(key) if copy is None else copy.get(key)
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
-        """Read some keys, in the order given, as they all were at one revision."""
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read several keys, in the given order, at one revision."""
         copy = await self._fresh(names)
-        return await self._inner.several(names) if copy is None else list(map(copy.get, names))
+        return await self._inner.get_many(names) if copy is None else list(map(copy.get, names))
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted; with ``keys_only`` values are empty."""
@@ -181,11 +181,11 @@ class Mirror:
         return [replace(kv, value=b"") for kv in found] if keys_only else found
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read like ``prefix``, with the revision; always of the store itself."""
+        """Read like ``prefix``, with the revision; always from the store itself."""
         return await self._inner.snapshot(prefix)
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
-        """Write a value and give the revision. Raises LeaseNotFound."""
+        """Write a value and return the revision. Raises LeaseNotFound."""
         async with self._writing():
             return await self._inner.put(key, value, lease)
 
@@ -207,11 +207,11 @@ class Mirror:
             return await self._inner.txn(compares, success, failure)
 
     async def lease_grant(self, ttl: int) -> int:
-        """Make a lease of ``ttl`` seconds."""
+        """Create a lease of ``ttl`` seconds."""
         return await self._inner.lease_grant(ttl)
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Start the lease's time anew. Raises LeaseNotFound."""
+        """Renew a lease. Raises LeaseNotFound."""
         return await self._inner.lease_keep_alive(lease)
 
     async def lease_revoke(self, lease: int) -> None:
@@ -220,12 +220,12 @@ class Mirror:
             await self._inner.lease_revoke(lease)
 
     def watch(self, target: str, start_revision: int = 0) -> AsyncGenerator[list[Event], None]:
-        """Follow a key, or with a trailing ``/`` all keys below it; of the store itself."""
+        """Follow a key, or with a trailing ``/`` all keys below it; from the store itself."""
         return self._inner.watch(target, start_revision)
 
     @contextlib.asynccontextmanager
     async def _writing(self) -> AsyncIterator[None]:
-        """Void what is proven, and what is just being proven, once a write is over."""
+        """Invalidate the proof, and a proof in progress, once a write is over."""
         try:
             yield
         finally:
@@ -233,7 +233,7 @@ class Mirror:
             self._proven = None
 
     async def _fresh(self, names: Sequence[str]) -> Copy | None:
-        """Return the copy when it counts for these keys now. Raises StoreError."""
+        """Return the copy if it is fresh and covers these keys. Raises StoreError."""
         copy = self._copy
         if copy is None or not all(map(copy.covers, names)):
             return None
@@ -242,10 +242,10 @@ class Mirror:
             self._last_used = now
             self._used.set()
             return proven.copy
-        return None if now < self._shy_until else await self._prove()
+        return None if now < self._backoff_until else await self._prove()
 
     async def _renew(self) -> None:
-        """Prove the copy anew in time, for as long as it is in use."""
+        """Renew the proof in time for as long as the copy is in use."""
         while True:
             await self._used.wait()
             self._used.clear()
@@ -255,26 +255,26 @@ class Mirror:
             due = proven.begun + RENEW_SECONDS
             await asyncio.sleep(due - self._clock())
             if self._proven is proven and self._last_used >= due - IN_USE_SECONDS:
-                with contextlib.suppress(StoreError):  # who reads next hears of it
+                with contextlib.suppress(StoreError):  # the next reader gets the error
                     await self._prove()
 
     async def _look(self) -> Copy | None:
-        """Prove the copy anew: for all who asked before this began."""
+        """Prove the copy fresh, for all callers that waited before this began."""
         copy, writes, begun = self._copy, self._writes, self._clock()
         if copy is None:
             return None
-        revision = (await self._inner.snapshot(NEVER_THERE)).revision
-        if not await self._reaches(copy, revision):
-            self._shy_until = self._clock() + SHY_SECONDS
+        revision = (await self._inner.snapshot(ABSENT_KEY)).revision
+        if not await self._catches_up(copy, revision):
+            self._backoff_until = self._clock() + BACKOFF_SECONDS
             return None
         if writes == self._writes and copy is self._copy:
             self._proven = _Proof(copy, begun)
         return copy
 
-    async def _reaches(self, copy: Copy, revision: int) -> bool:
-        """Wait until a copy is so far, and past its snapshots then; return whether it is."""
+    async def _catches_up(self, copy: Copy, revision: int) -> bool:
+        """Wait until a copy has reached a revision; return whether it has."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(CATCH_UP_SECONDS):
                 while copy is self._copy:
                     if copy.revision >= revision:
                         return True

@@ -1,7 +1,7 @@
-"""What a node alone knows of itself, and tells the cluster.
+"""The facts that a node reports about itself.
 
-It stands under `keys.node_facts(member)` as JSON, with a lease: what a node that is gone has told
-goes by itself. The node writes it, the cluster reads it.
+The node writes them as JSON, with a lease, under `keys.node_facts(member)`, so that the facts of a
+dead node expire; the cluster reads them.
 """
 
 from datetime import datetime
@@ -13,11 +13,11 @@ from openvcha.api.prepared import prepare
 from openvcha.store import bounded_json
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time without a zone cannot be compared: whoever tells one has told nothing."""
+"""Times without a zone are rejected: they cannot be compared."""
 
 
 class PostgresTrouble(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a node's PostgreSQL does not start (``starts``), else why it does not stream.
+    """Why a node's PostgreSQL does not start (``starts``), or does not stream.
 
     ``times``: so often in a row for the same ``reason``. ``lines`` are the last of its log.
     All is bounded and holds no password.
@@ -30,9 +30,9 @@ class PostgresTrouble(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True):
-    """A setting of the cluster that another file than its own has set.
+    """A setting of the cluster that another file overrides.
 
-    ``vital``: replication, or the safety of acknowledged rows, stands and falls with it.
+    ``vital``: replication, or the safety of acknowledged rows, depends on it.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What users have done to a node's PostgreSQL; each list is bounded.
+    """What users have changed in a node's PostgreSQL; each list is bounded.
 
     ``pending_restart`` names settings that count from the next start on, ``missing_libraries``
     those without which it would then not start. ``slots`` names replication slots, ``roles`` says
@@ -62,7 +62,7 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One look of a node at itself.
+    """A node's report about itself.
 
     `versions` by program: openvcha, etcd, and on a data node postgresql and patroni. Bytes of the
     file system that the node is on. `clock` is the node's time when this was written.
@@ -82,12 +82,12 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(facts: NodeFacts) -> bytes:
-    """Write facts for the store."""
+    """Encode facts for the store."""
     return msgspec.json.encode(facts)
 
 
 def decode(data: bytes) -> NodeFacts:
-    """Read facts from the store; raises msgspec.DecodeError."""
+    """Decode facts from the store. Raises msgspec.DecodeError."""
     return bounded_json.decode(data, NodeFacts)
 
 

@@ -1,4 +1,4 @@
-"""Typed values: structures as JSON, changed by compare-and-set."""
+"""Typed records: structures as JSON, changed by compare-and-set."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from openvcha.store.interface import (
     unchanged,
 )
 from openvcha.store.structlog_light import structlog
-from openvcha.store.text_limits import kept
+from openvcha.store.text_limits import truncated
 
 T = TypeVar("T")
 
@@ -36,19 +36,19 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Stored(Generic[T]):
-    """A decoded value with the key-value pair it was read from."""
+    """A decoded value with the key-value pair that it was read from."""
 
     value: T
     kv: KeyValue
 
 
 def encode(value: object) -> bytes:
-    """Write a value as records are stored: the one way in, where texts are cut."""
-    return msgspec.json.encode(kept(value))
+    """Encode a value for the store, with its texts truncated: all records pass here."""
+    return msgspec.json.encode(truncated(value))
 
 
 def decode(kv: KeyValue, type_: type[T]) -> T:
-    """Read a stored value. Raises RecordInvalid, naming the key."""
+    """Decode a stored value. Raises RecordInvalid, which names the key."""
     try:
         return bounded_json.decode(kv.value, type_)
     except msgspec.MsgspecError as error:
@@ -56,7 +56,7 @@ def decode(kv: KeyValue, type_: type[T]) -> T:
 
 
 def readable(found: Iterable[KeyValue], type_: type[T]) -> Iterator[tuple[KeyValue, T]]:
-    """Read those of some stored values that can be read; of the others the log has the reason."""
+    """Return those stored values that can be decoded; the others are logged."""
     for kv in found:
         try:
             yield kv, decode(kv, type_)
@@ -65,10 +65,10 @@ def readable(found: Iterable[KeyValue], type_: type[T]) -> Iterator[tuple[KeyVal
 
 
 class Record(Generic[T]):
-    """One value of a type ``T`` that msgspec can encode, under one key.
+    """A value of a type ``T`` that msgspec can encode, under one key.
 
-    ``guards`` are conditions beside the record itself, as ``Hold.guard``; when one does not hold
-    the write did not happen and Fenced is raised. ``also`` is written in the same transaction.
+    ``guards`` are further conditions, e.g. ``LeaseLock.guard``; if one does not hold, nothing is
+    written and Fenced is raised. ``also`` is written in the same transaction.
     """
 
     def __init__(self, store: Store, key: str, type_: type[T]) -> None:
@@ -86,8 +86,8 @@ class Record(Generic[T]):
         kv = await self._store.get(self.key)
         return None if kv is None else Stored(decode(kv, self._type), kv)
 
-    async def sound(self) -> Stored[T] | None:
-        """Read the value as ``read`` does; what is forged is as good as not there."""
+    async def read_valid(self) -> Stored[T] | None:
+        """Read the value like ``read``; a forged one counts as missing."""
         try:
             return await self.read()
         except RecordForged:
@@ -101,7 +101,7 @@ class Record(Generic[T]):
         also: Sequence[Action] = (),
         lease: int = 0,
     ) -> bool:
-        """Write the value unless one is there, and return whether it was written. Raises Fenced."""
+        """Write the value unless one exists; return whether it was written. Raises Fenced."""
         result = await self._store.txn(
             [absent(self.key), *guards],
             [Put(self.key, encode(value), lease), *also],
@@ -121,7 +121,7 @@ class Record(Generic[T]):
         also: Sequence[Action] = (),
         idempotent: bool = False,
     ) -> T:
-        """Write ``change(value)`` and give it; read and try again while others write between.
+        """Write ``change(value)`` and return it; retry if another writer interferes.
 
         ``change`` must be free of effects. Nothing is written when it changes nothing. With
         ``idempotent``, a change that does no harm when applied twice, an unknown outcome is
@@ -158,7 +158,7 @@ class Record(Generic[T]):
         return False
 
     async def delete(self, *, guards: Sequence[Compare] = ()) -> bool:
-        """Delete the value, also a forged one, and return whether it was there. Raises Fenced."""
+        """Delete the value, even a forged one; return whether it existed. Raises Fenced."""
         if not guards:
             return await self._store.delete(self.key)
         result = await self._store.txn(guards, [Get(self.key), Delete(self.key)])
@@ -180,6 +180,6 @@ class Records(Generic[T]):
         return Record(self._store, key, self._type)
 
     async def all(self) -> dict[str, T]:
-        """Read all records, by full key; one that cannot be read hides no other."""
+        """Read all records, by full key; unreadable ones are left out."""
         found = await self._store.prefix(self.prefix)
         return {kv.key: value for kv, value in readable(found, self._type)}

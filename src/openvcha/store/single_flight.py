@@ -1,4 +1,4 @@
-"""One look for all who ask at once: never one that began before somebody asked for it."""
+"""Single flight: concurrent callers share one call, which begins after they asked."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,17 +10,17 @@ T = TypeVar("T")
 
 @dataclass
 class _Run(Generic[T]):
-    """One run of the work, and how many wait for it."""
+    """One call, and the number of its waiters."""
 
     task: "asyncio.Task[T]"
     waiting: int = 0
 
 
-class Shared(Generic[T]):
-    """Does ``work`` once for all who ask before it begins; one run at a time.
+class SingleFlight(Generic[T]):
+    """Calls ``work`` once for all callers that ask before it begins; one call at a time.
 
-    Who asks during a run shares the next one with all others who do. They share its result or its
-    error. Who is canceled leaves the others their run; without anybody left it is canceled too.
+    Callers that ask during a call share the next one, with its result or its error. A canceled
+    caller does not affect the others; without any waiter, the call is canceled.
     """
 
     def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
@@ -30,7 +30,7 @@ class Shared(Generic[T]):
         self._last: asyncio.Task[T] | None = None
 
     async def __call__(self) -> T:
-        """Return what a run finds that begins from now on."""
+        """Return the result of a call that begins from now on."""
         run = self._next
         if run is None:
             self._last = asyncio.create_task(self._after(self._last), name="a look that is shared")

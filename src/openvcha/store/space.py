@@ -1,9 +1,9 @@
-"""Room in the store: how full its members are, and how they are given room, one after the other.
+"""Space of the store: how full its members are, and how it is reclaimed, one member at a time.
 
-Etcd compacts by itself, each hour; but the file of a member stays as large as it ever was, and
-counts against the quota, until the member is defragmented. It answers nobody meanwhile. So it is
-done only when it pays, to one member at a time, to the one that leads last, and with all of them
-there. Where the store is full already nobody can write anyway: then it is done all the same.
+etcd compacts its history hourly, but the file of a member keeps its size, which counts against the
+quota, until the member is defragmented. The member does not answer meanwhile. So that is done only
+if it is worthwhile, one member at a time, the leader last, and only if all members are there. A
+full store refuses writes in any case: then it is always done.
 """
 
 import asyncio
@@ -16,52 +16,52 @@ from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.interface import EndpointStatus, Member
 
 WARN_PERCENT: Final = 70
-PAYS_PERCENT, PAYS_WHEN_WARNED_PERCENT = 25, 10
-"""How much of the quota must come free, so that a member may be away for it."""
+MIN_FREE_PERCENT, MIN_FREE_WHEN_WARNED_PERCENT = 25, 10
+"""The part of the quota that must become free to justify a member's absence."""
 ANSWER_SECONDS: Final = 5.0
 ENOUGH_PERCENT: Final = 95
-"""A store that is larger would be full again at the next write."""
+"""A larger store would be full again at the next write."""
 AGREE_PERCENT: Final = 5
-"""Members hold the same: one that has this much more of the quota in use still compacts."""
+"""Members have equal data: one with this much more in use is still compacting."""
 WITNESS_QUOTAS: Final = 2
 """A witness's quota, in those of a data node: its file only grows, to what the data nodes have had
 at once, and a witness that is full would keep all members from writing."""
 COMPACTED_SECONDS, COMPACTED_POLL_SECONDS = 10.0, 0.2
-PASSES: Final = 3
+MAX_PASSES: Final = 3
 
 
-class RoomyStore(Protocol):
-    """What this needs of the client of the store."""
+class SpaceStore(Protocol):
+    """The part of the store's client that is needed here."""
 
     @property
     def endpoints(self) -> Sequence[str]:
-        """Return the places (URLs) that the account may be shown."""
+        """Return the URLs that may receive the account."""
 
     async def members(self, *, local: bool = False) -> list[Member]:
         """List the members."""
 
     async def status(self, endpoint: str) -> EndpointStatus:
-        """Ask one endpoint (URL) for its own view."""
+        """Return the view of one endpoint (URL)."""
 
     async def compact(self, revision: int) -> None:
-        """Forget the history before ``revision``."""
+        """Compact the history before ``revision``."""
 
     async def defragment(self, endpoint: str) -> None:
-        """Return what is free in a member's file to the disk; it answers nobody meanwhile."""
+        """Defragment a member's database; it does not answer meanwhile."""
 
-    async def full_members(self) -> frozenset[int]:
-        """Return the ids of the members whose database is full."""
+    async def members_without_space(self) -> frozenset[int]:
+        """Return the ids of the members with a NOSPACE alarm."""
 
-    async def disarm(self, members: frozenset[int]) -> None:
-        """Take back the alarm of these members."""
+    async def disarm_alarm(self, members: frozenset[int]) -> None:
+        """Clear the NOSPACE alarm of these members."""
 
     async def move_leader(self, endpoint: str, member_id: int) -> None:
-        """Let the member that leads, at ``endpoint``, give the lead to another."""
+        """Make the leader, which listens at ``endpoint``, transfer its leadership."""
 
 
 @dataclass(frozen=True, slots=True)
-class MemberRoom:
-    """One member that answers: the bytes of its file, and those of them that are in use.
+class MemberSpace:
+    """A member that answers: the size of its database, and the bytes in use.
 
     One that is not ``ours``, a witness, is shown no account, without which it does not defragment.
     """
@@ -76,32 +76,32 @@ class MemberRoom:
 
     @property
     def free(self) -> int:
-        """Return what a defragmentation would give back."""
+        """Return the bytes that a defragmentation would free."""
         return max(0, self.size - self.in_use)
 
     def limit(self, quota: int) -> int:
-        """Return the bytes that its file may have, by a data node's quota."""
+        """Return the maximum size of its database, given a data node's quota."""
         return quota if self.ours else WITNESS_QUOTAS * quota
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """All members, as they were just now; ``full``: the alarm is on, and nobody can write."""
+class SpaceReport:
+    """The space of all members; ``full``: there is an alarm, and the store refuses writes."""
 
-    members: tuple[MemberRoom, ...]
+    members: tuple[MemberSpace, ...]
     silent: tuple[str, ...] = ()
     learners: tuple[str, ...] = ()
     full: bool = False
     revision: int = 0
 
     @property
-    def largest(self) -> MemberRoom | None:
-        """Return the member that is full first."""
+    def largest(self) -> MemberSpace | None:
+        """Return the member that will be full first."""
         return max(self.members, key=lambda one: one.size / one.limit(1), default=None)
 
     @property
-    def in_order(self) -> tuple[MemberRoom, ...]:
-        """Return the members in the order in which they may be away: the one that leads last."""
+    def in_order(self) -> tuple[MemberSpace, ...]:
+        """Return the members in the order of defragmentation: the leader last."""
         return tuple(sorted(self.members, key=lambda one: (one.leads, one.name)))
 
     def why_not(self) -> str | None:
@@ -116,24 +116,26 @@ class Room:
 
 
 def percent(size: int, quota: int) -> int:
-    """Return how much of the quota is taken."""
+    """Return the used percentage of the quota."""
     return size * 100 // max(quota, 1)
 
 
-def pays(one: MemberRoom, quota: int) -> bool:
-    """Return whether enough comes free for a member to be away, and it would do it for us."""
+def is_worthwhile(one: MemberSpace, quota: int) -> bool:
+    """Return whether a defragmentation would free enough, on a member that obeys us."""
     if not one.ours:
         return False
     warned = percent(one.size, quota) >= WARN_PERCENT
-    return percent(one.free, quota) >= (PAYS_WHEN_WARNED_PERCENT if warned else PAYS_PERCENT)
+    return percent(one.free, quota) >= (
+        MIN_FREE_WHEN_WARNED_PERCENT if warned else MIN_FREE_PERCENT
+    )
 
 
-async def look(
-    store: RoomyStore,
+async def measure(
+    store: SpaceStore,
     seconds: float = ANSWER_SECONDS,
     members: Sequence[Member] | None = None,
-) -> Room:
-    """Ask all members, each within so many seconds; ``members`` are those just listed.
+) -> SpaceReport:
+    """Ask all members for their space, each within ``seconds``.
 
     Raises StoreUnavailable when there is no quorum.
     """
@@ -141,10 +143,10 @@ async def look(
     voters = [one for one in members if not one.learner and one.client_urls]
     found = await asyncio.gather(*(_asked(store, one, seconds) for one in voters))
     answers = [(one, status) for one, status in zip(voters, found, strict=True) if status]
-    # A witness may be a thief's: the alarm and the revision are what our own members say.
+    # A witness may be stolen: only our own members decide on the alarm and the revision.
     own = [status for one, status in answers if one.client_urls[0] in store.endpoints]
-    return Room(
-        members=tuple(_room(one, status, store.endpoints) for one, status in answers),
+    return SpaceReport(
+        members=tuple(_member_space(one, status, store.endpoints) for one, status in answers),
         silent=tuple(one.name for one, status in zip(voters, found, strict=True) if not status),
         learners=tuple(one.name for one in members if one.learner),
         full=any(status.full for status in own),
@@ -152,88 +154,88 @@ async def look(
     )
 
 
-async def defragment(store: RoomyStore, one: MemberRoom, others: Sequence[MemberRoom]) -> None:
-    """Defragment one member; one that leads hands the lead over before. Raises StoreError."""
+async def defragment(store: SpaceStore, one: MemberSpace, others: Sequence[MemberSpace]) -> None:
+    """Defragment a member; a leader hands over first. Raises StoreError."""
     successor = next((other for other in others if other.member_id != one.member_id), None)
     if one.leads and successor is not None:
         await store.move_leader(one.endpoint, successor.member_id)
     await store.defragment(one.endpoint)
 
 
-async def make_room(
-    store: RoomyStore,
+async def reclaim(
+    store: SpaceStore,
     quota: int,
     told: Callable[[str], None],
     *,
     every: bool = False,
-) -> Room:
-    """Compact, give room to each member where it pays (or to ``every`` one), end the alarm.
+) -> SpaceReport:
+    """Compact, defragment the members where it is worthwhile (or ``every`` one), clear the alarm.
 
-    A full store takes no writes, so that nobody misses a member that is away: there it pays always.
-    Returns what there is then. Raises StoreError.
+    On a full store it is always worthwhile: it refuses writes, so an absent member does no harm.
+    Return the space afterwards. Raises StoreError.
     """
-    before = await look(store)
+    before = await measure(store)
     with contextlib.suppress(StoreError):  # it may be compacted up to there already
         await store.compact(before.revision)
-    room = await _compacted(store, quota)
-    for _ in range(PASSES):
+    room = await _wait_compacted(store, quota)
+    for _ in range(MAX_PASSES):
         for one in room.in_order:
-            if one.ours and (every or room.full or pays(one, quota)):
+            if one.ours and (every or room.full or is_worthwhile(one, quota)):
                 await defragment(store, one, room.in_order)
                 told(f"{one.name}: freed {one.free} of {one.size} bytes")
-        room = await look(store)
-        if not room.full or _has_room(room, quota):
+        room = await measure(store)
+        if not room.full or _has_space(room, quota):
             break
-    if room.full and _has_room(room, quota):
-        await store.disarm(await store.full_members())
-        room = await _disarmed(store)
+    if room.full and _has_space(room, quota):
+        await store.disarm_alarm(await store.members_without_space())
+        room = await _wait_disarmed(store)
     return room
 
 
-async def _disarmed(store: RoomyStore) -> Room:
-    """Wait until each member knows that the alarm is over, at most COMPACTED_SECONDS."""
+async def _wait_disarmed(store: SpaceStore) -> SpaceReport:
+    """Wait until each member has cleared the alarm, at most COMPACTED_SECONDS."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + COMPACTED_SECONDS
-    room = await look(store)
+    room = await measure(store)
     while room.full and clock() < deadline:
         await asyncio.sleep(COMPACTED_POLL_SECONDS)
-        room = await look(store)
+        room = await measure(store)
     return room
 
 
-async def _compacted(store: RoomyStore, quota: int) -> Room:
-    """Wait until all members have compacted, each in its own time; at most COMPACTED_SECONDS.
+async def _wait_compacted(store: SpaceStore, quota: int) -> SpaceReport:
+    """Wait until all members have compacted, at most COMPACTED_SECONDS.
 
     One that is defragmented before gives nothing back.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + COMPACTED_SECONDS
-    before: Sequence[MemberRoom] = ()
-    room = await look(store)
+    before: Sequence[MemberSpace] = ()
+    room = await measure(store)
     while clock() < deadline and not (_steady(before, room.members) and _agree(room, quota)):
         await asyncio.sleep(COMPACTED_POLL_SECONDS)
-        before, room = room.members, await look(store)
+        before, room = room.members, await measure(store)
     return room
 
 
-def _steady(before: Sequence[MemberRoom], now: Sequence[MemberRoom]) -> bool:
-    """Return whether no member has become emptier between two looks."""
+def _steady(before: Sequence[MemberSpace], now: Sequence[MemberSpace]) -> bool:
+    """Return whether no member's usage has shrunk between two measurements."""
     used = {one.member_id: one.in_use for one in before}
     return all(one.in_use >= used.get(one.member_id, one.size) for one in now if one.ours)
 
 
-def _agree(room: Room, quota: int) -> bool:
+def _agree(room: SpaceReport, quota: int) -> bool:
     used = [one.in_use for one in room.members if one.ours]
     return percent(max(used, default=0) - min(used, default=0), quota) < AGREE_PERCENT
 
 
-def _has_room(room: Room, quota: int) -> bool:
+def _has_space(room: SpaceReport, quota: int) -> bool:
     taken = [percent(one.size, one.limit(quota)) for one in room.members]
     return max(taken, default=100) < ENOUGH_PERCENT
 
 
-def _room(member: Member, status: EndpointStatus, ours: Sequence[str]) -> MemberRoom:
-    return MemberRoom(
+def _member_space(member: Member, status: EndpointStatus, ours: Sequence[str]) -> MemberSpace:
+    return MemberSpace(
         member_id=member.id,
         name=member.name,
         endpoint=member.client_urls[0],
@@ -244,7 +246,7 @@ def _room(member: Member, status: EndpointStatus, ours: Sequence[str]) -> Member
     )
 
 
-async def _asked(store: RoomyStore, member: Member, seconds: float) -> EndpointStatus | None:
+async def _asked(store: SpaceStore, member: Member, seconds: float) -> EndpointStatus | None:
     try:
         async with asyncio.timeout(seconds):
             return await store.status(member.client_urls[0])

@@ -1,4 +1,4 @@
-"""structlog, without rich, which it loads to draw tracebacks in a terminal wherever it finds it.
+"""structlog without rich, which it would load to draw tracebacks in a terminal.
 
 None of our programs has structlog draw any: their lines are JSON, or go through
 `cli/output/console.py`.

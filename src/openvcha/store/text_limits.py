@@ -1,7 +1,7 @@
-"""How much of a text is kept: whatever a caller, a step or another node has said.
+"""Limits of stored texts, whatever a caller, a step or another node has sent.
 
-All records go through here on their way into the store (``records.encode``): so what one request
-leaves behind has a bound, whoever made the message and wherever it stands in the record.
+All records pass here on their way into the store (``records.encode``), so the size of what one
+request leaves behind is bounded, wherever its texts come from.
 """
 
 from typing import Any, Final, TypeVar
@@ -11,15 +11,15 @@ import msgspec
 from openvcha.api.structures import LocalizableMessage
 from openvcha.api.truncation import truncate
 
-LONGEST_ARGUMENT: Final = 300
-LONGEST_TEXT: Final = 1000
-MOST_ARGUMENTS: Final = 8
+MAX_ARGUMENT: Final = 300
+MAX_TEXT: Final = 1000
+MAX_ARGUMENTS: Final = 8
 
 T = TypeVar("T")
 
 
-def kept(value: T) -> T:
-    """Return a value with every message in it cut; the same object where nothing is too long."""
+def truncated(value: T) -> T:
+    """Return a value with all of its messages truncated; the same object if none is too long."""
     found: Any = value
     match found:
         case LocalizableMessage():
@@ -27,15 +27,15 @@ def kept(value: T) -> T:
         case msgspec.Struct():
             found = _structure(found)
         case dict():
-            found = _same_or(found, {name: kept(each) for name, each in found.items()})
+            found = _same_or(found, {name: truncated(each) for name, each in found.items()})
         case list() | tuple():
-            found = _same_or(found, type(found)(kept(each) for each in found))
+            found = _same_or(found, type(found)(truncated(each) for each in found))
     return found  # type: ignore[no-any-return]  # it is of the type that came
 
 
 def _message(text: LocalizableMessage) -> LocalizableMessage:
-    arguments = tuple(truncate(each, LONGEST_ARGUMENT) for each in text.args[:MOST_ARGUMENTS])
-    shown = truncate(text.default_message, LONGEST_TEXT)
+    arguments = tuple(truncate(each, MAX_ARGUMENT) for each in text.args[:MAX_ARGUMENTS])
+    shown = truncate(text.default_message, MAX_TEXT)
     if (arguments, shown) == (text.args, text.default_message):
         return text
     return msgspec.structs.replace(text, default_message=shown, args=arguments)
@@ -43,12 +43,12 @@ def _message(text: LocalizableMessage) -> LocalizableMessage:
 
 def _structure(value: msgspec.Struct) -> msgspec.Struct:
     old = {name: getattr(value, name) for name in value.__struct_fields__}
-    new = {name: kept(each) for name, each in old.items()}
+    new = {name: truncated(each) for name, each in old.items()}
     changed = {name: each for name, each in new.items() if each is not old[name]}
     return msgspec.structs.replace(value, **changed) if changed else value
 
 
 def _same_or(old: Any, new: Any) -> Any:
-    """Return the old one unless something in it has changed."""
+    """Return the old value unless an item of it has changed."""
     values = (old.values(), new.values()) if isinstance(old, dict) else (old, new)
     return old if all(a is b for a, b in zip(*values, strict=True)) else new

@@ -1,4 +1,4 @@
-"""One task carried out: forward step by step, or back the way it came; then its end."""
+"""The execution of one task: forward step by step, or back with undo; then its end."""
 
 import asyncio
 import secrets
@@ -15,31 +15,31 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, TaskProgress, TaskStatus
 from openvcha.store.errors import Fenced
 from openvcha.store.structlog_light import structlog
-from openvcha.tasks.ledger import Change, Ledger
-from openvcha.tasks.record import TOTAL, ErrorRecord, Phase, TaskRecord, error_record, moved
+from openvcha.tasks.ledger import Change, TaskWriter
+from openvcha.tasks.record import TOTAL, ErrorRecord, Phase, TaskRecord, error_record, with_progress
 from openvcha.tasks.steps import Canceled, Step, TaskContext
-from openvcha.tasks.transient import GivenUp, passing
+from openvcha.tasks.transient import WaitTimedOut, transient_reason
 
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
+INITIAL_PAUSE: Final = 0.1
+MAX_PAUSE: Final = 5.0
 
 Attempt = Callable[[], Awaitable[None]]
 
 
 class Execution:
-    """Carries out one task from where its record and the world say it stands.
+    """Executes one task from its current state.
 
-    Raises Fenced when another runner has taken over, StoreError when its record is beyond use.
+    Raises Fenced when another runner has taken over, StoreError when the record is unusable.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
+        writer: TaskWriter,
         context: TaskContext,
         steps: Sequence[Step],
         clock: Callable[[], datetime],
     ) -> None:
-        self._ledger = ledger
+        self._writer = writer
         self._ctx = context
         self._steps = {step.name: step for step in steps}
         self._clock = clock
@@ -50,24 +50,24 @@ class Execution:
             raise ValueError("the names of a plan's steps must be unique")
 
     async def run(self) -> None:
-        """Carry the task to its end."""
+        """Execute the task to its end."""
         if self._ctx.record.phase is Phase.FORWARD:
             error = await self._forward()
             if error is None:
                 return
-            await self._turn_back(error)
+            await self._start_undo(error)
         await self._undo()
         await self._end_failed()
 
     async def _forward(self) -> ErrorRecord | None:
-        """Go through all steps to success, and return the error that stopped it."""
+        """Run all remaining steps; return the error that stopped the task, None on success."""
         try:
             await self._ctx.update(self._begun)
             before = [0, *accumulate(step.weight for step in self._steps.values())]
             for start, step in zip(before, self._steps.values(), strict=False):
                 self._ctx.set_span(start, step.weight, max(before[-1], 1))
-                await self._patiently(step, self._attempt(step))
-            await self._ledger.finish(self._ctx.record.id, self._succeeded)
+                await self._retry(step, self._attempt(step))
+            await self._writer.finish(self._ctx.record.id, self._succeeded)
         except Exception as error:  # noqa: BLE001 - whatever a step raises, its task ends
             return await self._explained(error)
         self._log.info("task succeeded")
@@ -84,7 +84,7 @@ class Execution:
         return attempt
 
     async def _undo(self) -> None:
-        """Undo the started steps, the last one first; what fails is noted and passed over."""
+        """Undo the started steps in reverse order; failures are noted and skipped."""
         for name in reversed(self._ctx.record.started):
             await self._show(message("task.undoing", name))
             failure: tuple[LocalizableMessage, ...] = ()
@@ -93,16 +93,16 @@ class Execution:
             else:
                 try:
                     await self._take_back(self._steps[name])
-                except Exception as error:  # noqa: BLE001 - the other steps are undone all the same
+                except Exception as error:  # noqa: BLE001 - the other steps are still undone
                     cause = await self._explained(error)
                     failure = (message("task.undo.failed", name), *cause.messages)
                     failure = (*failure, *await self._left(self._steps[name]))
             await self._ctx.update(_undone(name, failure))
 
     async def _left(self, step: Step) -> tuple[LocalizableMessage, ...]:
-        """Return what a step that could not be undone leaves, where that can be found out."""
+        """Return what a step that could not be undone leaves behind, if it can tell."""
         try:
-            said = await step.left(self._ctx)
+            said = await step.remains(self._ctx)
         except Exception as error:
             if isinstance(error, Fenced):
                 raise
@@ -114,47 +114,47 @@ class Execution:
 
     async def _take_back(self, step: Step) -> None:
         self._log.info("rolling back step", step=step.name)
-        await self._patiently(step, lambda: step.undo(self._ctx))
+        await self._retry(step, lambda: step.undo(self._ctx))
 
-    async def _patiently(self, step: Step, attempt: Attempt) -> None:
-        """Try until it works. Raises GivenUp after the step's patience or limit."""
+    async def _retry(self, step: Step, attempt: Attempt) -> None:
+        """Retry until it succeeds. Raises WaitTimedOut after the step's patience or limit."""
         try:
             async with asyncio.timeout(step.limit) as scope:
-                await self._repeatedly(step, attempt)
+                await self._retry_until_done(step, attempt)
         except TimeoutError:
             if not scope.expired():
                 raise
             late = message("task.step.limit", step.name, f"{step.limit:g}")
-            raise GivenUp(late) from None
+            raise WaitTimedOut(late) from None
 
-    async def _repeatedly(self, step: Step, attempt: Attempt) -> None:
+    async def _retry_until_done(self, step: Step, attempt: Attempt) -> None:
         now = asyncio.get_running_loop().time
         until: float | None = None
-        come_to, pause = 0, FIRST_PAUSE
+        come_to, pause = 0, INITIAL_PAUSE
         while True:
             try:
                 return await attempt()
             except Exception as error:
-                reason = passing(error)
+                reason = transient_reason(error)
                 if reason is None:
                     raise
             # What has moved on since the last failure has begun another wait.
             if until is None or self._completed > come_to:
-                until, come_to, pause = now() + step.patience, self._completed, FIRST_PAUSE
+                until, come_to, pause = now() + step.patience, self._completed, INITIAL_PAUSE
             if now() + pause > until:
                 tired = message("task.step.patience", step.name, f"{step.patience:g}")
-                raise GivenUp(tired, reason)
+                raise WaitTimedOut(tired, reason)
             await self._show(reason)
             await self._ctx.pause(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
     @property
     def _completed(self) -> int:
         return self._ctx.record.progress.completed
 
     async def _explained(self, error: Exception) -> ErrorRecord:
-        """Return what ended a step in a way fit to be kept and shown; passes on a lost hold."""
-        if isinstance(error, Fenced) and not await self._ledger.holds():
+        """Convert the exception that ended a step for storage; passes on a lost lock."""
+        if isinstance(error, Fenced) and not await self._writer.is_current():
             raise error
         if isinstance(error, Canceled):
             self._log.info("stopping task as requested")
@@ -164,15 +164,15 @@ class Execution:
             return error_record(error)
         incident = secrets.token_hex(8)
         self._log.error("step failed unexpectedly", incident=incident, exc_info=error)
-        return error_record(broken(error, incident))
+        return error_record(unexpected_error(error, incident))
 
     async def _show(self, text: LocalizableMessage) -> None:
         if text != self._ctx.record.progress.message:
             await self._ctx.update(
-                lambda old: msgspec.structs.replace(old, progress=moved(old, None, text))
+                lambda old: msgspec.structs.replace(old, progress=with_progress(old, None, text))
             )
 
-    async def _turn_back(self, error: ErrorRecord) -> None:
+    async def _start_undo(self, error: ErrorRecord) -> None:
         await self._ctx.update(
             lambda old: msgspec.structs.replace(
                 old,
@@ -185,7 +185,7 @@ class Execution:
         )
 
     async def _end_failed(self) -> None:
-        await self._ledger.finish(self._ctx.record.id, failed(self._clock()))
+        await self._writer.finish(self._ctx.record.id, failed(self._clock()))
         self._log.info("task failed")
 
     def _begun(self, old: TaskRecord) -> TaskRecord:
@@ -204,7 +204,7 @@ class Execution:
             step=step.name,
             started=started,
             cancelable=old.may_cancel and step.cancelable,
-            progress=moved(old, self._ctx.reached(0.0), text),
+            progress=with_progress(old, self._ctx.overall_progress(0.0), text),
         )
 
     def _succeeded(self, old: TaskRecord) -> TaskRecord:
@@ -218,8 +218,8 @@ class Execution:
         )
 
 
-def broken(error: Exception, incident: str) -> ApiError:
-    """Make the error of a task that broke: what the machine refuses is told as it is."""
+def unexpected_error(error: Exception, incident: str) -> ApiError:
+    """Return the error of a task that crashed; a refused file operation is named."""
     internal = ApiError(ErrorType.INTERNAL_SERVER_ERROR, message("internal.error", incident))
     return file_error(error) or internal
 
@@ -265,6 +265,6 @@ def _undone(name: str, failure: tuple[LocalizableMessage, ...]) -> Change:
 
 
 def _stop_if_asked(record: TaskRecord) -> None:
-    """Decide in the transaction itself: a cancel that was accepted is never passed over."""
+    """Check for a cancel request in the transaction itself, so that none is missed."""
     if record.cancel_requested:
         raise Canceled

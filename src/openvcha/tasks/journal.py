@@ -1,4 +1,4 @@
-"""The tasks of the cluster: created before they are promised, looked up, asked to stop."""
+"""The tasks of the cluster: creation, queries, cancel requests."""
 
 import contextlib
 import secrets
@@ -37,25 +37,32 @@ from openvcha.store.interface import (
 )
 from openvcha.store.records import Record, decode, encode
 from openvcha.store.structlog_light import structlog
-from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bare, bounded_arguments, to_info
+from openvcha.tasks.record import (
+    TOTAL,
+    Phase,
+    TaskRecord,
+    bounded_arguments,
+    operation_name,
+    to_info,
+)
 
 INSTANCE: Final = "com.vmware.vcenter.vcha"
 MAX_MATCHES: Final = 1000
 RETENTION: Final = timedelta(days=30)
 CREATE_TRIES: Final = 3
-LONGEST_ID: Final = 200
+MAX_ID_CHARACTERS: Final = 200
 
 _log = structlog.get_logger(__name__)
 
 
 def utc_now() -> datetime:
-    """Return the time, with its zone."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A record with the key-value pair it was read from."""
+    """A record with the key-value pair that it was read from."""
 
     record: TaskRecord
     kv: KeyValue
@@ -94,7 +101,7 @@ class Journal:
         cancelable: bool = True,
         guards: Sequence[Compare] = (),
     ) -> TaskRecord:
-        """Make a PENDING task that holds the one operation of the cluster; durable on return.
+        """Create a PENDING task that holds the cluster's one operation; durable on return.
 
         ``operation`` is the wire name (``redeploy$task``). ``arguments`` are JSON or structures.
         ``guards`` are what the caller's checks rest on, e.g. ``unchanged(...)`` of the
@@ -126,18 +133,18 @@ class Journal:
         return _readable(task_id, await self._stored(task_id))
 
     async def get(self, task_id: str, spec: TaskGetSpec | None = None) -> TaskInfo:
-        """Show a task. Raises as ``read``."""
+        """Return a task. Raises as ``read``."""
         return self.info(await self.read(task_id), spec)
 
     async def list(
         self, filter_spec: TaskFilterSpec | None = None, result_spec: TaskGetSpec | None = None
     ) -> dict[str, TaskInfo]:
-        """Show the tasks that match every set of the filter that is there and not empty.
+        """Return the tasks that match every set of the filter that is neither unset nor empty.
 
         Raises ApiError INVALID_ARGUMENT when neither tasks nor services are given,
         RESOURCE_INACCESSIBLE when more than 1000 match.
         """
-        filter_spec = require_narrow(filter_spec)
+        filter_spec = require_selective(filter_spec)
         _, found = await self.snapshot()
         matching = [item.record for item in found if matches(item.record, filter_spec)]
         if len(matching) > MAX_MATCHES:
@@ -147,7 +154,7 @@ class Journal:
         return {record.id: self.info(record, result_spec) for record in matching}
 
     def info(self, record: TaskRecord, spec: TaskGetSpec | None = None) -> TaskInfo:
-        """Show a record. ``return_all`` adds nothing: these tasks have no data of their own."""
+        """Convert a record for the API. ``return_all`` adds nothing: tasks have no private data."""
         return to_info(
             record,
             exclude_result=bool(spec and spec.exclude_result),
@@ -155,14 +162,14 @@ class Journal:
         )
 
     async def running(self) -> TaskRecord | None:
-        """Return the task that holds the one operation of the cluster, from its creation on."""
+        """Return the task that holds the cluster's operation, from its creation on."""
         kv = await self._store.get(keys.OPERATION)
         if kv is None:
             return None
         return await self._holder(kv)
 
     def _known(self, task_id: str, kv: KeyValue) -> TaskRecord:
-        """Read a task's record; of one that cannot be read only its id is known."""
+        """Decode a task's record; of an unreadable one only the id is known."""
         try:
             return decode(kv, TaskRecord)
         except RecordUnreadable:
@@ -180,7 +187,7 @@ class Journal:
             )
 
     async def request_cancel(self, task_id: str) -> None:
-        """Ask a task to stop at its next safe point and undo what it did. Asking twice is once.
+        """Request that a task stops at its next safe point and undoes its work. Idempotent.
 
         Raises ApiError NOT_FOUND, NOT_ALLOWED_IN_CURRENT_STATE when it has ended, UNSUPPORTED
         with the reason when it cannot be canceled (now).
@@ -191,7 +198,7 @@ class Journal:
         _log.info("task cancel requested", task=task_id)
 
     async def watch(self, task_id: str) -> AsyncGenerator[TaskRecord, None]:
-        """Follow a task: its record now, then after every change; ends after the finished one.
+        """Yield a task's record now and after every change; end after the finished one.
 
         Intermediate states may be left out. Raises ApiError NOT_FOUND, also when it is deleted.
         Close it with ``contextlib.aclosing`` when leaving early.
@@ -221,7 +228,7 @@ class Journal:
         return f"{uuid.UUID(bytes=self._random(16), version=4)}:{self._instance}"
 
     async def _insert(self, record: TaskRecord, guards: Sequence[Compare]) -> None:
-        """Insert once, also when the store loses the answer: the id tells whose task it is."""
+        """Insert once, even if the store's answer is lost: the id identifies the task."""
         for remaining in reversed(range(CREATE_TRIES)):
             try:
                 return await self._try_insert(record, guards)
@@ -249,16 +256,18 @@ class Journal:
             if holder := await self._holder(operation[0]):
                 busy = message("task.busy", holder.operation_id, holder.id)
                 raise ApiError(ErrorType.RESOURCE_BUSY, busy)
-            _log.warning("the operation was held by no task", held=operation[0].value[:LONGEST_ID])
+            _log.warning(
+                "the operation was held by no task", held=operation[0].value[:MAX_ID_CHARACTERS]
+            )
             free = unchanged(operation[0])
 
     async def _holder(self, operation: KeyValue) -> TaskRecord | None:
         """Return the task that holds the operation.
 
-        A task and its hold begin and end in one transaction each. So who wrote a hold without a
-        task that runs was none of us: it holds nothing.
+        A task and its hold begin and end in one transaction each. A hold without a running task was
+        not written by us, and holds nothing.
         """
-        task_id = operation.value[:LONGEST_ID].decode(errors="replace")
+        task_id = operation.value[:MAX_ID_CHARACTERS].decode(errors="replace")
         try:
             found = await self._store.get(keys.task(task_id))
         except RecordForged:
@@ -266,7 +275,7 @@ class Journal:
         record = self._known(task_id, found) if found else None
         if record is None or not record.finished:
             return record
-        # It may have ended between the two looks.
+        # It may have ended between the two reads.
         now = await self._store.get(keys.OPERATION)
         return None if now == operation else record
 
@@ -278,7 +287,7 @@ class Journal:
             raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, refused) from error
 
 
-def require_narrow(wanted: TaskFilterSpec | None) -> TaskFilterSpec:
+def require_selective(wanted: TaskFilterSpec | None) -> TaskFilterSpec:
     """Return a filter that names tasks or services. Raises ApiError INVALID_ARGUMENT."""
     if wanted is None or not (wanted.tasks or wanted.services):
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("task.filter.empty"))
@@ -286,12 +295,12 @@ def require_narrow(wanted: TaskFilterSpec | None) -> TaskFilterSpec:
 
 
 def matches(record: TaskRecord, wanted: TaskFilterSpec) -> bool:
-    """Return whether a task matches every set that is there and not empty."""
-    operations = {bare(operation) for operation in wanted.operations or ()}
+    """Return whether a task matches every set that is neither unset nor empty."""
+    operations = {operation_name(operation) for operation in wanted.operations or ()}
     return (
         (not wanted.tasks or record.id in wanted.tasks)
         and (not wanted.services or record.service in wanted.services)
-        and (not operations or bare(record.operation) in operations)
+        and (not operations or operation_name(record.operation) in operations)
         and (not wanted.status or record.status in wanted.status)
         and (not wanted.targets or record.target in wanted.targets)
         and (not wanted.users or record.user in wanted.users)

@@ -1,4 +1,4 @@
-"""The runner's pen: every write is fenced, waits for the store, and may be repeated."""
+"""The writer of the runner: every write is fenced, waits for the store, and is idempotent."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,11 +18,11 @@ Change = Callable[[TaskRecord], TaskRecord]
 _log = structlog.get_logger(__name__)
 
 
-class Ledger:
+class TaskWriter:
     """Writes the records of tasks for the runner that holds the key of ``guard``.
 
-    While the store is unavailable its methods wait; what ends the wait is the loss of the hold.
-    They raise Fenced when another runner has taken over, and then nothing was written.
+    While the store is unavailable its methods wait, until the lock is lost. They raise Fenced when
+    another runner has taken over; then nothing was written.
     """
 
     def __init__(self, store: Store, guard: Compare) -> None:
@@ -30,21 +30,20 @@ class Ledger:
         self.guard = guard
 
     async def update(self, task_id: str, change: Change) -> TaskRecord:
-        """Write ``change(record)``, also when that is the same, and give it.
+        """Write ``change(record)``, even if it is equal, and return it.
 
-        ``change`` is pure and does no harm when applied to its own result; what it raises is
-        passed on and nothing is written. Raises RecordMissing.
+        ``change`` is pure and idempotent; if it raises, nothing is written. Raises RecordMissing.
         """
         return await self._persist(task_id, change, ending=False)
 
     async def finish(self, task_id: str, change: Change) -> TaskRecord:
         """Write the end of a task and free the operation, in one transaction.
 
-        A task that has ended already is left as it is.
+        A task that has already ended stays unchanged.
         """
         return await self._persist(task_id, change, ending=True)
 
-    async def holds(self) -> bool:
+    async def is_current(self) -> bool:
         """Return whether no other runner has taken over."""
         while True:
             try:
@@ -52,7 +51,7 @@ class Ledger:
             except StoreUnavailable as error:
                 await _wait(error)
 
-    async def forget(self, kv: KeyValue) -> None:
+    async def delete(self, kv: KeyValue) -> None:
         """Delete a record unless it has changed since it was read."""
         await self._write([unchanged(kv)], [Delete(kv.key)])
 
@@ -67,11 +66,11 @@ class Ledger:
                 freed = await self._operation_of(task_id) if ending else None
                 if await self._write(
                     [*compares, *([unchanged(freed)] if freed else [])],
-                    [*actions, *(_freeing(freed) if freed else [])],
+                    [*actions, *(_release_actions(freed) if freed else [])],
                 ):
                     return new
             except StoreUnavailable as error:
-                # An outcome that stays unknown is read back: the change bears being repeated.
+                # After an unknown outcome the record is read again: the change is idempotent.
                 await _wait(error)
 
     async def _read(self, task_id: str) -> tuple[KeyValue, TaskRecord]:
@@ -85,7 +84,7 @@ class Ledger:
         return kv if kv is not None and kv.value == task_id.encode() else None
 
     async def _write(self, compares: list[Compare], actions: list[Action]) -> bool:
-        """Return whether it was written; not when somebody else wrote in between."""
+        """Return whether it was written; not when another writer interfered."""
         result = await self._store.txn([self.guard, *compares], actions, [Get(self.guard.key)])
         if not result.succeeded:
             holder = result.results[0]
@@ -94,8 +93,8 @@ class Ledger:
         return result.succeeded
 
 
-def _freeing(operation: KeyValue) -> list[Action]:
-    """Free the operation; without a task nobody relies on anybody's power."""
+def _release_actions(operation: KeyValue) -> list[Action]:
+    """Return the actions that free the operation, and with it the VMs it required."""
     return [Delete(operation.key), Delete(keys.REQUIRED_VOTES)]
 
 

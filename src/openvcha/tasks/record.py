@@ -1,4 +1,4 @@
-"""What is kept of a task, and how it looks to a caller."""
+"""The stored record of a task, and its conversion for the API."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -19,28 +19,28 @@ from openvcha.api.structures import (
     TaskStatus,
 )
 from openvcha.api.types import Opaque, Structure
-from openvcha.store.text_limits import kept
+from openvcha.store.text_limits import truncated
 
 TOTAL = 100
-"""A task that has succeeded stands at this; every other one stands below it."""
+"""The progress of a task that has succeeded; any other one has less."""
 MAX_ERROR_BYTES = 16 * 1024
 MAX_ARGUMENTS_BYTES = 16 * 1024
-"""Bound of a call's arguments, which cannot be cut: they are what the task goes by."""
+"""Limit of a call's arguments, which cannot be truncated: the task depends on them."""
 MAX_PART_BYTES = 128 * 1024
-"""Bound of what a step may put into a record at a time (state, result)."""
+"""Limit of what a step may store in a record at once (state, result)."""
 
 FINISHED = frozenset({TaskStatus.SUCCEEDED, TaskStatus.FAILED})
 
 
 class Phase(StrEnum):
-    """Which way a task goes. It turns back at most once."""
+    """The direction of a task. It turns back at most once."""
 
     FORWARD = "FORWARD"
     UNDO = "UNDO"
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A standard error at rest; ``data_type`` is the vAPI name of the structure in ``data``."""
+    """A stored standard error; ``data_type`` is the vAPI name of the structure in ``data``."""
 
     error_type: ErrorType
     messages: tuple[LocalizableMessage, ...] = ()
@@ -60,11 +60,11 @@ class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 def error_record(error: ApiError) -> ErrorRecord:
-    """Write an error down; one that is too large loses its data, then its last causes.
+    """Convert an error for storage; one that is too large loses its data, then its last causes.
 
     Raises TypeError when the data hold a secret.
     """
-    data = None if error.data is None else plain(error.data)
+    data = None if error.data is None else to_plain(error.data)
     return _bounded(
         ErrorRecord(
             error_type=error.error_type,
@@ -76,7 +76,7 @@ def error_record(error: ApiError) -> ErrorRecord:
 
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A task as it stands in the store.
+    """The stored record of a task.
 
     ``operation`` is the name on the wire (``redeploy$task``). ``started`` names the steps whose
     action has begun and was not undone, in order. ``cancelable`` is what a caller sees now;
@@ -108,24 +108,24 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def operation_id(self) -> str:
-        """The operation's full id, as ``com.vmware.vcenter.vcha.cluster.passive.redeploy``."""
-        return f"{self.service}.{bare(self.operation)}"
+        """Return the full id, e.g. ``com.vmware.vcenter.vcha.cluster.passive.redeploy``."""
+        return f"{self.service}.{operation_name(self.operation)}"
 
     @property
     def finished(self) -> bool:
-        """Whether the task has ended, either way."""
+        """Return whether the task has succeeded or failed."""
         return self.status in FINISHED
 
 
-def bare(operation: str) -> str:
-    """Return an operation's name without the mark of its task form."""
+def operation_name(operation: str) -> str:
+    """Return an operation's name without the suffix of its task form."""
     return operation.removesuffix("$task")
 
 
 def to_info(
     record: TaskRecord, *, exclude_result: bool = False, result_type: Any = None
 ) -> TaskInfo:
-    """Show a task as the API does; ``result_type`` is the Python type of its result, if any.
+    """Convert a record for the API; ``result_type`` is the Python type of its result, if any.
 
     Which fields are set goes by the status, as clients enforce it.
     """
@@ -155,10 +155,10 @@ def _opaque(result: Any, result_type: Any) -> Opaque:
     return Opaque(result_type, msgspec.convert(result, result_type))
 
 
-def moved(
+def with_progress(
     record: TaskRecord, completed: int | None, text: LocalizableMessage | None
 ) -> TaskProgress:
-    """Return the progress after a report: it never falls, and is full only after success."""
+    """Return the progress after a report: it never decreases, and is full only after success."""
     reached = min(completed or 0, TOTAL - 1)
     return TaskProgress(
         total=TOTAL,
@@ -167,8 +167,8 @@ def moved(
     )
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it.
+def to_plain(value: Any) -> Any:
+    """Convert a value to plain JSON types.
 
     Raises TypeError when a Secret is anywhere inside, or something that JSON cannot hold.
     """
@@ -179,8 +179,8 @@ def plain(value: Any) -> Any:
 
 
 def bounded_arguments(value: Any) -> Any:
-    """Return ``plain(value)``. Raises ApiError INVALID_ARGUMENT when it is too large to be kept."""
-    made = plain(value)
+    """Return ``to_plain(value)``. Raises ApiError INVALID_ARGUMENT when it is too large."""
+    made = to_plain(value)
     if (size := _size(made)) > MAX_ARGUMENTS_BYTES:
         too_large = message("task.arguments.large", size, MAX_ARGUMENTS_BYTES)
         raise ApiError(ErrorType.INVALID_ARGUMENT, too_large)
@@ -188,8 +188,8 @@ def bounded_arguments(value: Any) -> Any:
 
 
 def bounded_part(value: Any) -> Any:
-    """Return ``plain(value)``. Raises ValueError when it is too large for a record."""
-    made = plain(value)
+    """Return ``to_plain(value)``. Raises ValueError when it is too large for a record."""
+    made = to_plain(value)
     size = _size(made)
     if size > MAX_PART_BYTES:
         raise ValueError(f"{size} bytes are more than a task's record takes ({MAX_PART_BYTES})")
@@ -211,7 +211,7 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _bounded(error: ErrorRecord) -> ErrorRecord:
-    error = kept(error)
+    error = truncated(error)
     if _size(error) > MAX_ERROR_BYTES:
         error = msgspec.structs.replace(error, data_type=None, data=None)
     while _size(error) > MAX_ERROR_BYTES:

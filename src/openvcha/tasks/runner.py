@@ -1,4 +1,4 @@
-"""Who carries tasks out: one runner at a time, which goes on with whatever is unfinished."""
+"""The runner of tasks: only one runs at a time, and it resumes whatever is unfinished."""
 
 import asyncio
 import secrets
@@ -13,30 +13,30 @@ from openvcha.api.messages import message
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, Fenced, StoreError, StoreUnavailable
 from openvcha.store.interface import EventType, Store
-from openvcha.store.lease import Hold, campaign
+from openvcha.store.lease import LeaseLock, campaign
 from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
-from openvcha.tasks.execution import Execution, broken, failed
+from openvcha.tasks.execution import Execution, failed, unexpected_error
 from openvcha.tasks.journal import RETENTION, Journal
-from openvcha.tasks.ledger import RETRY_SECONDS, Ledger
+from openvcha.tasks.ledger import RETRY_SECONDS, TaskWriter
 from openvcha.tasks.record import TaskRecord, error_record
 from openvcha.tasks.steps import Step, TaskContext
 
-HOLD_SECONDS: Final = 5
+LEASE_SECONDS: Final = 5
 SWEEP_SECONDS: Final = 3600.0
 GIVE_UP_SECONDS: Final = 5.0
 
 Plan = Callable[[TaskRecord], Sequence[Step]]
-"""Gives the steps of a task, by its record; the same ones every time it is asked."""
+"""Returns the steps of a task, given its record; always the same ones."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Runner:
-    """Carries out the tasks of ``plans`` (by the operation's full id), oldest first.
+    """Executes the tasks of ``plans`` (by the operation's full id), oldest first.
 
-    ``name`` tells people which runner holds the key; ``hold_seconds`` is how long after a runner's
-    sudden death the next one begins.
+    ``name`` identifies the runner to people; ``lease_seconds`` is the time after a runner's crash
+    until the next one begins.
     """
 
     def __init__(
@@ -47,35 +47,37 @@ class Runner:
         clock: Callable[[], datetime] | None = None,
         *,
         name: str = "",
-        hold_seconds: int = HOLD_SECONDS,
+        lease_seconds: int = LEASE_SECONDS,
     ) -> None:
         self._store = store
         self._journal = journal
         self._plans = plans
         self._clock = clock or journal.clock
         self._name = name
-        self._hold_seconds = hold_seconds
+        self._lease_seconds = lease_seconds
 
     async def run(self) -> None:
-        """Run until canceled. A task in progress stays as it is and is gone on with later."""
+        """Run until canceled. A task in progress is resumed by the next runner."""
         while True:
-            hold = await campaign(self._store, keys.RUNNER, self._name.encode(), self._hold_seconds)
-            _log.info("runner started", runner=self._name, token=hold.revision)
-            async with hold:
-                await self._tenure(hold)
-            _log.warning("runner lost its lease", runner=self._name, token=hold.revision)
+            lock = await campaign(
+                self._store, keys.RUNNER, self._name.encode(), self._lease_seconds
+            )
+            _log.info("runner started", runner=self._name, token=lock.revision)
+            async with lock:
+                await self._serve_while_leading(lock)
+            _log.warning("runner lost its lease", runner=self._name, token=lock.revision)
 
-    async def _tenure(self, hold: Hold) -> None:
-        ledger = Ledger(self._store, hold.guard)
+    async def _serve_while_leading(self, lock: LeaseLock) -> None:
+        writer = TaskWriter(self._store, lock.guard)
         try:
-            await _first(hold.lost.wait(), self._serve(ledger), self._sweep_always(ledger))
+            await _first(lock.lost.wait(), self._serve(writer), self._sweep_always(writer))
         except Fenced:
-            _log.info("another runner has taken over", token=hold.revision)
+            _log.info("another runner has taken over", token=lock.revision)
 
-    async def _serve(self, ledger: Ledger) -> None:
+    async def _serve(self, writer: TaskWriter) -> None:
 
         async def work() -> float:
-            await self._work_off(ledger)
+            await self._run_oldest(writer)
             return 0.0
 
         def failed(reason: str) -> None:
@@ -83,8 +85,8 @@ class Runner:
 
         await repeat(work, RETRY_SECONDS, transient=(StoreUnavailable, Compacted), failed=failed)
 
-    async def _work_off(self, ledger: Ledger) -> None:
-        """Carry out the oldest unfinished task, or wait for one."""
+    async def _run_oldest(self, writer: TaskWriter) -> None:
+        """Execute the oldest unfinished task, or wait for one."""
         seen, found = await self._journal.snapshot()
         todo = [item.record for item in found if not item.record.finished]
         if not todo:
@@ -92,19 +94,19 @@ class Runner:
             return
         record = min(todo, key=lambda record: (record.created, record.id))
         try:
-            await self._execute(ledger, record)
+            await self._execute(writer, record)
         except Fenced:
             raise
-        except Exception as error:  # noqa: BLE001 - no task may hold the operation for ever
-            await self._give_up(ledger, record, error)
+        except Exception as error:  # noqa: BLE001 - no task may hold the operation forever
+            await self._fail(writer, record, error)
 
-    async def _give_up(self, ledger: Ledger, record: TaskRecord, error: Exception) -> None:
-        """End a task that its execution could not end."""
+    async def _fail(self, writer: TaskWriter, record: TaskRecord, error: Exception) -> None:
+        """End a task whose execution failed unexpectedly."""
         incident = secrets.token_hex(8)
         _log.error("a task failed unexpectedly", task=record.id, incident=incident, exc_info=error)
-        reason = error_record(broken(error, incident))
+        reason = error_record(unexpected_error(error, incident))
         try:
-            await ledger.finish(record.id, failed(self._clock(), reason))
+            await writer.finish(record.id, failed(self._clock(), reason))
         except StoreError as refusal:
             if isinstance(refusal, Fenced):
                 raise
@@ -117,19 +119,19 @@ class Runner:
                 if any(event.type is EventType.PUT for event in events):
                     return
 
-    async def _execute(self, ledger: Ledger, record: TaskRecord) -> None:
+    async def _execute(self, writer: TaskWriter, record: TaskRecord) -> None:
         plan = self._plans.get(record.operation_id)
         if plan is None:
             unknown = message("task.plan.unknown", record.operation_id)
             error = error_record(ApiError(ErrorType.ERROR, unknown))
-            await ledger.finish(record.id, failed(self._clock(), error))
+            await writer.finish(record.id, failed(self._clock(), error))
             return
-        context = TaskContext(ledger, record)
-        execution = Execution(ledger, context, plan(record), self._clock)
+        context = TaskContext(writer, record)
+        execution = Execution(writer, context, plan(record), self._clock)
         await _first(execution.run(), self._watch_for_cancel(context))
 
     async def _watch_for_cancel(self, context: TaskContext) -> None:
-        """Pass a cancel request on the moment it is made; never returns."""
+        """Pass on a cancel request immediately; never returns."""
         while not context.canceled.is_set():
             try:
                 async with aclosing(self._journal.watch(context.record.id)) as changes:
@@ -142,26 +144,26 @@ class Runner:
             await asyncio.sleep(RETRY_SECONDS)
         await asyncio.Event().wait()
 
-    async def _sweep_always(self, ledger: Ledger) -> None:
+    async def _sweep_always(self, writer: TaskWriter) -> None:
 
         def failed(reason: str) -> None:
             _log.warning("cannot delete old tasks now", reason=reason)
 
-        sweep = partial(self._sweep, ledger)
+        sweep = partial(self._sweep, writer)
         await repeat(sweep, SWEEP_SECONDS, transient=(StoreUnavailable,), failed=failed)
 
-    async def _sweep(self, ledger: Ledger) -> None:
-        """Delete the tasks that ended longer ago than they are kept."""
+    async def _sweep(self, writer: TaskWriter) -> None:
+        """Delete the tasks that ended longer than the retention ago."""
         oldest = self._clock() - RETENTION
         _, found = await self._journal.snapshot()
         for item in found:
             ended = item.record.end_time
             if item.record.finished and ended is not None and ended < oldest:
-                await ledger.forget(item.kv)
+                await writer.delete(item.kv)
 
 
 async def _first(*works: Coroutine[Any, Any, Any]) -> None:
-    """Run all until the first ends, end the others, raise what it raised."""
+    """Run all until the first ends; cancel the others, and raise its exception."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What a task is made of, and what a step is given to work with."""
+"""The steps of a task, and the context that a step works with."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping
@@ -9,14 +9,14 @@ import msgspec
 
 from openvcha.api.structures import LocalizableMessage
 from openvcha.store.interface import Compare
-from openvcha.tasks.ledger import Change, Ledger
-from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bounded_part, moved, plain
+from openvcha.tasks.ledger import Change, TaskWriter
+from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bounded_part, to_plain, with_progress
 
 T = TypeVar("T")
 
 
-class Temporary(Exception):  # noqa: N818 - says what it is: it may pass by itself
-    """Something that may pass: the step is tried again; ``reason`` is shown meanwhile."""
+class TemporaryFailure(Exception):  # noqa: N818 - reads as what it is
+    """A failure that may pass: the step is retried; ``reason`` is shown meanwhile."""
 
     def __init__(self, reason: LocalizableMessage) -> None:
         super().__init__(reason.default_message)
@@ -24,18 +24,18 @@ class Temporary(Exception):  # noqa: N818 - says what it is: it may pass by itse
 
 
 class Canceled(Exception):  # noqa: N818 - a request that is followed, not an error
-    """The task was asked to stop and stands at a safe point."""
+    """The task was asked to stop and has reached a safe point."""
 
 
 class Step(Protocol):
     """One step of a task. Subclass it for the defaults.
 
     A step may be started any number of times, also after a crash in the middle of ``act`` or
-    ``undo``, so each of its methods must do no harm when repeated. It looks at what *is*; what it
-    decided before it acted it finds again in ``ctx.state``. Its methods may raise ApiError (final),
-    Temporary or StoreUnavailable (tried again with back-off for ``patience`` seconds from the
-    first such failure), or Canceled through ``ctx.checkpoint``. An OSError that names a file is
-    told as it is, and tried again where there may be room later; all else is an internal error.
+    ``undo``, so its methods must be idempotent. It observes what *is*; its earlier decisions are
+    in ``ctx.state``. Its methods may raise ApiError (final), TemporaryFailure or StoreUnavailable
+    (retried with back-off for ``patience`` seconds from the first such failure), or Canceled
+    through ``ctx.checkpoint``. An OSError that names a file is reported as such, and retried if it
+    may pass; anything else is an internal error.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Step(Protocol):
         """Make the postcondition hold."""
 
     async def undo(self, ctx: "TaskContext") -> None:
-        """Take back what ``act`` did: all, some or nothing of it. Not called for a skipped step."""
+        """Revert what ``act`` did, be it all, part or nothing. Not called for a skipped step."""
 
-    async def left(self, ctx: "TaskContext") -> LocalizableMessage | None:  # noqa: ARG002
-        """Return what is still there, in words, when ``undo`` has failed; None where nothing is."""
+    async def remains(self, ctx: "TaskContext") -> LocalizableMessage | None:  # noqa: ARG002
+        """Return what is left, for people, after ``undo`` has failed; None: nothing."""
         return None
 
 
@@ -70,8 +70,8 @@ class TaskContext:
     taken over.
     """
 
-    def __init__(self, ledger: Ledger, record: TaskRecord) -> None:
-        self._ledger = ledger
+    def __init__(self, writer: TaskWriter, record: TaskRecord) -> None:
+        self._writer = writer
         self._span = (0, 0, 1)
         self.record = record
         self.canceled = asyncio.Event()
@@ -80,24 +80,24 @@ class TaskContext:
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """What the steps of this task remember; changed only by ``remember``."""
+        """Return what the steps of this task have stored with ``remember``."""
         return MappingProxyType(self.record.state)
 
     @property
     def guard(self) -> Compare:
-        """The condition under which a write of this task is still its own.
+        """Return the condition under which this runner still owns the task.
 
-        Give it to every transaction of a step (``guards=[ctx.guard]``): a runner that was
-        superseded without noticing then changes nothing.
+        Pass it to every transaction of a step (``guards=[ctx.guard]``): a runner that was
+        superseded unknowingly then changes nothing.
         """
-        return self._ledger.guard
+        return self._writer.guard
 
     async def remember(self, **values: Any) -> None:
-        """Keep values for later steps and later lives; they must be plain JSON or structures.
+        """Store values for later steps and for a resume; plain JSON or structures.
 
         Raises TypeError for a secret, ValueError when the state grows too large.
         """
-        added = {name: plain(value) for name, value in values.items()}
+        added = {name: to_plain(value) for name, value in values.items()}
         bounded_part({**self.record.state, **added})
         await self.update(lambda old: msgspec.structs.replace(old, state={**old.state, **added}))
 
@@ -107,15 +107,16 @@ class TaskContext:
         await self.update(lambda old: msgspec.structs.replace(old, result=made))
 
     async def progress(self, fraction: float, text: LocalizableMessage | None = None) -> None:
-        """Report how much of this step is done (0 to 1), and in words what is going on.
+        """Report the completed fraction of this step (0 to 1), and what it is doing.
 
-        The whole task's progress follows by the weights and never falls. What changes nothing
-        is not written.
+        The task's progress is weighted and never decreases. Unchanged progress is not written.
         """
-        completed = self.reached(fraction)
-        if moved(self.record, completed, text) != self.record.progress:
+        completed = self.overall_progress(fraction)
+        if with_progress(self.record, completed, text) != self.record.progress:
             await self.update(
-                lambda old: msgspec.structs.replace(old, progress=moved(old, completed, text))
+                lambda old: msgspec.structs.replace(
+                    old, progress=with_progress(old, completed, text)
+                )
             )
 
     async def checkpoint(self) -> None:
@@ -124,7 +125,7 @@ class TaskContext:
             raise Canceled
 
     async def interruptible(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do ``work``, which may be stopped anywhere; a cancel request ends it at once.
+        """Run ``work``, which may be stopped anywhere; a cancel request stops it at once.
 
         Raises Canceled then, after ``work`` has cleaned up; otherwise what ``work`` raises.
         """
@@ -145,15 +146,15 @@ class TaskContext:
         return doing.result()
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, but not longer than until a cancel request. Raises Canceled then."""
+        """Sleep; a cancel request ends the sleep. Raises Canceled then."""
         await self.interruptible(asyncio.sleep(seconds))
 
     async def update(self, change: Change) -> None:
-        """Change the record by a pure function; for the runner, steps have better means."""
-        self.record = await self._ledger.update(self.record.id, change)
+        """Change the record by a pure function; for the runner."""
+        self.record = await self._writer.update(self.record.id, change)
 
-    def reached(self, fraction: float) -> int:
-        """Return what the whole task has completed at this fraction of the current step."""
+    def overall_progress(self, fraction: float) -> int:
+        """Return the task's completed units at this fraction of the current step."""
         before, weight, total = self._span
         share = min(max(fraction, 0.0), 1.0) if self.record.phase is Phase.FORWARD else 0.0
         return int(TOTAL * (before + weight * share) / total)

@@ -1,7 +1,7 @@
-"""Which failures may pass by themselves: one answer for steps, for their waits and their undo.
+"""Which failures are transient: the same rule for steps, their waits and their undo.
 
-One bad look is not a verdict. What may pass is tried again, its reason is shown meanwhile, and a
-deadline ends it.
+One failed probe is not a verdict. A transient failure is retried until a deadline, and its reason
+is shown meanwhile.
 """
 
 from typing import Final
@@ -18,9 +18,9 @@ from openvcha.store.errors import (
     StoreError,
     StoreUnavailable,
 )
-from openvcha.tasks.steps import Temporary
+from openvcha.tasks.steps import TemporaryFailure
 
-PASSING: Final = frozenset(
+TRANSIENT_ERRORS: Final = frozenset(
     {
         ErrorType.RESOURCE_BUSY,
         ErrorType.RESOURCE_INACCESSIBLE,
@@ -28,22 +28,22 @@ PASSING: Final = frozenset(
         ErrorType.TIMED_OUT,
     }
 )
-"""What an infrastructure raises that is busy, slow or away."""
+"""Errors of an infrastructure that is busy, slow or away."""
 
 _LASTING = (Compacted, Fenced, RecordInvalid, RecordMissing)
-"""Refusals of the store that will be the same the next time."""
+"""Refusals of the store that a retry cannot change."""
 
 
-class GivenUp(ApiError):  # noqa: N818 - the outcome of a wait, not an accident
-    """A wait that has had its time: it is not waited for once more."""
+class WaitTimedOut(ApiError):  # noqa: N818 - the outcome of a wait, not an accident
+    """A wait reached its deadline; it is not retried."""
 
     def __init__(self, *messages: LocalizableMessage) -> None:
         super().__init__(ErrorType.TIMED_OUT, *messages)
 
 
-def passing(error: Exception) -> LocalizableMessage | None:
-    """Return the reason to show while ``error`` may pass; None when trying again cannot help."""
-    if isinstance(error, Temporary):
+def transient_reason(error: Exception) -> LocalizableMessage | None:
+    """Return the reason to show if ``error`` is transient; None when a retry cannot help."""
+    if isinstance(error, TemporaryFailure):
         return error.reason
     if isinstance(error, OSError):
         return file_refusal(error) if error.errno in TRANSIENT else None
@@ -51,6 +51,6 @@ def passing(error: Exception) -> LocalizableMessage | None:
         return message("store.unavailable")
     if isinstance(error, StoreError) and not isinstance(error, _LASTING):
         return message("store.refused", str(error))
-    if isinstance(error, GivenUp) or not isinstance(error, ApiError):
+    if isinstance(error, WaitTimedOut) or not isinstance(error, ApiError):
         return None
-    return error.messages[0] if error.error_type in PASSING and error.messages else None
+    return error.messages[0] if error.error_type in TRANSIENT_ERRORS and error.messages else None

@@ -26,9 +26,9 @@ class Counting(MemoryStore):
         self.reads += 1
         return await super().get(key)
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
         self.reads += 1
-        return await super().several(names)
+        return await super().get_many(names)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import ConfigState, TaskStatus
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.store_accounts import of_witness
+from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.daemon.initial_config import write_first_config
 from openvcha.daemon.recovery.standalone import stand_alone
 from openvcha.node.etcd.account import new_account, new_data_account
@@ -47,9 +47,9 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     await store.put(keys.patroni_member(first.member), b"{}")
     await store.put(keys.user("kept"), b"{}")
     own = new_data_account()
-    await store.accounts.protect(own)
-    await store.accounts.admit(new_account("vcha-3"), of_witness("vcha-3"))
-    await store.accounts.admit(new_data_account(), ())  # a thief's, with a name that looks right
+    await store.accounts.enable_auth(own)
+    await store.accounts.grant(new_account("vcha-3"), witness_permissions("vcha-3"))
+    await store.accounts.grant(new_data_account(), ())  # a thief's, with a name that looks right
     for _ in range(2):
         await stand_alone(store, identity, lambda: own)
     left = {kv.key for kv in await store.prefix(keys.PATRONI)}
@@ -64,7 +64,7 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     assert record.error
     assert await store.get(keys.OPERATION) is None
     assert await store.get(keys.user("kept"))
-    assert await store.accounts.names() == {own.name}
+    assert await store.accounts.list_names() == {own.name}
     await write_first_config(store, services.infrastructure, identity)
     found = await cluster_record(store).get()
     assert found
@@ -90,7 +90,7 @@ async def test_what_cannot_be_read_of_a_task_or_of_patroni_stops_nothing(
     await raw.put(keys.task("x"), b"rubbish")
     await raw.put(keys.PATRONI_CONFIG, b"rubbish")
     own = new_data_account()
-    await raw.accounts.protect(own)
+    await raw.accounts.enable_auth(own)
     await stand_alone(_Sealed(raw) if sealed else raw, identity, lambda: own)
     assert await raw.get(keys.OPERATION) is None
     assert await raw.get(keys.CLUSTER) is None

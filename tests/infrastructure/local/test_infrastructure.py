@@ -22,8 +22,8 @@ from openvcha.api.structures import (
 from openvcha.infrastructure.interface import Infrastructure, VmRequest
 from openvcha.infrastructure.local import infrastructure as local
 from openvcha.infrastructure.local import vms
-from openvcha.infrastructure.local.files import inside
-from openvcha.infrastructure.local.infrastructure import LocalInfrastructure, Machine
+from openvcha.infrastructure.local.files import path_below
+from openvcha.infrastructure.local.infrastructure import HostProbe, LocalInfrastructure
 from openvcha.infrastructure.local.processes import DetachedStarter, ProcessTable, address_answers
 
 
@@ -248,7 +248,7 @@ async def test_delete_goes_on_after_a_crash(
     await infrastructure.write_files(made.id, {"a": b"x"})
     with monkeypatch.context() as patch:
         if lost == "entry":
-            patch.setattr(vms, "removed", _crash)
+            patch.setattr(vms, "remove_vm", _crash)
         else:
             patch.setattr(local, "_delete_tree", _crash)
         with pytest.raises(PowerLossError):
@@ -324,7 +324,7 @@ async def test_files_stay_inside(
 
 def test_inside_allows_ordinary_paths(tmp_path: Path) -> None:
     """Ordinary relative paths are what they say."""
-    assert inside(tmp_path, "a/b.c") == tmp_path / "a" / "b.c"
+    assert path_below(tmp_path, "a/b.c") == tmp_path / "a" / "b.c"
 
 
 async def test_unknown_vm(infrastructure: LocalInfrastructure) -> None:
@@ -358,7 +358,7 @@ async def test_host_settings(infrastructure: LocalInfrastructure) -> None:
 
 async def test_space(tmp_path: Path, processes: ProcessTable, starter: DetachedStarter) -> None:
     """Free space is what the disk has less what is reserved; a lost datastore has none."""
-    machine = Machine(disk_usage=lambda _: Usage(total=1_000, free=600))
+    machine = HostProbe(disk_usage=lambda _: Usage(total=1_000, free=600))
     infrastructure = await LocalInfrastructure.create(
         tmp_path / "root", processes, starter, machine=machine
     )
@@ -385,7 +385,7 @@ async def test_address_that_answers_is_in_use(
     tmp_path: Path, processes: ProcessTable, starter: DetachedStarter
 ) -> None:
     """An address on which somebody else listens is in use."""
-    machine = Machine(answers=lambda address: address == "127.83.2.13")
+    machine = HostProbe(answers=lambda address: address == "127.83.2.13")
     infrastructure = await LocalInfrastructure.create(
         tmp_path / "root", processes, starter, machine=machine
     )

@@ -16,7 +16,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Vm
-from openvcha.infrastructure.local.infrastructure import LocalInfrastructure, Machine
+from openvcha.infrastructure.local.infrastructure import HostProbe, LocalInfrastructure
 from openvcha.infrastructure.local.power import Limits
 from openvcha.infrastructure.local.processes import DetachedStarter, ProcessTable, started_at
 from openvcha.infrastructure.local.state import exclusive
@@ -87,7 +87,7 @@ async def test_one_look_shows_the_power_of_all(
     assert sorted(shown.values()) == [VmPowerState.POWERED_OFF, VmPowerState.POWERED_ON]
     assert shown[vm.id] is VmPowerState.POWERED_ON
     assert processes.looks == before + 1
-    places = await infrastructure.places()
+    places = await infrastructure.inventory_without_power()
     assert [each.id for each in places.vms] == list(shown)
     assert all(each.free_space for each in places.datastores)
     assert processes.looks == before + 1
@@ -273,7 +273,7 @@ async def test_own_address_answers(
 ) -> None:
     """The address of a running VM that is to be ignored answers itself: not in use by others."""
     hearing = LocalInfrastructure(
-        infrastructure.root, processes, starter, machine=Machine(answers=lambda _: True)
+        infrastructure.root, processes, starter, machine=HostProbe(answers=lambda _: True)
     )
     assert await hearing.address_in_use("127.83.2.12", ignoring=(vm.id,))
     await infrastructure.power_on(vm.id)

@@ -29,7 +29,7 @@ class Store(StoreWithMembers):
     """Keys in memory, and simulated members; a full one takes no puts."""
 
     async def lease_grant(self, ttl: int) -> int:
-        if await self.simulated.full_members():
+        if await self.simulated.members_without_space():
             raise StoreFull("etcdserver: mvcc: database space exceeded")
         return await super().lease_grant(ttl)
 
@@ -82,7 +82,7 @@ async def test_two_nodes_defragment_one_member_after_the_other() -> None:
     await run_for(5 * LOOK_SECONDS, view(store, "a"), view(store, "b"))
     done = [call for call in store.simulated.calls if call.startswith("defragment")]
     assert done == ["defragment b", "defragment a"]
-    assert await store.get(keys.ROOM) is None
+    assert await store.get(keys.DEFRAGMENTATION) is None
 
 
 async def test_nothing_is_done_that_does_not_pay() -> None:

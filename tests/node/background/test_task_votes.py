@@ -92,7 +92,7 @@ class Node:
         self.job = VotesKeeper(self.store, disk, OWN, log, now=lambda: self.seen[-1])
 
     async def said(self) -> bytes | None:
-        found = await self.store.get(keys.heeded(OWN))
+        found = await self.store.get(keys.required_vms_seen(OWN))
         return found.value if found else None
 
 

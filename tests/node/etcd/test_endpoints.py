@@ -21,7 +21,7 @@ from openvcha.node.local_records.cluster import MajorityView, save_kept
 from openvcha.node.local_records.sealed_records import KeptRecords
 from openvcha.store import keys
 from openvcha.store.records import encode
-from openvcha.store.sealing.kept import Good
+from openvcha.store.sealing.kept import GoodValue
 
 OWN, OTHER, THIRD = "127.83.2.11", "127.83.2.12", "127.83.2.13"
 NODE = msgspec.structs.replace(IDENTITY, ha_address=OWN, data_nodes={"b-2": OTHER})
@@ -39,7 +39,7 @@ def config() -> ClusterConfig:
 
 
 def keep_record(layout: Layout, found: ClusterConfig) -> None:
-    KeptRecords(layout, writes=True).save(keys.CLUSTER, Good(encode(found), 1))
+    KeptRecords(layout, writes=True).save(keys.CLUSTER, GoodValue(encode(found), 1))
 
 
 def asked(layout: Layout, **known: object) -> list[str]:
@@ -71,8 +71,8 @@ def test_data_nodes_that_vote_are_asked(
 def test_the_configuration_says_who_holds_data(layout: Layout) -> None:
     """The record that was just read, before the one that is kept, before the node's birth."""
     assert asked(layout) == [OWN, OTHER]  # as it was born
-    newer = config().replacing("b-2", msgspec.structs.replace(config().nodes[1], member="c-4"))
-    keep_record(layout, config().alone("a-1"))
+    newer = config().with_replaced("b-2", msgspec.structs.replace(config().nodes[1], member="c-4"))
+    keep_record(layout, config().reduced_to("a-1"))
     assert asked(layout) == [OWN]
     assert asked(layout, record=encode(newer)) == [OWN, OTHER]
     assert asked(layout, record=encode(newer), voters=VOTERS) == [OWN]
@@ -91,7 +91,7 @@ def test_what_members_announce_only_takes_somebody_away(layout: Layout) -> None:
 
 def test_a_node_that_is_made_counts_from_its_vote_on(layout: Layout) -> None:
     """The configuration names it only when it is ready."""
-    keep_record(layout, config().alone("a-1"))
+    keep_record(layout, config().reduced_to("a-1"))
     register(layout, {"c-4": THIRD})
     assert asked(layout, voters={"a-1"}) == [OWN]
     assert asked(layout, voters={"a-1", "c-4"}) == [OWN, THIRD]
@@ -105,7 +105,7 @@ def test_planned_nodes_count_as_they_join(layout: Layout) -> None:
     planned = tuple(
         PlannedNode(kind=kind, ha_ip=node.ha_ip, member=name) for kind, node, name in places
     )
-    prepared = msgspec.structs.replace(config().alone("a-1"), planned=planned)
+    prepared = msgspec.structs.replace(config().reduced_to("a-1"), planned=planned)
     found = configured_addresses(encode(prepared))
     assert found == MemberAddresses({"a-1": OWN, "b-2": OTHER}, frozenset({THIRD}))
     assert asked(layout, record=encode(prepared), voters={"a-1", "b-2"}) == [OWN, OTHER]

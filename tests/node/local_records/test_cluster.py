@@ -101,7 +101,7 @@ class Cluster:
             raise StoreUnavailable("no quorum")
         return KeyValue(key, self.value, 1, 1)
 
-    async def full_members(self) -> frozenset[int]:
+    async def members_without_space(self) -> frozenset[int]:
         return self.full
 
     async def status(self, _: str) -> EndpointStatus:

@@ -5,16 +5,16 @@ from pathlib import Path
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.sealed_records import KEPT, KeptRecords, forget_kept
 from openvcha.store import keys
-from openvcha.store.sealing.kept import Good
+from openvcha.store.sealing.kept import GoodValue
 
 
 def test_the_value_and_its_age_outlive_the_process(tmp_path: Path) -> None:
     """Of a file that cannot be read nothing is known; who only looks writes nothing."""
     layout = Layout(tmp_path)
     kept, looking = KeptRecords(layout, writes=True), KeptRecords(layout, writes=False)
-    looking.save(keys.CLUSTER, Good(b"{}", 1))
+    looking.save(keys.CLUSTER, GoodValue(b"{}", 1))
     assert kept.load(keys.CLUSTER) is None
-    good = Good(b'{"a":\n1}', 7)
+    good = GoodValue(b'{"a":\n1}', 7)
     kept.save(keys.CLUSTER, good)
     assert kept.load(keys.CLUSTER) == looking.load(keys.CLUSTER) == good
     assert KeptRecords(layout, writes=True).load(keys.CLUSTER) == good

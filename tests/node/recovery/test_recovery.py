@@ -127,10 +127,10 @@ class Store:
         assert not local
         return [SimpleNamespace(name=name) for name in self._stage.names]
 
-    async def full_members(self) -> frozenset[int]:
+    async def members_without_space(self) -> frozenset[int]:
         return frozenset({1}) if self._stage.full else frozenset()
 
-    async def make_room(self, _: str) -> None:
+    async def reclaim_space(self, _: str) -> None:
         self._stage.done.append("room")
         self._stage.full = False
 

@@ -27,7 +27,7 @@ from openvcha.node.security.rotation_files import ROTATED_SECRETS, OwnCredential
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.account import Account
-from openvcha.store.errors import NotLetIn, RecordForged
+from openvcha.store.errors import AuthenticationFailed, RecordForged
 from openvcha.store.memory import MemoryStore
 from openvcha.store.sealing.seal import Seals
 from openvcha.store.sealing.sealed_store import SealedStore
@@ -145,7 +145,7 @@ class Node:
     def ask_for_account(self) -> None:
         shown = load_account(self.layout.root)
         if not self.etcd or self.let_in.get(shown.name) != shown:
-            raise NotLetIn("etcdserver: authentication failed")
+            raise AuthenticationFailed("etcdserver: authentication failed")
 
     async def halt(self, name: str) -> None:
         assert name == "etcd"

@@ -145,7 +145,7 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openvcha.operations.steps.join.JOIN_SECONDS", 40.0)
     monkeypatch.setattr("openvcha.operations.mode.SYNC_SECONDS", 40.0)
     monkeypatch.setattr("openvcha.operations.steps.commit.ACTIVE_SECONDS", 40.0)
-    monkeypatch.setattr("openvcha.operations.steps.dissolve.ACTIVE_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.operations.steps.undeploy_steps.ACTIVE_SECONDS", 40.0)
 
 
 async def carried(scene: Scene) -> TaskRecord:

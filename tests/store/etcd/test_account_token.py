@@ -12,7 +12,12 @@ from tests.support.simulated.endpoints import Request, answer, endpoint, refuse
 
 from openvcha.api.secret import Secret
 from openvcha.store.account import Account
-from openvcha.store.errors import NotLetIn, OutcomeUnknown, PermissionDenied, StoreUnavailable
+from openvcha.store.errors import (
+    AuthenticationFailed,
+    OutcomeUnknown,
+    PermissionDenied,
+    StoreUnavailable,
+)
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.gateway import AUTHENTICATE
 
@@ -82,7 +87,7 @@ async def test_a_write_that_was_not_let_in_is_sure_to_be_not_done(words: str) ->
     async with asking(guarded) as etcd:
         assert await etcd.put("a", b"") == 7
         guarded.token, guarded.right = "second", False
-        with pytest.raises(NotLetIn) as caught:
+        with pytest.raises(AuthenticationFailed) as caught:
             await etcd.put("a", b"")
         assert not isinstance(caught.value, OutcomeUnknown)
 
@@ -99,7 +104,7 @@ async def test_without_an_account_nothing_is_shown() -> None:
     """And the refusal is told."""
     guarded = Guarded()
     async with asking(guarded, account=None) as etcd:
-        with pytest.raises(NotLetIn):
+        with pytest.raises(AuthenticationFailed):
             await etcd.put("a", b"")
     assert not guarded.shown
 

@@ -24,7 +24,7 @@ from openvcha.store.errors import (
 )
 from openvcha.store.etcd import wire
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.etcd.gateway import MOST_IDLE, Question
+from openvcha.store.etcd.gateway import MAX_IDLE, Request
 from openvcha.store.http.client import TlsSource
 from openvcha.store.interface import Event, KeyValue
 from openvcha.store.lease import campaign
@@ -84,24 +84,24 @@ async def test_a_full_member_has_its_majority_and_one_alone_can_be_given_room(
 ) -> None:
     """Etcd calls a member with that alarm unhealthy, and refuses writes until it is taken back."""
     alone = next(one for one in await patient.members() if one.client_urls == (servers[0].url,))
-    assert await patient.full_members() == frozenset()
+    assert await patient.members_without_space() == frozenset()
     await patient.put("/full", b"1")
     await alarm(patient, alone.id)
     tls = servers[0].tls.context()
     assert await is_healthy(servers[0].url, tls)
     with pytest.raises(StoreError, match="space exceeded"):
         await patient.put("/full", b"2")
-    assert await patient.full_members() == {alone.id}
-    await patient.make_room(servers[0].url)
-    assert await patient.full_members() == frozenset()
+    assert await patient.members_without_space() == {alone.id}
+    await patient.reclaim_space(servers[0].url)
+    assert await patient.members_without_space() == frozenset()
     await patient.put("/full", b"3")
-    await patient.make_room(servers[0].url)
+    await patient.reclaim_space(servers[0].url)
 
 
 async def alarm(client: Etcd, member: int) -> None:
     """Raise the alarm, as etcd does when a write would pass its quota."""
     body = {"action": "ACTIVATE", "memberID": member, "alarm": "NOSPACE"}
-    await client._gateway.read(Question("/v3/maintenance/alarm", body, dict))
+    await client._gateway.read(Request("/v3/maintenance/alarm", body, dict))
 
 
 async def test_killed_member_is_passed_over(patient: Etcd, servers: list[Server]) -> None:
@@ -173,7 +173,7 @@ async def test_lost_quorum(client: Etcd, servers: list[Server]) -> None:
         if server is not left:
             server.kill()
     async with Etcd(client.endpoints, left.tls.source(), timeout=0.8) as hasty:
-        both = hasty.several_and_members(["/a"])
+        both = hasty.get_many_and_members(["/a"])
         asked = (hasty.get("/a"), hasty.put("/a", b"2"), hasty.members(), both)
         async with asyncio.timeout(SURE_SECONDS):
             is_healthy = await asyncio.gather(*asked, return_exceptions=True)
@@ -287,10 +287,10 @@ async def test_a_client_that_asked_much_at_once_keeps_few_connections(
     first = next(server for server in servers if server.url == client.endpoints[0])
     assert first.process is not None
     before = descriptors(first.process.pid)
-    await asyncio.gather(*(client.get(f"/burst/{number}") for number in range(4 * MOST_IDLE)))
+    await asyncio.gather(*(client.get(f"/burst/{number}") for number in range(4 * MAX_IDLE)))
     deadline = asyncio.get_running_loop().time() + 30
     # Closing takes a moment; and a member that was just started opens some to its peers.
-    while descriptors(first.process.pid) > before + 2 * MOST_IDLE:
+    while descriptors(first.process.pid) > before + 2 * MAX_IDLE:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.1)
 
@@ -316,12 +316,12 @@ async def test_who_may_ask_for_a_list_of_members_with_a_quorum(
         async with Etcd([pair[0].url], pair[0].tls.source(), timeout=PATIENCE_SECONDS) as etcd:
             version = (await etcd.status(pair[0].url)).version.split(".")
             newer = [int(part) for part in version[:2]] >= [3, 5]
-            wish = Question("/v3/cluster/member/list", {"linearizable": True}, wire.members)
+            wish = Request("/v3/cluster/member/list", {"linearizable": True}, wire.members)
             both = await etcd._gateway.read(wish)
             assert {one.name for one in both} == {one.name for one in pair}
             pair[1].kill()
             with raises_if(confirms or newer):
-                assert await etcd._gateway.at(pair[0].url, wish, PATIENCE_SECONDS) == both
+                assert await etcd._gateway.request_from(pair[0].url, wish, PATIENCE_SECONDS) == both
     finally:
         for server in pair:
             server.kill()

@@ -123,7 +123,7 @@ async def test_what_is_remembered_is_asked_of_who_has_just_caught_up() -> None:
 
     behind = part("behind", fails="/v3/cluster/member/list")
     async with client(behind, part("well")) as etcd:
-        assert await etcd.several_and_members([]) == ([], [])
+        assert await etcd.get_many_and_members([]) == ([], [])
     each = ["/v3/kv/txn", "/v3/cluster/member/list"]
     assert asked == [f"{name} {path}" for name in ("behind", "well") for path in each]
 
@@ -216,16 +216,16 @@ async def test_whoever_answers_with_a_quorum_is_in_touch() -> None:
         gateway, (url,) = etcd._gateway, etcd.endpoints
         began = clock()
         await etcd.members(local=True)
-        assert not gateway.in_touch(url, began)
+        assert not gateway.had_quorum_since(url, began)
         await etcd.get("a")
-        assert gateway.in_touch(url, began)
-        assert not gateway.in_touch(url, clock())
+        assert gateway.had_quorum_since(url, began)
+        assert not gateway.had_quorum_since(url, clock())
         began = clock()
         await etcd.put("a", b"")
-        assert not gateway.in_touch(url, began), "a put alone is none of the reads"
+        assert not gateway.had_quorum_since(url, began), "a put alone is none of the reads"
         with pytest.raises(StoreUnavailable):
             await other.get("a")
-        assert not other._gateway.in_touch(other.endpoints[0], 0.0)
+        assert not other._gateway.had_quorum_since(other.endpoints[0], 0.0)
 
 
 async def test_a_watch_asks_nothing_that_others_have_just_asked() -> None:

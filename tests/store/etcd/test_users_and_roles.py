@@ -11,9 +11,9 @@ from tests.support.etcd_servers import Server, make_servers
 from tests.support.waiting import until_async
 
 from openvcha.api.secret import Secret
-from openvcha.cluster.membership import lead, promote
+from openvcha.cluster.membership import ensure_leader, promote
 from openvcha.store.account import Account
-from openvcha.store.errors import NotLetIn, PermissionDenied, StoreError
+from openvcha.store.errors import AuthenticationFailed, PermissionDenied, StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Permission, Put, absent
 
@@ -56,29 +56,29 @@ async def test_each_account_may_do_what_it_is_for(server: Server) -> None:
     """Whoever has a certificate only may do nothing with any key."""
     async with asking(server, OWN) as own, asking(server, WITNESS) as witness:
         await own.put("/house/leader", b"before")
-        await own.accounts.protect(OWN)
-        await own.accounts.protect(OWN)
-        await own.accounts.admit(WITNESS, [QUORUM, READS, WRITES])
-        await own.accounts.admit(WITNESS, [QUORUM, READS, WRITES])
-        assert await own.accounts.names() == {"data-1", "w-1"}
+        await own.accounts.enable_auth(OWN)
+        await own.accounts.enable_auth(OWN)
+        await own.accounts.grant(WITNESS, [QUORUM, READS, WRITES])
+        await own.accounts.grant(WITNESS, [QUORUM, READS, WRITES])
+        assert await own.accounts.list_names() == {"data-1", "w-1"}
         assert await own.put("/house/leader", b"a") > 0
         assert (await witness.get("/house/leader")) is not None
         lease = await witness.lease_grant(30)
         await witness.put("/house/nodes/w-1/facts", b"well", lease)
         assert await witness.lease_keep_alive(lease) > 0
         assert len(await witness.members()) == 1
-        found, members = await witness.several_and_members(["/house/leader", "/house/leader"])
+        found, members = await witness.get_many_and_members(["/house/leader", "/house/leader"])
         assert (len(found), len(members)) == (2, 1)
         for denied in (
             witness.put("/house/leader", b"w"),
             witness.put("/house/users/thief", b"w"),
             witness.put("/house/nodes/w-10/facts", b"w"),
             witness.get("/house/users/admin"),
-            witness.several_and_members(["/house/leader", "/house/users/admin"]),
+            witness.get_many_and_members(["/house/leader", "/house/users/admin"]),
             witness.txn([absent("/house/x")], [Put("/house/x", b"")]),
             witness.delete_prefix("/house/"),
             witness.member_add(["https://127.0.0.9:2380"]),
-            witness.accounts.admit(Account(name="me", password=Secret("x")), []),
+            witness.accounts.grant(Account(name="me", password=Secret("x")), []),
         ):
             with pytest.raises(PermissionDenied):
                 await denied
@@ -88,27 +88,27 @@ async def test_a_certificate_alone_opens_nothing(server: Server) -> None:
     """Nor does an account with a wrong password, or one that is gone."""
     wrong = Account(name="data-1", password=Secret("guessed"))
     async with asking(server, OWN) as own:
-        await own.accounts.protect(OWN)
+        await own.accounts.enable_auth(OWN)
         for account in (None, wrong, WITNESS):
             async with asking(server, account) as stranger:
-                with pytest.raises(NotLetIn):
+                with pytest.raises(AuthenticationFailed):
                     await stranger.put("/house/leader", b"s")
                 with pytest.raises(StoreError):
                     await stranger.member_remove(1)
-        await own.accounts.admit(WITNESS, [WRITES])
+        await own.accounts.grant(WITNESS, [WRITES])
         async with asking(server, WITNESS) as witness:
             await witness.put("/house/nodes/w-1/facts", b"")
-            await own.accounts.forget("w-1")
-            await own.accounts.forget("w-1")
-            with pytest.raises(NotLetIn):
+            await own.accounts.delete("w-1")
+            await own.accounts.delete("w-1")
+            with pytest.raises(AuthenticationFailed):
                 await witness.put("/house/nodes/w-1/facts", b"")
-        assert await own.accounts.names() == {"data-1"}
+        assert await own.accounts.list_names() == {"data-1"}
 
 
 async def test_a_member_that_was_started_anew_knows_no_token(server: Server) -> None:
     """Reads, writes, leases and watches go on by themselves."""
     async with asking(server, OWN) as own, asking(server, OWN) as other:
-        await own.accounts.protect(OWN)
+        await own.accounts.enable_auth(OWN)
         lease = await own.lease_grant(60)
         await own.put("/house/a", b"1", lease)
         async with aclosing(own.watch("/house/")) as changes:
@@ -129,7 +129,7 @@ async def test_a_member_that_was_started_anew_knows_no_token(server: Server) -> 
 async def test_a_watch_begins_with_an_account(server: Server) -> None:
     """It is the first that its client asks for."""
     async with asking(server, OWN) as own, asking(server, OWN) as follower:
-        await own.accounts.protect(OWN)
+        await own.accounts.enable_auth(OWN)
         async with aclosing(follower.watch("/house/a", 1)) as changes:
             await own.put("/house/a", b"1")
             async with asyncio.timeout(120):
@@ -141,8 +141,8 @@ async def test_another_password_is_taken_from_where_it_is_kept(server: Server) -
     """The token ends with the old one."""
     kept = OWN
     async with Etcd([server.url], server.tls.source(), account=lambda: kept) as own:
-        await own.accounts.protect(OWN)
-        await own.accounts.admit(WITNESS, [WRITES])
+        await own.accounts.enable_auth(OWN)
+        await own.accounts.grant(WITNESS, [WRITES])
         kept = WITNESS
         async with asking(server, WITNESS) as witness:
             await witness.put("/house/nodes/w-1/x", b"")
@@ -169,28 +169,28 @@ async def test_a_crash_between_any_two_lines_is_gone_on_after(
             patch.setattr(own.accounts, "_ask", dies)
             if done < 5:
                 with pytest.raises(ConnectionResetError):
-                    await own.accounts.protect(OWN)
+                    await own.accounts.enable_auth(OWN)
             else:
-                await own.accounts.protect(OWN)
+                await own.accounts.enable_auth(OWN)
     async with asking(server, OWN) as successor:
-        await successor.accounts.protect(OWN)
+        await successor.accounts.enable_auth(OWN)
         await successor.put("/house/a", b"")
         async with asking(server) as stranger:
-            with pytest.raises(NotLetIn):
+            with pytest.raises(AuthenticationFailed):
                 await stranger.get("/house/a")
 
 
 async def test_a_forced_member_goes_on_asking_for_accounts(server: Server) -> None:
     """As of a node that is made to stand alone."""
     async with asking(server, OWN) as own:
-        await own.accounts.protect(OWN)
+        await own.accounts.enable_auth(OWN)
         await own.put("/house/a", b"1")
         server.kill()
         server.flags.append("--force-new-cluster")
         server.start([server])
         await until(lambda: _answers(own))
         async with asking(server) as stranger:
-            with pytest.raises(NotLetIn):
+            with pytest.raises(AuthenticationFailed):
                 await stranger.get("/house/a")
         await own.put("/house/a", b"2")
 
@@ -204,7 +204,7 @@ async def test_tokens_outlive_an_election_and_a_lost_member(tmp_path: Path) -> N
         await asyncio.gather(*(server.ready() for server in servers))
         urls = [server.url for server in servers]
         async with Etcd(urls, servers[0].tls.source(), timeout=10.0, account=lambda: OWN) as own:
-            await own.accounts.protect(OWN)
+            await own.accounts.enable_auth(OWN)
             await own.put("/house/a", b"1")
             token = own._gateway.token
             members = {member.id: member.name for member in await own.members()}
@@ -245,10 +245,10 @@ async def test_a_learner_is_promoted_whoever_leads(kind: str, leading: int, tmp_
         await asyncio.gather(*(server.ready() for server in three))
         places = [server.url for server in three[:2]]
         async with Etcd(places, three[0].tls.source(), timeout=5.0, account=lambda: OWN) as own:
-            await own.accounts.protect(OWN)
+            await own.accounts.enable_auth(OWN)
             added = await own.member_add([learner.peer_url])
             learner.start([*three, learner], "existing")
-            await lead(own, three[leading].name)
+            await ensure_leader(own, three[leading].name)
             await until(lambda: promote(own, learner.name, learner.peer_url))
             assert {one.id for one in await own.members() if not one.learner} >= {added.id}
     finally:

@@ -26,7 +26,7 @@ from openvcha.store.http.client import (
 )
 from openvcha.store.http.tls_sessions import MOST_SERVERS, RESUMED_SECONDS, TlsSessions
 
-PATIENT = Patience(connect=30.0, answer=30.0)
+PATIENT = Patience(connect=30.0, response=30.0)
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 MOST = 1000
 
@@ -100,7 +100,7 @@ async def talking(
 
 
 async def get(server: Server, client: TlsClient, patience: Patience = PATIENT) -> Reply:
-    return await client.ask("GET", f"{server.url}/x", MOST, patience)
+    return await client.request("GET", f"{server.url}/x", MOST, patience)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -147,7 +147,7 @@ async def test_a_request_says_what_it_accepts() -> None:
     """Who does not is the owner of the gateway's own certificate to etcd, whatever he shows."""
     async with talking(FINE) as (server, client):
         body, token = b"{}", {"Authorization": "t"}
-        await client.ask("POST", server.url, MOST, PATIENT, content=body, headers=token)
+        await client.request("POST", server.url, MOST, PATIENT, content=body, headers=token)
         head = server.heads[0].lower()
         assert head.startswith(b"post / http/1.1\r\n")
         for line in (b"accept: application/json", b"content-length: 2", b"authorization: t"):
@@ -212,7 +212,7 @@ async def test_what_cannot_be_written_is_not_sent(headers: dict[str, str]) -> No
     """A token comes from whoever answers as the store."""
     async with talking(FINE) as (server, client):
         with pytest.raises(NotSentError):
-            await client.ask("GET", server.url, MOST, PATIENT, headers=headers)
+            await client.request("GET", server.url, MOST, PATIENT, headers=headers)
         assert not server.heads
 
 
@@ -220,7 +220,7 @@ async def test_what_cannot_be_written_is_not_sent(headers: dict[str, str]) -> No
 async def test_without_a_connection_nothing_is_sent(url: str) -> None:
     """A write may be tried elsewhere then."""
     with pytest.raises(NotSentError):
-        await TlsClient(no_tls).ask("GET", url, MOST, PATIENT)
+        await TlsClient(no_tls).request("GET", url, MOST, PATIENT)
 
 
 async def test_lines_come_as_they_come() -> None:
@@ -324,7 +324,7 @@ async def test_a_server_that_does_not_know_the_session_is_shown_all(node: TlsFil
     other = Server([FINE], serving(node), closes=True)
     listening = await asyncio.start_server(other.serve, "127.0.0.1", port, ssl=other.context)
     async with listening:
-        reply = await client.ask("GET", url, MOST, PATIENT)
+        reply = await client.request("GET", url, MOST, PATIENT)
     assert reply == Reply(200, b"ok")
     assert other.resumed == [False]
     await client.aclose()
@@ -342,7 +342,7 @@ async def test_a_thief_of_the_address_does_not_profit(node: TlsFiles, tmp_path: 
     listening = await asyncio.start_server(thief.serve, "127.0.0.1", port, ssl=thief.context)
     async with listening:
         with pytest.raises(NotSentError, match="certificate verify failed"):
-            await client.ask("GET", url, MOST, PATIENT)
+            await client.request("GET", url, MOST, PATIENT)
     await client.aclose()
 
 
@@ -389,7 +389,7 @@ async def test_a_deadline_in_the_handshake_leaves_no_connection(files: TlsFiles)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     client = TlsClient(lambda: context)
     hasty = [Patience(thousandths / 1000, 30.0) for thousandths in range(60)]
-    asked = [client.ask("GET", url, MOST, each) for each in hasty]
+    asked = [client.request("GET", url, MOST, each) for each in hasty]
     found = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(one) for one in found} == {NotSentError}
     await until(lambda: bool(begun) and len(ended) == len(begun))

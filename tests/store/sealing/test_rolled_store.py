@@ -106,7 +106,7 @@ class Stage:
                 case 1:
                     await record.update(lambda _: new, idempotent=True)
                 case 2:
-                    found = await record.sound()
+                    found = await record.read_valid()
                     guards = [Compare(record.key, *_state(found.kv))] if found else []
                     await record.delete(guards=guards)
                 case _:
@@ -115,7 +115,7 @@ class Stage:
     async def look(self, store: RolledStore) -> None:
         """Read in each way; what is refused is a false alarm."""
         await Records(store, keys.USERS, Thing).all()
-        await store.several(NAMES)
+        await store.get_many(NAMES)
         for key in NAMES:
             await store.get(key)
 
@@ -266,18 +266,18 @@ async def test_a_request_costs_no_question_more(
     async def counted(names: Sequence[str]) -> list[KeyValue | None]:
         nonlocal calls
         calls += 1
-        return await Lossy.several(stage.raw, names)
+        return await Lossy.get_many(stage.raw, names)
 
-    monkeypatch.setattr(stage.raw, "several", counted)
+    monkeypatch.setattr(stage.raw, "get_many", counted)
     await store.get(NAMES[0])
-    await store.several(NAMES)
+    await store.get_many(NAMES)
     assert calls == 2
     async with mirrored(stage.raw) as mirror:
         reading = stage.program("a", mirror, keeps=False)
         await asyncio.sleep(3)
         stage.raw.reads.clear()
         await reading.get(NAMES[0])
-        await reading.several(NAMES[:3])
+        await reading.get_many(NAMES[:3])
         await reading.prefix(keys.USERS)
         assert calls == 2
         assert stage.raw.reads == []

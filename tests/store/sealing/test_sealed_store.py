@@ -27,11 +27,11 @@ from openvcha.store.interface import (
 )
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import Record, Records
-from openvcha.store.sealing.kept import Good
+from openvcha.store.sealing.kept import GoodValue
 from openvcha.store.sealing.seal import FIELD, RESERVED, Seals
 from openvcha.store.sealing.sealed_store import (
     KEYS_SECONDS,
-    MOST_REFUSED,
+    MAX_REFUSED,
     REMEMBERED_SECONDS,
     SealedStore,
 )
@@ -96,7 +96,7 @@ async def test_what_a_thief_makes_up_is_refused_and_told(stage: Stage) -> None:
         await stage.raw.put(OTHER, made_up)
         with pytest.raises(RecordForged, match="bert"):
             await stage.store.get(OTHER)
-        assert await stage.record(OTHER).sound() is None
+        assert await stage.record(OTHER).read_valid() is None
         assert await Records(stage.store, keys.USERS, Thing).all() == {KEY: Thing("anna")}
         assert [kv.key for kv in (await stage.store.snapshot(keys.USERS)).items] == [KEY]
         found = await stage.store.txn([], [Get(OTHER), Get(KEY)])
@@ -115,7 +115,7 @@ async def test_several_are_checked_one_by_one(stage: Stage) -> None:
         await stage.raw.put(key, b'{"text":"forged"}')
     await stage.raw.put(FREE, b"free")
     names = [KEY, OTHER, keys.CLUSTER, FREE, keys.user("nobody")]
-    found = await stage.store.several(names)
+    found = await stage.store.get_many(names)
     good = b'{"text":"good"}'
     assert [kv and kv.value for kv in found] == [None, good, good, b"free", None]
     assert stage.store.refused() == (keys.CLUSTER, KEY)
@@ -130,22 +130,22 @@ async def test_an_old_value_does_not_come_back(stage: Stage) -> None:
     new = (await stage.stored()).value
     for value in (old, new):
         await stage.raw.put(KEY, value)
-        assert await record.sound() is None
+        assert await record.read_valid() is None
     await stage.raw.delete(KEY)
     for _ in range(4):
         for value in (old, new):
             await stage.raw.put(KEY, value)
-            assert await record.sound() is None
+            assert await record.read_valid() is None
     await stage.raw.delete(KEY)
     await stage.raw.put(OTHER, new)
-    assert await stage.record(OTHER).sound() is None
+    assert await stage.record(OTHER).read_valid() is None
 
 
 async def test_a_seal_is_for_one_place(stage: Stage) -> None:
     """For this key, created then, written so often: each by itself makes it another place."""
     await stage.record().create(Thing("anna"))
     kv, seals = await stage.stored(), Seals(lambda: [OLD])
-    assert seals.open(kv) == b'{"text":"anna"}'
+    assert seals.unseal(kv) == b'{"text":"anna"}'
     for other in (
         replace(kv, key=OTHER),
         replace(kv, create_revision=kv.create_revision + 1),
@@ -154,7 +154,7 @@ async def test_a_seal_is_for_one_place(stage: Stage) -> None:
         replace(kv, value=kv.value + b" "),
     ):
         with pytest.raises(RecordForged):
-            seals.open(other)
+            seals.unseal(other)
 
 
 async def test_a_record_that_is_as_it_was_is_checked_once_by_the_same_keys(
@@ -163,13 +163,13 @@ async def test_a_record_that_is_as_it_was_is_checked_once_by_the_same_keys(
     """Whether a mirror gives it again or the store; what is forged is refused each time."""
     await stage.record().create(Thing("anna"))
     checked: list[str] = []
-    original = Seals.open
+    original = Seals.unseal
 
     def counted(seals: Seals, kv: KeyValue) -> bytes:
         checked.append(kv.key)
         return original(seals, kv)
 
-    monkeypatch.setattr(Seals, "open", counted)
+    monkeypatch.setattr(Seals, "unseal", counted)
     for _ in range(3):
         assert await stage.record().get() == Thing("anna")
     assert checked == [KEY]
@@ -211,7 +211,7 @@ async def test_a_key_that_is_taken_away_counts_for_a_moment_and_for_old_records_
     with pytest.raises(RecordForged):
         await stage.record().get()
     assert await stage.record(OTHER).create(Thing("bert"))
-    assert Seals(lambda: [NEW]).open(await stage.stored(OTHER))
+    assert Seals(lambda: [NEW]).unseal(await stage.stored(OTHER))
     stage.raw._keys[KEY] = old
     stage.now += KEYS_SECONDS * 0.2
     with pytest.raises(RecordForged):
@@ -226,7 +226,7 @@ async def test_a_lease_belongs_to_the_record(stage: Stage) -> None:
     assert await stage.record(key).get() == Thing("s")
     kv = await stage.stored(key)
     with pytest.raises(RecordForged):
-        Seals(lambda: [OLD]).open(replace(kv, lease=0))
+        Seals(lambda: [OLD]).unseal(replace(kv, lease=0))
 
 
 async def test_a_creation_that_is_not_ended_is_nothing(stage: Stage) -> None:
@@ -331,7 +331,7 @@ async def test_the_cluster_is_not_begun_anew_where_a_thief_deletes_it(stage: Sta
             await stage.raw.put(keys.CLUSTER, attack)
         again = Record(stage.again(), keys.CLUSTER, Thing)
         assert await again.get() == Thing("three nodes")
-        await stage.store.guard()
+        await stage.store.verify_all()
         assert stage.store.refused() == (keys.CLUSTER,)
         bare = SealedStore(stage.raw, Seals(lambda: [OLD]))
         assert await Record(bare, keys.CLUSTER, Thing).get() == Thing("three nodes")
@@ -352,7 +352,7 @@ async def test_what_is_kept_never_goes_back(stage: Stage) -> None:
         lied_to = SealedStore(liar, Seals(lambda: [OLD]), stage.kept)
         assert await Record(lied_to, keys.CLUSTER, Thing).get() == Thing("old")
     await stage.raw.delete(keys.CLUSTER)
-    assert await stage.store.mend(keys.CLUSTER)
+    assert await stage.store.repair(keys.CLUSTER)
     bare = SealedStore(stage.raw, Seals(lambda: [OLD]))
     assert await Record(bare, keys.CLUSTER, Thing).get() == Thing("new")
     assert stage.store.refused() == (keys.CLUSTER,)
@@ -370,7 +370,7 @@ async def test_a_forgery_is_noticed_that_is_put_right_at_once(stage: Stage) -> N
     """Patroni puts its configuration right before anybody looks; deletions are put right too."""
     await stage.record(keys.CLUSTER).create(Thing("three nodes"))
     await stage.store.put(keys.PATRONI_CONFIG, b'{"ttl": 20}')
-    patrolling = asyncio.create_task(stage.store.patrol())
+    patrolling = asyncio.create_task(stage.store.monitor())
     await asyncio.sleep(0.01)
     assert stage.store.refused() == ()
     await stage.raw.put(keys.PATRONI_CONFIG, b'{"ttl": 1}')
@@ -413,15 +413,15 @@ async def test_a_renewal_takes_the_old_key_away(stage: Stage) -> None:
     assert (await stage.stored(OTHER)).value == b"thief"
     thief = SealedStore(stage.raw, Seals(lambda: [OLD]))
     await thief.put(OTHER, b'{"text":"thief"}')
-    assert await stage.record(OTHER).sound() is None
+    assert await stage.record(OTHER).read_valid() is None
 
 
 async def test_what_is_told_is_bounded(stage: Stage) -> None:
     """A thief may forge ten thousand."""
-    for number in range(MOST_REFUSED + 20):
+    for number in range(MAX_REFUSED + 20):
         await stage.raw.put(f"{keys.USERS}{number:05}", b"thief")
     assert await stage.store.prefix(keys.USERS) == []
-    assert len(stage.store.refused()) == MOST_REFUSED
+    assert len(stage.store.refused()) == MAX_REFUSED
 
 
 class Forgetful(MemoryStore):
@@ -459,7 +459,7 @@ async def test_a_full_disk_of_the_node_makes_no_record_unreadable(
     record = stage.record(keys.CLUSTER)
     assert await record.create(Thing("one"))
 
-    def full(key: str, good: Good) -> None:
+    def full(key: str, good: GoodValue) -> None:
         raise OSError(errno.ENOSPC, f"{key} of {good.revision}")
 
     with monkeypatch.context() as patch:

@@ -8,7 +8,7 @@ from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene
 from openvcha.api.codec.decode import decode_rest
 from openvcha.api.structures import DeploySpec, JoinRole, JoinTokenSpec
 from openvcha.operations.failover import fail_over
-from openvcha.operations.join import issue
+from openvcha.operations.join import issue_token
 
 ADDRESSES = {"ACTIVE": "127.83.2.11", "PASSIVE": "127.83.2.12", "WITNESS": "127.83.2.13"}
 
@@ -79,4 +79,4 @@ async def given_up(scene: Scene) -> None:
 async def ask_token(scene: Scene) -> str:
     """Ask for the token with which the passive may join."""
     wanted = JoinTokenSpec(role=JoinRole.PASSIVE)
-    return (await issue(scene.process().services, CALLER, wanted)).token.reveal()
+    return (await issue_token(scene.process().services, CALLER, wanted)).token.reveal()

@@ -19,7 +19,7 @@ from tests.support.simulated.cluster import Machine
 from openvcha.api.messages import message
 from openvcha.infrastructure.queries import LISTS
 from openvcha.node.security.certificates import thumbprint_sha256
-from openvcha.operations.steps.admission import JOINING, Joining
+from openvcha.operations.steps.join_steps import JOINING, JoinArguments
 from openvcha.store import keys
 from openvcha.store.records import encode
 from openvcha.tasks.journal import MAX_MATCHES
@@ -120,7 +120,7 @@ def running_task(stage: Stage) -> Iterator[str]:
 @contextlib.contextmanager
 def join_runs(stage: Stage) -> Iterator[str]:
     """A node joins as the passive already."""
-    wanted = Joining(role="passive", name="somebody", digest="-")
+    wanted = JoinArguments(role="passive", name="somebody", digest="-")
     with busy(stage, service=JOINING, name="join", arguments=wanted) as task:
         yield task
 

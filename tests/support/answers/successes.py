@@ -27,9 +27,9 @@ from openvcha.api.operations import by_id
 from openvcha.api.structures import ConfigState, EventSeverity
 from openvcha.cluster.config import ClusterConfig
 from openvcha.events.log import EventLog
-from openvcha.events.state_diff import Draft
+from openvcha.events.state_diff import EventDraft
 from openvcha.node.identity import IDENTITY
-from openvcha.operations.steps.admission import JOINING
+from openvcha.operations.steps.join_steps import JOINING
 from openvcha.store import keys
 
 
@@ -70,7 +70,7 @@ class Success:
 
 @contextlib.contextmanager
 def something_told(stage: Stage) -> Iterator[None]:
-    told = Draft(type="test", severity=EventSeverity.INFO, message=message("event.in.sync"))
+    told = EventDraft(type="test", severity=EventSeverity.INFO, message=message("event.in.sync"))
     stage.run(EventLog(stage.store).add(told))
     yield
 

@@ -22,7 +22,7 @@ from tests.support.simulated.observations import ip
 from openvcha.api.structures import ClusterMode, ConfigState, VmPowerState
 from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
-from openvcha.cluster.store_accounts import of_witness
+from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.daemon.peer_power import LocalMeans, keep_peers_on
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
@@ -226,7 +226,7 @@ class World:
         self.power_on(vm.id)
         machine.etcd = True
         if witness:
-            await self.store.accounts.admit(new_account(member), of_witness(member))
+            await self.store.accounts.grant(new_account(member), witness_permissions(member))
         return NodeConfig(
             member=member,
             name=name,
@@ -459,7 +459,7 @@ class World:
     async def _go_by(self, machine: Machine, member: str) -> None:
         if "settings are not heard" in self.faults and member != self.leads:
             return
-        on = await mode_settings.wanted(self.store)
+        on = await mode_settings.requested(self.store)
         self.going_by[member] = on
         tags = dict.fromkeys(on - {keys.PAUSE}, True)
         told = {"state": "running", "pause": keys.PAUSE in on, "tags": tags}
@@ -617,7 +617,7 @@ class World:
             await self._fail_to_start(identity)
         if await self.leader() == identity.member:
             machine.postgres = "primary"
-        elif keys.DETACHED in await mode_settings.wanted(self.store):
+        elif keys.DETACHED in await mode_settings.requested(self.store):
             machine.postgres = "stopped"
         elif "never streams" not in self.faults:
             machine.postgres = "streaming"
@@ -702,7 +702,7 @@ class World:
 
     def add_vm(self, request: VmRequest) -> Vm:
         vm_uuid = f"uuid-{self.state.next_vm}"
-        self.state, vm = local_vms.added(self.state, ROOT, request, vm_uuid)
+        self.state, vm = local_vms.add_vm(self.state, ROOT, request, vm_uuid)
         self.machines.setdefault(vm.id, Machine())
         return vm
 
@@ -717,7 +717,7 @@ class World:
             self.violations.append(f"{vm_id} leads and is deleted")
         self.cut(vm_id)
         del self.machines[vm_id]
-        self.state, _ = local_vms.removed(vm_id)(self.state)
+        self.state, _ = local_vms.remove_vm(vm_id)(self.state)
 
     def cut(self, vm_id: str) -> None:
         """Power off on the task's behalf: that must not stop the cluster."""

@@ -69,7 +69,7 @@ class Stage:
         answer = b'{"health":"%s","reason":"%s"}' % (health, self.remark)
         return None if NAMES[number] in self.silent else answer
 
-    async def several_and_members(self, names: Sequence[str]) -> tuple[list[Any], Any]:
+    async def get_many_and_members(self, names: Sequence[str]) -> tuple[list[Any], Any]:
         self.reads += 1
         if self.hangs or not self.reachable:
             raise StoreUnavailable("no quorum")
@@ -91,7 +91,7 @@ class Stage:
             return SimpleNamespace(value=self.sync) if self.sync else None
         return SimpleNamespace(value=self.leader.encode()) if self.leader else None
 
-    async def full_members(self) -> frozenset[int]:
+    async def members_without_space(self) -> frozenset[int]:
         return frozenset()
 
     async def status(self, _: str) -> EndpointStatus:

@@ -23,7 +23,7 @@ from openvcha.api.structures import (
     WitnessSpec,
 )
 from openvcha.node.security.certificates import KeyPair, signing_request
-from openvcha.operations.join import issue, join
+from openvcha.operations.join import issue_token, join
 from openvcha.store import keys
 
 ADDRESSES = {JoinRole.PASSIVE: "127.83.2.12", JoinRole.WITNESS: "127.83.2.13"}
@@ -64,7 +64,7 @@ class Hand:
 
     async def ask(self) -> None:
         services = self.scene.process().services
-        self.token = (await issue(services, CALLER, JoinTokenSpec(role=self.role))).token
+        self.token = (await issue_token(services, CALLER, JoinTokenSpec(role=self.role))).token
 
     def wish(self, **changes: Any) -> JoinSpec:
         return replace(

@@ -33,10 +33,10 @@ class Remote(MemoryStore):
         await self._trip()
         return found
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
         self._count(*names)
         await self._trip()
-        found = await super().several(names)
+        found = await super().get_many(names)
         await self._trip()
         return found
 

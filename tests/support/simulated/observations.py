@@ -7,7 +7,7 @@ import msgspec
 
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
-from openvcha.cluster.observation import Heard, NodeObservation, Observation
+from openvcha.cluster.observation import NodeObservation, NodeReport, Observation
 from openvcha.store.node_facts import NodeFacts
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
@@ -72,7 +72,7 @@ class World:
             sync=SyncState("a-1", frozenset({"b-2"})),
             nodes=tuple(
                 NodeObservation(
-                    node, voter=True, etcd_answers=True, patroni=part, heard=Heard(FACTS, 0.0)
+                    node, voter=True, etcd_answers=True, patroni=part, report=NodeReport(FACTS, 0.0)
                 )
                 for node, part in zip(nodes, parts, strict=True)
             ),
@@ -90,7 +90,7 @@ class World:
     def hear(self, member: str, **changes: object) -> None:
         node = self.seen.node(member)
         assert node is not None
-        self.node(member, heard=replace(node.heard, **changes))  # type: ignore[arg-type]  # as above
+        self.node(member, report=replace(node.report, **changes))  # type: ignore[arg-type]  # as above
 
     def tell(self, member: str, **facts: object) -> None:
         self.hear(member, facts=msgspec.structs.replace(FACTS, **facts))

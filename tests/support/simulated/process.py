@@ -27,8 +27,8 @@ from openvcha.api.structures import IpFamily, LocalizableMessage, VmPowerState
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.cluster.silence import Held
-from openvcha.cluster.store_accounts import of_witness
+from openvcha.cluster.silence import SilenceDetector
+from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.node.etcd.account import new_account
@@ -106,31 +106,31 @@ class SeenAccounts:
         self._store = store
         self._known = store.world.store.accounts
 
-    async def protect(self, own: Account) -> None:
+    async def enable_auth(self, own: Account) -> None:
         async with self._store._writing():
-            await self._known.protect(own)
+            await self._known.enable_auth(own)
 
-    async def names(self) -> frozenset[str]:
+    async def list_names(self) -> frozenset[str]:
         self._store._ask()
-        return await self._known.names()
+        return await self._known.list_names()
 
-    async def admit(self, account: Account, permissions: Sequence[Permission]) -> None:
+    async def grant(self, account: Account, permissions: Sequence[Permission]) -> None:
         async with self._store._writing():
-            await self._known.admit(account, permissions)
+            await self._known.grant(account, permissions)
 
-    async def forget(self, name: str) -> None:
+    async def delete(self, name: str) -> None:
         async with self._store._writing():
-            await self._known.forget(name)
+            await self._known.delete(name)
 
-    async def trust(self, account: Account) -> None:
+    async def grant_all(self, account: Account) -> None:
         async with self._store._writing():
-            await self._known.trust(account)
+            await self._known.grant_all(account)
 
-    async def keep_only(
+    async def revoke_others(
         self, own: Account | None, others: Mapping[str, Sequence[Permission]]
     ) -> None:
         async with self._store._writing():
-            await self._known.keep_only(own, others)
+            await self._known.revoke_others(own, others)
 
 
 @dataclass
@@ -165,7 +165,7 @@ class SeenStore:
         self._ask()
         return await self.world.store.prefix(prefix, keys_only=keys_only)
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
         return [await self.get(name) for name in names]
 
     async def snapshot(self, prefix: str) -> Snapshot:
@@ -217,10 +217,10 @@ class SeenStore:
             self.life.check()
             yield events
 
-    async def several_and_members(
+    async def get_many_and_members(
         self, names: Sequence[str]
     ) -> tuple[list[KeyValue | None], list[Member]]:
-        return await self.several(names), await self.members()
+        return await self.get_many(names), await self.members()
 
     async def members(self, *, local: bool = False) -> list[Member]:
         if not local:
@@ -287,10 +287,10 @@ class SeenInfrastructure:
 
     async def inventory(self) -> Inventory:
         self.world.power_looks += 1
-        places = await self.places()
+        places = await self.inventory_without_power()
         return replace(places, vms=tuple(map(self._with_power, places.vms)))
 
-    async def places(self) -> Inventory:
+    async def inventory_without_power(self) -> Inventory:
         self.life.check()
         if "infrastructure busy" in self.world.faults:
             said = message("infrastructure.none", self.world.root, "stale file handle")
@@ -422,7 +422,7 @@ class SeenCredentials:
         self.life.check()
         return self.machine.renewing
 
-    def hindrance(self) -> str | None:
+    def obstacle(self) -> str | None:
         self.life.check()
         return "PostgreSQL does not accept the new passwords: full"
 
@@ -461,7 +461,7 @@ class SeenPostgres:
         assert since < datetime.now(UTC)
         return self.world.copy_error
 
-    async def survey(self, host: str) -> PostgresFacts:
+    async def inspect(self, host: str) -> PostgresFacts:
         self.life.check()
         self._at(host)
         return self.world.survey
@@ -473,7 +473,7 @@ class SeenPostgres:
             raise PostgresUnreachable("no answer within 10 s")
         return self.world.missing_files
 
-    async def rehearse_renewal(self, host: str) -> None:
+    async def test_password_change(self, host: str) -> None:
         await self.life.before()
         self._at(host)
         if "no renewal" in self.world.faults:
@@ -496,7 +496,7 @@ class Process:
         identity: Identity,
         life: Life | None = None,
         wrap: Callable[[Step], Step] = lambda step: step,
-        held: Held | None = None,
+        held: SilenceDetector | None = None,
     ) -> None:
         self._wrap = wrap
         self.life = life or Life()
@@ -520,7 +520,10 @@ class Process:
             store=store,
             patroni=patroni,
             observer=Observer(
-                store, patroni, off=partial(surely_off, infrastructure), held=held or Held(now)
+                store,
+                patroni,
+                off=partial(surely_off, infrastructure),
+                detector=held or SilenceDetector(now),
             ),
             infrastructure=infrastructure,
             journal=Journal(store),
@@ -528,7 +531,7 @@ class Process:
             directory=world.root,
             credentials=SeenCredentials(world.machine(identity.member), self.life),
             data_bytes=data_bytes,
-            elsewhere=elsewhere,
+            external_data=elsewhere,
             register=register,
             postgres=SeenPostgres(world, self.life),
         )
@@ -559,5 +562,7 @@ async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
         "etcd_state": "existing",
     }
     if node.kind is NodeKind.WITNESS:
-        await services.store.accounts.admit(new_account(node.member), of_witness(node.member))
+        await services.store.accounts.grant(
+            new_account(node.member), witness_permissions(node.member)
+        )
     return {IDENTITY: encode_identity(replace(own, **changes))}

@@ -62,10 +62,10 @@ class Simulated:
         self.calls.append(f"defragment {name}")
         self.away -= 1
 
-    async def full_members(self) -> frozenset[int]:
+    async def members_without_space(self) -> frozenset[int]:
         return frozenset(s.member_id for s in self.statuses.values() if s.full)
 
-    async def disarm(self, members: frozenset[int]) -> None:
+    async def disarm_alarm(self, members: frozenset[int]) -> None:
         self.calls.append("disarm")
         for name, status in self.statuses.items():
             if status.member_id in members:

@@ -18,8 +18,8 @@ from openvcha.api.structures import (
     WitnessRedeploySpec,
 )
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.silence import Held
-from openvcha.cluster.verdict import HOLD_SECONDS, LEAST_MISSED
+from openvcha.cluster.silence import SilenceDetector
+from openvcha.cluster.verdict import MIN_MISSED, MIN_SILENCE_SECONDS
 from openvcha.node.identity import Identity
 from openvcha.operations.caller import Caller
 from openvcha.operations.deploy import deploy
@@ -57,7 +57,7 @@ class Scene:
         """What a person was given to let a node join."""
         self.wrap: Callable[[Step], Step] = lambda step: step
         """What is made of each step before it is carried out."""
-        self._held: Held | None = None
+        self._held: SilenceDetector | None = None
         self._replicating: asyncio.Task[None] | None = None
 
     async def cluster(self, lost: str = "vcha-2") -> None:
@@ -91,9 +91,9 @@ class Scene:
 
     async def look_on(self) -> None:
         """Have been looking for some time, as a service that has run for longer has."""
-        self._held = Held(asyncio.get_running_loop().time)
-        for _ in range(LEAST_MISSED):
-            await asyncio.sleep(HOLD_SECONDS / 2)
+        self._held = SilenceDetector(asyncio.get_running_loop().time)
+        for _ in range(MIN_MISSED):
+            await asyncio.sleep(MIN_SILENCE_SECONDS / 2)
             await self.process().services.observe()
 
     async def redeploy(self, spec: PassiveRedeploySpec | None = None) -> None:

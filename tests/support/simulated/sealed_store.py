@@ -9,7 +9,7 @@ from openvcha.store.interface import (
 )
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import Record
-from openvcha.store.sealing.kept import Good
+from openvcha.store.sealing.kept import GoodValue
 from openvcha.store.sealing.seal import Seals
 from openvcha.store.sealing.sealed_store import SealedStore
 
@@ -29,16 +29,16 @@ class Kept:
     """Keeps the cluster's configuration in memory."""
 
     def __init__(self) -> None:
-        self.value: Good | None = None
+        self.value: GoodValue | None = None
 
     def keeps(self, key: str) -> bool:
         return key == keys.CLUSTER
 
-    def load(self, key: str) -> Good | None:
+    def load(self, key: str) -> GoodValue | None:
         assert key == keys.CLUSTER
         return self.value
 
-    def save(self, key: str, good: Good) -> None:
+    def save(self, key: str, good: GoodValue) -> None:
         assert key == keys.CLUSTER
         self.value = good
 

@@ -17,7 +17,7 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import SessionInfo
 from openvcha.api_server.auth.throttle import CHALLENGE, now
 from openvcha.api_server.auth.users import User, Users
-from openvcha.events.budget import MINUTE, Budget
+from openvcha.events.budget import MINUTE, RateLimit
 from openvcha.store import keys
 from openvcha.store.errors import LeaseNotFound, OutcomeUnknown, StoreFull
 from openvcha.store.interface import KeyValue, Put, Store, unchanged
@@ -78,7 +78,7 @@ class Sessions:
         self._absolute = absolute
         self._per_user = max(1, per_user)
         self._owners: dict[bytes, str] = {}
-        self._created: Budget[None] = Budget(
+        self._created: RateLimit[None] = RateLimit(
             MAX_CREATED_PER_MINUTE, MAX_CREATED_PER_MINUTE_TOTAL, monotonic
         )
 
@@ -116,7 +116,7 @@ class Sessions:
 
     async def get(self, digest: bytes) -> SessionInfo:
         """Return the session of this hash. Raises ApiError UNAUTHENTICATED if it is over."""
-        found = await self._record(digest).sound()
+        found = await self._record(digest).read_valid()
         if found is None:
             raise unauthenticated()
         record = found.value
@@ -128,7 +128,7 @@ class Sessions:
 
     async def delete(self, digest: bytes) -> None:
         """Delete the session of this hash. Raises ApiError UNAUTHENTICATED if it is over."""
-        found = await self._record(digest).sound()
+        found = await self._record(digest).read_valid()
         if found is None:
             raise unauthenticated()
         await self._end(found.kv)
@@ -140,11 +140,11 @@ class Sessions:
         """
         known = self._owners.get(digest)
         if known is None:
-            found = await self._record(digest).sound()
+            found = await self._record(digest).read_valid()
             user = None
         else:
             names = [keys.session(digest.hex()), self._users.key(known)]
-            found, user = _decoded(*await self._store.several(names))
+            found, user = _decoded(*await self._store.get_many(names))
         if found is None:
             self._owners.pop(digest, None)
         elif found.value.user != known:

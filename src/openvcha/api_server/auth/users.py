@@ -144,7 +144,7 @@ class Users:
 
     async def find(self, name: str) -> User | None:
         """Return the user of this name; None if there is none, or only a forged one."""
-        found = await self._record(name).sound()
+        found = await self._record(name).read_valid()
         return found.value if found else None
 
     async def verify(self, name: str, password: Secret, origin: str = LOCAL) -> User:
@@ -203,13 +203,13 @@ class Users:
 
         So if two administrators demote each other at the same time, one of them is refused.
         """
-        own = await self._record(name).sound()
+        own = await self._record(name).read_valid()
         if own is None:
             return ()
         if own.value.role is not Role.ADMINISTRATOR:
             return (unchanged(own.kv),)
         for key in await self._records().all():
-            other = await self._records().record(key).sound()
+            other = await self._records().record(key).read_valid()
             if other and key != own.kv.key and other.value.role is Role.ADMINISTRATOR:
                 return unchanged(own.kv), unchanged(other.kv)
         raise ApiError(

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from openvcha.api.types import Union
-from openvcha.events.audit import MOST_LISTED
+from openvcha.events.audit import MAX_LISTED
 from openvcha.events.log import EVENT_ID, MAX_EVENTS
 from openvcha.infrastructure.placement import NAME
-from openvcha.operations.peer_identity import HOSTNAME, LONGEST_HOSTNAME, THUMBPRINT
+from openvcha.operations.peer_identity import HOSTNAME, MAX_HOSTNAME_CHARACTERS, THUMBPRINT
 
 INTEGER: Final = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
 _SET: Final = {"minLength": 1}
@@ -28,7 +28,8 @@ def _whole(*patterns: re.Pattern[str]) -> dict[str, str]:
 _ADDRESS = re.compile("[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 FIELDS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "com.vmware.vcenter.vcha.connection_spec": {
-        "hostname": _whole(HOSTNAME, _ADDRESS) | {"minLength": 1, "maxLength": LONGEST_HOSTNAME},
+        "hostname": _whole(HOSTNAME, _ADDRESS)
+        | {"minLength": 1, "maxLength": MAX_HOSTNAME_CHARACTERS},
         "port": {"minimum": 1, "maximum": 65535},
         "username": _SET,
         "password": _SET,
@@ -48,7 +49,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         "after": _whole(EVENT_ID),
         "limit": {"minimum": 1, "maximum": MAX_EVENTS},
     },
-    "org.openvcha.audit.filter_spec": {"limit": {"minimum": 1, "maximum": MOST_LISTED}},
+    "org.openvcha.audit.filter_spec": {"limit": {"minimum": 1, "maximum": MAX_LISTED}},
 }
 """By the structure and the field."""
 

@@ -21,7 +21,7 @@ from openvcha.node.store_access import open_store
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
-from openvcha.store.space import Room, percent
+from openvcha.store.space import SpaceReport, percent
 
 app = typer.Typer(help="The cluster's store, reached through a node.", no_args_is_help=True)
 
@@ -92,7 +92,7 @@ def defragment(directory: Directory) -> None:
         quota = load_identity(node_directory(directory)).store.quota_bytes
         by = getpass.getuser()
 
-        def work(store: SealedEtcd) -> Awaitable[Room]:
+        def work(store: SealedEtcd) -> Awaitable[SpaceReport]:
             return maintenance.free_space(store, quota, say, by=by)
 
         after = asyncio.run(_with_store(directory, work))

@@ -92,7 +92,7 @@ async def _wait_for_own_patroni(services: Services) -> KeyValue | None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATRONI_START_SECONDS):
             while True:
-                found = await leader_key.alive(services.store, services.identity.member)
+                found = await leader_key.liveness_key(services.store, services.identity.member)
                 if found and await _poll_own_patroni(services):
                     return found
                 await asyncio.sleep(POLL_SECONDS)
@@ -120,7 +120,7 @@ async def _grant(store: Store, seen: Observation, member_key: KeyValue) -> Grant
         unchanged(sync) if sync else absent(keys.PATRONI_SYNC),
     ]
     if await _paused(store) is False:
-        revision = await leader_key.give(store, guards, member_key, sync)
+        revision = await leader_key.write_leader(store, guards, member_key, sync)
         return Grant(revision) if revision is not None else None
     return await _request_leadership(store, guards, member_key, sync)
 
@@ -141,7 +141,7 @@ async def _request_leadership(
     lease = await store.lease_grant(REQUEST_TTL_SECONDS)
     actions: list[Action] = [
         Delete(keys.PATRONI_LEADER),
-        leader_key.fence(sync),
+        leader_key.rewrite_sync(sync),
         Put(keys.PATRONI_FAILOVER, json.dumps({"member": member}).encode(), lease),
     ]
     found = await store.txn(guards, actions)
@@ -200,10 +200,10 @@ async def revoke(services: Services, grant: Grant) -> Outcome:
         with contextlib.suppress(LeaseNotFound):
             await store.lease_revoke(grant.lease)
         await _wait_for_late_takeover(services)
-        back = await store.txn([same, absent(keys.PATRONI_LEADER)], [leader_key.fence(sync)])
+        back = await store.txn([same, absent(keys.PATRONI_LEADER)], [leader_key.rewrite_sync(sync)])
     else:
         held = value_is(keys.PATRONI_LEADER, member.encode())
-        actions: list[Action] = [Delete(keys.PATRONI_LEADER), leader_key.fence(sync)]
+        actions: list[Action] = [Delete(keys.PATRONI_LEADER), leader_key.rewrite_sync(sync)]
         back = await store.txn([same, held], actions)
     return Outcome.UNCHANGED if back.succeeded else await _outcome(services, grant)
 

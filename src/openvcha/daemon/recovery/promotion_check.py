@@ -42,8 +42,8 @@ async def non_members(services: Services, seen: Observation) -> tuple[NonMember,
     """
     found = await services.store.prefix(keys.PATRONI_MEMBERS)
     member_records = {kv.key.removeprefix(keys.PATRONI_MEMBERS): kv.value for kv in found}
-    if seen.stranger:
-        member_records.setdefault(seen.stranger, b"")
+    if seen.unknown_leader:
+        member_records.setdefault(seen.unknown_leader, b"")
     names = sorted(name for name in member_records if seen.node(name) is None)
     asked = [_accepts_writes(services, member_records[name]) for name in names]
     return tuple(map(NonMember, names, await asyncio.gather(*asked)))

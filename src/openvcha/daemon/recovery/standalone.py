@@ -10,12 +10,20 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import TaskStatus
 from openvcha.cluster.patroni_client import FAILSAFE, WITH_STANDBY
-from openvcha.cluster.store_accounts import forget_strangers
+from openvcha.cluster.store_accounts import remove_unknown_accounts
 from openvcha.node.identity import Identity
 from openvcha.store import keys
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import RecordForged, RecordInvalid, StoreUnavailable
-from openvcha.store.interface import Action, Delete, GuardedStore, KeyValue, Put, Store, unchanged
+from openvcha.store.interface import (
+    Action,
+    Delete,
+    KeyValue,
+    Put,
+    Store,
+    StoreWithAccounts,
+    unchanged,
+)
 from openvcha.store.records import decode, encode
 from openvcha.store.structlog_light import structlog
 from openvcha.tasks.journal import utc_now
@@ -36,19 +44,20 @@ DELETED_KEYS = (
 )
 
 
-async def stand_alone(store: GuardedStore, identity: Identity, own: AccountSource) -> None:
+async def stand_alone(store: StoreWithAccounts, identity: Identity, own: AccountSource) -> None:
     """Delete the records of the other nodes, and end the running task; idempotent.
 
     The store has only this node's member. ``own`` is the only account that keeps access. Raises
     StoreUnavailable while another client writes.
     """
-    await forget_strangers(store, own, ())
+    await remove_unknown_accounts(store, own, ())
     running = await _running_task(store)
     config = await _unforged(store, keys.PATRONI_CONFIG)
     found = [kv for kv in (running, config) if kv is not None]
     actions: list[Action] = [Delete(key) for key in DELETED_KEYS]
     actions += [
-        Delete(prefix, prefix=True) for prefix in (keys.PATRONI_MEMBERS, keys.NODES, keys.HEEDED)
+        Delete(prefix, prefix=True)
+        for prefix in (keys.PATRONI_MEMBERS, keys.NODES, keys.REQUIRED_VMS_SEEN)
     ]
     actions += _ended(running, identity) if running else ()
     actions += _protecting(config) if config else ()

@@ -13,7 +13,7 @@ def make_directory(path: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
-def inside(directory: Path, relative: str) -> Path:
+def path_below(directory: Path, relative: str) -> Path:
     """Return the path of a file below a directory.
 
     Raises ApiError INVALID_ARGUMENT for any other path, also one that leaves it by a link.

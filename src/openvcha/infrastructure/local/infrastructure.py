@@ -1,4 +1,4 @@
-"""The local infrastructure: VMs are directories, their power is whether processes run.
+"""The local infrastructure: a VM is a directory; it is on while its processes run.
 
 It keeps nothing in memory. Any number of processes may use the same root directory at once.
 """
@@ -22,18 +22,18 @@ from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMe
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms
-from openvcha.infrastructure.local.files import inside, make_directory
+from openvcha.infrastructure.local.files import make_directory, path_below
 from openvcha.infrastructure.local.power import Limits, Power
 from openvcha.infrastructure.local.processes import ProcessTable, Starter, address_answers
 from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.infrastructure.local.space import DiskUsage, with_space
-from openvcha.infrastructure.local.state import State, StateFile, StillLocked, exclusive
+from openvcha.infrastructure.local.state import LockTimeout, State, StateFile, exclusive
 from openvcha.system.durable import write_durably
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What is asked of this machine: who answers on an address, room, new identifiers."""
+class HostProbe:
+    """What is asked of this machine: answering addresses, disk space, new identifiers."""
 
     answers: Callable[[str], bool] = address_answers
     disk_usage: DiskUsage = shutil.disk_usage
@@ -41,7 +41,7 @@ class Machine:
 
 
 _LIMITS = Limits()
-_MACHINE = Machine()
+_MACHINE = HostProbe()
 _NAMES = Names()
 
 
@@ -55,7 +55,7 @@ class LocalInfrastructure:
         starter: Starter,
         *,
         limits: Limits = _LIMITS,
-        machine: Machine = _MACHINE,
+        machine: HostProbe = _MACHINE,
     ) -> None:
         """Open what `create` made; the first use tells whether it is there."""
         # Command lines name the directory of a node; they are compared with the real one.
@@ -76,9 +76,9 @@ class LocalInfrastructure:
         ha_subnet: str = "127.83.2.0/24",
         names: Names = _NAMES,
         limits: Limits = _LIMITS,
-        machine: Machine = _MACHINE,
+        machine: HostProbe = _MACHINE,
     ) -> Self:
-        """Make the inventory if there is none, and open it.
+        """Create the inventory if there is none, and open it.
 
         Raises ApiError INVALID_ARGUMENT when the subnets cannot be used or the inventory that
         is there has others.
@@ -99,13 +99,13 @@ class LocalInfrastructure:
         make_directory(self.root / "locks")
 
     async def inventory(self) -> Inventory:
-        """Raises ApiError RESOURCE_INACCESSIBLE when there is no readable inventory."""
-        measured = await self.places()
+        """Return the inventory. Raises ApiError RESOURCE_INACCESSIBLE if it is unreadable."""
+        measured = await self.inventory_without_power()
         on = await self._power.are_on([Path(vm.directory) for vm in measured.vms])
         return replace(measured, vms=tuple(map(_switched, measured.vms, on)))
 
-    async def places(self) -> Inventory:
-        """Raises ApiError RESOURCE_INACCESSIBLE when there is no readable inventory."""
+    async def inventory_without_power(self) -> Inventory:
+        """Return the stored inventory. Raises as ``inventory``."""
         return await asyncio.to_thread(self._measured)
 
     def _measured(self) -> Inventory:
@@ -123,10 +123,10 @@ class LocalInfrastructure:
 
     def _create_vm(self, request: VmRequest, bios_uuid: str) -> Vm:
         def add(state: State) -> tuple[State, Vm]:
-            return vms.added(state, self.root, request, bios_uuid)
+            return vms.add_vm(state, self.root, request, bios_uuid)
 
-        vm = vms.absolute(self.root, self._file.change(add))
-        # Only after the entry: a directory without one would belong to nobody after a crash.
+        vm = vms.with_absolute_path(self.root, self._file.change(add))
+        # Only after the entry: a crash must not leave a directory without one.
         make_directory(Path(vm.directory))
         return vm
 
@@ -143,7 +143,7 @@ class LocalInfrastructure:
     async def read_file(self, vm_id: str, path: str) -> bytes:
         vm = await self._vm(vm_id)
         try:
-            return await asyncio.to_thread(inside(Path(vm.directory), path).read_bytes)
+            return await asyncio.to_thread(path_below(Path(vm.directory), path).read_bytes)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             fail(ErrorType.NOT_FOUND, message("infrastructure.file.missing", vm.name, path))
 
@@ -159,7 +159,7 @@ class LocalInfrastructure:
 
     async def delete_vm(self, vm_id: str) -> None:
         async with self._alone(vm_id):
-            vm = await asyncio.to_thread(self._file.change, vms.marked(vm_id))
+            vm = await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id))
             if vm is None:
                 return
             directory = self.root / vm.directory
@@ -168,11 +168,11 @@ class LocalInfrastructure:
             try:
                 await asyncio.to_thread(_withdraw, directory, doomed)
             except OSError:
-                # Nothing of it is gone yet, so it is what it was.
-                await asyncio.to_thread(self._file.change, vms.marked(vm_id, deleting=False))
+                # Nothing is deleted yet, so the VM is intact.
+                await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id, deleting=False))
                 raise
             await asyncio.to_thread(_delete_tree, doomed)
-            await asyncio.to_thread(self._file.change, vms.removed(vm_id))
+            await asyncio.to_thread(self._file.change, vms.remove_vm(vm_id))
 
     async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
         skipped = frozenset(ignoring)
@@ -204,16 +204,16 @@ class LocalInfrastructure:
         connection_state: HostConnectionState | None = None,
         maintenance: bool | None = None,
     ) -> None:
-        """Take a host out of use or back; None leaves as it is. Raises ApiError NOT_FOUND."""
-        step = vms.host_set(host, connection_state, maintenance)
+        """Disable a host or enable it again; None: unchanged. Raises ApiError NOT_FOUND."""
+        step = vms.set_host(host, connection_state, maintenance)
         await asyncio.to_thread(self._file.change, step)
 
     async def set_reserved(self, datastore: str, reserved: int) -> None:
-        """Keep this many bytes of a datastore from VMs. Raises ApiError NOT_FOUND."""
-        await asyncio.to_thread(self._file.change, vms.reserved_set(datastore, reserved))
+        """Reserve bytes of a datastore. Raises ApiError NOT_FOUND."""
+        await asyncio.to_thread(self._file.change, vms.set_reserved(datastore, reserved))
 
     async def _stored(self) -> Inventory:
-        """The inventory as it is on disk, with absolute paths."""
+        """Return the inventory on disk, with absolute paths."""
         state = await asyncio.to_thread(self._file.load)
         return vms.with_absolute_paths(self.root, state.inventory)
 
@@ -230,7 +230,7 @@ class LocalInfrastructure:
 
     @asynccontextmanager
     async def _alone(self, vm_id: str) -> AsyncIterator[None]:
-        """Keep others from switching, filling or deleting this VM meanwhile.
+        """Lock this VM against concurrent power changes, writes and deletion.
 
         Raises ApiError RESOURCE_BUSY when they do not come to an end.
         """
@@ -239,7 +239,7 @@ class LocalInfrastructure:
         try:
             async with exclusive(lock, self._limits.poll, busy):
                 yield
-        except StillLocked:
+        except LockTimeout:
             fail(ErrorType.RESOURCE_BUSY, message("infrastructure.vm.busy", vm_id, busy))
 
 
@@ -249,13 +249,13 @@ def _switched(vm: Vm, on: bool) -> Vm:
 
 def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     # All paths are looked at before the first file is written.
-    for path, content in [(inside(directory, name), files[name]) for name in files]:
+    for path, content in [(path_below(directory, name), files[name]) for name in files]:
         make_directory(path.parent)
         write_durably(path, content)
 
 
 def _withdraw(directory: Path, doomed: Path) -> None:
-    """Take a directory out of its place as a whole: who may not do that may delete none of it."""
+    """Move a directory away as a whole: without permission for that, nothing is deleted."""
     if directory.exists():
         directory.rename(doomed)
 

@@ -1,4 +1,4 @@
-"""Power of a local VM: on means that a process of its directory lives."""
+"""Power of a local VM: it is on while a process of its directory runs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from openvcha.infrastructure.local.processes import ProcessTable, Starter, Start
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to wait for what, in seconds; `poll` is the pause between two looks."""
+    """Timeouts in seconds; `poll` is the interval between checks."""
 
     poll: float = 0.02
     power_on: float = 120.0
@@ -22,7 +22,7 @@ class Limits:
 
 
 class Power:
-    """Switches directories on and off; keeps nothing but how to do it."""
+    """Switches VMs on and off, by their directories."""
 
     def __init__(self, processes: ProcessTable, starter: Starter, limits: Limits) -> None:
         self._processes = processes
@@ -30,16 +30,16 @@ class Power:
         self._limits = limits
 
     async def is_on(self, directory: Path) -> bool:
-        """Whether any process of the VM lives."""
+        """Return whether any process of the VM runs."""
         return bool(await self._find(directory))
 
     async def are_on(self, directories: Sequence[Path]) -> list[bool]:
-        """Return the same for several VMs from one look: each is a walk through all of /proc."""
+        """Return the same for several VMs at once: each scan walks all of /proc."""
         found = await asyncio.to_thread(self._processes.find_each, directories)
         return [bool(pids) for pids in found]
 
     async def switch_on(self, directory: Path, name: str) -> None:
-        """Start the supervisor unless it lives; a failed start leaves the VM off.
+        """Start the supervisor unless it runs; after a failed start the VM is off.
 
         Raises ApiError: ERROR when it ended at once, TIMED_OUT.
         """
@@ -60,7 +60,7 @@ class Power:
             fail(ErrorType.ERROR, message("infrastructure.power.died", name, words))
 
     async def switch_off(self, directory: Path, name: str) -> None:
-        """End everything at once; return when nothing is left. Raises ApiError TIMED_OUT."""
+        """Kill all processes; return when none is left. Raises ApiError TIMED_OUT."""
         try:
             async with asyncio.timeout(self._limits.power_off):
                 await self._processes.kill(directory)
@@ -73,9 +73,9 @@ class Power:
             fail(ErrorType.TIMED_OUT, message("infrastructure.power.off.late", name, limit, left))
 
     async def _start(self, directory: Path, console: Path) -> bool:
-        """Start and wait; answer whether it is up, False when it ended. Raises TimeoutError."""
+        """Start and wait; return whether it is up, False when it exited. Raises TimeoutError."""
         try:
-            # Not under the time limit: what is started has to be known, to be ended again.
+            # Outside of the timeout: a started process must be known, to be killed again.
             pid = await self._starter(directory, console)
         except StartFailed:
             return False
@@ -88,7 +88,7 @@ class Power:
         return True
 
     async def _supervised(self, directory: Path) -> bool:
-        """Whether the process that calls itself the supervisor is one of the VM's."""
+        """Return whether the process that claims to be the supervisor belongs to the VM."""
         try:
             text = await asyncio.to_thread((directory / "run" / "supervisor.pid").read_text)
             return int(text) in await self._find(directory)
@@ -101,7 +101,7 @@ class Power:
 
 
 def _prepare(console: Path) -> int:
-    """Return the size of the console's log, so that older words are told from the new."""
+    """Return the size of the console's log, where new output will begin."""
     make_directory(console.parent)
     return console.stat().st_size if console.exists() else 0
 

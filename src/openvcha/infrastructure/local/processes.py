@@ -1,4 +1,4 @@
-"""How the local infrastructure starts, finds and ends the processes of a node."""
+"""Processes of the nodes of the local infrastructure: start, search, kill."""
 
 import asyncio
 import errno
@@ -22,27 +22,27 @@ Starter = Callable[[Path, Path], Awaitable[int]]
 
 
 class ProcessTable(Protocol):
-    """Finds and ends what belongs to a node, by the node's directory alone."""
+    """Finds and kills the processes of a node, by the node's directory alone."""
 
     def find(self, directory: Path) -> list[int]:
-        """Return the process ids of all live processes of the node."""
+        """Return the process ids of all running processes of the node."""
         ...
 
     def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
-        """Return the same for several nodes, in their order, from one look at all of them."""
+        """Return the same for several nodes, in order, from one scan."""
         ...
 
     async def kill(self, directory: Path) -> None:
-        """End all processes of the node at once (SIGKILL)."""
+        """Kill all processes of the node at once (SIGKILL)."""
         ...
 
 
 class StartFailed(Exception):  # noqa: N818 - says what happened, as the standard library's do
-    """The command could not even be started."""
+    """The command could not be started."""
 
 
-# The supervisor must be nobody's child: the process which starts it is often part of another
-# node, and whoever ends that node ends its children. So a short-lived process starts it.
+# The supervisor must not remain a child: its starter is often part of another node, and killing
+# that node kills its children. So a short-lived process starts it.
 _LAUNCH = """
 import os, signal, sys
 print(os.posix_spawn(
@@ -54,7 +54,7 @@ print(os.posix_spawn(
 
 
 class DetachedStarter:
-    """Starts ``COMMAND DIRECTORY`` in a session of its own, child of no process of ours."""
+    """Starts ``COMMAND DIRECTORY`` in a session of its own, detached from this process."""
 
     def __init__(
         self, command: Sequence[str] = (sys.executable, "-m", "openvcha", "node", "run")
@@ -92,9 +92,9 @@ def started_at(pid: int) -> int | None:
 
 
 def address_answers(address: str, ports: Sequence[int] = NODE_PORTS) -> bool:
-    """Whether somebody on this machine listens on one of the ports of an address.
+    """Return whether any process of this machine listens on one of the ports of an address.
 
-    An address that this machine does not have is used by nobody here.
+    An address that this machine does not have is not in use here.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return any(_port_taken(family, address, port) for port in ports)
@@ -102,7 +102,7 @@ def address_answers(address: str, ports: Sequence[int] = NODE_PORTS) -> bool:
 
 def _port_taken(family: socket.AddressFamily, address: str, port: int) -> bool:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Without this, connections that ended lately would count as somebody who listens.
+        # Without this, recently closed connections would count as listeners.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))

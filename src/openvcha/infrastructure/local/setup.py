@@ -1,4 +1,4 @@
-"""The inventory that a new local infrastructure begins with."""
+"""The initial inventory of a local infrastructure."""
 
 import ipaddress
 import uuid
@@ -28,7 +28,7 @@ _FIRST_VM = 42
 
 @dataclass(frozen=True)
 class Names:
-    """What people call the things of the inventory."""
+    """The names of the inventory's items."""
 
     datacenter: str = "Datacenter"
     cluster: str = "Cluster"
@@ -46,7 +46,7 @@ def first_state(
     names: Names,
     new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
 ) -> State:
-    """Raises ApiError INVALID_ARGUMENT for subnets that nodes on loopback cannot have."""
+    """Return the initial state. Raises ApiError INVALID_ARGUMENT for unusable subnets."""
     _check_subnets(management_subnet, ha_subnet)
     networks = _networks(management_subnet, ha_subnet, names)
     datastores = _datastores(names)

@@ -1,4 +1,4 @@
-"""How much room the datastores have."""
+"""Free space of the datastores."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from openvcha.infrastructure.inventory import Datastore, Inventory
 
 
 class Usage(Protocol):
-    """What `shutil.disk_usage` answers, in bytes."""
+    """The result of `shutil.disk_usage`, in bytes."""
 
     @property
     def total(self) -> int: ...
@@ -23,7 +23,7 @@ DiskUsage = Callable[[Path], Usage]
 
 
 def with_space(inventory: Inventory, disk_usage: DiskUsage) -> Inventory:
-    """Measure all datastores; paths are absolute. A directory that is gone has no room.
+    """Measure all datastores; paths are absolute. A missing directory has no space.
 
     Each file system is measured once: datastores on the same one are then equal.
     """

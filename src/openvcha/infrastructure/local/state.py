@@ -1,4 +1,4 @@
-"""The local inventory on disk: one file, many processes that read and write it.
+"""The local inventory on disk: one file that many processes read and write.
 
 Whoever writes holds a lock on a file beside it and reads the inventory anew under that lock;
 readers need no lock, because the file is only ever replaced as a whole.
@@ -24,15 +24,15 @@ from openvcha.system.locks import locked, try_lock
 ResultT = TypeVar("ResultT")
 
 
-class StillLocked(Exception):  # noqa: N818 - says what is, as the standard library's do
-    """Another process holds a lock for longer than one wants to wait."""
+class LockTimeout(Exception):  # noqa: N818 - says what is, as the standard library's do
+    """Another process holds a lock for too long."""
 
 
 VERSION = 1
 
 
 class State(msgspec.Struct, kw_only=True, frozen=True):
-    """What is on disk. `next_vm` only ever grows: the number of no VM is used again.
+    """The state on disk. `next_vm` only increases: the number of a VM is never reused.
 
     Paths in it are relative to the root, so that a root can be moved while all is off.
     """
@@ -43,14 +43,14 @@ class State(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class StateFile:
-    """Reads and changes the state below a root directory. Blocks: call it in a thread."""
+    """Reads and changes the state below a root directory. It blocks: call it in a thread."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.path = root / "inventory.json"
 
     def load(self) -> State:
-        """Raises ApiError RESOURCE_INACCESSIBLE when there is no readable inventory."""
+        """Return the state. Raises ApiError RESOURCE_INACCESSIBLE when it is unreadable."""
         try:
             state = msgspec.json.decode(self.path.read_bytes(), type=State)
         except (OSError, msgspec.DecodeError) as error:
@@ -64,7 +64,7 @@ class StateFile:
         return state
 
     def create(self, state: State) -> State:
-        """Write the first state, or answer the one that is there already."""
+        """Write the initial state, or return the existing one."""
         make_directory(self.root)
         with self._locked():
             if self.path.exists():
@@ -73,7 +73,7 @@ class StateFile:
             return state
 
     def change(self, step: Callable[[State], tuple[State, ResultT]]) -> ResultT:
-        """Replace the state by what `step` makes of it, alone among all processes."""
+        """Replace the state by what `step` returns, exclusively among all processes."""
         with self._locked():
             before = self.load()
             after, result = step(before)
@@ -91,7 +91,7 @@ class StateFile:
 
 @asynccontextmanager
 async def exclusive(path: Path, poll: float, limit: float) -> AsyncIterator[None]:
-    """Hold a lock file for as long as the block runs, among coroutines and processes.
+    """Hold a lock file during the block, among coroutines and processes.
 
     Raises StillLocked when it is not free within `limit` seconds; looks every `poll` seconds.
     """
@@ -109,11 +109,11 @@ async def _lock(path: Path, poll: float, limit: float) -> int:
                 await asyncio.sleep(poll)
             return handle
     except TimeoutError:
-        raise StillLocked(f"{path} is still locked after {limit} s") from None
+        raise LockTimeout(f"{path} is still locked after {limit} s") from None
 
 
 def _unlock(path: Path, handle: int) -> None:
-    """Remove the file while it is still locked: whoever waits for it sees that it is gone."""
+    """Remove the file while it is locked: a process that waits for it then notices."""
     path.unlink(missing_ok=True)
     os.close(handle)
 

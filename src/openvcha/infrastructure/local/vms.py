@@ -1,4 +1,4 @@
-"""Changes of the local inventory, as functions from one state to the next. Nothing is written."""
+"""Changes of the local inventory, as pure functions from one state to the next."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
@@ -16,8 +16,8 @@ from openvcha.infrastructure.local.state import State
 EntityT = TypeVar("EntityT", bound=Entity)
 
 
-def added(state: State, root: Path, request: VmRequest, bios_uuid: str) -> tuple[State, Vm]:
-    """Add the requested VM, or find the one that the token made before.
+def add_vm(state: State, root: Path, request: VmRequest, bios_uuid: str) -> tuple[State, Vm]:
+    """Return the state with the requested VM, or with the one that this token created before.
 
     Raises ApiError as `Infrastructure.create_vm` says.
     """
@@ -47,8 +47,10 @@ def added(state: State, root: Path, request: VmRequest, bios_uuid: str) -> tuple
     return replace(state, next_vm=state.next_vm + 1, inventory=after), vm
 
 
-def marked(vm_id: str, *, deleting: bool = True) -> Callable[[State], tuple[State, Vm | None]]:
-    """Mark a VM as being deleted, or not; the step answers it, or None when there is none."""
+def mark_deleting(
+    vm_id: str, *, deleting: bool = True
+) -> Callable[[State], tuple[State, Vm | None]]:
+    """Mark a VM as being deleted, or not; the step returns it, None when it is missing."""
 
     def mark(state: State) -> tuple[State, Vm | None]:
         vm = state.inventory.vm(vm_id)
@@ -61,8 +63,8 @@ def marked(vm_id: str, *, deleting: bool = True) -> Callable[[State], tuple[Stat
     return mark
 
 
-def removed(vm_id: str) -> Callable[[State], tuple[State, None]]:
-    """Take a VM out of the inventory."""
+def remove_vm(vm_id: str) -> Callable[[State], tuple[State, None]]:
+    """Remove a VM from the inventory."""
 
     def remove(state: State) -> tuple[State, None]:
         vms = tuple(vm for vm in state.inventory.vms if vm.id != vm_id)
@@ -71,10 +73,10 @@ def removed(vm_id: str) -> Callable[[State], tuple[State, None]]:
     return remove
 
 
-def host_set(
+def set_host(
     host_id: str, connection_state: HostConnectionState | None, maintenance: bool | None
 ) -> Callable[[State], tuple[State, None]]:
-    """Set what is given of a host. The step raises ApiError NOT_FOUND."""
+    """Change the given properties of a host. The step raises ApiError NOT_FOUND."""
 
     def change(host: Host) -> Host:
         if connection_state is not None:
@@ -90,8 +92,8 @@ def host_set(
     return step
 
 
-def reserved_set(datastore_id: str, reserved: int) -> Callable[[State], tuple[State, None]]:
-    """Set the bytes of a datastore that VMs never get. The step raises ApiError NOT_FOUND."""
+def set_reserved(datastore_id: str, reserved: int) -> Callable[[State], tuple[State, None]]:
+    """Set a datastore's reserved bytes. The step raises ApiError NOT_FOUND."""
 
     def step(state: State) -> tuple[State, None]:
         inventory = state.inventory
@@ -106,23 +108,23 @@ def reserved_set(datastore_id: str, reserved: int) -> Callable[[State], tuple[St
 
 
 def with_absolute_paths(root: Path, inventory: Inventory) -> Inventory:
-    """Return the inventory as the outside sees it; on disk paths are relative to the root."""
+    """Return the inventory for callers; on disk, paths are relative to the root."""
     return replace(
         inventory,
-        vms=tuple(absolute(root, vm) for vm in inventory.vms),
+        vms=tuple(with_absolute_path(root, vm) for vm in inventory.vms),
         datastores=tuple(
             replace(item, path=str(root / item.path)) for item in inventory.datastores
         ),
     )
 
 
-def absolute(root: Path, vm: Vm) -> Vm:
+def with_absolute_path(root: Path, vm: Vm) -> Vm:
     """Return the VM with the absolute path of its directory."""
     return replace(vm, directory=str(root / vm.directory))
 
 
 def fail_deleting(vm: Vm) -> NoReturn:
-    """Raise the ApiError that says why nothing can be done with this VM any more."""
+    """Raise the ApiError of a VM that is being deleted."""
     fail(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("infrastructure.vm.deleting", vm.name))
 
 
@@ -152,6 +154,6 @@ def _known(entity: EntityT | None, identifier: str) -> EntityT:
 
 
 def _check_directory(directory: Path) -> None:
-    """Somebody's files are never taken for those of a new VM."""
+    """Refuse a directory that has files: they may be a person's."""
     if directory.exists() and any(directory.iterdir()):
         fail(ErrorType.ALREADY_EXISTS, message("infrastructure.vm.directory", directory))

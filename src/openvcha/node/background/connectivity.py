@@ -164,7 +164,7 @@ class ConnectivityObserver:
         store, self._store = self._context.store, None
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                found, members = await store.several_and_members(self._names)
+                found, members = await store.get_many_and_members(self._names)
         except (StoreError, TimeoutError):
             return False
         leader, sync, config, patroni = (*found, None, None)[:4]

@@ -87,7 +87,7 @@ class MembershipCache:
             async with asyncio.timeout(ASK_SECONDS):
                 record = await store.get(keys.CLUSTER)
                 status = await store.status(store.endpoints[0])
-                self._full = await store.full_members()
+                self._full = await store.members_without_space()
         except (StoreError, TimeoutError):
             return before
         found = {"store_id": f"{status.cluster_id:x}", "revision": status.revision}

@@ -120,14 +120,14 @@ class RotationRunner:
     async def _add_account(self, new: Account) -> None:
         """Add the new account to the store, authenticated by the old one; idempotent."""
         try:
-            await self._context.store.accounts.trust(new)
+            await self._context.store.accounts.grant_all(new)
         except StoreError as error:
             raise RotationBlocked(f"the store does not accept the new account: {error}") from error
 
     async def _revoke_other_accounts(self, new: Account) -> None:
         """Revoke all other accounts of the store, whoever may have obtained them."""
         try:
-            await self._context.store.accounts.keep_only(new, {})
+            await self._context.store.accounts.revoke_others(new, {})
         except StoreError as error:
             raise RotationBlocked(
                 f"the store has not dropped the old account yet: {error}"

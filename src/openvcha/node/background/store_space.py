@@ -11,7 +11,7 @@ from openvcha.store import keys, space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.lease import acquire
 from openvcha.store.repeating import repeat
-from openvcha.store.space import Room, percent
+from openvcha.store.space import SpaceReport, percent
 
 LOOK_SECONDS = 30.0
 FULL_SECONDS = 5.0
@@ -48,7 +48,7 @@ class SpaceKeeper:
     async def look(self) -> bool:
         """Look once, act, and return whether the store is full."""
         try:
-            found = await space.look(self._context.store)
+            found = await space.measure(self._context.store)
             self._context.control.tell("room", self._describe(found))
             if not found.full:
                 self._full_since = self._futile = None
@@ -62,7 +62,7 @@ class SpaceKeeper:
             return self._full_since is not None
         return True
 
-    def _describe(self, found: Room) -> str | None:
+    def _describe(self, found: SpaceReport) -> str | None:
         largest = found.largest
         if largest is None:
             return None
@@ -71,37 +71,42 @@ class SpaceKeeper:
         size, quota = -(-largest.size // MIB), limit // MIB
         return f"the store uses {size} of {quota} MiB ({percent(largest.size, limit)} %)"
 
-    async def _defragment_if_worth(self, found: Room) -> None:
+    async def _defragment_if_worth(self, found: SpaceReport) -> None:
         """Defragment one member if that pays off; the next look does the next one."""
-        worth = [one for one in found.in_order if space.pays(one, self._quota)]
+        worth = [one for one in found.in_order if space.is_worthwhile(one, self._quota)]
         if not worth or found.why_not():
             return
         hold = await acquire(
-            self._context.store, keys.ROOM, self._context.identity.member.encode(), LOCK_SECONDS
+            self._context.store,
+            keys.DEFRAGMENTATION,
+            self._context.identity.member.encode(),
+            LOCK_SECONDS,
         )
         if hold is None:
             return
         async with hold:
-            now = await space.look(self._context.store)
-            one = next((each for each in now.in_order if space.pays(each, self._quota)), None)
+            now = await space.measure(self._context.store)
+            one = next(
+                (each for each in now.in_order if space.is_worthwhile(each, self._quota)), None
+            )
             if one is not None and now.why_not() is None and not hold.lost.is_set():
                 await space.defragment(self._context.store, one, now.in_order)
                 self._context.events.info(
                     "the store was defragmented", member=one.name, free=one.free
                 )
 
-    async def _free_space(self, found: Room) -> None:
+    async def _free_space(self, found: SpaceReport) -> None:
         """Free space so that the store accepts writes again, once it is this node's turn."""
         if self._full_since is None:
             self._full_since = self._clock()
         if self._is_futile(found) or not await self._has_turn(found):
             return
         self._context.events.warning("the store is full; freeing space")
-        after = await space.make_room(self._context.store, self._quota, self._log_step)
+        after = await space.reclaim(self._context.store, self._quota, self._log_step)
         self._futile = (self._clock(), after.revision) if after.full else None
         self._context.events.warning("freed space in the store", full=after.full)
 
-    def _is_futile(self, found: Room) -> bool:
+    def _is_futile(self, found: SpaceReport) -> bool:
         """Return whether freeing space has just failed to help: it stops every member in turn."""
         if self._futile is None:
             return False
@@ -109,7 +114,7 @@ class SpaceKeeper:
         waits = FUTILE_SECONDS if found.revision == revision else TURN_SECONDS
         return self._clock() - tried < waits
 
-    async def _has_turn(self, found: Room) -> bool:
+    async def _has_turn(self, found: SpaceReport) -> bool:
         leader = await self._context.store.get(keys.PATRONI_LEADER)
         own = self._context.identity.member
         if leader is not None:

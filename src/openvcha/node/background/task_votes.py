@@ -148,7 +148,7 @@ class VotesKeeper:
         """Write the confirmation, only after the change: the task relies on it."""
         if said == self._confirmed:
             return
-        key = keys.heeded(self._member)
+        key = keys.required_vms_seen(self._member)
         if said:
             await self._store.put(key, said)
         else:

@@ -4,7 +4,7 @@ from typing import Final
 
 from openvcha.node.layout import Layout
 from openvcha.store import keys
-from openvcha.store.sealing.kept import Good
+from openvcha.store.sealing.kept import GoodValue
 from openvcha.system.durable import write_durably
 
 CONFIGURATIONS: Final = {keys.CLUSTER: "cluster.json", keys.PATRONI_CONFIG: "patroni.json"}
@@ -24,14 +24,14 @@ class KeptRecords:
         """``writes``: this process writes the files; the others only read them."""
         self._folder = layout.kept_records
         self._writes = writes
-        self._values: dict[str, Good | None] = {}
+        self._values: dict[str, GoodValue | None] = {}
         self._stamps: dict[str, tuple[int, int, int] | None] = {}
 
     def keeps(self, key: str) -> bool:
         """Return whether a key is one of these records."""
         return key in KEPT
 
-    def load(self, key: str) -> Good | None:
+    def load(self, key: str) -> GoodValue | None:
         """Return the last valid value: the same object until it changes."""
         if key not in self._values or not self._writes:
             stamp = self._stamp(key)
@@ -40,7 +40,7 @@ class KeptRecords:
                 self._stamps[key] = stamp
         return self._values[key]
 
-    def save(self, key: str, good: Good) -> None:
+    def save(self, key: str, good: GoodValue) -> None:
         """Keep a valid value."""
         if self._writes and good != self.load(key):
             self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -55,12 +55,12 @@ class KeptRecords:
             return None
         return found.st_mtime_ns, found.st_ino, found.st_size
 
-    def _read(self, key: str) -> Good | None:
+    def _read(self, key: str) -> GoodValue | None:
         try:
             revision, _, value = (self._folder / KEPT[key]).read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
-        return Good(value, int(revision)) if revision.isdigit() else None
+        return GoodValue(value, int(revision)) if revision.isdigit() else None
 
 
 def roll_file(layout: Layout) -> dict[str, bytes]:

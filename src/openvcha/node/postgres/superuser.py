@@ -85,7 +85,7 @@ class Superuser:
         """Return the last error of a copy in this node's own PostgreSQL since a time, if any."""
         return copy_error(await asyncio.to_thread(entries, self._layout.logs), since)
 
-    async def survey(self, host: str) -> PostgresFacts:
+    async def inspect(self, host: str) -> PostgresFacts:
         """Return what users have set in this node's own PostgreSQL. Raises PostgresUnreachable."""
         async with self._at(host) as connection:
             return await survey(connection)
@@ -103,7 +103,7 @@ class Superuser:
         async with self._at(host) as connection:
             return await find_missing_files(connection, partial(self.connect, host))
 
-    async def rehearse_renewal(self, host: str) -> None:
+    async def test_password_change(self, host: str) -> None:
         """Change the passwords of our roles, and roll that back. Raises PostgresUnreachable."""
         async with self._at(host) as connection, connection.transaction(force_rollback=True):
             for user in OWN_ROLES:

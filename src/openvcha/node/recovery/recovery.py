@@ -31,7 +31,7 @@ from openvcha.node.recovery.survey import survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.interface import GuardedStore
+from openvcha.store.interface import StoreWithAccounts
 from openvcha.system.durable import sync_directory, write_durably, write_private
 from openvcha.system.new_files import until_exists
 
@@ -41,7 +41,7 @@ ELECTION_SECONDS = 4.0
 POLL_SECONDS = 0.1
 FORCE_FLAG = "--force-new-cluster"
 
-Rewrite = Callable[[GuardedStore, Identity], Awaitable[None]]
+Rewrite = Callable[[StoreWithAccounts, Identity], Awaitable[None]]
 """Makes the cluster stand-alone in a store of one member; idempotent."""
 
 
@@ -230,8 +230,8 @@ class Recovery:
             members = await store.members()
             if [member.name for member in members] != [self.identity.member]:
                 raise RecoveryFailed(f"the store still has {len(members)} members")
-            if await store.full_members():
-                await store.make_room(own)
+            if await store.members_without_space():
+                await store.reclaim_space(own)
             await self.rewrite(store, self.identity)
         forget_kept(self.layout)
 

@@ -39,7 +39,7 @@ class OwnCredentials:
         """Return whether a rotation was requested and is not complete."""
         return rotation_path(self._layout).exists()
 
-    def hindrance(self) -> str | None:
+    def obstacle(self) -> str | None:
         """Return what blocks the rotation, by the supervisor's status, if anything."""
         status = load_status(self._layout.root)
         return status.notes.get(FILE_NAME) if status else None

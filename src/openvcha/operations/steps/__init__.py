@@ -1,1 +1,1 @@
-"""The steps that tasks are made of, and what several of them share."""
+"""The steps of tasks, and what they share."""

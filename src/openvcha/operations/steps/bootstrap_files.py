@@ -1,4 +1,4 @@
-"""What a new node is given before its first start: its identity and its secrets."""
+"""The files of a new node before its first start: its identity and its secrets."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ import msgspec
 from openvcha.api.messages import message
 from openvcha.cluster import membership
 from openvcha.cluster.config import NodeKind, address_text
-from openvcha.cluster.store_accounts import of_witness
+from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.node import tls_files
 from openvcha.node.etcd.account import load_account, new_account
 from openvcha.node.identity import Identity, load_secrets
@@ -21,11 +21,11 @@ from openvcha.node.security.issuing import joining_files, load_authorities, load
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store.account import Account
-from openvcha.tasks.steps import Temporary
+from openvcha.tasks.steps import TemporaryFailure
 
 
 async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
-    """Make the files of a node that joins the cluster (relative path: content)."""
+    """Return the files of a node that joins the cluster (relative path: content)."""
     _require_settled(services)
     identity = await _identity(services, node)
     account = await _account(services, identity)
@@ -36,7 +36,7 @@ async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
 async def joining_files_of(
     services: Services, node: NewNode, public_key: bytes
 ) -> dict[str, bytes]:
-    """Make the files of a node that keeps its key (whose public part is given, DER) to itself."""
+    """Return the files of a node that keeps its key (whose public part is given, DER)."""
     _require_settled(services)
     identity = await _identity(services, node)
     account = await _account(services, identity)
@@ -45,9 +45,9 @@ async def joining_files_of(
 
 
 def _require_settled(services: Services) -> None:
-    """Raise Temporary while it is decided anew who is a node: what is made now would be nothing."""
+    """Raise TemporaryFailure during a rotation: new files would be void at once."""
     if services.credentials.pending():
-        raise Temporary(message("credentials.pending"))
+        raise TemporaryFailure(message("credentials.pending"))
 
 
 async def _identity(services: Services, node: NewNode) -> Identity:
@@ -79,7 +79,7 @@ async def _identity(services: Services, node: NewNode) -> Identity:
 
 
 async def _data_nodes(services: Services, node: NewNode) -> dict[str, str]:
-    """Name the data nodes that vote, as the configuration has them; members announce anything."""
+    """Return the voting data nodes as configured; members may announce anything."""
     config = await services.observer.config()
     voters = {member.name for member in await services.store.members() if not member.learner}
     return {
@@ -90,14 +90,14 @@ async def _data_nodes(services: Services, node: NewNode) -> dict[str, str]:
 
 
 async def _account(services: Services, identity: Identity) -> Account:
-    """Let the new node in to the store: a witness by what is made for it, here and now.
+    """Return the store account of the new node; that of a witness is created here.
 
     Made again it has another password: what is written last counts.
     """
     if identity.holds_data:
         return await asyncio.to_thread(load_account, services.directory)
     account = new_account(identity.member)
-    await services.store.accounts.admit(account, of_witness(identity.member))
+    await services.store.accounts.grant(account, witness_permissions(identity.member))
     return account
 
 

@@ -1,4 +1,4 @@
-"""The check of a node-to-be: what `check` answers is what `redeploy` and `deploy` go by."""
+"""The check of a new node: the same for `check`, `redeploy` and `deploy`."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -13,8 +13,8 @@ from openvcha.infrastructure.addresses import (
     Address,
     check_ha_address,
     check_in_subnet,
-    examine,
     in_use,
+    parse_address,
 )
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.placement import PlacementDefaults, defaults_from, resolve
@@ -26,8 +26,8 @@ WITNESS_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a caller asks for one node. ``path`` is where its fields stand in the request.
+class NodeRequest:
+    """The request for one node. ``path`` is the path of its fields in the API request.
 
     Without a placement the node is made by a person.
     """
@@ -40,13 +40,13 @@ class Wish:
     token: str
     replaces: NodeConfig | None = None
     taken: dict[str, str] = field(default_factory=dict)
-    """Addresses that other nodes of the same request get, by what they are called."""
+    """Addresses of other nodes in the same request, by the nodes' names."""
     avoid_hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """All findings at once; ``node`` is there exactly when there are no errors."""
+class CheckResult:
+    """All findings; ``node`` is set exactly if there are no errors."""
 
     node: NewNode | None
     errors: tuple[LocalizableMessage, ...]
@@ -54,24 +54,24 @@ class Verdict:
 
 
 async def require_one_datastore(services: Services, seen: Observation) -> None:
-    """Raise ApiError INVALID_ELEMENT_CONFIGURATION when the active is on more than one."""
-    if places := await services.elsewhere():
+    """Raise ApiError INVALID_ELEMENT_CONFIGURATION if the active uses several."""
+    if places := await services.external_data():
         name = seen.active.config.name if seen.active else services.identity.name
         said = message("active.elsewhere", name, ", ".join(map(str, places)))
         raise ApiError(ErrorType.INVALID_ELEMENT_CONFIGURATION, said)
 
 
 async def check_addresses(
-    services: Services, seen: Observation, wish: Wish
+    services: Services, seen: Observation, wish: NodeRequest
 ) -> tuple[LocalizableMessage, ...]:
-    """Return what is wrong with the addresses of a node that a person makes, or with its copy."""
+    """Return the findings for the addresses, or the copy, of a node that a person creates."""
     inventory = await services.infrastructure.inventory()
     settings = await check_settings(services, wish.kind)
     return (*await _Addresses(services, seen, inventory, wish).examine(), *settings.errors)
 
 
-async def check(services: Services, seen: Observation, wish: Wish) -> Verdict:
-    """Look at placement, addresses and the copy of one node-to-be; changes nothing.
+async def check(services: Services, seen: Observation, wish: NodeRequest) -> CheckResult:
+    """Check placement, addresses and copy of a new node; nothing is changed.
 
     Raises ValueError for a wish without a placement.
     """
@@ -88,7 +88,7 @@ async def check(services: Services, seen: Observation, wish: Wish) -> Verdict:
     errors = [*found.errors, *await addresses.examine(), *settings.errors]
     warnings = (*found.warnings, *settings.warnings)
     if errors or found.placement is None:
-        return Verdict(None, tuple(errors), warnings)
+        return CheckResult(None, tuple(errors), warnings)
     node = NewNode(
         kind=wish.kind,
         member=member_name(wish.placement.name, wish.token),
@@ -97,15 +97,15 @@ async def check(services: Services, seen: Observation, wish: Wish) -> Verdict:
         ha_ip=addresses.ha_ip,
         failover_ip=addresses.failover_ip,
     )
-    return Verdict(node, (), warnings)
+    return CheckResult(node, (), warnings)
 
 
 async def _need(services: Services, kind: NodeKind) -> int:
     return WITNESS_BYTES if kind is NodeKind.WITNESS else await services.data_bytes()
 
 
-def _defaults(inventory: Inventory, seen: Observation, wish: Wish) -> PlacementDefaults:
-    """As the active has it; the node that is replaced frees its place."""
+def _defaults(inventory: Inventory, seen: Observation, wish: NodeRequest) -> PlacementDefaults:
+    """Return the defaults: those of the active; a replaced node frees its place."""
     stay = [node.config.vm for node in seen.nodes if node.config != wish.replaces]
     active_vm = inventory.vm(seen.active.config.vm if seen.active else None)
     others = tuple(vm for vm in inventory.vms if vm.id in stay and vm != active_vm)
@@ -123,10 +123,10 @@ def _defaults(inventory: Inventory, seen: Observation, wish: Wish) -> PlacementD
 
 
 class _Addresses:
-    """The addresses of one wish: filled in from what is stored, and examined."""
+    """The addresses of a requested node, completed from the configuration."""
 
     def __init__(
-        self, services: Services, seen: Observation, inventory: Inventory, wish: Wish
+        self, services: Services, seen: Observation, inventory: Inventory, wish: NodeRequest
     ) -> None:
         self._services = services
         self._seen = seen
@@ -139,17 +139,17 @@ class _Addresses:
         self.failover_ip = (wish.failover_ip or config.management) if is_data else None
 
     async def examine(self) -> list[LocalizableMessage]:
-        """Find everything that is wrong with either address."""
+        """Return all findings for both addresses."""
         return [*await self._ha(), *await self._failover()]
 
     async def _ha(self) -> list[LocalizableMessage]:
         path = f"{self._wish.path}ha_ip"
-        address, findings = examine(self.ha_ip, path)
+        address, findings = parse_address(self.ha_ip, path)
         if address is None:
             return findings
         if said := self._services.infrastructure.unsupported_family(address.family):
             return [said]
-        management, _ = examine(self._seen.config.management, "management")
+        management, _ = parse_address(self._seen.config.management, "management")
         if management is None:
             return findings
         place = self._wish.placement
@@ -166,7 +166,7 @@ class _Addresses:
         if self._wish.failover_ip is None or self._wish.kind is not NodeKind.DATA:
             return []
         path = f"{self._wish.path}failover_ip"
-        address, findings = examine(self._wish.failover_ip, path)
+        address, findings = parse_address(self._wish.failover_ip, path)
         if address is None:
             return findings
         if said := self._services.infrastructure.unsupported_family(address.family):
@@ -176,7 +176,7 @@ class _Addresses:
             place.management_network if place else None, lambda vm: vm.networks.management
         )
         found = check_in_subnet(address, path, subnet) if subnet else []
-        public, _ = examine(self._seen.config.management, "management")
+        public, _ = parse_address(self._seen.config.management, "management")
         if found or (public is not None and public.address == address.address):
             return found
         return await self._used(address, path)

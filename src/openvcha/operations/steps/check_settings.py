@@ -1,4 +1,4 @@
-"""The check of what a copy of the active's PostgreSQL brings along: settings, slots, and more."""
+"""The check of what a copy of the active's PostgreSQL inherits: settings, slots, and more."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.warnings import overridden
+from openvcha.cluster.warnings import overridden_settings
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.context import Services
@@ -14,23 +14,23 @@ from openvcha.store.node_facts import PostgresFacts
 
 
 @dataclass(frozen=True)
-class Carried:
-    """What stands in the way of a new data node, and what its owner should know."""
+class CopyFindings:
+    """What prevents a new data node, and what its owner should know."""
 
     errors: tuple[LocalizableMessage, ...] = ()
     warnings: tuple[LocalizableMessage, ...] = ()
 
 
-async def check_settings(services: Services, kind: NodeKind) -> Carried:
-    """Ask the active's PostgreSQL now; a witness gets no copy."""
+async def check_settings(services: Services, kind: NodeKind) -> CopyFindings:
+    """Check the active's PostgreSQL; a witness gets no copy."""
     if kind is NodeKind.WITNESS:
-        return Carried()
+        return CopyFindings()
     identity = services.identity
     try:
-        told = await services.postgres.survey(identity.ha_address)
+        told = await services.postgres.inspect(identity.ha_address)
     except PostgresUnreachable as error:
-        return Carried(warnings=(message("check.postgres.silent", error),))
-    found = carried(identity.name, told)
+        return CopyFindings(warnings=(message("check.postgres.silent", error),))
+    found = copy_findings(identity.name, told)
     return replace(found, warnings=(*found.warnings, *await _in_databases(services)))
 
 
@@ -48,9 +48,9 @@ def _uninstalled(node: str, found: MissingFile) -> LocalizableMessage:
     return message(name, found.name, found.database, node)
 
 
-def carried(name: str, told: PostgresFacts) -> Carried:
-    """Judge what was found on a node: what replication stands and falls with is refused."""
-    return Carried(tuple(_settings(name, told, vital=True)), tuple(_warnings(name, told)))
+def copy_findings(name: str, told: PostgresFacts) -> CopyFindings:
+    """Judge the facts of a node: settings that replication depends on are errors."""
+    return CopyFindings(tuple(_settings(name, told, vital=True)), tuple(_warnings(name, told)))
 
 
 def _warnings(name: str, told: PostgresFacts) -> Iterator[LocalizableMessage]:
@@ -66,7 +66,7 @@ def _warnings(name: str, told: PostgresFacts) -> Iterator[LocalizableMessage]:
 
 
 def _settings(name: str, told: PostgresFacts, *, vital: bool) -> Iterator[LocalizableMessage]:
-    for found in overridden(name, told, vital=vital):
+    for found in overridden_settings(name, told, vital=vital):
         advice = found.condition.recommendation
         what_to_do = advice.default_message if advice else ""
         yield message("check.setting", found.condition.error.default_message, what_to_do)

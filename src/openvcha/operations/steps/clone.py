@@ -1,4 +1,4 @@
-"""Cloning: the new node exists at its placement, runs, and votes."""
+"""Cloning: create the new node at its placement, start it, make it a voter."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
 from openvcha.cluster import membership, patroni_client
 from openvcha.cluster.config import NodeKind, cluster_record
-from openvcha.cluster.store_accounts import forget_strangers
+from openvcha.cluster.store_accounts import remove_unknown_accounts
 from openvcha.infrastructure.interface import request_at
 from openvcha.infrastructure.inventory import Vm
 from openvcha.node.etcd.account import NodeAccount
@@ -26,20 +26,20 @@ from openvcha.operations.steps.new_node import (
     remember,
 )
 from openvcha.operations.steps.power import write_files
-from openvcha.operations.steps.quorum import take_vote
-from openvcha.operations.steps.task_votes import born_relying, rely
-from openvcha.operations.waiting import until
+from openvcha.operations.steps.quorum import remove_voter
+from openvcha.operations.steps.task_votes import record_required_vms, required_vms_file
+from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.store.interface import Member
-from openvcha.tasks.steps import Step, TaskContext, Temporary
-from openvcha.tasks.transient import GivenUp
+from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
+from openvcha.tasks.transient import WaitTimedOut
 
 PROMOTE_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 
 
 class Clone(Step):
-    """Create the VM, register it as a learner, give it its identity, power on, promote."""
+    """Create the VM, register a learner, write the identity, power on, promote."""
 
     weight = 10
 
@@ -50,7 +50,7 @@ class Clone(Step):
         self.name = f"clone.{role}"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """A voter of that name is in etcd, and the VM runs."""
+        """Return whether a voter of that name is in etcd, and the VM runs."""
         if await relied_on(self._services, ctx, self._role):
             return True
         node = recall(ctx, self._role)
@@ -60,25 +60,25 @@ class Clone(Step):
         return vm is not None and vm.power_state is VmPowerState.POWERED_ON
 
     async def act(self, ctx: TaskContext) -> None:
-        """Make it so; every part of it finds what an earlier try has done."""
+        """Create the node; each part reuses what an earlier attempt has done."""
         node = recall(ctx, self._role)
         services = self._services
         await ctx.progress(0.0, message("progress.clone", node.placement.name))
-        # Before there is a VM: an own disk that is full is found out while nothing is left by it.
-        await rely(services, ctx)
+        # Before the VM exists: a full disk of our own is noticed while nothing has to be undone.
+        await record_required_vms(services, ctx)
         vm = await services.infrastructure.create_vm(
             request_at(node.placement, node.token, (node.ha_address,))
         )
         node = msgspec.structs.replace(node, vm=vm.id, bios_uuid=vm.bios_uuid)
         await remember(ctx, self._role, node)
-        await rely(services, ctx)
+        await record_required_vms(services, ctx)
         await self._register(ctx, node)
         await self._start(ctx, node, vm)
-        await until(ctx, lambda: self._not_voting(node), PROMOTE_SECONDS, fraction=0.5)
+        await wait_until(ctx, lambda: self._not_voting(node), PROMOTE_SECONDS, fraction=0.5)
         await services.store.refresh_endpoints()
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Delete the half-made node and its vote, unless the cluster relies on it."""
+        """Delete the half-made node and its vote, unless the cluster depends on it."""
         if self._role not in ctx.state or await committed(self._services, ctx, self._role):
             return
         node = recall(ctx, self._role)
@@ -90,8 +90,8 @@ class Clone(Step):
             await self._bar(node)
         await self._delete(node)
 
-    async def left(self, ctx: TaskContext) -> LocalizableMessage | None:
-        """Name the VM, and whether its vote counts still."""
+    async def remains(self, ctx: TaskContext) -> LocalizableMessage | None:
+        """Return the VM that is left, and whether its vote still counts."""
         if self._role not in ctx.state:
             return None
         node = recall(ctx, self._role)
@@ -102,36 +102,36 @@ class Clone(Step):
         return message(said, vm.name, vm.id)
 
     async def _rely_still(self, ctx: TaskContext, node: NewNode) -> None:
-        """Have the nodes note who is needed while the new one may vote, if that is possible.
+        """Record the required VMs while the new node may vote, if that is possible.
 
-        Where it is not, the vote is taken all the same: kept, it would be needed for good.
+        If it is not, the vote is removed anyway: otherwise it would be needed forever.
         """
         if await self._member(node):
-            with contextlib.suppress(GivenUp):
-                await rely(self._services, ctx)
+            with contextlib.suppress(WaitTimedOut):
+                await record_required_vms(self._services, ctx)
 
     async def _adopt(self, ctx: TaskContext, node: NewNode) -> None:
-        """Name the node that took over meanwhile: there is no way back behind what it wrote."""
+        """Enter a node that took over meanwhile: its writes must not be undone."""
         old = str(ctx.state.get("old") or "") or None
         await cluster_record(self._services.store).update(
-            lambda config: config.replacing(old, node.configured()),
+            lambda config: config.with_replaced(old, node.configured()),
             guards=[ctx.guard],
             idempotent=True,
         )
 
     async def _bar(self, node: NewNode) -> None:
-        """Let it not take over in the middle of its end, which would lose what it then takes."""
+        """Prevent a takeover during the deletion, which would lose writes."""
         name = node.placement.name
         if refusal := last_copy(await self._services.observe(), node.member, name):
-            raise Temporary(refusal.reason)
-        if not await patroni_client.bar(self._services.store, node.member):
-            raise Temporary(message("fence.still.in.sync", name))
+            raise TemporaryFailure(refusal.reason)
+        if not await patroni_client.revoke_candidacy(self._services.store, node.member):
+            raise TemporaryFailure(message("fence.still.in.sync", name))
 
     async def _delete(self, node: NewNode) -> None:
-        """The vote goes while the node lives: of two votes, each is needed to take the other."""
+        """Remove the vote while the node runs: of two votes, each is needed to remove the other."""
         services = self._services
         url = services.peer_url(node.ha_address)
-        await take_vote(services, node.placement.name, node.member, url)
+        await remove_voter(services, node.placement.name, node.member, url)
         vm = await services.infrastructure.vm_by_token(node.token)
         if vm is not None:
             await services.infrastructure.delete_vm(vm.id)
@@ -145,12 +145,12 @@ class Clone(Step):
         names = {n.member for n in config.nodes} | {n.member for n in made}
         names |= {n.member for n in config.planned}
         urls = {services.peer_url(n.ha_address) for n in made}
-        await membership.remove_strangers(services.store, names, urls)
+        await membership.remove_unknown(services.store, names, urls)
         witnesses = {n.member for n in config.nodes if n.kind is NodeKind.WITNESS}
         witnesses |= {n.member for n in made if n.kind is NodeKind.WITNESS}
         witnesses |= {n.member for n in config.planned if n.kind is NodeKind.WITNESS and n.member}
         own = NodeAccount(services.directory)
-        await forget_strangers(services.store, own, witnesses)
+        await remove_unknown_accounts(services.store, own, witnesses)
         await services.register(
             {one.member: one.ha_address for one in made if one.kind is NodeKind.DATA}
         )
@@ -158,11 +158,11 @@ class Clone(Step):
         await membership.ensure_learner(services.store, node.member, url)
 
     async def _start(self, ctx: TaskContext, node: NewNode, vm: Vm) -> None:
-        """Write the identity only into a node that is off: a running one has read its own."""
+        """Write the identity only while the node is off: a running one has read its own."""
         infrastructure = self._services.infrastructure
         if vm.power_state is not VmPowerState.POWERED_ON:
             files = await files_of(self._services, node)
-            files |= await born_relying(self._services, ctx)
+            files |= await required_vms_file(self._services, ctx)
             await write_files(infrastructure, vm, files)
         await infrastructure.power_on(vm.id)
 
@@ -172,7 +172,7 @@ class Clone(Step):
 
     async def _member(self, node: NewNode) -> Member | None:
         url = self._services.peer_url(node.ha_address)
-        return await membership.find(self._services.store, node.member, url)
+        return await membership.find_member(self._services.store, node.member, url)
 
     async def _not_voting(self, node: NewNode) -> LocalizableMessage | None:
         url = self._services.peer_url(node.ha_address)
@@ -182,7 +182,7 @@ class Clone(Step):
         return message("progress.promote", node.placement.name)
 
     async def _keep_on(self, node: NewNode) -> None:
-        """Start a half-made node again that has lost its power; it goes on where it was."""
+        """Restart a half-made node that has lost its power; it resumes."""
         now = asyncio.get_running_loop().time()
         if not node.vm or now - self._looked < LOOK_SECONDS:
             return

@@ -1,4 +1,4 @@
-"""Committing: the configuration names the new nodes; what is left of the old one goes."""
+"""Commit: the configuration names the new nodes; the remains of the old one are deleted."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ from openvcha.operations.context import Services
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import committed, recall
 from openvcha.operations.steps.patroni_settings import PROTECT_SECONDS, protect
-from openvcha.operations.waiting import until
+from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
-from openvcha.tasks.transient import GivenUp
+from openvcha.tasks.transient import WaitTimedOut
 
 HEALTHY_SECONDS = 60.0
 ACTIVE_SECONDS = 300.0
@@ -25,7 +25,7 @@ Change = Callable[[ClusterConfig, Sequence[NodeConfig], str | None], ClusterConf
 
 
 class Commit(Step):
-    """``change`` makes the new configuration from the old one; applied twice it is once."""
+    """``change`` makes the new configuration from the old one. It is idempotent."""
 
     name = "commit"
     weight = 5
@@ -37,15 +37,15 @@ class Commit(Step):
         self._change = change
 
     async def done(self, ctx: TaskContext) -> bool:
-        """All parts: the new nodes are named, and nothing is left of the old one."""
+        """Return whether the new nodes are named, and nothing is left of the old one."""
         named = [await committed(self._services, ctx, role) for role in self._roles]
         return all(named) and await self._remains(ctx) is None and not await self._reports(ctx)
 
     async def act(self, ctx: TaskContext) -> None:
-        """Name the new nodes first: from then on the new copy is the second, the old may go."""
-        # A repair is not given up for it: the health tells what it could not set.
-        with contextlib.suppress(GivenUp):
-            await until(ctx, partial(protect, self._services), PROTECT_SECONDS)
+        """Name the new nodes first: then the new copy counts, and the old may be deleted."""
+        # The repair continues anyway: the health reports what could not be set.
+        with contextlib.suppress(WaitTimedOut):
+            await wait_until(ctx, partial(protect, self._services), PROTECT_SECONDS)
         nodes = [recall(ctx, role).configured() for role in self._roles]
         old = _old(ctx)
         await ctx.progress(0.1, message("progress.commit", ", ".join(n.name for n in nodes)))
@@ -53,8 +53,8 @@ class Commit(Step):
             lambda config: self._change(config, nodes, old), guards=[ctx.guard], idempotent=True
         )
         if await self._remains(ctx):
-            await until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
-        # While it waited somebody may have deleted it.
+            await wait_until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
+        # It may have been deleted during the wait.
         if vm := await self._remains(ctx):
             await self._services.infrastructure.delete_vm(vm.id)
         for key in await self._reports(ctx):
@@ -62,14 +62,14 @@ class Commit(Step):
         await self._settle(ctx)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing: a committed node stays."""
+        """Do nothing: a committed node stays."""
 
     async def _remains(self, ctx: TaskContext) -> Vm | None:
         vm = str(ctx.state.get("old_vm") or "")
         return (await self._services.infrastructure.inventory()).vm(vm)
 
     async def _reports(self, ctx: TaskContext) -> list[str]:
-        """Find the reports of copies that nobody needs any more: the new nodes', the old one's."""
+        """Return the keys of obsolete reports: of the new nodes' copies, and of the old one."""
         members = [recall(ctx, role).member for role in self._roles]
         members += [old] if (old := _old(ctx)) else []
         found = [await self._services.store.get(keys.node_copy(name)) for name in members]
@@ -83,14 +83,14 @@ class Commit(Step):
         return refusal.reason if refusal else None
 
     async def _settle(self, ctx: TaskContext) -> None:
-        """Give the cluster time to be HEALTHY; a new fault meanwhile is not this task's."""
+        """Wait for HEALTHY; a new fault is not this task's."""
 
         async def unhealthy() -> LocalizableMessage | None:
             health = assess(await self._services.observe())
             return None if health.state is ClusterState.HEALTHY else health.warnings[0].error
 
-        with contextlib.suppress(GivenUp):
-            await until(ctx, unhealthy, HEALTHY_SECONDS, fraction=0.5)
+        with contextlib.suppress(WaitTimedOut):
+            await wait_until(ctx, unhealthy, HEALTHY_SECONDS, fraction=0.5)
 
 
 def _old(ctx: TaskContext) -> str | None:

@@ -1,4 +1,4 @@
-"""Copying: the node fetches the data itself and reports; the task follows the reports."""
+"""Copying: the node copies the data itself and reports; the task follows its reports."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.records import readable
 from openvcha.tasks.steps import Step, TaskContext
-from openvcha.tasks.transient import GivenUp
+from openvcha.tasks.transient import WaitTimedOut
 
 STALL_SECONDS = 180.0
 FREE_ATTEMPTS = 5
@@ -30,14 +30,14 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 @dataclass
 class _Watch:
-    """When the copy last moved, and how far it has ever come."""
+    """When the copy last progressed, and its maximum."""
 
     bytes_done: int = -1
     furthest: int = -1
     since: float = 0.0
 
     def moves(self, report: CopyReport) -> bool:
-        """Take note of a report, and return whether the copy comes nearer to its end."""
+        """Note a report; return whether the copy progresses."""
         furthest, before = self.furthest, self.bytes_done
         self.bytes_done, self.furthest = report.bytes_done, max(furthest, report.bytes_done)
         return self.furthest > furthest or (
@@ -46,7 +46,7 @@ class _Watch:
 
 
 class Copy(Step):
-    """The data have arrived on the new node. Undoing the clone deletes them."""
+    """Wait until the data have arrived on the new node. The undo of the clone deletes them."""
 
     weight = 60
 
@@ -56,14 +56,14 @@ class Copy(Step):
         self.name = f"copy.{role}"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """The node has said so, after making the copy durable."""
+        """Return whether the node reports a durable copy."""
         if await relied_on(self._services, ctx, self._role):
             return True
         report = await self._report(recall(ctx, self._role))
         return report is not None and report.state is CopyState.DONE
 
     async def act(self, ctx: TaskContext) -> None:
-        """Follow the reports until the copy is whole. Raises ApiError ERROR, GivenUp."""
+        """Follow the reports until the copy is complete. Raises ApiError ERROR, WaitTimedOut."""
         node = recall(ctx, self._role)
         name = node.placement.name
         watch = _Watch(since=asyncio.get_running_loop().time())
@@ -80,7 +80,7 @@ class Copy(Step):
                 report = await self._judged(report, began)
 
     async def _judged(self, report: CopyReport, since: datetime) -> CopyReport:
-        """Add what the server says of the failure: the node hears only that the copy ended."""
+        """Add the server's error: the node sees only that the copy ended."""
         error = await self._services.postgres.copy_error(since)
         if error is None:
             return report
@@ -89,7 +89,7 @@ class Copy(Step):
         return msgspec.structs.replace(report, error=told, temporary=temporary)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing of its own."""
+        """Do nothing: the undo of the clone deletes the data."""
 
     async def _report(self, node: NewNode) -> CopyReport | None:
         found = await self._services.store.get(keys.node_copy(node.member))
@@ -109,7 +109,7 @@ def _not_stalled(watch: _Watch, report: CopyReport | None, name: str) -> None:
     elif now - watch.since > STALL_SECONDS:
         causes = [message("copy.failed", name, report.error)] if report and report.error else []
         stalled = message("copy.stalled", name, f"{STALL_SECONDS:g}")
-        raise GivenUp(stalled, *causes)
+        raise WaitTimedOut(stalled, *causes)
 
 
 def _fraction(report: CopyReport | None) -> float:
@@ -117,7 +117,7 @@ def _fraction(report: CopyReport | None) -> float:
 
 
 def said(report: CopyReport | None, name: str) -> LocalizableMessage:
-    """Return how far a copy is, for people; why it failed, when it is tried again."""
+    """Format the progress of a copy; with the reason of the failure if it is retried."""
     if report is not None and report.state is CopyState.FAILED:
         return message("progress.copy.again", name, report.error or "unknown")
     if report is None or not report.bytes_total:
@@ -130,7 +130,7 @@ def said(report: CopyReport | None, name: str) -> LocalizableMessage:
 
 
 def size(amount: float) -> str:
-    """Write bytes for people, in powers of 1000."""
+    """Format a number of bytes, in powers of 1000."""
     for unit in _UNITS[:-1]:
         if amount < 1000:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"

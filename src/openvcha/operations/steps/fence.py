@@ -1,4 +1,4 @@
-"""Fencing: the node to be replaced is off, has no vote, and may not take over."""
+"""Fencing: the old node is powered off, has no vote, and cannot take over."""
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, VmPowerState
@@ -8,9 +8,9 @@ from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require_still
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import relied_on
-from openvcha.operations.steps.quorum import SILENT, SILENT_SECONDS, Silence, take_vote
-from openvcha.operations.steps.task_votes import rely
-from openvcha.operations.waiting import until
+from openvcha.operations.steps.quorum import SILENT, SILENT_SECONDS, SilenceWatch, remove_voter
+from openvcha.operations.steps.task_votes import record_required_vms
+from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -18,7 +18,7 @@ FENCE_SECONDS = 30.0
 
 
 class Fence(Step):
-    """Take the old node's right to take over, then its vote, then its power.
+    """Revoke the old node's candidacy, remove its vote, power it off.
 
     The vote goes while the node may still live: where two votes are left, each is needed to take
     the other. ``role`` is the new node's; ``operation`` is what has to be allowed still.
@@ -30,45 +30,47 @@ class Fence(Step):
     def __init__(self, services: Services, role: str, operation: str) -> None:
         self._services = services
         self._role = role
-        self._silence = Silence(services)
+        self._silence = SilenceWatch(services)
         self._operation = operation
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Never taken from memory: looking again costs little."""
+        """Return False: a new check costs little."""
         old = await self._old(ctx)
         if old is None or await relied_on(self._services, ctx, self._role):
             return True
         return await self._threat(old) is None and (bool(old.vm) or SILENT in ctx.state)
 
     async def act(self, ctx: TaskContext) -> None:
-        """Refuse what has become wrong since the check; else fence the old node off."""
+        """Check the preconditions again, then fence the old node."""
         old = await self._old(ctx)
         if old is None:
             return
         await ctx.progress(0.1, message("progress.fence", old.name))
         await self._require(old)
-        await rely(self._services, ctx)
+        await record_required_vms(self._services, ctx)
         seconds = FENCE_SECONDS if old.vm else SILENT_SECONDS
-        await until(ctx, lambda: self._press(ctx, old), seconds, fraction=0.5)
-        # From now on who answers at its address may be its successor.
+        await wait_until(ctx, lambda: self._press(ctx, old), seconds, fraction=0.5)
+        # From now on its successor may answer at its address.
         await ctx.remember(**{SILENT: True})
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing: the old node was lost before, and a dead vote is not given back."""
+        """Do nothing: the old node was lost before, and a lost vote is not restored."""
 
     async def _require(self, old: NodeConfig) -> None:
-        """The node may be well again or lead, and it may hold the last copy of the data."""
+        """Refuse if the node is healthy again, leads, or may hold the last copy of the data."""
         seen = await self._services.observe()
         data = old.kind is NodeKind.DATA
         refusal = last_copy(seen, old.member, old.name) if data else None
         require_still(refusal or preconditions.why_not(self._operation, seen))
 
     async def _press(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
-        """Do what there is to do, also again: somebody may start the node meanwhile."""
+        """Do all that is left to do, repeatedly: the node may be restarted meanwhile."""
         services = self._services
-        if old.kind is NodeKind.DATA and not await patroni_client.bar(services.store, old.member):
+        if old.kind is NodeKind.DATA and not await patroni_client.revoke_candidacy(
+            services.store, old.member
+        ):
             return message("fence.still.in.sync", old.name)
-        await take_vote(services, old.name, old.member)
+        await remove_voter(services, old.name, old.member)
         if await self._powered(old):
             await services.infrastructure.power_off(old.vm)
         silent = await self._answers(ctx, old)
@@ -76,14 +78,14 @@ class Fence(Step):
         return await self._threat(old) or silent
 
     async def _answers(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
-        """A node that nobody here can switch off must be seen to be off."""
+        """Return that a node which cannot be powered off here still answers."""
         return None if old.vm or SILENT in ctx.state else await self._silence.unmet(old)
 
     async def _threat(self, old: NodeConfig) -> LocalizableMessage | None:
         store = self._services.store
         if await self._powered(old):
             return message("fence.powered.on", old.name)
-        if await membership.find(store, old.member):
+        if await membership.find_member(store, old.member):
             return message("fence.still.votes", old.name)
         if old.member in (await patroni_client.sync_state(store)).standbys:
             return message("fence.still.in.sync", old.name)

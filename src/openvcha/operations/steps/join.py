@@ -1,4 +1,4 @@
-"""Joining: the new standby streams, catches up, and Patroni's ``/sync`` names it."""
+"""Join of the standby: it streams and catches up, until Patroni's ``/sync`` names it."""
 
 from functools import partial
 
@@ -10,9 +10,9 @@ from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import NewNode, leads, recall, relied_on
 from openvcha.operations.steps.patroni_settings import protect, protects
-from openvcha.operations.waiting import until
+from openvcha.operations.waiting import wait_until
 from openvcha.store import keys, node_facts
-from openvcha.tasks.steps import Step, TaskContext, Temporary
+from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 
 JOIN_SECONDS = 600.0
 FINAL_STARTS = 4
@@ -20,7 +20,7 @@ FINAL_STARTS = 4
 
 
 class Join(Step):
-    """Done when a failover would find the new node ready; in DISABLED, when it streams.
+    """Wait until a failover to the new node is possible; in DISABLED, until it streams.
 
     There the node ends its PostgreSQL once the configuration names it: daemon/postgres_keeper.py.
     """
@@ -33,24 +33,24 @@ class Join(Step):
         self.name = f"join.{role}"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Judged by what Patroni would go by in a failover."""
+        """Return whether Patroni would accept the node in a failover."""
         if await relied_on(self._services, ctx, self._role):
             return True
         unmet = await self._unmet(recall(ctx, self._role))
         return unmet is None and await protects(self._services)
 
     async def act(self, ctx: TaskContext) -> None:
-        """Wait; once the standby streams, the leader's loop is woken so that it need not poll.
+        """Wait; once the standby streams, wake the leader's loop so that it need not poll.
 
         Raises ApiError ERROR with the node's own reason when its PostgreSQL does not start.
         """
         node = recall(ctx, self._role)
         # Without these settings no standby is ever in sync.
-        await until(ctx, partial(protect, self._services), JOIN_SECONDS)
-        await until(ctx, lambda: self._unmet(node), JOIN_SECONDS)
+        await wait_until(ctx, partial(protect, self._services), JOIN_SECONDS)
+        await wait_until(ctx, lambda: self._unmet(node), JOIN_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing of its own: undoing the clone ends the standby."""
+        """Do nothing: the undo of the clone removes the standby."""
 
     async def _unmet(self, node: NewNode) -> LocalizableMessage | None:
         services = self._services
@@ -63,17 +63,17 @@ class Join(Step):
             return None
         if not await self._streams(node):
             return await self._trouble(node) or message("progress.join.catching.up", name)
-        if keys.DETACHED in await mode_settings.wanted(services.store):
+        if keys.DETACHED in await mode_settings.requested(services.store):
             return None  # the mode DISABLED lets no standby be in sync
         waiting = message("progress.join.sync", name)
         try:
             await services.patroni.wake(services.identity.ha_address)
         except PatroniUnreachable as error:
-            raise Temporary(waiting) from error
+            raise TemporaryFailure(waiting) from error
         return waiting
 
     async def _trouble(self, node: NewNode) -> LocalizableMessage | None:
-        """Return what the node reports of its PostgreSQL. Raises ApiError when it is final."""
+        """Return the trouble that the node reports. Raises ApiError when it is final."""
         found = await self._services.store.get(keys.node_facts(node.member))
         told = node_facts.decode(found.value).trouble if found else None
         if told is None:
@@ -88,7 +88,7 @@ class Join(Step):
         return message("progress.join.start.failed", name, told.reason)
 
     async def _streams(self, node: NewNode) -> bool:
-        """Ask the active who streams from it: a starting standby keeps those who ask it waiting."""
+        """Ask the active whether it streams: a starting standby answers late."""
         services = self._services
         try:
             active = await services.patroni.node(services.identity.ha_address)

@@ -1,4 +1,4 @@
-"""The last-copy guard: nothing is wiped unless another node holds every acknowledged write."""
+"""The last-copy guard: nothing is deleted unless another node has every acknowledged write."""
 
 from openvcha.api.messages import message
 from openvcha.cluster.health import writable
@@ -7,7 +7,7 @@ from openvcha.cluster.refusal import Persistence, Refusal
 
 
 def last_copy(seen: Observation, member: str, name: str) -> Refusal | None:
-    """Return why the data of a node (``name`` is for people) may be the last; None when not.
+    """Return why a node (``name`` is for people) may have the last copy; None when not.
 
     Only a running primary is known to hold every acknowledged write.
     """

@@ -1,4 +1,4 @@
-"""The nodes that an undeploy takes leave of, kept in the task's record."""
+"""The nodes that an undeploy removes, stored in the task's record."""
 
 import msgspec
 
@@ -7,21 +7,21 @@ from openvcha.cluster.config import NodeConfig
 from openvcha.tasks.steps import TaskContext
 
 
-class Leaving(msgspec.Struct, frozen=True, kw_only=True):
-    """``stays`` is the member that goes on alone; ``delete``: whether the others' VMs go too."""
+class LeavingNodes(msgspec.Struct, frozen=True, kw_only=True):
+    """``stays`` is the remaining member; ``delete``: whether the other VMs are deleted."""
 
     stays: str
     nodes: tuple[NodeConfig, ...]
     delete: bool
 
 
-def recall_leaving(ctx: TaskContext) -> Leaving:
-    """Read what the check decided. Raises KeyError before."""
-    return msgspec.convert(ctx.state["leaving"], Leaving)
+def recall_leaving(ctx: TaskContext) -> LeavingNodes:
+    """Return what the check decided. Raises KeyError before it."""
+    return msgspec.convert(ctx.state["leaving"], LeavingNodes)
 
 
-async def remember_leaving(ctx: TaskContext, leaving: Leaving) -> None:
-    """Keep what was decided, durable before anything is done."""
+async def remember_leaving(ctx: TaskContext, leaving: LeavingNodes) -> None:
+    """Store the decision durably before anything is done."""
     await ctx.remember(leaving=msgspec.to_builtins(leaving))
 
 

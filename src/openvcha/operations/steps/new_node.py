@@ -1,4 +1,4 @@
-"""A node that a task is making: what was decided about it, kept in the task's record."""
+"""The node that a task creates: the decision about it, stored in the task's record."""
 
 import hashlib
 import re
@@ -20,9 +20,9 @@ ROLES = (PASSIVE, WITNESS)
 
 
 class NewNode(msgspec.Struct, frozen=True, kw_only=True):
-    """A decided node. ``token`` makes its creation repeatable; ``vm`` is known once it exists.
+    """A decided node. ``token`` makes its creation idempotent; ``vm`` is set once it exists.
 
-    A node that a person makes has no VM that anybody here knows of: ``vm`` is empty.
+    A node that a person creates has no VM that is known here: ``vm`` is empty.
     """
 
     kind: NodeKind
@@ -40,7 +40,7 @@ class NewNode(msgspec.Struct, frozen=True, kw_only=True):
         return address_text(self.ha_ip)
 
     def configured(self) -> NodeConfig:
-        """Return the line that the cluster's configuration gets for this node."""
+        """Return the node's entry in the cluster's configuration."""
         if self.vm is None:
             raise ValueError(f"node {self.member} has no VM yet")
         return NodeConfig(
@@ -54,8 +54,8 @@ class NewNode(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def elsewhere(name: str) -> Placement:
-    """Return the placement of a node that lives in no inventory."""
+def unmanaged_placement(name: str) -> Placement:
+    """Return the placement of a node that is in no inventory."""
     return Placement(
         name=name,
         folder="",
@@ -68,18 +68,18 @@ def elsewhere(name: str) -> Placement:
 
 
 def member_name(name: str, token: str) -> str:
-    """Name a member so that no two incarnations share a name, but a person still recognises it."""
+    """Return a member name that is unique per incarnation yet recognisable."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
     return f"{plain}-{hashlib.sha256(token.encode()).hexdigest()[:6]}"
 
 
 def recall(ctx: TaskContext, role: str) -> NewNode:
-    """Read what this task decided about its new node. Raises KeyError before the check step."""
+    """Return the decision about the new node. Raises KeyError before the check."""
     return msgspec.convert(ctx.state[role], NewNode)
 
 
 async def remember(ctx: TaskContext, role: str, node: NewNode) -> None:
-    """Keep what was decided, durable before anything is done with it."""
+    """Store the decision durably before anything is done."""
     await ctx.remember(**{role: msgspec.to_builtins(node)})
 
 
@@ -89,12 +89,12 @@ async def committed(services: Services, ctx: TaskContext, role: str) -> bool:
 
 
 async def leads(services: Services, node: NewNode) -> bool:
-    """Return whether the node has taken over before it was committed."""
+    """Return whether the node has taken over before the commit."""
     return await patroni_client.leader(services.store) == node.member
 
 
 async def relied_on(services: Services, ctx: TaskContext, role: str) -> bool:
-    """Return whether the cluster relies on the node: then no step before commit has work left.
+    """Return whether the cluster depends on the node: then only the commit is left to do.
 
     A resumed task asks every step again. What later steps tidied away must not count as undone,
     and a node that may take over may have done so: it is ready then, whatever else it is.

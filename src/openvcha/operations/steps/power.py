@@ -1,4 +1,4 @@
-"""What a step does with a node that is off, and what is known of a node's power."""
+"""Power of nodes: certainty that a node is off, and writes to a node that is."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ from openvcha.api.structures import VmPowerState
 from openvcha.cluster.config import NodeConfig
 from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.inventory import Vm
-from openvcha.tasks.steps import Temporary
+from openvcha.tasks.steps import TemporaryFailure
 
 
 async def surely_off(infrastructure: Infrastructure, node: NodeConfig) -> bool:
-    """Return whether a node has no power, or is gone; False where nobody here can know."""
+    """Return whether a node is certainly off or gone; False when that is unknown here."""
     if not node.vm:
         return False
     try:
@@ -23,10 +23,10 @@ async def surely_off(infrastructure: Infrastructure, node: NodeConfig) -> bool:
 
 
 async def write_files(infrastructure: Infrastructure, vm: Vm, files: Mapping[str, bytes]) -> None:
-    """Put files into a VM. Raises Temporary while it is on: somebody has started it meanwhile."""
+    """Write files to a VM. Raises TemporaryFailure while it is on: it was started meanwhile."""
     try:
         await infrastructure.write_files(vm.id, files)
     except ApiError as error:
         if error.error_type is not ErrorType.NOT_ALLOWED_IN_CURRENT_STATE:
             raise
-        raise Temporary(message("fence.powered.on", vm.name)) from error
+        raise TemporaryFailure(message("fence.powered.on", vm.name)) from error

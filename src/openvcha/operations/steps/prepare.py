@@ -1,4 +1,4 @@
-"""Preparing: the cluster knows which nodes a person is going to make, and at which addresses."""
+"""Preparation of a manual deployment: the planned nodes and their addresses are recorded."""
 
 import msgspec
 
@@ -16,13 +16,13 @@ from openvcha.cluster.config import (
 from openvcha.cluster.observation import Observation
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require_still
-from openvcha.operations.steps.check import Wish, check_addresses
+from openvcha.operations.steps.check import NodeRequest, check_addresses
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
 
 
 class Prepare(Step):
-    """The one step of a manual deployment: its addresses are checked and written down."""
+    """The single step of a manual deployment: it checks and records the addresses."""
 
     name = "prepare"
     cancelable = False
@@ -32,7 +32,7 @@ class Prepare(Step):
         self._spec = spec
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Never: to prepare the same again still ends every token of before."""
+        """Return False: repeated preparation still revokes all earlier tokens."""
         del ctx
         return False
 
@@ -50,7 +50,7 @@ class Prepare(Step):
         )
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing: it is written as the last thing, or not."""
+        """Do nothing: the write comes last."""
 
     async def _findings(self, seen: Observation) -> tuple[LocalizableMessage, ...]:
         passive, witness = self._wishes()
@@ -60,10 +60,10 @@ class Prepare(Step):
             *await check_addresses(self._services, seen, witness),
         )
 
-    def _wishes(self) -> tuple[Wish, Wish]:
+    def _wishes(self) -> tuple[NodeRequest, NodeRequest]:
         passive, witness = self._spec.passive, self._spec.witness
         return (
-            Wish(
+            NodeRequest(
                 path="spec.passive.",
                 kind=NodeKind.DATA,
                 placement=None,
@@ -71,7 +71,7 @@ class Prepare(Step):
                 failover_ip=passive.failover_ip,
                 token="",
             ),
-            Wish(
+            NodeRequest(
                 path="spec.witness.",
                 kind=NodeKind.WITNESS,
                 placement=None,
@@ -102,7 +102,7 @@ class Prepare(Step):
 async def active_findings(
     services: Services, seen: Observation, spec: DeploySpec
 ) -> tuple[LocalizableMessage, ...]:
-    """The active is there already: its network can only be confirmed."""
+    """Return the findings for the active, whose network exists and can only be confirmed."""
     wanted = spec.active
     if wanted.ha_network is None or seen.active is None:
         return ()

@@ -1,4 +1,4 @@
-"""Before votes change: each node that has to vote from now on is on record where the store is not.
+"""Required VMs: before votes change, every node records which VMs must be on, outside the store.
 
 The record is in the store, and each node keeps what it says on its own disk: see
 node/background/task_votes.py. The votes change only when the nodes that vote have said so. It goes
@@ -18,46 +18,46 @@ from openvcha.node.local_records.task_votes import (
 )
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import ROLES, recall
-from openvcha.operations.waiting import until
+from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged
 from openvcha.store.interface import Action, Delete, Get, KeyValue, Member, Put
 from openvcha.tasks.steps import TaskContext
 
 OWN_SECONDS = 60.0
-"""How long the own node may take: a task that nobody could help does not change votes."""
+"""How long our own node may take: without its record, votes are not changed."""
 OTHERS_SECONDS = 10.0
-"""How long one may take that votes, and answers; who does not answer powers nobody on either."""
+"""How long other voters that answer may take; a silent one would power on no VM anyway."""
 PROBE_SECONDS = 1.0
 
 
-async def rely(services: Services, ctx: TaskContext) -> None:
-    """Have all who vote note, durably, which VMs have to be on from now on.
+async def record_required_vms(services: Services, ctx: TaskContext) -> None:
+    """Make all voters record durably which VMs must be on from now on.
 
-    Raises Fenced, and GivenUp when the own node does not.
+    Raises Fenced, and WaitTimedOut when the own node does not.
     """
     wanted = await _relied(services, ctx)
     revision = await _written(services, ctx, wanted)
     patience = asyncio.get_running_loop().time() + OTHERS_SECONDS
 
     async def unheeded() -> LocalizableMessage | None:
-        said = {kv.key: kv.value for kv in await services.store.prefix(keys.HEEDED)}
+        said = {kv.key: kv.value for kv in await services.store.prefix(keys.REQUIRED_VMS_SEEN)}
         missing = {
-            member: said.get(keys.heeded(member.name), b"")
+            member: said.get(keys.required_vms_seen(member.name), b"")
             for member in await services.store.members()
             if member.name in wanted.nodes
             and not member.learner
-            and said.get(keys.heeded(member.name)) != kept(revision)
+            and said.get(keys.required_vms_seen(member.name)) != kept(revision)
         }
         return await _awaited(services, missing, patience)
 
-    await until(ctx, unheeded, OWN_SECONDS)
+    await wait_until(ctx, unheeded, OWN_SECONDS)
 
 
-async def rely_on_nobody(services: Services, ctx: TaskContext) -> None:
-    """Take the record back, and see that the own node has forgotten it.
+async def clear_required_vms(services: Services, ctx: TaskContext) -> None:
+    """Clear the record, and wait until our own node has dropped it.
 
-    Raises Fenced, and GivenUp when it has not.
+    Raises Fenced, and WaitTimedOut when it has not.
     """
     store = services.store
     own = services.identity
@@ -65,14 +65,14 @@ async def rely_on_nobody(services: Services, ctx: TaskContext) -> None:
         raise Fenced(f"{keys.REQUIRED_VOTES}: another runner has taken over")
 
     async def remembered() -> LocalizableMessage | None:
-        known = await store.get(keys.heeded(own.member))
+        known = await store.get(keys.required_vms_seen(own.member))
         return _waits_for(own.name, known.value) if known else None
 
-    await until(ctx, remembered, OWN_SECONDS)
+    await wait_until(ctx, remembered, OWN_SECONDS)
 
 
-async def born_relying(services: Services, ctx: TaskContext) -> dict[str, bytes]:
-    """Return the file by which a new node knows it before it reaches the store."""
+async def required_vms_file(services: Services, ctx: TaskContext) -> dict[str, bytes]:
+    """Return the file that informs a new node before it reaches the store."""
     required_votes = await _relied(services, ctx)
     return {REQUIRED_VOTES: encode_required_votes(required_votes, services.journal.clock())}
 
@@ -89,12 +89,12 @@ async def _relied(services: Services, ctx: TaskContext) -> RequiredVotes:
 
 
 async def _written(services: Services, ctx: TaskContext, wanted: RequiredVotes) -> int:
-    """Write the record unless it says so already; return its revision. Raises Fenced."""
+    """Write the record unless it is current; return its revision. Raises Fenced."""
     store, value = services.store, encode_required_votes(wanted)
     if (known := await _known(services)) is not None and known.value == value:
         return known.mod_revision
-    said = await store.prefix(keys.HEEDED, keys_only=True)
-    ours = {keys.heeded(member) for member in wanted.nodes}
+    said = await store.prefix(keys.REQUIRED_VMS_SEEN, keys_only=True)
+    ours = {keys.required_vms_seen(member) for member in wanted.nodes}
     actions: list[Action] = [Delete(kv.key) for kv in said if kv.key not in ours]
     done = await store.txn(
         [ctx.guard], [Put(keys.REQUIRED_VOTES, value), *actions], [Get(ctx.guard.key)]
@@ -114,7 +114,7 @@ async def _known(services: Services) -> KeyValue | None:
 async def _awaited(
     services: Services, missing: dict[Member, bytes], patience: float
 ) -> LocalizableMessage | None:
-    """Return for whom to wait: the own node, and for some time others that answer.
+    """Return which nodes to wait for: our own, and for some time others that answer.
 
     ``missing`` has what each one says instead.
     """

@@ -1,1 +1,1 @@
-"""The store as etcd has it: its JSON gateway, accounts and watches."""
+"""etcd as the store: its JSON gateway, accounts and watches."""

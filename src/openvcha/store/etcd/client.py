@@ -1,4 +1,4 @@
-"""The store: etcd v3 over its JSON gateway (``/v3/``), as etcd 3.4 and later have it."""
+"""The store client: etcd v3 over its JSON gateway (``/v3/``) of etcd 3.4 and later."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
@@ -7,7 +7,7 @@ from typing import Self
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
 from openvcha.store.etcd import wire
-from openvcha.store.etcd.gateway import Gateway, Question
+from openvcha.store.etcd.gateway import Gateway, Request
 from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
 from openvcha.store.etcd.users_and_roles import EtcdAccounts
 from openvcha.store.etcd.watch import Watch
@@ -32,11 +32,11 @@ TIMEOUT_SECONDS = 5.0
 SILENCE_SECONDS = 2.0
 PROBE_SECONDS = 1.0
 DEFRAGMENT_SECONDS = 120.0
-MEMBERS = Question("/v3/cluster/member/list", {}, wire.members)
+MEMBERS = Request("/v3/cluster/member/list", {}, wire.members)
 
 
 class Etcd:
-    """A client of the whole cluster: Store and Membership. Use it as an async context.
+    """A client of the whole cluster: Store and Membership. Use it as an async context manager.
 
     ``endpoints`` are client URLs; each request goes to the one that answered last, and on to the
     next when it fails, until ``timeout`` (seconds) has passed. ``tls`` gives the context
@@ -70,20 +70,20 @@ class Etcd:
 
     @property
     def accounts(self) -> EtcdAccounts:
-        """Return etcd's own users and roles."""
+        """Return etcd's users and roles."""
         return self._accounts
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Return the endpoints, the one in use in front."""
+        """Return the endpoints, the current one first."""
         return self._gateway.endpoints
 
     def use(self, endpoints: Sequence[str]) -> None:
-        """Ask these endpoints from now on, and show the account to them alone."""
+        """Use these endpoints from now on; only they receive the account."""
         self._gateway.replace(endpoints)
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
-        """Use what the voters that have started announce, and return the endpoints.
+        """Use the client URLs of all started voters, and return the endpoints.
 
         For a witness. A data node does not go by that: see ``SealedEtcd``.
         """
@@ -94,28 +94,28 @@ class Etcd:
         return self.endpoints
 
     async def get(self, key: str) -> KeyValue | None:
-        """Read a key, seeing every write that was acknowledged before."""
+        """Read a key, linearizably."""
         body = wire.range_of(key, prefix=False)
-        return await self._gateway.read(Question(RANGE, body, wire.one_of(key)))
+        return await self._gateway.read(Request(RANGE, body, wire.one_of(key)))
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
-        """Read some keys, in the order given, as they all were at one revision."""
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read several keys, in the given order, at one revision."""
         return await self._gateway.read(_several(names))
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted."""
         body = wire.range_of(prefix, prefix=True) | {"keys_only": keys_only}
-        return list(await self._gateway.read(Question(RANGE, body, wire.key_values)))
+        return list(await self._gateway.read(Request(RANGE, body, wire.key_values)))
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read like ``prefix``, with the revision to go on watching from."""
+        """Read like ``prefix``, with the revision from which to watch on."""
         body = wire.range_of(prefix, prefix=True)
-        return await self._gateway.read(Question(RANGE, body, wire.snapshot))
+        return await self._gateway.read(Request(RANGE, body, wire.snapshot))
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
-        """Write a value and give the revision. Raises LeaseNotFound."""
+        """Write a value and return the revision. Raises LeaseNotFound."""
         body = {"key": wire.text(key), "value": wire.binary(value), "lease": lease}
-        return await self._gateway.write(Question("/v3/kv/put", body, wire.revision))
+        return await self._gateway.write(Request("/v3/kv/put", body, wire.revision))
 
     async def delete(self, key: str) -> bool:
         """Delete a key, and return whether it was there."""
@@ -127,7 +127,7 @@ class Etcd:
 
     async def _delete(self, key: str, *, prefix: bool) -> int:
         body = wire.range_of(key, prefix=prefix)
-        return await self._gateway.write(Question("/v3/kv/deleterange", body, wire.deleted))
+        return await self._gateway.write(Request("/v3/kv/deleterange", body, wire.deleted))
 
     async def txn(
         self,
@@ -137,21 +137,21 @@ class Etcd:
     ) -> TxnResult:
         """Run ``success`` if all ``compares`` hold, else ``failure``; all at one revision."""
         body = wire.transaction(compares, success, failure)
-        return await self._gateway.write(Question("/v3/kv/txn", body, wire.result))
+        return await self._gateway.write(Request("/v3/kv/txn", body, wire.result))
 
     async def compact(self, revision: int) -> None:
-        """Forget the history before ``revision``; the member that is asked has done so then."""
+        """Compact the history before ``revision``, at once on the member that answers."""
         body = {"revision": revision, "physical": True}
-        await self._gateway.write(Question("/v3/kv/compaction", body, wire.nothing))
+        await self._gateway.write(Request("/v3/kv/compaction", body, wire.nothing))
 
     async def lease_grant(self, ttl: int) -> int:
         """Make a lease of ``ttl`` seconds (etcd may make it longer), and return its id."""
-        # Asked twice, a lease that nobody knows of ends by itself.
-        return await self._gateway.read(Question("/v3/lease/grant", {"TTL": ttl}, wire.lease))
+        # After a repeated request, the unused lease expires.
+        return await self._gateway.read(Request("/v3/lease/grant", {"TTL": ttl}, wire.lease))
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Start the lease's time anew, and return the seconds. Raises LeaseNotFound."""
-        question = Question("/v3/lease/keepalive", {"ID": lease}, wire.lease_seconds)
+        """Renew a lease, and return its seconds. Raises LeaseNotFound."""
+        question = Request("/v3/lease/keepalive", {"ID": lease}, wire.lease_seconds)
         seconds = await self._gateway.read(question)
         if seconds <= 0:
             raise LeaseNotFound(f"lease {lease:x} has ended", 5)
@@ -159,7 +159,7 @@ class Etcd:
 
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
-        await self._gateway.write(Question("/v3/lease/revoke", {"ID": lease}, wire.nothing))
+        await self._gateway.write(Request("/v3/lease/revoke", {"ID": lease}, wire.nothing))
 
     def watch(self, target: str, start_revision: int = 0) -> AsyncGenerator[list[Event], None]:
         """Follow a key, or with a trailing ``/`` all keys below it; see ``Store.watch``."""
@@ -170,22 +170,22 @@ class Etcd:
         # Etcd answers this from memory (3.4 can do nothing else): hence `fresh`.
         return await self._gateway.read(MEMBERS, fresh=not local)
 
-    async def several_and_members(
+    async def get_many_and_members(
         self, names: Sequence[str]
     ) -> tuple[list[KeyValue | None], list[Member]]:
-        """Read some keys as ``several`` does, and list the members then: one read with a quorum."""
+        """Read like ``get_many``, then list the members: one read with a quorum."""
         return await self._gateway.read_both(_several(names), MEMBERS)
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
         """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
         body = {"peerURLs": list(peer_urls), "isLearner": learner}
-        question = Question("/v3/cluster/member/add", body, wire.new_member)
+        question = Request("/v3/cluster/member/add", body, wire.new_member)
         return await self._gateway.write(question)
 
     async def member_remove(self, member_id: int) -> None:
         """Remove a member. Raises MemberNotFound."""
         body = {"ID": member_id}
-        await self._gateway.write(Question("/v3/cluster/member/remove", body, wire.nothing))
+        await self._gateway.write(Request("/v3/cluster/member/remove", body, wire.nothing))
 
     async def member_promote(self, member_id: int) -> None:
         """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound.
@@ -194,8 +194,8 @@ class Etcd:
         on, and is refused: so the leader itself is asked.
         """
         leader = await self._leader_among_endpoints()
-        question = Question("/v3/cluster/member/promote", {"ID": member_id}, wire.nothing)
-        await self._gateway.at(leader, question, self._gateway.timeout)
+        question = Request("/v3/cluster/member/promote", {"ID": member_id}, wire.nothing)
+        await self._gateway.request_from(leader, question, self._gateway.timeout)
 
     async def _leader_among_endpoints(self) -> str:
         """Return the endpoint that leads; where another member does, it hands the lead over first.
@@ -218,51 +218,51 @@ class Etcd:
         raise StoreUnavailable("no member that may be asked leads the store")
 
     async def move_leader(self, endpoint: str, member_id: int) -> None:
-        """Let the member that leads, at ``endpoint``, give the lead to another.
+        """Make the leader, which listens at ``endpoint``, transfer its leadership.
 
-        A place that is none of the endpoints is shown no account; etcd asks for none here.
+        A server that is no endpoint receives no account; etcd requires none for this.
         """
         body = {"targetID": member_id}
-        question = Question("/v3/maintenance/transfer-leadership", body, wire.nothing)
-        await self._gateway.at(endpoint, question, self._gateway.timeout)
+        question = Request("/v3/maintenance/transfer-leadership", body, wire.nothing)
+        await self._gateway.request_from(endpoint, question, self._gateway.timeout)
 
-    async def full_members(self) -> frozenset[int]:
-        """Return the ids of the members whose database is full: nobody may write then."""
+    async def members_without_space(self) -> frozenset[int]:
+        """Return the ids of the members with a NOSPACE alarm: the store refuses writes."""
         body = {"action": "GET", "alarm": wire.NOSPACE}
-        return await self._gateway.read(Question(ALARM, body, wire.full_members))
+        return await self._gateway.read(Request(ALARM, body, wire.members_without_space))
 
-    async def make_room(self, endpoint: str) -> None:
-        """Make a store of one member, at ``endpoint``, take writes again: its history goes.
+    async def reclaim_space(self, endpoint: str) -> None:
+        """Make a store of one member, at ``endpoint``, writable again: drops its history.
 
-        Raises StoreError. What is too large without its history is full again at the next write.
+        Raises StoreError. If the data alone exceed the quota, the next write fails again.
         """
-        full = await self.full_members()
+        full = await self.members_without_space()
         with contextlib.suppress(StoreError):  # it has no history since the last time
             await self.compact((await self.status(endpoint)).revision)
         await self.defragment(endpoint)
-        await self.disarm(full)
+        await self.disarm_alarm(full)
 
     async def defragment(self, endpoint: str) -> None:
-        """Give what is free in the file of the member at ``endpoint`` back to the disk.
+        """Defragment the database of the member at ``endpoint``.
 
-        It answers nobody meanwhile.
+        The member does not answer meanwhile.
         """
-        question = Question("/v3/maintenance/defragment", {}, wire.nothing)
-        await self._gateway.at(endpoint, question, DEFRAGMENT_SECONDS)
+        question = Request("/v3/maintenance/defragment", {}, wire.nothing)
+        await self._gateway.request_from(endpoint, question, DEFRAGMENT_SECONDS)
 
-    async def disarm(self, members: frozenset[int]) -> None:
-        """Take back the alarm of these members, so that the store takes writes again."""
+    async def disarm_alarm(self, members: frozenset[int]) -> None:
+        """Clear the NOSPACE alarm of these members, so that the store accepts writes."""
         for member in members:
             body = {"action": "DEACTIVATE", "memberID": member, "alarm": wire.NOSPACE}
-            await self._gateway.read(Question(ALARM, body, wire.nothing))
+            await self._gateway.read(Request(ALARM, body, wire.nothing))
 
     async def status(self, endpoint: str) -> EndpointStatus:
-        """Ask one endpoint (URL) for its own view; as ``move_leader`` without the account."""
+        """Return the view of one endpoint (URL); like ``move_leader``, without the account."""
         return await self._status(endpoint, self._gateway.timeout)
 
     async def _status(self, endpoint: str, seconds: float) -> EndpointStatus:
-        question = Question("/v3/maintenance/status", {}, wire.endpoint_status)
-        return await self._gateway.at(endpoint, question, seconds)
+        question = Request("/v3/maintenance/status", {}, wire.endpoint_status)
+        return await self._gateway.request_from(endpoint, question, seconds)
 
     async def healthy(
         self,
@@ -271,21 +271,21 @@ class Etcd:
         *,
         since: float | None = None,
     ) -> bool:
-        """Return whether a member says, within ``timeout`` seconds, that it has a quorum.
+        """Return whether a member reports a quorum within ``timeout`` seconds.
 
         It is shown no account: whoever answers there may be a thief, and then lies. One of the
         endpoints that has answered with a quorum what was asked ``since`` then (the loop's time) is
         not asked again.
         """
-        if since is not None and self._gateway.in_touch(endpoint, since):
+        if since is not None and self._gateway.had_quorum_since(endpoint, since):
             return True
         try:
-            said = read_health(await self._gateway.page(endpoint, HEALTH, timeout))
+            said = read_health(await self._gateway.get_page(endpoint, HEALTH, timeout))
         except StoreError:
             return False
         return said is MemberHealth.HEALTHY
 
 
-def _several(names: Sequence[str]) -> Question[list[KeyValue | None]]:
+def _several(names: Sequence[str]) -> Request[list[KeyValue | None]]:
     body = wire.transaction([], [Get(name) for name in names], [])
-    return Question("/v3/kv/txn", body, wire.each_of(names))
+    return Request("/v3/kv/txn", body, wire.each_of(names))

@@ -1,4 +1,4 @@
-"""One request to whichever endpoint answers: who is tried next, and what a failure means."""
+"""Requests to the first endpoint that answers: their order, and the meaning of failures."""
 
 import asyncio
 import math
@@ -10,11 +10,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from openvcha.store.account import Account, AccountSource, Pass
+from openvcha.store.account import Account, AccountSource, AuthToken
 from openvcha.store.errors import (
+    AuthDisabled,
+    AuthenticationFailed,
     ClusterUnhealthy,
-    NotLetIn,
-    NotProtected,
     OutcomeUnknown,
     StoreError,
     StoreFull,
@@ -38,32 +38,32 @@ U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[T]):
-    """What is asked, and how an answer is read: one of another form is no answer."""
+class Request(Generic[T]):
+    """A request to the gateway, and the parser of its answer."""
 
     path: str
     body: Json
-    read: Callable[[Json], T]
+    parse: Callable[[Json], T]
 
 
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 2.0
-"""An endpoint that is silent this long is left for the next one, where asking twice is harmless."""
+"""After this time an idempotent request goes to the next endpoint."""
 AUTHENTICATE = "/v3/auth/authenticate"
-QUORUM_READ = Question("/v3/kv/range", {"key": wire.text("/"), "count_only": True}, wire.nothing)
+QUORUM_READ = Request("/v3/kv/range", {"key": wire.text("/"), "count_only": True}, wire.nothing)
 QUORUM = frozenset({"/v3/kv/range", "/v3/kv/txn"})
-"""No read here is one that a member answers by itself."""
-MOST_KNOWN = 64
-"""Endpoints of which it is remembered when they were in touch with a majority."""
-MOST_BYTES = 32 << 20
-"""Of an answer, or a line of a watch. All that we keep in the store is far less, as base64 too."""
-MOST_PAGE = 1 << 16
-"""Bytes that a page may have which is asked for without an account: it may be a stranger's."""
-MOST_IDLE = 16
-"""Connections that a client keeps open for its next requests, with all endpoints together."""
+"""All reads here are linearizable: no member answers by itself."""
+MAX_KNOWN = 64
+"""Endpoints whose last answer with a quorum is remembered."""
+MAX_BYTES = 32 << 20
+"""Of a response, or a line of a watch. All our data in the store is far smaller, even in base64."""
+MAX_PAGE_BYTES = 1 << 16
+"""Of a page of a server that may be a stranger's: it receives no account."""
+MAX_IDLE = 16
+"""Connections that a client keeps open, to all endpoints together."""
 GRACE_SECONDS = 0.2
-"""The client's own limits, one a phase, come first: they say what was waited for."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+"""The client's own timeouts, one per phase, fire first: they name the phase."""
+INITIAL_PAUSE, MAX_PAUSE = 0.05, 0.5
 OK = 200
 # A context that cannot be made is an OSError.
 _FAILED = (HttpError, OSError)
@@ -72,8 +72,8 @@ _FAILED = (HttpError, OSError)
 class Gateway:
     """The endpoints (URLs) of etcd's JSON gateway, and the connections to them.
 
-    Only they are shown the account, or the token that it is good for. Other places may be asked
-    what etcd tells everybody who has a certificate.
+    Only the endpoints receive the account and its token. Other servers can be asked for what etcd
+    returns to any client with a certificate.
     """
 
     def __init__(
@@ -85,24 +85,24 @@ class Gateway:
     ) -> None:
         self._endpoints = _checked(endpoints, tls)
         self._tls = tls
-        self._pass = Pass(account)
+        self._pass = AuthToken(account)
         self.timeout = timeout
-        self._http = TlsClient(tls or _no_tls, MOST_IDLE)
+        self._http = TlsClient(tls or _no_tls, MAX_IDLE)
         self._in_touch: dict[str, float] = {}
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Return the endpoints, the one to be tried first in front."""
+        """Return the endpoints, the one to try first in front."""
         return self._endpoints
 
     def replace(self, endpoints: Sequence[str]) -> None:
-        """Use other endpoints; the current one stays in front when it is among them."""
+        """Use other endpoints; the current one stays first if it is among them."""
         wanted = _checked(endpoints, self._tls)
         current = self._endpoints[0]
         self._endpoints = tuple(sorted(wanted, key=lambda endpoint: endpoint != current))
 
-    def leave(self, endpoint: str) -> None:
-        """Put an endpoint that failed behind the others."""
+    def demote(self, endpoint: str) -> None:
+        """Move an endpoint that failed behind the others."""
         if self._endpoints[0] == endpoint:
             self._endpoints = (*self._endpoints[1:], endpoint)
 
@@ -110,23 +110,23 @@ class Gateway:
         """Close all connections."""
         await self._http.aclose()
 
-    async def read(self, question: Question[T], *, fresh: bool = False) -> T:
-        """Ask something that may be asked twice, until the deadline. Raises StoreUnavailable.
+    async def read(self, request: Request[T], *, fresh: bool = False) -> T:
+        """Send an idempotent request, and retry until the deadline. Raises StoreUnavailable.
 
         ``fresh`` first lets the endpoint catch up with the quorum, where it would answer from
         what it remembers.
         """
 
         if fresh:
-            return (await self.read_both(QUORUM_READ, question))[1]
+            return (await self.read_both(QUORUM_READ, request))[1]
 
         async def ask(endpoint: str, deadline: float) -> T:
-            return await self._attempt(endpoint, question, deadline, self._share)
+            return await self._attempt(endpoint, request, deadline, self._share)
 
         return await self._until_deadline(ask)
 
-    async def read_both(self, first: Question[T], second: Question[U]) -> tuple[T, U]:
-        """Ask one endpoint both, in this order, as ``read`` does.
+    async def read_both(self, first: Request[T], second: Request[U]) -> tuple[T, U]:
+        """Send both requests to one endpoint, in this order, as ``read`` does.
 
         What it remembers is at least as new as a ``first`` that it answers with the quorum.
         """
@@ -139,49 +139,49 @@ class Gateway:
 
     @property
     def _share(self) -> float:
-        """Return the seconds that one endpoint has for an answer."""
+        """Return the seconds that one endpoint has to answer."""
         return min(READ_SECONDS, self.timeout / len(self._endpoints))
 
-    async def write(self, question: Question[T]) -> T:
-        """Ask something that must not be done twice. Raises also OutcomeUnknown."""
+    async def write(self, request: Request[T]) -> T:
+        """Send a request that must not be repeated. Raises OutcomeUnknown, too."""
 
         async def ask(endpoint: str, deadline: float) -> T:
-            return await self._attempt(endpoint, question, deadline, None)
+            return await self._attempt(endpoint, request, deadline, None)
 
         return await self._until_deadline(ask)
 
-    async def at(self, endpoint: str, question: Question[T], seconds: float) -> T:
-        """Ask this endpoint, once, within so many seconds. Raises StoreUnavailable."""
+    async def request_from(self, endpoint: str, request: Request[T], seconds: float) -> T:
+        """Send a request once, to this endpoint. Raises StoreUnavailable."""
         deadline = asyncio.get_running_loop().time() + seconds
-        return await self._attempt(endpoint, question, deadline, seconds)
+        return await self._attempt(endpoint, request, deadline, seconds)
 
-    async def page(self, place: str, path: str, seconds: float) -> bytes:
-        """Get a page of a place (URL), to which nothing is shown but the certificate.
+    async def get_page(self, place: str, path: str, seconds: float) -> bytes:
+        """GET a page of any server (URL), which receives only the certificate.
 
         Raises StoreUnavailable, also for one of more than 64 KiB.
         """
-        patience = Patience(min(seconds, CONNECT_SECONDS), seconds)
+        timeouts = Patience(min(seconds, CONNECT_SECONDS), seconds)
         try:
             async with asyncio.timeout(seconds + GRACE_SECONDS):
-                reply = await self._http.ask("GET", place + path, MOST_PAGE, patience)
+                reply = await self._http.request("GET", place + path, MAX_PAGE_BYTES, timeouts)
         except _FAILED as error:
             raise StoreUnavailable(_reason(place, error)) from error
         return reply.content
 
-    def in_touch(self, endpoint: str, since: float) -> bool:
-        """Return whether an endpoint has answered, with a quorum, what was asked since then."""
+    def had_quorum_since(self, endpoint: str, since: float) -> bool:
+        """Return whether an endpoint has answered a request sent since then with a quorum."""
         return self._in_touch.get(endpoint, -math.inf) >= since
 
     @property
     def token(self) -> str:
-        """Return the token that requests carry now."""
+        """Return the token that requests currently carry."""
         return self._pass.token
 
-    async def let_in(self, endpoint: str, void: str, seconds: float = READ_SECONDS) -> bool:
-        """Show the account to an endpoint that does not take the token ``void``.
+    async def authenticate(self, endpoint: str, void: str, seconds: float = READ_SECONDS) -> bool:
+        """Authenticate with an endpoint that rejects the token ``void``.
 
-        False when there is no account, or the place is none of the endpoints. Raises
-        StoreUnavailable, of which NotLetIn is one.
+        Return False without an account, or if the server is not one of the endpoints. Raises
+        StoreUnavailable, of which AuthenticationFailed is one.
         """
         if endpoint not in self._endpoints:
             return False
@@ -190,10 +190,10 @@ class Gateway:
         async def show(account: Account) -> str:
             shown = {"name": account.name, "password": account.password.reveal()}
             try:
-                question = Question(AUTHENTICATE, shown, wire.token)
-                return await self._request(endpoint, question, deadline, seconds)
-            except NotProtected:
-                return ""  # it is behind the others, or nobody has to show anything yet
+                request = Request(AUTHENTICATE, shown, wire.token)
+                return await self._request(endpoint, request, deadline, seconds)
+            except AuthDisabled:
+                return ""  # it lags behind, or auth is not enabled yet
 
         return await self._pass.renew(void, show)
 
@@ -201,7 +201,7 @@ class Gateway:
     async def stream(
         self, endpoint: str, path: str, body: Json
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open an answer without end: its lines. Raises StoreUnavailable, also while reading."""
+        """Open an endless response; yield its lines. Raises StoreUnavailable, also later."""
         stream = self._http.stream(
             "POST",
             endpoint + path,
@@ -212,21 +212,21 @@ class Gateway:
         try:
             async with stream as answer:
                 if answer.status != OK:
-                    raise _refusal(answer.status, await read_whole(answer.pieces, MOST_BYTES))
-                yield read_lines(answer.pieces, MOST_BYTES)
+                    raise _refusal(answer.status, await read_whole(answer.pieces, MAX_BYTES))
+                yield read_lines(answer.pieces, MAX_BYTES)
         except _FAILED as error:
             raise StoreUnavailable(_reason(endpoint, error)) from error
 
     def _shown(self, endpoint: str) -> dict[str, str]:
-        """Return what a request carries: the token goes to the endpoints, and to nobody else."""
+        """Return the authentication headers: only the endpoints receive the token."""
         return self._pass.headers if endpoint in self._endpoints else {}
 
     async def _until_deadline(self, ask: Callable[[str, float], Awaitable[T]]) -> T:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.timeout
         # An attempt that cannot wait for its answer would only make an outcome unknown.
-        last_start = deadline - min(LONGEST_PAUSE, self.timeout / 4)
-        pause = FIRST_PAUSE
+        last_start = deadline - min(MAX_PAUSE, self.timeout / 4)
+        pause = INITIAL_PAUSE
         refusals: dict[str, StoreUnavailable] = {}
         while not refusals or clock() < last_start:
             for endpoint in self._endpoints:
@@ -237,57 +237,57 @@ class Gateway:
                 except StoreFull:
                     raise  # so say all of them
                 except OutcomeUnknown:
-                    self.leave(endpoint)
+                    self.demote(endpoint)
                     raise
                 except StoreUnavailable as error:
-                    self.leave(endpoint)
+                    self.demote(endpoint)
                     refusals[endpoint] = error
             await asyncio.sleep(min(pause, max(0.0, last_start - clock())))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, MAX_PAUSE)
         raise type(next(iter(refusals.values())))("; ".join(map(str, refusals.values())))
 
     async def _attempt(
-        self, endpoint: str, question: Question[T], deadline: float, share: float | None
+        self, endpoint: str, request: Request[T], deadline: float, share: float | None
     ) -> T:
-        """Ask once, and once more after having shown the account, where that was the hindrance.
+        """Send a request once, and once more after authenticating if that was refused.
 
-        Who is not let in is refused before anything is done: so also a write is asked again.
+        An unauthenticated request is refused before it has any effect, so a write is repeated, too.
         """
         void = self._pass.token
         try:
-            return await self._request(endpoint, question, deadline, share)
-        except NotLetIn:
+            return await self._request(endpoint, request, deadline, share)
+        except AuthenticationFailed:
             left = deadline - asyncio.get_running_loop().time()
-            if left <= 0 or not await self.let_in(endpoint, void, min(left, READ_SECONDS)):
+            if left <= 0 or not await self.authenticate(endpoint, void, min(left, READ_SECONDS)):
                 raise
-        return await self._request(endpoint, question, deadline, share)
+        return await self._request(endpoint, request, deadline, share)
 
     async def _request(
-        self, endpoint: str, question: Question[T], deadline: float, share: float | None
+        self, endpoint: str, request: Request[T], deadline: float, share: float | None
     ) -> T:
-        """Ask once. ``share``: seconds to wait for what may be asked again; None for a write."""
+        """Send a request once. ``share``: seconds for an idempotent one; None for a write."""
         began = asyncio.get_running_loop().time()
         left = deadline - began
         unsure = OutcomeUnknown if share is None else StoreUnavailable
         seconds = left if share is None else min(left, share)
         try:
             async with asyncio.timeout_at(deadline + GRACE_SECONDS):
-                reply = await self._http.ask(
+                reply = await self._http.request(
                     "POST",
-                    endpoint + question.path,
-                    MOST_BYTES,
+                    endpoint + request.path,
+                    MAX_BYTES,
                     Patience(min(left, CONNECT_SECONDS), seconds),
-                    content=msgspec.json.encode(question.body),
-                    headers=self._shown(endpoint) if question.path != AUTHENTICATE else {},
+                    content=msgspec.json.encode(request.body),
+                    headers=self._shown(endpoint) if request.path != AUTHENTICATE else {},
                 )
         except NotSentError as error:
             raise StoreUnavailable(_reason(endpoint, error)) from error
         except _FAILED as error:
             raise unsure(_reason(endpoint, error)) from error
-        found = _answer(endpoint, reply, question.read, unsure)
-        if question.path in QUORUM:
+        found = _answer(endpoint, reply, request.parse, unsure)
+        if request.path in QUORUM:
             self._in_touch[endpoint] = began
-            if len(self._in_touch) > MOST_KNOWN:
+            if len(self._in_touch) > MAX_KNOWN:
                 del self._in_touch[next(iter(self._in_touch))]
         return found
 
@@ -311,7 +311,7 @@ def _answer(
 
 
 def _sure(refusal: StoreError) -> type[StoreUnavailable]:
-    known = (ClusterUnhealthy, NotLetIn, StoreFull)
+    known = (ClusterUnhealthy, AuthenticationFailed, StoreFull)
     return next((kind for kind in known if isinstance(refusal, kind)), StoreUnavailable)
 
 

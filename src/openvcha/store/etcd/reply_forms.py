@@ -1,4 +1,4 @@
-"""The form that an answer of etcd has to have: a peer that lies may send any JSON.
+"""Validation of etcd's answers: a malicious peer may send any JSON.
 
 What etcd leaves out, and what it calls null, is zero, empty or false.
 """
@@ -11,7 +11,7 @@ from typing import Any, Final
 from openvcha.api.truncation import truncate
 
 Json = dict[str, Any]
-MOST_SHOWN: Final = 300
+MAX_SHOWN: Final = 300
 """Characters of a text that a member sends to be read."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,20}")
@@ -20,7 +20,7 @@ _TOKEN: Final = re.compile(r"[!-~]{1,4096}")
 
 
 class Malformed(ValueError):  # noqa: N818 - it is told of an answer, and becomes a StoreError
-    """An answer has not the form that etcd gives it; the text says where, and what was expected."""
+    """An answer does not have etcd's form; the text says where, and what was expected."""
 
 
 def read_object(value: object, where: str) -> Json:
@@ -31,7 +31,7 @@ def read_object(value: object, where: str) -> Json:
 
 
 def inner(fields: Mapping[str, Any], name: str) -> Json:
-    """Return an object that has to be there."""
+    """Return a required object."""
     return read_object(fields.get(name), name)
 
 
@@ -67,7 +67,7 @@ def text(fields: Mapping[str, Any], name: str) -> str:
 
 
 def number(fields: Mapping[str, Any], name: str) -> int:
-    """Return a whole number of 64 bits; etcd writes them as texts, or as they are."""
+    """Return an integer of 64 bits; etcd writes them as strings or numbers."""
     value = fields.get(name)
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = int(value)
@@ -79,14 +79,14 @@ def number(fields: Mapping[str, Any], name: str) -> int:
 
 
 def identifier(fields: Mapping[str, Any], name: str) -> int:
-    """Return a number that has to be there."""
+    """Return a required number."""
     if fields.get(name) is None:
         raise Malformed(f"{name}: a number was expected")
     return number(fields, name)
 
 
 def flag(fields: Mapping[str, Any], name: str) -> bool:
-    """Return whether something is so."""
+    """Return a boolean."""
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):
         raise Malformed(f"{name}: true or false was expected")
@@ -94,7 +94,7 @@ def flag(fields: Mapping[str, Any], name: str) -> bool:
 
 
 def raw(fields: Mapping[str, Any], name: str) -> bytes:
-    """Return bytes, which come as base64."""
+    """Return bytes, decoded from base64."""
     try:
         return b64decode(text(fields, name))
     except ValueError:
@@ -102,7 +102,7 @@ def raw(fields: Mapping[str, Any], name: str) -> bytes:
 
 
 def token(fields: Mapping[str, Any], name: str) -> str:
-    """Return what a request can carry as a header."""
+    """Return a text that is valid as an HTTP header."""
     value = text(fields, name)
     if not _TOKEN.fullmatch(value):
         raise Malformed(f"{name}: a token was expected")
@@ -110,5 +110,5 @@ def token(fields: Mapping[str, Any], name: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Return some characters of whatever was sent to be read."""
-    return truncate(value if isinstance(value, str) else "", MOST_SHOWN)
+    """Return the first characters of any value, for an error."""
+    return truncate(value if isinstance(value, str) else "", MAX_SHOWN)

@@ -1,4 +1,4 @@
-"""Etcd's own users and roles: what each of its clients may read and write."""
+"""etcd's users and roles: what each client may read and write."""
 
 import contextlib
 import secrets
@@ -8,52 +8,52 @@ from typing import Final
 
 from openvcha.api.secret import Secret
 from openvcha.store.account import Account
-from openvcha.store.errors import AccountExists, AccountMissing, NotProtected
+from openvcha.store.errors import AccountExists, AccountMissing, AuthDisabled
 from openvcha.store.etcd import reply_forms, wire
-from openvcha.store.etcd.gateway import AUTHENTICATE, Gateway, Question
+from openvcha.store.etcd.gateway import AUTHENTICATE, Gateway, Request
 from openvcha.store.etcd.reply_forms import Json
 from openvcha.store.interface import Permission
 
 ROOT: Final = "root"
-"""The account that etcd wants there to be, and the role that may do everything."""
+"""The account that etcd requires, and the role with all permissions."""
 PASSWORD_BYTES: Final = 24
 
 
 class EtcdAccounts:
-    """The accounts of a store that is asked over its gateway."""
+    """The accounts of etcd, over its gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def protect(self, own: Account) -> None:
-        """Ask everybody for an account from now on; ``own`` may do everything.
+    async def enable_auth(self, own: Account) -> None:
+        """Require an account of every client from now on; ``own`` may do everything.
 
-        Etcd wants an account ``root``. Nobody has its password, which is made for the moment.
+        etcd requires an account ``root``; its password is random and not kept.
         """
         if await self._protected(own):
             return
         for account in (_nobody(), own):
-            await self.trust(account)
+            await self.grant_all(account)
         await self._ask("enable", {})
 
-    async def trust(self, account: Account) -> None:
-        """Let an account do everything; one of its name gets the password."""
+    async def grant_all(self, account: Account) -> None:
+        """Create an account with all permissions; an existing one gets the password."""
         await self._write(account)
         await self._ask("user/grant", {"user": account.name, "role": ROOT})
 
-    async def keep_only(
+    async def revoke_others(
         self, own: Account | None, others: Mapping[str, Sequence[Permission]]
     ) -> None:
-        """Take back all that was given but what ``own`` and ``others`` are for.
+        """Revoke everything that ``own`` and ``others`` do not need.
 
-        That is accounts, roles, what is beyond ``others`` in theirs, and root's password: whoever
-        could do everything for a moment may have left himself a way back.
+        That includes accounts, roles, extra permissions, and root's password: a client that had all
+        permissions for a moment may have created a back door.
         """
-        known = await self.names()
+        known = await self.list_names()
         if own is None or not known:
-            return  # the store asks nobody for an account yet
+            return  # auth is not enabled yet
         for name in known - {own.name, *others}:
-            await self.forget(name)
+            await self.delete(name)
         await self._write(_nobody())
         for role in set(await self._list("role")) - {ROOT, *others}:
             await self._ask("role/delete", {"role": role})
@@ -62,16 +62,16 @@ class EtcdAccounts:
         for name, permissions in others.items():
             await self._leave_permissions(name, permissions)
 
-    async def names(self) -> frozenset[str]:
-        """Name all accounts but the one that nobody has; none while the store asks for none."""
+    async def list_names(self) -> frozenset[str]:
+        """Return the names of all accounts but root's; none while auth is disabled."""
         try:
             found = await self._list("user")
-        except NotProtected:
+        except AuthDisabled:
             return frozenset()
         return frozenset(found) - {ROOT}
 
-    async def admit(self, account: Account, permissions: Sequence[Permission]) -> None:
-        """Let an account do just this; one of its name gets the password."""
+    async def grant(self, account: Account, permissions: Sequence[Permission]) -> None:
+        """Create an account with these permissions; an existing one gets the password."""
         with contextlib.suppress(AccountExists):
             await self._ask("role/add", {"name": account.name})
         for permission in permissions:
@@ -79,8 +79,8 @@ class EtcdAccounts:
         await self._write(account)
         await self._ask("user/grant", {"user": account.name, "role": account.name})
 
-    async def forget(self, name: str) -> None:
-        """Let an account in no more, and end what it was let in to."""
+    async def delete(self, name: str) -> None:
+        """Delete an account and its role."""
         for kind, field in (("user", "name"), ("role", "role")):
             with contextlib.suppress(AccountMissing):
                 await self._ask(f"{kind}/delete", {field: name})
@@ -88,16 +88,16 @@ class EtcdAccounts:
     async def _leave_role(self, user: str, role: str) -> None:
         with contextlib.suppress(AccountMissing):
             roles = partial(reply_forms.texts, name="roles")
-            found = await self._gateway.read(Question("/v3/auth/user/get", {"name": user}, roles))
+            found = await self._gateway.read(Request("/v3/auth/user/get", {"name": user}, roles))
             for other in set(found) - {role}:
                 await self._ask("user/revoke", {"name": user, "role": other})
 
     async def _leave_permissions(self, role: str, permissions: Sequence[Permission]) -> None:
-        """Write anew what a role may do where it is not just this; ranges say what is the same."""
+        """Rewrite the permissions of a role where they differ; ranges identify them."""
         encoded = map(_encoded, permissions)
         wanted = {(one["key"], one.get("range_end", "")): one for one in encoded}
         with contextlib.suppress(AccountMissing):
-            asked = Question("/v3/auth/role/get", {"role": role}, wire.permissions)
+            asked = Request("/v3/auth/role/get", {"role": role}, wire.permissions)
             there = await self._gateway.read(asked)
             for key, end in there.keys() - wanted.keys():
                 await self._ask("role/revoke", {"role": role, "key": key, "range_end": end})
@@ -107,13 +107,13 @@ class EtcdAccounts:
 
     async def _list(self, kind: str) -> Sequence[str]:
         names = partial(reply_forms.texts, name=f"{kind}s")
-        return await self._gateway.read(Question(f"/v3/auth/{kind}/list", {}, names))
+        return await self._gateway.read(Request(f"/v3/auth/{kind}/list", {}, names))
 
     async def _protected(self, own: Account) -> bool:
         shown = {"name": own.name, "password": own.password.reveal()}
         try:
-            await self._gateway.read(Question(AUTHENTICATE, shown, wire.nothing))
-        except NotProtected:
+            await self._gateway.read(Request(AUTHENTICATE, shown, wire.nothing))
+        except AuthDisabled:
             return False
         return True
 
@@ -125,11 +125,11 @@ class EtcdAccounts:
             await self._ask("user/changepw", fields)
 
     async def _ask(self, what: str, body: Json) -> None:
-        await self._gateway.write(Question(f"/v3/auth/{what}", body, wire.nothing))
+        await self._gateway.write(Request(f"/v3/auth/{what}", body, wire.nothing))
 
 
 def _nobody() -> Account:
-    """Make the account that etcd wants there to be, with a password that is kept nowhere."""
+    """Return the root account that etcd requires, with a random password that is not kept."""
     return Account(name=ROOT, password=Secret(secrets.token_urlsafe(PASSWORD_BYTES)))
 
 

@@ -1,4 +1,4 @@
-"""A watch that outlives its connections: it always knows the next revision it has to see.
+"""A watch that survives its connections: it always knows the next revision to receive.
 
 An answer stream can fall silent without an end (a frozen member, a cut network, a member that
 lost its quorum and would never hear of a write). So after some silence the same endpoint has to
@@ -16,36 +16,36 @@ from zlib import crc32
 import msgspec
 
 from openvcha.store.errors import (
+    AuthenticationFailed,
     Compacted,
-    NotLetIn,
     PermissionDenied,
     StoreError,
     StoreUnavailable,
 )
 from openvcha.store.etcd import reply_forms, wire
-from openvcha.store.etcd.gateway import FIRST_PAUSE, LONGEST_PAUSE, QUORUM_READ, Gateway
+from openvcha.store.etcd.gateway import INITIAL_PAUSE, MAX_PAUSE, QUORUM_READ, Gateway
 from openvcha.store.etcd.reply_forms import Json, Malformed
 from openvcha.store.interface import Event
 
-LEAST_CHECK_SECONDS = 0.5
+MIN_CHECK_SECONDS = 0.5
 SPREAD = 0.3
 REOPEN_AFTER_CHECKS = 8
 
 
 class Watch:
-    """One watch. ``silence`` is how many quiet seconds pass before the endpoint is checked."""
+    """One watch. After ``silence`` quiet seconds, the endpoint is checked."""
 
     def __init__(self, gateway: Gateway, target: str, start_revision: int, silence: float) -> None:
         self._gateway = gateway
         self._target = target
         self._next = start_revision
-        # Those of one process look at different times: so one of them proves it to the others.
+        # The watches of a process check at different times, so that one proves it to the others.
         self._silence = silence * (1 - SPREAD * (crc32(target.encode()) % 100) / 100)
-        self._check_seconds = max(LEAST_CHECK_SECONDS, 0.75 * silence)
-        self._pause = FIRST_PAUSE
+        self._check_seconds = max(MIN_CHECK_SECONDS, 0.75 * silence)
+        self._pause = INITIAL_PAUSE
 
     async def events(self) -> AsyncGenerator[list[Event], None]:
-        """Return what happens, in order. Raises Compacted."""
+        """Yield the events in order. Raises Compacted."""
         while True:
             endpoint, token = self._gateway.endpoints[0], self._gateway.token
             try:
@@ -59,24 +59,24 @@ class Watch:
                             yield events
             except Compacted:
                 raise
-            except NotLetIn:
+            except AuthenticationFailed:
                 await self._show(endpoint, token)
             except StoreError:  # its connection is gone or worthless: go on with the next
-                self._gateway.leave(endpoint)
+                self._gateway.demote(endpoint)
                 await self._rest()
 
     async def _show(self, endpoint: str, token: str) -> None:
         try:
-            shown = await self._gateway.let_in(endpoint, token)
+            shown = await self._gateway.authenticate(endpoint, token)
         except StoreError:
             shown = False
         if not shown:
-            self._gateway.leave(endpoint)
+            self._gateway.demote(endpoint)
         await self._rest()
 
     async def _rest(self) -> None:
         await asyncio.sleep(self._pause)
-        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        self._pause = min(self._pause * 2, MAX_PAUSE)
 
     def _request(self) -> Json:
         request = wire.range_of(self._target, prefix=self._target.endswith("/"))
@@ -86,7 +86,7 @@ class Watch:
     async def _lively(
         self, endpoint: str, lines: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
-        """Return the lines as long as they come or the endpoint shows that none were due."""
+        """Yield the lines for as long as they come or a check shows that none were due."""
         pending: asyncio.Future[bytes] | None = None
         checks = 0
         try:
@@ -107,10 +107,10 @@ class Watch:
                 await asyncio.wait([pending])
 
     async def _check(self, endpoint: str) -> None:
-        """See that an endpoint is in touch with a majority. Raises StoreUnavailable."""
+        """Check that an endpoint has a quorum. Raises StoreUnavailable."""
         since = asyncio.get_running_loop().time() - self._silence / 2
-        if not self._gateway.in_touch(endpoint, since):
-            await self._gateway.at(endpoint, QUORUM_READ, self._check_seconds)
+        if not self._gateway.had_quorum_since(endpoint, since):
+            await self._gateway.request_from(endpoint, QUORUM_READ, self._check_seconds)
 
     def _take(self, line: bytes) -> list[Event]:
         try:
@@ -125,12 +125,12 @@ class Watch:
         if reply_forms.flag(answer, "canceled"):
             raise _ended(answer)
         events = wire.events(answer)
-        self._pause = FIRST_PAUSE
+        self._pause = INITIAL_PAUSE
         if events:
             self._next = events[-1].kv.mod_revision + 1
         elif not reply_forms.flag(answer, "created") or not self._next:
-            # A progress report tells that all before it was delivered. The revision of "created"
-            # tells so only when the watch began there, and the one of events never does.
+            # A progress report means that everything before it was delivered. The revision of
+            # "created" means that only if the watch began there, and that of events never.
             self._next = wire.revision(answer) + 1
         return events
 
@@ -142,5 +142,7 @@ def _ended(answer: Json) -> StoreError:
     said = reply_forms.shown(answer.get("cancel_reason")) or "no reason"
     reason = f"the watch was canceled: {said}"
     # Etcd 3.5 gives the same reason for a token that is void and for a key that is none of ours.
-    refused = isinstance(wire.error(503, {"message": reason}), NotLetIn | PermissionDenied)
-    return NotLetIn(reason) if refused else StoreUnavailable(reason)
+    refused = isinstance(
+        wire.error(503, {"message": reason}), AuthenticationFailed | PermissionDenied
+    )
+    return AuthenticationFailed(reason) if refused else StoreUnavailable(reason)

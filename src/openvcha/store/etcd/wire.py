@@ -41,12 +41,12 @@ _ERRORS: tuple[tuple[str, type[errors.StoreError]], ...] = (
     ("member not found", errors.MemberNotFound),
     ("peer urls already exists", errors.PeerExists),
     ("unhealthy cluster", errors.ClusterUnhealthy),
-    ("invalid auth token", errors.NotLetIn),
-    ("user name is empty", errors.NotLetIn),
-    ("revision of auth store is old", errors.NotLetIn),
-    ("invalid user id or password", errors.NotLetIn),
+    ("invalid auth token", errors.AuthenticationFailed),
+    ("user name is empty", errors.AuthenticationFailed),
+    ("revision of auth store is old", errors.AuthenticationFailed),
+    ("invalid user id or password", errors.AuthenticationFailed),
     ("permission denied", errors.PermissionDenied),
-    ("authentication is not enabled", errors.NotProtected),
+    ("authentication is not enabled", errors.AuthDisabled),
     ("user name already exists", errors.AccountExists),
     ("role name already exists", errors.AccountExists),
     ("user name not found", errors.AccountMissing),
@@ -251,7 +251,7 @@ def new_member(answer: Json) -> Member:
     return member(reply_forms.inner(answer, "member"))
 
 
-def full_members(answer: Json) -> frozenset[int]:
+def members_without_space(answer: Json) -> frozenset[int]:
     """Return the ids of the members for which the alarm is on."""
     alarms = reply_forms.objects(answer, "alarms")
     return frozenset(

@@ -1,4 +1,4 @@
-"""An HTTP client for the other parts of the cluster: frequent small requests over few connections.
+"""An HTTP client for the other parts of the cluster: frequent small requests, few connections.
 
 It keeps connections open, goes with the TLS context of the moment, and reads no answer without
 end. What idles costs what a node asks each second: h11 speaks HTTP here, directly over asyncio's
@@ -34,11 +34,11 @@ _BROKEN = (OSError, h11.RemoteProtocolError, asyncio.IncompleteReadError)
 
 
 class HttpError(Exception):
-    """There is no whole answer; whether the request was carried out is unknown."""
+    """There is no complete response; whether the request was processed is unknown."""
 
 
 class NotSentError(HttpError):
-    """The request was not sent: there is no connection, or it cannot be written."""
+    """The request was not sent: there is no connection, or it is invalid."""
 
 
 class TooLongError(HttpError):
@@ -58,7 +58,7 @@ class Patience:
     """Seconds for a connection, and from there to the whole answer; None: for ever."""
 
     connect: float
-    answer: float | None
+    response: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Answer:
 
 
 class _Connection:
-    """One connection, for one request at a time. ``context`` is the one that it began with."""
+    """A connection, for one request at a time. ``context`` is its TLS context."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class _Connection:
     async def send(
         self, method: str, target: str, content: bytes, headers: Mapping[str, str]
     ) -> int:
-        """Send a request, and return the status of its answer. Raises HttpError."""
+        """Send a request, and return the status of the response. Raises HttpError."""
         data = self._written(method, target, content, headers)
         try:
             self._writer.write(data)
@@ -159,7 +159,7 @@ class _Connection:
         return bool(looking.poll(0))
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """Yield what comes of the answer, to its end. Raises HttpError."""
+        """Yield the body of the response. Raises HttpError."""
         try:
             while isinstance(event := await self._event(), h11.Data):
                 yield bytes(event.data)
@@ -172,12 +172,12 @@ class _Connection:
         return event
 
     def abort(self) -> None:
-        """Close it at once, whatever is on its way."""
+        """Close it immediately."""
         self._writer.transport.abort()
 
 
 class TlsClient:
-    """Sends requests. It keeps up to ``most_idle`` connections, none from before a new context."""
+    """Sends requests. Keeps up to ``most_idle`` connections, all with the current TLS context."""
 
     def __init__(self, tls: TlsSource, most_idle: int = 16) -> None:
         self._tls = tls
@@ -186,7 +186,7 @@ class TlsClient:
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
 
-    async def ask(
+    async def request(
         self,
         method: str,
         url: str,
@@ -198,7 +198,7 @@ class TlsClient:
     ) -> Reply:
         """Send a request; read an answer of ``most`` bytes at the most. Raises HttpError."""
         place, target = _reachable(url)
-        async with self._lent(place, patience.connect) as connection, _in_time(patience.answer):
+        async with self._lent(place, patience.connect) as connection, _in_time(patience.response):
             status = await connection.send(method, target, content, headers or {})
             return Reply(status, await read_whole(connection.pieces(), most))
 
@@ -218,7 +218,7 @@ class TlsClient:
         """
         place, target = _reachable(url)
         async with self._lent(place, patience.connect) as connection:
-            async with _in_time(patience.answer):
+            async with _in_time(patience.response):
                 status = await connection.send(method, target, content, headers or {})
             yield Answer(status, connection.pieces())
 
@@ -280,7 +280,7 @@ class TlsClient:
 
 
 async def read_whole(pieces: AsyncGenerator[bytes, None], most: int) -> bytes:
-    """Read an answer to its end. Raises HttpError, of which TooLongError is one."""
+    """Read a complete body. Raises HttpError, of which ResponseTooLongError is one."""
     data = bytearray()
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
@@ -291,7 +291,7 @@ async def read_whole(pieces: AsyncGenerator[bytes, None], most: int) -> bytes:
 
 
 async def read_lines(pieces: AsyncGenerator[bytes, None], most: int) -> AsyncGenerator[bytes, None]:
-    """Yield an answer's lines without their ends. Raises TooLongError for one of > ``most``."""
+    """Yield lines without their ends. Raises ResponseTooLongError for one longer than ``most``."""
     begun = bytearray()
     async with contextlib.aclosing(pieces):
         async for piece in pieces:

@@ -1,4 +1,4 @@
-"""What Patroni takes from its configuration in the store: an allow-list. Pure.
+"""The allow-list of settings that Patroni accepts from its configuration in the store. Pure.
 
 Whoever is a member of the store writes there what he likes, also the witness. Patroni's dynamic
 configuration could name programs, libraries and files; here it can only name what a cluster sets

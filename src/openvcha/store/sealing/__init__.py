@@ -1,1 +1,1 @@
-"""Records that only data nodes can write: seals, and the store that checks them."""
+"""Sealing: records that only data nodes can write, and the store that verifies them."""

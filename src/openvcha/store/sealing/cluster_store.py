@@ -1,4 +1,4 @@
-"""The cluster's store as a data node sees it: etcd, with the seals of its records."""
+"""The cluster's store as a data node sees it: etcd with sealed records."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Self
@@ -9,7 +9,7 @@ from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.users_and_roles import EtcdAccounts
 from openvcha.store.interface import EndpointStatus, KeyValue, Member
 from openvcha.store.mirror import Mirror
-from openvcha.store.sealing.kept import Kept
+from openvcha.store.sealing.kept import LastGood
 from openvcha.store.sealing.rolled_store import RolledStore
 from openvcha.store.sealing.seal import Seals
 
@@ -21,7 +21,7 @@ It is given the cluster's configuration and the names of the voters; None: as th
 
 
 class SealedEtcd(RolledStore):
-    """Store and Membership over a client of etcd. Use it as an async context, as the client.
+    """Store and Membership over an etcd client. Use it as an async context manager.
 
     Without ``trusted`` the endpoints stay those of the client. ``mirror`` is a store over the
     client that answers some reads from memory; what it says is checked as the client's.
@@ -31,7 +31,7 @@ class SealedEtcd(RolledStore):
         self,
         etcd: Etcd,
         seals: Seals,
-        kept: Kept | None = None,
+        kept: LastGood | None = None,
         trusted: Trusted | None = None,
         mirror: Mirror | None = None,
     ) -> None:
@@ -50,7 +50,7 @@ class SealedEtcd(RolledStore):
 
     @property
     def accounts(self) -> EtcdAccounts:
-        """Return etcd's own users and roles."""
+        """Return etcd's users and roles."""
         return self._etcd.accounts
 
     @property
@@ -59,7 +59,7 @@ class SealedEtcd(RolledStore):
         return self._etcd.endpoints
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
-        """Use those voters that hold data, as the configuration has them, and return the endpoints.
+        """Use the voters that hold data, as configured, and return the endpoints.
 
         What members announce of themselves does not count: each may announce what it likes. Where
         no endpoint answers, what other programs of the node have kept meanwhile counts.
@@ -67,7 +67,7 @@ class SealedEtcd(RolledStore):
         if self._trusted is None:
             return self.endpoints
         try:
-            (record,), members = await self.several_and_members([keys.CLUSTER])
+            (record,), members = await self.get_many_and_members([keys.CLUSTER])
         except StoreError:
             self._etcd.use(self._trusted(None, None))
             raise
@@ -79,11 +79,11 @@ class SealedEtcd(RolledStore):
         """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
         return await self._etcd.members(local=local)
 
-    async def several_and_members(
+    async def get_many_and_members(
         self, names: Sequence[str]
     ) -> tuple[list[KeyValue | None], list[Member]]:
-        """Read some keys as ``several`` does, and list the members then: one read with a quorum."""
-        found, members = await self._etcd.several_and_members(names)
+        """Read like ``get_many``, then list the members: one read with a quorum."""
+        found, members = await self._etcd.get_many_and_members(names)
         return self._sound_ones(names, found), members
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
@@ -99,31 +99,31 @@ class SealedEtcd(RolledStore):
         await self._etcd.member_promote(member_id)
 
     async def move_leader(self, endpoint: str, member_id: int) -> None:
-        """Let the member that leads, at ``endpoint``, give the lead to another."""
+        """Make the leader, which listens at ``endpoint``, transfer its leadership."""
         await self._etcd.move_leader(endpoint, member_id)
 
-    async def full_members(self) -> frozenset[int]:
-        """Return the ids of the members whose database is full: nobody may write then."""
-        return await self._etcd.full_members()
+    async def members_without_space(self) -> frozenset[int]:
+        """Return the ids of the members with a NOSPACE alarm."""
+        return await self._etcd.members_without_space()
 
-    async def make_room(self, endpoint: str) -> None:
-        """Make a store of one member, at ``endpoint``, take writes again; see ``Etcd``."""
-        await self._etcd.make_room(endpoint)
+    async def reclaim_space(self, endpoint: str) -> None:
+        """Make a store of one member, at ``endpoint``, writable again; see ``Etcd``."""
+        await self._etcd.reclaim_space(endpoint)
 
     async def compact(self, revision: int) -> None:
-        """Forget the history before ``revision``."""
+        """Compact the history before ``revision``."""
         await self._etcd.compact(revision)
 
     async def defragment(self, endpoint: str) -> None:
-        """Give what is free in the file of the member at ``endpoint`` back to the disk."""
+        """Defragment the database of the member at ``endpoint``."""
         await self._etcd.defragment(endpoint)
 
-    async def disarm(self, members: frozenset[int]) -> None:
-        """Take back the alarm of these members, so that the store takes writes again."""
-        await self._etcd.disarm(members)
+    async def disarm_alarm(self, members: frozenset[int]) -> None:
+        """Clear the NOSPACE alarm of these members."""
+        await self._etcd.disarm_alarm(members)
 
     async def status(self, endpoint: str) -> EndpointStatus:
-        """Ask one endpoint (URL) for its own view."""
+        """Return the view of one endpoint (URL)."""
         return await self._etcd.status(endpoint)
 
     async def healthy(
@@ -133,5 +133,5 @@ class SealedEtcd(RolledStore):
         *,
         since: float | None = None,
     ) -> bool:
-        """Return whether an endpoint answers, with a quorum, within ``timeout`` seconds."""
+        """Return whether an endpoint reports a quorum within ``timeout`` seconds."""
         return await self._etcd.healthy(endpoint, timeout, since=since)

@@ -1,42 +1,42 @@
-"""The records that a node keeps beside the store, as the sealed store asks for them."""
+"""The last good values that a node keeps outside of the store."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Good:
-    """A value that was found good, and the revision of etcd at which it was written."""
+class GoodValue:
+    """A verified value, and the revision of etcd at which it was written."""
 
     value: bytes
     revision: int
 
 
-class Kept(Protocol):
-    """The last good value of the few records without which a node must not go on from nothing."""
+class LastGood(Protocol):
+    """The last good values of the few records that a node must not lose."""
 
     def keeps(self, key: str) -> bool:
         """Return whether the record under this key is one of them."""
 
-    def load(self, key: str) -> Good | None:
-        """Return what was kept; None: nothing ever was."""
+    def load(self, key: str) -> GoodValue | None:
+        """Return the last good value; None: there never was one."""
 
-    def save(self, key: str, good: Good) -> None:
-        """Keep a value in the place of the one before."""
+    def save(self, key: str, good: GoodValue) -> None:
+        """Replace the last good value."""
 
 
-class KeptNothing:
-    """For who has no place to keep anything."""
+class NoLastGood:
+    """Keeps nothing, for programs without a place for it."""
 
     def keeps(self, key: str) -> bool:
-        """Keep none."""
+        """Return False."""
         del key
         return False
 
-    def load(self, key: str) -> Good | None:
-        """Return None: nothing is kept."""
+    def load(self, key: str) -> GoodValue | None:
+        """Return None."""
         del key
         return None
 
-    def save(self, key: str, good: Good) -> None:
-        """Keep nothing."""
+    def save(self, key: str, good: GoodValue) -> None:
+        """Do nothing."""

@@ -1,9 +1,9 @@
-"""The roll: which records say who may do what, as data nodes have written them last. Pure.
+"""The roll: a sealed list of the records that grant permissions, at their newest state. Pure.
 
-A seal speaks for one record in its place. Who puts the whole store back to an older state puts the
-places back too, and every seal in it fits. So one sealed record, the roll, has the digest of each
-record that decides who may do what, and a number that rises with each change. Each data node
-keeps the newest one that it has seen: by that an older one is known, and so is each record in it.
+A seal protects one record in its place. An attacker who resets the whole store to an older state
+resets the places, too, and all seals are valid. So one sealed record, the roll, has the digests of
+all records that grant permissions, and a number that increases with each change. Each data node
+keeps the newest roll it has seen, and thus detects an older roll and every outdated record.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ from openvcha.store import bounded_json, keys
 from openvcha.store.interface import Action, Delete, KeyValue, Put
 
 ENROLLED: Final = (keys.USERS, keys.JOINS)
-"""What is on the roll, record by record."""
+"""Records that the roll lists one by one."""
 JUDGED: Final = (*ENROLLED, keys.SESSIONS)
-"""What counts only as the roll has it; of sessions it has no more than since when they count."""
+"""Records that are valid only if the roll says so; of sessions it has only a minimum revision."""
 DIGITS: Final = 32
 
 
@@ -34,13 +34,13 @@ class Roll(msgspec.Struct, frozen=True, kw_only=True):
     records: dict[str, str] = {}
 
     def has(self, kv: KeyValue) -> bool:
-        """Return whether a record, its seal taken off, is what the roll says of its key."""
+        """Return whether an unsealed record matches the roll."""
         if kv.key.startswith(keys.SESSIONS):
             return kv.create_revision >= self.sessions_since
         return self.records.get(kv.key) == digest(kv.value)
 
     def after(self, actions: Iterable[Action]) -> "Roll":
-        """Return what it is once these have been carried out: itself where they change nothing."""
+        """Return the roll after these actions; itself when they change nothing."""
         records = dict(self.records)
         for action in actions:
             if isinstance(action, Put) and enrolled(action.key):
@@ -51,29 +51,29 @@ class Roll(msgspec.Struct, frozen=True, kw_only=True):
         return self if records == self.records else self.next(records)
 
     def next(self, records: dict[str, str], sessions_since: int | None = None) -> "Roll":
-        """Return the roll that comes after this one."""
+        """Return the next roll, with these records."""
         since = self.sessions_since if sessions_since is None else sessions_since
         return Roll(number=self.number + 1, sessions_since=since, records=records)
 
 
 EMPTY: Final = Roll(number=0)
-"""Where nobody has ever written one: nothing counts."""
+"""For a store that never had a roll: no record is valid."""
 
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
 def digest(value: bytes) -> str:
-    """Return what the roll has of a value."""
+    """Return the digest of a value, as the roll has it."""
     return hashlib.sha256(value).hexdigest()[:DIGITS]
 
 
 def write(roll: Roll) -> bytes:
-    """Write a roll as it is stored."""
+    """Encode a roll."""
     return _encoder.encode(roll)
 
 
 def read(value: bytes) -> Roll | None:
-    """Read a roll; None for what is none."""
+    """Decode a roll; None when it is invalid."""
     try:
         return bounded_json.decode(value, Roll)
     except msgspec.MsgspecError:
@@ -81,22 +81,22 @@ def read(value: bytes) -> Roll | None:
 
 
 def enrolled(key: str) -> bool:
-    """Return whether the record under a key is on the roll."""
+    """Return whether the roll lists the record under a key."""
     return key.startswith(ENROLLED)
 
 
 def judged(key: str) -> bool:
-    """Return whether the record under a key counts only as the roll has it."""
+    """Return whether the record under a key is valid only if the roll says so."""
     return key.startswith(JUDGED)
 
 
 def judges_below(prefix: str) -> bool:
-    """Return whether some of what begins with a prefix counts only as the roll has it."""
+    """Return whether any record below a prefix is valid only if the roll says so."""
     return any(one.startswith(prefix) or prefix.startswith(one) for one in JUDGED)
 
 
 def changes(action: Action) -> bool:
-    """Return whether an action may change what the roll has to say."""
+    """Return whether an action may change the roll."""
     if isinstance(action, Delete) and action.prefix:
         return any(one.startswith(action.key) or action.key.startswith(one) for one in ENROLLED)
     return isinstance(action, Put | Delete) and enrolled(action.key)

@@ -1,10 +1,10 @@
-"""A sealed store whose older state is known as that; see ``roll``.
+"""A sealed store that detects when it was reset to an older state; see ``roll``.
 
-Each change of what the roll has is one transaction with the roll's own, so the two never differ in
-a store that data nodes alone have written. A node keeps a roll only once the store has committed
-it: a kept one may be older than the store's, by a crash, and never newer. So a store whose roll is
-older than the newest one that was seen here is not what it was. Then the newest one counts:
-what it has still counts too, what has changed since counts for nothing, and both are told.
+A record and the roll change in one transaction, so they always agree in a store that only data
+nodes have written. A node keeps a roll only after the store has committed it: after a crash, the
+kept one may be older than the store's, but never newer. So if the store's roll is older than the
+newest one seen here, the store was reset. Then the newest roll decides: records that match it stay
+valid, changed ones are invalid, and both facts are reported.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ from openvcha.store.interface import (
     unchanged,
 )
 from openvcha.store.sealing import roll
-from openvcha.store.sealing.kept import Good
+from openvcha.store.sealing.kept import GoodValue
 from openvcha.store.sealing.roll import EMPTY, Roll
 from openvcha.store.sealing.seal import is_reserved
-from openvcha.store.sealing.sealed_store import SealedStore, of_state
+from openvcha.store.sealing.sealed_store import SealedStore, pins_state
 from openvcha.store.structlog_light import structlog
 
 T = TypeVar("T")
@@ -39,13 +39,13 @@ _log = structlog.get_logger(__name__)
 
 
 class RolledStore(SealedStore):
-    """A SealedStore that lets no older state of what is on the roll count; see the module.
+    """A SealedStore that rejects records older than the newest roll; see the module.
 
-    A watch is not judged by the roll: nobody acts on what a watch shows of users and tokens.
+    Watches are not checked against the roll: they decide nothing about users and tokens.
     """
 
     _newest: Roll | None = None
-    _kept_last: tuple[Good, Roll | None] | None = None
+    _kept_last: tuple[GoodValue, Roll | None] | None = None
     _read_last: tuple[KeyValue, Roll | None] | None = None
 
     async def get(self, key: str) -> KeyValue | None:
@@ -53,19 +53,19 @@ class RolledStore(SealedStore):
         if not roll.judged(key):
             return await super().get(key)
         known = self._known()
-        raw, found = await self._inner.several([key, keys.ROLL])
+        raw, found = await self._inner.get_many([key, keys.ROLL])
         kv = self._checked(key, raw)
         if kv is None or (await self._counting(found, known)).has(kv):
             return kv
         self._tell(key)
         raise RecordForged(key, raw)
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
-        """Read some keys, in the order given, at one revision; None also for what is refused."""
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read several keys at one revision; None also for what is refused."""
         if not any(map(roll.judged, names)):
-            return await super().several(names)
+            return await super().get_many(names)
         known = self._known()
-        *raw, found = await self._inner.several([*names, keys.ROLL])
+        *raw, found = await self._inner.get_many([*names, keys.ROLL])
         counting = await self._counting(found, known)
         return [self._on(counting, kv) for kv in self._sound_ones(names, raw)]
 
@@ -78,7 +78,7 @@ class RolledStore(SealedStore):
         return [kv for kv in found if kv.key not in wrong]
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read like ``prefix``, with the revision to go on watching from."""
+        """Read like ``prefix``, with the revision from which to watch on."""
         read = super().snapshot
         if not roll.judges_below(prefix):
             return await read(prefix)
@@ -86,13 +86,13 @@ class RolledStore(SealedStore):
         return Snapshot(found.revision, tuple(kv for kv in found.items if kv.key not in wrong))
 
     async def delete(self, key: str) -> bool:
-        """Delete a key, whatever it holds, and return whether it was there."""
+        """Delete a key, whatever its value, and return whether it existed."""
         if not roll.enrolled(key):
             return await super().delete(key)
         return (await self.txn([present(key)], [Delete(key)])).succeeded
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete all keys that begin with ``prefix``, and return how many counted."""
+        """Delete all keys that begin with ``prefix``; return how many were valid."""
         delete = Delete(prefix, prefix=True)
         if not roll.changes(delete):
             return await super().delete_prefix(prefix)
@@ -110,20 +110,20 @@ class RolledStore(SealedStore):
                 return result
 
     async def differing(self) -> tuple[str, ...]:
-        """Name what is sealed and does not count, since the newest roll has it otherwise."""
+        """Return the keys of sealed records that differ from the newest roll."""
         found = await self._sealed_ones()
-        (held,) = await self._inner.several([keys.ROLL])
+        (held,) = await self._inner.get_many([keys.ROLL])
         counting = await self._counting(held, self._known())
         changed = {key for key, _ in counting.records.items() ^ found.items()}
         return tuple(sorted(changed))
 
     async def accept(self) -> bool:
-        """Have everything count that is in the store with a good seal, but no session of before.
+        """Accept all records with a good seal, but no older session.
 
-        For a person who has looked: the store was put back on purpose. Return whether it was done;
-        not when somebody else has written between.
+        For a person who has verified that the store was restored on purpose. Return whether it was
+        done; False if another writer interfered.
         """
-        (held,) = await self._inner.several([keys.ROLL])
+        (held,) = await self._inner.get_many([keys.ROLL])
         counting = await self._counting(held, self._known())
         revision = (await self._inner.snapshot(keys.ROLL)).revision
         new = counting.next(await self._sealed_ones(), revision + 1)
@@ -131,7 +131,7 @@ class RolledStore(SealedStore):
         return (await super().txn([_as_it_is(held)], [put])).succeeded
 
     async def follow_roll(self) -> None:
-        """Keep each roll that is written, until canceled. Raises StoreError."""
+        """Save each new roll until canceled. Raises StoreError."""
         known = self._known()
         seen = await self._inner.snapshot(keys.ROLL)
         held = next((kv for kv in seen.items if kv.key == keys.ROLL), None)
@@ -143,20 +143,20 @@ class RolledStore(SealedStore):
     async def _enrolled(
         self, compares: Sequence[Compare], success: Sequence[Action], failure: Sequence[Action]
     ) -> TxnResult | None:
-        """Try once, with the roll; None: somebody has changed the roll between."""
+        """Try once, together with the roll; None: another writer changed the roll."""
         known = self._known()
-        new = [c.key for c in compares if roll.enrolled(c.key) and of_state(c) and not c.operand]
-        held, *there = await self._inner.several([keys.ROLL, *new])
+        new = [c.key for c in compares if roll.enrolled(c.key) and pins_state(c) and not c.operand]
+        held, *there = await self._inner.get_many([keys.ROLL, *new])
         counting = await self._counting(held, known)
-        # What does not count is not in the way of what is to be created.
+        # An invalid record must not prevent the creation of a new one.
         over = {kv.key: unchanged(kv) for kv in there if kv and self._is_old(counting, kv)}
-        guards = [over.get(c.key, c) if of_state(c) else c for c in compares]
+        guards = [over.get(c.key, c) if pins_state(c) else c for c in compares]
         after = counting.after(success)
         puts = [] if after is counting else [Put(keys.ROLL, roll.write(after))]
         result = await super().txn([*guards, _as_it_is(held)], [*success, *puts], failure)
         if result.succeeded:
             return result
-        (now,) = await self._inner.several([keys.ROLL])
+        (now,) = await self._inner.get_many([keys.ROLL])
         return None if _as_it_is(now) != _as_it_is(held) else result
 
     async def _sealed_ones(self) -> dict[str, str]:
@@ -166,7 +166,7 @@ class RolledStore(SealedStore):
         return {kv.key: roll.digest(kv.value) for kv in found}
 
     def _is_old(self, counting: Roll, raw: KeyValue) -> bool:
-        """Return whether a record has a good seal, and does not count all the same."""
+        """Return whether a record has a good seal but is not valid."""
         kv = self._sound(raw.key, raw)
         return kv is not None and not counting.has(kv)
 
@@ -177,14 +177,14 @@ class RolledStore(SealedStore):
         return None
 
     def _tell(self, key: str) -> None:
-        """Tell of what does not count; but a session that a person has ended is no forgery."""
+        """Report an invalid record; a session that a person has ended is no forgery."""
         if roll.enrolled(key):
             self._refuse(key)
 
     async def _judged(
         self, read: Callable[[], Awaitable[T]], items: Callable[[T], Sequence[KeyValue]]
     ) -> tuple[T, frozenset[str]]:
-        """Read, and name what does not count of it.
+        """Read; return the result with the keys of invalid records.
 
         The roll is read after it, so a change between looks like a difference: one that is still
         the same when both are read again is none.
@@ -192,7 +192,7 @@ class RolledStore(SealedStore):
         before: object = None
         while True:
             known, found = self._known(), await read()
-            (held,) = await self._inner.several([keys.ROLL])
+            (held,) = await self._inner.get_many([keys.ROLL])
             counting = await self._counting(held, known)
             wrong = [kv for kv in items(found) if roll.judged(kv.key) and not counting.has(kv)]
             now = (_as_it_is(held), [unchanged(kv) for kv in wrong])
@@ -203,15 +203,15 @@ class RolledStore(SealedStore):
             before = now
 
     async def _counting(self, found: KeyValue | None, known: Roll | None) -> Roll:
-        """Return the roll that counts: what was found, or the one known before if that is newer."""
+        """Return the valid roll: the one found, or the known one if that is newer."""
         held = self._readable(found)
         if known is None or _follows(held, known):
             return held or EMPTY
-        # A mirror may be a moment behind what another program of the node has kept.
+        # A mirror may lag behind a roll that another program of the node has saved.
         again = (await self._inner.snapshot(keys.ROLL)).items
         raw = next((kv for kv in again if kv.key == keys.ROLL), None)
         if _follows(self._readable(raw), known):
-            return held or EMPTY  # as it was when all else was read from there
+            return held or EMPTY  # as of when everything else was read
         if keys.ROLL not in self.refused():
             _log.warning(
                 "the store's roll of users is older than the one seen here",
@@ -223,7 +223,7 @@ class RolledStore(SealedStore):
 
     def _readable(self, found: KeyValue | None) -> Roll | None:
         if found is None or is_reserved(found):
-            return None  # not what is kept in its place: that may have been written since
+            return None  # not its last good value, which may be newer
         try:
             kv = self._open(found)
         except RecordForged:
@@ -233,7 +233,7 @@ class RolledStore(SealedStore):
         return self._read_last[1]
 
     def _known(self) -> Roll | None:
-        """Return the newest roll that was seen here, by any program of the node."""
+        """Return the newest roll that any program of the node has seen."""
         good = self._kept.load(keys.ROLL) if self._kept.keeps(keys.ROLL) else None
         if good is None:
             return self._newest
@@ -244,26 +244,26 @@ class RolledStore(SealedStore):
             self._newest = kept
         return self._newest
 
-    def _keep(self, key: str, good: Good) -> None:
-        """Keep a roll by its own number: what the store counts may have been put back."""
+    def _keep(self, key: str, good: GoodValue) -> None:
+        """Save a roll by its own number: the store's revision may have been reset."""
         if key != keys.ROLL:
             super()._keep(key, good)
         elif found := roll.read(good.value):
             known = self._known()
             if known is None or found.number > known.number:
                 self._newest = found
-            super()._keep(key, Good(good.value, found.number))
+            super()._keep(key, GoodValue(good.value, found.number))
 
     async def _reopened(self, raw: KeyValue) -> KeyValue | None:
-        """Seal nothing anew that the roll refuses: a new seal would put it on the roll."""
+        """Return the record if the roll accepts it: a new seal would enroll it."""
         return await self.get(raw.key)
 
 
 def _follows(found: Roll | None, known: Roll) -> bool:
-    """Return whether a roll may come after one that was seen before."""
+    """Return whether a roll may follow a known one."""
     return found is not None and (found.number > known.number or found == known)
 
 
 def _as_it_is(found: KeyValue | None) -> Compare:
-    """Require that the roll is as it was found: as it is, forged, only reserved, or not there."""
+    """Require that the roll is unchanged: valid, forged, reserved or missing."""
     return Compare(keys.ROLL, Target.MOD, found.mod_revision if found else 0)

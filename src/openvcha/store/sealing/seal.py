@@ -1,13 +1,13 @@
-"""Seals: who has no key of the data nodes can neither make a record nor put an old one back. Pure.
+"""Seals: without a key of the data nodes, records can be neither forged nor replayed. Pure.
 
-A seal is an HMAC-SHA256 over the record's key, the revision at which the key was created, how often
-it was written since, whether it has a lease, and the value. etcd counts both by itself, also for
-who writes past its API: so an older value in the same place does not fit any more, and neither does
-one that was deleted and put back.
+A seal is an HMAC-SHA256 over the record's key, the revision at which the key was created, its
+version, whether it has a lease, and the value. etcd maintains these counters itself, even for a
+client that bypasses our API: so neither an older value in the same place nor a deleted and
+restored one is valid.
 
 Most records are sealed in an envelope: a line with the seal, then the value. What Patroni reads is
-JSON, and has the seal as one field. Patroni writes what it tells of itself each second, so that
-is bound to its key only: it may be put back, but not made up, nor moved to another member.
+JSON, with the seal as a field. Patroni's member keys change every second, so they are bound to the
+key only: they can be replayed, but neither forged nor moved to another member.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ from openvcha.store.errors import RecordForged
 from openvcha.store.interface import KeyValue
 
 FIELD: Final = "openvcha_seal"
-"""The field with the seal, of what is JSON."""
+"""The field of a JSON object that has the seal."""
 RESERVED: Final = b"openvcha-seal reserved"
-"""Stands under a key between its creation and the first value: until then, nothing is there."""
+"""The value of a key between its creation and its first value; readers see no key."""
 
 _PREFIX: Final = b"openvcha-seal "
 _DOMAIN: Final = b"openvcha record 1"
@@ -35,14 +35,14 @@ _ID_DIGITS: Final = 16
 _SEALED_PREFIXES: Final = tuple(one for one in keys.SEALED if one.endswith("/"))
 _SEALED_KEYS: Final = frozenset(keys.SEALED).difference(_SEALED_PREFIXES)
 
-Keys = Callable[[], Sequence[Secret]]
-"""The keys that count now: the one to seal with first, then those that are still accepted.
+KeySource = Callable[[], Sequence[Secret]]
+"""Returns the current keys: first the one to seal with, then those that are still accepted.
 
 The same object means the same keys, so it is never changed.
 """
 
 
-class Kind(Enum):
+class SealKind(Enum):
     """How a record is sealed."""
 
     ENVELOPE = "envelope"
@@ -51,8 +51,8 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a value stands: what etcd itself counts. ``lease``: whether the key has one."""
+class KeyVersion:
+    """A key with the counters of etcd. ``lease``: whether the key has one."""
 
     key: str
     created: int
@@ -60,45 +60,45 @@ class Place:
     lease: bool
 
 
-def kind_of(key: str) -> Kind | None:
+def seal_kind(key: str) -> SealKind | None:
     """Return how the record under a key is sealed; None: it is not."""
     if key == keys.PATRONI_CONFIG:
-        return Kind.JSON
+        return SealKind.JSON
     if key.startswith(keys.PATRONI_MEMBERS):
-        return Kind.UNBOUND
+        return SealKind.UNBOUND
     if key in _SEALED_KEYS or key.startswith(_SEALED_PREFIXES):
-        return Kind.ENVELOPE
+        return SealKind.ENVELOPE
     return None
 
 
 def is_reserved(kv: KeyValue) -> bool:
-    """Return whether a key was only reserved yet: it was created so, and never written since.
+    """Return whether a key is only reserved: created so, and never written since.
 
-    Who writes that over what was there takes it away from nobody: it is forged.
+    A reservation written over a value is forged, and hides nothing.
     """
     return kv.value == RESERVED and kv.version == 1
 
 
-def place_of(kv: KeyValue) -> Place:
-    """Return the place of what was read."""
-    return Place(kv.key, kv.create_revision, kv.version, bool(kv.lease))
+def key_version(kv: KeyValue) -> KeyVersion:
+    """Return the key version of a key-value pair."""
+    return KeyVersion(kv.key, kv.create_revision, kv.version, bool(kv.lease))
 
 
 class Seals:
-    """Makes seals and checks them."""
+    """Creates and verifies seals."""
 
-    def __init__(self, known: Keys) -> None:
+    def __init__(self, known: KeySource) -> None:
         self._known = known
 
     @property
     def known(self) -> Sequence[Secret]:
-        """Return the keys that count now: as one object, as long as they are the same."""
+        """Return the current keys; the same object as long as they are the same."""
         return self._known()
 
-    def close(self, place: Place, value: bytes) -> bytes:
-        """Seal a value for the place where it will stand. Raises ValueError: it is no JSON."""
-        key, kind = self._known()[0], kind_of(place.key)
-        if kind is Kind.ENVELOPE:
+    def seal(self, place: KeyVersion, value: bytes) -> bytes:
+        """Seal a value for its place. Raises ValueError when it is no JSON object."""
+        key, kind = self._known()[0], seal_kind(place.key)
+        if kind is SealKind.ENVELOPE:
             seal = _seal(key, place, value)
             return _PREFIX + seal.encode() + b"\n" + value
         fields = json_object(value)
@@ -106,49 +106,49 @@ class Seals:
             raise ValueError(f"{place.key}: no JSON object")
         return canonical({**fields, FIELD: self._of_fields(key, place, fields)})
 
-    def open(self, kv: KeyValue) -> bytes:
+    def unseal(self, kv: KeyValue) -> bytes:
         """Return the value without its seal. Raises RecordForged."""
-        if kind_of(kv.key) is Kind.ENVELOPE:
-            return self._open_envelope(kv)
-        fields = self.open_fields(place_of(kv), json_object(kv.value))
+        if seal_kind(kv.key) is SealKind.ENVELOPE:
+            return self._unseal_envelope(kv)
+        fields = self.unseal_fields(key_version(kv), json_object(kv.value))
         return canonical(fields)
 
-    def open_fields(self, place: Place, fields: dict[str, Any] | None) -> dict[str, Any]:
+    def unseal_fields(self, place: KeyVersion, fields: dict[str, Any] | None) -> dict[str, Any]:
         """Return the fields of an object without its seal. Raises RecordForged."""
         rest = {name: value for name, value in (fields or {}).items() if name != FIELD}
         found = (fields or {}).get(FIELD)
-        if not isinstance(found, str) or not self._fits(
+        if not isinstance(found, str) or not self._verify(
             found, lambda key: self._of_fields(key, place, rest)
         ):
             raise RecordForged(place.key)
         return rest
 
-    def seal_fields(self, place: Place, fields: dict[str, Any]) -> dict[str, Any]:
+    def seal_fields(self, place: KeyVersion, fields: dict[str, Any]) -> dict[str, Any]:
         """Return an object with its seal."""
         return {**fields, FIELD: self._of_fields(self._known()[0], place, fields)}
 
-    def stale(self, kv: KeyValue) -> bool:
-        """Return whether a record that fits was sealed with a key that seals nothing any more."""
+    def is_stale(self, kv: KeyValue) -> bool:
+        """Return whether a valid record was sealed with an old key."""
         current = key_id(self._known()[0])
-        if kind_of(kv.key) is Kind.ENVELOPE:
+        if seal_kind(kv.key) is SealKind.ENVELOPE:
             return not kv.value.startswith(_PREFIX + current.encode())
         return not str((json_object(kv.value) or {}).get(FIELD)).startswith(current)
 
-    def _open_envelope(self, kv: KeyValue) -> bytes:
+    def _unseal_envelope(self, kv: KeyValue) -> bytes:
         line, newline, value = kv.value.partition(b"\n")
         seal = line.removeprefix(_PREFIX).decode(errors="replace")
-        place = place_of(kv)
+        place = key_version(kv)
         sealed = newline and line.startswith(_PREFIX)
-        if not sealed or not self._fits(seal, lambda key: _seal(key, place, value)):
+        if not sealed or not self._verify(seal, lambda key: _seal(key, place, value)):
             raise RecordForged(kv.key)
         return value
 
-    def _of_fields(self, key: Secret, place: Place, fields: dict[str, Any]) -> str:
-        if kind_of(place.key) is Kind.UNBOUND:
-            place = Place(place.key, 0, 0, lease=False)
+    def _of_fields(self, key: Secret, place: KeyVersion, fields: dict[str, Any]) -> str:
+        if seal_kind(place.key) is SealKind.UNBOUND:
+            place = KeyVersion(place.key, 0, 0, lease=False)
         return _seal(key, place, canonical(fields))
 
-    def _fits(self, seal: str, make: Callable[[Secret], str]) -> bool:
+    def _verify(self, seal: str, make: Callable[[Secret], str]) -> bool:
         name = seal.partition(":")[0]
         return any(
             hmac.compare_digest(make(key).encode(), seal.encode(errors="replace"))
@@ -158,22 +158,22 @@ class Seals:
 
 
 def unverified(value: bytes) -> bytes:
-    """Return what a record claims, for a witness, which has no key: to be shown, not acted on."""
+    """Return the content of a record without verification, for a witness: for display only."""
     line, newline, rest = value.partition(b"\n")
     return rest if newline and line.startswith(_PREFIX) else value
 
 
 def canonical(fields: dict[str, Any]) -> bytes:
-    """Write an object in the one way in which it is sealed."""
+    """Encode an object in the canonical form that is sealed."""
     return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
 
 def key_id(key: Secret) -> str:
-    """Name a key without telling anything of it."""
+    """Return an id of a key that does not reveal it."""
     return hmac.digest(key.reveal().encode(), b"openvcha key id", "sha256").hex()[:_ID_DIGITS]
 
 
-def _seal(key: Secret, place: Place, value: bytes) -> str:
+def _seal(key: Secret, place: KeyVersion, value: bytes) -> str:
     parts = (
         _DOMAIN,
         place.key.encode(errors="surrogateescape"),

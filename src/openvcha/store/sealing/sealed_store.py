@@ -1,12 +1,12 @@
-"""A store in which only data nodes write what says who may do what.
+"""A store in which only data nodes can write the records that grant permissions.
 
-It looks like the store below, and all that is above knows nothing of seals. What fails its check is
-refused: read by its key it raises RecordForged, among others it is left out. Everything that was
-refused is remembered for a minute, so that it can be told.
+It has the interface of the store below, so the layers above need not know about seals. A record
+that fails verification is refused: a read of its key raises RecordForged, a read of many leaves it
+out. Refused keys are remembered for a minute, for warnings.
 
-A seal needs to know how etcd will count the write: it counts on from what was read, and the write
-takes place only if nobody wrote between. A new key is reserved first, which says at which revision
-it was created; then its value is written, in the very transaction that was asked for.
+A seal depends on etcd's counters for the write: they are derived from the last read, and the write
+is conditional on them. A new key is reserved first to learn the revision of its creation; then its
+value is written, in the requested transaction.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ from openvcha.store.interface import (
     absent,
     unchanged,
 )
-from openvcha.store.sealing.kept import Good, Kept, KeptNothing
-from openvcha.store.sealing.seal import RESERVED, Place, Seals, is_reserved, kind_of
+from openvcha.store.sealing.kept import GoodValue, LastGood, NoLastGood
+from openvcha.store.sealing.seal import RESERVED, KeyVersion, Seals, is_reserved, seal_kind
 from openvcha.store.structlog_light import structlog
 
 REMEMBERED_SECONDS: Final = 60.0
-MOST_REFUSED: Final = 100
-MOST_SEEN: Final = 4096
-MOST_OPENED: Final = 1024
+MAX_REFUSED: Final = 100
+MAX_SEEN: Final = 4096
+MAX_OPENED: Final = 1024
 TRIES: Final = 3
 KEYS_SECONDS: Final = 0.05
 """So long a record that was found good is not asked again whether its key still counts.
@@ -57,20 +57,20 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """How etcd counts a key: what the next write of it is sealed by."""
+    """The counters of a key in etcd, for which the next write is sealed."""
 
     created: int
     version: int
     mod: int
     reserved: bool = False
 
-    def after(self, key: str, lease: int) -> Place:
-        return Place(key, self.created, self.version + 1, bool(lease))
+    def after(self, key: str, lease: int) -> KeyVersion:
+        return KeyVersion(key, self.created, self.version + 1, bool(lease))
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A record that was found good by these keys: as it is, it need not be checked again."""
+    """A record that these keys verified: the same object need not be verified again."""
 
     sealed: KeyValue
     by: Sequence[Secret]
@@ -84,12 +84,12 @@ class SealedStore:
         self,
         inner: Store,
         seals: Seals,
-        kept: Kept | None = None,
+        kept: LastGood | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
         self._seals = seals
-        self._kept = kept or KeptNothing()
+        self._kept = kept or NoLastGood()
         self._clock = clock
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._refused: OrderedDict[str, float] = OrderedDict()
@@ -99,7 +99,7 @@ class SealedStore:
         self._by_until = -math.inf
 
     def refused(self) -> tuple[str, ...]:
-        """Name what failed its check within the last minute, sorted; some of it if it is much."""
+        """Return the keys that failed verification within the last minute, sorted, bounded."""
         since = self._clock() - REMEMBERED_SECONDS
         return tuple(sorted(key for key, when in self._refused.items() if when >= since))
 
@@ -107,9 +107,9 @@ class SealedStore:
         """Read a key. Raises RecordForged."""
         return self._checked(key, await self._inner.get(key))
 
-    async def several(self, names: Sequence[str]) -> list[KeyValue | None]:
-        """Read some keys, in the order given, at one revision; None also for what is refused."""
-        return self._sound_ones(names, await self._inner.several(names))
+    async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read several keys at one revision; None also for what is refused."""
+        return self._sound_ones(names, await self._inner.get_many(names))
 
     def _sound_ones(
         self, names: Sequence[str], found: Sequence[KeyValue | None]
@@ -123,8 +123,8 @@ class SealedStore:
             return None
 
     def _checked(self, key: str, kv: KeyValue | None) -> KeyValue | None:
-        """Return what a key holds, or the last good value in its place. Raises RecordForged."""
-        if kind_of(key) is None:
+        """Return the value of a key, or its last good value. Raises RecordForged."""
+        if seal_kind(key) is None:
             return kv
         if kv is None or is_reserved(kv):
             return self._instead(key, kv)
@@ -141,18 +141,18 @@ class SealedStore:
         return found if keys_only else list(self._opened(found))
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read like ``prefix``, with the revision to go on watching from."""
+        """Read like ``prefix``, with the revision from which to watch on."""
         found = await self._inner.snapshot(prefix)
         return Snapshot(found.revision, tuple(self._opened(found.items)))
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
-        """Write a value and give the revision. Raises LeaseNotFound."""
-        if kind_of(key) is None:
+        """Write a value and return the revision. Raises LeaseNotFound."""
+        if seal_kind(key) is None:
             return await self._inner.put(key, value, lease)
         return (await self.txn([], [Put(key, value, lease)])).revision
 
     async def delete(self, key: str) -> bool:
-        """Delete a key, whatever it holds, and return whether it was there."""
+        """Delete a key, whatever its value, and return whether it existed."""
         return await self._inner.delete(key)
 
     async def delete_prefix(self, prefix: str) -> int:
@@ -167,7 +167,7 @@ class SealedStore:
         Raises ValueError for what cannot be sealed: a put in ``failure``, a condition on a value.
         """
         _require_sealable(compares, failure)
-        puts = [one for one in success if isinstance(one, Put) and kind_of(one.key)]
+        puts = [one for one in success if isinstance(one, Put) and seal_kind(one.key)]
         while True:
             result = await self._sealed(compares, success, failure, puts)
             if result is not None:
@@ -178,11 +178,11 @@ class SealedStore:
                 )
 
     async def lease_grant(self, ttl: int) -> int:
-        """Make a lease of ``ttl`` seconds."""
+        """Create a lease of ``ttl`` seconds."""
         return await self._inner.lease_grant(ttl)
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Start the lease's time anew. Raises LeaseNotFound."""
+        """Renew a lease. Raises LeaseNotFound."""
         return await self._inner.lease_keep_alive(lease)
 
     async def lease_revoke(self, lease: int) -> None:
@@ -192,14 +192,14 @@ class SealedStore:
     async def watch(
         self, target: str, start_revision: int = 0
     ) -> AsyncGenerator[list[Event], None]:
-        """Follow a key, or all below it; a change to what is refused is none. Raises Compacted."""
+        """Follow a key, or all below it, without refused changes. Raises Compacted."""
         async with contextlib.aclosing(self._inner.watch(target, start_revision)) as changes:
             async for events in changes:
                 if good := list(self._good(events)):
                     yield good
 
-    async def mend(self, key: str) -> bool:
-        """Put back what is kept where it is gone or forged, and return whether that was needed."""
+    async def repair(self, key: str) -> bool:
+        """Restore the last good value of a missing or forged key; return whether it did."""
         raw = await self._inner.get(key)
         with contextlib.suppress(RecordForged):
             if raw is not None and not is_reserved(raw):
@@ -210,36 +210,36 @@ class SealedStore:
             return False
         return (await self.txn([unchanged(good)], [Put(key, good.value)])).succeeded
 
-    async def patrol(self) -> None:
-        """Check every record, then each one that is written, until canceled. Raises Compacted.
+    async def monitor(self) -> None:
+        """Verify all records, then each change, until canceled. Raises Compacted.
 
-        So a forgery is noticed that somebody else has put right already.
+        So a forgery is noticed even if another program has already repaired it.
         """
         since = (await self._inner.snapshot(keys.CLUSTER)).revision + 1
-        await self.guard()
+        await self.verify_all()
         async with contextlib.aclosing(self._inner.watch(keys.ROOT, since)) as changes:
             async for events in changes:
                 list(self._good(events))
                 for key in {event.kv.key for event in events}:
                     if self._kept.keeps(key):
-                        await self.mend(key)
+                        await self.repair(key)
 
-    async def guard(self) -> None:
-        """Check every record that is sealed by its place, and put back what is kept."""
+    async def verify_all(self) -> None:
+        """Verify all sealed records, and restore those that are kept."""
         for prefix in keys.SEALED:
             await self.prefix(prefix)
         for key in (*keys.SEALED, keys.PATRONI_CONFIG):
             if self._kept.keeps(key):
-                await self.mend(key)
+                await self.repair(key)
 
     async def reseal(self, prefix: str) -> bool:
-        """Seal anew what is sealed by a key that nothing is sealed with any more.
+        """Reseal all records that were sealed with an old key.
 
-        Tells whether all of it is; not when somebody else has written between.
+        Return whether all are resealed; False if another writer interfered.
         """
         done = True
         for raw in await self._inner.prefix(prefix):
-            if kind_of(raw.key) is None or is_reserved(raw) or not self._seals.stale(raw):
+            if seal_kind(raw.key) is None or is_reserved(raw) or not self._seals.is_stale(raw):
                 continue
             with contextlib.suppress(RecordForged):
                 if kv := await self._reopened(raw):
@@ -248,7 +248,7 @@ class SealedStore:
         return done
 
     async def _reopened(self, raw: KeyValue) -> KeyValue | None:
-        """Return what is to be sealed anew; None: it is gone. Raises RecordForged."""
+        """Return a record to reseal; None: it is gone. Raises RecordForged."""
         return self._open(raw)
 
     async def _sealed(
@@ -258,7 +258,7 @@ class SealedStore:
         failure: Sequence[Action],
         puts: Sequence[Put],
     ) -> TxnResult | None:
-        """Try once; None: somebody wrote between where the caller did not mind."""
+        """Try once; None: a concurrent write, which the caller did not exclude."""
         seen: dict[str, _Seen] = {}
         for put in puts:
             place = await self._place(put, compares)
@@ -267,7 +267,7 @@ class SealedStore:
                 result = await self._inner.txn([], failure)
                 return replace(result, succeeded=False)
             seen[put.key] = place
-        conditions = [c for c in compares if c.key not in seen or not of_state(c)]
+        conditions = [c for c in compares if c.key not in seen or not pins_state(c)]
         conditions += [Compare(key, Target.MOD, place.mod) for key, place in seen.items()]
         actions = [self._closed(one, seen) for one in success]
         result = await self._inner.txn(conditions, actions, failure)
@@ -281,12 +281,12 @@ class SealedStore:
         return None if overtaken else result
 
     async def _overtaken(self, compares: Sequence[Compare], seen: dict[str, _Seen]) -> bool:
-        """Return whether a write failed only because of another's, which no condition speaks of.
+        """Return whether a write failed only because of a concurrent one.
 
-        Where the key was to be absent it still is when who had reserved it has given it back.
+        A key that must be absent is absent again once its reservation is given back.
         """
         for key, place in seen.items():
-            wanted = next((c for c in compares if c.key == key and of_state(c)), None)
+            wanted = next((c for c in compares if c.key == key and pins_state(c)), None)
             if wanted is not None and wanted.operand:
                 continue
             now = await self._inner.get(key)
@@ -297,8 +297,8 @@ class SealedStore:
         return False
 
     async def _place(self, put: Put, compares: Sequence[Compare]) -> _Seen | None:
-        """Find how etcd counts a key that is to be written; None: a condition cannot hold."""
-        wanted = next((c for c in compares if c.key == put.key and of_state(c)), None)
+        """Return the counters of a key to write; None: a condition cannot hold."""
+        wanted = next((c for c in compares if c.key == put.key and pins_state(c)), None)
         if wanted is not None and not wanted.operand:
             return await self._reserve(put)
         if wanted is not None:
@@ -311,20 +311,20 @@ class SealedStore:
         return await self._reserve(put) if raw is None else self._note(raw)
 
     async def _reserve(self, put: Put) -> _Seen | None:
-        """Make the key, so that it is known when it was made; None: something good is there."""
+        """Create the key to learn its revision; None: it has a valid value."""
         reserve = Put(put.key, RESERVED, put.lease)
         for _ in range(TRIES):
             try:
                 result = await self._inner.txn([absent(put.key)], [reserve], [Get(put.key)])
             except OutcomeUnknown:
-                continue  # asked again, it is found where it was made
+                continue  # the next attempt finds it if it was created
             if result.succeeded:
                 return _Seen(result.revision, 1, result.revision, reserved=True)
             return self._vacant(result.results[0][0])
         raise StoreUnavailable(f"{put.key}: whether it was reserved is unknown")
 
     def _vacant(self, kv: KeyValue) -> _Seen | None:
-        """Take over what was only reserved, and what is forged; that must not be in the way."""
+        """Take over a reserved or forged key, which must not be in the way."""
         if is_reserved(kv):
             return self._note(kv)
         try:
@@ -337,16 +337,16 @@ class SealedStore:
         if not isinstance(action, Put) or action.key not in seen:
             return action
         place = seen[action.key].after(action.key, action.lease)
-        return replace(action, value=self._seals.close(place, action.value))
+        return replace(action, value=self._seals.seal(place, action.value))
 
     def _note_written(self, puts: Iterable[Put], seen: dict[str, _Seen], revision: int) -> None:
         for put in puts:
             old = seen[put.key]
             self._keep_seen(put.key, _Seen(old.created, old.version + 1, revision))
-            self._keep(put.key, Good(put.value, revision))
+            self._keep(put.key, GoodValue(put.value, revision))
 
     async def _give_back(self, seen: dict[str, _Seen]) -> None:
-        """Free the keys that were reserved for nothing; one that stays is nothing to a reader."""
+        """Free reserved keys that were not written; readers ignore any that remain."""
         for key, place in seen.items():
             if place.reserved:
                 with contextlib.suppress(StoreError):
@@ -354,7 +354,7 @@ class SealedStore:
 
     def _opened(self, found: Iterable[KeyValue]) -> Iterable[KeyValue]:
         for kv in found:
-            if kind_of(kv.key) is None:
+            if seal_kind(kv.key) is None:
                 yield kv
             elif not is_reserved(kv):
                 with contextlib.suppress(RecordForged):
@@ -369,7 +369,7 @@ class SealedStore:
                     yield replace(event, kv=kv)
 
     def _open(self, kv: KeyValue) -> KeyValue:
-        """Return a record without its seal; most are read again and again as they were.
+        """Return a record without its seal; cached, since a mirror returns the same object.
 
         Raises RecordForged.
         """
@@ -382,12 +382,12 @@ class SealedStore:
         opened = self._check(kv)
         if kv.key not in self._unsaved:
             self._opened_last[kv.key] = _Opened(kv, by, opened)
-            if len(self._opened_last) > MOST_OPENED:
+            if len(self._opened_last) > MAX_OPENED:
                 self._opened_last.popitem(last=False)
         return opened
 
     def _present_keys(self) -> Sequence[Secret]:
-        """Return the keys that count, as they were at most KEYS_SECONDS ago."""
+        """Return the keys as they were at most KEYS_SECONDS ago."""
         now = self._clock()
         if now >= self._by_until:
             self._by, self._by_until = self._seals.known, now + KEYS_SECONDS
@@ -396,22 +396,22 @@ class SealedStore:
     def _check(self, kv: KeyValue) -> KeyValue:
         self._note(kv)
         try:
-            value = self._seals.open(kv)
+            value = self._seals.unseal(kv)
         except RecordForged as error:
             self._refuse(kv.key)
             raise RecordForged(kv.key, kv) from error
-        self._keep(kv.key, Good(value, kv.mod_revision))
+        self._keep(kv.key, GoodValue(value, kv.mod_revision))
         return replace(kv, value=value)
 
-    def _keep(self, key: str, good: Good) -> None:
-        """Keep a value, unless a newer one is kept: answers may come late, or from a liar."""
+    def _keep(self, key: str, good: GoodValue) -> None:
+        """Save a last good value unless a newer one is saved: answers may be old or forged."""
         if self._kept.keeps(key):
             old = self._kept.load(key)
             if old is None or good.revision > old.revision:
                 self._save(key, good)
 
-    def _save(self, key: str, good: Good) -> None:
-        """Save a value; a disk that is full costs the copy, not what was read or written."""
+    def _save(self, key: str, good: GoodValue) -> None:
+        """Save a value; a full disk costs only the copy."""
         try:
             self._kept.save(key, good)
         except OSError as error:
@@ -422,7 +422,7 @@ class SealedStore:
             self._unsaved.discard(key)
 
     def _instead(self, key: str, raw: KeyValue | None) -> KeyValue | None:
-        """Return the last good value in place of what is there, or missing; count it as refused."""
+        """Return the last good value of a missing or forged key, which is noted as refused."""
         good = self._kept.load(key) if self._kept.keeps(key) else None
         if good is None:
             return None
@@ -433,7 +433,7 @@ class SealedStore:
     def _refuse(self, key: str) -> None:
         self._refused.pop(key, None)
         self._refused[key] = self._clock()
-        if len(self._refused) > MOST_REFUSED:
+        if len(self._refused) > MAX_REFUSED:
             self._refused.popitem(last=False)
 
     def _note(self, kv: KeyValue) -> _Seen:
@@ -444,12 +444,12 @@ class SealedStore:
     def _keep_seen(self, key: str, seen: _Seen) -> None:
         self._seen.pop(key, None)
         self._seen[key] = seen
-        if len(self._seen) > MOST_SEEN:
+        if len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
 
 
-def of_state(compare: Compare) -> bool:
-    """Return whether a condition names one state of a key: that one, or none."""
+def pins_state(compare: Compare) -> bool:
+    """Return whether a condition pins one state of a key, or its absence."""
     if compare.relation is not Relation.EQUAL:
         return False
     gone = compare.target in {Target.CREATE, Target.VERSION} and compare.operand == 0
@@ -458,8 +458,8 @@ def of_state(compare: Compare) -> bool:
 
 def _require_sealable(compares: Sequence[Compare], failure: Sequence[Action]) -> None:
     for compare in compares:
-        if compare.target is Target.VALUE and kind_of(compare.key):
+        if compare.target is Target.VALUE and seal_kind(compare.key):
             raise ValueError(f"{compare.key}: no condition on a value that is sealed")
     for action in failure:
-        if isinstance(action, Put) and kind_of(action.key):
+        if isinstance(action, Put) and seal_kind(action.key):
             raise ValueError(f"{action.key}: nothing is sealed where conditions failed")

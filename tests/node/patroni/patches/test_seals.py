@@ -9,11 +9,11 @@ import pytest
 from openvcha.api.secret import Secret
 from openvcha.node.patroni.patches.seals import Nodes, Sealing
 from openvcha.store import keys
-from openvcha.store.sealing.seal import Place, Seals
+from openvcha.store.sealing.seal import KeyVersion, Seals
 
 KEY, ANOTHER = (Secret("a key of the data nodes"),), (Secret("the key after a renewal"),)
-CONFIG_PLACE = Place(keys.PATRONI_CONFIG, 5, 1, lease=False)
-MEMBER_PLACE = Place(keys.patroni_member("a"), 0, 0, lease=False)
+CONFIG_PLACE = KeyVersion(keys.PATRONI_CONFIG, 5, 1, lease=False)
+MEMBER_PLACE = KeyVersion(keys.patroni_member("a"), 0, 0, lease=False)
 
 
 class Known:
@@ -26,7 +26,7 @@ class Known:
 def answers(**changes: Any) -> Nodes:
     """What etcd says: a configuration and a member, each sealed; ``changes`` are the member's."""
     seals = Seals(lambda: KEY)
-    config = seals.close(CONFIG_PLACE, b'{"ttl": 20}').decode()
+    config = seals.seal(CONFIG_PLACE, b'{"ttl": 20}').decode()
     member = seals.seal_fields(MEMBER_PLACE, {"api_url": "https://a:8008/patroni", **changes})
     return {
         "config": {
@@ -43,13 +43,13 @@ def answers(**changes: Any) -> Nodes:
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys whose seals were checked."""
     found: list[str] = []
-    original = Seals.open_fields
+    original = Seals.unseal_fields
 
-    def counted(seals: Seals, place: Place, fields: dict[str, Any] | None) -> dict[str, Any]:
+    def counted(seals: Seals, place: KeyVersion, fields: dict[str, Any] | None) -> dict[str, Any]:
         found.append(place.key)
         return original(seals, place, fields)
 
-    monkeypatch.setattr(Seals, "open_fields", counted)
+    monkeypatch.setattr(Seals, "unseal_fields", counted)
     return found
 
 

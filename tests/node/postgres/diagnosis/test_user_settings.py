@@ -381,4 +381,4 @@ def copied(node: Any, target: Path) -> subprocess.CompletedProcess[str]:
 
 def found(node: Any) -> PostgresFacts:
     superuser = Superuser(node.layout, node.identity.ports.postgres)
-    return complete(superuser.survey(node.identity.ha_address))  # type: ignore[no-any-return]
+    return complete(superuser.inspect(node.identity.ha_address))  # type: ignore[no-any-return]

@@ -20,10 +20,10 @@ from openvcha.node.etcd.record_keys import RecordKeys
 from openvcha.node.patroni.patches.key_forms import is_formed, replacement_of
 from openvcha.node.patroni.patches.rpc import ask, install_check
 from openvcha.store import keys
-from openvcha.store.bounded_json import json_object, unbounded
+from openvcha.store.bounded_json import exceeded_limit, json_object
 from openvcha.store.errors import RecordForged
 from openvcha.store.patroni.state import MemberState, Unreadable, read_failsafe, read_member
-from openvcha.store.sealing.seal import RESERVED, Place, Seals, canonical
+from openvcha.store.sealing.seal import RESERVED, KeyVersion, Seals, canonical
 
 CONFIG, FAILSAFE, MEMBERS = "config", "failsafe", "members/"
 
@@ -71,7 +71,7 @@ class Sealing:
         self._passed: dict[str, Passed] = {}
         self._told: frozenset[str] = frozenset()
         self._places: dict[str, str] = {}
-        self._written: dict[str, Place] = {}
+        self._written: dict[str, KeyVersion] = {}
 
     def reading(self, original: FromNodes) -> FromNodes:
         """Build Patroni's view of the cluster from sealed values only."""
@@ -85,7 +85,7 @@ class Sealing:
         """Seal this member's own record."""
 
         def touch_member(store: Any, data: dict[str, Any]) -> bool:
-            place = Place(keys.PATRONI_MEMBERS + store._name, 0, 0, lease=False)  # noqa: SLF001 - as above
+            place = KeyVersion(keys.PATRONI_MEMBERS + store._name, 0, 0, lease=False)  # noqa: SLF001 - as above
             return original(store, self._seals.seal_fields(place, data))
 
         return touch_member
@@ -133,13 +133,13 @@ class Sealing:
         return found
 
     def _node(self, name: str, node: dict[str, Any]) -> dict[str, Any]:
-        if unbounded(node["value"].encode(errors="surrogatepass")):
+        if exceeded_limit(node["value"].encode(errors="surrogatepass")):
             raise RecordForged(keys.PATRONI + name)  # Patroni itself would fail on it
         if name == CONFIG:
             return {**node, "value": self._config(node)}
         if name.startswith(MEMBERS):
-            place = Place(keys.PATRONI + name, 0, 0, lease=False)
-            self._seals.open_fields(place, json_object(node["value"]))
+            place = KeyVersion(keys.PATRONI + name, 0, 0, lease=False)
+            self._seals.unseal_fields(place, json_object(node["value"]))
         if not is_formed(name, node["value"]):
             raise RecordForged(keys.PATRONI + name)
         return node
@@ -149,12 +149,12 @@ class Sealing:
         place = self._place(node) if "version" in node else self._written.get(node["value"])
         if place is None:
             raise RecordForged(keys.PATRONI_CONFIG)
-        fields = self._seals.open_fields(place, json_object(node["value"]))
+        fields = self._seals.unseal_fields(place, json_object(node["value"]))
         return canonical(fields).decode()
 
-    def _place(self, node: dict[str, Any]) -> Place:
+    def _place(self, node: dict[str, Any]) -> KeyVersion:
         """Return the place of the configuration. Raises ValueError for mismatched revisions."""
-        return Place(
+        return KeyVersion(
             keys.PATRONI_CONFIG,
             int(node.get("create_revision", 0)),
             int(node["version"]),
@@ -192,13 +192,13 @@ class Sealing:
             found = _read(store)
         if found is None or (version is not None and str(found["mod_revision"]) != str(version)):
             return False
-        place = Place(
+        place = KeyVersion(
             keys.PATRONI_CONFIG,
             int(found["create_revision"]),
             int(found["version"]) + 1,
             lease=False,
         )
-        sealed = self._seals.close(place, value.encode()).decode()
+        sealed = self._seals.seal(place, value.encode()).decode()
         mod = found["mod_revision"]
         self._written = {sealed: place}  # before the reply: a cache may have it first
         return bool(store._client.put(store.config_path, sealed, mod_revision=mod))  # noqa: SLF001 - as above

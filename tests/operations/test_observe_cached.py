@@ -12,7 +12,7 @@ from tests.support.simulated.scenes import CALLER, Scene
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.observer import GLANCE_SECONDS, Observer
+from openvcha.cluster.observer import CACHE_SECONDS, Observer
 from openvcha.operations.context import Services
 from openvcha.operations.reads import get_cluster, get_operations
 from openvcha.store import keys
@@ -34,7 +34,9 @@ class Shown:
         self.mirror = Mirror(services.store, clock=time)
         self.looks = 0
         store: Any = Through(self.mirror, services.store, self)
-        observer = Observer(store, services.patroni, mark=self.mirror.mark, monotonic=time)
+        observer = Observer(
+            store, services.patroni, change_number=self.mirror.change_number, monotonic=time
+        )
         self.services = replace(services, store=store, observer=observer)
 
     async def mode(self) -> ClusterMode | None:
@@ -50,10 +52,10 @@ class Through:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._mirror, name, None) or getattr(self._store, name)
 
-    async def several_and_members(self, names: Sequence[str]) -> Any:
+    async def get_many_and_members(self, names: Sequence[str]) -> Any:
         """Count the looks: each one asks for the members."""
         self._shown.looks += 1
-        return await self._store.several_and_members(names)
+        return await self._store.get_many_and_members(names)
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ async def test_one_look_serves_all_who_ask_just_then(shown: Shown) -> None:
         await shown.mode()
         await get_operations(shown.services, CALLER)
     assert shown.looks == 1
-    await asyncio.sleep(GLANCE_SECONDS + MOMENT)
+    await asyncio.sleep(CACHE_SECONDS + MOMENT)
     await shown.mode()
     assert shown.looks == 2
 

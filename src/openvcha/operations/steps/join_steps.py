@@ -1,6 +1,6 @@
-"""The task of a node that joins: it votes; when both are there, the cluster begins.
+"""The task of a joining node: it becomes a voter; once both are there, the cluster is formed.
 
-In a cluster that stands, the node takes the place of a lost one, as in a redeploy.
+In an existing cluster, the node replaces a lost one, as in a redeploy.
 """
 
 from collections.abc import Sequence
@@ -26,18 +26,18 @@ from openvcha.operations.steps.new_node import (
     ROLES,
     WITNESS,
     NewNode,
-    elsewhere,
     leads,
     member_name,
     recall,
     relied_on,
     remember,
+    unmanaged_placement,
 )
-from openvcha.operations.steps.quorum import SILENT_SECONDS, Silence, take_vote
-from openvcha.operations.waiting import until
+from openvcha.operations.steps.quorum import SILENT_SECONDS, SilenceWatch, remove_voter
+from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
-from openvcha.tasks.steps import Step, TaskContext, Temporary
+from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 
 JOINING = "org.openvcha.joining"
 JOIN = f"{JOINING}.join"
@@ -48,45 +48,45 @@ _KINDS = {PASSIVE: NodeKind.DATA, WITNESS: NodeKind.WITNESS}
 _REDEPLOY = {PASSIVE: preconditions.REDEPLOY_PASSIVE, WITNESS: preconditions.REDEPLOY_WITNESS}
 
 
-class Joining(msgspec.Struct, frozen=True, kw_only=True):
-    """The arguments of the task; ``digest`` tells its token."""
+class JoinArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of the task; ``digest`` identifies its token."""
 
     role: str
     name: str
     digest: str
 
 
-def entered(task: TaskRecord, role: str) -> NewNode | None:
+def decided_node(task: TaskRecord, role: str) -> NewNode | None:
     """Return the node that the task has decided on; None before its first step."""
     return msgspec.convert(task.state[role], NewNode) if role in task.state else None
 
 
 def join_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
-    """Return the steps of a joining; those that do not apply find that they have nothing to do."""
-    wanted = msgspec.convert(record.arguments, Joining)
+    """Return the steps of a join; those that do not apply have nothing to do."""
+    wanted = msgspec.convert(record.arguments, JoinArguments)
     role = wanted.role
     return (
-        Enter(services, wanted),
+        DecideNode(services, wanted),
         Fence(services, role, _REDEPLOY[role]),
-        Admit(services, role),
-        Enlist(services, role),
-        WhenBoth(Copy(services, PASSIVE), role, of=PASSIVE),
-        WhenBoth(Join(services, PASSIVE), role, of=PASSIVE),
-        WhenBoth(CommitJoined(services), role),
+        AwaitVoter(services, role),
+        RegisterNode(services, role),
+        OnceComplete(Copy(services, PASSIVE), role, of=PASSIVE),
+        OnceComplete(Join(services, PASSIVE), role, of=PASSIVE),
+        OnceComplete(CommitJoined(services), role),
     )
 
 
-class Enter(Step):
-    """What joins is decided: in the place of a planned node, or of a lost one."""
+class DecideNode(Step):
+    """Decide the node that joins: it takes the place of a planned or a lost one."""
 
     name = "check"
 
-    def __init__(self, services: Services, wanted: Joining) -> None:
+    def __init__(self, services: Services, wanted: JoinArguments) -> None:
         self._services = services
         self._wanted = wanted
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Decided once."""
+        """Return whether it is decided; that happens once."""
         return self._wanted.role in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
@@ -103,7 +103,7 @@ class Enter(Step):
         await remember(ctx, role, self._node(ctx, old))
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing was changed."""
+        """Do nothing: nothing was changed."""
 
     def _node(self, ctx: TaskContext, place: PlannedNode | NodeConfig) -> NewNode:
         name = self._wanted.name
@@ -116,8 +116,8 @@ class Enter(Step):
                 await remember(ctx, role, _manual(place, place.member, place.name))
 
 
-class Admit(Clone):
-    """A node that a person starts: a learner before, a voter after. It has no VM."""
+class AwaitVoter(Clone):
+    """Register a node that a person starts as a learner, and wait until it votes. No VM."""
 
     weight = 10
     patience = SILENT_SECONDS
@@ -125,43 +125,43 @@ class Admit(Clone):
     def __init__(self, services: Services, role: str) -> None:
         super().__init__(services, role)
         self.name = f"admit.{role}"
-        self._silence = Silence(services)
+        self._silence = SilenceWatch(services)
 
     async def done(self, ctx: TaskContext) -> bool:
-        """A voter of that name is in etcd."""
+        """Return whether a voter of that name is in etcd."""
         if await relied_on(self._services, ctx, self._role):
             return True
         return await self._votes(recall(ctx, self._role))
 
     async def act(self, ctx: TaskContext) -> None:
-        """Keep a place for it, and wait until somebody starts it."""
+        """Register it, and wait until a person starts it."""
         node = recall(ctx, self._role)
         await self._register(ctx, node)
-        await until(ctx, lambda: self._not_voting(node), START_SECONDS)
+        await wait_until(ctx, lambda: self._not_voting(node), START_SECONDS)
         await self._services.store.refresh_endpoints()
 
     async def _not_voting(self, node: NewNode) -> LocalizableMessage | None:
         if await super()._not_voting(node) is None:
             return None
-        found = await membership.find(self._services.store, node.member)
+        found = await membership.find_member(self._services.store, node.member)
         said = "progress.promote" if found else "progress.join.start"
         return message(said, node.placement.name)
 
     async def _delete(self, node: NewNode) -> None:
-        """Take its vote; what a node without one still does is for a person to end."""
+        """Remove its vote; only a person can stop the node."""
         services = self._services
-        await take_vote(
+        await remove_voter(
             services, node.placement.name, node.member, services.peer_url(node.ha_address)
         )
         reason = await self._silence.unmet(node.configured())
         await services.store.delete(keys.patroni_member(node.member))
         await services.store.delete(keys.node_copy(node.member))
         if reason:
-            raise Temporary(reason)
+            raise TemporaryFailure(reason)
 
 
-class Enlist(Step):
-    """A prepared cluster knows the node as one of its two."""
+class RegisterNode(Step):
+    """Enter the node in the prepared cluster's configuration."""
 
     name = "enlist"
     cancelable = False
@@ -171,21 +171,21 @@ class Enlist(Step):
         self._role = role
 
     async def done(self, ctx: TaskContext) -> bool:
-        """It does, or it is not only prepared any more."""
+        """Return whether it is registered, or the cluster is formed."""
         config = await self._services.observer.config()
         if config.state is not ConfigState.PREPARED:
             return True
         return _planned(config, self._role).member == recall(ctx, self._role).member
 
     async def act(self, ctx: TaskContext) -> None:
-        """Write it down; the last of both has more to do."""
+        """Register it; for the second node, the other steps do more."""
         node = recall(ctx, self._role)
         await self._write(ctx, node.member, node.placement.name)
         if not _both(ctx):
             await ctx.progress(1.0, message("progress.join.other", node.placement.name))
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Await another one in its place, unless it has taken over meanwhile."""
+        """Plan another node in its place, unless it has taken over meanwhile."""
         if await leads(self._services, recall(ctx, self._role)):
             return
         await self._write(ctx, "", "")
@@ -195,15 +195,15 @@ class Enlist(Step):
             if config.state is not ConfigState.PREPARED:
                 return config
             place = _planned(config, self._role)
-            return config.planning(msgspec.structs.replace(place, member=member, name=name))
+            return config.with_planned(msgspec.structs.replace(place, member=member, name=name))
 
         await cluster_record(self._services.store).update(
             change, guards=[ctx.guard], idempotent=True
         )
 
 
-class WhenBoth(Step):
-    """A step that waits for the second of two nodes to join, or for the one that replaces another.
+class OnceComplete(Step):
+    """A step that runs once both nodes have joined, or for the replacement of a node.
 
     ``of`` is the node that the step is about, if it is one's: where the task does not know of it
     there is nothing to do. Of a lost witness' successor nothing has to be copied.
@@ -218,7 +218,7 @@ class WhenBoth(Step):
         self.cancelable = inner.cancelable
 
     async def done(self, ctx: TaskContext) -> bool:
-        """It does not apply, or it is done."""
+        """Return whether it does not apply, or is done."""
         if not (_both(ctx) or "old" in ctx.state):
             return True
         if self._of is not None and self._of not in ctx.state:
@@ -226,29 +226,29 @@ class WhenBoth(Step):
         return await self._inner.done(ctx)
 
     async def act(self, ctx: TaskContext) -> None:
-        """Do it."""
+        """Run the inner step."""
         await self._inner.act(ctx)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Undo it."""
+        """Undo the inner step."""
         await self._inner.undo(ctx)
 
 
 class CommitJoined(Commit):
-    """Commits those nodes that the task knows of: both of a new cluster, or a successor."""
+    """Commits the nodes that the task knows: both of a new cluster, or a replacement."""
 
     def __init__(self, services: Services) -> None:
         super().__init__(services, ROLES, _joined)
 
     async def done(self, ctx: TaskContext) -> bool:
-        """As of any commit."""
+        """Return the same as for any commit."""
         self._roles = tuple(role for role in ROLES if role in ctx.state)
         return await super().done(ctx)
 
 
 def _joined(config: ClusterConfig, nodes: Sequence[NodeConfig], old: str | None) -> ClusterConfig:
     for node in nodes:
-        config = config.replacing(old, node)
+        config = config.with_replaced(old, node)
     if config.state is not ConfigState.PREPARED:
         return config
     return msgspec.structs.replace(
@@ -261,7 +261,7 @@ def _both(ctx: TaskContext) -> bool:
 
 
 def _planned(config: ClusterConfig, role: str) -> PlannedNode:
-    found = config.awaited(_KINDS[role])
+    found = config.planned_node(_KINDS[role])
     if found is None:
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("join.not.prepared"))
     return found
@@ -279,7 +279,7 @@ def _manual(place: PlannedNode | NodeConfig, member: str, name: str) -> NewNode:
         kind=place.kind,
         member=member,
         token=member,
-        placement=elsewhere(name),
+        placement=unmanaged_placement(name),
         ha_ip=place.ha_ip,
         failover_ip=place.failover_ip,
         vm="",

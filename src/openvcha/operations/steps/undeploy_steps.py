@@ -16,20 +16,20 @@ from openvcha.node.etcd.account import ACCOUNT
 from openvcha.node.layout import PATRONI_CONFIG, PATRONI_PASSWORDS
 from openvcha.operations.context import Services
 from openvcha.operations.steps.last_copy import last_copy
-from openvcha.operations.steps.leaving_nodes import Leaving, recall_leaving
+from openvcha.operations.steps.leaving_nodes import LeavingNodes, recall_leaving
 from openvcha.operations.steps.patroni_settings import (
     PROTECT_SECONDS,
     configure,
-    need_the_store,
+    disable_failsafe,
     protect,
 )
 from openvcha.operations.steps.power import write_files
-from openvcha.operations.steps.quorum import SILENT, Silence, take_vote
-from openvcha.operations.steps.task_votes import rely, rely_on_nobody
-from openvcha.operations.waiting import until
+from openvcha.operations.steps.quorum import SILENT, SilenceWatch, remove_voter
+from openvcha.operations.steps.task_votes import clear_required_vms, record_required_vms
+from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.store.interface import Member
-from openvcha.tasks.steps import Step, TaskContext, Temporary
+from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 
 RELEASE_SECONDS = 60.0
 OFF_SECONDS = 120.0
@@ -54,8 +54,8 @@ NODE_FILES = (
 _RENEWS = message("progress.renew")
 
 
-class _Parting(Step):
-    """What these steps have in common."""
+class _UndeployStep(Step):
+    """The base of these steps."""
 
     cancelable = False
 
@@ -63,13 +63,13 @@ class _Parting(Step):
         self._services = services
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Nothing: who has left does not come back; another undeploy goes on from here."""
+        """Do nothing: a removed node does not return; another undeploy continues from here."""
 
     async def _configure(self, wanted: patroni_client.Settings) -> None:
         await configure(self._services, wanted, message("progress.release"))
 
     async def _vms(self, ctx: TaskContext) -> list[Vm]:
-        """Return the VMs of those who leave, as far as they are there."""
+        """Return the existing VMs of the leaving nodes."""
         inventory = await self._services.infrastructure.inventory()
         found = [inventory.vm(node.vm) for node in recall_leaving(ctx).nodes]
         return [vm for vm in found if vm is not None]
@@ -80,8 +80,8 @@ class _Parting(Step):
                 await self._services.infrastructure.power_off(vm.id)
 
 
-class Votes(_Parting):
-    """Only the one that stays votes. While the standby lives it protects every commit still.
+class RemoveVotes(_UndeployStep):
+    """Remove all other votes. As long as the standby runs, it still protects every commit.
 
     First this: from then on nobody can take over from the active, so that afterwards the commits
     may stop waiting for the standby. The dead votes go first, then each living one is needed to
@@ -92,36 +92,38 @@ class Votes(_Parting):
     weight = 2
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Asked of the store itself. Then nobody's power is needed, nor is it after a crash."""
+        """Return whether no other member is left in the store."""
         if await self._others(recall_leaving(ctx)):
             return False
-        await rely_on_nobody(self._services, ctx)
+        await clear_required_vms(self._services, ctx)
         return True
 
     async def act(self, ctx: TaskContext) -> None:
-        """Take one vote after the other. Raises ApiError when another node leads meanwhile."""
+        """Remove one vote after the other. Raises ApiError when another node takes the lead."""
         leaving = recall_leaving(ctx)
         await self._require(leaving)
-        await rely(self._services, ctx)
-        await membership.lead(self._services.store, leaving.stays)
+        await record_required_vms(self._services, ctx)
+        await membership.ensure_leader(self._services.store, leaving.stays)
         for member in await self._others(leaving):
             name = self._name(leaving, member)
             await ctx.progress(0.5, message("progress.vote", name))
             await self._require(leaving)
-            await take_vote(self._services, name, member.name, next(iter(member.peer_urls), None))
-        # Else who has left is powered on again as soon as the own etcd takes its new certificates.
-        await rely_on_nobody(self._services, ctx)
+            await remove_voter(
+                self._services, name, member.name, next(iter(member.peer_urls), None)
+            )
+        # Otherwise a removed node is powered on as soon as our etcd restarts with new certificates.
+        await clear_required_vms(self._services, ctx)
 
-    async def _require(self, leaving: Leaving) -> None:
+    async def _require(self, leaving: LeavingNodes) -> None:
         seen = await self._services.observe()
         if reason := _another(leaving, seen):
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
-        # Votes may have been taken: there is no way back, so whatever it is, it is waited for.
+        # Votes may be removed already: there is no way back, so any failure is waited out.
         if refusal := preconditions.why_not(preconditions.UNDEPLOY, seen):
-            raise Temporary(refusal.reason)
+            raise TemporaryFailure(refusal.reason)
 
-    async def _others(self, leaving: Leaving) -> list[Member]:
-        """Return all other members, also strangers; those first that do not answer."""
+    async def _others(self, leaving: LeavingNodes) -> list[Member]:
+        """Return all other members, even unknown ones; silent ones first."""
         store = self._services.store
         others = [member for member in await store.members() if member.name != leaving.stays]
         answers = [await self._answers(member) for member in others]
@@ -131,21 +133,21 @@ class Votes(_Parting):
         urls = () if member.learner else member.client_urls
         return bool(urls) and await self._services.store.healthy(urls[0], PROBE_SECONDS)
 
-    def _name(self, leaving: Leaving, member: Member) -> str:
+    def _name(self, leaving: LeavingNodes, member: Member) -> str:
         known = (node.name for node in leaving.nodes if node.member == member.name)
         return next(known, member.name or ", ".join(member.peer_urls))
 
 
-class _Settling(_Parting):
-    """A step that sets in Patroni what must not stay."""
+class _ReleasingStep(_UndeployStep):
+    """A step that leaves Patroni with settings that an undo must revert."""
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Set it back: who redeploys the lost nodes is to have a cluster that protects."""
-        await until(ctx, partial(protect, self._services), PROTECT_SECONDS)
+        """Restore the settings: if lost nodes are redeployed, commits must be protected."""
+        await wait_until(ctx, partial(protect, self._services), PROTECT_SECONDS)
 
 
-class Release(_Settling):
-    """No commit waits for the standby, and those who leave are off.
+class ReleaseStandby(_ReleasingStep):
+    """Stop waiting for the standby on commits; switch the leaving nodes off.
 
     In this order: a standby that ends while a commit waits for it holds the writer up.
     """
@@ -155,10 +157,10 @@ class Release(_Settling):
 
     def __init__(self, services: Services) -> None:
         super().__init__(services)
-        self._silence = Silence(services)
+        self._silence = SilenceWatch(services)
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Judged by power, by Patroni's keys, and by the settings of one who is alone."""
+        """Return whether power, Patroni's keys and the settings of a single node say so."""
         if await patroni_client.settings(self._services.store) != patroni_client.WITH_STANDBY:
             return False
         vms = await self._vms(ctx)
@@ -166,15 +168,15 @@ class Release(_Settling):
         return off and not await self._registered(ctx) and await self._answering(ctx) is None
 
     async def act(self, ctx: TaskContext) -> None:
-        """Let go, wait until PostgreSQL has, switch off, and set up for a next standby."""
+        """Release the standby, wait for PostgreSQL, power off, prepare for a later standby."""
         await ctx.progress(0.0, message("progress.release"))
-        await until(ctx, self._holds, RELEASE_SECONDS, fraction=0.3)
-        await until(ctx, lambda: self._on(ctx), OFF_SECONDS, fraction=0.6)
+        await wait_until(ctx, self._holds, RELEASE_SECONDS, fraction=0.3)
+        await wait_until(ctx, lambda: self._on(ctx), OFF_SECONDS, fraction=0.6)
         await ctx.remember(**{SILENT: True})
         await self._configure(patroni_client.WITH_STANDBY)
 
     async def _holds(self) -> LocalizableMessage | None:
-        """Say that commits wait for a standby still; has Patroni end that."""
+        """Return that commits still wait for a standby; release it through Patroni."""
         services = self._services
         waiting = message("progress.release")
         await self._configure(patroni_client.WITHOUT_STANDBY)
@@ -195,7 +197,7 @@ class Release(_Settling):
         return message("fence.powered.on", ", ".join(left)) if left else answering
 
     async def _answering(self, ctx: TaskContext) -> LocalizableMessage | None:
-        """A node that a person made, only a person can switch off."""
+        """Return the nodes that still answer: only a person can power off manual nodes."""
         if SILENT in ctx.state:
             return None
         nodes = [node for node in recall_leaving(ctx).nodes if not node.vm]
@@ -209,21 +211,21 @@ class Release(_Settling):
         return [member for member in members if member in there]
 
 
-class Disarm(_Parting):
-    """A VM that is kept is no node any more: it has no key, no password and no identity."""
+class EraseIdentities(_UndeployStep):
+    """Remove keys, passwords and identity from the VMs that are kept."""
 
     name = "disarm"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Look into each VM that is kept."""
+        """Return whether no kept VM has any of these files."""
         if recall_leaving(ctx).delete:
             return True
         return not any([await self._armed(vm) for vm in await self._vms(ctx)])
 
     async def act(self, ctx: TaskContext) -> None:
-        """Empty the files; somebody may start the VM meanwhile, so it is switched off again."""
+        """Empty the files; a VM that was started meanwhile is powered off again."""
         await ctx.progress(0.0, message("progress.disarm"))
-        await until(ctx, lambda: self._press(ctx), OFF_SECONDS, fraction=0.5)
+        await wait_until(ctx, lambda: self._press(ctx), OFF_SECONDS, fraction=0.5)
 
     async def _press(self, ctx: TaskContext) -> LocalizableMessage | None:
         await self._switch_off(ctx)
@@ -245,30 +247,30 @@ class Disarm(_Parting):
             return b""
 
 
-class Renew(_Settling):
-    """The active makes anew what lets a node in: what the others had opens nothing any more.
+class RotateCredentials(_ReleasingStep):
+    """Rotate the active's credentials: those of the removed nodes become void.
 
-    Its store is away for a moment then: Patroni is told before that nobody else could lead.
+    Its store restarts meanwhile: Patroni is told beforehand that no other node could lead.
     """
 
     name = "renew"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Judged by the authority, which is another one than the task found."""
+        """Return whether the authority differs from the one at the task's start."""
         found, credentials = ctx.state.get("authority"), self._services.credentials
         renewed = found is not None and credentials.authority() != found
         return renewed and not credentials.pending() and await self._settled()
 
     async def act(self, ctx: TaskContext) -> None:
-        """Ask for it once, also across crashes, and wait for its end."""
+        """Request the rotation once, also across crashes, and wait for it."""
         credentials = self._services.credentials
         if "authority" not in ctx.state:
             await ctx.remember(authority=credentials.authority())
-        await until(ctx, self._unsafe, SAFE_SECONDS, fraction=0.1)
+        await wait_until(ctx, self._unsafe, SAFE_SECONDS, fraction=0.1)
         if credentials.authority() == ctx.state["authority"]:
             await credentials.renew()
-        await until(ctx, self._pending, RENEW_SECONDS, fraction=0.3)
-        await need_the_store(self._services, _RENEWS)
+        await wait_until(ctx, self._pending, RENEW_SECONDS, fraction=0.3)
+        await disable_failsafe(self._services, _RENEWS)
 
     async def _unsafe(self) -> LocalizableMessage | None:
         await self._configure({patroni_client.FAILSAFE: True})
@@ -280,7 +282,7 @@ class Renew(_Settling):
         credentials = self._services.credentials
         if not credentials.pending():
             return None
-        hindrance = credentials.hindrance()
+        hindrance = credentials.obstacle()
         return message("progress.renew.hindered", hindrance) if hindrance else _RENEWS
 
     async def _settled(self) -> bool:
@@ -291,37 +293,37 @@ class Renew(_Settling):
         )
 
 
-class Alone(_Parting):
-    """The configuration names the one node; the others' VMs are deleted where that was asked."""
+class ReduceCluster(_UndeployStep):
+    """Reduce the configuration to the active; delete the other VMs if requested."""
 
     name = "alone"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Both, and nothing else is left of them."""
+        """Return whether that is done and nothing is left of the other nodes."""
         leaving = recall_leaving(ctx)
         config = await self._services.observer.config()
         return (
-            config == config.alone(leaving.stays)
+            config == config.reduced_to(leaving.stays)
             and not await self._reports(leaving)
             and not (leaving.delete and await self._vms(ctx))
         )
 
     async def act(self, ctx: TaskContext) -> None:
-        """Name the one node first: what it does not know any more may go."""
+        """Reduce the configuration first: unknown nodes may be deleted."""
         leaving = recall_leaving(ctx)
         await ctx.progress(0.0, message("progress.alone"))
         await cluster_record(self._services.store).update(
-            lambda config: config.alone(leaving.stays), guards=[ctx.guard], idempotent=True
+            lambda config: config.reduced_to(leaving.stays), guards=[ctx.guard], idempotent=True
         )
         for key in await self._reports(leaving):
             await self._services.store.delete(key)
         if leaving.delete:
             await self._delete(ctx, leaving)
 
-    async def _delete(self, ctx: TaskContext, leaving: Leaving) -> None:
+    async def _delete(self, ctx: TaskContext, leaving: LeavingNodes) -> None:
         for node in leaving.nodes:
             if node.kind is NodeKind.DATA:
-                await until(ctx, partial(self._last_copy, node), ACTIVE_SECONDS)
+                await wait_until(ctx, partial(self._last_copy, node), ACTIVE_SECONDS)
         for vm in await self._vms(ctx):
             await self._services.infrastructure.delete_vm(vm.id)
 
@@ -329,15 +331,15 @@ class Alone(_Parting):
         refusal = last_copy(await self._services.observe(), node.member, node.name)
         return refusal.reason if refusal else None
 
-    async def _reports(self, leaving: Leaving) -> list[str]:
-        """Find the reports of copies: nobody needs them."""
+    async def _reports(self, leaving: LeavingNodes) -> list[str]:
+        """Return the keys of the obsolete reports of copies."""
         members = [leaving.stays, *(node.member for node in leaving.nodes)]
         found = [await self._services.store.get(keys.node_copy(name)) for name in members]
         return [kv.key for kv in found if kv is not None]
 
 
-def _another(leaving: Leaving, seen: Observation) -> LocalizableMessage | None:
-    """Say that another node leads than the one that was to stay."""
+def _another(leaving: LeavingNodes, seen: Observation) -> LocalizableMessage | None:
+    """Return that another node leads than the one that was to stay; None otherwise."""
     if seen.leader == leaving.stays or seen.active is None:
         return None
     return message("active.is", seen.active.config.name)
