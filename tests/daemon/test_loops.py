@@ -10,7 +10,7 @@ SUPERVISING = ("run_forever(", "self._forever(")
 AWAITED = {
     ("cli/node/programs.py", "work"),
     ("store/single_flight.py", "self._after(self._last)"),  # who asked gets what it raises
-    ("events/audit.py", "self.tell_left_out()"),  # what cannot be kept is logged there
+    ("events/audit.py", "self.record_omitted()"),  # what cannot be kept is logged there
     ("lab/demo.py", "writer.run(stop)"),
     ("lab/up.py", "make_users(lab, Path(nodes[0][0].directory))"),
     ("node/address/forwarder.py", "pipe"),

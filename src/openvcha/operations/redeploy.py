@@ -86,12 +86,12 @@ async def check_witness(
 
 async def redeploy_passive(services: Services, caller: Caller, spec: PassiveRedeploySpec) -> str:
     """Create the task of a redeploy of the passive, and return its id."""
-    return await _create_task(services, caller, OF_PASSIVE, spec)
+    return await _begin_task(services, caller, OF_PASSIVE, spec)
 
 
 async def redeploy_witness(services: Services, caller: Caller, spec: WitnessRedeploySpec) -> str:
     """Create the task of a redeploy of the witness, and return its id."""
-    return await _create_task(services, caller, OF_WITNESS, spec)
+    return await _begin_task(services, caller, OF_WITNESS, spec)
 
 
 def passive_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
@@ -166,7 +166,7 @@ async def _findings(
     return (*((refusal.reason,) if refusal else ()), *verdict.errors), verdict.warnings
 
 
-async def _create_task(
+async def _begin_task(
     services: Services, caller: Caller, which: Replacement, spec: RedeploySpec
 ) -> str:
     """Check the spec, the peer and the state, then create the task."""
