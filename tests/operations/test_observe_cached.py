@@ -93,7 +93,7 @@ async def test_a_change_of_the_store_is_shown_at_once_or_after_the_bound(shown: 
     await change(shown.services.store, ClusterMode.MAINTENANCE)
     assert await shown.mode() is ClusterMode.MAINTENANCE
     await change(shown.world, ClusterMode.ENABLED)
-    await asyncio.sleep(FRESH_SECONDS)
+    await asyncio.sleep(FRESH_SECONDS + MOMENT)
     assert await shown.mode() is ClusterMode.ENABLED
 
 
@@ -103,7 +103,7 @@ async def test_who_leads_and_who_may_is_such_a_change(shown: Shown, key: str) ->
     await shown.mode()
     found = await shown.world.get(key)
     await shown.world.put(key, found.value if found else b"{}", found.lease if found else 0)
-    await asyncio.sleep(FRESH_SECONDS)
+    await asyncio.sleep(FRESH_SECONDS + MOMENT)
     await shown.mode()
     assert shown.looks == 2
 
@@ -111,7 +111,7 @@ async def test_who_leads_and_who_may_is_such_a_change(shown: Shown, key: str) ->
 async def test_without_the_store_no_look_is_shown(shown: Shown) -> None:
     """Also not the one of just now."""
     await shown.mode()
-    await asyncio.sleep(FRESH_SECONDS)
+    await asyncio.sleep(FRESH_SECONDS + MOMENT)
 
     async def away(_: str) -> Any:
         raise StoreUnavailable("away")
