@@ -147,6 +147,18 @@ def test_the_map_names_only_files_that_exist() -> None:
     assert not [str(path) for path in named if not path.is_file()]
 
 
+def test_the_walks_lead_through_files_that_exist() -> None:
+    """Each file of the walks can be opened, and holds the name that the walk gives it."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    walks = text.partition("## Three walks")[2].partition("\n## ")[0]
+    steps = re.findall(r"`([a-z_/]+\.py)`(?: \(`([\w.]+)`\))?", walks)
+    assert len(steps) > 30
+    for file, name in steps:
+        source = (ROOT / "src" / "openvcha" / file).read_text()
+        for part in name.split(".") if name else ():
+            assert re.search(rf"^\s*(?:async def|def|class) {part}\b", source, re.MULTILINE), file
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     """A relative link in a document names a file of the project."""
     broken = [
