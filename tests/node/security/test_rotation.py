@@ -127,14 +127,14 @@ class Node:
         """Open the records as the node does."""
         return Records(self)
 
-    async def trust(self, account: Account) -> None:
+    async def grant_all(self, account: Account) -> None:
         """Let an account in, asked by the account that the node has."""
         self.ask_for_account()
         self.moment()
         self.let_in[account.name] = account
         self.moment()
 
-    async def keep_only(self, own: Account, others: dict[str, Any]) -> None:
+    async def revoke_others(self, own: Account, others: dict[str, Any]) -> None:
         self.ask_for_account()
         assert others == {}
         for name in self.let_in.keys() - {own.name}:

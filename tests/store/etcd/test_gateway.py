@@ -236,12 +236,12 @@ async def test_a_watch_asks_nothing_that_others_have_just_asked() -> None:
     class Proven(Gateway):
         proven = True
 
-        def in_touch(self, endpoint: str, since_: float) -> bool:
+        def had_quorum_since(self, endpoint: str, since_: float) -> bool:
             del endpoint
             since.append(since_)
             return self.proven
 
-        async def at(self, endpoint: str, *_: Any) -> Any:
+        async def request_from(self, endpoint: str, *_: Any) -> Any:
             asked.append(endpoint)
 
     gateway, now = Proven([NOWHERE], None, 1.0), asyncio.get_running_loop().time
