@@ -117,6 +117,9 @@ def test_an_installation_waits_for_another_one(
     assert len((tmp_path / "calls").read_text().splitlines()) == calls
 
 
+CI_CALLS = ["check", "test", "test --soak", "coverage"]
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """What CI runs, over a ./dev that does what `says` has for its arguments. SIMULATED."""
@@ -129,6 +132,7 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "check").write_text("echo 'Contracts: 3 kept, 0 broken.'\n")
     (folder / "test").write_text("echo '= 7 passed, 2 deselected in 5.00s (0:00:05) ='\n")
     (folder / "test_--soak").write_text("echo '2 passed, 7 deselected in 9.00s'\n")
+    (folder / "coverage").write_text("echo 'TOTAL 100 25 75%'\n")
     return folder
 
 
@@ -147,11 +151,12 @@ def test_ci_runs_all_and_ends_with_a_line_of_each(checkout: Path) -> None:
     """In one command."""
     code, lines = ci(checkout)
     assert code == 0
-    assert (checkout / "calls").read_text().splitlines() == ["check", "test", "test --soak"]
-    assert lines[-4:] == [
+    assert (checkout / "calls").read_text().splitlines() == CI_CALLS
+    assert lines[-5:] == [
         "./dev check: Contracts: 3 kept, 0 broken. (exit code 0)",
         "./dev test: = 7 passed, 2 deselected in 5.00s (0:00:05) = (exit code 0)",
         "./dev test --soak: 2 passed, 7 deselected in 9.00s (exit code 0)",
+        "./dev coverage: TOTAL 100 25 75% (exit code 0)",
         "9 passed in 14.00s",
     ]
 
@@ -171,8 +176,15 @@ def test_ci_goes_on_after_a_failure_and_fails(checkout: Path, failing: str) -> N
         script.write("exit 3\n")
     code, lines = ci(checkout)
     assert code == 3
-    assert len((checkout / "calls").read_text().splitlines()) == 3
-    assert [line.endswith("(exit code 3)") for line in lines[-4:]].count(True) == 1
+    assert (checkout / "calls").read_text().splitlines() == CI_CALLS
+    assert [line.endswith("(exit code 3)") for line in lines[-5:]].count(True) == 1
+
+
+def test_ci_only_shows_the_coverage(checkout: Path) -> None:
+    """Its tests have been judged before, and are slower there."""
+    (checkout / "coverage").write_text("echo '1 failed, 5 passed in 9.00s'; exit 3\n")
+    code, lines = ci(checkout)
+    assert (code, lines[-1]) == (0, "9 passed in 14.00s")
 
 
 def test_ci_with_arguments_runs_what_they_name(checkout: Path) -> None:

@@ -53,6 +53,7 @@ BUILT_IN = (
     NoneType,
     UnionType,
     Any,
+    ...,
     msgspec.Raw,
 )
 #: Places that pass on what they were given; what they are given is looked at where it is named.

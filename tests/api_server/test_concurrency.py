@@ -55,7 +55,7 @@ async def edge() -> AsyncIterator[Edge]:
     """Make an edge where who waits does so for as long as the machine is busy."""
     made = await make_edge()
     for places in vars(pipeline(made)._in_flight).values():
-        places._share = replace(places._share, seconds=600.0)
+        places._limit = replace(places._limit, seconds=600.0)
     async with made.client:
         yield made
 
