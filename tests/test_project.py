@@ -159,6 +159,23 @@ def test_the_walks_lead_through_files_that_exist() -> None:
             assert re.search(rf"^\s*(?:async def|def|class) {part}\b", source, re.MULTILINE), file
 
 
+def test_the_pages_name_only_sources_and_tests_that_exist() -> None:
+    """A "cannot" is worth what its test shows; ``…::`` is another test of the same file."""
+    tracked = [path.relative_to(ROOT).as_posix() for path in _tracked()]
+    met, missing = 0, []
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        files: list[str] = []
+        for file, test in re.findall(r"`(…(?=::)|[\w./-]+\.py)(?:::(\w+))?`", page.read_text()):
+            if file != "…":
+                files = [path for path in tracked if f"/{path}".endswith(f"/{file}")]
+            met += bool(test)
+            known = [re.search(rf"def {test}\b", (ROOT / path).read_text()) for path in files]
+            if not files or (test and not any(known)):
+                missing.append((page.name, file, test))
+    assert met > 20
+    assert missing == []
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     """A relative link in a document names a file of the project."""
     broken = [
