@@ -34,6 +34,7 @@ from openvcha.store.records import encode
 from openvcha.store.sealing.cluster_store import SealedEtcd
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "repairs"
 PASSWORD = "a thief's password"
 TOKEN = "ab" * 32
 GAP_SECONDS = 2.0

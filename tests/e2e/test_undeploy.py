@@ -30,6 +30,7 @@ from openvcha.node.process.process_tree import find_tree
 from openvcha.operations.steps.undeploy_steps import NODE_FILES
 
 pytestmark = pytest.mark.engines
+SHARED_LAB = "repairs"
 VCHA = "/vcenter/vcha/cluster"
 GAP_SECONDS = 5.0
 """Shorter than a demotion takes, or Patroni's ttl; longer than a busy machine makes wait."""
