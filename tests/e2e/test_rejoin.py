@@ -20,7 +20,7 @@ from tests.support.waiting import until
 from openvcha.node.identity import load_identity
 from openvcha.node.postgres.cloning.data_backup import list_backups
 from openvcha.node.process.process_tree import find_tree, send
-from openvcha.node.process.status import Contact, load_status
+from openvcha.node.process.status import Contact, OwnView, load_status
 from openvcha.system.proc import read_stat
 
 pytestmark = pytest.mark.engines
@@ -113,13 +113,14 @@ def test_an_active_that_is_cut_off_acknowledges_nothing_and_comes_back(
         outcomes = list(threads.map(outcome_of_a_write, sessions, (-1, -2)))
     assert outcomes == ["ended", "ended"]
     wait_until_isolated(running, active)
-    until(lambda: not any(is_open(public, port) for port in (5432, 8443)), 120, pause=0)
+    until(lambda: not any(is_open(public, port) for port in (5432, 8443)), 120)
     freeze(running, witness, signal.SIGCONT)
     assert_alone_it_is_ended_before_it_is_isolated(running, writer, active, witness)
     for name in (passive, witness):
         freeze(running, name, signal.SIGCONT)
     running.until(lambda: answers_healthy(running))
-    running.until(lambda: node_status(running, active)["status"]["view"]["contact"] == "CONNECTED")
+    running.until(lambda: says(running, active, Contact.CONNECTED))
+    assert node_status(running, active)["status"]["view"]["contact"] == "CONNECTED"
     assert writer.missing() == set()
 
 
@@ -129,12 +130,12 @@ def assert_alone_it_is_ended_before_it_is_isolated(
     """Without the passive commits wait for nobody: none is acknowledged from ISOLATED on."""
     before = len(writer.acknowledged)
     running.until(lambda: len(writer.acknowledged) > before + 20)
-    running.until(lambda: not says_isolated(running, active))
+    running.until(lambda: not says(running, active, Contact.ISOLATED))
     address = load_identity(running.directory(active)).ha_address
     with writer.connect(address) as session, ThreadPoolExecutor() as threads:
         freeze(running, witness, signal.SIGSTOP)
         last = threads.submit(last_acknowledged, session)
-        until(lambda: says_isolated(running, active), 240, pause=0.01)
+        until(lambda: says(running, active, Contact.ISOLATED), 240, pause=0.01)
         isolated = time.monotonic()
         assert last.result(60) < isolated
     wait_until_isolated(running, active)
@@ -151,9 +152,15 @@ def last_acknowledged(session: "psycopg.Connection[Any]") -> float:
     return last
 
 
-def says_isolated(running: RunningLab, name: str) -> bool:
+def view_of(running: RunningLab, name: str) -> OwnView | None:
+    """Read what a node says of itself, without a program for each look."""
     status = load_status(running.directory(name))
-    return bool(status and status.view and status.view.contact is Contact.ISOLATED)
+    return status.view if status else None
+
+
+def says(running: RunningLab, name: str, contact: Contact) -> bool:
+    view = view_of(running, name)
+    return bool(view and view.contact is contact)
 
 
 def is_open(address: str, port: int) -> bool:
@@ -183,9 +190,9 @@ def wait_until_isolated(running: RunningLab, active: str) -> None:
     silent = sorted(load_identity(directory).member for directory in others)
 
     def isolated() -> bool:
-        view = node_status(running, active)["status"]["view"]
-        seen = view["contact"], view["writable"], sorted(view["waits_for"])
-        return seen == ("ISOLATED", False, silent)
+        view = view_of(running, active)
+        seen = view and (view.contact, view.writable, sorted(view.waits_for))
+        return seen == (Contact.ISOLATED, False, silent)
 
     until(isolated, 240, seen=lambda: node_status(running, active), pause=0.2)
     said = run_vcha(["node", "status", str(running.directory(active))], check=True).stdout
