@@ -1,8 +1,8 @@
 """Changes of the leader: by a request to Patroni, or by a transfer of its leader key.
 
-The new leader may fail. So ``/sync``, which names the members that may lead, keeps its value:
-Patroni itself enters the new leader right before it promotes PostgreSQL. ``/sync`` is only
-rewritten with the same value, so that a Patroni that read it before cannot write it any more.
+The new leader may fail before it promotes. So ``/sync``, which names the members that may lead,
+keeps its value: Patroni itself enters the new leader right before it promotes PostgreSQL. Here,
+``/sync`` is only rewritten with the same value: a Patroni that read it earlier then fails to write.
 """
 
 import json
@@ -31,15 +31,15 @@ from openvcha.store.patroni.state import (
 
 NO_REQUEST = FailoverRequest()
 EMPTY_SYNC = b"{}"
-"""A ``/sync`` that says as little as none; unlike none it has a revision."""
+"""A ``/sync`` that means the same as a missing one, but has a revision."""
 
 
 async def request_switchover(store: Store, guard: Compare, old: str, new: str) -> bool:
     """Request a switchover from ``old`` to ``new``; False when nothing was changed.
 
-    Only a member that ``/sync`` names may be asked for. A wish that Patroni has before it, whose
-    ever it is, stays; one that it refused is gone, and may be asked again. Wake the leader
-    afterwards, or it notices a second later.
+    Only a member that ``/sync`` names may be requested. A pending request, from any source, is
+    kept; one that Patroni refused is gone, and may be repeated. Wake the leader afterwards, or it
+    notices a second later.
     """
     sync = await _sync_from(store, old, new)
     before = await store.get(keys.PATRONI_FAILOVER)
@@ -52,14 +52,14 @@ async def request_switchover(store: Store, guard: Compare, old: str, new: str) -
 
 
 async def is_requested(store: Store) -> bool:
-    """Return whether a request that Patroni accepts as one is pending."""
+    """Return whether a request that Patroni accepts is pending."""
     return _request(await store.get(keys.PATRONI_FAILOVER)) != NO_REQUEST
 
 
 async def is_pending(store: Store) -> bool:
     """Return whether any request is pending: ours, or one that a person made.
 
-    Raises RecordInvalid: what cannot be read may have taken the place of one that is being met.
+    Raises RecordInvalid: an unreadable value may have replaced a request that is in progress.
     """
     found = await store.get(keys.PATRONI_FAILOVER)
     return found is not None and sound(found.key, read_failover(found.value)) != NO_REQUEST
@@ -76,10 +76,10 @@ async def transfer(store: Store, guard: Compare, old: str, new: str) -> bool:
     """Make ``new`` the leader in one transaction; False when nothing was changed.
 
     Only a member that ``/sync`` names may get the key: it has every acknowledged write, and from
-    here on ``old`` gets no acknowledgement from it any more. ``/sync`` is written anew in the same
-    transaction, so that ``old`` cannot let go of its standby and acknowledge alone. The key lives
-    with the lease by which Patroni of ``new`` shows that it lives: where that ends before
-    PostgreSQL takes writes, ``old`` may lead again.
+    here on it acknowledges no writes of ``old``. The same transaction rewrites ``/sync``, so that
+    ``old`` cannot remove its standby from it and acknowledge alone. The leader key gets the lease
+    of the liveness key of ``new``: if that expires before PostgreSQL accepts writes, ``old`` may
+    lead again.
     """
     sync = await _sync_from(store, old, new)
     lives = await liveness_key(store, new)
@@ -90,7 +90,7 @@ async def transfer(store: Store, guard: Compare, old: str, new: str) -> bool:
 
 
 async def liveness_key(store: Store, member: str) -> KeyValue | None:
-    """Return the key by which a member's Patroni shows that it is alive; None: it is not."""
+    """Return the key by which a member's Patroni shows that it is alive; None when it is not."""
     found = await store.get(keys.patroni_member(member))
     return found if found and found.lease else None
 
@@ -100,7 +100,7 @@ async def write_leader(
 ) -> int | None:
     """Write the leader key for the member of the liveness key ``lives``, with the same lease.
 
-    Returns the revision that ``/sync`` has until Patroni writes it; None: nothing was changed.
+    Returns the revision that ``/sync`` has until Patroni writes it; None when nothing was changed.
     """
     member = lives.key.removeprefix(keys.PATRONI_MEMBERS).encode()
     actions: list[Action] = [
@@ -124,7 +124,7 @@ async def undo_transfer(store: Store, guard: Compare, old: str, new: str) -> Non
 async def drop_stale_request(store: Store) -> bool:
     """Delete a request whose member is not alive; return whether it was deleted.
 
-    A paused Patroni does so only where a primary runs.
+    A paused Patroni does so only on a node that runs a primary.
     """
     found = await store.get(keys.PATRONI_FAILOVER)
     member = _request(found).member
@@ -141,7 +141,7 @@ async def drop_stale_request(store: Store) -> bool:
 
 
 def rewrite_sync(sync: KeyValue | None) -> Put:
-    """Write ``/sync`` unchanged, so that a writer that read it before fails."""
+    """Return the action that rewrites ``/sync`` unchanged, so that earlier readers cannot write."""
     return Put(keys.PATRONI_SYNC, sync.value if sync else EMPTY_SYNC)
 
 
@@ -159,7 +159,7 @@ def _leads(member: str) -> Compare:
 def _request(found: KeyValue | None) -> FailoverRequest:
     """Return the pending request; empty when there is none. Patroni empties the key after use.
 
-    A value that Patroni ignores is no request, and blocks nothing.
+    A value that Patroni ignores is not a request, and blocks nothing.
     """
     wish = read_failover(found.value) if found else NO_REQUEST
     return NO_REQUEST if isinstance(wish, Unreadable) else wish

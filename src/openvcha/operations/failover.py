@@ -1,11 +1,11 @@
 """Failover on request: check, checkpoint, switch, settle.
 
-A planned failover lets the passive catch up first, and Patroni switches. A forced one transfers the
-leader key in one transaction: the passive has every acknowledged write, since ``/sync`` must name
-it. The task runs on the active, so it begins on one node and ends on the other.
+In a planned failover, the passive catches up first, and then Patroni switches over. A forced one
+transfers the leader key in one transaction: the passive has every acknowledged write, since
+``/sync`` must name it. The task runs on the active, so it starts on one node and ends on the other.
 
-A forced failover also takes the lead from a member that was removed from the cluster: its own
-service, which still holds the public address, is informed.
+A forced failover also takes the lead from a member that was removed from the cluster. The service
+of that member, which still holds the public address, is informed.
 """
 
 import asyncio
@@ -34,16 +34,16 @@ from openvcha.tasks.transient import WaitTimedOut
 
 SERVICE = "com.vmware.vcenter.vcha.cluster"
 REPLAY_SECONDS = 30.0
-"""As long as PostgreSQL itself lets a query delay the replay."""
+"""PostgreSQL itself lets a query delay replay for as long."""
 SWITCH_SECONDS = 120.0
 SETTLE_SECONDS = 120.0
 LOST_SECONDS = 5.0
-# Clients wait or reconnect during these steps, so they poll rarely.
+# Clients wait or reconnect during these steps, so the steps poll less often than others.
 LOOK_SECONDS = 0.2
 
 
 async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
-    """Create the task of a failover; refused with the reason before that."""
+    """Create the task of a failover, and return its id. Raises ApiError with the refusal."""
     seen = await require(services, partial(why_not, planned=planned))
     active = seen.active
     task = await services.journal.create(
@@ -77,7 +77,7 @@ def failover_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
 
 @dataclass(frozen=True)
 class _Switchover:
-    """The leader and its successor; ``old`` is unset if the leader is no node."""
+    """The leader and its successor; ``old`` is unset if the leader is not a configured node."""
 
     leads: str
     old: NodeConfig | None
@@ -85,7 +85,7 @@ class _Switchover:
 
 
 async def _recall(services: Services, ctx: TaskContext) -> _Switchover:
-    """Return the decided nodes. Raises KeyError before the check, ApiError when one is gone."""
+    """Return the chosen nodes. Raises KeyError before the check, ApiError when one is gone."""
     config = await services.observer.config()
     leads = str(ctx.state["from"])
     old, new = config.node(leads), config.node(str(ctx.state["to"]))
@@ -95,7 +95,7 @@ async def _recall(services: Services, ctx: TaskContext) -> _Switchover:
 
 
 class CheckFailover(Step):
-    """Decide which node takes over, if nothing forbids it."""
+    """The step that decides which node takes over."""
 
     name = "check"
 
@@ -104,11 +104,11 @@ class CheckFailover(Step):
         self._planned = planned
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether it is decided; that happens once: a resume must not fail back."""
+        """Return whether the nodes are chosen. The choice is final: a resume must not fail back."""
         return "to" in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
-        """Refuse as the operation itself does; else remember both nodes."""
+        """Check the preconditions again, then store both nodes. Raises ApiError."""
         seen = await self._services.observe()
         require_still(why_not(seen, planned=self._planned))
         heir = seen.sync_candidate if seen.unknown_leader else seen.passive
@@ -122,7 +122,7 @@ class CheckFailover(Step):
 
 
 class Checkpoint(Step):
-    """Run checkpoints, so that little is left to write and replay during the switch."""
+    """The step that runs checkpoints, which leaves little to write and replay in the switch."""
 
     name = "prepare"
     weight = 4
@@ -131,15 +131,15 @@ class Checkpoint(Step):
         self._services = services
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether it was done once: little is written afterwards."""
+        """Return whether the checkpoints were run once: little is written afterwards."""
         leads = await patroni_client.leader(self._services.store)
         return bool(ctx.state.get("prepared")) or leads == ctx.state["to"]
 
     async def act(self, ctx: TaskContext) -> None:
         """Run a checkpoint on the active, then on the passive, which needs the active's record.
 
-        What the active has written by then is replayed before it is stopped.
-        Raises ApiError TIMED_OUT with what holds the replay up.
+        Then wait until the passive has replayed everything that the active had written by then.
+        Raises ApiError TIMED_OUT naming what blocks the replay.
         """
         way = await _recall(self._services, ctx)
         if way.old is None:
@@ -171,7 +171,7 @@ class Checkpoint(Step):
 
 
 def behind(seen: Replay, name: str, target: int) -> LocalizableMessage | None:
-    """Return how far the replay is from ``target``, and what blocks it, if anything."""
+    """Return how far the replay is from ``target``, and what blocks it; None when it is there."""
     if not seen.standby or seen.position >= target:
         return None
     if seen.holders:
@@ -192,7 +192,7 @@ def _temporary(node: NodeConfig) -> Iterator[None]:
 
 
 class SwitchLeader(Step):
-    """Make the leader key name the new active, and wait until it accepts writes."""
+    """The step that makes the new active the leader, and waits until it accepts writes."""
 
     name = "switch"
     weight = 3
@@ -203,18 +203,18 @@ class SwitchLeader(Step):
         self._planned = planned
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether the key names the new active and PostgreSQL accepts writes."""
+        """Return whether the leader key names the new active and its PostgreSQL accepts writes."""
         way = await _recall(self._services, ctx)
         leads = await patroni_client.leader(self._services.store)
         return leads == way.new.member and await self._not_writable(way.new) is None
 
     async def act(self, ctx: TaskContext) -> None:
-        """Request the switch, again if it came to nothing, as long as the preconditions hold."""
+        """Request the switch; retry a failed request as long as the preconditions hold."""
         way = await _recall(self._services, ctx)
         await wait_until(ctx, lambda: self._press(ctx, way), SWITCH_SECONDS, pause=LOOK_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Withdraw the request and the key, so that nothing happens after the task has ended."""
+        """Withdraw the request and undo the transfer: no switch may follow the end of the task."""
         way = await _recall(self._services, ctx)
         store = self._services.store
         await leader_key.withdraw_request(store, ctx.guard, way.leads, way.new.member)
@@ -225,19 +225,19 @@ class SwitchLeader(Step):
         leads = await patroni_client.leader(store)
         if leads == way.new.member:
             return await self._not_writable(way.new)
-        # An active that is stopping on request accepts no writes: no reason to refuse.
+        # An active that is stopping on request accepts no writes; that must not be refused.
         if leads == way.leads and not await leader_key.is_requested(store):
             await self._begin(ctx, way)
         return message("progress.failover.switch", way.new.name)
 
     async def _begin(self, ctx: TaskContext, way: _Switchover) -> None:
-        """Request the switch, if it is still allowed."""
+        """Request the switch. Raises ApiError, or TemporaryFailure, when it is not allowed now."""
         seen = await self._services.observe()
         if seen.leader != way.leads:
             return
         require_still(preconditions.why_not(preconditions.FAILOVER, seen))
         both = (self._services.store, ctx.guard, way.leads, way.new.member)
-        # In MAINTENANCE Patroni does not stop an active that lost the key: it has to switch.
+        # In MAINTENANCE Patroni does not stop an active that lost the key, so it must switch over.
         if not self._planned and seen.config.mode is not ClusterMode.MAINTENANCE:
             await leader_key.transfer(*both)
         elif await leader_key.request_switchover(*both) and way.old is not None:
@@ -252,7 +252,7 @@ class SwitchLeader(Step):
 
 
 class Settle(Step):
-    """Wait until the former active follows the new one, or is known to be lost."""
+    """The step that waits until the former active follows the new one, or is known to be lost."""
 
     name = "settle"
     weight = 2
@@ -298,6 +298,6 @@ class Settle(Step):
 
 
 async def _wake(services: Services, active: NodeConfig) -> None:
-    """Run the cycle of the active's Patroni now, instead of a second later."""
+    """Make the active's Patroni run its cycle now, instead of a second later."""
     with contextlib.suppress(PatroniUnreachable):
         await services.patroni.wake(active.ha_address)

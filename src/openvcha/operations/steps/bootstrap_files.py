@@ -36,7 +36,7 @@ async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
 async def joining_files_of(
     services: Services, node: NewNode, public_key: bytes
 ) -> dict[str, bytes]:
-    """Return the files of a node that keeps its key (whose public part is given, DER)."""
+    """Return the files of a node that keeps its own private key (``public_key``: DER)."""
     _require_settled(services)
     identity = await _identity(services, node)
     account = await _account(services, identity)
@@ -45,7 +45,7 @@ async def joining_files_of(
 
 
 def _require_settled(services: Services) -> None:
-    """Raise TemporaryFailure during a rotation: new files would be void at once."""
+    """Raise TemporaryFailure during a rotation: it would invalidate new files at once."""
     if services.credentials.pending():
         raise TemporaryFailure(message("credentials.pending"))
 
@@ -79,7 +79,7 @@ async def _identity(services: Services, node: NewNode) -> Identity:
 
 
 async def _data_nodes(services: Services, node: NewNode) -> dict[str, str]:
-    """Return the voting data nodes as configured; members may announce anything."""
+    """Return the voting data nodes as configured: what members announce is not trusted."""
     config = await services.observer.config()
     voters = {member.name for member in await services.store.members() if not member.learner}
     return {
@@ -90,9 +90,9 @@ async def _data_nodes(services: Services, node: NewNode) -> dict[str, str]:
 
 
 async def _account(services: Services, identity: Identity) -> Account:
-    """Return the store account of the new node; that of a witness is created here.
+    """Return the store account of the new node; create it if the node is a witness.
 
-    Made again it has another password: what is written last counts.
+    A repeated call sets another password; the last one counts.
     """
     if identity.holds_data:
         return await asyncio.to_thread(load_account, services.directory)
@@ -114,10 +114,10 @@ def _files(
         return make(identity, authorities, account=account)
     api = load_pair(directory, tls_files.API_CERTIFICATE, tls_files.API_KEY)
     if identity.public_address != own.public_address:
-        # A passive that serves at another address after a failover shows that address's name.
+        # A passive that serves at another address after a failover needs a certificate for it.
         api = api_certificate(authorities.service, identity.public_address, socket.gethostname())
-    # The application's password is the application's: no node needs it after the first start.
+    # No node needs the application's password after the first start.
     secrets = msgspec.structs.replace(load_secrets(directory), application=None)
     made = make(identity, authorities, secrets=secrets, api=api, account=account)
-    # Else an old state of the store, given to a node that is new, would be the first it sees.
+    # Without the roll, a new node would accept an old state of the store as the first it sees.
     return made | roll_file(Layout(directory))

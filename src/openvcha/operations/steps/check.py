@@ -29,7 +29,7 @@ WITNESS_BYTES = 64 * 1024 * 1024
 class NodeRequest:
     """The request for one node. ``path`` is the path of its fields in the API request.
 
-    Without a placement the node is made by a person.
+    Without a placement, a person creates the node.
     """
 
     path: str
@@ -46,7 +46,7 @@ class NodeRequest:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """All findings; ``node`` is set exactly if there are no errors."""
+    """All findings; ``node`` is set if and only if there are no errors."""
 
     node: NewNode | None
     errors: tuple[LocalizableMessage, ...]
@@ -54,7 +54,7 @@ class CheckResult:
 
 
 async def require_one_datastore(services: Services, seen: Observation) -> None:
-    """Raise ApiError INVALID_ELEMENT_CONFIGURATION if the active uses several."""
+    """Raise ApiError INVALID_ELEMENT_CONFIGURATION if the active uses several datastores."""
     if places := await services.external_data():
         name = seen.active.config.name if seen.active else services.identity.name
         said = message("active.elsewhere", name, ", ".join(map(str, places)))
@@ -64,16 +64,16 @@ async def require_one_datastore(services: Services, seen: Observation) -> None:
 async def check_addresses(
     services: Services, seen: Observation, wish: NodeRequest
 ) -> tuple[LocalizableMessage, ...]:
-    """Return the findings for the addresses, or the copy, of a node that a person creates."""
+    """Return the findings for the addresses and the data copy of a node that a person creates."""
     inventory = await services.infrastructure.inventory()
     settings = await check_settings(services, wish.kind)
     return (*await _Addresses(services, seen, inventory, wish).examine(), *settings.errors)
 
 
 async def check(services: Services, seen: Observation, wish: NodeRequest) -> CheckResult:
-    """Check placement, addresses and copy of a new node; nothing is changed.
+    """Check placement, addresses and data copy of a new node; change nothing.
 
-    Raises ValueError for a wish without a placement.
+    Raises ValueError for a request without a placement.
     """
     if wish.placement is None:
         raise ValueError("there is no placement to check")
@@ -105,7 +105,7 @@ async def _need(services: Services, kind: NodeKind) -> int:
 
 
 def _defaults(inventory: Inventory, seen: Observation, wish: NodeRequest) -> PlacementDefaults:
-    """Return the defaults: those of the active; a replaced node frees its place."""
+    """Return the defaults, taken from the active; a replaced node frees its host and datastore."""
     stay = [node.config.vm for node in seen.nodes if node.config != wish.replaces]
     active_vm = inventory.vm(seen.active.config.vm if seen.active else None)
     others = tuple(vm for vm in inventory.vms if vm.id in stay and vm != active_vm)

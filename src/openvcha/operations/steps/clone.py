@@ -39,7 +39,7 @@ LOOK_SECONDS = 1.0
 
 
 class Clone(Step):
-    """Create the VM, register a learner, write the identity, power on, promote."""
+    """The step that creates a VM, registers it as a learner, powers it on and promotes it."""
 
     weight = 10
 
@@ -50,7 +50,7 @@ class Clone(Step):
         self.name = f"clone.{role}"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether a voter of that name is in etcd, and the VM runs."""
+        """Return whether etcd has a voter of that name and its VM is powered on."""
         if await relied_on(self._services, ctx, self._role):
             return True
         node = recall(ctx, self._role)
@@ -60,11 +60,11 @@ class Clone(Step):
         return vm is not None and vm.power_state is VmPowerState.POWERED_ON
 
     async def act(self, ctx: TaskContext) -> None:
-        """Create the node; each part reuses what an earlier attempt has done."""
+        """Create the node; each part reuses the work of an earlier attempt."""
         node = recall(ctx, self._role)
         services = self._services
         await ctx.progress(0.0, message("progress.clone", node.placement.name))
-        # Before the VM exists: a full disk of our own is noticed while nothing has to be undone.
+        # Before the VM exists: if our own disk is full, there is nothing to roll back yet.
         await record_required_vms(services, ctx)
         vm = await services.infrastructure.create_vm(
             request_at(node.placement, node.token, (node.ha_address,))
@@ -78,7 +78,7 @@ class Clone(Step):
         await services.store.refresh_endpoints()
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Delete the half-made node and its vote, unless the cluster depends on it."""
+        """Delete the incomplete node and its vote, unless the cluster depends on it."""
         if self._role not in ctx.state or await committed(self._services, ctx, self._role):
             return
         node = recall(ctx, self._role)
@@ -104,14 +104,14 @@ class Clone(Step):
     async def _rely_still(self, ctx: TaskContext, node: NewNode) -> None:
         """Record the required VMs while the new node may vote, if that is possible.
 
-        If it is not, the vote is removed anyway: otherwise it would be needed forever.
+        If it is not, its vote must be removed anyway: otherwise it would be needed forever.
         """
         if await self._member(node):
             with contextlib.suppress(WaitTimedOut):
                 await record_required_vms(self._services, ctx)
 
     async def _adopt(self, ctx: TaskContext, node: NewNode) -> None:
-        """Enter a node that took over meanwhile: its writes must not be undone."""
+        """Commit a node that has taken over meanwhile: its writes must not be lost."""
         old = str(ctx.state.get("old") or "") or None
         await cluster_record(self._services.store).update(
             lambda config: config.with_replaced(old, node.configured()),
@@ -128,7 +128,7 @@ class Clone(Step):
             raise TemporaryFailure(message("fence.still.in.sync", name))
 
     async def _delete(self, node: NewNode) -> None:
-        """Remove the vote while the node runs: of two votes, each is needed to remove the other."""
+        """Delete the node; remove its vote while it runs: with two voters, both must agree."""
         services = self._services
         url = services.peer_url(node.ha_address)
         await remove_voter(services, node.placement.name, node.member, url)
@@ -158,7 +158,7 @@ class Clone(Step):
         await membership.ensure_learner(services.store, node.member, url)
 
     async def _start(self, ctx: TaskContext, node: NewNode, vm: Vm) -> None:
-        """Write the identity only while the node is off: a running one has read its own."""
+        """Power the node on; write its identity first if it is off (else it has read it)."""
         infrastructure = self._services.infrastructure
         if vm.power_state is not VmPowerState.POWERED_ON:
             files = await files_of(self._services, node)
@@ -182,7 +182,7 @@ class Clone(Step):
         return message("progress.promote", node.placement.name)
 
     async def _keep_on(self, node: NewNode) -> None:
-        """Restart a half-made node that has lost its power; it resumes."""
+        """Power an incomplete node on again if it went off; it resumes."""
         now = asyncio.get_running_loop().time()
         if not node.vm or now - self._looked < LOOK_SECONDS:
             return

@@ -25,7 +25,10 @@ Change = Callable[[ClusterConfig, Sequence[NodeConfig], str | None], ClusterConf
 
 
 class Commit(Step):
-    """``change`` makes the new configuration from the old one. It is idempotent."""
+    """The step that enters the new nodes in the configuration and deletes the old one's remains.
+
+    ``change`` returns the new configuration, given the old one; it is idempotent.
+    """
 
     name = "commit"
     weight = 5
@@ -37,12 +40,12 @@ class Commit(Step):
         self._change = change
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether the new nodes are named, and nothing is left of the old one."""
+        """Return whether the configuration names the new nodes, and the old one left nothing."""
         named = [await committed(self._services, ctx, role) for role in self._roles]
         return all(named) and await self._remains(ctx) is None and not await self._reports(ctx)
 
     async def act(self, ctx: TaskContext) -> None:
-        """Name the new nodes first: then the new copy counts, and the old may be deleted."""
+        """Enter the new nodes first: then the new copy counts, and the old one may be deleted."""
         # The repair continues anyway: the health reports what could not be set.
         with contextlib.suppress(WaitTimedOut):
             await wait_until(ctx, partial(protect, self._services), PROTECT_SECONDS)
@@ -54,7 +57,7 @@ class Commit(Step):
         )
         if await self._remains(ctx):
             await wait_until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
-        # It may have been deleted during the wait.
+        # A person may have deleted the VM during the wait.
         if vm := await self._remains(ctx):
             await self._services.infrastructure.delete_vm(vm.id)
         for key in await self._reports(ctx):
@@ -83,7 +86,7 @@ class Commit(Step):
         return refusal.reason if refusal else None
 
     async def _settle(self, ctx: TaskContext) -> None:
-        """Wait for HEALTHY; a new fault is not this task's."""
+        """Wait for HEALTHY; a new fault does not fail this task."""
 
         async def unhealthy() -> LocalizableMessage | None:
             health = assess(await self._services.observe())

@@ -8,7 +8,7 @@ from openvcha.tasks.steps import TaskContext
 
 
 class LeavingNodes(msgspec.Struct, frozen=True, kw_only=True):
-    """``stays`` is the remaining member; ``delete``: whether the other VMs are deleted."""
+    """The nodes that leave; ``stays`` is the remaining member, ``delete``: delete their VMs."""
 
     stays: str
     nodes: tuple[NodeConfig, ...]
@@ -21,7 +21,7 @@ def recall_leaving(ctx: TaskContext) -> LeavingNodes:
 
 
 async def remember_leaving(ctx: TaskContext, leaving: LeavingNodes) -> None:
-    """Store the decision durably before anything is done."""
+    """Store the decision durably, before any step acts on it."""
     await ctx.remember(leaving=msgspec.to_builtins(leaving))
 
 

@@ -27,8 +27,9 @@ async def configure(
 async def protect(services: Services) -> LocalizableMessage | None:
     """Make commits wait for a standby, disable the failsafe mode, restore the mode's settings.
 
-    Returns what has to come first, None when all is set. Until Patroni's ``/sync`` says who has
-    everything, any standby may lead: so long a primary that crashes starts again itself.
+    Returns what to wait for, None when everything is set. Until Patroni's ``/sync`` names the
+    members with every acknowledged write, any standby could lead: so a primary that crashes has to
+    restart itself until then.
     """
     waiting = message("progress.protect")
     await configure(services, {"synchronous_mode": True}, waiting)

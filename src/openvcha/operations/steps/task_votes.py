@@ -1,8 +1,8 @@
 """Required VMs: before votes change, every node records which VMs must be on, outside the store.
 
-The record is in the store, and each node keeps what it says on its own disk: see
-node/background/task_votes.py. The votes change only when the nodes that vote have said so. It goes
-with the task, in one transaction.
+The record is in the store, and each node keeps a copy on its own disk: see
+node/background/task_votes.py. Votes change only after the voters have confirmed their copies. The
+transaction that ends the task deletes the record.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from openvcha.store.interface import Action, Delete, Get, KeyValue, Member, Put
 from openvcha.tasks.steps import TaskContext
 
 OWN_SECONDS = 60.0
-"""How long our own node may take: without its record, votes are not changed."""
+"""How long our own node may take: without its copy, no vote is changed."""
 OTHERS_SECONDS = 10.0
 """How long other voters that answer may take; a silent one would power on no VM anyway."""
 PROBE_SECONDS = 1.0
@@ -34,7 +34,7 @@ PROBE_SECONDS = 1.0
 async def record_required_vms(services: Services, ctx: TaskContext) -> None:
     """Make all voters record durably which VMs must be on from now on.
 
-    Raises Fenced, and WaitTimedOut when the own node does not.
+    Raises Fenced, and WaitTimedOut when our own node does not.
     """
     wanted = await _relied(services, ctx)
     revision = await _written(services, ctx, wanted)
@@ -72,7 +72,7 @@ async def clear_required_vms(services: Services, ctx: TaskContext) -> None:
 
 
 async def required_vms_file(services: Services, ctx: TaskContext) -> dict[str, bytes]:
-    """Return the file that informs a new node before it reaches the store."""
+    """Return the file from which a new node knows the record before it reaches the store."""
     required_votes = await _relied(services, ctx)
     return {REQUIRED_VOTES: encode_required_votes(required_votes, services.journal.clock())}
 
@@ -116,7 +116,7 @@ async def _awaited(
 ) -> LocalizableMessage | None:
     """Return which nodes to wait for: our own, and for some time others that answer.
 
-    ``missing`` has what each one says instead.
+    ``missing`` has what each of them reports instead.
     """
     own = services.identity
     for member, said in missing.items():
