@@ -15,7 +15,7 @@ from openvcha.store.node_facts import PostgresFacts
 
 @dataclass(frozen=True)
 class CopyFindings:
-    """What prevents a new data node, and what its owner should know."""
+    """What prevents a new data node (errors), and what its owner should know (warnings)."""
 
     errors: tuple[LocalizableMessage, ...] = ()
     warnings: tuple[LocalizableMessage, ...] = ()
@@ -49,7 +49,7 @@ def _uninstalled(node: str, found: MissingFile) -> LocalizableMessage:
 
 
 def copy_findings(name: str, told: PostgresFacts) -> CopyFindings:
-    """Judge the facts of a node: settings that replication depends on are errors."""
+    """Return the findings from a node's facts: settings that replication depends on are errors."""
     return CopyFindings(tuple(_settings(name, told, vital=True)), tuple(_warnings(name, told)))
 
 

@@ -21,16 +21,16 @@ from openvcha.tasks.transient import WaitTimedOut
 
 STALL_SECONDS = 180.0
 FREE_ATTEMPTS = 5
-"""After so many, only bytes that no attempt had reached count as movement."""
+"""After this many, only bytes that no earlier attempt has reached count as progress."""
 LOOK_SECONDS = 0.1
 CLOCK_MARGIN = timedelta(seconds=2)
-"""A copy may have begun as soon as the node was made, a moment before this step."""
+"""A copy may have begun as soon as the node was created, a moment before this step."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @dataclass
 class _Watch:
-    """When the copy last progressed, and its maximum."""
+    """When the copy last progressed (seconds), and how far it is and has been (bytes)."""
 
     bytes_done: int = -1
     furthest: int = -1
@@ -46,7 +46,7 @@ class _Watch:
 
 
 class Copy(Step):
-    """Wait until the data have arrived on the new node. The undo of the clone deletes them."""
+    """The step that waits until the new node has copied the data; the clone's undo deletes them."""
 
     weight = 60
 
@@ -73,14 +73,14 @@ class Copy(Step):
             _not_stalled(watch, report, name)
             await ctx.progress(_fraction(report), said(report, name))
             await ctx.pause(LOOK_SECONDS)
-            # A copy may take hours; the store may be away now and then meanwhile.
+            # A copy may take hours; short outages of the store must not end it.
             with contextlib.suppress(StoreUnavailable):
                 report = await self._report(node)
             if report is not None and report.state is CopyState.FAILED:
                 report = await self._judged(report, began)
 
     async def _judged(self, report: CopyReport, since: datetime) -> CopyReport:
-        """Add the server's error: the node sees only that the copy ended."""
+        """Return the report with the server's error: the node sees only that the copy ended."""
         error = await self._services.postgres.copy_error(since)
         if error is None:
             return report
@@ -117,7 +117,7 @@ def _fraction(report: CopyReport | None) -> float:
 
 
 def said(report: CopyReport | None, name: str) -> LocalizableMessage:
-    """Format the progress of a copy; with the reason of the failure if it is retried."""
+    """Format the progress of a copy, with the reason of the failure if it is retried."""
     if report is not None and report.state is CopyState.FAILED:
         return message("progress.copy.again", name, report.error or "unknown")
     if report is None or not report.bytes_total:

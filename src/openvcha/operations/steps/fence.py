@@ -18,10 +18,10 @@ FENCE_SECONDS = 30.0
 
 
 class Fence(Step):
-    """Revoke the old node's candidacy, remove its vote, power it off.
+    """The step that revokes the old node's candidacy, removes its vote and powers it off.
 
-    The vote goes while the node may still live: where two votes are left, each is needed to take
-    the other. ``role`` is the new node's; ``operation`` is what has to be allowed still.
+    It removes the vote while the node may still run: with two voters left, both are needed to
+    remove one. ``role`` is the new node's; ``operation`` has the preconditions to check again.
     """
 
     name = "fence"
@@ -34,7 +34,7 @@ class Fence(Step):
         self._operation = operation
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return False: a new check costs little."""
+        """Return whether the old node is fenced or gone, or its successor is relied on."""
         old = await self._old(ctx)
         if old is None or await relied_on(self._services, ctx, self._role):
             return True
@@ -57,14 +57,14 @@ class Fence(Step):
         """Do nothing: the old node was lost before, and a lost vote is not restored."""
 
     async def _require(self, old: NodeConfig) -> None:
-        """Refuse if the node is healthy again, leads, or may hold the last copy of the data."""
+        """Refuse if the node is healthy again, leads, or may have the last copy of the data."""
         seen = await self._services.observe()
         data = old.kind is NodeKind.DATA
         refusal = last_copy(seen, old.member, old.name) if data else None
         require_still(refusal or preconditions.why_not(self._operation, seen))
 
     async def _press(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
-        """Do all that is left to do, repeatedly: the node may be restarted meanwhile."""
+        """Do what is left to do; the caller repeats it, since the node may restart meanwhile."""
         services = self._services
         if old.kind is NodeKind.DATA and not await patroni_client.revoke_candidacy(
             services.store, old.member
@@ -78,7 +78,7 @@ class Fence(Step):
         return await self._threat(old) or silent
 
     async def _answers(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
-        """Return that a node which cannot be powered off here still answers."""
+        """Return why a node that cannot be powered off here may still run; None otherwise."""
         return None if old.vm or SILENT in ctx.state else await self._silence.unmet(old)
 
     async def _threat(self, old: NodeConfig) -> LocalizableMessage | None:

@@ -16,13 +16,14 @@ from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 
 JOIN_SECONDS = 600.0
 FINAL_STARTS = 4
-"""So many starts in a row that failed for the same reason; one takes about 4 s."""
+"""This many consecutive failed starts for the same reason are final; one takes about 4 s."""
 
 
 class Join(Step):
-    """Wait until a failover to the new node is possible; in DISABLED, until it streams.
+    """The step that waits until a failover to the node is possible; in DISABLED, until it streams.
 
-    There the node ends its PostgreSQL once the configuration names it: daemon/postgres_keeper.py.
+    In DISABLED, the node stops its PostgreSQL once the configuration names it:
+    daemon/postgres_keeper.py.
     """
 
     weight = 20
@@ -88,7 +89,7 @@ class Join(Step):
         return message("progress.join.start.failed", name, told.reason)
 
     async def _streams(self, node: NewNode) -> bool:
-        """Ask the active whether it streams: a starting standby answers late."""
+        """Return whether the node streams. The active knows: a starting standby answers late."""
         services = self._services
         try:
             active = await services.patroni.node(services.identity.ha_address)

@@ -1,4 +1,4 @@
-"""The task of a joining node: it becomes a voter; once both are there, the cluster is formed.
+"""The task of a joining node: it becomes a voter; once both have joined, the cluster is formed.
 
 In an existing cluster, the node replaces a lost one, as in a redeploy.
 """
@@ -42,7 +42,7 @@ from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 JOINING = "org.openvcha.joining"
 JOIN = f"{JOINING}.join"
 START_SECONDS = 1800.0
-"""How long a person may take to start a node whose place is kept; nothing else can run then."""
+"""How long a person may take to start the node; no other operation can run meanwhile."""
 
 _KINDS = {PASSIVE: NodeKind.DATA, WITNESS: NodeKind.WITNESS}
 _REDEPLOY = {PASSIVE: preconditions.REDEPLOY_PASSIVE, WITNESS: preconditions.REDEPLOY_WITNESS}
@@ -57,7 +57,7 @@ class JoinArguments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decided_node(task: TaskRecord, role: str) -> NewNode | None:
-    """Return the node that the task has decided on; None before its first step."""
+    """Return the node that the task has chosen; None before its first step."""
     return msgspec.convert(task.state[role], NewNode) if role in task.state else None
 
 
@@ -77,7 +77,7 @@ def join_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
 
 
 class DecideNode(Step):
-    """Decide the node that joins: it takes the place of a planned or a lost one."""
+    """The step that chooses the node that joins, in place of a planned or a lost one."""
 
     name = "check"
 
@@ -86,11 +86,11 @@ class DecideNode(Step):
         self._wanted = wanted
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether it is decided; that happens once."""
+        """Return whether the node is chosen; the choice is final."""
         return self._wanted.role in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
-        """Decide. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
+        """Choose the node. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
         role = self._wanted.role
         seen = await self._services.observe()
         require_still(preconditions.why_not_join(_KINDS[role], seen))
@@ -117,7 +117,7 @@ class DecideNode(Step):
 
 
 class AwaitVoter(Clone):
-    """Register a node that a person starts as a learner, and wait until it votes. No VM."""
+    """The step that registers a learner and waits until a person has started it and it votes."""
 
     weight = 10
     patience = SILENT_SECONDS
@@ -128,13 +128,13 @@ class AwaitVoter(Clone):
         self._silence = SilenceWatch(services)
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether a voter of that name is in etcd."""
+        """Return whether etcd has a voter of that name."""
         if await relied_on(self._services, ctx, self._role):
             return True
         return await self._votes(recall(ctx, self._role))
 
     async def act(self, ctx: TaskContext) -> None:
-        """Register it, and wait until a person starts it."""
+        """Register the node, and wait until a person has started it and it votes."""
         node = recall(ctx, self._role)
         await self._register(ctx, node)
         await wait_until(ctx, lambda: self._not_voting(node), START_SECONDS)
@@ -161,7 +161,7 @@ class AwaitVoter(Clone):
 
 
 class RegisterNode(Step):
-    """Enter the node in the prepared cluster's configuration."""
+    """The step that enters the node in the prepared cluster's configuration."""
 
     name = "enlist"
     cancelable = False
@@ -171,21 +171,21 @@ class RegisterNode(Step):
         self._role = role
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether it is registered, or the cluster is formed."""
+        """Return whether the node is registered, or the cluster is already formed."""
         config = await self._services.observer.config()
         if config.state is not ConfigState.PREPARED:
             return True
         return _planned(config, self._role).member == recall(ctx, self._role).member
 
     async def act(self, ctx: TaskContext) -> None:
-        """Register it; for the second node, the other steps do more."""
+        """Register the node; once both are registered, the next steps form the cluster."""
         node = recall(ctx, self._role)
         await self._write(ctx, node.member, node.placement.name)
         if not _both(ctx):
             await ctx.progress(1.0, message("progress.join.other", node.placement.name))
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Plan another node in its place, unless it has taken over meanwhile."""
+        """Free the node's place for another one, unless it has taken over meanwhile."""
         if await leads(self._services, recall(ctx, self._role)):
             return
         await self._write(ctx, "", "")
@@ -205,8 +205,8 @@ class RegisterNode(Step):
 class OnceComplete(Step):
     """A step that runs once both nodes have joined, or for the replacement of a node.
 
-    ``of`` is the node that the step is about, if it is one's: where the task does not know of it
-    there is nothing to do. Of a lost witness' successor nothing has to be copied.
+    ``of`` is the role of the node that the inner step acts on, if there is one. If the task has no
+    such node, there is nothing to do: the successor of a lost witness needs no copy.
     """
 
     def __init__(self, inner: Step, role: str, *, of: str | None = None) -> None:
@@ -218,7 +218,7 @@ class OnceComplete(Step):
         self.cancelable = inner.cancelable
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether it does not apply, or is done."""
+        """Return whether the inner step does not apply, or is done."""
         if not (_both(ctx) or "old" in ctx.state):
             return True
         if self._of is not None and self._of not in ctx.state:
@@ -235,13 +235,13 @@ class OnceComplete(Step):
 
 
 class CommitJoined(Commit):
-    """Commits the nodes that the task knows: both of a new cluster, or a replacement."""
+    """The commit of the nodes that the task knows: both of a new cluster, or a replacement."""
 
     def __init__(self, services: Services) -> None:
         super().__init__(services, ROLES, _joined)
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return the same as for any commit."""
+        """Return whether the nodes that the task knows are committed."""
         self._roles = tuple(role for role in ROLES if role in ctx.state)
         return await super().done(ctx)
 

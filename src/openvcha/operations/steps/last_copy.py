@@ -7,9 +7,9 @@ from openvcha.cluster.refusal import Persistence, Refusal
 
 
 def last_copy(seen: Observation, member: str, name: str) -> Refusal | None:
-    """Return why a node (``name`` is for people) may have the last copy; None when not.
+    """Return why a node may have the last copy; None when it has not. ``name`` is for people.
 
-    Only a running primary is known to hold every acknowledged write.
+    Only a running primary is known to have every acknowledged write.
     """
     active = seen.active
     if active is None:

@@ -1,4 +1,4 @@
-"""The node that a task creates: the decision about it, stored in the task's record."""
+"""The node that a task creates, as chosen by its check and stored in the task's record."""
 
 import hashlib
 import re
@@ -16,13 +16,13 @@ from openvcha.tasks.steps import TaskContext
 PASSIVE = "passive"
 WITNESS = "witness"
 ROLES = (PASSIVE, WITNESS)
-"""Under which names a task's state keeps the nodes that it makes."""
+"""The names under which a task's state stores its new nodes."""
 
 
 class NewNode(msgspec.Struct, frozen=True, kw_only=True):
-    """A decided node. ``token`` makes its creation idempotent; ``vm`` is set once it exists.
+    """A new node. ``token`` makes its creation idempotent; ``vm`` is set once the VM exists.
 
-    A node that a person creates has no VM that is known here: ``vm`` is empty.
+    The VM of a node that a person creates is unknown here: ``vm`` is empty.
     """
 
     kind: NodeKind
@@ -68,18 +68,18 @@ def unmanaged_placement(name: str) -> Placement:
 
 
 def member_name(name: str, token: str) -> str:
-    """Return a member name that is unique per incarnation yet recognisable."""
+    """Return a member name that is unique per incarnation, yet recognisable."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
     return f"{plain}-{hashlib.sha256(token.encode()).hexdigest()[:6]}"
 
 
 def recall(ctx: TaskContext, role: str) -> NewNode:
-    """Return the decision about the new node. Raises KeyError before the check."""
+    """Return the new node as stored. Raises KeyError before the check."""
     return msgspec.convert(ctx.state[role], NewNode)
 
 
 async def remember(ctx: TaskContext, role: str, node: NewNode) -> None:
-    """Store the decision durably before anything is done."""
+    """Store the new node durably, before any step acts on it."""
     await ctx.remember(**{role: msgspec.to_builtins(node)})
 
 
@@ -89,15 +89,15 @@ async def committed(services: Services, ctx: TaskContext, role: str) -> bool:
 
 
 async def leads(services: Services, node: NewNode) -> bool:
-    """Return whether the node has taken over before the commit."""
+    """Return whether the node holds the leader key: it may take over before the commit."""
     return await patroni_client.leader(services.store) == node.member
 
 
 async def relied_on(services: Services, ctx: TaskContext, role: str) -> bool:
     """Return whether the cluster depends on the node: then only the commit is left to do.
 
-    A resumed task asks every step again. What later steps tidied away must not count as undone,
-    and a node that may take over may have done so: it is ready then, whatever else it is.
+    A resumed task checks every step again. A step does not count as undone because later steps
+    deleted its traces, and a node that was able to take over may have done so: then it is ready.
     """
     if role not in ctx.state:
         return False

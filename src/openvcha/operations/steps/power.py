@@ -1,4 +1,4 @@
-"""Power of nodes: certainty that a node is off, and writes to a node that is."""
+"""Power of nodes: whether a node is certainly off, and writes to a node that is off."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ async def surely_off(infrastructure: Infrastructure, node: NodeConfig) -> bool:
 
 
 async def write_files(infrastructure: Infrastructure, vm: Vm, files: Mapping[str, bytes]) -> None:
-    """Write files to a VM. Raises TemporaryFailure while it is on: it was started meanwhile."""
+    """Write files to a VM. Raises TemporaryFailure if it was powered on meanwhile."""
     try:
         await infrastructure.write_files(vm.id, files)
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""Preparation of a manual deployment: the planned nodes and their addresses are recorded."""
+"""Preparing a manual deployment: recording the planned nodes and their addresses."""
 
 import msgspec
 
@@ -32,7 +32,7 @@ class Prepare(Step):
         self._spec = spec
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return False: repeated preparation still revokes all earlier tokens."""
+        """Return False: every preparation revokes all earlier tokens."""
         del ctx
         return False
 
@@ -43,7 +43,7 @@ class Prepare(Step):
         require_still(preconditions.why_not(preconditions.DEPLOY, seen))
         if errors := await self._findings(seen):
             raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *errors)
-        # No token of an earlier preparation is good for this one.
+        # Tokens of an earlier preparation are not valid for this one.
         await self._services.store.delete_prefix(keys.JOINS)
         await cluster_record(self._services.store).update(
             self._prepared, guards=[ctx.guard], idempotent=True

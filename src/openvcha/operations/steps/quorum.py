@@ -21,17 +21,17 @@ MAX_GAP_SECONDS = 10.0
 """Longer than the interval between two probes of a task (5 s), with the probe itself."""
 MIN_PROBES = 6
 SILENT_SECONDS = 90.0
-"""How long a step waits for such a silence: a person has to switch the node off first."""
+"""How long a step waits for such a silence: a person has to power the node off first."""
 
 
 async def remove_voter(
     services: Services, name: str, member: str, peer_url: str | None = None
 ) -> None:
-    """Remove a member, and wait until the others know (``name`` is for people).
+    """Remove a member, and check that the others know it is gone (``name`` is for people).
 
-    The member itself may have been the one that answered. To end it before another one has heard
-    of the removal would leave the others waiting for a vote that never comes. A witness's account
-    goes first: who has no vote is not asked about again.
+    The removed member itself may have answered the request. If it stopped before another member
+    learned of the removal, the others would wait for a vote that never comes. A witness's account
+    is deleted first: no later step looks at a member without a vote.
     Finds the member as ``membership.find_member`` does. Raises TemporaryFailure.
     """
     await services.store.accounts.delete(member)
@@ -43,7 +43,7 @@ async def remove_voter(
 
 @dataclass(frozen=True)
 class _Silent:
-    """Probes in a row without an answer: start of the first, end of the last, in seconds."""
+    """Consecutive probes without an answer: start of the first, end of the last, in seconds."""
 
     since: float
     last: float
@@ -51,7 +51,7 @@ class _Silent:
 
 
 def _goes_on(before: _Silent | None, began: float, ended: float) -> _Silent:
-    """Add a failed probe; after a gap it is the first one, counted from its end."""
+    """Return the history with one more failed probe; after a gap, it starts at that probe's end."""
     if ended - (before.last if before else began) > MAX_GAP_SECONDS:
         return _Silent(ended, ended, 1)
     if before is None:
@@ -62,8 +62,8 @@ def _goes_on(before: _Silent | None, began: float, ended: float) -> _Silent:
 class SilenceWatch:
     """How long a node that cannot be powered off here has been silent, without a gap.
 
-    A frozen or cut-off node misses some looks and comes back: only lasting silence of everything
-    that it has is taken for its end.
+    A frozen or isolated node misses some probes and returns: only lasting silence of all its
+    services counts as the node being off.
     """
 
     def __init__(self, services: Services) -> None:
@@ -84,7 +84,7 @@ class SilenceWatch:
         return message("fence.silence", node.name, node.ha_address, f"{SILENCE_SECONDS:g}")
 
     async def _answers(self, node: NodeConfig) -> bool:
-        """Return whether its etcd, its Patroni or its entry in the store answers."""
+        """Return whether its etcd or its Patroni answers, or the store has its member key."""
         endpoint = url(node.ha_address, self._services.identity.ports.etcd_client)
         if await self._services.store.healthy(endpoint, PROBE_SECONDS):
             return True

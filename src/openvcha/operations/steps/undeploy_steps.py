@@ -49,7 +49,7 @@ NODE_FILES = (
     PATRONI_PASSWORDS,
     identity.IDENTITY,
 )
-"""All that makes a node one of the cluster, or lets it into its database."""
+"""All files that make a node a member of the cluster, or give access to its database."""
 
 _RENEWS = message("progress.renew")
 
@@ -81,18 +81,17 @@ class _UndeployStep(Step):
 
 
 class RemoveVotes(_UndeployStep):
-    """Remove all other votes. As long as the standby runs, it still protects every commit.
+    """The step that removes all other votes; the running standby still protects every commit.
 
-    First this: from then on nobody can take over from the active, so that afterwards the commits
-    may stop waiting for the standby. The dead votes go first, then each living one is needed to
-    take the next.
+    It comes first: once no other node can take over from the active, commits may stop waiting for
+    the standby. Dead voters go first, since each live one is needed to remove the next.
     """
 
     name = "votes"
     weight = 2
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether no other member is left in the store."""
+        """Return whether etcd has no other member."""
         if await self._others(recall_leaving(ctx)):
             return False
         await clear_required_vms(self._services, ctx)
@@ -118,7 +117,7 @@ class RemoveVotes(_UndeployStep):
         seen = await self._services.observe()
         if reason := _another(leaving, seen):
             raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, reason)
-        # Votes may be removed already: there is no way back, so any failure is waited out.
+        # Some votes may be gone already, and there is no way back: wait until the refusal passes.
         if refusal := preconditions.why_not(preconditions.UNDEPLOY, seen):
             raise TemporaryFailure(refusal.reason)
 
@@ -142,14 +141,14 @@ class _ReleasingStep(_UndeployStep):
     """A step that leaves Patroni with settings that an undo must revert."""
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Restore the settings: if lost nodes are redeployed, commits must be protected."""
+        """Restore the settings: once lost nodes are redeployed, commits must be protected."""
         await wait_until(ctx, partial(protect, self._services), PROTECT_SECONDS)
 
 
 class ReleaseStandby(_ReleasingStep):
-    """Stop waiting for the standby on commits; switch the leaving nodes off.
+    """The step that lets commits stop waiting for the standby, then powers the leaving nodes off.
 
-    In this order: a standby that ends while a commit waits for it holds the writer up.
+    The order matters: a standby that stops while a commit waits for it blocks the writer.
     """
 
     name = "release"
@@ -160,7 +159,7 @@ class ReleaseStandby(_ReleasingStep):
         self._silence = SilenceWatch(services)
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether power, Patroni's keys and the settings of a single node say so."""
+        """Return whether the leaving nodes are off and unregistered, and the settings final."""
         if await patroni_client.settings(self._services.store) != patroni_client.WITH_STANDBY:
             return False
         vms = await self._vms(ctx)
@@ -176,7 +175,7 @@ class ReleaseStandby(_ReleasingStep):
         await self._configure(patroni_client.WITH_STANDBY)
 
     async def _holds(self) -> LocalizableMessage | None:
-        """Return that commits still wait for a standby; release it through Patroni."""
+        """Release the standby through Patroni; return a message while commits still wait for it."""
         services = self._services
         waiting = message("progress.release")
         await self._configure(patroni_client.WITHOUT_STANDBY)
@@ -197,7 +196,7 @@ class ReleaseStandby(_ReleasingStep):
         return message("fence.powered.on", ", ".join(left)) if left else answering
 
     async def _answering(self, ctx: TaskContext) -> LocalizableMessage | None:
-        """Return the nodes that still answer: only a person can power off manual nodes."""
+        """Return why a manual node may still run: only a person can power it off."""
         if SILENT in ctx.state:
             return None
         nodes = [node for node in recall_leaving(ctx).nodes if not node.vm]
@@ -212,18 +211,18 @@ class ReleaseStandby(_ReleasingStep):
 
 
 class EraseIdentities(_UndeployStep):
-    """Remove keys, passwords and identity from the VMs that are kept."""
+    """The step that removes keys, passwords and identity from the VMs that are kept."""
 
     name = "disarm"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether no kept VM has any of these files."""
+        """Return whether none of these files is left on a kept VM."""
         if recall_leaving(ctx).delete:
             return True
         return not any([await self._armed(vm) for vm in await self._vms(ctx)])
 
     async def act(self, ctx: TaskContext) -> None:
-        """Empty the files; a VM that was started meanwhile is powered off again."""
+        """Empty the files; power off again a VM that was started meanwhile."""
         await ctx.progress(0.0, message("progress.disarm"))
         await wait_until(ctx, lambda: self._press(ctx), OFF_SECONDS, fraction=0.5)
 
@@ -248,21 +247,21 @@ class EraseIdentities(_UndeployStep):
 
 
 class RotateCredentials(_ReleasingStep):
-    """Rotate the active's credentials: those of the removed nodes become void.
+    """The step that rotates the active's credentials, which invalidates those of removed nodes.
 
-    Its store restarts meanwhile: Patroni is told beforehand that no other node could lead.
+    The store restarts meanwhile, so Patroni's failsafe mode must first list no other member.
     """
 
     name = "renew"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether the authority differs from the one at the task's start."""
+        """Return whether the node CA differs from the one before, and the rotation is complete."""
         found, credentials = ctx.state.get("authority"), self._services.credentials
         renewed = found is not None and credentials.authority() != found
         return renewed and not credentials.pending() and await self._settled()
 
     async def act(self, ctx: TaskContext) -> None:
-        """Request the rotation once, also across crashes, and wait for it."""
+        """Request the rotation once, even across crashes, and wait until it is complete."""
         credentials = self._services.credentials
         if "authority" not in ctx.state:
             await ctx.remember(authority=credentials.authority())
@@ -294,12 +293,12 @@ class RotateCredentials(_ReleasingStep):
 
 
 class ReduceCluster(_UndeployStep):
-    """Reduce the configuration to the active; delete the other VMs if requested."""
+    """The step that reduces the configuration to the active, and deletes VMs if requested."""
 
     name = "alone"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether that is done and nothing is left of the other nodes."""
+        """Return whether the configuration is reduced, and nothing to delete is left."""
         leaving = recall_leaving(ctx)
         config = await self._services.observer.config()
         return (
@@ -309,7 +308,7 @@ class ReduceCluster(_UndeployStep):
         )
 
     async def act(self, ctx: TaskContext) -> None:
-        """Reduce the configuration first: unknown nodes may be deleted."""
+        """Reduce the configuration first: only nodes that it does not name may be deleted."""
         leaving = recall_leaving(ctx)
         await ctx.progress(0.0, message("progress.alone"))
         await cluster_record(self._services.store).update(
@@ -339,7 +338,7 @@ class ReduceCluster(_UndeployStep):
 
 
 def _another(leaving: LeavingNodes, seen: Observation) -> LocalizableMessage | None:
-    """Return that another node leads than the one that was to stay; None otherwise."""
+    """Return a message if a node other than the one that stays leads; None otherwise."""
     if seen.leader == leaving.stays or seen.active is None:
         return None
     return message("active.is", seen.active.config.name)
