@@ -11,8 +11,8 @@ from openvcha.api.operations import Operation, Privilege
 class Caller:
     """An authenticated caller.
 
-    `session` is the SHA-256 of the session's token (the token itself is nowhere kept), None when
-    the call came with a name and a password. `origin` is the network address it came from.
+    `session` is the SHA-256 of the session's token (the token itself is never stored), None when
+    the call used a name and a password. `origin` is the network address that it came from.
     """
 
     user: str
@@ -29,6 +29,6 @@ class Dispatcher(Protocol):
     ) -> Any:
         """Execute an operation on decoded arguments (by parameter name; unset ones may be missing).
 
-        Gives a value of `operation.output`; for a task operation the identifier of the task.
+        Returns a value of `operation.output`; for a task operation, the id of the task.
         Raises ApiError, or any error of the store, which the protocols translate.
         """

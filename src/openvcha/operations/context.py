@@ -49,16 +49,16 @@ class PostgresAccess(Protocol):
         """Return the write position of a primary, in bytes of the log."""
 
     async def replay(self, host: str) -> Replay:
-        """Return the replay position of a standby; a paused replay is resumed."""
+        """Return the replay position of a standby; resume a paused replay."""
 
     async def copy_error(self, since: datetime) -> ServerError | None:
-        """Return the last error about a copy in our own PostgreSQL's log since then."""
+        """Return the last error about a copy in our own PostgreSQL's log since that time."""
 
     async def inspect(self, host: str) -> PostgresFacts:
         """Return what users have changed in our own PostgreSQL."""
 
     async def missing_files(self, host: str) -> tuple[MissingFile, ...]:
-        """Return what the databases of our own PostgreSQL use that is not installed."""
+        """Return the files that databases of our own PostgreSQL use, but that are not installed."""
 
     async def test_password_change(self, host: str) -> None:
         """Test whether the passwords of our roles can be changed; roll back."""
@@ -91,7 +91,7 @@ class Services:
     """The background work of this service that is failing."""
 
     mirror: Callable[[], Awaitable[None]] = _nothing
-    """Maintains a copy of frequent reads until canceled; without it, each read asks the store."""
+    """Maintains a copy of frequently read keys until canceled; else each read goes to the store."""
     monitor_records: Callable[[], Awaitable[None]] = _nothing
     """Verifies the store's records until canceled, and restores those that the node keeps."""
     follow_roll: Callable[[], Awaitable[None]] = _nothing

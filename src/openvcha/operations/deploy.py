@@ -72,7 +72,7 @@ async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
 
 
 def _require_placements(spec: DeploySpec) -> None:
-    """Require that this service creates both nodes, or a person does."""
+    """Require placements for both nodes, or for neither if a person creates them."""
     manual = spec.deployment is DeployType.MANUAL
     said = "deploy.placement.set" if manual else "deploy.placement.unset"
     wrong = [
@@ -100,7 +100,7 @@ def deploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
 
 
 class CheckBoth(Step):
-    """Decide both nodes; the findings of both are reported at once."""
+    """The step that decides both nodes, or reports the findings of both at once."""
 
     name = "check"
     weight = 2
@@ -110,7 +110,7 @@ class CheckBoth(Step):
         self._spec = spec
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether it is decided; that happens once."""
+        """Return whether both are decided; the decision is final."""
         return PASSIVE in ctx.state and WITNESS in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
@@ -130,7 +130,7 @@ class CheckBoth(Step):
     async def undo(self, ctx: TaskContext) -> None:
         """Set the state to INVALID if other steps could not be undone; this runs last.
 
-        One that was INVALID before stays so, and one that was committed stays CONFIGURED.
+        A state that was INVALID before stays INVALID; a committed one stays CONFIGURED.
         """
         nodes = [recall(ctx, role) for role in ROLES if role in ctx.state]
         left = [await self._services.infrastructure.vm_by_token(node.token) for node in nodes]

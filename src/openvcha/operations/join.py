@@ -50,7 +50,7 @@ async def issue_token(services: Services, caller: Caller, spec: JoinTokenSpec) -
 
 
 async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
-    """Admit a node. It may repeat the call until its task is over, with the same result.
+    """Admit a node. The node may repeat the call until its task ends, with the same result.
 
     Raises ApiError INVALID_ARGUMENT, NOT_ALLOWED_IN_CURRENT_STATE; RESOURCE_BUSY: try again.
     """
@@ -112,7 +112,7 @@ async def _require_possible(services: Services, spec: JoinSpec) -> None:
 
 
 async def _task_of(services: Services, token: TokenRecord, spec: JoinSpec) -> TaskRecord | None:
-    """Return the task that was created with this token, even if the call died before noting it."""
+    """Return the task created with this token, even if the call failed before storing its id."""
     if token.task:
         return await services.journal.read(token.task)
     running = await services.journal.running()
@@ -143,7 +143,7 @@ async def _begin(services: Services, token: TokenRecord, spec: JoinSpec) -> Task
 
 
 async def _registered(services: Services, task_id: str, spec: JoinSpec) -> NewNode:
-    """Wait until the store expects the node as a learner: it could not start before."""
+    """Return the node once etcd expects it as a learner: it could not start before."""
     deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
     while True:
         task = await services.journal.read(task_id)

@@ -52,14 +52,14 @@ def new_token(
 
 
 def digest_of(token: Secret) -> str:
-    """Return the hash of a token, which is too long to be guessed from it."""
+    """Return the hash of a token; the token is too long to be guessed from it."""
     return hashlib.sha256(token.reveal().encode(errors="surrogatepass")).hexdigest()
 
 
 def require_token(found: TokenRecord | None, spec: JoinSpec, now: datetime) -> TokenRecord:
     """Return the record if the token is valid for this role and address.
 
-    A token that was used in time stays good for the node that has used it.
+    A token that was used before it expired stays valid for the node that used it.
     Raises ApiError INVALID_ARGUMENT.
     """
     if found is None or not hmac.compare_digest(found.digest, digest_of(spec.token)):

@@ -1,7 +1,7 @@
 """Change of the mode: each setting in turn, each in effect before the next; then the mode itself.
 
 A mode's settings are in Patroni's dynamic configuration. The configured mode is written last: it
-is what the cluster is in, not what it is on the way to.
+is the mode that the cluster is in, not the one that it is changing to.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
 SERVICE = "com.vmware.vcenter.vcha.cluster.mode"
-# Patroni's ttl, after which a silent one is not waited for, and some rounds.
+# Patroni's ttl, after which a silent member is not waited for, and some cycles.
 EFFECT_SECONDS = 60.0
 STOP_SECONDS = 120.0
 SYNC_SECONDS = 300.0
@@ -38,7 +38,7 @@ class ModeChange(msgspec.Struct, frozen=True):
 
 
 async def set_mode(services: Services, caller: Caller, mode: ModeClusterMode) -> str:
-    """Create the task of a change, unless it is refused; return its id."""
+    """Create the task of a change, and return its id. Raises ApiError when it is refused."""
     wanted = ClusterMode(mode.value)
     seen = await require(services, partial(preconditions.why_not_mode, wanted))
     task = await services.journal.create(
@@ -65,7 +65,7 @@ def mode_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
 
 
 class CheckMode(Step):
-    """Check that the change is allowed, now that the task holds the operation."""
+    """The step that checks that the change is allowed, now that the task holds the operation."""
 
     name = "check"
 
@@ -92,7 +92,7 @@ class CheckMode(Step):
 
 
 class SwitchSetting(Step):
-    """Switch a setting on or off, and wait until every live Patroni applies it."""
+    """The step that switches a setting and waits until every live Patroni applies it."""
 
     weight = 2
 
@@ -113,7 +113,7 @@ class SwitchSetting(Step):
         await self._switch(ctx, value=self._value)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Switch it back, and wait: the order matters on the way back, too."""
+        """Switch the setting back, and wait: the order matters for a rollback, too."""
         await self._switch(ctx, value=not self._value)
 
     async def _switch(self, ctx: TaskContext, *, value: bool) -> None:
@@ -142,9 +142,9 @@ class SwitchSetting(Step):
 
 
 class AwaitStandbyStopped(Awaited):
-    """Wait until PostgreSQL of the passive is stopped, by its own node; a lost one counts.
+    """The wait until the passive's node has stopped its PostgreSQL; a lost node counts as stopped.
 
-    It starts again once it is attached again.
+    PostgreSQL starts again once the standby is attached again.
     """
 
     name = "stop"
@@ -155,7 +155,7 @@ class AwaitStandbyStopped(Awaited):
         self.seconds = STOP_SECONDS
 
     async def unmet(self) -> LocalizableMessage | None:
-        """Judge by Patroni: one whose PostgreSQL just stops does not answer; a dead has no key."""
+        """Return what is missing. Patroni is silent during the stop; a dead one has no key."""
         passive = (await self._services.observe()).passive
         if passive is None or (passive.patroni and passive.patroni.stopped):
             return None
@@ -166,9 +166,9 @@ class AwaitStandbyStopped(Awaited):
 
 
 class AwaitSync(Awaited):
-    """Wait until the passive is in sync, before automatic failover is allowed.
+    """The wait until the passive is in sync, before automatic failover is allowed.
 
-    It starts and catches up by itself.
+    The passive starts and catches up by itself.
     """
 
     name = "sync"
@@ -187,7 +187,7 @@ class AwaitSync(Awaited):
 
 
 class WriteMode(Step):
-    """Write the new mode to the configuration; its settings are in effect."""
+    """The step that writes the new mode to the configuration; its settings are in effect."""
 
     name = "mode"
     cancelable = False

@@ -1,4 +1,4 @@
-"""The check of ``vc_spec``, and of the privileges that only the peer can judge."""
+"""The check of ``vc_spec``, the vCenter that manages the nodes."""
 
 import asyncio
 import ssl
@@ -13,7 +13,7 @@ from openvcha.operations.peer_identity import ActiveNode, require_usable, verify
 
 
 def require_usable_peer(vc_spec: CredentialsSpec | None) -> None:
-    """Raise ApiError INVALID_ARGUMENT if ``vc_spec`` is unusable; no server is asked."""
+    """Raise ApiError INVALID_ARGUMENT if ``vc_spec`` is unusable, without contacting a server."""
     if vc_spec is not None:
         require_usable(vc_spec)
 
@@ -26,10 +26,10 @@ async def check_peer(
 ) -> None:
     """Verify the management vCenter; unset means that the cluster manages itself.
 
-    ``unmanaged`` is what it is when the peer does not manage the active node: the operations that
-    have a NOT_FOUND of their own say that.
+    ``unmanaged`` is the error when the peer does not manage the active node: NOT_FOUND in
+    operations that declare it.
 
-    Raises ApiError as ``peer.verify_peer`` does.
+    Raises ApiError as ``peer_identity.verify_peer`` does.
     """
     if vc_spec is None:
         return

@@ -1,8 +1,8 @@
 """HTTP to a peer over TLS; the certificate is verified on the very connection that is used.
 
-A check on one connection says nothing of the next one: whoever sits between can let the first
-pass and answer the second. So nothing is written before the handshake's own certificate was
-looked at, on each connection, and a later connection must show what the first one showed.
+A check on one connection proves nothing about the next one: an attacker in between can relay the
+first and answer the second. So on each connection the client verifies the certificate of the
+handshake before it writes, and a later connection must present the certificate of the first one.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import h11
 from openvcha.system.host_port import host_port
 
 MAX_RESPONSE_BYTES = 1 << 20
-"""Bytes that are read of an answer; a longer one is no vCenter's."""
+"""The most bytes that are read of a response; no vCenter sends a longer one."""
 _PIECE = 1 << 16
 
 CertificateRule = Callable[[bytes], bool]
@@ -39,7 +39,7 @@ class PeerUnreachable(Exception):  # noqa: N818 - a state of the world, not a fa
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, whatever its status; redirects are not followed."""
+    """A response of any status; redirects are not followed."""
 
     status: int
     body: bytes
@@ -51,7 +51,7 @@ class Trust:
 
     rule: CertificateRule | None
     authorities: Path | None
-    """PEM file of authorities trusted beside the system's, where there is no rule."""
+    """PEM file of authorities that are trusted, besides the system's, if there is no rule."""
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context of a connection that carries requests."""
@@ -83,7 +83,7 @@ class PeerConnection:
     port: int
     trust: Trust
     certificate: bytes = b""
-    """What the peer has shown (DER); empty before the first request."""
+    """The certificate that the peer presented (DER); empty before the first request."""
     _http: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT))
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -188,7 +188,7 @@ def _certificate_of(writer: asyncio.StreamWriter) -> bytes:
 def _told() -> Iterator[None]:
     try:
         yield
-    except OSError as error:  # ssl.SSLError is one: an alert may come with the answer
+    except OSError as error:  # ssl.SSLError is one: an alert may come with the response
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise PeerUnreachable(str(reason)) from error
     except h11.ProtocolError as error:

@@ -1,9 +1,9 @@
 """Verification of the vCenter in ``vc_spec``: its identity, and that it manages the active.
 
 Source of the rules: the error descriptions of the redeploy operation. A certificate that does not
-match is UNVERIFIED_PEER with the certificate that was met; credentials that are refused, or a peer
-that does not manage the active node, are INVALID_ARGUMENT (the latter is NOT_FOUND where an
-operation has that); a peer that cannot be reached is ERROR.
+match is UNVERIFIED_PEER, with the certificate that the peer presented; rejected credentials, or a
+peer that does not manage the active node, are INVALID_ARGUMENT (the latter is NOT_FOUND in
+operations that declare it); a peer that cannot be reached is ERROR.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ MAX_HOSTNAME_CHARACTERS = 253
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOSTNAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 THUMBPRINT = re.compile(r"[: ]*(?:(?:[0-9A-Fa-f][: ]*){40}|(?:[0-9A-Fa-f][: ]*){64})")
-"""SHA-1 or SHA-256, in whichever way it is grouped."""
+"""SHA-1 or SHA-256, with any grouping of the digits."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class ActiveNode:
     """DER of the certificate that the active itself serves."""
     bios_uuid: str
     trust: Path | None
-    """PEM file of authorities trusted beside the system's."""
+    """PEM file of authorities that are trusted besides the system's."""
     unmanaged: ErrorType = ErrorType.INVALID_ARGUMENT
-    """What it is when the peer does not manage this node."""
+    """The error when the peer does not manage this node."""
 
 
 async def verify_peer(
@@ -61,7 +61,7 @@ async def verify_peer(
 ) -> None:
     """Verify the peer's certificate, the credentials, and that it manages the active.
 
-    Raises ApiError: INVALID_ARGUMENT, UNVERIFIED_PEER or ERROR as in the module's text.
+    Raises ApiError: INVALID_ARGUMENT, UNVERIFIED_PEER or ERROR, by the rules of this module.
     """
     where = spec.active_location
     matches = require_usable(spec)
@@ -83,10 +83,7 @@ async def verify_peer(
 
 
 def require_usable(spec: CredentialsSpec) -> Callable[[bytes], bool] | None:
-    """Return ``certificate_rule`` of a spec that is usable. Raises ApiError otherwise.
-
-    Raises ApiError INVALID_ARGUMENT.
-    """
+    """Return ``certificate_rule`` of a usable spec. Raises ApiError INVALID_ARGUMENT otherwise."""
     where = spec.active_location
     matches = certificate_rule(where)
     _require_place(where)
@@ -112,7 +109,7 @@ def _thumbprint_rule(text: str) -> Callable[[bytes], bool]:
     if not THUMBPRINT.fullmatch(text):
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("peer.thumbprint.malformed"))
     wanted = text.replace(":", "").replace(" ", "").upper()
-    # SHA-1 is what the API's clients send; it identifies here, it does not sign.
+    # The API's clients send SHA-1; here it only identifies a certificate.
     digest = hashlib.sha1 if len(wanted) == 40 else hashlib.sha256
     return lambda der: hmac.compare_digest(digest(der).hexdigest().upper(), wanted)
 
@@ -207,7 +204,7 @@ async def _manages(peer: PeerConnection, header: dict[str, str], active: ActiveN
 
 
 def _at(value: Any, *path: str) -> Any:
-    """Follow a path of names into foreign JSON; None where it leads nowhere."""
+    """Return the value at a path of names in foreign JSON; None if there is none."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value

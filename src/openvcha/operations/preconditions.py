@@ -18,7 +18,7 @@ from openvcha.operations.context import Services
 from openvcha.tasks.steps import TemporaryFailure
 
 SETTLE_SECONDS = 10.0
-"""As long as a peer may take to respond; a client waits longer."""
+"""As long as a peer may take to respond; clients wait longer."""
 LOOK_SECONDS = 0.25
 
 WhyNot = Callable[[Observation], Refusal | None]
@@ -26,14 +26,14 @@ WhyNot = Callable[[Observation], Refusal | None]
 
 
 async def require_idle(services: Services) -> None:
-    """Raise ApiError RESOURCE_BUSY naming the operation that runs, when there is one."""
+    """Raise ApiError RESOURCE_BUSY, naming the operation, if one is running."""
     if running := await services.journal.running():
         busy = message("task.busy", running.operation_id, running.id)
         raise ApiError(ErrorType.RESOURCE_BUSY, busy)
 
 
 async def settled(services: Services, why_not: WhyNot) -> tuple[Observation, Refusal | None]:
-    """Return the last observation and why it refuses; observe again while that is momentary."""
+    """Return the last observation and its refusal; observe again while the refusal is momentary."""
     now = asyncio.get_running_loop().time
     deadline = now() + SETTLE_SECONDS
     while True:
@@ -45,7 +45,7 @@ async def settled(services: Services, why_not: WhyNot) -> tuple[Observation, Ref
 
 
 async def require(services: Services, why_not: WhyNot) -> Observation:
-    """Require that no operation runs and that nothing refuses this one; return the observation.
+    """Require that no operation is running and ``why_not`` does not refuse; return the observation.
 
     Raises ApiError: RESOURCE_BUSY, or the refusal's error.
     """
@@ -62,7 +62,7 @@ async def require_operation(services: Services, operation: str) -> Observation:
 
 
 def require_still(refusal: Refusal | None) -> None:
-    """Require in a step what was required before its task was created.
+    """Require in a step that the preconditions of its task still hold: ``refusal`` is None.
 
     Raises TemporaryFailure for a transient refusal, else ApiError.
     """

@@ -46,8 +46,8 @@ async def get_cluster(
 ) -> ClusterInfo:
     """Return everything that is known about the cluster.
 
-    ``partial`` leaves out what only the vCenter that manages the nodes knows, their placements;
-    then ``vc_spec`` is not used, but has to be of its form. Raises ApiError as ``check_peer`` does.
+    ``partial`` leaves out the placements, which only the vCenter that manages the nodes knows;
+    ``vc_spec`` is then not used, but must be well-formed. Raises ApiError as ``check_peer`` does.
     """
     del caller
     require_usable_peer(vc_spec)
@@ -144,7 +144,7 @@ LISTED = frozenset(
         "mode.set",
     )
 )
-"""What operations.get speaks of, by the API's own description of it."""
+"""The operations that operations.get reports on, according to the API's documentation."""
 
 
 async def get_operations(services: Services, caller: Caller) -> OperationsInfo:

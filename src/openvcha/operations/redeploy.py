@@ -1,7 +1,7 @@
 """Redeploy: check, fence, clone, copy, join, commit. A witness needs neither copy nor join.
 
-Everything that can be refused without looking at the inventory is refused before the task exists;
-the task's first step is the very check that the check operation runs.
+Refusals that do not depend on the inventory precede the task's creation; the task's first step
+runs the same check as the check operation.
 """
 
 from collections.abc import Callable, Sequence
@@ -77,7 +77,7 @@ async def check_passive(
 async def check_witness(
     services: Services, caller: Caller, spec: WitnessCheckSpec
 ) -> WitnessCheckResult:
-    """Return the same of the witness."""
+    """Return the errors that would make a redeploy of the witness fail, and the warnings."""
     del caller
     wanted = WitnessRedeploySpec(placement=spec.placement, vc_spec=spec.vc_spec)
     errors, warnings = await _findings(services, OF_WITNESS, wanted)
@@ -119,7 +119,7 @@ def witness_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
 
 
 class CheckRedeploy(Step):
-    """Decide the new node; every finding that forbids it is reported."""
+    """The step that decides the new node, or reports every finding that forbids it."""
 
     name = "check"
     weight = 2
@@ -130,7 +130,7 @@ class CheckRedeploy(Step):
         self._spec = spec
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether it is decided; that happens once, for all later steps."""
+        """Return whether the new node is decided; the decision is final."""
         return self._which.role in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
@@ -183,7 +183,7 @@ async def _begin_task(
         description=message(f"{which.role}.redeploy"),
         user=caller.user,
         target=DynamicID(type="VirtualMachine", id=old.vm) if old and old.vm else None,
-        # The peer's credentials were used; nothing of them is kept.
+        # The peer's credentials have been used; they are never stored.
         arguments=msgspec.structs.replace(spec, vc_spec=None),
     )
     return task.id

@@ -70,9 +70,9 @@ def undeploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
 
 
 class CheckLeaving(Step):
-    """Decide which nodes leave, and whether their VMs are deleted, for all later steps.
+    """The step that decides which nodes leave, and whether their VMs are deleted.
 
-    The only step that may be canceled: a vote that was taken is not given back.
+    It is the only step that may be canceled: a removed vote is not restored.
     """
 
     name = "check"
@@ -82,7 +82,7 @@ class CheckLeaving(Step):
         self._spec = spec
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether it is decided; that happens once."""
+        """Return whether that is decided; the decision is final."""
         return "leaving" in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
@@ -99,9 +99,9 @@ class CheckLeaving(Step):
 
 
 def leaving(seen: Observation, spec: UndeploySpec) -> LeavingNodes:
-    """Return the nodes that leave, also those of a prepared cluster.
+    """Return the nodes that leave, including those that have joined a prepared cluster.
 
-    Only what a deployment made by itself is deleted by itself.
+    Only the VMs of an automatic deployment are deleted.
     """
     wanted = bool(spec.force_delete) or spec.vms is not None
     others = [node.config for node in seen.nodes if node.config.member != seen.leader]
@@ -132,9 +132,9 @@ async def require_vms(services: Services, seen: Observation, spec: UndeploySpec)
 
 
 async def require_renewable(services: Services) -> None:
-    """Raise ApiError if the active would reject new passwords: the rotation comes last.
+    """Raise ApiError if the active would reject new passwords.
 
-    Nothing must have been taken away by then for want of it.
+    The rotation comes late in an undeploy: it must not fail once the other nodes are removed.
     """
     try:
         await services.postgres.test_password_change(services.identity.ha_address)

@@ -23,9 +23,8 @@ async def wait_until(
 ) -> None:
     """Wait until ``unmet`` returns None; its results are the task's progress messages.
 
-    ``pause`` is in seconds, between two looks.
-
-    What may pass by itself (tasks/transient.py) is a reason to wait like any other.
+    ``pause`` is the time between two checks, in seconds. A transient failure
+    (tasks/transient.py) is a reason to wait like any other.
     Raises WaitTimedOut naming the last reason after ``seconds``; Canceled when asked to stop.
     """
     deadline = asyncio.get_running_loop().time() + seconds
@@ -54,7 +53,7 @@ class Awaited(Step):
     """A step that changes nothing: it waits for a condition."""
 
     seconds: float
-    """How long it waits."""
+    """The longest wait."""
 
     async def done(self, ctx: TaskContext) -> bool:
         """Return whether nothing is missing."""
@@ -70,4 +69,4 @@ class Awaited(Step):
 
     @abstractmethod
     async def unmet(self) -> Unmet:
-        """Return what is missing still, for people; None when nothing is."""
+        """Return what is still missing, for people; None when nothing is."""

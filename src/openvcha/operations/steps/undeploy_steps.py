@@ -249,7 +249,8 @@ class EraseIdentities(_UndeployStep):
 class RotateCredentials(_ReleasingStep):
     """The step that rotates the active's credentials, which invalidates those of removed nodes.
 
-    The store restarts meanwhile, so Patroni's failsafe mode must first list no other member.
+    The store restarts meanwhile. So Patroni's failsafe mode is enabled first, until its key lists
+    the active alone.
     """
 
     name = "renew"
