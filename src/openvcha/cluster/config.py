@@ -25,8 +25,8 @@ class NodeKind(StrEnum):
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A configured node.
 
-    ``member`` is its name in etcd and in Patroni. It is unique for each incarnation, so that
-    the remains of a lost node (a slot, a line in ``/sync``) are never taken for its successor.
+    ``member`` is its name in etcd and in Patroni. It is unique for each incarnation, so that the
+    remains of a lost node (a slot, an entry in ``/sync``) are never mistaken for its successor's.
     """
 
     member: str

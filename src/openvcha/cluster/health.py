@@ -1,9 +1,9 @@
 """The health of the cluster, with the reasons: a pure function of an observation.
 
 HEALTHY and DEGRADED mean what the API documents: all three nodes are connected and the passive is
-in sync, or not. Operations depend on that state, so what is only a threat (a disk that fills up, a
-certificate that expires, clocks or versions that differ, missing reports) does not change it: it
-is a warning, which a HEALTHY cluster may have, too.
+in sync, or not. Operations depend on that state, so mere risks (a disk that fills up, a certificate
+that expires, clocks or versions that differ, missing reports) do not change it: they are warnings,
+which a HEALTHY cluster may have, too.
 """
 
 from collections.abc import Iterator

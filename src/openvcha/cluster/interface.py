@@ -13,7 +13,7 @@ class ClusterStore(StoreWithAccounts, Membership, Protocol):
     async def get_many_and_members(
         self, names: Sequence[str]
     ) -> tuple[list[KeyValue | None], list[Member]]:
-        """Read some keys as ``several`` does, and list the members then: one read with a quorum."""
+        """Read keys as ``get_many`` does, then list the members: one read with a quorum."""
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
         """Use the client URLs of all started voters, and return the endpoints."""

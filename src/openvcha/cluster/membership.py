@@ -1,8 +1,8 @@
 """Votes in etcd: a member is removed before one is added, so there are never four voters.
 
-A member that has not started yet has no name in etcd; its peer URL tells who it is meant to be.
-A node that takes over the HA address of another has the same peer URL: whoever means the *old*
-one must go by the name alone.
+A member that has not started yet has no name in etcd; its peer URL identifies it. A node that
+takes over the HA address of another has the same peer URL: to find the *old* one, use its name
+alone.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ async def find_member(store: Membership, name: str, peer_url: str | None = None)
 
 
 def choose_member(members: list[Member], name: str, peer_url: str | None) -> Member | None:
-    """Return the member meant; a *named* member with the same URL is another incarnation."""
+    """Return the matching member; a *named* one with the same URL is another incarnation."""
     return next(
         (m for m in members if m.name == name or (not m.name and peer_url in m.peer_urls)), None
     )
 
 
 async def remove(store: Membership, name: str, peer_url: str | None = None) -> None:
-    """Remove a voter, found as by ``find_member``; one that is already gone is fine."""
+    """Remove the voter that ``find_member`` finds, if any. Idempotent."""
     found = await find_member(store, name, peer_url)
     if found is not None:
         await _remove(store, found)
@@ -43,8 +43,9 @@ async def remove_unknown(
 ) -> None:
     """Remove every member that has none of the names nor, if unnamed, one of the URLs.
 
-    Such a member is left of an operation that could not be undone. It would be in the way: only
-    one learner is permitted at a time, no two members may have one URL, and a dead vote counts.
+    Such a member is left over from an operation that could not be rolled back. It would block the
+    next one: etcd permits one learner at a time and one member per URL, and a dead voter counts
+    for the quorum.
     """
     for member in await store.members():
         ours = (

@@ -60,7 +60,7 @@ async def requested(store: Store) -> frozenset[str]:
 async def effective(store: Store) -> dict[str, frozenset[str]]:
     """Return by member the settings that its Patroni applied in its last cycle.
 
-    Patroni writes this at the end of a cycle, as it read it at the beginning. A silent member is
+    Patroni writes them at the end of a cycle, as it read them at its beginning. A silent member is
     soon missing: its key expires.
     """
     found = await store.prefix(keys.PATRONI_MEMBERS)

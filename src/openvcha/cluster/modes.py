@@ -43,10 +43,10 @@ CHANGES: Mapping[tuple[ClusterMode, ClusterMode], Requirement] = MappingProxyTyp
 )
 """Any other change is refused."""
 
-# The active must not run alone, nor the standby stop, while an automatic failover is possible.
+# While an automatic failover is possible, the active must not run alone, nor the standby stop.
 _SWITCHED_ON = (PAUSE, ALONE, DETACHED)
-# The pause ends last: no automatic failover from an active that may still run alone, or to a
-# standby that is not in sync.
+# The pause ends last: an automatic failover must not leave an active that may still run alone, or
+# promote a standby that is not in sync.
 _SWITCHED_OFF = (ALONE, DETACHED, PAUSE)
 
 

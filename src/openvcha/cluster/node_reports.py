@@ -21,11 +21,11 @@ from openvcha.store.structlog_light import structlog
 
 RETRY_SECONDS = 1.0
 LISTEN_SECONDS = 20.0
-"""Lifetime of one watch: with a stuck one, all nodes would seem silent."""
+"""Lifetime of one watch: behind a stuck one, all nodes would seem silent."""
 SILENT_SECONDS = 60.0
 """Longer than a node takes to start, and longer than four intervals between its reports."""
 SAMPLES = 3
-"""A delayed report makes a clock seem slow: of several, the fastest one counts."""
+"""A delayed report makes a clock seem slow, so the largest of several offsets counts."""
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ class _Node:
     since: float
     facts: NodeFacts | None = None
     revision: int = 0
-    """Revision of the last report: the same one read again is no sign of life."""
+    """Revision of the last report: reading the same one again is no sign of life."""
     offsets: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
 
 
@@ -60,11 +60,11 @@ class NodeReports:
 
     @property
     def connected(self) -> bool:
-        """Return whether the store was heard recently."""
+        """Return whether the store has answered recently."""
         return self._listens(self._monotonic())
 
     async def run(self) -> None:
-        """Watch the reports until canceled; restart the watch now and then."""
+        """Watch the reports until canceled; restart the watch every LISTEN_SECONDS."""
 
         async def listen() -> float | None:
             try:
@@ -90,7 +90,7 @@ class NodeReports:
         return NodeReport(known, max(node.offsets), silent)
 
     def _listens(self, now: float) -> bool:
-        """Return whether the store was heard recently; if not, silence proves nothing."""
+        """Return whether the store has answered recently; if not, silence proves nothing."""
         return self._heard_at is not None and now - self._heard_at <= SILENT_SECONDS
 
     async def _listen(self) -> None:
@@ -105,7 +105,7 @@ class NodeReports:
                     self._take(event)
 
     def _begin_anew(self, there: Collection[str]) -> None:
-        """Drop withdrawn reports; after a time without the store no node counts as silent yet."""
+        """Drop withdrawn reports; after an outage of the store, no node counts as silent yet."""
         now = self._monotonic()
         deaf = not self._listens(now)
         for key, node in self._nodes.items():

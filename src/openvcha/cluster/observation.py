@@ -17,7 +17,7 @@ class NodeReport:
     """The last report of a node; unset ``facts`` are unknown, which is no fault by itself.
 
     ``clock_offset``: seconds by which its clock is ahead of the observer's; None: unknown.
-    ``silent``: there was no report for longer than a node takes to start.
+    ``silent``: no report has arrived for longer than a node takes to start.
     """
 
     facts: NodeFacts | None = None
@@ -29,7 +29,7 @@ class NodeReport:
 class NodeObservation:
     """One node: whether it is a voter in etcd, and its Patroni (None: no answer).
 
-    ``unsure``: it has just missed a probe, which is no verdict yet; the rest is its last state.
+    ``unsure``: it has just missed a probe, which proves nothing yet; the rest is its last state.
     """
 
     config: NodeConfig
@@ -46,7 +46,7 @@ class NodeObservation:
 
     @property
     def unknown(self) -> bool:
-        """Return whether a part of it has neither answered nor been silent long enough."""
+        """Return whether its etcd or Patroni has neither answered nor been silent long enough."""
         silent = self.patroni is None and self.config.kind is NodeKind.DATA
         return self.unsure and (silent or not self.etcd_answers)
 
@@ -97,7 +97,7 @@ class Observation:
 
     @property
     def complete(self) -> bool:
-        """Return whether the state of each node is known, if only that it is silent."""
+        """Return whether the state of each node is known; being silent is a known state."""
         return not any(node.unknown for node in self.nodes)
 
     @property

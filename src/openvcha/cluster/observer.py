@@ -26,7 +26,7 @@ from openvcha.system.host_port import url
 PROBE_SECONDS = 1.0
 OBSERVED_KEYS = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)
 CACHE_SECONDS = 0.5
-"""Far shorter than it takes until a silent node counts as lost."""
+"""Far shorter than the silence after which a node counts as lost."""
 LagSource = Callable[[], Awaitable[tuple[Lag, ...]]]
 PowerCheck = Callable[[NodeConfig], Awaitable[bool]]
 
@@ -58,7 +58,7 @@ class Observer:
         change_number: Callable[[], Awaitable[int | None]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create an observer. What a missing source would provide is unknown.
+        """Create an observer. Without a source, what it would provide is unknown.
 
         ``lags`` asks the active how far its standbys are behind. ``failing`` returns the background
         work of this service that is failing, and why. ``off`` returns whether a silent node is
@@ -172,12 +172,12 @@ class Observer:
     async def _records(
         self,
     ) -> tuple[ClusterConfig, str | None, SyncState | None, DynamicSettings, list[Member]]:
-        """Read the records that decide, all at one revision."""
+        """Read the records that decisions depend on, all at one revision."""
         (config, leader, sync, dynamic), members = await self._store.get_many_and_members(
             OBSERVED_KEYS
         )
         return (
-            # A forged record is missing here; read by itself, it raises the reason.
+            # A read of several keys omits a forged record; a read of that key raises the reason.
             decode(config, ClusterConfig) if config else await self.config(),
             read_leader(leader.value) if leader else None,
             _sync(sync),
@@ -190,7 +190,8 @@ class Observer:
     ) -> NodeObservation:
         """Observe one node, and no other node that now has its address.
 
-        Its store has answered if it is the one that this look has asked, ``since`` it began.
+        An etcd that answered a request of this observation, which began at ``since``, is not
+        probed again.
         """
         answers, state = await asyncio.gather(
             self._store.healthy(endpoint(config, node), PROBE_SECONDS, since=since),

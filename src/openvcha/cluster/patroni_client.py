@@ -40,7 +40,7 @@ Fields = dict[str, Any]
 PROTECTING: Settings = MappingProxyType({"synchronous_mode": True, "primary_start_timeout": 0})
 """Settings of Patroni's dynamic configuration that a cluster has in every mode."""
 WITH_STANDBY: Settings = MappingProxyType({**PROTECTING, **dict.fromkeys(keys.SETTINGS)})
-"""The same, with those of the modes (None: absent), as every cluster begins."""
+"""The same, with those of the modes (None: absent): every cluster begins with these."""
 WITHOUT_STANDBY: Settings = MappingProxyType(
     {"synchronous_mode": False, "primary_start_timeout": 300}
 )
@@ -53,7 +53,7 @@ last listed for that (under a key of its own) agree."""
 
 
 async def failsafe_members(store: Store) -> frozenset[str]:
-    """Return the members that the leader must reach while the store is away."""
+    """Return the members that the leader must reach while the store is unavailable."""
     found = await store.get(keys.PATRONI_FAILSAFE)
     return frozenset(sound(found.key, read_failsafe(found.value)) if found else ())
 
@@ -78,7 +78,7 @@ async def sync_state(store: Store) -> SyncState:
 
 
 async def revoke_candidacy(store: Store, member: str) -> bool:
-    """Remove a member from ``/sync``; False, and nothing is done, while no other member leads.
+    """Remove a member from ``/sync``; False, and no change, while no other member leads.
 
     Patroni may add it again for as long as the member streams: stop the member at once.
     """

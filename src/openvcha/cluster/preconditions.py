@@ -113,7 +113,7 @@ def _needs_cluster(seen: Observation) -> Reason:
 
 
 def _undeploy(seen: Observation) -> Reason:
-    """Refuse an undeploy; a half-deployed cluster may be undeployed, too. The active must vote."""
+    """Refuse an undeploy unless the active can vote; a half-deployed cluster qualifies, too."""
     if seen.config.state is ConfigState.NOTCONFIGURED:
         return Refusal(message("cluster.not.configured"))
     if reason := _no_active(seen):
@@ -163,7 +163,7 @@ def _unready(seen: Observation, passive: NodeObservation) -> Reason:
 
 
 def _stands_by(seen: Observation, passive: NodeObservation) -> bool:
-    """Return whether the mode keeps the passive down; its Patroni may be silent for a moment."""
+    """Return whether the mode keeps the passive stopped; its Patroni may be silent for a moment."""
     return seen.config.mode is ClusterMode.DISABLED and can_vote(passive)
 
 
@@ -222,10 +222,10 @@ def _incomplete(seen: Observation) -> Reason:
 
 
 def _failover_from(stranger: str, seen: Observation) -> Reason:
-    """Refuse where nothing proves that a node of the cluster has every acknowledged row.
+    """Refuse unless a node of the cluster provably has every acknowledged write.
 
-    Under a pause a leader acknowledges alone, and ``/sync`` does not show it. A lost node is no
-    reason here: the leader is a node that was removed from the cluster.
+    While paused, a leader may acknowledge alone, and ``/sync`` does not show it. A lost node is no
+    reason to refuse here: the leader is a node that was removed from the cluster.
     """
     if seen.config.mode is ClusterMode.DISABLED:
         return Refusal(message("failover.mode.disabled"))
@@ -267,4 +267,4 @@ RULES: Mapping[str, Callable[[Observation], Reason]] = {
     REDEPLOY_WITNESS: _redeploy_witness,
 }
 CHANGING = RULES.keys() - {GET_MODE}
-"""Operations of which only one runs at a time."""
+"""Operations that exclude each other: only one runs at a time."""

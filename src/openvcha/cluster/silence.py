@@ -21,16 +21,16 @@ class SilenceDetector:
         self._unready: tuple[str, float] | None = None
 
     def is_doubtful(self, raw: NodeObservation) -> bool:
-        """Return whether nothing of a node answers, and its silence is not certain yet."""
+        """Return whether no part of a node answers, but its silence is not certain yet."""
         looks = self._etcd.get(raw.config.member, ProbeHistory())
         sure = verdict(looks) is Verdict.SILENT and not looks.stale(self._monotonic())
         return not raw.up and not sure
 
     def debounce(self, raw: NodeObservation, *, off: bool) -> NodeObservation:
-        """Return the node's state after this probe; ``off``: it certainly has no power.
+        """Return the node's state after this probe; ``off``: it is certainly powered off.
 
-        While its silence is not certain, it keeps the state of its last answer and is marked as
-        unsure. A node that has never answered stays as it is.
+        Until its silence is certain, the node keeps the state of its last answer and is marked as
+        unsure. A node that has never answered has no such state to keep.
         """
         member, now = raw.config.member, self._monotonic()
         if off:

@@ -8,9 +8,9 @@ from openvcha.store.interface import Permission, StoreWithAccounts
 
 
 def witness_permissions(member: str) -> tuple[Permission, ...]:
-    """Return the permissions of a witness: it reads who leads, and writes its own reports."""
+    """Return the permissions of a witness: it reads the leader key, and writes its own reports."""
     return (
-        Permission(keys.ROOT[:1]),  # its client asks for this key whether there is a quorum
+        Permission(keys.ROOT[:1]),  # its client reads this key to check for a quorum
         Permission(keys.CLUSTER),
         Permission(keys.PATRONI_LEADER),
         Permission(keys.PATRONI_SYNC),
@@ -25,8 +25,9 @@ async def remove_unknown_accounts(
 ) -> None:
     """Remove all accounts but the data nodes' ``own`` one and those of these witnesses.
 
-    A name like that of a data node, or of its account, is no exception: a thief may have created
-    it. The remaining accounts lose any extra permissions, and ``root`` gets an unknown password.
+    A name like that of a data node, or of its account, is no exception: an attacker may have
+    created it. The remaining accounts lose any extra permissions, and ``root`` gets an unknown
+    password.
     """
     others = {member: witness_permissions(member) for member in witnesses}
     await store.accounts.revoke_others(own(), others)

@@ -13,7 +13,7 @@ from openvcha.store.space import SpaceStore
 
 CACHE_SECONDS: Final = 10.0
 ASK_SECONDS, MEMBER_SECONDS = 1.0, 0.6
-"""For all members, and for one: a lost member must not hide how full the others are."""
+"""Timeouts for all members and for one: a lost member must not hide how full the others are."""
 
 
 @dataclass(frozen=True, slots=True)

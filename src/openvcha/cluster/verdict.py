@@ -1,7 +1,7 @@
 """From probes to a verdict: a single missed answer is not silence.
 
-A probe has a second. A busy machine, an election or a lost packet make one fail now and then; the
-consequences of a lost node (a redeploy, an event, a degraded cluster) must not depend on that.
+A probe has one second. A busy machine, an election or a lost packet makes some fail; that must not
+have the consequences of a lost node (a redeploy, an event, a degraded cluster).
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ MAX_GAP_SECONDS = 10.0
 
 
 class Verdict(Enum):
-    """What the probes of one target say together; UNKNOWN is a result of its own."""
+    """The conclusion from all probes of one target; UNKNOWN is a result, too."""
 
     ANSWERS = "answers"
     SILENT = "silent"
@@ -54,7 +54,7 @@ class ProbeHistory:
 
 
 def verdict(looks: ProbeHistory) -> Verdict:
-    """Judge a history. Silence has to last, and to be seen several times without a gap."""
+    """Return the verdict on a history. Silence must last, for several probes without a gap."""
     if not looks.missed:
         return Verdict.ANSWERS if looks.ever else Verdict.UNKNOWN
     held = looks.last - looks.first >= MIN_SILENCE_SECONDS

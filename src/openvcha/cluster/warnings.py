@@ -1,4 +1,4 @@
-"""Warnings: what is not a fault yet but will become one. Pure judgements of the nodes' reports."""
+"""Warnings: conditions that will become faults. Pure functions of an observation."""
 
 import json
 from collections import defaultdict
@@ -21,9 +21,9 @@ DISK_PERCENT, DISK_AMPLE_BYTES = 5, 10 * GIB
 CERTIFICATE_DAYS = 30
 """Time to plan a redeploy; certificate services warn a month ahead, too."""
 CLOCK_SECONDS = 2.0
-"""etcd complains from one second on; a report may take most of one on a busy machine."""
+"""etcd warns from one second on; a report may take most of a second on a busy machine."""
 MAX_SHOWN_ITEMS, MAX_SHOWN_CHARACTERS = 10, 200
-"""A forger may forge a lot: what is shown of it is bounded."""
+"""An attacker may forge a lot: only this much of it is shown."""
 LAG_BYTES = 64 << 20
 """Four segments of the log: a passive that keeps up is never that far behind."""
 AUTO_FILE = "postgresql.auto.conf"
@@ -34,7 +34,7 @@ LAG_SECONDS = 10.0
 
 
 def find_warnings(seen: Observation) -> Iterator[Finding]:
-    """Return all warnings; what is unknown is not judged."""
+    """Return all warnings; unknown facts cause none."""
     passive = seen.passive
     if passive is not None and seen.passive_in_sync and (lag := lagging(seen, passive)):
         yield lag
