@@ -1,1 +1,1 @@
-"""Events of the cluster, and the audit of calls that change something."""
+"""Events of the cluster, and the audit log of calls that change something."""

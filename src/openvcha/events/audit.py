@@ -24,7 +24,7 @@ MAX_OF_STRANGER, MAX_STRANGERS = 50, 100
 MAX_LISTED: Final = 10_000
 MAX_AGE: Final = timedelta(days=365)
 PATIENCE_SECONDS: Final = 1.0
-"""Maximum delay of a call while the store is away; the log has the record, too."""
+"""Maximum delay of a call while the store is unavailable; then the log has the record."""
 STRANGER_A_MINUTE, STRANGERS_A_MINUTE = 10, 60
 """Per address, and in total."""
 USER_A_MINUTE, USERS_A_MINUTE = 60, 600
@@ -40,9 +40,9 @@ _log = structlog.get_logger(__name__)
 class AuditLog:
     """Changes, accesses and refusals: separate, with one ring of records per user.
 
-    Unauthenticated callers have a ring per address. So no caller displaces another's records. Of
-    failed logins, refusals and frequent logins, some records per minute are stored and the others
-    counted: a caller must not control the load of the store.
+    Unauthenticated callers have a ring per address, so no caller displaces another's records. Of
+    failed logins, refusals and frequent logins, it stores some records per minute and counts the
+    others: a caller must not control the load on the store.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class AuditLog:
         self._telling: asyncio.Task[None] | None = None
 
     async def record(self, entry: AuditInfo, *, access: bool) -> None:
-        """Store a record (``id`` and ``time`` are set here); never raises, and waits briefly.
+        """Store a record (``id`` and ``time`` are set here); never raise, and wait only briefly.
 
-        Without a user it belongs to the address.
+        A record without a user belongs to its address.
         """
         self._tell_when_due()
         if entry.user is None:
@@ -85,7 +85,7 @@ class AuditLog:
             await self._append(self._access, found.owner, _omitted_record(found))
 
     def _tell_when_due(self) -> None:
-        """Start to record the omitted ones beside the current call."""
+        """Start to store the counts of omitted records in the background, if they are due."""
         idle = self._telling is None or self._telling.done()
         if idle and (self._anonymous.due or self._users.due):
             self._telling = asyncio.create_task(self.record_omitted(), name="audit: and more")

@@ -95,7 +95,7 @@ class RateLimit(Generic[T]):
         for owner, found in self._omitted.items():
             old = self._due.get(owner)
             if old is None and len(self._due) > MAX_OWNERS:
-                continue  # `omitted` was not called for long
+                continue  # `omitted` has not been called for a long time
             count = found.count + (old.count if old else 0)
             self._due[owner] = Omitted(owner, count, found.last)
         self._shares, self._omitted = {}, {}

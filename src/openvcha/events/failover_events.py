@@ -6,7 +6,7 @@ from openvcha.api.messages import PREFIX, message
 from openvcha.api.structures import EventSeverity, LocalizableMessage
 from openvcha.events.state_diff import VCHA, EventDraft
 
-# By the messages' ids: of a task that has ended its record keeps these, and no type.
+# Keyed by message id: the record of an ended task has these ids, but no type.
 _KINDS: Mapping[str, str] = {
     f"{PREFIX}failover.mode.disabled": f"{VCHA}failover.failed.disabled.mode",
     f"{PREFIX}failover.node.lost": f"{VCHA}failover.failed.node.lost",

@@ -47,14 +47,14 @@ class ReportedState(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class ReportedAt:
-    """A reported state as it was read; ``kv`` unset: there is none yet."""
+    """A reported state as it was read; ``kv`` is unset while none is stored."""
 
     memory: ReportedState
     kv: KeyValue | None
 
     @property
     def guard(self) -> Compare:
-        """Require that no event was written since."""
+        """Return the condition that no event has been written since."""
         return unchanged(self.kv) if self.kv else absent(keys.EVENTS_MEMORY)
 
 
@@ -78,7 +78,7 @@ class EventLog:
     async def _begun_anew(self) -> ReportedState:
         """Return the initial state, also if the stored one is unreadable.
 
-        If events exist, continue their numbers and do not repeat tasks.
+        If events exist, it continues their numbers and does not repeat those of tasks.
         """
         last = await self._ring.last()
         if not last:
@@ -96,7 +96,7 @@ class EventLog:
     ) -> bool:
         """Write events and the state ``after`` at once; False when another writer was faster.
 
-        When the outcome is unknown, going on from ``remembered()`` neither repeats nor misses.
+        After an unknown outcome, continue from ``last_reported()``: that repeats and misses none.
         Raises ValueError for more than MAX_AT_ONCE.
         """
         if len(drafts) > MAX_AT_ONCE:
@@ -131,7 +131,7 @@ class EventLog:
         return str((await self.last_reported()).memory.last)
 
     async def follow(self, after: str) -> AsyncGenerator[tuple[EventInfo, ...], None]:
-        """Yield the events after an id, including future ones; it never ends by itself.
+        """Yield the events after an id, including future ones, until closed.
 
         Raises ApiError INVALID_ARGUMENT. Close it with ``contextlib.aclosing``.
         """

@@ -47,7 +47,7 @@ class OwnerRings:
         self._one_by_one = asyncio.Lock()
 
     async def append(self, owner: str, record: AuditInfo) -> None:
-        """Append a record to its owner's ring, whatever others write at the same time."""
+        """Append a record to its owner's ring, even while others write at the same time."""
         async with self._one_by_one:
             while not await self._try_append(keys.part(owner), record):
                 pass
@@ -97,7 +97,7 @@ class OwnerRings:
         return (await self._store.txn(guards, actions)).succeeded
 
     async def _most_idle(self) -> list[KeyValue]:
-        """Return the owners to evict for one more."""
+        """Return the owners to evict to make room for one more."""
         found = await self._store.prefix(self._counts)
         found.sort(key=lambda kv: kv.mod_revision)
         return found[: max(0, len(found) + 1 - self._owners)][:MAX_EVICTED]

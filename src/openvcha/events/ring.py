@@ -8,7 +8,7 @@ from openvcha.store.records import encode, readable
 
 DIGITS: Final = 16
 MAX_NUMBER: Final = 10**15
-"""No record has a higher number; one that has is foreign."""
+"""The highest number of a record; a key with a higher one is not ours."""
 CHUNK = 100
 """The store takes 128 actions at a time."""
 

@@ -42,8 +42,8 @@ class NodeSnapshot(msgspec.Struct, frozen=True):
 class PrimaryTerm(msgspec.Struct, frozen=True, kw_only=True):
     """An uninterrupted period in which a node's PostgreSQL was the primary.
 
-    Each promotion begins a new timeline, and each demotion stops the server: so an interruption is
-    visible afterwards, however short it was.
+    Each promotion starts a new timeline, and each demotion stops the server: so even a very short
+    interruption is visible afterwards.
     """
 
     member: str
@@ -69,7 +69,7 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     threats: Mapping[str, LocalizableMessage] = {}
 
     def name(self, member: str | None) -> str | None:
-        """Return the name of a node; of a removed one its member name."""
+        """Return the name of a node; for a removed node, its member name."""
         node = self.nodes.get(member or "")
         return node.name if node else member
 
@@ -79,8 +79,8 @@ def confirmed(
 ) -> ClusterSnapshot:
     """Return the state that two successive observations agree on, else the reported one.
 
-    One late answer is not the loss of a node. The last active is kept while there is none, and a
-    warning stays the same while its numbers change. Without ``told``, ``now`` is returned.
+    One late answer does not mean that a node is lost. While no node is active, the last active is
+    kept; a warning stays the same while its numbers change. Without ``told``, ``now`` is returned.
     """
     if told is None:
         return now

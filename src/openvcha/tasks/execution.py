@@ -100,7 +100,7 @@ class Execution:
             await self._ctx.update(_undone(name, failure))
 
     async def _left(self, step: Step) -> tuple[LocalizableMessage, ...]:
-        """Return what a step that could not be undone leaves behind, if it can tell."""
+        """Return what a step that could not be undone leaves behind, if it knows."""
         try:
             said = await step.remains(self._ctx)
         except Exception as error:
@@ -117,7 +117,7 @@ class Execution:
         await self._retry(step, lambda: step.undo(self._ctx))
 
     async def _retry(self, step: Step, attempt: Attempt) -> None:
-        """Retry until it succeeds. Raises WaitTimedOut after the step's patience or limit."""
+        """Retry ``attempt`` until it succeeds. Raises WaitTimedOut after the patience or limit."""
         try:
             async with asyncio.timeout(step.limit) as scope:
                 await self._retry_until_done(step, attempt)
@@ -138,7 +138,7 @@ class Execution:
                 reason = transient_reason(error)
                 if reason is None:
                     raise
-            # What has moved on since the last failure has begun another wait.
+            # Progress since the last failure starts a new wait.
             if until is None or self._completed > come_to:
                 until, come_to, pause = now() + step.patience, self._completed, INITIAL_PAUSE
             if now() + pause > until:
@@ -153,7 +153,7 @@ class Execution:
         return self._ctx.record.progress.completed
 
     async def _explained(self, error: Exception) -> ErrorRecord:
-        """Convert the exception that ended a step for storage; passes on a lost lock."""
+        """Convert the exception that ended a step for storage. Raises Fenced for a lost lock."""
         if isinstance(error, Fenced) and not await self._writer.is_current():
             raise error
         if isinstance(error, Canceled):
@@ -227,7 +227,7 @@ def unexpected_error(error: Exception, incident: str) -> ApiError:
 def failed(now: datetime, error: ErrorRecord | None = None) -> Change:
     """Return the change that ends a task as FAILED.
 
-    The error it has comes first, then what ``error`` says, then the steps that stay half-done.
+    The error in its record comes first, then that of ``error``, then the steps that are not undone.
     """
 
     def change(old: TaskRecord) -> TaskRecord:
@@ -256,7 +256,7 @@ def _undone(name: str, failure: tuple[LocalizableMessage, ...]) -> Change:
         if not failure:
             started = tuple(other for other in old.started if other != name)
             return msgspec.structs.replace(old, started=started)
-        # It stays among the started ones: it is named at the end, and tried again after a crash.
+        # The step stays in ``started``: the final error names it, and a resume retries its undo.
         if old.error is None or failure[0] in old.error.messages:
             return old
         return msgspec.structs.replace(old, error=old.error.followed_by(*failure))

@@ -71,8 +71,8 @@ class Found:
 class Journal:
     """The records of tasks. Every method may raise StoreUnavailable.
 
-    ``random(n)`` gives n unguessable bytes; ``instance`` is the second part of every id;
-    ``results`` maps an operation's full id to the Python type of its result, where it has one.
+    ``random(n)`` returns n unguessable bytes; ``instance`` is the second part of every id;
+    ``results`` maps an operation's full id to the Python type of its result, if it has one.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class Journal:
         """Create a PENDING task that holds the cluster's one operation; durable on return.
 
         ``operation`` is the wire name (``redeploy$task``). ``arguments`` are JSON or structures.
-        ``guards`` are what the caller's checks rest on, e.g. ``unchanged(...)`` of the
-        configuration it read. Raises ApiError RESOURCE_BUSY naming the operation that runs, or
+        ``guards`` are conditions that the caller's checks depend on, e.g. ``unchanged(...)`` of the
+        configuration that it read. Raises ApiError RESOURCE_BUSY naming the running operation,
         CONCURRENT_CHANGE when a guard does not hold, INVALID_ARGUMENT for arguments that are too
-        large; TypeError when they hold a secret.
+        large; TypeError when they contain a secret.
         """
         progress = TaskProgress(total=TOTAL, completed=0, message=description)
         record = TaskRecord(
@@ -169,7 +169,7 @@ class Journal:
         return await self._holder(kv)
 
     def _known(self, task_id: str, kv: KeyValue) -> TaskRecord:
-        """Decode a task's record; of an unreadable one only the id is known."""
+        """Decode a task's record; only the id of an unreadable one is known."""
         try:
             return decode(kv, TaskRecord)
         except RecordUnreadable:
@@ -200,7 +200,7 @@ class Journal:
     async def watch(self, task_id: str) -> AsyncGenerator[TaskRecord, None]:
         """Yield a task's record now and after every change; end after the finished one.
 
-        Intermediate states may be left out. Raises ApiError NOT_FOUND, also when it is deleted.
+        Intermediate states may be omitted. Raises ApiError NOT_FOUND, also when it is deleted.
         Close it with ``contextlib.aclosing`` when leaving early.
         """
         while True:
@@ -210,7 +210,7 @@ class Journal:
             if record.finished or kv is None:
                 return
             changes = self._store.watch(kv.key, kv.mod_revision + 1)
-            with contextlib.suppress(Compacted):  # then it is read again
+            with contextlib.suppress(Compacted):  # then read the record again
                 async with contextlib.aclosing(changes):
                     async for events in changes:
                         last = events[-1]
@@ -220,7 +220,7 @@ class Journal:
                             return
 
     async def snapshot(self) -> tuple[Snapshot, tuple[Found, ...]]:
-        """Return all readable records, with the revision to go on watching from."""
+        """Return all readable records, with the revision from which to watch for changes."""
         seen = await self._store.snapshot(keys.TASKS)
         return seen, tuple(_decoded(seen.items))
 
@@ -250,7 +250,7 @@ class Journal:
                 return
             operation, own = result.results
             if own:
-                return  # an earlier try, whose answer was lost, did it
+                return  # an earlier try succeeded, but its answer was lost
             if not operation or free == unchanged(operation[0]):
                 raise ApiError(ErrorType.CONCURRENT_CHANGE, message("task.concurrent"))
             if holder := await self._holder(operation[0]):
@@ -264,8 +264,8 @@ class Journal:
     async def _holder(self, operation: KeyValue) -> TaskRecord | None:
         """Return the task that holds the operation.
 
-        A task and its hold begin and end in one transaction each. A hold without a running task was
-        not written by us, and holds nothing.
+        One transaction creates a task and its hold, and one ends both. A hold without a running
+        task is not ours, and holds nothing.
         """
         task_id = operation.value[:MAX_ID_CHARACTERS].decode(errors="replace")
         try:
@@ -275,7 +275,7 @@ class Journal:
         record = self._known(task_id, found) if found else None
         if record is None or not record.finished:
             return record
-        # It may have ended between the two reads.
+        # The task may have ended between the two reads.
         now = await self._store.get(keys.OPERATION)
         return None if now == operation else record
 

@@ -70,7 +70,7 @@ class TaskWriter:
                 ):
                     return new
             except StoreUnavailable as error:
-                # After an unknown outcome the record is read again: the change is idempotent.
+                # After an unknown outcome, read the record again: the change is idempotent.
                 await _wait(error)
 
     async def _read(self, task_id: str) -> tuple[KeyValue, TaskRecord]:
@@ -84,7 +84,7 @@ class TaskWriter:
         return kv if kv is not None and kv.value == task_id.encode() else None
 
     async def _write(self, compares: list[Compare], actions: list[Action]) -> bool:
-        """Return whether it was written; not when another writer interfered."""
+        """Return whether the write succeeded; False when another writer interfered."""
         result = await self._store.txn([self.guard, *compares], actions, [Get(self.guard.key)])
         if not result.succeeded:
             holder = result.results[0]
@@ -94,7 +94,7 @@ class TaskWriter:
 
 
 def _release_actions(operation: KeyValue) -> list[Action]:
-    """Return the actions that free the operation, and with it the VMs it required."""
+    """Return the actions that free the operation and delete its record of required VMs."""
     return [Delete(operation.key), Delete(keys.REQUIRED_VOTES)]
 
 

@@ -33,7 +33,7 @@ FINISHED = frozenset({TaskStatus.SUCCEEDED, TaskStatus.FAILED})
 
 
 class Phase(StrEnum):
-    """The direction of a task. It turns back at most once."""
+    """The direction of a task. It is reversed at most once."""
 
     FORWARD = "FORWARD"
     UNDO = "UNDO"
@@ -62,7 +62,7 @@ class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 def error_record(error: ApiError) -> ErrorRecord:
     """Convert an error for storage; one that is too large loses its data, then its last causes.
 
-    Raises TypeError when the data hold a secret.
+    Raises TypeError when the data contain a secret.
     """
     data = None if error.data is None else to_plain(error.data)
     return _bounded(
@@ -127,7 +127,7 @@ def to_info(
 ) -> TaskInfo:
     """Convert a record for the API; ``result_type`` is the Python type of its result, if any.
 
-    Which fields are set goes by the status, as clients enforce it.
+    The status determines which fields are set, as clients enforce it.
     """
     begun = record.status is not TaskStatus.PENDING
     failed = record.status is TaskStatus.FAILED
@@ -170,7 +170,7 @@ def with_progress(
 def to_plain(value: Any) -> Any:
     """Convert a value to plain JSON types.
 
-    Raises TypeError when a Secret is anywhere inside, or something that JSON cannot hold.
+    Raises TypeError when the value contains a Secret, or anything that JSON cannot express.
     """
     for part in _parts(value):
         if isinstance(part, Secret):

@@ -1,4 +1,4 @@
-"""The runner of tasks: only one runs at a time, and it resumes whatever is unfinished."""
+"""The runner of tasks: only one runs at a time, and it resumes unfinished tasks."""
 
 import asyncio
 import secrets
@@ -131,7 +131,7 @@ class Runner:
         await _first(execution.run(), self._watch_for_cancel(context))
 
     async def _watch_for_cancel(self, context: TaskContext) -> None:
-        """Pass on a cancel request immediately; never returns."""
+        """Pass on a cancel request immediately; never return."""
         while not context.canceled.is_set():
             try:
                 async with aclosing(self._journal.watch(context.record.id)) as changes:
@@ -153,7 +153,7 @@ class Runner:
         await repeat(sweep, SWEEP_SECONDS, transient=(StoreUnavailable,), failed=failed)
 
     async def _sweep(self, writer: TaskWriter) -> None:
-        """Delete the tasks that ended longer than the retention ago."""
+        """Delete the tasks that ended before the retention period."""
         oldest = self._clock() - RETENTION
         _, found = await self._journal.snapshot()
         for item in found:

@@ -47,7 +47,7 @@ class Step(Protocol):
     patience: float = 60.0
     """Seconds."""
     limit: float | None = None
-    """Seconds after which the step is interrupted and fails, None for never. Anew on a resume."""
+    """Seconds after which the step is interrupted and fails; None: never. A resume restarts it."""
 
     async def done(self, ctx: "TaskContext") -> bool:
         """Return whether the step's postcondition holds; then it is skipped."""
@@ -56,7 +56,7 @@ class Step(Protocol):
         """Make the postcondition hold."""
 
     async def undo(self, ctx: "TaskContext") -> None:
-        """Revert what ``act`` did, be it all, part or nothing. Not called for a skipped step."""
+        """Revert what ``act`` did: all, part or nothing of it. Not called for a skipped step."""
 
     async def remains(self, ctx: "TaskContext") -> LocalizableMessage | None:  # noqa: ARG002
         """Return what is left, for people, after ``undo`` has failed; None: nothing."""
@@ -87,8 +87,8 @@ class TaskContext:
     def guard(self) -> Compare:
         """Return the condition under which this runner still owns the task.
 
-        Pass it to every transaction of a step (``guards=[ctx.guard]``): a runner that was
-        superseded unknowingly then changes nothing.
+        Pass it to every transaction of a step (``guards=[ctx.guard]``): a runner that does not
+        know yet that another one has taken over then changes nothing.
         """
         return self._writer.guard
 
@@ -160,7 +160,7 @@ class TaskContext:
         return int(TOTAL * (before + weight * share) / total)
 
     def set_span(self, before: int, weight: int, total: int) -> None:
-        """Set which part of the task's progress the current step is; for the runner."""
+        """Set the current step's share of the task's progress; for the runner."""
         self._span = (before, weight, total)
 
     @property

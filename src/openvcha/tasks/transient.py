@@ -1,7 +1,7 @@
 """Which failures are transient: the same rule for steps, their waits and their undo.
 
-One failed probe is not a verdict. A transient failure is retried until a deadline, and its reason
-is shown meanwhile.
+One failed probe is not a verdict. Steps retry a transient failure until a deadline, and show its
+reason meanwhile.
 """
 
 from typing import Final
