@@ -21,7 +21,7 @@ from openvcha.store.structlog_light import structlog
 
 RETRY_SECONDS = 1.0
 LISTEN_SECONDS = 20.0
-"""Lifetime of one watch: behind a stuck one, all nodes would seem silent."""
+"""Lifetime of one watch: while a watch is stuck, all nodes seem silent."""
 SILENT_SECONDS = 60.0
 """Longer than a node takes to start, and longer than four intervals between its reports."""
 SAMPLES = 3

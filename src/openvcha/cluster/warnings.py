@@ -1,4 +1,4 @@
-"""Warnings: conditions that will become faults. Pure functions of an observation."""
+"""Warnings: conditions that are not faults yet but will become faults. Pure functions."""
 
 import json
 from collections import defaultdict

@@ -24,7 +24,7 @@ MAX_OF_STRANGER, MAX_STRANGERS = 50, 100
 MAX_LISTED: Final = 10_000
 MAX_AGE: Final = timedelta(days=365)
 PATIENCE_SECONDS: Final = 1.0
-"""Maximum delay of a call while the store is unavailable; then the log has the record."""
+"""Maximum delay of a call while the store is unavailable; the log has the record, too."""
 STRANGER_A_MINUTE, STRANGERS_A_MINUTE = 10, 60
 """Per address, and in total."""
 USER_A_MINUTE, USERS_A_MINUTE = 60, 600

@@ -34,7 +34,7 @@ from openvcha.tasks.transient import WaitTimedOut
 
 SERVICE = "com.vmware.vcenter.vcha.cluster"
 REPLAY_SECONDS = 30.0
-"""PostgreSQL itself lets a query delay replay for as long."""
+"""As long as PostgreSQL lets a query delay replay (``max_standby_streaming_delay``)."""
 SWITCH_SECONDS = 120.0
 SETTLE_SECONDS = 120.0
 LOST_SECONDS = 5.0
@@ -138,7 +138,7 @@ class Checkpoint(Step):
     async def act(self, ctx: TaskContext) -> None:
         """Run a checkpoint on the active, then on the passive, which needs the active's record.
 
-        Then wait until the passive has replayed everything that the active had written by then.
+        Then wait until the passive has replayed everything that the active has written so far.
         Raises ApiError TIMED_OUT naming what blocks the replay.
         """
         way = await _recall(self._services, ctx)
@@ -225,7 +225,7 @@ class SwitchLeader(Step):
         leads = await patroni_client.leader(store)
         if leads == way.new.member:
             return await self._not_writable(way.new)
-        # An active that is stopping on request accepts no writes; that must not be refused.
+        # An active that is stopping on request accepts no writes: that is no reason to refuse.
         if leads == way.leads and not await leader_key.is_requested(store):
             await self._begin(ctx, way)
         return message("progress.failover.switch", way.new.name)

@@ -153,7 +153,7 @@ class Runner:
         await repeat(sweep, SWEEP_SECONDS, transient=(StoreUnavailable,), failed=failed)
 
     async def _sweep(self, writer: TaskWriter) -> None:
-        """Delete the tasks that ended before the retention period."""
+        """Delete the tasks that ended longer than RETENTION ago."""
         oldest = self._clock() - RETENTION
         _, found = await self._journal.snapshot()
         for item in found:

@@ -47,7 +47,7 @@ class Step(Protocol):
     patience: float = 60.0
     """Seconds."""
     limit: float | None = None
-    """Seconds after which the step is interrupted and fails; None: never. A resume restarts it."""
+    """Seconds after which the step is interrupted and fails; None: never. Restarts on a resume."""
 
     async def done(self, ctx: "TaskContext") -> bool:
         """Return whether the step's postcondition holds; then it is skipped."""

@@ -128,7 +128,7 @@ class Clone(Step):
             raise TemporaryFailure(message("fence.still.in.sync", name))
 
     async def _delete(self, node: NewNode) -> None:
-        """Delete the node; remove its vote while it runs: with two voters, both must agree."""
+        """Remove the vote while the node runs, then delete it: with two voters, both must agree."""
         services = self._services
         url = services.peer_url(node.ha_address)
         await remove_voter(services, node.placement.name, node.member, url)
@@ -158,7 +158,7 @@ class Clone(Step):
         await membership.ensure_learner(services.store, node.member, url)
 
     async def _start(self, ctx: TaskContext, node: NewNode, vm: Vm) -> None:
-        """Power the node on; write its identity first if it is off (else it has read it)."""
+        """Power the node on. If it is off, write its identity first: a running one has read it."""
         infrastructure = self._services.infrastructure
         if vm.power_state is not VmPowerState.POWERED_ON:
             files = await files_of(self._services, node)

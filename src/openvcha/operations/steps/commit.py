@@ -40,7 +40,7 @@ class Commit(Step):
         self._change = change
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether the configuration names the new nodes, and the old one left nothing."""
+        """Return whether the configuration names the new nodes, and the old one is deleted."""
         named = [await committed(self._services, ctx, role) for role in self._roles]
         return all(named) and await self._remains(ctx) is None and not await self._reports(ctx)
 

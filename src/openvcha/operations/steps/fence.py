@@ -21,7 +21,7 @@ class Fence(Step):
     """The step that revokes the old node's candidacy, removes its vote and powers it off.
 
     It removes the vote while the node may still run: with two voters left, both are needed to
-    remove one. ``role`` is the new node's; ``operation`` has the preconditions to check again.
+    remove one. ``role`` is the new node's; the preconditions of ``operation`` are checked again.
     """
 
     name = "fence"

@@ -7,7 +7,7 @@ from openvcha.cluster.refusal import Persistence, Refusal
 
 
 def last_copy(seen: Observation, member: str, name: str) -> Refusal | None:
-    """Return why a node may have the last copy; None when it has not. ``name`` is for people.
+    """Return why a node may have the last copy; None otherwise. ``name`` is for people.
 
     Only a running primary is known to have every acknowledged write.
     """

@@ -8,7 +8,7 @@ from openvcha.tasks.steps import TaskContext
 
 
 class LeavingNodes(msgspec.Struct, frozen=True, kw_only=True):
-    """The nodes that leave; ``stays`` is the remaining member, ``delete``: delete their VMs."""
+    """The nodes that leave. ``stays`` is the remaining member; ``delete``: delete their VMs."""
 
     stays: str
     nodes: tuple[NodeConfig, ...]

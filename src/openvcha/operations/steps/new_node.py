@@ -96,8 +96,8 @@ async def leads(services: Services, node: NewNode) -> bool:
 async def relied_on(services: Services, ctx: TaskContext, role: str) -> bool:
     """Return whether the cluster depends on the node: then only the commit is left to do.
 
-    A resumed task checks every step again. A step does not count as undone because later steps
-    deleted its traces, and a node that was able to take over may have done so: then it is ready.
+    A resumed task checks every step again, although later steps may have deleted its traces. And a
+    node that was able to take over may have done so: then it is ready in any case.
     """
     if role not in ctx.state:
         return False

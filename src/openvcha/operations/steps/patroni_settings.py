@@ -28,8 +28,8 @@ async def protect(services: Services) -> LocalizableMessage | None:
     """Make commits wait for a standby, disable the failsafe mode, restore the mode's settings.
 
     Returns what to wait for, None when everything is set. Until Patroni's ``/sync`` names the
-    members with every acknowledged write, any standby could lead: so a primary that crashes has to
-    restart itself until then.
+    members with every acknowledged write, any standby may take over, so a primary that crashes
+    restarts itself until then.
     """
     waiting = message("progress.protect")
     await configure(services, {"synchronous_mode": True}, waiting)

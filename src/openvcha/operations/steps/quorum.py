@@ -31,7 +31,7 @@ async def remove_voter(
 
     The removed member itself may have answered the request. If it stopped before another member
     learned of the removal, the others would wait for a vote that never comes. A witness's account
-    is deleted first: no later step looks at a member without a vote.
+    is deleted first: a resumed task skips a member that has no vote.
     Finds the member as ``membership.find_member`` does. Raises TemporaryFailure.
     """
     await services.store.accounts.delete(member)

@@ -72,7 +72,7 @@ async def clear_required_vms(services: Services, ctx: TaskContext) -> None:
 
 
 async def required_vms_file(services: Services, ctx: TaskContext) -> dict[str, bytes]:
-    """Return the file from which a new node knows the record before it reaches the store."""
+    """Return the file that gives a new node the record before it can reach the store."""
     required_votes = await _relied(services, ctx)
     return {REQUIRED_VOTES: encode_required_votes(required_votes, services.journal.clock())}
 
