@@ -1,1 +1,1 @@
-"""The store, etcd: client, keys, leases, watches, compare-and-set. All durable state is in it."""
+"""The store, etcd: client, keys, leases, watches, compare-and-set. It holds all durable state."""

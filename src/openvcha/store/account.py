@@ -1,6 +1,6 @@
 """The account that a client of the store uses, and its authentication token.
 
-A member keeps tokens only in memory: after a restart it knows none, and it forgets one that is
+A member keeps tokens only in memory: it loses them when it restarts, and drops a token that is
 unused for some minutes. Then the client has to authenticate again.
 """
 
@@ -22,7 +22,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DATA_PREFIX: Final = "data."
-"""Prefix of the accounts of data nodes; no member's name begins so."""
+"""Prefix of the accounts of data nodes; no member's name begins with it."""
 
 AccountSource = Callable[[], Account | None]
 """Returns the current account; None: the store requires only a certificate."""

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 MAX_BYTES: Final = 2 << 20
-"""etcd itself limits requests of clients to 1.5 MiB."""
+"""etcd limits clients' requests to 1.5 MiB."""
 MAX_DEPTH: Final = 64
-"""As for requests of the API; no record has more than ten levels."""
+"""The same as for API requests; no record has more than ten levels."""
 
 _TEXTS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKETS: Final = re.compile(rb"[][{}]")
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def exceeded_limit(value: bytes) -> str | None:
-    """Return which limit a text exceeds; None when it exceeds none."""
+    """Return the name of the limit that a text exceeds; None when it exceeds none."""
     if len(value) > MAX_BYTES:
         return f"more than {MAX_BYTES} bytes"
     if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
@@ -44,7 +44,7 @@ def json_object(value: bytes | str) -> dict[str, Any] | None:
 
 
 def json_list(value: bytes | str) -> list[Any] | None:
-    """Return the elements of a list; None for what is none, or cannot be read."""
+    """Return the elements of a JSON list; None for any other or unreadable value."""
     found = _loaded(value)
     return found if isinstance(found, list) else None
 

@@ -22,10 +22,9 @@ class CopyState(enum.StrEnum):
 class CopyReport(msgspec.Struct, frozen=True, kw_only=True):
     """The progress of a copy.
 
-    Bytes; `rate` in bytes a second (smoothed); `seconds_left` unset while nothing can be said.
-    `error` is set when FAILED. `temporary` says that the node itself tries again;
-    FAILED and not temporary is final until the node is started again.
-    `attempt` counts from 1: a new attempt starts at 0 bytes.
+    Sizes are in bytes; `rate` in bytes a second (smoothed); `seconds_left` is unset until it can be
+    estimated. `error` is set when FAILED. `temporary`: the node itself tries again; FAILED without
+    it is final until the node is restarted. `attempt` counts from 1: each starts at 0 bytes.
     """
 
     state: CopyState

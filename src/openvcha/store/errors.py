@@ -20,11 +20,11 @@ class StoreFull(StoreUnavailable):
 
 
 class OutcomeUnknown(StoreUnavailable):
-    """A write was sent but not answered: it may have been applied, or may still be."""
+    """A write was sent but not acknowledged: it may have been applied, or may still be."""
 
 
 class ClusterUnhealthy(StoreUnavailable):
-    """The store refused a membership change because it lacks (fresh) connections; try again."""
+    """The store refused a membership change because it lacks recent connections; try again."""
 
 
 class AuthenticationFailed(StoreUnavailable):
@@ -35,11 +35,11 @@ class AuthenticationFailed(StoreUnavailable):
 
 
 class AuthDisabled(StoreError):  # noqa: N818 - see StoreUnavailable
-    """The store requires no account: any client with a certificate may do everything."""
+    """The store requires no account: any client with a certificate has all permissions."""
 
 
 class AccountExists(StoreError):  # noqa: N818 - see StoreUnavailable
-    """An account or a role of this name exists already."""
+    """An account or a role of this name already exists."""
 
 
 class AccountMissing(StoreError):  # noqa: N818 - see StoreUnavailable
@@ -53,7 +53,7 @@ class PermissionDenied(StoreError):  # noqa: N818 - see StoreUnavailable
 class Compacted(StoreError):  # noqa: N818 - see StoreUnavailable
     """The requested revisions are compacted: list again, then watch from there.
 
-    ``revision`` is the oldest one that is still known.
+    ``revision`` is the oldest one that is still available.
     """
 
     def __init__(self, revision: int) -> None:
@@ -74,11 +74,11 @@ class NotLearner(StoreError):  # noqa: N818 - see StoreUnavailable
 
 
 class MemberNotFound(StoreError):  # noqa: N818 - see StoreUnavailable
-    """There is no member with this id (any more)."""
+    """There is no member with this id, or no longer."""
 
 
 class PeerExists(StoreError):  # noqa: N818 - see StoreUnavailable
-    """A member with one of these peer URLs exists already."""
+    """A member with one of these peer URLs already exists."""
 
 
 class RecordMissing(StoreError):  # noqa: N818 - see StoreUnavailable

@@ -10,7 +10,7 @@ from openvcha.store.account import Account
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """A key with its value. Revisions count the store's writes; ``lease`` 0 is no lease."""
+    """A key with its value. Revisions count the store's writes; ``lease`` 0 means no lease."""
 
     key: str
     value: bytes
@@ -22,7 +22,7 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Keys (sorted) as they all were at one ``revision``; watch from ``revision + 1``."""
+    """Keys (sorted), all read at one ``revision``; watch from ``revision + 1``."""
 
     revision: int
     items: tuple[KeyValue, ...]
@@ -58,33 +58,33 @@ class Compare:
 
 
 def absent(key: str) -> Compare:
-    """Require that the key does not exist."""
+    """Return the condition that the key does not exist."""
     return Compare(key, Target.CREATE, 0)
 
 
 def present(key: str) -> Compare:
-    """Require that the key exists."""
+    """Return the condition that the key exists."""
     return Compare(key, Target.CREATE, 0, Relation.GREATER)
 
 
 def unchanged(kv: KeyValue) -> Compare:
-    """Require that the key was neither written nor deleted since ``kv`` was read."""
+    """Return the condition that the key was neither written nor deleted since ``kv`` was read."""
     return Compare(kv.key, Target.MOD, kv.mod_revision)
 
 
 def value_is(key: str, value: bytes) -> Compare:
-    """Require that the key exists and has exactly this value."""
+    """Return the condition that the key exists and has exactly this value."""
     return Compare(key, Target.VALUE, value)
 
 
 def created_at(key: str, revision: int) -> Compare:
-    """Require the key that was created at this revision: the fencing token of a lock."""
+    """Return the condition that the key was created at this revision: a lock's fencing token."""
     return Compare(key, Target.CREATE, revision)
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a value; it lives as long as ``lease`` (0: forever)."""
+    """Write a value; it expires with ``lease`` (0: never)."""
 
     key: str
     value: bytes
@@ -93,7 +93,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a key if it is there, or with ``prefix`` all keys that begin with it."""
+    """Delete a key if it exists, or with ``prefix`` all keys that begin with it."""
 
     key: str
     prefix: bool = False
@@ -112,10 +112,10 @@ Action = Put | Delete | Get
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """``succeeded`` says which branch ran; ``results`` holds what each of its ``Get`` found.
+    """``succeeded`` says which branch ran; ``results`` holds what each ``Get`` of it has read.
 
-    ``revision`` is the store's revision after the transaction: what a key that it created has
-    as its ``create_revision``.
+    ``revision`` is the store's revision after the transaction: the ``create_revision`` of each key
+    that it created.
     """
 
     succeeded: bool
@@ -140,7 +140,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What an account may do with a key, or with a trailing ``/`` with all keys below it."""
+    """The access of an account to a key, or with a trailing ``/`` to all keys below it."""
 
     key: str
     write: bool = False
@@ -150,7 +150,7 @@ class Accounts(Protocol):
     """The accounts of the store. Raises as Store does; each method is idempotent."""
 
     async def enable_auth(self, own: Account) -> None:
-        """Require an account of every client from now on; ``own`` may do everything.
+        """Require an account of every client from now on; ``own`` gets all permissions.
 
         Raises AuthenticationFailed if auth is already enabled and this account is unknown.
         """
@@ -159,13 +159,13 @@ class Accounts(Protocol):
         """Return the names of all accounts; none while auth is disabled."""
 
     async def grant(self, account: Account, permissions: Sequence[Permission]) -> None:
-        """Create an account with these permissions; an existing one gets the password."""
+        """Create an account with these permissions; set the password of an existing one."""
 
     async def delete(self, name: str) -> None:
         """Delete an account and its role."""
 
     async def grant_all(self, account: Account) -> None:
-        """Create an account with all permissions; an existing one gets the password."""
+        """Create an account with all permissions; set the password of an existing one."""
 
     async def revoke_others(
         self, own: Account | None, others: Mapping[str, Sequence[Permission]]
@@ -177,12 +177,12 @@ class Store(Protocol):
     """Keys with transactions, leases and watches.
 
     Every method may raise StoreUnavailable (no quorum before the deadline) and StoreError (a
-    refusal). Methods that write raise OutcomeUnknown, a StoreUnavailable, when the request may
-    or may not have been carried out.
+    refusal). Methods that write raise OutcomeUnknown, a StoreUnavailable, when the write may or
+    may not have been applied.
     """
 
     async def get(self, key: str) -> KeyValue | None:
-        """Read a key, linearizably."""
+        """Read a key (linearizable)."""
 
     async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
         """Read several keys, in the given order, at one revision; see ``get``."""
@@ -191,13 +191,13 @@ class Store(Protocol):
         """Read all keys that begin with ``prefix``, sorted; with ``keys_only`` values are empty."""
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read like ``prefix``, with the revision from which to watch on."""
+        """Read like ``prefix``, with the revision; watch from the next one."""
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
         """Write a value and return the revision. Raises LeaseNotFound."""
 
     async def delete(self, key: str) -> bool:
-        """Delete a key, and return whether it was there."""
+        """Delete a key, and return whether it existed."""
 
     async def delete_prefix(self, prefix: str) -> int:
         """Delete all keys that begin with ``prefix``, and return how many."""
@@ -210,15 +210,14 @@ class Store(Protocol):
     ) -> TxnResult:
         """Run ``success`` if all ``compares`` hold, else ``failure``; all at one revision.
 
-        A key may be put only once in a branch, and not be deleted in the same branch.
-        Raises LeaseNotFound.
+        A branch may put a key only once, and must not also delete it. Raises LeaseNotFound.
         """
 
     async def lease_grant(self, ttl: int) -> int:
         """Create a lease of ``ttl`` seconds (the store may extend it), and return its id."""
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Renew a lease, and return its seconds. Raises LeaseNotFound."""
+        """Renew a lease, and return its TTL in seconds. Raises LeaseNotFound."""
 
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
@@ -227,9 +226,9 @@ class Store(Protocol):
         """Follow a key, or with a trailing ``/`` all keys below it, from a revision on.
 
         ``start_revision`` is the first one wanted (``snapshot(...).revision + 1``); 0 means from
-        when the watch is set up, during the first step of the iteration. The watch outlives
-        lost connections and lost quorums without losing, repeating or reordering an event; it
-        never ends by itself. Raises Compacted. Close it with ``contextlib.aclosing``.
+        when the watch is set up, during the first step of the iteration. The watch survives lost
+        connections and lost quorums without losing, repeating or reordering an event; it never
+        ends by itself. Raises Compacted. Close it with ``contextlib.aclosing``.
         """
 
 
@@ -254,11 +253,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """One member's own view. ``leader`` 0: it knows no leader. ``db_size`` in bytes, of
-    which ``db_in_use`` would be left by a defragmentation.
+    """The view of one member. ``leader`` 0: it knows no leader. ``db_size`` in bytes;
+    ``db_in_use`` is the size after a defragmentation.
 
-    ``cluster_id`` is what all members of one cluster have in common. ``full``: a member, this
-    one or another, has reached its quota.
+    All members of one cluster have the same ``cluster_id``. ``full``: a member, this one or
+    another, has reached its quota.
     """
 
     member_id: int
@@ -278,10 +277,10 @@ class Membership(Protocol):
     """The members of the store's cluster. Raises as Store does."""
 
     async def members(self, *, local: bool = False) -> list[Member]:
-        """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
+        """Return the members; with ``local`` as one endpoint remembers them, without a quorum."""
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
-        """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
+        """Add a member. Raises PeerExists, and ClusterUnhealthy, which may pass by itself."""
 
     async def member_remove(self, member_id: int) -> None:
         """Remove a member. Raises MemberNotFound."""
@@ -304,5 +303,6 @@ class Membership(Protocol):
     ) -> bool:
         """Return whether an endpoint reports a quorum within ``timeout`` seconds.
 
-        One that has answered so what was asked ``since`` then (the loop's time) is not asked again.
+        An endpoint that has answered a request sent after ``since`` (the loop's time) with a quorum
+        is not asked again.
         """

@@ -17,7 +17,7 @@ AUDIT: Final = ROOT + "audit/"
 AUDIT_LAST: Final = ROOT + "audit-last/"
 JOINS: Final = ROOT + "joins/"
 ROLL: Final = ROOT + "roll"
-"""The newest state of each record of USERS and JOINS, as written by data nodes."""
+"""The newest state of each record of USERS and JOINS, as data nodes wrote it."""
 DEFRAGMENTATION: Final = ROOT + "room"
 """Lock of the node that defragments the store's members."""
 ASIDE: Final = ROOT + "aside/"
@@ -36,7 +36,7 @@ PATRONI_MEMBERS: Final = PATRONI + "members/"
 PATRONI_STATUS: Final = PATRONI + "status"
 PATRONI_SYNC: Final = PATRONI + "sync"
 
-# The settings of modes in PATRONI_CONFIG; a missing one is off.
+# The mode settings in PATRONI_CONFIG; a missing one is off.
 PAUSE: Final = "pause"
 ALONE: Final = "openvcha_alone"
 DETACHED: Final = "openvcha_detached"
@@ -53,11 +53,11 @@ SEALED: Final = (
     RUNNER,
     DEFRAGMENTATION,
 )
-"""Records that only data nodes write, and that grant permissions: each has a seal."""
+"""Records that grant permissions: only data nodes write them, each with a seal."""
 
 
 def part(name: str) -> str:
-    """Quote a name as one part of a key, so that it cannot reach another's keys."""
+    """Quote a name as one part of a key, so that it cannot form another key."""
     return quote(name, safe="@:+=")
 
 

@@ -1,4 +1,4 @@
-"""Locks: a key held by a lease, whose ``guard`` fences off earlier holders."""
+"""Locks: a key held by a lease, whose ``guard`` fences earlier holders."""
 
 import asyncio
 import contextlib
@@ -30,9 +30,9 @@ RETRY_SECONDS = 0.2
 class LeaseLock:
     """A key held by a lease that is kept alive until ``release``.
 
-    ``lost`` is set as soon as the key may be somebody else's: the lease could not be renewed in
-    time, the key was deleted or made anew, or it was released. A process that slept learns it
-    late: let every write that needs the hold have ``guard`` among its conditions.
+    ``lost`` is set as soon as another process may hold the key: the lease was not renewed in
+    time, the key was deleted or recreated, or it was released. A suspended process learns this
+    late: so give each write that needs the lock ``guard`` as a condition.
     """
 
     def __init__(self, store: Store, key: str, lease: int, revision: int, ttl: int) -> None:
@@ -42,7 +42,7 @@ class LeaseLock:
         self._keeper: asyncio.Task[None] | None = None
         self.key = key
         self.revision = revision
-        """The fencing token: grows with every new holder."""
+        """The fencing token: it increases with every new holder."""
         self.lost = asyncio.Event()
 
     @property
@@ -59,7 +59,7 @@ class LeaseLock:
         await self.release()
 
     async def release(self) -> None:
-        """Release the key at once; if the store is away, it expires with its lease."""
+        """Release the key at once; if the store is unavailable, the key expires with its lease."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
@@ -67,7 +67,7 @@ class LeaseLock:
         await _abandon(self._store, self._lease)
 
     def start_renewing(self, expires: float) -> None:
-        """Start to renew the lease, which expires at ``expires`` (the loop's time)."""
+        """Start renewing the lease, which expires at ``expires`` (the loop's time)."""
         self._keeper = asyncio.create_task(self._keep(expires), name=f"keep {self.key}")
 
     async def _keep(self, expires: float) -> None:
@@ -121,13 +121,13 @@ async def acquire(store: Store, key: str, value: bytes, ttl: int) -> LeaseLock |
 
 
 async def campaign(store: Store, key: str, value: bytes, ttl: int) -> LeaseLock:
-    """Acquire a key; wait as long as it takes, even while the store is away."""
+    """Acquire a key; wait as long as it takes, even while the store is unavailable."""
     while True:
         try:
             lock = await acquire(store, key, value, ttl)
             if lock is not None:
                 return lock
-            # What is no hold does not go by itself: it is looked for again.
+            # The value may not be a lock, and then does not expire: so try again after the TTL.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ttl):
                     await _freed(store, key)
@@ -138,7 +138,7 @@ async def campaign(store: Store, key: str, value: bytes, ttl: int) -> LeaseLock:
 async def _delete_invalid(store: Store, key: str) -> None:
     """Delete a value that is not a lock: it is forged, or has no lease.
 
-    It must not be overwritten in place: an earlier holder would take the key for its own.
+    Overwriting it in place is unsafe: an earlier holder would consider the key its own.
     """
     try:
         kv = await store.get(key)
@@ -151,7 +151,7 @@ async def _delete_invalid(store: Store, key: str) -> None:
 
 
 async def _take(store: Store, key: str, value: bytes, lease: int) -> int | None:
-    with contextlib.suppress(OutcomeUnknown):  # giving the lease up stops a late write too
+    with contextlib.suppress(OutcomeUnknown):  # revoking the lease also stops a late write
         await store.txn([absent(key)], [Put(key, value, lease)])
     kv = None
     with contextlib.suppress(RecordForged):
@@ -169,9 +169,9 @@ async def _freed(store: Store, key: str) -> None:
                 if any(event.type is EventType.DELETE for event in events):
                     return
         except Compacted:
-            return  # it may have been freed: the caller checks
+            return  # it may be free: the caller checks
 
 
 async def _abandon(store: Store, lease: int) -> None:
-    with contextlib.suppress(StoreError):  # it ends by itself when it is not renewed
+    with contextlib.suppress(StoreError):  # it expires unless it is renewed
         await store.lease_revoke(lease)

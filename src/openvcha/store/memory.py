@@ -1,6 +1,6 @@
 """A SIMULATED store for tests of the layers above: in memory, in one process.
 
-Transactions, revisions, leases and watches behave as etcd's; the same tests run on both. Leases
+Transactions, revisions, leases and watches behave like etcd's; the same tests run on both. Leases
 expire by the event loop's clock, so that virtual time works.
 """
 
@@ -44,13 +44,13 @@ class _Lease:
 
 
 class MemoryAccounts:
-    """Simulated accounts: they are recorded, but not required."""
+    """Simulated accounts: recorded, but not required."""
 
     def __init__(self) -> None:
         self.known: dict[str, tuple[Account, Sequence[Permission]]] = {}
 
     async def enable_auth(self, own: Account) -> None:
-        """Record the account that may do everything."""
+        """Record the account with all permissions."""
         await self.grant(own, [])
 
     async def list_names(self) -> frozenset[str]:
@@ -59,7 +59,7 @@ class MemoryAccounts:
         return frozenset(self.known)
 
     async def grant(self, account: Account, permissions: Sequence[Permission]) -> None:
-        """Record an account; it replaces one of the same name."""
+        """Record an account, replacing one of the same name."""
         await _yield_to_others()
         self.known[account.name] = account, permissions
 
@@ -69,7 +69,7 @@ class MemoryAccounts:
         self.known.pop(name, None)
 
     async def grant_all(self, account: Account) -> None:
-        """Record an account that may do everything."""
+        """Record an account with all permissions."""
         await self.grant(account, [])
 
     async def revoke_others(
@@ -131,7 +131,7 @@ class MemoryStore:
         return (await self.txn([], [Put(key, value, lease)])).revision
 
     async def delete(self, key: str) -> bool:
-        """Delete a key, and return whether it was there."""
+        """Delete a key, and return whether it existed."""
         return bool((await self.txn([], [Get(key), Delete(key)])).results[0])
 
     async def delete_prefix(self, prefix: str) -> int:
@@ -217,7 +217,7 @@ class MemoryStore:
         kv = self._keys.get(compare.key)
         if kv is None:
             if compare.target is Target.VALUE:
-                return False  # as etcd: a value condition on nothing never holds
+                return False  # as in etcd: a value condition on a missing key never holds
             kv = KeyValue(compare.key, b"", 0, 0, 0)
         found: dict[Target, int | bytes] = {
             Target.VERSION: kv.version,
@@ -271,7 +271,7 @@ class MemoryStore:
 
 
 async def _yield_to_others() -> None:
-    """Yield to other tasks, as a request on the network does: tests then show races."""
+    """Yield to other tasks, as a network request does: so that tests expose races."""
     await asyncio.sleep(0)
 
 

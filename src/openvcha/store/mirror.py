@@ -1,19 +1,19 @@
-"""A store that answers frequent reads from memory, as long as its copy is proven fresh.
+"""A store that answers frequent reads from memory while its copy is proven fresh.
 
-A watch over all of the cluster's keys feeds a copy of some. The copy has seen every write up to a
-revision. A read with a quorum says how far the store was when it was asked: once the copy is that
-far, it holds all that was acknowledged before the read began, and counts for FRESH_SECONDS from
-there. So:
+A watch on all keys of the cluster feeds a copy of some of them, so the copy reflects every write
+up to some revision. A quorum read returns the store's current revision: once the copy has reached
+it, the copy holds every write acknowledged before that read began, and is fresh for FRESH_SECONDS
+from then on. Therefore:
 
-- A write by this object counts at once: each one voids the proof, whatever became of it.
-- A write of another program counts at the latest FRESH_SECONDS after it was acknowledged. Who has
-  to promise more (a user was removed: nobody comes in any more) waits that long before he says so.
-- Everything read from the copy is of one revision, and never older than what was read before.
+- A write through this object is visible at once: each one voids the proof, whatever its outcome.
+- A write of another program is visible at most FRESH_SECONDS after it was acknowledged. A caller
+  that must guarantee more (a deleted user can no longer log in) waits that long before it replies.
+- Each read of the copy is at one revision, which is never older than that of an earlier read.
 
-Where nothing is proven (the watch is away, lags, or was compacted; another key is meant) each read
-asks the store, as without this object.
+Without a proof (the watch is disconnected, lags or was compacted; the copy lacks the key), each
+read goes to the store, as without this object.
 
-While somebody reads, the next proof begins before the last one is over: so nobody waits for it.
+While the copy is in use, the next proof begins before the last one expires, so no reader waits.
 """
 
 import asyncio
@@ -39,22 +39,22 @@ from openvcha.store.single_flight import SingleFlight
 
 FRESH_SECONDS: Final = 0.25
 RENEW_SECONDS: Final = 0.15
-"""After the last proof began; the rest of its time is for the next one."""
+"""Seconds after a proof began: the rest of its time is for the next one."""
 IN_USE_SECONDS: Final = 0.05
-"""Before that: a rarer reader proves the copy itself, which spares the store."""
+"""Before a renewal is due: a less frequent reader proves the copy itself, to spare the store."""
 CATCH_UP_SECONDS: Final = 0.25
 """How long a copy may take to reach the store's revision."""
 BACKOFF_SECONDS: Final = 2.0
-"""Pause after a copy that lagged: each read would wait in vain."""
+"""Pause after the copy lagged: until then, each read would wait in vain."""
 ABSENT_KEY: Final = keys.ROOT + "revision"
-"""Read for the store's revision alone."""
+"""Read only for the store's revision."""
 OBSERVED: Final = (
     keys.CLUSTER,
     keys.PATRONI_CONFIG,
     keys.PATRONI_LEADER,
     keys.PATRONI_SYNC,
 )
-"""What an observation reads from the store: a change of these invalidates earlier ones."""
+"""The keys that an observation reads: a change of one of them invalidates earlier observations."""
 MIRRORED: Final = (*OBSERVED, keys.OPERATION, keys.ROLL, keys.USERS, keys.SESSIONS, keys.TASKS)
 """Keys that nearly every call of the API reads."""
 
@@ -62,8 +62,8 @@ MIRRORED: Final = (*OBSERVED, keys.OPERATION, keys.ROLL, keys.USERS, keys.SESSIO
 class Copy:
     """A copy of some keys, fed by the events of all keys. ``names`` ending in ``/`` are prefixes.
 
-    The snapshots that it begins with were made one by one. The events from the first one on are
-    applied to all of them: once it is past the last one, it is of one revision.
+    The initial snapshots are taken one by one. The events after the earliest snapshot are applied
+    to all of them; once they pass the latest one, the copy is consistent at one revision.
     """
 
     def __init__(self, snapshots: Iterable[tuple[str, Snapshot]]) -> None:
@@ -74,14 +74,14 @@ class Copy:
         self.revision = min(found.revision for _, found in made)
         """Every event up to here has been applied."""
         self.change_number = self.revision
-        """It changes with each of MARKED."""
+        """Changes with each event of a key in OBSERVED."""
 
     def covers(self, key: str) -> bool:
-        """Return whether it has a key, or with a trailing ``/`` all keys below it."""
+        """Return whether the copy has a key, or with a trailing ``/`` all keys below it."""
         return key in self._keys or key.startswith(self._prefixes)
 
     def get(self, key: str) -> KeyValue | None:
-        """Return a key that it covers; None when it does not exist."""
+        """Return a covered key; None when it does not exist."""
         return self._items.get(key)
 
     def prefix(self, prefix: str) -> list[KeyValue]:
@@ -103,7 +103,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class _Proof:
-    """A copy that has every write acknowledged before ``begun`` (on the clock)."""
+    """A copy that holds every write acknowledged before ``begun`` (on the clock)."""
 
     copy: Copy
     begun: float
@@ -112,7 +112,7 @@ class _Proof:
 class Mirror:
     """A Store over another one; see the module. Without ``follow`` it only passes calls on.
 
-    All writes are below ``root``: any other write would keep the copy from being proven.
+    Write only below ``root``: the watch would not see any other write, so no proof would succeed.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Mirror:
         self._prove = SingleFlight(self._look)
 
     async def follow(self) -> None:
-        """Maintain the copy until canceled. Raises StoreError; Compacted: call it again."""
+        """Maintain the copy until canceled. Raises StoreError; after Compacted, call it again."""
         renewing = asyncio.create_task(self._renew(), name="proof of the copy")
         try:
             copy = Copy([(name, await self._inner.snapshot(name)) for name in self._names])
@@ -155,15 +155,15 @@ class Mirror:
             await asyncio.wait([renewing])
 
     async def change_number(self) -> int | None:
-        """Return a number that differs after each change of OBSERVED; None: unknown.
+        """Return a number that differs after each change of OBSERVED; None if it is unknown.
 
-        It counts as a read does. Raises StoreError.
+        The call counts as a use of the copy. Raises StoreError.
         """
         copy = await self._fresh([])
         return None if copy is None else copy.change_number
 
     async def get(self, key: str) -> KeyValue | None:
-        """Read a key, with the freshness that the module promises."""
+        """Read a key, as fresh as the module promises."""
         copy = await self._fresh([key])
         return await self._inner.get(key) if copy is None else copy.get(key)
 
@@ -181,7 +181,7 @@ class Mirror:
         return [replace(kv, value=b"") for kv in found] if keys_only else found
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read like ``prefix``, with the revision; always from the store itself."""
+        """Read like ``prefix``, with the revision; always from the store."""
         return await self._inner.snapshot(prefix)
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
@@ -190,7 +190,7 @@ class Mirror:
             return await self._inner.put(key, value, lease)
 
     async def delete(self, key: str) -> bool:
-        """Delete a key, and return whether it was there."""
+        """Delete a key, and return whether it existed."""
         async with self._writing():
             return await self._inner.delete(key)
 
@@ -220,7 +220,7 @@ class Mirror:
             await self._inner.lease_revoke(lease)
 
     def watch(self, target: str, start_revision: int = 0) -> AsyncGenerator[list[Event], None]:
-        """Follow a key, or with a trailing ``/`` all keys below it; from the store itself."""
+        """Follow a key, or with a trailing ``/`` all keys below it; always in the store."""
         return self._inner.watch(target, start_revision)
 
     @contextlib.asynccontextmanager
@@ -245,7 +245,7 @@ class Mirror:
         return None if now < self._backoff_until else await self._prove()
 
     async def _renew(self) -> None:
-        """Renew the proof in time for as long as the copy is in use."""
+        """Renew the proof before it expires, for as long as the copy is in use."""
         while True:
             await self._used.wait()
             self._used.clear()
@@ -259,7 +259,7 @@ class Mirror:
                     await self._prove()
 
     async def _look(self) -> Copy | None:
-        """Prove the copy fresh, for all callers that waited before this began."""
+        """Prove the copy fresh, for all callers that asked before this began."""
         copy, writes, begun = self._copy, self._writes, self._clock()
         if copy is None:
             return None

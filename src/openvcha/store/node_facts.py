@@ -13,14 +13,14 @@ from openvcha.api.prepared import prepare
 from openvcha.store import bounded_json
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-"""Times without a zone are rejected: they cannot be compared."""
+"""A time with a zone. Without one, times cannot be compared, so they are rejected."""
 
 
 class PostgresTrouble(msgspec.Struct, frozen=True, kw_only=True):
     """Why a node's PostgreSQL does not start (``starts``), or does not stream.
 
-    ``times``: so often in a row for the same ``reason``. ``lines`` are the last of its log.
-    All is bounded and holds no password.
+    ``times``: consecutive failures for the same ``reason``. ``lines`` are the last of its log.
+    All fields are bounded and hold no password.
     """
 
     starts: bool
@@ -42,13 +42,13 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What users have changed in a node's PostgreSQL; each list is bounded.
+    """Changes that users have made to a node's PostgreSQL; each list is bounded.
 
-    ``pending_restart`` names settings that count from the next start on, ``missing_libraries``
-    those without which it would then not start. ``slots`` names replication slots, ``roles`` says
-    what is set for the cluster's own roles, ``commits`` for whom a commit is acknowledged before
-    the passive has it. ``shared`` are values that must be equal on all nodes.
-    ``collations`` says which databases were made with another version of the order of text.
+    ``pending_restart`` names settings that take effect at the next start, ``missing_libraries`` the
+    libraries without which that start would fail. ``slots`` names replication slots, ``roles`` the
+    settings of the cluster's own roles, ``commits`` for whom a commit is acknowledged before the
+    passive has it. ``shared`` are values that must be equal on all nodes. ``collations`` says which
+    databases were created with another collation version.
     """
 
     overrides: tuple[Override, ...] = ()
@@ -64,10 +64,10 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A node's report about itself.
 
-    `versions` by program: openvcha, etcd, and on a data node postgresql and patroni. Bytes of the
-    file system that the node is on. `clock` is the node's time when this was written.
-    `api_certificate_until` is unset on a witness. `refusal` is why PostgreSQL lets no new session
-    of the cluster in, although it takes connections.
+    `versions` by program: openvcha, etcd, and on a data node postgresql and patroni. Sizes are in
+    bytes, of the node's file system. `clock` is the node's time when it wrote the report.
+    `api_certificate_until` is unset on a witness. `refusal` is why PostgreSQL, although it accepts
+    connections, refuses new sessions of the cluster.
     """
 
     versions: dict[str, str]

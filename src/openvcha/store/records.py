@@ -43,7 +43,7 @@ class Stored(Generic[T]):
 
 
 def encode(value: object) -> bytes:
-    """Encode a value for the store, with its texts truncated: all records pass here."""
+    """Encode a value for the store, with its texts truncated. All records are encoded here."""
     return msgspec.json.encode(truncated(value))
 
 
@@ -56,7 +56,7 @@ def decode(kv: KeyValue, type_: type[T]) -> T:
 
 
 def readable(found: Iterable[KeyValue], type_: type[T]) -> Iterator[tuple[KeyValue, T]]:
-    """Return those stored values that can be decoded; the others are logged."""
+    """Yield the stored values that can be decoded; log the others."""
     for kv in found:
         try:
             yield kv, decode(kv, type_)
@@ -67,8 +67,8 @@ def readable(found: Iterable[KeyValue], type_: type[T]) -> Iterator[tuple[KeyVal
 class Record(Generic[T]):
     """A value of a type ``T`` that msgspec can encode, under one key.
 
-    ``guards`` are further conditions, e.g. ``LeaseLock.guard``; if one does not hold, nothing is
-    written and Fenced is raised. ``also`` is written in the same transaction.
+    ``guards`` are further conditions, e.g. ``LeaseLock.guard``; if one of them does not hold,
+    nothing is written and Fenced is raised. ``also`` is written in the same transaction.
     """
 
     def __init__(self, store: Store, key: str, type_: type[T]) -> None:
@@ -123,9 +123,9 @@ class Record(Generic[T]):
     ) -> T:
         """Write ``change(value)`` and return it; retry if another writer interferes.
 
-        ``change`` must be free of effects. Nothing is written when it changes nothing. With
-        ``idempotent``, a change that does no harm when applied twice, an unknown outcome is
-        cleared up by trying again; else OutcomeUnknown is raised. The lease of the key is kept.
+        ``change`` must be free of side effects. Nothing is written when it changes nothing. With
+        ``idempotent`` (a change that may safely be applied twice), it retries after an unknown
+        outcome; else it raises OutcomeUnknown. The key keeps its lease.
         Raises RecordMissing, Fenced.
         """
         while True:

@@ -1,7 +1,7 @@
 """Periodic work: transient failures do not end it, and each of them is logged once.
 
 Any other exception ends it. ``node.process.supervised_loop`` supervises background work, and
-restarts what has ended.
+restarts it when it has ended.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 Attempt = Callable[[], Awaitable[float | None]]
-"""Runs once; returns the seconds until the next run, None for the default."""
+"""Runs once; returns the seconds until the next run, or None for the default."""
 
 
 async def repeat(
@@ -22,8 +22,8 @@ async def repeat(
 ) -> NoReturn:
     """Run ``attempt`` until canceled, with a ``pause`` of ``seconds`` after each run.
 
-    ``failed`` gets the reason of a ``transient`` failure: once, until a run succeeds or the reason
-    changes. Raises whatever is not ``transient``.
+    ``failed`` receives the reason of a ``transient`` failure once, until a run succeeds or the
+    reason changes. Raises any error that is not ``transient``.
     """
     shown = None
     while True:

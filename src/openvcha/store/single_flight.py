@@ -19,8 +19,8 @@ class _Run(Generic[T]):
 class SingleFlight(Generic[T]):
     """Calls ``work`` once for all callers that ask before it begins; one call at a time.
 
-    Callers that ask during a call share the next one, with its result or its error. A canceled
-    caller does not affect the others; without any waiter, the call is canceled.
+    Callers that ask during a call share the next one, with its result or its error. Canceling a
+    caller does not affect the others; a call without any waiter is canceled.
     """
 
     def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
@@ -30,7 +30,7 @@ class SingleFlight(Generic[T]):
         self._last: asyncio.Task[T] | None = None
 
     async def __call__(self) -> T:
-        """Return the result of a call that begins from now on."""
+        """Return the result of a call that begins after this one."""
         run = self._next
         if run is None:
             self._last = asyncio.create_task(self._after(self._last), name="a look that is shared")

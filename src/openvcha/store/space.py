@@ -1,9 +1,9 @@
-"""Space of the store: how full its members are, and how it is reclaimed, one member at a time.
+"""Space of the store: how full its members are, and how to reclaim it, one member at a time.
 
-etcd compacts its history hourly, but the file of a member keeps its size, which counts against the
-quota, until the member is defragmented. The member does not answer meanwhile. So that is done only
-if it is worthwhile, one member at a time, the leader last, and only if all members are there. A
-full store refuses writes in any case: then it is always done.
+etcd compacts its history hourly, but the database file of a member keeps its size, which counts
+against the quota, until the member is defragmented. Meanwhile the member does not answer. So a
+member is defragmented only if it is worthwhile and all members are up, one at a time, the leader
+last. A full store refuses writes in any case: then defragmenting is always worthwhile.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ ENOUGH_PERCENT: Final = 95
 AGREE_PERCENT: Final = 5
 """Members have equal data: one with this much more in use is still compacting."""
 WITNESS_QUOTAS: Final = 2
-"""A witness's quota, in those of a data node: its file only grows, to what the data nodes have had
-at once, and a witness that is full would keep all members from writing."""
+"""A witness's quota as a multiple of a data node's: its file only grows, up to the largest size
+that the data nodes' data ever had, and a full witness would block the writes of all members."""
 COMPACTED_SECONDS, COMPACTED_POLL_SECONDS = 10.0, 0.2
 MAX_PASSES: Final = 3
 
 
 class SpaceStore(Protocol):
-    """The part of the store's client that is needed here."""
+    """The part of the store's client that this module needs."""
 
     @property
     def endpoints(self) -> Sequence[str]:
         """Return the URLs that may receive the account."""
 
     async def members(self, *, local: bool = False) -> list[Member]:
-        """List the members."""
+        """Return the members."""
 
     async def status(self, endpoint: str) -> EndpointStatus:
         """Return the view of one endpoint (URL)."""
@@ -63,7 +63,7 @@ class SpaceStore(Protocol):
 class MemberSpace:
     """A member that answers: the size of its database, and the bytes in use.
 
-    One that is not ``ours``, a witness, is shown no account, without which it does not defragment.
+    A member that is not ``ours``, a witness, receives no account, so it cannot be defragmented.
     """
 
     member_id: int
@@ -86,7 +86,7 @@ class MemberSpace:
 
 @dataclass(frozen=True, slots=True)
 class SpaceReport:
-    """The space of all members; ``full``: there is an alarm, and the store refuses writes."""
+    """The space of all members; ``full``: an alarm is on, and the store refuses writes."""
 
     members: tuple[MemberSpace, ...]
     silent: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class SpaceReport:
         return tuple(sorted(self.members, key=lambda one: (one.leads, one.name)))
 
     def why_not(self) -> str | None:
-        """Return why no member may be away now; None when one may."""
+        """Return why no member may be unavailable now; None when one may."""
         if self.full:
             return None
         if self.silent:
@@ -121,7 +121,7 @@ def percent(size: int, quota: int) -> int:
 
 
 def is_worthwhile(one: MemberSpace, quota: int) -> bool:
-    """Return whether a defragmentation would free enough, on a member that obeys us."""
+    """Return whether a defragmentation would free enough, on a member that accepts our request."""
     if not one.ours:
         return False
     warned = percent(one.size, quota) >= WARN_PERCENT
@@ -155,7 +155,7 @@ async def measure(
 
 
 async def defragment(store: SpaceStore, one: MemberSpace, others: Sequence[MemberSpace]) -> None:
-    """Defragment a member; a leader hands over first. Raises StoreError."""
+    """Defragment a member; a leader first transfers its leadership. Raises StoreError."""
     successor = next((other for other in others if other.member_id != one.member_id), None)
     if one.leads and successor is not None:
         await store.move_leader(one.endpoint, successor.member_id)
@@ -171,11 +171,11 @@ async def reclaim(
 ) -> SpaceReport:
     """Compact, defragment the members where it is worthwhile (or ``every`` one), clear the alarm.
 
-    On a full store it is always worthwhile: it refuses writes, so an absent member does no harm.
-    Return the space afterwards. Raises StoreError.
+    On a full store it is always worthwhile: it refuses writes anyway, so an absent member does no
+    harm. Return the space afterwards. Raises StoreError.
     """
     before = await measure(store)
-    with contextlib.suppress(StoreError):  # it may be compacted up to there already
+    with contextlib.suppress(StoreError):  # it may already be compacted up to there
         await store.compact(before.revision)
     room = await _wait_compacted(store, quota)
     for _ in range(MAX_PASSES):
@@ -206,7 +206,7 @@ async def _wait_disarmed(store: SpaceStore) -> SpaceReport:
 async def _wait_compacted(store: SpaceStore, quota: int) -> SpaceReport:
     """Wait until all members have compacted, at most COMPACTED_SECONDS.
 
-    One that is defragmented before gives nothing back.
+    A member that is defragmented earlier frees no space.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + COMPACTED_SECONDS

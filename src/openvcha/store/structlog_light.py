@@ -1,9 +1,8 @@
-"""structlog without rich, which it would load to draw tracebacks in a terminal.
+"""structlog without rich, which it would import to draw tracebacks in a terminal.
 
-None of our programs has structlog draw any: their lines are JSON, or go through
-`cli/output/console.py`.
-Each of them would load rich, with pygments, for nothing: a tenth of a second, and 8 MB for good.
-What the command line draws itself finds rich afterwards as ever.
+None of our programs lets structlog draw tracebacks: they log JSON, or through
+`cli/output/console.py`. Each of them would import rich, with pygments, for nothing: a tenth of a
+second, and 8 MB for as long as it runs. The command line's own output can still import rich.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Limits of stored texts, whatever a caller, a step or another node has sent.
 
-All records pass here on their way into the store (``records.encode``), so the size of what one
-request leaves behind is bounded, wherever its texts come from.
+All records are encoded for the store through here (``records.encode``), so the size of the data
+that one request stores is bounded, wherever its texts come from.
 """
 
 from typing import Any, Final, TypeVar
@@ -49,6 +49,6 @@ def _structure(value: msgspec.Struct) -> msgspec.Struct:
 
 
 def _same_or(old: Any, new: Any) -> Any:
-    """Return the old value unless an item of it has changed."""
+    """Return the old value unless one of its items has changed."""
     values = (old.values(), new.values()) if isinstance(old, dict) else (old, new)
     return old if all(a is b for a, b in zip(*values, strict=True)) else new

@@ -38,10 +38,10 @@ MEMBERS = Request("/v3/cluster/member/list", {}, wire.members)
 class Etcd:
     """A client of the whole cluster: Store and Membership. Use it as an async context manager.
 
-    ``endpoints`` are client URLs; each request goes to the one that answered last, and on to the
-    next when it fails, until ``timeout`` (seconds) has passed. ``tls`` gives the context
-    with the client certificate. ``silence`` is how many quiet seconds a watch trusts its endpoint.
-    ``account`` gives the account that counts, once the store asks for one.
+    ``endpoints`` are client URLs; each request goes to the one that answered last, and to the
+    next when it fails, until ``timeout`` (seconds) has passed. ``tls`` returns the context
+    with the client certificate. A watch trusts a quiet endpoint for ``silence`` seconds.
+    ``account`` returns the current account, for when the store requires one.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Etcd:
     async def refresh_endpoints(self) -> tuple[str, ...]:
         """Use the client URLs of all started voters, and return the endpoints.
 
-        For a witness. A data node does not go by that: see ``SealedEtcd``.
+        For a witness only; data nodes do not trust that list: see ``SealedEtcd``.
         """
         voters = [member for member in await self.members() if not member.learner]
         urls = [url for member in voters for url in member.client_urls]
@@ -94,7 +94,7 @@ class Etcd:
         return self.endpoints
 
     async def get(self, key: str) -> KeyValue | None:
-        """Read a key, linearizably."""
+        """Read a key (linearizable)."""
         body = wire.range_of(key, prefix=False)
         return await self._gateway.read(Request(RANGE, body, wire.one_of(key)))
 
@@ -118,7 +118,7 @@ class Etcd:
         return await self._gateway.write(Request("/v3/kv/put", body, wire.revision))
 
     async def delete(self, key: str) -> bool:
-        """Delete a key, and return whether it was there."""
+        """Delete a key, and return whether it existed."""
         return await self._delete(key, prefix=False) > 0
 
     async def delete_prefix(self, prefix: str) -> int:
@@ -140,17 +140,17 @@ class Etcd:
         return await self._gateway.write(Request("/v3/kv/txn", body, wire.result))
 
     async def compact(self, revision: int) -> None:
-        """Compact the history before ``revision``, at once on the member that answers."""
+        """Compact the history before ``revision``; the member that answers does so at once."""
         body = {"revision": revision, "physical": True}
         await self._gateway.write(Request("/v3/kv/compaction", body, wire.nothing))
 
     async def lease_grant(self, ttl: int) -> int:
-        """Make a lease of ``ttl`` seconds (etcd may make it longer), and return its id."""
-        # After a repeated request, the unused lease expires.
+        """Create a lease of ``ttl`` seconds (etcd may extend it), and return its id."""
+        # If the request is repeated, the unused lease expires.
         return await self._gateway.read(Request("/v3/lease/grant", {"TTL": ttl}, wire.lease))
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Renew a lease, and return its seconds. Raises LeaseNotFound."""
+        """Renew a lease, and return its TTL in seconds. Raises LeaseNotFound."""
         question = Request("/v3/lease/keepalive", {"ID": lease}, wire.lease_seconds)
         seconds = await self._gateway.read(question)
         if seconds <= 0:
@@ -166,18 +166,18 @@ class Etcd:
         return Watch(self._gateway, target, start_revision, self._silence).events()
 
     async def members(self, *, local: bool = False) -> list[Member]:
-        """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
-        # Etcd answers this from memory (3.4 can do nothing else): hence `fresh`.
+        """Return the members; with ``local`` as one endpoint remembers them, without a quorum."""
+        # Etcd answers this from memory (3.4 always): hence `fresh`.
         return await self._gateway.read(MEMBERS, fresh=not local)
 
     async def get_many_and_members(
         self, names: Sequence[str]
     ) -> tuple[list[KeyValue | None], list[Member]]:
-        """Read like ``get_many``, then list the members: one read with a quorum."""
+        """Read like ``get_many``, then list the members, with one quorum read."""
         return await self._gateway.read_both(_several(names), MEMBERS)
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
-        """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
+        """Add a member. Raises PeerExists, and ClusterUnhealthy, which may pass by itself."""
         body = {"peerURLs": list(peer_urls), "isLearner": learner}
         question = Request("/v3/cluster/member/add", body, wire.new_member)
         return await self._gateway.write(question)
@@ -190,15 +190,15 @@ class Etcd:
     async def member_promote(self, member_id: int) -> None:
         """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound.
 
-        Only the member that leads can do it. One that passes it on to the leader passes no account
-        on, and is refused: so the leader itself is asked.
+        Only the leader can do it. A follower forwards the request without the account, and the
+        leader refuses that: so the request goes to the leader itself.
         """
         leader = await self._leader_among_endpoints()
         question = Request("/v3/cluster/member/promote", {"ID": member_id}, wire.nothing)
         await self._gateway.request_from(leader, question, self._gateway.timeout)
 
     async def _leader_among_endpoints(self) -> str:
-        """Return the endpoint that leads; where another member does, it hands the lead over first.
+        """Return the leader's endpoint; if no endpoint leads, first move the leadership to one.
 
         Raises StoreUnavailable.
         """
@@ -220,7 +220,7 @@ class Etcd:
     async def move_leader(self, endpoint: str, member_id: int) -> None:
         """Make the leader, which listens at ``endpoint``, transfer its leadership.
 
-        A server that is no endpoint receives no account; etcd requires none for this.
+        A server that is not an endpoint receives no account; etcd requires none for this.
         """
         body = {"targetID": member_id}
         question = Request("/v3/maintenance/transfer-leadership", body, wire.nothing)
@@ -232,12 +232,12 @@ class Etcd:
         return await self._gateway.read(Request(ALARM, body, wire.members_without_space))
 
     async def reclaim_space(self, endpoint: str) -> None:
-        """Make a store of one member, at ``endpoint``, writable again: drops its history.
+        """Make the store of one member, at ``endpoint``, writable again by dropping its history.
 
-        Raises StoreError. If the data alone exceed the quota, the next write fails again.
+        Raises StoreError. If the data alone exceeds the quota, the next write fails again.
         """
         full = await self.members_without_space()
-        with contextlib.suppress(StoreError):  # it has no history since the last time
+        with contextlib.suppress(StoreError):  # no history since the last compaction
             await self.compact((await self.status(endpoint)).revision)
         await self.defragment(endpoint)
         await self.disarm_alarm(full)
@@ -273,8 +273,8 @@ class Etcd:
     ) -> bool:
         """Return whether a member reports a quorum within ``timeout`` seconds.
 
-        It is shown no account: whoever answers there may be a thief, and then lies. One of the
-        endpoints that has answered with a quorum what was asked ``since`` then (the loop's time) is
+        It receives no account: whoever answers there may be an attacker, who can also lie. An
+        endpoint that has answered a request sent after ``since`` (the loop's time) with a quorum is
         not asked again.
         """
         if since is not None and self._gateway.had_quorum_since(endpoint, since):

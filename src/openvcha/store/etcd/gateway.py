@@ -1,4 +1,4 @@
-"""Requests to the first endpoint that answers: their order, and the meaning of failures."""
+"""Requests to the first endpoint that answers: the order of endpoints, and how failures count."""
 
 import asyncio
 import math
@@ -39,7 +39,7 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[T]):
-    """A request to the gateway, and the parser of its answer."""
+    """A request to the gateway, and the parser of its response."""
 
     path: str
     body: Json
@@ -52,28 +52,28 @@ READ_SECONDS = 2.0
 AUTHENTICATE = "/v3/auth/authenticate"
 QUORUM_READ = Request("/v3/kv/range", {"key": wire.text("/"), "count_only": True}, wire.nothing)
 QUORUM = frozenset({"/v3/kv/range", "/v3/kv/txn"})
-"""All reads here are linearizable: no member answers by itself."""
+"""All reads here are linearizable: a member cannot answer them alone."""
 MAX_KNOWN = 64
-"""Endpoints whose last answer with a quorum is remembered."""
+"""Endpoints whose last quorum answer is remembered."""
 MAX_BYTES = 32 << 20
-"""Of a response, or a line of a watch. All our data in the store is far smaller, even in base64."""
+"""Limit of a response, or of a line of a watch. All our data is far smaller, even in base64."""
 MAX_PAGE_BYTES = 1 << 16
-"""Of a page of a server that may be a stranger's: it receives no account."""
+"""Limit of a page from a server that may be a stranger's: it receives no account."""
 MAX_IDLE = 16
-"""Connections that a client keeps open, to all endpoints together."""
+"""Connections that a client keeps open, over all endpoints."""
 GRACE_SECONDS = 0.2
 """The client's own timeouts, one per phase, fire first: they name the phase."""
 INITIAL_PAUSE, MAX_PAUSE = 0.05, 0.5
 OK = 200
-# A context that cannot be made is an OSError.
+# An OSError means that the TLS context could not be created.
 _FAILED = (HttpError, OSError)
 
 
 class Gateway:
     """The endpoints (URLs) of etcd's JSON gateway, and the connections to them.
 
-    Only the endpoints receive the account and its token. Other servers can be asked for what etcd
-    returns to any client with a certificate.
+    Only the endpoints receive the account and its token. Other servers can be asked only for what
+    etcd returns to any client with a certificate.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Gateway:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Return the endpoints, the one to try first in front."""
+        """Return the endpoints, the next one to try first."""
         return self._endpoints
 
     def replace(self, endpoints: Sequence[str]) -> None:
@@ -113,8 +113,8 @@ class Gateway:
     async def read(self, request: Request[T], *, fresh: bool = False) -> T:
         """Send an idempotent request, and retry until the deadline. Raises StoreUnavailable.
 
-        ``fresh`` first lets the endpoint catch up with the quorum, where it would answer from
-        what it remembers.
+        ``fresh`` first makes the endpoint catch up with the quorum, for a request that it answers
+        from memory.
         """
 
         if fresh:
@@ -128,7 +128,7 @@ class Gateway:
     async def read_both(self, first: Request[T], second: Request[U]) -> tuple[T, U]:
         """Send both requests to one endpoint, in this order, as ``read`` does.
 
-        What it remembers is at least as new as a ``first`` that it answers with the quorum.
+        If ``first`` is a quorum read, the endpoint's memory is at least as new for ``second``.
         """
 
         async def ask(endpoint: str, deadline: float) -> tuple[T, U]:
@@ -139,11 +139,11 @@ class Gateway:
 
     @property
     def _share(self) -> float:
-        """Return the seconds that one endpoint has to answer."""
+        """Return the seconds that one endpoint gets to answer."""
         return min(READ_SECONDS, self.timeout / len(self._endpoints))
 
     async def write(self, request: Request[T]) -> T:
-        """Send a request that must not be repeated. Raises OutcomeUnknown, too."""
+        """Send a request that must not be repeated. Raises OutcomeUnknown as well."""
 
         async def ask(endpoint: str, deadline: float) -> T:
             return await self._attempt(endpoint, request, deadline, None)
@@ -156,9 +156,9 @@ class Gateway:
         return await self._attempt(endpoint, request, deadline, seconds)
 
     async def get_page(self, place: str, path: str, seconds: float) -> bytes:
-        """GET a page of any server (URL), which receives only the certificate.
+        """GET a page from any server (URL), which receives only the certificate.
 
-        Raises StoreUnavailable, also for one of more than 64 KiB.
+        Raises StoreUnavailable, also if the page exceeds 64 KiB.
         """
         timeouts = Patience(min(seconds, CONNECT_SECONDS), seconds)
         try:
@@ -169,7 +169,7 @@ class Gateway:
         return reply.content
 
     def had_quorum_since(self, endpoint: str, since: float) -> bool:
-        """Return whether an endpoint has answered a request sent since then with a quorum."""
+        """Return whether an endpoint answered a request sent after ``since`` with a quorum."""
         return self._in_touch.get(endpoint, -math.inf) >= since
 
     @property
@@ -181,7 +181,7 @@ class Gateway:
         """Authenticate with an endpoint that rejects the token ``void``.
 
         Return False without an account, or if the server is not one of the endpoints. Raises
-        StoreUnavailable, of which AuthenticationFailed is one.
+        StoreUnavailable (AuthenticationFailed is a subclass).
         """
         if endpoint not in self._endpoints:
             return False
@@ -218,13 +218,13 @@ class Gateway:
             raise StoreUnavailable(_reason(endpoint, error)) from error
 
     def _shown(self, endpoint: str) -> dict[str, str]:
-        """Return the authentication headers: only the endpoints receive the token."""
+        """Return the authentication headers; only the endpoints receive the token."""
         return self._pass.headers if endpoint in self._endpoints else {}
 
     async def _until_deadline(self, ask: Callable[[str, float], Awaitable[T]]) -> T:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.timeout
-        # An attempt that cannot wait for its answer would only make an outcome unknown.
+        # A later attempt could not wait for its answer and would only leave an unknown outcome.
         last_start = deadline - min(MAX_PAUSE, self.timeout / 4)
         pause = INITIAL_PAUSE
         refusals: dict[str, StoreUnavailable] = {}
@@ -235,7 +235,7 @@ class Gateway:
                 try:
                     return await ask(endpoint, deadline)
                 except StoreFull:
-                    raise  # so say all of them
+                    raise  # every endpoint would say so
                 except OutcomeUnknown:
                     self.demote(endpoint)
                     raise
@@ -249,9 +249,9 @@ class Gateway:
     async def _attempt(
         self, endpoint: str, request: Request[T], deadline: float, share: float | None
     ) -> T:
-        """Send a request once, and once more after authenticating if that was refused.
+        """Send a request; if it was refused as unauthenticated, authenticate and send it once more.
 
-        An unauthenticated request is refused before it has any effect, so a write is repeated, too.
+        Such a refusal comes before any effect, so a write is repeated, too.
         """
         void = self._pass.token
         try:

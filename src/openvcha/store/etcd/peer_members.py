@@ -8,7 +8,7 @@ from openvcha.api.prepared import prepare
 from openvcha.store import bounded_json
 
 MEMBERS: Final = "/members"
-"""The path that returns it, at the port for peers."""
+"""The path that returns the list, on the peer port."""
 
 
 class PeerMember(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class PeerMember(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_members(page: bytes) -> tuple[PeerMember, ...] | None:
-    """Return the members in the body of MEMBERS; None if it is invalid."""
+    """Return the members from the body of MEMBERS; None if it is invalid."""
     try:
         return bounded_json.decode(page, tuple[PeerMember, ...])
     except msgspec.DecodeError:

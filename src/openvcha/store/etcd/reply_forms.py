@@ -1,6 +1,6 @@
-"""Validation of etcd's answers: a malicious peer may send any JSON.
+"""Validation of etcd's responses: a malicious peer may send any JSON.
 
-What etcd leaves out, and what it calls null, is zero, empty or false.
+A field that etcd omits or sets to null is zero, empty or false.
 """
 
 import re
@@ -12,7 +12,7 @@ from openvcha.api.truncation import truncate
 
 Json = dict[str, Any]
 MAX_SHOWN: Final = 300
-"""Characters of a text that a member sends to be read."""
+"""Characters of a member's text that are shown."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,20}")
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
@@ -20,11 +20,11 @@ _TOKEN: Final = re.compile(r"[!-~]{1,4096}")
 
 
 class Malformed(ValueError):  # noqa: N818 - it is told of an answer, and becomes a StoreError
-    """An answer does not have etcd's form; the text says where, and what was expected."""
+    """A response does not have etcd's form; the text says where, and what was expected."""
 
 
 def read_object(value: object, where: str) -> Json:
-    """Return an object. Raises Malformed, as all of these do."""
+    """Return an object. Raises Malformed, as all functions here do."""
     if not isinstance(value, dict):
         raise Malformed(f"{where}: an object was expected")
     return value
@@ -67,7 +67,7 @@ def text(fields: Mapping[str, Any], name: str) -> str:
 
 
 def number(fields: Mapping[str, Any], name: str) -> int:
-    """Return an integer of 64 bits; etcd writes them as strings or numbers."""
+    """Return a 64-bit integer; etcd writes it as a string or a number."""
     value = fields.get(name)
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = int(value)

@@ -26,7 +26,7 @@ class EtcdAccounts:
         self._gateway = gateway
 
     async def enable_auth(self, own: Account) -> None:
-        """Require an account of every client from now on; ``own`` may do everything.
+        """Require an account of every client from now on; ``own`` gets all permissions.
 
         etcd requires an account ``root``; its password is random and not kept.
         """
@@ -37,7 +37,7 @@ class EtcdAccounts:
         await self._ask("enable", {})
 
     async def grant_all(self, account: Account) -> None:
-        """Create an account with all permissions; an existing one gets the password."""
+        """Create an account with all permissions; set the password of an existing one."""
         await self._write(account)
         await self._ask("user/grant", {"user": account.name, "role": ROOT})
 
@@ -71,7 +71,7 @@ class EtcdAccounts:
         return frozenset(found) - {ROOT}
 
     async def grant(self, account: Account, permissions: Sequence[Permission]) -> None:
-        """Create an account with these permissions; an existing one gets the password."""
+        """Create an account with these permissions; set the password of an existing one."""
         with contextlib.suppress(AccountExists):
             await self._ask("role/add", {"name": account.name})
         for permission in permissions:
@@ -93,7 +93,7 @@ class EtcdAccounts:
                 await self._ask("user/revoke", {"name": user, "role": other})
 
     async def _leave_permissions(self, role: str, permissions: Sequence[Permission]) -> None:
-        """Rewrite the permissions of a role where they differ; ranges identify them."""
+        """Update the permissions of a role where they differ; a range identifies each of them."""
         encoded = map(_encoded, permissions)
         wanted = {(one["key"], one.get("range_end", "")): one for one in encoded}
         with contextlib.suppress(AccountMissing):

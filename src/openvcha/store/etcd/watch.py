@@ -1,10 +1,9 @@
 """A watch that survives its connections: it always knows the next revision to receive.
 
-An answer stream can fall silent without an end (a frozen member, a cut network, a member that
-lost its quorum and would never hear of a write). So after some silence the same endpoint has to
-answer a read that needs a quorum, or has to have answered another one since half of that time: all
-that its process asks proves it too. And now and then a quiet stream is opened anew, which loses
-nothing.
+A response stream can fall silent without ending: a frozen member, a cut network, or a member that
+lost its quorum and so receives no writes. After some silence, the same endpoint must therefore
+answer a quorum read, unless it has answered one within half of that time: each request of the
+process counts. A stream that stays quiet is also reopened from time to time, which loses no event.
 """
 
 import asyncio
@@ -33,13 +32,13 @@ REOPEN_AFTER_CHECKS = 8
 
 
 class Watch:
-    """One watch. After ``silence`` quiet seconds, the endpoint is checked."""
+    """One watch. After ``silence`` quiet seconds, it checks the endpoint."""
 
     def __init__(self, gateway: Gateway, target: str, start_revision: int, silence: float) -> None:
         self._gateway = gateway
         self._target = target
         self._next = start_revision
-        # The watches of a process check at different times, so that one proves it to the others.
+        # The watches of a process check at different times, so that one check serves all of them.
         self._silence = silence * (1 - SPREAD * (crc32(target.encode()) % 100) / 100)
         self._check_seconds = max(MIN_CHECK_SECONDS, 0.75 * silence)
         self._pause = INITIAL_PAUSE
@@ -61,7 +60,7 @@ class Watch:
                 raise
             except AuthenticationFailed:
                 await self._show(endpoint, token)
-            except StoreError:  # its connection is gone or worthless: go on with the next
+            except StoreError:  # the connection is lost or useless: try the next endpoint
                 self._gateway.demote(endpoint)
                 await self._rest()
 
@@ -86,7 +85,7 @@ class Watch:
     async def _lively(
         self, endpoint: str, lines: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the lines for as long as they come or a check shows that none were due."""
+        """Yield the lines while they arrive, or checks show that the endpoint has a quorum."""
         pending: asyncio.Future[bytes] | None = None
         checks = 0
         try:
@@ -115,7 +114,7 @@ class Watch:
     def _take(self, line: bytes) -> list[Event]:
         try:
             return self._read(msgspec.json.decode(line, type=dict[str, Any]))
-        except (msgspec.MsgspecError, RecursionError) as error:  # cut off in the middle
+        except (msgspec.MsgspecError, RecursionError) as error:  # truncated
             raise StoreUnavailable(f"the watch failed: {error}") from error
         except Malformed as error:
             raise StoreUnavailable(f"a watch response cannot be read: {error}") from error
@@ -129,8 +128,8 @@ class Watch:
         if events:
             self._next = events[-1].kv.mod_revision + 1
         elif not reply_forms.flag(answer, "created") or not self._next:
-            # A progress report means that everything before it was delivered. The revision of
-            # "created" means that only if the watch began there, and that of events never.
+            # A progress notification means that all earlier events were delivered. The revision of
+            # "created" means that only if the watch began there; that of events never does.
             self._next = wire.revision(answer) + 1
         return events
 
@@ -141,7 +140,7 @@ def _ended(answer: Json) -> StoreError:
         return Compacted(compacted)
     said = reply_forms.shown(answer.get("cancel_reason")) or "no reason"
     reason = f"the watch was canceled: {said}"
-    # Etcd 3.5 gives the same reason for a token that is void and for a key that is none of ours.
+    # Etcd 3.5 gives the same reason for an invalid token and for a key without permission.
     refused = isinstance(
         wire.error(503, {"message": reason}), AuthenticationFailed | PermissionDenied
     )

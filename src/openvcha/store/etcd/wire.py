@@ -1,4 +1,4 @@
-"""The JSON of etcd's gRPC gateway: int64 are strings, bytes are base64, zeros are left out."""
+"""The JSON of etcd's gRPC gateway: int64 are strings, bytes are base64, zeros are omitted."""
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ _ERRORS: tuple[tuple[str, type[errors.StoreError]], ...] = (
     ("role name not found", errors.AccountMissing),
 )
 
-# Refusals that come before anything is proposed: another endpoint may do better, also for writes.
+# Refusals before anything is proposed: another endpoint may succeed, even for a write.
 _NOT_DONE = (
     "rpc not supported for learner",
     "too many requests",
@@ -71,7 +71,7 @@ _UNAVAILABLE_CODES = frozenset({1, 2, 4, 13, 14})
 
 
 def text(value: str) -> str:
-    """Encode a key; any bytes that a foreign key had are kept."""
+    """Encode a key; arbitrary bytes of a foreign key are kept."""
     return binary(value.encode(errors="surrogateescape"))
 
 
@@ -81,7 +81,7 @@ def binary(value: bytes) -> str:
 
 
 def range_of(key: str, *, prefix: bool) -> Json:
-    """Name one key, or all that begin with it."""
+    """Encode the range of one key, or of all keys that begin with it."""
     if not prefix:
         return {"key": text(key)}
     raw = key.encode(errors="surrogateescape")
@@ -89,7 +89,7 @@ def range_of(key: str, *, prefix: bool) -> Json:
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """Return the first key after all that begin with ``prefix``; a zero byte is the end of all."""
+    """Return the first key after all that begin with ``prefix``; a zero byte means no end."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
 
@@ -128,7 +128,7 @@ def transaction(
 
 
 def nothing(_: Json) -> None:
-    """Read nothing from an answer: that it came is enough."""
+    """Ignore the content of a response: its arrival is enough."""
 
 
 def key_value(fields: Json) -> KeyValue:
@@ -144,12 +144,12 @@ def key_value(fields: Json) -> KeyValue:
 
 
 def key_values(answer: Json) -> tuple[KeyValue, ...]:
-    """Decode the answer of a range."""
+    """Decode the response to a range."""
     return tuple(key_value(fields) for fields in reply_forms.objects(answer, "kvs"))
 
 
 def snapshot(answer: Json) -> Snapshot:
-    """Decode the answer of a range, with the store's revision."""
+    """Decode the response to a range, with the store's revision."""
     return Snapshot(revision(answer), key_values(answer))
 
 
@@ -159,12 +159,12 @@ def deleted(answer: Json) -> int:
 
 
 def revision(answer: Json) -> int:
-    """Return the store's revision from an answer's header."""
+    """Return the store's revision from a response header."""
     return reply_forms.number(reply_forms.inner(answer, "header"), "revision")
 
 
 def result(answer: Json) -> TxnResult:
-    """Decode the answer of a transaction."""
+    """Decode the response to a transaction."""
     responses = reply_forms.objects(answer, "responses")
     ranges = (one.get("response_range") or {} for one in responses)
     found = tuple(key_values(reply_forms.read_object(one, "response_range")) for one in ranges)
@@ -172,12 +172,12 @@ def result(answer: Json) -> TxnResult:
 
 
 def one_of(key: str) -> Callable[[Json], KeyValue | None]:
-    """Return what decodes the answer of a range of one key: that one, or none."""
+    """Return a decoder for the range of one key: the key, or None."""
     return lambda answer: _only(key, key_values(answer))
 
 
 def each_of(names: Sequence[str]) -> Callable[[Json], list[KeyValue | None]]:
-    """Return what decodes the answer of a transaction that has read these keys."""
+    """Return a decoder for a transaction that has read these keys."""
 
     def read(answer: Json) -> list[KeyValue | None]:
         found = result(answer).results
@@ -189,7 +189,7 @@ def each_of(names: Sequence[str]) -> Callable[[Json], list[KeyValue | None]]:
 
 
 def _only(key: str, found: Sequence[KeyValue]) -> KeyValue | None:
-    """Return only the key that was asked for: another one's record is good in its own place."""
+    """Return only the requested key: a record is valid under its own key only."""
     if any(kv.key != key for kv in found):
         raise Malformed("kvs: the key that was asked for was expected")
     return found[0] if found else None
@@ -204,14 +204,14 @@ def event(fields: Json) -> Event:
 
 
 def watched(message: Json) -> Json:
-    """Return the result in a message of a stream. Raises what it says went wrong."""
+    """Return the result in a message of a stream. Raises the error in the message."""
     if message.get("error") is not None:
         raise error(503, reply_forms.inner(message, "error"))
     return reply_forms.inner(message, "result")
 
 
 def events(answer: Json) -> list[Event]:
-    """Decode the events in a result of a watch."""
+    """Decode the events in a watch response."""
     return [event(fields) for fields in reply_forms.objects(answer, "events")]
 
 
@@ -221,12 +221,12 @@ def lease(answer: Json) -> int:
 
 
 def lease_seconds(message: Json) -> int:
-    """Return for how long a lease is kept; 0: it has ended. Raises what the answer says."""
+    """Return the seconds left of a lease; 0: it has expired. Raises the error in the message."""
     return reply_forms.number(watched(message), "TTL")
 
 
 def token(answer: Json) -> str:
-    """Return the token that an account is good for."""
+    """Return the token from the response to an authentication."""
     return reply_forms.token(answer, "token")
 
 
@@ -242,7 +242,7 @@ def member(fields: Json) -> Member:
 
 
 def members(answer: Json) -> list[Member]:
-    """Decode the list of the members."""
+    """Decode the list of members."""
     return [member(fields) for fields in reply_forms.objects(answer, "members")]
 
 
@@ -252,7 +252,7 @@ def new_member(answer: Json) -> Member:
 
 
 def members_without_space(answer: Json) -> frozenset[int]:
-    """Return the ids of the members for which the alarm is on."""
+    """Return the ids of the members with a NOSPACE alarm."""
     alarms = reply_forms.objects(answer, "alarms")
     return frozenset(
         reply_forms.identifier(one, "memberID") for one in alarms if one.get("alarm") == NOSPACE
@@ -260,7 +260,7 @@ def members_without_space(answer: Json) -> frozenset[int]:
 
 
 def permissions(answer: Json) -> dict[tuple[str, str], str]:
-    """Return what a role may do with which range, both as etcd writes them."""
+    """Return the permission type of a role by range, both as etcd writes them."""
     return {
         (reply_forms.text(one, "key"), reply_forms.text(one, "range_end")): reply_forms.text(
             one, "permType"
@@ -270,7 +270,7 @@ def permissions(answer: Json) -> dict[tuple[str, str], str]:
 
 
 def endpoint_status(fields: Json) -> EndpointStatus:
-    """Decode one member's own view."""
+    """Decode the view of one member."""
     header = reply_forms.inner(fields, "header")
     return EndpointStatus(
         member_id=reply_forms.identifier(header, "member_id"),
@@ -288,7 +288,7 @@ def endpoint_status(fields: Json) -> EndpointStatus:
 
 
 def error(status: int, fields: Json) -> errors.StoreError:
-    """Decode a refusal: the error to raise. What is not known for sure is StoreUnavailable."""
+    """Decode a refusal: return the error to raise. An unclear one becomes StoreUnavailable."""
     said = reply_forms.shown(fields.get("message")) or reply_forms.shown(fields.get("error"))
     message = said or f"HTTP status {status}"
     code = _code(fields, -1 if status < 500 else 14)
@@ -307,5 +307,5 @@ def _code(fields: Json, otherwise: int) -> int:
 
 
 def not_done(refusal: errors.StoreError) -> bool:
-    """Return whether a refusal surely changed nothing and is this endpoint's own affair."""
+    """Return whether a refusal certainly changed nothing and concerns only this endpoint."""
     return any(words in str(refusal).lower() for words in _NOT_DONE)

@@ -1,1 +1,1 @@
-"""HTTP for clients of etcd and Patroni: connections, TLS, bounds."""
+"""HTTP for clients of etcd and Patroni: connections, TLS, limits."""

@@ -1,8 +1,8 @@
 """An HTTP client for the other parts of the cluster: frequent small requests, few connections.
 
-It keeps connections open, goes with the TLS context of the moment, and reads no answer without
-end. What idles costs what a node asks each second: h11 speaks HTTP here, directly over asyncio's
-streams, at a fifth of the time that a client for the whole web takes.
+It keeps connections open, uses the current TLS context, and limits the size of each response.
+An idle node costs what it polls each second: so this client uses h11 directly over asyncio's
+streams, in a fifth of the time that a general-purpose client takes.
 """
 
 import asyncio
@@ -21,33 +21,33 @@ import h11
 from openvcha.store.http.tls_sessions import TlsSessions
 
 TlsSource = Callable[[], ssl.SSLContext]
-"""Gives the context that counts now: the same object for as long as nothing has changed."""
+"""Returns the current context: the same object for as long as nothing has changed."""
 
 IDLE_SECONDS: Final = 20.0
-"""How long a connection is kept for the next request."""
+"""How long an idle connection is kept for the next request."""
 CHUNK: Final = 64 << 10
 ALWAYS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}
-"""Etcd takes who does not say what he accepts for the owner of its own gateway's certificate."""
+"""Without Accept, etcd treats the client as the owner of its own gateway's certificate."""
 
 _BROKEN = (OSError, h11.RemoteProtocolError, asyncio.IncompleteReadError)
-"""ssl.SSLError is an OSError, and so is TimeoutError."""
+"""ssl.SSLError and TimeoutError are OSErrors."""
 
 
 class HttpError(Exception):
-    """There is no complete response; whether the request was processed is unknown."""
+    """The response is missing or incomplete; whether the request was processed is unknown."""
 
 
 class NotSentError(HttpError):
-    """The request was not sent: there is no connection, or it is invalid."""
+    """The request was not sent: the connection failed, or the request is invalid."""
 
 
 class TooLongError(HttpError):
-    """An answer is longer than its reader takes, or packed: then nobody knows how long it is."""
+    """The response is longer than allowed, or compressed, so that its length is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer, whatever its status."""
+    """A complete response, whatever its status."""
 
     status: int
     content: bytes
@@ -55,7 +55,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds for a connection, and from there to the whole answer; None: for ever."""
+    """Seconds for connecting, and then for the complete response; None: unlimited."""
 
     connect: float
     response: float | None
@@ -63,7 +63,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server listens, with TLS or not; ``name`` is how HTTP writes it."""
+    """Where a server listens, with or without TLS; ``name`` is the value of the Host header."""
 
     secure: bool
     host: str
@@ -73,7 +73,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer whose head is there; its ``pieces`` come as they come, and raise HttpError."""
+    """A response whose head has arrived; ``pieces`` yields its body, and may raise HttpError."""
 
     status: int
     pieces: AsyncGenerator[bytes, None]
@@ -98,18 +98,18 @@ class _Connection:
         self._since = self._clock()
 
     def note(self, sessions: TlsSessions) -> None:
-        """Have the next connection to its server go on from its TLS session."""
+        """Let the next connection to this server resume this TLS session."""
         if self._context is not None:
             spoken = self._writer.get_extra_info("ssl_object")
             sessions.note((self.place.host, self.place.port), self._context, spoken)
 
     def usable(self, context: ssl.SSLContext | None) -> bool:
-        """Return whether it may carry another request, of who has this context now."""
+        """Return whether the connection can carry another request, given the current context."""
         fresh = self._clock() - self._since < IDLE_SECONDS
         return fresh and context is self._context and not self._ended()
 
     def again(self) -> bool:
-        """Make it ready for the next request; return whether that is possible."""
+        """Prepare for the next request; return whether that is possible."""
         self._since = self._clock()
         try:
             self._http.start_next_cycle()
@@ -145,12 +145,12 @@ class _Connection:
             request = h11.Request(method=method, target=target, headers=list(fields.items()))
             body = [h11.Data(data=content)] if content else []
             parts = [self._http.send(event) for event in (request, *body, h11.EndOfMessage())]
-        except (h11.LocalProtocolError, UnicodeError) as error:  # a token that is none
+        except (h11.LocalProtocolError, UnicodeError) as error:  # an invalid token
             raise NotSentError(_why(error)) from error
         return b"".join(part for part in parts if part)
 
     def _ended(self) -> bool:
-        """Return whether its server has hung up; also what the loop has not looked at yet."""
+        """Return whether the server has closed it, even if the loop has not noticed yet."""
         transport = self._writer.transport
         if transport.is_closing() or self._reader.at_eof():
             return True
@@ -177,7 +177,7 @@ class _Connection:
 
 
 class TlsClient:
-    """Sends requests. Keeps up to ``most_idle`` connections, all with the current TLS context."""
+    """A client that keeps up to ``most_idle`` connections, all with the current TLS context."""
 
     def __init__(self, tls: TlsSource, most_idle: int = 16) -> None:
         self._tls = tls
@@ -196,7 +196,7 @@ class TlsClient:
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send a request; read an answer of ``most`` bytes at the most. Raises HttpError."""
+        """Send a request; read a response of at most ``most`` bytes. Raises HttpError."""
         place, target = _reachable(url)
         async with self._lent(place, patience.connect) as connection, _in_time(patience.response):
             status = await connection.send(method, target, content, headers or {})
@@ -212,7 +212,7 @@ class TlsClient:
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Answer]:
-        """Send a request; yield its answer once the head is there, for which ``patience`` counts.
+        """Send a request; yield the response once its head has arrived within ``patience``.
 
         Raises HttpError.
         """
@@ -229,7 +229,7 @@ class TlsClient:
 
     @asynccontextmanager
     async def _lent(self, place: Place, seconds: float) -> AsyncIterator[_Connection]:
-        """Lend a connection; it is kept when it can be used again, else closed."""
+        """Lend a connection; then keep it if it can be reused, else close it."""
         kept = self._kept(place)
         connection = kept or await self._connected(place, seconds)
         self._open.add(connection)
@@ -262,14 +262,14 @@ class TlsClient:
         try:
             async with asyncio.timeout(seconds):
                 streams = await asyncio.open_connection(place.host, place.port, ssl=resuming)
-        except (OSError, ValueError) as error:  # ValueError: no host can have such a name
+        except (OSError, ValueError) as error:  # ValueError: an invalid host name
             raise NotSentError(_why(error)) from error
         return _Connection(place, context, *streams)
 
     def _context(self, place: Place) -> ssl.SSLContext | None:
         try:
             return self._tls() if place.secure else None
-        except (OSError, ValueError) as error:  # there are no certificates, or no whole pair yet
+        except (OSError, ValueError) as error:  # the certificates are missing or incomplete
             raise NotSentError(_why(error)) from error
 
     def _drop(self, connection: _Connection) -> None:
@@ -280,7 +280,7 @@ class TlsClient:
 
 
 async def read_whole(pieces: AsyncGenerator[bytes, None], most: int) -> bytes:
-    """Read a complete body. Raises HttpError, of which ResponseTooLongError is one."""
+    """Read a complete body. Raises HttpError (TooLongError is a subclass)."""
     data = bytearray()
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
@@ -291,7 +291,7 @@ async def read_whole(pieces: AsyncGenerator[bytes, None], most: int) -> bytes:
 
 
 async def read_lines(pieces: AsyncGenerator[bytes, None], most: int) -> AsyncGenerator[bytes, None]:
-    """Yield lines without their ends. Raises ResponseTooLongError for one longer than ``most``."""
+    """Yield lines without their ends. Raises TooLongError for one longer than ``most``."""
     begun = bytearray()
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
@@ -308,7 +308,7 @@ async def read_lines(pieces: AsyncGenerator[bytes, None], most: int) -> AsyncGen
 
 @lru_cache(maxsize=256)
 def split(url: str) -> tuple[Place, str]:
-    """Return where a URL leads, and what to ask for there. Raises ValueError."""
+    """Return the server of a URL, and the request target there. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or parts.hostname is None:
         raise ValueError(f"no URL of HTTP: {url}")
@@ -320,7 +320,7 @@ def split(url: str) -> tuple[Place, str]:
 def _reachable(url: str) -> tuple[Place, str]:
     try:
         return split(url)
-    except ValueError as error:  # others announce where they are
+    except ValueError as error:  # other nodes announce their URLs
         raise NotSentError(_why(error)) from error
 
 
@@ -334,7 +334,7 @@ async def _in_time(seconds: float | None) -> AsyncIterator[None]:
 
 
 def _refuse_packed(response: h11.Response) -> None:
-    """What unpacks itself has no bound."""
+    """Raise TooLongError for a compressed response: its unpacked size is unbounded."""
     packed = [value for name, value in response.headers if name == b"content-encoding"]
     if any(value.lower() != b"identity" for value in packed):
         raise TooLongError("the response is compressed")

@@ -1,9 +1,9 @@
-"""TLS handshakes that go on from the last one with the same server, at half the cost for both.
+"""TLS handshakes that resume the last session with the same server, at half the cost for both.
 
-A session belongs to the context that it began with: new certificates of our own begin anew. A
-server that was started again, or has new certificates, does not know it, and then both shake hands
-as if there were none. Neither shows its certificate where the session is known, so one counts for
-RESUMED_SECONDS from the handshake in which both did.
+A session belongs to the context that created it: new certificates of our own start a new one. A
+server that has restarted or has new certificates does not know the session, and both then make a
+full handshake. A resumed handshake shows no certificates, so a session is valid only for
+RESUMED_SECONDS after the full handshake.
 """
 
 import ssl
@@ -17,12 +17,12 @@ RESUMED_SECONDS: Final = 600.0
 MOST_SERVERS: Final = 64
 
 Server = tuple[str, int]
-"""A host and a port."""
+"""Host and port."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A session, the context that it belongs to, and until when (on the clock) it counts."""
+    """A session, the context that it belongs to, and its expiry (on the clock)."""
 
     context: ssl.SSLContext
     session: ssl.SSLSession
@@ -30,7 +30,7 @@ class _Known:
 
 
 class _Resuming:
-    """A context that begins by a session. asyncio asks this of a context, and nothing else."""
+    """A context that resumes a session. asyncio calls only this method of a context."""
 
     def __init__(self, known: _Known) -> None:
         self._known = known
@@ -42,7 +42,7 @@ class _Resuming:
         server_side: bool = False,
         server_hostname: str | None = None,
     ) -> ssl.SSLObject:
-        """Return what speaks TLS over two buffers."""
+        """Return a TLS object over two buffers."""
         return self._known.context.wrap_bio(
             incoming, outgoing, server_side, server_hostname, self._known.session
         )
@@ -56,16 +56,16 @@ class TlsSessions:
         self._known: OrderedDict[Server, _Known] = OrderedDict()
 
     def resuming(self, server: Server, context: ssl.SSLContext) -> ssl.SSLContext:
-        """Return what to connect to a server with: the context, or one that resumes its session."""
+        """Return the context to connect with: ``context``, or one that resumes its session."""
         known = self._known.get(server)
         if known is None or known.context is not context or self._clock() >= known.until:
             return context
         return cast("ssl.SSLContext", _Resuming(known))
 
     def note(self, server: Server, context: ssl.SSLContext, spoken: ssl.SSLObject | None) -> None:
-        """Keep the session of a connection: after its first answer, by which it has a ticket.
+        """Keep a connection's session. Call it after the first response, which brings the ticket.
 
-        One that was resumed is there already: to ask for it costs as much as it saves.
+        A resumed session is known already: reading it again costs as much as resuming saves.
         """
         if spoken is None or spoken.session_reused:
             return

@@ -1,1 +1,1 @@
-"""What Patroni keeps in the store, and what its REST API says: typed."""
+"""Patroni's keys in the store and the reports of its REST API, as types."""

@@ -1,8 +1,8 @@
 """The allow-list of settings that Patroni accepts from its configuration in the store. Pure.
 
-Whoever is a member of the store writes there what he likes, also the witness. Patroni's dynamic
-configuration could name programs, libraries and files; here it can only name what a cluster sets
-itself, and numbers. Everything else is fixed in a data node's own `patroni.yml`.
+Any member of the store, including the witness, can write anything there. Patroni's dynamic
+configuration could name programs, libraries and files; here it can only set what a cluster itself
+sets, and numbers. Everything else is fixed in a data node's own `patroni.yml`.
 """
 
 import re
@@ -25,14 +25,14 @@ _SLOT_FIELDS = frozenset({"name", "type", "database", "plugin"})
 
 @dataclass(frozen=True)
 class Sifted:
-    """What is taken, and the names (dotted, bounded) of what is not."""
+    """The accepted settings, and the names (dotted, bounded) of the refused ones."""
 
     kept: dict[str, Any]
     refused: tuple[str, ...]
 
 
 def sift(fields: object) -> Sifted:
-    """Take what is allowed. Whatever is no object is refused as a whole."""
+    """Return the allowed settings. Anything but an object is refused as a whole."""
     if not isinstance(fields, dict):
         return Sifted({}, ("the whole configuration",))
     kept, refused = _level(fields, _ALLOWED, "")
@@ -69,7 +69,7 @@ def _between(least: int, most: int) -> Check:
 
 
 def _amount(value: Any) -> bool:
-    """Allow a number, or a size or a time with its unit."""
+    """Allow a number, or a size or a duration with its unit."""
     if isinstance(value, str):
         return _AMOUNT.fullmatch(value) is not None
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -84,7 +84,7 @@ def _one_of(*words: str) -> Check:
 
 
 def _matchers(value: Any) -> bool:
-    """Allow slots to be left alone, by texts that are compared and nothing else."""
+    """Allow slots to ignore, given as texts that are only compared."""
     return (
         isinstance(value, list)
         and len(value) <= MOST_MATCHERS

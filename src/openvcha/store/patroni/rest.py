@@ -1,4 +1,4 @@
-"""What a Patroni reports of its PostgreSQL over REST (``GET /patroni``), as a type."""
+"""The report of a Patroni on its PostgreSQL over REST (``GET /patroni``), as a type."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class PatroniNode:
-    """What one Patroni says of its PostgreSQL. ``state`` is Patroni's word: ``streaming``…"""
+    """The report of one Patroni on its PostgreSQL. ``state`` is Patroni's word: ``streaming``…"""
 
     role: str
     state: str
@@ -20,31 +20,31 @@ class PatroniNode:
     replication: tuple[str, ...]
     """Members that stream from this node, when it is the primary."""
     alone: bool = False
-    """Whether its Patroni lets it go on without the others."""
+    """Whether Patroni lets this node work without the others."""
     synchronous: tuple[str, ...] = ()
-    """Those of them that this node's commits wait for."""
+    """The members of ``replication`` that this node's commits wait for."""
     member: str | None = None
-    """Its own name, where it says it."""
+    """The node's own name, if the report has it."""
     started: str = ""
-    """When this PostgreSQL was started, in its own words."""
+    """When this PostgreSQL was started, as Patroni writes it."""
     lsn: int | None = None
-    """How far its log is written, or was received (bytes)."""
+    """The position in bytes up to which it has written, or received, WAL."""
     last_row: str | None = None
-    """When the last transaction was committed that a standby has replayed, in its own words."""
+    """The commit time of the last transaction that a standby replayed, as Patroni writes it."""
 
     @property
     def primary(self) -> bool:
-        """Return whether this PostgreSQL takes writes."""
+        """Return whether this PostgreSQL accepts writes."""
         return self.role in {"primary", "master"} and self.state == "running"
 
     @property
     def replica(self) -> bool:
-        """Return whether this PostgreSQL is a standby, or was one when it was stopped."""
+        """Return whether this PostgreSQL is a standby, or was one when it stopped."""
         return self.role == "replica"
 
     @property
     def stopped(self) -> bool:
-        """Return whether Patroni knows that this PostgreSQL does not run."""
+        """Return whether Patroni knows that this PostgreSQL is not running."""
         return self.state == "stopped"
 
     @property
@@ -54,18 +54,18 @@ class PatroniNode:
 
 
 def read_node(page: bytes) -> PatroniNode | None:
-    """Read the body of a response; None if it is no JSON object."""
+    """Read the body of a response; return None if it is not a JSON object."""
     fields = json_object(page)
     return None if fields is None else node_of(fields)
 
 
 def node_of(fields: Fields) -> PatroniNode:
-    """Read the fields of a response; one of another form is unknown."""
+    """Read the fields of a response; an invalid one is unknown."""
     streams = [_object(each) for each in _list(fields.get("replication"))]
     xlog = _object(fields.get("xlog"))
     return PatroniNode(
         role=str(fields.get("role", "")),
-        # A standby's replication state, where Patroni distinguishes it from ``running``.
+        # The replication state of a standby, if Patroni distinguishes it from ``running``.
         state=str(fields.get("replication_state") or fields.get("state", "")),
         timeline=_number(fields.get("timeline")),
         replication=_standbys(streams, "state", "streaming"),
@@ -84,7 +84,7 @@ def _position(xlog: Fields) -> int | None:
 
 
 def _standbys(streams: Iterable[Fields], field: str, *wanted: str) -> tuple[str, ...]:
-    """Return the names of the connections whose ``field`` is one of those wanted."""
+    """Return the names of the connections whose ``field`` is one of ``wanted``."""
     return tuple(
         name
         for each in streams

@@ -1,7 +1,7 @@
 """Readers of Patroni's keys in the store: a type for each, and ``Unreadable`` for an invalid value.
 
-Any voter can write there. Everyone uses these readers, Patroni included (see
-``node.patroni.patches.key_forms``): so nobody acts on a value that another one ignores.
+Any voter can write there. All programs use these readers, including Patroni (see
+``node.patroni.patches.key_forms``): so none acts on a value that another one ignores.
 """
 
 import re
@@ -48,7 +48,7 @@ class SyncState:
 
 @dataclass(frozen=True)
 class FailoverRequest:
-    """Patroni's ``/failover``: the members to switch from and to; all None is no request."""
+    """Patroni's ``/failover``: the members to switch from and to; all None means no request."""
 
     leader: str | None = None
     member: str | None = None
@@ -57,7 +57,7 @@ class FailoverRequest:
 
 @dataclass(frozen=True)
 class LeaderStatus:
-    """Patroni's ``/status``: the leader's position in the log (bytes); None if it is unknown."""
+    """Patroni's ``/status``: the leader's WAL position (bytes); None if it is unknown."""
 
     position: int | None
 
@@ -73,7 +73,7 @@ class TimelineEnd:
 
 @dataclass(frozen=True)
 class MemberState:
-    """What a Patroni reports of itself at the end of each round; an unknown text is empty.
+    """The report of a Patroni at the end of each round; an unknown text is empty.
 
     ``settings`` are those of ``keys.SETTINGS`` that were in effect in that round. ``timeline`` and
     the positions (bytes) are those of its PostgreSQL.
@@ -101,7 +101,7 @@ class MemberState:
 
 
 def sound(key: str, found: T | Unreadable) -> T:
-    """Return what was read under a key. Raises RecordInvalid if it is unreadable."""
+    """Return the value read under a key. Raises RecordInvalid if it is unreadable."""
     if isinstance(found, Unreadable):
         raise RecordInvalid(key, found.reason)
     return found
@@ -122,12 +122,12 @@ def parse_sync(value: bytes) -> SyncState:
 
 
 def read_leader(value: bytes) -> str:
-    """Return the holder of ``/leader``; invalid UTF-8 is a holder, too, but no node of ours."""
+    """Return the holder of ``/leader``; invalid UTF-8 is a holder, too, but none of our nodes."""
     return value.decode(errors="backslashreplace")
 
 
 def read_failover(value: Text) -> FailoverRequest | Unreadable:
-    """Read ``/failover``, which Patroni may empty. Scheduled ones are unreadable: we have none."""
+    """Read ``/failover``, which Patroni may empty. Scheduled ones are unreadable: we use none."""
     names = {"leader": is_name, "member": is_name, "candidate": is_name}
     found = _object(value, **names, scheduled_at=lambda _: False) if value else {}
     if isinstance(found, Unreadable):
@@ -136,7 +136,7 @@ def read_failover(value: Text) -> FailoverRequest | Unreadable:
 
 
 def read_config(value: Text | None) -> Sifted | Unreadable:
-    """Read ``/config``: the settings that Patroni takes from it."""
+    """Read ``/config``: the settings that Patroni accepts from it."""
     found = json_object(value or b"")
     return Unreadable("not a JSON object") if found is None else sift(found)
 
@@ -158,7 +158,7 @@ def read_history(value: Text) -> tuple[TimelineEnd, ...] | Unreadable:
 
 
 def read_member(value: Text | None) -> MemberState | Unreadable:
-    """Read ``/members/NAME``; a field of another form is unknown."""
+    """Read ``/members/NAME``; an invalid field is unknown."""
     found = json_object(value or b"")
     if found is None:
         return Unreadable("not a JSON object")
@@ -172,13 +172,13 @@ def read_member(value: Text | None) -> MemberState | Unreadable:
 
 
 def read_members(found: Iterable[KeyValue]) -> dict[str, MemberState]:
-    """Read members, by name, without the unreadable ones."""
+    """Read members, by name, except unreadable ones."""
     states = {kv.key.removeprefix(keys.PATRONI_MEMBERS): read_member(kv.value) for kv in found}
     return {name: one for name, one in states.items() if not isinstance(one, Unreadable)}
 
 
 def read_failsafe(value: Text) -> Mapping[str, str | None] | Unreadable:
-    """Read ``/failsafe``: URLs by member; None for a value that is no text."""
+    """Read ``/failsafe``: URLs by member; None for a value that is not a text."""
     found = json_object(value)
     if found is None:
         return Unreadable("not a JSON object")
@@ -192,7 +192,7 @@ def paused(config: bytes | None) -> bool | None:
 
 
 def leader_position(status: bytes | None) -> int | None:
-    """Return the leader's position in the log (bytes) from ``/status``; None if it is unknown."""
+    """Return the leader's WAL position (bytes) from ``/status``; None if it is unknown."""
     found = read_status(status)
     return None if isinstance(found, Unreadable) else found.position
 
@@ -208,12 +208,12 @@ def is_count(value: object) -> bool:
 
 
 def is_system(value: str) -> bool:
-    """Return whether a value of ``/initialize`` may be a system identifier; an empty one may."""
+    """Return whether a value of ``/initialize`` may be a system identifier, or is empty."""
     return _IDENTIFIER.fullmatch(value) is not None
 
 
 def lsn_text(lsn: int) -> str:
-    """Write a position as PostgreSQL does."""
+    """Format a WAL position as PostgreSQL does."""
     return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
 
 

@@ -14,9 +14,9 @@ from openvcha.store.sealing.rolled_store import RolledStore
 from openvcha.store.sealing.seal import Seals
 
 Trusted = Callable[[bytes | None, Collection[str] | None], Sequence[str]]
-"""Gives the endpoints that may be shown the account.
+"""Returns the endpoints that may receive the account.
 
-It is given the cluster's configuration and the names of the voters; None: as they were kept.
+Its arguments are the cluster's configuration and the names of the voters; None: as last kept.
 """
 
 
@@ -24,7 +24,7 @@ class SealedEtcd(RolledStore):
     """Store and Membership over an etcd client. Use it as an async context manager.
 
     Without ``trusted`` the endpoints stay those of the client. ``mirror`` is a store over the
-    client that answers some reads from memory; what it says is checked as the client's.
+    client that answers some reads from memory; its answers are verified like the client's.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class SealedEtcd(RolledStore):
         return self._etcd.endpoints
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
-        """Use the voters that hold data, as configured, and return the endpoints.
+        """Use the configured voters that hold data, and return the endpoints.
 
-        What members announce of themselves does not count: each may announce what it likes. Where
-        no endpoint answers, what other programs of the node have kept meanwhile counts.
+        The URLs that members announce are ignored: a member may announce anything. If no endpoint
+        answers, use what other programs of the node have kept meanwhile.
         """
         if self._trusted is None:
             return self.endpoints
@@ -76,18 +76,18 @@ class SealedEtcd(RolledStore):
         return self.endpoints
 
     async def members(self, *, local: bool = False) -> list[Member]:
-        """List the members; with ``local`` as one endpoint remembers them, without a quorum."""
+        """Return the members; with ``local`` as one endpoint remembers them, without a quorum."""
         return await self._etcd.members(local=local)
 
     async def get_many_and_members(
         self, names: Sequence[str]
     ) -> tuple[list[KeyValue | None], list[Member]]:
-        """Read like ``get_many``, then list the members: one read with a quorum."""
+        """Read like ``get_many``, then list the members, with one quorum read."""
         found, members = await self._etcd.get_many_and_members(names)
         return self._sound_ones(names, found), members
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
-        """Add a member. Raises PeerExists, and ClusterUnhealthy while it may pass by itself."""
+        """Add a member. Raises PeerExists, and ClusterUnhealthy, which may pass by itself."""
         return await self._etcd.member_add(peer_urls, learner=learner)
 
     async def member_remove(self, member_id: int) -> None:

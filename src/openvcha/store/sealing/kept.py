@@ -1,4 +1,4 @@
-"""The last good values that a node keeps outside of the store."""
+"""The last good values that a node keeps outside the store."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class GoodValue:
-    """A verified value, and the revision of etcd at which it was written."""
+    """A verified value, and the revision at which etcd wrote it."""
 
     value: bytes
     revision: int
@@ -16,17 +16,17 @@ class LastGood(Protocol):
     """The last good values of the few records that a node must not lose."""
 
     def keeps(self, key: str) -> bool:
-        """Return whether the record under this key is one of them."""
+        """Return whether the record under this key is kept."""
 
     def load(self, key: str) -> GoodValue | None:
-        """Return the last good value; None: there never was one."""
+        """Return the last good value; None if there never was one."""
 
     def save(self, key: str, good: GoodValue) -> None:
         """Replace the last good value."""
 
 
 class NoLastGood:
-    """Keeps nothing, for programs without a place for it."""
+    """A LastGood that keeps nothing, for programs without a place for it."""
 
     def keeps(self, key: str) -> bool:
         """Return False."""

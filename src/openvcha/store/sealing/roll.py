@@ -1,7 +1,7 @@
 """The roll: a sealed list of the records that grant permissions, at their newest state. Pure.
 
-A seal protects one record in its place. An attacker who resets the whole store to an older state
-resets the places, too, and all seals are valid. So one sealed record, the roll, has the digests of
+A seal protects one record under its key. An attacker who resets the whole store to an older state
+resets the keys, too, and all seals are valid. So one sealed record, the roll, holds the digests of
 all records that grant permissions, and a number that increases with each change. Each data node
 keeps the newest roll it has seen, and thus detects an older roll and every outdated record.
 """
@@ -19,14 +19,14 @@ from openvcha.store.interface import Action, Delete, KeyValue, Put
 ENROLLED: Final = (keys.USERS, keys.JOINS)
 """Records that the roll lists one by one."""
 JUDGED: Final = (*ENROLLED, keys.SESSIONS)
-"""Records that are valid only if the roll says so; of sessions it has only a minimum revision."""
+"""Records that need the roll to be valid; for sessions it holds only a minimum revision."""
 DIGITS: Final = 32
 
 
 class Roll(msgspec.Struct, frozen=True, kw_only=True):
     """``records`` are digests by key.
 
-    ``sessions_since`` is the store's revision before which no session that counts was begun.
+    ``sessions_since`` is a revision of the store: sessions created before it are invalid.
     """
 
     number: int
@@ -40,7 +40,7 @@ class Roll(msgspec.Struct, frozen=True, kw_only=True):
         return self.records.get(kv.key) == digest(kv.value)
 
     def after(self, actions: Iterable[Action]) -> "Roll":
-        """Return the roll after these actions; itself when they change nothing."""
+        """Return the roll after these actions; the same object when they change nothing."""
         records = dict(self.records)
         for action in actions:
             if isinstance(action, Put) and enrolled(action.key):
@@ -57,13 +57,13 @@ class Roll(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EMPTY: Final = Roll(number=0)
-"""For a store that never had a roll: no record is valid."""
+"""The roll of a store that never had one: no record is valid."""
 
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
 def digest(value: bytes) -> str:
-    """Return the digest of a value, as the roll has it."""
+    """Return the digest of a value as the roll holds it."""
     return hashlib.sha256(value).hexdigest()[:DIGITS]
 
 
@@ -86,12 +86,12 @@ def enrolled(key: str) -> bool:
 
 
 def judged(key: str) -> bool:
-    """Return whether the record under a key is valid only if the roll says so."""
+    """Return whether the record under a key needs the roll to be valid."""
     return key.startswith(JUDGED)
 
 
 def judges_below(prefix: str) -> bool:
-    """Return whether any record below a prefix is valid only if the roll says so."""
+    """Return whether any record below a prefix needs the roll to be valid."""
     return any(one.startswith(prefix) or prefix.startswith(one) for one in JUDGED)
 
 

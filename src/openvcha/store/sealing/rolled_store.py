@@ -1,10 +1,10 @@
-"""A sealed store that detects when it was reset to an older state; see ``roll``.
+"""A sealed store that detects a reset to an older state; see ``roll``.
 
 A record and the roll change in one transaction, so they always agree in a store that only data
 nodes have written. A node keeps a roll only after the store has committed it: after a crash, the
-kept one may be older than the store's, but never newer. So if the store's roll is older than the
+kept roll may be older than the store's, but never newer. So if the store's roll is older than the
 newest one seen here, the store was reset. Then the newest roll decides: records that match it stay
-valid, changed ones are invalid, and both facts are reported.
+valid, changed ones are invalid, and both are reported.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 class RolledStore(SealedStore):
     """A SealedStore that rejects records older than the newest roll; see the module.
 
-    Watches are not checked against the roll: they decide nothing about users and tokens.
+    Watches are not checked against the roll: no decision about users or tokens depends on them.
     """
 
     _newest: Roll | None = None
@@ -61,7 +61,7 @@ class RolledStore(SealedStore):
         raise RecordForged(key, raw)
 
     async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
-        """Read several keys at one revision; None also for what is refused."""
+        """Read several keys at one revision; None also for a refused record."""
         if not any(map(roll.judged, names)):
             return await super().get_many(names)
         known = self._known()
@@ -70,7 +70,7 @@ class RolledStore(SealedStore):
         return [self._on(counting, kv) for kv in self._sound_ones(names, raw)]
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
-        """Read all keys that begin with ``prefix``, sorted, without what is refused."""
+        """Read all keys that begin with ``prefix``, sorted, without refused records."""
         read = super().prefix
         if keys_only or not roll.judges_below(prefix):
             return await read(prefix, keys_only=keys_only)
@@ -78,7 +78,7 @@ class RolledStore(SealedStore):
         return [kv for kv in found if kv.key not in wrong]
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read like ``prefix``, with the revision from which to watch on."""
+        """Read like ``prefix``, with the revision; watch from the next one."""
         read = super().snapshot
         if not roll.judges_below(prefix):
             return await read(prefix)
@@ -118,10 +118,10 @@ class RolledStore(SealedStore):
         return tuple(sorted(changed))
 
     async def accept(self) -> bool:
-        """Accept all records with a good seal, but no older session.
+        """Accept all records with a valid seal, except older sessions.
 
-        For a person who has verified that the store was restored on purpose. Return whether it was
-        done; False if another writer interfered.
+        For an administrator who has verified that the store was restored on purpose. Return whether
+        it succeeded; False if another writer interfered.
         """
         (held,) = await self._inner.get_many([keys.ROLL])
         counting = await self._counting(held, self._known())
@@ -148,7 +148,7 @@ class RolledStore(SealedStore):
         new = [c.key for c in compares if roll.enrolled(c.key) and pins_state(c) and not c.operand]
         held, *there = await self._inner.get_many([keys.ROLL, *new])
         counting = await self._counting(held, known)
-        # An invalid record must not prevent the creation of a new one.
+        # An invalid record must not prevent creating a new one.
         over = {kv.key: unchanged(kv) for kv in there if kv and self._is_old(counting, kv)}
         guards = [over.get(c.key, c) if pins_state(c) else c for c in compares]
         after = counting.after(success)
@@ -166,7 +166,7 @@ class RolledStore(SealedStore):
         return {kv.key: roll.digest(kv.value) for kv in found}
 
     def _is_old(self, counting: Roll, raw: KeyValue) -> bool:
-        """Return whether a record has a good seal but is not valid."""
+        """Return whether a record has a valid seal but does not match the roll."""
         kv = self._sound(raw.key, raw)
         return kv is not None and not counting.has(kv)
 
@@ -177,7 +177,7 @@ class RolledStore(SealedStore):
         return None
 
     def _tell(self, key: str) -> None:
-        """Report an invalid record; a session that a person has ended is no forgery."""
+        """Report an invalid record; a session that the roll has ended is not a forgery."""
         if roll.enrolled(key):
             self._refuse(key)
 
@@ -186,8 +186,8 @@ class RolledStore(SealedStore):
     ) -> tuple[T, frozenset[str]]:
         """Read; return the result with the keys of invalid records.
 
-        The roll is read after it, so a change between looks like a difference: one that is still
-        the same when both are read again is none.
+        The roll is read afterwards, so a change in between looks like a mismatch. Only a mismatch
+        that is unchanged when both are read again counts.
         """
         before: object = None
         while True:
@@ -211,7 +211,7 @@ class RolledStore(SealedStore):
         again = (await self._inner.snapshot(keys.ROLL)).items
         raw = next((kv for kv in again if kv.key == keys.ROLL), None)
         if _follows(self._readable(raw), known):
-            return held or EMPTY  # as of when everything else was read
+            return held or EMPTY  # consistent with what was read before
         if keys.ROLL not in self.refused():
             _log.warning(
                 "the store's roll of users is older than the one seen here",
@@ -245,7 +245,7 @@ class RolledStore(SealedStore):
         return self._newest
 
     def _keep(self, key: str, good: GoodValue) -> None:
-        """Save a roll by its own number: the store's revision may have been reset."""
+        """Save a roll ordered by its own number: the store's revision may have been reset."""
         if key != keys.ROLL:
             super()._keep(key, good)
         elif found := roll.read(good.value):
@@ -255,7 +255,7 @@ class RolledStore(SealedStore):
             super()._keep(key, GoodValue(good.value, found.number))
 
     async def _reopened(self, raw: KeyValue) -> KeyValue | None:
-        """Return the record if the roll accepts it: a new seal would enroll it."""
+        """Return the record if the roll accepts it: resealing would enroll it."""
         return await self.get(raw.key)
 
 

@@ -2,12 +2,13 @@
 
 A seal is an HMAC-SHA256 over the record's key, the revision at which the key was created, its
 version, whether it has a lease, and the value. etcd maintains these counters itself, even for a
-client that bypasses our API: so neither an older value in the same place nor a deleted and
-restored one is valid.
+client that bypasses our API: so neither an older value of the key nor a deleted and restored one
+is valid.
 
-Most records are sealed in an envelope: a line with the seal, then the value. What Patroni reads is
-JSON, with the seal as a field. Patroni's member keys change every second, so they are bound to the
-key only: they can be replayed, but neither forged nor moved to another member.
+Most records are sealed in an envelope: a line with the seal, then the value. The records that
+Patroni reads are JSON, with the seal as a field. Patroni's member keys change every second, so
+they are bound to the key only: they can be replayed, but neither forged nor moved to another
+member.
 """
 
 import hashlib
@@ -25,9 +26,9 @@ from openvcha.store.errors import RecordForged
 from openvcha.store.interface import KeyValue
 
 FIELD: Final = "openvcha_seal"
-"""The field of a JSON object that has the seal."""
+"""The field of a JSON object that holds the seal."""
 RESERVED: Final = b"openvcha-seal reserved"
-"""The value of a key between its creation and its first value; readers see no key."""
+"""The value of a key between its creation and its first value; readers ignore such a key."""
 
 _PREFIX: Final = b"openvcha-seal "
 _DOMAIN: Final = b"openvcha record 1"
@@ -38,7 +39,7 @@ _SEALED_KEYS: Final = frozenset(keys.SEALED).difference(_SEALED_PREFIXES)
 KeySource = Callable[[], Sequence[Secret]]
 """Returns the current keys: first the one to seal with, then those that are still accepted.
 
-The same object means the same keys, so it is never changed.
+The same object means the same keys: it is immutable.
 """
 
 
@@ -61,7 +62,7 @@ class KeyVersion:
 
 
 def seal_kind(key: str) -> SealKind | None:
-    """Return how the record under a key is sealed; None: it is not."""
+    """Return how the record under a key is sealed; None if it is not."""
     if key == keys.PATRONI_CONFIG:
         return SealKind.JSON
     if key.startswith(keys.PATRONI_MEMBERS):
@@ -72,15 +73,15 @@ def seal_kind(key: str) -> SealKind | None:
 
 
 def is_reserved(kv: KeyValue) -> bool:
-    """Return whether a key is only reserved: created so, and never written since.
+    """Return whether a key is only reserved: created with that value, and never written since.
 
-    A reservation written over a value is forged, and hides nothing.
+    A reservation that overwrites a value is forged, and hides nothing.
     """
     return kv.value == RESERVED and kv.version == 1
 
 
 def key_version(kv: KeyValue) -> KeyVersion:
-    """Return the key version of a key-value pair."""
+    """Return the version of a key that a seal covers."""
     return KeyVersion(kv.key, kv.create_revision, kv.version, bool(kv.lease))
 
 
@@ -96,7 +97,7 @@ class Seals:
         return self._known()
 
     def seal(self, place: KeyVersion, value: bytes) -> bytes:
-        """Seal a value for its place. Raises ValueError when it is no JSON object."""
+        """Seal a value for its key version. Raises ValueError if it should be JSON but is not."""
         key, kind = self._known()[0], seal_kind(place.key)
         if kind is SealKind.ENVELOPE:
             seal = _seal(key, place, value)
@@ -158,7 +159,7 @@ class Seals:
 
 
 def unverified(value: bytes) -> bytes:
-    """Return the content of a record without verification, for a witness: for display only."""
+    """Return the content of a record without verification, for display by a witness only."""
     line, newline, rest = value.partition(b"\n")
     return rest if newline and line.startswith(_PREFIX) else value
 

@@ -1,12 +1,12 @@
 """A store in which only data nodes can write the records that grant permissions.
 
 It has the interface of the store below, so the layers above need not know about seals. A record
-that fails verification is refused: a read of its key raises RecordForged, a read of many leaves it
-out. Refused keys are remembered for a minute, for warnings.
+that fails verification is refused: a read of its key raises RecordForged, a read of several keys
+omits it. Refused keys are remembered for a minute, for warnings.
 
-A seal depends on etcd's counters for the write: they are derived from the last read, and the write
-is conditional on them. A new key is reserved first to learn the revision of its creation; then its
-value is written, in the requested transaction.
+A seal covers etcd's counters after the write: they are derived from the last read, and the write
+is conditional on them. A new key is first reserved, to learn the revision of its creation; then
+its value is written, in the requested transaction.
 """
 
 import contextlib
@@ -47,9 +47,9 @@ MAX_SEEN: Final = 4096
 MAX_OPENED: Final = 1024
 TRIES: Final = 3
 KEYS_SECONDS: Final = 0.05
-"""So long a record that was found good is not asked again whether its key still counts.
+"""How long a verified record is returned without asking again for the current keys.
 
-What is new is always checked by the keys as they are, and what is written is sealed by them.
+New records are always verified, and writes sealed, with the current keys.
 """
 
 _log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A record that these keys verified: the same object need not be verified again."""
+    """A record verified with these keys: the same object need not be verified again."""
 
     sealed: KeyValue
     by: Sequence[Secret]
@@ -108,7 +108,7 @@ class SealedStore:
         return self._checked(key, await self._inner.get(key))
 
     async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
-        """Read several keys at one revision; None also for what is refused."""
+        """Read several keys at one revision; None also for a refused record."""
         return self._sound_ones(names, await self._inner.get_many(names))
 
     def _sound_ones(
@@ -136,12 +136,12 @@ class SealedStore:
             raise
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
-        """Read all keys that begin with ``prefix``, sorted, without what is refused."""
+        """Read all keys that begin with ``prefix``, sorted, without refused records."""
         found = await self._inner.prefix(prefix, keys_only=keys_only)
         return found if keys_only else list(self._opened(found))
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read like ``prefix``, with the revision from which to watch on."""
+        """Read like ``prefix``, with the revision; watch from the next one."""
         found = await self._inner.snapshot(prefix)
         return Snapshot(found.revision, tuple(self._opened(found.items)))
 
@@ -164,7 +164,7 @@ class SealedStore:
     ) -> TxnResult:
         """Run ``success`` if all ``compares`` hold, else ``failure``; see ``Store.txn``.
 
-        Raises ValueError for what cannot be sealed: a put in ``failure``, a condition on a value.
+        Raises ValueError for unsealable requests: a put in ``failure``, a condition on a value.
         """
         _require_sealable(compares, failure)
         puts = [one for one in success if isinstance(one, Put) and seal_kind(one.key)]
@@ -192,7 +192,7 @@ class SealedStore:
     async def watch(
         self, target: str, start_revision: int = 0
     ) -> AsyncGenerator[list[Event], None]:
-        """Follow a key, or all below it, without refused changes. Raises Compacted."""
+        """Follow a key, or all keys below it, without refused records. Raises Compacted."""
         async with contextlib.aclosing(self._inner.watch(target, start_revision)) as changes:
             async for events in changes:
                 if good := list(self._good(events)):
@@ -213,7 +213,7 @@ class SealedStore:
     async def monitor(self) -> None:
         """Verify all records, then each change, until canceled. Raises Compacted.
 
-        So a forgery is noticed even if another program has already repaired it.
+        This detects a forgery even if another program has already repaired it.
         """
         since = (await self._inner.snapshot(keys.CLUSTER)).revision + 1
         await self.verify_all()
@@ -225,7 +225,7 @@ class SealedStore:
                         await self.repair(key)
 
     async def verify_all(self) -> None:
-        """Verify all sealed records, and restore those that are kept."""
+        """Verify all sealed records, and repair those that the node keeps."""
         for prefix in keys.SEALED:
             await self.prefix(prefix)
         for key in (*keys.SEALED, keys.PATRONI_CONFIG):
@@ -248,7 +248,7 @@ class SealedStore:
         return done
 
     async def _reopened(self, raw: KeyValue) -> KeyValue | None:
-        """Return a record to reseal; None: it is gone. Raises RecordForged."""
+        """Return a record to reseal; None if it is gone. Raises RecordForged."""
         return self._open(raw)
 
     async def _sealed(
@@ -258,7 +258,7 @@ class SealedStore:
         failure: Sequence[Action],
         puts: Sequence[Put],
     ) -> TxnResult | None:
-        """Try once; None: a concurrent write, which the caller did not exclude."""
+        """Try once; None after a concurrent write that the conditions did not exclude."""
         seen: dict[str, _Seen] = {}
         for put in puts:
             place = await self._place(put, compares)
@@ -283,7 +283,7 @@ class SealedStore:
     async def _overtaken(self, compares: Sequence[Compare], seen: dict[str, _Seen]) -> bool:
         """Return whether a write failed only because of a concurrent one.
 
-        A key that must be absent is absent again once its reservation is given back.
+        A key that must be absent is absent again once its reservation is deleted.
         """
         for key, place in seen.items():
             wanted = next((c for c in compares if c.key == key and pins_state(c)), None)
@@ -297,7 +297,7 @@ class SealedStore:
         return False
 
     async def _place(self, put: Put, compares: Sequence[Compare]) -> _Seen | None:
-        """Return the counters of a key to write; None: a condition cannot hold."""
+        """Return the counters of a key to write; None if a condition cannot hold."""
         wanted = next((c for c in compares if c.key == put.key and pins_state(c)), None)
         if wanted is not None and not wanted.operand:
             return await self._reserve(put)
@@ -311,20 +311,20 @@ class SealedStore:
         return await self._reserve(put) if raw is None else self._note(raw)
 
     async def _reserve(self, put: Put) -> _Seen | None:
-        """Create the key to learn its revision; None: it has a valid value."""
+        """Create the key to learn its revision; None if it has a valid value."""
         reserve = Put(put.key, RESERVED, put.lease)
         for _ in range(TRIES):
             try:
                 result = await self._inner.txn([absent(put.key)], [reserve], [Get(put.key)])
             except OutcomeUnknown:
-                continue  # the next attempt finds it if it was created
+                continue  # if it was created, the next attempt finds it
             if result.succeeded:
                 return _Seen(result.revision, 1, result.revision, reserved=True)
             return self._vacant(result.results[0][0])
         raise StoreUnavailable(f"{put.key}: whether it was reserved is unknown")
 
     def _vacant(self, kv: KeyValue) -> _Seen | None:
-        """Take over a reserved or forged key, which must not be in the way."""
+        """Take over a reserved or forged key, which must not block a write."""
         if is_reserved(kv):
             return self._note(kv)
         try:
@@ -346,7 +346,7 @@ class SealedStore:
             self._keep(put.key, GoodValue(put.value, revision))
 
     async def _give_back(self, seen: dict[str, _Seen]) -> None:
-        """Free reserved keys that were not written; readers ignore any that remain."""
+        """Delete reserved keys that were not written; readers ignore any that remain."""
         for key, place in seen.items():
             if place.reserved:
                 with contextlib.suppress(StoreError):
@@ -375,7 +375,7 @@ class SealedStore:
         """
         last, by = self._opened_last.get(kv.key), self._present_keys()
         if last is not None and last.sealed is kv and last.by is by:
-            return last.opened  # of a mirror
+            return last.opened  # the same object, from a mirror
         by = self._seals.known
         if last is not None and last.sealed == kv and last.by is by:
             return last.opened
@@ -387,7 +387,7 @@ class SealedStore:
         return opened
 
     def _present_keys(self) -> Sequence[Secret]:
-        """Return the keys as they were at most KEYS_SECONDS ago."""
+        """Return keys that were current at most KEYS_SECONDS ago."""
         now = self._clock()
         if now >= self._by_until:
             self._by, self._by_until = self._seals.known, now + KEYS_SECONDS
@@ -404,14 +404,14 @@ class SealedStore:
         return replace(kv, value=value)
 
     def _keep(self, key: str, good: GoodValue) -> None:
-        """Save a last good value unless a newer one is saved: answers may be old or forged."""
+        """Save a last good value unless a newer one is saved: a response may be old or forged."""
         if self._kept.keeps(key):
             old = self._kept.load(key)
             if old is None or good.revision > old.revision:
                 self._save(key, good)
 
     def _save(self, key: str, good: GoodValue) -> None:
-        """Save a value; a full disk costs only the copy."""
+        """Save a value; a full disk loses only this copy."""
         try:
             self._kept.save(key, good)
         except OSError as error:
@@ -422,7 +422,7 @@ class SealedStore:
             self._unsaved.discard(key)
 
     def _instead(self, key: str, raw: KeyValue | None) -> KeyValue | None:
-        """Return the last good value of a missing or forged key, which is noted as refused."""
+        """Return the last good value of a missing or forged key, and note the key as refused."""
         good = self._kept.load(key) if self._kept.keeps(key) else None
         if good is None:
             return None
