@@ -1,4 +1,4 @@
-"""Operations that vCenter does not have; the official SDK does not know them."""
+"""Operations that vCenter does not have and the official SDK does not know."""
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.operation import Operation, Parameter, Privilege
@@ -15,7 +15,7 @@ from openvcha.api.structures import (
 
 _ERRORS = (ErrorType.UNAUTHORIZED, ErrorType.ERROR, ErrorType.INVALID_ARGUMENT)
 
-# How a node that a person creates joins a manual deployment.
+# How a node that an administrator creates joins a manual deployment.
 JOINING_EXTENSIONS = (
     Operation(
         service="org.openvcha.joining",

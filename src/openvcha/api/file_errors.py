@@ -1,6 +1,6 @@
-"""Errors for file operations that the operating system refuses: what, where, what to do.
+"""Errors for file operations that the operating system refuses: the cause, the file, the remedy.
 
-Pure: only the error is read. An OSError that names no file (of a connection, say) is ignored.
+Pure: only the error is read. An OSError that names no file (e.g. of a connection) is ignored.
 """
 
 import errno
@@ -14,7 +14,7 @@ from openvcha.api.structures import LocalizableMessage
 DENIED: Final = frozenset({errno.EPERM, errno.EACCES})
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 TRANSIENT: Final = NO_SPACE | {errno.EMFILE, errno.ENFILE, errno.EBUSY}
-"""Errors that may pass while a caller waits: others may free the resource."""
+"""Errors that may pass while a caller waits: other processes may free the resource."""
 
 
 def file_error(error: BaseException) -> ApiError | None:
@@ -40,6 +40,6 @@ def file_refusal(error: BaseException) -> LocalizableMessage | None:
 
 
 def _where(error: OSError) -> str | None:
-    """Return the path, or both paths of a rename; None where the error names no file."""
+    """Return the path, or both paths of a rename; None if the error names no file."""
     named = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     return " -> ".join(map(os.fsdecode, named)) or None

@@ -11,7 +11,7 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.structures.ids import TaskId
 from openvcha.api.types import OptionalType, descriptor
 
-#: Names of operations that change something without being tasks; all others only read.
+#: Names of operations that make changes without being tasks; all others only read.
 CHANGING = frozenset({"create", "delete", "cancel", "issue", "join"})
 
 
@@ -62,12 +62,12 @@ class Operation:
 
     @cached_property
     def id(self) -> str:
-        """Return the operation's full id, as com.vmware.vcenter.vcha.cluster.get."""
+        """Return the operation's full id, such as com.vmware.vcenter.vcha.cluster.get."""
         return f"{self.service}.{self.name}"
 
     @property
     def changes(self) -> bool:
-        """Return whether a call is meant to change something; then it is audited."""
+        """Return whether a call is meant to change something, and so is audited."""
         return self.task or self.name in CHANGING
 
     @property
@@ -88,12 +88,12 @@ class Operation:
 
     @cached_property
     def query_parameters(self) -> tuple[Parameter, ...]:
-        """Return the parameters whose fields travel in the query."""
+        """Return the parameters whose fields are sent in the query."""
         return tuple(parameter for parameter in self.parameters if parameter.query)
 
     @cached_property
     def body_parameters(self) -> tuple[Parameter, ...]:
-        """Return all other parameters: they travel in the body."""
+        """Return all other parameters: they are sent in the body."""
         elsewhere = self.path_parameters + self.query_parameters
         return tuple(parameter for parameter in self.parameters if parameter not in elsewhere)
 

@@ -1,7 +1,7 @@
-"""The table of operations: everything that can be called, one row each.
+"""The table of operations: one row for each operation that can be called.
 
 Each declared error has a real cause: `tests/api_server/answers` provokes it over every protocol.
-Where ERROR is declared ("any other error"), it is also what a refusal of the store becomes.
+Where ERROR ("any other error") is declared, a refusal of the store becomes ERROR, too.
 """
 
 from functools import cache
@@ -376,10 +376,10 @@ def _wire_names() -> dict[tuple[str, str], Operation]:
 
 
 def by_id(operation_id: str) -> Operation:
-    """Return the operation of this id, as com.vmware.vcenter.vcha.cluster.get. Raises KeyError."""
+    """Return the operation of this id: com.vmware.vcenter.vcha.cluster.get. Raises KeyError."""
     return _ids()[operation_id]
 
 
 def by_wire_name(service: str, wire_name: str) -> Operation | None:
-    """Return the operation that vAPI calls by these names; None when there is none."""
+    """Return the operation with these vAPI names; None when there is none."""
     return _wire_names().get((service, wire_name))

@@ -1,8 +1,8 @@
 """Decoders of structures, built before any thread uses them.
 
-msgspec 0.22 builds the decoder of a structure on its first use. Another thread that decodes the
-same structure meanwhile finds it half-built, and the process dies of SIGSEGV. So each module with
-structures ends with ``prepare(__name__)``, which builds the decoders during the import.
+msgspec 0.22 builds the decoder of a structure on its first use. If another thread decodes the same
+structure meanwhile, it finds the decoder half-built, and the process dies of SIGSEGV. So each
+module with structures ends with ``prepare(__name__)``, which builds the decoders during the import.
 """
 
 import sys
@@ -11,7 +11,7 @@ import msgspec
 
 
 def prepare(module: str) -> None:
-    """Build the decoders of all structures of a module. Raises TypeError for one that has none."""
+    """Build the decoders of all structures of a module. Raises TypeError if one is unsupported."""
     for value in list(vars(sys.modules[module]).values()):
         if isinstance(value, type) and issubclass(value, msgspec.Struct):
             msgspec.json.Decoder(value)

@@ -1,4 +1,4 @@
-"""Foreign text made safe to display: nothing in it moves a cursor, hides or forges a line."""
+"""Foreign text made safe to display: it cannot move the cursor, hide text or forge a line."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Deletion of trees such that an error names the full path of its file."""
+"""Deletion of directory trees, with errors that name the full path of the file."""
 
 import sys
 from types import TracebackType
@@ -13,4 +13,4 @@ def _with_its_path(_: Any, path: str, failure: tuple[Any, Any, TracebackType]) -
 FULL_PATH_ERRORS: Final[dict[str, Any]] = (
     {} if sys.version_info >= (3, 12) else {"onerror": _with_its_path}
 )
-"""For ``shutil.rmtree``, which until 3.12 names only the last part of what it cannot delete."""
+"""For ``shutil.rmtree``, whose errors name only the last part of the path before Python 3.12."""

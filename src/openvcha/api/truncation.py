@@ -4,7 +4,7 @@ from typing import Final
 
 ELLIPSIS: Final = "…"
 MAX_SHOWN: Final = 1000
-"""Characters of one argument of a message, as a caller reads it."""
+"""Characters of one argument of a message, as shown to a caller."""
 
 
 def truncate(text: str, most: int) -> str:

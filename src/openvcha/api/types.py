@@ -66,7 +66,7 @@ class Enumeration(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Opaque:
-    """A value of any type. `type` None: `value` is the JSON as it came or goes on the wire."""
+    """A value of any type. `type` None: `value` is the raw JSON as received or sent."""
 
     type: Any
     value: Any
@@ -87,7 +87,7 @@ class StringType(Type):
 
 @dataclass(frozen=True)
 class IntegerType(Type):
-    """An integer of 64 bits with a sign."""
+    """A signed 64-bit integer."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class StructType(Type):
 
     @property
     def union(self) -> Union | None:
-        """Return which fields each value of the discriminant allows; None without one."""
+        """Return the fields that each value of the discriminant allows; None without one."""
         return self.cls.union
 
 
@@ -239,7 +239,7 @@ def fields(cls: type[Structure]) -> tuple[Field, ...]:
 
 @cache
 def descriptor(tp: Any) -> Type:
-    """Return the tree of types of a Python type. Raises TypeError for one outside the model."""
+    """Return the type tree of a Python type. Raises TypeError for one outside the model."""
     if tp in _SCALARS:
         return _SCALARS[tp]
     if isinstance(tp, type) and not isinstance(tp, types.GenericAlias):

@@ -24,7 +24,7 @@ def audit_entry(
     error: ApiError | None,
     task: str | None,
 ) -> AuditInfo:
-    """Return the entry of a call, without id and time: the audit log sets them."""
+    """Return the audit entry of a call, without id and time: the audit log sets them."""
     made = _entry(operation.id, arguments, error, user)
     return msgspec.structs.replace(made, origin=origin, protocol=protocol, task=task)
 
@@ -32,7 +32,7 @@ def audit_entry(
 def local_entry(
     *, operation: str, user: str, arguments: Mapping[str, Any], error: ApiError | None
 ) -> AuditInfo:
-    """Return the entry of what a local ``user`` did on a node's machine, bypassing the API."""
+    """Return the audit entry of an action by a local ``user`` of a node, bypassing the API."""
     return _entry(operation, arguments, error, user)
 
 

@@ -1,7 +1,7 @@
-"""Limits of concurrent calls, of one caller and of all; some calls wait, others are refused.
+"""Limits of concurrent calls, per caller and in total; some calls wait, others are refused.
 
 Authenticated callers have slots that others cannot take. A body is read before its call takes a
-slot, so that slow senders hold none.
+slot, so slow senders hold none.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ RETRY_SECONDS: Final = 1
 
 @dataclass(frozen=True)
 class ConcurrencyLimit:
-    """How many calls run at once, in all and of one owner; how many more wait, and how long."""
+    """How many calls run at once, in total and per owner; how many more wait, and how long."""
 
     max_concurrent: int
     max_per_owner: int
@@ -30,9 +30,9 @@ class ConcurrencyLimit:
 
 
 LOOKUPS: Final = ConcurrencyLimit(32, 16, 64, 5.0)
-"""Lookups of sessions, by source: each may read the store."""
+"""Session lookups, by source: each may read the store."""
 PASSWORDS: Final = ConcurrencyLimit(128, 32, 0, 0.0)
-"""Verifications of passwords, by source; they only wait: `PasswordQueue` limits those that run."""
+"""Password verifications, by source; they only wait here: `PasswordQueue` limits running ones."""
 USERS: Final = ConcurrencyLimit(32, 8, 64, 10.0)
 ANONYMOUS: Final = ConcurrencyLimit(8, 4, 8, 5.0)
 
@@ -75,11 +75,11 @@ class SlotPool:
         self._counts: Counter[str] = Counter()
 
     def take(self, owner: str) -> "Slot":
-        """Hold a slot during a block. Raises ApiError SERVICE_UNAVAILABLE with a time to wait."""
+        """Return a slot to hold during a block. Entering raises ApiError SERVICE_UNAVAILABLE."""
         return Slot(self, owner)
 
     async def enter(self, owner: str) -> None:
-        """Wait for a slot. Raises as ``take``."""
+        """Wait for a slot. Raises like ``take``."""
         limit = self._limit
         if self._counts[owner] >= limit.max_per_owner + limit.waiting:
             raise _busy()
@@ -106,7 +106,7 @@ class SlotPool:
 
     async def _wait(self, own: asyncio.Semaphore) -> None:
         if not own.locked() and not self._all.locked():
-            # Nothing else waits, so no deadline is needed.
+            # There is no other waiter, so no deadline is needed.
             await own.acquire()
             await self._all.acquire()
             return
@@ -132,11 +132,11 @@ class Slot:
         self._owner = owner
 
     async def __aenter__(self) -> None:
-        """Wait for it."""
+        """Wait for the slot."""
         await self._pool.enter(self._owner)
 
     async def __aexit__(self, *_: object) -> None:
-        """Release it."""
+        """Release the slot."""
         self._pool.release(self._owner)
 
 

@@ -1,7 +1,7 @@
-"""Limits of connections, in all and by source; a new one may evict the longest idle.
+"""Limits of connections, in total and per source; a new one may evict the longest idle.
 
-A connection counts from its acceptance, before TLS. It is busy while a complete request is being
-handled, and idle otherwise. Connections from sources that have presented a session are evicted
+A connection counts from its acceptance, before TLS. It is busy while the server handles a complete
+request, and idle otherwise. Connections from sources that have presented a session are evicted
 only if no other is idle.
 """
 
@@ -14,17 +14,17 @@ from typing import Final
 from openvcha.events.budget import source_of
 
 CLIENT: Final = "client"
-"""Key in the state of each request: its connection."""
+"""Key of the connection in the state of each request."""
 DESCRIPTOR_DIVISOR: Final = 4
-"""One in so many descriptors is for the API; the others are for the store and the database."""
+"""The API gets one in this many descriptors; the others are for the store and the database."""
 
 MAX_RECOGNIZED_SOURCES: Final = 1024
 MAX_EVICTIONS_PER_SECOND: Final = 50
-"""For one source: each eviction starts TLS, which costs two milliseconds; refusing is free."""
+"""Per source: each eviction starts TLS, which costs two milliseconds; refusing is free."""
 
 
 class ClientConnection:
-    """One connection; ``source`` is the address it comes from."""
+    """One connection; ``source`` is the client's address."""
 
     def __init__(self, limiter: "ConnectionLimiter", source: str) -> None:
         self._limiter = limiter
@@ -35,7 +35,7 @@ class ClientConnection:
 
     @property
     def is_open(self) -> bool:
-        """Return whether it is open and counts."""
+        """Return whether the connection is open and counted."""
         return self._limiter.holds(self)
 
     @property
@@ -44,7 +44,7 @@ class ClientConnection:
         return self._limiter.recognizes(self.source)
 
     def mark_recognized(self) -> None:
-        """Record that it presented a session."""
+        """Record that the connection presented a session."""
         self.known = True
         self._limiter.recognize(self.source)
 
@@ -89,13 +89,13 @@ class ConnectionLimiter:
         return source in self._recognized
 
     def holds(self, client: ClientConnection) -> bool:
-        """Return whether a connection is open and counts."""
+        """Return whether a connection is open and counted."""
         return client in self._all
 
     def admit(self, origin: str) -> ClientConnection | None:
         """Count a new connection, and evict another one if necessary.
 
-        Return None if all are busy, or if a source evicts too many too fast.
+        Return None if all are busy, or if a source evicts others too fast.
         """
         if self._closed:
             return None
@@ -127,14 +127,14 @@ class ConnectionLimiter:
         return self._evictions[source] <= MAX_EVICTIONS_PER_SECOND
 
     def close(self) -> None:
-        """Admit no more, and abort all connections, including new ones."""
+        """Admit no more connections, and abort all, including new ones."""
         self._closed = True
         for client in tuple(self._all):
             self.release(client)
             client.end()
 
     def evict_idle(self) -> bool:
-        """Abort an idle connection of the source with the most. Return whether there was one."""
+        """Abort an idle connection of the source with the most; return whether there was one."""
         return self._abort_one(self._of_largest_source(known=False)) or self._abort_one(
             self._of_largest_source(known=True)
         )

@@ -1,4 +1,4 @@
-"""A fair queue: the next item is of the source that was served least recently."""
+"""A fair queue: the next item comes from the least recently served source."""
 
 from collections import OrderedDict, deque
 from typing import Final, Generic, TypeVar
@@ -20,11 +20,11 @@ class FairQueue(Generic[T]):
         return sum(map(len, self._queues.values()))
 
     def count_of(self, source: str) -> int:
-        """Return how many items of a source wait."""
+        """Return how many items of a source are waiting."""
         return len(self._queues.get(source, ()))
 
     def ahead_of(self, source: str) -> int:
-        """Return how many items come before one more of a source."""
+        """Return how many items would precede another one of a source."""
         own, since = self.count_of(source), self._last(source)
         others = ((name, len(row)) for name, row in self._queues.items() if name != source)
         return own + sum(min(count, own + (self._last(name) <= since)) for name, count in others)
@@ -44,7 +44,7 @@ class FairQueue(Generic[T]):
         return item
 
     def discard(self, source: str, item: T) -> None:
-        """Remove an item, if it still waits."""
+        """Remove an item if it is still waiting."""
         row = self._queues.get(source)
         if row is not None and item in row:
             row.remove(item)

@@ -1,4 +1,4 @@
-"""What the HTTP protocols share: reading bodies, writing JSON."""
+"""Shared by the HTTP protocols: reading bodies, writing JSON."""
 
 import asyncio
 import re
@@ -35,7 +35,7 @@ _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 @dataclass(frozen=True)
 class BodyLimit:
-    """How many bytes of a body are read, and the message that refuses more."""
+    """The most bytes of a body that are read, and the message for a longer one."""
 
     max_bytes: int
     message_id: str = "decode.too.large"
@@ -44,21 +44,21 @@ class BodyLimit:
 AUTHENTICATED_BODY: Final = BodyLimit(128 * 1024)
 """The longest useful list in a filter; parsing it takes 0.1 s at worst."""
 ANONYMOUS_BODY: Final = BodyLimit(16 * 1024)
-"""Read before authentication: joining and logging in take far less."""
+"""For reading before authentication: joining and logging in take far less."""
 NO_SESSION_BODY: Final = BodyLimit(ANONYMOUS_BODY.max_bytes, "request.stranger")
-"""The same, where a session in the header would raise the limit."""
+"""The same, for requests where a session in the header would raise the limit."""
 
 
 class BodyTooLargeError(ApiError):
-    """A body over its limit: the connection may still hold the rest of it."""
+    """A body exceeds its limit: the connection may still hold the rest of it."""
 
 
 async def read_body(request: Request, limit: BodyLimit) -> bytes:
     """Return the body, decompressed.
 
-    Raises ApiError: INVALID_REQUEST if it exceeds the limit, also decompressed, if its type is
-    not JSON, or if it cannot be decompressed; INVALID_ARGUMENT for an encoding other than gzip,
-    and for a charset other than UTF-8; CANCELED if the client disconnects before its end.
+    Raises ApiError: INVALID_REQUEST if it exceeds the limit, before or after decompression, if
+    its type is not JSON, or if it cannot be decompressed; INVALID_ARGUMENT for an encoding other
+    than gzip, and for a charset other than UTF-8; CANCELED if the client disconnects early.
     """
     packed = _is_packed(request.headers.get("content-encoding", ""))
     if not request.has_body:
@@ -114,7 +114,7 @@ def json_response(
 
 
 def error_response(body: Any, status: int, error: ApiError) -> Response:
-    """Return the response for an error; it says how to authenticate if that was missing."""
+    """Return the response for an error; with UNAUTHENTICATED it says how to authenticate."""
     response = json_response(msgspec.json.encode(body), status, retry_headers(error))
     if error.error_type is ErrorType.UNAUTHENTICATED:
         response.headers["www-authenticate"] = error.challenge or CHALLENGE
@@ -124,7 +124,7 @@ def error_response(body: Any, status: int, error: ApiError) -> Response:
 
 
 def retry_headers(error: ApiError) -> dict[str, str]:
-    """Return the header that says after how many seconds to retry.
+    """Return the header with the seconds after which to retry.
 
     SERVICE_UNAVAILABLE always has it, else clients retry at once or never.
     """
@@ -148,12 +148,12 @@ def forgotten_cookie(path: str) -> dict[str, str]:
 
 
 def _cookie(token: str, path: str) -> str:
-    # Strict: browsers do not send it with requests of another site's page.
+    # Strict: browsers do not send it with requests from pages of other sites.
     return f"{SESSION_HEADER}={token}; Path={path}; Secure; HttpOnly; SameSite=Strict"
 
 
 def server_stopping() -> ApiError:
-    """Return the error of a request that is interrupted because the server stops."""
+    """Return the error for a request that is interrupted because the server stops."""
     return ApiError(ErrorType.SERVICE_UNAVAILABLE, message("server.stopping"))
 
 
@@ -169,7 +169,7 @@ def _is_packed(encoding: str) -> bool:
 
 
 def _unpacked(body: bytes, limit: BodyLimit) -> bytes:
-    """Decompress a body, and no more of it than the limit."""
+    """Decompress a body, but not beyond the limit."""
     unpacking = zlib.decompressobj(_GZIP)
     try:
         plain = unpacking.decompress(body, limit.max_bytes + 1)

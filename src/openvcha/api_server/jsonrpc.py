@@ -39,7 +39,7 @@ INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 UNAVAILABLE = -32000
-"""Of the codes that a server may define: the request cannot be read now."""
+"""One of the codes that a server may define: the request cannot be read now."""
 _SCHEMES = "com.vmware.vapi.std.security."
 _SERVICES = frozenset(operation.service for operation in OPERATIONS)
 _CLIENT_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
@@ -84,7 +84,7 @@ class JsonRpc:
         except RpcError as error:
             response = _refuse(error)
         except asyncio.CancelledError:
-            # The body was still being read: after that, the pipeline responds itself.
+            # Canceled while reading the body: after that, the pipeline responds itself.
             response = _refuse(RpcError(UNAVAILABLE, server_stopping().messages[0].default_message))
         await response(scope, receive, send)
 
@@ -99,7 +99,7 @@ class JsonRpc:
         return _answer(asked.id, answer)
 
     async def _read(self, request: Request, headers: Credentials) -> bytes:
-        """Read a body: only a short one without a session in the header; all else is in it."""
+        """Read a body: without a session in the header a short one, for its other credentials."""
         try:
             require_unambiguous(request)
             if is_small(request):
@@ -115,7 +115,7 @@ class JsonRpc:
 
 
 def read_invocation(value: Any, headers: Credentials) -> Invocation:
-    """Read the envelope of a call. Raises RpcError. `headers` apply if it has no credentials."""
+    """Read the envelope of a call; `headers` apply if it has no credentials. Raises RpcError."""
     if not isinstance(value, dict):
         raise RpcError(INVALID_REQUEST, "The request is not an object.")
     request_id = _id(value.get("id"))
@@ -164,7 +164,7 @@ def _credentials(context: dict[str, Any], headers: Credentials) -> Credentials:
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a part of the context, empty if absent."""
+    """Return a section of the context, empty if absent."""
     value = values.get(name)
     return {} if value is None else _object(value, name)
 

@@ -40,14 +40,14 @@ from openvcha.store.errors import (
 from openvcha.store.structlog_light import structlog
 
 STORE_FULL_RETRY_SECONDS = 60
-"""The node itself makes room in a full store, or an operator must."""
+"""The node reclaims space in a full store itself, or an operator must."""
 
 Arguments = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One incoming call; `decode` reads its arguments, and runs only after authentication."""
+    """An incoming call; `decode` reads its arguments, and runs only after authentication."""
 
     protocol: str
     operation: Operation
@@ -92,7 +92,7 @@ class Pipeline:
         self._audit = audit
         self._monotonic = monotonic
         self._operation_id = operation_id
-        # Bound once: it would be created for each line, even those below the log level.
+        # Bound once, instead of for each line, even those below the log level.
         self._log = structlog.get_logger("openvcha.api_server").bind()
 
     async def handle(self, call: Call) -> CallResult:
@@ -114,7 +114,7 @@ class Pipeline:
     async def authorize(self, call: Call) -> tuple[Principal, Arguments]:
         """Authenticate and authorize a call that is handled elsewhere.
 
-        Return who calls, and the arguments. Raises ApiError.
+        Return the caller and the arguments. Raises ApiError.
         """
         running = _CallState(call)
         try:
@@ -125,7 +125,7 @@ class Pipeline:
             raise error from failure
 
     async def has_session(self, credentials: Credentials, origin: str) -> bool:
-        """Return whether the token is that of a session. Raises ApiError if that is unknown."""
+        """Return whether the token belongs to a session. Raises ApiError if that is unknown."""
         if credentials.token is None:
             return False
         try:
@@ -142,7 +142,7 @@ class Pipeline:
         return True
 
     def error(self, failure: Exception, call: Call) -> ApiError:
-        """Return the error that the caller gets for a failure; log internal ones."""
+        """Return the caller's error for a failure; log internal ones."""
         return self._error(failure, _CallState(call))
 
     async def _execute(self, running: "_CallState") -> CallResult:
@@ -211,7 +211,7 @@ class Pipeline:
         self._log.error(
             "store refused", operation_id=operation_id, operation=operation.id, reason=str(failure)
         )
-        # The reason may quote the record: only for the log.
+        # The reason may quote the record, so it goes only to the log.
         text = (
             message("store.unreadable", ascii(failure.key)[1:-1], operation_id)
             if isinstance(failure, RecordUnreadable)
@@ -223,7 +223,7 @@ class Pipeline:
     def _file_refused(
         self, failure: Exception, refused: ApiError, operation: Operation
     ) -> ApiError:
-        """Return the error for an unusable file; its path is only for authenticated callers."""
+        """Return the error for an unusable file; only authenticated callers see its path."""
         self._log.error("file refused", operation=operation.id, reason=str(failure))
         if refused.error_type in operation.errors:
             return refused
@@ -279,18 +279,18 @@ class Pipeline:
 
 @dataclass
 class _CallState:
-    """What is known so far of a running call."""
+    """The progress of a running call."""
 
     call: Call
     principal: Principal | None = None
     arguments: Arguments | None = None
     task: str | None = None
-    """The task that it started."""
+    """The task that the call started."""
 
     def secrets(self) -> tuple[Any, ...] | None:
         """Return the secrets of the request for redaction; None if they are unknown."""
         if self.principal is not None and self.arguments is None:
-            return None  # it failed while the body was read, so its secrets are unknown
+            return None  # it failed while reading the body, so its secrets are unknown
         return (
             *self.call.credentials.secrets(),
             *redaction.secrets_in(self.arguments or {}),
@@ -299,7 +299,7 @@ class _CallState:
 
 @cache
 def minimum_privilege(operation: Operation) -> Privilege | None:
-    """Return the privilege that every call of it needs; checked before its arguments are read."""
+    """Return the privilege that every call of it needs, for a check before reading arguments."""
     return required_privilege(operation, {each.name: True for each in operation.parameters})
 
 

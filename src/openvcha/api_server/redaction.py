@@ -28,7 +28,7 @@ def secrets_in(value: Any) -> Iterator[Secret]:
 def describe(failure: BaseException, hidden: Iterable[Secret] | None) -> str:
     """Return the traceback, with `***` for the secrets.
 
-    If `hidden` is None the secrets are unknown: only the frames and the type are shown.
+    If `hidden` is None, the secrets are unknown: only the frames and the type are shown.
     """
     if hidden is None:
         places = "".join(traceback.format_tb(failure.__traceback__))
@@ -37,7 +37,7 @@ def describe(failure: BaseException, hidden: Iterable[Secret] | None) -> str:
 
 
 def redact(text: str, hidden: Iterable[Secret]) -> str:
-    """Replace each secret, in every way it may have been quoted, by `***`."""
+    """Replace each secret, in every form in which it may be quoted, by `***`."""
     spellings = {spelling for secret in hidden for spelling in _spellings(secret.reveal())}
     for spelling in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelling, "***")

@@ -30,12 +30,12 @@ class Request:
 
     @cached_property
     def names(self) -> list[str]:
-        """The names of all headers, including repetitions."""
+        """Return the names of all headers, including repetitions."""
         return [name.decode("latin-1") for name, _ in self.scope["headers"]]
 
     @cached_property
     def query(self) -> list[tuple[str, str]]:
-        """The pairs of the query, in order."""
+        """Return the name-value pairs of the query, in order."""
         text: bytes = self.scope["query_string"]
         return parse_qsl(text.decode("latin-1"), keep_blank_values=True) if text else []
 
@@ -47,7 +47,7 @@ class Request:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The server's state of the connection."""
+        """Return the server's state of the connection."""
         found: dict[str, Any] = self.scope.get("state", {})
         return found
 

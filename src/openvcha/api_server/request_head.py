@@ -1,7 +1,7 @@
 """Refuses ambiguous request heads: repeated credentials, actions or encodings.
 
-Of two sessions, or two actions, one program takes the first and another the last. What can be read
-in two ways is refused before it is used.
+Of two sessions, or two actions, one program takes the first and another the last. So an ambiguous
+request is refused before it is processed.
 """
 
 from collections import Counter

@@ -33,7 +33,7 @@ from openvcha.api_server.routes import Match, Router, api_routes, legacy_routes
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the two dialects of REST differ. ``wrapped``: bodies name their parameters."""
+    """A dialect of REST. ``wrapped``: bodies name their parameters."""
 
     name: str
     prefix: str

@@ -13,7 +13,7 @@ from openvcha.api_server.auth.credentials import SESSION_SERVICE
 ACTION = "action"
 LEGACY_ACTION = "~action"
 TASK = "vmw-task"
-#: Query parameters that choose the operation and are not its arguments.
+#: Query parameters that select the operation and are not its arguments.
 VERBS = frozenset({ACTION, LEGACY_ACTION, TASK})
 LEGACY_SESSION = "/com/vmware/cis/session"
 _MAX_SHOWN = 200
@@ -30,7 +30,7 @@ class Route:
 
     @property
     def task(self) -> bool:
-        """Return whether it starts a task."""
+        """Return whether the route starts a task."""
         return self.operation.task
 
 
@@ -99,7 +99,7 @@ class Router:
 
 
 def unknown_path(path: str) -> ApiError:
-    """Return the OPERATION_NOT_FOUND of an unknown path."""
+    """Return OPERATION_NOT_FOUND for an unknown path."""
     return ApiError(
         ErrorType.OPERATION_NOT_FOUND, message("com.vmware.vapi.rest.httpNotFound", path)
     )
@@ -108,7 +108,7 @@ def unknown_path(path: str) -> ApiError:
 def _unknown(
     routes: Iterable[Route], path: str, method: str, action: str | None, task: bool
 ) -> ApiError:
-    """Return the OPERATION_NOT_FOUND that names the known routes, and the closest one."""
+    """Return OPERATION_NOT_FOUND, naming the known routes and the closest one."""
     asked = _written(method, path, action, task=task)
     there = ", ".join(_written(each.method, path, each.action, task=each.task) for each in routes)
     said = [message("operation.unknown", asked, there)]
@@ -118,7 +118,7 @@ def _unknown(
 
 
 def _written(method: str, path: str, action: str | None, *, task: bool) -> str:
-    """Return a request as one types it, with bounded length: anyone may have sent it."""
+    """Return a request as one types it, of bounded length, since any client may send it."""
     verbs = [f"action={action[:_MAX_SHOWN]}"] if action else []
     verbs += [f"{TASK}=true"] if task else []
     shown = f"{method[:_MAX_SHOWN]} {path[:_MAX_SHOWN]}"

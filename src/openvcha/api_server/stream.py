@@ -56,7 +56,7 @@ class EventStream:
         call = _call(request)
         try:
             require_unambiguous(request)
-            user, after = await self._begin(request, call)  # only authenticated callers take a slot
+            user, after = await self._begin(request, call)  # before it takes a slot
             async with self._slot(user):
                 await self._answer(request, call, after, send)
         except ApiError as error:
@@ -75,9 +75,9 @@ class EventStream:
             self._open += Counter()  # drop counts of 0
 
     async def _begin(self, request: Request, call: Call) -> tuple[str, str]:
-        """Authorize the client. Return its user and the id after which it wants to read.
+        """Authorize the client; return its user and the id after which to read.
 
-        Without such an id it reads new events only.
+        Without such an id, the client receives new events only.
         """
         principal, arguments = await self._pipeline.authorize(call)
         spec = arguments.get("filter") or EventFilterSpec()
@@ -142,7 +142,7 @@ class EventStream:
                 await asyncio.wait({news, stop})
 
     async def _still_permitted(self, call: Call) -> bool:
-        """Authorize again; continue while the store is unavailable: nothing is streamed then."""
+        """Authorize again; keep the stream while the store is unavailable: nothing is sent then."""
         try:
             await self._pipeline.authorize(call)
         except ApiError as error:

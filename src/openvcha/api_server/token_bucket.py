@@ -19,7 +19,7 @@ class TokenBucket:
         self._until = 0.0
 
     def delay(self) -> float:
-        """Return in how many seconds the next unit may pass."""
+        """Return the seconds until the next unit may pass."""
         return max(0.0, self._until - self._ahead - self._clock())
 
     def take(self, units: float) -> None:

@@ -1,1 +1,1 @@
-"""The infrastructure of the nodes: its interface, and one package for each kind."""
+"""The infrastructure that the nodes run on: its interface, and one package per kind."""

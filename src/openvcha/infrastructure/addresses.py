@@ -1,4 +1,4 @@
-"""Rules for the addresses of nodes. Pure: the network is not asked here."""
+"""Rules for the addresses of nodes. Pure: they do not use the network."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def address_of(spec: IpSpec, field: str) -> Address:
     """Return the validated address of a spec.
 
     `field` is the spec's own path, e.g. ``spec.ha_ip``. Raises ApiError INVALID_ARGUMENT with
-    every finding, each naming the path of what is wrong.
+    all findings, each naming the path of the invalid field.
     """
     address, findings = parse_address(spec, field)
     if address is None:
@@ -86,7 +86,7 @@ def check_ha_address(
     """Return all findings for an HA address.
 
     `management` is the cluster's public address, `ha_subnet` the subnet of the HA network
-    (None: unknown), `others` the addresses already used in the cluster by what uses them.
+    (None: unknown), `others` the addresses already used in the cluster, by their users.
     """
     findings = []
     same_family = address.family == management.family
@@ -121,14 +121,14 @@ def check_unique(
 
 
 def in_use(address: str, field: str, user: str | None = None) -> LocalizableMessage:
-    """Return the finding of an address in use; `user` is the name of a VM if known."""
+    """Return the finding for an address in use; `user` is the name of a VM if known."""
     if user is None:
         return _message("answering", field, address)
     return _message("taken", field, address, user)
 
 
 def to_ip_info(address: Address) -> IpInfo:
-    """Convert an address to the form in which the API reports it."""
+    """Convert an address to the form that the API reports."""
     if address.family == IpFamily.IPV4:
         ipv4 = Ipv4Info(
             address=address.address,

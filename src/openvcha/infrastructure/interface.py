@@ -11,7 +11,7 @@ from openvcha.infrastructure.inventory import Inventory, Vm
 
 
 class Placement(msgspec.Struct, kw_only=True, frozen=True):
-    """A complete placement of a node; identifiers of the inventory."""
+    """A complete placement of a node, in identifiers of the inventory."""
 
     name: str
     folder: str
@@ -23,9 +23,9 @@ class Placement(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class VmRequest(Placement, kw_only=True, frozen=True):
-    """A requested VM; every identifier is one of the inventory.
+    """A request for a VM, in identifiers of the inventory.
 
-    `token` is the creator's name for this request: the same token never makes a second VM.
+    `token` identifies the request: the same token never creates a second VM.
     """
 
     token: str
@@ -33,12 +33,12 @@ class VmRequest(Placement, kw_only=True, frozen=True):
 
 
 def request_at(placement: Placement, token: str, addresses: tuple[str, ...] = ()) -> VmRequest:
-    """Return the request for a VM that lives there."""
+    """Return a request for a VM at this placement."""
     return VmRequest(token=token, addresses=addresses, **msgspec.structs.asdict(placement))
 
 
 class Infrastructure(Protocol):
-    """The infrastructure of the nodes. All methods are idempotent, also after a crash."""
+    """The infrastructure that the nodes run on. All methods are idempotent, even after a crash."""
 
     async def inventory(self) -> Inventory:
         """Return the inventory; power states and free space are measured now."""
@@ -49,19 +49,19 @@ class Infrastructure(Protocol):
         ...
 
     async def vm_by_token(self, token: str) -> Vm | None:
-        """Return the VM that `create_vm` made for this token, if any."""
+        """Return the VM that `create_vm` created for this token, if any."""
         ...
 
     async def create_vm(self, request: VmRequest) -> Vm:
         """Create the VM, powered off; for a known token, return its VM.
 
-        Raises ApiError: ALREADY_EXISTS (name taken), NOT_FOUND (identifier of the request),
+        Raises ApiError: ALREADY_EXISTS (name taken), NOT_FOUND (identifier in the request),
         NOT_ALLOWED_IN_CURRENT_STATE (the token's VM is being deleted).
         """
         ...
 
     async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
-        """Write files (relative path: content) to a VM that is off, readable by it only.
+        """Write files (relative path: content) to a VM that is off, readable only by the VM.
 
         Raises ApiError: NOT_FOUND, NOT_ALLOWED_IN_CURRENT_STATE, INVALID_ARGUMENT (path).
         """
@@ -72,9 +72,9 @@ class Infrastructure(Protocol):
         ...
 
     async def power_on(self, vm_id: str) -> None:
-        """Start the VM; return when its supervisor runs. A running one is fine.
+        """Start the VM; return when its supervisor runs. Do nothing if it is running.
 
-        Raises ApiError: NOT_FOUND, ERROR (it died at once; says why), TIMED_OUT.
+        Raises ApiError: NOT_FOUND, ERROR (it ended at once; says why), TIMED_OUT.
         """
         ...
 
@@ -86,7 +86,7 @@ class Infrastructure(Protocol):
         ...
 
     async def delete_vm(self, vm_id: str) -> None:
-        """Power off and delete the VM with its data; a missing one is fine."""
+        """Power off and delete the VM with its data. Do nothing if it does not exist."""
         ...
 
     async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:

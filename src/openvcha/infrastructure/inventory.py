@@ -1,7 +1,7 @@
 """The inventory of the nodes' infrastructure, as values: no I/O.
 
-An :class:`Inventory` is a picture taken at one moment. Power states and free space in it were
-measured then; everything else is as it was configured.
+An :class:`Inventory` is a snapshot: power states and free space are measured when it is taken;
+everything else is configuration.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ from openvcha.api.structures import (
 
 
 class Entity(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """An item with an identifier such as ``host-11`` and a name for people."""
+    """An item with an identifier such as ``host-11`` and a display name."""
 
     id: str
     name: str
@@ -103,7 +103,7 @@ class VmNetworks(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Vm(Entity, kw_only=True, frozen=True, omit_defaults=True):
-    """A VM. ``token`` identifies its creation request; ``deleting``: half deleted."""
+    """A VM. ``token`` identifies its creation request; ``deleting``: partly deleted."""
 
     token: str
     bios_uuid: str

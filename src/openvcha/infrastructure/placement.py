@@ -1,6 +1,6 @@
-"""Placement of a node: a wish is checked against the inventory and completed.
+"""Placement of a node: a spec is checked against the inventory and completed.
 
-Pure, and never stops at the first finding: a person gets to hear all of them at once.
+Pure. It does not stop at the first finding, so that a user gets all of them at once.
 """
 
 import re
@@ -23,7 +23,7 @@ from openvcha.api.structures import (
 from openvcha.infrastructure.interface import Placement
 from openvcha.infrastructure.inventory import Datastore, Entity, Host, Inventory, Network, Vm
 
-# A name is also used for a directory, in commands and in logs.
+# The name is also used for a directory, in commands and in logs.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-]|[A-Za-z0-9]", re.ASCII)
 
 
@@ -33,9 +33,9 @@ EntityT = TypeVar("EntityT", bound=Entity)
 class PlacementDefaults(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Values for unset fields, mostly those of the active.
 
-    `used_hosts` are those of the other nodes, `used_datastores` that of the active, where the other
-    copy of the data is: both are better avoided.
-    `token` is the request's own: a VM which it made already does not stand in its way.
+    `used_hosts` are those of the other nodes, `used_datastores` that of the active, which has the
+    other copy of the data: other choices take precedence.
+    `token` is the request's own: a VM that it has already created is no conflict.
     """
 
     resource_pool: str | None = None
@@ -84,7 +84,7 @@ def resolve(
 ) -> Resolution:
     """Check a placement and choose its unset parts.
 
-    `need_bytes` is the room that the node's data need, `field` the path of the spec itself.
+    `need_bytes` is the space that the node's data needs, `field` the path of the spec itself.
     """
     return _Resolver(spec, inventory, defaults, need_bytes, field).resolve()
 
@@ -263,7 +263,7 @@ class _Resolver:
     def _choose_host(
         self, pool_hosts: tuple[Host, ...], networks: list[Network], wished: Datastore | None
     ) -> Host | None:
-        """Choose a host that carries no other node, then the one with the fewest VMs."""
+        """Choose a host without another node, preferring the one with the fewest VMs."""
         fitting = [host for host in pool_hosts if _fits(host, networks, wished)]
         if not fitting:
             self._error("host.none", "host")
@@ -285,7 +285,7 @@ class _Resolver:
         return [item for item in self.inventory.datastores if item.id in host.datastores]
 
     def _datastore(self, host: Host | None, wished: Datastore | None) -> Datastore | None:
-        """Choose a datastore with space, without the other copy of the data, then the emptiest."""
+        """Choose a datastore with space, preferably without the other copy, then the emptiest."""
         if wished is not None or host is None:
             return wished
         if self.spec.storage is not None and self.spec.storage.datastore is not None:

@@ -1,7 +1,7 @@
 """The eight inventory lists, and the maximum number of their entries. Pure.
 
-A filter without a field, or with an empty set in it, lets everything pass that field; a set is
-"any of these"; all fields together have to match.
+An unset filter field, or an empty set in it, matches everything; a set matches any of its values;
+all fields together have to match.
 """
 
 from collections.abc import Callable, Mapping
@@ -164,7 +164,7 @@ def list_vms(inventory: Inventory, spec: VmFilterSpec | None = None) -> list[VmS
 
 Query = Callable[[Inventory, Any], list[Any]]
 
-#: The query of each kind, and how many entries its list answers at most: vCenter's limits.
+#: The query of each kind, and the most entries that it returns: vCenter's limits.
 LISTS: Mapping[str, tuple[Query, int]] = MappingProxyType(
     {
         "datacenter": (list_datacenters, 1000),
@@ -180,7 +180,7 @@ LISTS: Mapping[str, tuple[Query, int]] = MappingProxyType(
 
 
 def list_inventory(kind: str, inventory: Inventory, spec: Any) -> list[Any]:
-    """List a kind of item. Raises ApiError UNABLE_TO_ALLOCATE_RESOURCE for too many."""
+    """Return the items of a kind. Raises ApiError UNABLE_TO_ALLOCATE_RESOURCE for too many."""
     query, most = LISTS[kind]
     found = query(inventory, spec)
     if len(found) > most:
@@ -215,7 +215,7 @@ def _cluster_of(inventory: Inventory, vm: Vm) -> str | None:
 
 
 def _passes(wanted: AbstractSet[str] | None, value: str | None) -> bool:
-    """Return whether the value is wanted; an empty set wants any."""
+    """Return whether the value is wanted; an empty set matches any value."""
     return not wanted or value in wanted
 
 

@@ -54,9 +54,9 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _open_new(path: Path, mode: int) -> int:
-    """Create and open a new file; delete what a crash has left under its name."""
+    """Create and open a new file; delete any that a crash has left under its name."""
     while True:
         path.unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):  # another process was faster
-            # O_EXCL follows no link either.
+            # O_EXCL also prevents following a link.
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

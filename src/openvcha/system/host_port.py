@@ -2,7 +2,7 @@
 
 
 def bracketed(address: str) -> str:
-    """Return an address or host name in the form of a URL."""
+    """Return an address or host name as written in a URL."""
     return f"[{address}]" if ":" in address else address
 
 

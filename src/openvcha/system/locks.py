@@ -1,4 +1,4 @@
-"""Locks between processes (flock): the kernel releases them however the holder ends."""
+"""Locks between processes (flock): the kernel releases them whenever the holder ends."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ def try_lock(path: Path, flags: int = LOCK_FILE) -> int | None:
     descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The holder may have removed the file: then the opened one excludes no other process.
+        # The holder may have removed the file: then this one excludes no other process.
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
     except (BlockingIOError, FileNotFoundError):

@@ -1,8 +1,7 @@
 """Waits for a file that another program writes, with inotify.
 
-Polling costs an idle node more than everything else that it waits for. Each account has a limited
-number of inotify watches: without one, or if the file system does not support them, the file is
-polled.
+Polling costs an idle node more than all its other waiting. Each account has a limited number of
+inotify watches: without one, or on a file system that does not support them, the file is polled.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Which account controls what a path leads to.
+"""Which account controls the target of a path.
 
-Root follows every link and may do everything there. So it works on a path only if no other account
-can change where it leads; otherwise that account could make it read and change root's files.
+Root follows every link and may do everything there. So it uses a path only if no other account can
+change where it leads; otherwise that account could make root read and change root's own files.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class CannotDropRoot(Exception):  # noqa: N818 - reads as what is the matter
-    """Root privileges cannot be dropped here; the text says what would help."""
+    """Root privileges cannot be dropped here; the text names a remedy."""
 
 
 def controlling_uid(path: Path) -> int:
-    """Return the uid of the account that controls what is at a path: 0 if only root does.
+    """Return the uid of the account that controls the target of a path: 0 if only root does.
 
-    It is the first owner other than root of a directory or link on the way; missing ones will be
-    created by the caller. Raises CannotDropRoot if any account could change the path.
+    It is the first owner other than root of a directory or link on the way; the caller will
+    create missing ones. Raises CannotDropRoot if any account could change the path.
     """
     at, links = Path("/"), 0
-    # Not abspath: ".." after a link leads elsewhere than the text says.
+    # Not abspath: ".." after a link leads elsewhere than the text suggests.
     waiting = list(reversed((Path.cwd() / path).parts[1:]))
     while waiting:
         name = waiting.pop()
@@ -56,14 +56,14 @@ def hand_over(directory: Path, uid: int, gid: int) -> None:
     """Change the owner of a directory tree that only root controls.
 
     Each directory changes its owner after its contents, and is not entered again: its new owner may
-    have put links there. Raises CannotDropRoot, OSError.
+    have created links there. Raises CannotDropRoot, OSError.
     """
     descriptor = os.open(directory, _OPEN)
     try:
         found = os.fstat(descriptor)
         if found.st_uid == uid:
             return
-        os.fchmod(descriptor, 0o700)  # so that no other account gets in meanwhile
+        os.fchmod(descriptor, 0o700)  # no other account can enter meanwhile
         _give(descriptor, directory, uid, gid)
     finally:
         os.close(descriptor)
@@ -92,7 +92,7 @@ def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
                 f"{path / name} belongs to another account, so root does not change its owner"
             )
         if found.st_uid == uid:
-            continue  # from an attempt that did not complete
+            continue  # already changed by an incomplete attempt
         if stat.S_ISDIR(found.st_mode):
             below = os.open(name, _OPEN, dir_fd=descriptor)
             try:

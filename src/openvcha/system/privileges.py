@@ -1,8 +1,8 @@
 """Dropping root, for this process and its children.
 
-PostgreSQL refuses root, and nothing here needs it. Another account may not be able to read a Python
-below a private home directory; in a user namespace the files stay readable, because outside of it
-the process is still their owner.
+PostgreSQL refuses to run as root, and no program here needs it. Another account may not be able to
+read a Python below a private home directory; in a user namespace the files stay readable, because
+outside it the process is still their owner.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def choose(
 def drop_root(argv: Sequence[str], directory: Path | None = None) -> None:
     """Restart this program without root; return only if it does not run as root.
 
-    `argv` is the whole command line. The `directory` that it works on is given to the account; if
+    `argv` is the whole command line. The account becomes the owner of its working `directory`; if
     another account already controls it, the program continues as that one. Raises CannotDropRoot.
     """
     if directory is not None:
@@ -90,7 +90,7 @@ def drop_root(argv: Sequence[str], directory: Path | None = None) -> None:
 def act_as_controller(argv: Sequence[str], path: Path) -> None:
     """Restart this program as the account that controls a path, unless we or root do.
 
-    Then links of that account lead no further than it could go itself. Raises CannotDropRoot.
+    Then links of that account reach only what it can reach itself. Raises CannotDropRoot.
     """
     if os.geteuid() != 0 or (uid := controlling_uid(path)) == 0:
         return
@@ -104,7 +104,7 @@ def act_as_controller(argv: Sequence[str], path: Path) -> None:
 
 
 def describe_root_drop() -> str:
-    """Return in words how root would be dropped, for the doctor. Raises CannotDropRoot."""
+    """Return a description of how root would be dropped, for the doctor. Raises CannotDropRoot."""
     match choose(os.geteuid(), account_works, namespace_works):
         case KeepAccount():
             return "not root: nothing to give up"
@@ -115,12 +115,12 @@ def describe_root_drop() -> str:
 
 
 def own_command_line() -> list[str]:
-    """Return the command line that runs this program again, independent of the current folder."""
+    """Return the command line that restarts this program, independent of the current directory."""
     return [sys.executable, "-P", "-m", "openvcha", *sys.argv[1:]]
 
 
 def account_works(name: str) -> bool:
-    """Return whether an account exists and can read Python and all that a node needs."""
+    """Return whether an account exists and can read Python and all files that a node needs."""
     try:
         account = pwd.getpwnam(name)
     except KeyError:

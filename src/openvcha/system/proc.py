@@ -23,7 +23,7 @@ class Stat(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Return whether it has ended and is waiting to be reaped."""
+        """Return whether the process has ended and is waiting to be reaped."""
         return self.state in ENDED
 
 
@@ -33,7 +33,7 @@ def read_stat(pid: int, proc: Path = PROC) -> Stat | None:
         text = (proc / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # A program chooses its name: it may contain spaces and parentheses.
+    # A process name is arbitrary: it may contain spaces and parentheses.
     name, _, rest = text.partition(b"(")[2].rpartition(b")")
     state, *numbers = rest.split()
     return Stat(

@@ -1,8 +1,8 @@
 """Continues as another account without giving it our terminal.
 
 An account may trace its own processes, and a process in a terminal's session may inject input into
-that terminal (TIOCSTI): into root's shell, once the command has ended. So the program continues in
-a new session, and the original process only waits for it.
+that terminal (TIOCSTI), and so into root's shell once the command has ended. So the program
+continues in a new session, and the original process only waits for it.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ def _wait(child: int, passed: Sequence[signal.Signals]) -> int:
     """Return the exit code of a child, 128+n if signal n has ended it."""
 
     def pass_on(number: int, _: object) -> None:
-        # As a terminal does: to the whole group, of which the child is the leader.
+        # As a terminal does: to the whole group, which the child leads.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, number)
             return

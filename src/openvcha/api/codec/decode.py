@@ -1,7 +1,7 @@
-"""Strict decoding of what a protocol carries to Python values.
+"""Strict decoding of a protocol's JSON to Python values.
 
 A wrong value raises ApiError INVALID_ARGUMENT, an unknown field UNEXPECTED_INPUT; the message
-names the field by its path, as `spec.placement.name`.
+names the field by its path, such as `spec.placement.name`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -63,10 +63,10 @@ def decode_arguments_rest(
     query: Iterable[tuple[str, str]],
     wrapped: bool = False,
 ) -> dict[str, Any]:
-    """Return all parameters of the operation by name; None for those that are unset.
+    """Return all parameters of the operation by name; unset ones are None.
 
-    `query` holds the pairs of the query as received (`action` and `vmw-task` are ignored).
-    `wrapped` is for /rest: the body names its parameter even if that is a single `spec`.
+    `query` holds the name-value pairs of the query as received (`action` and `vmw-task` are
+    ignored). `wrapped` is for /rest: the body names its parameter even if that is a single `spec`.
     """
     arguments = dict.fromkeys(parameter.name for parameter in operation.parameters)
     for parameter in operation.path_parameters:

@@ -1,4 +1,4 @@
-"""Decoders of composite types; a wire format defines how structures and the like are wrapped."""
+"""Decoders of composite types; a wire format defines how structures and others are wrapped."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

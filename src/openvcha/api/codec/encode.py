@@ -1,4 +1,4 @@
-"""Encoding of Python values for the protocols; a JSON encoder takes the results."""
+"""Encoding of Python values for the protocols; a JSON encoder accepts the results."""
 
 from functools import cache
 from typing import Any
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def encode_rest(tp: Any, value: Any) -> Any:
-    """Encode a value of the Python type `tp` as plain JSON, with secrets, without unset fields."""
+    """Encode a value of the Python type `tp` as plain JSON, with secrets; omit unset fields."""
     return _rest(tp)(value)
 
 
@@ -30,7 +30,7 @@ def _rest(tp: Any) -> Encode:
 
 
 def encode_without_secrets(tp: Any, value: Any) -> Any:
-    """Encode a value as `encode_rest` does, but leave out secrets: for what is stored."""
+    """Encode a value as `encode_rest` does, but omit secrets: for stored values."""
     return encode_as(REDACTED, tp, value)
 
 

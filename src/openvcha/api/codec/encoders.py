@@ -1,4 +1,4 @@
-"""Encoders of values; a wire format defines how structures and the like are wrapped."""
+"""Encoders of values; a wire format defines how structures and others are wrapped."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from openvcha.api.types import (
     fields,
 )
 
-#: Takes a Python value; returns what a JSON encoder takes.
+#: Takes a Python value; returns a value that a JSON encoder accepts.
 Encode = Callable[[Any], Any]
 
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
@@ -88,7 +88,8 @@ def _opaque(wire: WireFormat, value: Opaque) -> Any:
 def encode_time(value: datetime) -> str:
     """Format a time in UTC with milliseconds. Raises ValueError for a time without a zone.
 
-    A time that overflows the calendar in UTC, as a foreign record may, becomes its first or last.
+    A time whose UTC value overflows the calendar, as in a foreign record, becomes its first or
+    last instant.
     """
     if value.tzinfo is None:
         raise ValueError("a time needs its zone")

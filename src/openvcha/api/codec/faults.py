@@ -31,7 +31,7 @@ def unexpected(path: str, structure: str) -> ApiError:
 
 
 def wrong_type(path: str, wanted: str, value: Any) -> ApiError:
-    """Return INVALID_ARGUMENT; it names the type of the value, which itself may be secret."""
+    """Return INVALID_ARGUMENT naming the type of the value, since the value may be secret."""
     return invalid(path, message("decode.type", path or "The value", wanted, type_name(value)))
 
 

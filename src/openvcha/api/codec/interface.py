@@ -1,4 +1,4 @@
-"""What tells one wire format from another: how it wraps values, in both directions."""
+"""The differences between wire formats: how each wraps values, in both directions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from openvcha.api.errors import ApiError
 class WireFormat(ABC):
     """How a protocol wraps values: structures, optionals, secrets, maps and errors.
 
-    What it wraps is encoded already, and what it unwraps is decoded later. ``path`` names the field
-    in the message of an error; a wrong value raises ApiError INVALID_ARGUMENT.
+    The values to wrap are already encoded; unwrapped values are decoded later. ``path`` names the
+    field in an error message; a wrong value raises ApiError INVALID_ARGUMENT.
     """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Parser of JSON from outside: it checks size, encoding, syntax, depth and duplicate keys."""
+"""A parser of JSON from outside that checks size, encoding, syntax, depth and duplicate keys."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ def parse_json(data: bytes) -> Any:
     """Parse a JSON text in UTF-8.
 
     Raises ApiError INVALID_REQUEST: over 1 MiB, not UTF-8, not JSON, over 64 levels deep, or an
-    object with a repeated key (named by its path).
+    object with a duplicate key (named by its path).
     """
     if len(data) > MAX_BYTES:
         raise malformed("decode.too.large", MAX_BYTES)
@@ -42,7 +42,7 @@ def malformed(name: str, *arguments: object) -> ApiError:
 
 
 def _parse(text: str, repeated: list[str]) -> Any:
-    """Parse the text; duplicate keys of its objects are added to `repeated`."""
+    """Parse the text; add the duplicate keys of its objects to `repeated`."""
 
     def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         plain = dict(pairs)
@@ -74,7 +74,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _check(value: Any, trail: "_Trail", depth: int) -> None:
-    """Raise ApiError for what the parser accepts: depth, duplicate keys, lone surrogates."""
+    """Raise ApiError for violations that the parser accepts: depth, duplicate keys, surrogates."""
     if isinstance(value, str):
         _check_text(value, trail)
     elif isinstance(value, (dict, list)):

@@ -1,4 +1,4 @@
-"""Decoder of the parameters in the query of a REST call."""
+"""Decoder of the query parameters of a REST call."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ from openvcha.api.types import (
     descriptor,
 )
 
-# These choose the operation; old clients send `~action`.
+# These select the operation; old clients send `~action`.
 _VERBS = frozenset({"action", "vmw-task", "~action"})
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
@@ -29,10 +29,10 @@ _BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 def decode_query(
     operation: Operation, query: Iterable[tuple[str, str]], wrapped: bool
 ) -> dict[str, Any]:
-    """Return the parameters that travel in the query, by name.
+    """Return the query parameters by name.
 
     A name that occurs several times is a set. With `wrapped`, /rest's `filter.names.1` is
-    accepted, too. Raises ApiError that names the parameter.
+    accepted, too. Raises ApiError, which names the parameter.
     """
     prefixes = tuple(f"{each.name}." for each in operation.query_parameters) if wrapped else ()
     texts = _texts(query, prefixes)

@@ -41,7 +41,7 @@ def boolean(value: Any, path: str) -> bool:
 
 
 def integer(value: Any, path: str) -> int:
-    """Return the integer, which fits in 64 bits with a sign."""
+    """Return the integer, which must fit in signed 64 bits."""
     if type(value) is not int:
         raise wrong_type(path, "an integer", value)
     if not MIN_INTEGER <= value <= MAX_INTEGER:
@@ -50,7 +50,7 @@ def integer(value: Any, path: str) -> int:
 
 
 def double(value: Any, path: str) -> float:
-    """Return the number, which is finite."""
+    """Return the number, which must be finite."""
     if type(value) not in (int, float):
         raise wrong_type(path, "a number", value)
     try:

@@ -1,4 +1,4 @@
-"""The wire formats: REST (plain JSON), also without secrets, and vAPI JSON-RPC."""
+"""The wire formats: REST (plain JSON), with or without secrets, and vAPI JSON-RPC."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def fields_of(value: Any, path: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rest(WireFormat):
-    """Plain JSON; unset fields are left out, or null where others wrote it."""
+    """Plain JSON; unset fields are omitted, and null from clients counts as unset."""
 
     def wrap_structure(self, name: str, values: dict[str, Any]) -> Any:  # noqa: ARG002 (plain JSON has no names)
         return {key: value for key, value in values.items() if value is not None}
@@ -87,7 +87,7 @@ class Rest(WireFormat):
 
 @dataclass(frozen=True)
 class Redacted(Rest):
-    """Plain JSON for storage: secrets are left out."""
+    """Plain JSON for storage: secrets are omitted."""
 
     def wrap_secret(self, text: str) -> Any:  # noqa: ARG002 (that is the point)
         return None

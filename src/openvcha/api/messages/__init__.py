@@ -1,7 +1,7 @@
-"""The catalogue of messages: every text that a caller may read, by its id.
+"""The catalogue of messages: every text shown to a caller, by its id.
 
-The modules hold the texts, one table per subject, where our own ids omit their prefix. Each `%s`
-takes an argument.
+Each module holds the texts of one subject, where our own ids omit their prefix. Each `%s` takes
+an argument.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ CATALOGUE = _catalogue()
 def message(name: str, *arguments: object) -> LocalizableMessage:
     """Return a message of the catalogue, by its full id or, for ours, the id without the prefix.
 
-    An argument may quote what a caller sent, so each is truncated to ``MAX_SHOWN``.
+    An argument may quote a caller's text, so each is truncated to ``MAX_SHOWN``.
     Raises KeyError for an unknown id and ValueError for a wrong number of arguments.
     """
     full = name if name in CATALOGUE else PREFIX + name

@@ -1,4 +1,4 @@
-"""Files of ours that the operating system refuses to work on."""
+"""Our own files on which the operating system refuses an operation."""
 
 FILES = {
     "file.refused": (

@@ -1,4 +1,4 @@
-"""The cluster's health: each reason, with what a person does about it."""
+"""The cluster's health: each reason, with its remedy."""
 
 HEALTH = {
     "no.active": "No node is active: nothing accepts writes.",

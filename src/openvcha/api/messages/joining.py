@@ -1,4 +1,4 @@
-"""Nodes that join by a person's own means."""
+"""Nodes that an administrator creates and joins."""
 
 JOINING = {
     "join.node": "Join %s to the cluster as the %s.",

@@ -1,4 +1,4 @@
-"""Operations on the cluster: what they are called, and why one is refused."""
+"""Operations on the cluster: their names, and the reasons to refuse one."""
 
 OPERATIONS = {
     "cluster.not.configured": "There is no cluster yet; deploy one first.",

@@ -1,4 +1,4 @@
-"""PostgreSQL: what users have set in it, and why it does not start, copy or follow."""
+"""PostgreSQL: settings that users changed, and why it does not start, copy or follow."""
 
 POSTGRESQL = {
     "setting.overridden": "%s on %s is set to %s in %s; only the cluster may set it.",

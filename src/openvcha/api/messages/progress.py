@@ -1,4 +1,4 @@
-"""What a running operation does, waits for, or has failed at."""
+"""A running operation: what it does, what it waits for, and why it failed."""
 
 PROGRESS = {
     "progress.mode": "Waiting for the nodes to apply the new mode (%s %s).",

@@ -1,4 +1,4 @@
-"""Requests: reading them, the protocols, sessions and users."""
+"""Requests: parsing, protocols, sessions and users."""
 
 KNOWN = {
     "com.vmware.vapi.endpoint.method.authentication.required": "Log in first.",
@@ -11,7 +11,7 @@ KNOWN = {
     "vapi.data.structure.field.missing": "%s is missing.",
     "vapi.data.structure.field.invalid": "%s is not valid.",
 }
-"""Ids known from real systems, whole; the texts are ours."""
+"""Full ids known from real systems; the texts are ours."""
 
 DECODING = {
     "decode.too.large": "The request is larger than %s bytes.",

@@ -117,7 +117,7 @@ from openvcha.api.structures.vcha import (
 )
 from openvcha.api.types import Structure
 
-#: Every structure by its full vAPI name.
+#: All structures by full vAPI name.
 BY_VAPI_NAME: Mapping[str, type[Structure]] = MappingProxyType(
     {cls.vapi: cls for cls in Structure.__subclasses__()}
 )

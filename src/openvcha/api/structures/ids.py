@@ -1,10 +1,10 @@
-"""Identifiers, each by the type of the resource that it identifies."""
+"""Identifiers, each with the type of the resource that it identifies."""
 
 from typing import Annotated
 
 from openvcha.api.types import Id
 
-# vCenter qualifies some types by the vCenter the identifier belongs to; the SDK has both kinds.
+# vCenter qualifies some types by the vCenter that issued the identifier; the SDK has both kinds.
 VCENTER = ":VCenter"
 
 DatacenterId = Annotated[str, Id("Datacenter")]

@@ -1,4 +1,4 @@
-"""A cache of credentials that were valid, so that Basic on each request stays cheap."""
+"""A cache of valid credentials, so that Basic authentication on each request is cheap."""
 
 import hashlib
 import hmac
@@ -24,7 +24,7 @@ class CredentialCache:
         self._until: dict[bytes, float] = {}
 
     def remember(self, user: str, password: str, generation: str) -> None:
-        """Remember that these credentials are valid."""
+        """Remember these credentials as valid."""
         digest = self._digest(user, password, generation)
         self._until.pop(digest, None)
         if len(self._until) >= MAX_ENTRIES:
@@ -32,7 +32,7 @@ class CredentialCache:
         self._until[digest] = self._monotonic() + self._seconds
 
     def knows(self, user: str, password: str, generation: str) -> bool:
-        """Return whether these credentials were valid a short time ago."""
+        """Return whether these credentials were recently valid."""
         until = self._until.get(self._digest(user, password, generation))
         return until is not None and self._monotonic() < until
 

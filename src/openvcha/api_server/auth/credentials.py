@@ -18,7 +18,7 @@ ANONYMOUS = "anonymous"
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a request presents: a session's token, a user name with password, both or neither."""
+    """The credentials in a request: a session token, a user name with password, both or neither."""
 
     token: Secret | None = None
     user: str | None = None
@@ -48,7 +48,7 @@ class Authenticator:
     async def authenticate(
         self, operation: Operation, given: Credentials, origin: str
     ) -> Principal:
-        """Return who calls. Raises ApiError UNAUTHENTICATED.
+        """Return the caller. Raises ApiError UNAUTHENTICATED.
 
         A session takes precedence over a password, except for the login itself.
         """
@@ -71,7 +71,7 @@ def is_login(operation: Operation) -> bool:
 def from_headers(headers: Mapping[str, str]) -> Credentials:
     """Return the credentials in a request's headers; malformed ones count as absent.
 
-    A session's cookie counts last, since clients send it by themselves.
+    A session cookie has the lowest precedence, since browsers send it unasked.
     """
     token = headers.get(SESSION_HEADER)
     user, password = _basic(headers.get("authorization", ""))
@@ -90,7 +90,7 @@ def _cookie(header: str) -> str | None:
 
 
 def _is_cross_site(headers: Mapping[str, str]) -> bool:
-    """Return whether a browser says that another site's page makes the request."""
+    """Return whether, according to the browser, a page of another site made the request."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     own = f"https://{headers.get('host', '')}"
     return site not in {"none", "same-origin"} or (origin is not None and origin != own)
@@ -113,7 +113,7 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return data.decode("latin-1")  # what older clients send
+        return data.decode("latin-1")  # as older clients send it
 
 
 def _principal(user: User, session: bytes | None, origin: str) -> Principal:

@@ -1,4 +1,4 @@
-"""A queue for verifying passwords: few at once, sources take turns, and no wait is long."""
+"""A queue for verifying passwords: few at once, sources take turns, and waiting is bounded."""
 
 import asyncio
 from collections import deque
@@ -11,18 +11,18 @@ from openvcha.api_server.fair_queue import FairQueue
 MAX_CONCURRENT: Final = 2
 """Each takes 64 MiB; more at once would only wait for the processor."""
 MAX_UNKNOWN_CONCURRENT: Final = 1
-"""Of sources that have not logged in before, so that others never wait for them."""
+"""For sources that have not logged in before, so that others never wait for them."""
 MAX_WAITING: Final = 64
 MAX_WAITING_PER_SOURCE: Final = 4
 MAX_WAIT_SECONDS: Final = 2.0
-"""A request is refused at once if its turn is not expected by then, and also at that time."""
+"""A request is refused at once if its turn is not expected by then, and at the latest then."""
 INITIAL_ESTIMATE_SECONDS: Final = 0.1
 _WEIGHT: Final = 0.2
-"""Weight of the newest duration in the moving average: a slow one is soon forgotten."""
+"""Weight of the newest duration in the moving average: a slow one is soon outweighed."""
 
 
 class QueueFull(Exception):  # noqa: N818 - a state, not a fault
-    """One more request would wait for too long."""
+    """One more request would wait too long."""
 
 
 class PasswordQueue:
@@ -37,7 +37,7 @@ class PasswordQueue:
 
     @asynccontextmanager
     async def slot(self, source: str | None) -> AsyncIterator[None]:
-        """Hold a slot during a block. Raises QueueFull if the turn would come too late."""
+        """Hold a slot during a block. Raises QueueFull if its turn would come too late."""
         await (self._wait_with_priority() if source is None else self._wait_in_turn(source))
         clock = asyncio.get_running_loop().time
         begun = clock()
@@ -72,11 +72,11 @@ class PasswordQueue:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._release(unknown=unknown)  # it had its slot already
+                self._release(unknown=unknown)  # it already had its slot
             raise
 
     def _is_full(self, source: str) -> bool:
-        """Return whether one more request of a source is too many, or would wait for too long."""
+        """Return whether one more request of a source is too many, or would wait too long."""
         if (
             self._fair_queue.count_of(source) >= MAX_WAITING_PER_SOURCE
             or len(self._fair_queue) >= MAX_WAITING

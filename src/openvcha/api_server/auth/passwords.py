@@ -1,4 +1,4 @@
-"""Passwords: argon2id in low-priority threads, as costly if there is no such user."""
+"""Passwords: argon2id in low-priority threads; an unknown user costs the same."""
 
 import asyncio
 import base64
@@ -16,20 +16,20 @@ from argon2.exceptions import VerificationError
 from openvcha.api_server.auth.password_queue import MAX_CONCURRENT, PasswordQueue
 
 NICENESS: Final = 3
-"""Above the event loop's: half of its share, so that a login completes on a busy machine."""
+"""Relative to the event loop: half of its share, so that a login completes on a busy machine."""
 LANES: Final = 1
-"""Threads for each password; more would compete with the event loop for its processor."""
+"""Argon2 threads per password; more would compete with the event loop for its processor."""
 T = TypeVar("T")
 
 
 class Passwords:
-    """Hashes and verifies passwords without holding up the event loop."""
+    """Hashes and verifies passwords without blocking the event loop."""
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(parallelism=LANES)
         self._dummy_hashed = _dummy_hash(self._hasher)
         self._queue = PasswordQueue()
-        # Not the default executor's threads, whose priority must stay.
+        # Not the default executor: the priority of its threads must not change.
         self._threads = ThreadPoolExecutor(MAX_CONCURRENT, "passwords", _lower_priority)
 
     async def hash(self, password: str) -> str:
@@ -40,7 +40,7 @@ class Passwords:
     async def verify(self, known: str | None, password: str, *, source: str | None = None) -> bool:
         """Return whether the password has this hash; None takes as long and never matches.
 
-        ``source`` is where the request comes from, None for one with precedence. Raises QueueFull.
+        ``source`` is the address of the request; None takes precedence. Raises QueueFull.
         """
         async with self._queue.slot(source):
             matches = await _run_to_completion(
@@ -56,7 +56,7 @@ class Passwords:
 
 
 async def _run_to_completion(threads: Executor, work: Callable[..., T], *arguments: str) -> T:
-    """Run ``work`` in a thread, and return no sooner than the thread ends, even if canceled.
+    """Run ``work`` in a thread, and return only after it has ended, even if canceled.
 
     A thread cannot be stopped: releasing its slot early would let too many run.
     """
@@ -70,7 +70,7 @@ async def _run_to_completion(threads: Executor, work: Callable[..., T], *argumen
 
 
 def _lower_priority() -> None:
-    """Lower the priority of this thread below the others, above all the event loop's."""
+    """Lower this thread's priority below that of the others, above all the event loop."""
     # In Linux each thread has its own niceness, unlike in POSIX; the highest is 19.
     own = os.getpriority(os.PRIO_PROCESS, 0)
     with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ from openvcha.store.records import Record, Stored, decode, encode, readable
 TOKEN_BYTES = 32
 MAX_PER_USER = 32
 MAX_CREATED_PER_MINUTE, MAX_CREATED_PER_MINUTE_TOTAL = 300, 1500
-"""Each takes a kilobyte of the store until compaction, even if it is deleted at once."""
+"""Each session takes a kilobyte of the store until compaction, even if it is deleted at once."""
 MAX_OWNERS = 4096
 """Sessions whose user is cached."""
 _TOKEN = re.compile(r"[0-9a-f]{64}")
@@ -43,14 +43,14 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Session:
-    """A valid session: its `hash` identifies it; `user` is its owner as stored now."""
+    """A valid session: its `hash` identifies it; `user` is its owner as currently stored."""
 
     hash: bytes
     user: User
 
 
 class Sessions:
-    """The sessions, kept in the store, where they outlive this process and its node.
+    """The sessions, kept in the store, where they survive this process and its node.
 
     `idle` is the longest time between two requests, with a precision of `idle / 60`: the last
     access is written no more often. `absolute` is the longest lifetime. `per_user` is how many a
@@ -83,9 +83,9 @@ class Sessions:
         )
 
     async def create(self, user: User) -> Secret:
-        """Create a session of this user and return its token.
+        """Create a session for this user and return its token.
 
-        Raises ApiError SERVICE_UNAVAILABLE for more per minute than the store should bear.
+        Raises ApiError SERVICE_UNAVAILABLE above the number per minute that the store can bear.
         """
         if not self._created.take(user.name, None):
             wait = int(MINUTE)
@@ -115,7 +115,7 @@ class Sessions:
         return Session(digest, user)
 
     async def get(self, digest: bytes) -> SessionInfo:
-        """Return the session of this hash. Raises ApiError UNAUTHENTICATED if it is over."""
+        """Return the session of this hash. Raises ApiError UNAUTHENTICATED if it has ended."""
         found = await self._record(digest).read_valid()
         if found is None:
             raise unauthenticated()
@@ -127,7 +127,7 @@ class Sessions:
         )
 
     async def delete(self, digest: bytes) -> None:
-        """Delete the session of this hash. Raises ApiError UNAUTHENTICATED if it is over."""
+        """Delete the session of this hash. Raises ApiError UNAUTHENTICATED if it has ended."""
         found = await self._record(digest).read_valid()
         if found is None:
             raise unauthenticated()
@@ -189,7 +189,7 @@ class Sessions:
         except LeaseNotFound:
             raise unauthenticated() from None  # deleted in the meantime
         except (OutcomeUnknown, StoreFull):
-            return  # at worst the access is not recorded
+            return  # at worst, the access is not recorded
 
     def _record(self, digest: bytes) -> Record[SessionRecord]:
         return Record(self._store, keys.session(digest.hex()), SessionRecord)
@@ -203,12 +203,12 @@ def _decoded(
 
 
 def token_hash(token: str) -> bytes:
-    """Return the hash of a token, under which its session is stored."""
+    """Return the hash of a token; the store has its session under it."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def unauthenticated() -> ApiError:
-    """Return the UNAUTHENTICATED of a request without credentials or with an expired session."""
+    """Return UNAUTHENTICATED, for a request without credentials or with an expired session."""
     cause = message("com.vmware.vapi.endpoint.method.authentication.required")
     return ApiError(ErrorType.UNAUTHENTICATED, cause, challenge=CHALLENGE)
 

@@ -1,7 +1,7 @@
-"""Delays logins after wrong passwords in a row, by source and user name.
+"""Delays logins after consecutive wrong passwords, by source and user name.
 
 So an attacker cannot lock a user out from another source. All state is in this process's memory,
-within bounds; failures write nothing to the store, so a takeover resets the counts.
+and bounded; failures write nothing to the store, so a failover resets the counts.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ MAX_DELAY: Final = timedelta(minutes=5)
 FORGOTTEN_AFTER: Final = timedelta(hours=1)
 MAX_SOURCES: Final = 512
 NAME_BUCKETS_PER_SOURCE: Final = 32
-"""Counts that the names tried by one source share: more names do not give more attempts."""
+"""Counters shared by all names that a source tries: more names do not give more attempts."""
 MAX_KNOWN_SOURCES: Final = 1024
 MAX_KNOWN_SOURCES_PER_USER: Final = 16
 NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -31,13 +31,13 @@ CHALLENGE: Final = 'Basic realm="openvcha"'
 
 
 def now() -> datetime:
-    """Return the time, in UTC."""
+    """Return the current time, in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(slots=True)
 class Failures:
-    """Wrong passwords in a row: how many, when the last, and for which credentials."""
+    """Consecutive wrong passwords: how many, when the last, and for which credentials."""
 
     count: int = 0
     last: datetime = NEVER
@@ -60,7 +60,7 @@ class LoginAttempt:
 
 @dataclass(slots=True)
 class _KnownSource:
-    """A source that has logged in by a name: failures from other sources do not delay it."""
+    """A source that has logged in with a name: failures from other sources do not delay it."""
 
     failures: Failures = field(default_factory=Failures)
 
@@ -85,7 +85,7 @@ class Throttle:
             raise invalid_credentials("users.throttled", seconds, retry_after=seconds)
 
     def failed(self, attempt: LoginAttempt) -> None:
-        """Count one more wrong password."""
+        """Count another wrong password."""
         found = self._counted(attempt)
         if found is None:
             found = self._count_for(attempt)
@@ -105,7 +105,7 @@ class Throttle:
             self._known.popitem(last=False)
 
     def knows(self, source: str, name: str) -> bool:
-        """Return whether a source has logged in by this name before."""
+        """Return whether a source has logged in with this name before."""
         return (source, _digest(name)) in self._known
 
     def _counted(self, attempt: LoginAttempt) -> Failures | None:
@@ -133,7 +133,7 @@ class Throttle:
         return names.setdefault(self._bucket(attempt.name), Failures())
 
     def _bucket(self, name: str) -> int:
-        """Return the bucket of a name, by a secret key, so that attackers cannot pick one."""
+        """Return the bucket of a name, by a secret key, so that attackers cannot choose one."""
         return int.from_bytes(_digest(self._key + name)[:4]) % NAME_BUCKETS_PER_SOURCE
 
 
@@ -143,7 +143,7 @@ def _digest(name: str, generation: str = "") -> bytes:
 
 
 def delay(failures: int) -> timedelta:
-    """Return the delay of the next attempt after so many wrong passwords."""
+    """Return the delay before the next attempt after this many wrong passwords."""
     if failures < FREE_ATTEMPTS:
         return timedelta(0)
     doublings = min(failures - FREE_ATTEMPTS, 16)
@@ -151,7 +151,7 @@ def delay(failures: int) -> timedelta:
 
 
 def invalid_credentials(*cause: object, retry_after: int | None = None) -> ApiError:
-    """Return the UNAUTHENTICATED of wrong credentials, with the message of its cause if any."""
+    """Return UNAUTHENTICATED for wrong credentials, with the message of the cause if any."""
     messages = [message("vapi.security.authentication.invalid")]
     if cause:
         messages.append(message(str(cause[0]), *cause[1:]))

@@ -45,7 +45,7 @@ PRIVILEGES: Mapping[Role, frozenset[Privilege]] = MappingProxyType(
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """A user as stored. `generation` changes with each password, which ends older sessions."""
+    """A user as stored. `generation` changes with the password, which ends older sessions."""
 
     name: str
     role: Role
@@ -64,9 +64,9 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 class Users:
     """The users, kept in the store. Every method may raise StoreUnavailable.
 
-    Names are compared without regard to case, ``DOMAIN/user`` (with a backslash) as
-    ``user@domain``. Attempts are verified one at a time for each name and source, so that
-    parallel requests get no more attempts than the throttle permits.
+    Names are case-insensitive, and ``DOMAIN/user`` (with a backslash) equals ``user@domain``.
+    Attempts are verified one at a time for each name and source, so parallel requests get no
+    more attempts than the throttle permits.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Users:
         """
         while True:
             guards = await self._guards(name)
-            with contextlib.suppress(Fenced):  # the administrators have changed: look again
+            with contextlib.suppress(Fenced):  # the administrators have changed: check again
                 if not await self._record(name).delete(guards=guards):
                     fail(ErrorType.NOT_FOUND, message("users.unknown", name))
                 return
@@ -116,7 +116,7 @@ class Users:
         return list((await self._records().all()).values())
 
     async def passwd(self, name: str, password: Secret) -> None:
-        """Change a user's password; end the user's sessions and reset wrong attempts.
+        """Change a user's password; end the user's sessions and reset the count of wrong passwords.
 
         Raises ApiError INVALID_ARGUMENT or NOT_FOUND.
         """
@@ -151,7 +151,7 @@ class Users:
         """Return the user with these credentials; ``origin`` is the address they come from.
 
         Raises ApiError UNAUTHENTICATED, which does not reveal whether the user exists, and
-        SERVICE_UNAVAILABLE if too many are being verified.
+        SERVICE_UNAVAILABLE if too many passwords are being verified.
         """
         user = await self.find(name)
         if user is not None and self._credential_cache.knows(*_credentials(user, password)):
@@ -162,7 +162,7 @@ class Users:
 
     @contextlib.asynccontextmanager
     async def _exclusive_attempt(self, source: str, folded: str) -> AsyncIterator[None]:
-        """Hold the only attempt of a source at this name. Raises ApiError SERVICE_UNAVAILABLE."""
+        """Hold the only attempt of a source for this name. Raises ApiError SERVICE_UNAVAILABLE."""
         one = self._turns.setdefault((source, folded), asyncio.Lock())
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
@@ -201,7 +201,7 @@ class Users:
     async def _guards(self, name: str) -> tuple[Compare, ...]:
         """Return the conditions under which another administrator remains.
 
-        So if two administrators demote each other at the same time, one of them is refused.
+        If two administrators demote each other at the same time, one of them is refused.
         """
         own = await self._record(name).read_valid()
         if own is None:

@@ -1,6 +1,6 @@
 """Constraints of fields beyond their types, for the OpenAPI document.
 
-The packages below enforce them; this only describes them to readers of the document.
+The packages below enforce them; this module only describes them to readers of the document.
 """
 
 import re
@@ -21,7 +21,7 @@ _IPV6: Final = {"format": "ipv6", "maxLength": 45, "pattern": "^[0-9A-Fa-f:.]+$"
 
 
 def _whole(*patterns: re.Pattern[str]) -> dict[str, str]:
-    """Return a schema of strings that match one of the patterns as a whole."""
+    """Return a schema of strings that fully match one of the patterns."""
     return {"pattern": f"^(?:{'|'.join(each.pattern for each in patterns)})$"}
 
 
@@ -51,12 +51,12 @@ FIELDS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     },
     "org.openvcha.audit.filter_spec": {"limit": {"minimum": 1, "maximum": MAX_LISTED}},
 }
-"""By the structure and the field."""
+"""By structure and field."""
 
 REQUIRED_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "com.vmware.vcenter.vcha.connection_spec": ("username", "password"),
 }
-"""Fields that are optional by type and required by the API."""
+"""Fields that are optional by type but required by the API."""
 
 EXCLUSIVE: Final[Mapping[str, tuple[str, str]]] = {
     "com.vmware.vcenter.vcha.connection_spec": ("ssl_thumbprint", "ssl_certificate"),
@@ -72,7 +72,7 @@ AT_LEAST_ONE: Final[Mapping[str, tuple[str, ...]]] = {
 REQUIRED_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     "com.vmware.cis.tasks.list": ("filter_spec",),
 }
-"""By operation: parameters that are optional by type and required by the API."""
+"""By operation: parameters that are optional by type but required by the API."""
 
 
 def constrained(structure: str, described: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def constrained(structure: str, described: dict[str, Any]) -> dict[str, Any]:
 
 
 def cases(union: Union) -> list[dict[str, Any]]:
-    """Return a schema for each value of a discriminant: which fields it requires and excludes."""
+    """Return a schema for each value of a discriminant: the fields it requires and excludes."""
     return [_case(union, case) for case in union.cases]
 
 

@@ -28,7 +28,7 @@ _LOGIN = "com.vmware.cis.session.create"
 
 
 def document() -> dict[str, Any]:
-    """Return the whole document, ready for JSON encoding."""
+    """Return the complete document, ready for JSON encoding."""
     components: dict[str, Any] = {}
     schemas.collect(descriptor(LocalizableMessage), components)
     schemas.collect(descriptor(ErrorType), components)
@@ -161,7 +161,7 @@ def _errors(operation: Operation) -> Iterable[ErrorType]:
     own += [ErrorType.SERVICE_UNAVAILABLE]
     if operation.privilege is not None:
         own.append(ErrorType.UNAUTHORIZED)
-    # Also without parameters: an ambiguous head, or an invalid body.
+    # Even without parameters: an ambiguous head, or an invalid body.
     own += [ErrorType.INVALID_ARGUMENT, ErrorType.UNEXPECTED_INPUT, ErrorType.INVALID_REQUEST]
     if not operation.available:
         own.append(ErrorType.UNSUPPORTED)

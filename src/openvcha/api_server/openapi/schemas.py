@@ -40,7 +40,7 @@ _PLAIN: dict[type[Type], dict[str, Any]] = {
 
 
 def name(vapi: str) -> str:
-    """Return the name of a schema as in the official document: Vcenter.Vcha.Cluster.NodeInfo."""
+    """Return a schema's name as in the official document: Vcenter.Vcha.Cluster.NodeInfo."""
     pieces = vapi.removeprefix("com.vmware.").split(".")
     return ".".join(
         "".join(word[:1].upper() + word[1:] for word in piece.split("_")) for piece in pieces
@@ -80,7 +80,7 @@ def _collection(type_: ListType | SetType | MapType) -> dict[str, Any]:
 
 
 def object_of(fields: Iterable[tuple[str, Type]]) -> dict[str, Any]:
-    """Return the schema of an object; fields that are not optional are required, others refused."""
+    """Return an object's schema; fields that are not optional are required, others refused."""
     known = list(fields)
     required = [each for each, type_ in known if not isinstance(type_, OptionalType)]
     described: dict[str, Any] = {

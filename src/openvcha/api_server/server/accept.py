@@ -15,9 +15,9 @@ from openvcha.api_server.fair_queue import FairQueue
 from openvcha.api_server.token_bucket import TokenBucket
 
 ACCEPTS_PER_TURN: Final = 64
-"""So that connections in the kernel's backlog do not wait for the handshakes of earlier ones."""
+"""Connections in the kernel's backlog should not wait for the handshakes of earlier ones."""
 PAUSE_SECONDS: Final = 0.1
-"""Until the next attempt when the process has no descriptors left."""
+"""Before the next attempt when the process has no descriptors left."""
 LOOP_SHARE: Final = 0.2
 """The part of each second for handshakes: at two milliseconds each, a hundred of them."""
 BURST_SECONDS: Final = 0.016
@@ -26,7 +26,7 @@ INITIAL_ESTIMATE_SECONDS: Final = 0.002
 WEIGHT: Final = 0.1
 """Weight of the newest handshake in the moving average."""
 BUFFER_BYTES: Final = 32 * 1024
-"""For each connection; asyncio's default of 256 KiB would dominate the cost of an idle one."""
+"""Per connection; asyncio's default of 256 KiB would dominate the cost of an idle one."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Tls:
 
 
 class Acceptor:
-    """Accepts connections until it is closed; uvicorn uses it as an asyncio server."""
+    """Accepts connections until it is closed; uvicorn uses it like an asyncio server."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Acceptor:
         limiter: ConnectionLimiter,
         protocol: Callable[[ClientConnection], asyncio.Protocol],
     ) -> None:
-        """``protocol`` returns the protocol of one connection. The listener is non-blocking."""
+        """``protocol`` creates the protocol of one connection. The listener is non-blocking."""
         self._listener = listener
         self._tls = tls
         self._limiter = limiter
@@ -60,7 +60,7 @@ class Acceptor:
         self._watch()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more connections."""
         if self._open:
             self._open = False
             self._loop.remove_reader(self._listener)
@@ -82,7 +82,7 @@ class Acceptor:
                 return
 
     def _accept_one(self) -> bool:
-        """Accept one connection. Return whether another one may be waiting."""
+        """Accept one connection; return whether another one may be waiting."""
         try:
             accepted, origin = self._listener.accept()
         except (BlockingIOError, InterruptedError):
@@ -154,7 +154,7 @@ class HandshakeScheduler:
             self._dispatch()
 
     def note_duration(self, seconds: float) -> None:
-        """Record how long a handshake kept the loop busy."""
+        """Record how long a handshake blocked the loop."""
         self._seconds += WEIGHT * (seconds - self._seconds)
 
     def close(self) -> None:
@@ -229,9 +229,9 @@ class ClientTls(sslproto.SSLProtocol):
         self._client.end = transport.abort
         super().connection_made(transport)
         if not self._client.is_open:
-            transport.abort()  # it was evicted before it was connected
+            transport.abort()  # it was evicted while connecting
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Release the connection, even if the handshake was not complete."""
+        """Release the connection, even if the handshake is incomplete."""
         super().connection_lost(exc)
         self._client.release()

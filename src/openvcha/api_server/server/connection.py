@@ -52,7 +52,7 @@ class Connection(H11Protocol):
         self._watch()
 
     def on_response_complete(self) -> None:
-        """Continue with the next request, of which a part may have arrived."""
+        """Continue with the next request, part of which may have arrived."""
         super().on_response_complete()
         self._watch()
         if self.app_state[STOPPING].is_set():
@@ -73,7 +73,7 @@ class Connection(H11Protocol):
         self._end(400, message("request.malformed"))
 
     def _end(self, status: int, reason: LocalizableMessage) -> None:
-        """Respond, unless a response was sent already, and close."""
+        """Send a response unless one was sent already, and close."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             error = ApiError(ErrorType.INVALID_REQUEST, reason)
             body = msgspec.json.encode(encode_error_rest(error))
@@ -96,12 +96,12 @@ class Connection(H11Protocol):
         self._abort_soon()
 
     def _abort_soon(self) -> None:
-        """Let a closing connection end although the client may keep it open."""
+        """Abort a closing connection soon, since the client may keep it open."""
         if self.transport.is_closing():
             self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
     def _note(self) -> None:
-        """Record whether it is busy, or may be evicted."""
+        """Record whether the connection is busy or may be evicted."""
         client: ClientConnection | None = self.app_state.get(CLIENT)
         if client is not None:
             cycle = self.cycle
@@ -136,21 +136,21 @@ class Connection(H11Protocol):
             self.transport.abort()
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            # Tells the reader of the body that no more will come.
+            # The reader of the body learns that no more will arrive.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self._end(408, message("request.slow", f"{self.request_seconds:g}"))
 
 
 class _Http(h11.Connection):
-    """h11, with a limit for the head that does not depend on how packets are split."""
+    """h11 with a limit for the head that does not depend on how packets are split."""
 
     def __init__(self, max_head_bytes: int) -> None:
         super().__init__(h11.SERVER, max_head_bytes)
         self._max_head_bytes = max_head_bytes
 
     def next_event(self) -> Any:
-        """Return the next event. Raises RemoteProtocolError, also for a head that is too long."""
+        """Return the next event. Raises RemoteProtocolError, also if the head is too long."""
         head = self.their_state is h11.IDLE
         before = len(self.trailing_data[0]) if head else 0
         event = super().next_event()

@@ -34,7 +34,7 @@ class AddressUnusableError(OSError):
 class Limits:
     """Limits for clients: seconds, bytes of the headers, concurrent connections.
 
-    There are fewer connections if the process has too few descriptors.
+    The number of connections is lower if the process has too few descriptors.
     """
 
     request_seconds: float = 30.0
@@ -66,7 +66,7 @@ class HttpsServer:
 
     @property
     def running(self) -> bool:
-        """Return whether it serves."""
+        """Return whether the server is running."""
         return self._serving is not None and not self._serving.done()
 
     async def start(self, address: str, port: int) -> tuple[str, int]:
@@ -94,7 +94,7 @@ class HttpsServer:
             ready.cancel()
         if serving.done():
             listener.close()
-            await serving  # raises what went wrong
+            await serving  # raises the error
             raise RuntimeError("the server ended while it was starting")
         return host, bound
 
@@ -115,7 +115,7 @@ class HttpsServer:
         await server.cut_off()
 
     async def wait(self) -> None:
-        """Wait until the server ends. Raises what ended it."""
+        """Wait until the server ends. Raises the error that ended it."""
         if self._serving is not None:
             await asyncio.shield(self._serving)
 
@@ -188,7 +188,7 @@ class _Server(uvicorn.Server):
         return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn's own
             config=self.config,
             server_state=self.server_state,
-            # Streams never end by themselves and must be told to.
+            # Streams never end by themselves: the event ends them.
             app_state={STOPPING: self.stopping, CLIENT: client},
         )
 

@@ -1,7 +1,7 @@
 """The outermost middleware: forms of the target, headers of every response, internal errors.
 
-No response lacks the headers that browsers need, none is text/plain, and none is lost because the
-client was still sending when the connection was closed.
+Every response has the headers that browsers need, none is text/plain, and none is lost because the
+client is still sending when the connection is closed.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from openvcha.api_server.token_bucket import TokenBucket
 METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 DRAIN_BYTES: Final = 8 << 20
 ANONYMOUS_DRAIN_BYTES: Final = 2 << 20
-"""For clients without a session: decrypting it serves only to deliver the response."""
+"""For clients without a session: decrypting the rest serves only to deliver the response."""
 DRAIN_SECONDS: Final = 10.0
 DRAIN_IDLE_SECONDS: Final = 1.0
 MAX_DRAIN_BYTES_PER_SECOND: Final = 8 << 20
@@ -68,9 +68,9 @@ class EdgeMiddleware:
 
 
 def in_origin_form(scope: Scope) -> Scope:
-    """Return the scope with the target in origin form; it may be a whole URL, as for proxies.
+    """Return the scope with the target in origin form; the client may send a URL, as to proxies.
 
-    Then its host counts, not that of the header (RFC 9112, 3.2.2).
+    Then the host in the URL counts, not that of the header (RFC 9112, 3.2.2).
     """
     target = scope.get("raw_path") or b""
     found = None if target.startswith(b"/") else _ABSOLUTE.fullmatch(target)
@@ -89,13 +89,13 @@ def in_origin_form(scope: Scope) -> Scope:
 
 
 def _everything(scope: Scope) -> Response:
-    """Return the response to a request for the server as a whole (`*`): only OPTIONS is known."""
+    """Return the response to a request for the whole server (`*`): only OPTIONS is allowed."""
     known = scope["method"] == "OPTIONS"
     return json_response(b"", 204 if known else 405, {"allow": METHODS if known else "OPTIONS"})
 
 
 class _Exchange:
-    """One request with its response."""
+    """A request with its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, drains: TokenBucket) -> None:
         self.scope = scope
@@ -135,7 +135,7 @@ class _Exchange:
         return self._closes and self._unread and not waits
 
     async def _drain(self) -> None:
-        """Read what the client still sends, up to a limit, so that it reads the response."""
+        """Read the rest of the client's body, up to a limit, so that it reads the response."""
         client = self.scope.get("state", {}).get(CLIENT)
         left = DRAIN_BYTES if client is not None and client.known else ANONYMOUS_DRAIN_BYTES
         try:
@@ -147,11 +147,11 @@ class _Exchange:
                     self._drains.take(size)
                     await asyncio.sleep(self._drains.delay())
         except (TimeoutError, asyncio.CancelledError):
-            return  # it has been told; that is enough
+            return  # the client has its response: that is enough
 
 
 def closes_connection(scope: Scope) -> bool:
-    """Return whether the client's request ends the connection."""
+    """Return whether the client asks to close the connection after the response."""
     said = (_header(scope, b"connection") or b"").lower()
     return b"close" in said or scope.get("http_version") == "1.0"
 

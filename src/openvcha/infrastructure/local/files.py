@@ -1,4 +1,4 @@
-"""The files of a VM: where they may lie, and what was written to them."""
+"""The files of a VM: their permitted paths, and the end of a log."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -8,7 +8,7 @@ from openvcha.api.messages import message
 
 
 def make_directory(path: Path) -> None:
-    """Make the directory, and those above it that are missing, for the owner only (0700)."""
+    """Create the directory and its missing parents, for the owner only (0700)."""
     for directory in (*reversed(path.parents), path):
         directory.mkdir(mode=0o700, exist_ok=True)
 
@@ -16,7 +16,7 @@ def make_directory(path: Path) -> None:
 def path_below(directory: Path, relative: str) -> Path:
     """Return the path of a file below a directory.
 
-    Raises ApiError INVALID_ARGUMENT for any other path, also one that leaves it by a link.
+    Raises ApiError INVALID_ARGUMENT for any other path, including one that leaves it by a link.
     """
     parts = PurePosixPath(relative)
     plain = bool(parts.parts) and not parts.is_absolute() and ".." not in parts.parts
@@ -27,7 +27,7 @@ def path_below(directory: Path, relative: str) -> Path:
 
 
 def tail(path: Path, start: int, limit: int = 2000) -> str:
-    """Return the end of what was written to a text file since the byte `start`."""
+    """Return the end of the text that was written to a file after byte `start`."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)

@@ -1,6 +1,6 @@
 """The local infrastructure: a VM is a directory; it is on while its processes run.
 
-It keeps nothing in memory. Any number of processes may use the same root directory at once.
+It keeps no state in memory. Any number of processes may use the same root directory at once.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from openvcha.system.durable import write_durably
 
 @dataclass(frozen=True)
 class HostProbe:
-    """What is asked of this machine: answering addresses, disk space, new identifiers."""
+    """The queries to this machine: answering addresses, disk space, new identifiers."""
 
     answers: Callable[[str], bool] = address_answers
     disk_usage: DiskUsage = shutil.disk_usage
@@ -57,8 +57,8 @@ class LocalInfrastructure:
         limits: Limits = _LIMITS,
         machine: HostProbe = _MACHINE,
     ) -> None:
-        """Open what `create` made; the first use tells whether it is there."""
-        # Command lines name the directory of a node; they are compared with the real one.
+        """Open the inventory that `create` made; the first use checks that it exists."""
+        # Command lines name the directory of a node, and are compared with its real path.
         self.root = root.resolve()
         self._file = StateFile(self.root)
         self._limits = limits
@@ -80,8 +80,8 @@ class LocalInfrastructure:
     ) -> Self:
         """Create the inventory if there is none, and open it.
 
-        Raises ApiError INVALID_ARGUMENT when the subnets cannot be used or the inventory that
-        is there has others.
+        Raises ApiError INVALID_ARGUMENT when the subnets are unusable, or differ from those of the
+        existing inventory.
         """
         infrastructure = cls(root, processes, starter, limits=limits, machine=machine)
         state = first_state(management_subnet, ha_subnet, names, machine.new_uuid)
@@ -168,7 +168,7 @@ class LocalInfrastructure:
             try:
                 await asyncio.to_thread(_withdraw, directory, doomed)
             except OSError:
-                # Nothing is deleted yet, so the VM is intact.
+                # Nothing has been deleted, so the VM is intact.
                 await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id, deleting=False))
                 raise
             await asyncio.to_thread(_delete_tree, doomed)
@@ -181,7 +181,7 @@ class LocalInfrastructure:
             return True
         owner = inventory.vm_by_address(address)
         if owner is not None and await self._power.is_on(Path(owner.directory)):
-            # It answers itself, and it is to be ignored.
+            # The VM itself answers at the address, and is to be ignored.
             return False
         return await asyncio.to_thread(self._machine.answers, address)
 
@@ -232,7 +232,7 @@ class LocalInfrastructure:
     async def _alone(self, vm_id: str) -> AsyncIterator[None]:
         """Lock this VM against concurrent power changes, writes and deletion.
 
-        Raises ApiError RESOURCE_BUSY when they do not come to an end.
+        Raises ApiError RESOURCE_BUSY when these do not end in time.
         """
         lock = self.root / "locks" / f"{quote(vm_id, safe='')}.lock"
         busy = self._limits.busy
@@ -248,14 +248,14 @@ def _switched(vm: Vm, on: bool) -> Vm:
 
 
 def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    # All paths are looked at before the first file is written.
+    # All paths are checked before the first file is written.
     for path, content in [(path_below(directory, name), files[name]) for name in files]:
         make_directory(path.parent)
         write_durably(path, content)
 
 
 def _withdraw(directory: Path, doomed: Path) -> None:
-    """Move a directory away as a whole: without permission for that, nothing is deleted."""
+    """Move a directory away as a whole: if that is not permitted, nothing is deleted."""
     if directory.exists():
         directory.rename(doomed)
 

@@ -34,7 +34,7 @@ class Power:
         return bool(await self._find(directory))
 
     async def are_on(self, directories: Sequence[Path]) -> list[bool]:
-        """Return the same for several VMs at once: each scan walks all of /proc."""
+        """Return the same for several VMs at once, since each scan walks all of /proc."""
         found = await asyncio.to_thread(self._processes.find_each, directories)
         return [bool(pids) for pids in found]
 
@@ -73,9 +73,9 @@ class Power:
             fail(ErrorType.TIMED_OUT, message("infrastructure.power.off.late", name, limit, left))
 
     async def _start(self, directory: Path, console: Path) -> bool:
-        """Start and wait; return whether it is up, False when it exited. Raises TimeoutError."""
+        """Start the supervisor and wait; return False if it exited. Raises TimeoutError."""
         try:
-            # Outside of the timeout: a started process must be known, to be killed again.
+            # Outside the timeout: to kill a started process, its pid must be known.
             pid = await self._starter(directory, console)
         except StartFailed:
             return False
@@ -93,7 +93,7 @@ class Power:
             text = await asyncio.to_thread((directory / "run" / "supervisor.pid").read_text)
             return int(text) in await self._find(directory)
         except (FileNotFoundError, ValueError):
-            # Not written yet, or only half: it says nothing until it is a number.
+            # Missing or incomplete: the file counts only once it holds a number.
             return False
 
     async def _find(self, directory: Path) -> list[int]:

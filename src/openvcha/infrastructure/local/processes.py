@@ -16,7 +16,7 @@ from openvcha.system.proc import read_stat
 #: Ports that the parts of a node listen on: etcd (clients, peers), Patroni, PostgreSQL, API.
 NODE_PORTS = (2379, 2380, 8008, 5432, 8443)
 
-#: Starts the supervisor of a node's directory, with its output to the second path; answers its
+#: Starts the supervisor of a node's directory, with its output to the second path; returns its
 #: process id. Raises StartFailed.
 Starter = Callable[[Path, Path], Awaitable[int]]
 

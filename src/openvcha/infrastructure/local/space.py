@@ -23,9 +23,9 @@ DiskUsage = Callable[[Path], Usage]
 
 
 def with_space(inventory: Inventory, disk_usage: DiskUsage) -> Inventory:
-    """Measure all datastores; paths are absolute. A missing directory has no space.
+    """Return the inventory (absolute paths) with measured space; a missing directory has none.
 
-    Each file system is measured once: datastores on the same one are then equal.
+    Each file system is measured once, so datastores on the same one have equal values.
     """
     measured: dict[int, Usage] = {}
 

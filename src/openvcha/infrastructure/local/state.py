@@ -1,7 +1,7 @@
 """The local inventory on disk: one file that many processes read and write.
 
-Whoever writes holds a lock on a file beside it and reads the inventory anew under that lock;
-readers need no lock, because the file is only ever replaced as a whole.
+A writer holds a lock on a file beside it and rereads the inventory under that lock. Readers need
+no lock, because the file is only ever replaced as a whole.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ ResultT = TypeVar("ResultT")
 
 
 class LockTimeout(Exception):  # noqa: N818 - says what is, as the standard library's do
-    """Another process holds a lock for too long."""
+    """Another process has held a lock for too long."""
 
 
 VERSION = 1
@@ -34,7 +34,7 @@ VERSION = 1
 class State(msgspec.Struct, kw_only=True, frozen=True):
     """The state on disk. `next_vm` only increases: the number of a VM is never reused.
 
-    Paths in it are relative to the root, so that a root can be moved while all is off.
+    Its paths are relative to the root, so that a root can be moved while all VMs are off.
     """
 
     version: int = VERSION
@@ -73,7 +73,7 @@ class StateFile:
             return state
 
     def change(self, step: Callable[[State], tuple[State, ResultT]]) -> ResultT:
-        """Replace the state by what `step` returns, exclusively among all processes."""
+        """Replace the state by the result of `step`, exclusively among all processes."""
         with self._locked():
             before = self.load()
             after, result = step(before)
@@ -93,7 +93,7 @@ class StateFile:
 async def exclusive(path: Path, poll: float, limit: float) -> AsyncIterator[None]:
     """Hold a lock file during the block, among coroutines and processes.
 
-    Raises StillLocked when it is not free within `limit` seconds; looks every `poll` seconds.
+    Raises LockTimeout when it is not free within `limit` seconds; tries every `poll` seconds.
     """
     handle = await _lock(path, poll, limit)
     try:
@@ -113,7 +113,7 @@ async def _lock(path: Path, poll: float, limit: float) -> int:
 
 
 def _unlock(path: Path, handle: int) -> None:
-    """Remove the file while it is locked: a process that waits for it then notices."""
+    """Remove the file while it is locked, so that a waiting process notices."""
     path.unlink(missing_ok=True)
     os.close(handle)
 

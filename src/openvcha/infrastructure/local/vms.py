@@ -17,9 +17,9 @@ EntityT = TypeVar("EntityT", bound=Entity)
 
 
 def add_vm(state: State, root: Path, request: VmRequest, bios_uuid: str) -> tuple[State, Vm]:
-    """Return the state with the requested VM, or with the one that this token created before.
+    """Return the state with the requested VM, or with the existing one of this token.
 
-    Raises ApiError as `Infrastructure.create_vm` says.
+    Raises ApiError like `Infrastructure.create_vm`.
     """
     inventory = state.inventory
     made = inventory.vm_by_token(request.token)
@@ -154,6 +154,6 @@ def _known(entity: EntityT | None, identifier: str) -> EntityT:
 
 
 def _check_directory(directory: Path) -> None:
-    """Refuse a directory that has files: they may be a person's."""
+    """Refuse a directory that has files: they may be a user's."""
     if directory.exists() and any(directory.iterdir()):
         fail(ErrorType.ALREADY_EXISTS, message("infrastructure.vm.directory", directory))
