@@ -67,7 +67,7 @@ class Operation:
 
     @property
     def changes(self) -> bool:
-        """Return whether a call is meant to change something, and so is audited."""
+        """Return whether a call is meant to make a change, and so is audited."""
         return self.task or self.name in CHANGING
 
     @property

@@ -21,7 +21,7 @@ from openvcha.api.secret import Secret
 
 @dataclass(frozen=True)
 class Id:
-    """Marks a string as the identifier of a resource of this type."""
+    """A marker of strings that identify a resource of this type."""
 
     resource: str
 
@@ -35,7 +35,7 @@ class Union:
 
 
 class _StructureMeta(msgspec.StructMeta):
-    """Makes every subclass of Structure keyword-only and frozen, too."""
+    """A metaclass that makes every subclass of Structure keyword-only and frozen, too."""
 
     def __new__(
         cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any

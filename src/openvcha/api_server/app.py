@@ -40,7 +40,7 @@ def build(
 
 
 class _Protocols:
-    """Dispatches each request to its protocol; a framework would cost more than most responses."""
+    """A dispatcher of requests to protocols; a framework would cost more than most responses."""
 
     def __init__(self, pipeline: Pipeline, events: EventLog) -> None:
         self._rest = EventStream(pipeline, events, Rest(pipeline, API))
@@ -63,7 +63,7 @@ class _Protocols:
 
 
 class _OpenApi:
-    """Serves the OpenAPI document, without authentication: it is public."""
+    """An ASGI application for the OpenAPI document, which is public: no authentication."""
 
     def __init__(self) -> None:
         self._document = msgspec.json.encode(document.document())

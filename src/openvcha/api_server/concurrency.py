@@ -21,7 +21,7 @@ RETRY_SECONDS: Final = 1
 
 @dataclass(frozen=True)
 class ConcurrencyLimit:
-    """How many calls run at once, in total and per owner; how many more wait, and how long."""
+    """The number of concurrent calls, in total and per owner; how many more wait, and how long."""
 
     max_concurrent: int
     max_per_owner: int

@@ -58,7 +58,7 @@ class ClientConnection:
 
 
 class ConnectionLimiter:
-    """Counts connections: at most ``max_connections``, and half as many from one source."""
+    """A limit of ``max_connections`` connections, and half as many from one source."""
 
     def __init__(
         self, max_connections: int, monotonic: Callable[[], float] = time.monotonic

@@ -73,7 +73,7 @@ class CallResult:
 
 
 class Pipeline:
-    """Handles calls. ``operation_id`` generates the ids of internal errors, for the log."""
+    """The handler of calls. ``operation_id`` generates the ids of internal errors, for the log."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Pipeline:
         except asyncio.CancelledError:
             # Only the server cancels, at the deadline of its stop: tell the client.
             answer = CallResult(error=server_stopping())
-        except Exception as failure:  # noqa: BLE001 - the last line: whatever it is becomes an answer
+        except Exception as failure:  # noqa: BLE001 - any failure becomes a response
             answer = CallResult(error=self._error(failure, running))
         self._log_call(running, answer, self._monotonic() - begun)
         if call.operation.changes:

@@ -1,4 +1,4 @@
-"""Refuses ambiguous request heads: repeated credentials, actions or encodings.
+"""Refusing ambiguous request heads: repeated credentials, actions or encodings.
 
 Of two sessions, or two actions, one program takes the first and another the last. So an ambiguous
 request is refused before it is processed.

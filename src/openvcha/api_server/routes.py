@@ -62,7 +62,7 @@ def legacy_routes() -> tuple[Route, ...]:
 
 
 class Router:
-    """Finds the operation of a request."""
+    """A router that finds the operation of a request."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._fixed: dict[str, list[Route]] = defaultdict(list)

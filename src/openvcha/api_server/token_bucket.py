@@ -1,4 +1,4 @@
-"""A token bucket: limits how many units pass per second."""
+"""A token bucket: a limit of the units that pass per second."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ def now() -> float:
 
 
 class TokenBucket:
-    """Passes ``rate`` units per second, and up to ``burst`` units at once after a pause."""
+    """A bucket that passes ``rate`` units per second, and up to ``burst`` at once after a pause."""
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = now) -> None:
         self._rate = rate

@@ -186,7 +186,7 @@ def _interface(
 def _prefix(
     branch: Ipv4Spec | Ipv6Spec, path: str, findings: list[LocalizableMessage]
 ) -> int | None:
-    """Return the prefix length given by `prefix` and `subnet_mask`."""
+    """Return the prefix length from `prefix` and `subnet_mask`."""
     longest = 32 if isinstance(branch, Ipv4Spec) else 128
     mask = branch.subnet_mask if isinstance(branch, Ipv4Spec) else None
     prefix = branch.prefix

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def exceeded_limit(value: bytes) -> str | None:
-    """Return the name of the limit that a text exceeds; None when it exceeds none."""
+    """Return a description of the limit that a text exceeds; None when it exceeds none."""
     if len(value) > MAX_BYTES:
         return f"more than {MAX_BYTES} bytes"
     if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:

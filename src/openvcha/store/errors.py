@@ -11,7 +11,7 @@ class StoreError(Exception):
         self.code = code
 
 
-class StoreUnavailable(StoreError):  # noqa: N818 - a state of the world, not a fault of ours
+class StoreUnavailable(StoreError):  # noqa: N818 - a condition, not a defect
     """No endpoint answered with a quorum before the deadline; the text says why."""
 
 
@@ -43,7 +43,7 @@ class AccountExists(StoreError):  # noqa: N818 - see StoreUnavailable
 
 
 class AccountMissing(StoreError):  # noqa: N818 - see StoreUnavailable
-    """There is no account or role of this name."""
+    """No account or role has this name."""
 
 
 class PermissionDenied(StoreError):  # noqa: N818 - see StoreUnavailable
@@ -74,7 +74,7 @@ class NotLearner(StoreError):  # noqa: N818 - see StoreUnavailable
 
 
 class MemberNotFound(StoreError):  # noqa: N818 - see StoreUnavailable
-    """There is no member with this id, or no longer."""
+    """No member has this id; it may have been removed."""
 
 
 class PeerExists(StoreError):  # noqa: N818 - see StoreUnavailable

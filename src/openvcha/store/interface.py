@@ -39,7 +39,7 @@ class Target(StrEnum):
 
 
 class Relation(StrEnum):
-    """How the property must relate to the operand."""
+    """The required relation of the property to the operand."""
 
     EQUAL = "EQUAL"
     NOT_EQUAL = "NOT_EQUAL"
@@ -84,7 +84,7 @@ def created_at(key: str, revision: int) -> Compare:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a value; it expires with ``lease`` (0: never)."""
+    """A write of a value, which expires with ``lease`` (0: never)."""
 
     key: str
     value: bytes
@@ -93,7 +93,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a key if it exists, or with ``prefix`` all keys that begin with it."""
+    """A deletion of a key if it exists, or with ``prefix`` of all keys that begin with it."""
 
     key: str
     prefix: bool = False
@@ -101,7 +101,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Get:
-    """Read a key, or with ``prefix`` all keys that begin with it."""
+    """A read of a key, or with ``prefix`` of all keys that begin with it."""
 
     key: str
     prefix: bool = False
@@ -112,7 +112,7 @@ Action = Put | Delete | Get
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """``succeeded`` says which branch ran; ``results`` holds what each ``Get`` of it has read.
+    """``succeeded`` says which branch ran; ``results`` holds the reads of that branch's ``Get``s.
 
     ``revision`` is the store's revision after the transaction: the ``create_revision`` of each key
     that it created.
@@ -124,7 +124,7 @@ class TxnResult:
 
 
 class EventType(StrEnum):
-    """What happened to a key."""
+    """The kind of a key's change."""
 
     PUT = "PUT"
     DELETE = "DELETE"
@@ -156,7 +156,7 @@ class Accounts(Protocol):
         """
 
     async def list_names(self) -> frozenset[str]:
-        """Return the names of all accounts; none while auth is disabled."""
+        """Return the names of all accounts; empty while auth is disabled."""
 
     async def grant(self, account: Account, permissions: Sequence[Permission]) -> None:
         """Create an account with these permissions; set the password of an existing one."""

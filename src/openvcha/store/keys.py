@@ -92,7 +92,7 @@ def node_facts(member: str) -> str:
 
 
 def required_vms_seen(member: str) -> str:
-    """Return the key under which a node reports the revision of REQUIRED_VMS on its disk."""
+    """Return the key under which a node reports the revision of REQUIRED_VOTES on its disk."""
     return REQUIRED_VMS_SEEN + part(member)
 
 

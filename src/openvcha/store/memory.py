@@ -32,8 +32,8 @@ MAX_ACTIONS = 128
 _HOLDS: dict[Relation, Callable[[int | bytes, int | bytes], bool]] = {
     Relation.EQUAL: lambda found, operand: found == operand,
     Relation.NOT_EQUAL: lambda found, operand: found != operand,
-    Relation.GREATER: lambda found, operand: found > operand,  # type: ignore[operator]  # one kind
-    Relation.LESS: lambda found, operand: found < operand,  # type: ignore[operator]  # one kind
+    Relation.GREATER: lambda found, operand: found > operand,  # type: ignore[operator]  # same type
+    Relation.LESS: lambda found, operand: found < operand,  # type: ignore[operator]  # same type
 }
 
 

@@ -13,7 +13,7 @@ from then on. Therefore:
 Without a proof (the watch is disconnected, lags or was compacted; the copy lacks the key), each
 read goes to the store, as without this object.
 
-While the copy is in use, the next proof begins before the last one expires, so no reader waits.
+While the copy is in use, each proof begins before the last one expires, so no reader waits for it.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class PostgresTrouble(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a node's PostgreSQL does not start (``starts``), or does not stream.
+    """The reason why a node's PostgreSQL does not start (``starts``), or does not stream.
 
     ``times``: consecutive failures for the same ``reason``. ``lines`` are the last of its log.
     All fields are bounded and hold no password.

@@ -17,7 +17,7 @@ class _Run(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """Calls ``work`` once for all callers that ask before it begins; one call at a time.
+    """One shared call of ``work`` for all callers that ask before it begins; one at a time.
 
     Callers that ask during a call share the next one, with its result or its error. Canceling a
     caller does not affect the others; a call without any waiter is canceled.

@@ -12,9 +12,9 @@ __all__ = ["structlog"]
 _RICH = "rich"
 _hides = _RICH not in sys.modules
 if _hides:
-    sys.modules[_RICH] = None  # type: ignore[assignment]  # so Python spells "cannot be imported"
+    sys.modules[_RICH] = None  # type: ignore[assignment]  # makes its import fail
 try:
-    import structlog  # noqa: TID251 - here
+    import structlog  # noqa: TID251 - the only direct import
 finally:
     if _hides:
         del sys.modules[_RICH]

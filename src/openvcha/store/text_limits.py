@@ -30,7 +30,7 @@ def truncated(value: T) -> T:
             found = _same_or(found, {name: truncated(each) for name, each in found.items()})
         case list() | tuple():
             found = _same_or(found, type(found)(truncated(each) for each in found))
-    return found  # type: ignore[no-any-return]  # it is of the type that came
+    return found  # type: ignore[no-any-return]  # of the same type as value
 
 
 def _message(text: LocalizableMessage) -> LocalizableMessage:

@@ -1,4 +1,4 @@
-"""Locks between processes (flock): the kernel releases them whenever the holder ends."""
+"""Locks between processes (flock): the kernel releases them however the holder ends."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""Waits for a file that another program writes, with inotify.
+"""Waiting for a file that another program writes, with inotify.
 
 Polling costs an idle node more than all its other waiting. Each account has a limited number of
 inotify watches: without one, or on a file system that does not support them, the file is polled.
@@ -24,7 +24,7 @@ async def until_exists(path: Path, look_seconds: float) -> None:
     """Wait until a file exists; without inotify poll every ``look_seconds``."""
     with _changes_below(path.parent) as changed:
         pause = look_seconds if changed is None else SELDOM_SECONDS
-        while not path.exists():  # noqa: ASYNC240 - a look at a name takes less than a thread's turn
+        while not path.exists():  # noqa: ASYNC240 - faster than a thread
             await _either(changed, pause)
 
 

@@ -1,4 +1,4 @@
-"""Which account controls the target of a path.
+"""The account that controls the target of a path.
 
 Root follows every link and may do everything there. So it uses a path only if no other account can
 change where it leads; otherwise that account could make root read and change root's own files.
@@ -14,7 +14,7 @@ MAX_LINKS = 40
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class CannotDropRoot(Exception):  # noqa: N818 - reads as what is the matter
+class CannotDropRoot(Exception):  # noqa: N818 - describes the condition
     """Root privileges cannot be dropped here; the text names a remedy."""
 
 

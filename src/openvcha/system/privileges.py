@@ -29,19 +29,19 @@ PROOF = "import openvcha.node.supervisor.supervisor, patroni"
 
 @dataclasses.dataclass(frozen=True)
 class KeepAccount:
-    """Continue as the current account."""
+    """Continuing as the current account."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """Become a system account."""
+    """Becoming a system account."""
 
     name: str
 
 
 @dataclasses.dataclass(frozen=True)
 class UserNamespace:
-    """Become nobody inside a user namespace."""
+    """Becoming ``nobody`` inside a user namespace."""
 
 
 DropMethod = KeepAccount | Account | UserNamespace

@@ -1,4 +1,4 @@
-"""Reads /proc/PID/stat (proc_pid_stat(5))."""
+"""Reading /proc/PID/stat (proc_pid_stat(5))."""
 
 from pathlib import Path
 from typing import NamedTuple

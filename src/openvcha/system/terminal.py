@@ -1,4 +1,4 @@
-"""Continues as another account without giving it our terminal.
+"""Continuing as another account without giving it our terminal.
 
 An account may trace its own processes, and a process in a terminal's session may inject input into
 that terminal (TIOCSTI), and so into root's shell once the command has ended. So the program
@@ -26,9 +26,9 @@ def exec_detached(command: Sequence[str], change: Callable[[], None]) -> NoRetur
     """
     if not has_terminal():
         change()
-        os.execv(command[0], list(command))  # noqa: S606 - no shell is meant
+        os.execv(command[0], list(command))  # noqa: S606 - no shell is needed
     passed = [each for each in PASSED_ON if signal.getsignal(each) is not signal.SIG_IGN]
-    signal.pthread_sigmask(signal.SIG_BLOCK, passed)  # none is lost between the two
+    signal.pthread_sigmask(signal.SIG_BLOCK, passed)  # no signal is lost between fork and handlers
     child = os.fork()
     if child == 0:
         _begin(command, change, passed)
@@ -54,7 +54,7 @@ def _begin(
         for number in passed:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, passed)
-        os.execv(command[0], list(command))  # noqa: S606 - no shell is meant
+        os.execv(command[0], list(command))  # noqa: S606 - no shell is needed
     except OSError as error:
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"vcha: {error}\n".encode())
     finally:

@@ -137,11 +137,11 @@ _EMPTY: Mapping[type[Type], tuple[Any, ...]] = {
     OpaqueType: ("", [], {}),
     AnyErrorType: ({},),
 }
-"""The values that mean "unset" for an optional, by type; for all other types the empty string."""
+"""The values that mean "unset" for an optional, by type; for other types, the empty string."""
 
 
 def _nothing(type_: Type) -> Structure | None:
-    """Return the structure with no field set, if valid: as an optional it counts as unset."""
+    """Return the structure without any field, if valid: as an optional it counts as unset."""
     if isinstance(type_, StructType) and all(field.optional for field in type_.fields):
         return type_.cls()
     return None

@@ -10,7 +10,7 @@ from openvcha.api.errors import ApiError
 
 @dataclass(frozen=True)
 class WireFormat(ABC):
-    """How a protocol wraps values: structures, optionals, secrets, maps and errors.
+    """A protocol's wrapping of values: structures, optionals, secrets, maps and errors.
 
     The values to wrap are already encoded; unwrapped values are decoded later. ``path`` names the
     field in an error message; a wrong value raises ApiError INVALID_ARGUMENT.

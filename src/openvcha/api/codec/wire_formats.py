@@ -78,7 +78,7 @@ class Rest(WireFormat):
         return ApiError(error_type, *body.messages, data=data, challenge=body.challenge)
 
     def _decode_data(self, error_type: ErrorType, value: Any, path: str) -> Structure | None:
-        # Plain JSON does not name the structure; only one error has a known one.
+        # Plain JSON does not name the structure; only one error has a known structure.
         if error_type is not ErrorType.UNVERIFIED_PEER:
             return None
         known: Structure = decoder(self, StructType(CertificateInfo))(value, f"{path}.data")
@@ -89,7 +89,7 @@ class Rest(WireFormat):
 class Redacted(Rest):
     """Plain JSON for storage: secrets are omitted."""
 
-    def wrap_secret(self, text: str) -> Any:  # noqa: ARG002 (that is the point)
+    def wrap_secret(self, text: str) -> Any:  # noqa: ARG002 (secrets are omitted)
         return None
 
 

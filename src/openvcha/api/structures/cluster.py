@@ -33,7 +33,7 @@ class ClusterState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.cluster_st
 
 
 class ConfigState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.config_state"):
-    """Whether a cluster is configured. PREPARED: manual nodes are still to join."""
+    """The configuration state of the cluster. PREPARED: manual nodes have yet to join."""
 
     CONFIGURED = "CONFIGURED"
     NOTCONFIGURED = "NOTCONFIGURED"
@@ -42,7 +42,7 @@ class ConfigState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.config_stat
 
 
 class NodeState(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.node_state"):
-    """Whether a node is reachable."""
+    """The reachability of a node."""
 
     UP = "UP"
     DOWN = "DOWN"
@@ -57,14 +57,14 @@ class NodeRole(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.node_role"):
 
 
 class DeployType(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.type"):
-    """Who creates the nodes: this service (AUTO) or a person (MANUAL)."""
+    """The creator of the nodes: this service (AUTO) or an administrator (MANUAL)."""
 
     AUTO = "AUTO"
     MANUAL = "MANUAL"
 
 
 class ClusterIpFamily(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.ip_family"):
-    """The address families of `IpInfo`, which has an enumeration of its own."""
+    """The address families of `IpInfo`, which has its own enumeration."""
 
     IPV4 = "IPV4"
     IPV6 = "IPV6"
@@ -81,7 +81,7 @@ class Ipv4Info(Structure):
 
 
 class Ipv6Info(Structure):
-    """An IPv6 address with the length of its prefix."""
+    """An IPv6 address with its prefix length."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.ipv6_info"
 
@@ -102,7 +102,7 @@ class IpInfo(Structure):
 
 
 class NodeRuntimeInfo(Structure):
-    """State, role and placement of a node; what is unknown is unset."""
+    """State, role and placement of a node; unknown fields are unset."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.node_runtime_info"
 
@@ -112,7 +112,7 @@ class NodeRuntimeInfo(Structure):
 
 
 class NodeInfo(Structure):
-    """A data node; `runtime` says whether it is the active or the passive."""
+    """A data node; `runtime` tells whether it is the active or the passive."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.node_info"
 
@@ -131,7 +131,7 @@ class WitnessInfo(Structure):
 
 
 class ErrorCondition(Structure):
-    """A fault or a warning, with the recommended action where there is one."""
+    """A fault or a warning, with the recommended action, if any."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.error_condition"
 
@@ -140,7 +140,7 @@ class ErrorCondition(Structure):
 
 
 class ClusterInfo(Structure):
-    """Everything that is known about the cluster; a healthy one has no exceptions or warnings."""
+    """The complete state of the cluster; a healthy one has no exceptions or warnings."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.info"
 
@@ -186,7 +186,7 @@ class WitnessSpec(Structure):
 
 
 class DeploySpec(Structure):
-    """What to deploy; unset `vc_spec`: the cluster manages itself."""
+    """A cluster to deploy; with `vc_spec` unset, it manages itself."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.deploy_spec"
 
@@ -216,7 +216,7 @@ class VmInfo(Structure):
 
 
 class UndeploySpec(Structure):
-    """What to do with the VMs of the other nodes: see `force_delete`, then `vms`."""
+    """The handling of the other nodes' VMs: see `force_delete`, then `vms`."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.undeploy_spec"
 

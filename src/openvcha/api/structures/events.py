@@ -1,4 +1,4 @@
-"""Structures of events and audit records. They are our own: vCenter has none of them."""
+"""Structures of events and audit records. Our own: vCenter has none."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -10,7 +10,7 @@ from openvcha.api.types import Enumeration, Structure
 
 
 class EventSeverity(Enumeration, vapi="org.openvcha.events.severity"):
-    """How serious an event is."""
+    """The severity of an event."""
 
     INFO = "INFO"
     WARNING = "WARNING"
@@ -35,7 +35,7 @@ class EventInfo(Structure):
 
 
 class EventFilterSpec(Structure):
-    """Which events to list: those `after` an id, oldest first; else the newest. At most `limit`."""
+    """The events to list: those `after` an id, oldest first; else the newest. At most `limit`."""
 
     vapi: ClassVar[str] = "org.openvcha.events.filter_spec"
 
@@ -44,7 +44,7 @@ class EventFilterSpec(Structure):
 
 
 class AuditInfo(Structure):
-    """A call that was meant to change something, and its result.
+    """A call that was meant to make a change, and its result.
 
     `user` is unset without a login. `arguments` is JSON without secrets, unset if they could not
     be decoded. `result` is OK or the type of the error; `reason` is the error's first message.
@@ -65,7 +65,7 @@ class AuditInfo(Structure):
 
 
 class AuditFilterSpec(Structure):
-    """How many of the newest records to list."""
+    """The number of newest records to list."""
 
     vapi: ClassVar[str] = "org.openvcha.audit.filter_spec"
 

@@ -29,7 +29,7 @@ class FolderType(Enumeration, vapi="com.vmware.vcenter.folder.type"):
 
 
 class HostConnectionState(Enumeration, vapi="com.vmware.vcenter.host.connection_state"):
-    """Whether a host is connected."""
+    """The connection state of a host."""
 
     CONNECTED = "CONNECTED"
     DISCONNECTED = "DISCONNECTED"
@@ -73,7 +73,7 @@ class VmPowerState(Enumeration, vapi="com.vmware.vcenter.vm.power.state"):
 
 
 class DatacenterFilterSpec(Structure):
-    """Which datacenters to list; each set that is given must match, as in all filters here."""
+    """The datacenters to list; each set that is present must match, as in all filters here."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.datacenter.filter_spec"
 
@@ -92,7 +92,7 @@ class DatacenterSummary(Structure):
 
 
 class ClusterFilterSpec(Structure):
-    """Which clusters to list."""
+    """The clusters to list."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.cluster.filter_spec"
 
@@ -114,7 +114,7 @@ class ClusterSummary(Structure):
 
 
 class FolderFilterSpec(Structure):
-    """Which folders to list."""
+    """The folders to list."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.folder.filter_spec"
 
@@ -136,7 +136,7 @@ class FolderSummary(Structure):
 
 
 class HostFilterSpec(Structure):
-    """Which hosts to list."""
+    """The hosts to list."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.host.filter_spec"
 
@@ -167,7 +167,7 @@ class HostSummary(Structure):
 
 
 class ResourcePoolFilterSpec(Structure):
-    """Which resource pools to list."""
+    """The resource pools to list."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.resource_pool.filter_spec"
 
@@ -189,7 +189,7 @@ class ResourcePoolSummary(Structure):
 
 
 class NetworkFilterSpec(Structure):
-    """Which networks to list."""
+    """The networks to list."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.network.filter_spec"
 
@@ -211,7 +211,7 @@ class NetworkSummary(Structure):
 
 
 class DatastoreFilterSpec(Structure):
-    """Which datastores to list."""
+    """The datastores to list."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.datastore.filter_spec"
 
@@ -235,7 +235,7 @@ class DatastoreSummary(Structure):
 
 
 class VmFilterSpec(Structure):
-    """Which VMs to list."""
+    """The VMs to list."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.VM.filter_spec"
 

@@ -1,4 +1,4 @@
-"""Structures for nodes that a person creates and joins to the cluster. Our own, not the SDK's."""
+"""Structures for nodes that an administrator creates and joins. Our own, not the SDK's."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -25,7 +25,7 @@ class JoinTokenSpec(Structure):
 
 
 class JoinToken(Structure):
-    """A token for one node at one HA address; it is shown only this once."""
+    """A token for one node at one HA address; it is shown only once."""
 
     vapi: ClassVar[str] = "org.openvcha.joining.token_info"
 
@@ -48,7 +48,7 @@ class JoinSpec(Structure):
 
 
 class JoinInfo(Structure):
-    """What the node receives: its files by relative path, all but its own key."""
+    """The files that the node receives, by relative path: all but its own key."""
 
     vapi: ClassVar[str] = "org.openvcha.joining.join_info"
 

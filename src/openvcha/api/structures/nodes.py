@@ -19,7 +19,7 @@ class ActiveInfo(Structure):
 
 
 class DeploymentType(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.deployment_type.type"):
-    """How the cluster was deployed. NONE: there is no cluster."""
+    """The type of the cluster's deployment. NONE: there is no cluster."""
 
     NONE = "NONE"
     AUTO = "AUTO"
@@ -35,7 +35,7 @@ class DeploymentTypeInfo(Structure):
 
 
 class ModeClusterMode(Enumeration, vapi="com.vmware.vcenter.vcha.cluster.mode.cluster_mode"):
-    """The modes of the mode service, which has an enumeration of its own."""
+    """The modes of the mode service, which has its own enumeration."""
 
     ENABLED = "ENABLED"
     DISABLED = "DISABLED"

@@ -10,7 +10,7 @@ from openvcha.api.types import Enumeration, Id, Structure
 
 
 class DateTimeFormat(Enumeration, vapi="com.vmware.vapi.std.localization_param.date_time_format"):
-    """How a message formats a time."""
+    """The format of a time in a message."""
 
     SHORT_DATE = "SHORT_DATE"
     MED_DATE = "MED_DATE"

@@ -20,7 +20,7 @@ class TaskStatus(Enumeration, vapi="com.vmware.cis.task.status"):
 
 
 class TaskProgress(Structure):
-    """The progress of a task: `completed` of `total`, in units of the task's own."""
+    """The progress of a task: `completed` of `total`, in the task's own units."""
 
     vapi: ClassVar[str] = "com.vmware.cis.task.progress"
 
@@ -63,7 +63,7 @@ class TaskInfo(Structure):
 
 
 class TaskFilterSpec(Structure):
-    """Which tasks to list; each set that is given must match."""
+    """The tasks to list; each set that is present must match."""
 
     vapi: ClassVar[str] = "com.vmware.cis.tasks.filter_spec"
 
@@ -76,7 +76,7 @@ class TaskFilterSpec(Structure):
 
 
 class TaskGetSpec(Structure):
-    """What to return of a task; its result unless `exclude_result`."""
+    """The parts of a task to return; its result unless `exclude_result`."""
 
     vapi: ClassVar[str] = "com.vmware.cis.tasks.get_spec"
 

@@ -42,7 +42,7 @@ class CertificateInfo(Structure):
 
 
 class ConnectionSpec(Structure):
-    """How to reach a vCenter; a thumbprint or a certificate (PEM), never both."""
+    """The address of a vCenter, with a thumbprint or a certificate (PEM), never both."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.connection_spec"
 
@@ -55,7 +55,7 @@ class ConnectionSpec(Structure):
 
 
 class CredentialsSpec(Structure):
-    """How to reach the vCenter that manages the active, and the credentials for it."""
+    """The connection to the vCenter that manages the active, and its credentials."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.credentials_spec"
 
@@ -63,7 +63,7 @@ class CredentialsSpec(Structure):
 
 
 class DiskSpec(Structure):
-    """The datastore of a node; unset, one is chosen."""
+    """The datastore of a node; if unset, one is chosen."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.disk_spec"
 
@@ -80,7 +80,7 @@ class DiskInfo(Structure):
 
 
 class PlacementSpec(Structure):
-    """Where a node is to live; a network needs its type, a type alone is ignored."""
+    """The wanted placement of a node; a network needs its type, a type alone is ignored."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.placement_spec"
 
@@ -96,7 +96,7 @@ class PlacementSpec(Structure):
 
 
 class PlacementInfo(Structure):
-    """Where a node lives."""
+    """The actual placement of a node."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.placement_info"
 
@@ -120,7 +120,7 @@ class PlacementInfo(Structure):
 
 
 class Ipv4Spec(Structure):
-    """An IPv4 address; its subnet is given by mask, by prefix, or by both if they agree."""
+    """An IPv4 address; its subnet is set by mask, by prefix, or by both if they agree."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.ipv4_spec"
 
@@ -130,7 +130,7 @@ class Ipv4Spec(Structure):
 
 
 class Ipv6Spec(Structure):
-    """An IPv6 address with the length of its prefix."""
+    """An IPv6 address with its prefix length."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.ipv6_spec"
 

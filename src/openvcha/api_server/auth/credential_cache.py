@@ -10,7 +10,7 @@ MAX_ENTRIES = 1024
 
 
 class CredentialCache:
-    """Remembers valid credentials for some seconds, as digests under a key of this process.
+    """Credentials that were valid some seconds ago, as digests under a key of this process.
 
     `generation` ties an entry to one password of one user: a changed password voids it.
     """

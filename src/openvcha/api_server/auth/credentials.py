@@ -39,7 +39,7 @@ class Principal:
 
 
 class Authenticator:
-    """Turns credentials into a principal."""
+    """An authenticator that turns credentials into a principal."""
 
     def __init__(self, users: Users, sessions: Sessions) -> None:
         self._users = users

@@ -21,7 +21,7 @@ _WEIGHT: Final = 0.2
 """Weight of the newest duration in the moving average: a slow one is soon outweighed."""
 
 
-class QueueFull(Exception):  # noqa: N818 - a state, not a fault
+class QueueFull(Exception):  # noqa: N818 - a condition, not a defect
     """One more request would wait too long."""
 
 

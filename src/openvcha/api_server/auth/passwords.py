@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Passwords:
-    """Hashes and verifies passwords without blocking the event loop."""
+    """A hasher and verifier of passwords that does not block the event loop."""
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(parallelism=LANES)

@@ -1,4 +1,4 @@
-"""Delays logins after consecutive wrong passwords, by source and user name.
+"""Delays of logins after consecutive wrong passwords, by source and user name.
 
 So an attacker cannot lock a user out from another source. All state is in this process's memory,
 and bounded; failures write nothing to the store, so a failover resets the counts.
@@ -66,7 +66,7 @@ class _KnownSource:
 
 
 class Throttle:
-    """Counts wrong passwords by source and name, whether or not the user exists."""
+    """A count of wrong passwords by source and name, whether or not the user exists."""
 
     def __init__(self, clock: Callable[[], datetime] = now) -> None:
         self._clock = clock

@@ -143,7 +143,7 @@ class Users:
         return keys.user(folded(name))
 
     async def find(self, name: str) -> User | None:
-        """Return the user of this name; None if there is none, or only a forged one."""
+        """Return the user of this name; None if it does not exist or is forged."""
         found = await self._record(name).read_valid()
         return found.value if found else None
 

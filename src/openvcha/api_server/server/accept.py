@@ -1,4 +1,4 @@
-"""Accepts connections within the limits, and starts TLS on each in turn."""
+"""Accepting connections within the limits, and starting TLS on each in turn."""
 
 import asyncio
 import socket
@@ -39,7 +39,7 @@ class Tls:
 
 
 class Acceptor:
-    """Accepts connections until it is closed; uvicorn uses it like an asyncio server."""
+    """An acceptor of connections until it is closed; uvicorn uses it like an asyncio server."""
 
     def __init__(
         self,
@@ -124,9 +124,9 @@ class Acceptor:
 
 
 class HandshakeScheduler:
-    """Starts the handshakes of accepted connections, within a share of the loop's time.
+    """A scheduler of TLS handshakes that uses only a share of the loop's time.
 
-    Sources take turns, and so do recognized ones with the others.
+    Sources take turns; so do recognized and other sources.
     """
 
     def __init__(self, begin: Callable[[socket.socket, ClientConnection], None]) -> None:
@@ -225,7 +225,7 @@ class ClientTls(sslproto.SSLProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the handshake."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - the only kind there is
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - always this type
         self._client.end = transport.abort
         super().connection_made(transport)
         if not self._client.is_open:

@@ -36,7 +36,7 @@ class Connection(H11Protocol):
         if self.config.h11_max_incomplete_event_size is not None:
             self.conn = _Http(self.config.h11_max_incomplete_event_size)
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn
         """Start the deadline of the first request."""
         super().connection_made(transport)
         self._start_timer()

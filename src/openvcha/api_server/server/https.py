@@ -46,7 +46,7 @@ class Limits:
 
 
 class HttpsServer:
-    """Serves an ASGI application; may be started and stopped many times."""
+    """A server of an ASGI application that can be started and stopped many times."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class _Server(uvicorn.Server):
         self._limiter.close()
 
     def _connection(self, client: ClientConnection) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn's own
+        return self.config.http_protocol_class(  # type: ignore[call-arg]  # like uvicorn
             config=self.config,
             server_state=self.server_state,
             # Streams never end by themselves: the event ends them.

@@ -22,7 +22,7 @@ class Limits:
 
 
 class Power:
-    """Switches VMs on and off, by their directories."""
+    """A switch for VMs, by their directories."""
 
     def __init__(self, processes: ProcessTable, starter: Starter, limits: Limits) -> None:
         self._processes = processes

@@ -22,7 +22,7 @@ Starter = Callable[[Path, Path], Awaitable[int]]
 
 
 class ProcessTable(Protocol):
-    """Finds and kills the processes of a node, by the node's directory alone."""
+    """A table to find and kill the processes of a node, by the node's directory alone."""
 
     def find(self, directory: Path) -> list[int]:
         """Return the process ids of all running processes of the node."""
@@ -37,7 +37,7 @@ class ProcessTable(Protocol):
         ...
 
 
-class StartFailed(Exception):  # noqa: N818 - says what happened, as the standard library's do
+class StartFailed(Exception):  # noqa: N818 - named as in the standard library
     """The command could not be started."""
 
 
@@ -54,7 +54,7 @@ print(os.posix_spawn(
 
 
 class DetachedStarter:
-    """Starts ``COMMAND DIRECTORY`` in a session of its own, detached from this process."""
+    """A starter of ``COMMAND DIRECTORY`` in its own session, detached from this process."""
 
     def __init__(
         self, command: Sequence[str] = (sys.executable, "-m", "openvcha", "node", "run")

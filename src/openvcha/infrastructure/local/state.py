@@ -24,7 +24,7 @@ from openvcha.system.locks import locked, try_lock
 ResultT = TypeVar("ResultT")
 
 
-class LockTimeout(Exception):  # noqa: N818 - says what is, as the standard library's do
+class LockTimeout(Exception):  # noqa: N818 - named as in the standard library
     """Another process has held a lock for too long."""
 
 
@@ -43,7 +43,7 @@ class State(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class StateFile:
-    """Reads and changes the state below a root directory. It blocks: call it in a thread."""
+    """The state file below a root directory. Its methods block: call them in a thread."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -105,7 +105,7 @@ async def exclusive(path: Path, poll: float, limit: float) -> AsyncIterator[None
 async def _lock(path: Path, poll: float, limit: float) -> int:
     try:
         async with asyncio.timeout(limit):
-            while (handle := try_lock(path)) is None:  # noqa: ASYNC110 - no Event reaches here
+            while (handle := try_lock(path)) is None:  # noqa: ASYNC110 - processes share no Event
                 await asyncio.sleep(poll)
             return handle
     except TimeoutError:

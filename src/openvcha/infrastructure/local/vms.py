@@ -50,7 +50,7 @@ def add_vm(state: State, root: Path, request: VmRequest, bios_uuid: str) -> tupl
 def mark_deleting(
     vm_id: str, *, deleting: bool = True
 ) -> Callable[[State], tuple[State, Vm | None]]:
-    """Mark a VM as being deleted, or not; the step returns it, None when it is missing."""
+    """Mark a VM as being deleted, or not; the step returns the VM, or None if it is missing."""
 
     def mark(state: State) -> tuple[State, Vm | None]:
         vm = state.inventory.vm(vm_id)

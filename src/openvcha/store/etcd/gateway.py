@@ -65,7 +65,7 @@ GRACE_SECONDS = 0.2
 """The client's own timeouts, one per phase, fire first: they name the phase."""
 INITIAL_PAUSE, MAX_PAUSE = 0.05, 0.5
 OK = 200
-# An OSError means that the TLS context could not be created.
+# A TLS context that cannot be created raises OSError.
 _FAILED = (HttpError, OSError)
 
 

@@ -11,7 +11,7 @@ HEALTH: Final = f"/health?exclude={wire.NOSPACE}"
 
 
 class MemberHealth(Enum):
-    """Whether a member that responds has a quorum."""
+    """The quorum of a member that responds."""
 
     HEALTHY = auto()
     UNHEALTHY = auto()

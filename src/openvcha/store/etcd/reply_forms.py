@@ -19,7 +19,7 @@ _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 _TOKEN: Final = re.compile(r"[!-~]{1,4096}")
 
 
-class Malformed(ValueError):  # noqa: N818 - it is told of an answer, and becomes a StoreError
+class Malformed(ValueError):  # noqa: N818 - describes a response; becomes a StoreError
     """A response does not have etcd's form; the text says where, and what was expected."""
 
 

@@ -63,7 +63,7 @@ class EtcdAccounts:
             await self._leave_permissions(name, permissions)
 
     async def list_names(self) -> frozenset[str]:
-        """Return the names of all accounts but root's; none while auth is disabled."""
+        """Return the names of all accounts except root; empty while auth is disabled."""
         try:
             found = await self._list("user")
         except AuthDisabled:

@@ -189,7 +189,7 @@ def each_of(names: Sequence[str]) -> Callable[[Json], list[KeyValue | None]]:
 
 
 def _only(key: str, found: Sequence[KeyValue]) -> KeyValue | None:
-    """Return only the requested key: a record is valid under its own key only."""
+    """Return the requested key. Raises Malformed for another one, whose own seal may be valid."""
     if any(kv.key != key for kv in found):
         raise Malformed("kvs: the key that was asked for was expected")
     return found[0] if found else None

@@ -1,8 +1,8 @@
 """An HTTP client for the other parts of the cluster: frequent small requests, few connections.
 
 It keeps connections open, uses the current TLS context, and limits the size of each response.
-An idle node costs what it polls each second: so this client uses h11 directly over asyncio's
-streams, in a fifth of the time that a general-purpose client takes.
+An idle node spends its time on periodic requests: so this client uses h11 directly over asyncio's
+streams, which takes a fifth of the time of a general-purpose client.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server listens, with or without TLS; ``name`` is the value of the Host header."""
+    """The address of a server, with or without TLS; ``name`` is the value of the Host header."""
 
     secure: bool
     host: str

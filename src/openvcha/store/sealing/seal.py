@@ -44,7 +44,7 @@ The same object means the same keys: it is immutable.
 
 
 class SealKind(Enum):
-    """How a record is sealed."""
+    """The form of a record's seal."""
 
     ENVELOPE = "envelope"
     JSON = "json"
@@ -86,7 +86,7 @@ def key_version(kv: KeyValue) -> KeyVersion:
 
 
 class Seals:
-    """Creates and verifies seals."""
+    """A creator and verifier of seals."""
 
     def __init__(self, known: KeySource) -> None:
         self._known = known
