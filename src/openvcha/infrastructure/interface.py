@@ -72,7 +72,7 @@ class Infrastructure(Protocol):
         ...
 
     async def power_on(self, vm_id: str) -> None:
-        """Start the VM; return when its supervisor runs. Do nothing if it is running.
+        """Start the VM; return when its supervisor is running. Do nothing if it already is.
 
         Raises ApiError: NOT_FOUND, ERROR (it ended at once; says why), TIMED_OUT.
         """

@@ -6,7 +6,7 @@ it, the copy holds every write acknowledged before that read began, and is fresh
 from then on. Therefore:
 
 - A write through this object is visible at once: each one voids the proof, whatever its outcome.
-- A write of another program is visible at most FRESH_SECONDS after it was acknowledged. A caller
+- Another program's write becomes visible at most FRESH_SECONDS after it was acknowledged. A caller
   that must guarantee more (a deleted user can no longer log in) waits that long before it replies.
 - Each read of the copy is at one revision, which is never older than that of an earlier read.
 

@@ -60,7 +60,7 @@ class PassiveCheckSpec(Structure):
 
 
 class PassiveCheckResult(Structure):
-    """What would make the redeploy fail (errors), and what may cause trouble later (warnings)."""
+    """The reasons why a redeploy would fail (errors) or may cause trouble later (warnings)."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.passive.check_result"
 
@@ -89,7 +89,7 @@ class WitnessCheckSpec(Structure):
 
 
 class WitnessCheckResult(Structure):
-    """What would make the redeploy fail (errors), and what may cause trouble later (warnings)."""
+    """The reasons why a redeploy would fail (errors) or may cause trouble later (warnings)."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.witness.check_result"
 

@@ -10,7 +10,7 @@ MAX_ENTRIES = 1024
 
 
 class CredentialCache:
-    """Credentials that were valid some seconds ago, as digests under a key of this process.
+    """A cache that keeps valid credentials for some seconds, as digests under a process-local key.
 
     `generation` ties an entry to one password of one user: a changed password voids it.
     """

@@ -30,7 +30,7 @@ class Power:
         self._limits = limits
 
     async def is_on(self, directory: Path) -> bool:
-        """Return whether any process of the VM runs."""
+        """Return whether any process of the VM is running."""
         return bool(await self._find(directory))
 
     async def are_on(self, directories: Sequence[Path]) -> list[bool]:
@@ -39,7 +39,7 @@ class Power:
         return [bool(pids) for pids in found]
 
     async def switch_on(self, directory: Path, name: str) -> None:
-        """Start the supervisor unless it runs; after a failed start the VM is off.
+        """Start the supervisor unless it is running; after a failed start the VM is off.
 
         Raises ApiError: ERROR when it ended at once, TIMED_OUT.
         """

@@ -11,7 +11,7 @@ HEALTH: Final = f"/health?exclude={wire.NOSPACE}"
 
 
 class MemberHealth(Enum):
-    """The quorum of a member that responds."""
+    """The health of a responding member: whether it has a quorum."""
 
     HEALTHY = auto()
     UNHEALTHY = auto()

@@ -62,7 +62,7 @@ class SealedEtcd(RolledStore):
         """Use the configured voters that hold data, and return the endpoints.
 
         The URLs that members announce are ignored: a member may announce anything. If no endpoint
-        answers, use what other programs of the node have kept meanwhile.
+        answers, use those that other programs of the node have kept meanwhile.
         """
         if self._trusted is None:
             return self.endpoints

@@ -1,9 +1,10 @@
 """The roll: a sealed list of the records that grant permissions, at their newest state. Pure.
 
 A seal protects one record under its key. An attacker who resets the whole store to an older state
-resets the keys, too, and all seals are valid. So one sealed record, the roll, holds the digests of
-all records that grant permissions, and a number that increases with each change. Each data node
-keeps the newest roll it has seen, and thus detects an older roll and every outdated record.
+resets etcd's counters, too, and all seals are valid. So one sealed record, the roll, holds the
+digests of all records that grant permissions, and a number that increases with each change. Each
+data node keeps the newest roll it has seen, and thus detects an older roll and every outdated
+record.
 """
 
 import hashlib
