@@ -34,7 +34,7 @@ class PlacementDefaults(msgspec.Struct, kw_only=True, frozen=True, omit_defaults
     """Values for unset fields, mostly those of the active.
 
     `used_hosts` are those of the other nodes, `used_datastores` that of the active, which has the
-    other copy of the data: other choices take precedence.
+    other copy of the data: both are avoided where possible.
     `token` is the request's own: a VM that it has already created is no conflict.
     """
 
@@ -263,7 +263,7 @@ class _Resolver:
     def _choose_host(
         self, pool_hosts: tuple[Host, ...], networks: list[Network], wished: Datastore | None
     ) -> Host | None:
-        """Choose a host without another node, preferring the one with the fewest VMs."""
+        """Choose a host, preferably without another node, then the one with the fewest VMs."""
         fitting = [host for host in pool_hosts if _fits(host, networks, wished)]
         if not fitting:
             self._error("host.none", "host")

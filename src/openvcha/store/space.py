@@ -3,7 +3,7 @@
 etcd compacts its history hourly, but the database file of a member keeps its size, which counts
 against the quota, until the member is defragmented. Meanwhile the member does not answer. So a
 member is defragmented only if it is worthwhile and all members are up, one at a time, the leader
-last. A full store refuses writes in any case: then defragmenting is always worthwhile.
+last. A full store refuses writes in any case: then it is always done.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ def percent(size: int, quota: int) -> int:
 
 
 def is_worthwhile(one: MemberSpace, quota: int) -> bool:
-    """Return whether a defragmentation would free enough, on a member that accepts our request."""
+    """Return whether a defragmentation would free enough, on one of our own members."""
     if not one.ours:
         return False
     warned = percent(one.size, quota) >= WARN_PERCENT

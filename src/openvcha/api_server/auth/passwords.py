@@ -16,7 +16,7 @@ from argon2.exceptions import VerificationError
 from openvcha.api_server.auth.password_queue import MAX_CONCURRENT, PasswordQueue
 
 NICENESS: Final = 3
-"""Relative to the event loop: half of its share, so that a login completes on a busy machine."""
+"""Added to the event loop's niceness: half its share, so a login completes on a busy machine."""
 LANES: Final = 1
 """Argon2 threads per password; more would compete with the event loop for its processor."""
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Passwords:
     async def verify(self, known: str | None, password: str, *, source: str | None = None) -> bool:
         """Return whether the password has this hash; None takes as long and never matches.
 
-        ``source`` is the address of the request; None takes precedence. Raises QueueFull.
+        ``source`` is the request's address; with None it takes precedence. Raises QueueFull.
         """
         async with self._queue.slot(source):
             matches = await _run_to_completion(

@@ -73,7 +73,7 @@ class Power:
             fail(ErrorType.TIMED_OUT, message("infrastructure.power.off.late", name, limit, left))
 
     async def _start(self, directory: Path, console: Path) -> bool:
-        """Start the supervisor and wait; return False if it exited. Raises TimeoutError."""
+        """Start the supervisor, wait, and return whether it is up. Raises TimeoutError."""
         try:
             # Outside the timeout: to kill a started process, its pid must be known.
             pid = await self._starter(directory, console)

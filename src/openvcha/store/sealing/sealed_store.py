@@ -411,7 +411,7 @@ class SealedStore:
                 self._save(key, good)
 
     def _save(self, key: str, good: GoodValue) -> None:
-        """Save a value; a full disk loses only this copy."""
+        """Save a value; a full disk costs only this copy."""
         try:
             self._kept.save(key, good)
         except OSError as error:
