@@ -33,7 +33,7 @@ class SingleFlight(Generic[T]):
         """Return the result of a call that begins after this one."""
         run = self._next
         if run is None:
-            self._last = asyncio.create_task(self._after(self._last), name="a look that is shared")
+            self._last = asyncio.create_task(self._after(self._last), name="shared look")
             run = self._next = _Run(self._last)
         run.waiting += 1
         try:

@@ -311,7 +311,7 @@ def split(url: str) -> tuple[Place, str]:
     """Return the server of a URL, and the request target there. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or parts.hostname is None:
-        raise ValueError(f"no URL of HTTP: {url}")
+        raise ValueError(f"not an HTTP URL: {url}")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Place(parts.scheme == "https", parts.hostname, port, parts.netloc), target
