@@ -403,5 +403,5 @@ def test_urls_are_split() -> None:
     assert (place.secure, target) == (True, "/v3/kv/range?a=b")
     assert split("http://h")[0].port == 80
     for wrong in ("ftp://h", "h:80", "http://"):
-        with pytest.raises(ValueError, match="no URL of HTTP"):
+        with pytest.raises(ValueError, match="not an HTTP URL"):
             split(wrong)
