@@ -1,4 +1,4 @@
-"""An administrator at work: what he is answered, and after how long."""
+"""An administrator at work: the replies that the API gives, and how long they take."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ PATH = "/api/vcenter/vcha/cluster/mode"
 
 @dataclass
 class Seen:
-    """What the administrator met: seconds for each answer, and what was none."""
+    """What the administrator saw: the seconds of each successful request, and the failures."""
 
     reads: list[float] = field(default_factory=list)
     log_ins: list[float] = field(default_factory=list)
@@ -33,9 +33,9 @@ async def work(
     *,
     patience: float = ATTEMPT_SECONDS,
 ) -> Seen:
-    """Read by the session all the time, and log in newly every few seconds.
+    """Read continuously in one session, and log in again every few seconds.
 
-    What has been asked before the time is over is waited for.
+    Requests that were sent before the time is over are awaited.
     """
     seen, end = Seen(), time.monotonic() + seconds
 

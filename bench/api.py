@@ -1,10 +1,10 @@
-"""How fast the API answers, beside a bare "hello" of the same server in the same run.
+"""How fast the API responds, compared with a bare "hello" of the same server in the same run.
 
-A real lab, HEALTHY and else idle; next to it a process that serves four bytes through the same
-HTTPS server with the same certificate. One client asks both in turn: the same TLS, connections kept
-alive, with 1 connection and with 8. Each figure is taken once a round; what is printed are the
-minimum, the median and the maximum over the rounds, and the median of the rate as a share of
-the hello's rate in the same round.
+A real lab, HEALTHY and otherwise idle; beside it a process that serves two bytes through the same
+HTTPS server with the same certificate. One client queries both in turn: the same TLS, kept-alive
+connections, with 1 connection and with 8. Each figure is taken once per round; the output has the
+minimum, the median and the maximum over the rounds, and the median of the rate as a share of the
+hello's rate in the same round.
 Usage: ./dev bench api [ROUNDS]
 """
 
@@ -44,7 +44,7 @@ HELLO = "hello"
 
 @dataclass(frozen=True)
 class Figures:
-    """One case in one round: median and slowest hundredth in milliseconds, requests a second."""
+    """One case in one round: median and 99th percentile in milliseconds, requests per second."""
 
     p50: float
     p99: float
@@ -54,11 +54,11 @@ class Figures:
 
 
 class Failed(Exception):  # noqa: N818 - reads as what happened
-    """An answer is no 200, or the server has closed the connection."""
+    """A response is not 200, or the server closed the connection."""
 
 
 class Connection:
-    """One connection that is kept alive."""
+    """A kept-alive connection."""
 
     def __init__(self, address: tuple[str, int], name: str, context: ssl.SSLContext) -> None:
         plain = socket.create_connection(address, timeout=30)
@@ -66,7 +66,7 @@ class Connection:
         self._socket = context.wrap_socket(plain, server_hostname=name)
 
     def ask(self, request: bytes) -> None:
-        """Send a request and read its answer, which must be a 200 of known length."""
+        """Send a request and read the response, which must be a 200 of known length."""
         self._socket.sendall(request)
         data = b""
         while b"\r\n\r\n" not in data:
@@ -87,13 +87,13 @@ class Connection:
         return data
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._socket.close()
 
 
 @dataclass(frozen=True)
 class Place:
-    """A server with what is asked of it."""
+    """A server and the request to send to it."""
 
     address: tuple[str, int]
     name: str
@@ -101,7 +101,7 @@ class Place:
     request: bytes
 
     def measure(self, connections: int) -> Figures:
-        """Ask without a pause over so many connections at once, for ``SECONDS``."""
+        """Send requests without a pause over this many connections at once, for ``SECONDS``."""
         taken: list[list[float]] = [[] for _ in range(connections)]
         failures: list[str] = []
         self._work(time.perf_counter() + WARM_UP_SECONDS, [], failures)
@@ -153,7 +153,7 @@ async def serve_hello(node: Path) -> None:
 
 @contextlib.contextmanager
 def hello_process(node: Path) -> Iterator[int]:
-    """Run the hello in a process of its own, and give its port."""
+    """Run the hello in its own process, and yield its port."""
     command = [sys.executable, "-m", "bench.api", HELLO, str(node)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
@@ -164,7 +164,7 @@ def hello_process(node: Path) -> Iterator[int]:
 
 
 def request(method: str, path: str, host: str, token: str, body: bytes = b"") -> bytes:
-    """Write a request as it goes over the wire."""
+    """Return a request as it goes over the wire."""
     lines = [
         f"{method} /api{path} HTTP/1.1",
         f"host: {host}",
@@ -176,7 +176,7 @@ def request(method: str, path: str, host: str, token: str, body: bytes = b"") ->
 
 
 def places(bench: Bench, port: int, task: str) -> dict[str, Place]:
-    """Name what is measured, the hello first."""
+    """Return the cases to measure, the hello first."""
     host = bench.lab.state().public_address
     context = ssl.create_default_context(cafile=bench.lab.ca)
     token = bench.http.headers["vmware-api-session-id"]
@@ -197,7 +197,7 @@ def places(bench: Bench, port: int, task: str) -> dict[str, Place]:
 
 
 def finished_task(bench: Bench) -> str:
-    """Run a task to its end, so that there is one to ask for."""
+    """Run a task to its end, and return it, so that there is one to query."""
     path = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
     reply = bench.http.post(path, json=FAIL_OVER)
     if reply.status_code != 202:

@@ -1,12 +1,12 @@
-"""What strangers and greedy callers cost the cluster: all attacks at once on a real lab.
+"""What unauthenticated and greedy clients cost the cluster: all attacks at once on a real lab.
 
 The attacks are those of ``bench/edge_attacks.py``, from processes on the same machine, which take
-their part of its processors: how much is printed. Meanwhile a writer inserts a row every 10 ms
-through the public address, an administrator reads by a session, and logs in newly every few
-seconds. The same is measured before, without an attack.
+their share of its CPU: the output says how much. Meanwhile a writer inserts a row every 10 ms
+through the public address, and an administrator reads in one session and logs in again every few
+seconds. The same is measured first without an attack.
 Usage: ./dev bench edge [SECONDS [NICENESS]]
 
-With a NICENESS the attackers yield to the cluster, as if most of their work were done elsewhere.
+With a NICENESS the attackers yield to the cluster, as if they mostly ran on other machines.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ BEGUN, LOST = "this node is active", "this node is no longer active"
 
 
 def active_roles_lost(nodes: Iterable[Path]) -> int:
-    """Count the lines of the nodes' logs that say that one has stopped being the active."""
+    """Count the lines in the nodes' logs that report the loss of the active role."""
     logs = [path for node in nodes for path in node.glob("logs/service.jsonl*")]
     texts = [path.read_text(errors="replace") for path in logs]
     if not any(BEGUN in text for text in texts):
@@ -47,7 +47,7 @@ def active_roles_lost(nodes: Iterable[Path]) -> int:
 
 
 def told(bench: Bench) -> Counter[str]:
-    """Count the events of the cluster by their kind."""
+    """Count the cluster's events by type."""
     found = bench.http.get("/openvcha/events")
     if found.status_code != 200:
         raise SystemExit(found.text)
@@ -55,7 +55,7 @@ def told(bench: Bench) -> Counter[str]:
 
 
 def cpu_of_lab(base: Path) -> dict[str, float]:
-    """Return the seconds of processors that the API and all else of a lab have taken."""
+    """Return the CPU seconds that the API and the other programs of a lab have used."""
     taken = {"the API": 0.0, "the other programs": 0.0}
     for pid, process in read_table().items():
         if str(base) in " ".join(process.argv) and (stat := read_stat(pid)):
@@ -66,7 +66,7 @@ def cpu_of_lab(base: Path) -> dict[str, float]:
 
 
 def measure(bench: Bench, base: Path, seconds: float, niceness: int) -> None:
-    """Measure without an attack, and with all of them, and print both."""
+    """Measure without an attack and then with all attacks, and print both."""
     host = bench.lab.state().public_address
     token = bench.http.headers[SESSION]
     auth = (READER, bench.passwords[READER])
@@ -93,7 +93,7 @@ def measure(bench: Bench, base: Path, seconds: float, niceness: int) -> None:
 
 
 def show(when: str, seen: Seen, writer: GapWriter) -> None:
-    """Print what was met."""
+    """Print what the administrator and the writer saw."""
     gap = writer.gap()
     for name, values in (("reads", seen.reads), ("new logins", seen.log_ins)):
         if values:
@@ -103,7 +103,7 @@ def show(when: str, seen: Seen, writer: GapWriter) -> None:
 
 
 def show_attack(attack: Attacked, taken: Mapping[str, float], seconds: float) -> None:
-    """Print how the attackers were answered, and who took the processors meanwhile."""
+    """Print the replies to the attackers, and who used the CPU meanwhile."""
     for name, answers in attack.answers.items():
         print(f"attack {name}: {dict(answers)}")
     there = seconds * (os.cpu_count() or 1)

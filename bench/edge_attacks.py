@@ -1,8 +1,8 @@
-"""The attacks on the API that cost the attacker little, each a process of its own.
+"""Attacks on the API that cost the attacker little, each in its own process.
 
-1,050 idle TLS connections, 16 that send 1 MiB bodies by JSON-RPC without a session, 40 that log in
-with wrong passwords, and a reader with 64 connections that list the hosts. Each ends by itself, and
-writes what it was answered.
+1,050 idle TLS connections, 16 clients that send 1 MiB bodies over JSON-RPC without a session, 40
+that log in with wrong passwords, and a reader with 64 connections that lists the hosts. Each attack
+ends by itself, and prints the counts of its replies.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ JSON = {"content-type": "application/json"}
 
 @functools.cache
 def trusting() -> ssl.SSLContext:
-    """Return what does not look at the certificate; made once, as that takes longer than TLS."""
+    """Return a context that verifies no certificate; cached, as creating it is slower than TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
@@ -44,7 +44,7 @@ def trusting() -> ssl.SSLContext:
 def client(
     host: str, source: str | None = None, seconds: float = ATTEMPT_SECONDS
 ) -> httpx2.AsyncClient:
-    """Return a client with one connection, who waits for so long."""
+    """Return a client with one connection, and with this timeout."""
     limits = httpx2.Limits(max_connections=1, keepalive_expiry=600)
     transport = httpx2.AsyncHTTPTransport(verify=trusting(), limits=limits, local_address=source)
     url = f"https://{host}:{PORT}"
@@ -52,7 +52,7 @@ def client(
 
 
 async def idle(host: str, _: str, seen: Counter[str]) -> None:
-    """Hold a connection without a word; come again when it is cut off."""
+    """Hold a silent connection until the server closes it."""
     reader, writer = await asyncio.open_connection(host, PORT, ssl=trusting())
     seen["connected"] += 1
     try:
@@ -67,13 +67,13 @@ async def bodies(host: str, _: str, seen: Counter[str]) -> None:
     async with client(host) as stranger:
         while True:
             reply = await stranger.post("/api", content=BODY, headers=JSON)
-            # By JSON-RPC an error comes with 200.
+            # Over JSON-RPC, an error comes with status 200.
             refused = "error" in reply.json()
             seen[f"{reply.status_code} {'refused' if refused else 'answered'}"] += 1
 
 
 async def log_ins(host: str, _: str, seen: Counter[str]) -> None:
-    """Try passwords."""
+    """Log in with wrong passwords."""
     async with client(host) as stranger:
         while True:
             name = uuid.uuid4().hex
@@ -101,7 +101,7 @@ ATTACKS: Mapping[str, tuple[Attack, int]] = MappingProxyType(
 
 
 async def attack(name: str, host: str, token: str, seconds: float) -> Counter[str]:
-    """Carry one attack out, whatever becomes of its connections; return how it was answered."""
+    """Run one attack, reconnecting after failures; return the counts of its replies."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     one, count = ATTACKS[name]
@@ -122,7 +122,7 @@ async def attack(name: str, host: str, token: str, seconds: float) -> Counter[st
 
 
 class Attacked:
-    """What the attackers were answered, by attack, and the seconds of processors they took."""
+    """The replies to the attackers, by attack, and the CPU seconds that they used."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Counter[str]] = {}
@@ -133,7 +133,7 @@ class Attacked:
 def attacked(
     host: str, token: str, seconds: float, *, niceness: int = 0, names: Sequence[str] = ()
 ) -> Iterator[Attacked]:
-    """Have these attacks (all) at once during a block; at its end they are counted."""
+    """Run these attacks (default: all) during a block; count their replies at its end."""
     command = [sys.executable, "-m", "bench.edge_attacks"]
     begun, found = _cpu_of_children(), Attacked()
     running = {
@@ -164,10 +164,10 @@ def _cpu_of_children() -> float:
 
 
 def main(name: str, host: str, token: str, seconds: str, niceness: str) -> None:
-    """Attack, and write the answers' counts as one JSON object."""
+    """Attack, and print the counts of the replies as one JSON object."""
     os.nice(int(niceness))
     print(json.dumps(asyncio.run(attack(name, host, token, float(seconds)))), flush=True)
-    # Closing a thousand connections one by one helps nobody.
+    # Closing a thousand connections one by one serves no purpose.
     os._exit(0)
 
 

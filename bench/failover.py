@@ -1,11 +1,11 @@
-"""The gap that a client sees in a planned failover, against plain Patroni in the same run.
+"""The gap that a client sees in a planned failover, compared with plain Patroni in the same run.
 
-In each run openvcha fails over by its API, and two plain Patronis with the same configuration, in
-the same etcd, do so by ``patronictl switchover``. Writers insert a row every 10 ms: into openvcha
-through its public address, and through libpq with both hosts and the attribute
-``target_session_attrs=read-write``; into the plain ones through libpq with both hosts, as they have
-no public address. After each run every acknowledged row must be there. No run begins after
-``BUDGET_SECONDS``; at the end, also when it is ended by a signal, nothing is left behind.
+In each run openvcha fails over through its API, and two plain Patroni instances with the same
+configuration, in the same etcd, through ``patronictl switchover``. Writers insert a row every
+10 ms: into openvcha through its public address, and through libpq with both hosts and
+``target_session_attrs=read-write``; into plain Patroni through libpq with both hosts, as it has no
+public address. After each run every acknowledged row must exist. No run begins after
+``BUDGET_SECONDS``; at the end, even after a signal, nothing is left behind.
 Usage: ./dev bench failover [RUNS]
 """
 
@@ -55,12 +55,12 @@ class Bench:
         self.http.headers["vmware-api-session-id"] = token.json()
 
     def data_nodes(self) -> list[Layout]:
-        """Find the directories of both data nodes."""
+        """Return the directories of both data nodes."""
         found = [p.parent for p in self.lab.infrastructure.glob("datastores/*/*/node.json")]
         return [Layout(path) for path in sorted(found) if load_identity(path).holds_data]
 
     def public(self) -> dict[str, str]:
-        """Give libpq's parameters of the public address."""
+        """Return libpq's parameters for the public address."""
         address = self.lab.state().public_address
         return {
             "host": address,
@@ -70,12 +70,12 @@ class Bench:
         }
 
     def both(self) -> dict[str, str]:
-        """Give libpq's parameters of both hosts, whichever takes writes."""
+        """Return libpq's parameters for both hosts, connecting to the one that accepts writes."""
         hosts = ",".join(load_identity(node.root).ha_address for node in self.data_nodes())
         return {**self.public(), "host": hosts, "target_session_attrs": "read-write"}
 
     def fail_over(self) -> None:
-        """Fail over as planned, and wait until the task has ended and the cluster is HEALTHY."""
+        """Run a planned failover, and wait until its task has ended and the cluster is HEALTHY."""
         reply = self.http.post(FAILOVER, json={"planned": True})
         if reply.status_code != 202:
             raise SystemExit(reply.text)
@@ -85,7 +85,7 @@ class Bench:
         self.patiently("POST", GET, "health_state", {"DEGRADED"})
 
     def patiently(self, method: str, path: str, field: str, unfinished: set[str]) -> dict[str, Any]:
-        """Ask until the answer is another one, also while nobody serves the API."""
+        """Poll until the field has another value, even while no node serves the API."""
         deadline = time.monotonic() + TASK_SECONDS
         body = {"partial": True} if method == "POST" else None
         while time.monotonic() < deadline:
@@ -98,7 +98,7 @@ class Bench:
 
 
 def run(bench: Bench, plain: PlainPatroni, writers: dict[str, GapWriter]) -> dict[str, float]:
-    """Fail both over, one after the other, and return the gap that each writer saw."""
+    """Fail over openvcha, then plain Patroni, and return the gap that each writer saw."""
     for writer in writers.values():
         writer.begin()
     time.sleep(QUIET_SECONDS)
@@ -115,7 +115,7 @@ def run(bench: Bench, plain: PlainPatroni, writers: dict[str, GapWriter]) -> dic
 
 @dataclass
 class Measured:
-    """What was found: each run's gaps in seconds, by writer, and what became of all rows."""
+    """The results: each run's gaps in seconds, by writer, and the outcome of all rows."""
 
     gaps: list[dict[str, float]] = field(default_factory=list)
     rows: int = 0
@@ -123,7 +123,7 @@ class Measured:
 
 
 def measure(base: Path, runs: int) -> Measured:
-    """Make a lab and the plain Patronis beside it, and fail over; a lost row ends it."""
+    """Create a lab with plain Patroni beside it, and fail over; a lost row ends the measurement."""
     found = Measured()
     bench = Bench(base)
     table = f"w{uuid.uuid4().hex[:8]}"
@@ -147,7 +147,7 @@ def measure(base: Path, runs: int) -> Measured:
 def main(runs: int) -> None:
     """Measure and print."""
     print(machine(), f"- {runs} runs", flush=True)
-    # A signal to end it is a way to end like any other: everything is taken down.
+    # A signal ends it like an error: everything is taken down.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     base = Path(tempfile.mkdtemp(prefix="openvcha-bench-"))
     try:

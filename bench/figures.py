@@ -1,4 +1,4 @@
-"""What every benchmark here prints: medians with their spread, and the machine they are from."""
+"""The output of all benchmarks: medians with their spread, and the machine that they are from."""
 
 import os
 import platform
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 
 
 def machine() -> str:
-    """Describe the machine in one line."""
+    """Return a description of the machine, in one line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
 
 
 def row(name: str, values: Sequence[float], unit: str = "s") -> str:
-    """Write minimum, median and maximum of some figures."""
+    """Return a row with the minimum, median and maximum of some figures."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{name:<44} {low:8.2f} {middle:8.2f} {high:8.2f} {unit}  (n={len(values)})"
 
 
 def header() -> str:
-    """Write the line above the rows."""
+    """Return the header of the rows."""
     return f"{'':<44} {'min':>8} {'median':>8} {'max':>8}"
 
 
 def distribution(name: str, values: Sequence[float], unit: str = "s") -> str:
-    """Write the median, the 95th percentile and the maximum of some figures."""
+    """Return a row with the median, 95th percentile and maximum of some figures."""
     ordered = sorted(values)
     p95 = ordered[max(0, -(-len(ordered) * 95 // 100) - 1)]
     p50 = statistics.median(ordered)
@@ -32,5 +32,5 @@ def distribution(name: str, values: Sequence[float], unit: str = "s") -> str:
 
 
 def distribution_header() -> str:
-    """Write the line above the distributions."""
+    """Return the header of the distributions."""
     return f"{'':<52} {'p50':>8} {'p95':>8} {'max':>8}"

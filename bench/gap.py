@@ -1,4 +1,4 @@
-"""The gap that a client sees: a writer of one row every 10 ms, and what became of its rows."""
+"""The gap that a client sees: a writer of one row every 10 ms, and the outcome of its rows."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ CONNECT_SECONDS = 2
 
 
 class GapWriter:
-    """Inserts one row after the other by libpq's parameters, through any interruption.
+    """A writer that inserts rows one by one with libpq's parameters, despite interruptions.
 
     A row is acknowledged when its commit succeeded without a warning.
     """
@@ -32,7 +32,7 @@ class GapWriter:
         self.acknowledged: set[int] = set()
 
     def __enter__(self) -> Self:
-        """Make the table and begin to write."""
+        """Create the table and start writing."""
         with psycopg.connect(self._dsn) as connection:
             connection.execute(f"create table {self._table} (id bigint primary key)")
         self._heard = time.monotonic()
@@ -45,12 +45,12 @@ class GapWriter:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """End the writing."""
+        """Stop writing."""
         self._stop.set()
         self._thread.join()
 
     def begin(self) -> None:
-        """Forget the gaps that were."""
+        """Discard the gaps so far."""
         self._longest = 0.0
 
     def gap(self) -> float:
@@ -58,7 +58,7 @@ class GapWriter:
         return max(self._longest, time.monotonic() - self._heard)
 
     def missing(self) -> set[int]:
-        """Return the acknowledged rows that are not there."""
+        """Return the acknowledged rows that are missing."""
         acknowledged = set(self.acknowledged)
         with psycopg.connect(self._dsn) as connection:
             rows = connection.execute(f"select id from {self._table}")  # noqa: S608 - our own name

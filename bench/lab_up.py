@@ -1,7 +1,7 @@
-"""From nothing to HEALTHY: how long `vcha lab up` takes on an empty directory.
+"""The time from nothing to HEALTHY: how long `vcha lab up` takes in an empty directory.
 
-The peer in the same run is PostgreSQL alone: initdb and the first start of one server, what any
-cluster has to pay. Usage: ./dev bench lab_up [RUNS]
+For comparison, the same run measures PostgreSQL alone: initdb and the first start of one server,
+the minimum for any cluster. Usage: ./dev bench lab_up [RUNS]
 """
 
 import shutil
@@ -17,7 +17,7 @@ NAME = "bench"
 
 
 def vcha(*arguments: str) -> None:
-    """Run the command line; its output is shown only when it fails."""
+    """Run the command line; show its output only if it fails."""
     done = subprocess.run(
         [sys.executable, "-m", "openvcha", *arguments],
         capture_output=True,
@@ -29,7 +29,7 @@ def vcha(*arguments: str) -> None:
 
 
 def lab_up(base: Path) -> float:
-    """Time one lab from nothing, and take it down again."""
+    """Measure bringing up one lab from nothing, and take it down again."""
     where = ["--name", NAME, "--dir", str(base)]
     begun = time.monotonic()
     vcha("lab", "up", *where)

@@ -1,8 +1,8 @@
-"""The peer: two plain Patronis with a lab's own configuration, beside it and in its etcd.
+"""Plain Patroni for comparison: two instances with a lab's configuration, beside it in its etcd.
 
-What differs from the lab's: the scope, the ports, the directories, and that Patroni is started as
-it comes (``python -m patroni``), without openvcha around it and without its shortened waits. Its
-first copy, which is not measured, asks for an immediate checkpoint.
+Only these differ from the lab: the scope, the ports, the directories, and that Patroni is started
+unmodified (``python -m patroni``), without openvcha around it and without its shortened waits. Its
+first copy, which is not measured, requests an immediate checkpoint.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ POLL_SECONDS = 0.1
 
 
 class PlainPatroni:
-    """A cluster of two, made from the directories of a lab's data nodes."""
+    """A cluster of two, derived from the directories of a lab's data nodes."""
 
     def __init__(self, directory: Path, nodes: Sequence[Layout]) -> None:
         self._directory = directory
@@ -43,7 +43,7 @@ class PlainPatroni:
         self.configs = [directory / f"{number}.yml" for number in range(len(nodes))]
 
     def __enter__(self) -> Self:
-        """Start both, and wait until the second may take over."""
+        """Start both instances, and wait until the second may take over."""
         try:
             self._begin()
         except BaseException:
@@ -67,11 +67,11 @@ class PlainPatroni:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Stop both."""
+        """Stop both instances."""
         self._end()
 
     def _end(self) -> None:
-        """Stop both; each stops its PostgreSQL, which is looked after if Patroni does not."""
+        """Stop both instances, and PostgreSQL itself if Patroni does not stop it."""
         self._http.close()
         for process in self._processes:
             process.terminate()
@@ -85,15 +85,15 @@ class PlainPatroni:
                 _end_postgres(config)
 
     def leader(self) -> str | None:
-        """Name the member that leads."""
+        """Return the name of the leader."""
         return self._member("leader", "running")
 
     def candidate(self) -> str | None:
-        """Name the member that may take over without loss."""
+        """Return the name of the member that may take over without loss."""
         return self._member("sync_standby", "streaming")
 
     def switch(self) -> None:
-        """Run ``patronictl switchover``, as a person does, and wait until it may be run again."""
+        """Run ``patronictl switchover`` like an operator, and wait until it may run again."""
         leader, candidate = self.leader(), self.candidate()
         if leader is None or candidate is None:
             raise SystemExit("the plain Patronis are not ready for a switchover")
@@ -101,9 +101,9 @@ class PlainPatroni:
         self._until(lambda: self.candidate() == leader)
 
     def database(self) -> dict[str, str]:
-        """Give libpq's parameters: both hosts, whichever takes writes."""
+        """Return libpq's parameters for both hosts, connecting to the one that accepts writes."""
         places = [load_identity(node.root) for node in self._nodes]
-        # Only the node that made the database knows it.
+        # Only the node that created the database knows its password.
         known = (load_secrets(node.root).application for node in self._nodes)
         password = next(found for found in known if found).reveal()
         ports = [str(place.ports.postgres + PORT_OFFSET) for place in places]
@@ -167,14 +167,14 @@ class PlainPatroni:
 
 
 def _end_postgres(config: Path) -> None:
-    """End a PostgreSQL at once whose Patroni is gone; its first line in the file is its id."""
+    """End a PostgreSQL whose Patroni is gone, at once; its pid file's first line is its id."""
     data = Path(json.loads(config.read_text())["postgresql"]["data_dir"])
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
 
 
 def main(config: str) -> None:
-    """Be a plain Patroni, not as root: PostgreSQL refuses it."""
+    """Run plain Patroni, not as root, since PostgreSQL refuses that."""
     drop_root([sys.executable, "-m", "bench.plain_patroni", config], Path(config).parent)
     os.execv(sys.executable, [sys.executable, "-m", "patroni", config])  # noqa: S606 - the peer itself
 

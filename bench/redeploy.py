@@ -1,8 +1,8 @@
-"""Redeploy against the raw copy of the same data in the same run.
+"""Redeploy, compared with a raw copy of the same data in the same run.
 
 Each round measures, on one lab filled by pgbench: a raw `pg_basebackup -X stream -c fast` from the
-active, then the destruction of the passive and its redeploy over the API until HEALTHY. What the
-repair costs beyond the copy is the difference. Usage: ./dev bench redeploy [GB] [ROUNDS]
+active, then the destruction of the passive and its redeploy through the API until HEALTHY. The
+difference is the overhead of the repair. Usage: ./dev bench redeploy [GB] [ROUNDS]
 """
 
 import json
@@ -52,7 +52,7 @@ class Bench:
         self.bin_dir = find_engines().postgres.bin_dir
 
     def fill(self, gigabytes: float) -> None:
-        """Load pgbench's tables through the public address."""
+        """Fill pgbench's tables through the public address."""
         scale = max(1, round(gigabytes * SCALE_PER_GB))
         subprocess.run(
             [
@@ -65,7 +65,7 @@ class Bench:
         )
 
     def active(self) -> Layout:
-        """Find the directory of the active node."""
+        """Return the directory of the active node."""
         nodes = self.lab.infrastructure.glob("datastores/*/*/node.json")
         address = self.cluster()["ha_address"]
         return Layout(
@@ -82,7 +82,7 @@ class Bench:
         return {"health": info["health_state"], "ha_address": address}
 
     def raw_copy(self) -> float:
-        """Time pg_basebackup of the same data to the same file system."""
+        """Measure pg_basebackup of the same data to the same file system, in seconds."""
         layout = self.active()
         target = self.lab.directory / "raw"
         begun = time.monotonic()
@@ -109,7 +109,7 @@ class Bench:
         return taken
 
     def redeploy(self, name: str) -> tuple[float, dict[str, float]]:
-        """Lose the passive and time its repair, with the share of each step."""
+        """Destroy the passive and measure its repair, with the duration of each step."""
         vcha("lab", "destroy", "passive", *self.where)
         lost = time.monotonic()
         while self.cluster()["health"] != "DEGRADED":
@@ -125,7 +125,7 @@ class Bench:
         return time.monotonic() - begun, shares
 
     def follow(self, task: str, begun: float) -> dict[str, float]:
-        """Follow a task, and return the seconds that each of its phases was shown."""
+        """Follow a task, and return for how many seconds it showed each of its phases."""
         shares: dict[str, float] = {}
         last = begun
         while True:
@@ -144,13 +144,13 @@ class Bench:
 
 
 def give_up_after(seconds: float, begun: float, why: str) -> None:
-    """End the measurement when something takes longer than it ever should."""
+    """Abort the measurement if something takes longer than it ever should."""
     if time.monotonic() - begun > seconds:
         raise SystemExit(f"{why}: gave up after {seconds:g} s")
 
 
 def phase_of(info: dict[str, Any]) -> str:
-    """Name the step of a task by the message that it shows."""
+    """Return the name of a task's step from the message that it shows."""
     if "progress" not in info:
         return "accepted"
     message = info["progress"]["message"]

@@ -1,10 +1,10 @@
-"""The tests again and again where it is hard: beside a second lab, with all cores taken.
+"""Repeats the tests under load: beside a second lab, with all cores busy.
 
-Usage: stress.py [RUNS] [--from K] [PYTEST ARGUMENT...]. A series that was broken off goes on with
-run K of so many; what has passed before is what its own output says.
+Usage: stress.py [RUNS] [--from K] [PYTEST ARGUMENT...]. --from continues an interrupted series of
+RUNS with run K; the output of that series has the earlier results.
 
-What this starts ends with it, and it ends nothing else. Beside a test that fails, it is a failure
-when a run leaves processes behind, or when the second lab is not HEALTHY afterwards.
+It ends everything that it has started, and nothing else. Besides a failing test, a run fails if it
+leaves processes behind, or if the second lab is not HEALTHY afterwards.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ while os.getppid() == parent and time.monotonic() < end:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: pytest's closing line, the tests that failed, what else was wrong, its seconds."""
+    """One run: pytest's closing line, the failed tests, other failures, and its seconds."""
 
     closing: str
     failed: tuple[str, ...]
@@ -48,13 +48,13 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Return whether nothing was wrong."""
+        """Return whether there was no failure."""
         return not self.failed and not self.wrong
 
 
 @contextlib.contextmanager
 def burners(count: int, seconds: float) -> Iterator[list[int]]:
-    """Take so many cores, and return the process ids. Each ends by itself after ``seconds``."""
+    """Keep this many cores busy, and yield the pids. Each process ends after ``seconds``."""
     command = [sys.executable, "-c", BURN, str(os.getpid()), str(seconds)]
     started: list[subprocess.Popen[bytes]] = []
     try:
@@ -68,7 +68,7 @@ def burners(count: int, seconds: float) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def second_lab(directory: Path) -> Iterator[list[str]]:
-    """Have another lab on the machine, and return the options that name it."""
+    """Run another lab on the machine, and yield the options that select it."""
     options = ["--name", LAB, "--dir", str(directory)]
     try:
         _vcha("up", *options).check_returncode()
@@ -89,14 +89,14 @@ def _vcha(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def run(directory: Path, arguments: Sequence[str], seconds: float = RUN_SECONDS) -> Outcome:
-    """Run pytest once, with all that it makes below ``directory``."""
+    """Run pytest once; everything that it creates is below ``directory``."""
     directory.mkdir()
     begun = time.monotonic()
     log, made = directory / "log", directory / MADE
     wrong: list[str] = []
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--basetemp={made}"]
     with log.open("wb") as out:
-        # Its own session, so that Ctrl-C reaches it once, from here.
+        # In its own session, so that it gets Ctrl-C only once, from here.
         tests = subprocess.Popen(
             [*command, *arguments],
             stdin=subprocess.DEVNULL,
@@ -124,7 +124,7 @@ def run(directory: Path, arguments: Sequence[str], seconds: float = RUN_SECONDS)
 
 
 def interrupt(tests: subprocess.Popen[bytes]) -> int:
-    """Let it take down what its fixtures have put up."""
+    """Interrupt the tests, so that pytest tears down its fixtures; kill them at the deadline."""
     tests.send_signal(signal.SIGINT)
     try:
         return tests.wait(COMMAND_SECONDS)
@@ -134,7 +134,7 @@ def interrupt(tests: subprocess.Popen[bytes]) -> int:
 
 
 def end_left(directory: Path) -> list[str]:
-    """End what still works below ``directory`` after a while, and return which processes it was."""
+    """Kill the processes that still run below ``directory`` after a while, and return them."""
     deadline = time.monotonic() + LEAVE_SECONDS
     while (left := _below(directory)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -142,7 +142,7 @@ def end_left(directory: Path) -> list[str]:
         with contextlib.suppress(OSError):
             handle = os.pidfd_open(pid)
             try:
-                # The id may be another's by now: it is looked at again once it is held.
+                # The pid may have been reused: check again while it is held.
                 if pid in _below(directory):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
             finally:
@@ -151,7 +151,7 @@ def end_left(directory: Path) -> list[str]:
 
 
 def _below(directory: Path) -> dict[int, str]:
-    """Find who names the directory in the command line, or works in it: by process id."""
+    """Return the processes that name the directory or work in it, by pid."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -168,9 +168,9 @@ def _below(directory: Path) -> dict[int, str]:
 def stress(
     directory: Path, runs: int, arguments: Sequence[str], cores: int, first: int = 1
 ) -> bool:
-    """Carry out the runs from the first with so many cores taken; return whether all passed.
+    """Do the runs from ``first`` on with this many busy cores; return whether all passed.
 
-    Of the first run that fails all is kept, of the others their log: a run leaves gigabytes.
+    Keep everything of the first run that fails, of the others only the log: a run leaves gigabytes.
     """
     numbers = range(first, runs + 1)
     bad: list[int] = []
@@ -209,9 +209,9 @@ def _tell(line: str) -> None:
 
 
 def parsed(words: Sequence[str]) -> tuple[int, int, list[str]]:
-    """Return how many runs, the first one to carry out, and what is pytest's.
+    """Return the number of runs, the first run to do, and pytest's arguments.
 
-    Raises ValueError for a first run that is none of them.
+    Raises ValueError for a first run out of range.
     """
     arguments = list(words)
     runs = int(arguments.pop(0)) if arguments and arguments[0].isdecimal() else RUNS
@@ -227,7 +227,7 @@ def parsed(words: Sequence[str]) -> tuple[int, int, list[str]]:
 
 
 def heed_signals() -> None:
-    """Treat SIGTERM as Ctrl-C, which takes down all that was put up, and ignore neither.
+    """Treat SIGTERM as Ctrl-C, which tears everything down, and ignore neither.
 
     A shell starts background jobs with SIGINT ignored, and pytest would inherit that.
     """
@@ -236,7 +236,7 @@ def heed_signals() -> None:
 
 
 def main() -> int:
-    """Read the command line; the exit code is 0 when all runs have passed."""
+    """Run the command line; the exit code is 0 if all runs passed."""
     try:
         runs, first, arguments = parsed(sys.argv[1:])
     except ValueError as error:

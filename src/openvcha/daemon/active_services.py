@@ -1,4 +1,4 @@
-"""What the active node runs: it holds the public address, serves the API and runs the tasks."""
+"""The services of the active node: it holds the public address, serves the API and runs tasks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,7 +39,7 @@ class ApiControl(Protocol):
 
 
 class ActiveServices:
-    """Starts and stops everything that only the active node runs; both are idempotent."""
+    """Everything that only the active node runs; starting and stopping are idempotent."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ActiveServices:
         self._running: asyncio.Task[None] | None = None
 
     async def follow(self, leads: AsyncIterator[bool]) -> None:
-        """Run the services exactly while ``leads`` yields True; stop them when canceled."""
+        """Run the services only while the latest of ``leads`` is True; stop them when canceled."""
         try:
             async for leading in leads:
                 await (self._begin() if leading else self._end())
@@ -93,7 +93,7 @@ class ActiveServices:
             parts.create_task(self._forever("tasks of the active", self._prepare_and_run))
 
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run and restart ``work`` at once: without it no client can reach the data."""
+        """Run ``work``, and restart it at once: without it no client can reach the data."""
         backoff = Backoff(first=RETRY_SECONDS, longest=MAX_RETRY_SECONDS)
         await run_forever(name, work, _log, report_health=self._report_health, backoff=backoff)
 
@@ -103,7 +103,7 @@ class ActiveServices:
         await self._run_tasks()
 
     async def _serve(self) -> None:
-        """Open the data's address at once, and the API once the store is prepared."""
+        """Open the public address of the data at once, and the API once the store is prepared."""
         await retry_until_free(self._forwarder.acquire)
         await self._prepared.wait()
         self._api.serve()
@@ -113,7 +113,7 @@ class ActiveServices:
 async def retry_until_free(take: Callable[[], Awaitable[object]]) -> None:
     """Retry ``take`` until another node has released what it acquires."""
     shown = None
-    while True:  # not ``repeat``: it is done once it has succeeded
+    while True:  # not ``repeat``: this ends once it has succeeded
         try:
             await take()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The API process of a data node: it serves exactly while the service tells it to.
+"""The API process of a data node, which serves only while the service orders it to.
 
 It has its own store client and its own view of the cluster, so clients cannot slow down the
 process that leads, runs tasks and holds the public address of the data.
@@ -52,7 +52,7 @@ class Server(Protocol):
         """Return whether it serves."""
 
     async def start(self, address: str, port: int) -> object:
-        """Listen on a port. Raises OSError while that is impossible."""
+        """Listen on a port. Raises OSError if that is not possible yet."""
 
     def close(self) -> None:
         """Stop listening at once; running requests continue."""
@@ -65,7 +65,7 @@ class Server(Protocol):
 
 
 class ApiService:
-    """Serves the API while it is ordered to.
+    """The API, served while the service orders it to.
 
     ``look`` is called repeatedly and returns whether the state of all nodes is known. Serving waits
     for that, up to a time limit.
@@ -91,7 +91,7 @@ class ApiService:
 
     @property
     def serving(self) -> bool:
-        """Return whether it serves, tries to serve, or still listens."""
+        """Return whether it serves, tries to serve or still listens."""
         return self._running is not None or self._may_listen
 
     @property
@@ -100,7 +100,7 @@ class ApiService:
         return self._server.running
 
     async def follow(self, orders: AsyncIterator[bool]) -> None:
-        """Serve exactly while ``orders`` yields True; stop when canceled."""
+        """Serve only while the last order is True; stop when canceled."""
         looks = run_forever(
             "API: cluster observation", self._look_forever, _log, report_health=self._report_health
         )
@@ -148,7 +148,7 @@ class ApiService:
         await self._server.wait()
 
     async def _look_forever(self) -> None:
-        """Look without being asked: a node's state is derived from several looks."""
+        """Look even when no client asks: a node's state is derived from several looks."""
 
         async def look() -> None:
             self._started.clear()
@@ -213,7 +213,7 @@ async def _orders(api: ApiService, services: Services) -> AsyncIterator[bool]:
 
 
 def apply_orders(order: Orders, services: Services) -> None:
-    """Copy what only the service knows into what this process shows."""
+    """Store what only the service knows, so that this process can report it."""
     services.failing.note_others(order.failing)
     services.observer.note_unreadable(order.unreadable)
     services.observer.note_forged(order.forged)

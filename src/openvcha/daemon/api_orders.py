@@ -1,9 +1,9 @@
 """The protocol between a node's service and its API.
 
-They are separate processes, so that clients of the API cannot slow down the one that leads.
-The service listens on a Unix socket in the node's directory, and the API connects to it. Each
-message is one line of JSON. The service sends its orders at each change and every second; an API
-that receives none stops serving. The API reports every second which order it has applied, and
+They are separate processes, so that clients of the API cannot slow down the one that leads. The
+service listens on a Unix socket in the node's directory, and the API connects to it. Each message
+is one line of JSON. The service sends its orders at each change and every second; an API that
+receives none stops serving. Every second the API reports which order it has applied last, and
 whether it serves. If it does not report in time that it has stopped, the service kills it: by then
 another node leads.
 """
@@ -43,8 +43,8 @@ _log = structlog.get_logger(__name__)
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """What the service sends the API: whether to serve, and what only the service knows.
 
-    ``number`` grows with each change of ``serve``. ``failing`` maps the service's background work
-    that is failing to the reasons; ``unreadable`` and ``forged`` are the keys in the store that it
+    ``number`` grows with each change of ``serve``. ``failing`` maps the service's failing
+    background jobs to the reasons; ``unreadable`` and ``forged`` are the keys in the store that it
     could not read, or whose seal is invalid.
     """
 
@@ -56,7 +56,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What the API reports to the service: whether it serves, and its failing background work.
+    """What the API reports to the service: whether it serves, and its failing background jobs.
 
     ``number`` is that of the last order that it applied. ``serving`` is also true while it only
     tries to serve, and as long as it listens. ``listens``: clients can reach it now.
@@ -73,7 +73,7 @@ NOT_SERVING: Final = Orders(serve=False)
 
 
 def truncate(orders: Orders) -> Orders:
-    """Return orders that fit into one line of the protocol."""
+    """Return orders truncated to fit into one line of the protocol."""
     return Orders(
         serve=orders.serve,
         number=orders.number,
@@ -94,10 +94,10 @@ def _truncate_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class ApiLink:
-    """The service's end: tells the API when to serve, while ``run`` runs.
+    """The service's end, which tells the API when to serve while ``run`` runs.
 
-    ``orders`` returns what to send, given whether the API is to serve. ``on_failures`` takes the
-    reasons for which the API's work fails, at each report. Only the API that connected last gets
+    ``orders`` returns what to send, given whether the API should serve. Each report passes the
+    reasons why the API's jobs fail to ``on_failures``. Only the API that connected last gets
     orders. ``serve`` and ``end`` return at once, whatever state the API is in. ``kill`` ends a
     process that does not stop serving, and returns whether it existed.
     """
@@ -161,7 +161,7 @@ class ApiLink:
             self._unanswered = 0
             self._last_serving = _now()
         self._serves = serves
-        # Not left to the loop of `run`: an order to stop goes out before anything else happens.
+        # Not left to the loop of `run`: an order to stop must go out before anything else happens.
         self._send_orders()
         self._report_failures()
         self._changed.set()
@@ -207,7 +207,7 @@ class ApiLink:
             return
         if not (self._serves or report.serving):
             # It is alive and does not listen, even if it has yet to read the newest order: it may
-            # be ending requests of an earlier one, which takes seconds when the lead changes often.
+            # be ending requests of an earlier one, which takes seconds if the leader often changes.
             self._unanswered = 0
         if report.number == self._number:
             if self._serves and report.listens:
@@ -230,7 +230,7 @@ class ApiLink:
         self._on_failures({**self._failing, **({"API: process": reason} if unheard else {})})
 
     def _kill_unless_stopped(self) -> None:
-        """Kill an API that does not stop: a frozen one would keep the port from the new leader."""
+        """Kill an API that does not stop: if frozen, it would keep the port from the new leader."""
         if self._serves or self._may_serve is None:
             return
         self._unanswered += 1
@@ -243,11 +243,11 @@ class ApiLink:
 async def receive_orders(
     path: Path, report: Callable[[int], Report]
 ) -> AsyncGenerator[Orders, None]:
-    """Yield each order of the service; NOT_SERVING as soon as it is gone, or silent for too long.
+    """Yield each order of the service; NOT_SERVING when it exits, or is silent for too long.
 
     ``report`` returns the report to send, given the number of the order that was yielded last.
     """
-    while True:  # not ``repeat``: each failure is an order, too
+    while True:  # not ``repeat``: each failure is an order as well
         try:
             reader, writer = await connect(path)
         except OSError:
@@ -279,7 +279,7 @@ async def _orders_of_connection(
 
 
 async def _report_forever(writer: asyncio.StreamWriter, report: Callable[[], Report]) -> None:
-    """Report every second, also while an order is applied; skip while the peer does not read."""
+    """Report every second, even while an order is applied; skip it while the peer does not read."""
     while True:
         transport = writer.transport
         if not transport.is_closing() and transport.get_write_buffer_size() < MAX_LINE_BYTES:
@@ -288,7 +288,7 @@ async def _report_forever(writer: asyncio.StreamWriter, report: Callable[[], Rep
 
 
 async def _read_orders(reader: asyncio.StreamReader) -> AsyncGenerator[Orders, None]:
-    """Yield orders until the connection ends, falls silent or sends what is no order."""
+    """Yield orders until the connection ends, is silent or carries an invalid order."""
     async with contextlib.aclosing(read_lines(reader)) as found:
         while True:
             try:

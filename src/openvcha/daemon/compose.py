@@ -1,4 +1,4 @@
-"""Composition of what both programs of a data node use, from the node's directory."""
+"""The composition, from a node's directory, of what both programs of a data node use."""
 
 import asyncio
 import os
@@ -48,8 +48,8 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """Open everything that the operations need on this node.
 
-    ``keeps``: this process writes the node's local copy of what it must remember of the store.
-    ``mirrors``: it reads from memory what nearly every call reads, while that is proven fresh.
+    ``keeps``: this process writes the node's local copy of the records that it needs without the
+    store. ``mirrors``: it serves frequent reads from memory, while that is proven fresh.
     """
     layout = Layout(directory)
     identity = load_identity(directory)
@@ -95,7 +95,7 @@ async def open_services(
 
 
 def open_patroni(identity: Identity, layout: Layout, tls: NodeTls) -> PatroniClient:
-    """Return a client of the Patronis, with the node's certificate and current password."""
+    """Return a client of Patroni's APIs, with the node's certificate and current password."""
 
     def password() -> Secret:
         return load_secrets(layout.root).patroni_rest
@@ -110,7 +110,7 @@ def open_superuser(identity: Identity, directory: Path) -> Superuser:
 
 @asynccontextmanager
 async def in_background(services: Services, works: Mapping[str, Work]) -> AsyncIterator[None]:
-    """Run background work during a block; its failures are noted in ``services.failing``."""
+    """Run background jobs during a block; note their failures in ``services.failing``."""
     tasks = [
         asyncio.create_task(
             run_forever(name, work, _log, report_health=services.failing), name=name
@@ -132,7 +132,7 @@ async def keep_refreshed(store: ClusterStore) -> None:
 
 
 async def _refresh(store: ClusterStore) -> None:
-    """Refresh the endpoints once; at a cold start no member may respond yet."""
+    """Refresh the endpoints once; during a cold start no member may respond yet."""
     try:
         await store.refresh_endpoints()
     except StoreError:
@@ -140,12 +140,12 @@ async def _refresh(store: ClusterStore) -> None:
 
 
 def _copy_bytes(pgdata: Path) -> int:
-    """Return how many bytes a copy will take, with a margin for changes in the meantime."""
+    """Return how many bytes a copy will need, with a margin for changes in the meantime."""
     total = 0
     for folder, _, names in os.walk(pgdata):
         for name in names:
             try:
                 total += (Path(folder) / name).lstat().st_size
             except FileNotFoundError:
-                continue  # PostgreSQL removes files all the time
+                continue  # PostgreSQL may remove files at any time
     return int(total * COPY_MARGIN) + COPY_EXTRA_BYTES

@@ -1,4 +1,4 @@
-"""The first configuration of a cluster: written once, by its only node."""
+"""The first configuration of a cluster, written once by its only node."""
 
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec, Ipv6Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
@@ -17,10 +17,10 @@ async def write_first_config(
     identity: Identity,
     kept: KeptCluster | None = None,
 ) -> None:
-    """Write the configuration of a one-node cluster, unless there is one already.
+    """Write the configuration of a one-node cluster, unless one exists.
 
     ``kept`` is the node's local copy of the cluster. Raises RecordMissing if the node has had
-    peers: then the configuration was deleted, and a new one would forget them.
+    peers: then the configuration has been deleted, and a new one would lose them.
     """
     record = cluster_record(store)
     if await record.get() is not None:
@@ -39,7 +39,7 @@ async def write_first_config(
 
 
 def first_config(identity: Identity, inventory: Inventory, vm: Vm) -> ClusterConfig:
-    """Return the configuration of a cluster that is not deployed yet."""
+    """Return the configuration of a cluster that has not been deployed yet."""
     management = _spec(identity.public_address, _subnet(inventory, vm.networks.management))
     ports = identity.ports
     return ClusterConfig(

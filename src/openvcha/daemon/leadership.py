@@ -1,8 +1,8 @@
-"""Whether this node leads: looked up at each change of Patroni's leader key, and every second.
+"""Whether this node leads: checked at each change of Patroni's leader key, and every second.
 
-A change overtakes a running look: when the key names another node, this one stops leading at once.
-Clients wait from the moment the key names this node until its PostgreSQL accepts writes, so in that
-interval PostgreSQL itself is polled.
+A change cancels a running check: when the key names another node, this one stops leading at once.
+Clients wait from the moment the key names this node until its PostgreSQL accepts writes, so
+meanwhile PostgreSQL itself is polled.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Leadership:
-    """Follows whether this node is the active one.
+    """The leadership of this node: whether it is the active one.
 
     While the store does not respond, a leader keeps its role for ``GRACE_SECONDS``: longer than an
-    election in etcd, shorter than any other node needs to become the leader. In a mode that lets it
-    continue alone no other node may lead, so it keeps its role as long as it accepts writes.
+    election in etcd, shorter than any other node needs to become the leader. In a mode in which it
+    may continue alone no other node may lead, so it keeps its role as long as it accepts writes.
 
     ``until_writable`` returns when this node's PostgreSQL accepts writes; it may raise
     PostgresUnreachable.
@@ -77,7 +77,7 @@ class Leadership:
 
     @asynccontextmanager
     async def _background_look(self) -> AsyncIterator[asyncio.Task[bool]]:
-        """Look in the background during a block, which may end before the look does."""
+        """Check in the background during a block, which may end before the check does."""
         look = asyncio.create_task(self._look(), name="who leads?")
         try:
             yield look
@@ -86,7 +86,7 @@ class Leadership:
             await asyncio.gather(look, return_exceptions=True)
 
     async def _result_of(self, look: asyncio.Task[bool]) -> bool:
-        """Return what a look finds; a change in the meantime voids it."""
+        """Return the result of a check; a change in the meantime makes it obsolete."""
         if not self._lost:
             await self._either(look)
         lost, self._lost = self._lost, False
@@ -114,15 +114,15 @@ class Leadership:
         if leader is None:
             # Its key expired while the store was unavailable; its Patroni will acquire it again.
             return self._leads and await self._leads_without_store()
-        # What was learned in an outage ends with it: the mode may differ in the next one.
+        # What was learned during an outage expires with it: the next one may be in another mode.
         self._alone = False
         self._named = leader == self._identity.member
         return self._named and (self._leads or await self._writable())
 
     async def _leads_without_store(self) -> bool:
-        """Ask the node's own Patroni; while it is silent (restarting, say) its last reply counts.
+        """Ask the node's own Patroni; while it is silent (a restart, say), use its last reply.
 
-        That reply must be of this outage, and PostgreSQL itself must still accept writes.
+        That reply must be from this outage, and PostgreSQL itself must still accept writes.
         """
         try:
             node = await self._patroni.node(self._identity.ha_address)
@@ -173,7 +173,7 @@ class Leadership:
         await repeat(watch, LOOK_SECONDS, transient=(Compacted, StoreError), failed=failed)
 
     def _on_event(self, event: Event) -> None:
-        """Learn from an event only that another node leads: to start leading, read the store."""
+        """Learn from an event only that another node leads; before leading, read the store."""
         named = read_leader(event.kv.value) if event.type is EventType.PUT else None
         self._lost = named not in {None, self._identity.member}
         self._changed.set()

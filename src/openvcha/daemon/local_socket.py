@@ -25,7 +25,7 @@ def listen(path: Path) -> Iterator[socket.socket]:
     """Listen at a path; remove what a killed process left there."""
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        # Before it is bound: the file gets these permissions and is never open to others.
+        # Before binding: the file gets these permissions and is never open to others.
         os.fchmod(listener.fileno(), 0o600)
         with short_path(path) as address:
             listener.bind(address)

@@ -1,8 +1,8 @@
-"""Powers on the nodes that a running task needs when the store has stopped or no node leads.
+"""Powering on the nodes that a running task needs when the store has stopped or no node leads.
 
 Tasks live in the store and wait for it, so this reads only the node's own disk, its own etcd member
 and the infrastructure. It runs on every node: any of them may be the only one left. Once the task
-has ended, a background job deletes the list: see node/background/task_votes.py.
+has ended, a background job deletes the list of votes: see node/background/task_votes.py.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class LocalMeans:
-    """What a node can find out and do without the store. ``member`` is its own name."""
+    """What a node can observe and do without the store. ``member`` is its own name."""
 
     member: str
     required_votes: Callable[[], RequiredVotes | None]
@@ -63,10 +63,10 @@ class LocalMeans:
 
 
 async def keep_peers_on(means: LocalMeans) -> None:
-    """Power on missing peers until canceled, once a fault has lasted for several looks.
+    """Power on missing peers until canceled, once a fault has persisted for several looks.
 
     If the store has stopped, power on the nodes whose votes it lacks. If it serves and no node
-    leads, power on the active that ran the task: perhaps only it has all the data.
+    leads, power on the active that ran the task: only that node may have all the data.
     """
     clock = asyncio.get_running_loop().time
     served = led = clock()
@@ -127,7 +127,7 @@ class LocalNode:
         return found if found and is_fresh(found, dt.datetime.now(dt.UTC)) else None
 
     async def store_serves(self) -> bool:
-        """Return whether any member, its own or another, reports a quorum."""
+        """Return whether any member, its own or another, reports quorum."""
         places = known_endpoints(self.identity, self.layout)
         return any(await asyncio.gather(*(is_healthy(at, self.tls()) for at in places)))
 
@@ -141,7 +141,7 @@ class LocalNode:
             return False
 
     async def voters(self) -> Sequence[str] | None:
-        """Return the voters as its own etcd knows them, else those of the local copy."""
+        """Return the voters that its own etcd member knows, otherwise those of the local copy."""
         own = peer_url(self.identity)
         said = await ask(own, MEMBERS, self.tls(), PROBE_SECONDS)
         found = parse_voters(said or b"")
@@ -157,7 +157,7 @@ def parse_voters(body: bytes) -> list[str] | None:
 
 
 def local_means(identity: Identity, layout: Layout, infrastructure: Infrastructure) -> LocalMeans:
-    """Return the means of the node with this layout."""
+    """Return what the node with this layout can observe and do without the store."""
     node = LocalNode(identity, layout, NodeTls(layout))
     return LocalMeans(
         member=identity.member,

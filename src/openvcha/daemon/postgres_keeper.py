@@ -1,4 +1,4 @@
-"""Keeps a data node's PostgreSQL in the state that the mode wants while Patroni is paused.
+"""The keeper of a data node's PostgreSQL in the state that the mode needs while Patroni is paused.
 
 A paused Patroni neither starts nor stops PostgreSQL. Without this, a node that was powered off, or
 whose PostgreSQL crashed, would stay down, and the standby of a DISABLED cluster would stay up.
@@ -57,7 +57,7 @@ class PostgresAction(Enum):
 
 @dataclass(frozen=True)
 class NodeSituation:
-    """What a node decides on; its own state was read before the leader."""
+    """The facts for a decision; the node's own state was read before the leader."""
 
     member: str
     node: PatroniNode
@@ -73,10 +73,10 @@ class NodeSituation:
 
 
 def decide(at: NodeSituation) -> PostgresAction | None:
-    """Return what to do with the node's PostgreSQL. It never makes a second primary.
+    """Return what to do with the node's PostgreSQL. It never creates a second primary.
 
     A primary's data directory is started only if no other node leads, this node was the last
-    primary, and no takeover is pending. In any other case it is left alone.
+    primary, and no takeover is pending. Otherwise it is left alone.
     """
     if keys.PAUSE not in at.settings:
         return None
@@ -89,14 +89,14 @@ def decide(at: NodeSituation) -> PostgresAction | None:
             return None if out_of_service else PostgresAction.START
         ours = at.sync.leader == at.member and not led_by_another and not at.failover_pending
         return PostgresAction.START if ours else None
-    # While it may take over, the primary waits for it, and it may become the primary.
+    # While a node may take over, the primary waits for it, and it may become the primary.
     dispensable = led_by_another and at.member not in at.sync.standbys
     replica = at.standby and at.node.replica
     return PostgresAction.STOP if replica and out_of_service and dispensable else None
 
 
 class PostgresKeeper:
-    """Decides once a second during a pause, and acts, on one node."""
+    """The keeper of one node: during a pause it decides and acts once a second."""
 
     def __init__(
         self, store: Store, client: PatroniControl, own: PostgresControl, member: str, address: str
@@ -108,7 +108,7 @@ class PostgresKeeper:
         self._address = address
 
     async def run(self) -> None:
-        """Look and act until canceled; retry what fails."""
+        """Look and act until canceled; retry failures."""
 
         async def look() -> float:
             return LOOK_SECONDS if await self.look() else IDLE_SECONDS
@@ -120,11 +120,11 @@ class PostgresKeeper:
         await repeat(look, LOOK_SECONDS, transient=transient, failed=failed)
 
     async def look(self) -> bool:
-        """Decide once, and act; return whether Patroni is to be paused.
+        """Decide and act once; return whether Patroni should be paused.
 
         Raises StoreError, PatroniUnreachable, OSError.
         """
-        # CLUSTER is read in every mode: the node keeps a copy, in case the record is deleted.
+        # CLUSTER is read in every mode: the node keeps a copy in case the record is deleted.
         _, dynamic = await self._store.get_many((keys.CLUSTER, keys.PATRONI_CONFIG))
         wanted = settings.parse(dynamic).on
         if keys.PAUSE not in wanted:
@@ -141,7 +141,7 @@ class PostgresKeeper:
         return True
 
     async def _drop_failover_to_dead(self, at: NodeSituation) -> None:
-        """Delete a failover request to a lost node that would keep this PostgreSQL down."""
+        """Delete a failover request to a lost node, which would keep this PostgreSQL down."""
         held = (
             at.failover_pending
             and decide(replace(at, failover_pending=False)) is PostgresAction.START

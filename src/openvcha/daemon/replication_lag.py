@@ -1,6 +1,7 @@
-"""How far the standbys are behind, by this node's own PostgreSQL.
+"""How far the standbys are behind, measured on this node's own PostgreSQL.
 
-A standby is asked too, by an API that observes before it serves: it has no standbys, which is fine.
+A standby is measured too, by an API that observes before it serves: it has no standbys, which is
+fine.
 """
 
 import asyncio
@@ -40,10 +41,10 @@ class StandbyPosition:
 
 
 class WalHistory:
-    """The primary's position over time, which shows a standby that has stopped fall behind.
+    """The primary's position over time, which shows when a standby stops and falls behind.
 
     PostgreSQL's ``replay_lag`` measures what *was* replayed; it stays the same for a standby that
-    no longer replays. Positions are in bytes of the log, times in seconds.
+    no longer replays. Positions are in bytes of WAL, times in seconds.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class WalHistory:
     def note(self, now: float, written: int) -> None:
         """Record the primary's position."""
         if self._samples and written < self._samples[-1][1]:
-            self._samples.clear()  # another timeline, of which nothing is known
+            self._samples.clear()  # another timeline, with no samples yet
         if not self._samples or written > self._samples[-1][1]:
             self._samples.append((now, written))
 
@@ -65,7 +66,7 @@ class WalHistory:
 
 
 class ReplicationLag:
-    """Measures over one connection, which it reopens when lost; what fails is unknown.
+    """A measurement over one connection, reopened when it is lost; failures count as unknown.
 
     ``connect`` returns a connection in autocommit.
     """

@@ -1,4 +1,4 @@
-"""The service of a data node: leadership, the public address, tasks; everything but the API."""
+"""The service of a data node: leadership, the public address and tasks; everything but the API."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -113,7 +113,7 @@ def _active_services(
 
 
 async def _prepare(services: Services) -> None:
-    """Secure the store before other accounts can get access, and write the first configuration."""
+    """Secure the store before other accounts get access, and write the first configuration."""
     own = await asyncio.to_thread(load_account, services.directory)
     await services.store.accounts.enable_auth(own)
     identity = services.identity
@@ -143,7 +143,7 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
     }
 
     async def work() -> None:
-        """Run tasks, write events and delete old records; none waits for another."""
+        """Run tasks, write events and delete old records; none of these waits for another."""
         async with asyncio.TaskGroup() as parts:
             for name, part in works.items():
                 parts.create_task(

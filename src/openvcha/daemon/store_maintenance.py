@@ -21,7 +21,7 @@ EVERYTHING = (keys.ROOT,)
 
 
 class AcceptRefused(Exception):  # noqa: N818 - reads as what happened
-    """Nothing was changed; the text says why."""
+    """Nothing was changed; the text gives the reason."""
 
 
 async def find_unreadable(store: Store) -> list[Unreadable]:
@@ -48,7 +48,7 @@ async def accept(store: SealedEtcd, *, by: str) -> None:
 async def free_space(
     store: SealedEtcd, quota: int, say: Callable[[str], None], *, by: str
 ) -> SpaceReport:
-    """Compact and defragment all members; audit it afterwards, when a full store accepts writes."""
+    """Compact and defragment all members; audit it afterwards, once a full store accepts writes."""
     after = await reclaim(store, quota, say, every=True)
     await _record(store, "store.defragment", by, {}, None)
     return after

@@ -1,4 +1,4 @@
-"""Events of tasks that began or ended: each once, in order of the store's revisions. Pure."""
+"""Events of tasks that began or ended, each once, in the order of the store's revisions. Pure."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Unreadable records in the store: the active looks for them, and an operator sets them aside."""
+"""Unreadable records in the store, which the active looks for and an operator sets aside."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -71,7 +71,7 @@ def _name(kv: KeyValue) -> object:
         raise RecordInvalid(kv.key, str(error)) from error
 
 
-#: The reader for each pattern of keys; the first match counts.
+#: The reader for each pattern of keys; the first match applies.
 READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (keys.CLUSTER, _decoded_as(ClusterConfig)),
     (keys.OPERATION, _name),
@@ -185,7 +185,7 @@ async def _below(
 
 
 class RecordInspection:
-    """Looks for unreadable records while ``run`` runs; ``note`` takes their keys."""
+    """A search for unreadable records while ``run`` runs; ``note`` takes their keys."""
 
     def __init__(self, store: Store, note: Callable[[tuple[str, ...]], None]) -> None:
         self._store = store
@@ -193,7 +193,7 @@ class RecordInspection:
         self._found: tuple[str, ...] = ()
 
     async def run(self) -> None:
-        """Look until canceled; log what is new, with its reason."""
+        """Look until canceled; log new ones, with the reason."""
 
         def failed(reason: str) -> None:
             _log.info("cannot check the records now", reason=reason)
@@ -222,7 +222,7 @@ class SetAsideRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SetAsideRefused(Exception):  # noqa: N818 - reads as what happened
-    """Nothing was changed; the text says why."""
+    """Nothing was changed; the text gives the reason."""
 
 
 async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bool = False) -> str:
@@ -266,7 +266,10 @@ def _require_ours(key: str) -> None:
 
 
 async def _operation_of(store: Store, key: str) -> tuple[list[Compare], list[Action]]:
-    """Return what releases the operation lock if this task holds it: nothing else could end it."""
+    """Return the operations that release the operation lock if this task holds it.
+
+    Nothing else could release it.
+    """
     operation = await store.get(keys.OPERATION)
     if operation is None or key != keys.task(operation.value.decode(errors="backslashreplace")):
         return [], []
@@ -274,7 +277,7 @@ async def _operation_of(store: Store, key: str) -> tuple[list[Compare], list[Act
 
 
 async def _deletes_of_oldest(store: Store) -> list[Action]:
-    """Return what deletes the oldest of those set aside, so that they never fill the store."""
+    """Return the deletes of the oldest records set aside, so that they never fill the store."""
     places = sorted(kv.key for kv in await store.prefix(keys.ASIDE, keys_only=True))
     return [Delete(place) for place in places[: max(0, len(places) - MAX_KEPT_RECORDS + 1)]]
 

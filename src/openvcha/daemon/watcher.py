@@ -1,7 +1,7 @@
-"""Writes the cluster's events: observes it and compares with what the events have told so far.
+"""The writer of the cluster's events, which compares what it observes with the events so far.
 
-The store remembers what was told, in the transaction that writes the events. So a process that
-restarts, and a node that takes over, continues where the last one stopped.
+The store keeps the last reported state, written in the transaction that writes the events. So a
+process that restarts, or a node that takes over, continues where the last one stopped.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Watcher:
-    """Writes an event for every change, on the active node. ``member`` is this node.
+    """The writer of an event for every change, on the active node. ``member`` is this node.
 
     ``observe`` observes the cluster; ``holds_address`` returns whether this node has the public
     address.
@@ -67,10 +67,10 @@ class Watcher:
         await run_forever(name, work, _log, report_health=self._report_health)
 
     async def look(self) -> None:
-        """Observe once, and write events for what was seen twice in a row and is not told yet.
+        """Observe once, and write events for what was seen twice in a row and is not reported yet.
 
-        What was told is read before observing, so the observation is newer. If another process
-        writes events in the meantime, this look is void and the next one counts.
+        The last reported state is read before observing, so the observation is newer. If another
+        process writes events in the meantime, this look is discarded and the next one counts.
         """
         told = await self._events.last_reported()
         now = state_of(await self._observe(), self._member if self._holds_address() else None)
@@ -161,7 +161,7 @@ async def sweep_forever(*sweeps: Callable[[], Awaitable[int]]) -> None:
 
 
 async def _repeat_while_available(work: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Repeat ``work``; only log if the store is unavailable, or was for too long."""
+    """Repeat ``work``; only log it if the store is unavailable, or was for too long."""
 
     def failed(reason: str) -> None:
         _log.info("cannot record events now", reason=reason)

@@ -1,1 +1,1 @@
-"""What an operator does with a node whose cluster cannot recover by itself."""
+"""Manual recovery of a node whose cluster cannot recover by itself."""

@@ -1,8 +1,8 @@
-"""The data that may be lost when this node becomes the primary: a pure decision, for every mode.
+"""The data that may be lost if this node becomes the primary: a pure decision, for every mode.
 
 Patroni's ``/sync`` proves that a standby has every acknowledged row, but only while the active
-must not acknowledge anything without it. During a pause the active continues alone, and does not
-record that anywhere.
+must not acknowledge anything without it. During a pause the active may continue alone, and records
+that nowhere.
 """
 
 import datetime as dt
@@ -15,14 +15,14 @@ from openvcha.store.patroni.state import lsn_text
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known; None is unknown.
+    """What is known; None means unknown.
 
     ``mode`` is the cluster's; ``paused``: whether Patroni is (the mode may be changing).
     ``in_sync``: ``/sync`` names this node as in sync; ``was_last_leader``: as the last leader.
     ``active_lsn`` is the position (bytes) that the lost active last reported to the store; it held
     the leader key until ``lease_held_until``. ``own_lsn`` is this node's position, and ``last_row``
-    the time of its last transaction. ``from_backup``: its data come from its backup and are older
-    than ``/sync`` says.
+    the time of its last transaction. ``from_backup``: its data were restored from its backup and
+    are older than ``/sync`` says.
     """
 
     mode: ClusterMode | None
@@ -38,7 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class DataLoss:
-    """What may be lost, in lines of text; ``proven_none``: provably no acknowledged row."""
+    """What may be lost, as lines of text; ``proven_none``: provably no acknowledged row."""
 
     proven_none: bool
     lines: tuple[str, ...]

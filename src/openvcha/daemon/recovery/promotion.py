@@ -1,10 +1,10 @@
-"""Promotion of this node by an operator, which leaves nothing behind if it fails.
+"""Promotion of this node by an operator, rolled back completely if it fails.
 
 The node's Patroni gets the leader key, with the lease of its own member key. During a pause it
 would release the key at once, so a failover to it is requested too, with a lease that this command
 renews. Nothing else changes: ``/sync`` and ``/status`` stay until Patroni itself writes them, right
-before it promotes PostgreSQL. So every node that they allow to lead still may if this node is lost,
-this command is killed, or the key is revoked.
+before it promotes PostgreSQL. So every node that they allow to lead still may, if this node is
+lost, this command is killed or the key is revoked.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Grant:
-    """What was granted: ``revision`` is that of ``/sync``; ``lease`` the request's, 0 for none."""
+    """The grant: ``revision`` is that of ``/sync``; ``lease`` is the request's, 0 if none."""
 
     revision: int
     lease: int = 0
@@ -70,7 +70,7 @@ class Grant:
 async def promote(services: Services, seen: Observation) -> Outcome:
     """Grant this node the leader key, and wait until it accepts writes. Raises StoreError.
 
-    However the wait ends (also by cancellation), the grant is revoked unless the node's promotion
+    However the wait ends (even by cancellation), the grant is revoked unless the node's promotion
     has begun.
     """
     member_key = await _wait_for_own_patroni(services)
@@ -111,7 +111,7 @@ async def _grant(store: Store, seen: Observation, member_key: KeyValue) -> Grant
     leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
     if (read_leader(leads.value) if leads else None) != seen.leader:
         return None
-    # A node that has fallen out of sync since may lack more than the operator was shown.
+    # A node that has fallen out of sync since may lack more rows than the operator was shown.
     told = keys.PATRONI_SYNC not in seen.unreadable
     if told and parse_sync(sync.value if sync else b"") != seen.sync:
         return None
@@ -161,7 +161,7 @@ async def _wait(services: Services, grant: Grant) -> bool:
                 if not await _grant_holds(services, grant):
                     return False
         except StoreUnavailable:
-            pass  # an election: retried until the time limit
+            pass  # an election: retry until the time limit
         await asyncio.sleep(POLL_SECONDS)
     return False
 
@@ -174,7 +174,7 @@ async def _leads(services: Services) -> bool:
 
 
 async def _grant_holds(services: Services, grant: Grant) -> bool:
-    """Renew the request, and return whether the grant still stands."""
+    """Renew the request, and return whether the grant is still valid."""
     store, member = services.store, services.identity.member
     if await patroni_client.leader(store) == member:
         return True
@@ -190,8 +190,8 @@ async def _grant_holds(services: Services, grant: Grant) -> bool:
 async def revoke(services: Services, grant: Grant) -> Outcome:
     """Revoke the grant, and return the outcome. Raises StoreError.
 
-    It is revoked only while Patroni has not written ``/sync``. Revoking changes ``/sync``'s
-    revision, so a Patroni that read it before can no longer write it.
+    It is revoked only if Patroni has not written ``/sync``. Revoking changes ``/sync``'s revision,
+    so a Patroni that read it earlier can no longer write it.
     """
     store, member = services.store, services.identity.member
     sync = await store.get(keys.PATRONI_SYNC)

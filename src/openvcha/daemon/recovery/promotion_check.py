@@ -1,4 +1,4 @@
-"""Decides whether an operator may promote this passive, and gathers what is known of the loss."""
+"""Whether an operator may promote this passive node, and what is known of the possible loss."""
 
 import asyncio
 from collections.abc import Collection
@@ -21,7 +21,7 @@ from openvcha.store.patroni.state import Unreadable, leader_position, paused, re
 
 @dataclass(frozen=True)
 class PromotionRefusal:
-    """Why this node is not promoted; ``overridable``: an operator who knows better may insist."""
+    """Why this node must not be promoted; ``overridable``: an operator may proceed anyway."""
 
     reason: str
     overridable: bool = False
@@ -29,14 +29,14 @@ class PromotionRefusal:
 
 @dataclass(frozen=True)
 class NonMember:
-    """A data node outside the cluster. ``writes``: whether it accepts writes, None if unknown."""
+    """A data node outside the cluster. ``writes``: whether it accepts writes; None if unknown."""
 
     name: str
     writes: bool | None
 
 
 async def non_members(services: Services, seen: Observation) -> tuple[NonMember, ...]:
-    """Return the members that Patroni knows and the configuration does not. Raises StoreError.
+    """Return the members that Patroni knows but the configuration does not. Raises StoreError.
 
     A node that was removed has no vote, but may still accept writes.
     """
@@ -62,7 +62,7 @@ async def _accepts_writes(services: Services, member_record: bytes) -> bool | No
 def check_promotion(
     seen: Observation, member: str, others: Collection[NonMember] = ()
 ) -> PromotionRefusal | None:
-    """Return why a member may not be promoted: above all because another primary may be alive.
+    """Return why a member must not be promoted: above all, another primary may be running.
 
     ``others`` are the data nodes outside the cluster.
     """
@@ -74,7 +74,7 @@ def check_promotion(
 
 @dataclass(frozen=True)
 class Assessment:
-    """What an operator is shown before a member is promoted.
+    """What an operator sees before a member is promoted.
 
     ``refused``: why it is impossible, whatever the operator confirms. ``risk``: why another primary
     may be running, whose acknowledged rows would be lost.
@@ -91,7 +91,7 @@ class Assessment:
 
 
 def assess_promotion(refusal: PromotionRefusal | None, known: Evidence) -> Assessment:
-    """Return the assessment of a promotion: what refuses it, its risk, and what may be lost."""
+    """Return the assessment of a promotion: its refusal, its risk, and what may be lost."""
     reason = refusal.reason if refusal else None
     overridable = refusal is not None and refusal.overridable
     return Assessment(
@@ -180,7 +180,7 @@ class PatroniKeys:
 
 
 async def patroni_keys(store: Store) -> PatroniKeys:
-    """Read the keys that the observation lacks; unreadable is unknown. Raises StoreError."""
+    """Read the keys that the observation lacks; None if unreadable. Raises StoreError."""
     return PatroniKeys(
         await _value(store, keys.PATRONI_STATUS), await _value(store, keys.PATRONI_CONFIG)
     )
@@ -204,7 +204,7 @@ def gather_evidence(
 ) -> Evidence:
     """Return what is known of the rows that a member may lack.
 
-    ``from_backup``: the member's data come from its backup.
+    ``from_backup``: the member's data were restored from its backup.
     """
     unread = keys.PATRONI_SYNC in seen.unreadable
     own = seen.node(member)

@@ -1,4 +1,4 @@
-"""Makes the cluster a stand-alone node again, in the store."""
+"""Turning the cluster into a stand-alone node again, in the store."""
 
 import json
 from collections.abc import Iterator
@@ -32,12 +32,12 @@ from openvcha.tasks.record import TaskRecord, error_record
 _log = structlog.get_logger(__name__)
 
 DELETED_KEYS = (
-    keys.CLUSTER,  # this node writes a new one when it leads, as a first node does
+    keys.CLUSTER,  # this node writes a new one when it leads, like a first node
     keys.OPERATION,
     keys.REQUIRED_VOTES,
     keys.RUNNER,
     keys.PATRONI_LEADER,
-    keys.PATRONI_SYNC,  # so that this node may lead, whether it was in sync or not
+    keys.PATRONI_SYNC,  # so that this node may lead, whether or not it was in sync
     keys.PATRONI_STATUS,
     keys.PATRONI_FAILOVER,
     keys.PATRONI_FAILSAFE,
@@ -47,7 +47,7 @@ DELETED_KEYS = (
 async def stand_alone(store: StoreWithAccounts, identity: Identity, own: AccountSource) -> None:
     """Delete the records of the other nodes, and end the running task; idempotent.
 
-    The store has only this node's member. ``own`` is the only account that keeps access. Raises
+    The store has only this node's member. Only the account ``own`` keeps access. Raises
     StoreUnavailable while another client writes.
     """
     await remove_unknown_accounts(store, own, ())
@@ -72,7 +72,7 @@ async def _running_task(store: Store) -> KeyValue | None:
 
 
 async def _unforged(store: Store, key: str) -> KeyValue | None:
-    """Read a key; forged counts as absent: it must not block a change that cannot be undone."""
+    """Read a key; treat a forged one as absent: it must not block a change that is final."""
     try:
         return await store.get(key)
     except RecordForged:
@@ -101,7 +101,7 @@ def _ended(kv: KeyValue, identity: Identity) -> Iterator[Action]:
 
 
 def _protecting(kv: KeyValue) -> Iterator[Action]:
-    """Yield what resumes Patroni, as in the mode ENABLED, whatever a mode or undeploy has set."""
+    """Yield the writes that resume Patroni as in the mode ENABLED, whatever is set now."""
     try:
         config = decode(kv, dict[str, Any])
     except RecordInvalid as unreadable:

@@ -1,4 +1,4 @@
-"""Asks all other nodes before this one is made stand-alone."""
+"""The check of all other nodes before this one becomes stand-alone."""
 
 import datetime as dt
 
@@ -30,7 +30,7 @@ async def ask_all(layout: Layout, identity: Identity, view: OwnView | None) -> S
 
 
 async def check_standalone(layout: Layout, found: Survey) -> str | None:
-    """Return why the node must not be made stand-alone; None if nothing known forbids it.
+    """Return why the node must not become stand-alone; None if there is no known reason.
 
     Raises StoreError if its own store cannot be read.
     """

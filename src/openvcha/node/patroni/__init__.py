@@ -1,1 +1,1 @@
-"""How a node runs Patroni, and the changes to it."""
+"""Patroni on a node: its configuration, its launcher and our patches."""

@@ -27,9 +27,9 @@ LAUNCHER = "openvcha.node.patroni.launcher"
 # The minimum that Patroni permits.
 TTL_SECONDS = 20
 LOOP_SECONDS = 1
-# The maximum that fits: a round that waits twice ends before the key expires, so that the primary
-# is demoted by then. Patroni divides this among the members of the store, which all wait during an
-# election: with a share shorter than an election a healthy primary would be demoted.
+# The maximum that fits: a round with two waits must end before the leader key expires, so that the
+# primary is demoted in time. Patroni divides this among the members of the store, all of which wait
+# during an election: with a share shorter than an election it would demote a healthy primary.
 RETRY_SECONDS = 9
 OLD_SLOTS_KEPT = "5min"
 
@@ -127,7 +127,7 @@ def _bootstrap(layout: Layout) -> Settings:
         "initdb": [
             "data-checksums",
             {"encoding": "UTF8"},
-            # Sorting must be the same on all nodes, whatever their C library.
+            # The sort order must be the same on all nodes, whatever their C library.
             {"locale": "C"},
             {"auth-host": "scram-sha-256"},
             {"auth-local": "scram-sha-256"},

@@ -1,4 +1,4 @@
-"""A stand-in for the module ``time`` whose sleeps may end early, when their reason does."""
+"""A replacement for the module ``time`` whose sleeps end early, once their condition holds."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ Enough = Callable[[], bool]
 
 
 class EarlyWakeClock:
-    """Replaces ``time``: inside ``until`` a thread sleeps only until its condition holds.
+    """A replacement for ``time``: inside ``until`` a thread sleeps only until its condition holds.
 
     Other threads, and this one outside ``until``, sleep as long as requested.
     """

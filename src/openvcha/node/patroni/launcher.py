@@ -1,8 +1,8 @@
-"""Starts Patroni, with its modules loaded beforehand: that takes most of a second.
+"""The launcher of Patroni, which loads its modules in advance: that takes most of a second.
 
-It starts Patroni when it reads one byte from standard input, and exits if the input ends without.
-Then its standard input becomes /dev/null, which PostgreSQL inherits: a backend whose postmaster
-died while it waited for the standby reads its next command there, and must find the end of the
+It starts Patroni when it reads one byte from standard input, and exits on an end of file before
+that. Then its standard input becomes /dev/null, which PostgreSQL inherits: a backend whose
+postmaster died while it waited for the standby reads its next command there, and must get an end of
 file. On a silent pipe it would wait forever, and no other PostgreSQL could start beside it. Patroni
 starts PostgreSQL from a new Python that imports this module again: keep it light.
 """
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def require_known_patroni(changes: Iterable[ModuleType]) -> None:
-    """Raise SystemExit unless the patches were written for this Patroni."""
+    """Raise SystemExit unless the patches were written for this version of Patroni."""
     pins = importlib.import_module("openvcha.node.patroni.pins")
     try:
         pins.check(changes)

@@ -1,8 +1,8 @@
 """Patches apply only to the sources of Patroni for which they were written.
 
-A patch replaces a function of Patroni. Another version may do something else there, which would be
-lost silently. So each patch names what it replaces (``REPLACES``), with a hash of the source that
-it was written for, and any difference is refused before anything is patched.
+A patch replaces a function of Patroni. In another version that function may do something else,
+which the patch would silently discard. So each patch names what it replaces (``REPLACES``), with a
+hash of the source that it was written for; on any difference nothing is patched.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class UnsupportedPatroniError(Exception):
 
 
 def check(changes: Iterable[ModuleType]) -> None:
-    """Raise UnsupportedPatroniError unless all that the patches replace is unchanged."""
+    """Raise UnsupportedPatroniError unless everything that the patches replace is unchanged."""
     differ = [target for change in changes for target in changed_targets(change.REPLACES)]
     if differ:
         text = (

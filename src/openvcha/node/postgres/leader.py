@@ -23,7 +23,7 @@ FACTS = """
 """
 
 
-class CopyFailed(Exception):  # noqa: N818 - the outcome of a step, not an accident
+class CopyFailed(Exception):  # noqa: N818 - the outcome of a step, not a defect
     """A copy failed; `temporary` says whether a retry may help."""
 
     def __init__(self, reason: str, *, temporary: bool) -> None:
@@ -78,7 +78,7 @@ async def _place(store: Store) -> tuple[str, str, int]:
 async def _facts(
     host: str, port: int, layout: Layout, secrets: Secrets, postgres: Postgres
 ) -> tuple[int, int]:
-    # Imported late: it would slow down every start of a node, and few nodes copy.
+    # Imported here: it would slow down every start of a node, and few nodes copy.
     from psycopg import AsyncConnection, Error  # noqa: PLC0415
 
     place = superuser_conninfo(host, port, layout, secrets, postgres, major=MIN_POSTGRES)

@@ -39,7 +39,7 @@ class Entry:
 
 
 def sanitize(text: str) -> str:
-    """Return a text of the log in a form for display: without passwords, on one short line."""
+    """Return text from the log for display: without passwords, on one short line."""
     shown = _PASSWORD.sub(r"\1***", " ".join(text.split()))
     return shown if len(shown) <= MAX_MESSAGE_LENGTH else shown[: MAX_MESSAGE_LENGTH - 1] + "…"
 
@@ -108,7 +108,7 @@ def _entry(at: datetime, fields: Mapping[str, str]) -> Entry:
 
 
 def _time(text: str) -> datetime:
-    """Parse a time in UTC; other zones have no offset there and cannot be compared."""
+    """Parse a time in UTC; the log has no offsets for other zones, so they cannot be compared."""
     moment, _, zone = text.rpartition(" ")
     if zone not in {"UTC", "GMT"}:
         raise ValueError(f"{zone} is not a known time zone")

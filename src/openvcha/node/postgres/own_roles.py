@@ -1,10 +1,9 @@
-"""Restores what the cluster's own roles need, whatever users change.
+"""Repair of the cluster's own roles, whatever users change.
 
-``REVOKE CONNECT ON DATABASE postgres FROM PUBLIC`` is common advice, and would leave a former
-active unable to rewind: all of its data would be copied instead. The same holds for a connection
-limit of that database, and for a default of all roles that prevents or ends sessions. And a user
-who changes the password or the expiry of the role ``postgres`` locks the cluster out of its
-database.
+``REVOKE CONNECT ON DATABASE postgres FROM PUBLIC`` is common advice, and would prevent a former
+active from rewinding: it would have to copy all data instead. So would a connection limit of that
+database, or a default for all roles that prevents or ends sessions. And a user who changes the
+password or the expiry of the role ``postgres`` locks the cluster out of its database.
 """
 
 from collections.abc import Iterable, Mapping
@@ -86,7 +85,7 @@ RESERVED = "select pg_has_role('rewind', 'pg_use_reserved_connections', 'usage')
 
 @dataclass(frozen=True)
 class Repair:
-    """A statement that restores something; ``shown`` has no password verifier."""
+    """A statement that repairs something; ``shown`` contains no password verifier."""
 
     shown: str
     statement: sql.Composed
@@ -99,7 +98,7 @@ class Repair:
 
 @dataclass(frozen=True)
 class RepairResult:
-    """What was restored, and what could not be, with the reasons."""
+    """What was repaired, and what could not be, with the reasons."""
 
     done: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
@@ -108,10 +107,10 @@ class RepairResult:
 async def repair_roles(
     connection: "AsyncConnection[Any]", known: Secrets | None = None
 ) -> RepairResult:
-    """Restore on a primary what our roles lack. Raises psycopg.Error if that cannot be read.
+    """Repair our roles on a primary. Raises psycopg.Error if they cannot be read.
 
-    With ``known``, missing roles and passwords are restored too. Without it nothing is done while a
-    role is missing. On a standby nothing is ever done.
+    With ``known``, missing roles and passwords are restored too. Without it, do nothing while a
+    role is missing. On a standby, never do anything.
     """
     standby, version, at_home, made = await _row(connection, STANDING, list(OWN_ROLES))
     if standby or (known is None and set(made) != set(OWN_ROLES)):

@@ -1,4 +1,4 @@
-"""Settings of our own sessions with PostgreSQL, whatever defaults users have set.
+"""Settings of our own PostgreSQL sessions, whatever defaults users have set.
 
 A default may be in ``postgresql.auto.conf``, or be set for all roles, a role or a database. The
 options of a connection override all of these, and apply from its start: missing libraries and login
@@ -14,7 +14,7 @@ APPLICATION_NAME = "openvcha"
 
 _EVERY_VERSION: Mapping[str, str] = MappingProxyType(
     {
-        # Our own deadlines apply, and each names its reason.
+        # Our own deadlines apply, and each one names its reason.
         "statement_timeout": "0",
         "lock_timeout": "0",
         "idle_session_timeout": "0",
@@ -44,7 +44,7 @@ _EVERY_VERSION: Mapping[str, str] = MappingProxyType(
         "log_statement": "none",
         "log_duration": "off",
         "log_min_duration_statement": "-1",
-        # What would be loaded at the start.
+        # What would be loaded when a session starts.
         "session_preload_libraries": "",
         "local_preload_libraries": "",
         "jit": "off",

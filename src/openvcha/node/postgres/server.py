@@ -1,4 +1,4 @@
-"""A node's own PostgreSQL, as far as it is managed without Patroni: its role and its stop."""
+"""A node's own PostgreSQL, as far as it is managed without Patroni: its role, and stopping it."""
 
 import os
 import re
@@ -35,11 +35,11 @@ class LocalPostgres:
 
     @property
     def standby(self) -> bool:
-        """Return whether the data directory starts as a standby; else it starts as a primary."""
+        """Return whether the data directory starts as a standby; if not, it starts as a primary."""
         return is_standby(self._layout.pgdata)
 
     async def stop(self) -> bool:
-        """Stop it in the fast mode, which ends all sessions. Return whether it has stopped.
+        """Stop it in fast mode, which ends all sessions. Return whether it has stopped.
 
         Raises OSError if pg_ctl cannot be started.
         """

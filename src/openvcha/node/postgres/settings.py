@@ -72,7 +72,7 @@ EARLY: Final = frozenset({"off", "local", "false", "no", "0"})
 _UNWANTED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "synchronous_commit": EARLY,
-        # The log is parsed for why a server does not start or a copy fails.
+        # We parse the log to find why a server does not start or a copy fails.
         "log_min_messages": frozenset({"log", "fatal", "panic"}),
     }
 )
@@ -98,7 +98,7 @@ def shared_settings() -> Settings:
         "hot_standby": "on",
         "max_connections": 200,
         "max_wal_senders": 10,
-        # Patroni keeps the slot of each replaced member for minutes, and a copy needs one: repeated
+        # Patroni keeps the slot of a replaced member for minutes, and each copy needs one: repeated
         # redeploys must not run out of slots.
         "max_replication_slots": 100,
         "wal_keep_size": "256MB",
@@ -165,7 +165,7 @@ def _logging(layout: Layout, postgres: Postgres) -> Settings:
         "log_destination": structured,
         "log_directory": str(layout.logs),
         "log_filename": "postgresql-%a.log",
-        # It is parsed: see node/postgres/log.py.
+        # We parse it: see node/postgres/log.py.
         "log_timezone": "UTC",
         "log_file_mode": "0600",
         "log_rotation_age": "1d",

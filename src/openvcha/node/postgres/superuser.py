@@ -30,7 +30,7 @@ STATEMENT_SECONDS = 10.0
 WRITTEN = "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
 
 
-class PostgresUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+class PostgresUnreachable(Exception):  # noqa: N818 - an expected condition, not a defect
     """A request to a node's PostgreSQL failed; the text says why."""
 
 
@@ -82,7 +82,7 @@ class Superuser:
             return replace(seen, holders=tuple(map(holder, holders)))
 
     async def copy_error(self, since: datetime) -> ServerError | None:
-        """Return the last error of a copy in this node's own PostgreSQL since a time, if any."""
+        """Return the last error of a copy since a time in this node's own PostgreSQL, if any."""
         return copy_error(await asyncio.to_thread(entries, self._layout.logs), since)
 
     async def inspect(self, host: str) -> PostgresFacts:

@@ -9,11 +9,11 @@ NO_TLS = {"sslmode": "disable"}
 
 
 def session_tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
-    """Return libpq's parameters of a session between nodes; none if PostgreSQL has no TLS.
+    """Return libpq's parameters for a session between nodes; none if PostgreSQL has no TLS.
 
     Clients continue to trust a removed node's certificate. So a server must also prove that it
-    knows the password, bound to its certificate: otherwise one with only a certificate could
-    request the password in the clear, or none, and be trusted.
+    knows the password, bound to its certificate (channel binding): otherwise a server with only a
+    certificate could request the password in the clear, or none, and be trusted.
     """
     if not postgres.has_tls:
         return {}
@@ -21,7 +21,7 @@ def session_tls(layout: Layout, postgres: Postgres) -> dict[str, str]:
 
 
 def certified(layout: Layout) -> dict[str, str]:
-    """Return libpq's settings of a session in which both ends show a certificate of the cluster."""
+    """Return libpq's settings for a session in which both ends show a cluster certificate."""
     return {
         **trusting(layout.service_ca),
         "sslcert": str(layout.certificate),
@@ -30,7 +30,7 @@ def certified(layout: Layout) -> dict[str, str]:
 
 
 def trusting(ca: Path, mode: str = "verify-ca") -> dict[str, str]:
-    """Return libpq's settings of a session with a server that has a certificate of this CA."""
+    """Return libpq's settings for a session with a server that has a certificate of this CA."""
     return {"sslmode": mode, "sslrootcert": str(ca)}
 
 

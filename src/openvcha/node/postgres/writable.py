@@ -1,7 +1,7 @@
 """Whether a node's own PostgreSQL accepts writes, queried over an open connection.
 
-A connection to a standby survives its promotion. Opening one takes longer than hundreds of queries,
-and would happen while clients wait.
+A connection to a standby survives its promotion. Opening a new one takes longer than hundreds of
+queries, and clients would wait for that.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 class WritableProbe:
-    """Queries one PostgreSQL. ``connect`` returns a connection in autocommit."""
+    """A probe of one PostgreSQL. ``connect`` returns a connection in autocommit."""
 
     def __init__(self, connect: Callable[[], Awaitable[AsyncConnection[Any]]]) -> None:
         self._connect = connect

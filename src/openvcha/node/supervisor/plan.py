@@ -70,7 +70,7 @@ def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) ->
 
 
 def api_part(layout: Layout, environment: Mapping[str, str] = os.environ) -> PartSpec:
-    """Return the part that serves the API while the service tells it to."""
+    """Return the part that serves the API while the service orders it to."""
     return _own_part("api", layout, environment)
 
 
@@ -92,7 +92,7 @@ def reaper_part(
     *,
     look_seconds: float = supervisor_watch.LOOK_SECONDS,
 ) -> PartSpec:
-    """Return the part that ends the node when the supervisor dies or hangs; GO dismisses it.
+    """Return the part that ends the node if the supervisor dies or hangs; GO dismisses it.
 
     It waits as a small program, run by path, and is identified by the module that it becomes.
     """

@@ -1,4 +1,4 @@
-"""The main program of a node: starts its parts, keeps them running and stops them in order."""
+"""The main program of a node: it starts its parts, keeps them running and stops them in order."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ from openvcha.system.durable import write_private
 
 
 class Supervisor:
-    """Runs one node. Create it and await `run` once."""
+    """A running node. Create it and await `run` once."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Supervisor:
 
     @contextlib.asynccontextmanager
     async def _reaper(self) -> AsyncIterator[None]:
-        """Run the reaper, which ends the parts if this process dies, during a block."""
+        """Run the reaper, which ends the parts if this process dies, for the length of a block."""
         log = RotatingLog(log_path(self._layout.logs, "reaper"))
         spec = reaper_part(self._layout, os.getpid(), self._environment)
         reaper = Part(spec, log, self._events, lambda: None)
@@ -116,7 +116,7 @@ class Supervisor:
             await reaper.stop()
 
     async def _recover(self) -> None:
-        """Run a pending recovery request, before any part runs."""
+        """Process a pending recovery request before any part runs."""
         try:
             request = load_request(self._layout)
         except msgspec.DecodeError as error:
@@ -177,7 +177,7 @@ class Supervisor:
                     await part.stop()
 
     def _store(self) -> Etcd | SealedEtcd:
-        """Return the cluster's store; it asks other members first: the own etcd may be starting."""
+        """Return the cluster's store; other members are tried first: ours may still be starting."""
         own, *others = known_endpoints(self._identity, self._layout)
         account = NodeAccount(self._layout.root)
         etcd = Etcd([*others, own], NodeTls(self._layout), account=account)
@@ -202,7 +202,7 @@ class Supervisor:
         self, stack: contextlib.AsyncExitStack, store: Store, control: Control
     ) -> bool:
         if list_backups(self._layout):
-            # The last run ended while a stuck standby's data were being replaced.
+            # The last run ended while it was replacing a stuck standby's data.
             if not has_data(self._layout):
                 await copy_or_restore(self._layout, control.copy)
             return True

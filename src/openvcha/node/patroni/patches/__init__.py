@@ -1,1 +1,1 @@
-"""Changes to Patroni, one module for each."""
+"""Patches of Patroni, one module for each."""

@@ -39,7 +39,7 @@ def in_one_transaction(original: DeleteLeader) -> DeleteLeader:
 
 
 def _together(store: Any, last_lsn: int) -> bool:
-    """Return whether the key was ours and is deleted. Raises what the client of etcd raises."""
+    """Run the transaction; return whether the key was ours. Raises what the etcd client raises."""
     key = {"key": _text(store.leader_path)}
     ours = {**key, "target": "VALUE", "value": _text(store._name)}  # noqa: SLF001 - there is no other handle
     # The key first: Patroni's cache applies the first change, and is notified of the others.
@@ -49,7 +49,7 @@ def _together(store: Any, last_lsn: int) -> bool:
 
 
 def _status(store: Any, last_lsn: int) -> list[dict[str, Any]]:
-    """Capture what Patroni would write as its status: nothing if it is unchanged."""
+    """Return the write that Patroni would do for its status: nothing if it is unchanged."""
     kept: list[str] = []
 
     def keep(value: str) -> bool:

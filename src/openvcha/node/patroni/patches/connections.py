@@ -4,7 +4,7 @@ Patroni 4.1 assigns a connection one of its few threads before the TLS handshake
 without a timeout, even when it shuts down. So a handful of silent connections, from any host that
 reaches the port, would block the API. Here one thread does all handshakes, and closes the oldest
 unfinished one when there are too many. A connection with a certificate of the cluster gets a
-thread, within a share for each certificate: an attacker who has stolen a witness has one.
+thread, within a share for each certificate: an attacker who has stolen a witness gets one share.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ class PendingConnection:
 
 
 class HandshakeThread:
-    """Does the handshakes of all connections in one daemon thread."""
+    """A daemon thread that does the handshakes of all connections."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class HandshakeThread:
         self._thread = threading.Thread(target=self._run, name="handshakes", daemon=True)
 
     def admitting(self, original: Process) -> Process:
-        """Return a replacement of ``original``, which takes new connections."""
+        """Return a replacement of ``original`` that accepts new connections."""
 
         def process_request(server: Any, request: Any, address: Any) -> None:
             if not isinstance(request, ssl.SSLSocket):
@@ -96,7 +96,7 @@ class HandshakeThread:
             )
             if not self._thread.is_alive():
                 self._thread.start()
-            with contextlib.suppress(BlockingIOError):  # the thread is awake already
+            with contextlib.suppress(BlockingIOError):  # the thread is already awake
                 self._wake.send(b"!")
             return None
 
@@ -156,7 +156,7 @@ class HandshakeThread:
 
 
 class ThreadShares:
-    """Runs connections in threads: a limited number for each certificate, the others in turn."""
+    """Threads that serve connections: a limited number per certificate; the rest are queued."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,8 +1,8 @@
 """Patroni uses the same endpoints of the store as its node: only members that hold data.
 
-Patroni 4.1 starts with the hosts in its configuration, asks them for the list of members, and then
-uses all of those, with its account. Here it uses only the endpoints that the node's own files name
-at each moment, including ones added after its start.
+Patroni 4.1 starts with the hosts in its configuration, requests the list of members from them, and
+then uses all of those, with its account. With this patch it uses only the endpoints that the node's
+own files name at that moment, including ones added after its start.
 """
 
 import logging
@@ -70,7 +70,7 @@ class EndpointLimits:
         self._known = known
 
     def configured(self, original: Configured) -> Configured:
-        """Start with the current endpoints, not with those of Patroni's start."""
+        """Start with the current endpoints, not with those from Patroni's start."""
 
         def machines_from_config(client: Any) -> list[str]:
             return list(self._known()) or original(client)
@@ -78,7 +78,7 @@ class EndpointLimits:
         return machines_from_config
 
     def discovering(self, original: Discover) -> Discover:
-        """Request the list of members only from known endpoints, and use only that one responds."""
+        """Request the list of members only from known endpoints, and return only these."""
 
         def machines_list(client: Any, machines: list[str]) -> list[str]:
             known = list(self._known()) or machines

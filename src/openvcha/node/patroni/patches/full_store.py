@@ -1,7 +1,7 @@
 """Patroni starts even while the store is full and grants no leases: PostgreSQL can still run.
 
-Patroni 4.1 requests a lease before anything else, and waits for it forever. A full store grants
-none, so a standby that was off would stay off, and the active's clients would wait for it.
+Patroni 4.1 first requests a lease, and waits for it forever. A full store grants none, so a standby
+that was off would stay off, and clients of the active would wait for it.
 Without a lease Patroni follows the leader. It requests one in each round, and cannot lead.
 """
 

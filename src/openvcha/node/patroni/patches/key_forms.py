@@ -1,9 +1,9 @@
-"""Patroni sees only values in the store that have the form in which it writes them itself.
+"""Patroni sees only values in the store that have the format in which it writes them itself.
 
 Any voter can write anything there. Patroni 4.1 fails on a value that is not UTF-8, on a list where
-it expects a name, on another system's identifier: it demotes the primary, or exits, as long as the
-value is there, and no other node can lead either. Values of another form are left out here;
-Patroni and its leader then write them again.
+it expects a name, or on the identifier of another system: it demotes the primary, or exits, while
+the value exists, and no other node can lead either. This patch hides malformed values; Patroni and
+its leader then rewrite them.
 """
 
 import base64
@@ -55,7 +55,7 @@ def decode_text(encoded: str) -> str:
 
 
 def is_formed(name: str, value: str) -> bool:
-    """Return whether the value of a key (its short name) has the form that Patroni writes."""
+    """Return whether the value of a key (its short name) has the format that Patroni writes."""
     check = _FORMS.get(name)
     return check is None or check(value)
 
@@ -66,9 +66,9 @@ def replacement_of(name: str) -> str | None:
 
 
 def ignoring_other_systems(original: Load) -> Load:
-    """Ignore the identifier of another system; the leader then writes its own back.
+    """Ignore the identifier of another system; the leader then restores its own.
 
-    That this node belongs to the cluster is proven by its certificate.
+    The node's certificate proves that it belongs to the cluster.
     """
 
     def load_cluster_from_dcs(self: Any) -> None:
@@ -94,7 +94,7 @@ _FORMS: Final[Mapping[str, Check]] = MappingProxyType(
         "status": lambda value: _is_read(read_status(value)),
         "failover": lambda value: _is_read(read_failover(value)),
         "history": lambda value: _is_read(read_history(value)),
-        "optime/leader": lambda _: False,  # of an older Patroni, which is never here
+        "optime/leader": lambda _: False,  # only an older Patroni writes it
     }
 )
 _INSTEAD: Final[Mapping[str, str]] = MappingProxyType({"initialize": "", "sync": EMPTY_SYNC})

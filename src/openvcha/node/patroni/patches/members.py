@@ -1,10 +1,10 @@
 """Only voters of the store may be synchronous standbys or leaders.
 
-A node that is replaced loses its vote first. One that was frozen meanwhile comes back with a
-PostgreSQL that streams and a Patroni that registers it, and would keep its place in ``/sync`` or
-take the leader key. So four of Patroni's methods get to know the store's members: only voters are
+A node that is replaced loses its vote first. If it was frozen meanwhile, it comes back with a
+PostgreSQL that streams and a Patroni that registers it; it would keep its place in ``/sync`` or
+take the leader key. So four of Patroni's methods learn the store's members: only voters are
 candidates for the synchronous standby, only a voter takes the leader key, and the slot of a removed
-node is no longer kept.
+node is dropped.
 """
 
 import logging
@@ -60,9 +60,9 @@ class Voters:
     def ask(self, dcs: Any) -> None:
         """Read the voters, unless the last result is fresh; keep the last result on failure.
 
-        etcd lists members from memory: from 3.5 on if it is not asked for a quorum, before 3.5
-        always. There a member that was isolated or frozen learns of a removal through a read that
-        needs the quorum, so that comes first.
+        etcd lists members from memory: before 3.5 always, from 3.5 on unless a quorum read is
+        requested. Before 3.5, a member that was isolated or frozen learns of a removal only through
+        a read that needs quorum, so this does one first.
         """
         if self._asked is not None and self._clock() - self._asked < FRESH_SECONDS:
             return

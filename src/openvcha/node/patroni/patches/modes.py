@@ -1,9 +1,9 @@
-"""Extends three of Patroni's methods for the modes of a cluster.
+"""Three of Patroni's methods, extended for the modes of a cluster.
 
 They add two settings to its dynamic configuration. ``openvcha_detached``: a standby asks not to be
 synchronous, with Patroni's own tag for that. ``openvcha_alone``: while Patroni is paused and the
-store does not respond, the primary stops waiting for a standby that does not stream. Both are shown
-as tags of the member, so that other nodes see when this Patroni applies them.
+store does not respond, the primary stops waiting for a standby that does not stream. The member
+shows both as tags, so that other nodes see when its Patroni applies them.
 """
 
 import logging

@@ -32,7 +32,7 @@ def install() -> None:
 
 
 class DynamicConfigGuard:
-    """Passes allowed settings; logs refused ones, each time they differ."""
+    """A guard that passes allowed settings, and logs the refused ones whenever they change."""
 
     def __init__(self) -> None:
         self._told: tuple[str, ...] = ()

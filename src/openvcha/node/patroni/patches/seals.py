@@ -2,8 +2,8 @@
 
 Three of the values that Patroni 4.1 reads in etcd name programs or servers: the dynamic
 configuration, the members, and the members to ask while etcd is unavailable. Those without the seal
-of a data node are left out before Patroni sees them. Without a configuration it keeps the last one,
-and the leader writes that back. The seals are those of ``openvcha.store.sealing.seal``.
+of a data node are removed before Patroni sees them. Without a configuration it keeps the last one,
+and the leader writes that one again. The seals are those of ``openvcha.store.sealing.seal``.
 """
 
 import logging
@@ -56,7 +56,7 @@ def install() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """An answer that passed by these keys, and the value that Patroni got of it."""
+    """A reply that was verified with these keys, and the value that Patroni got from it."""
 
     by: Sequence[Secret]
     node: dict[str, Any]
@@ -99,7 +99,7 @@ class Sealing:
         return set_config_value
 
     def checked(self, nodes: Nodes) -> Nodes:
-        """Return the nodes without those that lack a valid seal or are unreadable.
+        """Return the nodes, except those that lack a valid seal or are unreadable.
 
         ``nodes`` are etcd's replies by their short names.
         """
@@ -123,12 +123,12 @@ class Sealing:
     def _passing(
         self, name: str, node: dict[str, Any], by: Sequence[Secret], before: Passed | None
     ) -> dict[str, Any]:
-        """Check what is not as it was when it passed: Patroni looks each second."""
+        """Verify a node, unless it is unchanged since the last time: Patroni reads every second."""
         if before is not None and before.by is by and before.node == node:
             self._passed[name] = before
             return {**node, "value": before.value}
         found = self._node(name, node)
-        if "version" in node or name != CONFIG:  # else it passes by what was written last
+        if "version" in node or name != CONFIG:  # else only the last value written passes
             self._passed[name] = Passed(by, dict(node), found["value"])
         return found
 
@@ -145,7 +145,7 @@ class Sealing:
         return node
 
     def _config(self, node: dict[str, Any]) -> str:
-        # What this process has written has no version until etcd reports it.
+        # A value that this process has written has no version until etcd reports it.
         place = self._place(node) if "version" in node else self._written.get(node["value"])
         if place is None:
             raise RecordForged(keys.PATRONI_CONFIG)
@@ -162,7 +162,7 @@ class Sealing:
         )
 
     def _learn(self, nodes: Nodes) -> None:
-        """Remember the members' addresses: ones that are gone may still have to be asked."""
+        """Remember the members' addresses: Patroni may still have to ask members that are gone."""
         for name, node in nodes.items():
             member = read_member(node["value"]) if name.startswith(MEMBERS) else None
             if isinstance(member, MemberState) and member.api_url:
@@ -200,12 +200,12 @@ class Sealing:
         )
         sealed = self._seals.seal(place, value.encode()).decode()
         mod = found["mod_revision"]
-        self._written = {sealed: place}  # before the reply: a cache may have it first
+        self._written = {sealed: place}  # before the reply: a cache may receive it first
         return bool(store._client.put(store.config_path, sealed, mod_revision=mod))  # noqa: SLF001 - as above
 
 
 def _read(store: Any) -> dict[str, Any] | None:
-    """Read the configuration from etcd itself: a seal covers the place that a value will have."""
+    """Read the configuration from etcd itself: a seal covers the revisions of its next value."""
     key = {"key": b64encode(store.config_path.encode()).decode()}
     found = ask(store._client, "/kv/range", key).get("kvs", [])  # noqa: SLF001 - as above
     return dict(found[0]) if found else None

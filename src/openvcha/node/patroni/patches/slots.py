@@ -1,7 +1,7 @@
 """Patroni drops no replication slot that it did not create.
 
-Patroni 4.1 drops each slot that no member needs, even a backup's or a subscription's. It may only
-drop the slots of members that have left, which are recognized by the end of their names.
+Patroni 4.1 drops each slot that no member needs, even that of a backup or a subscription. With this
+patch it may drop only the slots of former members, which it recognizes by the end of their names.
 """
 
 from collections.abc import Callable

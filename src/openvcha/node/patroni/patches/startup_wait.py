@@ -1,4 +1,4 @@
-"""Shortens Patroni's fixed waits during a repair: they end when their condition holds.
+"""Shorter waits during a repair: Patroni's fixed sleeps end when their condition holds.
 
 Patroni 4.1 sleeps for whole seconds in two places: it polls the start of PostgreSQL once a second,
 and checks a new synchronous standby 2 s after naming it. Both keep their condition and their upper

@@ -1,4 +1,4 @@
-"""Shortens Patroni's fixed waits during a switchover: they end when their condition holds.
+"""Shorter waits during a switchover: Patroni's fixed sleeps end when their condition holds.
 
 Patroni 4.1 polls once a second or sleeps for whole seconds in four places: until PostgreSQL has
 closed its connections and shut down; 1 s for the standby to receive the last record before the
@@ -75,7 +75,7 @@ class Switchover:
         self._has = 0
 
     def is_failover_possible(self, *, cluster_lsn: int = 0, **options: Any) -> bool:
-        """Return what Patroni returns, without asking again for what the standby has already."""
+        """Return Patroni's result, without asking again for a position that the standby has."""
         return 0 < cluster_lsn <= self._has or bool(self._ask(cluster_lsn=cluster_lsn, **options))
 
     def enough(self) -> bool:
@@ -85,7 +85,7 @@ class Switchover:
     def _received(self) -> bool:
         """Return whether a standby has the shutdown checkpoint itself, not only what precedes it.
 
-        A PostgreSQL that has ended sends nothing more; then Patroni itself asks a last time.
+        A PostgreSQL that has exited sends nothing more; then Patroni itself asks once more.
         """
         if not self._ha.state_handler.is_running():
             return True

@@ -1,8 +1,8 @@
 """A standby that is promoted ends the sessions that delay its replay.
 
 Patroni 4.1 requests the promotion and waits. PostgreSQL first replays what it has received, and a
-conflicting reader may delay that for 30 s, in which there is no database. A paused or delayed
-replay continues by itself when a promotion is requested.
+conflicting query may delay that for 30 s, during which the database is unavailable. A paused or
+delayed replay continues by itself when a promotion is requested.
 """
 
 import threading
@@ -54,7 +54,7 @@ def ending_holders(original: Promote) -> Promote:
 
 
 def _end_holders(postgresql: Any, over: threading.Event) -> None:
-    """Look until the promotion is over; retry failed queries."""
+    """End such sessions until the promotion is over; retry failed queries."""
     connection = postgresql.connection_pool.get(CONNECTION)
     pause = FIRST_SECONDS
     while not over.wait(pause):
@@ -67,7 +67,7 @@ def _end_holders(postgresql: Any, over: threading.Event) -> None:
 
 
 def end_holders(query: Callable[..., list[tuple[Any, ...]]]) -> None:
-    """Look once, and end the sessions that delay the replay. Raises what ``query`` raises."""
+    """Query once, and end the sessions that delay the replay. Raises what ``query`` raises."""
     for found in map(holder, query(HOLDERS)):
         _log.warning(
             "ending the session %s (user %s, application %s), which holds up replay",

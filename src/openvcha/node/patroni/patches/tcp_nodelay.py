@@ -1,4 +1,4 @@
-"""Sets TCP_NODELAY on Patroni's sockets.
+"""TCP_NODELAY on Patroni's sockets.
 
 Patroni 4.1 writes a request to etcd, and a response of its own API, in two parts. Without
 TCP_NODELAY, which urllib3 would set by default, the second part waits for the acknowledgement of

@@ -14,7 +14,7 @@ KIB = 1024
 COPY_APPLICATION = "openvcha_copy"
 COPY_OPTIONS = "-c statement_timeout=0 -c idle_session_timeout=0 -c wal_sender_timeout=60s"
 """What its two sessions need, whatever defaults are set for all sessions or for their role."""
-# Weight of the previous average against the new measurement, one second later.
+# Weight of the previous average against a new measurement; there is one per second.
 RATE_SMOOTHING = 0.6
 PROGRESS = re.compile(rb"^\s*(\d+)/(\d+) kB \(\s*\d+%\)")
 PERMANENT_ERRORS = (
@@ -49,7 +49,7 @@ def backup_environment(layout: Layout, postgres: Postgres, pgpass: Path) -> dict
         "PGCONNECT_TIMEOUT": "5",
         "PGAPPNAME": COPY_APPLICATION,
         "PGOPTIONS": COPY_OPTIONS,
-        "LC_ALL": "C",  # its report is parsed
+        "LC_ALL": "C",  # its output is parsed
         **session_environment(layout, postgres),
     }
 
@@ -61,7 +61,7 @@ def pgpass_line(user: str, password: str) -> bytes:
 
 
 def parse_progress(line: bytes) -> tuple[int, int] | None:
-    """Return (bytes done, bytes total) from a line of its report; None for any other line.
+    """Return (bytes done, bytes total) from a line of progress; None for any other line.
 
     The total is an estimate from before the copy; it is raised to the bytes done if necessary.
     """
@@ -73,19 +73,19 @@ def parse_progress(line: bytes) -> tuple[int, int] | None:
 
 
 def reason(said: Sequence[bytes]) -> str:
-    """Return the line with the error, which messages about its cleanup may follow."""
+    """Return the line with the error; messages about the cleanup may follow it."""
     errors = [line for line in said if b" error: " in line or b" fatal: " in line]
     return (errors or list(said) or [b""])[-1].decode(errors="replace")
 
 
 def is_temporary(output: bytes) -> bool:
-    """Return whether a retry may help, judging by its output."""
+    """Return whether a retry may help, judging by the output."""
     return not any(reason in output for reason in PERMANENT_ERRORS)
 
 
 @dataclasses.dataclass
 class Progress:
-    """Turns lines of output into reports with a smoothed rate."""
+    """A parser that turns lines of output into reports with a smoothed rate."""
 
     clock: Callable[[], float]
     attempt: int

@@ -24,13 +24,13 @@ from openvcha.node.process.spawn import Launch, describe_exit, engine_environmen
 from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.system.durable import sync_directory, write_durably, write_private
 
-SPARE_BYTES = 128 << 20  # the log that is written while the copy runs
+SPARE_BYTES = 128 << 20  # the WAL that is written while the copy runs
 STOP_SECONDS = 5.0
 MAX_OUTPUT_LINES = 20
 
 
 class CopyStep:
-    """Copies the leader's data until it succeeds or fails for good."""
+    """The copy of the leader's data, retried until it succeeds or fails for good."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class CopyStep:
         self._free_bytes = free_bytes
 
     async def run(self) -> bool:
-        """Copy, with retries of temporary failures; return whether it succeeded."""
+        """Copy, and retry after temporary failures; return whether the copy succeeded."""
         backoff = Backoff()
         attempt = 0
         while True:
@@ -166,7 +166,7 @@ class CopyStep:
             raise
 
     def _commit(self) -> None:
-        # However it is started, a copy is a standby: never by accident a second primary.
+        # A copy always starts as a standby, never by accident as a second primary.
         write_durably(self._layout.pgdata_copying / STANDBY_SIGNAL, b"")
         # pg_basebackup has synced the files; this syncs their new name.
         self._layout.pgdata_copying.rename(self._layout.pgdata)
@@ -180,5 +180,5 @@ def remove_tree(path: Path) -> None:
 
 
 def has_data(layout: Layout) -> bool:
-    """Return whether the node has a data directory, which is always complete."""
+    """Return whether the node has a data directory; if so, it is complete."""
     return layout.pgdata.is_dir() and any(layout.pgdata.iterdir())

@@ -14,7 +14,7 @@ in use, a server that is stopping."""
 
 @dataclass(frozen=True)
 class ServerError:
-    """The server's error. A ``final`` one recurs with each copy."""
+    """The server's error. A ``final`` one recurs with every attempt."""
 
     state: str
     message: str

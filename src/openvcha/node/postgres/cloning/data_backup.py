@@ -20,18 +20,18 @@ def list_backups(layout: Layout) -> list[Path]:
 
 
 def create_backup(layout: Layout, now: dt.datetime) -> Path:
-    """Make the node's data a backup, and return its path. Raises OSError."""
+    """Turn the node's data into a backup, and return its path. Raises OSError."""
     kept = layout.root / f"{ASIDE}{now:%Y%m%dT%H%M%S.%fZ}"
     _rename(layout.pgdata, kept)
     return kept
 
 
 def restore_backup(layout: Layout) -> bool:
-    """Make the newest backup the node's data again, unless it has data. Return whether it was."""
+    """Restore the newest backup, unless the node has data. Return whether it was restored."""
     kept = list_backups(layout)
     if has_data(layout) or not kept:
         return False
-    remove_tree(layout.pgdata)  # an empty directory at most
+    remove_tree(layout.pgdata)  # at most an empty directory
     _rename(kept[-1], layout.pgdata)
     return True
 

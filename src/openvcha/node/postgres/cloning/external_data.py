@@ -1,4 +1,4 @@
-"""Data of PostgreSQL outside its node's directory, which a clone would not copy."""
+"""PostgreSQL data outside the node's directory, which a clone would not copy."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from openvcha.node.layout import Layout
 
 
 def find_external_data(layout: Layout) -> tuple[Path, ...]:
-    """Return the data directory, write-ahead log and tablespaces that are links."""
+    """Return the data directory, WAL directory and tablespaces that are links."""
     tablespaces = sorted((layout.pgdata / "pg_tblspc").glob("*"))
     places = (layout.pgdata, layout.pgdata / "pg_wal", *tablespaces)
     home = layout.root.resolve()

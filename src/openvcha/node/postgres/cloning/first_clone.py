@@ -1,7 +1,7 @@
-"""A new node's first copy, whose end is reported exactly once.
+"""A new node's first copy, the end of which is reported exactly once.
 
-The task that creates the node waits for the report, and deletes it at the end. A report written
-again at each start of the node would stay forever.
+The task that creates the node waits for the report, and finally deletes it. A report that every
+start of the node wrote again would stay forever.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,18 +17,18 @@ Publish = Callable[[CopyReport], None]
 async def first_copy(
     layout: Layout, publish: Publish, copy: Callable[[Publish], Awaitable[bool]]
 ) -> bool:
-    """Copy the data with ``copy`` unless they exist; return whether they do. Raises OSError."""
+    """Copy the data with ``copy`` unless they exist; return whether they exist. Raises OSError."""
     if not has_data(layout):
         write_durably(layout.copy_untold, b"")
         return await copy(publish)
     if layout.copy_untold.exists():
-        # The last run ended after the copy and before its report.
+        # The last run ended after the copy, but before its report.
         publish(CopyReport(state=CopyState.DONE))
     return True
 
 
 def completed_when_written(layout: Layout) -> Publish:
-    """Return a callback for written reports, which marks the end of the copy as reported."""
+    """Return a callback for written reports that marks the end of the copy as reported."""
 
     def told(report: CopyReport) -> None:
         if report.state is CopyState.DONE:

@@ -1,1 +1,1 @@
-"""What is wrong with a PostgreSQL: why it does not start, lags or is not safe."""
+"""Diagnosis of a PostgreSQL: why it does not start, lags or is unsafe."""

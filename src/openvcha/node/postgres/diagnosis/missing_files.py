@@ -1,4 +1,4 @@
-"""Files that the databases of a node need from PostgreSQL's directories, and that are missing.
+"""Missing files: those that a node's databases need from PostgreSQL's directories.
 
 Extensions and C functions belong to a database, so each database is queried.
 """

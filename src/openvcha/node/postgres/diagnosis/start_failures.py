@@ -26,7 +26,7 @@ RECEIVER = "walreceiver"
 
 
 def find_trouble(logs: Path, now: datetime | None = None) -> PostgresTrouble | None:
-    """Return why a node's PostgreSQL does not run or stream, by its logs; None if unknown."""
+    """Return why a node's PostgreSQL does not run or stream, from its logs; None if unknown."""
     lines = [_line(line) for line in tail(log_path(logs, "patroni"))]
     return diagnose(lines, entries(logs), now or datetime.now(UTC))
 
@@ -34,7 +34,7 @@ def find_trouble(logs: Path, now: datetime | None = None) -> PostgresTrouble | N
 def diagnose(
     patroni: Iterable[str], server: Sequence[Entry], now: datetime
 ) -> PostgresTrouble | None:
-    """Return why the last starts failed, and how many; else why it does not stream."""
+    """Return why the last starts failed, and how many; otherwise why it does not stream."""
     starts: list[list[str]] = []
     said: list[str] = []
     rewinds: list[str] = []
